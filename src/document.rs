@@ -1,0 +1,146 @@
+//! A YAML file as a tree that remembers where every node stands, and the findings that point at those
+//! places.
+//!
+//! Configuration, rule files, rule tests and sandbox filters are all read through here, so that every
+//! mistake is shown in one look: file, line, column, the line itself with a caret under the exact part,
+//! what was expected and the nearest valid name. Reading never stops at the first mistake: a reader
+//! takes what it can use and leaves a [`Finding`] for the rest.
+//!
+//! It reads no file and no environment: text comes in, a tree comes out.
+
+pub mod fields;
+mod finding;
+mod parse;
+
+pub use fields::Fields;
+pub use finding::{Finding, Findings, Severity, nearest};
+pub use parse::parse;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A text with the name a person knows it by.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The path as the operator wrote it.
+    pub name: String,
+    pub text: String,
+}
+
+/// Where a node came from, and so where a finding about it points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Bytes of a file.
+    Text { source: Arc<Source>, span: Range<usize> },
+    /// An environment variable, by name.
+    Environment(String),
+    /// A command-line flag, as typed.
+    Flag(String),
+    /// A default of this program's own.
+    Default,
+}
+
+/// One YAML node and its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub value: Value,
+    pub place: Place,
+}
+
+/// What a node holds. Keys of a mapping are strings and keep their order and their own places.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Number(serde_json::Number),
+    String(String),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+}
+
+/// A key of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub name: String,
+    pub place: Place,
+}
+
+impl Place {
+    /// The part `range` (in bytes of the scalar's text) of a plain or quoted scalar that stands on one
+    /// line as it is written; the whole place where that can't be told, as for an escaped string.
+    pub fn within(&self, text: &str, range: Range<usize>) -> Place {
+        if let Place::Text { source, span } = self
+            && let Some(written) = source.text.get(span.clone())
+            && let Some(offset) = written.find(text)
+            && range.start <= range.end
+            && range.end <= text.len()
+        {
+            let start = span.start + offset + range.start;
+            return Place::Text { source: Arc::clone(source), span: start..start + range.len() };
+        }
+        self.clone()
+    }
+
+    /// Line and column, both from 1 and in characters; none for a place outside a file.
+    pub fn line_column(&self) -> Option<(usize, usize)> {
+        let Place::Text { source, span } = self else {
+            return None;
+        };
+        let before = source.text.get(..span.start.min(source.text.len()))?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+        Some((line, column))
+    }
+}
+
+impl Node {
+    /// A node that no file holds.
+    pub fn new(value: Value, place: Place) -> Node {
+        Node { value, place }
+    }
+
+    /// What a person would call this value's kind.
+    pub fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+
+    pub fn is_null(&self) -> bool {
+        matches!(self.value, Value::Null)
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The node at `name`, if this is a mapping that has it.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node),
+            _ => None,
+        }
+    }
+
+    /// The same tree as JSON, without places.
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Number(number) => serde_json::Value::Number(number.clone()),
+            Value::String(text) => text.clone().into(),
+            Value::List(items) => items.iter().map(Node::to_json).collect(),
+            Value::Map(entries) => serde_json::Value::Object(
+                entries.iter().map(|(key, node)| (key.name.clone(), node.to_json())).collect(),
+            ),
+        }
+    }
+}

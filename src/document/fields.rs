@@ -1,0 +1,271 @@
+//! Reading a mapping key by key: what is asked for is typed and checked, what is left over is a mistake.
+
+use std::time::Duration;
+
+use super::{Findings, Key, Node, Place, Value};
+
+/// A mapping being read. Every `take` marks its key as known; [`Fields::finish`] reports the rest.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    entries: Vec<(&'a Key, &'a Node)>,
+    place: &'a Place,
+    path: String,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of a mapping at `path`; anything but a mapping is an error.
+    pub fn of(node: &'a Node, path: impl Into<String>, findings: &mut Findings) -> Option<Fields<'a>> {
+        let path = path.into();
+        match &node.value {
+            Value::Map(entries) => Some(Fields {
+                entries: entries.iter().map(|(key, node)| (key, node)).collect(),
+                place: &node.place,
+                path,
+                known: Vec::new(),
+            }),
+            _ => {
+                findings.error(node.place.clone(), path, format!("expected a mapping, found {}", node.kind()));
+                None
+            }
+        }
+    }
+
+    /// The mapping's own place, for a finding about something that is missing in it.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// The dotted path of this mapping.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The dotted path of one of its keys.
+    pub fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The node at `name`, null included.
+    pub fn take(&mut self, name: &'static str) -> Option<&'a Node> {
+        self.known.push(name);
+        let index = self.entries.iter().position(|(key, _)| key.name == name)?;
+        Some(self.entries.remove(index).1)
+    }
+
+    /// The node at `name`, where null counts as absent.
+    pub fn take_some(&mut self, name: &'static str) -> Option<&'a Node> {
+        self.take(name).filter(|node| !node.is_null())
+    }
+
+    /// The node at `name`; an error if it is absent or null.
+    pub fn require(&mut self, name: &'static str, findings: &mut Findings) -> Option<&'a Node> {
+        let node = self.take_some(name);
+        if node.is_none() {
+            findings.error(self.place(), self.path_of(name), format!("`{name}` is required here and missing"));
+        }
+        node
+    }
+
+    /// A string.
+    pub fn string(&mut self, name: &'static str, findings: &mut Findings) -> Option<String> {
+        let path = self.path_of(name);
+        string(self.take_some(name)?, &path, findings)
+    }
+
+    /// A boolean.
+    pub fn boolean(&mut self, name: &'static str, findings: &mut Findings) -> Option<bool> {
+        let path = self.path_of(name);
+        boolean(self.take_some(name)?, &path, findings)
+    }
+
+    /// A whole number within `range`.
+    pub fn integer(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+        findings: &mut Findings,
+    ) -> Option<u64> {
+        let path = self.path_of(name);
+        integer(self.take_some(name)?, &path, range, findings)
+    }
+
+    /// A duration such as `500ms`, `10s`, `5m`, `24h`, `7d`.
+    pub fn duration(&mut self, name: &'static str, findings: &mut Findings) -> Option<Duration> {
+        let path = self.path_of(name);
+        duration(self.take_some(name)?, &path, findings)
+    }
+
+    /// A size in bytes such as `256KiB`, `4GiB`, `1MB`.
+    pub fn size(&mut self, name: &'static str, findings: &mut Findings) -> Option<u64> {
+        let path = self.path_of(name);
+        size(self.take_some(name)?, &path, findings)
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&'static str, T)],
+        findings: &mut Findings,
+    ) -> Option<T> {
+        let path = self.path_of(name);
+        choice(self.take_some(name)?, &path, choices, findings)
+    }
+
+    /// The fields of a mapping within this one.
+    pub fn section(&mut self, name: &'static str, findings: &mut Findings) -> Option<Fields<'a>> {
+        let path = self.path_of(name);
+        Fields::of(self.take_some(name)?, path, findings)
+    }
+
+    /// What is not taken yet, for a mapping whose keys are the user's own (sources, header names).
+    pub fn rest(&mut self) -> Vec<(&'a Key, &'a Node)> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Refuses by name every key in `later` that is set: a promise that is not kept must not be accepted in silence.
+    pub fn refuse(&mut self, later: &[&'static str], findings: &mut Findings) {
+        for name in later {
+            if let Some(index) = self.entries.iter().position(|(key, _)| key.name == *name) {
+                let (key, _) = self.entries.remove(index);
+                findings
+                    .error(key.place.clone(), self.path_of(name), format!("`{name}` is not supported by this version"))
+                    .help("remove the key; it would have no effect, and a setting without effect is worse than none");
+            }
+        }
+    }
+
+    /// Reports every key that nobody asked for, with the nearest name that somebody did.
+    pub fn finish(self, findings: &mut Findings) {
+        for (key, _) in &self.entries {
+            findings
+                .error(key.place.clone(), self.path_of(&key.name), format!("unknown key `{}`", key.name))
+                .suggest(&key.name, self.known.iter().copied());
+        }
+    }
+}
+
+/// A string, from a node at `path`.
+pub fn string(node: &Node, path: &str, findings: &mut Findings) -> Option<String> {
+    match &node.value {
+        Value::String(text) => Some(text.clone()),
+        _ => mismatch(node, path, "a string", findings),
+    }
+}
+
+/// A boolean, from a node at `path`.
+pub fn boolean(node: &Node, path: &str, findings: &mut Findings) -> Option<bool> {
+    match &node.value {
+        Value::Bool(value) => Some(*value),
+        _ => mismatch(node, path, "true or false", findings),
+    }
+}
+
+/// A whole number within `range`, from a node at `path`.
+pub fn integer(node: &Node, path: &str, range: std::ops::RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
+    let expected = format!("a whole number from {} to {}", range.start(), range.end());
+    match &node.value {
+        Value::Number(number) => match number.as_u64().filter(|value| range.contains(value)) {
+            Some(value) => Some(value),
+            None => {
+                findings.error(node.place.clone(), path, format!("expected {expected}, found {number}"));
+                None
+            }
+        },
+        _ => mismatch(node, path, &expected, findings),
+    }
+}
+
+/// A duration, from a node at `path`: a number and `ms`, `s`, `m`, `h` or `d`.
+pub fn duration(node: &Node, path: &str, findings: &mut Findings) -> Option<Duration> {
+    const EXPECTED: &str = "a duration such as 500ms, 10s, 5m, 24h or 7d";
+    let Value::String(text) = &node.value else {
+        return mismatch(node, path, EXPECTED, findings);
+    };
+    let parsed = quantity(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]);
+    match parsed.filter(|millis| *millis <= DURATION_MAX_MS) {
+        Some(millis) => Some(Duration::from_millis(millis)),
+        None => {
+            findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found `{text}`"));
+            None
+        }
+    }
+}
+
+/// A size in bytes, from a node at `path`: a whole number, or a number with `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`.
+pub fn size(node: &Node, path: &str, findings: &mut Findings) -> Option<u64> {
+    const EXPECTED: &str = "a size such as 256KiB, 64MiB or 4GiB";
+    let parsed = match &node.value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => quantity(
+            text,
+            &[
+                ("KiB", 1 << 10),
+                ("MiB", 1 << 20),
+                ("GiB", 1 << 30),
+                ("TiB", 1 << 40),
+                ("KB", 1_000),
+                ("MB", 1_000_000),
+                ("GB", 1_000_000_000),
+                ("TB", 1_000_000_000_000),
+                ("B", 1),
+            ],
+        ),
+        _ => return mismatch(node, path, EXPECTED, findings),
+    };
+    if parsed.is_none() {
+        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found {}", shown(node)));
+    }
+    parsed
+}
+
+/// One of a few words, from a node at `path`.
+pub fn choice<T: Copy>(node: &Node, path: &str, choices: &[(&'static str, T)], findings: &mut Findings) -> Option<T> {
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let Some(text) = node.as_str() else {
+        return mismatch(node, path, &format!("one of {}", names.join(", ")), findings);
+    };
+    let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    if found.is_none() {
+        findings
+            .error(node.place.clone(), path, format!("expected one of {}, found `{text}`", names.join(", ")))
+            .suggest(text, names.iter().copied());
+    }
+    found
+}
+
+fn mismatch<T>(node: &Node, path: &str, expected: &str, findings: &mut Findings) -> Option<T> {
+    findings.error(node.place.clone(), path, format!("expected {expected}, found {}", shown(node)));
+    None
+}
+
+/// A scalar is shown, anything larger only named. A string is named too: it may be a secret in the wrong place.
+fn shown(node: &Node) -> String {
+    match &node.value {
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => number.to_string(),
+        _ => node.kind().to_owned(),
+    }
+}
+
+/// `1.5h` by a table of units; none if the unit is unknown, the number malformed or the product too large.
+fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = units.iter().find(|(name, _)| *name == unit.trim_start())?.1;
+    match number.split_once('.') {
+        None => number.parse::<u64>().ok()?.checked_mul(scale),
+        Some((whole, fraction)) if !fraction.is_empty() && fraction.len() <= 6 => {
+            let whole = whole.parse::<u64>().ok()?.checked_mul(scale)?;
+            let power = 10_u64.pow(u32::try_from(fraction.len()).ok()?);
+            let part = fraction.parse::<u64>().ok()?.checked_mul(scale)? / power;
+            whole.checked_add(part)
+        }
+        Some(_) => None,
+    }
+}
+
+/// A hundred years: beyond it, adding a duration to a clock could overflow.
+const DURATION_MAX_MS: u64 = 100 * 365 * 86_400_000;

@@ -1,0 +1,236 @@
+//! The vocabulary: what an event is and what can become of it. Everything else speaks in these words.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// What an event asks of the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Open an incident, or say again that it is open.
+    Trigger,
+    /// Close it.
+    Resolve,
+}
+
+/// An event's number: grows with every event, is never used twice, and orders events as they were acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(pub u64);
+
+/// An incident key together with its source, as 128 bits of a cryptographic hash: what order and deduplication go by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub u128);
+
+/// A hash of the `update_on` values of a trigger; equal hashes mean that nothing worth forwarding changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct UpdateHash(pub u64);
+
+/// What tells one occurrence of an incident key from the next: the values of the `occurrence` paths, as a JSON list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Occurrence(pub Arc<str>);
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Acknowledged, on disk, not yet confirmed by the upstream.
+    Queued,
+    /// The upstream answered; see the outcome for what it did.
+    Delivered,
+    /// Given up; kept until a person replays or discards it.
+    Dead,
+    /// Sent by an authenticated sender and not usable; kept raw.
+    Refused,
+    /// Ended without delivery for a stated reason.
+    Ended,
+}
+
+/// What the upstream said of an event, read from the body of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// An incident was opened.
+    Created,
+    /// An incident was closed.
+    Resolved,
+    /// The upstream had seen the same request before.
+    Duplicate,
+    /// A resolve found no open incident.
+    NotResolved,
+    /// No filter of the upstream matched: it answered 2xx and nobody was alerted.
+    Unmatched,
+    /// A 2xx that says neither.
+    Accepted,
+}
+
+/// One trigger or resolve as the rules decided it, not yet recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    pub action: Action,
+    /// The rule that decided.
+    pub rule: Arc<str>,
+    pub incident_key: String,
+    pub occurrence: Option<Occurrence>,
+    pub update: UpdateHash,
+    /// The canonical body, as it will be sent.
+    pub body: serde_json::Value,
+}
+
+/// Why a payload, or one element of it, can't be used.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Violation {
+    /// The path that was read, as written in the rule file; `$` for the payload as a whole.
+    pub path: String,
+    /// What is wrong, in a sentence.
+    pub problem: String,
+    /// What was found there, shortened; none if nothing was.
+    pub found: Option<String>,
+}
+
+/// One event on its way to the upstream, as the dispatcher needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queued {
+    pub id: EventId,
+    pub key: KeyId,
+    pub action: Action,
+}
+
+/// What is sent for one event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    pub source: Arc<str>,
+    pub body: Bytes,
+}
+
+impl Action {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Trigger => "trigger",
+            Action::Resolve => "resolve",
+        }
+    }
+}
+
+impl State {
+    pub const ALL: [State; 5] = [State::Queued, State::Delivered, State::Dead, State::Refused, State::Ended];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Delivered => "delivered",
+            State::Dead => "dead",
+            State::Refused => "refused",
+            State::Ended => "ended",
+        }
+    }
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Created,
+        Outcome::Resolved,
+        Outcome::Duplicate,
+        Outcome::NotResolved,
+        Outcome::Unmatched,
+        Outcome::Accepted,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Created => "created",
+            Outcome::Resolved => "resolved",
+            Outcome::Duplicate => "duplicate",
+            Outcome::NotResolved => "not_resolved",
+            Outcome::Unmatched => "unmatched",
+            Outcome::Accepted => "accepted",
+        }
+    }
+
+    /// Whether the upstream holds no incident for this event although it answered: the key is unknown again.
+    pub fn leaves_key_unknown(self) -> bool {
+        matches!(self, Outcome::Unmatched | Outcome::NotResolved)
+    }
+
+    /// Whether a person should look: nobody may have been alerted.
+    pub fn is_warning(self) -> bool {
+        matches!(self, Outcome::Unmatched | Outcome::NotResolved | Outcome::Accepted)
+    }
+}
+
+impl KeyId {
+    /// The identity of `incident_key` within `source`.
+    pub fn new(source: &str, incident_key: &str) -> KeyId {
+        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        hash.update(source.as_bytes());
+        // No source name holds a NUL, so no two pairs run together into one text.
+        hash.update(&[0]);
+        hash.update(incident_key.as_bytes());
+        let mut first = [0_u8; 16];
+        first.copy_from_slice(&hash.finish().as_ref()[..16]);
+        KeyId(u128::from_be_bytes(first))
+    }
+}
+
+impl UpdateHash {
+    /// The hash of a text that spells out the compared values.
+    pub fn of(text: &str) -> UpdateHash {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let mut first = [0_u8; 8];
+        first.copy_from_slice(&digest.as_ref()[..8]);
+        UpdateHash(u64::from_be_bytes(first))
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({:032x})", self.0)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<EventId, Self::Err> {
+        text.parse().map(EventId)
+    }
+}
+
+impl FromStr for State {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<State, ()> {
+        State::ALL.into_iter().find(|state| state.as_str() == text).ok_or(())
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Outcome, ()> {
+        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text).ok_or(())
+    }
+}

@@ -1,0 +1,285 @@
+//! Metrics: the one file that spells their names. Prometheus text format, names begin with `gander_`.
+//!
+//! Labels come from configuration (source names) and from this program's own enums, never from a payload, so
+//! the number of series is bounded.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::event::{Action, Outcome};
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    accepted: Family<SourceAction, Counter>,
+    duplicates: Family<SourceAction, Counter>,
+    ignored: Family<Source, Counter>,
+    refused: Family<SourceReason, Counter>,
+    connections_refused: Family<Reason, Counter>,
+    template_failures: Family<Source, Counter>,
+    attempts: Family<Result, Counter>,
+    outcomes: Family<SourceOutcome, Counter>,
+    ended: Family<StateReason, Counter>,
+    forgotten: Family<Phase, Counter>,
+    acknowledge: Histogram,
+    delivery: Histogram,
+    attempt: Histogram,
+    commit: Histogram,
+    /// Connections of senders that are open now.
+    pub connections: Gauge,
+    /// Events acknowledged and not yet confirmed, given up or ended.
+    pub queue_events: Gauge,
+    /// Age of the oldest of them.
+    pub queue_oldest_age: Gauge<f64, AtomicU64>,
+    /// Calls to the upstream under way now.
+    pub in_flight: Gauge,
+    /// Incident keys that deduplication remembers.
+    pub dedup_keys: Gauge,
+    /// 1 while the journal takes events, else 0.
+    pub journal_writable: Gauge,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Source {
+    source: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceAction {
+    source: Arc<str>,
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceReason {
+    source: Arc<str>,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceOutcome {
+    source: Arc<str>,
+    action: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Result {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateReason {
+    state: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Phase {
+    phase: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("gander");
+        macro_rules! register {
+            ($metric:expr, $name:literal, $help:literal) => {{
+                let metric = $metric;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        let seconds = |registry: &mut Registry, name: &str, help: &str, buckets: &[f64]| {
+            let histogram = Histogram::new(buckets.iter().copied());
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+            histogram
+        };
+        let acknowledge = seconds(
+            &mut registry,
+            "acknowledge",
+            "Time from a request's head to its answer, for requests that were recorded",
+            &FAST_SECONDS,
+        );
+        let delivery =
+            seconds(&mut registry, "delivery", "Time from an event's acknowledgement to its delivery", &SLOW_SECONDS);
+        let attempt = seconds(&mut registry, "attempt", "Time of one call to the upstream", &SLOW_SECONDS);
+        let commit = seconds(&mut registry, "journal_commit", "Time of one synced journal commit", &FAST_SECONDS);
+        let queue_oldest_age = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            "queue_oldest_age",
+            "Age of the oldest event that waits for delivery; 0 when none does",
+            Unit::Seconds,
+            queue_oldest_age.clone(),
+        );
+        registry.register(
+            "build",
+            "The running version",
+            Info::new(vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+        );
+        Metrics {
+            accepted: register!(Family::default(), "events_accepted", "Events made durable, by source and action"),
+            duplicates: register!(
+                Family::default(),
+                "events_duplicate",
+                "Repeats of an event that was taken already, by source and action"
+            ),
+            ignored: register!(Family::default(), "events_ignored", "Payloads or elements that a rule ignored"),
+            refused: register!(
+                Family::default(),
+                "requests_refused",
+                "Requests or elements refused, by source and reason"
+            ),
+            connections_refused: register!(
+                Family::default(),
+                "connections_refused",
+                "Connections closed before a request was read, by reason"
+            ),
+            template_failures: register!(
+                Family::default(),
+                "template_failures",
+                "Templates that failed at run time and rendered empty"
+            ),
+            attempts: register!(
+                Family::default(),
+                "delivery_attempts",
+                "Calls to the upstream, by what came of them: an outcome, or the kind of failure"
+            ),
+            outcomes: register!(
+                Family::default(),
+                "events_delivered",
+                "Events the upstream answered, by source, action and what it said it did"
+            ),
+            ended: register!(
+                Family::default(),
+                "events_ended",
+                "Events that ended without delivery, by state and reason"
+            ),
+            forgotten: register!(
+                Family::default(),
+                "dedup_keys_forgotten",
+                "Incident keys forgotten because dedup.max_keys was reached, by phase"
+            ),
+            connections: register!(Gauge::default(), "connections", "Connections of senders that are open"),
+            queue_events: register!(Gauge::default(), "queue_events", "Events that wait for delivery"),
+            in_flight: register!(Gauge::default(), "deliveries_in_flight", "Calls to the upstream under way"),
+            dedup_keys: register!(Gauge::default(), "dedup_keys", "Incident keys that deduplication remembers"),
+            journal_writable: register!(
+                Gauge::default(),
+                "journal_writable",
+                "1 while the journal takes events, else 0"
+            ),
+            queue_oldest_age,
+            acknowledge,
+            delivery,
+            attempt,
+            commit,
+            registry,
+        }
+    }
+
+    /// The exposition, as Prometheus scrapes it (OpenMetrics text).
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    pub fn event_accepted(&self, source: &Arc<str>, action: Action) {
+        self.accepted.get_or_create(&SourceAction { source: Arc::clone(source), action: action.as_str() }).inc();
+    }
+
+    pub fn event_duplicate(&self, source: &Arc<str>, action: Action) {
+        self.duplicates.get_or_create(&SourceAction { source: Arc::clone(source), action: action.as_str() }).inc();
+    }
+
+    pub fn event_ignored(&self, source: &Arc<str>) {
+        self.ignored.get_or_create(&Source { source: Arc::clone(source) }).inc();
+    }
+
+    /// `source` is none where the request named no known source.
+    pub fn request_refused(&self, source: Option<&Arc<str>>, reason: &'static str) {
+        let source = source.map_or_else(|| Arc::from("none"), Arc::clone);
+        self.refused.get_or_create(&SourceReason { source, reason }).inc();
+    }
+
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub fn template_failed(&self, source: &Arc<str>) {
+        self.template_failures.get_or_create(&Source { source: Arc::clone(source) }).inc();
+    }
+
+    pub fn acknowledged(&self, took: Duration) {
+        self.acknowledge.observe(took.as_secs_f64());
+    }
+
+    /// One call: `result` is an outcome, or the kind of failure.
+    pub fn attempted(&self, result: &'static str, took: Duration) {
+        self.attempts.get_or_create(&Result { result }).inc();
+        self.attempt.observe(took.as_secs_f64());
+    }
+
+    pub fn event_delivered(&self, source: &Arc<str>, action: Action, outcome: Outcome, age: Duration) {
+        let labels = SourceOutcome { source: Arc::clone(source), action: action.as_str(), outcome: outcome.as_str() };
+        self.outcomes.get_or_create(&labels).inc();
+        self.delivery.observe(age.as_secs_f64());
+    }
+
+    pub fn event_ended(&self, state: &'static str, reason: &'static str) {
+        self.ended.get_or_create(&StateReason { state, reason }).inc();
+    }
+
+    pub fn keys_forgotten(&self, phase: &'static str, count: u64) {
+        self.forgotten.get_or_create(&Phase { phase }).inc_by(count);
+    }
+
+    pub fn committed(&self, took: Duration) {
+        self.commit.observe(took.as_secs_f64());
+    }
+}
+
+/// From a tenth of a millisecond, a synced append on a quiet disk, to ten seconds.
+const FAST_SECONDS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0];
+
+/// From a millisecond, a call on the same host, to the hours of an outage.
+const SLOW_SECONDS: [f64; 14] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 86_400.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_event_appears_in_the_exposition() {
+        let metrics = Metrics::new();
+        metrics.event_accepted(&Arc::from("servicepilot"), Action::Trigger);
+        let text = metrics.encode();
+        assert!(text.contains(r#"gander_events_accepted_total{source="servicepilot",action="trigger"} 1"#), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

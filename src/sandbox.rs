@@ -1,0 +1,1 @@
+//! A local stand-in for Callgoose: its documented calls, filters and answers. It is not Callgoose.

@@ -1,0 +1,27 @@
+//! The stop signal: told once, heard by everyone.
+
+use tokio_util::sync::CancellationToken;
+
+/// Tells whether the process is to stop, and waits for it. Clones hear the same signal.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown(CancellationToken);
+
+impl Shutdown {
+    pub fn new() -> Shutdown {
+        Shutdown::default()
+    }
+
+    /// Tells everyone who holds a clone.
+    pub fn begin(&self) {
+        self.0.cancel();
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Returns once the stop was told; at once if it was already.
+    pub async fn begun(&self) {
+        self.0.cancelled().await;
+    }
+}
