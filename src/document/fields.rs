@@ -119,6 +119,16 @@ impl<'a> Fields<'a> {
         Fields::of(self.take_some(name)?, path, findings)
     }
 
+    /// Whether `name` is there and not taken yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, _)| key.name == name)
+    }
+
+    /// The keys that are not taken yet.
+    pub fn unknown(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.iter().map(|(key, _)| key.name.as_str())
+    }
+
     /// What is not taken yet, for a mapping whose keys are the user's own (sources, header names).
     pub fn rest(&mut self) -> Vec<(&'a Key, &'a Node)> {
         std::mem::take(&mut self.entries)
