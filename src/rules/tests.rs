@@ -5,6 +5,7 @@ mod decisions;
 mod emit;
 mod mistakes;
 mod properties;
+mod shipped;
 mod validations;
 
 use super::*;
