@@ -239,6 +239,11 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_file_is_read_without_a_finding() {
+        assert_eq!(findings(include_str!("../../config/callgoose-filters.yaml")), [""; 0]);
+    }
+
+    #[test]
     fn the_token_is_handed_out_as_it_stands() {
         let text = with(TRIGGER, "token: { env: CALLGOOSE_TOKEN }\n");
         let source = Arc::new(Source { name: "filters.yaml".into(), text });
