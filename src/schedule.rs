@@ -19,7 +19,7 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::event::{Action, EventId, Queued};
+use crate::event::{Action, EventId, KeyId, Queued};
 use crate::time::Monotonic;
 
 use backlog::Backlog;
@@ -65,6 +65,7 @@ pub struct Delivery {
     pub id: EventId,
     pub action: Action,
     pub key: KeySlot,
+    pub key_id: KeyId,
     /// None on the first attempt.
     pub before: Option<Trial>,
 }
@@ -121,7 +122,7 @@ impl Schedule {
         };
         self.in_flight += 1;
         let (id, action) = self.backlog.first(key);
-        Step::Start(Delivery { id, action, key, before: self.trials.get(&key).copied() })
+        Step::Start(Delivery { id, action, key, key_id: self.backlog.key(key), before: self.trials.get(&key).copied() })
     }
 
     /// The call of a delivery ended; its place among those under way is free. The key is not: what came of it

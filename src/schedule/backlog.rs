@@ -64,6 +64,11 @@ impl Backlog {
         (EventId(tagged >> 1), action)
     }
 
+    pub(super) fn key(&self, key: KeySlot) -> KeyId {
+        let [high, low] = self.keys[key.0 as usize].key;
+        KeyId(u128::from(high) << 64 | u128::from(low))
+    }
+
     /// Removes a key's first event; returns whether the key has another.
     pub(super) fn pop(&mut self, key: KeySlot) -> bool {
         let line = &mut self.keys[key.0 as usize];

@@ -1,5 +1,4 @@
 use super::*;
-use crate::event::KeyId;
 
 fn limits(concurrency: usize, per_second: u32, burst: u32) -> Limits {
     let positive = |number| NonZeroU32::new(number).unwrap();
