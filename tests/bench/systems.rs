@@ -173,16 +173,21 @@ impl Running<'_> {
         Ok(serde_json::from_str(&load.line()?)?)
     }
 
-    /// Waits until the relay has nothing queued: delivered, and known to be.
+    /// Waits until the relay has nothing queued: delivered, and known to be. Asked twice, since the metric may lag
+    /// behind an acknowledgement for a moment.
     fn drained(&self) -> Result<()> {
         let Some(admin) = self.admin else { return Ok(()) };
         let start = Instant::now();
+        let mut seen_empty = false;
         loop {
             let metrics = get(admin, "/metrics")?;
             let queued = metrics.lines().find_map(|line| line.strip_prefix("gander_queue_events "));
             match queued.map(|text| text.trim().parse::<f64>()) {
-                Some(Ok(queued)) if queued < 0.5 => return Ok(()),
-                Some(Ok(_)) if start.elapsed() < DRAIN_MAX => sleep(DRAIN_POLL),
+                Some(Ok(queued)) if queued < 0.5 && seen_empty => return Ok(()),
+                Some(Ok(queued)) if start.elapsed() < DRAIN_MAX => {
+                    seen_empty = queued < 0.5;
+                    sleep(DRAIN_POLL);
+                }
                 Some(Ok(queued)) => return Err(format!("{queued} events are still queued after {DRAIN_MAX:?}").into()),
                 _ => return Err("/metrics has no gander_queue_events".into()),
             }
