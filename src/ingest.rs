@@ -149,11 +149,11 @@ impl Ingest {
         let mut response = self.0.respond(&head, &mut upload, &peer, doubt, &ticket).instrument(span).await;
         identify(&mut response, &request_id);
         self.0.part_from(upload, &head, &mut response);
-        response
+        response.map(Full::new)
     }
 
     /// The answer to a head that could not even be read as one.
-    pub fn answer_unreadable(&self, refusal: &Refusal, peer: Peer) -> Response<Full<Bytes>> {
+    pub fn answer_unreadable(&self, refusal: &Refusal, peer: Peer) -> Response<Bytes> {
         let received_at = WallTime::now();
         let request_id = request_id::request_id(received_at);
         let ticket = Ticket { request_id: &request_id, received_at, started: std::time::Instant::now() };
@@ -177,7 +177,7 @@ impl Shared {
         peer: &Peer,
         doubt: Option<&'static str>,
         ticket: &Ticket<'_>,
-    ) -> Response<Full<Bytes>>
+    ) -> Response<Bytes>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -359,7 +359,7 @@ impl Shared {
         head: Option<&Parts>,
         peer: &Peer,
         ticket: &Ticket<'_>,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Bytes> {
         self.metrics.request_refused(source, refusal.label());
         if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
             let source = source.map_or("none", |source| source);
@@ -382,7 +382,7 @@ impl Shared {
     /// connection is reset under its hands. So a body of bearable size is drained beside the answer. One of which
     /// the sender has not sent a byte yet (it waits for `100 Continue`) may never come, and its place would be
     /// taken by the next request: there the connection ends with the answer.
-    fn part_from<B>(&self, upload: Upload<B>, head: &Parts, response: &mut Response<Full<Bytes>>)
+    fn part_from<B>(&self, upload: Upload<B>, head: &Parts, response: &mut Response<Bytes>)
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -412,7 +412,7 @@ enum Drafted {
 }
 
 impl Recorded {
-    fn response(&self, request_id: &str) -> Response<Full<Bytes>> {
+    fn response(&self, request_id: &str) -> Response<Bytes> {
         let mut response = answer::answer(&self.parts, self.batch, request_id);
         if let Some(wait) = self.applied
             && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs()))
@@ -455,7 +455,7 @@ fn submission(source: &Arc<str>, held: &Held, ticket: &Ticket<'_>, entries: Vec<
     }
 }
 
-fn identify(response: &mut Response<Full<Bytes>>, request_id: &str) {
+fn identify(response: &mut Response<Bytes>, request_id: &str) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use super::refusal::{PROBLEM_JSON, Problem, UNPROCESSABLE, problem_type, to_json};
@@ -98,7 +97,7 @@ struct Indexed<'a> {
 }
 
 /// The answer for these parts. `batch`: the payload was split, so its sender expects a list.
-pub(super) fn answer(parts: &[Part], batch: bool, request_id: &str) -> Response<Full<Bytes>> {
+pub(super) fn answer(parts: &[Part], batch: bool, request_id: &str) -> Response<Bytes> {
     let status = status(parts);
     let lines = || parts.iter().enumerate().map(|(index, part)| part.line(batch.then_some(index))).collect();
     if status == StatusCode::UNPROCESSABLE_ENTITY {
@@ -145,8 +144,8 @@ fn unprocessable<'a>(parts: &'a [Part], events: Option<Vec<Line<'a>>>, request_i
     Unprocessable { problem, id: only_id.filter(|_| events.is_none()), errors, events }
 }
 
-fn respond(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn respond(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
@@ -238,7 +237,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
     use serde_json::{Value, json};
 
     use super::*;
@@ -276,9 +274,7 @@ mod tests {
         let response = answer(parts, batch, "01J");
         let status = response.status().as_u16();
         let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let bytes = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
-        (status, content_type, serde_json::from_slice(&bytes).unwrap())
+        (status, content_type, serde_json::from_slice(response.body()).unwrap())
     }
 
     #[test]

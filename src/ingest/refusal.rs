@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use crate::limits::{Exceeded, OverLimit};
@@ -182,7 +181,7 @@ impl Refusal {
     }
 
     /// The whole answer, but for the request id's header.
-    pub(super) fn response(&self, request_id: &str) -> Response<Full<Bytes>> {
+    pub(super) fn response(&self, request_id: &str) -> Response<Bytes> {
         let status = self.status();
         let (line, column) = match self {
             Refusal::NotJson(at) => (Some(at.line), Some(at.column)),
@@ -198,7 +197,7 @@ impl Refusal {
             line,
             column,
         };
-        let mut response = Response::new(Full::new(to_json(&problem)));
+        let mut response = Response::new(to_json(&problem));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
@@ -240,18 +239,14 @@ pub(super) const UNPROCESSABLE: &str = "unprocessable";
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-
     use super::*;
 
     fn over(answer: OverLimit) -> Refusal {
         Refusal::OverLimit(Exceeded { answer, retry_after_seconds: 7 })
     }
 
-    fn body_of(response: Response<Full<Bytes>>) -> serde_json::Value {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let bytes = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
-        serde_json::from_slice(&bytes).unwrap()
+    fn body_of(response: Response<Bytes>) -> serde_json::Value {
+        serde_json::from_slice(response.body()).unwrap()
     }
 
     #[test]
