@@ -128,7 +128,8 @@ impl<'a> Fields<'a> {
     pub fn refuse(&mut self, later: &[&'static str], findings: &mut Findings) {
         for name in later {
             if let Some(index) = self.entries.iter().position(|(key, _)| key.name == *name) {
-                let (key, _) = self.entries.remove(index);
+                let (key, node) = self.entries.remove(index);
+                findings.conceal_unknown(node);
                 findings
                     .error(key.place.clone(), self.path_of(name), format!("`{name}` is not supported by this version"))
                     .help("remove the key; it would have no effect, and a setting without effect is worse than none");
@@ -138,7 +139,8 @@ impl<'a> Fields<'a> {
 
     /// Reports every key that nobody asked for, with the nearest name that somebody did.
     pub fn finish(self, findings: &mut Findings) {
-        for (key, _) in &self.entries {
+        for (key, node) in &self.entries {
+            findings.conceal_unknown(node);
             findings
                 .error(key.place.clone(), self.path_of(&key.name), format!("unknown key `{}`", key.name))
                 .suggest(&key.name, self.known.iter().copied());
