@@ -1,6 +1,21 @@
-//! Deduplication as a state machine per incident key: what is new, what was said already.
+//! Deduplication as a state machine per incident key, not a cache of hashes: what is new, and what was said already.
+//!
+//! A key is unknown, open or resolved. What changes its state is always worth delivering, however quickly it
+//! follows: trigger, resolve, trigger within the window is three events, because a flapping service must page
+//! again. What only repeats the state is a duplicate within the window and a reminder after it.
+//!
+//! The state is a fold over the events that were taken and how they ended, so the journal can restore it. It is
+//! bounded; a forgotten key can only page once more.
+
+mod keys;
 
 use std::time::Duration;
+
+use crate::event::{Action, EventId, KeyId, Occurrence, UpdateHash};
+use crate::time::{Monotonic, WallTime};
+
+pub use keys::Forgotten;
+use keys::Keys;
 
 /// The `dedup` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,3 +24,267 @@ pub struct Settings {
     pub remind: bool,
     pub max_keys: usize,
 }
+
+/// What every incident key's state is, and what an arrival is by it.
+#[derive(Debug)]
+pub struct Dedup {
+    settings: Settings,
+    keys: Keys,
+}
+
+/// What is asked of deduplication: an event that came and was not taken yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    pub key: KeyId,
+    pub action: Action,
+    pub update: UpdateHash,
+    pub occurrence: Option<&'a Occurrence>,
+}
+
+/// What an arrival is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Worth delivering.
+    Take(Novelty),
+    /// Says what `of` said.
+    Duplicate { of: EventId, why: Repeat },
+}
+
+/// Why an event is worth delivering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    /// A trigger for a key that is not known.
+    Opening,
+    /// A trigger after a resolve.
+    Reopening,
+    /// A trigger for an open incident, with other `update_on` values.
+    Update,
+    /// A trigger for an open incident, after the window.
+    Reminder,
+    /// A resolve for an open incident.
+    Closing,
+    /// A resolve for a key that is not known, or whose last resolve is longer ago than the window: the relay may
+    /// be new, the incident not.
+    ClosingUnknown,
+}
+
+/// Why an event is a duplicate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// The same was taken within the window.
+    WithinWindow,
+    /// The same still waits for delivery: an outage must not pile up reminders.
+    StillWaiting,
+    /// The incident is open and `remind` is off.
+    NoReminders,
+    /// A late copy of an occurrence that was resolved already, or that a newer one replaced.
+    PastOccurrence,
+}
+
+/// How an event that was taken ended, as far as its key is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The upstream has it.
+    Confirmed,
+    /// It never took effect there: dead, discarded, stale, `unmatched` or `not_resolved`.
+    WithoutEffect,
+}
+
+/// One incident key's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyState {
+    /// The last action taken: open after a trigger, resolved after a resolve.
+    pub last_action: Action,
+    /// The event that was taken last.
+    pub last: EventId,
+    /// When it was taken.
+    pub taken: Monotonic,
+    /// Whether it still waits for delivery.
+    pub waiting: bool,
+    /// The `update_on` values of the last trigger.
+    pub update: UpdateHash,
+    /// The occurrence of the last event that named one.
+    pub occurrence: Option<Occurrence>,
+}
+
+impl Dedup {
+    pub fn new(settings: Settings) -> Dedup {
+        Dedup { settings, keys: Keys::new(settings.max_keys) }
+    }
+
+    /// What this arrival is. Changes nothing.
+    pub fn decide(&self, arrival: Arrival<'_>, now: Monotonic) -> Decision {
+        decide(self.keys.get(arrival.key).as_ref(), arrival, self.settings, now)
+    }
+
+    /// Takes an event: the key is now as this event says.
+    pub fn take(&mut self, arrival: Arrival<'_>, id: EventId, now: Monotonic) {
+        let before = self.keys.get(arrival.key).and_then(|state| state.occurrence);
+        self.keys.put(
+            arrival.key,
+            KeyState {
+                last_action: arrival.action,
+                last: id,
+                taken: now,
+                waiting: true,
+                update: arrival.update,
+                occurrence: arrival.occurrence.cloned().or(before),
+            },
+        );
+    }
+
+    /// An event ended. If nothing was taken for its key since, one that had no effect makes the key unknown.
+    pub fn settle(&mut self, key: KeyId, id: EventId, ending: Ending) {
+        if self.keys.last(key) != Some(id) {
+            return;
+        }
+        match ending {
+            Ending::Confirmed => self.keys.set_delivered(key),
+            Ending::WithoutEffect => self.keys.remove(key),
+        }
+    }
+
+    /// Whether `id` is the event that its key's state rests on, so that the journal must keep it.
+    pub fn rests_on(&self, key: KeyId, id: EventId) -> bool {
+        self.keys.last(key) == Some(id)
+    }
+
+    /// How many keys are known.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many keys were forgotten to stay within `max_keys`, since this was last asked.
+    pub fn forgotten(&mut self) -> Forgotten {
+        self.keys.forgotten()
+    }
+}
+
+/// The decision itself: a pure function of one key's state, the arrival, the settings and the time.
+fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, now: Monotonic) -> Decision {
+    let Some(state) = state else {
+        return Decision::Take(match arrival.action {
+            Action::Trigger => Novelty::Opening,
+            Action::Resolve => Novelty::ClosingUnknown,
+        });
+    };
+    let duplicate = |why| Decision::Duplicate { of: state.last, why };
+    let age = compare(arrival.occurrence, state.occurrence.as_ref());
+    let within_window = now.since(state.taken) < settings.window;
+    match (state.last_action, arrival.action) {
+        (Action::Resolve, Action::Trigger) => match age {
+            Age::Same | Age::Older => duplicate(Repeat::PastOccurrence),
+            Age::Newer | Age::Unknown => Decision::Take(Novelty::Reopening),
+        },
+        (Action::Trigger, Action::Resolve) => match age {
+            Age::Older => duplicate(Repeat::PastOccurrence),
+            Age::Same | Age::Newer | Age::Unknown => Decision::Take(Novelty::Closing),
+        },
+        (Action::Trigger, Action::Trigger) => match age {
+            Age::Older => duplicate(Repeat::PastOccurrence),
+            Age::Newer => Decision::Take(Novelty::Reopening),
+            Age::Same | Age::Unknown if state.update != arrival.update => Decision::Take(Novelty::Update),
+            Age::Same | Age::Unknown if state.waiting => duplicate(Repeat::StillWaiting),
+            Age::Same | Age::Unknown if within_window => duplicate(Repeat::WithinWindow),
+            Age::Same | Age::Unknown if settings.remind => Decision::Take(Novelty::Reminder),
+            Age::Same | Age::Unknown => duplicate(Repeat::NoReminders),
+        },
+        (Action::Resolve, Action::Resolve) => match age {
+            Age::Same | Age::Older => duplicate(Repeat::PastOccurrence),
+            Age::Newer => Decision::Take(Novelty::ClosingUnknown),
+            Age::Unknown if state.waiting => duplicate(Repeat::StillWaiting),
+            Age::Unknown if within_window => duplicate(Repeat::WithinWindow),
+            Age::Unknown => Decision::Take(Novelty::ClosingUnknown),
+        },
+    }
+}
+
+/// How an arrival's occurrence stands to the one that the key's state knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    Same,
+    Older,
+    Newer,
+    /// One of the two names none, or there is no order between them.
+    Unknown,
+}
+
+/// Occurrences are ordered part by part where both parts are RFC 3339 date-times or both are numbers; other parts
+/// are the same or not comparable. Two that differ without an order count as a newer one: an alert too many is
+/// better than one too few.
+fn compare(arrival: Option<&Occurrence>, known: Option<&Occurrence>) -> Age {
+    let (Some(arrival), Some(known)) = (arrival, known) else {
+        return Age::Unknown;
+    };
+    if arrival == known {
+        return Age::Same;
+    }
+    let parts = |occurrence: &Occurrence| serde_json::from_str::<Vec<serde_json::Value>>(&occurrence.0);
+    let (Ok(arrival), Ok(known)) = (parts(arrival), parts(known)) else {
+        return Age::Newer;
+    };
+    for (arrival, known) in arrival.iter().zip(&known) {
+        match part_order(arrival, known) {
+            Some(std::cmp::Ordering::Less) => return Age::Older,
+            Some(std::cmp::Ordering::Equal) => {}
+            Some(std::cmp::Ordering::Greater) | None => return Age::Newer,
+        }
+    }
+    Age::Same
+}
+
+fn part_order(arrival: &serde_json::Value, known: &serde_json::Value) -> Option<std::cmp::Ordering> {
+    use serde_json::Value::{Number, String};
+    if arrival == known {
+        return Some(std::cmp::Ordering::Equal);
+    }
+    match (arrival, known) {
+        (String(arrival), String(known)) => {
+            Some(WallTime::parse_rfc3339(arrival)?.cmp(&WallTime::parse_rfc3339(known)?))
+        }
+        (Number(arrival), Number(known)) => arrival.as_f64()?.partial_cmp(&known.as_f64()?),
+        _ => None,
+    }
+}
+
+impl Novelty {
+    pub const ALL: [Novelty; 6] = [
+        Novelty::Opening,
+        Novelty::Reopening,
+        Novelty::Update,
+        Novelty::Reminder,
+        Novelty::Closing,
+        Novelty::ClosingUnknown,
+    ];
+
+    /// The word that the journal and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Novelty::Opening => "opening",
+            Novelty::Reopening => "reopening",
+            Novelty::Update => "update",
+            Novelty::Reminder => "reminder",
+            Novelty::Closing => "closing",
+            Novelty::ClosingUnknown => "closing_unknown",
+        }
+    }
+}
+
+impl Repeat {
+    /// The word that logs and answers use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Repeat::WithinWindow => "within_window",
+            Repeat::StillWaiting => "still_waiting",
+            Repeat::NoReminders => "no_reminders",
+            Repeat::PastOccurrence => "past_occurrence",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,27 @@
 //! The durable log of events: SQLite behind a narrow interface.
+//!
+//! One [`Journal`] writes, in batches that are synced as a whole; any number of [`Reader`]s read beside it. It
+//! knows nothing of deduplication and of delivery: it keeps what it is told and tells it again.
+//!
+//! The layout keeps what is large apart from what changes: `event` rows are narrow and their state is updated in
+//! place, `content` rows hold payload and body and are never touched again, `attempt` rows are only added. An
+//! operator may open `journal.db` with `sqlite3` at any time; words are stored as words.
 
-use std::path::PathBuf;
+mod batch;
+mod files;
+mod read;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
+use crate::time::WallTime;
+
+pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement};
+pub use files::Lock;
+pub use read::{Attempt, Details, Filter, Page, Reader, Summary};
 
 /// `data_dir` and the `journal` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,3 +32,277 @@ pub struct Config {
     pub keep_delivered: Duration,
     pub keep_refused: u64,
 }
+
+/// The writing end. There is one a process, and one process a data directory.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Connection,
+    config: Config,
+    next_id: EventId,
+    totals: Totals,
+    /// Where pruning goes on.
+    prune_after: EventId,
+}
+
+/// What the journal holds and counts against its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub queued: u64,
+    pub dead: u64,
+    pub refused: u64,
+    /// The payloads and bodies of all of these.
+    pub bytes: u64,
+    /// Of these, the refused ones' part.
+    pub refused_bytes: u64,
+}
+
+/// One event as a restart needs it, in the order of acknowledgement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovered {
+    pub id: EventId,
+    pub key: KeyId,
+    pub action: Action,
+    pub taken_at: WallTime,
+    pub state: State,
+    pub outcome: Option<Outcome>,
+    pub update: UpdateHash,
+    pub occurrence: Option<Occurrence>,
+}
+
+/// Why the journal could not do something.
+#[derive(Debug)]
+pub enum Error {
+    /// The disk has no room.
+    Full(String),
+    /// Anything else: a failed write or sync, a damaged file.
+    Fault(String),
+}
+
+/// Why the journal can't be opened: what an operator must mend before a start.
+#[derive(Debug)]
+pub struct OpenError {
+    pub path: PathBuf,
+    pub problem: String,
+    pub remedy: &'static str,
+}
+
+impl Journal {
+    /// Opens or makes the journal in a directory whose [`Lock`] is held.
+    pub fn open(config: &Config, lock: &Lock, now: WallTime) -> Result<Journal, OpenError> {
+        let path = lock.directory().join(FILE);
+        files::private(&path)?;
+        let connection = connect(&path, now).map_err(|error| OpenError::of(&path, &error))?;
+        Ok(Journal {
+            connection,
+            config: config.clone(),
+            next_id: EventId(0),
+            totals: Totals::default(),
+            prune_after: EventId(0),
+        })
+    }
+
+    /// Reads every event that is kept, oldest first, and learns from them where to go on. To be called once,
+    /// before the first batch.
+    pub fn recover(&mut self, mut each: impl FnMut(Recovered)) -> Result<(), Error> {
+        let (mut totals, mut last) = (Totals::default(), EventId(0));
+        read::recover(&self.connection, |row| {
+            totals.add(row.state, row.bytes);
+            last = row.id;
+            if let Some(event) = row.event {
+                each(event);
+            }
+        })?;
+        let first: u64 =
+            self.connection.query_row("SELECT value FROM meta WHERE name = 'first_id'", [], |row| row.get(0))?;
+        // The newest row is never removed, so the number after it was never used.
+        self.next_id = EventId(first.max(last.0 + 1));
+        self.totals = totals;
+        Ok(())
+    }
+
+    /// Starts a batch: everything in it becomes durable together, when it is committed, or not at all.
+    pub fn begin(&mut self) -> Result<Batch<'_>, Error> {
+        Batch::begin(self)
+    }
+
+    /// How an event ended; none while it is queued, or if it is not kept.
+    pub fn ending(&self, id: EventId) -> Result<Option<Settlement>, Error> {
+        read::ending(&self.connection, id)
+    }
+
+    /// What counts against the limits.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Whether payloads, bodies and history together take more room than `max_bytes`.
+    pub fn is_large(&self) -> Result<bool, Error> {
+        let pages: i64 = self.connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        let free: i64 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+        let used = u64::try_from(pages - free).unwrap_or(0) * PAGE_BYTES;
+        Ok(used > self.config.max_bytes)
+    }
+}
+
+impl Totals {
+    /// What `max_events` counts.
+    pub fn events(&self) -> u64 {
+        self.queued + self.dead + self.refused
+    }
+
+    fn add(&mut self, state: State, bytes: u64) {
+        match state {
+            State::Queued => self.queued += 1,
+            State::Dead => self.dead += 1,
+            State::Refused => {
+                self.refused += 1;
+                self.refused_bytes += bytes;
+            }
+            State::Delivered | State::Ended => return,
+        }
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, state: State, bytes: u64) {
+        match state {
+            State::Queued => self.queued = self.queued.saturating_sub(1),
+            State::Dead => self.dead = self.dead.saturating_sub(1),
+            State::Refused => {
+                self.refused = self.refused.saturating_sub(1);
+                self.refused_bytes = self.refused_bytes.saturating_sub(bytes);
+            }
+            State::Delivered | State::Ended => return,
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.execute_batch(&format!(
+        "PRAGMA page_size = {PAGE_BYTES};
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
+         PRAGMA journal_size_limit = {WAL_BYTES_KEPT};
+         PRAGMA temp_store = MEMORY;"
+    ))?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version {
+        0 => {
+            connection.execute_batch(SCHEMA)?;
+            // Numbers start at the time in milliseconds, so that none is used again by a journal that replaces this one.
+            connection.execute("INSERT INTO meta VALUES ('first_id', ?1), ('probe', 0)", [now.0.max(1)])?;
+            connection.pragma_update(None, "user_version", VERSION)?;
+            Ok(connection)
+        }
+        VERSION => Ok(connection),
+        other => Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH),
+            Some(format!("it has layout {other}, and this version of gander knows layout {VERSION}")),
+        )),
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Error::Full(error.to_string()),
+            _ => Error::Fault(error.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Full(text) => write!(f, "the disk is full: {text}"),
+            Error::Fault(text) => write!(f, "the journal failed: {text}"),
+        }
+    }
+}
+
+impl OpenError {
+    fn of(path: &Path, error: &rusqlite::Error) -> OpenError {
+        let remedy = match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+                "the file is damaged: keep it aside under another name and start again; \
+                 `sqlite3 FILE .recover` saves what can be read"
+            }
+            Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk",
+            Some(rusqlite::ErrorCode::TypeMismatch) => "run the version of gander that wrote it",
+            _ => "check the owner and the permissions of `data_dir` and that the disk works",
+        };
+        OpenError { path: path.to_owned(), problem: error.to_string(), remedy }
+    }
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; {}", self.path.display(), self.problem, self.remedy)
+    }
+}
+
+/// The journal's file in `data_dir`.
+const FILE: &str = "journal.db";
+const VERSION: i64 = 1;
+const PAGE_BYTES: u64 = 4096;
+/// 16 MiB of log between checkpoints: rare enough for a storm, small enough to be read back in a moment.
+const CHECKPOINT_PAGES: u64 = 4096;
+/// A log that a storm made longer is cut back to this.
+const WAL_BYTES_KEPT: u64 = 32 << 20;
+/// More than all statements of this module.
+const STATEMENTS: usize = 32;
+/// A reader's lock on the file lasts for microseconds; an operator's `sqlite3` may hold it longer.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const SCHEMA: &str = "
+BEGIN;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+-- One row an event, in the order of acknowledgement. Narrow: it is read whole at a start.
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    action TEXT,
+    incident_key TEXT,
+    state TEXT NOT NULL,
+    outcome TEXT,
+    reason TEXT,
+    rule TEXT,
+    novelty TEXT,
+    received_at INTEGER NOT NULL,
+    settled_at INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    -- The event whose content holds the request's raw body: itself, or the first of its batch.
+    raw_in INTEGER NOT NULL,
+    update_hash INTEGER,
+    occurrence TEXT,
+    replay_of INTEGER
+);
+-- What is not delivered is found without reading history.
+CREATE INDEX event_undelivered ON event (state, id) WHERE state <> 'delivered';
+-- What came, and what is sent or, for what was refused, the list of errors. Written once.
+CREATE TABLE content (id INTEGER PRIMARY KEY, raw BLOB, body BLOB);
+-- What became of each call.
+CREATE TABLE attempt (
+    event INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    took_ms INTEGER NOT NULL,
+    result TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT,
+    answer BLOB,
+    PRIMARY KEY (event, number)
+) WITHOUT ROWID;
+COMMIT;
+";
+
+#[cfg(test)]
+mod tests;

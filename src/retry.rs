@@ -1,6 +1,10 @@
-//! Whether and when to try again: a pure function of attempt, answer, age and now.
+//! Whether and when to try again: a pure function of the attempt, the answer, the age and the time.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::event::Outcome;
+use crate::outcome::{Trouble, Verdict};
+use crate::time::{Monotonic, Now};
 
 /// The `upstream.retry` section.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,4 +13,185 @@ pub struct Settings {
     pub factor: f64,
     pub max: Duration,
     pub give_up_after: Duration,
+}
+
+/// One call that ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attempt {
+    /// Which try of this event it was, from 1.
+    pub number: u32,
+    /// When the first try of this event ended.
+    pub first: Monotonic,
+    pub verdict: Verdict,
+    /// What the answer's `Retry-After` asks for, read by [`retry_after`].
+    pub retry_after: Option<Duration>,
+}
+
+/// What to do with an event after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is delivered.
+    Delivered(Outcome),
+    /// Try it again then.
+    Again { at: Monotonic },
+    /// Keep it as a dead letter.
+    Dead(Death),
+}
+
+/// Why an event is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// The upstream said that it will never take it.
+    Rejected,
+    /// It was tried for `give_up_after`.
+    TooOld,
+}
+
+/// Decides what follows from an attempt. `random` is uniform in 0..1 and spreads the retries of many events.
+pub fn next(settings: Settings, attempt: Attempt, now: Monotonic, random: f64) -> Next {
+    let again = |wait: Duration| Next::Again { at: now.after(wait) };
+    let wait = || {
+        attempt.retry_after.map_or_else(
+            || backoff(settings, attempt.number, random),
+            // Everyone who was told the same moment would come back in it: a tenth more spreads them.
+            |asked| asked.min(RETRY_AFTER_MAX).mul_f64(1.0 + random / 10.0),
+        )
+    };
+    match attempt.verdict {
+        Verdict::Done(outcome) => Next::Delivered(outcome),
+        Verdict::Rejected(_) => Next::Dead(Death::Rejected),
+        // The token or the endpoint is wrong, not the event: however old it gets, it is not given up for that.
+        Verdict::Blocked(_) => again(wait()),
+        Verdict::Again(_) if now.since(attempt.first) >= settings.give_up_after => Next::Dead(Death::TooOld),
+        Verdict::Again(_) => again(wait()),
+    }
+}
+
+/// Exponential backoff with full jitter: anything up to `initial * factor^(number-1)`, capped by `max`.
+fn backoff(settings: Settings, number: u32, random: f64) -> Duration {
+    let exponent = i32::try_from(number.saturating_sub(1)).unwrap_or(i32::MAX);
+    let ceiling = settings.initial.as_secs_f64() * settings.factor.powi(exponent);
+    let ceiling =
+        if ceiling.is_finite() { ceiling.min(settings.max.as_secs_f64()) } else { settings.max.as_secs_f64() };
+    Duration::from_secs_f64(ceiling * random).max(BACKOFF_MIN)
+}
+
+/// Reads a `Retry-After` (RFC 9110, section 10.2.3): seconds, or an HTTP date. None if it is neither.
+pub fn retry_after(value: &str, now: Now) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(value.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs));
+    }
+    let at = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let wall = Duration::from_millis(u64::try_from(now.wall.0).unwrap_or(0));
+    Some(at.saturating_sub(wall))
+}
+
+impl Death {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Death::Rejected => "rejected",
+            Death::TooOld => "too_old",
+        }
+    }
+}
+
+impl Attempt {
+    /// What kept it from being done, if something did.
+    pub fn trouble(&self) -> Option<Trouble> {
+        match self.verdict {
+            Verdict::Done(_) => None,
+            Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => Some(trouble),
+        }
+    }
+}
+
+/// An upstream that asks for more is asked again after this: an hour's silence because of one header would be an outage.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// Full jitter may draw nearly zero; a try that follows at once only meets the same trouble.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::WallTime;
+
+    const SETTINGS: Settings = Settings {
+        initial: Duration::from_millis(500),
+        factor: 2.0,
+        max: Duration::from_secs(60),
+        give_up_after: Duration::from_secs(86_400),
+    };
+    const DAY: i64 = 86_400_000;
+
+    fn after(number: u32, verdict: Verdict, now: i64, random: f64) -> Next {
+        let attempt = Attempt { number, first: Monotonic(0), verdict, retry_after: None };
+        next(SETTINGS, attempt, Monotonic(now), random)
+    }
+
+    #[test]
+    fn the_wait_doubles_up_to_its_ceiling_and_is_drawn_from_zero() {
+        let again = Verdict::Again(Trouble::Connect);
+        for (number, random, wait) in [
+            (1, 1.0, 500),
+            (2, 1.0, 1_000),
+            (3, 1.0, 2_000),
+            (7, 1.0, 32_000),
+            (8, 1.0, 60_000),
+            (10_000, 1.0, 60_000),
+            (u32::MAX, 1.0, 60_000),
+            (3, 0.5, 1_000),
+            (3, 0.0, 10),
+        ] {
+            assert_eq!(after(number, again, 0, random), Next::Again { at: Monotonic(wait) }, "{number} {random}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_given_up_by_age_unless_the_fault_is_not_its_own() {
+        let again = Verdict::Again(Trouble::Connect);
+        assert!(matches!(after(9, again, DAY - 1, 1.0), Next::Again { .. }));
+        assert_eq!(after(9, again, DAY, 1.0), Next::Dead(Death::TooOld));
+        let blocked = Verdict::Blocked(Trouble::Unauthorized);
+        assert!(matches!(after(9, blocked, 100 * DAY, 1.0), Next::Again { .. }));
+    }
+
+    #[test]
+    fn a_rejected_event_is_dead_at_once_and_a_delivered_one_is_delivered_however_old() {
+        assert_eq!(after(1, Verdict::Rejected(Trouble::Payload), 0, 1.0), Next::Dead(Death::Rejected));
+        assert_eq!(after(9, Verdict::Done(Outcome::Created), 2 * DAY, 1.0), Next::Delivered(Outcome::Created));
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_up_to_its_ceiling_and_spread_a_little() {
+        for (asked, random, wait) in [(7, 0.0, 7_000), (7, 1.0, 7_700), (86_400, 0.0, 300_000), (0, 0.0, 0)] {
+            let attempt = Attempt {
+                number: 1,
+                first: Monotonic(0),
+                verdict: Verdict::Again(Trouble::Busy),
+                retry_after: Some(Duration::from_secs(asked)),
+            };
+            assert_eq!(next(SETTINGS, attempt, Monotonic(0), random), Next::Again { at: Monotonic(wait) }, "{asked}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        // 1994-11-06T08:49:37Z, the date of RFC 9110's examples.
+        let now = Now { monotonic: Monotonic(0), wall: WallTime(784_111_777_000) };
+        for (value, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999", Some(300)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(value, now), expected.map(Duration::from_secs), "{value:?}");
+        }
+    }
 }

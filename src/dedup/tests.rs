@@ -1,0 +1,229 @@
+use super::*;
+
+const WINDOW: Duration = Duration::from_secs(600);
+const SETTINGS: Settings = Settings { window: WINDOW, remind: true, max_keys: 100 };
+const KEY: KeyId = KeyId(7);
+
+/// One step of a story about one key, with the second at which it happens.
+enum Step {
+    Trigger(u64, Decision),
+    /// A trigger whose `update_on` values hash to the second number.
+    Changed(u64, u64, Decision),
+    Resolve(u64, Decision),
+    /// The last event taken was delivered.
+    Delivered,
+    /// The last event taken had no effect.
+    Lost,
+}
+use Step::{Changed, Delivered, Lost, Resolve, Trigger};
+
+const OPENING: Decision = Decision::Take(Novelty::Opening);
+const REOPENING: Decision = Decision::Take(Novelty::Reopening);
+const UPDATE: Decision = Decision::Take(Novelty::Update);
+const REMINDER: Decision = Decision::Take(Novelty::Reminder);
+const CLOSING: Decision = Decision::Take(Novelty::Closing);
+const CLOSING_UNKNOWN: Decision = Decision::Take(Novelty::ClosingUnknown);
+
+/// A duplicate of the `of`th event taken, from 1.
+const fn duplicate(of: u64, why: Repeat) -> Decision {
+    Decision::Duplicate { of: EventId(of), why }
+}
+
+fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
+    let mut dedup = Dedup::new(settings);
+    let mut taken = 0;
+    for (number, step) in story.into_iter().enumerate() {
+        let (second, action, update, expected) = match step {
+            Trigger(second, expected) => (second, Action::Trigger, 0, expected),
+            Changed(second, update, expected) => (second, Action::Trigger, update, expected),
+            Resolve(second, expected) => (second, Action::Resolve, 0, expected),
+            Delivered => {
+                dedup.settle(KEY, EventId(taken), Ending::Confirmed);
+                continue;
+            }
+            Lost => {
+                dedup.settle(KEY, EventId(taken), Ending::WithoutEffect);
+                continue;
+            }
+        };
+        let now = Monotonic(i64::try_from(second * 1_000).unwrap());
+        let arrival = Arrival { key: KEY, action, update: UpdateHash(update), occurrence: None };
+        let decision = dedup.decide(arrival, now);
+        assert_eq!(decision, expected, "{sentence}: step {}", number + 1);
+        if matches!(decision, Decision::Take(_)) {
+            taken += 1;
+            dedup.take(arrival, EventId(taken), now);
+        }
+    }
+}
+
+#[test]
+fn decisions_by_story() {
+    let silent = Settings { remind: false, ..SETTINGS };
+    let (window, waiting) = (Repeat::WithinWindow, Repeat::StillWaiting);
+    for (sentence, settings, story) in [
+        (
+            "a repeated trigger is a duplicate within the window, delivered or not",
+            SETTINGS,
+            vec![Trigger(0, OPENING), Trigger(1, duplicate(1, waiting)), Delivered, Trigger(599, duplicate(1, window))],
+        ),
+        (
+            "trigger, resolve, trigger within the window is three events",
+            SETTINGS,
+            vec![Trigger(0, OPENING), Resolve(1, CLOSING), Trigger(2, REOPENING)],
+        ),
+        (
+            "a repeated resolve is a duplicate within the window and forwarded after it",
+            SETTINGS,
+            vec![
+                Trigger(0, OPENING),
+                Resolve(1, CLOSING),
+                Delivered,
+                Resolve(2, duplicate(2, window)),
+                Resolve(601, CLOSING_UNKNOWN),
+            ],
+        ),
+        (
+            "a resolve for an unknown key is forwarded",
+            SETTINGS,
+            vec![Resolve(0, CLOSING_UNKNOWN), Resolve(1, duplicate(1, waiting))],
+        ),
+        (
+            "a trigger with other values is an update, even while the one before waits",
+            SETTINGS,
+            vec![
+                Changed(0, 1, OPENING),
+                Changed(1, 2, UPDATE),
+                Changed(2, 2, duplicate(2, waiting)),
+                Changed(3, 1, UPDATE),
+            ],
+        ),
+        (
+            "a resolve resets the comparison of values",
+            SETTINGS,
+            vec![
+                Changed(0, 1, OPENING),
+                Resolve(1, CLOSING),
+                Changed(2, 2, REOPENING),
+                Changed(3, 2, duplicate(3, waiting)),
+            ],
+        ),
+        (
+            "after the window a repeat is a reminder and opens a new window",
+            SETTINGS,
+            vec![
+                Trigger(0, OPENING),
+                Delivered,
+                Trigger(600, REMINDER),
+                Delivered,
+                Trigger(1199, duplicate(2, window)),
+                Trigger(1200, REMINDER),
+            ],
+        ),
+        (
+            "without reminders an open incident's repeats are duplicates for ever",
+            silent,
+            vec![Trigger(0, OPENING), Delivered, Trigger(9_999, duplicate(1, Repeat::NoReminders))],
+        ),
+        (
+            "while a trigger waits no reminder piles up behind it",
+            SETTINGS,
+            vec![Trigger(0, OPENING), Trigger(601, duplicate(1, waiting)), Trigger(9_999, duplicate(1, waiting))],
+        ),
+        (
+            "an event without effect makes its key unknown, so the next trigger pages",
+            SETTINGS,
+            vec![Trigger(0, OPENING), Lost, Trigger(1, OPENING)],
+        ),
+        (
+            "a resolve without effect makes its key unknown, so the next resolve is sent",
+            SETTINGS,
+            vec![Resolve(0, CLOSING_UNKNOWN), Lost, Resolve(1, CLOSING_UNKNOWN)],
+        ),
+    ] {
+        play(sentence, settings, story);
+    }
+}
+
+#[test]
+fn an_earlier_event_without_effect_leaves_what_a_later_one_said() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let arrival = |action| Arrival { key: KEY, action, update: UpdateHash(0), occurrence: None };
+    dedup.take(arrival(Action::Trigger), EventId(1), Monotonic(0));
+    dedup.take(arrival(Action::Resolve), EventId(2), Monotonic(0));
+    dedup.settle(KEY, EventId(1), Ending::WithoutEffect);
+    assert_eq!(dedup.decide(arrival(Action::Resolve), Monotonic(1)), duplicate(2, Repeat::StillWaiting));
+}
+
+#[test]
+fn keys_do_not_touch_each_other() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let arrival = |key| Arrival { key, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
+    dedup.take(arrival(KeyId(1)), EventId(1), Monotonic(0));
+    assert_eq!(dedup.decide(arrival(KeyId(2)), Monotonic(1)), OPENING);
+}
+
+#[test]
+fn occurrences_by_story() {
+    let at = |time: &str| Occurrence(format!("[\"{time}\"]").into());
+    let (first, second) = (at("2025-11-24T07:30:00Z"), at("2025-11-24T09:00:00+01:00"));
+    let past = |of| duplicate(of, Repeat::PastOccurrence);
+    // Sentence, and each step: action, occurrence, what it is.
+    let stories = [
+        (
+            "a late copy of a resolve does not close the newer incident",
+            vec![
+                (Action::Trigger, &first, OPENING),
+                (Action::Resolve, &first, CLOSING),
+                (Action::Trigger, &second, REOPENING),
+                (Action::Resolve, &first, past(3)),
+                (Action::Trigger, &first, past(3)),
+                (Action::Resolve, &second, CLOSING),
+            ],
+        ),
+        (
+            "a late copy of a trigger does not reopen what was resolved",
+            vec![
+                (Action::Trigger, &first, OPENING),
+                (Action::Resolve, &first, CLOSING),
+                (Action::Trigger, &first, past(2)),
+            ],
+        ),
+        (
+            "a newer occurrence of an open key is delivered",
+            vec![(Action::Trigger, &first, OPENING), (Action::Trigger, &second, REOPENING)],
+        ),
+    ];
+    for (sentence, story) in stories {
+        let mut dedup = Dedup::new(SETTINGS);
+        let mut taken = 0;
+        for (number, (action, occurrence, expected)) in story.into_iter().enumerate() {
+            let arrival = Arrival { key: KEY, action, update: UpdateHash(0), occurrence: Some(occurrence) };
+            // Long after every window: occurrences do not go by time of arrival.
+            let now = Monotonic(i64::try_from(number).unwrap() * 10_000_000);
+            let decision = dedup.decide(arrival, now);
+            assert_eq!(decision, expected, "{sentence}: step {}", number + 1);
+            if matches!(decision, Decision::Take(_)) {
+                taken += 1;
+                dedup.take(arrival, EventId(taken), now);
+                dedup.settle(KEY, EventId(taken), Ending::Confirmed);
+            }
+        }
+    }
+}
+
+#[test]
+fn occurrences_are_ordered_as_times_and_as_numbers_and_not_as_text() {
+    let occurrence = |text: &str| Occurrence(text.into());
+    for (arrival, known, expected) in [
+        (r#"["2025-11-24T07:30:00Z"]"#, r#"["2025-11-24T08:30:00+01:00"]"#, Age::Same),
+        (r#"["2025-11-24T07:29:00Z"]"#, r#"["2025-11-24T08:30:00+01:00"]"#, Age::Older),
+        ("[9]", "[10]", Age::Older),
+        ("[10]", "[9]", Age::Newer),
+        (r#"["b"]"#, r#"["a"]"#, Age::Newer),
+        (r#"["a"]"#, r#"["b"]"#, Age::Newer),
+        (r#"["a",1]"#, r#"["a",2]"#, Age::Older),
+    ] {
+        assert_eq!(compare(Some(&occurrence(arrival)), Some(&occurrence(known))), expected, "{arrival} to {known}");
+    }
+}

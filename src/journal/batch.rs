@@ -1,0 +1,341 @@
+//! Writing: a batch is one transaction and one sync.
+
+use std::time::Duration;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+
+use super::{Error, Journal, Totals};
+use crate::event::{Action, EventId, Occurrence, Outcome, State, UpdateHash};
+use crate::time::WallTime;
+
+/// Everything that is to become durable together. Dropped without a commit, it never was.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    journal: &'a mut Journal,
+    next_id: EventId,
+    totals: Totals,
+    done: bool,
+}
+
+/// An event to append.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEvent<'a> {
+    pub source: &'a str,
+    pub action: Action,
+    pub incident_key: &'a str,
+    pub rule: &'a str,
+    pub novelty: &'a str,
+    pub received_at: WallTime,
+    pub request: &'a str,
+    pub raw: Raw<'a>,
+    pub body: &'a [u8],
+    pub update: UpdateHash,
+    pub occurrence: Option<&'a Occurrence>,
+}
+
+/// Something refused, to keep for a person.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRefusal<'a> {
+    pub source: &'a str,
+    pub received_at: WallTime,
+    pub request: &'a str,
+    pub raw: &'a [u8],
+    pub reason: &'a str,
+    /// What is wrong with it, as a JSON list.
+    pub errors: &'a [u8],
+}
+
+/// A request's body: kept with the first event of the request, named by the others.
+#[derive(Clone, Copy, Debug)]
+pub enum Raw<'a> {
+    Bytes(&'a [u8]),
+    In(EventId),
+}
+
+/// How an event ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    pub id: EventId,
+    pub state: State,
+    pub outcome: Option<Outcome>,
+    pub reason: Option<String>,
+    pub attempts: u32,
+    pub at: WallTime,
+}
+
+/// One call to the upstream and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    pub event: EventId,
+    pub number: u32,
+    pub started_at: WallTime,
+    pub took: Duration,
+    /// An outcome or a trouble, as a word.
+    pub result: &'static str,
+    pub status: Option<u16>,
+    /// What a person needs beside the status: the error's text, a `Location`.
+    pub detail: Option<String>,
+    /// The answer's body, shortened.
+    pub answer: Vec<u8>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn begin(journal: &'a mut Journal) -> Result<Batch<'a>, Error> {
+        journal.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let (next_id, totals) = (journal.next_id, journal.totals);
+        Ok(Batch { journal, next_id, totals, done: false })
+    }
+
+    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all.
+    pub fn has_room(&self, events: u64, bytes: u64) -> bool {
+        let config = &self.journal.config;
+        self.totals.events() + events <= config.max_events && self.totals.bytes + bytes <= config.max_bytes
+    }
+
+    /// The number that the next event gets.
+    pub fn next_id(&self) -> EventId {
+        self.next_id
+    }
+
+    /// Appends an event as queued.
+    pub fn append(&mut self, event: NewEvent<'_>) -> Result<EventId, Error> {
+        let id = self.number();
+        let (raw, raw_in) = match event.raw {
+            Raw::Bytes(bytes) => (Some(bytes), id),
+            Raw::In(other) => (None, other),
+        };
+        let bytes = (raw.map_or(0, <[u8]>::len) + event.body.len()) as u64;
+        self.prepare(
+            "INSERT INTO event (id, source, action, incident_key, state, rule, novelty, received_at, bytes, request, \
+             raw_in, update_hash, occurrence) VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            sql(id),
+            event.source,
+            event.action.as_str(),
+            event.incident_key,
+            event.rule,
+            event.novelty,
+            event.received_at.0,
+            bytes,
+            event.request,
+            sql(raw_in),
+            event.update.0.cast_signed(),
+            event.occurrence.map(|occurrence| &*occurrence.0),
+        ])?;
+        self.prepare("INSERT INTO content (id, raw, body) VALUES (?1, ?2, ?3)")?.execute(params![
+            sql(id),
+            raw,
+            event.body
+        ])?;
+        self.totals.add(State::Queued, bytes);
+        Ok(id)
+    }
+
+    /// Keeps what was refused; the oldest refused ones make room beyond `keep_refused`.
+    pub fn refuse(&mut self, refusal: NewRefusal<'_>) -> Result<EventId, Error> {
+        let id = self.number();
+        let bytes = refusal.raw.len() as u64;
+        self.prepare(
+            "INSERT INTO event (id, source, state, reason, received_at, settled_at, bytes, request, raw_in) \
+             VALUES (?1, ?2, 'refused', ?3, ?4, ?4, ?5, ?6, ?1)",
+        )?
+        .execute(params![
+            sql(id),
+            refusal.source,
+            refusal.reason,
+            refusal.received_at.0,
+            bytes,
+            refusal.request
+        ])?;
+        self.prepare("INSERT INTO content (id, raw, body) VALUES (?1, ?2, ?3)")?.execute(params![
+            sql(id),
+            refusal.raw,
+            refusal.errors
+        ])?;
+        self.totals.add(State::Refused, bytes);
+        while self.totals.refused > self.journal.config.keep_refused
+            || self.totals.refused_bytes > self.journal.config.max_bytes / REFUSED_SHARE
+        {
+            if !self.drop_oldest_refused()? {
+                break;
+            }
+        }
+        Ok(id)
+    }
+
+    /// Records how an event ended. One that ended before stays as it is.
+    pub fn settle(&mut self, settlement: &Settlement) -> Result<(), Error> {
+        let bytes: Option<u64> = self
+            .prepare(
+                "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6 \
+                 WHERE id = ?1 AND state = 'queued' RETURNING bytes",
+            )?
+            .query_row(
+                params![
+                    sql(settlement.id),
+                    settlement.state.as_str(),
+                    settlement.outcome.map(Outcome::as_str),
+                    settlement.reason,
+                    settlement.attempts,
+                    settlement.at.0
+                ],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if let Some(bytes) = bytes {
+            self.totals.remove(State::Queued, bytes);
+            self.totals.add(settlement.state, bytes);
+        }
+        Ok(())
+    }
+
+    /// Records a call. Of an event that was tried very often the first few and the last few are kept.
+    pub fn attempt(&mut self, attempt: &AttemptRecord) -> Result<(), Error> {
+        self.prepare("INSERT OR REPLACE INTO attempt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
+            sql(attempt.event),
+            attempt.number,
+            attempt.started_at.0,
+            i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX),
+            attempt.result,
+            attempt.status,
+            attempt.detail,
+            attempt.answer
+        ])?;
+        if attempt.number > FIRST_ATTEMPTS_KEPT + LAST_ATTEMPTS_KEPT {
+            self.prepare("DELETE FROM attempt WHERE event = ?1 AND number > ?2 AND number <= ?3")?.execute(params![
+                sql(attempt.event),
+                FIRST_ATTEMPTS_KEPT,
+                attempt.number - LAST_ATTEMPTS_KEPT
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Says on a queued event how often it was tried.
+    pub fn tried(&mut self, id: EventId, attempts: u32) -> Result<(), Error> {
+        self.prepare("UPDATE event SET attempts = ?2 WHERE id = ?1 AND state = 'queued'")?
+            .execute(params![sql(id), attempts])?;
+        Ok(())
+    }
+
+    /// Counts duplicates on the event that they copied.
+    pub fn count_duplicates(&mut self, of: EventId, count: u64) -> Result<(), Error> {
+        self.prepare("UPDATE event SET duplicates = duplicates + ?2 WHERE id = ?1")?
+            .execute(params![sql(of), count])?;
+        Ok(())
+    }
+
+    /// Removes a few finished events that are older than `before`, or the oldest ones where `before` is none;
+    /// one that `keep` asks for, because its key's state rests on it, stays as a bare row, and so does the newest
+    /// row of all. Returns how many were looked at.
+    pub fn prune(
+        &mut self,
+        before: Option<WallTime>,
+        mut keep: impl FnMut(EventId, &str, &str) -> bool,
+    ) -> Result<usize, Error> {
+        let mut found = Vec::new();
+        {
+            let mut statement = self.prepare(
+                "SELECT id, source, incident_key, state FROM event \
+                 WHERE id > ?1 AND id < ?4 AND state IN ('delivered', 'ended') AND settled_at < ?2 ORDER BY id LIMIT ?3",
+            )?;
+            let mut rows = statement.query(params![
+                sql(self.journal.prune_after),
+                before.map_or(i64::MAX, |at| at.0),
+                PRUNED_AT_ONCE as i64,
+                sql(self.newest())
+            ])?;
+            while let Some(row) = rows.next()? {
+                let key: Option<String> = row.get(2)?;
+                found.push((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, key.unwrap_or_default()));
+            }
+        }
+        for (id, source, key) in &found {
+            self.prepare("DELETE FROM content WHERE id = ?1")?.execute([id])?;
+            self.prepare("DELETE FROM attempt WHERE event = ?1")?.execute([id])?;
+            if !keep(event(*id), source, key) {
+                self.prepare("DELETE FROM event WHERE id = ?1")?.execute([id])?;
+            }
+        }
+        // Rows that had to stay are passed over until the next round.
+        self.journal.prune_after = match found.last() {
+            Some((id, ..)) if found.len() == PRUNED_AT_ONCE => event(*id),
+            _ => EventId(0),
+        };
+        Ok(found.len())
+    }
+
+    /// Writes something, so that a commit proves that writing works.
+    pub fn probe(&mut self, at: WallTime) -> Result<(), Error> {
+        self.prepare("UPDATE meta SET value = ?1 WHERE name = 'probe'")?.execute([at.0])?;
+        Ok(())
+    }
+
+    /// Makes the batch durable. When this returns, it is on disk.
+    pub fn commit(mut self) -> Result<(), Error> {
+        self.prepare("COMMIT")?.execute([])?;
+        self.done = true;
+        self.journal.next_id = self.next_id;
+        self.journal.totals = self.totals;
+        Ok(())
+    }
+
+    /// The newest row: while it stays, its number is not used again.
+    fn newest(&self) -> EventId {
+        EventId(self.next_id.0.saturating_sub(1))
+    }
+
+    fn number(&mut self) -> EventId {
+        let id = self.next_id;
+        self.next_id = EventId(id.0 + 1);
+        id
+    }
+
+    fn drop_oldest_refused(&mut self) -> Result<bool, Error> {
+        let oldest: Option<(i64, u64)> = self
+            .prepare("SELECT id, bytes FROM event WHERE state = 'refused' AND id < ?1 ORDER BY id LIMIT 1")?
+            .query_row([sql(self.newest())], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((id, bytes)) = oldest else {
+            return Ok(false);
+        };
+        self.prepare("DELETE FROM content WHERE id = ?1")?.execute([id])?;
+        self.prepare("DELETE FROM event WHERE id = ?1")?.execute([id])?;
+        self.totals.remove(State::Refused, bytes);
+        Ok(true)
+    }
+
+    fn prepare(&self, statement: &str) -> Result<CachedStatement<'_>, Error> {
+        Ok(connection(self.journal).prepare_cached(statement)?)
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            // A connection that fails at this too is reopened by the recorder.
+            let _ = self.journal.connection.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+fn connection(journal: &Journal) -> &Connection {
+    &journal.connection
+}
+
+/// SQLite's integers are signed; event numbers stay far below the sign.
+pub(super) fn sql(id: EventId) -> i64 {
+    id.0.cast_signed()
+}
+
+pub(super) fn event(id: i64) -> EventId {
+    EventId(id.cast_unsigned())
+}
+
+/// Refused payloads take at most this part of `max_bytes`: whoever sends nonsense must not crowd out alerts.
+const REFUSED_SHARE: u64 = 16;
+const FIRST_ATTEMPTS_KEPT: u32 = 5;
+const LAST_ATTEMPTS_KEPT: u32 = 15;
+/// Few enough that a batch with pruning in it is hardly slower than one without.
+pub const PRUNED_AT_ONCE: usize = 200;

@@ -1,0 +1,63 @@
+//! The data directory: private, and held by one process.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::OpenError;
+
+/// Holds the data directory for this process, as long as it lives. The kernel lets go of it when the process
+/// ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    directory: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Makes the directory if it is missing, makes it private, and takes it.
+    pub fn take(directory: &Path) -> Result<Lock, OpenError> {
+        let fail = |problem: String, remedy| OpenError { path: directory.to_owned(), problem, remedy };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| fail(format!("can't make this directory: {error}"), WRITABLE))?;
+        fs::set_permissions(directory, Permissions::from_mode(0o700))
+            .map_err(|error| fail(format!("can't make this directory private: {error}"), WRITABLE))?;
+        let path = directory.join("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| fail(format!("can't write here: {error}"), WRITABLE))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { directory: directory.to_owned(), _file: file }),
+            Err(TryLockError::WouldBlock) => Err(fail(
+                "another gander uses this directory".to_owned(),
+                "stop the other process, or give this one a `data_dir` of its own",
+            )),
+            Err(TryLockError::Error(error)) => Err(fail(
+                format!("can't lock `lock` in it: {error}"),
+                "put `data_dir` on a local file system; network file systems may not lock",
+            )),
+        }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// Makes the journal's file with mode 0600 before SQLite does, or tightens it; SQLite gives the files beside it
+/// the same mode.
+pub(super) fn private(path: &Path) -> Result<(), OpenError> {
+    let fail =
+        |error: std::io::Error| OpenError { path: path.to_owned(), problem: error.to_string(), remedy: WRITABLE };
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(fail)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(fail)
+}
+
+const WRITABLE: &str = "give the user that runs gander the ownership of `data_dir`, or choose another one";

@@ -1,0 +1,251 @@
+use super::*;
+
+const NOW: WallTime = WallTime(1_700_000_000_000);
+
+fn config(directory: &Path) -> Config {
+    Config {
+        data_dir: directory.to_owned(),
+        max_events: 100,
+        max_bytes: 1 << 20,
+        keep_delivered: Duration::from_secs(60),
+        keep_refused: 3,
+    }
+}
+
+fn open(config: &Config) -> (Journal, Lock, Vec<Recovered>) {
+    let lock = Lock::take(&config.data_dir).unwrap();
+    let mut journal = Journal::open(config, &lock, NOW).unwrap();
+    let mut recovered = Vec::new();
+    journal.recover(|event| recovered.push(event)).unwrap();
+    (journal, lock, recovered)
+}
+
+fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
+    NewEvent {
+        source: "servicepilot",
+        action: Action::Trigger,
+        incident_key: key,
+        rule: "problem",
+        novelty: "opening",
+        received_at: NOW,
+        request: "01REQUEST",
+        raw: Raw::Bytes(b"{\"raw\":true}"),
+        body,
+        update: UpdateHash(u64::MAX),
+        occurrence: None,
+    }
+}
+
+fn delivered(id: EventId, at: WallTime) -> Settlement {
+    Settlement { id, state: State::Delivered, outcome: Some(Outcome::Created), reason: None, attempts: 1, at }
+}
+
+#[test]
+fn what_was_committed_is_found_again_and_what_was_not_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    let first = batch.append(event("a", b"{}")).unwrap();
+    let second = batch.append(event("b", b"{}")).unwrap();
+    batch.settle(&delivered(second, NOW)).unwrap();
+    batch.commit().unwrap();
+    let mut batch = journal.begin().unwrap();
+    batch.append(event("c", b"{}")).unwrap();
+    drop(batch);
+    drop((journal, lock));
+
+    let (journal, _lock, recovered) = open(&config);
+    let seen: Vec<_> = recovered.iter().map(|event| (event.id, event.key, event.state, event.outcome)).collect();
+    let key = |key| KeyId::new("servicepilot", key);
+    assert_eq!(
+        seen,
+        [(first, key("a"), State::Queued, None), (second, key("b"), State::Delivered, Some(Outcome::Created)),]
+    );
+    assert_eq!(recovered[0].update, UpdateHash(u64::MAX));
+    assert_eq!(journal.totals(), Totals { queued: 1, bytes: 14, ..Totals::default() });
+}
+
+#[test]
+fn a_number_is_never_used_twice_even_when_its_event_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    let first = batch.append(event("a", b"{}")).unwrap();
+    let newest = batch.append(event("b", b"{}")).unwrap();
+    batch.settle(&delivered(first, NOW)).unwrap();
+    batch.settle(&delivered(newest, NOW)).unwrap();
+    batch.commit().unwrap();
+    let mut batch = journal.begin().unwrap();
+    assert_eq!(batch.prune(None, |_, _, _| false).unwrap(), 1);
+    batch.commit().unwrap();
+    drop((journal, lock));
+    let (mut journal, _lock, recovered) = open(&config);
+    assert_eq!(recovered.len(), 1);
+    assert!(journal.begin().unwrap().append(event("c", b"{}")).unwrap() > newest);
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let _lock = Lock::take(directory.path()).unwrap();
+    let error = Lock::take(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("another gander uses this directory"), "{error}");
+}
+
+#[test]
+fn directory_and_files_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let config = config(&parent.path().join("deep/data"));
+    let (mut journal, ..) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    batch.append(event("a", b"{}")).unwrap();
+    batch.commit().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&config.data_dir), 0o700);
+    for file in ["journal.db", "journal.db-wal", "journal.db-shm", "lock"] {
+        assert_eq!(mode(&config.data_dir.join(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn queued_dead_and_refused_count_against_the_limits_and_delivered_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&Config { max_events: 2, ..config(directory.path()) });
+    let mut batch = journal.begin().unwrap();
+    let first = batch.append(event("a", b"{}")).unwrap();
+    let second = batch.append(event("b", b"{}")).unwrap();
+    assert!(!batch.has_room(1, 0));
+    batch.settle(&delivered(first, NOW)).unwrap();
+    assert!(batch.has_room(1, 0));
+    batch.settle(&Settlement { state: State::Dead, ..delivered(second, NOW) }).unwrap();
+    assert!(batch.has_room(1, 0) && !batch.has_room(2, 0));
+    batch.commit().unwrap();
+    let batch = journal.begin().unwrap();
+    assert!(batch.has_room(1, 0) && !batch.has_room(1, 2 << 20));
+}
+
+#[test]
+fn an_event_settles_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let id = batch.append(event("a", b"{}")).unwrap();
+    batch.settle(&delivered(id, NOW)).unwrap();
+    batch.settle(&Settlement { state: State::Dead, ..delivered(id, NOW) }).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(journal.totals(), Totals::default());
+}
+
+#[test]
+fn the_oldest_refused_payloads_make_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, ..) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    for _ in 0..5 {
+        let errors = br#"[{"path":"$","problem":"not JSON","found":null}]"#;
+        let refusal = NewRefusal {
+            source: "servicepilot",
+            received_at: NOW,
+            request: "01REQUEST",
+            raw: b"{broken",
+            reason: "not_json",
+            errors,
+        };
+        batch.refuse(refusal).unwrap();
+    }
+    batch.commit().unwrap();
+    assert_eq!(journal.totals(), Totals { refused: 3, bytes: 21, refused_bytes: 21, ..Totals::default() });
+    let reader = Reader::open(directory.path()).unwrap();
+    let page = reader.list(&Filter { state: Some(State::Refused), limit: 10, ..Filter::default() }).unwrap();
+    assert_eq!(page.events.len(), 3);
+    let details = reader.details(page.events[0].id.parse().unwrap()).unwrap().unwrap();
+    assert_eq!(details.received.as_deref(), Some("{broken"));
+    assert_eq!(details.errors.unwrap()[0]["problem"], "not JSON");
+}
+
+#[test]
+fn pruning_takes_what_is_old_and_leaves_what_a_key_rests_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "b", "c", "d"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
+    batch.settle(&delivered(ids[0], NOW)).unwrap();
+    batch.settle(&delivered(ids[1], NOW)).unwrap();
+    batch.settle(&delivered(ids[2], WallTime(NOW.0 + 10))).unwrap();
+    batch.commit().unwrap();
+    let mut batch = journal.begin().unwrap();
+    batch.prune(Some(WallTime(NOW.0 + 5)), |_, source, key| (source, key) == ("servicepilot", "b")).unwrap();
+    batch.commit().unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let left = reader.summaries(&ids).unwrap();
+    let left: Vec<_> = left.iter().map(|event| event.incident_key.clone().unwrap()).collect();
+    assert_eq!(left, ["b", "c", "d"]);
+    assert_eq!(reader.details(ids[1]).unwrap().unwrap().received, None, "only the bare row stays");
+    assert!(reader.outgoing(ids[3]).unwrap().is_some());
+}
+
+#[test]
+fn lists_go_newest_first_by_pages_and_filters() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = (0..5).map(|n| batch.append(event(if n == 2 { "x" } else { "y" }, b"{}")).unwrap()).collect();
+    batch.settle(&delivered(ids[4], NOW)).unwrap();
+    batch.commit().unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let list = |filter: Filter| {
+        let page = reader.list(&filter).unwrap();
+        let found: Vec<u64> = page.events.iter().map(|event| event.id.parse().unwrap()).collect();
+        (found.iter().map(|id| ids.iter().position(|known| known.0 == *id).unwrap()).collect::<Vec<_>>(), page.next)
+    };
+    let all = Filter { limit: 10, ..Filter::default() };
+    assert_eq!(list(all.clone()), (vec![4, 3, 2, 1, 0], None));
+    let (page, next) = list(Filter { limit: 2, ..all.clone() });
+    assert_eq!((page, next.as_deref()), (vec![4, 3], Some(ids[3].to_string().as_str())));
+    assert_eq!(list(Filter { after: Some(ids[3]), limit: 2, ..all.clone() }).0, [2, 1]);
+    assert_eq!(list(Filter { key: Some("x".into()), ..all.clone() }).0, [2]);
+    assert_eq!(list(Filter { state: Some(State::Queued), ..all.clone() }).0, [3, 2, 1, 0]);
+    assert_eq!(list(Filter { outcome: Some(Outcome::Created), ..all.clone() }).0, [4]);
+    assert_eq!(list(Filter { source: Some("other".into()), ..all }).0, [0; 0]);
+}
+
+#[test]
+fn of_many_attempts_the_first_and_the_last_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let id = batch.append(event("a", b"{}")).unwrap();
+    for number in 1..=40 {
+        let record = AttemptRecord {
+            event: id,
+            number,
+            started_at: NOW,
+            took: Duration::from_millis(7),
+            result: "connect",
+            status: None,
+            detail: Some("connection refused".into()),
+            answer: Vec::new(),
+        };
+        batch.attempt(&record).unwrap();
+    }
+    batch.commit().unwrap();
+    let details = Reader::open(directory.path()).unwrap().details(id).unwrap().unwrap();
+    let numbers: Vec<u32> = details.deliveries.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, [(1..=5).collect::<Vec<_>>(), (26..=40).collect()].concat());
+}
+
+#[test]
+fn a_file_that_is_no_journal_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.db");
+    std::fs::write(&path, "this is not a database, and long enough to be sure of it".repeat(100)).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let lock = Lock::take(directory.path()).unwrap();
+    let error = Journal::open(&config(directory.path()), &lock, NOW).unwrap_err().to_string();
+    assert!(error.contains("journal.db") && error.contains("damaged"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}

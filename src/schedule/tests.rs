@@ -1,0 +1,158 @@
+use super::*;
+
+fn limits(concurrency: usize, per_second: u32, burst: u32) -> Limits {
+    let positive = |number| NonZeroU32::new(number).unwrap();
+    Limits { concurrency, per_second: positive(per_second), burst: positive(burst), unsettled: 1_000 }
+}
+
+fn wide() -> Schedule {
+    Schedule::new(limits(100, 1_000_000, 1_000_000))
+}
+
+fn queued(id: u64, key: u128) -> Queued {
+    Queued { id: EventId(id), key: KeyId(key), action: Action::Trigger }
+}
+
+/// Starts everything that may start at `now`.
+fn start(schedule: &mut Schedule, now: i64) -> Vec<Delivery> {
+    let mut started = Vec::new();
+    while let Step::Start(delivery) = schedule.next(Monotonic(now)) {
+        started.push(delivery);
+    }
+    started
+}
+
+fn ids(deliveries: &[Delivery]) -> Vec<u64> {
+    deliveries.iter().map(|delivery| delivery.id.0).collect()
+}
+
+#[test]
+fn a_key_has_one_event_under_way_and_the_next_follows_when_it_is_settled() {
+    let mut schedule = wide();
+    for (id, key) in [(1, 1), (2, 1), (3, 2)] {
+        schedule.enqueue(&queued(id, key));
+    }
+    let started = start(&mut schedule, 0);
+    assert_eq!(ids(&started), [1, 3]);
+    schedule.ended();
+    assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "the call ended, its end is not on disk yet");
+    schedule.release(started[0].key);
+    assert_eq!(ids(&start(&mut schedule, 0)), [2]);
+}
+
+#[test]
+fn a_key_that_backs_off_holds_up_nobody_else_and_keeps_its_order() {
+    let mut schedule = wide();
+    for (id, key) in [(1, 1), (2, 1), (3, 2)] {
+        schedule.enqueue(&queued(id, key));
+    }
+    let started = start(&mut schedule, 0);
+    schedule.ended();
+    let trial = Trial { attempts: 1, first: Monotonic(0) };
+    schedule.again(started[0].key, trial, Monotonic(500));
+    schedule.ended();
+    schedule.release(started[1].key);
+    schedule.enqueue(&queued(4, 2));
+    assert_eq!(ids(&start(&mut schedule, 1)), [4]);
+    assert_eq!(schedule.next(Monotonic(1)), Step::WaitUntil(Monotonic(500)));
+    let again = start(&mut schedule, 500);
+    assert_eq!(ids(&again), [1], "the event that failed, not the one behind it");
+    assert_eq!(again[0].before, Some(trial));
+}
+
+#[test]
+fn no_more_calls_are_under_way_than_allowed() {
+    let mut schedule = Schedule::new(limits(2, 1_000, 1_000));
+    for id in 1..=5 {
+        schedule.enqueue(&queued(id, u128::from(id)));
+    }
+    assert_eq!(ids(&start(&mut schedule, 0)), [1, 2]);
+    assert_eq!(schedule.next(Monotonic(0)), Step::Wait);
+    schedule.ended();
+    assert_eq!(ids(&start(&mut schedule, 0)), [3]);
+}
+
+#[test]
+fn calls_wait_when_too_many_ends_are_not_on_disk() {
+    let mut schedule = Schedule::new(Limits { unsettled: 1, ..limits(9, 1_000, 1_000) });
+    for id in 1..=3 {
+        schedule.enqueue(&queued(id, u128::from(id)));
+    }
+    let started = start(&mut schedule, 0);
+    assert_eq!(started.len(), 3);
+    schedule.enqueue(&queued(4, 4));
+    schedule.ended();
+    assert_eq!(schedule.next(Monotonic(0)), Step::Wait);
+    schedule.release(started[0].key);
+    assert_eq!(ids(&start(&mut schedule, 0)), [4]);
+}
+
+#[test]
+fn the_pace_allows_a_burst_and_then_so_many_a_second() {
+    let mut schedule = Schedule::new(limits(1_000, 10, 3));
+    for id in 1..=20 {
+        schedule.enqueue(&queued(id, u128::from(id)));
+    }
+    assert_eq!(start(&mut schedule, 0).len(), 3);
+    assert_eq!(schedule.next(Monotonic(0)), Step::WaitUntil(Monotonic(100)));
+    assert_eq!(start(&mut schedule, 99).len(), 0);
+    assert_eq!(start(&mut schedule, 100).len(), 1);
+    assert_eq!(start(&mut schedule, 1_100).len(), 3, "no more than a burst is saved up");
+}
+
+#[test]
+fn a_backlog_says_how_long_it_takes() {
+    let mut schedule = Schedule::new(limits(1, 20, 40));
+    for id in 0..1_200 {
+        schedule.enqueue(&queued(id, 1));
+    }
+    assert_eq!(schedule.drain_time(), Duration::from_secs(60));
+}
+
+proptest::proptest! {
+    /// Whatever is told in whatever order: each key's events start in their order, one at a time, and all of them do.
+    #[test]
+    fn every_event_starts_once_and_in_order(
+        keys in proptest::collection::vec(0_u128..5, 1..60),
+        fates in proptest::collection::vec(0_u8..3, 200),
+    ) {
+        let mut schedule = Schedule::new(limits(3, 1_000, 10));
+        let mut waiting: std::collections::BTreeMap<u128, VecDeque<u64>> = Default::default();
+        let mut fates = fates.into_iter().cycle();
+        let mut running: Vec<(u128, Delivery)> = Vec::new();
+        let mut now = 0;
+        for (id, key) in keys.iter().enumerate() {
+            let id = id as u64;
+            schedule.enqueue(&queued(id, *key));
+            waiting.entry(*key).or_default().push_back(id);
+        }
+        for _ in 0..100_000 {
+            now += 1;
+            while let Step::Start(delivery) = schedule.next(Monotonic(now)) {
+                let key = keys[usize::try_from(delivery.id.0).unwrap()];
+                proptest::prop_assert_eq!(waiting[&key].front(), Some(&delivery.id.0));
+                proptest::prop_assert!(running.iter().all(|(other, _)| *other != key));
+                running.push((key, delivery));
+                proptest::prop_assert!(running.len() <= 3);
+            }
+            let Some((key, delivery)) = running.pop() else {
+                if schedule.is_empty() { break; }
+                continue;
+            };
+            schedule.ended();
+            match fates.next() {
+                Some(0) => {
+                    let attempts = delivery.before.map_or(0, |trial| trial.attempts) + 1;
+                    let trial = Trial { attempts, first: Monotonic(now) };
+                    schedule.again(delivery.key, trial, Monotonic(now + 5));
+                }
+                _ => {
+                    waiting.get_mut(&key).unwrap().pop_front();
+                    schedule.release(delivery.key);
+                }
+            }
+        }
+        proptest::prop_assert!(schedule.is_empty() && schedule.is_quiet());
+        proptest::prop_assert!(waiting.values().all(VecDeque::is_empty));
+    }
+}
