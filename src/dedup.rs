@@ -149,6 +149,11 @@ impl Dedup {
         self.keys.last(key) == Some(id)
     }
 
+    /// The triggers on which open incidents rest, newest first.
+    pub fn open(&self, limit: usize) -> Vec<EventId> {
+        self.keys.open(limit)
+    }
+
     /// How many keys are known.
     pub fn len(&self) -> usize {
         self.keys.len()

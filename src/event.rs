@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::time::WallTime;
+
 /// What an event asks of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -100,6 +102,8 @@ pub struct Queued {
 pub struct Outgoing {
     pub source: Arc<str>,
     pub body: Bytes,
+    /// When the event was acknowledged.
+    pub acknowledged: WallTime,
 }
 
 impl Action {

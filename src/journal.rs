@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
+use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
 
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement};
@@ -125,14 +125,19 @@ impl Journal {
         Batch::begin(self)
     }
 
-    /// How an event ended; none while it is queued, or if it is not kept.
-    pub fn ending(&self, id: EventId) -> Result<Option<Settlement>, Error> {
-        read::ending(&self.connection, id)
+    /// What is to be sent for an event; none if it is not kept.
+    pub fn outgoing(&self, id: EventId) -> Result<Option<Outgoing>, Error> {
+        Ok(read::outgoing(&self.connection, id)?)
     }
 
     /// What counts against the limits.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// Whether no further event fits.
+    pub fn is_full(&self) -> bool {
+        self.totals.events() >= self.config.max_events || self.totals.bytes >= self.config.max_bytes
     }
 
     /// Whether payloads, bodies and history together take more room than `max_bytes`.

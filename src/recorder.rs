@@ -2,16 +2,21 @@
 //!
 //! Whoever wants an event kept hands it a [`Submission`] and gets a receipt for each entry once everything in
 //! it is on disk. Deciding and appending are one step of one owner, so concurrent copies of one event are one
-//! event without a lock.
+//! event without a lock, and one sync serves everyone who waited meanwhile. The dispatcher tells it here how
+//! calls ended; nobody else writes.
+
+mod writer;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::event::Violation;
-use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
+use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Queued, State, UpdateHash, Violation};
+use crate::journal::{AttemptRecord, Settlement};
 use crate::time::WallTime;
+
+pub use writer::{Writer, WriterParts};
 
 /// What one request asks to keep: all of it or nothing.
 #[derive(Debug)]
@@ -92,14 +97,77 @@ pub enum Unavailable {
     Stopping,
 }
 
-/// A handle on the recorder. Clones reach the same one.
+/// Whether events are taken, and since when not and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Taking,
+    Refusing { why: Unavailable, detail: String, since: WallTime },
+}
+
+/// An event that just became durable, for the dispatcher.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fresh {
+    pub event: Queued,
+    pub outgoing: Outgoing,
+}
+
+/// A handle on the recorder. Clones reach the same one; it ends when all are gone.
 #[derive(Clone, Debug)]
-pub struct Recorder {}
+pub struct Recorder {
+    messages: mpsc::Sender<Message>,
+    health: watch::Receiver<Health>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Message {
+    Record { submission: Submission, reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>> },
+    Attempt(AttemptRecord),
+    Settle { attempt: AttemptRecord, settlement: Settlement, key: KeyId, reply: oneshot::Sender<()> },
+    Open { limit: usize, reply: oneshot::Sender<Vec<EventId>> },
+}
 
 impl Recorder {
     /// Keeps a submission; returns one receipt an entry, after the sync.
-    pub async fn record(&self, _submission: Submission) -> Result<Vec<Receipt>, Unavailable> {
-        Err(Unavailable::Stopping)
+    pub async fn record(&self, submission: Submission) -> Result<Vec<Receipt>, Unavailable> {
+        let (reply, receipts) = oneshot::channel();
+        self.messages.try_send(Message::Record { submission, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Unavailable::Overload,
+            mpsc::error::TrySendError::Closed(_) => Unavailable::Stopping,
+        })?;
+        receipts.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// Writes down a call after which the event is to be tried again. Not waited for: a lost line of this record
+    /// loses no event.
+    pub async fn attempted(&self, attempt: AttemptRecord) {
+        let _ = self.messages.send(Message::Attempt(attempt)).await;
+    }
+
+    /// Writes down how an event ended; returns when it is on disk. False if the recorder ended before that: the
+    /// event is then still queued at the next start.
+    pub async fn settle(&self, attempt: AttemptRecord, settlement: Settlement, key: KeyId) -> bool {
+        let (reply, done) = oneshot::channel();
+        let message = Message::Settle { attempt, settlement, key, reply };
+        self.messages.send(message).await.is_ok() && done.await.is_ok()
+    }
+
+    /// The triggers on which open incidents rest, newest first.
+    pub async fn open_incidents(&self, limit: usize) -> Vec<EventId> {
+        let (reply, ids) = oneshot::channel();
+        if self.messages.send(Message::Open { limit, reply }).await.is_err() {
+            return Vec::new();
+        }
+        ids.await.unwrap_or_default()
+    }
+
+    /// Whether events are taken now.
+    pub fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    /// Whether the thread behind it has ended, which it does only when every handle is gone or it failed.
+    pub fn is_closed(&self) -> bool {
+        self.messages.is_closed()
     }
 }
 
@@ -109,3 +177,29 @@ impl Follow {
         self.0.await.ok()
     }
 }
+
+impl Unavailable {
+    /// The word that logs, metrics and `/readyz` use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unavailable::Backlog => "backlog",
+            Unavailable::DiskFull => "disk_full",
+            Unavailable::JournalFault => "journal_fault",
+            Unavailable::Overload => "overload",
+            Unavailable::Stopping => "stopping",
+        }
+    }
+}
+
+impl From<Settlement> for Settled {
+    fn from(settlement: Settlement) -> Settled {
+        let Settlement { id, state, outcome, reason, .. } = settlement;
+        Settled { id, state, outcome, reason }
+    }
+}
+
+/// Requests that may wait for one sync. A storm beyond it is told to come again.
+const QUEUE: usize = 1_024;
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! rotated); clones see the change. Reading files and environment is [`crate::config`]'s.
 
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aws_lc_rs::{constant_time, digest};
 use secrecy::{ExposeSecret, SecretString};
@@ -13,7 +13,6 @@ use secrecy::{ExposeSecret, SecretString};
 #[derive(Clone)]
 pub struct Secret(Arc<RwLock<Held>>);
 
-#[derive(Clone)]
 struct Held {
     /// None where only the hash is known (`sha256: …`).
     text: Option<SecretString>,
@@ -34,7 +33,7 @@ impl Secret {
     /// Takes another value, at once for every clone. Returns whether it differs from the one before.
     pub fn replace(&self, text: String) -> bool {
         let held = Held::of(text);
-        let mut current = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let changed = current.sha256 != held.sha256;
         *current = held;
         changed
@@ -44,17 +43,17 @@ impl Secret {
     /// the content nor the length.
     pub fn matches(&self, presented: &[u8]) -> bool {
         let presented = digest::digest(&digest::SHA256, presented);
-        let expected = self.read().sha256;
+        let expected = self.held().sha256;
         constant_time::verify_slices_are_equal(presented.as_ref(), &expected).is_ok()
     }
 
     /// The clear text, for the one place that sends it; none where only the hash is known.
     pub fn expose<T>(&self, with: impl FnOnce(&str) -> T) -> Option<T> {
-        self.read().text.as_ref().map(|text| with(text.expose_secret()))
+        self.held().text.as_ref().map(|text| with(text.expose_secret()))
     }
 
-    fn read(&self) -> Held {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,27 @@
-//! Certificates: loading, checking, and making a self-signed pair on first start.
+//! Certificates: loading, checking, and making a self-signed pair on first start; the roots that the upstream is
+//! checked against.
+//!
+//! It reads files when it is told to and opens no connection. The cryptography is always aws-lc-rs, named
+//! explicitly, so that no other crate's choice of a provider can change or break it.
 
-use std::path::PathBuf;
+mod error;
+mod pem;
+mod self_signed;
+mod validity;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::time::WallTime;
+
+pub use error::{Error, Warning};
+pub use self_signed::{Made, make_missing_pair};
+pub use validity::Validity;
 
 /// The `listen.tls` section, when TLS is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,4 +32,275 @@ pub struct Config {
     pub client_ca: Option<PathBuf>,
     /// Make a pair at these paths when both are missing.
     pub self_signed: bool,
+}
+
+/// A certificate chain with the private key that belongs to it.
+#[derive(Debug)]
+pub struct Identity {
+    pub key: Arc<CertifiedKey>,
+    /// Of the first certificate; none if its dates can't be read.
+    pub validity: Option<Validity>,
+    /// SHA-256 of the first certificate, as `openssl x509 -fingerprint -sha256` prints it.
+    pub fingerprint: String,
+}
+
+/// Loads the server's pair and checks that both belong together. What is doubtful but works is a warning.
+pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Warning>), Error> {
+    match (config.certificate.try_exists(), config.private_key.try_exists()) {
+        (Ok(false), Ok(false)) => return Err(Error::PairMissing { config: Box::new(config.clone()) }),
+        (Ok(false), Ok(true)) => return Err(Error::CertificateMissing { config: Box::new(config.clone()) }),
+        (Ok(true), Ok(false)) => return Err(Error::KeyMissing { config: Box::new(config.clone()) }),
+        _ => {}
+    }
+    let chain = pem::certificates(&config.certificate)?;
+    let key = pem::private_key(&config.private_key)?;
+    let fingerprint = fingerprint(&chain[0]);
+    let validity = Validity::of(&chain[0]);
+    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|problem| Error::pair(config, problem))?;
+
+    let mut warnings: Vec<Warning> = pem::exposed_key(&config.private_key).into_iter().collect();
+    warnings.extend(validity.and_then(|validity| validity.doubt(&config.certificate, now)));
+    Ok((Identity { key: Arc::new(key), validity, fingerprint }, warnings))
+}
+
+/// What senders meet: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
+///
+/// With a `client_ca`, a certificate that it did not sign ends the handshake with the TLS alert that says why, in
+/// rustls's own verifier. A sender without any certificate passes the handshake and is answered 403 by
+/// [`crate::ingest`]: in TLS 1.3 a client believes the handshake done before the server has judged its
+/// certificate, so an alert would reach it as a broken connection in the middle of its request.
+pub fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<ServerConfig, Error> {
+    let provider = provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(Error::Provider)?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots_in(file)?), provider)
+                .allow_unauthenticated()
+                .build()
+                .map_err(|problem| Error::ca(file, problem))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.key))));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Tickets let a sender that opens a connection per request skip the signature, without memory of ours.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Provider)?;
+    Ok(config)
+}
+
+/// How the upstream's certificate is checked: against `ca` if one is given, else against the system's roots.
+pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
+    let roots = match ca {
+        Some(file) => roots_in(file)?,
+        None => system_roots()?,
+    };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(Error::Provider)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn roots_in(file: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in pem::certificates(file)? {
+        roots.add(certificate).map_err(|problem| Error::ca(file, problem))?;
+    }
+    Ok(roots)
+}
+
+/// Single broken files among the system's roots are common and harmless; none at all is not.
+fn system_roots() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let problem = found.errors.first().map(ToString::to_string);
+        return Err(Error::NoSystemRoots { problem });
+    }
+    Ok(roots)
+}
+
+fn fingerprint(certificate: &[u8]) -> String {
+    let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, certificate);
+    let pairs: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with a self-signed pair in it.
+    fn made() -> (tempfile::TempDir, Config) {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            certificate: directory.path().join("certs/server.pem"),
+            private_key: directory.path().join("certs/server.key"),
+            client_ca: None,
+            self_signed: true,
+        };
+        make_missing_pair(&config, WallTime::now()).unwrap().unwrap();
+        (directory, config)
+    }
+
+    fn load(config: &Config) -> Result<(Identity, Vec<Warning>), Error> {
+        load_identity(config, WallTime::now())
+    }
+
+    #[test]
+    fn a_made_pair_loads_without_a_warning() {
+        let (_directory, config) = made();
+        let (identity, warnings) = load(&config).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(identity.fingerprint.len(), 32 * 3 - 1);
+        let server = server_config(&identity, None).unwrap();
+        assert_eq!(server.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    }
+
+    #[test]
+    fn a_pair_that_exists_is_left_alone() {
+        let (_directory, config) = made();
+        let before = std::fs::read(&config.certificate).unwrap();
+        assert!(make_missing_pair(&config, WallTime::now()).unwrap().is_none());
+        assert_eq!(std::fs::read(&config.certificate).unwrap(), before);
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_file_and_remedy() {
+        type Spoil = fn(&Config);
+        let rows: &[(&str, Spoil, &[&str])] = &[
+            (
+                "no pair",
+                |c| {
+                    remove(&c.certificate);
+                    remove(&c.private_key);
+                },
+                &["server.pem", "server.key", "self_signed"],
+            ),
+            ("no certificate", |c| remove(&c.certificate), &["server.pem does not exist", "server.key"]),
+            ("no key", |c| remove(&c.private_key), &["server.key does not exist", "server.pem"]),
+            ("an empty certificate", |c| write(&c.certificate, b""), &["server.pem", "holds no certificate"]),
+            (
+                "a key where the certificate should be",
+                |c| copy(&c.private_key, &c.certificate),
+                &["server.pem", "private key", "certificate"],
+            ),
+            (
+                "a certificate where the key should be",
+                |c| copy(&c.certificate, &c.private_key),
+                &["server.key", "holds a certificate"],
+            ),
+            ("DER instead of PEM", |c| write(&c.certificate, b"\x30\x82\x01\x0a"), &["server.pem", "PEM", "openssl"]),
+            (
+                "an encrypted key",
+                |c| {
+                    write(
+                        &c.private_key,
+                        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+                    )
+                },
+                &["server.key", "passphrase", "openssl pkey"],
+            ),
+            ("a truncated key", truncate_key, &["server.key", "-----END"]),
+            (
+                "a certificate that is none",
+                |c| write(&c.certificate, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+                &["server.pem"],
+            ),
+            (
+                "a key that is none",
+                |c| write(&c.private_key, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+                &["server.key"],
+            ),
+            ("another pair's key", other_key, &["server.key", "server.pem", "do not belong together", "first"]),
+            (
+                "a directory",
+                |c| {
+                    remove(&c.certificate);
+                    std::fs::create_dir(&c.certificate).unwrap();
+                },
+                &["server.pem", "can't be read"],
+            ),
+        ];
+        for (claim, spoil, expected) in rows {
+            let (_directory, config) = made();
+            spoil(&config);
+            let text = load(&config).expect_err(claim).to_string();
+            for word in *expected {
+                assert!(text.contains(word), "{claim}: {word:?} is not in {text:?}");
+            }
+        }
+    }
+
+    fn remove(file: &Path) {
+        std::fs::remove_file(file).unwrap();
+    }
+
+    fn write(file: &Path, content: &[u8]) {
+        std::fs::write(file, content).unwrap();
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::copy(from, to).unwrap();
+    }
+
+    fn truncate_key(config: &Config) {
+        let pem = std::fs::read(&config.private_key).unwrap();
+        write(&config.private_key, &pem[..pem.len() / 2]);
+    }
+
+    fn other_key(config: &Config) {
+        let (_directory, other) = made();
+        copy(&other.private_key, &config.private_key);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_a_warning() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_directory, config) = made();
+        for (mode, warned) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o644, true)] {
+            std::fs::set_permissions(&config.private_key, std::fs::Permissions::from_mode(mode)).unwrap();
+            let (_, warnings) = load(&config).unwrap();
+            assert_eq!(!warnings.is_empty(), warned, "{mode:o}");
+            if let Some(warning) = warnings.first() {
+                assert!(warning.to_string().contains("chmod 600"), "{warning}");
+            }
+        }
+    }
+
+    #[test]
+    fn dates_that_senders_will_refuse_are_a_warning() {
+        let (_directory, config) = made();
+        let day = 24 * 3_600 * 1_000;
+        let validity = load(&config).unwrap().0.validity.unwrap();
+        for (claim, at, word) in [
+            ("long before", validity.not_before.0 - 30 * day, "not valid before"),
+            ("within its dates", validity.not_before.0 + day, ""),
+            ("a week before its end", validity.not_after.0 - 7 * day, "expires"),
+            ("after its end", validity.not_after.0 + day, "expired"),
+        ] {
+            let (_, warnings) = load_identity(&config, WallTime(at)).unwrap();
+            let text: String = warnings.iter().map(ToString::to_string).collect();
+            assert_eq!(text.is_empty(), word.is_empty(), "{claim}: {text}");
+            assert!(text.contains(word), "{claim}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_ca_file_stands_instead_of_the_systems_roots() {
+        let (directory, config) = made();
+        assert!(client_config(Some(&config.certificate)).unwrap().alpn_protocols.is_empty());
+        let missing = directory.path().join("ca.pem");
+        let text = client_config(Some(&missing)).unwrap_err().to_string();
+        assert!(text.contains("ca.pem"), "{text}");
+    }
 }

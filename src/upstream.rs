@@ -1,11 +1,28 @@
-//! The client for the upstream: one call, its answer, and whose fault a failure is.
+//! The client for the upstream: one call, its answer, and what kept it from being answered.
+//!
+//! It decides nothing: whether an answer is a success is [`crate::outcome`]'s, whether to try again
+//! [`crate::retry`]'s. The URL is fixed by configuration; a payload chooses neither host nor path nor header.
 
+use std::collections::HashMap;
+use std::error::Error as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use http::{HeaderName, Uri};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::outcome::Trouble;
 use crate::secret::Secret;
+use crate::tls;
 
 /// The `upstream` section, as far as one call is concerned.
 #[derive(Clone, Debug)]
@@ -26,4 +43,206 @@ pub enum Authorization {
     Bearer(Secret),
     Header { name: HeaderName, secret: Secret },
     Query { name: String, secret: Secret },
+}
+
+/// The upstream, with its pool of connections.
+#[derive(Debug)]
+pub struct Upstream {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    config: Config,
+    /// The URL for each source that names itself to the upstream, with `from` in its query.
+    urls: HashMap<Arc<str>, Uri>,
+}
+
+/// What the upstream answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<String>,
+    pub location: Option<String>,
+    /// At most [`ANSWER_BYTES_MAX`].
+    pub body: Bytes,
+}
+
+/// No answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallError {
+    pub trouble: Trouble,
+    /// The cause in the words of the layer that failed; holds no secret and no query.
+    pub detail: String,
+}
+
+impl Upstream {
+    /// Makes the client. `from` names each source as the upstream is to show it. Fails if the trust anchors can't be
+    /// loaded.
+    pub fn new(
+        config: Config,
+        from: impl IntoIterator<Item = (Arc<str>, Option<String>)>,
+    ) -> Result<Upstream, tls::Error> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        // Without it an HTTP/2 request waits for the acknowledgement of its own first part.
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(config.timeout));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::client_config(config.ca.as_deref())?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(config.concurrency)
+            .http2_adaptive_window(true)
+            .build(connector);
+        let urls = from
+            .into_iter()
+            .filter_map(|(source, from)| Some((source, with_parameter(&config.url, "from", &from?)?)))
+            .collect();
+        Ok(Upstream { client, config, urls })
+    }
+
+    /// Posts one body and reads the answer.
+    pub async fn call(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
+        let started = Instant::now();
+        match tokio::time::timeout(self.config.timeout, self.exchange(source, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CallError {
+                trouble: Trouble::Timeout,
+                detail: format!("no answer within {:.1} s", started.elapsed().as_secs_f64()),
+            }),
+        }
+    }
+
+    /// The URL as it may be shown: without its query.
+    pub fn shown_url(&self) -> String {
+        shown(&self.config.url)
+    }
+
+    async fn exchange(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
+        let request = self.request(source, body)?;
+        let response = self.client.request(request).await.map_err(|error| broken(&error))?;
+        read(response).await
+    }
+
+    fn request(&self, source: &Arc<str>, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
+        let mut url = self.urls.get(source).unwrap_or(&self.config.url).clone();
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gander/", env!("CARGO_PKG_VERSION"))));
+        let unusable = || CallError {
+            trouble: Trouble::Unauthorized,
+            detail:
+                "the secret of `upstream.authorization` can't be sent: it holds characters that a header or URL can't"
+                    .to_owned(),
+        };
+        match &self.config.authorization {
+            Authorization::Bearer(secret) => {
+                let value = secret.expose(|token| sensitive(&format!("Bearer {token}"))).flatten();
+                headers.insert(AUTHORIZATION, value.ok_or_else(unusable)?);
+            }
+            Authorization::Header { name, secret } => {
+                headers.insert(name.clone(), secret.expose(sensitive).flatten().ok_or_else(unusable)?);
+            }
+            Authorization::Query { name, secret } => {
+                let with_token = secret.expose(|token| with_parameter(&url, name, token)).flatten();
+                url = with_token.ok_or_else(unusable)?;
+            }
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Answer, CallError> {
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (status, retry_after, location) = (response.status().as_u16(), text(RETRY_AFTER), text(LOCATION));
+    let location = location.map(|location| location.split(['?', '#']).next().unwrap_or_default().to_owned());
+    let body = match Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => {
+            let detail = format!("the answer (status {status}) broke off or is over {ANSWER_BYTES_MAX} bytes: {error}");
+            return Err(CallError { trouble: Trouble::Reset, detail });
+        }
+    };
+    Ok(Answer { status, retry_after, location, body })
+}
+
+fn sensitive(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The URL with one more parameter in its query.
+fn with_parameter(url: &Uri, name: &str, value: &str) -> Option<Uri> {
+    let parameter =
+        format!("{}={}", utf8_percent_encode(name, NON_ALPHANUMERIC), utf8_percent_encode(value, NON_ALPHANUMERIC));
+    let query = match url.query() {
+        Some(query) if !query.is_empty() => format!("{query}&{parameter}"),
+        _ => parameter,
+    };
+    let mut parts = url.clone().into_parts();
+    parts.path_and_query = format!("{}?{query}", url.path()).parse().ok();
+    Uri::from_parts(parts).ok()
+}
+
+fn shown(url: &Uri) -> String {
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    format!("{}://{host}{}", url.scheme_str().unwrap_or("https"), url.path())
+}
+
+/// Tells from the chain of causes which layer failed.
+fn broken(error: &legacy::Error) -> CallError {
+    let mut detail = error.to_string();
+    let mut trouble = if error.is_connect() { Trouble::Connect } else { Trouble::Reset };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !detail.ends_with(&text) {
+            detail = format!("{detail}: {text}");
+        }
+        if text.starts_with("dns error") {
+            trouble = Trouble::Dns;
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            trouble = Trouble::Tls;
+        }
+        cause = error.source();
+    }
+    CallError { trouble, detail }
+}
+
+/// The documented answer has a hundred bytes; an error page may be longer and is of use.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Load balancers close idle connections after a minute or more; one that closes under our request costs a retry.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_added_to_what_the_url_has() {
+        for (url, value, expected) in [
+            ("https://example.org/process", "ServicePilot", "https://example.org/process?from=ServicePilot"),
+            ("https://example.org/process?a=b", "x", "https://example.org/process?a=b&from=x"),
+            ("https://example.org/", "a b&c=d#é", "https://example.org/?from=a%20b%26c%3Dd%23%C3%A9"),
+        ] {
+            let url = with_parameter(&url.parse().unwrap(), "from", value).unwrap();
+            assert_eq!(url.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_shown_url_has_no_query() {
+        let url: Uri = "https://example.org:8443/process?token=hunter2".parse().unwrap();
+        assert_eq!(shown(&url), "https://example.org:8443/process");
+    }
 }

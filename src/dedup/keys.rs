@@ -91,6 +91,15 @@ impl Keys {
         self.find(key).map(|at| self.slots[at as usize].last)
     }
 
+    /// The last events of the keys that are open, newest first.
+    pub(super) fn open(&self, limit: usize) -> Vec<EventId> {
+        let slots = |at: u32| (at != NONE).then(|| &self.slots[at as usize]);
+        std::iter::successors(slots(self.open.newest), |slot| slots(slot.older))
+            .take(limit)
+            .map(|slot| slot.last)
+            .collect()
+    }
+
     pub(super) fn set_delivered(&mut self, key: KeyId) {
         if let Some(at) = self.find(key) {
             self.slots[at as usize].waiting = false;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::{Error, Journal, Totals};
+use super::{Error, Journal, Totals, read};
 use crate::event::{Action, EventId, Occurrence, Outcome, State, UpdateHash};
 use crate::time::WallTime;
 
@@ -188,6 +188,11 @@ impl<'a> Batch<'a> {
             self.totals.add(settlement.state, bytes);
         }
         Ok(())
+    }
+
+    /// How an event ended; none while it is queued, or if it is not kept.
+    pub fn ending(&self, id: EventId) -> Result<Option<Settlement>, Error> {
+        read::ending(connection(self.journal), id)
     }
 
     /// Records a call. Of an event that was tried very often the first few and the last few are kept.

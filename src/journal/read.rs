@@ -103,19 +103,7 @@ impl Reader {
 
     /// What is to be sent for an event; none if it is not kept.
     pub fn outgoing(&self, id: EventId) -> Result<Option<Outgoing>, Error> {
-        self.with(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT event.source, content.body FROM event JOIN content ON content.id = event.id \
-                     WHERE event.id = ?1",
-                )?
-                .query_row([sql(id)], |row| {
-                    let source: String = row.get(0)?;
-                    let body: Vec<u8> = row.get(1)?;
-                    Ok(Outgoing { source: Arc::from(source), body: Bytes::from(body) })
-                })
-                .optional()
-        })
+        self.with(|connection| outgoing(connection, id))
     }
 
     /// When the event that waits longest was received.
@@ -215,6 +203,21 @@ impl Reader {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(read(&connection)?)
     }
+}
+
+/// What is to be sent for an event; none if it is not kept.
+pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Option<Outgoing>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT event.source, content.body, event.received_at FROM event \
+             JOIN content ON content.id = event.id WHERE event.id = ?1",
+        )?
+        .query_row([sql(id)], |row| {
+            let source: String = row.get(0)?;
+            let body: Vec<u8> = row.get(1)?;
+            Ok(Outgoing { source: Arc::from(source), body: Bytes::from(body), acknowledged: WallTime(row.get(2)?) })
+        })
+        .optional()
 }
 
 /// Reads every row, oldest first.

@@ -1,0 +1,181 @@
+//! What the operator's face answers, path by path. Shapes as in the README; errors are RFC 9457 problem documents.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State as Extract};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::guard::may_see_details;
+use super::readiness::readiness;
+use super::{State, View};
+use crate::event::EventId;
+use crate::journal::{Error, Filter};
+use crate::time::WallTime;
+
+/// `GET /healthz`: the process is alive.
+pub(super) async fn health() -> Response {
+    Json(json!({ "status": "alive" })).into_response()
+}
+
+/// `GET /readyz`: 200 while events are taken, else 503.
+pub(super) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) -> Response {
+    let readiness = readiness(&state.view);
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if may_see_details(&state, &headers) {
+        return (status, Json(readiness)).into_response();
+    }
+    (status, Json(json!({ "ready": readiness.ready }))).into_response()
+}
+
+/// `GET /metrics`: Prometheus.
+pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
+    let metrics = Arc::clone(&state.view.metrics);
+    let oldest = read(&state.view, |reader| reader.oldest_queued()).await.ok().flatten();
+    let age = oldest.map_or(0.0, |oldest| WallTime::now().since(oldest).as_secs_f64());
+    metrics.queue_oldest_age.set(age);
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([(CONTENT_TYPE, kind)], metrics.encode()).into_response()
+}
+
+/// The query of `GET /api/v1/events`. Unknown words are refused: a filter that is ignored would lie.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventsQuery {
+    state: Option<String>,
+    outcome: Option<String>,
+    key: Option<String>,
+    source: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+/// `GET /api/v1/events`: newest first; `next` is the `after` of the next page.
+pub(super) async fn events(
+    Extract(state): Extract<State>,
+    query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let filter = match query {
+        Ok(Query(query)) => query.filter(),
+        Err(rejection) => Err(rejection.body_text()),
+    };
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
+    };
+    match read(&state.view, move |reader| reader.list(&filter)).await {
+        Ok(page) => Json(page).into_response(),
+        Err(response) => response,
+    }
+}
+
+/// `GET /api/v1/events/ID`: what came, what was decided, what was sent, each attempt and answer.
+pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>) -> Response {
+    let Ok(id) = id.parse::<EventId>() else {
+        return problem(StatusCode::NOT_FOUND, "an event's id is a number");
+    };
+    match read(&state.view, move |reader| reader.details(id)).await {
+        Ok(Some(details)) => Json(details).into_response(),
+        Ok(None) => problem(
+            StatusCode::NOT_FOUND,
+            "no such event is kept; delivered events are kept for `journal.keep_delivered`",
+        ),
+        Err(response) => response,
+    }
+}
+
+/// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.
+pub(super) async fn incidents(Extract(state): Extract<State>) -> Response {
+    let open = state.view.recorder.open_incidents(INCIDENTS_MAX).await;
+    match read(&state.view, move |reader| reader.summaries(&open)).await {
+        Ok(incidents) => Json(json!({ "incidents": incidents })).into_response(),
+        Err(response) => response,
+    }
+}
+
+/// `GET /api/v1/status`: the state of affairs at a glance.
+pub(super) async fn status(Extract(state): Extract<State>) -> Response {
+    let view = &state.view;
+    let oldest = read(view, |reader| reader.oldest_queued()).await.ok().flatten();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": view.started.elapsed().as_secs(),
+        "readiness": readiness(view),
+        "sources": view.sources,
+        "upstream": { "url": view.upstream_url, "in_flight": view.metrics.in_flight.get() },
+        "queue": {
+            "events": view.metrics.queue_events.get(),
+            "oldest_received_at": oldest.map(WallTime::rfc3339),
+        },
+        "dedup": { "keys": view.metrics.dedup_keys.get() },
+    }))
+    .into_response()
+}
+
+pub(super) async fn unknown() -> Response {
+    problem(
+        StatusCode::NOT_FOUND,
+        "here are /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/incidents and /api/v1/status",
+    )
+}
+
+pub(super) async fn wrong_method() -> Response {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET")
+}
+
+/// An RFC 9457 problem document.
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
+    let body = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))], body.to_string()).into_response()
+}
+
+impl EventsQuery {
+    fn filter(self) -> Result<Filter, String> {
+        Ok(Filter {
+            state: word("state", self.state.as_deref(), "queued, delivered, dead, refused, ended")?,
+            outcome: word(
+                "outcome",
+                self.outcome.as_deref(),
+                "created, resolved, duplicate, not_resolved, unmatched, accepted",
+            )?,
+            key: self.key,
+            source: self.source,
+            after: word("after", self.after.as_deref(), "the `next` of the page before")?,
+            limit: self.limit.unwrap_or(LIMIT_DEFAULT),
+        })
+    }
+}
+
+fn word<T: std::str::FromStr>(name: &str, value: Option<&str>, valid: &str) -> Result<Option<T>, String> {
+    let parse = |text: &str| text.parse().map_err(|_| format!("`{name}` takes {valid}; it is `{text}`"));
+    value.map(parse).transpose()
+}
+
+/// Reads from the journal, off the tasks that serve others.
+async fn read<T: Send + 'static>(
+    view: &View,
+    read: impl FnOnce(&crate::journal::Reader) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Response> {
+    let reader = Arc::clone(&view.reader);
+    match tokio::task::spawn_blocking(move || read(&reader)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            tracing::warn!(error = %error, "the journal can't be read for the admin API");
+            Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see the log"))
+        }
+        Err(_) => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, "reading the journal failed; see the log")),
+    }
+}
+
+const LIMIT_DEFAULT: usize = 50;
+/// More open incidents than anyone reads.
+const INCIDENTS_MAX: usize = 1_000;

@@ -1,0 +1,67 @@
+//! Whether the relay takes events, and what keeps it from delivering them.
+
+use serde::Serialize;
+
+use super::View;
+use crate::dispatcher::Condition;
+use crate::outcome::Trouble;
+use crate::recorder::{Health, Unavailable};
+
+/// What `/readyz` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Readiness {
+    /// Events are taken. They are while the upstream is down: that is what the journal is for.
+    pub(super) ready: bool,
+    pub(super) degraded: Vec<Degradation>,
+}
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Degradation {
+    pub(super) reason: &'static str,
+    pub(super) since: String,
+    pub(super) status: Option<u16>,
+    pub(super) detail: Option<String>,
+    pub(super) remedy: &'static str,
+}
+
+pub(super) fn readiness(view: &View) -> Readiness {
+    let health = view.recorder.health();
+    let condition = view.condition.borrow().clone();
+    let degraded = [of_health(&health), of_condition(condition)].into_iter().flatten().collect();
+    Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
+}
+
+fn of_health(health: &Health) -> Option<Degradation> {
+    let Health::Refusing { why, detail, since } = health else {
+        return None;
+    };
+    let remedy = match why {
+        Unavailable::DiskFull => "make room on the disk of `data_dir`; events are taken again by themselves",
+        Unavailable::Backlog => {
+            "see why deliveries do not go on; replay or discard dead letters; or raise `journal.max_events`"
+        }
+        _ => "check the disk of `data_dir`; events are taken again by themselves once it can be written",
+    };
+    let detail = Some(format!("{}: {detail}", why.as_str()));
+    Some(Degradation { reason: "journal", since: since.rfc3339(), status: None, detail, remedy })
+}
+
+fn of_condition(condition: Condition) -> Option<Degradation> {
+    let Condition::Troubled { trouble, status, detail, since } = condition else {
+        return None;
+    };
+    let reason = match trouble {
+        Trouble::Unauthorized => "upstream_auth",
+        Trouble::ProxyUnauthorized => "upstream_proxy",
+        Trouble::Endpoint => "upstream_endpoint",
+        Trouble::NotJson => "upstream_not_json",
+        Trouble::Dns | Trouble::Connect | Trouble::Tls | Trouble::Timeout | Trouble::Reset => "upstream_unreachable",
+        Trouble::Busy | Trouble::ServerError | Trouble::Payload => "upstream_error",
+    };
+    let detail = Some(match detail {
+        Some(detail) => format!("{}: {detail}", trouble.as_str()),
+        None => trouble.as_str().to_owned(),
+    });
+    Some(Degradation { reason, since: since.rfc3339(), status, detail, remedy: trouble.remedy() })
+}

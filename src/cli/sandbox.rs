@@ -1,0 +1,101 @@
+//! `gander sandbox`: a local stand-in for Callgoose, for trying rules and filters. It is not Callgoose.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::document::Source;
+use crate::filters::Filters;
+use crate::sandbox;
+use crate::secret::Secret;
+use crate::shutdown::Shutdown;
+
+/// The text of the filters: the file that was named, else [`FILTERS_FILE`] where it exists, else the shipped one.
+pub fn filters_source(named: Option<&Path>) -> io::Result<Arc<Source>> {
+    let shipped = Path::new(FILTERS_FILE);
+    let source = match named.or_else(|| shipped.exists().then_some(shipped)) {
+        Some(path) => Source { name: path.display().to_string(), text: fs::read_to_string(path)? },
+        None => Source { name: format!("{FILTERS_FILE} (as shipped)"), text: SHIPPED.to_owned() },
+    };
+    Ok(Arc::new(source))
+}
+
+/// Serves until `shutdown` begins. Where it listens and what to set in gander.yaml is written to `out`.
+pub async fn run(
+    listen: SocketAddr,
+    filters_name: &str,
+    filters: Filters,
+    token: Secret,
+    shutdown: Shutdown,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {listen}: {error}")))?;
+    out.write_all(greeting(listener.local_addr()?, filters_name).as_bytes())?;
+    out.flush()?;
+    sandbox::serve(listener, None, sandbox::Config::new(filters, token), shutdown).await
+}
+
+fn greeting(address: SocketAddr, filters_name: &str) -> String {
+    let beyond = if address.ip().is_loopback() {
+        ""
+    } else {
+        "\nIt listens beyond this machine and speaks plain HTTP: whoever reaches it can list the incidents,\n\
+         and the token travels in clear text. Use one that opens nothing else.\n"
+    };
+    format!(
+        "A local stand-in for Callgoose. It alerts nobody.\n\
+         \n\
+         listening on   http://{address}\n\
+         filters        {filters_name}\n\
+         incidents      http://{address}/incidents\n\
+         {beyond}\n\
+         To send alerts here, set in gander.yaml:\n\
+         \n\
+         upstream:\n  \
+           url: http://{address}/sqibs-api/v1/process\n  \
+           authorization: {{ bearer: {{ env: CALLGOOSE_TOKEN }} }}   # the `token` of the filters\n"
+    )
+}
+
+/// Where it listens when nothing else is said.
+pub const ADDRESS: &str = "127.0.0.1:8090";
+const FILTERS_FILE: &str = "config/callgoose-filters.yaml";
+/// So that the binary alone is enough to try things.
+const SHIPPED: &str = include_str!("../../config/callgoose-filters.yaml");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Findings;
+
+    #[test]
+    fn a_file_that_was_named_and_is_missing_is_an_error() {
+        assert_eq!(filters_source(Some(Path::new("no/such/file"))).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn it_says_where_it_listens_and_what_to_set() {
+        let source = filters_source(None).unwrap();
+        let filters = Filters::read(&source, &mut Findings::new()).unwrap();
+        let shutdown = Shutdown::new();
+        shutdown.begin();
+        let mut out = Vec::new();
+        let address = "127.0.0.1:0".parse().unwrap();
+        run(address, &source.name, filters, Secret::new("t".into()), shutdown, &mut out).await.unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("stand-in") && out.contains("/sqibs-api/v1/process\n"), "{out}");
+        assert!(!out.contains(":0/"), "the port that was chosen is told: {out}");
+    }
+
+    #[test]
+    fn an_address_beyond_this_machine_is_warned_of() {
+        assert!(greeting("0.0.0.0:80".parse().unwrap(), "f").contains("clear text"));
+        assert!(!greeting("[::1]:80".parse().unwrap(), "f").contains("clear text"));
+    }
+}

@@ -1,0 +1,56 @@
+//! The bodies of events that just came, kept in memory so that they need not be read back from disk.
+
+use std::collections::HashMap;
+
+use crate::event::{EventId, Outgoing};
+
+/// Bodies by event, up to a number of bytes. What does not fit is read from the journal when its turn comes.
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    bodies: HashMap<EventId, Outgoing>,
+    bytes: usize,
+}
+
+impl Bodies {
+    pub(super) fn put(&mut self, id: EventId, outgoing: Outgoing) {
+        let bytes = outgoing.body.len() + OVERHEAD_BYTES;
+        if self.bytes + bytes <= BYTES_MAX {
+            self.bytes += bytes;
+            self.bodies.insert(id, outgoing);
+        }
+    }
+
+    pub(super) fn take(&mut self, id: EventId) -> Option<Outgoing> {
+        let outgoing = self.bodies.remove(&id)?;
+        self.bytes -= outgoing.body.len() + OVERHEAD_BYTES;
+        Some(outgoing)
+    }
+}
+
+/// Enough for a storm of some ten thousand alerts at the pace of a fast upstream.
+const BYTES_MAX: usize = 8 << 20;
+/// What an entry costs beside its body.
+const OVERHEAD_BYTES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::WallTime;
+    use bytes::Bytes;
+
+    #[test]
+    fn what_does_not_fit_is_left_to_the_journal_and_what_is_taken_makes_room() {
+        let outgoing = || Outgoing {
+            source: "s".into(),
+            body: Bytes::from(vec![b'x'; BYTES_MAX - OVERHEAD_BYTES]),
+            acknowledged: WallTime(0),
+        };
+        let mut bodies = Bodies::default();
+        bodies.put(EventId(1), outgoing());
+        bodies.put(EventId(2), outgoing());
+        assert!(bodies.take(EventId(2)).is_none());
+        assert!(bodies.take(EventId(1)).is_some());
+        bodies.put(EventId(3), outgoing());
+        assert!(bodies.take(EventId(3)).is_some());
+    }
+}

@@ -1,0 +1,575 @@
+//! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Settled, Submission, Unavailable,
+};
+use crate::dedup::{self, Arrival, Decision, Dedup, Ending};
+use crate::event::{EventId, KeyId, Outgoing, Queued, State};
+use crate::journal::{
+    self, AttemptRecord, Batch, Journal, Lock, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement,
+};
+use crate::metrics::Metrics;
+use crate::time::{Clock, Now, WallTime};
+
+/// The owner of deduplication and the journal. Lives on a thread of its own, because a sync blocks.
+#[derive(Debug)]
+pub struct Writer {
+    parts: WriterParts,
+    journal: Journal,
+    dedup: Dedup,
+    messages: mpsc::Receiver<Message>,
+    health: watch::Sender<Health>,
+    /// Who waits for an event's end.
+    followers: HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
+    /// Duplicates counted since the last commit, by the event they copied.
+    duplicates: HashMap<EventId, u64>,
+    /// The newest event that the dispatcher knows.
+    handed_over: EventId,
+    fault: Option<Fault>,
+    prune_at: Instant,
+}
+
+/// What a writer needs.
+#[derive(Debug)]
+pub struct WriterParts {
+    pub journal: journal::Config,
+    pub lock: Lock,
+    pub dedup: dedup::Settings,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    /// Where events go once they are durable.
+    pub fresh: mpsc::Sender<Vec<Fresh>>,
+}
+
+/// The journal can't be written. Nothing is acknowledged until it was reopened and a write was synced.
+#[derive(Debug)]
+struct Fault {
+    try_at: Instant,
+    /// Ends that were reported meanwhile: they are written when writing works again.
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    attempt: AttemptRecord,
+    settlement: Settlement,
+    key: KeyId,
+    reply: oneshot::Sender<()>,
+}
+
+/// What is owed to the sender of one message once the batch is on disk.
+#[derive(Debug)]
+enum Owed {
+    Receipts(Result<Vec<Receipt>, Unavailable>),
+    Ids(Vec<EventId>),
+    Done,
+}
+
+impl Writer {
+    /// Opens the journal and restores everything from it. `each` gets the events that are still to be delivered, in
+    /// their order.
+    pub fn open(parts: WriterParts, each: impl FnMut(Queued)) -> Result<(Recorder, Writer), journal::OpenError> {
+        let (journal, dedup, last) = restore(&parts, each)?;
+        let (sender, messages) = mpsc::channel(QUEUE);
+        let (health, watched) = watch::channel(Health::Taking);
+        let recorder = Recorder { messages: sender, health: watched };
+        let mut writer = Writer {
+            parts,
+            journal,
+            dedup,
+            messages,
+            health,
+            followers: HashMap::new(),
+            duplicates: HashMap::new(),
+            handed_over: last,
+            fault: None,
+            prune_at: Instant::now(),
+        };
+        writer.show();
+        Ok((recorder, writer))
+    }
+
+    /// Works until every [`Recorder`] is gone, then closes the journal.
+    pub fn run(mut self, runtime: &Handle) {
+        let mut waiting = Vec::with_capacity(QUEUE);
+        loop {
+            let patience = match &self.fault {
+                Some(fault) => fault.try_at.saturating_duration_since(Instant::now()),
+                None => self.prune_at.saturating_duration_since(Instant::now()).max(PRUNE_PAUSE),
+            };
+            let received = runtime
+                .block_on(async { tokio::time::timeout(patience, self.messages.recv_many(&mut waiting, QUEUE)).await });
+            if received == Ok(0) {
+                break;
+            }
+            self.turn(&mut waiting);
+        }
+        if self.fault.is_none() {
+            let _ = self.commit(&[]);
+        }
+    }
+
+    /// Handles what waits, as one batch.
+    fn turn(&mut self, messages: &mut Vec<Message>) {
+        self.heal();
+        if self.fault.is_some() {
+            self.refuse(messages);
+            return;
+        }
+        let prune = Instant::now() >= self.prune_at;
+        if messages.is_empty() && !prune {
+            return;
+        }
+        match self.commit(messages) {
+            Ok((owed, fresh)) => self.settle_up(messages, owed, fresh),
+            Err(error) => {
+                self.fail(&error);
+                self.refuse(messages);
+            }
+        }
+        if prune
+            && self.fault.is_none()
+            && let Err(error) = self.prune()
+        {
+            self.fail(&error);
+        }
+        self.show();
+    }
+
+    /// Writes all messages as one batch and syncs it; without messages, what is left to count.
+    fn commit(&mut self, messages: &[Message]) -> Result<(Vec<Owed>, Vec<Fresh>), journal::Error> {
+        let started = Instant::now();
+        let now = self.parts.clock.now();
+        let mut work = Work {
+            dedup: &mut self.dedup,
+            followers: &mut self.followers,
+            duplicates: &mut self.duplicates,
+            batch: self.journal.begin()?,
+            fresh: Vec::new(),
+            wrote: false,
+            now,
+        };
+        let owed = messages.iter().map(|message| work.handle(message)).collect::<Result<Vec<_>, _>>()?;
+        let Work { mut batch, fresh, wrote, duplicates, .. } = work;
+        if !wrote && (duplicates.is_empty() || !messages.is_empty() && duplicates.len() < DUPLICATES_HELD) {
+            // Nothing but repeats of what is on disk already: no sync is needed to say so. Their count is written
+            // with the next batch, or when the relay is idle.
+            return Ok((owed, fresh));
+        }
+        for (of, count) in duplicates.drain() {
+            batch.count_duplicates(of, count)?;
+        }
+        batch.commit()?;
+        self.parts.metrics.committed(started.elapsed());
+        Ok((owed, fresh))
+    }
+
+    /// Everything is on disk: says so to everyone.
+    fn settle_up(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, fresh: Vec<Fresh>) {
+        if let Some(last) = fresh.last() {
+            self.handed_over = last.event.id;
+            // Fails only when the dispatcher is gone, at the end of the process: the events are on disk.
+            let _ = self.parts.fresh.blocking_send(fresh);
+        }
+        for (message, owed) in messages.drain(..).zip(owed) {
+            match (message, owed) {
+                (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
+                    self.count(&submission, &receipts);
+                    let _ = reply.send(receipts);
+                }
+                (Message::Settle { settlement, reply, .. }, Owed::Done) => {
+                    self.tell_followers(settlement);
+                    let _ = reply.send(());
+                }
+                (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
+                // An attempt is owed nothing, and no other pair is made.
+                _ => {}
+            }
+        }
+    }
+
+    fn count(&self, submission: &Submission, receipts: &Result<Vec<Receipt>, Unavailable>) {
+        let metrics = &self.parts.metrics;
+        for (entry, receipt) in submission.entries.iter().zip(receipts.iter().flatten()) {
+            match (entry, receipt) {
+                (Entry::Event(event), Receipt::Queued { .. }) => {
+                    metrics.event_accepted(&submission.source, event.action);
+                }
+                (Entry::Event(event), Receipt::Duplicate { .. }) => {
+                    metrics.event_duplicate(&submission.source, event.action);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn tell_followers(&mut self, settlement: Settlement) {
+        if let Some(followers) = self.followers.remove(&settlement.id) {
+            let settled = Settled::from(settlement);
+            for follower in followers {
+                let _ = follower.send(settled.clone());
+            }
+        }
+    }
+
+    /// Removes a few finished events that are old, or more than there is room for.
+    fn prune(&mut self) -> Result<(), journal::Error> {
+        let now = self.parts.clock.now().wall;
+        let keep = i64::try_from(self.parts.journal.keep_delivered.as_millis()).unwrap_or(i64::MAX);
+        let before = if self.journal.is_large()? { None } else { Some(WallTime(now.0.saturating_sub(keep))) };
+        let dedup = &self.dedup;
+        let mut batch = self.journal.begin()?;
+        let looked_at = batch.prune(before, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
+        if looked_at > 0 {
+            batch.commit()?;
+        }
+        let pause = if looked_at == PRUNED_AT_ONCE { PRUNE_PAUSE } else { PRUNE_INTERVAL };
+        self.prune_at = Instant::now() + pause;
+        Ok(())
+    }
+
+    /// A write failed. Whatever the batch was, it may or may not be on disk, so nothing of it is believed: the
+    /// journal is opened anew and everything is restored from it before anything is acknowledged again.
+    fn fail(&mut self, error: &journal::Error) {
+        let why = match error {
+            journal::Error::Full(_) => Unavailable::DiskFull,
+            journal::Error::Fault(_) => Unavailable::JournalFault,
+        };
+        tracing::error!(reason = why.as_str(), error = %error, "the journal can't be written; events are refused with 503 until it can");
+        self.health.send_replace(Health::Refusing {
+            why,
+            detail: error.to_string(),
+            since: self.parts.clock.now().wall,
+        });
+        self.fault = Some(Fault { try_at: Instant::now() + HEAL_INTERVAL, held: Vec::new() });
+    }
+
+    /// Answers while nothing can be written. Ends of deliveries are held: they happened, and are written later.
+    fn refuse(&mut self, messages: &mut Vec<Message>) {
+        let why = match &*self.health.borrow() {
+            Health::Refusing { why, .. } => *why,
+            Health::Taking => Unavailable::JournalFault,
+        };
+        for message in messages.drain(..) {
+            match message {
+                Message::Record { reply, .. } => drop(reply.send(Err(why))),
+                Message::Settle { attempt, settlement, key, reply } => {
+                    if let Some(fault) = &mut self.fault {
+                        fault.held.push(Held { attempt, settlement, key, reply });
+                    }
+                }
+                Message::Open { reply, .. } => drop(reply.send(Vec::new())),
+                Message::Attempt(_) => {}
+            }
+        }
+    }
+
+    /// After a fault: reopens the journal, restores from it, writes what was held. Works or is tried again.
+    fn heal(&mut self) {
+        let Some(fault) = self.fault.as_mut().filter(|fault| Instant::now() >= fault.try_at) else {
+            return;
+        };
+        fault.try_at = Instant::now() + HEAL_INTERVAL;
+        let mut found = Vec::new();
+        let known = self.handed_over;
+        let restored = restore(&self.parts, |event| {
+            // A commit that was reported as failed may have reached the disk after all.
+            if event.id > known {
+                found.push(event);
+            }
+        });
+        let (journal, dedup, last) = match restored {
+            Ok(restored) => restored,
+            Err(error) => {
+                tracing::debug!(error = %error, "the journal can't be reopened yet");
+                return;
+            }
+        };
+        (self.journal, self.dedup) = (journal, dedup);
+        if let Err(error) = self.write_held() {
+            tracing::debug!(error = %error, "the journal can't be written yet");
+            return;
+        }
+        let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
+        for Held { settlement, reply, .. } in held {
+            self.tell_followers(settlement);
+            let _ = reply.send(());
+        }
+        self.followers.retain(|_, followers| {
+            followers.retain(|follower| !follower.is_closed());
+            !followers.is_empty()
+        });
+        self.hand_over(found);
+        self.handed_over = self.handed_over.max(last);
+        self.health.send_replace(Health::Taking);
+        self.show();
+        tracing::info!("the journal can be written again; events are taken");
+    }
+
+    fn write_held(&mut self) -> Result<(), journal::Error> {
+        let now = self.parts.clock.now().wall;
+        let mut batch = self.journal.begin()?;
+        batch.probe(now)?;
+        for Held { attempt, settlement, key, .. } in self.fault.iter().flat_map(|fault| &fault.held) {
+            batch.attempt(attempt)?;
+            batch.settle(settlement)?;
+            self.dedup.settle(*key, settlement.id, ending(settlement));
+        }
+        batch.commit()
+    }
+
+    /// Gives the dispatcher events that were found on disk.
+    fn hand_over(&mut self, found: Vec<Queued>) {
+        let outgoing = |id| self.journal.outgoing(id).ok().flatten();
+        let fresh: Vec<Fresh> = found
+            .into_iter()
+            .filter_map(|event| outgoing(event.id).map(|outgoing| Fresh { event, outgoing }))
+            .collect();
+        if !fresh.is_empty() {
+            let _ = self.parts.fresh.blocking_send(fresh);
+        }
+    }
+
+    /// Shows the state to those who watch from outside.
+    fn show(&mut self) {
+        if self.fault.is_none() {
+            let full = self.journal.is_full();
+            self.health.send_if_modified(|health| match (full, &health) {
+                (true, Health::Taking) => {
+                    let detail = "`journal.max_events` or `journal.max_bytes` is reached".to_owned();
+                    let since = self.parts.clock.now().wall;
+                    *health = Health::Refusing { why: Unavailable::Backlog, detail, since };
+                    tracing::error!("the backlog is at its limit; new events are refused with 503 until there is room");
+                    true
+                }
+                (false, Health::Refusing { why: Unavailable::Backlog, .. }) => {
+                    *health = Health::Taking;
+                    tracing::info!("the backlog has room again; events are taken");
+                    true
+                }
+                _ => false,
+            });
+        }
+        let metrics = &self.parts.metrics;
+        metrics.queue_events.set(i64::try_from(self.journal.totals().queued).unwrap_or(i64::MAX));
+        metrics.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
+        metrics.journal_writable.set(i64::from(self.fault.is_none()));
+        let forgotten = self.dedup.forgotten();
+        if forgotten.resolved > 0 {
+            metrics.keys_forgotten("resolved", forgotten.resolved);
+        }
+        if forgotten.open > 0 {
+            metrics.keys_forgotten("open", forgotten.open);
+        }
+    }
+}
+
+/// One batch being written.
+struct Work<'a> {
+    dedup: &'a mut Dedup,
+    followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
+    duplicates: &'a mut HashMap<EventId, u64>,
+    batch: Batch<'a>,
+    fresh: Vec<Fresh>,
+    wrote: bool,
+    now: Now,
+}
+
+impl Work<'_> {
+    fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
+        match message {
+            Message::Record { submission, .. } => self.record(submission).map(Owed::Receipts),
+            Message::Attempt(attempt) => {
+                self.batch.attempt(attempt)?;
+                self.batch.tried(attempt.event, attempt.number)?;
+                self.wrote = true;
+                Ok(Owed::Done)
+            }
+            Message::Settle { attempt, settlement, key, .. } => {
+                self.batch.attempt(attempt)?;
+                self.batch.settle(settlement)?;
+                self.dedup.settle(*key, settlement.id, ending(settlement));
+                self.wrote = true;
+                Ok(Owed::Done)
+            }
+            Message::Open { limit, .. } => Ok(Owed::Ids(self.dedup.open(*limit))),
+        }
+    }
+
+    fn record(&mut self, submission: &Submission) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
+        if !self.has_room(submission) && !self.is_known(submission) {
+            return Ok(Err(Unavailable::Backlog));
+        }
+        let mut raw_in = None;
+        let mut receipts = Vec::with_capacity(submission.entries.len());
+        for entry in &submission.entries {
+            receipts.push(match entry {
+                Entry::Event(event) => self.event(submission, event, &mut raw_in)?,
+                Entry::Refused { element, reason, violations } => {
+                    let errors = serde_json::to_vec(violations).unwrap_or_default();
+                    let id = self.batch.refuse(NewRefusal {
+                        source: &submission.source,
+                        received_at: submission.received_at,
+                        request: &submission.request_id,
+                        raw: element.as_ref().unwrap_or(&submission.raw),
+                        reason,
+                        errors: &errors,
+                    })?;
+                    self.wrote = true;
+                    Receipt::Refused { id }
+                }
+            });
+        }
+        Ok(Ok(receipts))
+    }
+
+    /// Refused payloads have limits of their own and make room for themselves.
+    fn has_room(&self, submission: &Submission) -> bool {
+        let bodies = submission.entries.iter().filter_map(|entry| match entry {
+            Entry::Event(event) => Some(event.body.len()),
+            Entry::Refused { .. } => None,
+        });
+        let (events, bytes) =
+            bodies.fold((0, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
+        events == 0 || self.batch.has_room(events, bytes as u64)
+    }
+
+    /// Whether it holds nothing new: a repeat needs no room.
+    fn is_known(&self, submission: &Submission) -> bool {
+        submission.entries.iter().all(|entry| match entry {
+            Entry::Event(event) => {
+                matches!(self.dedup.decide(arrival(event), self.now.monotonic), Decision::Duplicate { .. })
+            }
+            Entry::Refused { .. } => true,
+        })
+    }
+
+    fn event(
+        &mut self,
+        submission: &Submission,
+        event: &Recordable,
+        raw_in: &mut Option<EventId>,
+    ) -> Result<Receipt, journal::Error> {
+        let arrival = arrival(event);
+        let novelty = match self.dedup.decide(arrival, self.now.monotonic) {
+            Decision::Take(novelty) => novelty,
+            Decision::Duplicate { of, why } => {
+                tracing::debug!(
+                    source = &*submission.source,
+                    incident_key = event.incident_key,
+                    of = of.0,
+                    why = why.as_str(),
+                    "duplicate"
+                );
+                *self.duplicates.entry(of).or_default() += 1;
+                return Ok(Receipt::Duplicate { of, follow: self.follow(submission, of)? });
+            }
+        };
+        let raw = match *raw_in {
+            Some(first) => Raw::In(first),
+            None => Raw::Bytes(&submission.raw),
+        };
+        let id = self.batch.append(NewEvent {
+            source: &submission.source,
+            action: event.action,
+            incident_key: &event.incident_key,
+            rule: &event.rule,
+            novelty: novelty.as_str(),
+            received_at: self.now.wall,
+            request: &submission.request_id,
+            raw,
+            body: &event.body,
+            update: event.update,
+            occurrence: event.occurrence.as_ref(),
+        })?;
+        raw_in.get_or_insert(id);
+        self.wrote = true;
+        self.dedup.take(arrival, id, self.now.monotonic);
+        self.fresh.push(Fresh {
+            event: Queued { id, key: event.key, action: event.action },
+            outgoing: Outgoing {
+                source: Arc::clone(&submission.source),
+                body: event.body.clone(),
+                acknowledged: self.now.wall,
+            },
+        });
+        Ok(Receipt::Queued { id, follow: self.follow(submission, id)? })
+    }
+
+    fn follow(&mut self, submission: &Submission, id: EventId) -> Result<Option<Follow>, journal::Error> {
+        if !submission.follow {
+            return Ok(None);
+        }
+        let (sender, receiver) = oneshot::channel();
+        match self.batch.ending(id)? {
+            Some(settlement) => drop(sender.send(settlement.into())),
+            None => {
+                let followers = self.followers.entry(id).or_default();
+                // Whoever stopped waiting leaves its place to the next.
+                followers.retain(|follower| !follower.is_closed());
+                followers.push(sender);
+            }
+        }
+        Ok(Some(Follow(receiver)))
+    }
+}
+
+fn restore(parts: &WriterParts, mut each: impl FnMut(Queued)) -> Result<(Journal, Dedup, EventId), journal::OpenError> {
+    let now = parts.clock.now();
+    let mut journal = Journal::open(&parts.journal, &parts.lock, now.wall)?;
+    let mut dedup = Dedup::new(parts.dedup);
+    let mut last = EventId(0);
+    journal
+        .recover(|event| {
+            let arrival = Arrival {
+                key: event.key,
+                action: event.action,
+                update: event.update,
+                occurrence: event.occurrence.as_ref(),
+            };
+            last = event.id;
+            dedup.take(arrival, event.id, now.recall(event.taken_at));
+            if event.state == State::Queued {
+                each(Queued { id: event.id, key: event.key, action: event.action });
+            } else {
+                dedup.settle(event.key, event.id, ending_of(event.state, event.outcome));
+            }
+        })
+        .map_err(|error| journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "the journal can't be read: keep it aside and start again, or restore it from a copy",
+        })?;
+    dedup.forgotten();
+    Ok((journal, dedup, last))
+}
+
+fn arrival(event: &Recordable) -> Arrival<'_> {
+    Arrival { key: event.key, action: event.action, update: event.update, occurrence: event.occurrence.as_ref() }
+}
+
+fn ending(settlement: &Settlement) -> Ending {
+    ending_of(settlement.state, settlement.outcome)
+}
+
+fn ending_of(state: State, outcome: Option<crate::event::Outcome>) -> Ending {
+    let lost =
+        matches!(state, State::Dead | State::Ended) || outcome.is_some_and(|outcome| outcome.leaves_key_unknown());
+    if lost { Ending::WithoutEffect } else { Ending::Confirmed }
+}
+
+/// How often a journal that failed is tried again: events are taken again well within five seconds.
+const HEAL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often old history is looked for.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// The pause between two helpings of pruning while there is more to prune.
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+/// Counts of duplicates that may wait for the next commit.
+const DUPLICATES_HELD: usize = 10_000;

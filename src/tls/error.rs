@@ -1,0 +1,255 @@
+//! What can be wrong with certificates and keys, in words for the operator who has to mend it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem;
+
+use super::Config;
+use crate::time::WallTime;
+
+/// Why there is no usable certificate, key or set of roots.
+#[derive(Debug)]
+pub enum Error {
+    /// Neither file of the server's pair exists, and making one was not asked for or not tried.
+    PairMissing {
+        config: Box<Config>,
+    },
+    /// The key is there, its certificate is not.
+    CertificateMissing {
+        config: Box<Config>,
+    },
+    /// The certificate is there, its key is not.
+    KeyMissing {
+        config: Box<Config>,
+    },
+    Unreadable {
+        file: PathBuf,
+        problem: io::Error,
+    },
+    /// A file or directory of the pair that was to be made.
+    Unwritable {
+        file: PathBuf,
+        problem: io::Error,
+    },
+    /// The text is no PEM, or cut off.
+    NotPem {
+        file: PathBuf,
+        problem: pem::Error,
+    },
+    NoCertificate {
+        file: PathBuf,
+        holds_key: bool,
+    },
+    NoKey {
+        file: PathBuf,
+        holds_certificate: bool,
+    },
+    KeyEncrypted {
+        file: PathBuf,
+    },
+    /// Both are well-formed and belong to different pairs.
+    Mismatch {
+        config: Box<Config>,
+    },
+    /// The cryptography library does not take one of them.
+    PairUnusable {
+        config: Box<Config>,
+        problem: rustls::Error,
+    },
+    CaUnusable {
+        file: PathBuf,
+        problem: String,
+    },
+    /// This system has no trusted roots.
+    NoSystemRoots {
+        problem: Option<String>,
+    },
+    /// A self-signed certificate could not be made.
+    Generate(rcgen::Error),
+    /// The cryptography library refused its own defaults.
+    Provider(rustls::Error),
+}
+
+/// What works and should be mended all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Group or others may read the private key.
+    KeyExposed {
+        file: PathBuf,
+        mode: u32,
+    },
+    NotYetValid {
+        file: PathBuf,
+        from: WallTime,
+    },
+    Expired {
+        file: PathBuf,
+        at: WallTime,
+    },
+    ExpiresSoon {
+        file: PathBuf,
+        at: WallTime,
+    },
+}
+
+impl Error {
+    pub(super) fn pair(config: &Config, problem: rustls::Error) -> Error {
+        let config = Box::new(config.clone());
+        match problem {
+            rustls::Error::InconsistentKeys(_) => Error::Mismatch { config },
+            problem => Error::PairUnusable { config, problem },
+        }
+    }
+
+    pub(super) fn ca(file: &Path, problem: impl fmt::Display) -> Error {
+        Error::CaUnusable { file: file.to_owned(), problem: problem.to_string() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::PairMissing { config } => write!(
+                f,
+                "neither the certificate {} nor the private key {} exists: put them there, or set `self_signed: true` \
+                 to have a pair made",
+                config.certificate.display(),
+                config.private_key.display()
+            ),
+            Error::CertificateMissing { config } => write!(
+                f,
+                "the certificate {} does not exist, its private key {} does: put the certificate there, or remove the \
+                 key to have a self-signed pair made",
+                config.certificate.display(),
+                config.private_key.display()
+            ),
+            Error::KeyMissing { config } => write!(
+                f,
+                "the private key {} does not exist, its certificate {} does: put the key there, or remove the \
+                 certificate to have a self-signed pair made",
+                config.private_key.display(),
+                config.certificate.display()
+            ),
+            Error::Unreadable { file, problem } => write!(
+                f,
+                "{} can't be read: {problem}; check that it exists and that the user running this may read it",
+                file.display()
+            ),
+            Error::Unwritable { file, problem } => write!(
+                f,
+                "{} can't be written: {problem}; make its directory writable for the user running this, or put a \
+                 certificate and key of your own there",
+                file.display()
+            ),
+            Error::NotPem { file, problem } => match problem {
+                pem::Error::MissingSectionEnd { end_marker } => write!(
+                    f,
+                    "{} is cut off: the line `-----END {}-----` is missing; copy the file again, whole",
+                    file.display(),
+                    String::from_utf8_lossy(end_marker).trim_end()
+                ),
+                _ => write!(
+                    f,
+                    "{} is no valid PEM text; copy the file again, or convert it by `openssl x509 -inform DER` or \
+                     `openssl pkey -inform DER`",
+                    file.display()
+                ),
+            },
+            Error::NoCertificate { file, holds_key: true } => write!(
+                f,
+                "{} holds a private key and no certificate: the paths may be swapped; it must begin with `-----BEGIN \
+                 CERTIFICATE-----`",
+                file.display()
+            ),
+            Error::NoCertificate { file, holds_key: false } => write!(
+                f,
+                "{} holds no certificate in PEM form (`-----BEGIN CERTIFICATE-----`); convert a binary one by \
+                 `openssl x509 -inform DER -in FILE`",
+                file.display()
+            ),
+            Error::NoKey { file, holds_certificate: true } => write!(
+                f,
+                "{} holds a certificate and no private key: the paths may be swapped; it must begin with `-----BEGIN \
+                 PRIVATE KEY-----`",
+                file.display()
+            ),
+            Error::NoKey { file, holds_certificate: false } => write!(
+                f,
+                "{} holds no private key in PEM form (`-----BEGIN PRIVATE KEY-----`); convert a binary one by \
+                 `openssl pkey -inform DER -in FILE`",
+                file.display()
+            ),
+            Error::KeyEncrypted { file } => write!(
+                f,
+                "the private key {} is protected by a passphrase, which nobody is there to type: write it without one \
+                 by `openssl pkey -in FILE -out FILE.plain` and give that mode 0600",
+                file.display()
+            ),
+            Error::Mismatch { config } => write!(
+                f,
+                "the certificate {} and the private key {} do not belong together: use the key the certificate was \
+                 issued for, and put the server's own certificate first in the file, its issuers after it",
+                config.certificate.display(),
+                config.private_key.display()
+            ),
+            Error::PairUnusable { config, problem } => write!(
+                f,
+                "the certificate {} or its private key {} can't be used: {problem}; supported are X.509 v3 \
+                 certificates with RSA, ECDSA or Ed25519 keys",
+                config.certificate.display(),
+                config.private_key.display()
+            ),
+            Error::CaUnusable { file, problem } => {
+                write!(
+                    f,
+                    "the CA file {} can't be used: {problem}; it must hold CA certificates in PEM form",
+                    file.display()
+                )
+            }
+            Error::NoSystemRoots { problem } => {
+                f.write_str("this system has no trusted root certificates")?;
+                if let Some(problem) = problem {
+                    write!(f, " ({problem})")?;
+                }
+                f.write_str(
+                    "; install them (Debian: `apt install ca-certificates`), or name a CA file in `upstream.tls.ca`",
+                )
+            }
+            Error::Generate(problem) => write!(f, "no self-signed certificate could be made: {problem}"),
+            Error::Provider(problem) => write!(f, "the TLS library can't be set up: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::KeyExposed { file, mode } => write!(
+                f,
+                "the private key {} may be read by others than its owner (mode {mode:04o}): `chmod 600` it",
+                file.display()
+            ),
+            Warning::NotYetValid { file, from } => write!(
+                f,
+                "the certificate {} is not valid before {}: senders that check it will refuse it; check this \
+                 machine's clock",
+                file.display(),
+                from.rfc3339()
+            ),
+            Warning::Expired { file, at } => write!(
+                f,
+                "the certificate {} expired at {}: senders that check it refuse it; replace it (a self-signed pair: \
+                 remove both files and start again)",
+                file.display(),
+                at.rfc3339()
+            ),
+            Warning::ExpiresSoon { file, at } => {
+                write!(f, "the certificate {} expires at {}: replace it before that", file.display(), at.rfc3339())
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Certificates and keys out of PEM files.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+use super::{Error, Warning};
+
+/// Every certificate in `file`, at least one, in its order.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let text = read(file)?;
+    let mut chain = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        chain.push(certificate.map_err(|problem| Error::NotPem { file: file.to_owned(), problem })?);
+    }
+    if chain.is_empty() {
+        let holds_key = PrivateKeyDer::from_pem_slice(&text).is_ok();
+        return Err(Error::NoCertificate { file: file.to_owned(), holds_key });
+    }
+    Ok(chain)
+}
+
+/// The first private key in `file`; PKCS #8, PKCS #1 or SEC 1.
+pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let text = read(file)?;
+    // Both spellings: PKCS #8's own label, and the header line of the older formats.
+    if text.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
+        return Err(Error::KeyEncrypted { file: file.to_owned() });
+    }
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(key) => Ok(key),
+        Err(pem::Error::NoItemsFound) => {
+            let holds_certificate = pem_kinds(&text).any(|kind| kind == SectionKind::Certificate);
+            Err(Error::NoKey { file: file.to_owned(), holds_certificate })
+        }
+        Err(problem) => Err(Error::NotPem { file: file.to_owned(), problem }),
+    }
+}
+
+/// Whether group or others may read the key: where they can, whoever they are, they can be this server.
+pub(super) fn exposed_key(file: &Path) -> Option<Warning> {
+    let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| Warning::KeyExposed { file: file.to_owned(), mode })
+}
+
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    std::fs::read(file).map(Zeroizing::new).map_err(|problem| Error::Unreadable { file: file.to_owned(), problem })
+}
+
+fn pem_kinds(text: &[u8]) -> impl Iterator<Item = SectionKind> + '_ {
+    <(SectionKind, Vec<u8>)>::pem_slice_iter(text).map_while(|section| section.ok().map(|(kind, _)| kind))
+}
+
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
