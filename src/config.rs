@@ -217,3 +217,6 @@ fn place_of(tree: &Node, keys: &[&str]) -> Place {
 
 /// Where a configuration usually is, in the order of looking.
 const USUAL_PATHS: [&str; 2] = ["config/gander.yaml", "/etc/gander/gander.yaml"];
+
+#[cfg(test)]
+mod tests;

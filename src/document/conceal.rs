@@ -19,7 +19,8 @@ pub(super) enum Near {
 /// Whether what stands at a key of this name may be a secret, mistyped names included.
 pub fn is_sensitive(name: &str) -> bool {
     let folded = name.to_lowercase().replace('-', "_");
-    WORDS.iter().any(|word| folded.contains(word)) || nearest(&folded, WORDS.iter().copied()).is_some()
+    WORDS.iter().any(|word| folded.contains(word))
+        || words(&folded).any(|word| nearest(&folded[word], WORDS.iter().copied()).is_some())
 }
 
 /// Conceals every value below `node`; its keys stay.
@@ -43,7 +44,12 @@ fn walk(node: &Node, key: Option<&str>, sensitive: bool, findings: &mut Findings
         Value::List(items) => items.iter().for_each(|item| walk(item, key, sensitive, findings)),
         Value::Map(entries) => {
             for (key, node) in entries {
-                walk(node, Some(&key.name), sensitive || is_sensitive(&key.name), findings);
+                let sensitive = sensitive || is_sensitive(&key.name);
+                // `{ token:abc }` is a key `token:abc`, and `{ bearer, abc }` two keys.
+                if sensitive && nearest(&key.name, KEYS.iter().copied()).is_none() {
+                    findings.conceal(key.place.clone());
+                }
+                walk(node, Some(&key.name), sensitive, findings);
             }
         }
         Value::String(text) if sensitive => {
@@ -73,17 +79,18 @@ pub fn is_name(text: &str) -> bool {
 
 /// The part of a URL that may carry credentials: user information, or the query.
 fn private_part(text: &str) -> Option<std::ops::Range<usize>> {
-    let authority = text.find("://")? + 3;
+    let Some(scheme) = text.find("://") else {
+        // Something like a URL that is broken where one would look for its parts.
+        return (text.starts_with("http") && text.contains(['@', '?'])).then_some(0..text.len());
+    };
+    let authority = scheme + 3;
     let path = text[authority..].find(['/', '?', '#']).map_or(text.len(), |at| authority + at);
-    // A password may hold a slash or question mark although it should not; the last `@` decides.
-    let user_end = text[authority..].rfind('@').map(|at| authority + at);
-    let query = text[path..].find('?').map(|at| path + at + 1);
-    match (user_end, query) {
-        (Some(_), Some(_)) => Some(authority..text.len()),
-        (Some(end), None) => Some(authority..end),
-        (None, Some(start)) => Some(start..text.len()),
-        (None, None) => None,
+    // User information, or the rest of it where its `@` is lost; a port is digits.
+    let port = text[authority..path].rsplit_once(':').map_or("", |(_, port)| port.trim_end_matches(']'));
+    if text.contains('@') || !port.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Some(authority..text.len());
     }
+    text[path..].find(['?', '=', '&']).map(|at| path + at..text.len())
 }
 
 /// Conceals, in the line around `at`, what may be a secret. There is no tree to ask: the text has to do.
@@ -92,12 +99,17 @@ pub(super) fn line(source: &Arc<Source>, at: usize, near: Near, findings: &mut F
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
     let line = &text[start..end];
+    let prefix = key_prefix(line);
+    let continues = !line[..prefix].contains(':');
     let from = match near {
-        Near::Secret => Some(key_prefix(line)),
+        Near::Secret => Some(prefix),
+        // Without a key of its own the line may go on with the value of a key above.
+        Near::Unknown if continues && text[..start].lines().rev().take(LINES_ABOVE).any(is_sensitive) => Some(prefix),
         Near::Unknown => words(line).find(|word| is_sensitive(&line[word.clone()])).map(|word| word.end),
     };
-    // A URL's credentials or query are hidden wherever they stand.
-    let from = from.or_else(|| line.find("://").map(|at| at + 3).filter(|at| line[*at..].contains(['?', '@'])));
+    // A URL's credentials or query are hidden wherever they stand, however the URL is broken.
+    let url = line.contains(['?', '@']).then(|| line.find("://").map_or(prefix, |at| at + 3));
+    let from = [from, url].into_iter().flatten().min();
     if let Some(from) = from {
         findings.conceal(Place::Text { source: Arc::clone(source), span: start + from..end });
     }
@@ -124,6 +136,24 @@ fn words(line: &str) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
     })
 }
 
+/// How far above a line the key of a value over several lines is looked for, where only the text can tell.
+const LINES_ABOVE: usize = 5;
+/// Keys that stand where secrets do, and are none themselves.
+const KEYS: &[&str] = &[
+    "admin",
+    "auth",
+    "authorization",
+    "bearer",
+    "env",
+    "file",
+    "header",
+    "name",
+    "proxy",
+    "query",
+    "secret",
+    "sha256",
+    "token",
+];
 /// Parts of names at which secrets stand.
 const WORDS: &[&str] =
     &["bearer", "secret", "token", "password", "passwd", "passphrase", "authorization", "auth", "credential", "proxy"];
@@ -148,8 +178,13 @@ mod tests {
     fn only_scheme_host_and_path_of_a_url_are_shown() {
         for (url, hidden) in [
             ("https://sqibs.callgoose.com/v1/process", None),
-            ("https://host/v1?token=abc", Some("token=abc")),
-            ("https://user:pass@host/v1", Some("user:pass")),
+            ("https://host/v1?token=abc", Some("?token=abc")),
+            ("https://host/v1token=abc", Some("=abc")),
+            ("https://host:8443/v1", None),
+            ("https://[::1]:8443/v1", None),
+            ("https://user:passhost/v1", Some("user:passhost/v1")),
+            ("https:/user:pass@host/v1", Some("https:/user:pass@host/v1")),
+            ("https://user:pass@host/v1", Some("user:pass@host/v1")),
             ("http://user:p/a?s@host:3128", Some("user:p/a?s@host:3128")),
             ("$.tags.policy_id", None),
         ] {

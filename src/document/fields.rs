@@ -207,7 +207,7 @@ impl<'a> Fields<'a> {
                 if node.is_null() {
                     continue;
                 }
-                findings.conceal_unknown(node);
+                findings.conceal_unknown(key, node, later);
                 findings
                     .error(key.place.clone(), self.path_of(name), format!("`{name}` is not supported by this version"))
                     .help("remove the key; it would have no effect, and a setting without effect is worse than none");
@@ -219,7 +219,7 @@ impl<'a> Fields<'a> {
     /// may have been set by others for themselves (Kubernetes names them after services), so it is only a warning.
     pub fn finish(self, findings: &mut Findings) {
         for (key, node) in &self.entries {
-            findings.conceal_unknown(node);
+            findings.conceal_unknown(key, node, &self.known);
             let path = self.path_of(&key.name);
             let finding = match &key.place {
                 Place::Environment(_) => {

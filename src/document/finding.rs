@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Node, Place, conceal, snippet};
+use super::{Key, Node, Place, conceal, snippet};
 
 /// An error keeps the program from starting; a warning does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,10 +73,21 @@ impl Findings {
         }
     }
 
-    /// Conceals the value of a key that nobody knows, where the file may hold secrets.
-    pub(super) fn conceal_unknown(&mut self, node: &Node) {
-        if self.discreet {
-            conceal::values(node, self);
+    /// Whether the file may hold secrets.
+    pub(super) fn is_discreet(&self) -> bool {
+        self.discreet
+    }
+
+    /// Conceals what stands at a key that nobody knows, where the file may hold secrets, and the key itself unless it
+    /// looks like one.
+    pub(super) fn conceal_unknown(&mut self, key: &Key, node: &Node, known: &[&'static str]) {
+        if !self.discreet {
+            return;
+        }
+        conceal::values(node, self);
+        let plain = key.name.len() <= 32 && key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if !plain && nearest(&key.name, known.iter().copied()).is_none() {
+            self.conceal(key.place.clone());
         }
     }
 
@@ -133,7 +144,8 @@ impl Finding {
     /// Path and message in one line.
     pub(super) fn title(&self, concealed: &[Place]) -> String {
         let message = snippet::masked(&self.message, concealed);
-        if self.path.is_empty() { message } else { format!("{}: {message}", self.path) }
+        let path = snippet::masked(&self.path, concealed);
+        if path.is_empty() { message } else { format!("{path}: {message}") }
     }
 
     fn to_json(&self, concealed: &[Place]) -> serde_json::Value {
@@ -152,7 +164,7 @@ impl Finding {
             "file": file,
             "line": line,
             "column": column,
-            "path": self.path,
+            "path": snippet::masked(&self.path, concealed),
             "message": snippet::masked(&self.message, concealed),
             "help": self.help.as_ref().map(|help| snippet::masked(help, concealed)),
         })

@@ -24,8 +24,12 @@ pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
         nodes: 0,
         copied_bytes: 0,
     };
+    let findings_are_discreet = builder.findings.is_discreet();
     let options = granit_parser::options! {
-        emit_comments: false,
+        // Where secrets may be, they may also be in a comment: it is not shown.
+        emit_comments: findings_are_discreet,
+        emit_anchor_events: findings_are_discreet,
+        max_buffered_comment_events: COMMENTS_MAX,
         disallow_directives: true,
         emit_unresolved_aliases: true,
         strict_indentation: false,
@@ -124,6 +128,11 @@ impl Builder<'_> {
                 self.mistake(place.clone(), "this alias names no anchor that stands before it")
                     .help("a value that begins with `*` is written in quotes");
                 self.node(Node::new(Value::Null, place), 0, 0)?;
+            }
+            // A secret that begins with `&` or `#` and is not quoted is read as one of these.
+            Event::Comment(..) | Event::Anchor(..) => {
+                let place = self.place(span);
+                self.findings.conceal(place);
             }
             _ => {}
         }
@@ -308,7 +317,7 @@ impl Builder<'_> {
             Items::Map { entries, .. } => entries.last().map(|(key, _)| key.name.as_str()),
             Items::List(_) => None,
         });
-        if keys.any(conceal::is_sensitive) { Near::Secret } else { Near::Unknown }
+        if keys.any(|key| key == "url" || conceal::is_sensitive(key)) { Near::Secret } else { Near::Unknown }
     }
 
     fn too_much<T>(&mut self, place: Place, what: &str) -> Result<T, TooMuch> {
@@ -330,6 +339,24 @@ impl Builder<'_> {
         if let Some(help) = help {
             finding.help(help);
         }
+        if self.findings.is_discreet() {
+            self.conceal_unfinished(end);
+        }
+    }
+
+    /// After a syntax error there will be no tree: conceals the secrets of what was read of it, and what follows the
+    /// error on its line.
+    fn conceal_unfinished(&mut self, end: usize) {
+        for open in std::mem::take(&mut self.open) {
+            let value = match open.items {
+                Items::List(items) => Value::List(items),
+                Items::Map { entries, .. } => Value::Map(entries),
+            };
+            conceal::secrets(&Node::new(value, open.place), self.findings);
+        }
+        let text = &self.source.text;
+        let line_end = text[end..].find('\n').map_or(text.len(), |newline| end + newline);
+        self.findings.conceal(Place::Text { source: Arc::clone(self.source), span: end..line_end });
     }
 
     fn place(&self, span: Span) -> Place {
@@ -345,8 +372,8 @@ impl Builder<'_> {
 
 /// The key that a node spells. Only scalars can be keys; a number or boolean is the text that was written.
 fn key_of(node: Node, findings: &mut Findings) -> Key {
-    let name = match node.value {
-        Value::String(text) => text,
+    let name = match &node.value {
+        Value::String(text) => text.clone(),
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => match &node.place {
@@ -354,6 +381,7 @@ fn key_of(node: Node, findings: &mut Findings) -> Key {
             _ => number.to_string(),
         },
         Value::List(_) | Value::Map(_) => {
+            conceal::values(&node, findings);
             findings
                 .error(node.place.clone(), "", "a key is a name, not a list or mapping")
                 .help("a text that begins with `{` or `[` is written in quotes");
@@ -381,6 +409,8 @@ fn weigh(node: &Node) -> (usize, usize, usize) {
 const NODES_MAX: usize = 200_000;
 /// Text that aliases may repeat in all.
 const COPIED_BYTES_MAX: usize = 16 << 20;
+/// Comments in a row; a file of nothing else is not read to its end for them.
+const COMMENTS_MAX: usize = 100_000;
 /// Deeper nesting than any rule or payload needs, shallow enough for every recursion over a tree.
 const DEPTH_MAX: usize = 100;
 

@@ -50,9 +50,12 @@ pub(super) fn masked(text: &str, concealed: &[Place]) -> String {
         let Place::Text { source, span } = place else {
             continue;
         };
-        let secret = source.text.get(span.clone()).unwrap_or_default().trim().trim_matches(['"', '\'']);
-        if secret.len() >= QUOTED_SECRET_MIN {
-            text = text.replace(secret, MASK);
+        // A text over several lines is folded into one where a message quotes it.
+        for line in source.text.get(span.clone()).unwrap_or_default().lines() {
+            let secret = line.trim().trim_matches(['"', '\'']);
+            if secret.len() >= QUOTED_SECRET_MIN {
+                text = text.replace(secret, MASK);
+            }
         }
     }
     text
@@ -158,7 +161,7 @@ const MASK: &str = "[hidden]";
 /// Bytes shown before and behind the finding on a line that is longer than any terminal.
 const WINDOW: usize = 400;
 /// Shorter texts are not looked for in messages.
-const QUOTED_SECRET_MIN: usize = 4;
+const QUOTED_SECRET_MIN: usize = 6;
 
 #[cfg(test)]
 mod tests {
