@@ -15,18 +15,20 @@
 //!
 //! # Floors
 //!
-//! A module uses only modules of lower floors; `tests/floors.rs` keeps it so.
+//! A module uses only modules of lower floors; within floors 0, 1 and 6 also of its own, without circles.
+//! `tests/floors.rs` keeps it so.
 //!
 //! | floor | modules | rule |
 //! | --- | --- | --- |
-//! | 5 composition | [`app`] [`cli`] [`config`] | the only place that knows everything |
-//! | 4 faces | [`listener`] [`admin`] [`sandbox`] | HTTP in; talk to floor 3 by handles and snapshots |
-//! | 3 shells | [`ingest`] [`recorder`] [`dispatcher`] | call the pure floor, drive IO |
-//! | 2 one resource each | [`journal`] (SQLite) [`upstream`] (HTTP client) [`tls`] (certificates and roots) | |
+//! | 6 composition | [`app`] [`cli`] [`config`] | the only place that knows everything |
+//! | 5 faces | [`listener`] [`admin`] [`sandbox`] | HTTP in; talk to what is below by handles and snapshots |
+//! | 4 shells | [`ingest`] [`dispatcher`] | call the decisions, drive IO |
+//! | 3 owners | [`recorder`] (of dedup and the journal) [`upstream`] (of the connections to it) | one task or thread owns the state |
+//! | 2 one resource each | [`journal`] (SQLite) [`tls`] (certificates and roots) | |
 //! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
 //! | 0 words | [`event`] [`time`] [`document`] | the vocabulary; a YAML tree with places |
 //!
-//! [`metrics`], [`logging`] and [`shutdown`] stand beside floors 2 to 5.
+//! [`metrics`], [`logging`] and [`shutdown`] stand beside floors 2 to 6.
 //!
 //! # What is true everywhere, because something is absent
 //!

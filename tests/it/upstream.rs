@@ -1,0 +1,230 @@
+//! A scripted upstream: speaks TLS, notes every call, and answers as the test says.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_rustls::TlsAcceptor;
+
+/// One call that arrived whole.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub path_and_query: String,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Call {
+    pub fn key(&self) -> &str {
+        self.body["servicepilot_event_id"].as_str().unwrap_or_default()
+    }
+
+    pub fn state(&self) -> &str {
+        self.body["state"].as_str().unwrap_or_default()
+    }
+
+    /// Key and state, as `e1 CRITICAL`.
+    pub fn short(&self) -> String {
+        format!("{} {}", self.key(), self.state())
+    }
+}
+
+/// What to answer.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// What Callgoose would: 201 created for CRITICAL, 200 resolved for OK.
+    Done,
+    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// Read the request and close the connection without an answer.
+    HangUp,
+    /// Answer with the inner reply once the gate is open.
+    After(Gate, Box<Reply>),
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Reply {
+        Reply::Answer { status, headers: Vec::new(), body: String::new() }
+    }
+
+    pub fn json(status: u16, body: &Value) -> Reply {
+        Reply::Answer { status, headers: vec![("content-type", "application/json".into())], body: body.to_string() }
+    }
+}
+
+/// Closed until opened, for everyone who waits.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    pub fn closed() -> Gate {
+        Gate(Arc::new(watch::Sender::new(false)))
+    }
+
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn pass(&self) {
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+type Script = dyn Fn(&Call, usize) -> Reply + Send + Sync;
+
+/// The upstream. It ends with the test's runtime.
+pub struct Upstream {
+    pub address: SocketAddr,
+    /// The certificate to trust.
+    pub ca: PathBuf,
+    shared: Arc<Shared>,
+    _directory: tempfile::TempDir,
+}
+
+struct Shared {
+    script: Mutex<Arc<Script>>,
+    calls: Mutex<Vec<Call>>,
+    arrived: Notify,
+}
+
+impl Upstream {
+    /// Answers by `script`, which gets each call and its number, from 0.
+    pub async fn start(script: impl Fn(&Call, usize) -> Reply + Send + Sync + 'static) -> Upstream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Upstream::start_on(listener, script).await
+    }
+
+    /// The same on a socket that the test bound.
+    pub async fn start_on(
+        listener: TcpListener,
+        script: impl Fn(&Call, usize) -> Reply + Send + Sync + 'static,
+    ) -> Upstream {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let ca = directory.path().join("upstream.pem");
+        std::fs::write(&ca, pair.cert.pem()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+        let mut config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![pair.cert.der().clone()], key)
+                .unwrap();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Arc::new(script)),
+            calls: Mutex::new(Vec::new()),
+            arrived: Notify::new(),
+        });
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), Arc::clone(&shared)));
+        Upstream { address, ca, shared, _directory: directory }
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}/sqibs-api/v1/process", self.address.port())
+    }
+
+    /// Answers differently from now on.
+    pub fn follow(&self, script: impl Fn(&Call, usize) -> Reply + Send + Sync + 'static) {
+        *self.shared.script.lock().unwrap() = Arc::new(script);
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.calls.lock().unwrap().clone()
+    }
+
+    /// Waits until `count` calls have arrived; returns all that have.
+    pub async fn calls_once(&self, count: usize) -> Vec<Call> {
+        loop {
+            let arrived = self.shared.arrived.notified();
+            let calls = self.calls();
+            if calls.len() >= count {
+                return calls;
+            }
+            arrived.await;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+        tokio::spawn(async move {
+            stream.set_nodelay(true).unwrap();
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// An error makes hyper close the connection without an answer.
+#[derive(Debug)]
+struct HungUp;
+
+impl std::fmt::Display for HungUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("hung up as scripted")
+    }
+}
+
+impl std::error::Error for HungUp {}
+
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, HungUp> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| HungUp)?.to_bytes();
+    let call = Call {
+        path_and_query: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        headers: head.headers,
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    };
+    let script = Arc::clone(&shared.script.lock().unwrap());
+    let number = {
+        let mut calls = shared.calls.lock().unwrap();
+        calls.push(call.clone());
+        calls.len() - 1
+    };
+    shared.arrived.notify_waiters();
+    let mut reply = script(&call, number);
+    while let Reply::After(gate, then) = reply {
+        gate.pass().await;
+        reply = *then;
+    }
+    match reply {
+        Reply::HangUp => Err(HungUp),
+        Reply::Done => Ok(done(&call)),
+        Reply::Answer { status, headers, body } => {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            Ok(response.body(Full::new(Bytes::from(body))).unwrap())
+        }
+        Reply::After(..) => unreachable!("unwrapped above"),
+    }
+}
+
+fn done(call: &Call) -> Response<Full<Bytes>> {
+    let resolve = call.state() == "OK";
+    let body = json!({
+        "id": "1",
+        "resolved": { "duplicate": false, "resolved": resolve },
+        "triggered": { "duplicate": false, "created": !resolve },
+    });
+    Response::builder()
+        .status(if resolve { 200 } else { 201 })
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+        .unwrap()
+}
+
