@@ -1,3 +1,5 @@
 //! The command line.
 
+pub mod explain;
+pub mod query;
 pub mod sandbox;
