@@ -3,3 +3,4 @@
 pub mod explain;
 pub mod query;
 pub mod sandbox;
+pub mod test;
