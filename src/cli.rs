@@ -1,3 +1,6 @@
 //! The command line.
 
+pub mod explain;
+pub mod query;
 pub mod sandbox;
+pub mod test;
