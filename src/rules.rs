@@ -1,13 +1,73 @@
 //! The rule language: from a payload to triggers, resolves and refusals, by declarative rules.
+//!
+//! A rule file is compiled once ([`RuleSet::compile`]) and finds all its mistakes then. Deciding is pure: the same
+//! payload gives the same [`Decision`], in bounded time, whoever wrote it. [`RuleSet::explain`] is the same
+//! evaluation with its eyes open.
+//!
+//! Reading: `decide` is the order of things, `condition`, `validate`, `key` and `emit` are its steps, `compile`
+//! turns YAML into them, `path` is JSONPath, `text`, `template` and `value` are what the steps are made of.
+
+mod compile;
+mod condition;
+mod decide;
+mod emit;
+mod key;
+pub mod path;
+mod placeholder;
+mod template;
+mod text;
+mod trace;
+mod validate;
+mod value;
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
+pub use self::trace::{ConditionTrace, ElementTrace, RuleTrace, Seen, ValidationTrace};
 use crate::document::{Findings, Source};
 use crate::event::{Draft, Violation};
 
 /// A compiled rule file. Everything that can be wrong with it was found when it was compiled.
 #[derive(Debug)]
-pub struct RuleSet {}
+pub struct RuleSet {
+    unwrap: Option<path::JsonPath>,
+    split: Option<path::JsonPath>,
+    validations: Vec<validate::Validation>,
+    rules: Vec<Rule>,
+    otherwise: Otherwise,
+    incident_key: Vec<path::JsonPath>,
+    occurrence: Vec<path::JsonPath>,
+    update_on: Vec<path::JsonPath>,
+    refuse_placeholders: bool,
+    templates: template::Templates,
+}
+
+/// One rule.
+#[derive(Debug)]
+struct Rule {
+    name: Arc<str>,
+    when: Option<condition::Condition>,
+    /// The paths that `when` reads and no rule before it does: where placeholders are looked for.
+    reads: Vec<path::JsonPath>,
+    then: Then,
+    /// The canonical body, with the file's `emit` under the rule's own; none sends the payload itself.
+    emit: Option<emit::EmitMap>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Trigger,
+    Resolve,
+    Ignore,
+    Reject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Otherwise {
+    Reject,
+    Ignore,
+}
 
 /// What a decision may know beside the payload.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +85,8 @@ pub struct Decision {
     pub batch: bool,
     /// One for the payload, or one for each element that `split` selects, in their order.
     pub elements: Vec<Element>,
+    /// The templates that failed and rendered as an empty text: a warning and a metric, never a refusal.
+    pub template_failures: TemplateFailures,
 }
 
 /// What the rules say of one element.
@@ -39,18 +101,56 @@ pub enum Element {
         /// Never empty.
         violations: Vec<Violation>,
         /// The element itself where `split` made it, so that it can be kept; none where it is the whole payload.
-        element: Option<Box<serde_json::Value>>,
+        element: Option<Box<Value>>,
     },
+}
+
+/// Templates that failed while one request was decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TemplateFailures {
+    pub count: u32,
+    /// The first of them: the key in `emit` and what went wrong.
+    pub first: Option<String>,
 }
 
 impl RuleSet {
     /// Compiles a rule file. Every mistake leaves a finding; none if any is an error.
-    pub fn compile(_source: &Arc<Source>, _findings: &mut Findings) -> Option<RuleSet> {
-        None
+    pub fn compile(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
+        compile::rule_set(source, findings)
     }
 
     /// Decides a payload.
-    pub fn decide(&self, _payload: &serde_json::Value, _context: Context<'_>) -> Decision {
-        Decision { batch: false, elements: Vec::new() }
+    pub fn decide(&self, payload: &Value, context: Context<'_>) -> Decision {
+        decide::payload(self, payload, context, None)
+    }
+
+    /// Decides a payload and tells how: one trace for each element.
+    pub fn explain(&self, payload: &Value, context: Context<'_>) -> (Decision, Vec<ElementTrace>) {
+        let mut traces = Vec::new();
+        let decision = decide::payload(self, payload, context, Some(&mut traces));
+        (decision, traces)
     }
 }
+
+impl Then {
+    fn as_str(self) -> &'static str {
+        match self {
+            Then::Trigger => "trigger",
+            Then::Resolve => "resolve",
+            Then::Ignore => "ignore",
+            Then::Reject => "reject",
+        }
+    }
+}
+
+impl TemplateFailures {
+    fn add(&mut self, key: &str, problem: &str) {
+        self.count = self.count.saturating_add(1);
+        if self.first.is_none() {
+            self.first = Some(format!("{key}: {problem}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

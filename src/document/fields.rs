@@ -189,9 +189,14 @@ impl<'a> Fields<'a> {
         fields.unwrap_or(Fields { entries: Vec::new(), place: &node.place, path, known: Vec::new() })
     }
 
-    /// Whether a key is set, null included.
+    /// Whether `name` is there and not taken yet, null included.
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key.name == name)
+    }
+
+    /// The keys that are not taken yet.
+    pub fn unknown(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.iter().map(|(key, _)| key.name.as_str())
     }
 
     /// What is not taken yet, for a mapping whose keys are the user's own (sources, header names).

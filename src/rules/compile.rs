@@ -1,0 +1,233 @@
+//! From a rule file to a [`RuleSet`]: every mistake in it becomes a finding at its place, all at once.
+
+mod condition;
+mod emit;
+mod scalar;
+mod validation;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::condition::Condition;
+use super::emit::EmitMap;
+use super::path::JsonPath;
+use super::template::Templates;
+use super::{Otherwise, Rule, RuleSet, Then};
+use crate::document::{Fields, Findings, Node, Place, Source, Value, fields, parse};
+
+/// Compiles a rule file; none if there is an error in it.
+pub(super) fn rule_set(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
+    let mut found = Findings::new();
+    let rules = read(source, &mut found);
+    let usable = !found.has_errors();
+    findings.extend(found);
+    rules.filter(|_| usable)
+}
+
+fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
+    let file = parse(source, findings)?;
+    if file.is_null() {
+        findings
+            .error(file.place.clone(), "", "this rule file is empty")
+            .help("it begins with `version: 1` and needs `rules` and `incident_key`");
+        return None;
+    }
+    let mut file = Fields::of(&file, "", findings)?;
+    let mut templates = Templates::new();
+    version(&mut file, findings);
+    let unwrap = whole_path(&mut file, "unwrap", findings);
+    let split = whole_path(&mut file, "split", findings);
+    let validations = match file.take_some("validate") {
+        Some(node) => validation::validations(node, findings),
+        None => Vec::new(),
+    };
+    let rules_node = file.require("rules", findings);
+    let otherwise = file.choice("otherwise", &OTHERWISE, findings).unwrap_or(Otherwise::Reject);
+    let key_node = file.take_some("incident_key");
+    let incident_key = key_node.map(|node| paths(node, "incident_key", findings)).unwrap_or_default();
+    let occurrence = file.take_some("occurrence").map(|node| paths(node, "occurrence", findings)).unwrap_or_default();
+    let update_on = file.take_some("update_on").map(|node| paths(node, "update_on", findings)).unwrap_or_default();
+    let refuse_placeholders = file.choice("placeholders", &PLACEHOLDERS, findings).unwrap_or(true);
+    let emit = file.take_some("emit").and_then(|node| emit::body(node, "emit", &mut templates, findings));
+    let place = file.place();
+    file.finish(findings);
+    let rules = rules_node.map(|node| rules(node, emit.as_ref(), &mut templates, findings)).unwrap_or_default();
+    let needs_key = rules.iter().any(|rule| matches!(rule.then, Then::Trigger | Then::Resolve));
+    if needs_key && key_node.is_none() {
+        findings
+            .error(place, "incident_key", "`incident_key` is required and missing")
+            .help("name what a trigger and its resolve have in common: `incident_key: [$.servicepilot_event_id]`");
+    }
+    Some(RuleSet {
+        unwrap,
+        split,
+        validations,
+        rules,
+        otherwise,
+        incident_key,
+        occurrence,
+        update_on,
+        refuse_placeholders,
+        templates,
+    })
+}
+
+fn version(file: &mut Fields<'_>, findings: &mut Findings) {
+    let supported = format!("this build reads version {VERSION}: write `version: {VERSION}`");
+    match file.take_some("version") {
+        None => {
+            let start = match file.place() {
+                Place::Text { source, span } => Place::Text { source, span: span.start..span.start },
+                other => other,
+            };
+            findings.error(start, "version", "`version` is required and missing").help(supported);
+        }
+        Some(node) if matches!(&node.value, Value::Number(number) if number.as_u64() == Some(VERSION)) => {}
+        Some(node) => {
+            let found = match &node.value {
+                Value::Number(number) => format!("version {number} is not supported"),
+                _ => format!("`version` is a number, found {}", node.kind()),
+            };
+            findings.error(node.place.clone(), "version", found).help(supported);
+        }
+    }
+}
+
+/// A path of `unwrap` or `split`, for which `$` is the whole payload already.
+fn whole_path(file: &mut Fields<'_>, name: &'static str, findings: &mut Findings) -> Option<JsonPath> {
+    let node = file.take_some(name)?;
+    let path = path(node, name, findings)?;
+    if path.is_whole() {
+        findings
+            .error(node.place.clone(), name, format!("`$$` means the payload after `unwrap`; in `{name}` that is `$`"))
+            .help(format!("write `{}`", &path.as_str()[1..]));
+    }
+    Some(path)
+}
+
+fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, findings: &mut Findings) -> Vec<Rule> {
+    let Value::List(items) = &node.value else {
+        findings
+            .error(node.place.clone(), "rules", format!("expected a list of rules, found {}", node.kind()))
+            .help("each begins with `- name: …`");
+        return Vec::new();
+    };
+    if items.is_empty() {
+        findings
+            .error(node.place.clone(), "rules", "there is no rule here")
+            .help("without one nothing is ever triggered or resolved");
+    }
+    let mut names = HashMap::new();
+    let mut read: Vec<JsonPath> = Vec::new();
+    let mut rules = Vec::new();
+    let mut always: Option<String> = None;
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("rules[{index}]");
+        let Some(mut fields) = Fields::of(item, path.clone(), findings) else {
+            continue;
+        };
+        let name = name(&mut fields, &mut names, findings);
+        let when_node = fields.take("when");
+        let when = when_node.and_then(|node| condition::condition(node, &fields.path_of("when"), findings));
+        let then = then(&mut fields, findings);
+        let own =
+            fields.take_some("emit").and_then(|node| emit::body(node, &fields.path_of("emit"), templates, findings));
+        fields.finish(findings);
+        if let Some(always) = &always {
+            findings.warning(
+                item.place.clone(),
+                path,
+                format!("this rule is never reached: `{always}` matches always"),
+            );
+        }
+        let (Some(name), Some(then)) = (name, then) else {
+            continue;
+        };
+        if when_node.is_none() && always.is_none() {
+            always = Some(name.clone());
+        }
+        let reads = new_paths(when.as_ref(), &mut read);
+        let emit = emit::laid_over(emit, own);
+        rules.push(Rule { name: name.into(), when, reads, then, emit });
+    }
+    rules
+}
+
+fn name(fields: &mut Fields<'_>, names: &mut HashMap<String, Place>, findings: &mut Findings) -> Option<String> {
+    let node = fields.require("name", findings)?;
+    let path = fields.path_of("name");
+    let name = fields::string(node, &path, findings)?;
+    if name.trim().is_empty() {
+        findings.error(node.place.clone(), path, "a rule's name can't be blank");
+    } else if let Some(first) = names.get(&name) {
+        let line = first.line_column().map_or_else(String::new, |(line, _)| format!(" in line {line}"));
+        findings
+            .error(node.place.clone(), path, format!("`{name}` is the name of another rule{line}"))
+            .help("events name the rule that made them: give each its own name");
+    } else {
+        names.insert(name.clone(), node.place.clone());
+    }
+    Some(name)
+}
+
+fn then(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<Then> {
+    let node = fields.require("then", findings)?;
+    fields::choice(node, &fields.path_of("then"), &THEN, findings)
+}
+
+/// The paths of a condition that no earlier rule reads.
+fn new_paths(when: Option<&Condition>, read: &mut Vec<JsonPath>) -> Vec<JsonPath> {
+    let mut new: Vec<JsonPath> = Vec::new();
+    for path in when.map(Condition::paths).unwrap_or_default() {
+        if !read.iter().any(|known| known.as_str() == path.as_str()) {
+            read.push(path.clone());
+            new.push(path.clone());
+        }
+    }
+    new
+}
+
+/// One path or a list of them.
+fn paths(node: &Node, at: &str, findings: &mut Findings) -> Vec<JsonPath> {
+    match &node.value {
+        Value::List(items) if items.is_empty() => {
+            findings
+                .error(node.place.clone(), at, "this list needs a path")
+                .help("such as `[$.servicepilot_event_id]`");
+            Vec::new()
+        }
+        Value::List(items) => items
+            .iter()
+            .enumerate()
+            .filter_map(|(index, item)| path(item, &format!("{at}[{index}]"), findings))
+            .collect(),
+        _ => path(node, at, findings).into_iter().collect(),
+    }
+}
+
+/// A path; the finding points at the very part that is wrong.
+fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
+    let Value::String(text) = &node.value else {
+        findings
+            .error(node.place.clone(), at, format!("expected a path, found {}", node.kind()))
+            .help("a path begins with `$`, such as `$.state`");
+        return None;
+    };
+    match JsonPath::parse(text) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            let finding = findings.error(node.place.within(text, error.range), at, error.message);
+            if let Some(help) = error.help {
+                finding.help(help);
+            }
+            None
+        }
+    }
+}
+
+/// The version of the rule language that this build reads.
+const VERSION: u64 = 1;
+const THEN: [(&str, Then); 4] =
+    [("trigger", Then::Trigger), ("resolve", Then::Resolve), ("ignore", Then::Ignore), ("reject", Then::Reject)];
+const OTHERWISE: [(&str, Otherwise); 2] = [("reject", Otherwise::Reject), ("ignore", Otherwise::Ignore)];
+const PLACEHOLDERS: [(&str, bool); 2] = [("refuse", true), ("allow", false)];

@@ -1,0 +1,112 @@
+//! Operands: words, patterns, numbers and types, each one value or a list.
+
+use regex::Regex;
+use serde_json::Number;
+
+use super::super::text;
+use super::super::value::{Kind, number_of};
+use crate::document::{Findings, Node, Value, fields};
+
+/// A node's items with their paths: those of a list, or the one value itself. An empty list is an error.
+pub(super) fn items<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Vec<(&'a Node, String)> {
+    match &node.value {
+        Value::List(items) if items.is_empty() => {
+            findings.error(node.place.clone(), at, "an empty list never matches").help("name at least one value");
+            Vec::new()
+        }
+        Value::List(items) => items.iter().enumerate().map(|(index, item)| (item, format!("{at}[{index}]"))).collect(),
+        _ => vec![(node, at.to_owned())],
+    }
+}
+
+/// The words of a text operator. A whole number is read as its text, so that `starts_with: 5` needs no quotes.
+pub(super) fn words(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<String>> {
+    let items = items(node, at, findings);
+    let count = items.len();
+    let words: Vec<String> = items.into_iter().filter_map(|(item, at)| word(item, &at, findings)).collect();
+    (count > 0 && words.len() == count).then_some(words)
+}
+
+/// The patterns of `matches` in a validation.
+pub(super) fn patterns(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Regex>> {
+    let items = items(node, at, findings);
+    let count = items.len();
+    let patterns: Vec<Regex> = items
+        .into_iter()
+        .filter_map(|(item, at)| {
+            let written = word(item, &at, findings)?;
+            text::pattern(&written, false).map_err(|error| bad_pattern(item, &at, &written, &error, findings)).ok()
+        })
+        .collect();
+    (count > 0 && patterns.len() == count).then_some(patterns)
+}
+
+/// Reports a pattern that can't be used.
+pub(super) fn bad_pattern(node: &Node, at: &str, written: &str, error: &text::RegexError, findings: &mut Findings) {
+    let place = node.place.within(written, error.range.clone());
+    findings
+        .error(place, at, format!("this is no regular expression: {}", error.message))
+        .help("the syntax is that of the Rust crate `regex`: no look-around, no back-references");
+}
+
+/// One type or a list of them.
+pub(super) fn kinds(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Kind>> {
+    let items = items(node, at, findings);
+    let count = items.len();
+    let kinds: Vec<Kind> = items
+        .into_iter()
+        .filter_map(|(item, at)| {
+            if item.is_null() {
+                findings
+                    .error(item.place.clone(), at, "the type null has to be quoted")
+                    .help("write `'null'`: without quotes it is YAML's way to say nothing");
+                return None;
+            }
+            fields::choice(item, &at, &Kind::CHOICES, findings)
+        })
+        .collect();
+    (count > 0 && kinds.len() == count).then_some(kinds)
+}
+
+/// A number, or a string that is wholly one.
+pub(super) fn number(node: &Node, at: &str, findings: &mut Findings) -> Option<Number> {
+    let number = match &node.value {
+        Value::Number(_) | Value::String(_) => number_of(&node.to_json()),
+        _ => None,
+    };
+    if number.is_none() {
+        findings.error(node.place.clone(), at, format!("expected a number, found {}", node.kind()));
+    }
+    number
+}
+
+fn word(node: &Node, at: &str, findings: &mut Findings) -> Option<String> {
+    match &node.value {
+        Value::String(text) if text.is_empty() => {
+            findings.error(node.place.clone(), at, "an empty text is in every text: this would always match");
+            None
+        }
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        Value::Number(number) => {
+            findings
+                .error(node.place.clone(), at, format!("expected a text, found the number {number}"))
+                .help("put it into quotes, so that it is searched as you wrote it");
+            None
+        }
+        Value::Bool(value) => {
+            findings
+                .error(node.place.clone(), at, format!("expected a text, found the boolean {value}"))
+                .help(format!("put it into quotes, or ask `equals: {value}`"));
+            None
+        }
+        _ => {
+            findings.error(
+                node.place.clone(),
+                at,
+                format!("expected a text or a list of texts, found {}", node.kind()),
+            );
+            None
+        }
+    }
+}

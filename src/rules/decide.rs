@@ -1,0 +1,297 @@
+//! The order of a decision: unwrap, split, and for each element validate, rules, incident key, occurrence, body.
+
+use std::cell::{OnceCell, RefCell};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::emit::Setting;
+use super::path::{Budget, JsonPath, Scope};
+use super::template::Converted;
+use super::trace::{ElementTrace, RuleTrace};
+use super::value::{kind_of, shortened, shown};
+use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
+use crate::event::{Action, Draft, UpdateHash, Violation};
+
+/// What the elements of one payload share.
+struct Payload<'a> {
+    root: &'a Value,
+    context: Context<'a>,
+    budget: &'a Budget,
+    converted: OnceCell<Converted>,
+    failures: RefCell<TemplateFailures>,
+}
+
+/// Decides a payload; `traces` gets one entry an element.
+pub(super) fn payload(
+    rules: &RuleSet,
+    payload: &Value,
+    context: Context<'_>,
+    mut traces: Option<&mut Vec<ElementTrace>>,
+) -> Decision {
+    let batch = rules.split.is_some();
+    let budget = Budget::new(STEPS_MAX);
+    let refused = |violation: Violation, traces: Option<&mut Vec<ElementTrace>>| {
+        if let Some(traces) = traces {
+            traces.push(ElementTrace {
+                verdict: "refused",
+                errors: vec![violation.clone()],
+                ..ElementTrace::default()
+            });
+        }
+        let elements = vec![Element::Refused { violations: vec![violation], element: None }];
+        Decision { batch, elements, template_failures: TemplateFailures::default() }
+    };
+    let unwrapped;
+    let root = match &rules.unwrap {
+        None => payload,
+        Some(path) => match unwrap(path, payload, &budget) {
+            Ok(value) => {
+                unwrapped = value;
+                &unwrapped
+            }
+            Err(violation) => return refused(violation, traces),
+        },
+    };
+    let scope = Scope { element: root, root, budget: &budget };
+    let split = rules.split.as_ref().map(|path| (path, path.select(scope)));
+    let elements = match &split {
+        None => std::slice::from_ref(&root),
+        Some((path, nodes)) => match nodes.as_slice() {
+            [] => return refused(violation(path, "`split` selects nothing here".into(), None), traces),
+            nodes if nodes.len() > ELEMENTS_MAX || budget.is_exhausted() => {
+                let problem = format!("`split` makes more than {ELEMENTS_MAX} elements");
+                return refused(violation(path, problem, None), traces);
+            }
+            nodes => nodes,
+        },
+    };
+    let shared = Payload {
+        root,
+        context,
+        budget: &budget,
+        converted: OnceCell::new(),
+        failures: RefCell::new(TemplateFailures::default()),
+    };
+    let mut weight = 0;
+    let mut decided = Vec::with_capacity(elements.len());
+    for (index, element) in elements.iter().copied().enumerate() {
+        let mut trace = traces.is_some().then(|| ElementTrace { index, ..ElementTrace::default() });
+        let mut outcome = one(rules, element, &shared, trace.as_mut());
+        if let (true, Ok(Element::Event(draft))) = (batch, &outcome) {
+            let body = weight_of(&draft.body);
+            weight += body;
+            budget.spend(body as u64 / BODY_BYTES_PER_STEP);
+            if weight > BODIES_BYTES_MAX {
+                let problem = format!("the bodies of this batch are larger than {} MiB in all", BODIES_BYTES_MAX >> 20);
+                outcome = Err(vec![whole(problem)]);
+            }
+        }
+        if budget.is_exhausted() {
+            outcome = Err(vec![whole("deciding this payload takes more work than the relay allows".into())]);
+        }
+        if let (Some(traces), Some(trace)) = (traces.as_deref_mut(), trace) {
+            traces.push(concluded(trace, &outcome));
+        }
+        decided.push(outcome.unwrap_or_else(|violations| Element::Refused {
+            violations,
+            element: batch.then(|| Box::new(element.clone())),
+        }));
+    }
+    Decision { batch, elements: decided, template_failures: shared.failures.into_inner() }
+}
+
+fn unwrap(path: &JsonPath, payload: &Value, budget: &Budget) -> Result<Value, Violation> {
+    let nodes = path.select(Scope { element: payload, root: payload, budget });
+    let node = match nodes.as_slice() {
+        [] => return Err(violation(path, "`unwrap` needs this and it is missing".into(), None)),
+        [node] => *node,
+        nodes => {
+            let problem = format!("`unwrap` needs one string here and finds {} values", nodes.len());
+            return Err(violation(path, problem, nodes.first().copied()));
+        }
+    };
+    let Value::String(text) = node else {
+        let problem = format!("`unwrap` needs a string that holds JSON, this is {}", kind_of(node));
+        return Err(violation(path, problem, Some(node)));
+    };
+    serde_json::from_str(text)
+        .map_err(|error| violation(path, format!("`unwrap` finds no JSON in this string: {error}"), Some(node)))
+}
+
+/// Decides one element; the error says why it is refused.
+fn one(
+    rules: &RuleSet,
+    element: &Value,
+    payload: &Payload<'_>,
+    mut trace: Option<&mut ElementTrace>,
+) -> Result<Element, Vec<Violation>> {
+    let scope = Scope { element, root: payload.root, budget: payload.budget };
+    let mut violations = Vec::new();
+    for validation in &rules.validations {
+        validation.check(scope, &mut violations, trace.as_deref_mut().map(|trace| &mut trace.validations));
+    }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    let rule = match first_match(rules, scope, trace.as_deref_mut().map(|trace| &mut trace.rules))? {
+        Some(rule) => rule,
+        None => {
+            return match rules.otherwise {
+                Otherwise::Ignore => Ok(Element::Ignored { rule: None }),
+                Otherwise::Reject => Err(unmatched(rules, scope)),
+            };
+        }
+    };
+    if let Some(trace) = trace {
+        trace.rule = Some(rule.name.to_string());
+    }
+    let action = match rule.then {
+        Then::Trigger => Action::Trigger,
+        Then::Resolve => Action::Resolve,
+        Then::Ignore => return Ok(Element::Ignored { rule: Some(Arc::clone(&rule.name)) }),
+        Then::Reject => return Err(vec![whole(format!("the rule `{}` rejects this", rule.name))]),
+    };
+    let incident_key = key::incident_key(&rules.incident_key, scope, rules.refuse_placeholders)?;
+    let setting = Setting {
+        scope,
+        action,
+        incident_key: &incident_key,
+        rule: &rule.name,
+        context: payload.context,
+        templates: &rules.templates,
+        root: &payload.converted,
+        variables: [OnceCell::new(), OnceCell::new()],
+        failures: &payload.failures,
+    };
+    let body = rule.emit.as_ref().map_or_else(|| element.clone(), |emit| emit.make(&setting));
+    let update = match action {
+        Action::Trigger => key::update_hash(&rules.update_on, scope),
+        // A resolve resets the comparison; it takes no part in it.
+        Action::Resolve => UpdateHash::default(),
+    };
+    let occurrence = key::occurrence(&rules.occurrence, scope);
+    Ok(Element::Event(Draft { action, rule: Arc::clone(&rule.name), incident_key, occurrence, update, body }))
+}
+
+/// The first rule whose `when` holds. A placeholder in a value that a rule reads is an error before the rule decides
+/// by it; what only later rules read is not looked at.
+fn first_match<'r>(
+    rules: &'r RuleSet,
+    scope: Scope<'_>,
+    mut traces: Option<&mut Vec<RuleTrace>>,
+) -> Result<Option<&'r Rule>, Vec<Violation>> {
+    let mut matched = None;
+    let mut unreadable = Vec::new();
+    for rule in &rules.rules {
+        if matched.is_some() || !unreadable.is_empty() {
+            match traces.as_deref_mut() {
+                Some(traces) => traces.push(told(rule, "not reached", None)),
+                None => break,
+            }
+            continue;
+        }
+        if rules.refuse_placeholders {
+            unreadable = rule.reads.iter().flat_map(|path| unrendered(path, scope)).collect();
+            if !unreadable.is_empty() {
+                traces.as_deref_mut().into_iter().for_each(|traces| traces.push(told(rule, "unreadable", None)));
+                continue;
+            }
+        }
+        let mut conditions = traces.is_some().then(Vec::new);
+        let holds = rule.when.as_ref().is_none_or(|when| when.holds(scope, conditions.as_mut()));
+        if holds {
+            matched = Some(rule);
+        }
+        if let Some(traces) = traces.as_deref_mut() {
+            let verdict = if holds { "matched" } else { "not matched" };
+            traces.push(told(rule, verdict, conditions));
+        }
+    }
+    if unreadable.is_empty() { Ok(matched) } else { Err(unreadable) }
+}
+
+fn told(rule: &Rule, verdict: &'static str, conditions: Option<Vec<super::ConditionTrace>>) -> RuleTrace {
+    let when = conditions.and_then(|mut conditions| conditions.pop());
+    RuleTrace { name: rule.name.to_string(), then: rule.then.as_str(), verdict, when }
+}
+
+fn unrendered(path: &JsonPath, scope: Scope<'_>) -> Vec<Violation> {
+    let nodes = path.select(scope);
+    let texts = nodes.as_slice().iter().filter_map(|node| node.as_str());
+    texts
+        .filter_map(|text| {
+            let found = placeholder::find(text)?;
+            let problem = format!("holds an unrendered placeholder, {}, and the rules read it", shortened(found));
+            Some(Violation { path: path.as_str().to_owned(), problem, found: Some(shortened(text)) })
+        })
+        .take(VIOLATIONS_SHOWN_MAX)
+        .collect()
+}
+
+/// No rule matched: what the rules looked at says why.
+fn unmatched(rules: &RuleSet, scope: Scope<'_>) -> Vec<Violation> {
+    let read: Vec<Violation> = rules
+        .rules
+        .iter()
+        .flat_map(|rule| &rule.reads)
+        .take(VIOLATIONS_SHOWN_MAX)
+        .map(|path| match path.select(scope).as_slice() {
+            [] => violation(path, "no rule matches this payload; this is missing".into(), None),
+            [node, ..] => violation(path, "no rule matches this payload, and the rules read this".into(), Some(node)),
+        })
+        .collect();
+    if read.is_empty() { vec![whole("no rule matches this payload".into())] } else { read }
+}
+
+fn concluded(mut trace: ElementTrace, outcome: &Result<Element, Vec<Violation>>) -> ElementTrace {
+    trace.verdict = match outcome {
+        Ok(Element::Event(_)) => "event",
+        Ok(Element::Ignored { .. }) => "ignored",
+        Ok(Element::Refused { .. }) | Err(_) => "refused",
+    };
+    if let Err(violations) = outcome {
+        trace.errors.clone_from(violations);
+    }
+    trace
+}
+
+fn violation(path: &JsonPath, problem: String, found: Option<&Value>) -> Violation {
+    Violation { path: path.as_str().to_owned(), problem, found: found.map(shown) }
+}
+
+fn whole(problem: String) -> Violation {
+    Violation { path: "$".into(), problem, found: None }
+}
+
+/// About what a body takes in memory.
+fn weight_of(body: &Value) -> usize {
+    let mut weight = 0;
+    let mut waiting = vec![body];
+    while let Some(value) = waiting.pop() {
+        weight += VALUE_BYTES;
+        match value {
+            Value::String(text) => weight += text.len(),
+            Value::Array(items) => waiting.extend(items),
+            Value::Object(members) => {
+                weight += members.keys().map(|name| name.len() + VALUE_BYTES).sum::<usize>();
+                waiting.extend(members.values());
+            }
+            _ => {}
+        }
+    }
+    weight
+}
+
+/// What one payload may cost: visited nodes, comparisons and templates together, some 50 ms. A typical payload
+/// takes a few hundred, a batch of ten thousand elements under twenty rules about a million.
+const STEPS_MAX: u64 = 4_000_000;
+/// A payload of 256 KiB can't hold more elements worth an incident each.
+const ELEMENTS_MAX: usize = 10_000;
+/// Each element may copy the whole payload (`$$`) into its body; all of them together may not fill the memory.
+const BODIES_BYTES_MAX: usize = 64 << 20;
+const VALUE_BYTES: usize = 32;
+/// Copying runs many times faster than visiting.
+const BODY_BYTES_PER_STEP: u64 = 64;
+/// A refusal names the values that matter, not all.
+const VIOLATIONS_SHOWN_MAX: usize = 5;

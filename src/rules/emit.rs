@@ -1,0 +1,246 @@
+//! The canonical body: `emit`, evaluated for one element that a rule made an event of.
+
+use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::path::{JsonPath, Scope};
+use super::template::{Converted, TemplateId, Templates, Variables, convert};
+use super::value::text_of;
+use super::{Context, TemplateFailures};
+use crate::event::Action;
+
+/// A value to make. What it makes may be missing: its key is then left out.
+#[derive(Clone, Debug)]
+pub(super) enum Emit {
+    /// The first node of a path, with its type.
+    Path(JsonPath),
+    Template {
+        id: TemplateId,
+        /// The key's dotted path, for a warning.
+        key: String,
+    },
+    Literal(Value),
+    List(Vec<Emit>),
+    Map(EmitMap),
+    Operators(Box<Operators>),
+}
+
+/// A mapping to make: an object's keys first, then entries, in their order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EmitMap {
+    pub(super) merge: Option<JsonPath>,
+    pub(super) entries: Vec<(String, Arc<Emit>)>,
+}
+
+/// A mapping of `$` operators, in the order in which they apply.
+#[derive(Clone, Debug)]
+pub(super) struct Operators {
+    pub(super) source: Source,
+    pub(super) map: Option<HashMap<String, Emit>>,
+    pub(super) default: Option<Emit>,
+    /// Numbers and booleans become their JSON text.
+    pub(super) string: bool,
+    pub(super) trim: bool,
+    pub(super) case: Option<Case>,
+    pub(super) truncate: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Path(JsonPath),
+    /// The first that is neither missing, null nor empty.
+    First(Vec<Emit>),
+    ByAction {
+        trigger: Option<Emit>,
+        resolve: Option<Emit>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Case {
+    Lower,
+    Upper,
+}
+
+/// What a body is made from.
+#[derive(Debug)]
+pub(super) struct Setting<'a> {
+    pub(super) scope: Scope<'a>,
+    pub(super) action: Action,
+    pub(super) incident_key: &'a str,
+    pub(super) rule: &'a str,
+    pub(super) context: Context<'a>,
+    pub(super) templates: &'a Templates,
+    /// The whole payload as templates read it, made once a decision.
+    pub(super) root: &'a OnceCell<Converted>,
+    /// What templates read, made once an element; with the payload only where one reads it.
+    pub(super) variables: [OnceCell<Converted>; 2],
+    pub(super) failures: &'a RefCell<TemplateFailures>,
+}
+
+impl Emit {
+    pub(super) fn make(&self, setting: &Setting<'_>) -> Option<Value> {
+        self.value(setting).map(Cow::into_owned)
+    }
+
+    fn value<'a>(&'a self, setting: &Setting<'a>) -> Option<Cow<'a, Value>> {
+        match self {
+            Emit::Path(path) => path.first(setting.scope).map(Cow::Borrowed),
+            Emit::Template { id, key } => Some(Cow::Owned(setting.render(*id, key).into())),
+            Emit::Literal(value) => Some(Cow::Borrowed(value)),
+            Emit::List(items) => Some(Cow::Owned(items.iter().filter_map(|item| item.make(setting)).collect())),
+            Emit::Map(map) => Some(Cow::Owned(map.make(setting))),
+            Emit::Operators(operators) => operators.value(setting),
+        }
+    }
+}
+
+impl EmitMap {
+    /// The object; without the entries whose value is missing.
+    pub(super) fn make(&self, setting: &Setting<'_>) -> Value {
+        let mut object = match self.merge.as_ref().and_then(|path| path.first(setting.scope)) {
+            Some(Value::Object(members)) => members.clone(),
+            _ => Map::with_capacity(self.entries.len()),
+        };
+        for (name, emit) in &self.entries {
+            // A missing value changes nothing: what `$merge` copied under this name stays.
+            if let Some(value) = emit.make(setting) {
+                object.insert(name.clone(), value);
+            }
+        }
+        Value::Object(object)
+    }
+
+    /// This mapping with another laid over it: its entries replace and add.
+    pub(super) fn overlaid(&self, over: &EmitMap) -> EmitMap {
+        let mut map = self.clone();
+        map.merge = over.merge.clone().or(map.merge);
+        for (name, emit) in &over.entries {
+            match map.entries.iter_mut().find(|(existing, _)| existing == name) {
+                Some((_, existing)) => *existing = Arc::clone(emit),
+                None => map.entries.push((name.clone(), Arc::clone(emit))),
+            }
+        }
+        map
+    }
+}
+
+impl Operators {
+    fn value<'a>(&'a self, setting: &Setting<'a>) -> Option<Cow<'a, Value>> {
+        let mut value = match &self.source {
+            Source::Path(path) => path.first(setting.scope).map(Cow::Borrowed),
+            Source::First(candidates) => {
+                candidates.iter().filter_map(|candidate| candidate.value(setting)).find(|value| !is_empty(value))
+            }
+            Source::ByAction { trigger, resolve } => {
+                let chosen = match setting.action {
+                    Action::Trigger => trigger,
+                    Action::Resolve => resolve,
+                };
+                chosen.as_ref().and_then(|emit| emit.value(setting))
+            }
+        };
+        if let Some(map) = &self.map {
+            value = value.and_then(|value| match text_of(&value).and_then(|text| map.get(text.as_ref())) {
+                Some(mapped) => mapped.value(setting),
+                None if self.default.is_some() => None,
+                None => Some(value),
+            });
+        }
+        if let Some(default) = &self.default
+            && value.as_deref().is_none_or(Value::is_null)
+        {
+            value = default.value(setting);
+        }
+        value.map(|value| self.shape(value))
+    }
+
+    /// The operators on text. What is no text stays as it is.
+    fn shape<'a>(&self, value: Cow<'a, Value>) -> Cow<'a, Value> {
+        let value = match value.as_ref() {
+            Value::Number(_) | Value::Bool(_) if self.string => Cow::Owned(Value::String(value.to_string())),
+            _ => value,
+        };
+        let Value::String(text) = value.as_ref() else {
+            return value;
+        };
+        let mut shaped: Cow<'_, str> = Cow::Borrowed(text);
+        if self.trim {
+            shaped = Cow::Owned(shaped.trim().to_owned());
+        }
+        match self.case {
+            Some(Case::Lower) => shaped = Cow::Owned(shaped.to_lowercase()),
+            Some(Case::Upper) => shaped = Cow::Owned(shaped.to_uppercase()),
+            None => {}
+        }
+        if let Some(most) = self.truncate
+            && let Some((end, _)) = shaped.char_indices().nth(most)
+        {
+            shaped = Cow::Owned(shaped[..end].to_owned());
+        }
+        match shaped {
+            Cow::Borrowed(_) => value,
+            Cow::Owned(shaped) => Cow::Owned(Value::String(shaped)),
+        }
+    }
+}
+
+impl Setting<'_> {
+    fn render(&self, id: TemplateId, key: &str) -> String {
+        if self.scope.budget.is_exhausted() {
+            return String::new();
+        }
+        let reads_payload = self.templates.reads_payload(id);
+        let variables = self.variables[usize::from(reads_payload)].get_or_init(|| self.variables(reads_payload));
+        let (steps, rendered) = self.templates.render(id, variables);
+        self.scope.budget.spend(steps * STEPS_PER_FUEL);
+        match rendered {
+            Ok(text) => text,
+            Err(problem) => {
+                self.failures.borrow_mut().add(key, &problem);
+                String::new()
+            }
+        }
+    }
+
+    fn variables(&self, reads_payload: bool) -> Converted {
+        let whole = std::ptr::eq(self.scope.element, self.scope.root);
+        let root = match reads_payload && (whole || self.templates.reads_root()) {
+            true => self.root.get_or_init(|| convert(self.scope.root)).clone(),
+            false => Converted::UNDEFINED,
+        };
+        let payload = match reads_payload {
+            true if whole => root.clone(),
+            true => convert(self.scope.element),
+            false => Converted::UNDEFINED,
+        };
+        Variables {
+            payload,
+            root,
+            action: self.action.as_str(),
+            incident_key: self.incident_key,
+            source: self.context.source,
+            rule: self.rule,
+            received_at: self.context.received_at,
+        }
+        .into_context()
+    }
+}
+
+/// Missing counts as empty too, but never comes here.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// An instruction of a template takes some times what visiting a node takes.
+const STEPS_PER_FUEL: u64 = 4;

@@ -1,0 +1,329 @@
+//! JSONPath (RFC 9535): the one file that names the crate which parses it.
+//!
+//! The crate gives a syntax tree; this file checks the tree, refuses what the parser takes by mistake and turns
+//! the rest into the project's own [`Query`], which is walked without the crate. Beside `$…` there is `$$…`: a
+//! path into the whole payload, where `$` is one element of a batch.
+
+mod query;
+mod regexp;
+mod spelling;
+
+use std::fmt;
+use std::ops::Range;
+
+use jsonpath_rust::parser::errors::JsonPathError;
+use jsonpath_rust::parser::model as parsed;
+use jsonpath_rust::parser::parse_json_path;
+use serde_json::Value;
+
+pub use self::query::{Budget, Nodes};
+use self::query::{Comparator, Logical, Operand, Pattern, Query, Segment, Selector, Start, Step};
+
+/// A path, parsed and checked.
+#[derive(Clone, Debug)]
+pub struct JsonPath {
+    text: String,
+    /// `$$…`: begins at the whole payload.
+    whole: bool,
+    query: Query,
+}
+
+/// Why a text is no path that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathError {
+    /// What is wrong, in a sentence.
+    pub message: String,
+    /// Where in the text, in bytes.
+    pub range: Range<usize>,
+    /// What was probably meant.
+    pub help: Option<String>,
+}
+
+/// What a path can see, and how much work it may still do.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'v> {
+    /// `$`.
+    pub element: &'v Value,
+    /// `$$`.
+    pub root: &'v Value,
+    pub budget: &'v Budget,
+}
+
+impl JsonPath {
+    /// Parses `$…` or `$$…`.
+    pub fn parse(text: &str) -> Result<JsonPath, PathError> {
+        spelling::check(text)?;
+        let whole = text.starts_with("$$");
+        let offset = usize::from(whole);
+        let tree = parse_json_path(&text[offset..]).map_err(|error| refused(text, offset, &error))?;
+        let query = Reading { text }.query(Start::Root, &tree.segments)?;
+        Ok(JsonPath { text: text.to_owned(), whole, query })
+    }
+
+    /// The nodes that the path selects, in RFC 9535's order. Where the budget ends, so do the nodes.
+    pub fn select<'v>(&self, scope: Scope<'v>) -> Nodes<'v> {
+        let root = if self.whole { scope.root } else { scope.element };
+        self.query.select(root, root, scope.budget)
+    }
+
+    /// The first node that the path selects.
+    pub fn first<'v>(&self, scope: Scope<'v>) -> Option<&'v Value> {
+        self.select(scope).as_slice().first().copied()
+    }
+
+    /// Whether it selects one node at most, whatever the payload.
+    pub fn is_singular(&self) -> bool {
+        self.query.is_singular()
+    }
+
+    /// Whether it begins at the whole payload (`$$…`).
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The path as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for JsonPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Turns the parser's error into ours, with the place where it stopped.
+fn refused(text: &str, offset: usize, error: &JsonPathError) -> PathError {
+    let position = match error {
+        // The location's type belongs to the parser's own parser; its debug form begins with the byte where it stopped.
+        JsonPathError::PestError(error) => first_number(&format!("{:?}", error.location)),
+        _ => None,
+    };
+    spelling::explain(text, position.map(|position| position + offset))
+}
+
+fn first_number(text: &str) -> Option<usize> {
+    let start = text.find(|c: char| c.is_ascii_digit())?;
+    let digits = &text[start..];
+    digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())].parse().ok()
+}
+
+/// The turning of the parser's tree into ours. The tree has no positions, so findings point at names in the text.
+struct Reading<'a> {
+    text: &'a str,
+}
+
+impl Reading<'_> {
+    fn query(&self, start: Start, segments: &[parsed::Segment]) -> Result<Query, PathError> {
+        let segments = segments.iter().map(|segment| self.segment(segment)).collect::<Result<_, _>>()?;
+        Ok(Query::new(start, segments))
+    }
+
+    fn segment(&self, segment: &parsed::Segment) -> Result<Segment, PathError> {
+        Ok(match segment {
+            parsed::Segment::Descendant(inner) => match self.segment(inner)? {
+                Segment::Child(selectors) | Segment::Descendant(selectors) => Segment::Descendant(selectors),
+            },
+            parsed::Segment::Selector(selector) => Segment::Child(vec![self.selector(selector)?]),
+            parsed::Segment::Selectors(selectors) => {
+                Segment::Child(selectors.iter().map(|selector| self.selector(selector)).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+
+    fn selector(&self, selector: &parsed::Selector) -> Result<Selector, PathError> {
+        Ok(match selector {
+            parsed::Selector::Name(name) => Selector::Name(name.clone()),
+            parsed::Selector::Wildcard => Selector::Wildcard,
+            parsed::Selector::Index(index) => Selector::Index(*index),
+            parsed::Selector::Slice(start, end, step) => {
+                Selector::Slice { start: *start, end: *end, step: step.unwrap_or(1) }
+            }
+            parsed::Selector::Filter(filter) => Selector::Filter(self.filter(filter)?),
+        })
+    }
+
+    fn filter(&self, filter: &parsed::Filter) -> Result<Logical, PathError> {
+        let all = |filters: &[parsed::Filter]| {
+            filters.iter().map(|filter| self.filter(filter)).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(match filter {
+            parsed::Filter::Or(filters) => Logical::Or(all(filters)?),
+            parsed::Filter::And(filters) => Logical::And(all(filters)?),
+            parsed::Filter::Atom(parsed::FilterAtom::Filter { expr, not }) => negated(*not, self.filter(expr)?),
+            parsed::Filter::Atom(parsed::FilterAtom::Test { expr, not }) => negated(*not, self.test(expr)?),
+            parsed::Filter::Atom(parsed::FilterAtom::Comparison(comparison)) => self.comparison(comparison)?,
+        })
+    }
+
+    fn test(&self, test: &parsed::Test) -> Result<Logical, PathError> {
+        match test {
+            parsed::Test::RelQuery(segments) => Ok(Logical::Exists(self.query(Start::Current, segments)?)),
+            parsed::Test::AbsQuery(query) => Ok(Logical::Exists(self.query(Start::Root, &query.segments)?)),
+            parsed::Test::Function(function) => match &**function {
+                parsed::TestFunction::Match(text, pattern) => self.pattern("match", text, pattern, true),
+                parsed::TestFunction::Search(text, pattern) => self.pattern("search", text, pattern, false),
+                parsed::TestFunction::Custom(name, _) => Err(self.unknown_function(name)),
+                parsed::TestFunction::Length(_) => Err(self.uncompared("length")),
+                parsed::TestFunction::Count(_) => Err(self.uncompared("count")),
+                parsed::TestFunction::Value(_) => Err(self.uncompared("value")),
+            },
+        }
+    }
+
+    fn pattern(
+        &self,
+        name: &str,
+        text: &parsed::FnArg,
+        pattern: &parsed::FnArg,
+        whole: bool,
+    ) -> Result<Logical, PathError> {
+        let text = self.value_argument(name, text)?;
+        let pattern = match self.value_argument(name, pattern)? {
+            Operand::Literal(Value::String(literal)) => match regexp::compile(&literal, whole) {
+                Ok(regex) => Pattern::Fixed(regex),
+                Err(message) => {
+                    return Err(PathError {
+                        message: format!("`{literal}` is no regular expression: {message}"),
+                        range: self.place_of(&literal),
+                        help: None,
+                    });
+                }
+            },
+            other => Pattern::Read(other),
+        };
+        Ok(Logical::Match { text, pattern, whole })
+    }
+
+    fn comparison(&self, comparison: &parsed::Comparison) -> Result<Logical, PathError> {
+        let comparator = match comparison {
+            parsed::Comparison::Eq(..) => Comparator::Equal,
+            parsed::Comparison::Ne(..) => Comparator::NotEqual,
+            parsed::Comparison::Gt(..) => Comparator::Greater,
+            parsed::Comparison::Gte(..) => Comparator::GreaterOrEqual,
+            parsed::Comparison::Lt(..) => Comparator::Less,
+            parsed::Comparison::Lte(..) => Comparator::LessOrEqual,
+        };
+        let (left, right) = comparison.vals();
+        Ok(Logical::Compare { left: self.comparable(left)?, comparator, right: self.comparable(right)? })
+    }
+
+    fn comparable(&self, comparable: &parsed::Comparable) -> Result<Operand, PathError> {
+        match comparable {
+            parsed::Comparable::Literal(value) => Ok(Operand::Literal(literal(value))),
+            parsed::Comparable::Function(function) => self.value_function(function),
+            parsed::Comparable::SingularQuery(parsed::SingularQuery::Current(steps)) => {
+                Ok(Operand::Node(Query::singular(Start::Current, steps.iter().map(step).collect())))
+            }
+            parsed::Comparable::SingularQuery(parsed::SingularQuery::Root(steps)) => {
+                Ok(Operand::Node(Query::singular(Start::Root, steps.iter().map(step).collect())))
+            }
+        }
+    }
+
+    /// A function whose result is a value.
+    fn value_function(&self, function: &parsed::TestFunction) -> Result<Operand, PathError> {
+        match function {
+            parsed::TestFunction::Length(argument) => {
+                Ok(Operand::Length(Box::new(self.value_argument("length", argument)?)))
+            }
+            parsed::TestFunction::Count(argument) => Ok(Operand::Count(self.nodes_argument("count", argument)?)),
+            parsed::TestFunction::Value(argument) => Ok(Operand::Value(self.nodes_argument("value", argument)?)),
+            parsed::TestFunction::Custom(name, _) => Err(self.unknown_function(name)),
+            parsed::TestFunction::Match(..) => Err(self.no_value("match")),
+            parsed::TestFunction::Search(..) => Err(self.no_value("search")),
+        }
+    }
+
+    /// An argument that must be one value: a literal, a singular path or a function that gives a value.
+    fn value_argument(&self, function: &str, argument: &parsed::FnArg) -> Result<Operand, PathError> {
+        let query = match argument {
+            parsed::FnArg::Literal(value) => return Ok(Operand::Literal(literal(value))),
+            parsed::FnArg::Filter(_) => return Err(self.not_a_value(function)),
+            parsed::FnArg::Test(test) => match &**test {
+                parsed::Test::Function(inner) => return self.value_function(inner),
+                parsed::Test::RelQuery(segments) => self.query(Start::Current, segments)?,
+                parsed::Test::AbsQuery(query) => self.query(Start::Root, &query.segments)?,
+            },
+        };
+        if query.is_singular() { Ok(Operand::Node(query)) } else { Err(self.not_a_value(function)) }
+    }
+
+    /// An argument that must be a path, which may select any number of nodes.
+    fn nodes_argument(&self, function: &str, argument: &parsed::FnArg) -> Result<Query, PathError> {
+        if let parsed::FnArg::Test(test) = argument {
+            match &**test {
+                parsed::Test::RelQuery(segments) => return self.query(Start::Current, segments),
+                parsed::Test::AbsQuery(query) => return self.query(Start::Root, &query.segments),
+                parsed::Test::Function(_) => {}
+            }
+        }
+        Err(PathError {
+            message: format!("`{function}()` takes a path, such as `{function}(@.items[*])`"),
+            range: self.place_of(function),
+            help: None,
+        })
+    }
+
+    fn uncompared(&self, function: &str) -> PathError {
+        PathError {
+            message: format!("the result of `{function}()` has to be compared with something"),
+            range: self.place_of(function),
+            help: Some(format!("for example `{function}(…) > 0`")),
+        }
+    }
+
+    fn no_value(&self, function: &str) -> PathError {
+        PathError {
+            message: format!("`{function}()` is true or false and can't be compared or passed on"),
+            range: self.place_of(function),
+            help: Some(format!("write it alone: `[?{function}(@.name, 'pattern')]`")),
+        }
+    }
+
+    fn not_a_value(&self, function: &str) -> PathError {
+        PathError {
+            message: format!("`{function}()` takes one value here, and this path may select several"),
+            range: self.place_of(function),
+            help: Some("use a path without `*`, `..`, slices, lists or filters, or wrap it in `value(…)`".into()),
+        }
+    }
+
+    fn unknown_function(&self, name: &str) -> PathError {
+        PathError {
+            message: format!("RFC 9535 has no function `{name}()`"),
+            range: self.place_of(name),
+            help: Some("its functions are length, count, value, match and search".into()),
+        }
+    }
+
+    fn place_of(&self, part: &str) -> Range<usize> {
+        match self.text.find(part) {
+            Some(start) => start..start + part.len(),
+            None => 0..self.text.len(),
+        }
+    }
+}
+
+fn negated(not: bool, logical: Logical) -> Logical {
+    if not { Logical::Not(Box::new(logical)) } else { logical }
+}
+
+fn literal(literal: &parsed::Literal) -> Value {
+    match literal {
+        parsed::Literal::Int(value) => (*value).into(),
+        // JSON holds no infinity: a literal beyond the range of a double counts as the largest one.
+        parsed::Literal::Float(value) => (*value).clamp(f64::MIN, f64::MAX).into(),
+        parsed::Literal::String(text) => text.clone().into(),
+        parsed::Literal::Bool(value) => (*value).into(),
+        parsed::Literal::Null => Value::Null,
+    }
+}
+
+fn step(segment: &parsed::SingularQuerySegment) -> Step {
+    match segment {
+        parsed::SingularQuerySegment::Index(index) => Step::Index(*index),
+        parsed::SingularQuerySegment::Name(name) => Step::Name(name.clone()),
+    }
+}

@@ -1,0 +1,387 @@
+//! A JSONPath query and the walk over a document: RFC 9535's semantics and order, nothing cached, nothing
+//! allocated for a singular path, and never more work than the [`Budget`] allows.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::cmp::Ordering;
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::regexp;
+use crate::rules::value::{compare_numbers, equal};
+
+/// How many steps one decision may still take. Paths, comparisons and templates all draw on it.
+#[derive(Debug)]
+pub struct Budget {
+    left: Cell<u64>,
+}
+
+/// What a path selects. One node, the common case, needs no memory.
+#[derive(Clone, Debug)]
+pub enum Nodes<'v> {
+    None,
+    One(&'v Value),
+    Several(Vec<&'v Value>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    start: Start,
+    steps: Steps,
+}
+
+/// Where a query begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    /// `$`
+    Root,
+    /// `@`
+    Current,
+}
+
+#[derive(Clone, Debug)]
+enum Steps {
+    /// Names and indexes only: a walk along pointers.
+    Singular(Vec<Step>),
+    General(Vec<Segment>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Name(String),
+    Index(i64),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Segment {
+    Child(Vec<Selector>),
+    Descendant(Vec<Selector>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Selector {
+    Name(String),
+    Wildcard,
+    Index(i64),
+    Slice { start: Option<i64>, end: Option<i64>, step: i64 },
+    Filter(Logical),
+}
+
+/// What a filter asks of a node.
+#[derive(Clone, Debug)]
+pub(super) enum Logical {
+    Or(Vec<Logical>),
+    And(Vec<Logical>),
+    Not(Box<Logical>),
+    Exists(Query),
+    Compare { left: Operand, comparator: Comparator, right: Operand },
+    Match { text: Operand, pattern: Pattern, whole: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Comparator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// Something with one value or none.
+#[derive(Clone, Debug)]
+pub(super) enum Operand {
+    Literal(Value),
+    /// A singular query.
+    Node(Query),
+    Length(Box<Operand>),
+    Count(Query),
+    Value(Query),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Pattern {
+    Fixed(Regex),
+    /// One that the document brings.
+    Read(Operand),
+}
+
+/// What a filter is evaluated with: `@`, `$` and the budget.
+#[derive(Clone, Copy)]
+struct Sight<'v> {
+    current: &'v Value,
+    root: &'v Value,
+    budget: &'v Budget,
+}
+
+impl Budget {
+    pub fn new(steps: u64) -> Budget {
+        Budget { left: Cell::new(steps) }
+    }
+
+    /// Takes `steps`; false once there are not enough, from then on for ever.
+    pub fn spend(&self, steps: u64) -> bool {
+        match self.left.get().checked_sub(steps) {
+            Some(left) => {
+                self.left.set(left);
+                left > 0
+            }
+            None => {
+                self.left.set(0);
+                false
+            }
+        }
+    }
+
+    pub fn is_exhausted(&self) -> bool {
+        self.left.get() == 0
+    }
+}
+
+impl<'v> Nodes<'v> {
+    pub fn as_slice(&self) -> &[&'v Value] {
+        match self {
+            Nodes::None => &[],
+            Nodes::One(node) => std::slice::from_ref(node),
+            Nodes::Several(nodes) => nodes,
+        }
+    }
+}
+
+impl Query {
+    pub(super) fn new(start: Start, segments: Vec<Segment>) -> Query {
+        let singular: Option<Vec<Step>> = segments.iter().map(single_step).collect();
+        Query { start, steps: singular.map_or(Steps::General(segments), Steps::Singular) }
+    }
+
+    pub(super) fn singular(start: Start, steps: Vec<Step>) -> Query {
+        Query { start, steps: Steps::Singular(steps) }
+    }
+
+    pub(super) fn is_singular(&self) -> bool {
+        matches!(self.steps, Steps::Singular(_))
+    }
+
+    /// The selected nodes, in order.
+    pub(super) fn select<'v>(&self, current: &'v Value, root: &'v Value, budget: &'v Budget) -> Nodes<'v> {
+        let sight = Sight { current, root, budget };
+        match &self.steps {
+            Steps::Singular(steps) => self.walk(steps, sight).map_or(Nodes::None, Nodes::One),
+            Steps::General(segments) => Nodes::Several(self.collect(segments, sight)),
+        }
+    }
+
+    fn begin<'v>(&self, sight: Sight<'v>) -> &'v Value {
+        match self.start {
+            Start::Root => sight.root,
+            Start::Current => sight.current,
+        }
+    }
+
+    fn walk<'v>(&self, steps: &[Step], sight: Sight<'v>) -> Option<&'v Value> {
+        if !sight.budget.spend(1) {
+            return None;
+        }
+        steps.iter().try_fold(self.begin(sight), |node, step| match step {
+            Step::Name(name) => node.as_object()?.get(name),
+            Step::Index(index) => item(node, *index),
+        })
+    }
+
+    fn collect<'v>(&self, segments: &[Segment], sight: Sight<'v>) -> Vec<&'v Value> {
+        let mut nodes = vec![self.begin(sight)];
+        for segment in segments {
+            let mut selected = Vec::new();
+            for node in nodes {
+                match segment {
+                    Segment::Child(selectors) => select_children(selectors, node, sight, &mut selected),
+                    Segment::Descendant(selectors) => descend(selectors, node, sight, &mut selected),
+                }
+            }
+            nodes = selected;
+        }
+        nodes
+    }
+
+    /// The value of a query that selects one node.
+    fn value<'v>(&self, sight: Sight<'v>) -> Option<&'v Value> {
+        match self.select(sight.current, sight.root, sight.budget).as_slice() {
+            [node] => Some(node),
+            _ => None,
+        }
+    }
+}
+
+/// Applies selectors to a node and to everything below it, parents before children.
+fn descend<'v>(selectors: &[Selector], top: &'v Value, sight: Sight<'v>, selected: &mut Vec<&'v Value>) {
+    let mut waiting = vec![top];
+    while let Some(node) = waiting.pop() {
+        if !sight.budget.spend(1) {
+            return;
+        }
+        select_children(selectors, node, sight, selected);
+        match node {
+            Value::Array(items) => waiting.extend(items.iter().rev()),
+            Value::Object(members) => waiting.extend(members.values().rev()),
+            _ => {}
+        }
+    }
+}
+
+fn select_children<'v>(selectors: &[Selector], node: &'v Value, sight: Sight<'v>, selected: &mut Vec<&'v Value>) {
+    for selector in selectors {
+        match selector {
+            Selector::Name(name) => {
+                selected.extend(spend(sight).and_then(|()| node.as_object()?.get(name)));
+            }
+            Selector::Index(index) => selected.extend(spend(sight).and_then(|()| item(node, *index))),
+            Selector::Wildcard => {
+                selected.extend(children(node).take_while(|_| spend(sight).is_some()));
+            }
+            Selector::Slice { start, end, step } => {
+                if let Value::Array(items) = node {
+                    selected.extend(slice(items, *start, *end, *step).take_while(|_| spend(sight).is_some()));
+                }
+            }
+            Selector::Filter(logical) => {
+                selected.extend(
+                    children(node)
+                        .take_while(|_| spend(sight).is_some())
+                        .filter(|child| logical.holds(Sight { current: child, ..sight })),
+                );
+            }
+        }
+    }
+}
+
+fn spend(sight: Sight<'_>) -> Option<()> {
+    sight.budget.spend(1).then_some(())
+}
+
+fn single_step(segment: &Segment) -> Option<Step> {
+    match segment {
+        Segment::Child(selectors) => match selectors.as_slice() {
+            [Selector::Name(name)] => Some(Step::Name(name.clone())),
+            [Selector::Index(index)] => Some(Step::Index(*index)),
+            _ => None,
+        },
+        Segment::Descendant(_) => None,
+    }
+}
+
+/// A node's children: an array's items, or an object's values in the order of the document.
+fn children(node: &Value) -> impl Iterator<Item = &Value> {
+    let items = node.as_array().into_iter().flatten();
+    let members = node.as_object().into_iter().flat_map(|members| members.values());
+    items.chain(members)
+}
+
+/// An item by its index, from the end where that is negative.
+fn item(node: &Value, index: i64) -> Option<&Value> {
+    let items = node.as_array()?;
+    let offset = usize::try_from(index.unsigned_abs()).ok()?;
+    if index < 0 { items.get(items.len().checked_sub(offset)?) } else { items.get(offset) }
+}
+
+/// RFC 9535, 2.3.4.2.2, with the bounds clamped to the array before anything is counted.
+fn slice(items: &[Value], start: Option<i64>, end: Option<i64>, step: i64) -> impl Iterator<Item = &Value> {
+    let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let from_end = |bound: i64| if bound < 0 { length.saturating_add(bound) } else { bound };
+    let (first, last) = if step >= 0 {
+        (from_end(start.unwrap_or(0)).clamp(0, length), from_end(end.unwrap_or(length)).clamp(0, length))
+    } else {
+        (start.map_or(length - 1, from_end).clamp(-1, length - 1), end.map_or(-1, from_end).clamp(-1, length - 1))
+    };
+    let mut next = Some(first);
+    std::iter::from_fn(move || {
+        let index = next?;
+        let inside = if step > 0 { index < last } else { step < 0 && index > last };
+        next = index.checked_add(step);
+        if inside { usize::try_from(index).ok().and_then(|index| items.get(index)) } else { None }
+    })
+}
+
+impl Logical {
+    fn holds(&self, sight: Sight<'_>) -> bool {
+        if !sight.budget.spend(1) {
+            return false;
+        }
+        match self {
+            Logical::Or(logicals) => logicals.iter().any(|logical| logical.holds(sight)),
+            Logical::And(logicals) => logicals.iter().all(|logical| logical.holds(sight)),
+            Logical::Not(logical) => !logical.holds(sight),
+            Logical::Exists(query) => !query.select(sight.current, sight.root, sight.budget).as_slice().is_empty(),
+            Logical::Compare { left, comparator, right } => {
+                comparator.holds(left.value(sight).as_deref(), right.value(sight).as_deref(), sight.budget)
+            }
+            Logical::Match { text, pattern, whole } => {
+                let text = text.value(sight);
+                let Some(text) = text.as_deref().and_then(Value::as_str) else {
+                    return false;
+                };
+                match pattern {
+                    Pattern::Fixed(regex) => regex.is_match(text),
+                    Pattern::Read(pattern) => {
+                        let pattern = pattern.value(sight);
+                        let Some(pattern) = pattern.as_deref().and_then(Value::as_str) else {
+                            return false;
+                        };
+                        // Compiling costs by the length of the pattern, and the sender chose it.
+                        let cost = REGEX_STEPS + 10 * pattern.len() as u64;
+                        sight.budget.spend(cost)
+                            && regexp::compile(pattern, *whole).is_ok_and(|regex| regex.is_match(text))
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Comparator {
+    /// RFC 9535, 2.3.5.2.2; nothing equals nothing.
+    fn holds(self, left: Option<&Value>, right: Option<&Value>, budget: &Budget) -> bool {
+        let equals = || match (left, right) {
+            (Some(left), Some(right)) => equal(left, right, budget),
+            (left, right) => left.is_none() && right.is_none(),
+        };
+        let order = || match (left?, right?) {
+            (Value::Number(left), Value::Number(right)) => Some(compare_numbers(left, right)),
+            (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+            _ => None,
+        };
+        match self {
+            Comparator::Equal => equals(),
+            Comparator::NotEqual => !equals(),
+            Comparator::Less => order() == Some(Ordering::Less),
+            Comparator::Greater => order() == Some(Ordering::Greater),
+            Comparator::LessOrEqual => order() == Some(Ordering::Less) || equals(),
+            Comparator::GreaterOrEqual => order() == Some(Ordering::Greater) || equals(),
+        }
+    }
+}
+
+impl Operand {
+    fn value<'a>(&'a self, sight: Sight<'a>) -> Option<Cow<'a, Value>> {
+        match self {
+            Operand::Literal(value) => Some(Cow::Borrowed(value)),
+            Operand::Node(query) | Operand::Value(query) => query.value(sight).map(Cow::Borrowed),
+            Operand::Length(operand) => {
+                let length = match operand.value(sight)?.as_ref() {
+                    Value::String(text) => text.chars().count(),
+                    Value::Array(items) => items.len(),
+                    Value::Object(members) => members.len(),
+                    _ => return None,
+                };
+                Some(Cow::Owned(length.into()))
+            }
+            Operand::Count(query) => {
+                let nodes = query.select(sight.current, sight.root, sight.budget);
+                Some(Cow::Owned(nodes.as_slice().len().into()))
+            }
+        }
+    }
+}
+
+/// What compiling a pattern out of the document costs beside its length: some 20 µs, as much as a thousand nodes.
+const REGEX_STEPS: u64 = 1_000;

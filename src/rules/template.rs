@@ -1,0 +1,218 @@
+//! Text templates: the one file that names MiniJinja.
+//!
+//! Undefined and null render empty at any depth, nothing is escaped, what is no text renders as JSON. A template
+//! that fails while it renders gives an empty text and a failure to report, never a refusal: an incident without a
+//! pretty title is better than no incident.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+
+/// The templates of a rule file, compiled.
+pub(super) struct Templates {
+    environment: Environment<'static>,
+    /// For each template whether it reads `payload` or `root`.
+    reads_payload: Vec<bool>,
+    reads_root: bool,
+}
+
+/// One template of a [`Templates`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TemplateId(usize);
+
+/// What is wrong or doubtful about a template's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TemplateError {
+    pub(super) message: String,
+    /// Where in the text, in bytes, if that is known.
+    pub(super) range: Option<Range<usize>>,
+}
+
+/// A value as templates read it.
+pub(super) type Converted = Value;
+
+/// What a template can read.
+#[derive(Debug)]
+pub(super) struct Variables<'a> {
+    pub(super) payload: Value,
+    pub(super) root: Value,
+    pub(super) action: &'a str,
+    pub(super) incident_key: &'a str,
+    pub(super) source: &'a str,
+    pub(super) rule: &'a str,
+    pub(super) received_at: &'a str,
+}
+
+impl Templates {
+    pub(super) fn new() -> Templates {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_formatter(format);
+        environment.set_fuel(Some(FUEL));
+        environment.set_debug(false);
+        Templates { environment, reads_payload: Vec::new(), reads_root: false }
+    }
+
+    /// Compiles a template.
+    pub(super) fn add(&mut self, text: &str) -> Result<TemplateId, TemplateError> {
+        let id = TemplateId(self.reads_payload.len());
+        self.environment
+            .add_template_owned(id.0.to_string(), text.to_owned())
+            .map_err(|error| TemplateError { message: sentence(&error), range: error.range() })?;
+        let reads_root = self.reads(id, "root");
+        self.reads_root |= reads_root;
+        self.reads_payload.push(reads_root || self.reads(id, "payload"));
+        Ok(id)
+    }
+
+    /// What a template that compiles would still do wrong: filters, tests and functions are looked up while
+    /// rendering, so it is rendered once with nothing in it, and variables that nobody sets stay empty for ever.
+    pub(super) fn doubts(&self, id: TemplateId) -> Vec<(String, String)> {
+        let Ok(template) = self.environment.get_template(&id.0.to_string()) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = template
+            .undeclared_variables(false)
+            .into_iter()
+            .filter(|name| !VARIABLES.contains(&name.as_str()) && !is_function(&self.environment, name))
+            .collect();
+        names.sort_unstable();
+        names
+            .into_iter()
+            .map(|name| {
+                let help = format!("a value of the payload is `payload.{name}`");
+                (format!("nothing sets `{name}`: it renders empty, always"), help)
+            })
+            .collect()
+    }
+
+    /// The name of a filter, test or function that does not exist, found by rendering with nothing.
+    pub(super) fn unknown_name(&self, id: TemplateId) -> Option<TemplateError> {
+        let template = self.environment.get_template(&id.0.to_string()).ok()?;
+        let error = template.render(()).err()?;
+        match error.kind() {
+            ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
+                Some(TemplateError { message: sentence(&error), range: error.range() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a template reads `payload` or `root`: converting them costs time.
+    pub(super) fn reads_payload(&self, id: TemplateId) -> bool {
+        self.reads_payload.get(id.0).copied().unwrap_or(true)
+    }
+
+    /// Whether any template reads `root`.
+    pub(super) fn reads_root(&self) -> bool {
+        self.reads_root
+    }
+
+    /// Renders. Returns the steps it took beside the text; the error is for a log.
+    pub(super) fn render(&self, id: TemplateId, context: &Value) -> (u64, Result<String, String>) {
+        let mut written = Bounded::default();
+        let rendered = self
+            .environment
+            .get_template(&id.0.to_string())
+            .and_then(|template| template.render_captured_to(context.clone(), &mut written));
+        let steps = match &rendered {
+            Ok(captured) => captured.state().fuel_levels().map_or(FUEL, |(used, _)| used),
+            Err(_) => FUEL,
+        };
+        let text = rendered.map(drop).and_then(|()| {
+            String::from_utf8(written.bytes).map_err(|_| Error::new(ErrorKind::WriteFailure, "not UTF-8"))
+        });
+        (steps, text.map_err(|error| sentence(&error)))
+    }
+
+    fn reads(&self, id: TemplateId, name: &str) -> bool {
+        self.environment
+            .get_template(&id.0.to_string())
+            .is_ok_and(|template| template.undeclared_variables(false).contains(name))
+    }
+}
+
+impl Variables<'_> {
+    /// The context that templates share.
+    pub(super) fn into_context(self) -> Value {
+        minijinja::context! {
+            payload => self.payload,
+            root => self.root,
+            action => self.action,
+            incident_key => self.incident_key,
+            source => self.source,
+            rule => self.rule,
+            received_at => self.received_at,
+        }
+    }
+}
+
+/// A payload as templates read it.
+pub(super) fn convert(payload: &serde_json::Value) -> Value {
+    Value::from(minijinja::value::Serde(payload))
+}
+
+/// Whether a text is a template.
+pub(super) fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
+}
+
+fn format(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if value.is_undefined() || value.is_none() {
+        return Ok(());
+    }
+    if let Some(text) = value.as_str() {
+        return output.write_str(text).map_err(Error::from);
+    }
+    let text = serde_json::to_string(value)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, "can't be written as JSON").with_source(error))?;
+    state.consume_fuel(text.len() as u64 / 4)?;
+    output.write_str(&text).map_err(Error::from)
+}
+
+fn is_function(environment: &Environment<'_>, name: &str) -> bool {
+    environment.globals().any(|(global, _)| global == name)
+}
+
+fn sentence(error: &Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    }
+}
+
+/// What a template writes, up to a limit.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > RENDERED_BYTES_MAX {
+            return Err(io::Error::other(format!("the text is longer than {RENDERED_BYTES_MAX} bytes")));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Templates({})", self.reads_payload.len())
+    }
+}
+
+const VARIABLES: [&str; 7] = ["payload", "root", "action", "incident_key", "source", "rule", "received_at"];
+/// Some 50,000 instructions or 3 MB of data: a title takes a hundred, a loop over a payload a few thousand.
+const FUEL: u64 = 50_000;
+/// No title, description or field of an incident is longer than a whole payload.
+const RENDERED_BYTES_MAX: usize = 256 * 1024;

@@ -1,0 +1,211 @@
+//! The order of a decision, batches, keys, placeholders, limits.
+
+use serde_json::json;
+
+use super::*;
+use crate::event::Action;
+
+const TWO_RULES: &str = "
+version: 1
+incident_key: $.id
+update_on: [$.severity]
+occurrence: [$.start]
+rules:
+  - { name: problem, when: { path: $.state, equals: BAD }, then: trigger }
+  - { name: test, when: { path: $.state, equals: TEST }, then: ignore }
+  - { name: never, when: { path: $.state, equals: NEVER }, then: reject }
+  - { name: recovery, when: { path: $.state, equals: GOOD }, then: resolve }
+";
+
+fn events(decision: &Decision) -> Vec<String> {
+    decision
+        .elements
+        .iter()
+        .map(|element| match element {
+            Element::Event(draft) => format!("{} {}", draft.action, draft.incident_key),
+            Element::Ignored { .. } => "ignored".into(),
+            Element::Refused { violations, .. } => format!("refused {}", violations[0].path),
+        })
+        .collect()
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    let rules = compile(TWO_RULES);
+    for (state, expected) in [
+        ("BAD", "trigger problem"),
+        ("GOOD", "resolve recovery"),
+        ("TEST", "ignored test"),
+        ("NEVER", "refused $ the rule `never` rejects this"),
+    ] {
+        assert_eq!(verdict(&rules, &json!({"id": "x", "state": state})), expected);
+    }
+}
+
+#[test]
+fn what_no_rule_matches_is_refused_with_what_the_rules_read() {
+    let rules = compile(TWO_RULES);
+    let decision = decide(&rules, &json!({"id": "x", "state": "ODD"}));
+    let [Element::Refused { violations, .. }] = decision.elements.as_slice() else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(violations.len(), 1);
+    assert_eq!((violations[0].path.as_str(), violations[0].found.as_deref()), ("$.state", Some("ODD")));
+}
+
+#[test]
+fn otherwise_can_ignore() {
+    let rules = with_rule("otherwise: ignore", "when: { path: $.a, equals: 1 }");
+    assert_eq!(verdict(&rules, &json!({})), "ignored -");
+}
+
+#[test]
+fn an_ignored_element_needs_no_key() {
+    assert_eq!(verdict(&compile(TWO_RULES), &json!({"state": "TEST"})), "ignored test");
+}
+
+#[test]
+fn an_event_carries_key_occurrence_update_and_body() {
+    let rules = compile(TWO_RULES);
+    let payload = json!({"id": 7, "state": "BAD", "severity": "high", "start": "t1"});
+    let decision = decide(&rules, &payload);
+    let [Element::Event(trigger)] = decision.elements.as_slice() else {
+        panic!("{decision:?}");
+    };
+    assert_eq!((trigger.action, trigger.incident_key.as_str(), &*trigger.rule), (Action::Trigger, "7", "problem"));
+    assert_eq!(trigger.occurrence.as_ref().map(|o| &*o.0), Some(r#"["t1"]"#));
+    assert_eq!(trigger.body, payload);
+    let resolve = decide(&rules, &json!({"id": 7, "state": "GOOD", "severity": "high"}));
+    let [Element::Event(resolve)] = resolve.elements.as_slice() else {
+        panic!("{resolve:?}");
+    };
+    assert_ne!(resolve.update, trigger.update, "a resolve takes no part in the comparison");
+    assert_eq!(resolve.occurrence, None);
+}
+
+#[test]
+fn a_batch_decides_each_element_by_itself_and_in_order() {
+    let rules = compile(&format!("split: '$.alerts[*]'\n{}", TWO_RULES.trim_start()));
+    let payload = json!({"state": "BAD", "alerts": [
+        {"id": "a", "state": "BAD"}, {"state": "BAD"}, 5, {"id": "a", "state": "GOOD"}, {"id": "b", "state": "TEST"}]});
+    let decision = decide(&rules, &payload);
+    assert!(decision.batch);
+    assert_eq!(events(&decision), ["trigger a", "refused $.id", "refused $.state", "resolve a", "ignored"]);
+    let Element::Refused { element, .. } = &decision.elements[1] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(element.as_deref(), Some(&json!({"state": "BAD"})), "what is refused is kept");
+}
+
+#[test]
+fn the_whole_payload_is_in_reach_of_an_element() {
+    let rules = compile(
+        "version: 1
+split: '$.alerts[*]'
+incident_key: [$$.group, $.id]
+rules: [{ name: all, then: trigger }]
+emit: { cluster: $$.group, text: '{{ root.group }}/{{ payload.id }}' }
+",
+    );
+    let decision = decide(&rules, &json!({"group": "g", "alerts": [{"id": 1}, {"id": 2}]}));
+    assert_eq!(events(&decision), ["trigger g/1", "trigger g/2"]);
+    let Element::Event(draft) = &decision.elements[1] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(draft.body, json!({"cluster": "g", "text": "g/2"}));
+}
+
+#[test]
+fn a_split_that_selects_nothing_is_a_refusal() {
+    let rules = compile(&format!("split: '$.alerts[*]'\n{}", TWO_RULES.trim_start()));
+    for payload in [json!({"alerts": []}), json!({}), json!([])] {
+        let decision = decide(&rules, &payload);
+        assert_eq!((decision.batch, events(&decision)), (true, vec!["refused $.alerts[*]".to_owned()]), "{payload}");
+    }
+}
+
+#[test]
+fn unwrap_comes_before_everything() {
+    let rules = compile(&format!("unwrap: $.Message\nsplit: $.alerts[*]\n{}", TWO_RULES.trim_start()));
+    let inner = r#"{"alerts": [{"id": "a", "state": "BAD"}]}"#;
+    assert_eq!(events(&decide(&rules, &json!({"Message": inner, "alerts": []}))), ["trigger a"]);
+    for (payload, problem) in [
+        (json!({}), "missing"),
+        (json!({"Message": null}), "null"),
+        (json!({"Message": {"alerts": []}}), "object"),
+        (json!({"Message": "plain text"}), "no JSON"),
+        (json!({"Message": ""}), "no JSON"),
+        (json!({"Message": "{} {}"}), "no JSON"),
+    ] {
+        let decision = decide(&rules, &payload);
+        let [Element::Refused { violations, element: None }] = decision.elements.as_slice() else {
+            panic!("{decision:?}");
+        };
+        assert!(violations[0].path == "$.Message" && violations[0].problem.contains(problem), "{violations:?}");
+    }
+}
+
+#[test]
+fn a_placeholder_in_what_decides_is_refused_by_name() {
+    let rules = compile(TWO_RULES);
+    for (payload, path) in [
+        (json!({"id": "a", "state": "<% event.state %> BAD"}), "$.state"),
+        (json!({"id": "{{ id }}", "state": "BAD"}), "$.id"),
+        (json!({"id": "a${b}", "state": "GOOD"}), "$.id"),
+    ] {
+        let verdict = verdict(&rules, &payload);
+        assert!(verdict.starts_with(&format!("refused {path} ")) && verdict.contains("placeholder"), "{verdict}");
+    }
+    assert_eq!(verdict(&rules, &json!({"id": "a", "state": "BAD", "title": "<% x %>"})), "trigger problem");
+}
+
+#[test]
+fn placeholders_can_be_allowed() {
+    let rules = compile(&format!("placeholders: allow\n{}", TWO_RULES.trim_start()));
+    assert_eq!(events(&decide(&rules, &json!({"id": "<% x %>", "state": "BAD"}))), ["trigger <% x %>"]);
+}
+
+#[test]
+fn a_placeholder_that_only_later_rules_read_is_no_matter() {
+    let rules = compile(
+        "version: 1
+incident_key: $.id
+rules:
+  - { name: first, when: { path: $.a, equals: 1 }, then: trigger }
+  - { name: second, when: { path: $.b, contains: x }, then: trigger }
+",
+    );
+    assert_eq!(verdict(&rules, &json!({"id": "x", "a": 1, "b": "<% x %>"})), "trigger first");
+    assert!(verdict(&rules, &json!({"id": "x", "a": 2, "b": "<% x %>"})).starts_with("refused $.b"));
+}
+
+#[test]
+fn a_batch_has_a_limit() {
+    let rules = compile(&format!("split: '$[*]'\n{}", TWO_RULES.trim_start()));
+    let element = json!({"id": "a", "state": "BAD"});
+    let most = rules.decide(&Value::Array(vec![element.clone(); 10_000]), CONTEXT);
+    assert_eq!(most.elements.len(), 10_000);
+    assert!(most.elements.iter().all(|element| matches!(element, Element::Event(_))));
+    let more = rules.decide(&Value::Array(vec![element; 10_001]), CONTEXT);
+    assert_eq!(events(&more), ["refused $[*]"]);
+}
+
+#[test]
+fn work_is_bounded_and_what_exceeds_it_is_refused() {
+    let rules = with_rule("otherwise: ignore", "when: { path: '$..[?count($..*) == 1]', exists: true }");
+    let wide = json!({"id": "x", "a": vec![vec![vec![0; 20]; 20]; 20]});
+    assert!(verdict(&rules, &wide).contains("more work"));
+    let rules = compile(
+        "version: 1
+split: '$.e[*]'
+incident_key: $.id
+rules: [{ name: all, then: trigger }]
+emit: { all: $$ }
+",
+    );
+    let payload = json!({"pad": "x".repeat(100_000), "e": vec![json!({"id": 1}); 5_000]});
+    let decision = rules.decide(&payload, CONTEXT);
+    assert_eq!(decision.elements.len(), 5_000);
+    let made = decision.elements.iter().filter(|element| matches!(element, Element::Event(_))).count();
+    assert!((1..1_000).contains(&made), "{made} copies of the whole payload");
+}
