@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod events;
 mod health;
+mod run;
 pub mod sandbox;
 mod send;
 mod terminal;
@@ -36,6 +37,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Arguments),
     Check(check::Arguments),
     Send(send::Arguments),
     Events(events::Arguments),
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut terminal = Terminal::new();
     let exit = match cli.command {
+        Command::Run(arguments) => run::run(&arguments, &mut terminal),
         Command::Check(arguments) => check::run(&arguments, &mut terminal),
         Command::Send(arguments) => send::run(&arguments, &mut terminal),
         Command::Events(arguments) => events::run(&arguments, &mut terminal),
@@ -152,27 +155,31 @@ const SHORT_HELP: &str = "`gander --help` shows examples, exit codes and the env
 const LONG_HELP: &str = "\
 Examples:
   gander check --config config/gander.yaml
-      says everything that is wrong with a configuration, its rules, certificates and secrets, with file:line:column
+      everything that is wrong with a configuration, its rules, certificates and secrets
+  gander run --config config/gander.yaml
+      the relay, until SIGTERM
   gander send --source servicepilot alert.json
       posts a payload to the running relay and follows it to its outcome
   gander events list --state dead
-      shows what was given up
+      what was given up
 
 Exit codes:
   0  fine
-  1  it ran and the answer is no: check found something; send ended otherwise than created, resolved, duplicate or
-     accepted; a command to a running relay failed
-  2  it could not run: wrong usage, a file that can't be read, an invalid configuration, a port in use
+  1  it ran and the answer is no: `check` found something; `send` ended otherwise than
+     created, resolved, duplicate or accepted; a running relay refused a command
+  2  it could not run: wrong usage, a file that can't be read, an invalid configuration
 
 Environment:
-  GANDER_…    sets a key of the configuration: GANDER_LISTEN__ADDRESS is listen.address (`__` between levels)
-  NO_COLOR    when set, nothing is coloured
-  Secrets are read from the variables that the configuration names, such as SERVICEPILOT_TOKEN and CALLGOOSE_TOKEN.
+  GANDER_…   sets a key of the configuration, with `__` between levels:
+             GANDER_LISTEN__ADDRESS is listen.address
+  NO_COLOR   when set, nothing is coloured
+  Secrets come from the variables that the configuration names, in the shipped one
+  SERVICEPILOT_TOKEN and CALLGOOSE_TOKEN.
 
 Files:
-  config/gander.yaml, /etc/gander/gander.yaml    the configuration; the shipped one documents every key
-  data/                                          the journal of events (data_dir)
-  certs/server.pem, certs/server.key             the relay's certificate and key, made when both are missing";
+  config/gander.yaml        the configuration, else /etc/gander/gander.yaml
+  data/                     the journal of events (data_dir)
+  certs/server.pem, .key    the relay's certificate and key, made when both are missing";
 
 #[cfg(test)]
 mod tests {

@@ -1,3 +1,7 @@
-fn main() -> std::process::ExitCode {
+//! The program: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     gander::cli::main()
 }
