@@ -3,6 +3,7 @@
 // Modules of one test crate: what one offers the others is `pub`.
 #![allow(unreachable_pub)]
 
+mod cli;
 mod delivery;
 mod process;
 mod relay;
