@@ -218,7 +218,7 @@ mod tests {
                     write(
                         &c.private_key,
                         b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
-                    )
+                    );
                 },
                 &["server.key", "passphrase", "openssl pkey"],
             ),

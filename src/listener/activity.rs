@@ -175,7 +175,7 @@ impl Activity {
 
     /// Since when nothing was achieved on this connection.
     pub(super) fn unproductive_since(&self) -> Instant {
-        self.began + Duration::from_millis(self.answered.load(Ordering::Relaxed))
+        self.began + Duration::from_millis(self.answered.load(Ordering::Relaxed).saturating_sub(1))
     }
 
     pub(super) fn order(&self, order: Order) {

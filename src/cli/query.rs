@@ -1,0 +1,101 @@
+//! `gander query`: each node that a path selects, one JSON value a line.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::document::{Findings, Place, Source};
+use crate::rules::path::{Budget, JsonPath, PathError, Scope};
+
+/// Why a query can't be answered.
+#[derive(Debug)]
+pub enum QueryError {
+    /// The expression is no path that can be used; shown with a caret under the part that is wrong.
+    Expression(Findings),
+    /// The document is no JSON.
+    Document(serde_json::Error),
+    /// The query takes more work than a rule may.
+    Work,
+    /// The answer can't be written.
+    Write(io::Error),
+}
+
+/// Writes what `expression` selects in `document`. Returns whether that was anything.
+pub fn query(expression: &str, document: &[u8], out: &mut impl Write) -> Result<bool, QueryError> {
+    let path = JsonPath::parse(expression).map_err(|error| QueryError::Expression(finding(expression, error)))?;
+    let document: Value = serde_json::from_slice(document).map_err(QueryError::Document)?;
+    let budget = Budget::new(STEPS_MAX);
+    let nodes = path.select(Scope { element: &document, root: &document, budget: &budget });
+    if budget.is_exhausted() {
+        return Err(QueryError::Work);
+    }
+    let nodes = nodes.as_slice();
+    for node in nodes {
+        writeln!(out, "{node}").map_err(QueryError::Write)?;
+    }
+    out.flush().map_err(QueryError::Write)?;
+    Ok(!nodes.is_empty())
+}
+
+fn finding(expression: &str, error: PathError) -> Findings {
+    let source = Arc::new(Source { name: "EXPR".into(), text: expression.into() });
+    let mut findings = Findings::new();
+    let finding = findings.error(Place::Text { source, span: error.range }, "", error.message);
+    if let Some(help) = error.help {
+        finding.help(help);
+    }
+    findings
+}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QueryError::Expression(findings) => f.write_str(findings.render(false).trim_end()),
+            QueryError::Document(error) => write!(f, "the document is no JSON: {error}"),
+            QueryError::Work => write!(f, "this query takes more than {STEPS_MAX} steps on this document"),
+            QueryError::Write(error) => write!(f, "the answer can't be written: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for QueryError {}
+
+/// A person may ask more of a file at the desk than a rule may of an alert: some seconds.
+const STEPS_MAX: u64 = 500_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(expression: &str, document: &str) -> Result<(bool, String), String> {
+        let mut out = Vec::new();
+        query(expression, document.as_bytes(), &mut out)
+            .map(|found| (found, String::from_utf8(out).unwrap()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_node_is_one_line_of_json() {
+        let document = r#"{"a": [1, {"b": "x\ny"}, null], "c": 1.10}"#;
+        for (expression, expected) in [
+            ("$.a[*]", "1\n{\"b\":\"x\\ny\"}\nnull\n"),
+            ("$.c", "1.1\n"),
+            ("$..b", "\"x\\ny\"\n"),
+            ("$$.a[0]", "1\n"),
+            ("$", "{\"a\":[1,{\"b\":\"x\\ny\"},null],\"c\":1.1}\n"),
+        ] {
+            assert_eq!(ask(expression, document), Ok((true, expected.to_owned())), "{expression}");
+        }
+        assert_eq!(ask("$.none", document), Ok((false, String::new())));
+    }
+
+    #[test]
+    fn a_bad_expression_is_shown_with_a_caret_and_a_bad_document_with_its_line() {
+        let error = ask("$.a[?@.status in ['x']]", "{}").unwrap_err();
+        assert!(error.contains("^^") && error.contains("one_of"), "{error}");
+        let error = ask("$.a", "{\n\"a\": }").unwrap_err();
+        assert!(error.contains("line 2 column 6"), "{error}");
+    }
+}

@@ -1,0 +1,284 @@
+//! Reading a test file: rules, filters, tests and what they expect.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::load;
+use crate::dedup;
+use crate::document::{Fields, Findings, Node, Place, Source, Value, parse};
+use crate::event::{Action, Outcome};
+use crate::filters::Filters;
+use crate::rules::RuleSet;
+
+/// A test file, ready to be played.
+#[derive(Debug)]
+pub(super) struct TestFile {
+    pub(super) rules: RuleSet,
+    /// The source's name, for templates.
+    pub(super) source: String,
+    /// The text of the filters, checked: the stand-in begins anew with each `fresh: true`.
+    pub(super) filters: Option<Arc<Source>>,
+    pub(super) dedup: dedup::Settings,
+    pub(super) tests: Vec<Test>,
+}
+
+#[derive(Debug)]
+pub(super) struct Test {
+    pub(super) name: String,
+    pub(super) line: usize,
+    /// How much later than the test before it.
+    pub(super) after: Duration,
+    /// Whether nothing is remembered of the tests before it.
+    pub(super) fresh: bool,
+    pub(super) payload: Json,
+    pub(super) expect: Expect,
+}
+
+/// What a test says; what it does not name is not looked at.
+#[derive(Debug, Default)]
+pub(super) struct Expect {
+    pub(super) verdict: Option<&'static str>,
+    pub(super) events: Option<Vec<ExpectedEvent>>,
+    pub(super) errors: Option<Vec<ExpectedError>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ExpectedEvent {
+    pub(super) action: Option<Action>,
+    pub(super) rule: Option<String>,
+    pub(super) incident_key: Option<String>,
+    pub(super) status: Option<&'static str>,
+    pub(super) outcome: Option<Outcome>,
+    /// A subset.
+    pub(super) body: Option<Json>,
+    /// The whole.
+    pub(super) body_exact: Option<Json>,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectedError {
+    pub(super) path: String,
+    /// A part of the sentence.
+    pub(super) problem: Option<String>,
+}
+
+/// Reads a test file that stands in `folder`, with the files that it names.
+pub(super) fn file(
+    source: &Arc<Source>,
+    folder: &Path,
+    filters: Option<&Arc<Source>>,
+    findings: &mut Findings,
+    unreadable: &mut Vec<String>,
+) -> Option<TestFile> {
+    let node = parse(source, findings)?;
+    let mut fields = Fields::of(&node, "", findings)?;
+    let rules_name = fields.require("rules", findings).and_then(|node| {
+        let name = crate::document::fields::string(node, "rules", findings)?;
+        Some((name, node.place.clone()))
+    });
+    let own_filters = fields.take_some("filters").and_then(|node| {
+        let name = crate::document::fields::string(node, "filters", findings)?;
+        named(folder, &name, &node.place, "filters", findings)
+    });
+    let filters = own_filters.or_else(|| filters.cloned());
+    if let Some(filters) = &filters {
+        let mut found = Findings::new();
+        let _ = Filters::read(filters, &mut found);
+        findings.extend(found);
+    }
+    let dedup = settings(&mut fields, findings);
+    let name = fields.string("source", findings);
+    let tests_node = fields.require("tests", findings);
+    fields.finish(findings);
+    let rules_source = rules_name.and_then(|(name, place)| named(folder, &name, &place, "rules", findings));
+    let rules = rules_source.as_ref().and_then(|source| RuleSet::compile(source, findings));
+    let tests = tests_node.map(|node| tests(node, folder, filters.is_some(), findings, unreadable)).unwrap_or_default();
+    let stem =
+        rules_source.and_then(|source| Some(Path::new(&source.name).file_stem()?.to_string_lossy().into_owned()));
+    Some(TestFile { rules: rules?, source: name.or(stem).unwrap_or_default(), filters, dedup, tests })
+}
+
+/// A file that this one names, relative to it.
+fn named(folder: &Path, name: &str, place: &Place, at: &str, findings: &mut Findings) -> Option<Arc<Source>> {
+    let mut unreadable = Vec::new();
+    let source = load(&folder.join(name), &mut unreadable);
+    for problem in unreadable {
+        findings.error(place.clone(), at, problem).help("the path is relative to this file");
+    }
+    source
+}
+
+fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings {
+    let mut settings = dedup::Settings { window: WINDOW, remind: true, max_keys: KEYS_MAX };
+    if let Some(mut section) = fields.section("dedup", findings) {
+        settings.window = section.duration("window", findings).unwrap_or(settings.window);
+        settings.remind = section.boolean("remind", findings).unwrap_or(settings.remind);
+        section.finish(findings);
+    }
+    settings
+}
+
+fn tests(
+    node: &Node,
+    folder: &Path,
+    filters: bool,
+    findings: &mut Findings,
+    unreadable: &mut Vec<String>,
+) -> Vec<Test> {
+    let Value::List(items) = &node.value else {
+        findings.error(node.place.clone(), "tests", format!("expected a list of tests, found {}", node.kind()));
+        return Vec::new();
+    };
+    if items.is_empty() {
+        findings.error(node.place.clone(), "tests", "there is no test here");
+    }
+    items
+        .iter()
+        .enumerate()
+        .filter_map(|(index, item)| {
+            let fields = Fields::of(item, format!("tests[{index}]"), findings)?;
+            test(fields, folder, filters, findings, unreadable)
+        })
+        .collect()
+}
+
+fn test(
+    mut fields: Fields<'_>,
+    folder: &Path,
+    filters: bool,
+    findings: &mut Findings,
+    unreadable: &mut Vec<String>,
+) -> Option<Test> {
+    let line = fields.place().line_column().map_or(0, |(line, _)| line);
+    let name = fields.require("name", findings);
+    let name = name.and_then(|node| crate::document::fields::string(node, &fields.path_of("name"), findings));
+    let after = fields.duration("after", findings).unwrap_or_default();
+    let fresh = fields.boolean("fresh", findings).unwrap_or(false);
+    let payload = fields.take("payload");
+    let payload_file = fields.take_some("payload_file");
+    let payload = match (payload, payload_file) {
+        (Some(node), None) => Some(node.to_json()),
+        (None, Some(node)) => payload_of(node, &fields.path_of("payload_file"), folder, findings, unreadable),
+        (given, _) => {
+            let problem = match given {
+                Some(_) => "`payload` and `payload_file` exclude each other",
+                None => "a test needs a `payload` or a `payload_file`",
+            };
+            findings.error(fields.place(), fields.path(), problem);
+            None
+        }
+    };
+    let expected = fields.require("expect", findings);
+    let expect = expected.and_then(|node| {
+        let fields = Fields::of(node, fields.path_of("expect"), findings)?;
+        Some(expect(fields, filters, findings))
+    });
+    fields.finish(findings);
+    Some(Test { name: name?, line, after, fresh, payload: payload?, expect: expect? })
+}
+
+fn payload_of(
+    node: &Node,
+    at: &str,
+    folder: &Path,
+    findings: &mut Findings,
+    unreadable: &mut Vec<String>,
+) -> Option<Json> {
+    let name = crate::document::fields::string(node, at, findings)?;
+    let path = folder.join(&name);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            unreadable.push(format!("{} can't be read: {error}", path.display()));
+            return None;
+        }
+    };
+    serde_json::from_slice(&bytes)
+        .map_err(|error| {
+            findings.error(node.place.clone(), at, format!("{name} is no JSON: {error}"));
+        })
+        .ok()
+}
+
+fn expect(mut fields: Fields<'_>, filters: bool, findings: &mut Findings) -> Expect {
+    let mut expect = Expect { verdict: fields.choice("verdict", &VERDICTS, findings), ..Expect::default() };
+    if let Some(node) = fields.take_some("events") {
+        let at = fields.path_of("events");
+        expect.events = list(node, &at, findings)
+            .map(|items| items.into_iter().filter_map(|(item, at)| event(item, &at, filters, findings)).collect());
+    }
+    if let Some(node) = fields.take_some("errors") {
+        let at = fields.path_of("errors");
+        expect.errors = list(node, &at, findings)
+            .map(|items| items.into_iter().filter_map(|(item, at)| error(item, &at, findings)).collect());
+    }
+    if expect.verdict.is_none()
+        && expect.events.is_none()
+        && expect.errors.is_none()
+        && fields.unknown().next().is_none()
+    {
+        findings
+            .error(fields.place(), fields.path(), "this expects nothing, and a test that can't fail tests nothing")
+            .help("name `verdict`, `events` or `errors`");
+    }
+    fields.finish(findings);
+    expect
+}
+
+fn event(node: &Node, at: &str, filters: bool, findings: &mut Findings) -> Option<ExpectedEvent> {
+    let mut fields = Fields::of(node, at, findings)?;
+    let outcomes: Vec<(&'static str, Outcome)> =
+        Outcome::ALL.iter().map(|outcome| (outcome.as_str(), *outcome)).collect();
+    let event = ExpectedEvent {
+        action: fields.choice("action", &ACTIONS, findings),
+        rule: fields.string("rule", findings),
+        incident_key: fields.string("incident_key", findings),
+        status: fields.choice("status", &STATUSES, findings),
+        outcome: fields.choice("outcome", &outcomes, findings),
+        body: fields.take("body").map(Node::to_json),
+        body_exact: fields.take("body_exact").map(Node::to_json),
+    };
+    if event.outcome.is_some() && !filters {
+        findings
+            .error(fields.place(), fields.path_of("outcome"), "without sandbox filters nothing tells an outcome")
+            .help("name them at the top of this file, `filters: FILE`, or on the command line");
+    }
+    if event.body.is_some() && event.body_exact.is_some() {
+        findings.error(fields.place(), fields.path(), "`body` and `body_exact` exclude each other");
+    }
+    fields.finish(findings);
+    Some(event)
+}
+
+fn error(node: &Node, at: &str, findings: &mut Findings) -> Option<ExpectedError> {
+    let mut fields = Fields::of(node, at, findings)?;
+    let path = fields.require("path", findings);
+    let path = path.and_then(|node| crate::document::fields::string(node, &fields.path_of("path"), findings));
+    let problem = fields.string("problem", findings);
+    fields.finish(findings);
+    Some(ExpectedError { path: path?, problem })
+}
+
+fn list<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Option<Vec<(&'a Node, String)>> {
+    match &node.value {
+        Value::List(items) => {
+            Some(items.iter().enumerate().map(|(index, item)| (item, format!("{at}[{index}]"))).collect())
+        }
+        _ => {
+            findings.error(node.place.clone(), at, format!("expected a list, found {}", node.kind()));
+            None
+        }
+    }
+}
+
+const VERDICTS: [(&str, &str); 3] = [("events", "events"), ("ignored", "ignored"), ("refused", "refused")];
+const STATUSES: [(&str, &str); 2] = [("queued", "queued"), ("duplicate", "duplicate")];
+const ACTIONS: [(&str, Action); 2] = [("trigger", Action::Trigger), ("resolve", Action::Resolve)];
+/// The relay's own default.
+const WINDOW: Duration = Duration::from_secs(600);
+/// More than any file of tests has.
+const KEYS_MAX: usize = 100_000;

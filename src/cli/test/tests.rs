@@ -1,0 +1,198 @@
+use super::*;
+
+/// A folder with some files; the tests in `t.test.yaml` are run.
+fn run(files: &[(&str, &str)]) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    test(&[folder.path().join("t.test.yaml")], None)
+}
+
+/// What differs, as `test: at: expected | found`.
+fn differences(tests: &str) -> Vec<String> {
+    let file = format!("rules: rules.yaml\ntests:\n{tests}");
+    let report = run(&[("rules.yaml", RULES), ("t.test.yaml", &file)]);
+    assert!(report.findings.is_empty() && report.unreadable.is_empty(), "{}", report.findings.render(false));
+    report
+        .tests()
+        .flat_map(|test| {
+            test.differences.iter().map(|d| format!("{}: {}: {} | {}", test.name, d.at, d.expected, d.found))
+        })
+        .collect()
+}
+
+/// The errors of a test file, rendered.
+fn mistakes(file: &str) -> String {
+    let report = run(&[("rules.yaml", RULES), ("t.test.yaml", file)]);
+    assert_eq!(report.exit_code(), 2, "{report:?}");
+    format!("{}{}", report.findings.render(false), report.unreadable.join("\n"))
+}
+
+const RULES: &str = "
+version: 1
+incident_key: $.id
+update_on: $.severity
+rules:
+  - { name: problem, when: { path: $.state, equals: BAD }, then: trigger }
+  - { name: recovery, when: { path: $.state, equals: GOOD }, then: resolve }
+  - { name: chatter, when: { path: $.state, equals: TALK }, then: ignore }
+emit: { $merge: $, n: 1, list: [1, { a: b }] }
+";
+
+const BAD: &str = "payload: { id: e1, state: BAD }";
+
+#[test]
+fn what_is_as_expected_passes() {
+    let tests = format!(
+        "  - {{ name: a, {BAD}, expect: {{ verdict: events, events: [ {{ action: trigger, rule: problem, incident_key: e1, status: queued, body: {{ n: 1.0, list: [1, {{}}] }} }} ] }} }}
+  - {{ name: b, {BAD}, fresh: true, expect: {{ events: [ {{ body_exact: {{ id: e1, state: BAD, n: 1, list: [1, {{ a: b }}] }} }} ] }} }}
+  - {{ name: c, payload: {{ state: BAD }}, expect: {{ verdict: refused, events: [], errors: [ {{ path: $.id, problem: missing }} ] }} }}
+  - {{ name: d, payload: {{ state: TALK }}, expect: {{ verdict: ignored, errors: [] }} }}
+"
+    );
+    assert_eq!(differences(&tests), Vec::<String>::new());
+}
+
+#[test]
+fn what_differs_is_told_with_its_place() {
+    let row = |expect: &str| differences(&format!("  - {{ name: t, {BAD}, expect: {{ {expect} }} }}\n"));
+    for (expect, told) in [
+        ("verdict: refused", "t: verdict: refused | events"),
+        ("events: []", "t: events: 0 events | 1 event (trigger e1)"),
+        ("events: [{}, {}]", "t: events: 2 events | 1 event (trigger e1)"),
+        ("events: [{ action: resolve }]", "t: events[0].action: resolve | trigger"),
+        ("events: [{ rule: x }]", "t: events[0].rule: x | problem"),
+        ("events: [{ incident_key: x }]", "t: events[0].incident_key: x | e1"),
+        ("events: [{ status: duplicate }]", "t: events[0].status: duplicate | queued"),
+        ("events: [{ body: { n: 2 } }]", "t: events[0].body.n: 2 | 1"),
+        ("events: [{ body: { n: '1' } }]", "t: events[0].body.n: \"1\" | 1"),
+        ("events: [{ body: { x: 2 } }]", "t: events[0].body.x: 2 | nothing"),
+        ("events: [{ body: { list: [1] } }]", "t: events[0].body.list: [1] | [1,{\"a\":\"b\"}]"),
+        ("events: [{ body: { list: [1, { a: c }] } }]", "t: events[0].body.list[1].a: \"c\" | \"b\""),
+        (
+            "events: [{ body_exact: { id: e1, state: BAD, n: 1 } }]",
+            "t: events[0].body.list: nothing | [1,{\"a\":\"b\"}]",
+        ),
+        ("errors: [{ path: $.id }]", "t: errors[0]: $.id | no error"),
+    ] {
+        assert_eq!(row(expect), [told], "{expect}");
+    }
+    let found =
+        differences("  - { name: t, payload: { id: x, state: ODD }, expect: { verdict: events, events: [{}] } }\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("t: verdict: events | refused: $.state no rule matches"), "{found:?}");
+    let found = differences("  - { name: t, payload: { state: TALK }, expect: { events: [{}] } }\n");
+    assert_eq!(found, ["t: events: 1 event | ignored by chatter"]);
+}
+
+#[test]
+fn tests_of_a_file_share_clock_and_memory_until_one_begins_afresh() {
+    let tests = |statuses: &[(&str, &str)]| {
+        let tests: Vec<String> = statuses
+            .iter()
+            .map(|(keys, status)| {
+                format!("  - {{ name: t, {keys}, expect: {{ events: [{{ status: {status} }}] }} }}\n")
+            })
+            .collect();
+        differences(&tests.concat())
+    };
+    let good = "payload: { id: e1, state: GOOD }";
+    assert_eq!(
+        tests(&[
+            (BAD, "queued"),
+            (&format!("after: 5s, {BAD}"), "duplicate"),
+            ("after: 5s, payload: { id: e1, state: BAD, severity: 2 }", "queued"),
+            (&format!("after: 5s, {good}"), "queued"),
+            (&format!("after: 5s, {good}"), "duplicate"),
+            (&format!("after: 5s, {BAD}"), "queued"),
+            (&format!("after: 9m, {BAD}"), "duplicate"),
+            (&format!("after: 1m, {BAD}"), "queued"),
+            (&format!("fresh: true, {BAD}"), "queued"),
+            (BAD, "duplicate"),
+        ]),
+        Vec::<String>::new()
+    );
+    let found = tests(&[(BAD, "queued"), (BAD, "queued")]);
+    assert_eq!(found, ["t: events[0].status: queued | duplicate, of the event in \"t\", within_window"]);
+}
+
+#[test]
+fn filters_tell_the_outcome() {
+    let filters = "
+services:
+  - name: s
+    trigger: [{ urgency: high, keys: [{ key: state, contains: [BAD] }], map_incident_with: id }]
+    resolve: { keys: [{ key: state, contains: [GOOD] }], incident_mapped_with: id }
+";
+    let file = "
+rules: rules.yaml
+filters: filters.yaml
+tests:
+  - { name: a, payload: { id: e1, state: BAD }, expect: { events: [{ outcome: created }] } }
+  - { name: b, payload: { id: e1, state: GOOD }, expect: { events: [{ outcome: resolved }] } }
+  - { name: c, payload: { id: e2, state: GOOD }, expect: { events: [{ outcome: not_resolved }] } }
+  - { name: d, payload: { id: e2, state: GOOD }, expect: { events: [{ status: queued, outcome: created }] } }
+";
+    let report = run(&[("rules.yaml", RULES), ("filters.yaml", filters), ("t.test.yaml", file)]);
+    let failed: Vec<&Difference> = report.tests().flat_map(|test| &test.differences).collect();
+    assert_eq!(report.exit_code(), 1, "{report:?}");
+    let [Difference { at, expected, found }] = failed.as_slice() else {
+        panic!("{failed:?}");
+    };
+    assert_eq!((at.as_str(), expected.as_str(), found.as_str()), ("events[0].outcome", "created", "not_resolved"));
+    let strict = filters.replace("[BAD]", "[WORSE]");
+    let report = run(&[("rules.yaml", RULES), ("filters.yaml", &strict), ("t.test.yaml", file)]);
+    let first = report.tests().next().unwrap();
+    assert!(first.differences[0].found.starts_with("unmatched: service s, trigger filter 1"), "{first:?}");
+    assert!(first.warnings[0].contains("nobody would be alerted"), "{first:?}");
+}
+
+#[test]
+fn mistakes_in_a_test_file_are_shown_at_their_place() {
+    for (file, told) in [
+        ("tests: []", "`rules` is required"),
+        ("rules: rules.yaml", "`tests` is required"),
+        ("rules: none.yaml\ntests: []", "can't be read"),
+        ("rules: rules.yaml\ntests: []", "no test here"),
+        ("rules: rules.yaml\ntests: [{ name: a, expect: { verdict: events } }]", "needs a `payload`"),
+        ("rules: rules.yaml\ntests: [{ name: a, payload: 1 }]", "`expect` is required"),
+        ("rules: rules.yaml\ntests: [{ name: a, payload: 1, expect: {} }]", "tests nothing"),
+        ("rules: rules.yaml\ntests: [{ payload: 1, expect: { verdict: events } }]", "`name` is required"),
+        ("rules: rules.yaml\ntests: [{ name: a, payload: 1, expect: { verdict: event } }]", "did you mean `events`"),
+        (
+            "rules: rules.yaml\ntests: [{ name: a, payload: 1, expect: { events: [{ bdy: {} }] } }]",
+            "did you mean `body`",
+        ),
+        ("rules: rules.yaml\ntests: [{ name: a, payload: 1, expect: { events: [{ outcome: created }] } }]", "filters"),
+        ("rules: rules.yaml\ntests: [{ name: a, payload: 1, after: soon, expect: { verdict: events } }]", "duration"),
+        (
+            "rules: rules.yaml\ntests: [{ name: a, payload: 1, payload_file: x, expect: { verdict: events } }]",
+            "exclude",
+        ),
+        ("rules: rules.yaml\ntests: [{ name: a, payload_file: x.json, expect: { verdict: events } }]", "can't be read"),
+        ("rules: rules.yaml\ntests: [{ name: a, payload_file: rules.yaml, expect: { verdict: events } }]", "no JSON"),
+        ("rules: t.test.yaml\ntests: [{ name: a, payload: 1, expect: { verdict: events } }]", "`version` is required"),
+    ] {
+        let found = mistakes(file);
+        assert!(found.contains(told), "{file}\n{found}");
+    }
+}
+
+#[test]
+fn a_folder_without_tests_and_a_missing_file_can_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(test(&[folder.path().to_owned()], None).exit_code(), 2);
+    assert_eq!(test(&[folder.path().join("no.test.yaml")], None).exit_code(), 2);
+    assert_eq!(test(&[], None).exit_code(), 2);
+}
+
+#[test]
+fn the_shipped_rules_keep_what_their_tests_say() {
+    let report = test(&[Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER)], None);
+    let mut out = Vec::new();
+    report.write(false, &mut out).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!(report.exit_code(), 0, "{}{}{out}", report.findings.render(false), report.unreadable.join("\n"));
+    assert!(!out.contains("warning") && out.ends_with("tests passed\n"), "{out}");
+}
