@@ -204,7 +204,8 @@ impl Shared {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let allowed = routed.allow(peer)?;
+        let posted = routed.post(head)?;
+        let allowed = posted.allow(peer)?;
         let known = allowed.authenticate(head)?;
         let admitted = known.limit(self.clock.now().monotonic)?;
         let charset = Charset::of(&head.headers)?;

@@ -12,7 +12,7 @@ mod wire;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -64,6 +64,7 @@ pub async fn serve(
         server: Arc::new(server),
         room: Room::new(affordable(config.connections_max)),
         metrics,
+        full: None,
         log: Arc::new(Log { quiet: Quiet::default(), clock: Clock::start() }),
         tasks: tasks.clone(),
     };
@@ -115,6 +116,8 @@ struct Accepting {
     server: Arc<Server>,
     room: Room,
     metrics: Arc<Metrics>,
+    /// When the limit was last met.
+    full: Option<Instant>,
     log: Arc<Log>,
     tasks: TaskTracker,
 }
@@ -154,15 +157,13 @@ impl Accepting {
 
     /// Returns when there is room for one connection more. Until then others wait in the kernel's queue.
     async fn make_room(&mut self) {
-        let mut said = false;
         while self.room.is_full() {
             let evicted = self.room.evict();
             for _ in 0..evicted {
                 self.metrics.connection_refused("evicted");
             }
-            if !said {
-                self.log.say(|held_back| warn!(evicted, held_back, "listen.max_connections is reached"));
-                said = true;
+            if self.full.replace(Instant::now()).is_none_or(|last| last.elapsed() > CALM) {
+                warn!("listen.max_connections is reached: the connections that achieved nothing for longest give way");
             }
             self.room.freed().await;
         }
@@ -241,6 +242,9 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
+
+/// So long the limit must not have been met before it is worth a new line.
+const CALM: Duration = Duration::from_secs(60);
 
 /// While file descriptors or memory are short: long enough not to spin, short enough to be back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
