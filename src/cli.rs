@@ -5,9 +5,11 @@
 
 mod check;
 mod client;
+mod demo;
 mod events;
 pub mod explain;
 mod health;
+mod input;
 pub mod query;
 mod run;
 pub mod sandbox;
@@ -42,9 +44,13 @@ struct Cli {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Test(test::Arguments),
+    Explain(explain::Arguments),
+    Query(query::Arguments),
     Send(send::Arguments),
     Events(events::Arguments),
     Sandbox(sandbox::Arguments),
+    Demo(demo::Arguments),
     Health(health::Arguments),
 }
 
@@ -76,9 +82,13 @@ pub fn main() -> ExitCode {
     let exit = match cli.command {
         Command::Run(arguments) => run::run(&arguments, &mut terminal),
         Command::Check(arguments) => check::run(&arguments, &mut terminal),
+        Command::Test(arguments) => test::command(&arguments, &mut terminal),
+        Command::Explain(arguments) => explain::command(&arguments, &mut terminal),
+        Command::Query(arguments) => query::command(&arguments, &mut terminal),
         Command::Send(arguments) => send::run(&arguments, &mut terminal),
         Command::Events(arguments) => events::run(&arguments, &mut terminal),
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
+        Command::Demo(arguments) => demo::run(&arguments, &mut terminal),
         Command::Health(arguments) => health::run(&arguments, &mut terminal),
     };
     terminal.finish(exit)
@@ -159,6 +169,10 @@ const LONG_HELP: &str = "\
 Examples:
   gander check --config config/gander.yaml
       everything that is wrong with a configuration, its rules, certificates and secrets
+  gander test config/rules
+      the rules, by the tests beside them
+  gander explain --source servicepilot alert.json
+      why this payload is decided as it is, and what would be sent
   gander run --config config/gander.yaml
       the relay, until SIGTERM
   gander send --source servicepilot alert.json
@@ -168,8 +182,9 @@ Examples:
 
 Exit codes:
   0  fine
-  1  it ran and the answer is no: `check` found something; `send` ended otherwise than
-     created, resolved, duplicate or accepted; a running relay refused a command
+  1  it ran and the answer is no: `check` found something; a test failed; `query` selected
+     nothing; `send` ended otherwise than created, resolved, duplicate or accepted; a running
+     relay refused a command
   2  it could not run: wrong usage, a file that can't be read, an invalid configuration
 
 Environment:

@@ -1,6 +1,5 @@
 //! `gander send`: one payload to the running relay, followed to its outcome.
 
-use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, bearer, could_not};
 use super::terminal::{Terminal, plain};
-use super::{ConfigArguments, Exit, block_on};
+use super::{ConfigArguments, Exit, block_on, input};
 use crate::auth::{Credential, Policy};
 use crate::config::{Config, Secrets};
 use crate::document;
@@ -55,7 +54,7 @@ fn send(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Exit> {
     let config = arguments.config.load(Secrets::Optional, terminal)?.config;
     let source = could_not(find_source(&config, &arguments.source), terminal)?;
     let (query, header) = could_not(credential(source), terminal)?;
-    let payload = could_not(read_payload(arguments.file.as_ref()), terminal)?;
+    let payload = Bytes::from(could_not(input::read(arguments.file.as_deref()), terminal)?);
     let client = could_not(Client::public(&config), terminal)?;
     let path = format!("/hooks/{}", source.name);
     let shown = format!("{}{path}", client.base());
@@ -115,27 +114,6 @@ fn credential(source: &SourceConfig) -> Result<(String, Option<(HeaderName, Head
             source.name
         )
     })
-}
-
-/// The payload from the file, or from standard input where there is none or `-`.
-fn read_payload(file: Option<&PathBuf>) -> Result<Bytes, String> {
-    let mut payload = Vec::new();
-    let (name, read) = match file.filter(|file| file.as_os_str() != "-") {
-        Some(file) => {
-            let opened = std::fs::File::open(file);
-            let read = opened.and_then(|opened| opened.take(PAYLOAD_BYTES_MAX + 1).read_to_end(&mut payload));
-            (file.display().to_string(), read)
-        }
-        None => {
-            let read = io::stdin().lock().take(PAYLOAD_BYTES_MAX + 1).read_to_end(&mut payload);
-            ("standard input".to_owned(), read)
-        }
-    };
-    read.map_err(|error| format!("can't read {name}: {error}"))?;
-    if payload.len() as u64 > PAYLOAD_BYTES_MAX {
-        return Err(format!("{name} is larger than any body that a relay takes"));
-    }
-    Ok(payload.into())
 }
 
 /// What became of each element, as the relay answered: one object, or a list for a batch.
@@ -272,8 +250,6 @@ const WAIT_MAX_S: u64 = 30;
 /// Beyond the wait itself.
 const ANSWER: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(250);
-/// The largest `listen.max_body`.
-const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -39,16 +39,7 @@ impl Terminal {
 
     /// Writes a line of the result.
     pub(crate) fn print(&mut self, line: &str) {
-        if !matches!(self.output, Output::Open) {
-            return;
-        }
-        let mut out = io::stdout().lock();
-        if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-            self.output = match error.kind() {
-                io::ErrorKind::BrokenPipe => Output::Closed,
-                _ => Output::Failed(error),
-            };
-        }
+        let _ = writeln!(self, "{line}");
     }
 
     /// Says something beside the result.
@@ -59,6 +50,7 @@ impl Terminal {
 
     /// The process's exit code: a result that could not be written is no result.
     pub(crate) fn finish(&mut self, exit: Exit) -> ExitCode {
+        let _ = self.flush();
         match std::mem::replace(&mut self.output, Output::Open) {
             Output::Failed(error) => {
                 self.say(&format!("error: can't write the result: {error}"));
@@ -66,6 +58,37 @@ impl Terminal {
             }
             Output::Open | Output::Closed => exit.into(),
         }
+    }
+}
+
+/// The result, to standard output. What can't be written is remembered for [`Terminal::finish`] and never an error, so
+/// that no command has to think of a reader that goes away.
+impl Write for Terminal {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if matches!(self.output, Output::Open)
+            && let Err(error) = io::stdout().lock().write_all(bytes)
+        {
+            self.note(error);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if matches!(self.output, Output::Open)
+            && let Err(error) = io::stdout().lock().flush()
+        {
+            self.note(error);
+        }
+        Ok(())
+    }
+}
+
+impl Terminal {
+    fn note(&mut self, error: io::Error) {
+        self.output = match error.kind() {
+            io::ErrorKind::BrokenPipe => Output::Closed,
+            _ => Output::Failed(error),
+        };
     }
 }
 

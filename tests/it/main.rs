@@ -5,6 +5,7 @@
 
 mod answers;
 mod certificates;
+mod cli;
 mod connections;
 mod delivery;
 mod framing;
