@@ -84,7 +84,9 @@ struct Shared {
     metrics: Arc<Metrics>,
     clock: Clock,
     shutdown: Shutdown,
+    /// Lines about what was refused, and about what was taken: a flood of one does not hide the other.
     quiet: Quiet,
+    taken: Quiet,
     /// The bodies that are being drained.
     draining: TaskTracker,
 }
@@ -122,6 +124,7 @@ impl Ingest {
             clock,
             shutdown,
             quiet: Quiet::default(),
+            taken: Quiet::default(),
             draining: TaskTracker::new(),
         }))
     }
@@ -323,6 +326,17 @@ impl Shared {
                 Part::Refused { id, violations } => refused.push((id, violations)),
                 Part::Ignored { .. } => {}
             }
+        }
+        let mut events = parts.iter().filter_map(|part| match part {
+            Part::Event { action, incident_key, standing } => Some((action, incident_key, standing)),
+            _ => None,
+        });
+        if let Some((action, incident_key, standing)) = events.next()
+            && let Some(held_back) = self.taken.line(self.clock.now().monotonic)
+        {
+            let (request_id, event, more) = (ticket.request_id, standing.event(), events.count());
+            let status = standing.word();
+            info!(%request_id, source, %event, %action, incident_key, status, more, held_back, "took a request");
         }
         if let Some((event, violations)) = refused.first()
             && let Some(held_back) = self.quiet.line(self.clock.now().monotonic)

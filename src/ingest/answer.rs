@@ -208,22 +208,15 @@ impl Part {
             Part::Event { action, incident_key, standing } => {
                 line.action = Some(action.as_str());
                 line.incident_key = Some(incident_key);
+                line.status = standing.word();
                 match standing {
-                    Standing::Queued { id } => {
-                        line.status = State::Queued.as_str();
-                        line.id = Some(*id);
-                    }
-                    Standing::Duplicate { of, .. } => {
-                        line.status = DUPLICATE;
-                        line.of = Some(*of);
-                    }
+                    Standing::Queued { id } => line.id = Some(*id),
+                    Standing::Duplicate { of, .. } => line.of = Some(*of),
                     Standing::Settled(settled) => {
-                        line.status = settled.state.as_str();
                         line.id = Some(settled.id);
                         line.settled(settled);
                     }
                     Standing::DuplicateSettled { of, settled } => {
-                        line.status = DUPLICATE;
                         line.of = Some(*of);
                         line.settled(settled);
                     }
@@ -231,6 +224,26 @@ impl Part {
             }
         }
         line
+    }
+}
+
+impl Standing {
+    /// The word that the sender is told and the log holds.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Standing::Queued { .. } => State::Queued.as_str(),
+            Standing::Duplicate { .. } | Standing::DuplicateSettled { .. } => DUPLICATE,
+            Standing::Settled(settled) => settled.state.as_str(),
+        }
+    }
+
+    /// The event that stands there: the one taken, or the one that it copies.
+    pub(super) fn event(&self) -> EventId {
+        match self {
+            Standing::Queued { id } => *id,
+            Standing::Duplicate { of, .. } | Standing::DuplicateSettled { of, .. } => *of,
+            Standing::Settled(settled) => settled.id,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
             Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
             None => {
                 let problem = format!("it holds bytes that are not {}", encoding.name());
-                return Err(NotJson { problem, line: 1, column: 0 });
+                return Err(NotJson { problem, line: 1, column: 1 });
             }
         }
     };
@@ -33,13 +33,24 @@ pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
 }
 
 fn not_json(text: &[u8], problem: &serde_json::Error) -> NotJson {
-    let (line, column) = (problem.line(), problem.column());
+    let (line, column) = position(text, problem);
     if text.trim_ascii().is_empty() {
         return NotJson { problem: "it is empty".to_owned(), line: line.max(1), column };
     }
     let words = problem.to_string();
-    let suffix = format!(" at line {line} column {column}");
+    let suffix = format!(" at line {} column {}", problem.line(), problem.column());
     NotJson { problem: words.strip_suffix(&suffix).unwrap_or(&words).to_owned(), line: line.max(1), column }
+}
+
+/// Line and column, from 1. serde_json counts a line break that it trips over as column 0 of the next line; a person
+/// looks for it at the end of the line before.
+fn position(text: &[u8], problem: &serde_json::Error) -> (usize, usize) {
+    let (line, column) = (problem.line(), problem.column());
+    if column > 0 || line < 2 {
+        return (line, column.max(1));
+    }
+    let broken = text.split(|byte| *byte == b'\n').nth(line - 2).unwrap_or_default();
+    (line - 1, broken.len() + 1)
 }
 
 #[cfg(test)]
@@ -76,7 +87,7 @@ mod tests {
             ("an empty body", b"", 1, "empty"),
             ("blanks", b" \n ", 2, "empty"),
             ("a raw quote in a title", b"{\n  \"title\": \"say \"hi\"\"\n}", 2, "expected"),
-            ("a raw newline in a title", b"{\"title\": \"a\nb\"}", 2, "control character"),
+            ("a raw newline in a title", b"{\"title\": \"a\nb\"}", 1, "control character"),
             ("a body cut off", b"{\"a\": 1", 1, "EOF"),
             ("text after the value", b"{} {}", 1, "trailing"),
             ("a form", b"payload=%7B%7D", 1, "expected"),
