@@ -1,1 +1,269 @@
-//! (being written)
+//! The whole relay put together: the only place that knows every part, and in which order they start and stop.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Config, Refreshed, SecretFiles};
+use crate::dispatcher::{self, Dispatcher};
+use crate::ingest::{BodyLimits, Ingest};
+use crate::journal::{Lock, OpenError, Reader};
+use crate::metrics::Metrics;
+use crate::recorder::{Writer, WriterParts};
+use crate::schedule::Schedule;
+use crate::shutdown::Shutdown;
+use crate::time::{Clock, WallTime};
+use crate::upstream::Upstream;
+use crate::{admin, listener, tls};
+
+/// A relay that runs. Dropped, it goes on until its runtime ends; [`Running::stop`] ends it in order.
+#[derive(Debug)]
+pub struct Running {
+    /// Where senders are heard; the port is the real one where port 0 was asked for.
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    shutdown: Shutdown,
+    faces: Vec<JoinHandle<()>>,
+    dispatcher: JoinHandle<()>,
+    /// Resolves when the recorder's thread has ended.
+    recorder: oneshot::Receiver<()>,
+}
+
+/// Why the relay can't start: one sentence that names what to mend.
+#[derive(Debug)]
+pub enum StartError {
+    Bind { key: &'static str, address: SocketAddr, error: std::io::Error },
+    Tls(tls::Error),
+    Journal(OpenError),
+    Thread(std::io::Error),
+}
+
+/// Starts everything; returns when events are taken. What fails before that leaves nothing running.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let started = Instant::now();
+    let clock = Clock::start();
+    let shutdown = Shutdown::new();
+    let metrics = Arc::new(Metrics::new());
+
+    let listen_socket = bind("listen.address", config.listen.address).await?;
+    let admin_socket = bind("admin.address", config.admin.address).await?;
+    let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
+    let listen_tls = config.listen.tls.as_ref().map(server_tls).transpose()?;
+    let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?.map(TlsAcceptor::from);
+    let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
+    let upstream = Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?;
+    let upstream_url = upstream.shown_url();
+
+    let data_dir = config.journal.data_dir.clone();
+    let (fresh_sender, fresh) = mpsc::channel(HANDOVERS);
+    let parts = WriterParts {
+        journal: config.journal.clone(),
+        lock,
+        dedup: config.dedup,
+        clock,
+        metrics: Arc::clone(&metrics),
+        fresh: fresh_sender,
+    };
+    let mut schedule = Schedule::new(config.dispatch.limits());
+    let (recorder, writer, schedule) = blocking(move || {
+        let (recorder, writer) = Writer::open(parts, |event| schedule.enqueue(&event))?;
+        Ok((recorder, writer, schedule))
+    })
+    .await
+    .map_err(StartError::Journal)?;
+    let waiting = schedule.len();
+    let reader = Reader::open(&data_dir).map_err(|error| {
+        let remedy = "check the owner and the permissions of `data_dir`";
+        StartError::Journal(OpenError { path: data_dir.clone(), problem: error.to_string(), remedy })
+    })?;
+    let reader = Arc::new(reader);
+    let recorder_end = run_writer(writer)?;
+
+    let (dispatcher, condition) = Dispatcher::new(dispatcher::Parts {
+        config: config.dispatch,
+        upstream,
+        recorder: recorder.clone(),
+        reader: Arc::clone(&reader),
+        clock,
+        metrics: Arc::clone(&metrics),
+        schedule,
+        fresh,
+    });
+    let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
+
+    let view = admin::View {
+        recorder: recorder.clone(),
+        reader,
+        metrics: Arc::clone(&metrics),
+        condition,
+        sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
+        upstream_url: upstream_url.clone(),
+        started,
+    };
+    let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
+    let ingest = Ingest::new(config.sources, limits, recorder, Arc::clone(&metrics), clock, shutdown.clone());
+    let (listen, admin) = (local_address(&listen_socket)?, local_address(&admin_socket)?);
+    let faces = vec![
+        tokio::spawn({
+            let (listen, shutdown) = (config.listen, shutdown.clone());
+            async move { listener::serve(listen_socket, listen_tls, &listen, ingest, metrics, shutdown, DRAIN).await }
+        }),
+        tokio::spawn(admin::serve(admin_socket, admin_tls, config.admin.token, view, shutdown.clone())),
+    ];
+    tokio::spawn(watch_secrets(config.secret_files, shutdown.clone()));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), %listen, %admin, upstream = upstream_url, waiting,
+        "gander takes events"
+    );
+    Ok(Running { listen, admin, shutdown, faces, dispatcher, recorder: recorder_end })
+}
+
+impl Running {
+    /// Returns if a part without which nothing works has ended by itself: a fault of this program.
+    pub async fn failed(&mut self) -> &'static str {
+        tokio::select! {
+            _ = &mut self.recorder => "the recorder ended",
+            _ = &mut self.dispatcher => "the dispatcher ended",
+            _ = &mut self.faces[0] => "the listener ended",
+        }
+    }
+
+    /// Stops in order: no new connections, requests under way answered, calls under way finished or left queued,
+    /// everything synced. Returns whether all of it was done within the limit; nothing is lost either way.
+    pub async fn stop(self) -> bool {
+        let Running { shutdown, faces, dispatcher, recorder, .. } = self;
+        tracing::info!("stopping: finishing what is under way");
+        shutdown.begin();
+        let ended = tokio::time::timeout(LIMIT, async {
+            for face in faces {
+                let _ = face.await;
+            }
+            let _ = dispatcher.await;
+            let _ = recorder.await;
+        })
+        .await
+        .is_ok();
+        if ended {
+            tracing::info!("stopped");
+        } else {
+            tracing::warn!("stopped at the limit; what was not delivered is still queued on disk");
+        }
+        ended
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Bind { key, address, error })
+}
+
+fn local_address(socket: &TcpListener) -> Result<SocketAddr, StartError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    socket.local_addr().map_err(|error| StartError::Bind { key: "listen.address", address: unknown, error })
+}
+
+/// The certificate as configured, made first if it may be and is missing.
+fn server_tls(config: &tls::Config) -> Result<Arc<rustls::ServerConfig>, StartError> {
+    let now = WallTime::now();
+    if let Some(made) = tls::make_missing_pair(config, now).map_err(StartError::Tls)? {
+        tracing::warn!(
+            certificate = %config.certificate.display(), sha256 = made.fingerprint,
+            "made a self-signed certificate; senders must be told to trust it, or given a better one"
+        );
+    }
+    let (identity, warnings) = tls::load_identity(config, now).map_err(StartError::Tls)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let server = tls::server_config(&identity, config.client_ca.as_deref()).map_err(StartError::Tls)?;
+    Ok(Arc::new(server))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(OpenError { path: PathBuf::new(), problem: "reading the journal failed".to_owned(), remedy: "see the log" })
+    })
+}
+
+/// The recorder on a thread of its own, since a sync blocks; the receiver resolves when it has ended.
+fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
+    let runtime = tokio::runtime::Handle::current();
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("recorder".to_owned())
+        .spawn(move || {
+            // Dropped also when the thread panics.
+            let _ended = ended;
+            writer.run(&runtime);
+        })
+        .map_err(StartError::Thread)?;
+    Ok(end)
+}
+
+/// Reads secret files again when they change, so that a rotated token needs no restart.
+async fn watch_secrets(mut files: SecretFiles, shutdown: Shutdown) {
+    if files.is_empty() {
+        return;
+    }
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(SECRETS_EVERY) => {}
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let changes = files.refresh();
+            (files, changes)
+        });
+        let Ok((again, changes)) = read.await else {
+            return;
+        };
+        files = again;
+        for change in changes {
+            match change {
+                Refreshed::Changed { path } => {
+                    tracing::info!(path = %path.display(), "a secret file changed; its new value is in use");
+                }
+                Refreshed::Failed { path, problem } => {
+                    tracing::error!(path = %path.display(), problem, "a secret file can't be used; the value before it stays");
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind { key, address, error } => {
+                let remedy = match error.kind() {
+                    std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
+                    std::io::ErrorKind::PermissionDenied => "choose a port above 1023, or allow this user to bind it",
+                    _ => "choose an address of this machine",
+                };
+                write!(f, "{key}: can't listen on {address}: {error}; {remedy}")
+            }
+            StartError::Tls(error) => error.fmt(f),
+            StartError::Journal(error) => write!(f, "data_dir: {error}"),
+            StartError::Thread(error) => write!(f, "can't start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Group commits that may wait for the dispatcher, which takes one in microseconds.
+const HANDOVERS: usize = 4;
+/// For requests and calls under way when the stop is told.
+const DRAIN: Duration = Duration::from_secs(20);
+/// For the whole stop: what orchestrators grant is usually thirty seconds.
+const LIMIT: Duration = Duration::from_secs(25);
+/// How soon a rotated secret is in use.
+const SECRETS_EVERY: Duration = Duration::from_secs(1);

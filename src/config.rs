@@ -1,6 +1,31 @@
 //! Configuration: one YAML file, environment variables and flags laid over it, checked as a whole.
+//!
+//! Four layers, of which the later wins: the defaults, the file, `GANDER_…` variables (`__` between levels), flags.
+//! The merged tree is read once, and every mistake in it, in the rule files and in the certificates that it
+//! names is a finding of the same list.
+//!
+//! Relative paths: a source's `rules` are relative to the configuration file, since both are written together;
+//! certificates, keys, secret files and `data_dir` are relative to the working directory, since they belong to the
+//! place where the relay runs.
 
-use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging, upstream};
+mod face;
+mod files;
+mod layers;
+mod secrets;
+mod sections;
+mod sources;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::document::{self, Fields, Findings, Node, Place, Value, conceal};
+use crate::rules::RuleSet;
+use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging};
+
+pub use files::{Unreadable, read_source};
+pub use secrets::{Refreshed, SecretFiles};
 
 /// Everything the relay needs to run, checked.
 #[derive(Debug)]
@@ -8,9 +33,190 @@ pub struct Config {
     pub listen: listener::Config,
     pub admin: admin::Config,
     pub sources: Vec<ingest::SourceConfig>,
-    pub upstream: upstream::Config,
+    pub upstream: crate::upstream::Config,
     pub dispatch: dispatcher::Config,
     pub dedup: dedup::Settings,
     pub journal: journal::Config,
     pub log: logging::Config,
+    /// The secrets that come from files and so may change while the relay runs.
+    pub secret_files: SecretFiles,
 }
+
+/// What a configuration is read from.
+#[derive(Debug)]
+pub struct Inputs {
+    pub path: PathBuf,
+    /// The process's environment, or what stands for it.
+    pub environment: BTreeMap<String, String>,
+    pub flags: Vec<Flag>,
+    pub secrets: Secrets,
+}
+
+/// A setting given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// As the operator knows it, without its value: `--listen`.
+    pub name: String,
+    /// The dotted path of the key that it sets.
+    pub key: String,
+    pub value: String,
+}
+
+/// Whether secrets, and the certificates' keys, must be at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// The relay itself: each one that is missing is an error.
+    Required,
+    /// A client of a running relay, often another user: what is missing is missed only when it is used.
+    Optional,
+}
+
+/// A configuration that can be used, and what is doubtful about it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Findings,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum Failure {
+    /// The file itself can't be read.
+    Unreadable(Unreadable),
+    /// Errors, and the warnings among them.
+    Invalid(Findings),
+}
+
+/// Reads and checks a configuration with everything that it names.
+pub fn load(inputs: &Inputs) -> Result<Loaded, Failure> {
+    let mut reader = Reader::new(inputs);
+    let config = match reader.tree()? {
+        Some(tree) => reader.config(&tree),
+        None => None,
+    };
+    match config {
+        Some(config) if !reader.findings.has_errors() => Ok(Loaded { config, warnings: reader.findings }),
+        _ => Err(Failure::Invalid(reader.findings)),
+    }
+}
+
+/// Reads only the rules of one source: what else the file says, right or wrong, has no part in what they decide.
+pub fn load_rules(inputs: &Inputs, source: &str) -> Result<Arc<RuleSet>, Failure> {
+    let mut reader = Reader::new(inputs);
+    let rules = match reader.tree()? {
+        Some(tree) => reader.rules_of(&tree, source),
+        None => None,
+    };
+    match rules {
+        Some(rules) if !reader.findings.has_errors() => Ok(rules),
+        _ => Err(Failure::Invalid(reader.findings)),
+    }
+}
+
+/// The file to read: the one asked for, else the first of the usual ones that exists.
+pub fn locate(asked: Option<&Path>) -> Result<PathBuf, Unreadable> {
+    if let Some(path) = asked {
+        return Ok(path.to_owned());
+    }
+    let found = USUAL_PATHS.iter().map(Path::new).find(|path| path.exists());
+    found.map(Path::to_owned).ok_or_else(|| Unreadable {
+        path: PathBuf::from(USUAL_PATHS[0]),
+        problem: format!("neither {} nor {} exists; name a file with --config", USUAL_PATHS[0], USUAL_PATHS[1]),
+    })
+}
+
+/// One reading of a configuration.
+struct Reader<'a> {
+    inputs: &'a Inputs,
+    findings: Findings,
+    secret_files: SecretFiles,
+    /// The environment variables that were reported missing: one report each is enough.
+    missing: Vec<String>,
+    /// Rule files that were read, so that two sources may share one.
+    rules: BTreeMap<PathBuf, Option<Arc<RuleSet>>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(inputs: &'a Inputs) -> Reader<'a> {
+        Reader {
+            inputs,
+            findings: Findings::discreet(),
+            secret_files: SecretFiles::default(),
+            missing: Vec::new(),
+            rules: BTreeMap::new(),
+        }
+    }
+
+    /// The file with environment and flags laid over it; none if it is not YAML.
+    fn tree(&mut self) -> Result<Option<Node>, Failure> {
+        let source = read_source(&self.inputs.path).map_err(Failure::Unreadable)?;
+        let Some(mut tree) = document::parse(&source, &mut self.findings) else {
+            return Ok(None);
+        };
+        if tree.is_null() {
+            tree.value = Value::Map(Vec::new());
+        }
+        layers::lay_over(&mut tree, self.inputs);
+        conceal::secrets(&tree, &mut self.findings);
+        Ok(Some(tree))
+    }
+
+    fn config(&mut self, tree: &Node) -> Option<Config> {
+        let mut top = Fields::of(tree, "", &mut self.findings)?;
+        let listen = self.listen(&mut top);
+        let admin = self.admin(&mut top);
+        if let (Some(listen), Some(admin)) = (&listen, &admin) {
+            self.one_address_each(tree, listen.address, admin.address);
+        }
+        let data_dir = self.data_dir(&mut top);
+        let sources = self.sources(&mut top);
+        let upstream = self.upstream(&mut top);
+        let dedup = self.dedup(&mut top);
+        let journal = self.journal(&mut top, data_dir);
+        let log = self.log(&mut top);
+        top.refuse(&["delivery"], &mut self.findings);
+        top.finish(&mut self.findings);
+        let (upstream, dispatch) = upstream?;
+        Some(Config {
+            listen: listen?,
+            admin: admin?,
+            sources: sources?,
+            upstream,
+            dispatch,
+            dedup,
+            journal,
+            log,
+            secret_files: std::mem::take(&mut self.secret_files),
+        })
+    }
+
+    /// An error at `node`.
+    fn error(&mut self, node: &Node, path: &str, message: impl Into<String>) -> &mut document::Finding {
+        self.findings.error(node.place.clone(), path, message)
+    }
+}
+
+/// Whether text may be shown in a message: nothing of the kind that a secret is.
+fn is_environment_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Where a finding about a key of the tree points: the key's value, or the mapping where it is absent.
+fn place_of(tree: &Node, keys: &[&str]) -> Place {
+    let mut node = tree;
+    for key in keys {
+        match node.get(key) {
+            Some(next) => node = next,
+            None => break,
+        }
+    }
+    node.place.clone()
+}
+
+/// Where a configuration usually is, in the order of looking.
+const USUAL_PATHS: [&str; 2] = ["config/gander.yaml", "/etc/gander/gander.yaml"];
+
+#[cfg(test)]
+mod tests;

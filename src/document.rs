@@ -8,19 +8,24 @@
 //!
 //! It reads no file and no environment: text comes in, a tree comes out.
 
+pub mod conceal;
 pub mod fields;
 mod finding;
 mod parse;
+mod scalar;
+mod snippet;
+mod syntax;
 
 pub use fields::Fields;
 pub use finding::{Finding, Findings, Severity, nearest};
 pub use parse::parse;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// A text with the name a person knows it by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Source {
     /// The path as the operator wrote it.
     pub name: String,
@@ -63,6 +68,13 @@ pub enum Value {
 pub struct Key {
     pub name: String,
     pub place: Place,
+}
+
+/// The text may hold secrets, and every place carries its source.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({}, {} bytes)", self.name, self.text.len())
+    }
 }
 
 impl Place {

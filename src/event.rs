@@ -209,6 +209,13 @@ impl fmt::Display for EventId {
     }
 }
 
+/// A string: the number means nothing to its reader, and need not stay one.
+impl serde::Serialize for EventId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Debug for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyId({:032x})", self.0)

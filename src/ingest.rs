@@ -1,13 +1,50 @@
-//! The way of one request: authenticate, limit, decode, apply the rules, record, answer.
+//! The way of one request: route, allow, authenticate, limit, read, decode, apply the rules, record, answer.
+//!
+//! It is written as one straight line of stages, each of which needs the result of the one before. What a stage
+//! refuses leaves by one door, [`Refusal`]. It opens no socket and knows nothing of TLS; [`crate::listener`] hands
+//! it requests and tells it who the peer is.
+
+mod answer;
+mod body;
+mod content;
+mod decode;
+mod gate;
+mod prefer;
+mod quiet;
+mod refusal;
+mod request_id;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response, Version};
+use http_body::Body;
+use http_body_util::Full;
 use ipnet::IpNet;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 
 use crate::auth;
+use crate::event::{Draft, KeyId};
 use crate::limits::RateLimit;
-use crate::rules::RuleSet;
+use crate::metrics::Metrics;
+use crate::recorder::{Entry, Follow, Receipt, Recordable, Recorder, Settled, Submission};
+use crate::rules::{Context, Decision, Element, RuleSet};
+use crate::shutdown::Shutdown;
+use crate::time::{Clock, WallTime};
+
+use answer::{Part, Standing};
+use body::{Held, Memory, Upload};
+use content::Charset;
+use gate::{Admitted, Routed, Sources};
+
+pub use body::BodyLimits;
+pub use gate::{ClientCertificate, Peer};
+pub use quiet::Quiet;
+pub use refusal::{NotJson, Refusal};
 
 /// One entry of the `sources` section.
 #[derive(Debug)]
@@ -32,3 +69,403 @@ pub enum Respond {
     /// Once the upstream answered, or `respond_timeout` ran out.
     Delivered,
 }
+
+/// Takes requests. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Ingest(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    sources: Sources,
+    limits: BodyLimits,
+    memory: Memory,
+    recorder: Recorder,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    shutdown: Shutdown,
+    quiet: Quiet,
+    /// The bodies that are being drained.
+    draining: TaskTracker,
+}
+
+/// What the relay says of itself in an answer and in its records.
+struct Ticket<'a> {
+    request_id: &'a Arc<str>,
+    received_at: WallTime,
+    started: std::time::Instant,
+}
+
+/// A request that was recorded.
+struct Recorded {
+    parts: Vec<Part>,
+    batch: bool,
+    /// The preference of the sender that was followed.
+    applied: Option<Duration>,
+}
+
+impl Ingest {
+    pub fn new(
+        sources: Vec<SourceConfig>,
+        limits: BodyLimits,
+        recorder: Recorder,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        shutdown: Shutdown,
+    ) -> Ingest {
+        Ingest(Arc::new(Shared {
+            sources: Sources::new(sources),
+            limits,
+            memory: Memory::new(limits.bytes_max),
+            recorder,
+            metrics,
+            clock,
+            shutdown,
+            quiet: Quiet::default(),
+            draining: TaskTracker::new(),
+        }))
+    }
+
+    /// Takes a request to its answer.
+    ///
+    /// `doubt` is what the listener saw in the head that leaves room for two readings; such a request is refused
+    /// whatever it says.
+    pub async fn answer<B>(&self, request: Request<B>, peer: Peer, doubt: Option<&'static str>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let received_at = WallTime::now();
+        let request_id = request_id::request_id(received_at);
+        let span = debug_span!(
+            "request",
+            %request_id,
+            peer = %peer.address,
+            source = field::Empty,
+            rule = field::Empty,
+            incident_key = field::Empty
+        );
+        let ticket = Ticket { request_id: &request_id, received_at, started: std::time::Instant::now() };
+        let (head, body) = request.into_parts();
+        let mut upload = Upload::new(body);
+        let mut response = self.0.respond(&head, &mut upload, &peer, doubt, &ticket).instrument(span).await;
+        identify(&mut response, &request_id);
+        self.0.part_from(upload, &head, &mut response);
+        response.map(Full::new)
+    }
+
+    /// The answer to a head that could not even be read as one.
+    pub fn answer_unreadable(&self, refusal: &Refusal, peer: Peer) -> Response<Bytes> {
+        let received_at = WallTime::now();
+        let request_id = request_id::request_id(received_at);
+        let ticket = Ticket { request_id: &request_id, received_at, started: std::time::Instant::now() };
+        let mut response = self.0.refuse(refusal, None, None, &peer, &ticket);
+        identify(&mut response, &request_id);
+        response
+    }
+
+    /// Waits until nothing is being drained any more.
+    pub async fn finished(&self) {
+        self.0.draining.close();
+        self.0.draining.wait().await;
+    }
+}
+
+impl Shared {
+    async fn respond<B>(
+        &self,
+        head: &Parts,
+        upload: &mut Upload<B>,
+        peer: &Peer,
+        doubt: Option<&'static str>,
+        ticket: &Ticket<'_>,
+    ) -> Response<Bytes>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let routed = match doubt.map_or_else(|| self.sources.route(head), |doubt| Err(Refusal::Framing(doubt))) {
+            Ok(routed) => routed,
+            Err(refusal) => return self.refuse(&refusal, None, Some(head), peer, ticket),
+        };
+        Span::current().record("source", &**routed.name());
+        match self.take(routed, head, upload, peer, ticket).await {
+            Ok(recorded) => recorded.response(ticket.request_id),
+            Err(refusal) => self.refuse(&refusal, Some(routed.name()), Some(head), peer, ticket),
+        }
+    }
+
+    /// The pipeline.
+    async fn take<B>(
+        &self,
+        routed: Routed<'_>,
+        head: &Parts,
+        upload: &mut Upload<B>,
+        peer: &Peer,
+        ticket: &Ticket<'_>,
+    ) -> Result<Recorded, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let allowed = routed.allow(peer)?;
+        let known = allowed.authenticate(head)?;
+        let admitted = known.limit(self.clock.now().monotonic)?;
+        let charset = Charset::of(&head.headers)?;
+        let held = upload.read(self.limits, &self.memory).await?;
+
+        let decision = match self.decide(admitted, &held, charset, ticket) {
+            Ok(decision) => decision,
+            Err(not_json) => return Err(self.keep_not_json(admitted, &held, not_json, ticket).await),
+        };
+        let source = admitted.source();
+        let batch = is_batch(&decision);
+        let preferred = prefer::wait_seconds(&head.headers);
+        let wait = wait(source, preferred);
+        let (entries, drafted) = self.entries(&source.name, decision);
+        let receipts = match entries.is_empty() {
+            true => Vec::new(),
+            false => {
+                let submission = submission(&source.name, &held, ticket, entries, wait.is_some());
+                self.recorder.record(submission).await.map_err(Refusal::Unavailable)?
+            }
+        };
+        drop(held);
+        self.metrics.acknowledged(ticket.started.elapsed());
+        let parts = self.settle(drafted, receipts, wait).await;
+        Ok(Recorded { parts, batch, applied: preferred.and(wait) })
+    }
+
+    /// Decodes and decides in one go: the decoded payload, many times the size of its text, is gone before anything
+    /// is waited for.
+    fn decide(
+        &self,
+        admitted: Admitted<'_>,
+        held: &Held,
+        charset: Charset,
+        ticket: &Ticket<'_>,
+    ) -> Result<Decision, NotJson> {
+        let payload = decode::decode(&held.bytes, charset)?;
+        let source = admitted.source();
+        let received_at = ticket.received_at.rfc3339();
+        Ok(source.rules.decide(&payload, Context { source: &source.name, received_at: &received_at }))
+    }
+
+    /// What an authenticated sender sent is kept before it is told that it was wrong.
+    async fn keep_not_json(
+        &self,
+        admitted: Admitted<'_>,
+        held: &Held,
+        not_json: NotJson,
+        ticket: &Ticket<'_>,
+    ) -> Refusal {
+        let refusal = Refusal::NotJson(not_json);
+        let entry = Entry::Refused { element: None, reason: refusal.label(), violations: Vec::new() };
+        let submission = submission(&admitted.source().name, held, ticket, vec![entry], false);
+        match self.recorder.record(submission).await {
+            Ok(_) => refusal,
+            Err(unavailable) => Refusal::Unavailable(unavailable),
+        }
+    }
+
+    /// What is to be kept of a decision, and beside it what its sender is to be told of each element.
+    fn entries(&self, source: &Arc<str>, decision: Decision) -> (Vec<Entry>, Vec<Drafted>) {
+        let mut entries = Vec::with_capacity(decision.elements.len());
+        let mut drafted = Vec::with_capacity(decision.elements.len());
+        for element in decision.elements {
+            match element {
+                Element::Event(draft) => {
+                    let span = Span::current();
+                    span.record("rule", &*draft.rule);
+                    span.record("incident_key", &*draft.incident_key);
+                    drafted.push(Drafted::Event { action: draft.action, incident_key: draft.incident_key.clone() });
+                    entries.push(Entry::Event(recordable(source, draft)));
+                }
+                Element::Ignored { rule } => {
+                    self.metrics.event_ignored(source);
+                    drafted.push(Drafted::Ignored { rule });
+                }
+                Element::Refused { violations, element } => {
+                    self.metrics.request_refused(Some(source), refusal::UNPROCESSABLE);
+                    drafted.push(Drafted::Refused { violations: violations.clone() });
+                    let element = element.map(|element| refusal::to_json(&element));
+                    entries.push(Entry::Refused { element, reason: refusal::UNPROCESSABLE, violations });
+                }
+            }
+        }
+        (entries, drafted)
+    }
+
+    /// Joins elements with their receipts, and waits for the upstream where that is asked for: until all are
+    /// settled, the time runs out, or the relay stops.
+    async fn settle(&self, drafted: Vec<Drafted>, receipts: Vec<Receipt>, wait: Option<Duration>) -> Vec<Part> {
+        let deadline = tokio::time::sleep(wait.unwrap_or_default());
+        tokio::pin!(deadline);
+        let mut receipts = receipts.into_iter();
+        let mut parts = Vec::with_capacity(drafted.len());
+        for drafted in drafted {
+            let (action, incident_key) = match drafted {
+                Drafted::Ignored { rule } => {
+                    parts.push(Part::Ignored { rule });
+                    continue;
+                }
+                Drafted::Refused { violations } => {
+                    if let Some(Receipt::Refused { id }) = receipts.next() {
+                        warn!(event = %id, errors = violations.len(), "refused what the rules can't use; it is kept");
+                        parts.push(Part::Refused { id, violations });
+                    }
+                    continue;
+                }
+                Drafted::Event { action, incident_key } => (action, incident_key),
+            };
+            let standing = match receipts.next() {
+                Some(Receipt::Queued { id, follow }) => {
+                    debug!(event = %id, %action, "queued");
+                    match self.followed(follow, deadline.as_mut()).await {
+                        Some(settled) => Standing::Settled(settled),
+                        None => Standing::Queued { id },
+                    }
+                }
+                Some(Receipt::Duplicate { of, follow }) => {
+                    debug!(%of, %action, "duplicate");
+                    let open = follow.is_some();
+                    match self.followed(follow, deadline.as_mut()).await {
+                        Some(settled) => Standing::DuplicateSettled { of, settled },
+                        None => Standing::Duplicate { of, open },
+                    }
+                }
+                // The recorder gives a receipt for each entry, of its kind.
+                Some(Receipt::Refused { .. }) | None => continue,
+            };
+            parts.push(Part::Event { action, incident_key, standing });
+        }
+        parts
+    }
+
+    async fn followed(
+        &self,
+        follow: Option<Follow>,
+        deadline: std::pin::Pin<&mut tokio::time::Sleep>,
+    ) -> Option<Settled> {
+        let follow = follow?;
+        tokio::select! {
+            biased;
+            settled = follow.settled() => settled,
+            () = deadline => None,
+            () = self.shutdown.begun() => None,
+        }
+    }
+
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        source: Option<&Arc<str>>,
+        head: Option<&Parts>,
+        peer: &Peer,
+        ticket: &Ticket<'_>,
+    ) -> Response<Bytes> {
+        self.metrics.request_refused(source, refusal.label());
+        if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
+            let source = source.map_or("none", |source| source);
+            let sender_request_id = head.and_then(|head| head.headers.get(X_REQUEST_ID)).map(bounded);
+            let (request_id, peer) = (ticket.request_id, peer.address);
+            let (status, reason) = (refusal.status().as_u16(), refusal.label());
+            // Something was kept and nobody alerted, or nothing could be kept: a person should look.
+            if matches!(refusal, Refusal::NotJson(_) | Refusal::Unavailable(_)) {
+                warn!(%request_id, sender_request_id, %peer, source, status, reason, held_back, "refused a request");
+            } else {
+                info!(%request_id, sender_request_id, %peer, source, status, reason, held_back, "refused a request");
+            }
+        }
+        refusal.response(ticket.request_id)
+    }
+
+    /// Deals with what the sender still sends while it is being answered.
+    ///
+    /// A sender that is answered early reads its answer only after it sent its body, and loses it when the
+    /// connection is reset under its hands. So a body of bearable size is drained beside the answer. One of which
+    /// the sender has not sent a byte yet (it waits for `100 Continue`) may never come, and its place would be
+    /// taken by the next request: there the connection ends with the answer.
+    fn part_from<B>(&self, upload: Upload<B>, head: &Parts, response: &mut Response<Bytes>)
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        if upload.has_ended() {
+            return;
+        }
+        if head.version <= Version::HTTP_11 && (head.headers.contains_key(EXPECT) || upload.exceeds(body::DRAIN_BYTES))
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if head.version == Version::HTTP_2 {
+            // There a stream ends without its connection.
+            response.headers_mut().remove(CONNECTION);
+        } else if response.headers().contains_key(CONNECTION) {
+            // The listener lets the sender finish, within the same limits, before it closes.
+            return;
+        }
+        self.draining.spawn(upload.drain());
+    }
+}
+
+/// An element on its way to the recorder, as its sender knows it.
+enum Drafted {
+    Event { action: crate::event::Action, incident_key: String },
+    Ignored { rule: Option<Arc<str>> },
+    Refused { violations: Vec<crate::event::Violation> },
+}
+
+impl Recorded {
+    fn response(&self, request_id: &str) -> Response<Bytes> {
+        let mut response = answer::answer(&self.parts, self.batch, request_id);
+        if let Some(wait) = self.applied
+            && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs()))
+        {
+            response.headers_mut().insert(prefer::PREFERENCE_APPLIED, applied);
+        }
+        response
+    }
+}
+
+/// A payload that could not even be split is refused as one.
+fn is_batch(decision: &Decision) -> bool {
+    decision.batch && !matches!(decision.elements[..], [Element::Refused { element: None, .. }])
+}
+
+/// How long this sender waits for the upstream; none where it does not.
+fn wait(source: &SourceConfig, preferred_seconds: Option<u64>) -> Option<Duration> {
+    let configured = (source.respond == Respond::Delivered).then_some(source.respond_timeout);
+    preferred_seconds
+        .map(Duration::from_secs)
+        .or(configured)
+        .map(|wait| wait.min(source.respond_timeout))
+        .filter(|wait| !wait.is_zero())
+}
+
+fn recordable(source: &str, draft: Draft) -> Recordable {
+    let Draft { action, rule, incident_key, occurrence, update, body } = draft;
+    let key = KeyId::new(source, &incident_key);
+    Recordable { action, key, incident_key, rule, occurrence, update, body: refusal::to_json(&body) }
+}
+
+fn submission(source: &Arc<str>, held: &Held, ticket: &Ticket<'_>, entries: Vec<Entry>, follow: bool) -> Submission {
+    Submission {
+        source: Arc::clone(source),
+        request_id: Arc::clone(ticket.request_id),
+        received_at: ticket.received_at,
+        raw: held.bytes.clone(),
+        entries,
+        follow,
+    }
+}
+
+fn identify(response: &mut Response<Bytes>, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+}
+
+/// A header of the sender's for the log: short, and with nothing in it that could forge a line.
+fn bounded(value: &HeaderValue) -> String {
+    let bytes = value.as_bytes();
+    bytes[..bytes.len().min(SENDER_REQUEST_ID_BYTES)].escape_ascii().to_string()
+}
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SENDER_REQUEST_ID_BYTES: usize = 128;

@@ -1,9 +1,33 @@
 //! The public face: sockets, TLS, HTTP/1.1 and HTTP/2, and the limits that hold before a byte is believed.
+//!
+//! It knows nothing of sources, rules or events: each request goes to [`Ingest`], with the peer it came from and
+//! what is doubtful about its framing.
 
+mod activity;
+mod connection;
+mod framing;
+mod room;
+mod wire;
+
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::ingest::{Ingest, Quiet};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::time::Clock;
 use crate::tls;
+
+use activity::{Order, Overdue, Timeouts};
+use connection::{End, Server};
+use room::{Place, Room};
 
 /// The `listen` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,3 +41,168 @@ pub struct Config {
     pub body_timeout: Duration,
     pub idle_timeout: Duration,
 }
+
+/// Serves `socket`, which the caller bound, until `shutdown` begins; then finishes the requests in flight and
+/// returns, at the latest after `drain`.
+///
+/// `tls` is made from `config.tls`; none serves plain HTTP/1.1.
+pub async fn serve(
+    socket: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    config: &Config,
+    ingest: Ingest,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    drain: Duration,
+) {
+    let tasks = TaskTracker::new();
+    let certificate_asked = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let timeouts = Timeouts { header: config.header_timeout, idle: config.idle_timeout };
+    let server = Server::new(tls.map(TlsAcceptor::from), certificate_asked, timeouts, ingest.clone(), tasks.clone());
+    let mut accepting = Accepting {
+        socket,
+        server: Arc::new(server),
+        room: Room::new(config.connections_max),
+        metrics,
+        log: Arc::new(Log { quiet: Quiet::default(), clock: Clock::start() }),
+        tasks: tasks.clone(),
+    };
+    tokio::select! {
+        () = accepting.run() => {}
+        () = shutdown.begun() => {}
+    }
+    let Accepting { socket, room, .. } = accepting;
+    drop(socket);
+    room.order_all(Order::Finish);
+    tasks.close();
+    let finished = async {
+        tasks.wait().await;
+        ingest.finished().await;
+    };
+    if tokio::time::timeout(drain, finished).await.is_err() {
+        warn!(connections = tasks.len(), "closing connections that did not finish in time");
+        room.order_all(Order::Close);
+        tasks.wait().await;
+    }
+}
+
+/// The accept loop.
+struct Accepting {
+    socket: TcpListener,
+    server: Arc<Server>,
+    room: Room,
+    metrics: Arc<Metrics>,
+    log: Arc<Log>,
+    tasks: TaskTracker,
+}
+
+/// What is said of connections that came to nothing.
+struct Log {
+    quiet: Quiet,
+    clock: Clock,
+}
+
+impl Accepting {
+    async fn run(&mut self) {
+        let mut failing = None;
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, address)) => {
+                    if failing.take().is_some() {
+                        info!("connections are accepted again");
+                    }
+                    self.make_room().await;
+                    self.take(stream, address);
+                }
+                // The peer went away before we came to it.
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    if failing != Some(error.kind()) {
+                        warn!(%error, "no connection can be accepted; trying on (check `ulimit -n`)");
+                        failing = Some(error.kind());
+                    }
+                    self.metrics.connection_refused("accept");
+                    self.room.evict();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Returns when there is room for one connection more. Until then others wait in the kernel's queue.
+    async fn make_room(&mut self) {
+        let mut said = false;
+        while self.room.is_full() {
+            let evicted = self.room.evict();
+            for _ in 0..evicted {
+                self.metrics.connection_refused("evicted");
+            }
+            if !said {
+                self.log.say(|held_back| warn!(evicted, held_back, "listen.max_connections is reached"));
+                said = true;
+            }
+            self.room.freed().await;
+        }
+    }
+
+    fn take(&mut self, stream: TcpStream, address: SocketAddr) {
+        // Answers are one small write: waiting for more to send would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "TCP_NODELAY");
+        }
+        let place = self.room.take();
+        let (server, metrics, log) = (Arc::clone(&self.server), Arc::clone(&self.metrics), Arc::clone(&self.log));
+        metrics.connections.inc();
+        self.tasks.spawn(async move {
+            let open = Open { place, metrics };
+            let end = server.serve(stream, address.ip(), &open.place.activity).await;
+            log.end(&end, address, &open.metrics);
+        });
+    }
+}
+
+/// A connection that is counted while it is open, also if its task panics.
+struct Open {
+    place: Place,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
+
+impl Log {
+    fn end(&self, end: &End, peer: SocketAddr, metrics: &Metrics) {
+        match end {
+            End::Served | End::Closed | End::Overdue(Overdue::Idle | Overdue::End) => {}
+            End::Handshake(error) => {
+                metrics.connection_refused("tls_handshake");
+                self.say(|held_back| info!(%peer, %error, held_back, "a TLS handshake failed"));
+            }
+            End::Overdue(Overdue::Head) => {
+                metrics.connection_refused("header_timeout");
+                self.say(|held_back| info!(%peer, held_back, "a request's head did not come in time"));
+            }
+            End::Overdue(Overdue::Write) => {
+                metrics.connection_refused("write_timeout");
+                self.say(|held_back| info!(%peer, held_back, "a sender did not read its answer"));
+            }
+        }
+    }
+
+    fn say(&self, line: impl FnOnce(u64)) {
+        if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
+            line(held_back);
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// While file descriptors or memory are short: long enough not to spin, short enough to be back at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

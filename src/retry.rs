@@ -51,7 +51,7 @@ pub enum Death {
 pub fn next(settings: Settings, attempt: Attempt, now: Monotonic, random: f64) -> Next {
     let again = |wait: Duration| Next::Again { at: now.after(wait) };
     let wait = || {
-        attempt.retry_after.map_or_else(
+        attempt.retry_after.filter(|asked| !asked.is_zero()).map_or_else(
             || backoff(settings, attempt.number, random),
             // Everyone who was told the same moment would come back in it: a tenth more spreads them.
             |asked| asked.min(RETRY_AFTER_MAX).mul_f64(1.0 + random / 10.0),
@@ -164,8 +164,8 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_obeyed_up_to_its_ceiling_and_spread_a_little() {
-        for (asked, random, wait) in [(7, 0.0, 7_000), (7, 1.0, 7_700), (86_400, 0.0, 300_000), (0, 0.0, 0)] {
+    fn retry_after_is_obeyed_up_to_its_ceiling_and_zero_says_nothing() {
+        for (asked, random, wait) in [(7, 0.0, 7_000), (7, 1.0, 7_700), (86_400, 0.0, 300_000), (0, 1.0, 500)] {
             let attempt = Attempt {
                 number: 1,
                 first: Monotonic(0),

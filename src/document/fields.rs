@@ -1,5 +1,7 @@
 //! Reading a mapping key by key: what is asked for is typed and checked, what is left over is a mistake.
 
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Findings, Key, Node, Place, Value};
@@ -73,6 +75,18 @@ impl<'a> Fields<'a> {
         string(self.take_some(name)?, &path, findings)
     }
 
+    /// The path of a file or folder.
+    pub fn file(&mut self, name: &'static str, findings: &mut Findings) -> Option<PathBuf> {
+        let path = self.path_of(name);
+        let node = self.take_some(name)?;
+        let text = string(node, &path, findings)?;
+        if text.trim().is_empty() || text.contains('\0') {
+            findings.error(node.place.clone(), path, "expected a path, found an empty text");
+            return None;
+        }
+        Some(PathBuf::from(text))
+    }
+
     /// A boolean.
     pub fn boolean(&mut self, name: &'static str, findings: &mut Findings) -> Option<bool> {
         let path = self.path_of(name);
@@ -80,12 +94,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number within `range`.
-    pub fn integer(
-        &mut self,
-        name: &'static str,
-        range: std::ops::RangeInclusive<u64>,
-        findings: &mut Findings,
-    ) -> Option<u64> {
+    pub fn integer(&mut self, name: &'static str, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
         let path = self.path_of(name);
         integer(self.take_some(name)?, &path, range, findings)
     }
@@ -100,6 +109,59 @@ impl<'a> Fields<'a> {
     pub fn size(&mut self, name: &'static str, findings: &mut Findings) -> Option<u64> {
         let path = self.path_of(name);
         size(self.take_some(name)?, &path, findings)
+    }
+
+    /// A duration within `range`.
+    pub fn duration_within(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<Duration>,
+        findings: &mut Findings,
+    ) -> Option<Duration> {
+        let path = self.path_of(name);
+        let node = self.take_some(name)?;
+        let value = duration(node, &path, findings)?;
+        if range.contains(&value) {
+            return Some(value);
+        }
+        let (least, most) = (spell_duration(*range.start()), spell_duration(*range.end()));
+        findings.error(node.place.clone(), path, format!("expected a duration from {least} to {most}"));
+        None
+    }
+
+    /// A size in bytes within `range`.
+    pub fn size_within(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        findings: &mut Findings,
+    ) -> Option<u64> {
+        let path = self.path_of(name);
+        let node = self.take_some(name)?;
+        let value = size(node, &path, findings)?;
+        if range.contains(&value) {
+            return Some(value);
+        }
+        let (least, most) = (spell_size(*range.start()), spell_size(*range.end()));
+        findings.error(node.place.clone(), path, format!("expected a size from {least} to {most}"));
+        None
+    }
+
+    /// A number, whole or not, within `range`.
+    pub fn number(&mut self, name: &'static str, range: RangeInclusive<f64>, findings: &mut Findings) -> Option<f64> {
+        let path = self.path_of(name);
+        let node = self.take_some(name)?;
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        match &node.value {
+            Value::Number(number) => match number.as_f64().filter(|value| range.contains(value)) {
+                Some(value) => Some(value),
+                None => {
+                    findings.error(node.place.clone(), path, format!("expected {expected}, found {number}"));
+                    None
+                }
+            },
+            _ => mismatch(node, &path, &expected, findings),
+        }
     }
 
     /// One of a few words.
@@ -119,7 +181,15 @@ impl<'a> Fields<'a> {
         Fields::of(self.take_some(name)?, path, findings)
     }
 
-    /// Whether `name` is there and not taken yet.
+    /// The fields of a mapping within this one; where it is absent, fields of which all are absent.
+    pub fn section_or_empty(&mut self, name: &'static str, findings: &mut Findings) -> Fields<'a> {
+        let path = self.path_of(name);
+        let node = self.take_some(name).unwrap_or(&EMPTY);
+        let fields = Fields::of(node, path.clone(), findings);
+        fields.unwrap_or(Fields { entries: Vec::new(), place: &node.place, path, known: Vec::new() })
+    }
+
+    /// Whether `name` is there and not taken yet, null included.
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key.name == name)
     }
@@ -134,11 +204,15 @@ impl<'a> Fields<'a> {
         std::mem::take(&mut self.entries)
     }
 
-    /// Refuses by name every key in `later` that is set: a promise that is not kept must not be accepted in silence.
+    /// Refuses by name every key in `later` that is set to anything: a promise that is not kept must not be accepted in silence.
     pub fn refuse(&mut self, later: &[&'static str], findings: &mut Findings) {
         for name in later {
             if let Some(index) = self.entries.iter().position(|(key, _)| key.name == *name) {
-                let (key, _) = self.entries.remove(index);
+                let (key, node) = self.entries.remove(index);
+                if node.is_null() {
+                    continue;
+                }
+                findings.conceal_unknown(key, node, later);
                 findings
                     .error(key.place.clone(), self.path_of(name), format!("`{name}` is not supported by this version"))
                     .help("remove the key; it would have no effect, and a setting without effect is worse than none");
@@ -146,12 +220,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reports every key that nobody asked for, with the nearest name that somebody did.
+    /// Reports every key that nobody asked for, with the nearest name that somebody did. An environment variable
+    /// may have been set by others for themselves (Kubernetes names them after services), so it is only a warning.
     pub fn finish(self, findings: &mut Findings) {
-        for (key, _) in &self.entries {
-            findings
-                .error(key.place.clone(), self.path_of(&key.name), format!("unknown key `{}`", key.name))
-                .suggest(&key.name, self.known.iter().copied());
+        for (key, node) in &self.entries {
+            findings.conceal_unknown(key, node, &self.known);
+            let path = self.path_of(&key.name);
+            let finding = match &key.place {
+                Place::Environment(_) => {
+                    findings.warning(key.place.clone(), path, "no such setting: this variable has no effect")
+                }
+                place => findings.error(place.clone(), path, format!("unknown key `{}`", key.name)),
+            };
+            finding.suggest(&key.name, self.known.iter().copied());
         }
     }
 }
@@ -168,12 +249,18 @@ pub fn string(node: &Node, path: &str, findings: &mut Findings) -> Option<String
 pub fn boolean(node: &Node, path: &str, findings: &mut Findings) -> Option<bool> {
     match &node.value {
         Value::Bool(value) => Some(*value),
+        Value::String(text) if matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off" | "y" | "n") => {
+            findings
+                .error(node.place.clone(), path, format!("expected true or false, found the text `{text}`"))
+                .help("only `true` and `false` are booleans here");
+            None
+        }
         _ => mismatch(node, path, "true or false", findings),
     }
 }
 
 /// A whole number within `range`, from a node at `path`.
-pub fn integer(node: &Node, path: &str, range: std::ops::RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
+pub fn integer(node: &Node, path: &str, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
     let expected = format!("a whole number from {} to {}", range.start(), range.end());
     match &node.value {
         Value::Number(number) => match number.as_u64().filter(|value| range.contains(value)) {
@@ -276,6 +363,30 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
         Some(_) => None,
     }
 }
+
+/// A duration as one would write it here, by the largest unit that leaves it whole.
+pub fn spell_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, scale) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis >= scale && millis.is_multiple_of(scale) {
+            return format!("{}{unit}", millis / scale);
+        }
+    }
+    format!("{millis}ms")
+}
+
+/// A size as one would write it here, by the largest unit that leaves it whole.
+pub fn spell_size(bytes: u64) -> String {
+    for (unit, scale) in [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if bytes >= scale && bytes.is_multiple_of(scale) {
+            return format!("{}{unit}", bytes / scale);
+        }
+    }
+    format!("{bytes}B")
+}
+
+/// Stands for a section that is absent.
+static EMPTY: Node = Node { value: Value::Map(Vec::new()), place: Place::Default };
 
 /// A hundred years: beyond it, adding a duration to a clock could overflow.
 const DURATION_MAX_MS: u64 = 100 * 365 * 86_400_000;

@@ -1,9 +1,8 @@
 //! Findings: what is wrong or doubtful in a file, and their one look on a terminal.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::json;
 
-use super::{Place, Source};
+use super::{Key, Node, Place, conceal, snippet};
 
 /// An error keeps the program from starting; a warning does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,11 +26,23 @@ pub struct Finding {
 
 /// All findings of a reading, in the order they were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings(Vec<Finding>);
+pub struct Findings {
+    findings: Vec<Finding>,
+    /// What no finding may show, whatever it is about.
+    concealed: Vec<Place>,
+    /// Whether the values of keys that nobody knows may be secrets.
+    discreet: bool,
+}
 
 impl Findings {
     pub fn new() -> Findings {
         Findings::default()
+    }
+
+    /// Findings of a file that may hold secrets: the value of an unknown key is not shown either, for it may be a
+    /// secret at a mistyped key.
+    pub fn discreet() -> Findings {
+        Findings { discreet: true, ..Findings::default() }
     }
 
     /// Adds an error; the returned finding takes the help.
@@ -45,35 +56,71 @@ impl Findings {
     }
 
     fn push(&mut self, severity: Severity, place: Place, path: String, message: String) -> &mut Finding {
-        self.0.push(Finding { severity, place, path, message, help: None });
-        let last = self.0.len() - 1;
-        &mut self.0[last]
+        self.findings.push(Finding { severity, place, path, message, help: None });
+        let last = self.findings.len() - 1;
+        &mut self.findings[last]
     }
 
     pub fn extend(&mut self, other: Findings) {
-        self.0.extend(other.0);
+        self.findings.extend(other.findings);
+        self.concealed.extend(other.concealed);
+    }
+
+    /// Keeps what stands at `place` out of everything that is rendered, for it may be a secret.
+    pub fn conceal(&mut self, place: Place) {
+        if matches!(place, Place::Text { .. }) {
+            self.concealed.push(place);
+        }
+    }
+
+    /// Whether the file may hold secrets.
+    pub(super) fn is_discreet(&self) -> bool {
+        self.discreet
+    }
+
+    /// Conceals what stands at a key that nobody knows, where the file may hold secrets, and the key itself unless it
+    /// looks like one.
+    pub(super) fn conceal_unknown(&mut self, key: &Key, node: &Node, known: &[&'static str]) {
+        if !self.discreet {
+            return;
+        }
+        conceal::values(node, self);
+        let plain = key.name.len() <= 32 && key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if !plain && nearest(&key.name, known.iter().copied()).is_none() {
+            self.conceal(key.place.clone());
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.findings.is_empty()
     }
 
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|finding| finding.severity == Severity::Error)
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
-        self.0.iter()
+        self.findings.iter()
     }
 
     /// Everything for a person: one block a finding, with the line shown and a caret under the exact part.
     pub fn render(&self, colour: bool) -> String {
-        self.0.iter().map(|finding| finding.render(colour) + "\n").collect::<Vec<_>>().join("\n")
+        let shown = self.findings.iter().take(SHOWN_MAX);
+        let mut blocks: Vec<String> =
+            shown.map(|finding| snippet::render(finding, &self.concealed, colour) + "\n").collect();
+        blocks.extend(self.not_shown().map(|text| text + "\n"));
+        blocks.join("\n")
     }
 
     /// Everything for an editor or CI: a list of `{severity, file, line, column, path, message, help}`.
     pub fn to_json(&self) -> serde_json::Value {
-        self.0.iter().map(Finding::to_json).collect()
+        let shown = self.findings.iter().take(SHOWN_MAX).map(|finding| finding.to_json(&self.concealed));
+        shown.chain(self.not_shown().map(|text| json!({ "severity": "error", "message": text }))).collect()
+    }
+
+    fn not_shown(&self) -> Option<String> {
+        let more = self.findings.len().saturating_sub(SHOWN_MAX);
+        (more > 0).then(|| format!("{more} more findings are not shown"))
     }
 }
 
@@ -94,44 +141,14 @@ impl Finding {
         self.help(help)
     }
 
-    fn title(&self) -> String {
-        match (self.path.is_empty(), &self.place) {
-            (true, _) => self.message.clone(),
-            (false, _) => format!("{}: {}", self.path, self.message),
-        }
+    /// Path and message in one line.
+    pub(super) fn title(&self, concealed: &[Place]) -> String {
+        let message = snippet::masked(&self.message, concealed);
+        let path = snippet::masked(&self.path, concealed);
+        if path.is_empty() { message } else { format!("{path}: {message}") }
     }
 
-    /// The finding as a person reads it.
-    pub fn render(&self, colour: bool) -> String {
-        let level = match self.severity {
-            Severity::Error => Level::ERROR,
-            Severity::Warning => Level::WARNING,
-        };
-        let title = self.title();
-        let mut group = Group::with_title(level.primary_title(&title));
-        let origin;
-        match &self.place {
-            Place::Text { source, span } => {
-                group = group.element(snippet(source, span.clone()));
-            }
-            Place::Environment(name) => {
-                origin = format!("environment variable {name}");
-                group = group.element(Origin::path(&origin));
-            }
-            Place::Flag(flag) => {
-                origin = format!("command line, {flag}");
-                group = group.element(Origin::path(&origin));
-            }
-            Place::Default => {}
-        }
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help));
-        }
-        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&[group])
-    }
-
-    fn to_json(&self) -> serde_json::Value {
+    fn to_json(&self, concealed: &[Place]) -> serde_json::Value {
         let (line, column) = match self.place.line_column() {
             Some((line, column)) => (Some(line), Some(column)),
             None => (None, None),
@@ -147,15 +164,11 @@ impl Finding {
             "file": file,
             "line": line,
             "column": column,
-            "path": self.path,
-            "message": self.message,
-            "help": self.help,
+            "path": snippet::masked(&self.path, concealed),
+            "message": snippet::masked(&self.message, concealed),
+            "help": self.help.as_ref().map(|help| snippet::masked(help, concealed)),
         })
     }
-}
-
-fn snippet(source: &Source, span: std::ops::Range<usize>) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
-    Snippet::source(&source.text).path(&source.name).line_start(1).annotation(AnnotationKind::Primary.span(span))
 }
 
 /// The name among `names` that a typing mistake would turn into `found`, if any is near enough.
@@ -168,3 +181,6 @@ pub fn nearest<'a>(found: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
+
+/// Nobody reads more at once, and each one costs a look through the file for its line.
+const SHOWN_MAX: usize = 500;

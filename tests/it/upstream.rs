@@ -43,7 +43,11 @@ impl Call {
 pub enum Reply {
     /// What Callgoose would: 201 created for CRITICAL, 200 resolved for OK.
     Done,
-    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    Answer {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+    },
     /// Read the request and close the connection without an answer.
     HangUp,
     /// Answer with the inner reply once the gate is open.
@@ -227,4 +231,3 @@ fn done(call: &Call) -> Response<Full<Bytes>> {
         .body(Full::new(Bytes::from(body.to_string())))
         .unwrap()
 }
-

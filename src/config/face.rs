@@ -1,0 +1,153 @@
+//! The `listen` and `admin` sections: where the relay can be reached, and how it is protected there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::secrets::{Direction, Use};
+use super::{Reader, place_of};
+use crate::document::{Fields, Node, Value, fields};
+use crate::{admin, listener, tls};
+
+impl Reader<'_> {
+    pub(super) fn listen(&mut self, top: &mut Fields<'_>) -> Option<listener::Config> {
+        let mut section = top.section_or_empty("listen", &mut self.findings);
+        let address = self.address(&mut section, "address", "0.0.0.0:8443");
+        let tls_node = section.take_some("tls");
+        let off = tls_node.is_some_and(is_off);
+        let tls = if off { None } else { self.tls(tls_node, "listen.tls") };
+        let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
+        if let (Some(node), Some(address)) = (tls_node, address)
+            && off
+            && !insecure
+            && !address.ip().is_loopback()
+        {
+            self.error(node, "listen.tls", format!("plain HTTP on {address} would let others read tokens and alerts"))
+                .help("remove `tls: off`, listen on 127.0.0.1, or write `insecure: true` beside it");
+        }
+        let findings = &mut self.findings;
+        let body_bytes_max = section.size_within("max_body", 64..=64 << 20, findings).unwrap_or(256 << 10);
+        let connections_max = section.integer("max_connections", 1..=1_000_000, findings).unwrap_or(10_000);
+        let header_timeout = section.duration_within("header_timeout", WAIT, findings);
+        let body_timeout = section.duration_within("body_timeout", WAIT, findings);
+        let idle_timeout = section.duration_within("idle_timeout", WAIT, findings);
+        section.finish(findings);
+        Some(listener::Config {
+            address: address?,
+            tls: if off { None } else { Some(tls?) },
+            body_bytes_max: usize::try_from(body_bytes_max).ok()?,
+            connections_max: usize::try_from(connections_max).ok()?,
+            header_timeout: header_timeout.unwrap_or(Duration::from_secs(10)),
+            body_timeout: body_timeout.unwrap_or(Duration::from_secs(10)),
+            idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(75)),
+        })
+    }
+
+    pub(super) fn admin(&mut self, top: &mut Fields<'_>) -> Option<admin::Config> {
+        let mut section = top.section_or_empty("admin", &mut self.findings);
+        let place = section.place();
+        let address = self.address(&mut section, "address", "127.0.0.1:9180");
+        let token_node = section.take_some("token");
+        let token = token_node.map(|node| self.secret(node, "admin.token", Use::Bearer, Direction::Checked));
+        let tls_node = section.take_some("tls").filter(|node| !is_off(node));
+        let tls = tls_node.map(|node| self.tls(Some(node), "admin.tls"));
+        let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
+        section.finish(&mut self.findings);
+        let address = address?;
+        if !address.ip().is_loopback() {
+            if token_node.is_none() {
+                self.findings
+                    .error(
+                        place.clone(),
+                        "admin.token",
+                        format!("{address} can be reached from outside without a token"),
+                    )
+                    .help("set `token`, or use an address on loopback such as 127.0.0.1:9180");
+            }
+            if tls_node.is_none() && !insecure {
+                self.findings
+                    .error(place, "admin.tls", format!("plain HTTP on {address} would let others read the token"))
+                    .help("set `tls`, use an address on loopback, or write `insecure: true` beside it");
+            }
+        }
+        Some(admin::Config {
+            address,
+            token: match token {
+                Some(token) => Some(token?),
+                None => None,
+            },
+            tls: match tls {
+                Some(tls) => Some(tls?),
+                None => None,
+            },
+        })
+    }
+
+    /// Two listeners on one port can't both start.
+    pub(super) fn one_address_each(&mut self, tree: &Node, listen: SocketAddr, admin: SocketAddr) {
+        let same_ip = listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
+        if listen.port() == admin.port() && listen.port() != 0 && same_ip {
+            self.findings
+                .error(
+                    place_of(tree, &["admin", "address"]),
+                    "admin.address",
+                    format!("{admin} is taken by listen.address ({listen})"),
+                )
+                .help("give one of them another port");
+        }
+    }
+
+    fn address(&mut self, section: &mut Fields<'_>, name: &'static str, default: &str) -> Option<SocketAddr> {
+        let path = section.path_of(name);
+        let Some(node) = section.take_some(name) else {
+            return default.parse().ok();
+        };
+        let text = fields::string(node, &path, &mut self.findings)?;
+        let parsed = text.parse();
+        if parsed.is_err() {
+            let finding = self.error(node, &path, format!("expected an IP address and a port, found `{text}`"));
+            match text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':')) {
+                Some(port) if text.starts_with(':') => finding.help(format!("write 0.0.0.0:{port} or [::]:{port}")),
+                Some(port) => finding.help(format!("write 127.0.0.1:{port}")),
+                None => finding.help(format!("such as {default}")),
+            };
+        }
+        parsed.ok()
+    }
+
+    /// A `tls` section; its certificates are looked at when the whole configuration is read.
+    fn tls(&mut self, node: Option<&Node>, path: &str) -> Option<tls::Config> {
+        let mut config = tls::Config {
+            certificate: PathBuf::from("certs/server.pem"),
+            private_key: PathBuf::from("certs/server.key"),
+            client_ca: None,
+            self_signed: true,
+        };
+        let Some(node) = node else {
+            return Some(config);
+        };
+        if !matches!(node.value, Value::Map(_)) {
+            self.error(node, path, format!("expected a mapping or `off`, found {}", node.kind()))
+                .help("`tls: off` is plain HTTP");
+            return None;
+        }
+        let mut section = Fields::of(node, path, &mut self.findings)?;
+        let findings = &mut self.findings;
+        let certificate = section.file("certificate", findings);
+        let private_key = section.file("private_key", findings);
+        config.client_ca = section.file("client_ca", findings);
+        config.self_signed = section.boolean("self_signed", findings).unwrap_or(config.self_signed);
+        section.finish(findings);
+        config.certificate = certificate.unwrap_or(config.certificate);
+        config.private_key = private_key.unwrap_or(config.private_key);
+        Some(config)
+    }
+}
+
+/// `tls: off`, which YAML 1.2 reads as text.
+fn is_off(node: &Node) -> bool {
+    node.as_str() == Some("off")
+}
+
+/// How long the relay may be made to wait for a sender: not at all is no wait, an hour is a leak.
+const WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);

@@ -1,0 +1,249 @@
+//! Where secrets come from: an environment variable, a file, a hash, or, with a warning, the configuration itself.
+//!
+//! Messages name the variable or the file, never the value.
+
+use std::path::{Path, PathBuf};
+
+use super::files::read_text;
+use super::{Reader, Secrets, is_environment_variable};
+use crate::document::{Fields, Node, Place, Value, fields};
+use crate::secret::Secret;
+
+/// What a secret is for, and so which characters it may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The token of an `Authorization: Bearer` header.
+    Bearer,
+    /// The value of a header.
+    Header,
+    /// A query parameter, percent-encoded on its way.
+    Query,
+}
+
+/// Whether a secret is only compared with, or also sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Checked,
+    Sent,
+}
+
+/// The secrets that come from files.
+#[derive(Debug, Default)]
+pub struct SecretFiles(Vec<SecretFile>);
+
+#[derive(Debug)]
+struct SecretFile {
+    path: PathBuf,
+    used: Use,
+    secret: Secret,
+    /// The problem of the last reading, so that it is told once.
+    problem: Option<String>,
+}
+
+/// What a new look at one secret file found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The secret has another value now, at once for everyone who holds it.
+    Changed { path: PathBuf },
+    /// The file can't be used; the value before it stays. Told once for each problem.
+    Failed { path: PathBuf, problem: String },
+}
+
+impl SecretFiles {
+    /// Reads every file again; returns what differs from the last time.
+    pub fn refresh(&mut self) -> Vec<Refreshed> {
+        self.0.iter_mut().filter_map(SecretFile::refresh).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl SecretFile {
+    fn refresh(&mut self) -> Option<Refreshed> {
+        match read_secret(&self.path, self.used) {
+            Ok(text) => {
+                self.problem = None;
+                self.secret.replace(text).then(|| Refreshed::Changed { path: self.path.clone() })
+            }
+            Err(problem) if self.problem.as_ref() == Some(&problem) => None,
+            Err(problem) => {
+                self.problem = Some(problem.clone());
+                Some(Refreshed::Failed { path: self.path.clone(), problem })
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// A secret, from its node at `path`.
+    pub(super) fn secret(&mut self, node: &Node, path: &str, used: Use, direction: Direction) -> Option<Secret> {
+        match &node.value {
+            Value::String(text) => self.literal(node, text, path, used),
+            Value::Map(_) => self.referenced(node, path, used, direction),
+            _ => {
+                let message = format!("expected a secret, found {}", node.kind());
+                self.error(node, path, message).help(HELP);
+                None
+            }
+        }
+    }
+
+    fn literal(&mut self, node: &Node, text: &str, path: &str, used: Use) -> Option<Secret> {
+        self.findings.conceal(node.place.clone());
+        if text.starts_with("${") || text.starts_with("$(") {
+            self.error(node, path, "variables are not expanded here").help("write { env: NAME }");
+            return None;
+        }
+        if let Some(problem) = unusable(text, used) {
+            self.error(node, path, format!("this secret {problem}"));
+            return None;
+        }
+        match &node.place {
+            Place::Flag(_) => {
+                let message = "a secret on the command line can be seen by everyone on this machine";
+                self.findings.warning(node.place.clone(), path, message).help(HELP);
+            }
+            Place::Environment(_) => {}
+            _ => {
+                let message = "a secret is written out in this file";
+                self.findings.warning(node.place.clone(), path, message).help(HELP);
+            }
+        }
+        Some(Secret::new(text.to_owned()))
+    }
+
+    fn referenced(&mut self, node: &Node, path: &str, used: Use, direction: Direction) -> Option<Secret> {
+        let mut fields = Fields::of(node, path, &mut self.findings)?;
+        let env = fields.take_some("env");
+        let file = fields.take_some("file");
+        let sha256 = fields.take_some("sha256");
+        fields.finish(&mut self.findings);
+        match (env, file, sha256) {
+            (Some(node), None, None) => self.environment_secret(node, &format!("{path}.env"), used),
+            (None, Some(node), None) => self.file_secret(node, &format!("{path}.file"), used),
+            (None, None, Some(node)) => self.hash_secret(node, &format!("{path}.sha256"), direction),
+            _ => {
+                self.error(node, path, "expected exactly one of `env`, `file` and `sha256`").help(HELP);
+                None
+            }
+        }
+    }
+
+    fn environment_secret(&mut self, node: &Node, path: &str, used: Use) -> Option<Secret> {
+        let name = fields::string(node, path, &mut self.findings)?;
+        if !is_environment_variable(&name) {
+            self.findings.conceal(node.place.clone());
+            self.error(node, path, "this is no name of an environment variable")
+                .help("`env` takes the variable's name, not its value");
+            return None;
+        }
+        let problem = match self.inputs.environment.get(&name) {
+            None => format!("the environment variable {name} is not set"),
+            Some(text) if text.is_empty() => format!("the environment variable {name} is empty"),
+            Some(text) => match unusable(text, used) {
+                None => return Some(Secret::new(text.clone())),
+                Some(problem) => format!("the value of the environment variable {name} {problem}"),
+            },
+        };
+        self.unavailable(node, path, problem, "set it where the relay is started, or use { file: PATH }")
+    }
+
+    fn file_secret(&mut self, node: &Node, path: &str, used: Use) -> Option<Secret> {
+        let file = PathBuf::from(fields::string(node, path, &mut self.findings)?);
+        match read_secret(&file, used) {
+            Ok(text) => {
+                let secret = Secret::new(text);
+                self.secret_files.0.push(SecretFile { path: file, used, secret: secret.clone(), problem: None });
+                Some(secret)
+            }
+            Err(problem) => {
+                let problem = format!("the secret file {} can't be used: {problem}", file.display());
+                self.unavailable(node, path, problem, "the file holds the secret alone, readable by the relay's user")
+            }
+        }
+    }
+
+    fn hash_secret(&mut self, node: &Node, path: &str, direction: Direction) -> Option<Secret> {
+        if direction == Direction::Sent {
+            self.error(node, path, "a hash can be checked against, but this secret must be sent").help(HELP);
+            return None;
+        }
+        let decoded = node.as_str().and_then(decode_sha256);
+        if decoded.is_none() {
+            self.findings.conceal(node.place.clone());
+            self.error(node, path, "expected a SHA-256 as 64 hexadecimal digits")
+                .help("printf %s \"$TOKEN\" | sha256sum");
+        }
+        decoded.map(Secret::from_sha256)
+    }
+
+    /// A secret that is not at hand: an error where it is needed, else one that matches nothing and can't be sent.
+    fn unavailable(&mut self, node: &Node, path: &str, problem: String, help: &str) -> Option<Secret> {
+        if self.inputs.secrets == Secrets::Optional {
+            return Some(Secret::from_sha256([0; 32]));
+        }
+        if !self.missing.contains(&problem) {
+            self.error(node, path, problem.as_str()).help(help);
+            self.missing.push(problem);
+        }
+        None
+    }
+}
+
+/// The secret in a file, without the line break that editors and `echo` put behind it.
+fn read_secret(path: &Path, used: Use) -> Result<String, String> {
+    let mut text = read_text(path, SECRET_BYTES_MAX).map_err(|unreadable| unreadable.problem)?;
+    let length = text.trim_end_matches(['\n', '\r']).len();
+    text.truncate(length);
+    match unusable(&text, used) {
+        None => Ok(text),
+        Some(problem) => Err(format!("what it holds {problem}")),
+    }
+}
+
+/// Why a text can't be such a secret; none if it can. Never says what is in it.
+fn unusable(text: &str, used: Use) -> Option<&'static str> {
+    if text.is_empty() {
+        return Some("is empty");
+    }
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Some("is longer than 8192 bytes");
+    }
+    if text.contains(['\n', '\r', '\0']) {
+        return Some("is more than one line");
+    }
+    if text.trim() != text {
+        return Some("begins or ends with a blank");
+    }
+    match used {
+        Use::Bearer if text.starts_with("Bearer ") || text.starts_with("bearer ") => {
+            Some("begins with `Bearer`, which is added to it anyway")
+        }
+        Use::Bearer if !text.bytes().all(|b| b.is_ascii_graphic()) => {
+            Some("holds characters that no bearer token can hold (only visible ASCII without blanks)")
+        }
+        Use::Header if !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
+            Some("holds characters that no header can hold (only visible ASCII)")
+        }
+        Use::Query if text.chars().any(char::is_control) => Some("holds control characters"),
+        _ => None,
+    }
+}
+
+fn decode_sha256(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+const HELP: &str = "write { env: NAME } or { file: PATH }";
+/// Longer than any token; a header of more is refused by most servers.
+const SECRET_BYTES_MAX: u64 = 8192;

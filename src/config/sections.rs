@@ -1,0 +1,65 @@
+//! The small sections: `data_dir`, `dedup`, `journal`, `log`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Reader;
+use crate::document::Fields;
+use crate::logging::Format;
+use crate::{dedup, journal, logging};
+
+impl Reader<'_> {
+    pub(super) fn data_dir(&mut self, top: &mut Fields<'_>) -> PathBuf {
+        top.file("data_dir", &mut self.findings).unwrap_or_else(|| PathBuf::from("data"))
+    }
+
+    pub(super) fn dedup(&mut self, top: &mut Fields<'_>) -> dedup::Settings {
+        let findings = &mut self.findings;
+        let mut section = top.section_or_empty("dedup", findings);
+        let window = section.duration_within("window", Duration::ZERO..=30 * DAY, findings);
+        let remind = section.boolean("remind", findings);
+        let max_keys = section.integer("max_keys", 1..=100_000_000, findings);
+        section.finish(findings);
+        dedup::Settings {
+            window: window.unwrap_or(Duration::from_secs(600)),
+            remind: remind.unwrap_or(true),
+            max_keys: max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(1_000_000),
+        }
+    }
+
+    pub(super) fn journal(&mut self, top: &mut Fields<'_>, data_dir: PathBuf) -> journal::Config {
+        let findings = &mut self.findings;
+        let mut section = top.section_or_empty("journal", findings);
+        let max_events = section.integer("max_events", 1..=1_000_000_000, findings);
+        let max_bytes = section.size_within("max_bytes", 1 << 20..=1 << 44, findings);
+        let keep_delivered = section.duration_within("keep_delivered", Duration::ZERO..=3650 * DAY, findings);
+        let keep_refused = section.integer("keep_refused", 0..=1_000_000_000, findings);
+        section.finish(findings);
+        journal::Config {
+            data_dir,
+            max_events: max_events.unwrap_or(1_000_000),
+            max_bytes: max_bytes.unwrap_or(4 << 30),
+            keep_delivered: keep_delivered.unwrap_or(7 * DAY),
+            keep_refused: keep_refused.unwrap_or(10_000),
+        }
+    }
+
+    pub(super) fn log(&mut self, top: &mut Fields<'_>) -> logging::Config {
+        let findings = &mut self.findings;
+        let mut section = top.section_or_empty("log", findings);
+        let level = section.choice("level", &LEVELS, findings);
+        let format = section.choice("format", &FORMATS, findings);
+        section.finish(findings);
+        logging::Config { level: level.unwrap_or(tracing::Level::INFO), format: format.unwrap_or(Format::Auto) }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+const LEVELS: [(&str, tracing::Level); 5] = [
+    ("error", tracing::Level::ERROR),
+    ("warn", tracing::Level::WARN),
+    ("info", tracing::Level::INFO),
+    ("debug", tracing::Level::DEBUG),
+    ("trace", tracing::Level::TRACE),
+];
+const FORMATS: [(&str, Format); 3] = [("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)];

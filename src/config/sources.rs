@@ -1,0 +1,329 @@
+//! The `sources` section: who may send what, and by which rules it is decided.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use super::secrets::{Direction, Use};
+use super::{Reader, read_source};
+use crate::auth::{Credential, Policy};
+use crate::document::{Fields, Key, Node, Value, fields};
+use crate::ingest::{Respond, SourceConfig};
+use crate::limits::{OverLimit, RateLimit};
+use crate::rules::RuleSet;
+
+impl Reader<'_> {
+    pub(super) fn sources(&mut self, top: &mut Fields<'_>) -> Option<Vec<SourceConfig>> {
+        let node = top.require("sources", &mut self.findings)?;
+        let mut section = Fields::of(node, "sources", &mut self.findings)?;
+        let entries = section.rest();
+        if entries.is_empty() {
+            self.error(node, "sources", "there is no source, so nothing can be received")
+                .help("name at least one, with its `rules` and `auth`");
+            return None;
+        }
+        let mut folded: HashMap<String, &str> = HashMap::new();
+        for (key, _) in &entries {
+            if let Some(other) = folded.insert(key.name.to_lowercase(), &key.name) {
+                let message = format!("two sources differ only in capitals: `{other}` and `{}`", key.name);
+                self.findings.error(key.place.clone(), "sources", message);
+            }
+        }
+        let sources: Vec<_> = entries.into_iter().map(|(key, node)| self.source(key, node)).collect();
+        sources.into_iter().collect()
+    }
+
+    fn source(&mut self, key: &Key, node: &Node) -> Option<SourceConfig> {
+        let path = format!("sources.{}", key.name);
+        let named = is_source_name(&key.name);
+        if !named {
+            self.findings
+                .error(key.place.clone(), path.as_str(), "a source's name is the last part of its URL")
+                .help("use 1 to 64 letters, digits, `.`, `_` and `-`, beginning with a letter or digit");
+        }
+        if node.is_null() {
+            self.findings.error(key.place.clone(), path, "this source is empty").help(AUTH_HELP);
+            return None;
+        }
+        let mut section = Fields::of(node, path, &mut self.findings)?;
+        let rules = self.rules(&mut section);
+        let from = self.sender_name(&mut section);
+        let auth = self.auth(&mut section);
+        let allow_from = self.allow_from(&mut section);
+        let rate_limit = self.source_rate_limit(&mut section);
+        let findings = &mut self.findings;
+        let respond = section.choice("respond", &RESPOND, findings).unwrap_or(Respond::Queued);
+        let respond_timeout = section.duration_within("respond_timeout", RESPOND_WAIT, findings);
+        section.refuse(&["rules_shadow"], findings);
+        section.finish(findings);
+        if !named {
+            return None;
+        }
+        Some(SourceConfig {
+            name: Arc::from(key.name.as_str()),
+            rules: rules?,
+            from,
+            auth: auth?,
+            allow_from,
+            rate_limit,
+            respond,
+            respond_timeout: respond_timeout.unwrap_or(Duration::from_secs(10)),
+        })
+    }
+
+    /// Only the rules of the source `name`.
+    pub(super) fn rules_of(&mut self, tree: &Node, name: &str) -> Option<Arc<RuleSet>> {
+        let sources = tree.get("sources");
+        let Some(node) = sources.and_then(|sources| sources.get(name)) else {
+            let names: Vec<&str> = match sources.map(|node| &node.value) {
+                Some(Value::Map(entries)) => entries.iter().map(|(key, _)| key.name.as_str()).collect(),
+                _ => Vec::new(),
+            };
+            let place = sources.unwrap_or(tree).place.clone();
+            let finding = self.findings.error(place, "sources", format!("there is no source `{name}`"));
+            if !names.is_empty() {
+                finding.suggest(name, names);
+            }
+            return None;
+        };
+        let mut section = Fields::of(node, format!("sources.{name}"), &mut self.findings)?;
+        self.rules(&mut section)
+    }
+
+    /// The rule file, compiled once however many sources name it.
+    fn rules(&mut self, section: &mut Fields<'_>) -> Option<Arc<RuleSet>> {
+        let node = section.require("rules", &mut self.findings)?;
+        let path = section.path_of("rules");
+        let written = fields::string(node, &path, &mut self.findings)?;
+        let file = self.inputs.path.parent().unwrap_or(Path::new("")).join(&written);
+        if let Some(read) = self.rules.get(&file) {
+            return read.clone();
+        }
+        let compiled = match read_source(&file) {
+            Ok(source) => {
+                let mut findings = crate::document::Findings::new();
+                let compiled = RuleSet::compile(&source, &mut findings);
+                self.findings.extend(findings);
+                compiled.map(Arc::new)
+            }
+            Err(unreadable) => {
+                self.error(node, &path, unreadable.to_string())
+                    .help("the path of a rule file is relative to the configuration file");
+                None
+            }
+        };
+        self.rules.insert(file, compiled.clone());
+        compiled
+    }
+
+    fn sender_name(&mut self, section: &mut Fields<'_>) -> Option<String> {
+        let path = section.path_of("from");
+        let node = section.take_some("from")?;
+        let text = fields::string(node, &path, &mut self.findings)?;
+        if text.trim().is_empty() || text.len() > FROM_BYTES_MAX || text.chars().any(char::is_control) {
+            self.error(node, &path, format!("expected 1 to {FROM_BYTES_MAX} bytes of text on one line"))
+                .help("Callgoose puts it before every title; leave the key out for none");
+        }
+        Some(text)
+    }
+
+    fn auth(&mut self, section: &mut Fields<'_>) -> Option<Policy> {
+        let path = section.path_of("auth");
+        let Some(node) = section.take_some("auth") else {
+            self.findings
+                .error(section.place(), path, "`auth` is required here and missing: who may send?")
+                .help(AUTH_HELP);
+            return None;
+        };
+        match &node.value {
+            Value::String(text) if text == "none" => Some(Policy::Open),
+            Value::List(items) if items.is_empty() => {
+                self.error(node, &path, "nobody could send: the list is empty").help(AUTH_HELP);
+                None
+            }
+            Value::List(items) => {
+                let credentials: Vec<_> = items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.credential(item, &format!("{path}[{index}]")))
+                    .collect();
+                credentials.into_iter().collect::<Option<_>>().map(Policy::AnyOf)
+            }
+            _ => {
+                self.error(node, &path, format!("expected a list or `none`, found {}", node.kind())).help(AUTH_HELP);
+                None
+            }
+        }
+    }
+
+    fn credential(&mut self, node: &Node, path: &str) -> Option<Credential> {
+        match self.bearer_header_or_query(node, path, Direction::Checked)? {
+            Carrier::Bearer(secret) => Some(Credential::Bearer(secret)),
+            Carrier::Header { name, secret } => Some(Credential::Header { name, secret }),
+            Carrier::Query { name, secret } => Some(Credential::Query { name, secret }),
+        }
+    }
+
+    /// `{ bearer: SECRET }`, `{ header: { name, secret } }` or `{ query: { name, secret } }`.
+    pub(super) fn bearer_header_or_query(&mut self, node: &Node, path: &str, direction: Direction) -> Option<Carrier> {
+        let Value::Map(_) = node.value else {
+            self.error(node, path, format!("expected how the secret is carried, found {}", node.kind()))
+                .help("write `bearer: { env: NAME }`, or `header:` or `query:` with a name and a secret");
+            return None;
+        };
+        let mut section = Fields::of(node, path, &mut self.findings)?;
+        let bearer = section.take_some("bearer");
+        let header = section.take_some("header");
+        let query = section.take_some("query");
+        section.finish(&mut self.findings);
+        match (bearer, header, query) {
+            (Some(node), None, None) => {
+                let secret = self.secret(node, &format!("{path}.bearer"), Use::Bearer, direction)?;
+                Some(Carrier::Bearer(secret))
+            }
+            (None, Some(node), None) => self.named(node, &format!("{path}.header"), Use::Header, direction),
+            (None, None, Some(node)) => self.named(node, &format!("{path}.query"), Use::Query, direction),
+            _ => {
+                self.error(node, path, "expected exactly one of `bearer`, `header` and `query`");
+                None
+            }
+        }
+    }
+
+    /// `{ name, secret }` of a header or query parameter.
+    fn named(&mut self, node: &Node, path: &str, used: Use, direction: Direction) -> Option<Carrier> {
+        let mut section = Fields::of(node, path, &mut self.findings)?;
+        let name_node = section.require("name", &mut self.findings);
+        let secret_node = section.require("secret", &mut self.findings);
+        section.finish(&mut self.findings);
+        let secret = secret_node.and_then(|node| self.secret(node, &format!("{path}.secret"), used, direction));
+        let name_node = name_node?;
+        let name = fields::string(name_node, &format!("{path}.name"), &mut self.findings)?;
+        if used == Use::Query {
+            if !is_parameter_name(&name) {
+                self.error(name_node, &format!("{path}.name"), "this is no name of a query parameter")
+                    .help("use 1 to 64 letters, digits, `.`, `_`, `~` and `-`");
+                return None;
+            }
+            return Some(Carrier::Query { name, secret: secret? });
+        }
+        let header = HeaderName::from_bytes(name.as_bytes()).ok().filter(|header| !RESERVED.contains(&header.as_str()));
+        let Some(header) = header else {
+            self.error(name_node, &format!("{path}.name"), "this is no name of a header that can carry a secret")
+                .help("such as X-Webhook-Token");
+            return None;
+        };
+        Some(Carrier::Header { name: header, secret: secret? })
+    }
+
+    fn allow_from(&mut self, section: &mut Fields<'_>) -> Vec<IpNet> {
+        let path = section.path_of("allow_from");
+        let Some(node) = section.take_some("allow_from") else {
+            return Vec::new();
+        };
+        let Value::List(items) = &node.value else {
+            self.error(node, &path, format!("expected a list of networks, found {}", node.kind()))
+                .help("such as [10.0.0.0/8, 2001:db8::/32]; an empty list means anywhere");
+            return Vec::new();
+        };
+        let mut networks = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let text = item.as_str().unwrap_or_default();
+            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            match network {
+                Ok(network) => networks.push(network.trunc()),
+                Err(_) => {
+                    self.error(item, &path, "expected a network in CIDR notation or an address")
+                        .help("such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32");
+                }
+            }
+        }
+        networks
+    }
+
+    fn source_rate_limit(&mut self, section: &mut Fields<'_>) -> RateLimit {
+        let (per_second, burst, mut section) = self.rate_limit(section, 2_000, 20_000);
+        let answer = section.take_some("answer").and_then(|node| {
+            // A status is a number, however it is quoted.
+            let text = match &node.value {
+                Value::Number(number) => number.to_string(),
+                Value::String(text) => text.clone(),
+                _ => String::new(),
+            };
+            let answer = match text.as_str() {
+                "429" => Some(OverLimit::TooManyRequests),
+                "503" => Some(OverLimit::ServiceUnavailable),
+                _ => None,
+            };
+            if answer.is_none() {
+                let path = section.path_of("answer");
+                self.error(node, &path, "expected 429 or 503").help("many senders retry a 503 and give up on a 429");
+            }
+            answer
+        });
+        section.finish(&mut self.findings);
+        RateLimit { per_second, burst, answer: answer.unwrap_or(OverLimit::ServiceUnavailable) }
+    }
+
+    /// `per_second` and `burst`, with what else the section holds.
+    pub(super) fn rate_limit<'b>(
+        &mut self,
+        section: &mut Fields<'b>,
+        per_second: u32,
+        burst: u32,
+    ) -> (NonZeroU32, NonZeroU32, Fields<'b>) {
+        let mut limit = section.section_or_empty("rate_limit", &mut self.findings);
+        let mut read = |name, default: u32| {
+            let value = limit.integer(name, 1..=10_000_000, &mut self.findings);
+            let value = value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default);
+            NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN)
+        };
+        let (per_second, burst) = (read("per_second", per_second), read("burst", burst));
+        (per_second, burst, limit)
+    }
+}
+
+/// How a secret travels.
+pub(super) enum Carrier {
+    Bearer(crate::secret::Secret),
+    Header { name: HeaderName, secret: crate::secret::Secret },
+    Query { name: String, secret: crate::secret::Secret },
+}
+
+fn is_source_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_parameter_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-'))
+}
+
+const AUTH_HELP: &str =
+    "write `auth: [ { bearer: { env: NAME } } ]`; `auth: none` lets in everyone who can reach this address";
+const RESPOND: [(&str, Respond); 2] = [("queued", Respond::Queued), ("delivered", Respond::Delivered)];
+/// Senders hang up long before an hour.
+const RESPOND_WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+/// It takes its place in every title, which Callgoose shows in lists and reads aloud.
+const FROM_BYTES_MAX: usize = 100;
+/// Headers that HTTP itself gives a meaning which a secret would break.
+const RESERVED: [&str; 9] = [
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+    "trailer",
+];

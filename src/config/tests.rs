@@ -1,0 +1,634 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+/// A folder with a rule file, and the configuration written beside it.
+struct Desk {
+    folder: tempfile::TempDir,
+    inputs: Inputs,
+}
+
+impl Desk {
+    fn new(text: &str) -> Desk {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
+        let path = folder.path().join("gander.yaml");
+        std::fs::write(&path, text).unwrap();
+        let environment = [("IN", "inbound-secret"), ("UP", "upstream-secret")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = BTreeMap::from(environment);
+        Desk { folder, inputs: Inputs { path, environment, flags: Vec::new(), secrets: Secrets::Required } }
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Desk {
+        self.inputs.environment.insert(name.into(), value.into());
+        self
+    }
+
+    fn flag(mut self, name: &str, key: &str, value: &str) -> Desk {
+        self.inputs.flags.push(Flag { name: name.into(), key: key.into(), value: value.into() });
+        self
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn load(&self) -> Loaded {
+        match load(&self.inputs) {
+            Ok(loaded) => loaded,
+            Err(Failure::Invalid(findings)) => panic!("{}", findings.render(false)),
+            Err(Failure::Unreadable(unreadable)) => panic!("{unreadable}"),
+        }
+    }
+
+    /// Everything found, errors and warnings.
+    fn findings(&self) -> Findings {
+        match load(&self.inputs) {
+            Ok(loaded) => loaded.warnings,
+            Err(Failure::Invalid(findings)) => findings,
+            Err(Failure::Unreadable(unreadable)) => panic!("{unreadable}"),
+        }
+    }
+}
+
+/// What is found in [`BASE`] with `from` replaced by `to`, as `line:column path: message (help)`.
+fn found(from: &str, to: &str) -> Vec<String> {
+    assert!(BASE.contains(from), "{from:?} is not in the base");
+    listed(&Desk::new(&BASE.replacen(from, to, 1)).findings())
+}
+
+fn listed(findings: &Findings) -> Vec<String> {
+    let one = |finding: &document::Finding| {
+        let (line, column) = finding.place.line_column().unwrap_or((0, 0));
+        let help = finding.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
+        format!("{line}:{column} {}: {}{help}", finding.path, finding.message)
+    };
+    findings.iter().map(one).collect()
+}
+
+const RULES: &str = "version: 1\nrules: [ { name: all, then: trigger } ]\nincident_key: $.id\n";
+
+const BASE: &str = "\
+listen:
+  address: 127.0.0.1:8443
+  max_body: 1MiB
+sources:
+  s:
+    rules: rules.yaml
+    auth:
+      - bearer: { env: IN }
+upstream:
+  url: https://up.example/v1/process
+  authorization: { bearer: { env: UP } }
+";
+
+#[test]
+fn what_the_file_leaves_out_has_the_documented_default() {
+    let Loaded { config, warnings } = Desk::new(BASE).load();
+    assert!(warnings.is_empty(), "{}", warnings.render(false));
+    assert_eq!(config.listen.body_bytes_max, 1 << 20);
+    assert_eq!(config.listen.connections_max, 10_000);
+    assert_eq!(config.listen.header_timeout, Duration::from_secs(10));
+    assert_eq!(config.listen.body_timeout, Duration::from_secs(10));
+    assert_eq!(config.listen.idle_timeout, Duration::from_secs(75));
+    let tls = config.listen.tls.unwrap();
+    assert_eq!((tls.certificate, tls.private_key), ("certs/server.pem".into(), "certs/server.key".into()));
+    assert!(tls.self_signed && tls.client_ca.is_none());
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9180");
+    assert!(config.admin.token.is_none() && config.admin.tls.is_none());
+    let source = &config.sources[0];
+    assert_eq!((source.rate_limit.per_second.get(), source.rate_limit.burst.get()), (2_000, 20_000));
+    assert_eq!(source.rate_limit.answer, crate::limits::OverLimit::ServiceUnavailable);
+    assert_eq!((source.respond, source.respond_timeout), (ingest::Respond::Queued, Duration::from_secs(10)));
+    assert!(source.from.is_none() && source.allow_from.is_empty());
+    assert_eq!((config.upstream.timeout, config.upstream.concurrency), (Duration::from_secs(10), 16));
+    assert_eq!((config.dispatch.per_second.get(), config.dispatch.burst.get()), (20, 40));
+    let retry = config.dispatch.retry;
+    assert_eq!((retry.initial, retry.factor), (Duration::from_millis(500), 2.0));
+    assert_eq!((retry.max, retry.give_up_after), (Duration::from_secs(60), Duration::from_secs(86_400)));
+    assert_eq!(config.dedup, dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000_000 });
+    assert_eq!(
+        config.journal,
+        journal::Config {
+            data_dir: "data".into(),
+            max_events: 1_000_000,
+            max_bytes: 4 << 30,
+            keep_delivered: Duration::from_secs(7 * 86_400),
+            keep_refused: 10_000,
+        }
+    );
+    assert_eq!(config.log.level, tracing::Level::INFO);
+}
+
+#[test]
+fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
+    for (from, to, expected) in [
+        // Unknown keys name the nearest known one.
+        ("address:", "adress:", "2:3 listen.adress: unknown key `adress` (did you mean `address`?)"),
+        ("listen:", "listn:", "1:1 listn: unknown key `listn` (did you mean `listen`?)"),
+        ("    auth:", "    aut:", "7:5 sources.s.aut: unknown key `aut` (did you mean `auth`?)"),
+        (
+            "bearer: { env",
+            "baerer: { env",
+            "8:9 sources.s.auth[0].baerer: unknown key `baerer` (did you mean `bearer`?)",
+        ),
+        // Wrong types and values.
+        ("127.0.0.1:8443", "8443", "2:12 listen.address: expected a string, found 8443"),
+        (
+            "127.0.0.1:8443",
+            "localhost:8443",
+            "2:12 listen.address: expected an IP address and a port, found `localhost:8443` (write 127.0.0.1:8443)",
+        ),
+        ("1MiB", "1 mega", "3:13 listen.max_body: expected a size such as 256KiB, 64MiB or 4GiB, found a string"),
+        ("1MiB", "1GiB", "3:13 listen.max_body: expected a size from 64B to 64MiB"),
+        ("1MiB", "0", "3:13 listen.max_body: expected a size from 64B to 64MiB"),
+        ("max_body: 1MiB", "body_timeout: 0s", "3:17 listen.body_timeout: expected a duration from 1ms to 1h"),
+        (
+            "max_body: 1MiB",
+            "body_timeout: 10",
+            "3:17 listen.body_timeout: expected a duration such as 500ms, 10s, 5m, 24h or 7d, found 10",
+        ),
+        (
+            "max_body: 1MiB",
+            "tls: { self_signed: yes }",
+            "3:23 listen.tls.self_signed: expected true or false, found the text `yes` \
+             (only `true` and `false` are booleans here)",
+        ),
+        (
+            "max_body: 1MiB",
+            "tls: false",
+            "3:8 listen.tls: expected a mapping or `off`, found a boolean (`tls: off` is plain HTTP)",
+        ),
+        (
+            "listen:\n  address: 127.0.0.1:8443\n  max_body: 1MiB",
+            "listen: x",
+            "1:9 listen: expected a mapping, found a string",
+        ),
+        (
+            "1MiB",
+            "1MiB\nlog: { level: inf }",
+            "4:15 log.level: expected one of error, warn, info, debug, trace, found `inf` (did you mean `info`?)",
+        ),
+        (
+            "1MiB",
+            "1MiB\ndedup: { max_keys: 0 }",
+            "4:20 dedup.max_keys: expected a whole number from 1 to 100000000, found 0",
+        ),
+        ("1MiB", "1MiB\njournal: { max_bytes: 1KiB }", "4:23 journal.max_bytes: expected a size from 1MiB to 16TiB"),
+        ("1MiB", "1MiB\ndata_dir: ''", "4:11 data_dir: expected a path, found an empty text"),
+        // Where one can listen, and how.
+        (
+            "127.0.0.1:8443",
+            "0.0.0.0:8443\n  tls: off",
+            "3:8 listen.tls: plain HTTP on 0.0.0.0:8443 would let others read tokens and alerts \
+             (remove `tls: off`, listen on 127.0.0.1, or write `insecure: true` beside it)",
+        ),
+        (
+            "1MiB",
+            "1MiB\nadmin: { address: 0.0.0.0:8443 }",
+            "4:19 admin.address: 0.0.0.0:8443 is taken by listen.address (127.0.0.1:8443) (give one of them another port)",
+        ),
+        (
+            "1MiB",
+            "1MiB\nadmin: { address: 10.0.0.1:9180, insecure: true }",
+            "4:8 admin.token: 10.0.0.1:9180 can be reached from outside without a token \
+             (set `token`, or use an address on loopback such as 127.0.0.1:9180)",
+        ),
+        (
+            "1MiB",
+            "1MiB\nadmin: { address: 10.0.0.1:9180, token: { env: IN } }",
+            "4:8 admin.tls: plain HTTP on 10.0.0.1:9180 would let others read the token \
+             (set `tls`, use an address on loopback, or write `insecure: true` beside it)",
+        ),
+        // Sources.
+        (
+            "  s:\n",
+            "  'a/b':\n",
+            "5:3 sources.a/b: a source's name is the last part of its URL (use 1 to 64 letters, digits, `.`, `_` and `-`, beginning with a letter or digit)",
+        ),
+        (
+            "  s:\n",
+            "  S: { rules: rules.yaml, auth: none }\n  s:\n",
+            "6:3 sources: two sources differ only in capitals: `S` and `s`",
+        ),
+        (
+            "    auth:\n      - bearer: { env: IN }\n",
+            "",
+            "5:3 sources.s.auth: `auth` is required here and missing: who may send? (write `auth: [ { bearer: { env: NAME } } ]`; `auth: none` lets in everyone who can reach this address)",
+        ),
+        (
+            "    auth:\n      - bearer: { env: IN }",
+            "    auth: []",
+            "7:11 sources.s.auth: nobody could send: the list is empty (write `auth: [ { bearer: { env: NAME } } ]`; `auth: none` lets in everyone who can reach this address)",
+        ),
+        ("    rules: rules.yaml\n", "", "5:3 sources.s.rules: `rules` is required here and missing"),
+        (
+            "bearer: { env: IN }",
+            "header: { name: 'X Token', secret: { env: IN } }",
+            "8:25 sources.s.auth[0].header.name: this is no name of a header that can carry a secret (such as X-Webhook-Token)",
+        ),
+        (
+            "bearer: { env: IN }",
+            "header: { name: Host, secret: { env: IN } }",
+            "8:25 sources.s.auth[0].header.name: this is no name of a header that can carry a secret (such as X-Webhook-Token)",
+        ),
+        (
+            "bearer: { env: IN }",
+            "query: { secret: { env: IN } }",
+            "8:16 sources.s.auth[0].query.name: `name` is required here and missing",
+        ),
+        (
+            "rules.yaml\n",
+            "rules.yaml\n    allow_from: [10.0.0.0/33]\n",
+            "7:18 sources.s.allow_from[0]: expected a network in CIDR notation or an address (such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32)",
+        ),
+        (
+            "rules.yaml\n",
+            "rules.yaml\n    rate_limit: { per_second: 0 }\n",
+            "7:31 sources.s.rate_limit.per_second: expected a whole number from 1 to 10000000, found 0",
+        ),
+        (
+            "rules.yaml\n",
+            "rules.yaml\n    rate_limit: { answer: 500 }\n",
+            "7:27 sources.s.rate_limit.answer: expected 429 or 503 (many senders retry a 503 and give up on a 429)",
+        ),
+        (
+            "rules.yaml\n",
+            "rules.yaml\n    respond: delivred\n",
+            "7:14 sources.s.respond: expected one of queued, delivered, found `delivred` (did you mean `delivered`?)",
+        ),
+        // Secrets.
+        (
+            "{ env: IN }",
+            "{ env: NOT_SET }",
+            "8:24 sources.s.auth[0].bearer.env: the environment variable NOT_SET is not set (set it where the relay is started, or use { file: PATH })",
+        ),
+        (
+            "{ env: IN }",
+            "{ env: IN, file: x }",
+            "8:17 sources.s.auth[0].bearer: expected exactly one of `env`, `file` and `sha256` (write { env: NAME } or { file: PATH })",
+        ),
+        (
+            "{ env: IN }",
+            "{ file: /no/such/file }",
+            "8:25 sources.s.auth[0].bearer.file: the secret file /no/such/file can't be used: no such file (the file holds the secret alone, readable by the relay's user)",
+        ),
+        (
+            "{ env: IN }",
+            "{ sha256: abc }",
+            "8:27 sources.s.auth[0].bearer.sha256: expected a SHA-256 as 64 hexadecimal digits (printf %s \"$TOKEN\" | sha256sum)",
+        ),
+        (
+            "{ env: IN }",
+            "written-out",
+            "8:17 sources.s.auth[0].bearer: a secret is written out in this file (write { env: NAME } or { file: PATH })",
+        ),
+        (
+            "{ env: IN }",
+            "${IN}",
+            "8:17 sources.s.auth[0].bearer: variables are not expanded here (write { env: NAME })",
+        ),
+        (
+            "{ env: IN }",
+            "12345",
+            "8:17 sources.s.auth[0].bearer: expected a secret, found a number (write { env: NAME } or { file: PATH })",
+        ),
+        (
+            "{ env: UP }",
+            "{ sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 }",
+            "11:38 upstream.authorization.bearer.sha256: a hash can be checked against, but this secret must be sent (write { env: NAME } or { file: PATH })",
+        ),
+        // The upstream.
+        ("  url: https://up.example/v1/process\n", "", "9:1 upstream.url: `url` is required here and missing"),
+        (
+            "https://up.example/v1/process",
+            "ftp://up.example",
+            "10:8 upstream.url: expected a URL that begins with https:// or http:// (such as https://sqibs.callgoose.com/sqibs-api/v1/process)",
+        ),
+        (
+            "https://up.example/v1/process",
+            "up.example/v1",
+            "10:8 upstream.url: this is not a URL (such as https://sqibs.callgoose.com/sqibs-api/v1/process)",
+        ),
+        (
+            "https://up.example/v1/process",
+            "https://u:p@up.example/",
+            "10:8 upstream.url: a URL here carries no user name or password (write the token as `authorization: { bearer: { env: NAME } }`)",
+        ),
+        (
+            "https://up.example/v1/process",
+            "https://up.example/?token=x",
+            "10:8 upstream.url: a URL here ends with its path (`from` is a key of the source; a token is written as `authorization: { query: { name: token, secret: { env: NAME } } }` or, better, `bearer`)",
+        ),
+        (
+            "https://up.example/v1/process",
+            "http://up.example/v1",
+            "10:8 upstream.url: token and alerts travel unencrypted by http:// (use https:// unless this is a proxy on a network of your own)",
+        ),
+        (
+            "  authorization: { bearer: { env: UP } }\n",
+            "",
+            "9:1 upstream.authorization: `authorization` is required here and missing",
+        ),
+        (
+            "bearer: { env: UP }",
+            "bearer: { env: UP }, header: { name: a, secret: { env: UP } }",
+            "11:18 upstream.authorization: expected exactly one of `bearer`, `header` and `query`",
+        ),
+        ("  url:", "  timeout: 0s\n  url:", "10:12 upstream.timeout: expected a duration from 1ms to 10m"),
+        (
+            "  url:",
+            "  retry: { initial: 2m }\n  url:",
+            "10:10 upstream.retry: `initial` is longer than `max` (the first wait is `initial`, and it grows up to `max`)",
+        ),
+        (
+            "  url:",
+            "  retry: { factor: 0.5 }\n  url:",
+            "10:20 upstream.retry.factor: expected a number from 1 to 10, found 0.5",
+        ),
+        (
+            "  url:",
+            "  concurrency: 0\n  url:",
+            "10:16 upstream.concurrency: expected a whole number from 1 to 1024, found 0",
+        ),
+        // YAML itself.
+        (
+            "  url:",
+            "  url: x\n  url:",
+            "11:3 : the key `url` is written twice (it stands in line 10 already; keep one of them)",
+        ),
+    ] {
+        let found = found(from, to);
+        assert!(found.iter().any(|one| one == expected), "{to}\nexpected: {expected}\nfound: {found:#?}");
+    }
+}
+
+#[test]
+fn a_key_whose_feature_is_not_built_is_refused_by_name() {
+    for (from, to, line, key) in [
+        ("  url:", "  breaker: { failures: 5 }\n  url:", "10:3", "upstream.breaker"),
+        ("  url:", "  proxy: http://user:pass@proxy:3128\n  url:", "10:3", "upstream.proxy"),
+        ("  url:", "  retry: { unresolved: { attempts: 3 } }\n  url:", "10:12", "upstream.retry.unresolved"),
+        ("  url:", "  tls: { client_certificate: a }\n  url:", "10:10", "upstream.tls.client_certificate"),
+        ("  url:", "  tls: { client_key: a }\n  url:", "10:10", "upstream.tls.client_key"),
+        ("upstream:", "delivery: { stale: ~ }\nupstream:", "9:1", "delivery"),
+        ("    auth:", "    rules_shadow: x.yaml\n    auth:", "7:5", "sources.s.rules_shadow"),
+    ] {
+        let name = key.rsplit('.').next().unwrap();
+        let found = found(from, to);
+        let expected = format!("{line} {key}: `{name}` is not supported by this version");
+        assert!(found.iter().any(|one| one.starts_with(&expected)), "{expected}\n{found:#?}");
+        assert!(!found.iter().any(|one| one.contains("unknown key")), "{found:#?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_shown_at_once() {
+    let text = BASE
+        .replace("127.0.0.1:8443", "nowhere")
+        .replace("1MiB", "huge")
+        .replace("    rules", "    rule")
+        .replace("{ env: IN }", "{ env: MISSING }")
+        .replace("https", "gopher")
+        .replace("{ env: UP }", "{ file: /nowhere }");
+    let found = listed(&Desk::new(&text).findings());
+    for part in [
+        "2:12 listen.address",
+        "3:13 listen.max_body",
+        "6:5 sources.s.rule: unknown key `rule` (did you mean `rules`?)",
+        "sources.s.rules: `rules` is required",
+        "8:24 sources.s.auth[0].bearer.env",
+        "10:8 upstream.url",
+        "11:36 upstream.authorization.bearer.file",
+    ] {
+        assert!(found.iter().any(|one| one.contains(part)), "{part}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_missing_rule_file_and_a_broken_one_are_told_with_the_rest() {
+    let found = found("rules.yaml", "nowhere.yaml");
+    assert!(found.iter().any(|one| one.starts_with("6:12 sources.s.rules: can't read")), "{found:#?}");
+    let desk = Desk::new(&BASE.replace("1MiB", "huge"));
+    desk.file("rules.yaml", "rules: [\n");
+    let found = listed(&desk.findings());
+    assert!(found.iter().any(|one| one.contains("huge") || one.contains("listen.max_body")), "{found:#?}");
+    assert!(found.len() >= 2, "{found:#?}");
+}
+
+#[test]
+fn later_layers_win() {
+    let desk = Desk::new(BASE)
+        .env("GANDER_LISTEN__MAX_BODY", "2KiB")
+        .env("GANDER_UPSTREAM__RETRY__FACTOR", "1.5")
+        .env("GANDER_DEDUP__REMIND", "false")
+        .env("GANDER_LISTEN__ADDRESS", "127.0.0.1:1111")
+        .env("GANDER_SOURCES__S__ALLOW_FROM", "[10.0.0.0/8, 192.0.2.1]")
+        .env("GANDER_ADMIN__TOKEN", "123456")
+        .flag("--listen", "listen.address", "127.0.0.1:2222");
+    let Loaded { config, warnings } = desk.load();
+    assert!(warnings.is_empty(), "{}", warnings.render(false));
+    assert_eq!(config.listen.body_bytes_max, 2048);
+    assert_eq!(config.dispatch.retry.factor, 1.5);
+    assert!(!config.dedup.remind);
+    assert_eq!(config.listen.address.port(), 2222);
+    assert_eq!(config.sources[0].allow_from.len(), 2);
+    assert!(config.admin.token.unwrap().matches(b"123456"));
+}
+
+#[test]
+fn a_variable_reaches_a_source_whose_name_it_cant_spell() {
+    let text = BASE.replace("  s:\n", "  Service-Pilot:\n");
+    let desk = Desk::new(&text).env("GANDER_SOURCES__SERVICE_PILOT__RESPOND", "delivered");
+    let config = desk.load().config;
+    assert_eq!(config.sources.len(), 1);
+    assert_eq!(config.sources[0].respond, ingest::Respond::Delivered);
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning_and_a_wrong_value_an_error_at_the_variable() {
+    let desk = Desk::new(BASE).env("GANDER_SERVICE_HOST", "10.0.0.1").env("GANDER_LISTEN__ADRESS", "x");
+    let warnings = desk.load().warnings;
+    let text = warnings.render(false);
+    assert!(!warnings.has_errors(), "{text}");
+    assert!(text.contains("warning: service_host: no such setting: this variable has no effect"), "{text}");
+    assert!(text.contains("--> environment variable GANDER_SERVICE_HOST"), "{text}");
+    assert!(text.contains("did you mean `address`?"), "{text}");
+
+    let findings = Desk::new(BASE).env("GANDER_LISTEN__HEADER_TIMEOUT", "soon").findings();
+    let text = findings.render(false);
+    assert!(findings.has_errors() && text.contains("--> environment variable GANDER_LISTEN__HEADER_TIMEOUT"), "{text}");
+    let findings = Desk::new(BASE).flag("--set listen.max_body", "listen.max_body", "soon").findings();
+    let text = findings.render(false);
+    assert!(findings.has_errors() && text.contains("--> command line, --set listen.max_body"), "{text}");
+}
+
+#[test]
+fn a_client_needs_only_the_secrets_it_uses() {
+    let mut desk = Desk::new(&BASE.replace("{ env: UP }", "{ file: /nowhere }"));
+    desk.inputs.environment.remove("IN");
+    desk.inputs.secrets = Secrets::Optional;
+    let config = desk.load().config;
+    let crate::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { unreachable!() };
+    let crate::auth::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
+    assert!(!secret.matches(b"") && secret.expose(|_| ()).is_none());
+}
+
+#[test]
+fn the_rules_of_one_source_need_no_other_part_of_the_file() {
+    let desk = Desk::new("sources:\n  s: { rules: rules.yaml }\nupstream: nonsense\n");
+    assert!(load_rules(&desk.inputs, "s").is_ok());
+    let Err(Failure::Invalid(findings)) = load_rules(&desk.inputs, "t") else { unreachable!() };
+    assert!(findings.render(false).contains("there is no source `t`"));
+}
+
+#[test]
+fn a_secret_file_is_trimmed_and_read_again() {
+    let desk = Desk::new(BASE);
+    let path = desk.file("token", "first\n");
+    let text = BASE.replace("{ env: IN }", &format!("{{ file: {} }}", path.display()));
+    std::fs::write(&desk.inputs.path, text).unwrap();
+    let mut config = desk.load().config;
+    let crate::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { unreachable!() };
+    let crate::auth::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
+    assert!(secret.matches(b"first"));
+
+    assert_eq!(config.secret_files.refresh(), []);
+    desk.file("token", "second\r\n");
+    assert_eq!(config.secret_files.refresh(), [Refreshed::Changed { path: path.clone() }]);
+    assert!(secret.matches(b"second"));
+
+    // A rotation that is half done, or gone wrong, changes nothing and is told once.
+    desk.file("token", "");
+    let problem = "what it holds is empty".to_owned();
+    assert_eq!(config.secret_files.refresh(), [Refreshed::Failed { path, problem }]);
+    assert_eq!(config.secret_files.refresh(), []);
+    assert!(secret.matches(b"second"));
+}
+
+#[test]
+fn a_secret_that_could_not_be_carried_is_refused_without_showing_it() {
+    for (value, problem) in [
+        ("", "is empty"),
+        ("two words", "no bearer token can hold"),
+        ("gänger", "no bearer token can hold"),
+        (" padded", "begins or ends with a blank"),
+        ("a\nb", "more than one line"),
+        ("Bearer abc", "begins with `Bearer`"),
+    ] {
+        let findings = Desk::new(BASE).env("IN", value).findings();
+        let text = findings.render(false);
+        assert!(text.contains(problem) && text.contains("IN"), "{value:?}: {text}");
+        assert!(value.is_empty() || !text.contains(value), "{value:?}: {text}");
+    }
+}
+
+#[test]
+fn a_file_that_cant_be_read_is_told_apart_from_a_wrong_one() {
+    let desk = Desk::new(BASE);
+    std::fs::write(&desk.inputs.path, b"a: \xff").unwrap();
+    let Err(Failure::Unreadable(unreadable)) = load(&desk.inputs) else { unreachable!() };
+    assert!(unreadable.to_string().ends_with("it is not UTF-8 (byte 4)"), "{unreadable}");
+    std::fs::remove_file(&desk.inputs.path).unwrap();
+    let Err(Failure::Unreadable(unreadable)) = load(&desk.inputs) else { unreachable!() };
+    assert!(unreadable.to_string().ends_with("no such file"), "{unreadable}");
+}
+
+#[test]
+fn an_empty_file_says_what_is_required() {
+    for text in ["", "# nothing\n", "{}\n"] {
+        let found = listed(&Desk::new(text).findings());
+        assert!(found.iter().any(|one| one.contains("`sources` is required")), "{found:#?}");
+        assert!(found.iter().any(|one| one.contains("`upstream` is required")), "{found:#?}");
+    }
+}
+
+/// A configuration with a secret in every slot that can hold one, and in some that can't.
+const CANARIES: &str = "\
+listen: { address: 127.0.0.1:8443, tls: off }
+admin: { address: 127.0.0.1:9180, token: CANARY-admin-1 }
+sources:
+  s:
+    rules: rules.yaml
+    auth:
+      - bearer: CANARY-bearer-2
+      - header: { name: X-Token, secret: \"CANARY-header-3\" }
+      - query: { name: token, secret: 'CANARY-query-4' }
+      - bearer: |
+          CANARY-block-5
+    respond: queued
+upstream:
+  url: https://user:CANARY-url-6@up.example/v1?token=CANARY-url-7
+  proxy: http://user:CANARY-proxy-8@proxy:3128
+  authorization: { bearer: CANARY-upstream-9 }
+";
+
+fn shows_no_canary(text: &str) {
+    let desk = Desk::new(text);
+    let shown = match load(&desk.inputs) {
+        Ok(loaded) => format!("{}{:?}{:?}", loaded.warnings.render(false), loaded.warnings.to_json(), loaded.config),
+        Err(Failure::Invalid(findings)) => format!("{}{}", findings.render(false), findings.to_json()),
+        Err(Failure::Unreadable(unreadable)) => unreadable.to_string(),
+    };
+    assert!(!shown.contains("CANARY"), "{text}\n{shown}");
+}
+
+#[test]
+fn a_literal_secret_is_shown_by_no_finding() {
+    shows_no_canary(CANARIES);
+    for (from, to) in [
+        ("bearer: CANARY-bearer-2", "baerer: CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer: [CANARY-bearer-2]"),
+        ("bearer: CANARY-bearer-2", "bearer: { env: CANARY-bearer-2! }"),
+        ("bearer: CANARY-bearer-2", "bearer: { sha256: CANARY-bearer-2 }"),
+        ("bearer: CANARY-bearer-2", "bearer: { value: CANARY-bearer-2 }"),
+        ("bearer: CANARY-bearer-2", "bearer: CANARY-bearer-2: x"),
+        ("bearer: CANARY-bearer-2", "bearer: *CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer: !CANARY-bearer-2 x"),
+        ("bearer: CANARY-bearer-2", "bearer: 'CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer: a\n        bearer: CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer: a\n     CANARY-bearer-2"),
+        ("token: CANARY-admin-1", "tken: CANARY-admin-1"),
+        ("token: CANARY-admin-1", "port: CANARY-admin-1"),
+        ("token: CANARY-admin-1 }", "token: CANARY-admin-1"),
+        ("address: 127.0.0.1:9180", "address: 1, adress: 2"),
+        ("CANARY-block-5", "CANARY-block-5\n         CANARY-block-5"),
+        ("authorization: { bearer: CANARY-upstream-9 }", "authorization: CANARY-upstream-9"),
+        ("authorization: { bearer: CANARY-upstream-9 }", "authorisation: { bearer: CANARY-upstream-9 }"),
+        ("authorization: { bearer: CANARY-upstream-9 }", "authorization: { query: { name: \"CANARY 9\", secret: x } }"),
+    ] {
+        assert!(CANARIES.contains(from), "{from}");
+        shows_no_canary(&CANARIES.replace(from, to));
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 1500, ..Default::default() })]
+
+    #[test]
+    fn a_literal_secret_is_shown_by_no_finding_however_the_file_is_broken(
+        at in 0..CANARIES.len(),
+        remove in 0..3_usize,
+        insert in "[-a-z:{}\\[\\]&*!|>'\"#%@,? \t\n]{0,2}",
+    ) {
+        // A break within a canary makes another text of it; what is left of the word must not show either.
+        let mut text = CANARIES.to_owned();
+        let end = (at + remove).min(text.len());
+        if !text[at..end].bytes().any(|b| b.is_ascii_uppercase()) {
+            text.replace_range(at..end, &insert);
+            shows_no_canary(&text);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_loading_panic(text in "(?s).{0,80}") {
+        let _ = Desk::new(&text).findings().render(false);
+    }
+}

@@ -1,0 +1,105 @@
+//! From the bytes of a body to a JSON value, or to the place where it stops being JSON.
+
+use std::borrow::Cow;
+
+use encoding_rs::{Encoding, UTF_8};
+use serde_json::Value;
+
+use super::content::Charset;
+use super::refusal::NotJson;
+
+/// Decodes a body. A byte order mark outweighs the charset, as everywhere on the web.
+///
+/// Nesting is limited by serde_json's own 128 levels, so that no body overflows the stack.
+pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
+    let (encoding, text) = match Encoding::for_bom(body) {
+        Some((encoding, mark_length)) => (encoding, &body[mark_length..]),
+        None => (charset.encoding(), body),
+    };
+    // serde_json checks UTF-8 itself and knows the place.
+    let text: Cow<'_, [u8]> = if encoding == UTF_8 {
+        Cow::Borrowed(text)
+    } else {
+        match encoding.decode_without_bom_handling_and_without_replacement(text) {
+            Some(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
+            Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+            None => {
+                let problem = format!("it holds bytes that are not {}", encoding.name());
+                return Err(NotJson { problem, line: 1, column: 0 });
+            }
+        }
+    };
+    serde_json::from_slice(&text).map_err(|problem| not_json(&text, &problem))
+}
+
+fn not_json(text: &[u8], problem: &serde_json::Error) -> NotJson {
+    let (line, column) = (problem.line(), problem.column());
+    if text.trim_ascii().is_empty() {
+        return NotJson { problem: "it is empty".to_owned(), line: line.max(1), column };
+    }
+    let words = problem.to_string();
+    let suffix = format!(" at line {line} column {column}");
+    NotJson { problem: words.strip_suffix(&suffix).unwrap_or(&words).to_owned(), line: line.max(1), column }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use serde_json::json;
+
+    use super::*;
+
+    fn charset(label: &str) -> Charset {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", format!("text/plain; charset={label}").parse().unwrap());
+        Charset::of(&headers).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_read_in_its_charset() {
+        let rows: &[(&str, &[u8], &str)] = &[
+            ("UTF-8", "\"Zürich\"".as_bytes(), "utf-8"),
+            ("Latin-1", b"\"Z\xfcrich\"", "iso-8859-1"),
+            ("UTF-16 as declared", b"\"\0Z\0\xfc\0r\0i\0c\0h\0\"\0", "utf-16le"),
+            ("UTF-8 with a byte order mark", b"\xef\xbb\xbf\"Z\xc3\xbcrich\"", "utf-8"),
+            ("a byte order mark that outweighs the charset", b"\xff\xfe\"\0Z\0\xfc\0r\0i\0c\0h\0\"\0", "utf-8"),
+        ];
+        for (claim, body, label) in rows {
+            assert_eq!(decode(body, charset(label)), Ok(json!("Zürich")), "{claim}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_has_a_place() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        let rows: &[(&str, &[u8], usize, &str)] = &[
+            ("an empty body", b"", 1, "empty"),
+            ("blanks", b" \n ", 2, "empty"),
+            ("a raw quote in a title", b"{\n  \"title\": \"say \"hi\"\"\n}", 2, "expected"),
+            ("a raw newline in a title", b"{\"title\": \"a\nb\"}", 2, "control character"),
+            ("a body cut off", b"{\"a\": 1", 1, "EOF"),
+            ("text after the value", b"{} {}", 1, "trailing"),
+            ("a form", b"payload=%7B%7D", 1, "expected"),
+            ("no UTF-8", b"\"\xff\"", 1, "unicode"),
+            ("200 levels", deep.as_bytes(), 1, "recursion limit"),
+            ("a number beyond all bounds", b"1e999", 1, "out of range"),
+            ("a comma too many", b"[1,]", 1, "trailing comma"),
+        ];
+        for (claim, body, line, word) in rows {
+            let found = decode(body, charset("utf-8")).expect_err(claim);
+            assert_eq!(found.line, *line, "{claim}: {found:?}");
+            assert!(found.problem.contains(word), "{claim}: {found:?}");
+            assert!(!found.problem.contains(" line "), "{claim}: {found:?}");
+        }
+        let found = decode(b"\"\x81\"", charset("shift_jis")).unwrap_err();
+        assert!(found.problem.contains("Shift_JIS"), "{found:?}");
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        assert_eq!(
+            decode(b"[1.0, 9007199254740993, 0.1234567890123456789]", charset("utf-8")).unwrap()[1],
+            json!(9_007_199_254_740_993_u64)
+        );
+    }
+}

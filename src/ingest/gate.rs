@@ -1,0 +1,117 @@
+//! What a request passes before a byte of its body is read. Each stage takes the stage before as its proof.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Method;
+use http::request::Parts;
+
+use super::SourceConfig;
+use super::refusal::Refusal;
+use crate::auth::Authenticated;
+use crate::limits::{Limiter, WithinLimit};
+use crate::time::Monotonic;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub certificate: ClientCertificate,
+}
+
+/// What TLS knows of the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// No `client_ca` is configured.
+    NotAsked,
+    Missing,
+    /// One that a configured CA signed; TLS checked it.
+    Valid,
+}
+
+/// A source that takes requests.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) config: SourceConfig,
+    limiter: Limiter,
+}
+
+/// Every source by its name.
+#[derive(Debug)]
+pub(super) struct Sources(HashMap<Arc<str>, Source>);
+
+/// A request that names a source and is a POST.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Routed<'a>(&'a Source);
+
+/// It comes from where it may come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed<'a>(&'a Source);
+
+/// It carries valid credentials.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a>(&'a Source, Authenticated);
+
+/// It fits the source's limit: its body may be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admitted<'a>(&'a Source, WithinLimit);
+
+impl Source {
+    fn new(config: SourceConfig) -> Source {
+        let limiter = Limiter::new(config.rate_limit);
+        Source { config, limiter }
+    }
+}
+
+impl Sources {
+    pub(super) fn new(configs: Vec<SourceConfig>) -> Sources {
+        Sources(configs.into_iter().map(|config| (Arc::clone(&config.name), Source::new(config))).collect())
+    }
+
+    pub(super) fn route(&self, head: &Parts) -> Result<Routed<'_>, Refusal> {
+        let name = head.uri.path().strip_prefix(HOOKS).ok_or(Refusal::UnknownSource)?;
+        let source = self.0.get(name).ok_or(Refusal::UnknownSource)?;
+        if head.method == Method::POST { Ok(Routed(source)) } else { Err(Refusal::NotPost) }
+    }
+}
+
+impl<'a> Routed<'a> {
+    pub(super) fn name(self) -> &'a Arc<str> {
+        &self.0.config.name
+    }
+
+    pub(super) fn allow(self, peer: &Peer) -> Result<Allowed<'a>, Refusal> {
+        if peer.certificate == ClientCertificate::Missing {
+            return Err(Refusal::CertificateNotAllowed);
+        }
+        // On a dual-stack socket an IPv4 sender has an IPv6 address that no IPv4 range contains.
+        let address = peer.address.to_canonical();
+        let ranges = &self.0.config.allow_from;
+        let allowed = ranges.is_empty() || ranges.iter().any(|range| range.contains(&address));
+        if allowed { Ok(Allowed(self.0)) } else { Err(Refusal::AddressNotAllowed) }
+    }
+}
+
+impl<'a> Allowed<'a> {
+    pub(super) fn authenticate(self, head: &Parts) -> Result<Known<'a>, Refusal> {
+        match self.0.config.auth.admits(&head.headers, head.uri.query()) {
+            Ok(proof) => Ok(Known(self.0, proof)),
+            Err(_) => Err(Refusal::NotAuthenticated),
+        }
+    }
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn limit(self, now: Monotonic) -> Result<Admitted<'a>, Refusal> {
+        self.0.limiter.check(now).map(|proof| Admitted(self.0, proof)).map_err(Refusal::OverLimit)
+    }
+}
+
+impl<'a> Admitted<'a> {
+    pub(super) fn source(self) -> &'a SourceConfig {
+        &self.0.config
+    }
+}
+
+const HOOKS: &str = "/hooks/";

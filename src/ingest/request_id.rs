@@ -1,0 +1,40 @@
+//! The relay's own name for each request: in its answer, its logs and its journal.
+
+use std::sync::Arc;
+
+use crate::time::WallTime;
+
+/// 26 characters: 48 bits of time, so that ids sort as requests came, then 80 random bits.
+pub(super) fn request_id(at: WallTime) -> Arc<str> {
+    let millis = u128::from(u64::try_from(at.0).unwrap_or(0)) & ((1 << 48) - 1);
+    let random = fastrand::u128(..) & ((1 << 80) - 1);
+    let bits = millis << 80 | random;
+    let mut text = [0_u8; 26];
+    for (index, character) in text.iter_mut().enumerate() {
+        let digit = (bits >> (5 * (25 - index))) & 0x1f;
+        *character = ALPHABET[usize::try_from(digit).unwrap_or(0)];
+    }
+    String::from_utf8_lossy(&text).into()
+}
+
+/// Crockford's base 32: no letter looks like a digit, and the order is that of ASCII.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_sort_by_time() {
+        let ids: Vec<_> = (0..1_000).map(|at| request_id(WallTime(1_764_000_000_000 + at))).collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+        let same: std::collections::HashSet<_> = (0..1_000).map(|_| request_id(WallTime(5))).collect();
+        assert_eq!(same.len(), 1_000);
+        assert!(same.iter().all(|id| id.len() == 26 && id.bytes().all(|byte| ALPHABET.contains(&byte))));
+    }
+
+    #[test]
+    fn a_clock_before_1970_does_no_harm() {
+        assert_eq!(request_id(WallTime(-1)).len(), 26);
+    }
+}

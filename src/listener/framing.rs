@@ -1,0 +1,362 @@
+//! Where one HTTP/1 request ends and the next begins, read strictly.
+//!
+//! hyper reads what RFC 9112 lets a server forgive: two lengths in one head, of which it drops one; lines that end
+//! in a bare line feed. A proxy in front may have read the same bytes differently and seen another request in
+//! them. So these rules watch the bytes on their way to hyper and call in doubt what has two readings. They decide
+//! nothing else: every header and body is hyper's to parse.
+
+use http::header::{HOST, UPGRADE};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Request, Version};
+
+/// Follows the heads and bodies of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    state: State,
+    /// The beginning of a line that has not ended yet.
+    partial: Vec<u8>,
+    /// Of the head that is being read.
+    head: Head,
+    /// How many heads began.
+    heads: u64,
+    doubt: Option<Doubt>,
+}
+
+/// Why a head can't be believed, and which one: the first of a connection is number 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub(super) head: u64,
+    pub(super) why: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Head,
+    /// So many bytes of a body are still to come.
+    Body(u64),
+    ChunkSize,
+    /// Data and the line end behind it.
+    Chunk(u64),
+    Trailers,
+    /// Nothing that follows can be trusted, or matters.
+    Lost,
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    began: bool,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Scanner {
+    /// Takes the next bytes of the connection.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            bytes = match self.state {
+                State::Lost => return,
+                State::Body(left) | State::Chunk(left) => self.skip(left, bytes),
+                State::Head | State::ChunkSize | State::Trailers => self.line(bytes),
+            };
+        }
+    }
+
+    /// How many heads began so far.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    pub(super) fn doubt(&self) -> Option<Doubt> {
+        self.doubt
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(super) fn in_head(&self) -> bool {
+        self.state == State::Head && (self.head.began || !self.partial.is_empty())
+    }
+
+    fn skip<'a>(&mut self, left: u64, bytes: &'a [u8]) -> &'a [u8] {
+        let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let left = left - skipped as u64;
+        self.state = match self.state {
+            State::Chunk(_) if left == 0 => State::ChunkSize,
+            State::Chunk(_) => State::Chunk(left),
+            _ if left == 0 => State::Head,
+            _ => State::Body(left),
+        };
+        &bytes[skipped..]
+    }
+
+    /// Takes one line, or what there is of it.
+    fn line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+            self.keep(bytes);
+            return &[];
+        };
+        let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+        if self.partial.is_empty() {
+            self.whole_line(line);
+        } else {
+            self.keep(line);
+            let line = std::mem::take(&mut self.partial);
+            self.whole_line(&line);
+        }
+        rest
+    }
+
+    /// Keeps the beginning of a line, of which nothing else matters, and its last byte, which tells how it ends.
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = LINE_BYTES.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if bytes.len() > room
+            && let (Some(kept), Some(&last)) = (self.partial.last_mut(), bytes.last())
+        {
+            *kept = last;
+        }
+    }
+
+    fn whole_line(&mut self, line: &[u8]) {
+        if self.state == State::Head && !self.head.began && !matches!(line, b"" | b"\r") {
+            self.head.began = true;
+            self.heads += 1;
+            if !line.ends_with(b"\r") {
+                self.lose(BARE_LINE_FEED);
+            }
+            return;
+        }
+        let Some(line) = line.strip_suffix(b"\r") else { return self.lose(BARE_LINE_FEED) };
+        match self.state {
+            // Empty lines before a request are forgiven (RFC 9112, 2.2).
+            State::Head if !self.head.began => {}
+            State::Head if line.is_empty() => self.head_ended(),
+            State::Head => self.field(line),
+            State::ChunkSize => self.chunk_size(line),
+            State::Trailers if line.is_empty() => self.state = State::Head,
+            State::Trailers | State::Body(_) | State::Chunk(_) | State::Lost => {}
+        }
+    }
+
+    fn field(&mut self, line: &[u8]) {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { return };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.head.length.is_some() {
+                return self.lose("The request carries Content-Length twice.");
+            }
+            match number(value, 10) {
+                Some(length) => self.head.length = Some(length),
+                None => self.lose("The request's Content-Length is not a plain number."),
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.head.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return self.lose("The request's Transfer-Encoding is not `chunked`, given once.");
+            }
+            self.head.chunked = true;
+        }
+    }
+
+    fn head_ended(&mut self) {
+        let head = std::mem::take(&mut self.head);
+        self.state = match (head.chunked, head.length) {
+            (true, Some(_)) => return self.lose("The request carries both Content-Length and Transfer-Encoding."),
+            (true, None) => State::ChunkSize,
+            (false, Some(length)) if length > 0 => State::Body(length),
+            (false, _) => State::Head,
+        };
+    }
+
+    fn chunk_size(&mut self, line: &[u8]) {
+        let size = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        match number(size, 16) {
+            Some(0) => self.state = State::Trailers,
+            // With the line end behind the data.
+            Some(size) if size < u64::MAX - 2 => self.state = State::Chunk(size + 2),
+            // hyper refuses this body; whatever follows it is no request.
+            _ => self.lose_from(self.heads + 1, "The chunks of the request before are malformed."),
+        }
+    }
+
+    fn lose(&mut self, why: &'static str) {
+        self.lose_from(self.heads.max(1), why);
+    }
+
+    fn lose_from(&mut self, head: u64, why: &'static str) {
+        self.state = State::Lost;
+        self.doubt = Some(Doubt { head, why });
+        self.partial = Vec::new();
+    }
+}
+
+/// Why a head that hyper parsed leaves room for two readings, or asks for what is not spoken here.
+pub(super) fn doubt<B>(request: &Request<B>) -> Option<&'static str> {
+    // HTTP/2 has none of these: h2 refuses malformed requests by itself.
+    if request.version() > Version::HTTP_11 {
+        return None;
+    }
+    if request.method() == Method::CONNECT {
+        return Some("This is no proxy: CONNECT is not spoken here.");
+    }
+    if request.uri().authority().is_some() || request.uri().scheme().is_some() {
+        return Some("This is no proxy: send the path alone (`POST /hooks/SOURCE HTTP/1.1`), not a whole URL.");
+    }
+    if request.headers().contains_key(UPGRADE) {
+        return Some("Only HTTP is spoken on this connection: send no Upgrade header.");
+    }
+    host_doubt(request.version(), request.headers())
+}
+
+/// RFC 9112, 3.2: exactly one Host in HTTP/1.1, and a valid one.
+fn host_doubt(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::HTTP_11 => Some("The request carries no Host header."),
+        (None, _) => None,
+        (Some(_), Some(_)) => Some("The request carries Host twice."),
+        (Some(host), None) if host.is_empty() || Authority::try_from(host.as_bytes()).is_ok() => None,
+        (Some(_), None) => Some("The request's Host header is malformed."),
+    }
+}
+
+/// Digits of this base and nothing else.
+fn number(digits: &[u8], base: u32) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(|&byte| char::from(byte).is_digit(base)) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, base).ok()
+}
+
+const BARE_LINE_FEED: &str = "A line of the request ends in a line feed without a carriage return.";
+
+/// Longer than any line that matters here: `Transfer-Encoding: chunked`, or the longest number.
+const LINE_BYTES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POST: &str = "POST /hooks/a HTTP/1.1\r\nHost: a\r\n";
+
+    /// What the scanner makes of these bytes, however they are cut: heads, the doubted one, whether a head is open.
+    fn scanned(bytes: &str) -> (u64, Option<Doubt>, bool) {
+        let whole = {
+            let mut scanner = Scanner::default();
+            scanner.feed(bytes.as_bytes());
+            (scanner.heads(), scanner.doubt(), scanner.in_head())
+        };
+        for cut in [1, 2, 3, 7] {
+            let mut scanner = Scanner::default();
+            bytes.as_bytes().chunks(cut).for_each(|piece| scanner.feed(piece));
+            assert_eq!((scanner.heads(), scanner.doubt(), scanner.in_head()), whole, "cut by {cut}: {bytes:?}");
+        }
+        whole
+    }
+
+    #[test]
+    fn plain_requests_are_followed_from_head_to_head() {
+        let rows = [
+            ("nothing", String::new(), 0, false),
+            ("half a request line", "POST /ho".into(), 0, true),
+            ("half a head", POST.into(), 1, true),
+            ("no body", format!("{POST}\r\n"), 1, false),
+            ("two without a body", format!("{POST}\r\n{POST}\r\n"), 2, false),
+            (
+                "a body that looks like a head",
+                format!("{POST}Content-Length: 23\r\n\r\nPOST / HTTP/1.1\r\nHost:\r\n{POST}\r\n"),
+                2,
+                false,
+            ),
+            ("half a body", format!("{POST}content-length:10\r\n\r\n12345"), 1, false),
+            (
+                "chunks",
+                format!(
+                    "{POST}Transfer-Encoding: Chunked\r\n\r\n5;x=y\r\n\n\n\n\n\n\r\n0a\r\n0123456789\r\n0\r\n\r\n{POST}\r\n"
+                ),
+                2,
+                false,
+            ),
+            (
+                "trailers",
+                format!("{POST}transfer-encoding:chunked\r\n\r\n0\r\nX: y\r\nContent-Length: 9\r\n\r\n{POST}\r\n"),
+                2,
+                false,
+            ),
+            ("empty lines between requests", format!("\r\n{POST}\r\n\r\n\r\n{POST}\r\n"), 2, false),
+            ("a very long header", format!("{POST}X: {}\r\n\r\n{POST}\r\n", "x".repeat(5_000)), 2, false),
+        ];
+        for (claim, bytes, heads, in_head) in rows {
+            assert_eq!(scanned(&bytes), (heads, None, in_head), "{claim}");
+        }
+    }
+
+    #[test]
+    fn two_readings_are_a_doubt_of_that_head() {
+        let fields = [
+            "Content-Length: 3\r\nContent-Length: 3\r\n",
+            "Content-Length: 3\r\nContent-Length: 4\r\n",
+            "Content-Length: 3, 3\r\n",
+            "Content-Length: +3\r\n",
+            "Content-Length: -3\r\n",
+            "Content-Length: 0x3\r\n",
+            "Content-Length: \r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: identity\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+            "X: y\n",
+            "X: y\nContent-Length: 3\r\n",
+        ];
+        for field in fields {
+            let (heads, doubt, _) = scanned(&format!("{POST}{field}\r\nabc{POST}\r\n"));
+            assert_eq!((heads, doubt.map(|doubt| doubt.head)), (1, Some(1)), "{field:?}");
+            let (_, doubt, _) = scanned(&format!("{POST}\r\n{POST}{field}\r\nabc"));
+            assert_eq!(doubt.map(|doubt| doubt.head), Some(2), "{field:?} in the second request");
+        }
+        let (_, doubt, _) = scanned("POST / HTTP/1.1\nHost: a\n\n");
+        assert_eq!(doubt.map(|doubt| doubt.head), Some(1), "a bare line feed after the request line");
+        let (_, doubt, _) = scanned(&format!("{POST}\n"));
+        assert_eq!(doubt.map(|doubt| doubt.head), Some(1), "a bare line feed that ends the head");
+    }
+
+    #[test]
+    fn nothing_after_malformed_chunks_is_believed() {
+        for chunks in ["5\nabcde\r\n", "\r\n", "xyz\r\n", "-1\r\n", "ffffffffffffffff\r\n", "fffffffffffffffff\r\n"] {
+            let (_, doubt, _) = scanned(&format!("{POST}Transfer-Encoding: chunked\r\n\r\n{chunks}{POST}\r\n"));
+            assert!(doubt.is_some(), "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_memory() {
+        let mut scanner = Scanner::default();
+        for _ in 0..1_000 {
+            scanner.feed(&[b'x'; 1_000]);
+        }
+        assert!(scanner.partial.len() <= LINE_BYTES && scanner.in_head());
+    }
+
+    fn doubted(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> bool {
+        doubt(&build(Request::builder().method("POST").uri("/hooks/a")).body(()).unwrap()).is_some()
+    }
+
+    #[test]
+    fn a_head_is_doubted_for_what_it_asks() {
+        assert!(!doubted(|request| request.header("host", "a.example:8443")));
+        assert!(!doubted(|request| request.header("host", "[::1]:8443")));
+        assert!(!doubted(|request| request.header("host", "")));
+        assert!(!doubted(|request| request.version(Version::HTTP_10)));
+        assert!(!doubted(|request| request.version(Version::HTTP_2).uri("https://a/hooks/a")));
+        assert!(doubted(|request| request), "no Host");
+        assert!(doubted(|request| request.header("host", "a").header("host", "a")));
+        assert!(doubted(|request| request.version(Version::HTTP_10).header("host", "a").header("host", "b")));
+        assert!(doubted(|request| request.header("host", "a b")));
+        assert!(doubted(|request| request.header("host", "a/../b")));
+        assert!(doubted(|request| request.header("host", "a").uri("http://a/hooks/a")));
+        assert!(doubted(|request| request.header("host", "a").method("CONNECT").uri("a:1")));
+        assert!(doubted(|request| request.header("host", "a").header("upgrade", "websocket")));
+        assert!(doubted(|request| request.header("host", "a").header("upgrade", "h2c")));
+    }
+}

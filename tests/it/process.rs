@@ -1,0 +1,206 @@
+//! The real program as a process of its own, to be killed.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::relay::{self, HttpsClient, Setup, TOKEN, UPSTREAM_TOKEN, payload, within};
+use crate::upstream::{Call, Reply, Upstream};
+
+/// `gander run`, started and taking events.
+struct Process {
+    child: Child,
+    port: u16,
+    client: HttpsClient,
+}
+
+impl Process {
+    /// Starts over `directory` and waits for the line that says that events are taken.
+    async fn start(configuration: PathBuf) -> Process {
+        tokio::task::spawn_blocking(move || Process::start_blocking(&configuration)).await.unwrap()
+    }
+
+    fn start_blocking(configuration: &Path) -> Process {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gander"))
+            .args(["run", "--config"])
+            .arg(configuration)
+            .env("SERVICEPILOT_TOKEN", TOKEN)
+            .env("CALLGOOSE_TOKEN", UPSTREAM_TOKEN)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        let port = loop {
+            let Some(Ok(line)) = lines.next() else { panic!("gander did not start:\n{}", seen.join("\n")) };
+            if let Some(port) = port_of(&line) {
+                break port;
+            }
+            seen.push(line);
+        };
+        // The rest is read and forgotten, so that the process never waits for a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let client = HttpsClient::trusting(&configuration.with_file_name("server.pem"));
+        Process { child, port, client }
+    }
+
+    async fn post(&self, payload: &Value) -> relay::Answer {
+        let bearer = format!("Bearer {TOKEN}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let url = format!("https://localhost:{}/hooks/servicepilot", self.port);
+        self.client.send(http::Method::POST, &url, &headers, payload.to_string()).await
+    }
+
+    /// SIGKILL: no handler runs, nothing is flushed.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns the exit code.
+    async fn terminate(mut self) -> Option<i32> {
+        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap().code()).await.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
+/// The port in the line that says that events are taken; none in any other line.
+fn port_of(line: &str) -> Option<u16> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields").unwrap_or(&line);
+    if fields["message"] != "gander takes events" {
+        return None;
+    }
+    fields["listen"].as_str()?.rsplit(':').next()?.parse().ok()
+}
+
+fn setup() -> Setup {
+    Setup {
+        upstream: vec![
+            "retry: { initial: 10ms, factor: 1, max: 50ms }".into(),
+            "rate_limit: { per_second: 10000, burst: 10000 }".into(),
+        ],
+        ..Setup::default()
+    }
+}
+
+fn states_of<'a>(calls: &'a [Call], key: &str) -> Vec<&'a str> {
+    let mut states: Vec<&str> = calls.iter().filter(|call| call.key() == key).map(Call::state).collect();
+    // At least once: the same call may come again, never an earlier one after a later one.
+    states.dedup();
+    states
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_before_a_kill_is_delivered_after_it_in_order() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(503)).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
+        let process = Process::start(configuration.clone()).await;
+        let keys: Vec<String> = (0..20).map(|number| format!("e{number}")).collect();
+        for key in &keys {
+            for state in ["CRITICAL", "OK"] {
+                let answer = process.post(&payload(key, state)).await;
+                assert_eq!(answer.json["status"], "queued", "{answer:?}");
+            }
+        }
+        upstream.calls_once(1).await;
+        process.kill();
+
+        upstream.follow(|_, _| Reply::Done);
+        let before = upstream.calls().len();
+        let process = Process::start(configuration).await;
+        let calls = upstream.calls_once(before + 2 * keys.len()).await;
+        for key in &keys {
+            assert_eq!(states_of(&calls[before..], key), ["CRITICAL", "OK"], "{key}");
+        }
+        // What was seen before the kill is still known.
+        assert_eq!(process.post(&payload("e0", "OK")).await.json["status"], "duplicate");
+        assert_eq!(process.terminate().await, Some(0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_a_kill_cut_off_is_made_again() {
+    within(async {
+        let gate = crate::upstream::Gate::closed();
+        let waiting = gate.clone();
+        let upstream = Upstream::start(move |_, _| Reply::After(waiting.clone(), Box::new(Reply::Done))).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
+        let process = Process::start(configuration.clone()).await;
+        assert_eq!(process.post(&payload("e1", "CRITICAL")).await.json["status"], "queued");
+        upstream.calls_once(1).await;
+        process.kill();
+        gate.open();
+        let _process = Process::start(configuration).await;
+        assert_eq!(states_of(&upstream.calls_once(2).await, "e1"), ["CRITICAL"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_the_same_directory_is_refused_with_exit_2() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
+        let _first = Process::start(configuration.clone()).await;
+        let second = tokio::task::spawn_blocking(move || {
+            Command::new(env!("CARGO_BIN_EXE_gander"))
+                .args(["run", "--config"])
+                .arg(&configuration)
+                .env("SERVICEPILOT_TOKEN", TOKEN)
+                .env("CALLGOOSE_TOKEN", UPSTREAM_TOKEN)
+                .output()
+                .unwrap()
+        })
+        .await
+        .unwrap();
+        assert_eq!(second.status.code(), Some(2));
+        let message = String::from_utf8_lossy(&second.stderr);
+        assert!(message.contains("another gander uses this directory"), "{message}");
+        assert!(second.stdout.is_empty(), "results only");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_answers_what_is_under_way_and_exits_0() {
+    within(async {
+        let gate = crate::upstream::Gate::closed();
+        let waiting = gate.clone();
+        let upstream = Upstream::start(move |_, _| Reply::After(waiting.clone(), Box::new(Reply::Done))).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let setup = Setup { source: vec!["respond: delivered".into()], ..setup() };
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup);
+        let process = Process::start(configuration).await;
+        let (port, client) = (process.port, process.client.clone());
+        let waiter = tokio::spawn(async move {
+            let bearer = format!("Bearer {TOKEN}");
+            let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+            let url = format!("https://localhost:{port}/hooks/servicepilot");
+            client.send(http::Method::POST, &url, &headers, payload("e1", "CRITICAL").to_string()).await
+        });
+        upstream.calls_once(1).await;
+        let terminated = tokio::spawn(process.terminate());
+        let answer = waiter.await.unwrap();
+        assert_eq!((answer.status, &answer.json["status"]), (http::StatusCode::ACCEPTED, &json!("queued")));
+        gate.open();
+        assert_eq!(terminated.await.unwrap(), Some(0));
+    })
+    .await;
+}
