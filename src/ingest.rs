@@ -244,7 +244,13 @@ impl Shared {
         let payload = decode::decode(&held.bytes, charset)?;
         let source = admitted.source();
         let received_at = ticket.received_at.rfc3339();
-        Ok(source.rules.decide(&payload, Context { source: &source.name, received_at: &received_at }))
+        let decision = source.rules.decide(&payload, Context { source: &source.name, received_at: &received_at });
+        let failures = &decision.template_failures;
+        if let Some(first) = &failures.first {
+            warn!(failed = failures.count, first, "templates failed and rendered empty: mend them in the rules");
+            self.metrics.templates_failed(&source.name, failures.count);
+        }
+        Ok(decision)
     }
 
     /// What an authenticated sender sent is kept before it is told that it was wrong.
