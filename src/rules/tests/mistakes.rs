@@ -89,7 +89,7 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         (rule("when: { path: $.a, type: text }"), vec!["rules[0].when.type | text |", "string, number"]),
         (rule("when: { path: $.a, type: null }"), vec!["rules[0].when.type | null |", "'null'"]),
         (rule("when: { path: $.a, matches: 'a(b' }"), vec!["rules[0].when.matches | ( |", "unclosed group"]),
-        (rule("when: { path: $.a, matches: [a, 'b[', c] }"), vec!["rules[0].when.matches[1] | [] |", "unclosed character class"]),
+        (rule("when: { path: $.a, matches: [a, 'b[', c] }"), vec!["rules[0].when.matches[1] | [ |", "unclosed character class"]),
         (rule("when: { path: $.a, matches: '(?=x)' }"), vec!["look-around"]),
         (rule(r"when: { path: $.a, matches: '\w{1000}{1000}' }"), vec!["rules[0].when.matches |", "KiB"]),
         // Paths: what a JSONPath of another dialect probably meant.
