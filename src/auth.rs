@@ -161,6 +161,9 @@ const BEARER: &[u8] = b"bearer";
 mod tests {
     use super::*;
 
+    /// A claim, headers, and a query.
+    type Row<'a> = (&'a str, &'a [(&'static str, &'a str)], Option<&'a str>);
+
     fn secret(text: &str) -> Secret {
         Secret::new(text.to_owned())
     }
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn any_one_credential_lets_a_request_in() {
-        let rows: &[(&str, &[(&'static str, &str)], Option<&str>)] = &[
+        let rows: &[Row<'_>] = &[
             ("a bearer token", &[("authorization", "Bearer bearer+secret=")], None),
             ("the scheme has no case", &[("authorization", "bEARER bearer+secret=")], None),
             ("several spaces may follow the scheme", &[("authorization", "Bearer   bearer+secret=")], None),
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn everything_else_is_denied() {
-        let rows: &[(&str, &[(&'static str, &str)], Option<&str>)] = &[
+        let rows: &[Row<'_>] = &[
             ("nothing presented", &[], None),
             ("a wrong token", &[("authorization", "Bearer wrong")], None),
             ("a prefix of the token", &[("authorization", "Bearer bearer+secret")], None),

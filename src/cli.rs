@@ -1,6 +1,222 @@
-//! The command line.
+//! The command line: what can be asked of Gander, and the shell around each answer.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 fine; 1 it ran and the answer is
+//! no; 2 it could not run.
 
+mod check;
+mod client;
+mod demo;
+mod events;
 pub mod explain;
+mod health;
+mod input;
 pub mod query;
+mod run;
 pub mod sandbox;
+mod send;
+mod terminal;
 pub mod test;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Failure, Flag, Inputs, Loaded, Secrets};
+use terminal::Terminal;
+
+/// A sidecar and edge relay between ServicePilot and Callgoose SQIBS
+///
+/// Gander takes alert webhooks over HTTPS, decides by declarative rules what each one means, keeps it on disk before it
+/// answers, drops what was said already, and delivers the rest, in order, until Callgoose has really opened or closed
+/// the incident.
+#[derive(Debug, Parser)]
+#[command(name = "gander", version, after_help = SHORT_HELP, after_long_help = LONG_HELP, max_term_width = 110)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Check(check::Arguments),
+    Test(test::Arguments),
+    Explain(explain::Arguments),
+    Query(query::Arguments),
+    Send(send::Arguments),
+    Events(events::Arguments),
+    Sandbox(sandbox::Arguments),
+    Demo(demo::Arguments),
+    Health(health::Arguments),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Fine,
+    /// It ran and the answer is no.
+    No,
+    /// It could not run; what it said on standard error tells why.
+    CouldNotRun,
+}
+
+/// Where the configuration is, and what is laid over it.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArguments {
+    /// The configuration file [default: config/gander.yaml, else /etc/gander/gander.yaml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set a key of the configuration, over the file and the environment, such as listen.address=127.0.0.1:9443
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<Flag>,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut terminal = Terminal::new();
+    let exit = match cli.command {
+        Command::Run(arguments) => run::run(&arguments, &mut terminal),
+        Command::Check(arguments) => check::run(&arguments, &mut terminal),
+        Command::Test(arguments) => test::command(&arguments, &mut terminal),
+        Command::Explain(arguments) => explain::command(&arguments, &mut terminal),
+        Command::Query(arguments) => query::command(&arguments, &mut terminal),
+        Command::Send(arguments) => send::run(&arguments, &mut terminal),
+        Command::Events(arguments) => events::run(&arguments, &mut terminal),
+        Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
+        Command::Demo(arguments) => demo::run(&arguments, &mut terminal),
+        Command::Health(arguments) => health::run(&arguments, &mut terminal),
+    };
+    terminal.finish(exit)
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        match exit {
+            Exit::Fine => ExitCode::SUCCESS,
+            Exit::No => ExitCode::from(1),
+            Exit::CouldNotRun => ExitCode::from(2),
+        }
+    }
+}
+
+impl ConfigArguments {
+    /// What the configuration is read from; where there is none, that is said.
+    pub(crate) fn inputs(&self, secrets: Secrets, terminal: &mut Terminal) -> Result<Inputs, Exit> {
+        let path = config::locate(self.config.as_deref()).map_err(|unreadable| {
+            terminal.say(&format!("error: {unreadable}"));
+            Exit::CouldNotRun
+        })?;
+        Ok(Inputs { path, environment: environment(), flags: self.settings.clone(), secrets })
+    }
+
+    /// The configuration for a command that needs it whole; what is wrong with it is said.
+    pub(crate) fn load(&self, secrets: Secrets, terminal: &mut Terminal) -> Result<Loaded, Exit> {
+        let inputs = self.inputs(secrets, terminal)?;
+        config::load(&inputs).map_err(|failure| {
+            terminal.say_failure(&failure);
+            Exit::CouldNotRun
+        })
+    }
+}
+
+/// The environment as text. What is not UTF-8 keeps a place, so that a message can speak of it.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// Runs a short conversation with a relay; one thread is enough for it.
+fn block_on<T>(work: impl Future<Output = Result<T, Exit>>, terminal: &mut Terminal) -> Result<T, Exit> {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => {
+            terminal.say(&format!("error: can't start: {error}"));
+            Err(Exit::CouldNotRun)
+        }
+    }
+}
+
+fn setting(text: &str) -> Result<Flag, String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && key.split('.').all(|part| !part.is_empty()) => {
+            Ok(Flag { name: format!("--set {key}"), key: key.to_owned(), value: value.to_owned() })
+        }
+        _ => Err("write KEY=VALUE, such as listen.address=127.0.0.1:9443".to_owned()),
+    }
+}
+
+impl Terminal {
+    /// Says why there is no configuration.
+    fn say_failure(&mut self, failure: &Failure) {
+        match failure {
+            Failure::Unreadable(unreadable) => self.say(&format!("error: {unreadable}")),
+            Failure::Invalid(findings) => {
+                let text = findings.render(self.colour_for_errors());
+                self.say(text.trim_end());
+            }
+        }
+    }
+}
+
+const SHORT_HELP: &str = "`gander --help` shows examples, exit codes and the environment.";
+
+const LONG_HELP: &str = "\
+Examples:
+  gander check --config config/gander.yaml
+      everything that is wrong with a configuration, its rules, certificates and secrets
+  gander test config/rules
+      the rules, by the tests beside them
+  gander explain --source servicepilot alert.json
+      why this payload is decided as it is, and what would be sent
+  gander run --config config/gander.yaml
+      the relay, until SIGTERM
+  gander send --source servicepilot alert.json
+      posts a payload to the running relay and follows it to its outcome
+  gander events list --state dead
+      what was given up
+
+Exit codes:
+  0  fine
+  1  it ran and the answer is no: `check` found something; a test failed; `query` selected
+     nothing; `send` ended otherwise than created, resolved, duplicate or accepted; a running
+     relay refused a command
+  2  it could not run: wrong usage, a file that can't be read, an invalid configuration
+
+Environment:
+  GANDER_…   sets a key of the configuration, with `__` between levels:
+             GANDER_LISTEN__ADDRESS is listen.address
+  NO_COLOR   when set, nothing is coloured
+  Secrets come from the variables that the configuration names, in the shipped one
+  SERVICEPILOT_TOKEN and CALLGOOSE_TOKEN.
+
+Files:
+  config/gander.yaml        the configuration, else /etc/gander/gander.yaml
+  data/                     the journal of events (data_dir)
+  certs/server.pem, .key    the relay's certificate and key, made when both are missing";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_is_a_key_and_a_value() {
+        let flag = setting("log.level=debug=x").unwrap();
+        assert_eq!((flag.key.as_str(), flag.value.as_str()), ("log.level", "debug=x"));
+        assert_eq!(flag.name, "--set log.level", "the value may be a secret and is not in the name");
+        for wrong in ["", "log.level", "=x", "log..level=x", ".=x"] {
+            assert!(setting(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -8,6 +8,7 @@
 //! certificates, keys, secret files and `data_dir` are relative to the working directory, since they belong to the
 //! place where the relay runs.
 
+mod certificates;
 mod face;
 mod files;
 mod layers;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crate::document::{self, Fields, Findings, Node, Place, Value, conceal};
 use crate::rules::RuleSet;
+use crate::secret::Secret;
 use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging};
 
 pub use files::{Unreadable, read_source};
@@ -113,6 +115,25 @@ pub fn load_rules(inputs: &Inputs, source: &str) -> Result<Arc<RuleSet>, Failure
     }
 }
 
+/// A secret that stands alone, in a file of another kind; what is wrong with it is a finding.
+pub fn secret(
+    node: &Node,
+    path: &str,
+    environment: &BTreeMap<String, String>,
+    findings: &mut Findings,
+) -> Option<Secret> {
+    let inputs = Inputs {
+        path: PathBuf::new(),
+        environment: environment.clone(),
+        flags: Vec::new(),
+        secrets: Secrets::Required,
+    };
+    let mut reader = Reader::new(&inputs);
+    let secret = reader.secret(node, path, secrets::Use::Bearer, secrets::Direction::Checked);
+    findings.extend(reader.findings);
+    secret
+}
+
 /// The file to read: the one asked for, else the first of the usual ones that exists.
 pub fn locate(asked: Option<&Path>) -> Result<PathBuf, Unreadable> {
     if let Some(path) = asked {
@@ -168,6 +189,14 @@ impl<'a> Reader<'a> {
         if let (Some(listen), Some(admin)) = (&listen, &admin) {
             self.one_address_each(tree, listen.address, admin.address);
         }
+        for (tls, section) in [
+            (listen.as_ref().and_then(|listen| listen.tls.as_ref()), "listen"),
+            (admin.as_ref().and_then(|admin| admin.tls.as_ref()), "admin"),
+        ] {
+            if let Some(tls) = tls {
+                self.certificates(tls, tree, section);
+            }
+        }
         let data_dir = self.data_dir(&mut top);
         let sources = self.sources(&mut top);
         let upstream = self.upstream(&mut top);
@@ -177,6 +206,9 @@ impl<'a> Reader<'a> {
         top.refuse(&["delivery"], &mut self.findings);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;
+        if let Some(ca) = &upstream.ca {
+            self.roots(ca, place_of(tree, &["upstream", "tls", "ca"]), "upstream.tls.ca");
+        }
         Some(Config {
             listen: listen?,
             admin: admin?,
@@ -196,7 +228,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether text may be shown in a message: nothing of the kind that a secret is.
+/// Whether a text can be the name of an environment variable, as opposed to a secret put in its place.
 fn is_environment_variable(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())

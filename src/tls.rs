@@ -6,6 +6,7 @@
 
 mod error;
 mod pem;
+mod pinned;
 mod self_signed;
 mod validity;
 
@@ -20,6 +21,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::time::WallTime;
 
 pub use error::{Error, Warning};
+pub use pinned::pinned_client;
 pub use self_signed::{Made, make_missing_pair};
 pub use validity::Validity;
 
@@ -101,6 +103,16 @@ pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(Error::Provider)?
         .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// A client that trusts nobody, for a connector that only ever speaks plain HTTP.
+pub fn untrusting_client() -> Result<ClientConfig, Error> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(Error::Provider)?
+        .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     Ok(config)
 }
@@ -206,7 +218,7 @@ mod tests {
                     write(
                         &c.private_key,
                         b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
-                    )
+                    );
                 },
                 &["server.key", "passphrase", "openssl pkey"],
             ),

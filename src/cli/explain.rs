@@ -1,11 +1,68 @@
 //! `gander explain`: why a payload is decided as it is, for a person or a program.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::{Value, json};
 
+use super::terminal::Terminal;
+use super::{ConfigArguments, Exit, input};
+use crate::config::{self, Secrets};
 use crate::event::{Draft, Violation};
 use crate::rules::{ConditionTrace, Context, Decision, Element, ElementTrace, RuleSet, Seen};
+use crate::time::WallTime;
+
+/// Show why a payload is decided as it is
+///
+/// Every validation, rule and condition with the value that was seen, then the body that would be sent. Reads only the
+/// source's rules from the configuration: no secret is needed, no relay has to run, and nothing is sent.
+///
+/// Exit codes: 0 whatever the verdict; 2 the rules or the payload can't be used.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  gander explain --source servicepilot alert.json\n  \
+                        gander explain --source servicepilot --json < alert.json")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// The source whose rules decide
+    #[arg(short, long, value_name = "NAME")]
+    source: String,
+    /// The payload, JSON [default: standard input, as for `-`]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print one JSON object: {"verdict", "events", "errors", "trace"}
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+    match explained(arguments, terminal) {
+        Ok(()) => Exit::Fine,
+        Err(exit) => exit,
+    }
+}
+
+fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit> {
+    let inputs = arguments.config.inputs(Secrets::Optional, terminal)?;
+    let rules = config::load_rules(&inputs, &arguments.source).map_err(|failure| {
+        terminal.say_failure(&failure);
+        Exit::CouldNotRun
+    })?;
+    let mut could_not = |problem: String| {
+        terminal.say(&format!("error: {problem}"));
+        Exit::CouldNotRun
+    };
+    let payload = input::read(arguments.file.as_deref()).map_err(&mut could_not)?;
+    let payload: Value =
+        serde_json::from_slice(&payload).map_err(|error| could_not(format!("the payload is no JSON: {error}")))?;
+    let format = if arguments.json { Format::Json } else { Format::Text { colour: terminal.colour() } };
+    let received_at = WallTime::now().rfc3339();
+    let context = Context { source: &arguments.source, received_at: &received_at };
+    // The terminal remembers what can't be written.
+    let _ = explain(&rules, &payload, context, format, terminal);
+    Ok(())
+}
 
 /// How the explanation is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

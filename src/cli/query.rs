@@ -2,12 +2,55 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::Args;
 use serde_json::Value;
 
+use super::terminal::Terminal;
+use super::{Exit, input};
 use crate::document::{Findings, Place, Source};
 use crate::rules::path::{Budget, JsonPath, PathError, Scope};
+
+/// Print each node that a JSONPath selects, one JSON value a line
+///
+/// The path is read as in a rule file: RFC 9535, and what is no valid or no sensible path is refused with the reason.
+///
+/// Exit codes: 0 something was selected; 1 nothing was; 2 the path or the document can't be used.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  gander query '$.alerts[?@.status == \"firing\"].labels' alert.json\n  \
+                        curl -s https://example.org/alert.json | gander query '$..host'")]
+pub(crate) struct Arguments {
+    /// The path, such as $.alerts[*].status
+    #[arg(value_name = "EXPR", allow_hyphen_values = true)]
+    expression: String,
+    /// The document, JSON [default: standard input, as for `-`]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+    let document = match input::read(arguments.file.as_deref()) {
+        Ok(document) => document,
+        Err(problem) => {
+            terminal.say(&format!("error: {problem}"));
+            return Exit::CouldNotRun;
+        }
+    };
+    match query(&arguments.expression, &document, terminal) {
+        Ok(true) => Exit::Fine,
+        Ok(false) => Exit::No,
+        Err(QueryError::Expression(findings)) => {
+            terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
+            Exit::CouldNotRun
+        }
+        Err(error) => {
+            terminal.say(&format!("error: {error}"));
+            Exit::CouldNotRun
+        }
+    }
+}
 
 /// Why a query can't be answered.
 #[derive(Debug)]

@@ -3,25 +3,111 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::document::Source;
+use super::terminal::Terminal;
+use super::{Exit, environment};
+use crate::config;
+use crate::document::{Findings, Source};
 use crate::filters::Filters;
 use crate::sandbox;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 
+/// Run a local stand-in for Callgoose, for trying rules and filters
+///
+/// Takes what the relay sends, decides by filters as Callgoose documents them, and lists the incidents that it would
+/// have opened at GET /incidents. It is not Callgoose and alerts nobody. Runs until it is interrupted.
+///
+/// Exit codes: 0 it was stopped; 2 it could not start.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Where to listen, by plain HTTP
+    #[arg(long, value_name = "ADDRESS", default_value = ADDRESS)]
+    listen: SocketAddr,
+    /// The filters, as one would type them into Callgoose [default: config/callgoose-filters.yaml, else as shipped]
+    #[arg(long, value_name = "FILE")]
+    filters: Option<PathBuf>,
+}
+
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+    let source = match filters_source(arguments.filters.as_deref()) {
+        Ok(source) => source,
+        Err(error) => {
+            let name = arguments.filters.as_deref().unwrap_or(Path::new(FILTERS_FILE)).display();
+            terminal.say(&format!("error: can't read {name}: {error}"));
+            return Exit::CouldNotRun;
+        }
+    };
+    let mut findings = Findings::discreet();
+    let filters = Filters::read(&source, &mut findings);
+    let token = match filters.as_ref().and_then(|filters| filters.token.as_ref()) {
+        Some(node) => config::secret(node, "token", &environment(), &mut findings),
+        None => None,
+    };
+    if !findings.is_empty() {
+        terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
+    }
+    let (Some(filters), Some(token)) = (filters, token) else {
+        if !findings.has_errors() {
+            terminal
+                .say(&format!("error: {}: `token` is missing: write token: {{ env: CALLGOOSE_TOKEN }}", source.name));
+        }
+        return Exit::CouldNotRun;
+    };
+    let served = super::block_on(serve(arguments.listen, &source.name, filters, token), terminal);
+    match served {
+        Ok(Ok(())) => Exit::Fine,
+        Ok(Err(error)) => {
+            terminal.say(&format!("error: {error}"));
+            Exit::CouldNotRun
+        }
+        Err(exit) => exit,
+    }
+}
+
+async fn serve(
+    listen: SocketAddr,
+    filters_name: &str,
+    filters: Filters,
+    token: Secret,
+) -> Result<io::Result<()>, Exit> {
+    let shutdown = Shutdown::new();
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return Ok(Err(io::Error::other("can't listen for signals")));
+    };
+    let stop = shutdown.clone();
+    let listening = tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.begin();
+    });
+    let served = run(listen, filters_name, filters, token, shutdown, &mut io::stdout()).await;
+    listening.abort();
+    Ok(served)
+}
+
 /// The text of the filters: the file that was named, else [`FILTERS_FILE`] where it exists, else the shipped one.
 pub fn filters_source(named: Option<&Path>) -> io::Result<Arc<Source>> {
     let shipped = Path::new(FILTERS_FILE);
     let source = match named.or_else(|| shipped.exists().then_some(shipped)) {
-        Some(path) => Source { name: path.display().to_string(), text: fs::read_to_string(path)? },
-        None => Source { name: format!("{FILTERS_FILE} (as shipped)"), text: SHIPPED.to_owned() },
+        Some(path) => Arc::new(Source { name: path.display().to_string(), text: fs::read_to_string(path)? }),
+        None => shipped_filters(),
     };
-    Ok(Arc::new(source))
+    Ok(source)
+}
+
+/// The filters that the binary carries.
+pub(super) fn shipped_filters() -> Arc<Source> {
+    Arc::new(Source { name: format!("{FILTERS_FILE} (as shipped)"), text: SHIPPED.to_owned() })
 }
 
 /// Serves until `shutdown` begins. Where it listens and what to set in gander.yaml is written to `out`.
@@ -72,7 +158,6 @@ const SHIPPED: &str = include_str!("../../config/callgoose-filters.yaml");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Findings;
 
     #[test]
     fn a_file_that_was_named_and_is_missing_is_an_error() {

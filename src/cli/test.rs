@@ -12,9 +12,61 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use serde_json::{Value, json};
 
+use super::Exit;
+use super::terminal::Terminal;
 use crate::document::{Findings, Source};
+
+/// Run rule tests and print what differs
+///
+/// Runs the tests of files and of folders (every *.test.yaml in them), each file with its own virtual clock and
+/// deduplication. With sandbox filters, which a test file may name itself, events are judged by the stand-in for
+/// Callgoose too.
+///
+/// Exit codes: 0 all passed; 1 some failed; 2 something could not run, or there is no test.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Test files and folders
+    #[arg(value_name = "PATH", default_value = FOLDER)]
+    paths: Vec<PathBuf>,
+    /// Sandbox filters that judge the events of test files which name none
+    #[arg(long, value_name = "FILE")]
+    filters: Option<PathBuf>,
+    /// Print one JSON object: {"passed", "files", "findings", "unreadable"}
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+    let filters = arguments.filters.as_deref().map(crate::config::read_source).transpose();
+    let filters = match filters {
+        Ok(filters) => filters,
+        Err(unreadable) => {
+            terminal.say(&format!("error: {unreadable}"));
+            return Exit::CouldNotRun;
+        }
+    };
+    let report = test(&arguments.paths, filters.as_ref());
+    if arguments.json {
+        terminal.print(&report.to_json().to_string());
+    } else {
+        for problem in &report.unreadable {
+            terminal.say(&format!("error: {problem}"));
+        }
+        if !report.findings.is_empty() {
+            terminal.say(&report.findings.render(terminal.colour_for_errors()));
+        }
+        // The terminal remembers what can't be written.
+        let _ = report.write(terminal.colour(), terminal);
+    }
+    match report.exit_code() {
+        0 => Exit::Fine,
+        1 => Exit::No,
+        _ => Exit::CouldNotRun,
+    }
+}
 
 /// What ran and what came of it.
 #[derive(Debug, Default)]

@@ -529,6 +529,60 @@ fn a_secret_that_could_not_be_carried_is_refused_without_showing_it() {
 }
 
 #[test]
+fn a_wrong_certificate_is_told_at_its_key() {
+    let desk = Desk::new(BASE);
+    let at = |name: &str| desk.folder.path().join(name);
+    let pair = |name: &str| crate::tls::Config {
+        certificate: at(&format!("{name}.pem")),
+        private_key: at(&format!("{name}.key")),
+        client_ca: None,
+        self_signed: true,
+    };
+    for name in ["one", "two"] {
+        crate::tls::make_missing_pair(&pair(name), crate::time::WallTime::now()).unwrap();
+    }
+    desk.file("text.pem", "hello\n");
+    for (certificate, key, more, expected) in [
+        ("one.pem", "one.key", "", None),
+        ("new.pem", "new.key", "", None),
+        ("one.pem", "two.key", "", Some("4:18 listen.tls.certificate: ")),
+        ("one.pem", "none.key", "", Some("5:18 listen.tls.private_key: ")),
+        ("none.pem", "one.key", "", Some("4:18 listen.tls.certificate: ")),
+        ("text.pem", "one.key", "", Some("4:18 listen.tls.certificate: ")),
+        ("one.pem", "one.pem", "", Some("5:18 listen.tls.private_key: ")),
+        ("new.pem", "new.key", "self_signed: false", Some("4:18 listen.tls.certificate: neither the certificate")),
+        ("one.pem", "one.key", "client_ca: text.pem", Some("6:16 listen.tls.client_ca: ")),
+    ] {
+        let more = more.replace("text.pem", &at("text.pem").display().to_string());
+        let tls = format!(
+            "tls:\n    certificate: {}\n    private_key: {}\n    {more}",
+            at(certificate).display(),
+            at(key).display()
+        );
+        std::fs::write(&desk.inputs.path, BASE.replace("max_body: 1MiB", &tls)).unwrap();
+        let found = listed(&desk.findings());
+        match expected {
+            None => assert!(found.is_empty(), "{certificate} {key} {more}: {found:#?}"),
+            Some(expected) => {
+                assert!(found.len() == 1 && found[0].starts_with(expected), "{certificate} {key} {more}: {found:#?}");
+            }
+        }
+    }
+    // A client of the relay may not be allowed to read the key.
+    let desk = Desk { inputs: Inputs { secrets: Secrets::Optional, ..desk.inputs }, folder: desk.folder };
+    assert!(listed(&desk.findings()).is_empty());
+}
+
+#[test]
+fn a_configuration_in_use_shows_no_secret_either() {
+    let text = BASE.replace("{ env: IN }", "CANARY-in").replace("{ env: UP }", "CANARY-up");
+    let Loaded { config, warnings } = Desk::new(&text).load();
+    let shown = format!("{config:?} {} {} {:?}", warnings.render(true), warnings.to_json(), warnings.lines());
+    assert!(!shown.contains("CANARY"), "{shown}");
+    assert_eq!(warnings.iter().count(), 2, "{shown}");
+}
+
+#[test]
 fn a_file_that_cant_be_read_is_told_apart_from_a_wrong_one() {
     let desk = Desk::new(BASE);
     std::fs::write(&desk.inputs.path, b"a: \xff").unwrap();

@@ -112,6 +112,11 @@ impl Findings {
         blocks.join("\n")
     }
 
+    /// Everything for a log: one line a finding, `FILE:LINE:COLUMN: PATH: MESSAGE (HELP)`.
+    pub fn lines(&self) -> Vec<String> {
+        self.findings.iter().take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
+    }
+
     /// Everything for an editor or CI: a list of `{severity, file, line, column, path, message, help}`.
     pub fn to_json(&self) -> serde_json::Value {
         let shown = self.findings.iter().take(SHOWN_MAX).map(|finding| finding.to_json(&self.concealed));
@@ -146,6 +151,17 @@ impl Finding {
         let message = snippet::masked(&self.message, concealed);
         let path = snippet::masked(&self.path, concealed);
         if path.is_empty() { message } else { format!("{path}: {message}") }
+    }
+
+    fn line(&self, concealed: &[Place]) -> String {
+        let place = match (&self.place, self.place.line_column()) {
+            (Place::Text { source, .. }, Some((line, column))) => format!("{}:{line}:{column}: ", source.name),
+            (Place::Environment(name), _) => format!("environment variable {name}: "),
+            (Place::Flag(flag), _) => format!("{flag}: "),
+            _ => String::new(),
+        };
+        let help = self.help.as_ref().map_or(String::new(), |help| format!(" ({})", snippet::masked(help, concealed)));
+        format!("{place}{}{help}", self.title(concealed))
     }
 
     fn to_json(&self, concealed: &[Place]) -> serde_json::Value {

@@ -350,7 +350,8 @@ mod tests {
 
     #[test]
     fn a_mixture_is_told_by_its_heaviest_part() {
-        let rows: &[(&str, &[fn() -> Part], u16)] = &[
+        type Row<'a> = (&'a str, &'a [fn() -> Part], u16);
+        let rows: &[Row<'_>] = &[
             ("anything queued", &[refused, queued, ignored], 202),
             ("nothing queued, something refused", &[refused, ignored, || duplicate(false)], 422),
             ("nothing queued, nothing refused", &[ignored, || duplicate(false)], 200),

@@ -198,7 +198,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit_and_not_beyond() {
-        let rows: &[(&[&'static [u8]], Result<&[u8], &str>)] = &[
+        type Row<'a> = (&'a [&'static [u8]], Result<&'a [u8], &'a str>);
+        let rows: &[Row<'_>] = &[
             (&[], Ok(b"")),
             (&[b"abc"], Ok(b"abc")),
             (&[b"abc", b"", b"def"], Ok(b"abcdef")),

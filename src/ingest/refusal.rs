@@ -245,14 +245,15 @@ mod tests {
         Refusal::OverLimit(Exceeded { answer, retry_after_seconds: 7 })
     }
 
-    fn body_of(response: Response<Bytes>) -> serde_json::Value {
+    fn body_of(response: &Response<Bytes>) -> serde_json::Value {
         serde_json::from_slice(response.body()).unwrap()
     }
 
     #[test]
     fn each_reason_has_its_status_and_headers() {
         let not_json = Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14 });
-        let rows: &[(Refusal, u16, &[(&str, &str)])] = &[
+        type Row<'a> = (Refusal, u16, &'a [(&'a str, &'a str)]);
+        let rows: &[Row<'_>] = &[
             (Refusal::Framing("two lengths"), 400, &[("connection", "close")]),
             (not_json, 400, &[]),
             (Refusal::HeadTooLarge, 431, &[("connection", "close")]),
@@ -285,7 +286,7 @@ mod tests {
                 assert_eq!(response.headers()[*name], *value, "{refusal:?}");
             }
             assert_eq!(response.headers().len(), 1 + headers.len(), "{refusal:?}: {:?}", response.headers());
-            let body = body_of(response);
+            let body = body_of(&response);
             assert_eq!(body["status"], *status);
             assert_eq!(body["request_id"], "01J");
             assert!(body["type"].as_str().unwrap().starts_with("urn:problem-type:gander:"));
@@ -296,14 +297,14 @@ mod tests {
     #[test]
     fn a_body_that_is_not_json_is_answered_with_its_place() {
         let body =
-            body_of(Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14 }).response("x"));
+            body_of(&Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14 }).response("x"));
         assert_eq!((body["line"].as_u64(), body["column"].as_u64()), (Some(3), Some(14)));
     }
 
     #[test]
     fn address_and_certificate_are_answered_alike() {
         let [address, certificate] =
-            [Refusal::AddressNotAllowed, Refusal::CertificateNotAllowed].map(|refusal| body_of(refusal.response("x")));
+            [Refusal::AddressNotAllowed, Refusal::CertificateNotAllowed].map(|refusal| body_of(&refusal.response("x")));
         assert_eq!(address, certificate);
     }
 }

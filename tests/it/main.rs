@@ -1,9 +1,16 @@
 //! Tests of the whole, over real sockets, real TLS and real files.
 
-// Modules of one test crate: what one offers the others is `pub`.
-#![allow(unreachable_pub)]
+// Modules of one test crate: what one offers the others is `pub`. A test that panics is a test that fails.
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod answers;
+mod certificates;
+mod cli;
+mod connections;
 mod delivery;
+mod framing;
 mod process;
+mod refusals;
 mod relay;
+mod support;
 mod upstream;

@@ -94,6 +94,11 @@ impl Relay {
         format!("https://localhost:{}/hooks/{source}", self.running.listen.port())
     }
 
+    /// The ports of senders and of operators.
+    pub fn ports(&self) -> (u16, u16) {
+        (self.running.listen.port(), self.running.admin.port())
+    }
+
     /// Asks the admin API.
     pub async fn admin(&self, path: &str) -> Answer {
         let url = format!("http://127.0.0.1:{}{path}", self.running.admin.port());

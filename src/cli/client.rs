@@ -1,0 +1,187 @@
+//! A client for the relay that runs on this machine by the same configuration.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use super::Exit;
+use super::terminal::Terminal;
+use crate::config::Config;
+use crate::secret::Secret;
+use crate::tls;
+
+/// Requests to one address of the relay.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Scheme, host and port.
+    base: String,
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// For `Authorization`, where the address wants it.
+    bearer: Option<HeaderValue>,
+}
+
+/// What the relay answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+impl Client {
+    /// For the relay's public address.
+    pub(crate) fn public(config: &Config) -> Result<Client, String> {
+        Client::new(config.listen.address, config.listen.tls.as_ref(), None)
+    }
+
+    /// For the relay's admin address, with its token.
+    pub(crate) fn admin(config: &Config) -> Result<Client, String> {
+        let bearer = match &config.admin.token {
+            None => None,
+            Some(token) => Some(bearer(token).ok_or(
+                "the admin token is not at hand: set the variable or file that `admin.token` names, or put the token \
+                 into GANDER_ADMIN__TOKEN",
+            )?),
+        };
+        Client::new(config.admin.address, config.admin.tls.as_ref(), bearer)
+    }
+
+    pub(super) fn new(
+        address: SocketAddr,
+        tls: Option<&tls::Config>,
+        bearer: Option<HeaderValue>,
+    ) -> Result<Client, String> {
+        if address.port() == 0 {
+            return Err("the configured port is 0, so only the relay's log says where it listens".to_owned());
+        }
+        let address = SocketAddr::new(reachable(address.ip()), address.port());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        let tls = match tls {
+            Some(tls) => tls::pinned_client(&tls.certificate).map_err(|error| error.to_string())?,
+            // Never used, but the connector wants one.
+            None => tls::untrusting_client().map_err(|error| error.to_string())?,
+        };
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+        let pool = Pool::builder(TokioExecutor::new()).build(connector);
+        Ok(Client { base: format!("{scheme}://{address}"), pool, bearer })
+    }
+
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer, String> {
+        self.request(Method::GET, path, &[], Bytes::new(), ANSWER).await
+    }
+
+    /// Sends a request and reads the answer, within `timeout` as a whole.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(http::HeaderName, HeaderValue)],
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Answer, String> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(USER_AGENT, concat!("gander/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))
+            .map_err(|error| format!("this request can't be made: {error}"))?;
+        if let Some(bearer) = &self.bearer {
+            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        }
+        for (name, value) in headers {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        let exchange = async {
+            let response = self.pool.request(request).await.map_err(|error| self.explain(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| format!("the answer of {} broke off: {error}", self.base))?.to_bytes();
+            Ok(Answer { status: head.status, body })
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("{} did not answer within {} s", self.base, timeout.as_secs())),
+        }
+    }
+
+    fn explain(&self, error: &hyper_util::client::legacy::Error) -> String {
+        let mut causes = Vec::new();
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        let detail = causes.last().cloned().unwrap_or_default();
+        if causes.iter().any(|cause| cause.contains("ApplicationVerificationFailure")) {
+            return format!(
+                "what answers at {} shows another certificate than the one in the configured file: it is not this \
+                 configuration's relay, or was started before the certificate changed",
+                self.base
+            );
+        }
+        if error.is_connect() {
+            return format!(
+                "no relay answers at {} ({detail}): is `gander run` up with this configuration?",
+                self.base
+            );
+        }
+        format!("the conversation with {} broke off: {detail}", self.base)
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The `detail` of a problem document, else the status.
+    pub(crate) fn detail(&self) -> String {
+        let detail = self.json().and_then(|body| Some(body.get("detail")?.as_str()?.to_owned()));
+        super::terminal::plain(&detail.unwrap_or_else(|| self.status.to_string()))
+    }
+}
+
+/// `Bearer …`; none for a secret of which only the hash is known, or that no header can carry.
+pub(crate) fn bearer(secret: &Secret) -> Option<HeaderValue> {
+    let mut value = secret.expose(|text| HeaderValue::from_str(&format!("Bearer {text}")))?.ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Says what failed and makes the exit of it.
+pub(crate) fn could_not<T>(result: Result<T, String>, terminal: &mut Terminal) -> Result<T, Exit> {
+    result.map_err(|problem| {
+        terminal.say(&format!("error: {problem}"));
+        Exit::CouldNotRun
+    })
+}
+
+/// One listens on every address and is reached on loopback.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
+/// A page of a thousand events fits many times.
+const ANSWER_BYTES_MAX: usize = 64 << 20;

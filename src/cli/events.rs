@@ -1,0 +1,288 @@
+//! `gander events`: the journal of a running relay, through its admin API.
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use http::StatusCode;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::client::{Answer, Client, could_not};
+use super::terminal::{Terminal, plain, table};
+use super::{ConfigArguments, Exit, block_on};
+use crate::config::Secrets;
+use crate::event::{Outcome, State};
+
+/// Look at the journal of a running relay
+///
+/// Talks to the admin API at the configured `admin.address`, with `admin.token` where one is set.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(List),
+    Show(Show),
+}
+
+/// List events, newest first
+///
+/// Exit codes: 0 fine, also when there are none; 1 the relay refused; 2 it could not be asked.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  gander events list --state dead\n  gander events list --outcome unmatched --json\n  \
+                        gander events list --key host42/disk"
+)]
+struct List {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Only events that stand like this
+    #[arg(long, value_parser = PossibleValuesParser::new(State::ALL.map(State::as_str)))]
+    state: Option<String>,
+    /// Only events of which the upstream said this
+    #[arg(long, value_parser = PossibleValuesParser::new(Outcome::ALL.map(Outcome::as_str)))]
+    outcome: Option<String>,
+    /// Only events of this incident key
+    #[arg(long)]
+    key: Option<String>,
+    /// Only events of this source
+    #[arg(long)]
+    source: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Only events before this one, where the list before ended
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+    /// Print the API's answer: {"events": […], "next": …}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show one event: what came, what was decided, what was sent, each attempt and its answer
+///
+/// Exit codes: 0 fine; 1 there is no such event; 2 the relay could not be asked.
+#[derive(Debug, Args)]
+struct Show {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// The event's id
+    id: String,
+    /// Print the API's answer
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+    let result = match &arguments.command {
+        Command::List(list) => list.run(terminal),
+        Command::Show(show) => show.run(terminal),
+    };
+    match result {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+impl List {
+    fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
+        let body = ask(&self.config, &self.path(), terminal)?;
+        if self.json {
+            terminal.print(&body.to_string());
+            return Ok(Exit::Fine);
+        }
+        let events = body["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if events.is_empty() {
+            terminal.say("no such events");
+            return Ok(Exit::Fine);
+        }
+        let head = ["ID", "RECEIVED", "SOURCE", "STATE", "OUTCOME", "ACTION", "TRIES", "KEY", "REASON"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(events.iter().map(row));
+        for line in table(&rows) {
+            terminal.print(&line);
+        }
+        if let Some(next) = body["next"].as_str() {
+            terminal.say(&format!("there are more: --after {}", plain(next)));
+        }
+        Ok(Exit::Fine)
+    }
+
+    fn path(&self) -> String {
+        let limit = Some(self.limit.to_string());
+        let parameters = [
+            ("state", &self.state),
+            ("outcome", &self.outcome),
+            ("key", &self.key),
+            ("source", &self.source),
+            ("limit", &limit),
+            ("after", &self.after),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", encode(value.as_ref()?))));
+        format!("/api/v1/events?{}", parameters.collect::<Vec<_>>().join("&"))
+    }
+}
+
+impl Show {
+    fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
+        let body = ask(&self.config, &format!("/api/v1/events/{}", encode(&self.id)), terminal)?;
+        if self.json {
+            terminal.print(&body.to_string());
+            return Ok(Exit::Fine);
+        }
+        for line in details(&body) {
+            terminal.print(&line);
+        }
+        Ok(Exit::Fine)
+    }
+}
+
+/// What the admin API says at `path`; anything but a success is said and becomes the exit.
+fn ask(config: &ConfigArguments, path: &str, terminal: &mut Terminal) -> Result<Value, Exit> {
+    let loaded = config.load(Secrets::Optional, terminal)?;
+    let client = could_not(Client::admin(&loaded.config), terminal)?;
+    let answer = block_on(async { Ok(client.get(path).await) }, terminal)?;
+    let answer = could_not(answer, terminal)?;
+    understood(&answer, &client, terminal)
+}
+
+fn understood(answer: &Answer, client: &Client, terminal: &mut Terminal) -> Result<Value, Exit> {
+    match answer.status {
+        StatusCode::OK => match answer.json() {
+            Some(body) => Ok(body),
+            None => {
+                terminal.say(&format!("error: what answers at {} is no relay", client.base()));
+                Err(Exit::CouldNotRun)
+            }
+        },
+        StatusCode::UNAUTHORIZED => {
+            terminal.say("error: the relay refused the admin token: does it run with this configuration?");
+            Err(Exit::No)
+        }
+        _ => {
+            terminal.say(&format!("error: {}", answer.detail()));
+            Err(Exit::No)
+        }
+    }
+}
+
+fn row(event: &Value) -> Vec<String> {
+    ["id", "received_at", "source", "state", "outcome", "action", "attempts", "incident_key", "reason"]
+        .map(|name| shortened(&text(&event[name])))
+        .to_vec()
+}
+
+/// An event over several lines: its fields, then the bodies, then the attempts.
+fn details(event: &Value) -> Vec<String> {
+    let fields = [
+        "id",
+        "source",
+        "action",
+        "incident_key",
+        "state",
+        "outcome",
+        "reason",
+        "rule",
+        "novelty",
+        "received_at",
+        "settled_at",
+        "attempts",
+        "duplicates",
+        "request_id",
+    ];
+    let known = fields.iter().filter(|name| !event[**name].is_null());
+    let rows: Vec<Vec<String>> = known.map(|name| vec![format!("{name}:"), plain(&text(&event[*name]))]).collect();
+    let mut lines = table(&rows);
+    for (name, title) in [("received", "what came"), ("sent", "what is sent"), ("errors", "what was wrong with it")] {
+        if !event[name].is_null() {
+            lines.push(format!("\n{title}:"));
+            lines.extend(body(&event[name]));
+        }
+    }
+    for attempt in event["deliveries"].as_array().into_iter().flatten() {
+        let said = |name: &str| plain(&text(&attempt[name]));
+        lines.push(format!(
+            "\nattempt {} at {}, {} ms: {}",
+            said("number"),
+            said("started_at"),
+            said("took_ms"),
+            said("result")
+        ));
+        let more = ["status", "detail", "answer"].into_iter().filter(|name| !attempt[*name].is_null());
+        let rows: Vec<Vec<String>> = more.map(|name| vec![format!("  {name}:"), said(name)]).collect();
+        lines.extend(table(&rows));
+    }
+    lines
+}
+
+/// A body indented; JSON is laid out.
+fn body(value: &Value) -> Vec<String> {
+    let parsed = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let laid_out = match (parsed, value) {
+        (Some(parsed), _) => serde_json::to_string_pretty(&parsed).unwrap_or_default(),
+        (None, Value::String(text)) => text.clone(),
+        (None, value) => serde_json::to_string_pretty(value).unwrap_or_default(),
+    };
+    laid_out.lines().map(|line| format!("  {}", plain(line))).collect()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let plain = plain(text);
+    if plain.chars().count() <= CELL_CHARS_MAX {
+        return plain;
+    }
+    plain.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
+}
+
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// A longer cell would break the table; `show` has the whole.
+const CELL_CHARS_MAX: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_shown_with_its_bodies_and_attempts() {
+        let event = json!({
+            "id": "7", "source": "s", "action": "trigger", "incident_key": "k\u{1b}[2J", "state": "delivered",
+            "outcome": "created", "reason": null, "attempts": 1, "received": "{\"a\":1}", "sent": {"state": "CRITICAL"},
+            "deliveries": [{ "number": 1, "started_at": "t", "took_ms": 12, "result": "delivered", "status": 201 }],
+        });
+        let text = details(&event).join("\n");
+        assert!(text.contains("incident_key:  k\\u{1b}[2J\n"), "{text}");
+        assert!(text.contains("what came:\n  {\n    \"a\": 1\n  }"), "{text}");
+        assert!(text.contains("attempt 1 at t, 12 ms: delivered\n  status:  201"), "{text}");
+        assert!(!text.contains("reason"), "{text}");
+    }
+
+    #[test]
+    fn a_filter_travels_encoded() {
+        let list = List {
+            config: ConfigArguments { config: None, settings: Vec::new() },
+            state: Some("dead".into()),
+            outcome: None,
+            key: Some("a/b&c=d é".into()),
+            source: None,
+            limit: 5,
+            after: None,
+            json: false,
+        };
+        assert_eq!(list.path(), "/api/v1/events?state=dead&key=a%2Fb%26c%3Dd%20%C3%A9&limit=5");
+    }
+}

@@ -1,0 +1,48 @@
+//! `gander health`: the check of a container or load balancer that has no HTTP client at hand.
+
+use clap::Args;
+
+use super::client::{Client, could_not};
+use super::terminal::Terminal;
+use super::{ConfigArguments, Exit, block_on};
+use crate::config::Secrets;
+
+/// Ask a running relay whether it is alive, or ready
+///
+/// Reads `/healthz`, or `/readyz` with --ready, at the configured admin address.
+///
+/// Exit codes: 0 it is; 1 it is not; 2 the configuration can't be used.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Ask whether events are taken, not only whether the process is alive
+    #[arg(long)]
+    ready: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+    match ask(arguments, terminal) {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+fn ask(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    let loaded = arguments.config.load(Secrets::Optional, terminal)?;
+    // Neither path needs the token; with it `/readyz` says more.
+    let mut config = loaded.config;
+    config.admin.token = config.admin.token.filter(|token| token.expose(|_| ()).is_some());
+    let client = could_not(Client::admin(&config), terminal)?;
+    let path = if arguments.ready { "/readyz" } else { "/healthz" };
+    let answer = block_on(async { Ok(client.get(path).await) }, terminal)?;
+    match answer {
+        Ok(answer) => {
+            terminal.print(String::from_utf8_lossy(&answer.body).trim_end());
+            Ok(if answer.status.is_success() { Exit::Fine } else { Exit::No })
+        }
+        Err(problem) => {
+            terminal.say(&problem);
+            Ok(Exit::No)
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! `gander send`: one payload to the running relay, followed to its outcome.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::client::{Answer, Client, bearer, could_not};
+use super::terminal::{Terminal, plain};
+use super::{ConfigArguments, Exit, block_on, input};
+use crate::auth::{Credential, Policy};
+use crate::config::{Config, Secrets};
+use crate::document;
+use crate::ingest::SourceConfig;
+
+/// Post a payload to the running relay and follow it to its outcome
+///
+/// Uses the address, the certificate and a credential of the source from the configuration, waits for Callgoose's answer
+/// and, if the event is still queued then, follows it through the admin API.
+///
+/// Exit codes: 0 created, resolved, duplicate or accepted; 1 anything else; 2 the relay could not be asked.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  gander send --source servicepilot alert.json\n  \
+                        echo '{\"servicepilot_event_id\":\"e1\",\"state\":\"CRITICAL\"}' | gander send --source servicepilot")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// The source to send as
+    #[arg(short, long, value_name = "NAME")]
+    source: String,
+    /// The payload [default: standard input, as for `-`]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How long to follow the event, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86400))]
+    timeout: u64,
+    /// Print one JSON object: {"status", "events": […], "answer"}
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+    match send(arguments, terminal) {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+fn send(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    let config = arguments.config.load(Secrets::Optional, terminal)?.config;
+    let source = could_not(find_source(&config, &arguments.source), terminal)?;
+    let (query, header) = could_not(credential(source), terminal)?;
+    let payload = Bytes::from(could_not(input::read(arguments.file.as_deref()), terminal)?);
+    let client = could_not(Client::public(&config), terminal)?;
+    let path = format!("/hooks/{}", source.name);
+    let shown = format!("{}{path}", client.base());
+    terminal.say(&format!("posting {} bytes to {shown}", payload.len()));
+
+    let until = Instant::now() + Duration::from_secs(arguments.timeout);
+    let wait = HeaderValue::try_from(format!("wait={}", arguments.timeout.min(WAIT_MAX_S)));
+    let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    headers.extend(wait.ok().map(|wait| (HeaderName::from_static("prefer"), wait)));
+    headers.extend(header);
+    let path = format!("{path}{query}");
+    let patience = Duration::from_secs(arguments.timeout.min(WAIT_MAX_S)) + ANSWER;
+    let answer =
+        block_on(async { Ok(client.request(Method::POST, &path, &headers, payload, patience).await) }, terminal)?;
+    let answer = could_not(answer, terminal)?;
+    terminal.say(&format!("answered {}", answer.status));
+
+    let mut events = parts(&answer);
+    if events.iter().any(is_pending) {
+        follow(&config, &mut events, until, terminal);
+    }
+    report(arguments, &answer, &events, terminal);
+    let fine = !events.is_empty() && events.iter().all(is_fine);
+    Ok(if fine { Exit::Fine } else { Exit::No })
+}
+
+fn find_source<'a>(config: &'a Config, name: &str) -> Result<&'a SourceConfig, String> {
+    config.sources.iter().find(|source| &*source.name == name).ok_or_else(|| {
+        let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+        match document::nearest(name, names.iter().copied()) {
+            Some(near) => format!("there is no source `{name}`; did you mean `{near}`?"),
+            None => format!("there is no source `{name}`; there are: {}", names.join(", ")),
+        }
+    })
+}
+
+/// The first credential whose secret is at hand: what to put behind the path, and into the head.
+fn credential(source: &SourceConfig) -> Result<(String, Option<(HeaderName, HeaderValue)>), String> {
+    let Policy::AnyOf(credentials) = &source.auth else {
+        return Ok((String::new(), None));
+    };
+    let carried = credentials.iter().find_map(|credential| match credential {
+        Credential::Bearer(secret) => Some((String::new(), Some((AUTHORIZATION, bearer(secret)?)))),
+        Credential::Header { name, secret } => {
+            let mut value = secret.expose(HeaderValue::from_str)?.ok()?;
+            value.set_sensitive(true);
+            Some((String::new(), Some((name.clone(), value))))
+        }
+        Credential::Query { name, secret } => {
+            let query = secret.expose(|text| format!("?{name}={}", utf8_percent_encode(text, NON_ALPHANUMERIC)))?;
+            Some((query, None))
+        }
+    });
+    carried.ok_or_else(|| {
+        format!(
+            "no credential of `{}` is at hand: set the variable or file that its `auth` names, as it is for the relay",
+            source.name
+        )
+    })
+}
+
+/// What became of each element, as the relay answered: one object, or a list for a batch.
+fn parts(answer: &Answer) -> Vec<Value> {
+    let Some(body) = answer.json() else {
+        return Vec::new();
+    };
+    match body.get("events").and_then(Value::as_array) {
+        Some(events) => events.clone(),
+        None if body["status"].is_string() => vec![body],
+        None => Vec::new(),
+    }
+}
+
+/// Waits for events that are still queued, by the admin API, and notes their ends.
+fn follow(config: &Config, events: &mut [Value], until: Instant, terminal: &mut Terminal) {
+    terminal.say("queued; following it through the admin API");
+    let client = match Client::admin(config) {
+        Ok(client) => client,
+        Err(problem) => return terminal.say(&format!("can't follow it: {problem}")),
+    };
+    let work = async {
+        for event in events.iter_mut().filter(|event| is_pending(event)) {
+            let Some(id) = id_of(event) else { continue };
+            loop {
+                match client.get(&format!("/api/v1/events/{}", utf8_percent_encode(&id, NON_ALPHANUMERIC))).await {
+                    Ok(answer) if answer.status == StatusCode::OK => {
+                        let details = answer.json().unwrap_or_default();
+                        if details["state"] != "queued" {
+                            note_end(event, &details);
+                            break;
+                        }
+                    }
+                    Ok(answer) => return Err(answer.detail()),
+                    Err(problem) => return Err(problem),
+                }
+                if Instant::now() >= until {
+                    return Err("it is still queued".to_owned());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    };
+    if let Ok(Err(problem)) = block_on(async { Ok(work.await) }, terminal) {
+        terminal.say(&format!("its outcome is not known: {problem}"));
+    }
+}
+
+fn note_end(event: &mut Value, details: &Value) {
+    event["status"] = details["state"].clone();
+    for name in ["outcome", "reason", "attempts"] {
+        if !details[name].is_null() {
+            event[name] = details[name].clone();
+        }
+    }
+}
+
+fn report(arguments: &Arguments, answer: &Answer, events: &[Value], terminal: &mut Terminal) {
+    if arguments.json {
+        let body = answer.json().unwrap_or(Value::Null);
+        terminal.print(&json!({ "status": answer.status.as_u16(), "events": events, "answer": body }).to_string());
+        return;
+    }
+    for event in events {
+        terminal.print(&line(event));
+    }
+    if events.is_empty() {
+        terminal.print(&format!("refused: {}", answer.detail()));
+    }
+    let body = answer.json().unwrap_or_default();
+    for error in body["errors"].as_array().into_iter().flatten() {
+        let said = |name: &str| plain(error[name].as_str().unwrap_or_default());
+        let found = if error["found"].is_null() { String::new() } else { format!(" (found {})", said("found")) };
+        terminal.print(&format!("  {}: {}{found}", said("path"), said("problem")));
+    }
+    if answer.status == StatusCode::UNAUTHORIZED {
+        terminal.say("the relay refused the credential: does it run with this configuration and these secrets?");
+    }
+}
+
+/// `trigger of e1: delivered, created (event 7)`.
+fn line(event: &Value) -> String {
+    let said = |name: &str| plain(event[name].as_str().unwrap_or_default());
+    let mut line = match event["index"].as_u64() {
+        Some(index) => format!("{index}: "),
+        None => String::new(),
+    };
+    if event["action"].is_string() {
+        line += &format!("{} of {}: ", said("action"), said("incident_key"));
+    }
+    line += &said("status");
+    for name in ["outcome", "reason"] {
+        if event[name].is_string() {
+            line += &format!(", {}", said(name));
+        }
+    }
+    if let Some(rule) = event["rule"].as_str() {
+        line += &format!(" by rule {}", plain(rule));
+    }
+    match (id_of(event), &event["of"]) {
+        (Some(id), _) => line += &format!(" (event {})", plain(&id)),
+        (None, Value::Null) => {}
+        (None, of) => line += &format!(" (of event {})", plain(&spelled(of))),
+    }
+    line
+}
+
+fn is_pending(event: &Value) -> bool {
+    event["status"] == "queued"
+}
+
+/// Created, resolved, duplicate or accepted, by the upstream or, for a duplicate, by the relay.
+fn is_fine(event: &Value) -> bool {
+    match event["outcome"].as_str() {
+        Some(outcome) => matches!(outcome, "created" | "resolved" | "duplicate" | "accepted"),
+        None => event["status"] == "duplicate",
+    }
+}
+
+fn id_of(event: &Value) -> Option<String> {
+    match &event["id"] {
+        Value::Null => None,
+        id => Some(spelled(id)),
+    }
+}
+
+fn spelled(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What one POST is asked to wait for Callgoose; the source's `respond_timeout` caps it.
+const WAIT_MAX_S: u64 = 30;
+/// Beyond the wait itself.
+const ANSWER: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_reached_the_upstream_as_asked_is_fine() {
+        for (event, fine) in [
+            (json!({ "status": "delivered", "outcome": "created" }), true),
+            (json!({ "status": "delivered", "outcome": "resolved" }), true),
+            (json!({ "status": "delivered", "outcome": "duplicate" }), true),
+            (json!({ "status": "delivered", "outcome": "accepted" }), true),
+            (json!({ "status": "duplicate", "of": "3" }), true),
+            (json!({ "status": "unmatched", "outcome": "unmatched" }), false),
+            (json!({ "status": "not_resolved", "outcome": "not_resolved" }), false),
+            (json!({ "status": "dead", "reason": "400" }), false),
+            (json!({ "status": "queued" }), false),
+            (json!({ "status": "ignored", "rule": "maintenance" }), false),
+        ] {
+            assert_eq!(is_fine(&event), fine, "{event}");
+        }
+    }
+
+    #[test]
+    fn each_element_has_a_line() {
+        for (event, expected) in [
+            (
+                json!({ "id": "7", "status": "delivered", "outcome": "created", "action": "trigger", "incident_key": "e1" }),
+                "trigger of e1: delivered, created (event 7)",
+            ),
+            (
+                json!({ "status": "duplicate", "of": 3, "action": "trigger", "incident_key": "e1" }),
+                "trigger of e1: duplicate (of event 3)",
+            ),
+            (json!({ "index": 2, "status": "ignored", "rule": "maintenance" }), "2: ignored by rule maintenance"),
+        ] {
+            assert_eq!(line(&event), expected);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Standard output and standard error, of which either may be closed, a pipe, or a terminal with colours.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use super::Exit;
+use crate::logging::no_colour;
+
+/// Where a command writes.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    colour: bool,
+    output: Output,
+}
+
+#[derive(Debug)]
+enum Output {
+    Open,
+    /// Whoever read it has gone (`gander events list | head`): the rest is for nobody.
+    Closed,
+    Failed(io::Error),
+}
+
+impl Terminal {
+    pub(crate) fn new() -> Terminal {
+        let colour = !no_colour(std::env::var_os("NO_COLOR").as_deref());
+        Terminal { colour, output: Output::Open }
+    }
+
+    /// Whether results may be coloured.
+    pub(crate) fn colour(&self) -> bool {
+        self.colour && io::stdout().is_terminal()
+    }
+
+    /// Whether what is said may be coloured.
+    pub(crate) fn colour_for_errors(&self) -> bool {
+        self.colour && io::stderr().is_terminal()
+    }
+
+    /// Writes a line of the result.
+    pub(crate) fn print(&mut self, line: &str) {
+        let _ = writeln!(self, "{line}");
+    }
+
+    /// Says something beside the result.
+    pub(crate) fn say(&mut self, line: &str) {
+        // With standard error closed there is nowhere left to complain.
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    /// The process's exit code: a result that could not be written is no result.
+    pub(crate) fn finish(&mut self, exit: Exit) -> ExitCode {
+        let _ = self.flush();
+        match std::mem::replace(&mut self.output, Output::Open) {
+            Output::Failed(error) => {
+                self.say(&format!("error: can't write the result: {error}"));
+                Exit::CouldNotRun.into()
+            }
+            Output::Open | Output::Closed => exit.into(),
+        }
+    }
+}
+
+/// The result, to standard output. What can't be written is remembered for [`Terminal::finish`] and never an error, so
+/// that no command has to think of a reader that goes away.
+impl Write for Terminal {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if matches!(self.output, Output::Open)
+            && let Err(error) = io::stdout().lock().write_all(bytes)
+        {
+            self.note(error);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if matches!(self.output, Output::Open)
+            && let Err(error) = io::stdout().lock().flush()
+        {
+            self.note(error);
+        }
+        Ok(())
+    }
+}
+
+impl Terminal {
+    fn note(&mut self, error: io::Error) {
+        self.output = match error.kind() {
+            io::ErrorKind::BrokenPipe => Output::Closed,
+            _ => Output::Failed(error),
+        };
+    }
+}
+
+/// A text from outside as it may stand in a line of a terminal: control characters, which could forge lines or move
+/// the cursor, are escaped.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let (shown, kept) = if escaped { (Some(c.escape_default()), None) } else { (None, Some(c)) };
+            shown.into_iter().flatten().chain(kept)
+        })
+        .collect()
+}
+
+/// Rows of cells as lines with aligned columns; the last column is not padded.
+pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_moves_no_cursor() {
+        assert_eq!(plain("a\u{1b}[2J\nb\u{202e}é"), "a\\u{1b}[2J\\nb\\u{202e}é");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["id", "key"], ["1", "é"], ["10", ""]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&rows), ["id  key", "1   é", "10"]);
+    }
+}

@@ -1,0 +1,59 @@
+//! Looks at the certificates that a configuration names, so that a wrong one is a finding with its line.
+//!
+//! Nothing is made or kept here: whoever listens loads them again.
+
+use std::path::Path;
+
+use super::{Reader, Secrets, place_of};
+use crate::document::{Node, Place};
+use crate::time::WallTime;
+use crate::tls::{self, Error};
+
+impl Reader<'_> {
+    /// The server's pair and the senders' CA. Keys are the relay's: a client of it may not be able to read them.
+    pub(super) fn certificates(&mut self, config: &tls::Config, tree: &Node, section: &str) {
+        if self.inputs.secrets == Secrets::Optional {
+            return;
+        }
+        let place = |key: &str| place_of(tree, &[section, "tls", key]);
+        match tls::load_identity(config, WallTime::now()) {
+            Ok((_, warnings)) => {
+                for warning in warnings {
+                    let key =
+                        if matches!(warning, tls::Warning::KeyExposed { .. }) { PRIVATE_KEY } else { CERTIFICATE };
+                    self.findings.warning(place(key), format!("{section}.tls.{key}"), warning.to_string());
+                }
+            }
+            // It will be made when the relay starts.
+            Err(Error::PairMissing { .. }) if config.self_signed => {}
+            Err(error) => {
+                let key = wrong_key(&error, config);
+                self.findings.error(place(key), format!("{section}.tls.{key}"), error.to_string());
+            }
+        }
+        if let Some(file) = &config.client_ca {
+            self.roots(file, place("client_ca"), &format!("{section}.tls.client_ca"));
+        }
+    }
+
+    /// A file of trust anchors.
+    pub(super) fn roots(&mut self, file: &Path, place: Place, path: &str) {
+        if self.inputs.secrets == Secrets::Required
+            && let Err(error) = tls::client_config(Some(file))
+        {
+            self.findings.error(place, path, error.to_string());
+        }
+    }
+}
+
+/// Which of the two keys an error is about; the certificate's where it is about both.
+fn wrong_key(error: &Error, config: &tls::Config) -> &'static str {
+    match error {
+        Error::KeyMissing { .. } | Error::NoKey { .. } | Error::KeyEncrypted { .. } => PRIVATE_KEY,
+        Error::Unreadable { file, .. } | Error::NotPem { file, .. } if *file == config.private_key => PRIVATE_KEY,
+        _ => CERTIFICATE,
+    }
+}
+
+const CERTIFICATE: &str = "certificate";
+const PRIVATE_KEY: &str = "private_key";

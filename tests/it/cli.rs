@@ -1,0 +1,280 @@
+//! The command line as a process: what it prints, where, and with which exit code.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::relay::{Relay, Setup, TOKEN, UPSTREAM_TOKEN, payload, within, write_configuration};
+use crate::upstream::{Reply, Upstream};
+
+/// How the program ended.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Ended {
+        Ended {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// The program with both tokens in its environment and nothing else of this process's that could matter.
+fn gander(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gander"));
+    command.current_dir(directory).env_clear().env("SERVICEPILOT_TOKEN", TOKEN).env("CALLGOOSE_TOKEN", UPSTREAM_TOKEN);
+    command
+}
+
+fn end_of(command: &mut Command) -> Ended {
+    command.stdin(Stdio::null()).output().unwrap().into()
+}
+
+/// Runs the program off the test's tasks, with `input` as standard input.
+async fn fed(mut command: Command, input: String) -> Ended {
+    let run = move || -> Ended {
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().into()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// A command that finds the relay, whose ports were free ones.
+fn gander_beside(relay: &Relay, arguments: &[&str]) -> Command {
+    let (listen, admin) = relay.ports();
+    let mut command = gander(relay.directory.path());
+    command.args(arguments).args(["--config", "gander.yaml"]);
+    command.arg("--set").arg(format!("listen.address=127.0.0.1:{listen}"));
+    command.arg("--set").arg(format!("admin.address=127.0.0.1:{admin}"));
+    command
+}
+
+#[test]
+fn the_shipped_configuration_is_fine_with_its_two_tokens() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let ended = end_of(gander(folder.path()).args(["check", "--config"]).arg(root.join("config/gander.yaml")));
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(ended.out.contains("is fine: 1 source on https://0.0.0.0:8443: servicepilot"), "{ended:?}");
+}
+
+#[test]
+fn check_prints_findings_to_standard_output_and_exits_1() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("gander.yaml"), "listen: { adress: x }\nsource: 1\n").unwrap();
+    let ended = end_of(gander(folder.path()).args(["check", "--config", "gander.yaml"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.contains(" --> gander.yaml:1:11\n"), "{ended:?}");
+    assert!(ended.out.contains("help: did you mean `address`?"), "{ended:?}");
+    assert!(!ended.out.contains('\u{1b}'), "no colour where no terminal is: {ended:?}");
+    assert_eq!(ended.err.trim(), "4 errors and 0 warnings", "{ended:?}");
+
+    let ended = end_of(gander(folder.path()).args(["check", "--json", "--config", "gander.yaml"]));
+    let findings = ended.json();
+    assert_eq!((ended.code, ended.err.as_str()), (Some(1), ""));
+    assert_eq!((&findings[0]["line"], &findings[0]["column"]), (&1.into(), &11.into()), "{findings}");
+    assert_eq!(findings.as_array().unwrap().len(), 4, "{findings}");
+}
+
+#[test]
+fn what_could_not_run_exits_2_and_prints_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path();
+    std::fs::write(directory.join("wrong.yaml"), "listen: 1\n").unwrap();
+    for (arguments, said) in [
+        (&["check", "--config", "none.yaml"][..], "can't read none.yaml: no such file"),
+        (&["check", "--config", "."], "it is a directory"),
+        (&["check"], "neither config/gander.yaml nor /etc/gander/gander.yaml exists"),
+        (&["run", "--config", "wrong.yaml"], "wrong.yaml:1:9"),
+        (&["send", "--source", "s", "--config", "wrong.yaml"], "wrong.yaml:1:9"),
+        (&["chek"], "similar subcommand exists: 'check'"),
+        (&["check", "--set", "nonsense"], "write KEY=VALUE"),
+        (&["events", "list", "--state", "ded"], "similar value exists: 'dead'"),
+        (&["sandbox", "--filters", "none.yaml"], "can't read none.yaml"),
+        (&[], "Usage: gander <COMMAND>"),
+    ] {
+        let ended = end_of(gander(directory).args(arguments));
+        assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{arguments:?}: {}", ended.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_cant_start_says_one_thing_and_exits_2() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let folder = tempfile::tempdir().unwrap();
+        write_configuration(folder.path(), &upstream, &Setup::default());
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let blocked = folder.path().join("blocked");
+        std::fs::write(&blocked, "a file, no directory").unwrap();
+        for (setting, said) in [
+            (format!("listen.address={address}"), "another process listens there"),
+            (format!("data_dir={}", blocked.display()), "data_dir: "),
+            (format!("listen.tls.certificate={}", blocked.display()), "listen.tls.private_key: "),
+        ] {
+            let mut command = gander(folder.path());
+            command.args(["run", "--config", "gander.yaml", "--set", &setting]);
+            let ended = fed(command, String::new()).await;
+            assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{setting}: {ended:?}");
+            assert!(ended.err.contains(said) && ended.err.contains("error: "), "{setting}: {}", ended.err);
+            assert!(!ended.err.contains("panicked"), "{setting}: {}", ended.err);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_is_followed_to_its_outcome() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let send = || gander_beside(&relay, &["send", "--source", "servicepilot"]);
+
+        let ended = fed(send(), payload("e1", "CRITICAL").to_string()).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.out.starts_with("trigger of e1: delivered, created (event "), "{ended:?}");
+        let ended = fed(send(), payload("e1", "CRITICAL").to_string()).await;
+        assert!(ended.code == Some(0) && ended.out.starts_with("trigger of e1: duplicate"), "{ended:?}");
+        let mut json = send();
+        json.arg("--json");
+        let ended = fed(json, payload("e1", "OK").to_string()).await;
+        assert_eq!((ended.code, &ended.json()["events"][0]["outcome"]), (Some(0), &"resolved".into()), "{ended:?}");
+
+        let ended = fed(send(), "{".to_owned()).await;
+        assert!(ended.code == Some(1) && ended.out.starts_with("refused: The body is not JSON"), "{ended:?}");
+        let mut stranger = send();
+        stranger.env("SERVICEPILOT_TOKEN", "wrong");
+        let ended = fed(stranger, payload("e2", "OK").to_string()).await;
+        assert!(ended.code == Some(1) && ended.err.contains("refused the credential"), "{ended:?}");
+        let mut nobody = send();
+        nobody.env_remove("SERVICEPILOT_TOKEN");
+        let ended = fed(nobody, payload("e2", "OK").to_string()).await;
+        assert!(ended.code == Some(2) && ended.err.contains("no credential of `servicepilot`"), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_still_queued_is_followed_through_the_admin_api() {
+    within(async {
+        let upstream = Upstream::start(|_, call| Reply::status(if call < 3 { 503 } else { 201 })).await;
+        let setup = Setup {
+            source: vec!["respond_timeout: 1ms".into()],
+            upstream: vec!["retry: { initial: 10ms, factor: 1, max: 10ms }".into()],
+            ..Setup::default()
+        };
+        let relay = Relay::start(&upstream, &setup).await;
+        let command = gander_beside(&relay, &["send", "--source", "servicepilot"]);
+        let ended = fed(command, payload("e1", "CRITICAL").to_string()).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.err.contains("following it through the admin API"), "{ended:?}");
+        assert!(ended.out.starts_with("trigger of e1: delivered, "), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_relay_with_the_configured_certificate_is_spoken_to() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let other = Relay::start(&upstream, &Setup::default()).await;
+        let certificate = other.directory.path().join("server.pem");
+        let mut command = gander_beside(&relay, &["send", "--source", "servicepilot"]);
+        command.arg("--set").arg(format!("listen.tls.certificate={}", certificate.display()));
+        let ended = fed(command, payload("e1", "CRITICAL").to_string()).await;
+        assert!(ended.code == Some(2) && ended.err.contains("shows another certificate"), "{ended:?}");
+        assert!(upstream.calls().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_is_listed_filtered_and_shown() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        for (key, state) in [("e1", "CRITICAL"), ("e2\u{1b}[31m", "CRITICAL"), ("e1", "OK")] {
+            relay.post_with(&payload(key, state), &[("prefer", "wait=10")]).await;
+        }
+        let run = |arguments: &[&str]| fed(gander_beside(&relay, arguments), String::new());
+
+        let ended = run(&["events", "list"]).await;
+        let lines: Vec<&str> = ended.out.lines().collect();
+        assert_eq!((ended.code, lines.len()), (Some(0), 4), "{ended:?}");
+        assert!(lines[0].starts_with("ID") && lines[1].contains("resolved") && lines[3].contains("created"));
+        assert!(!ended.out.contains('\u{1b}'), "a key moves no cursor: {ended:?}");
+        let columns: Vec<_> = lines.iter().map(|line| line.find("servicepilot").or(line.find("SOURCE"))).collect();
+        assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "aligned: {ended:?}");
+
+        let ended = run(&["events", "list", "--outcome", "created", "--limit", "1", "--json"]).await;
+        let list = ended.json();
+        assert_eq!(list["events"].as_array().unwrap().len(), 1, "{list}");
+        let id = list["events"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(list["next"], list["events"][0]["id"]);
+        let ended = run(&["events", "list", "--key", "nothing"]).await;
+        assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{ended:?}");
+
+        let ended = run(&["events", "show", &id]).await;
+        assert!(ended.code == Some(0) && ended.out.contains("what is sent:\n  {"), "{ended:?}");
+        assert!(ended.out.contains("attempt 1 at "), "{ended:?}");
+        let ended = run(&["events", "show", "1"]).await;
+        assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{ended:?}");
+        let ended = run(&["health", "--ready"]).await;
+        assert!(ended.code == Some(0) && ended.out.contains("\"ready\":true"), "{ended:?}");
+
+        relay.stop().await;
+    })
+    .await;
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("gander.yaml"), "listen: 1\n").unwrap();
+    let mut command = gander(folder.path());
+    let mut child = command
+        .args(["check", "--config", "gander.yaml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Closed before anything is written, or while it is: either way nobody reads.
+    drop(child.stdout.take());
+    let ended: Ended = child.wait_with_output().unwrap().into();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(!ended.err.contains("panicked"), "{ended:?}");
+}
+
+#[test]
+fn a_relay_that_is_not_there_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gander.yaml");
+    // Bound and closed again: nobody listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let setting = format!("admin.address={free}");
+    for (arguments, code) in [(&["events", "list"][..], 2), (&["events", "show", "1"], 2), (&["health"], 1)] {
+        let mut command = gander(folder.path());
+        let ended = end_of(command.args(arguments).args(["--set", &setting, "--config"]).arg(&root));
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(ended.err.contains("is `gander run` up with this configuration?"), "{ended:?}");
+    }
+}
