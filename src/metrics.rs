@@ -229,8 +229,8 @@ impl Metrics {
         self.connections_refused.get_or_create(&Reason { reason }).inc();
     }
 
-    pub fn templates_failed(&self, source: &Arc<str>, count: u32) {
-        self.template_failures.get_or_create(&Source { source: Arc::clone(source) }).inc_by(u64::from(count));
+    pub fn template_failed(&self, source: &Arc<str>) {
+        self.template_failures.get_or_create(&Source { source: Arc::clone(source) }).inc();
     }
 
     pub fn acknowledged(&self, took: Duration) {
