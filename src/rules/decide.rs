@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::emit::Setting;
 use super::path::{Budget, JsonPath, Scope};
-use super::template::Converted;
+use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, RuleTrace};
 use super::value::{kind_of, shortened, shown};
 use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
@@ -18,6 +18,7 @@ struct Payload<'a> {
     root: &'a Value,
     context: Context<'a>,
     budget: &'a Budget,
+    fuel: Budget,
     converted: OnceCell<Converted>,
     failures: RefCell<TemplateFailures>,
 }
@@ -70,6 +71,7 @@ pub(super) fn payload(
         root,
         context,
         budget: &budget,
+        fuel: Budget::new(FUEL_OF_PAYLOAD),
         converted: OnceCell::new(),
         failures: RefCell::new(TemplateFailures::default()),
     };
@@ -162,6 +164,7 @@ fn one(
         templates: &rules.templates,
         root: &payload.converted,
         variables: [OnceCell::new(), OnceCell::new()],
+        fuel: &payload.fuel,
         failures: &payload.failures,
     };
     let body = rule.emit.as_ref().map_or_else(|| element.clone(), |emit| emit.make(&setting));
@@ -283,7 +286,7 @@ fn weight_of(body: &Value) -> usize {
     weight
 }
 
-/// What one payload may cost: visited nodes, comparisons and templates together, some 50 ms. A typical payload
+/// What one payload may cost: visited nodes and comparisons together, some 50 ms. A typical payload
 /// takes a few hundred, a batch of ten thousand elements under twenty rules about a million.
 const STEPS_MAX: u64 = 4_000_000;
 /// A payload of 256 KiB can't hold more elements worth an incident each.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::path::{JsonPath, Scope};
+use super::path::{Budget, JsonPath, Scope};
 use super::template::{Converted, TemplateId, Templates, Variables, convert};
 use super::value::text_of;
 use super::{Context, TemplateFailures};
@@ -79,6 +79,9 @@ pub(super) struct Setting<'a> {
     pub(super) root: &'a OnceCell<Converted>,
     /// What templates read, made once an element; with the payload only where one reads it.
     pub(super) variables: [OnceCell<Converted>; 2],
+    /// What templates may still take. Apart from the budget of steps: without fuel they render empty, while an
+    /// element without steps is refused, and no template may cause that.
+    pub(super) fuel: &'a Budget,
     pub(super) failures: &'a RefCell<TemplateFailures>,
 }
 
@@ -191,13 +194,17 @@ impl Operators {
 
 impl Setting<'_> {
     fn render(&self, id: TemplateId, key: &str) -> String {
-        if self.scope.budget.is_exhausted() {
-            return String::new();
-        }
-        let reads_payload = self.templates.reads_payload(id);
-        let variables = self.variables[usize::from(reads_payload)].get_or_init(|| self.variables(reads_payload));
-        let (steps, rendered) = self.templates.render(id, variables);
-        self.scope.budget.spend(steps * STEPS_PER_FUEL);
+        let rendered = match self.fuel.is_exhausted() {
+            true => Err("the templates of this payload take more work than the relay allows".to_owned()),
+            false => {
+                let reads_payload = self.templates.reads_payload(id);
+                let variables =
+                    self.variables[usize::from(reads_payload)].get_or_init(|| self.variables(reads_payload));
+                let (fuel, rendered) = self.templates.render(id, variables);
+                self.fuel.spend(fuel);
+                rendered
+            }
+        };
         match rendered {
             Ok(text) => text,
             Err(problem) => {
@@ -241,6 +248,3 @@ fn is_empty(value: &Value) -> bool {
         Value::Bool(_) | Value::Number(_) => false,
     }
 }
-
-/// An instruction of a template takes some times what visiting a node takes.
-const STEPS_PER_FUEL: u64 = 4;

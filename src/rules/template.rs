@@ -112,21 +112,22 @@ impl Templates {
         self.reads_root
     }
 
-    /// Renders. Returns the steps it took beside the text; the error is for a log.
+    /// Renders. Returns the fuel it took beside the text; the error is for a log.
     pub(super) fn render(&self, id: TemplateId, context: &Value) -> (u64, Result<String, String>) {
         let mut written = Bounded::default();
         let rendered = self
             .environment
             .get_template(&id.0.to_string())
             .and_then(|template| template.render_captured_to(context.clone(), &mut written));
-        let steps = match &rendered {
+        let fuel = match &rendered {
             Ok(captured) => captured.state().fuel_levels().map_or(FUEL, |(used, _)| used),
-            Err(_) => FUEL,
+            Err(error) if error.kind() == ErrorKind::OutOfFuel => FUEL,
+            Err(_) => FUEL_OF_FAILURE,
         };
         let text = rendered.map(drop).and_then(|()| {
             String::from_utf8(written.bytes).map_err(|_| Error::new(ErrorKind::WriteFailure, "not UTF-8"))
         });
-        (steps, text.map_err(|error| sentence(&error)))
+        (fuel, text.map_err(|error| sentence(&error)))
     }
 
     fn reads(&self, id: TemplateId, name: &str) -> bool {
@@ -214,5 +215,10 @@ impl fmt::Debug for Templates {
 const VARIABLES: [&str; 7] = ["payload", "root", "action", "incident_key", "source", "rule", "received_at"];
 /// Some 50,000 instructions or 3 MB of data: a title takes a hundred, a loop over a payload a few thousand.
 const FUEL: u64 = 50_000;
+/// What a template that fails took before is not told; most fail at once.
+const FUEL_OF_FAILURE: u64 = 500;
+/// What all templates of one payload may take together, some 50 ms. Ten thousand elements with five templates each
+/// take half of it.
+pub(super) const FUEL_OF_PAYLOAD: u64 = 5_000_000;
 /// No title, description or field of an incident is longer than a whole payload.
 const RENDERED_BYTES_MAX: usize = 256 * 1024;

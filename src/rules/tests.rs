@@ -13,6 +13,12 @@ use super::*;
 pub(super) const CONTEXT: Context<'static> =
     Context { source: "servicepilot", received_at: "2025-11-24T07:30:00.000Z" };
 
+#[test]
+fn compiled_rules_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<RuleSet>();
+}
+
 /// Compiles a rule file that has no mistakes.
 pub(super) fn compile(yaml: &str) -> RuleSet {
     let (rules, findings) = try_compile(yaml);

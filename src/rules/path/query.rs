@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::regexp;
 use crate::rules::value::{compare_numbers, equal};
 
-/// How many steps one decision may still take. Paths, comparisons and templates all draw on it.
+/// How many steps one decision may still take. All its paths and comparisons draw on it.
 #[derive(Debug)]
 pub struct Budget {
     left: Cell<u64>,

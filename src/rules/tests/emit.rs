@@ -147,3 +147,18 @@ fn a_template_that_fails_leaves_an_empty_text_and_a_count() {
     assert_eq!(decision.template_failures.count, 2);
     assert!(decision.template_failures.first.as_deref().is_some_and(|first| first.starts_with("emit.loop: ")));
 }
+
+#[test]
+fn failing_templates_never_refuse_an_element_of_a_batch() {
+    let rules = compile(
+        "version: 1
+split: '$[*]'
+incident_key: $.id
+rules: [{ name: all, then: trigger }]
+emit: { loop: '{% for i in range(10000) %}{% for j in range(10000) %}{{ j }}{% endfor %}{% endfor %}' }
+",
+    );
+    let decision = rules.decide(&Value::Array(vec![json!({"id": "x"}); 300]), CONTEXT);
+    assert!(decision.elements.iter().all(|element| matches!(element, Element::Event(_))));
+    assert_eq!(decision.template_failures.count, 300);
+}
