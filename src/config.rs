@@ -228,13 +228,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a text can be the name of an environment variable, as opposed to a secret put in its place.
-fn is_environment_variable(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
 /// Where a finding about a key of the tree points: the key's value, or the mapping where it is absent.
 fn place_of(tree: &Node, keys: &[&str]) -> Place {
     let mut node = tree;

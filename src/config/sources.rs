@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
-use super::secrets::{Direction, Use};
+use super::secrets::{Direction, Use, one_of};
 use super::{Reader, read_source};
 use crate::auth::{Credential, Policy};
 use crate::document::{Fields, Key, Node, Value, fields};
@@ -182,14 +182,14 @@ impl Reader<'_> {
         let header = section.take_some("header");
         let query = section.take_some("query");
         section.finish(&mut self.findings);
-        match (bearer, header, query) {
-            (Some(node), None, None) => {
+        match one_of([bearer, header, query]) {
+            Some((0, node)) => {
                 let secret = self.secret(node, &format!("{path}.bearer"), Use::Bearer, direction)?;
                 Some(Carrier::Bearer(secret))
             }
-            (None, Some(node), None) => self.named(node, &format!("{path}.header"), Use::Header, direction),
-            (None, None, Some(node)) => self.named(node, &format!("{path}.query"), Use::Query, direction),
-            _ => {
+            Some((1, node)) => self.named(node, &format!("{path}.header"), Use::Header, direction),
+            Some((_, node)) => self.named(node, &format!("{path}.query"), Use::Query, direction),
+            None => {
                 self.error(node, path, "expected exactly one of `bearer`, `header` and `query`");
                 None
             }
