@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod demo;
 mod events;
 pub mod explain;
 mod health;
@@ -49,6 +50,7 @@ enum Command {
     Send(send::Arguments),
     Events(events::Arguments),
     Sandbox(sandbox::Arguments),
+    Demo(demo::Arguments),
     Health(health::Arguments),
 }
 
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => send::run(&arguments, &mut terminal),
         Command::Events(arguments) => events::run(&arguments, &mut terminal),
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
+        Command::Demo(arguments) => demo::run(&arguments, &mut terminal),
         Command::Health(arguments) => health::run(&arguments, &mut terminal),
     };
     terminal.finish(exit)

@@ -90,7 +90,7 @@ pub enum Condition {
 }
 
 /// What a delivery task tells.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Report {
     /// The call ended; its place is free.
     Ended,

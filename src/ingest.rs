@@ -15,7 +15,7 @@ mod refusal;
 mod request_id;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT};
@@ -92,7 +92,7 @@ struct Shared {
 struct Ticket<'a> {
     request_id: &'a Arc<str>,
     received_at: WallTime,
-    started: std::time::Instant,
+    started: Instant,
 }
 
 /// A request that was recorded.
@@ -143,7 +143,7 @@ impl Ingest {
             rule = field::Empty,
             incident_key = field::Empty
         );
-        let ticket = Ticket { request_id: &request_id, received_at, started: std::time::Instant::now() };
+        let ticket = Ticket { request_id: &request_id, received_at, started: Instant::now() };
         let (head, body) = request.into_parts();
         let mut upload = Upload::new(body);
         let mut response = self.0.respond(&head, &mut upload, &peer, doubt, &ticket).instrument(span).await;
@@ -156,7 +156,7 @@ impl Ingest {
     pub fn answer_unreadable(&self, refusal: &Refusal, peer: Peer) -> Response<Bytes> {
         let received_at = WallTime::now();
         let request_id = request_id::request_id(received_at);
-        let ticket = Ticket { request_id: &request_id, received_at, started: std::time::Instant::now() };
+        let ticket = Ticket { request_id: &request_id, received_at, started: Instant::now() };
         let mut response = self.0.refuse(refusal, None, None, &peer, &ticket);
         identify(&mut response, &request_id);
         response
@@ -204,7 +204,8 @@ impl Shared {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let allowed = routed.allow(peer)?;
+        let posted = routed.post(head)?;
+        let allowed = posted.allow(peer)?;
         let known = allowed.authenticate(head)?;
         let admitted = known.limit(self.clock.now().monotonic)?;
         let charset = Charset::of(&head.headers)?;
@@ -229,6 +230,7 @@ impl Shared {
         drop(held);
         self.metrics.acknowledged(ticket.started.elapsed());
         let parts = self.settle(drafted, receipts, wait).await;
+        self.report_refused(&parts, &source.name, ticket);
         Ok(Recorded { parts, batch, applied: preferred.and(wait) })
     }
 
@@ -295,8 +297,8 @@ impl Shared {
     /// Joins elements with their receipts, and waits for the upstream where that is asked for: until all are
     /// settled, the time runs out, or the relay stops.
     async fn settle(&self, drafted: Vec<Drafted>, receipts: Vec<Receipt>, wait: Option<Duration>) -> Vec<Part> {
-        let deadline = tokio::time::sleep(wait.unwrap_or_default());
-        tokio::pin!(deadline);
+        let wait = wait.unwrap_or_default();
+        let deadline = Instant::now().checked_add(wait);
         let mut receipts = receipts.into_iter();
         let mut parts = Vec::with_capacity(drafted.len());
         for drafted in drafted {
@@ -307,7 +309,6 @@ impl Shared {
                 }
                 Drafted::Refused { violations } => {
                     if let Some(Receipt::Refused { id }) = receipts.next() {
-                        warn!(event = %id, errors = violations.len(), "refused what the rules can't use; it is kept");
                         parts.push(Part::Refused { id, violations });
                     }
                     continue;
@@ -317,7 +318,7 @@ impl Shared {
             let standing = match receipts.next() {
                 Some(Receipt::Queued { id, follow }) => {
                     debug!(event = %id, %action, "queued");
-                    match self.followed(follow, deadline.as_mut()).await {
+                    match self.followed(follow, deadline).await {
                         Some(settled) => Standing::Settled(settled),
                         None => Standing::Queued { id },
                     }
@@ -325,7 +326,7 @@ impl Shared {
                 Some(Receipt::Duplicate { of, follow }) => {
                     debug!(%of, %action, "duplicate");
                     let open = follow.is_some();
-                    match self.followed(follow, deadline.as_mut()).await {
+                    match self.followed(follow, deadline).await {
                         Some(settled) => Standing::DuplicateSettled { of, settled },
                         None => Standing::Duplicate { of, open },
                     }
@@ -338,17 +339,28 @@ impl Shared {
         parts
     }
 
-    async fn followed(
-        &self,
-        follow: Option<Follow>,
-        deadline: std::pin::Pin<&mut tokio::time::Sleep>,
-    ) -> Option<Settled> {
-        let follow = follow?;
+    async fn followed(&self, follow: Option<Follow>, deadline: Option<Instant>) -> Option<Settled> {
+        let (follow, deadline) = (follow?, deadline?);
         tokio::select! {
             biased;
             settled = follow.settled() => settled,
-            () = deadline => None,
+            () = tokio::time::sleep_until(deadline.into()) => None,
             () = self.shutdown.begun() => None,
+        }
+    }
+
+    /// Somebody sent what nobody will be alerted of: a person should look.
+    fn report_refused(&self, parts: &[Part], source: &str, ticket: &Ticket<'_>) {
+        let mut refused = parts.iter().filter_map(|part| match part {
+            Part::Refused { id, violations } => Some((id, violations)),
+            _ => None,
+        });
+        let Some((event, violations)) = refused.next() else { return };
+        let more = refused.count();
+        if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
+            let path = violations.first().map_or("$", |violation| &violation.path);
+            let request_id = ticket.request_id;
+            warn!(%request_id, source, %event, path, more, held_back, "refused what the rules can't use; it is kept");
         }
     }
 
@@ -469,3 +481,16 @@ fn bounded(value: &HeaderValue) -> String {
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SENDER_REQUEST_ID_BYTES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_senders_header_forges_no_line_of_the_log() {
+        let header = |bytes: &[u8]| bounded(&HeaderValue::from_bytes(bytes).unwrap());
+        assert_eq!(header(b"abc-123"), "abc-123");
+        assert_eq!(header(b"a\tb\"c\xff"), r#"a\tb\"c\xff"#);
+        assert!(header(&[b'x'; 1_000]).len() <= SENDER_REQUEST_ID_BYTES);
+    }
+}

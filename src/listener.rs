@@ -12,7 +12,7 @@ mod wire;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -62,8 +62,9 @@ pub async fn serve(
     let mut accepting = Accepting {
         socket,
         server: Arc::new(server),
-        room: Room::new(config.connections_max),
+        room: Room::new(affordable(config.connections_max)),
         metrics,
+        full: None,
         log: Arc::new(Log { quiet: Quiet::default(), clock: Clock::start() }),
         tasks: tasks.clone(),
     };
@@ -86,12 +87,37 @@ pub async fn serve(
     }
 }
 
+/// As many connections as are wished for, or as there are file descriptors left for beside the journal's and the
+/// upstream's: a flood of senders must not keep events from being written and delivered.
+fn affordable(wished: usize) -> usize {
+    let Some(open_files) = open_files_max(&std::fs::read_to_string("/proc/self/limits").unwrap_or_default()) else {
+        return wished;
+    };
+    let affordable = open_files.saturating_sub(OTHER_FILES).max(open_files / 2);
+    if affordable < wished {
+        warn!(
+            wished,
+            affordable,
+            open_files,
+            "listen.max_connections is more than this process may open files; raise `ulimit -n` (systemd: LimitNOFILE)"
+        );
+    }
+    affordable.min(wished)
+}
+
+/// The soft limit on open files, out of `/proc/self/limits`.
+fn open_files_max(limits: &str) -> Option<usize> {
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+}
+
 /// The accept loop.
 struct Accepting {
     socket: TcpListener,
     server: Arc<Server>,
     room: Room,
     metrics: Arc<Metrics>,
+    /// When the limit was last met.
+    full: Option<Instant>,
     log: Arc<Log>,
     tasks: TaskTracker,
 }
@@ -131,15 +157,13 @@ impl Accepting {
 
     /// Returns when there is room for one connection more. Until then others wait in the kernel's queue.
     async fn make_room(&mut self) {
-        let mut said = false;
         while self.room.is_full() {
             let evicted = self.room.evict();
             for _ in 0..evicted {
                 self.metrics.connection_refused("evicted");
             }
-            if !said {
-                self.log.say(|held_back| warn!(evicted, held_back, "listen.max_connections is reached"));
-                said = true;
+            if self.full.replace(Instant::now()).is_none_or(|last| last.elapsed() > CALM) {
+                warn!("listen.max_connections is reached: the connections that achieved nothing for longest give way");
             }
             self.room.freed().await;
         }
@@ -179,7 +203,8 @@ impl Log {
             End::Served | End::Closed | End::Overdue(Overdue::Idle | Overdue::End) => {}
             End::Handshake(error) => {
                 metrics.connection_refused("tls_handshake");
-                self.say(|held_back| info!(%peer, %error, held_back, "a TLS handshake failed"));
+                let hint = handshake_hint(error);
+                self.say(|held_back| info!(%peer, %error, hint, held_back, "a TLS handshake failed"));
             }
             End::Overdue(Overdue::Head) => {
                 metrics.connection_refused("header_timeout");
@@ -199,10 +224,55 @@ impl Log {
     }
 }
 
+/// What the two commonest faults of a new installation mean.
+fn handshake_hint(error: &io::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription, Error, InvalidMessage};
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            Some("the sender does not speak TLS: its URL must begin with https://")
+        }
+        Error::AlertReceived(
+            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
+        ) => Some("the sender does not trust this server's certificate"),
+        _ => None,
+    }
+}
+
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// So long the limit must not have been met before it is worth a new line.
+const CALM: Duration = Duration::from_secs(60);
+
 /// While file descriptors or memory are short: long enough not to spin, short enough to be back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// File descriptors for the journal, the upstream, the administration and the runtime.
+const OTHER_FILES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_on_open_files_is_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             62852                62852                processes \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files_max(limits), Some(1_024));
+        assert_eq!(open_files_max(&limits.replace("1024  ", "unlimited")), None);
+        assert_eq!(open_files_max(""), None);
+    }
+
+    #[test]
+    fn the_commonest_handshake_faults_are_explained() {
+        let wrapped = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert!(handshake_hint(&wrapped(plain)).unwrap().contains("https://"));
+        let distrust = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
+        assert!(handshake_hint(&wrapped(distrust)).unwrap().contains("trust"));
+        assert_eq!(handshake_hint(&io::ErrorKind::TimedOut.into()), None);
+    }
+}

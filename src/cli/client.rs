@@ -53,7 +53,11 @@ impl Client {
         Client::new(config.admin.address, config.admin.tls.as_ref(), bearer)
     }
 
-    fn new(address: SocketAddr, tls: Option<&tls::Config>, bearer: Option<HeaderValue>) -> Result<Client, String> {
+    pub(super) fn new(
+        address: SocketAddr,
+        tls: Option<&tls::Config>,
+        bearer: Option<HeaderValue>,
+    ) -> Result<Client, String> {
         if address.port() == 0 {
             return Err("the configured port is 0, so only the relay's log says where it listens".to_owned());
         }

@@ -99,10 +99,15 @@ async fn serve(
 pub fn filters_source(named: Option<&Path>) -> io::Result<Arc<Source>> {
     let shipped = Path::new(FILTERS_FILE);
     let source = match named.or_else(|| shipped.exists().then_some(shipped)) {
-        Some(path) => Source { name: path.display().to_string(), text: fs::read_to_string(path)? },
-        None => Source { name: format!("{FILTERS_FILE} (as shipped)"), text: SHIPPED.to_owned() },
+        Some(path) => Arc::new(Source { name: path.display().to_string(), text: fs::read_to_string(path)? }),
+        None => shipped_filters(),
     };
-    Ok(Arc::new(source))
+    Ok(source)
+}
+
+/// The filters that the binary carries.
+pub(super) fn shipped_filters() -> Arc<Source> {
+    Arc::new(Source { name: format!("{FILTERS_FILE} (as shipped)"), text: SHIPPED.to_owned() })
 }
 
 /// Serves until `shutdown` begins. Where it listens and what to set in gander.yaml is written to `out`.

@@ -41,9 +41,13 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Sources(HashMap<Arc<str>, Source>);
 
-/// A request that names a source and is a POST.
+/// A request that names a source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Routed<'a>(&'a Source);
+
+/// It is a POST.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Posted<'a>(&'a Source);
 
 /// It comes from where it may come from.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +75,7 @@ impl Sources {
 
     pub(super) fn route(&self, head: &Parts) -> Result<Routed<'_>, Refusal> {
         let name = head.uri.path().strip_prefix(HOOKS).ok_or(Refusal::UnknownSource)?;
-        let source = self.0.get(name).ok_or(Refusal::UnknownSource)?;
-        if head.method == Method::POST { Ok(Routed(source)) } else { Err(Refusal::NotPost) }
+        self.0.get(name).map(Routed).ok_or(Refusal::UnknownSource)
     }
 }
 
@@ -81,6 +84,12 @@ impl<'a> Routed<'a> {
         &self.0.config.name
     }
 
+    pub(super) fn post(self, head: &Parts) -> Result<Posted<'a>, Refusal> {
+        if head.method == Method::POST { Ok(Posted(self.0)) } else { Err(Refusal::NotPost) }
+    }
+}
+
+impl<'a> Posted<'a> {
     pub(super) fn allow(self, peer: &Peer) -> Result<Allowed<'a>, Refusal> {
         if peer.certificate == ClientCertificate::Missing {
             return Err(Refusal::CertificateNotAllowed);

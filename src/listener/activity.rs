@@ -146,7 +146,8 @@ impl Activity {
     pub(super) fn due(&self, timeouts: Timeouts) -> Option<Due> {
         let due = |since: u64, timeout: Duration, what| {
             let since = self.began + Duration::from_millis(since.saturating_sub(1));
-            Some(Due { at: since + timeout, what })
+            // None for a timeout beyond all time.
+            Some(Due { at: since.checked_add(timeout)?, what })
         };
         let stalled = self.stalled_since.load(Ordering::Relaxed);
         if stalled != NEVER {

@@ -169,7 +169,7 @@ impl Server {
 /// Runs a connection, and ends it when something takes too long or the accept loop says so.
 async fn converse(conversation: impl Conversation, activity: &Activity, timeouts: Timeouts) -> End {
     let mut conversation = pin!(conversation);
-    let mut timer = pin!(tokio::time::sleep(timeouts.header));
+    let mut timer = pin!(tokio::time::sleep(LOOK));
     loop {
         let end = tokio::select! {
             biased;
@@ -221,7 +221,7 @@ async fn run(
             match due {
                 Some(due) if due.at <= std::time::Instant::now() => return Poll::Ready(End::Overdue(due.what)),
                 Some(due) => timer.as_mut().reset(due.at.into()),
-                None => timer.as_mut().reset(tokio::time::Instant::now() + timeouts.header),
+                None => timer.as_mut().reset(tokio::time::Instant::now() + LOOK),
             }
         }
     })
@@ -269,6 +269,9 @@ where
         self.graceful_shutdown();
     }
 }
+
+/// How long the timer rests while nothing is due.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Of a request line and headers; also the piece in which a body is read. No sender of alerts comes near it.
 const HEAD_BYTES: usize = 16 * 1024;

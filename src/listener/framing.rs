@@ -140,7 +140,12 @@ impl Scanner {
     fn field(&mut self, line: &[u8]) {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { return };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.eq_ignore_ascii_case(b"content-length") {
+        let is_length = name.eq_ignore_ascii_case(b"content-length");
+        let is_coding = name.eq_ignore_ascii_case(b"transfer-encoding");
+        if (is_length || is_coding) && is_cut(line) {
+            return self.lose("The request's Content-Length or Transfer-Encoding is far too long.");
+        }
+        if is_length {
             if self.head.length.is_some() {
                 return self.lose("The request carries Content-Length twice.");
             }
@@ -148,7 +153,7 @@ impl Scanner {
                 Some(length) => self.head.length = Some(length),
                 None => self.lose("The request's Content-Length is not a plain number."),
             }
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        } else if is_coding {
             if self.head.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return self.lose("The request's Transfer-Encoding is not `chunked`, given once.");
             }
@@ -167,8 +172,8 @@ impl Scanner {
     }
 
     fn chunk_size(&mut self, line: &[u8]) {
-        let size = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-        match number(size, 16) {
+        let size = line.split(|&byte| byte == b';').next().unwrap_or_default();
+        match number(size.trim_ascii(), 16).filter(|_| !is_cut(size)) {
             Some(0) => self.state = State::Trailers,
             // With the line end behind the data.
             Some(size) if size < u64::MAX - 2 => self.state = State::Chunk(size + 2),
@@ -218,6 +223,12 @@ fn host_doubt(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     }
 }
 
+/// Whether a line, or the part of it that is kept, may not be the whole of it.
+fn is_cut(line: &[u8]) -> bool {
+    // Its carriage return is taken off already.
+    line.len() >= LINE_BYTES - 1
+}
+
 /// Digits of this base and nothing else.
 fn number(digits: &[u8], base: u32) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(|&byte| char::from(byte).is_digit(base)) {
@@ -262,7 +273,7 @@ mod tests {
             ("two without a body", format!("{POST}\r\n{POST}\r\n"), 2, false),
             (
                 "a body that looks like a head",
-                format!("{POST}Content-Length: 23\r\n\r\nPOST / HTTP/1.1\r\nHost:\r\n{POST}\r\n"),
+                format!("{POST}Content-Length: 24\r\n\r\nPOST / HTTP/1.1\r\nHost:\r\n{POST}\r\n"),
                 2,
                 false,
             ),
@@ -282,6 +293,12 @@ mod tests {
                 false,
             ),
             ("empty lines between requests", format!("\r\n{POST}\r\n\r\n\r\n{POST}\r\n"), 2, false),
+            (
+                "a very long chunk extension",
+                format!("{POST}Transfer-Encoding: chunked\r\n\r\n1;{}\r\na\r\n0\r\n\r\n{POST}\r\n", "x".repeat(500)),
+                2,
+                false,
+            ),
             ("a very long header", format!("{POST}X: {}\r\n\r\n{POST}\r\n", "x".repeat(5_000)), 2, false),
         ];
         for (claim, bytes, heads, in_head) in rows {
@@ -300,6 +317,8 @@ mod tests {
             "Content-Length: 0x3\r\n",
             "Content-Length: \r\n",
             "Content-Length: 99999999999999999999\r\n",
+            &format!("Content-Length: {}3\r\n", "0".repeat(LINE_BYTES)),
+            &format!("Transfer-Encoding: {}chunked\r\n", " ".repeat(LINE_BYTES)),
             "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
@@ -323,7 +342,10 @@ mod tests {
 
     #[test]
     fn nothing_after_malformed_chunks_is_believed() {
-        for chunks in ["5\nabcde\r\n", "\r\n", "xyz\r\n", "-1\r\n", "ffffffffffffffff\r\n", "fffffffffffffffff\r\n"] {
+        let long = format!("{}5\r\nabcde\r\n", "0".repeat(LINE_BYTES));
+        for chunks in
+            [&*long, "5\nabcde\r\n", "\r\n", "xyz\r\n", "-1\r\n", "ffffffffffffffff\r\n", "fffffffffffffffff\r\n"]
+        {
             let (_, doubt, _) = scanned(&format!("{POST}Transfer-Encoding: chunked\r\n\r\n{chunks}{POST}\r\n"));
             assert!(doubt.is_some(), "{chunks:?}");
         }

@@ -155,6 +155,19 @@ async fn a_batch_is_told_element_by_element() {
 }
 
 #[tokio::test]
+async fn a_large_batch_has_a_large_answer() {
+    for http2 in [false, true] {
+        let mut setup = Setup::new();
+        setup.source().rules = rules(BATCH_RULES);
+        let edge = setup.start().await;
+        let alerts: Vec<_> = (0..1_000).map(|number| alert(&format!("k{number}"), "CRITICAL")).collect();
+        let answer = edge.send_by(edge.post(), json!({"alerts": alerts}).to_string(), http2).await;
+        assert_eq!((answer.status, answer.body["events"].as_array().unwrap().len()), (202, 1_000));
+        assert_eq!(edge.metric("gander_events_accepted_total{source=\"servicepilot\",action=\"trigger\"}"), "1000");
+    }
+}
+
+#[tokio::test]
 async fn a_batch_waits_for_all_its_events() {
     let mut setup = Setup::new();
     setup.source().rules = rules(BATCH_RULES);
