@@ -9,6 +9,7 @@
 //! place where the relay runs.
 
 mod certificates;
+mod credential;
 mod face;
 mod files;
 mod layers;
@@ -96,6 +97,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Failure> {
         Some(tree) => reader.config(&tree),
         None => None,
     };
+    reader.findings.sort();
     match config {
         Some(config) if !reader.findings.has_errors() => Ok(Loaded { config, warnings: reader.findings }),
         _ => Err(Failure::Invalid(reader.findings)),

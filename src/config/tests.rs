@@ -468,6 +468,8 @@ fn all_mistakes_are_shown_at_once() {
     ] {
         assert!(found.iter().any(|one| one.contains(part)), "{part}: {found:#?}");
     }
+    let line = |one: &String| one.split_once(':').map_or(0, |(line, _)| line.parse::<usize>().unwrap());
+    assert!(found.is_sorted_by_key(line), "in the order of the file: {found:#?}");
 }
 
 #[test]
