@@ -9,6 +9,7 @@ mod body;
 mod content;
 mod decode;
 mod gate;
+mod handover;
 mod prefer;
 mod quiet;
 mod refusal;
@@ -28,18 +29,18 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 
 use crate::auth;
-use crate::event::{Draft, KeyId};
 use crate::limits::RateLimit;
 use crate::metrics::Metrics;
-use crate::recorder::{Entry, Follow, Receipt, Recordable, Recorder, Settled, Submission};
+use crate::recorder::{Entry, Follow, Recorder, Settled, Submission};
 use crate::rules::{Context, Decision, Element, RuleSet};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, WallTime};
 
-use answer::{Part, Standing};
+use answer::Part;
 use body::{Held, Memory, Upload};
 use content::Charset;
 use gate::{Admitted, Routed, Sources};
+use handover::Handover;
 
 pub use body::BodyLimits;
 pub use gate::{ClientCertificate, Peer};
@@ -216,21 +217,19 @@ impl Shared {
             Err(not_json) => return Err(self.keep_not_json(admitted, &held, not_json, ticket).await),
         };
         let source = admitted.source();
-        let batch = is_batch(&decision);
         let preferred = prefer::wait_seconds(&head.headers);
         let wait = wait(source, preferred);
-        let (entries, drafted) = self.entries(&source.name, decision);
-        let receipts = match entries.is_empty() {
-            true => Vec::new(),
-            false => {
-                let submission = submission(&source.name, &held, ticket, entries, wait.is_some());
-                self.recorder.record(submission).await.map_err(Refusal::Unavailable)?
-            }
-        };
+        self.note(&decision, &source.name, ticket);
+        let Handover { entries, told, batch } = Handover::of(&source.name, decision);
+        let mut receipts = Vec::new();
+        if !entries.is_empty() {
+            let submission = submission(&source.name, &held, ticket, entries, wait.is_some());
+            receipts = self.recorder.record(submission).await.map_err(Refusal::Unavailable)?;
+        }
         drop(held);
         self.metrics.acknowledged(ticket.started.elapsed());
-        let parts = self.settle(drafted, receipts, wait).await;
-        self.report_refused(&parts, &source.name, ticket);
+        let parts = self.settle(handover::join(told, receipts), wait).await;
+        self.report(&parts, &source.name, ticket);
         Ok(Recorded { parts, batch, applied: preferred.and(wait) })
     }
 
@@ -266,75 +265,16 @@ impl Shared {
         }
     }
 
-    /// What is to be kept of a decision, and beside it what its sender is to be told of each element.
-    fn entries(&self, source: &Arc<str>, decision: Decision) -> (Vec<Entry>, Vec<Drafted>) {
-        let mut entries = Vec::with_capacity(decision.elements.len());
-        let mut drafted = Vec::with_capacity(decision.elements.len());
-        for element in decision.elements {
-            match element {
-                Element::Event(draft) => {
-                    let span = Span::current();
-                    span.record("rule", &*draft.rule);
-                    span.record("incident_key", &*draft.incident_key);
-                    drafted.push(Drafted::Event { action: draft.action, incident_key: draft.incident_key.clone() });
-                    entries.push(Entry::Event(recordable(source, draft)));
-                }
-                Element::Ignored { rule } => {
-                    self.metrics.event_ignored(source);
-                    drafted.push(Drafted::Ignored { rule });
-                }
-                Element::Refused { violations, element } => {
-                    self.metrics.request_refused(Some(source), refusal::UNPROCESSABLE);
-                    drafted.push(Drafted::Refused { violations: violations.clone() });
-                    let element = element.map(|element| refusal::to_json(&element));
-                    entries.push(Entry::Refused { element, reason: refusal::UNPROCESSABLE, violations });
-                }
-            }
-        }
-        (entries, drafted)
-    }
-
-    /// Joins elements with their receipts, and waits for the upstream where that is asked for: until all are
-    /// settled, the time runs out, or the relay stops.
-    async fn settle(&self, drafted: Vec<Drafted>, receipts: Vec<Receipt>, wait: Option<Duration>) -> Vec<Part> {
-        let wait = wait.unwrap_or_default();
-        let deadline = Instant::now().checked_add(wait);
-        let mut receipts = receipts.into_iter();
-        let mut parts = Vec::with_capacity(drafted.len());
-        for drafted in drafted {
-            let (action, incident_key) = match drafted {
-                Drafted::Ignored { rule } => {
-                    parts.push(Part::Ignored { rule });
-                    continue;
-                }
-                Drafted::Refused { violations } => {
-                    if let Some(Receipt::Refused { id }) = receipts.next() {
-                        parts.push(Part::Refused { id, violations });
-                    }
-                    continue;
-                }
-                Drafted::Event { action, incident_key } => (action, incident_key),
-            };
-            let standing = match receipts.next() {
-                Some(Receipt::Queued { id, follow }) => {
-                    debug!(event = %id, %action, "queued");
-                    match self.followed(follow, deadline).await {
-                        Some(settled) => Standing::Settled(settled),
-                        None => Standing::Queued { id },
-                    }
-                }
-                Some(Receipt::Duplicate { of, follow }) => {
-                    debug!(%of, %action, "duplicate");
-                    let open = follow.is_some();
-                    match self.followed(follow, deadline).await {
-                        Some(settled) => Standing::DuplicateSettled { of, settled },
-                        None => Standing::Duplicate { of, open },
-                    }
-                }
-                // The recorder gives a receipt for each entry, of its kind.
-                Some(Receipt::Refused { .. }) | None => continue,
-            };
-            parts.push(Part::Event { action, incident_key, standing });
+    /// Waits for the upstream where that is asked for: until all events are settled, the time runs out, or the relay
+    /// stops.
+    async fn settle(&self, joined: Vec<(Part, Option<Follow>)>, wait: Option<Duration>) -> Vec<Part> {
+        let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
+        let mut parts = Vec::with_capacity(joined.len());
+        for (part, follow) in joined {
+            parts.push(match self.followed(follow, deadline).await {
+                Some(settled) => part.settled(settled),
+                None => part,
+            });
         }
         parts
     }
@@ -349,18 +289,47 @@ impl Shared {
         }
     }
 
-    /// Somebody sent what nobody will be alerted of: a person should look.
-    fn report_refused(&self, parts: &[Part], source: &str, ticket: &Ticket<'_>) {
-        let mut refused = parts.iter().filter_map(|part| match part {
-            Part::Refused { id, violations } => Some((id, violations)),
-            _ => None,
-        });
-        let Some((event, violations)) = refused.next() else { return };
-        let more = refused.count();
-        if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
+    /// Counts what the recorder does not, and tells the span what was decided.
+    fn note(&self, decision: &Decision, source: &Arc<str>, ticket: &Ticket<'_>) {
+        for element in &decision.elements {
+            match element {
+                Element::Event(draft) => {
+                    let span = Span::current();
+                    span.record("rule", &*draft.rule);
+                    span.record("incident_key", &*draft.incident_key);
+                }
+                Element::Ignored { .. } => self.metrics.event_ignored(source),
+                Element::Refused { .. } => self.metrics.request_refused(Some(source), refusal::UNPROCESSABLE),
+            }
+        }
+        let failures = &decision.template_failures;
+        for _ in 0..failures.count {
+            self.metrics.template_failed(source);
+        }
+        if failures.count > 0
+            && let Some(held_back) = self.quiet.line(self.clock.now().monotonic)
+        {
+            let (request_id, count, first) = (ticket.request_id, failures.count, failures.first.as_deref());
+            warn!(%request_id, source = &**source, count, first, held_back, "templates failed and left their text empty");
+        }
+    }
+
+    /// Logs what became of the events, and what nobody will be alerted of: there a person should look.
+    fn report(&self, parts: &[Part], source: &str, ticket: &Ticket<'_>) {
+        let mut refused = Vec::new();
+        for part in parts {
+            match part {
+                Part::Event { action, standing, .. } => debug!(%action, ?standing, "kept"),
+                Part::Refused { id, violations } => refused.push((id, violations)),
+                Part::Ignored { .. } => {}
+            }
+        }
+        if let Some((event, violations)) = refused.first()
+            && let Some(held_back) = self.quiet.line(self.clock.now().monotonic)
+        {
+            let (request_id, refused) = (ticket.request_id, refused.len());
             let path = violations.first().map_or("$", |violation| &violation.path);
-            let request_id = ticket.request_id;
-            warn!(%request_id, source, %event, path, more, held_back, "refused what the rules can't use; it is kept");
+            warn!(%request_id, source, %event, path, refused, held_back, "refused what the rules can't use; it is kept");
         }
     }
 
@@ -416,13 +385,6 @@ impl Shared {
     }
 }
 
-/// An element on its way to the recorder, as its sender knows it.
-enum Drafted {
-    Event { action: crate::event::Action, incident_key: String },
-    Ignored { rule: Option<Arc<str>> },
-    Refused { violations: Vec<crate::event::Violation> },
-}
-
 impl Recorded {
     fn response(&self, request_id: &str) -> Response<Bytes> {
         let mut response = answer::answer(&self.parts, self.batch, request_id);
@@ -435,11 +397,6 @@ impl Recorded {
     }
 }
 
-/// A payload that could not even be split is refused as one.
-fn is_batch(decision: &Decision) -> bool {
-    decision.batch && !matches!(decision.elements[..], [Element::Refused { element: None, .. }])
-}
-
 /// How long this sender waits for the upstream; none where it does not.
 fn wait(source: &SourceConfig, preferred_seconds: Option<u64>) -> Option<Duration> {
     let configured = (source.respond == Respond::Delivered).then_some(source.respond_timeout);
@@ -448,12 +405,6 @@ fn wait(source: &SourceConfig, preferred_seconds: Option<u64>) -> Option<Duratio
         .or(configured)
         .map(|wait| wait.min(source.respond_timeout))
         .filter(|wait| !wait.is_zero())
-}
-
-fn recordable(source: &str, draft: Draft) -> Recordable {
-    let Draft { action, rule, incident_key, occurrence, update, body } = draft;
-    let key = KeyId::new(source, &incident_key);
-    Recordable { action, key, incident_key, rule, occurrence, update, body: refusal::to_json(&body) }
 }
 
 fn submission(source: &Arc<str>, held: &Held, ticket: &Ticket<'_>, entries: Vec<Entry>, follow: bool) -> Submission {

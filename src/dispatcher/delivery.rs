@@ -88,7 +88,14 @@ pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Ou
 async fn read_back(desk: &Arc<Desk>, id: EventId) -> Option<Outgoing> {
     let reader = Arc::clone(&desk.reader);
     match tokio::task::spawn_blocking(move || reader.outgoing(id)).await {
-        Ok(Ok(outgoing)) => outgoing,
+        Ok(Ok(Some(outgoing))) => Some(outgoing),
+        Ok(Ok(None)) => {
+            tracing::error!(
+                event = id.0,
+                "the body of a queued event is missing in the journal; it is looked for again"
+            );
+            None
+        }
         Ok(Err(error)) => {
             tracing::error!(event = id.0, error = %error, "an event can't be read back from the journal");
             None

@@ -152,6 +152,20 @@ fn respond(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Respon
 }
 
 impl Part {
+    /// The same once the upstream settled it.
+    pub(super) fn settled(self, settled: Settled) -> Part {
+        match self {
+            Part::Event { action, incident_key, standing } => {
+                let standing = match standing {
+                    Standing::Duplicate { of, .. } => Standing::DuplicateSettled { of, settled },
+                    _ => Standing::Settled(settled),
+                };
+                Part::Event { action, incident_key, standing }
+            }
+            other => other,
+        }
+    }
+
     fn weight(&self) -> Weight {
         match self {
             Part::Ignored { .. } => Weight::Nothing,

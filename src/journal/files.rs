@@ -25,6 +25,11 @@ impl Lock {
             .map_err(|error| fail(format!("can't make this directory: {error}"), WRITABLE))?;
         fs::set_permissions(directory, Permissions::from_mode(0o700))
             .map_err(|error| fail(format!("can't make this directory private: {error}"), WRITABLE))?;
+        // The journal syncs what is in the directory; that the directory itself is there is synced here.
+        if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
+            let synced = File::open(parent).and_then(|parent| parent.sync_all());
+            synced.map_err(|error| fail(format!("can't sync the directory above it: {error}"), WRITABLE))?;
+        }
         let path = directory.join("lock");
         let file = OpenOptions::new()
             .create(true)

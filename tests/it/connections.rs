@@ -13,7 +13,7 @@ fn alert() -> String {
     json!({"id": "k1", "state": "CRITICAL"}).to_string()
 }
 
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
