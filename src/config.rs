@@ -9,6 +9,7 @@
 //! place where the relay runs.
 
 mod certificates;
+mod credential;
 mod face;
 mod files;
 mod layers;
@@ -96,6 +97,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Failure> {
         Some(tree) => reader.config(&tree),
         None => None,
     };
+    reader.findings.sort();
     match config {
         Some(config) if !reader.findings.has_errors() => Ok(Loaded { config, warnings: reader.findings }),
         _ => Err(Failure::Invalid(reader.findings)),
@@ -226,13 +228,6 @@ impl<'a> Reader<'a> {
     fn error(&mut self, node: &Node, path: &str, message: impl Into<String>) -> &mut document::Finding {
         self.findings.error(node.place.clone(), path, message)
     }
-}
-
-/// Whether a text can be the name of an environment variable, as opposed to a secret put in its place.
-fn is_environment_variable(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// Where a finding about a key of the tree points: the key's value, or the mapping where it is absent.

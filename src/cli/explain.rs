@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::terminal::Terminal;
+use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, input};
 use crate::config::{self, Secrets};
 use crate::event::{Draft, Violation};
@@ -227,7 +227,7 @@ impl Page {
                 self.heading("refused");
                 for violation in violations {
                     let found = violation.found.as_ref().map_or_else(String::new, |found| format!(" (found: {found})"));
-                    let line = format!("  {}  {}{found}", violation.path, violation.problem);
+                    let line = plain(&format!("  {}  {}{found}", violation.path, violation.problem));
                     let line = self.painted(&line, RED);
                     self.line(&line);
                 }
@@ -238,7 +238,7 @@ impl Page {
     fn event(&mut self, draft: &Draft) {
         self.heading("event");
         self.line(&format!("  action        {}", draft.action));
-        self.line(&format!("  incident_key  {}", draft.incident_key));
+        self.line(&format!("  incident_key  {}", plain(&draft.incident_key)));
         if let Some(occurrence) = &draft.occurrence {
             self.line(&format!("  occurrence    {}", occurrence.0));
         }

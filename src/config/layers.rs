@@ -64,10 +64,11 @@ impl Provider for Numbered<'_> {
         let Some(last) = keys.next() else {
             return Ok(Map::new());
         };
-        // Lists and tables are written as figment reads them, `[a, b]` and `{env=NAME}`.
-        let structured = text.len() <= STRUCTURED_BYTES_MAX && text.starts_with(['[', '{']);
-        let value = match text.parse::<Setting>() {
-            Ok(value) if structured || matches!(value, Setting::Bool(..) | Setting::Num(..)) => value,
+        // Lists and tables are written as figment reads them, `[a, b]` and `{env=NAME}`. Its parser recurses.
+        let shallow = text.matches(['[', '{']).count() <= BRACKETS_MAX;
+        let parsed = if shallow { text.parse::<Setting>().ok() } else { None };
+        let value = match parsed {
+            Some(value) if !matches!(value, Setting::String(..) | Setting::Char(..)) => value,
             _ => Setting::from(text.as_str()),
         };
         // A secret is text, also one of digits only.
@@ -147,5 +148,5 @@ fn folded(name: &str) -> String {
 const PREFIX: &str = "GANDER_";
 /// No key of the configuration is nested deeper.
 const DEPTH_MAX: usize = 8;
-/// figment's parser recurses; a list or table of this length can't nest deep enough to harm.
-const STRUCTURED_BYTES_MAX: usize = 4096;
+/// More lists and tables than any key holds.
+const BRACKETS_MAX: usize = 64;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::read_text;
-use super::{Reader, Secrets, is_environment_variable};
+use super::{Reader, Secrets};
 use crate::document::{Fields, Node, Place, Value, fields};
 use crate::secret::Secret;
 
@@ -120,11 +120,11 @@ impl Reader<'_> {
         let file = fields.take_some("file");
         let sha256 = fields.take_some("sha256");
         fields.finish(&mut self.findings);
-        match (env, file, sha256) {
-            (Some(node), None, None) => self.environment_secret(node, &format!("{path}.env"), used),
-            (None, Some(node), None) => self.file_secret(node, &format!("{path}.file"), used),
-            (None, None, Some(node)) => self.hash_secret(node, &format!("{path}.sha256"), direction),
-            _ => {
+        match one_of([env, file, sha256]) {
+            Some((0, node)) => self.environment_secret(node, &format!("{path}.env"), used),
+            Some((1, node)) => self.file_secret(node, &format!("{path}.file"), used),
+            Some((_, node)) => self.hash_secret(node, &format!("{path}.sha256"), direction),
+            None => {
                 self.error(node, path, "expected exactly one of `env`, `file` and `sha256`").help(HELP);
                 None
             }
@@ -192,6 +192,20 @@ impl Reader<'_> {
     }
 }
 
+/// The one that is set; of several, the one that a variable or flag laid over the file's.
+pub(super) fn one_of<const N: usize>(alternatives: [Option<&Node>; N]) -> Option<(usize, &Node)> {
+    let set: Vec<(usize, &Node)> =
+        alternatives.into_iter().enumerate().filter_map(|(index, node)| Some((index, node?))).collect();
+    let laid_over = |node: &Node| matches!(node.place, Place::Environment(_) | Place::Flag(_));
+    match set.as_slice() {
+        [only] => Some(*only),
+        several => {
+            let mut over = several.iter().filter(|(_, node)| laid_over(node));
+            over.next().copied().filter(|_| over.next().is_none())
+        }
+    }
+}
+
 /// The secret in a file, without the line break that editors and `echo` put behind it.
 fn read_secret(path: &Path, used: Use) -> Result<String, String> {
     let mut text = read_text(path, SECRET_BYTES_MAX).map_err(|unreadable| unreadable.problem)?;
@@ -230,6 +244,13 @@ fn unusable(text: &str, used: Use) -> Option<&'static str> {
         Use::Query if text.chars().any(char::is_control) => Some("holds control characters"),
         _ => None,
     }
+}
+
+/// Whether a text can be the name of an environment variable, as opposed to a secret put in its place.
+fn is_environment_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn decode_sha256(text: &str) -> Option<[u8; 32]> {

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
 use ipnet::IpNet;
 
-use super::secrets::{Direction, Use};
+use super::credential::Carrier;
+use super::secrets::Direction;
 use super::{Reader, read_source};
 use crate::auth::{Credential, Policy};
 use crate::document::{Fields, Key, Node, Value, fields};
@@ -170,58 +170,6 @@ impl Reader<'_> {
         }
     }
 
-    /// `{ bearer: SECRET }`, `{ header: { name, secret } }` or `{ query: { name, secret } }`.
-    pub(super) fn bearer_header_or_query(&mut self, node: &Node, path: &str, direction: Direction) -> Option<Carrier> {
-        let Value::Map(_) = node.value else {
-            self.error(node, path, format!("expected how the secret is carried, found {}", node.kind()))
-                .help("write `bearer: { env: NAME }`, or `header:` or `query:` with a name and a secret");
-            return None;
-        };
-        let mut section = Fields::of(node, path, &mut self.findings)?;
-        let bearer = section.take_some("bearer");
-        let header = section.take_some("header");
-        let query = section.take_some("query");
-        section.finish(&mut self.findings);
-        match (bearer, header, query) {
-            (Some(node), None, None) => {
-                let secret = self.secret(node, &format!("{path}.bearer"), Use::Bearer, direction)?;
-                Some(Carrier::Bearer(secret))
-            }
-            (None, Some(node), None) => self.named(node, &format!("{path}.header"), Use::Header, direction),
-            (None, None, Some(node)) => self.named(node, &format!("{path}.query"), Use::Query, direction),
-            _ => {
-                self.error(node, path, "expected exactly one of `bearer`, `header` and `query`");
-                None
-            }
-        }
-    }
-
-    /// `{ name, secret }` of a header or query parameter.
-    fn named(&mut self, node: &Node, path: &str, used: Use, direction: Direction) -> Option<Carrier> {
-        let mut section = Fields::of(node, path, &mut self.findings)?;
-        let name_node = section.require("name", &mut self.findings);
-        let secret_node = section.require("secret", &mut self.findings);
-        section.finish(&mut self.findings);
-        let secret = secret_node.and_then(|node| self.secret(node, &format!("{path}.secret"), used, direction));
-        let name_node = name_node?;
-        let name = fields::string(name_node, &format!("{path}.name"), &mut self.findings)?;
-        if used == Use::Query {
-            if !is_parameter_name(&name) {
-                self.error(name_node, &format!("{path}.name"), "this is no name of a query parameter")
-                    .help("use 1 to 64 letters, digits, `.`, `_`, `~` and `-`");
-                return None;
-            }
-            return Some(Carrier::Query { name, secret: secret? });
-        }
-        let header = HeaderName::from_bytes(name.as_bytes()).ok().filter(|header| !RESERVED.contains(&header.as_str()));
-        let Some(header) = header else {
-            self.error(name_node, &format!("{path}.name"), "this is no name of a header that can carry a secret")
-                .help("such as X-Webhook-Token");
-            return None;
-        };
-        Some(Carrier::Header { name: header, secret: secret? })
-    }
-
     fn allow_from(&mut self, section: &mut Fields<'_>) -> Vec<IpNet> {
         let path = section.path_of("allow_from");
         let Some(node) = section.take_some("allow_from") else {
@@ -290,22 +238,10 @@ impl Reader<'_> {
     }
 }
 
-/// How a secret travels.
-pub(super) enum Carrier {
-    Bearer(crate::secret::Secret),
-    Header { name: HeaderName, secret: crate::secret::Secret },
-    Query { name: String, secret: crate::secret::Secret },
-}
-
 fn is_source_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-}
-
-fn is_parameter_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-'))
 }
 
 const AUTH_HELP: &str =
@@ -315,15 +251,3 @@ const RESPOND: [(&str, Respond); 2] = [("queued", Respond::Queued), ("delivered"
 const RESPOND_WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 /// It takes its place in every title, which Callgoose shows in lists and reads aloud.
 const FROM_BYTES_MAX: usize = 100;
-/// Headers that HTTP itself gives a meaning which a secret would break.
-const RESERVED: [&str; 9] = [
-    "host",
-    "connection",
-    "content-length",
-    "content-type",
-    "content-encoding",
-    "transfer-encoding",
-    "upgrade",
-    "te",
-    "trailer",
-];

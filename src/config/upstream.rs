@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::Uri;
 
 use super::Reader;
+use super::credential::Carrier;
 use super::secrets::Direction;
-use super::sources::Carrier;
 use crate::document::{Fields, Node, fields};
 use crate::upstream::{Authorization, Config};
 use crate::{dispatcher, retry};

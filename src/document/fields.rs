@@ -390,3 +390,106 @@ static EMPTY: Node = Node { value: Value::Map(Vec::new()), place: Place::Default
 
 /// A hundred years: beyond it, adding a duration to a clock could overflow.
 const DURATION_MAX_MS: u64 = 100 * 365 * 86_400_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Source, parse};
+    use super::*;
+
+    fn read<T>(text: &str, take: impl FnOnce(&mut Fields<'_>, &mut Findings) -> Option<T>) -> (Option<T>, Vec<String>) {
+        let source = Arc::new(Source { name: "f.yaml".into(), text: text.into() });
+        let mut findings = Findings::new();
+        let tree = parse(&source, &mut findings).unwrap();
+        let mut fields = Fields::of(&tree, "", &mut findings).unwrap();
+        let taken = take(&mut fields, &mut findings);
+        fields.finish(&mut findings);
+        (taken, findings.lines())
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, millis) in [
+            ("500ms", Some(500)),
+            ("10s", Some(10_000)),
+            ("1.5h", Some(5_400_000)),
+            ("7 d", Some(604_800_000)),
+            ("0s", Some(0)),
+            ("10", None),
+            ("'10'", None),
+            ("-1s", None),
+            ("1e3s", None),
+            ("1.s", None),
+            ("1.1234567s", None),
+            ("1.2.3s", None),
+            ("s", None),
+            ("10 parsecs", None),
+            ("99999999999999999999s", None),
+            ("36501d", None),
+        ] {
+            let (value, lines) = read(&format!("x: {text}"), |fields, findings| fields.duration("x", findings));
+            assert_eq!(value.map(|value| value.as_millis()), millis, "{text}");
+            assert_eq!(lines.is_empty(), millis.is_some(), "{text}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, bytes) in [
+            ("1024", Some(1024)),
+            ("256KiB", Some(262_144)),
+            ("1.5 GiB", Some(1_610_612_736)),
+            ("1MB", Some(1_000_000)),
+            ("0B", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("256kb", None),
+            ("20000000TiB", None),
+            ("[]", None),
+        ] {
+            let (value, lines) = read(&format!("x: {text}"), |fields, findings| fields.size("x", findings));
+            assert_eq!(value, bytes, "{text}");
+            assert_eq!(lines.is_empty(), bytes.is_some(), "{text}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_spelled_is_read_back() {
+        for millis in [0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000] {
+            let text = spell_duration(Duration::from_millis(millis));
+            let (value, _) = read(&format!("x: {text}"), |fields, findings| fields.duration("x", findings));
+            assert_eq!(value, Some(Duration::from_millis(millis)), "{text}");
+        }
+        for bytes in [0, 1, 1024, 1536, 1 << 20, 4 << 30, 1 << 44] {
+            let text = spell_size(bytes);
+            let (value, _) = read(&format!("x: {text}"), |fields, findings| fields.size("x", findings));
+            assert_eq!(value, Some(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_an_error_with_the_nearest_name() {
+        let (_, lines) = read("window: 1\nwindwo: 2\nother-thing: 3\n", |fields, findings| {
+            fields.take("max_keys");
+            fields.integer("window", 0..=9, findings)
+        });
+        assert_eq!(
+            lines,
+            [
+                "f.yaml:2:1: windwo: unknown key `windwo` (did you mean `window`?)",
+                "f.yaml:3:1: other-thing: unknown key `other-thing` (valid here: max_keys, window)",
+            ]
+        );
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let (value, lines) = read("x: ~\ny:\n", |fields, findings| {
+            let section = fields.section_or_empty("y", findings);
+            section.finish(findings);
+            fields.string("x", findings)
+        });
+        assert_eq!((value, lines), (None, Vec::new()));
+    }
+}

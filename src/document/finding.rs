@@ -1,8 +1,10 @@
 //! Findings: what is wrong or doubtful in a file, and their one look on a terminal.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
-use super::{Key, Node, Place, conceal, snippet};
+use super::{Key, Node, Place, Source, conceal, snippet};
 
 /// An error keeps the program from starting; a warning does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +66,25 @@ impl Findings {
     pub fn extend(&mut self, other: Findings) {
         self.findings.extend(other.findings);
         self.concealed.extend(other.concealed);
+    }
+
+    /// Puts them in the order of the files that they are about, as these were first spoken of, and of the lines in each;
+    /// what is in no file comes last.
+    pub fn sort(&mut self) {
+        let mut files: Vec<Arc<Source>> = Vec::new();
+        for finding in &self.findings {
+            if let Place::Text { source, .. } = &finding.place
+                && !files.iter().any(|file| Arc::ptr_eq(file, source))
+            {
+                files.push(Arc::clone(source));
+            }
+        }
+        self.findings.sort_by_key(|finding| match &finding.place {
+            Place::Text { source, span } => {
+                (files.iter().position(|file| Arc::ptr_eq(file, source)).unwrap_or(usize::MAX), span.start)
+            }
+            _ => (usize::MAX, 0),
+        });
     }
 
     /// Keeps what stands at `place` out of everything that is rendered, for it may be a secret.

@@ -1,0 +1,107 @@
+//! A secret that is written out is shown by nothing, however the file around it is broken.
+
+use super::*;
+
+#[test]
+fn a_configuration_in_use_shows_no_secret_either() {
+    let text = BASE.replace("{ env: IN }", "CANARY-in").replace("{ env: UP }", "CANARY-up");
+    let Loaded { config, warnings } = Desk::new(&text).load();
+    let shown = format!("{config:?} {} {} {:?}", warnings.render(true), warnings.to_json(), warnings.lines());
+    assert!(!shown.contains("CANARY"), "{shown}");
+    assert_eq!(warnings.iter().count(), 2, "{shown}");
+}
+
+/// A configuration with a secret in every slot that can hold one, and in some that can't.
+const CANARIES: &str = "\
+listen: { address: 127.0.0.1:8443, tls: off }
+admin: { address: 127.0.0.1:9180, token: CANARY-admin-1 }
+sources:
+  s:
+    rules: rules.yaml
+    auth:
+      - bearer: CANARY-bearer-2
+      - header: { name: X-Token, secret: \"CANARY-header-3\" }
+      - query: { name: token, secret: 'CANARY-query-4' }
+      - bearer: |
+          CANARY-block-5
+    respond: queued
+upstream:
+  url: https://user:CANARY-url-6@up.example/v1?token=CANARY-url-7
+  proxy: http://user:CANARY-proxy-8@proxy:3128
+  authorization: { bearer: CANARY-upstream-9 }
+";
+
+fn shows_no_canary(text: &str) {
+    let desk = Desk::new(text);
+    let shown = match load(&desk.inputs) {
+        Ok(loaded) => format!("{}{:?}{:?}", loaded.warnings.render(false), loaded.warnings.to_json(), loaded.config),
+        Err(Failure::Invalid(findings)) => format!("{}{}", findings.render(false), findings.to_json()),
+        Err(Failure::Unreadable(unreadable)) => unreadable.to_string(),
+    };
+    assert!(!shown.contains("CANARY"), "{text}\n{shown}");
+}
+
+#[test]
+fn a_literal_secret_is_shown_by_no_finding() {
+    shows_no_canary(CANARIES);
+    for (from, to) in [
+        ("bearer: CANARY-bearer-2", "baerer: CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer: [CANARY-bearer-2]"),
+        ("bearer: CANARY-bearer-2", "bearer: { env: CANARY-bearer-2! }"),
+        ("bearer: CANARY-bearer-2", "bearer: { sha256: CANARY-bearer-2 }"),
+        ("bearer: CANARY-bearer-2", "bearer: { value: CANARY-bearer-2 }"),
+        ("bearer: CANARY-bearer-2", "bearer: CANARY-bearer-2: x"),
+        ("bearer: CANARY-bearer-2", "bearer: *CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer: !CANARY-bearer-2 x"),
+        ("bearer: CANARY-bearer-2", "bearer: 'CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer: a\n        bearer: CANARY-bearer-2"),
+        ("bearer: CANARY-bearer-2", "bearer: a\n     CANARY-bearer-2"),
+        ("token: CANARY-admin-1", "tken: CANARY-admin-1"),
+        ("token: CANARY-admin-1", "port: CANARY-admin-1"),
+        ("token: CANARY-admin-1 }", "token: CANARY-admin-1"),
+        ("address: 127.0.0.1:9180", "address: 1, adress: 2"),
+        ("CANARY-block-5", "CANARY-block-5\n         CANARY-block-5"),
+        ("authorization: { bearer: CANARY-upstream-9 }", "authorization: CANARY-upstream-9"),
+        ("authorization: { bearer: CANARY-upstream-9 }", "authorisation: { bearer: CANARY-upstream-9 }"),
+        ("authorization: { bearer: CANARY-upstream-9 }", "authorization: { query: { name: \"CANARY 9\", secret: x } }"),
+    ] {
+        assert!(CANARIES.contains(from), "{from}");
+        shows_no_canary(&CANARIES.replace(from, to));
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: proptest::prelude::ProptestConfig::default().cases.max(300), ..Default::default() })]
+
+    #[test]
+    fn a_literal_secret_is_shown_by_no_finding_however_the_file_is_broken(
+        at in 0..CANARIES.len(),
+        remove in 0..3_usize,
+        insert in "[-a-z:{}\\[\\]&*!|>'\"#%@,? \t\n]{0,2}",
+    ) {
+        // A break within a canary makes another text of it; what is left of the word must not show either.
+        let mut text = CANARIES.to_owned();
+        let end = (at + remove).min(text.len());
+        if !text[at..end].bytes().any(|b| b.is_ascii_uppercase()) {
+            text.replace_range(at..end, &insert);
+            shows_no_canary(&text);
+        }
+    }
+
+    #[test]
+    fn no_variable_makes_loading_panic(
+        name in "(LISTEN|ADMIN|SOURCES|UPSTREAM|[A-Z]{0,3})(__|_)?(S|ADDRESS|TLS|AUTHORIZATION|TOKEN)?(__[A-Z_]{0,9})*",
+        value in "(?s)[\\[\\]{}=,a-z0-9\"'. ]{0,12}|.{0,12}",
+        repeated in 0..3_usize,
+    ) {
+        let value = value.repeat(1 << (7 * repeated));
+        let _ = Desk::new(BASE).env(&format!("GANDER_{name}"), &value).findings().render(false);
+    }
+
+    #[test]
+    fn no_text_makes_loading_panic(text in "(?s).{0,80}") {
+        let _ = Desk::new(&text).findings().render(false);
+    }
+}
