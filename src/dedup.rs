@@ -11,7 +11,7 @@ mod keys;
 
 use std::time::Duration;
 
-use crate::event::{Action, EventId, KeyId, Occurrence, UpdateHash};
+use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
 use crate::time::{Monotonic, WallTime};
 
 pub use keys::Forgotten;
@@ -47,6 +47,13 @@ pub enum Decision {
     /// Worth delivering.
     Take(Novelty),
     /// Says what `of` said.
+    Duplicate { of: EventId, why: Repeat },
+}
+
+/// What became of an arrival that was decided and, where it is new, written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Taken(EventId),
     Duplicate { of: EventId, why: Repeat },
 }
 
@@ -117,6 +124,24 @@ impl Dedup {
         decide(self.keys.get(arrival.key).as_ref(), arrival, self.settings, now)
     }
 
+    /// Decides, and takes what is new: `append` writes it and tells its number. One step, so that nothing is known
+    /// that was not written and nothing written that is not known.
+    pub fn admit<E>(
+        &mut self,
+        arrival: Arrival<'_>,
+        now: Monotonic,
+        append: impl FnOnce(Novelty) -> Result<EventId, E>,
+    ) -> Result<Admission, E> {
+        match self.decide(arrival, now) {
+            Decision::Take(novelty) => {
+                let id = append(novelty)?;
+                self.take(arrival, id, now);
+                Ok(Admission::Taken(id))
+            }
+            Decision::Duplicate { of, why } => Ok(Admission::Duplicate { of, why }),
+        }
+    }
+
     /// Takes an event: the key is now as this event says.
     pub fn take(&mut self, arrival: Arrival<'_>, id: EventId, now: Monotonic) {
         let before = self.keys.get(arrival.key).and_then(|state| state.occurrence);
@@ -141,6 +166,22 @@ impl Dedup {
         match ending {
             Ending::Confirmed => self.keys.set_delivered(key),
             Ending::WithoutEffect => self.keys.remove(key),
+        }
+    }
+
+    /// Takes an event that the journal kept, and settles it if it ended. Told every event in the order of their
+    /// numbers, deduplication is where it was.
+    pub fn recall(
+        &mut self,
+        arrival: Arrival<'_>,
+        id: EventId,
+        taken: Monotonic,
+        state: State,
+        outcome: Option<Outcome>,
+    ) {
+        self.take(arrival, id, taken);
+        if let Some(ending) = Ending::of(state, outcome) {
+            self.settle(arrival.key, id, ending);
         }
     }
 
@@ -253,6 +294,18 @@ fn part_order(arrival: &serde_json::Value, known: &serde_json::Value) -> Option<
         }
         (Number(arrival), Number(known)) => arrival.as_f64()?.partial_cmp(&known.as_f64()?),
         _ => None,
+    }
+}
+
+impl Ending {
+    /// What a state and an outcome say of an event; none while it waits.
+    pub fn of(state: State, outcome: Option<Outcome>) -> Option<Ending> {
+        match state {
+            State::Queued => None,
+            State::Delivered if outcome.is_some_and(Outcome::leaves_key_unknown) => Some(Ending::WithoutEffect),
+            State::Delivered => Some(Ending::Confirmed),
+            State::Dead | State::Ended | State::Refused => Some(Ending::WithoutEffect),
+        }
     }
 }
 

@@ -15,6 +15,15 @@ pub struct Settings {
     pub give_up_after: Duration,
 }
 
+/// What was tried of an event until now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// How many attempts have ended.
+    pub attempts: u32,
+    /// When the first of them ended.
+    pub first: Monotonic,
+}
+
 /// One call that ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attempt {
@@ -97,6 +106,21 @@ impl Death {
 }
 
 impl Attempt {
+    /// The attempt that ended `now`, after what was tried of its event before.
+    pub fn ended(before: Option<Trial>, verdict: Verdict, retry_after: Option<Duration>, now: Monotonic) -> Attempt {
+        Attempt {
+            number: before.map_or(0, |trial| trial.attempts) + 1,
+            first: before.map_or(now, |trial| trial.first),
+            verdict,
+            retry_after,
+        }
+    }
+
+    /// What was tried of its event, this attempt included.
+    pub fn trial(&self) -> Trial {
+        Trial { attempts: self.number, first: self.first }
+    }
+
     /// What kept it from being done, if something did.
     pub fn trouble(&self) -> Option<Trouble> {
         match self.verdict {

@@ -20,6 +20,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use crate::event::{Action, EventId, KeyId, Queued};
+use crate::retry::Trial;
 use crate::time::Monotonic;
 
 use backlog::Backlog;
@@ -48,15 +49,6 @@ pub struct Schedule {
     in_flight: usize,
     unsettled: usize,
     pace: Pace,
-}
-
-/// What was tried of one event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trial {
-    /// How many attempts have ended.
-    pub attempts: u32,
-    /// When the first of them ended.
-    pub first: Monotonic,
 }
 
 /// One delivery to start.

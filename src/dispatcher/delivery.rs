@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::event::{EventId, Outcome, Outgoing, State};
 use crate::journal::{AttemptRecord, Settlement};
 use crate::outcome::{self, Trouble, Verdict};
-use crate::retry::{self, Attempt, Next};
-use crate::schedule::{Delivery, Trial};
+use crate::retry::{self, Attempt, Next, Trial};
+use crate::schedule::Delivery;
 use crate::time::WallTime;
 use crate::upstream::{Answer, CallError};
 
@@ -28,15 +28,12 @@ pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Ou
     let answer = desk.upstream.call(&outgoing.source, outgoing.body.clone()).await;
     let took = started.elapsed();
     let now = desk.clock.now();
-    let attempt = Attempt {
-        number: delivery.before.map_or(0, |trial| trial.attempts) + 1,
-        first: delivery.before.map_or(now.monotonic, |trial| trial.first),
-        verdict: match &answer {
-            Ok(answer) => outcome::judge(delivery.action, answer.status, &answer.body),
-            Err(error) => Verdict::Again(error.trouble),
-        },
-        retry_after: answer.as_ref().ok().and_then(|answer| retry::retry_after(answer.retry_after.as_deref()?, now)),
+    let verdict = match &answer {
+        Ok(answer) => outcome::judge(delivery.action, answer.status, &answer.body),
+        Err(error) => Verdict::Again(error.trouble),
     };
+    let asked = answer.as_ref().ok().and_then(|answer| retry::retry_after(answer.retry_after.as_deref()?, now));
+    let attempt = Attempt::ended(delivery.before, verdict, asked, now.monotonic);
     desk.report(Report::Ended).await;
     desk.notice(&attempt, &answer, now.wall);
     let record = record(delivery.id, attempt, started_at, took, answer);
@@ -45,9 +42,8 @@ pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Ou
     let next = retry::next(desk.config.retry, attempt, now.monotonic, fastrand::f64());
     let (state, outcome, reason) = match next {
         Next::Again { at } => {
-            let trial = Trial { attempts: attempt.number, first: attempt.first };
             desk.recorder.attempted(record).await;
-            desk.report(Report::Again { key: delivery.key, trial, at }).await;
+            desk.report(Report::Again { key: delivery.key, trial: attempt.trial(), at }).await;
             return;
         }
         Next::Delivered(outcome) => (State::Delivered, Some(outcome), None),

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Settled, Submission, Unavailable,
 };
-use crate::dedup::{self, Arrival, Decision, Dedup, Ending};
+use crate::dedup::{self, Admission, Arrival, Decision, Dedup, Ending};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
 use crate::journal::{
     self, AttemptRecord, Batch, Journal, Lock, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement,
@@ -320,7 +320,7 @@ impl Writer {
         for Held { attempt, settlement, key, .. } in self.fault.iter().flat_map(|fault| &fault.held) {
             batch.attempt(attempt)?;
             batch.settle(settlement)?;
-            self.dedup.settle(*key, settlement.id, ending(settlement));
+            settle(&mut self.dedup, *key, settlement);
         }
         batch.commit()
     }
@@ -395,7 +395,7 @@ impl Work<'_> {
             Message::Settle { attempt, settlement, key, .. } => {
                 self.batch.attempt(attempt)?;
                 self.batch.settle(settlement)?;
-                self.dedup.settle(*key, settlement.id, ending(settlement));
+                settle(self.dedup, *key, settlement);
                 self.wrote = true;
                 Ok(Owed::Done)
             }
@@ -458,9 +458,29 @@ impl Work<'_> {
         raw_in: &mut Option<EventId>,
     ) -> Result<Receipt, journal::Error> {
         let arrival = arrival(event);
-        let novelty = match self.dedup.decide(arrival, self.now.monotonic) {
-            Decision::Take(novelty) => novelty,
-            Decision::Duplicate { of, why } => {
+        let raw = match *raw_in {
+            Some(first) => Raw::In(first),
+            None => Raw::Bytes(&submission.raw),
+        };
+        let (batch, received_at) = (&mut self.batch, self.now.wall);
+        let admission = self.dedup.admit(arrival, self.now.monotonic, |novelty| {
+            batch.append(NewEvent {
+                source: &submission.source,
+                action: event.action,
+                incident_key: &event.incident_key,
+                rule: &event.rule,
+                novelty: novelty.as_str(),
+                received_at,
+                request: &submission.request_id,
+                raw,
+                body: &event.body,
+                update: event.update,
+                occurrence: event.occurrence.as_ref(),
+            })
+        })?;
+        let id = match admission {
+            Admission::Taken(id) => id,
+            Admission::Duplicate { of, why } => {
                 tracing::debug!(
                     source = &*submission.source,
                     incident_key = event.incident_key,
@@ -472,26 +492,8 @@ impl Work<'_> {
                 return Ok(Receipt::Duplicate { of, follow: self.follow(submission, of)? });
             }
         };
-        let raw = match *raw_in {
-            Some(first) => Raw::In(first),
-            None => Raw::Bytes(&submission.raw),
-        };
-        let id = self.batch.append(NewEvent {
-            source: &submission.source,
-            action: event.action,
-            incident_key: &event.incident_key,
-            rule: &event.rule,
-            novelty: novelty.as_str(),
-            received_at: self.now.wall,
-            request: &submission.request_id,
-            raw,
-            body: &event.body,
-            update: event.update,
-            occurrence: event.occurrence.as_ref(),
-        })?;
         raw_in.get_or_insert(id);
         self.wrote = true;
-        self.dedup.take(arrival, id, self.now.monotonic);
         self.fresh.push(Fresh {
             event: Queued { id, key: event.key, action: event.action },
             outgoing: Outgoing {
@@ -535,11 +537,9 @@ fn restore(parts: &WriterParts, mut each: impl FnMut(Queued)) -> Result<(Journal
                 occurrence: event.occurrence.as_ref(),
             };
             last = event.id;
-            dedup.take(arrival, event.id, now.recall(event.taken_at));
+            dedup.recall(arrival, event.id, now.recall(event.taken_at), event.state, event.outcome);
             if event.state == State::Queued {
                 each(Queued { id: event.id, key: event.key, action: event.action });
-            } else {
-                dedup.settle(event.key, event.id, ending_of(event.state, event.outcome));
             }
         })
         .map_err(|error| journal::OpenError {
@@ -555,14 +555,10 @@ fn arrival(event: &Recordable) -> Arrival<'_> {
     Arrival { key: event.key, action: event.action, update: event.update, occurrence: event.occurrence.as_ref() }
 }
 
-fn ending(settlement: &Settlement) -> Ending {
-    ending_of(settlement.state, settlement.outcome)
-}
-
-fn ending_of(state: State, outcome: Option<crate::event::Outcome>) -> Ending {
-    let lost =
-        matches!(state, State::Dead | State::Ended) || outcome.is_some_and(|outcome| outcome.leaves_key_unknown());
-    if lost { Ending::WithoutEffect } else { Ending::Confirmed }
+fn settle(dedup: &mut Dedup, key: KeyId, settlement: &Settlement) {
+    if let Some(ending) = Ending::of(settlement.state, settlement.outcome) {
+        dedup.settle(key, settlement.id, ending);
+    }
 }
 
 /// How often a journal that failed is tried again: events are taken again well within five seconds.

@@ -1,14 +1,15 @@
 //! Playing a test file: a clock that only `after` moves, the relay's deduplication, the stand-in for Callgoose.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::TestReport;
 use super::compare;
 use super::read::{Test, TestFile};
-use crate::dedup::{self, Arrival, Dedup, Ending};
+use crate::dedup::{Admission, Arrival, Dedup, Ending};
 use crate::document::{Findings, Source};
-use crate::event::{Draft, EventId, KeyId, Outcome};
+use crate::event::{Draft, EventId, KeyId, Outcome, State};
 use crate::filters::Filters;
 use crate::outcome::{Verdict, judge};
 use crate::rules::{Context, Decision, Element};
@@ -94,23 +95,22 @@ impl World {
         let key = KeyId::new(&file.source, &draft.incident_key);
         let arrival =
             Arrival { key, action: draft.action, update: draft.update, occurrence: draft.occurrence.as_ref() };
-        if let dedup::Decision::Duplicate { of, why } = self.dedup.decide(arrival, now.monotonic) {
+        let next = EventId(self.last.0 + 1);
+        let Ok(admission) = self.dedup.admit(arrival, now.monotonic, |_| Ok::<_, Infallible>(next));
+        if let Admission::Duplicate { of, why } = admission {
             let of = self.tests.get(&of).map_or("an earlier event", String::as_str);
             let why = Some(format!("of the event in \"{of}\", {}", why.as_str()));
             return Played { draft, status: "duplicate", why, outcome: None, misses: Vec::new() };
         }
-        self.last = EventId(self.last.0 + 1);
-        self.dedup.take(arrival, self.last, now.monotonic);
+        self.last = next;
         self.tests.insert(self.last, test.to_owned());
         let (outcome, misses) = match &mut self.callgoose {
             Some(standin) => standin.deliver(draft, now),
             None => (None, Vec::new()),
         };
-        let ending = match outcome {
-            Some(outcome) if outcome.leaves_key_unknown() => Ending::WithoutEffect,
-            _ => Ending::Confirmed,
-        };
-        self.dedup.settle(key, self.last, ending);
+        if let Some(ending) = Ending::of(State::Delivered, outcome) {
+            self.dedup.settle(key, self.last, ending);
+        }
         Played { draft, status: "queued", why: None, outcome, misses }
     }
 }
