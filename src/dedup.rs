@@ -110,7 +110,7 @@ pub struct KeyState {
     pub waiting: bool,
     /// The `update_on` values of the last trigger.
     pub update: UpdateHash,
-    /// The occurrence of the last event that named one.
+    /// The occurrence of the last event that named one, since the key became known.
     pub occurrence: Option<Occurrence>,
 }
 
@@ -125,17 +125,21 @@ impl Dedup {
     }
 
     /// Decides, and takes what is new: `append` writes it and tells its number. One step, so that nothing is known
-    /// that was not written and nothing written that is not known.
+    /// that was not written and nothing written that is not known. An event that names no occurrence is written with
+    /// the one that its key knows: the events before it may be pruned, or end so late that the journal no longer
+    /// tells which of them the key was resting on.
     pub fn admit<E>(
         &mut self,
         arrival: Arrival<'_>,
         now: Monotonic,
-        append: impl FnOnce(Novelty) -> Result<EventId, E>,
+        append: impl FnOnce(Novelty, Option<&Occurrence>) -> Result<EventId, E>,
     ) -> Result<Admission, E> {
         match self.decide(arrival, now) {
             Decision::Take(novelty) => {
-                let id = append(novelty)?;
-                self.take(arrival, id, now);
+                let before = self.keys.get(arrival.key).and_then(|state| state.occurrence);
+                let occurrence = arrival.occurrence.or(before.as_ref());
+                let id = append(novelty, occurrence)?;
+                self.take(Arrival { occurrence, ..arrival }, id, now);
                 Ok(Admission::Taken(id))
             }
             Decision::Duplicate { of, why } => Ok(Admission::Duplicate { of, why }),
@@ -143,8 +147,7 @@ impl Dedup {
     }
 
     /// Takes an event: the key is now as this event says.
-    pub fn take(&mut self, arrival: Arrival<'_>, id: EventId, now: Monotonic) {
-        let before = self.keys.get(arrival.key).and_then(|state| state.occurrence);
+    fn take(&mut self, arrival: Arrival<'_>, id: EventId, now: Monotonic) {
         self.keys.put(
             arrival.key,
             KeyState {
@@ -153,7 +156,7 @@ impl Dedup {
                 taken: now,
                 waiting: true,
                 update: arrival.update,
-                occurrence: arrival.occurrence.cloned().or(before),
+                occurrence: arrival.occurrence.cloned(),
             },
         );
     }

@@ -155,6 +155,32 @@ fn an_earlier_event_without_effect_leaves_what_a_later_one_said() {
     assert_eq!(dedup.decide(arrival(Action::Resolve), Monotonic(1)), duplicate(2, Repeat::StillWaiting));
 }
 
+/// A trigger of occurrence 1; a resolve that names none, taken while the trigger waits; then the trigger dies.
+#[test]
+fn the_occurrence_that_a_key_knows_is_restored_with_it() {
+    let first = Occurrence("[1]".into());
+    let arrival = |action, occurrence| Arrival { key: KEY, action, update: UpdateHash(0), occurrence };
+    let mut live = Dedup::new(SETTINGS);
+    let mut rows = Vec::new();
+    for (action, named) in [(Action::Trigger, Some(&first)), (Action::Resolve, None)] {
+        let append = |_, occurrence: Option<&Occurrence>| {
+            rows.push((action, occurrence.cloned()));
+            Ok::<_, std::convert::Infallible>(EventId(rows.len() as u64))
+        };
+        let Ok(_) = live.admit(arrival(action, named), Monotonic(0), append);
+    }
+    live.settle(KEY, EventId(1), Ending::WithoutEffect);
+
+    let mut restored = Dedup::new(SETTINGS);
+    for (id, state, (action, occurrence)) in [(1, State::Dead, &rows[0]), (2, State::Queued, &rows[1])] {
+        restored.recall(arrival(*action, occurrence.as_ref()), EventId(id), Monotonic(0), state, None);
+    }
+    let late = arrival(Action::Trigger, Some(&first));
+    for dedup in [live, restored] {
+        assert_eq!(dedup.decide(late, Monotonic(1)), duplicate(2, Repeat::PastOccurrence));
+    }
+}
+
 #[test]
 fn keys_do_not_touch_each_other() {
     let mut dedup = Dedup::new(SETTINGS);

@@ -463,7 +463,7 @@ impl Work<'_> {
             None => Raw::Bytes(&submission.raw),
         };
         let (batch, received_at) = (&mut self.batch, self.now.wall);
-        let admission = self.dedup.admit(arrival, self.now.monotonic, |novelty| {
+        let admission = self.dedup.admit(arrival, self.now.monotonic, |novelty, occurrence| {
             batch.append(NewEvent {
                 source: &submission.source,
                 action: event.action,
@@ -475,7 +475,7 @@ impl Work<'_> {
                 raw,
                 body: &event.body,
                 update: event.update,
-                occurrence: event.occurrence.as_ref(),
+                occurrence,
             })
         })?;
         let id = match admission {
