@@ -234,6 +234,9 @@ impl<'a> Batch<'a> {
     /// Removes a few finished events that are older than `before`, or the oldest ones where `before` is none;
     /// one that `keep` asks for, because its key's state rests on it, stays as a bare row, and so does the newest
     /// row of all. Returns how many were looked at.
+    ///
+    /// It goes by number and stops at the first that is young: where the clock was turned back a later event may
+    /// look older, and without it a restart would take its key for what an earlier event said.
     pub fn prune(
         &mut self,
         before: Option<WallTime>,
@@ -242,8 +245,8 @@ impl<'a> Batch<'a> {
         let mut found = Vec::new();
         {
             let mut statement = self.prepare(
-                "SELECT id, source, incident_key, state FROM event \
-                 WHERE id > ?1 AND id < ?4 AND state IN ('delivered', 'ended') AND settled_at < ?2 ORDER BY id LIMIT ?3",
+                "SELECT id, source, incident_key, coalesce(settled_at, 0) < ?2 FROM event \
+                 WHERE id > ?1 AND id < ?4 AND state IN ('delivered', 'ended') ORDER BY id LIMIT ?3",
             )?;
             let mut rows = statement.query(params![
                 sql(self.journal.prune_after),
@@ -252,6 +255,10 @@ impl<'a> Batch<'a> {
                 sql(self.newest())
             ])?;
             while let Some(row) = rows.next()? {
+                let old: bool = row.get(3)?;
+                if !old {
+                    break;
+                }
                 let key: Option<String> = row.get(2)?;
                 found.push((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, key.unwrap_or_default()));
             }

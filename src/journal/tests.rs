@@ -189,6 +189,26 @@ fn pruning_takes_what_is_old_and_leaves_what_a_key_rests_on() {
 }
 
 #[test]
+fn an_event_is_not_pruned_before_an_older_one_however_the_clock_was_turned() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = (0..3).map(|_| batch.append(event("a", b"{}")).unwrap()).collect();
+    // The second ended after the first, on a clock that was turned back meanwhile.
+    for (id, at) in [(ids[0], NOW.0 + 10), (ids[1], NOW.0)] {
+        batch.settle(&delivered(id, WallTime(at))).unwrap();
+    }
+    batch.commit().unwrap();
+    for (before, left) in [(NOW.0 + 5, 3), (NOW.0 + 11, 1)] {
+        let mut batch = journal.begin().unwrap();
+        batch.prune(Some(WallTime(before)), |_, _, _| false).unwrap();
+        batch.commit().unwrap();
+        let reader = Reader::open(directory.path()).unwrap();
+        assert_eq!(reader.summaries(&ids).unwrap().len(), left);
+    }
+}
+
+#[test]
 fn lists_go_newest_first_by_pages_and_filters() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, ..) = open(&config(directory.path()));
