@@ -1,0 +1,109 @@
+//! The journal as far as a restart can tell: rows that were committed. Kept in memory, because two thousand worlds
+//! make half a million commits, and a real sync for each would take an hour; that the real journal keeps and tells
+//! the same is what its own tests show.
+
+use std::collections::BTreeMap;
+
+use gander::event::{Action, EventId, Occurrence, Outcome, Queued, State, UpdateHash};
+use gander::time::WallTime;
+
+use crate::senders::key_id;
+
+/// What survives the process.
+#[derive(Debug, Default)]
+pub struct Disk {
+    rows: BTreeMap<EventId, Row>,
+}
+
+/// One event.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub id: EventId,
+    pub key: usize,
+    pub action: Action,
+    pub update: UpdateHash,
+    pub occurrence: Option<Occurrence>,
+    pub taken_at: WallTime,
+    pub state: State,
+    pub outcome: Option<Outcome>,
+    pub settled_at: WallTime,
+}
+
+/// What is to become durable together.
+#[derive(Debug)]
+pub struct Batch {
+    next: EventId,
+    appended: Vec<Row>,
+    settled: Vec<(EventId, State, Option<Outcome>, WallTime)>,
+}
+
+impl Disk {
+    pub fn begin(&self) -> Batch {
+        // The newest row is never removed, so the number after it was never used.
+        let next = EventId(self.last().map_or(1, |last| last.0 + 1));
+        Batch { next, appended: Vec::new(), settled: Vec::new() }
+    }
+
+    pub fn commit(&mut self, batch: Batch) {
+        self.rows.extend(batch.appended.into_iter().map(|row| (row.id, row)));
+        for (id, state, outcome, at) in batch.settled {
+            if let Some(row) = self.rows.get_mut(&id).filter(|row| row.state == State::Queued) {
+                (row.state, row.outcome, row.settled_at) = (state, outcome, at);
+            }
+        }
+    }
+
+    /// Every row, oldest first.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.rows.values()
+    }
+
+    pub fn get(&self, id: EventId) -> Option<&Row> {
+        self.rows.get(&id)
+    }
+
+    pub fn last(&self) -> Option<EventId> {
+        self.rows.last_key_value().map(|(last, _)| *last)
+    }
+
+    /// Removes delivered rows that ended before, where `in_order` oldest first up to one that did not; but none that
+    /// `keep` asks for, and not the newest.
+    pub fn prune(&mut self, before: WallTime, in_order: bool, keep: impl Fn(EventId, usize) -> bool) {
+        let newest = self.last();
+        let old: Vec<EventId> = self
+            .rows
+            .values()
+            .filter(|row| matches!(row.state, State::Delivered | State::Ended) && Some(row.id) != newest)
+            .take_while(|row| !in_order || row.settled_at < before)
+            .filter(|row| row.settled_at < before && !keep(row.id, row.key))
+            .map(|row| row.id)
+            .collect();
+        for id in old {
+            self.rows.remove(&id);
+        }
+    }
+}
+
+impl Row {
+    pub fn queued(&self) -> Queued {
+        Queued { id: self.id, key: key_id(self.key), action: self.action }
+    }
+}
+
+impl Batch {
+    /// Appends an event as queued; its number is told.
+    pub fn append(&mut self, row: Row) -> EventId {
+        let id = self.next;
+        self.next = EventId(id.0 + 1);
+        self.appended.push(Row { id, ..row });
+        id
+    }
+
+    pub fn settle(&mut self, id: EventId, state: State, outcome: Option<Outcome>, at: WallTime) {
+        self.settled.push((id, state, outcome, at));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.appended.is_empty() && self.settled.is_empty()
+    }
+}

@@ -1,0 +1,426 @@
+//! What must always hold, checked from outside: the ledger sees what came, what was answered, what was called and
+//! what is on disk, and asks nothing of the relay's own state.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use gander::dedup::{Admission, Ending};
+use gander::event::{Action, EventId, Outcome, State};
+use gander::schedule::Step;
+
+use crate::disk::Disk;
+use crate::plan::Plan;
+use crate::senders::Element;
+use crate::upstream::{Kind, Upstream};
+
+/// A promise that was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    pub promise: Promise,
+    pub how: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Promise {
+    /// What was acknowledged is on disk, and ends.
+    NothingLost,
+    /// A key's events are called in the order in which they were taken, each after the end of the one before.
+    Order,
+    /// An event that ended is not called again.
+    EndedIsEnded,
+    /// What says something new is taken.
+    NewIsTaken,
+    /// What says the same again is a duplicate of the event that said it.
+    RepeatIsDuplicate,
+    /// A restart finds deduplication as it was.
+    RestoredExactly,
+    Concurrency,
+    OnePerKey,
+    Pace,
+    UnsettledLimit,
+    /// No key waits for another.
+    NobodyWaits,
+    /// An event is given up when the upstream refuses it or after `give_up_after`, and not before.
+    GivenUpForCause,
+    /// An event is delivered when the upstream took it.
+    DeliveredForCause,
+    /// When the troubles end, everything comes to rest.
+    Quiesces,
+}
+
+impl Promise {
+    pub const ALL: [Promise; 14] = [
+        Promise::NothingLost,
+        Promise::Order,
+        Promise::EndedIsEnded,
+        Promise::NewIsTaken,
+        Promise::RepeatIsDuplicate,
+        Promise::RestoredExactly,
+        Promise::Concurrency,
+        Promise::OnePerKey,
+        Promise::Pace,
+        Promise::UnsettledLimit,
+        Promise::NobodyWaits,
+        Promise::GivenUpForCause,
+        Promise::DeliveredForCause,
+        Promise::Quiesces,
+    ];
+}
+
+/// Everything that was seen.
+#[derive(Debug)]
+pub struct Ledger {
+    plan: Plan,
+    /// Each key's events, in the order in which they were taken.
+    lines: Vec<Vec<Taken>>,
+    acknowledged: BTreeSet<EventId>,
+    /// How often deduplication was restored: what it recalls of times before that goes by the wall clock.
+    restores: u32,
+    life: Life,
+    /// What was counted, so that a test can tell that its worlds do not stand still.
+    pub seen: Seen,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub taken: u64,
+    pub duplicates: u64,
+    pub calls: u64,
+    pub delivered: u64,
+    pub dead: u64,
+    pub crashes: u64,
+    pub faults: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Taken {
+    id: EventId,
+    element: Element,
+    time: i64,
+    restores: u32,
+    on_disk: bool,
+    end: Option<End>,
+    true_now: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct End {
+    state: State,
+    ending: Ending,
+    on_disk: bool,
+}
+
+/// What one life of the process has under way.
+#[derive(Debug, Default)]
+struct Life {
+    /// What the dispatcher was given and did not yet see settled.
+    offered: BTreeMap<usize, VecDeque<EventId>>,
+    in_flight: BTreeMap<usize, EventId>,
+    unsettled: BTreeMap<usize, EventId>,
+    not_before: BTreeMap<EventId, i64>,
+    first_answer: BTreeMap<EventId, i64>,
+    last_answer: BTreeMap<EventId, (i64, Kind)>,
+    /// Calls that may be made now, and when that was so.
+    allowance: f64,
+    allowance_at: i64,
+}
+
+type Checked = Result<(), Broken>;
+
+impl Ledger {
+    pub fn new(plan: &Plan) -> Ledger {
+        let mut ledger = Ledger {
+            plan: plan.clone(),
+            lines: vec![Vec::new(); plan.keys],
+            acknowledged: BTreeSet::new(),
+            restores: 0,
+            life: Life::default(),
+            seen: Seen::default(),
+        };
+        ledger.started(0);
+        ledger
+    }
+
+    /// A process started, with a full allowance and nothing under way.
+    pub fn started(&mut self, time: i64) {
+        let allowance = f64::from(self.plan.limits.burst.get());
+        self.life = Life { allowance, allowance_at: time, ..Life::default() };
+    }
+
+    /// What the relay decided of an element, in the order of its decisions.
+    pub fn decided(&mut self, element: &Element, admission: Admission, time: i64) -> Checked {
+        let last = self.lines[element.key].last();
+        let what = || format!("{element:?} after {last:?}: {admission:?}");
+        match (self.expected(element, last, time), admission) {
+            (Expected::New, Admission::Duplicate { .. }) => return broken(Promise::NewIsTaken, what()),
+            (Expected::Repeat, Admission::Taken(_)) => return broken(Promise::RepeatIsDuplicate, what()),
+            (_, Admission::Duplicate { of, .. }) if last.is_none_or(|last| last.id != of) => {
+                return broken(Promise::RepeatIsDuplicate, what());
+            }
+            (_, Admission::Duplicate { .. }) => self.seen.duplicates += 1,
+            (_, Admission::Taken(id)) => {
+                self.seen.taken += 1;
+                self.lines[element.key].push(Taken {
+                    id,
+                    element: element.clone(),
+                    time,
+                    restores: self.restores,
+                    on_disk: false,
+                    end: None,
+                    true_now: false,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What delivery promises of an arrival, by what was taken last for its key and how that ended.
+    fn expected(&self, element: &Element, last: Option<&Taken>, time: i64) -> Expected {
+        let Some(last) = last else {
+            return Expected::New;
+        };
+        if last.end.is_some_and(|end| end.ending == Ending::WithoutEffect) {
+            return Expected::New;
+        }
+        // A key may have been forgotten; then it is new again, or it was not, and anything may be right.
+        let repeat = if self.plan.forgets() { Expected::Either } else { Expected::Repeat };
+        match (element.occurrence, last.element.occurrence) {
+            (Some(this), Some(known)) if this < known => return repeat,
+            (Some(this), Some(known)) if this > known => return Expected::New,
+            (Some(_), Some(_)) if last.element.action == Action::Resolve => return repeat,
+            // The one before may have had one: what counts then is more than the last event tells.
+            (Some(_), None) => return Expected::Either,
+            (Some(_), Some(_)) | (None, _) => {}
+        }
+        if element.action != last.element.action {
+            return Expected::New;
+        }
+        if element.action == Action::Trigger && element.update != last.element.update {
+            return Expected::New;
+        }
+        if last.end.is_none() {
+            return repeat;
+        }
+        if element.action == Action::Trigger && !self.plan.dedup.remind {
+            return repeat;
+        }
+        if self.plan.jumps > 0 && last.restores != self.restores {
+            return Expected::Either;
+        }
+        let window = i64::try_from(self.plan.dedup.window.as_millis()).unwrap();
+        if time - last.time < window { repeat } else { Expected::New }
+    }
+
+    /// How the relay is about to record that an event ended.
+    pub fn settled(&mut self, key: usize, id: EventId, state: State, outcome: Option<Outcome>) -> Checked {
+        let Some((answered, kind)) = self.life.last_answer.get(&id).copied() else {
+            return broken(Promise::GivenUpForCause, format!("{id} ended {state} without an attempt"));
+        };
+        let age = answered - self.life.first_answer[&id];
+        let give_up_after = i64::try_from(self.plan.retry.give_up_after.as_millis()).unwrap();
+        let taken = self.taken(key, id)?;
+        match (state, kind) {
+            (State::Delivered, Kind::Done { true_now }) => taken.true_now = true_now,
+            (State::Delivered, _) => return broken(Promise::DeliveredForCause, format!("{id} by {kind:?}")),
+            (State::Dead, Kind::Rejected) => {}
+            (State::Dead, Kind::Later) if age >= give_up_after => {}
+            _ => return broken(Promise::GivenUpForCause, format!("{id} {state} by {kind:?} after {age} ms")),
+        }
+        let lost = state != State::Delivered || matches!(outcome, Some(Outcome::Unmatched | Outcome::NotResolved));
+        let ending = if lost { Ending::WithoutEffect } else { Ending::Confirmed };
+        // Told twice where a failed commit reached the disk after all.
+        taken.end.get_or_insert(End { state, ending, on_disk: false });
+        Ok(())
+    }
+
+    /// Everything decided and settled until now is on disk.
+    pub fn committed(&mut self) {
+        for taken in self.lines.iter_mut().flatten() {
+            taken.on_disk = true;
+            if let Some(end) = taken.end.as_mut().filter(|end| !end.on_disk) {
+                end.on_disk = true;
+                match end.state {
+                    State::Delivered => self.seen.delivered += 1,
+                    _ => self.seen.dead += 1,
+                }
+            }
+        }
+    }
+
+    /// The relay goes on from what is on disk: what was not committed never was, and what was must be there.
+    pub fn restored(&mut self, disk: &Disk) -> Checked {
+        self.restores += 1;
+        for line in &mut self.lines {
+            line.retain(|taken| taken.on_disk || disk.get(taken.id).is_some());
+            for taken in line {
+                taken.on_disk = true;
+                let row = disk.get(taken.id);
+                let ended_before = taken.end.is_some_and(|end| end.on_disk);
+                match row {
+                    // Only what ended is pruned.
+                    None if ended_before => {}
+                    None => return broken(Promise::NothingLost, format!("{taken:?} is not on disk")),
+                    Some(row) if row.state == State::Queued && ended_before => {
+                        return broken(Promise::EndedIsEnded, format!("{taken:?} is queued again"));
+                    }
+                    Some(row) if row.state == State::Queued => taken.end = None,
+                    Some(_) => {
+                        if let Some(end) = &mut taken.end {
+                            end.on_disk = true;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A sender was told that these are kept, as events or as what others said already.
+    pub fn acknowledged(&mut self, id: EventId) -> Checked {
+        let kept = self.lines.iter().flatten().any(|taken| taken.id == id && taken.on_disk);
+        if !kept {
+            return broken(Promise::NothingLost, format!("{id} was acknowledged and is not on disk"));
+        }
+        self.acknowledged.insert(id);
+        Ok(())
+    }
+
+    /// The dispatcher got an event.
+    pub fn offered(&mut self, key: usize, id: EventId) {
+        self.life.offered.entry(key).or_default().push_back(id);
+    }
+
+    pub fn call_started(&mut self, key: usize, id: EventId, time: i64) -> Checked {
+        self.seen.calls += 1;
+        let limits = self.plan.limits;
+        if self.life.in_flight.contains_key(&key) || self.life.unsettled.contains_key(&key) {
+            return broken(Promise::OnePerKey, format!("{id}"));
+        }
+        if self.life.in_flight.len() >= limits.concurrency {
+            return broken(Promise::Concurrency, format!("{id} while {:?} are under way", self.life.in_flight));
+        }
+        if self.life.unsettled.len() >= limits.unsettled {
+            return broken(Promise::UnsettledLimit, format!("{id} while {:?} wait", self.life.unsettled));
+        }
+        let allowance = self.allowance(time);
+        // Waits are whole milliseconds, and so is the time here.
+        if allowance < 1.0 - 1e-6 {
+            return broken(Promise::Pace, format!("{id} with an allowance of {allowance}"));
+        }
+        (self.life.allowance, self.life.allowance_at) = (allowance - 1.0, time);
+        let line = &self.lines[key];
+        let Some(at) = line.iter().position(|taken| taken.id == id) else {
+            return broken(Promise::Order, format!("{id} was never taken"));
+        };
+        if line[at].end.is_some() {
+            return broken(Promise::EndedIsEnded, format!("{:?} is called again", line[at]));
+        }
+        if let Some(before) = line[..at].iter().find(|taken| taken.end.is_none_or(|end| !end.on_disk)) {
+            return broken(Promise::Order, format!("{id} is called before the end of {before:?} is on disk"));
+        }
+        if let Some(after) = line[at..].iter().find(|taken| taken.end.is_some()) {
+            return broken(Promise::Order, format!("{id} is called after {after:?}"));
+        }
+        self.life.in_flight.insert(key, id);
+        Ok(())
+    }
+
+    pub fn call_ended(&mut self, key: usize, id: EventId, kind: Kind, time: i64) {
+        self.life.in_flight.remove(&key);
+        self.life.unsettled.insert(key, id);
+        self.life.first_answer.entry(id).or_insert(time);
+        self.life.last_answer.insert(id, (time, kind));
+    }
+
+    pub fn tried_again_at(&mut self, key: usize, id: EventId, at: i64) {
+        self.life.unsettled.remove(&key);
+        self.life.not_before.insert(id, at);
+    }
+
+    /// The dispatcher goes on with the key's next event.
+    pub fn released(&mut self, key: usize) {
+        self.life.unsettled.remove(&key);
+        self.life.offered.entry(key).or_default().pop_front();
+    }
+
+    /// The dispatcher starts nothing more now: then nothing may be ready.
+    pub fn idle(&self, next: Step, time: i64) -> Checked {
+        let life = &self.life;
+        let limits = self.plan.limits;
+        // A tenth more than one call, for the milliseconds that waits are rounded up to.
+        if life.in_flight.len() >= limits.concurrency
+            || life.unsettled.len() >= limits.unsettled
+            || self.allowance(time) < 1.1_f64.min(f64::from(limits.burst.get()))
+        {
+            return Ok(());
+        }
+        for (key, line) in &life.offered {
+            let Some(first) = line.front() else { continue };
+            let busy = life.in_flight.contains_key(key) || life.unsettled.contains_key(key);
+            if !busy && life.not_before.get(first).is_none_or(|at| *at <= time) {
+                return broken(Promise::NobodyWaits, format!("{first} is ready and {next:?} is said"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing happens any more.
+    pub fn at_rest(&self, disk: &Disk, upstream: &Upstream) -> Checked {
+        for taken in self.lines.iter().flatten() {
+            if taken.end.is_none_or(|end| !end.on_disk) {
+                let promise =
+                    if self.acknowledged.contains(&taken.id) { Promise::NothingLost } else { Promise::Quiesces };
+                return broken(promise, format!("{taken:?} did not end"));
+            }
+        }
+        if let Some(row) = disk.rows().find(|row| row.state == State::Queued) {
+            return broken(Promise::Quiesces, format!("{row:?} is still queued"));
+        }
+        for (key, line) in self.lines.iter().enumerate() {
+            let Some(last) = line.last().filter(|last| last.true_now) else { continue };
+            if upstream.is_open(key) != (last.element.action == Action::Trigger) {
+                return broken(
+                    Promise::Order,
+                    format!("{last:?} was delivered last and the upstream has it otherwise"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn allowance(&self, time: i64) -> f64 {
+        let (limits, life) = (self.plan.limits, &self.life);
+        let gained = (time - life.allowance_at) as f64 / 1_000.0 * f64::from(limits.per_second.get());
+        (life.allowance + gained).min(f64::from(limits.burst.get()))
+    }
+
+    fn taken(&mut self, key: usize, id: EventId) -> Result<&mut Taken, Broken> {
+        self.lines[key]
+            .iter_mut()
+            .find(|taken| taken.id == id)
+            .ok_or_else(|| Broken { promise: Promise::Order, how: format!("{id} ended and was never taken") })
+    }
+}
+
+enum Expected {
+    New,
+    Repeat,
+    Either,
+}
+
+fn broken(promise: Promise, how: String) -> Checked {
+    Err(Broken { promise, how })
+}
+
+impl Seen {
+    pub fn and(self, other: &Seen) -> Seen {
+        Seen {
+            taken: self.taken + other.taken,
+            duplicates: self.duplicates + other.duplicates,
+            calls: self.calls + other.calls,
+            delivered: self.delivered + other.delivered,
+            dead: self.dead + other.dead,
+            crashes: self.crashes + other.crashes,
+            faults: self.faults + other.faults,
+        }
+    }
+}
