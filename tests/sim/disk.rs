@@ -1,18 +1,20 @@
 //! The journal as far as a restart can tell: rows that were committed. Kept in memory, because two thousand worlds
-//! make half a million commits, and a real sync for each would take an hour; that the real journal keeps and tells
-//! the same is what its own tests show.
+//! make half a million commits, and a real sync for each would take an hour. A few worlds have the real journal
+//! beside it, which must tell the same.
 
 use std::collections::BTreeMap;
 
 use gander::event::{Action, EventId, Occurrence, Outcome, Queued, State, UpdateHash};
 use gander::time::WallTime;
 
+use crate::files::Files;
 use crate::senders::key_id;
 
 /// What survives the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Disk {
     rows: BTreeMap<EventId, Row>,
+    files: Option<Files>,
 }
 
 /// One event.
@@ -33,11 +35,22 @@ pub struct Row {
 #[derive(Debug)]
 pub struct Batch {
     next: EventId,
-    appended: Vec<Row>,
-    settled: Vec<(EventId, State, Option<Outcome>, WallTime)>,
+    pub appended: Vec<Row>,
+    pub settled: Vec<(EventId, State, Option<Outcome>, WallTime)>,
 }
 
 impl Disk {
+    pub fn new(files: Option<Files>) -> Disk {
+        Disk { rows: BTreeMap::new(), files }
+    }
+
+    /// The process starts, or goes on after a fault.
+    pub fn opened(&mut self) {
+        if let Some(files) = &mut self.files {
+            files.check(self.rows.values());
+        }
+    }
+
     pub fn begin(&self) -> Batch {
         // The newest row is never removed, so the number after it was never used.
         let next = EventId(self.last().map_or(1, |last| last.0 + 1));
@@ -45,6 +58,9 @@ impl Disk {
     }
 
     pub fn commit(&mut self, batch: Batch) {
+        if let Some(files) = &mut self.files {
+            files.commit(&batch);
+        }
         self.rows.extend(batch.appended.into_iter().map(|row| (row.id, row)));
         for (id, state, outcome, at) in batch.settled {
             if let Some(row) = self.rows.get_mut(&id).filter(|row| row.state == State::Queued) {
@@ -69,6 +85,9 @@ impl Disk {
     /// Removes delivered rows that ended before, where `in_order` oldest first up to one that did not; but none that
     /// `keep` asks for, and not the newest.
     pub fn prune(&mut self, before: WallTime, in_order: bool, keep: impl Fn(EventId, usize) -> bool) {
+        if let Some(files) = &mut self.files {
+            files.prune(before, &keep);
+        }
         let newest = self.last();
         let old: Vec<EventId> = self
             .rows

@@ -412,7 +412,7 @@ fn broken(promise: Promise, how: String) -> Checked {
 }
 
 impl Seen {
-    pub fn and(self, other: &Seen) -> Seen {
+    pub fn and(self, other: Seen) -> Seen {
         Seen {
             taken: self.taken + other.taken,
             duplicates: self.duplicates + other.duplicates,

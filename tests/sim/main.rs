@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod disk;
+mod files;
 mod ledger;
 mod plan;
 mod senders;
@@ -66,7 +67,7 @@ fn every_promise_is_kept_in_every_world() {
             again.result.err(),
         );
     }
-    let seen = ends.iter().filter_map(|(_, end)| end.as_ref().ok()).fold(Seen::default(), |sum, seen| sum.and(seen));
+    let seen = ends.iter().filter_map(|(_, end)| end.as_ref().ok()).fold(Seen::default(), |sum, seen| sum.and(*seen));
     println!("{seen:?}");
     for (what, count) in [
         ("taken", seen.taken),
@@ -78,6 +79,14 @@ fn every_promise_is_kept_in_every_world() {
     ] {
         assert!(seeds < SEEDS || count > seeds / 4, "hardly any {what}: {count} in {seeds} worlds");
     }
+}
+
+#[test]
+fn the_journal_tells_what_the_model_of_it_tells() {
+    let seen: Seen = (0..FILES_SEEDS)
+        .map(|seed| world::run_on_files(seed).result.unwrap_or_else(|broken| panic!("seed {seed}: {broken:?}")))
+        .fold(Seen::default(), Seen::and);
+    assert!(seen.crashes > 10 && seen.faults > 3, "{seen:?}");
 }
 
 #[test]
@@ -133,5 +142,6 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 const SEEDS: u64 = 2_000;
+const FILES_SEEDS: u64 = 12;
 const CONTROL_SEEDS: u64 = 400;
 const LINES_SHOWN: usize = 80;

@@ -16,6 +16,7 @@ use gander::schedule::{KeySlot, Limits, Schedule};
 use gander::time::{Monotonic, Now, WallTime};
 
 use crate::disk::Disk;
+use crate::files::Files;
 use crate::ledger::{Broken, Ledger, Promise, Seen};
 use crate::plan::{Plan, Without};
 use crate::senders::{Element, Request, key_id, stories};
@@ -80,12 +81,22 @@ pub struct End {
 
 /// Runs a seed's world to its end, or to the first broken promise.
 pub fn run(seed: u64, without: Without, traced: bool) -> End {
-    let mut world = World::new(seed, without, traced);
-    let result = world.live().map(|()| world.ledger.seen);
-    End { result, trace: world.trace.unwrap_or_default() }
+    World::new(seed, without, traced).end()
+}
+
+/// The same with the real journal beside the model of it.
+pub fn run_on_files(seed: u64) -> End {
+    let mut world = World::new(seed, Without::Nothing, false);
+    world.disk = Disk::new(Some(Files::new()));
+    world.end()
 }
 
 impl World {
+    fn end(mut self) -> End {
+        let result = self.live().map(|()| self.ledger.seen);
+        End { result, trace: self.trace.unwrap_or_default() }
+    }
+
     fn new(seed: u64, without: Without, traced: bool) -> World {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::draw(&mut rng);
@@ -97,7 +108,7 @@ impl World {
             steps: BTreeMap::new(),
             number: 0,
             requests,
-            disk: Disk::default(),
+            disk: Disk::new(None),
             upstream: Upstream::new(plan.keys, plan.poison),
             ledger: Ledger::new(&plan),
             relay: None,
@@ -242,6 +253,7 @@ impl World {
         relay.desk.handed_over = self.disk.last();
         self.relay = Some(relay);
         if self.life > 0 {
+            self.disk.opened();
             self.ledger.restored(&self.disk)?;
         }
         self.ledger.started(self.time);

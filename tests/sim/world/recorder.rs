@@ -262,6 +262,7 @@ impl World {
 
     /// Goes on from what is on disk, writes what was held, and hands over what reached the disk unnoticed.
     pub(super) fn heal(&mut self) -> Result<(), Broken> {
+        self.disk.opened();
         self.ledger.restored(&self.disk)?;
         let known = self.relay().desk.handed_over;
         let found: Vec<_> = self

@@ -1,0 +1,97 @@
+//! The real journal beside the model of it: it is written the same, and after a kill or a fault it is opened anew
+//! and must tell the same.
+
+use std::time::Duration;
+
+use gander::event::{EventId, KeyId, State};
+use gander::journal::{self, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
+use gander::time::WallTime;
+use tempfile::TempDir;
+
+use crate::disk::{Batch, Row};
+
+#[derive(Debug)]
+pub struct Files {
+    lock: Lock,
+    /// None only while it is opened anew.
+    journal: Option<Journal>,
+    /// Removed when the world ends.
+    _directory: TempDir,
+}
+
+impl Files {
+    pub fn new() -> Files {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::take(directory.path()).unwrap();
+        let mut files = Files { lock, journal: None, _directory: directory };
+        files.open();
+        files
+    }
+
+    pub fn commit(&mut self, model: &Batch) {
+        let mut batch = self.journal.as_mut().unwrap().begin().unwrap();
+        for row in &model.appended {
+            let id = batch.append(NewEvent {
+                source: SOURCE,
+                action: row.action,
+                incident_key: &row.key.to_string(),
+                rule: "rule",
+                novelty: "opening",
+                received_at: row.taken_at,
+                request: "request",
+                raw: Raw::Bytes(b"{}"),
+                body: b"{}",
+                update: row.update,
+                occurrence: row.occurrence.as_ref(),
+            });
+            assert_eq!(id.unwrap(), row.id);
+        }
+        for (id, state, outcome, at) in &model.settled {
+            let (id, state, outcome, at) = (*id, *state, *outcome, *at);
+            batch.settle(&Settlement { id, state, outcome, reason: None, attempts: 1, at }).unwrap();
+        }
+        batch.commit().unwrap();
+    }
+
+    pub fn prune(&mut self, before: WallTime, keep: impl Fn(EventId, usize) -> bool) {
+        let mut batch = self.journal.as_mut().unwrap().begin().unwrap();
+        batch.prune(Some(before), |id, _, key| keep(id, key.parse().unwrap())).unwrap();
+        batch.commit().unwrap();
+    }
+
+    /// What a start finds is what the model holds.
+    pub fn check<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) {
+        let found = self.open();
+        let expected: Vec<Recovered> = rows
+            .map(|row| Recovered {
+                id: row.id,
+                key: KeyId::new(SOURCE, &row.key.to_string()),
+                action: row.action,
+                taken_at: row.taken_at,
+                state: row.state,
+                outcome: row.outcome.filter(|_| row.state == State::Delivered),
+                update: row.update,
+                occurrence: row.occurrence.clone(),
+            })
+            .collect();
+        assert_eq!(found, expected, "the journal tells something else than it was told");
+    }
+
+    fn open(&mut self) -> Vec<Recovered> {
+        self.journal = None;
+        let config = journal::Config {
+            data_dir: self.lock.directory().to_owned(),
+            max_events: 1_000_000,
+            max_bytes: 1 << 40,
+            keep_delivered: Duration::ZERO,
+            keep_refused: 0,
+        };
+        // The model's numbers start at 1.
+        let journal = self.journal.insert(Journal::open(&config, &self.lock, WallTime(1)).unwrap());
+        let mut found = Vec::new();
+        journal.recover(|event| found.push(event)).unwrap();
+        found
+    }
+}
+
+const SOURCE: &str = "servicepilot";
