@@ -103,6 +103,15 @@ impl Gate {
         }
     }
 
+    /// A call that had started was not made after all; a probe is still owed.
+    pub fn not_called(&mut self, probe: bool) {
+        if let State::Shut { probing, .. } = &mut self.state
+            && probe
+        {
+            *probing = false;
+        }
+    }
+
     /// A secret changed: what it was paused for may be mended, so the next call is a probe at once.
     pub fn resume(&mut self, now: Monotonic) {
         if let State::Shut { why: Shut::Pause(_), probe_at, .. } = &mut self.state {

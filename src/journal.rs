@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
 
-pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement};
+pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
 pub use files::Lock;
 pub use read::{Attempt, Details, Filter, Page, Reader, Summary};
 
@@ -67,6 +67,19 @@ pub struct Recovered {
     pub outcome: Option<Outcome>,
     pub update: UpdateHash,
     pub occurrence: Option<Occurrence>,
+    /// A trigger that followed a resolve.
+    pub reopening: bool,
+    /// Where its retries stand, if it was tried and is still queued.
+    pub tried: Option<Tried>,
+}
+
+/// Where an event's retries stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    pub attempts: u32,
+    /// When the first attempt ended; later, if pauses were not to count.
+    pub since: WallTime,
+    pub retry_at: WallTime,
 }
 
 /// Why the journal could not do something.
@@ -204,10 +217,13 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         0 => {
-            connection.execute_batch(SCHEMA)?;
-            // Numbers start at the time in milliseconds, so that none is used again by a journal that replaces this one.
-            connection.execute("INSERT INTO meta VALUES ('first_id', ?1), ('probe', 0)", [now.0.max(1)])?;
-            connection.pragma_update(None, "user_version", VERSION)?;
+            // One transaction with the version in it: a kill in the middle leaves an empty file, not half a layout. Numbers
+            // start at the time in milliseconds, so that none is used again by a journal that replaces this one.
+            let first = now.0.max(1);
+            connection.execute_batch(&format!(
+                "BEGIN; {SCHEMA} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
+                 PRAGMA user_version = {VERSION}; COMMIT;"
+            ))?;
             Ok(connection)
         }
         VERSION => Ok(connection),
@@ -271,7 +287,6 @@ const STATEMENTS: usize = 32;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SCHEMA: &str = "
-BEGIN;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 -- One row an event, in the order of acknowledgement. Narrow: it is read whole at a start.
 CREATE TABLE event (
@@ -287,6 +302,9 @@ CREATE TABLE event (
     received_at INTEGER NOT NULL,
     settled_at INTEGER,
     attempts INTEGER NOT NULL DEFAULT 0,
+    -- While it is tried again: when the first attempt ended, not counting pauses, and when the next is due.
+    tried_since INTEGER,
+    retry_at INTEGER,
     duplicates INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL,
     request TEXT NOT NULL,
@@ -296,7 +314,7 @@ CREATE TABLE event (
     occurrence TEXT,
     replay_of INTEGER
 );
--- What is not delivered is found without reading history.
+-- What is not delivered is found without reading history. A query must say `state <> 'delivered'` to be served by it.
 CREATE INDEX event_undelivered ON event (state, id) WHERE state <> 'delivered';
 -- What came, and what is sent or, for what was refused, the list of errors. Written once.
 CREATE TABLE content (id INTEGER PRIMARY KEY, raw BLOB, body BLOB);
@@ -312,7 +330,6 @@ CREATE TABLE attempt (
     answer BLOB,
     PRIMARY KEY (event, number)
 ) WITHOUT ROWID;
-COMMIT;
 ";
 
 #[cfg(test)]

@@ -95,6 +95,9 @@ impl Upstream {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(config.concurrency)
             .http2_adaptive_window(true)
+            // A firewall may drop a connection without a word: without pings every call would time out on it.
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
         let urls = from
             .into_iter()
@@ -221,6 +224,8 @@ fn broken(error: &legacy::Error) -> CallError {
 /// The documented answer has a hundred bytes; an error page may be longer and is of use.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+const PING_EVERY: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Load balancers close idle connections after a minute or more; one that closes under our request costs a retry.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
