@@ -31,7 +31,7 @@ use crate::upstream::Upstream;
 
 use bodies::Bodies;
 pub use condition::Condition;
-use delivery::{Called, Ending};
+use delivery::{Called, Ending, word};
 use lately::Lately;
 
 /// The `upstream` section, as far as pacing and retrying are concerned.
@@ -240,6 +240,7 @@ impl Dispatcher {
             Err(error) => Verdict::Again(error.trouble),
         };
         self.schedule.ended(&delivery, verdict, now.monotonic);
+        self.desk.metrics.attempted(word(verdict), called.took);
         condition::notice(&self.condition, self.schedule.gate().shut_by(), verdict, &called, &self.desk, now.wall);
 
         let running = self.schedule.gate().running(now.monotonic);

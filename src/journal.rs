@@ -150,7 +150,7 @@ impl Journal {
 
     /// Whether no further event fits.
     pub fn is_full(&self) -> bool {
-        self.totals.events() >= self.config.max_events || self.totals.bytes >= self.config.max_bytes
+        !self.totals.without_refused().fits(1, 1, self.config.max_events, self.config.max_bytes)
     }
 
     /// Whether payloads, bodies and history together take more room than `max_bytes`.
@@ -166,6 +166,15 @@ impl Totals {
     /// What `max_events` counts.
     pub fn events(&self) -> u64 {
         self.queued + self.dead + self.refused
+    }
+
+    /// What no refused payload can make room for.
+    fn without_refused(&self) -> Totals {
+        Totals { refused: 0, refused_bytes: 0, bytes: self.bytes - self.refused_bytes, ..*self }
+    }
+
+    fn fits(&self, events: u64, bytes: u64, max_events: u64, max_bytes: u64) -> bool {
+        self.events() + events <= max_events && self.bytes + bytes <= max_bytes
     }
 
     fn add(&mut self, state: State, bytes: u64) {

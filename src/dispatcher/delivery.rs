@@ -18,9 +18,9 @@ use super::{Desk, Report};
 pub(super) struct Called {
     pub(super) delivery: Delivery,
     pub(super) answer: Result<Answer, CallError>,
+    pub(super) took: Duration,
     outgoing: Outgoing,
     started_at: WallTime,
-    took: Duration,
 }
 
 /// How an event ended.
@@ -85,6 +85,14 @@ async fn read_back(desk: &Desk, id: EventId) -> Option<Outgoing> {
     }
 }
 
+/// What came of a call, as metrics and the journal name it: an outcome, or a trouble.
+pub(super) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Done(outcome) => outcome.as_str(),
+        Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => trouble.as_str(),
+    }
+}
+
 impl Called {
     pub(super) fn status(&self) -> Option<u16> {
         self.answer.as_ref().ok().map(|answer| answer.status)
@@ -104,10 +112,6 @@ impl Called {
 
     /// The call as it is written down, and what was sent.
     pub(super) fn record(self, number: u32, verdict: Verdict) -> (AttemptRecord, Outgoing) {
-        let result = match verdict {
-            Verdict::Done(outcome) => outcome.as_str(),
-            Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => trouble.as_str(),
-        };
         let (status, detail) = (self.status(), self.detail());
         let answer = self.answer.map(|answer| answer.body).unwrap_or_default();
         let kept = answer.len().min(ANSWER_BYTES_KEPT);
@@ -116,7 +120,7 @@ impl Called {
             number,
             started_at: self.started_at,
             took: self.took,
-            result,
+            result: word(verdict),
             status,
             detail,
             answer: answer[..kept].to_vec(),

@@ -86,10 +86,24 @@ impl<'a> Batch<'a> {
         Ok(Batch { journal, next_id, totals, done: false })
     }
 
-    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all.
-    pub fn has_room(&self, events: u64, bytes: u64) -> bool {
+    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all. Refused
+    /// payloads give way to them, the oldest first, unless even that would not do.
+    pub fn make_room(&mut self, events: u64, bytes: u64) -> Result<bool, Error> {
         let config = &self.journal.config;
-        self.totals.events() + events <= config.max_events && self.totals.bytes + bytes <= config.max_bytes
+        let (max_events, max_bytes) = (config.max_events, config.max_bytes);
+        if self.totals.without_refused().fits(events, bytes, max_events, max_bytes) {
+            while !self.totals.fits(events, bytes, max_events, max_bytes) {
+                if !self.drop_oldest_refused()? {
+                    break;
+                }
+            }
+        }
+        Ok(self.totals.fits(events, bytes, max_events, max_bytes))
+    }
+
+    /// How many refused payloads are kept.
+    pub fn refused(&self) -> u64 {
+        self.totals.refused
     }
 
     /// Appends an event as queued.

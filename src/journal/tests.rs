@@ -117,14 +117,14 @@ fn queued_dead_and_refused_count_against_the_limits_and_delivered_does_not() {
     let mut batch = journal.begin().unwrap();
     let first = batch.append(event("a", b"{}")).unwrap();
     let second = batch.append(event("b", b"{}")).unwrap();
-    assert!(!batch.has_room(1, 0));
+    assert!(!batch.make_room(1, 0).unwrap());
     batch.settle(&delivered(first, NOW)).unwrap();
-    assert!(batch.has_room(1, 0));
+    assert!(batch.make_room(1, 0).unwrap());
     batch.settle(&Settlement { state: State::Dead, ..delivered(second, NOW) }).unwrap();
-    assert!(batch.has_room(1, 0) && !batch.has_room(2, 0));
+    assert!(batch.make_room(1, 0).unwrap() && !batch.make_room(2, 0).unwrap());
     batch.commit().unwrap();
-    let batch = journal.begin().unwrap();
-    assert!(batch.has_room(1, 0) && !batch.has_room(1, 2 << 20));
+    let mut batch = journal.begin().unwrap();
+    assert!(batch.make_room(1, 0).unwrap() && !batch.make_room(1, 2 << 20).unwrap());
 }
 
 #[test]
@@ -310,4 +310,23 @@ fn where_retries_stand_survives_a_restart() {
     drop((journal, lock));
     let (_journal, _lock, recovered) = open(&config);
     assert_eq!(recovered.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(tried), None]);
+}
+
+#[test]
+fn refused_payloads_give_way_to_events_and_only_where_that_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&Config { max_events: 3, ..config(directory.path()) });
+    let mut batch = journal.begin().unwrap();
+    for _ in 0..2 {
+        let (source, request) = ("servicepilot", "01REQUEST");
+        let refusal = NewRefusal { source, received_at: NOW, request, raw: b"{", reason: "not_json", errors: b"[]" };
+        batch.refuse(refusal).unwrap();
+    }
+    batch.append(event("a", b"{}")).unwrap();
+    assert!(!batch.make_room(3, 0).unwrap());
+    assert_eq!(batch.refused(), 2, "nothing is thrown away in vain");
+    assert!(batch.make_room(1, 0).unwrap());
+    assert_eq!(batch.refused(), 1);
+    batch.commit().unwrap();
+    assert!(!journal.is_full());
 }

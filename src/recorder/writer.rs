@@ -411,7 +411,7 @@ impl Work<'_> {
     }
 
     fn record(&mut self, submission: &Submission) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
-        if !self.has_room(submission) && !self.is_known(submission) {
+        if !self.has_room(submission)? && !self.is_known(submission) {
             return Ok(Err(Unavailable::Backlog));
         }
         let mut raw_in = None;
@@ -437,15 +437,21 @@ impl Work<'_> {
         Ok(Ok(receipts))
     }
 
-    /// Refused payloads have limits of their own and make room for themselves.
-    fn has_room(&self, submission: &Submission) -> bool {
+    /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
+    fn has_room(&mut self, submission: &Submission) -> Result<bool, journal::Error> {
         let bodies = submission.entries.iter().filter_map(|entry| match entry {
             Entry::Event(event) => Some(event.body.len()),
             Entry::Refused { .. } => None,
         });
         let (events, bytes) =
             bodies.fold((0, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
-        events == 0 || self.batch.has_room(events, bytes as u64)
+        if events == 0 {
+            return Ok(true);
+        }
+        let before = self.batch.refused();
+        let room = self.batch.make_room(events, bytes as u64)?;
+        self.wrote |= self.batch.refused() != before;
+        Ok(room)
     }
 
     /// Whether it holds nothing new: a repeat needs no room.

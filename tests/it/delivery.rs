@@ -264,7 +264,16 @@ async fn no_more_calls_are_under_way_than_allowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_in_no_answer_and_no_file() {
     within(async {
-        let upstream = Upstream::start(|_, number| if number == 0 { Reply::status(401) } else { Reply::Done }).await;
+        // The upstream repeats the token that it was shown.
+        let upstream = Upstream::start(|_, number| match number {
+            0 => Reply::Answer {
+                status: 401,
+                headers: vec![("location", format!("https://u:{UPSTREAM_TOKEN}@example.org/{UPSTREAM_TOKEN}"))],
+                body: format!("no such token: {UPSTREAM_TOKEN}"),
+            },
+            _ => Reply::Done,
+        })
+        .await;
         let relay = Relay::start(&upstream, &impatient()).await;
         let answer = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
         let id = answer.json["id"].as_str().unwrap().to_owned();
@@ -281,6 +290,7 @@ async fn secrets_are_in_no_answer_and_no_file() {
             assert!(!shown.contains(secret), "{secret} is shown");
         }
         assert!(shown.contains("High CPU Usage"), "the journal was looked through");
+        assert!(shown.contains("no such token: ***"), "the rest of the answer is kept");
     })
     .await;
 }
