@@ -48,7 +48,11 @@ pub enum Failure {
     /// No connection was made.
     Refused,
     /// A connection was made and ended before the answer was whole.
-    Cut(io::Error),
+    Cut {
+        /// The sender's port.
+        port: u16,
+        error: io::Error,
+    },
 }
 
 /// How a sender treats its connection.
@@ -165,7 +169,8 @@ impl Client {
             Some(stream) => stream,
             None => BufReader::new(TcpStream::connect(("127.0.0.1", self.port)).map_err(|_| Failure::Refused)?),
         };
-        let answer = converse(&mut stream, payload, self.connections).map_err(Failure::Cut)?;
+        let port = stream.get_ref().local_addr().map_or(0, |address| address.port());
+        let answer = converse(&mut stream, payload, self.connections).map_err(|error| Failure::Cut { port, error })?;
         if self.connections == Connections::Kept {
             self.stream = Some(stream);
         }
