@@ -92,6 +92,12 @@ impl Writer {
             fault: None,
             prune_at: Instant::now(),
         };
+        // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
+        match writer.journal.fold_log() {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
+            Err(error) => writer.fail(&error),
+        }
         writer.show();
         Ok((recorder, writer))
     }
@@ -314,6 +320,8 @@ impl Writer {
     }
 
     fn write_held(&mut self) -> Result<(), journal::Error> {
+        // Where the log itself filled the disk, this makes the room to go on.
+        self.journal.fold_log()?;
         let now = self.parts.clock.now().wall;
         let mut batch = self.journal.begin()?;
         batch.probe(now)?;

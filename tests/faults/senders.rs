@@ -18,6 +18,7 @@ pub struct Senders(Vec<Sender>);
 pub struct Sender {
     name: String,
     dice: fastrand::Rng,
+    pause: Duration,
     pub keys: Vec<Key>,
     /// What was answered, and when.
     pub answers: Vec<(Instant, Answer)>,
@@ -74,11 +75,18 @@ impl Senders {
         let sender = |number| Sender {
             name: format!("s{number}"),
             dice: dice.fork(),
+            pause: Duration::ZERO,
             keys: Vec::new(),
             answers: Vec::new(),
             contradictions: Vec::new(),
         };
         Senders((0..count).map(sender).collect())
+    }
+
+    /// The same, each with a pause between two events.
+    pub fn paced(mut self, pause: Duration) -> Senders {
+        self.0.iter_mut().for_each(|sender| sender.pause = pause);
+        self
     }
 
     /// All send at once to a relay at `port`, until `meanwhile` is done with it; returns why each stopped.
@@ -123,6 +131,7 @@ impl Sender {
     fn work(&mut self, port: u16, connections: Connections, told: &AtomicBool) -> Stop {
         let mut client = Client { port, connections, stream: None };
         while !told.load(Ordering::Relaxed) {
+            std::thread::sleep(self.pause);
             let index = self.choose();
             let key = &mut self.keys[index];
             let payload = payload(&key.name, key.acknowledged);
