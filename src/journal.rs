@@ -133,6 +133,16 @@ impl Journal {
         Ok(())
     }
 
+    /// Brings everything of the write-ahead log into the main file and syncs that, so that the log begins anew: it
+    /// gives back its room, and nothing rests on a page of it whose sync may have failed and which a kernel then takes
+    /// for written. Returns whether it was done; it isn't while another process reads.
+    pub fn fold_log(&self) -> Result<bool, Error> {
+        self.connection.busy_timeout(FOLD_TIMEOUT)?;
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(!busy?)
+    }
+
     /// Starts a batch: everything in it becomes durable together, when it is committed, or not at all.
     pub fn begin(&mut self) -> Result<Batch<'_>, Error> {
         Batch::begin(self)
@@ -294,6 +304,9 @@ const WAL_BYTES_KEPT: u64 = 32 << 20;
 const STATEMENTS: usize = 32;
 /// A reader's lock on the file lasts for microseconds; an operator's `sqlite3` may hold it longer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longer than any read of ours; an operator's long one is not waited for.
+const FOLD_TIMEOUT: Duration = Duration::from_millis(500);
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;

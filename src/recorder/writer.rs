@@ -96,6 +96,12 @@ impl Writer {
             fault: None,
             prune_at: Instant::now(),
         };
+        // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
+        match writer.journal.fold_log() {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
+            Err(error) => writer.fail(&error),
+        }
         writer.show();
         Ok((recorder, writer))
     }
@@ -538,7 +544,9 @@ impl Work<'_> {
 fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
     let now = parts.clock.now().wall;
     let mut journal = Journal::open(&parts.journal, &parts.lock, now)?;
-    let probed = journal.begin().and_then(|mut batch| {
+    // Where the log itself filled the disk, folding it makes the room to go on.
+    let probed = journal.fold_log().and_then(|_| {
+        let mut batch = journal.begin()?;
         batch.probe(now)?;
         batch.commit()
     });
