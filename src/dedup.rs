@@ -14,8 +14,8 @@ use std::time::Duration;
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
 use crate::time::{Monotonic, WallTime};
 
-pub use keys::Forgotten;
 use keys::Keys;
+pub use keys::{Forgotten, Occurrences};
 
 /// The `dedup` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum Decision {
 /// What became of an arrival that was decided and, where it is new, written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    Taken(EventId),
+    Taken { id: EventId, novelty: Novelty },
     Duplicate { of: EventId, why: Repeat },
 }
 
@@ -97,6 +97,19 @@ pub enum Ending {
     WithoutEffect,
 }
 
+/// An event as the journal keeps it for deduplication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub id: EventId,
+    pub key: KeyId,
+    pub action: Action,
+    pub update: UpdateHash,
+    pub state: State,
+    pub outcome: Option<Outcome>,
+    /// What its key knew with it.
+    pub occurrences: Occurrences,
+}
+
 /// One incident key's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyState {
@@ -110,8 +123,7 @@ pub struct KeyState {
     pub waiting: bool,
     /// The `update_on` values of the last trigger.
     pub update: UpdateHash,
-    /// The occurrence of the last event that named one, since the key became known.
-    pub occurrence: Option<Occurrence>,
+    pub occurrences: Occurrences,
 }
 
 impl Dedup {
@@ -124,41 +136,46 @@ impl Dedup {
         decide(self.keys.get(arrival.key).as_ref(), arrival, self.settings, now)
     }
 
-    /// Decides, and takes what is new: `append` writes it and tells its number. One step, so that nothing is known
-    /// that was not written and nothing written that is not known. An event that names no occurrence is written with
-    /// the one that its key knows: the events before it may be pruned, or end so late that the journal no longer
-    /// tells which of them the key was resting on.
+    /// Decides, and takes what is new: `append` writes it with the occurrences that its key then knows, and tells its
+    /// number. One step, so that nothing is known that was not written and nothing written that is not known. An event
+    /// carries on what its key knew, because the events before it may be pruned, or end so late that the journal no
+    /// longer tells which of them the key was resting on.
     pub fn admit<E>(
         &mut self,
         arrival: Arrival<'_>,
         now: Monotonic,
-        append: impl FnOnce(Novelty, Option<&Occurrence>) -> Result<EventId, E>,
+        append: impl FnOnce(Novelty, &Occurrences) -> Result<EventId, E>,
     ) -> Result<Admission, E> {
         match self.decide(arrival, now) {
             Decision::Take(novelty) => {
-                let before = self.keys.get(arrival.key).and_then(|state| state.occurrence);
-                let occurrence = arrival.occurrence.or(before.as_ref());
-                let id = append(novelty, occurrence)?;
-                self.take(Arrival { occurrence, ..arrival }, id, now);
-                Ok(Admission::Taken(id))
+                let occurrences = self.occurrences(arrival);
+                let id = append(novelty, &occurrences)?;
+                self.keys.put(
+                    arrival.key,
+                    KeyState {
+                        last_action: arrival.action,
+                        last: id,
+                        taken: now,
+                        waiting: true,
+                        update: arrival.update,
+                        occurrences,
+                    },
+                );
+                Ok(Admission::Taken { id, novelty })
             }
             Decision::Duplicate { of, why } => Ok(Admission::Duplicate { of, why }),
         }
     }
 
-    /// Takes an event: the key is now as this event says.
-    fn take(&mut self, arrival: Arrival<'_>, id: EventId, now: Monotonic) {
-        self.keys.put(
-            arrival.key,
-            KeyState {
-                last_action: arrival.action,
-                last: id,
-                taken: now,
-                waiting: true,
-                update: arrival.update,
-                occurrence: arrival.occurrence.cloned(),
-            },
-        );
+    /// What the key of this arrival knows once it is taken.
+    fn occurrences(&self, arrival: Arrival<'_>) -> Occurrences {
+        let before = self.keys.get(arrival.key).map(|state| state.occurrences).unwrap_or_default();
+        match arrival.occurrence {
+            Some(named) if before.last.as_ref() != Some(named) => {
+                Occurrences { last: Some(named.clone()), past: before.last }
+            }
+            _ => before,
+        }
     }
 
     /// An event ended. If nothing was taken for its key since, one that had no effect makes the key unknown.
@@ -174,17 +191,11 @@ impl Dedup {
 
     /// Takes an event that the journal kept, and settles it if it ended. Told every event in the order of their
     /// numbers, deduplication is where it was.
-    pub fn recall(
-        &mut self,
-        arrival: Arrival<'_>,
-        id: EventId,
-        taken: Monotonic,
-        state: State,
-        outcome: Option<Outcome>,
-    ) {
-        self.take(arrival, id, taken);
+    pub fn recall(&mut self, row: Row, taken: Monotonic) {
+        let Row { id, key, action, update, state, outcome, occurrences } = row;
+        self.keys.put(key, KeyState { last_action: action, last: id, taken, waiting: true, update, occurrences });
         if let Some(ending) = Ending::of(state, outcome) {
-            self.settle(arrival.key, id, ending);
+            self.settle(key, id, ending);
         }
     }
 
@@ -222,7 +233,11 @@ fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, no
         });
     };
     let duplicate = |why| Decision::Duplicate { of: state.last, why };
-    let age = compare(arrival.occurrence, state.occurrence.as_ref());
+    let age = match (arrival.occurrence, &state.occurrences.past) {
+        // Without an order between them the one before is at least known by name.
+        (Some(arrival), Some(past)) if arrival == past => Age::Older,
+        _ => compare(arrival.occurrence, state.occurrences.last.as_ref()),
+    };
     let within_window = now.since(state.taken) < settings.window;
     match (state.last_action, arrival.action) {
         (Action::Resolve, Action::Trigger) => match age {

@@ -431,9 +431,7 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
 #[test]
 fn a_key_whose_feature_is_not_built_is_refused_by_name() {
     for (from, to, line, key) in [
-        ("  url:", "  breaker: { failures: 5 }\n  url:", "10:3", "upstream.breaker"),
         ("  url:", "  proxy: http://user:pass@proxy:3128\n  url:", "10:3", "upstream.proxy"),
-        ("  url:", "  retry: { unresolved: { attempts: 3 } }\n  url:", "10:12", "upstream.retry.unresolved"),
         ("  url:", "  tls: { client_certificate: a }\n  url:", "10:10", "upstream.tls.client_certificate"),
         ("  url:", "  tls: { client_key: a }\n  url:", "10:10", "upstream.tls.client_key"),
         ("upstream:", "delivery: { stale: ~ }\nupstream:", "9:1", "delivery"),

@@ -19,7 +19,7 @@ pub(super) struct Keys {
     open: List,
     resolved: List,
     /// Few installations name occurrences, so they are kept beside the slots.
-    occurrences: HashMap<u32, Occurrence>,
+    occurrences: HashMap<u32, Occurrences>,
     forgotten: Forgotten,
 }
 
@@ -50,6 +50,15 @@ struct List {
     newest: u32,
 }
 
+/// The occurrences that a key knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occurrences {
+    /// That of the last event that named one, since the key became known.
+    pub last: Option<Occurrence>,
+    /// The one before it, which was resolved.
+    pub past: Option<Occurrence>,
+}
+
 const NONE: u32 = u32::MAX;
 
 impl Keys {
@@ -77,13 +86,14 @@ impl Keys {
     pub(super) fn get(&self, key: KeyId) -> Option<KeyState> {
         let at = self.find(key)?;
         let slot = &self.slots[at as usize];
+        let occurrences = self.occurrences.get(&at).cloned().unwrap_or_default();
         Some(KeyState {
             last_action: slot.last_action,
             last: slot.last,
             taken: slot.taken,
             waiting: slot.waiting,
             update: slot.update,
-            occurrence: self.occurrences.get(&at).cloned(),
+            occurrences,
         })
     }
 
@@ -126,9 +136,9 @@ impl Keys {
         slot.update = state.update;
         slot.last_action = state.last_action;
         slot.waiting = state.waiting;
-        match state.occurrence {
-            Some(occurrence) => self.occurrences.insert(at, occurrence),
-            None => self.occurrences.remove(&at),
+        match state.occurrences {
+            Occurrences { last: None, .. } => self.occurrences.remove(&at),
+            occurrences => self.occurrences.insert(at, occurrences),
         };
         self.link_newest(at);
     }
@@ -249,7 +259,7 @@ mod tests {
             taken: Monotonic(0),
             waiting: false,
             update: UpdateHash(0),
-            occurrence: None,
+            occurrences: Occurrences::default(),
         }
     }
 

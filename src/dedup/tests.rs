@@ -29,6 +29,10 @@ const fn duplicate(of: u64, why: Repeat) -> Decision {
     Decision::Duplicate { of: EventId(of), why }
 }
 
+fn take(dedup: &mut Dedup, arrival: Arrival<'_>, id: u64, now: Monotonic) {
+    let Ok(_) = dedup.admit(arrival, now, |_, _| Ok::<_, std::convert::Infallible>(EventId(id)));
+}
+
 fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
     let mut dedup = Dedup::new(settings);
     let mut taken = 0;
@@ -52,7 +56,7 @@ fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
         assert_eq!(decision, expected, "{sentence}: step {}", number + 1);
         if matches!(decision, Decision::Take(_)) {
             taken += 1;
-            dedup.take(arrival, EventId(taken), now);
+            take(&mut dedup, arrival, taken, now);
         }
     }
 }
@@ -149,35 +153,42 @@ fn decisions_by_story() {
 fn an_earlier_event_without_effect_leaves_what_a_later_one_said() {
     let mut dedup = Dedup::new(SETTINGS);
     let arrival = |action| Arrival { key: KEY, action, update: UpdateHash(0), occurrence: None };
-    dedup.take(arrival(Action::Trigger), EventId(1), Monotonic(0));
-    dedup.take(arrival(Action::Resolve), EventId(2), Monotonic(0));
+    take(&mut dedup, arrival(Action::Trigger), 1, Monotonic(0));
+    take(&mut dedup, arrival(Action::Resolve), 2, Monotonic(0));
     dedup.settle(KEY, EventId(1), Ending::WithoutEffect);
     assert_eq!(dedup.decide(arrival(Action::Resolve), Monotonic(1)), duplicate(2, Repeat::StillWaiting));
 }
 
-/// A trigger of occurrence 1; a resolve that names none, taken while the trigger waits; then the trigger dies.
+/// Occurrences "a" and then "b"; a resolve that names none, taken while both wait; then they die.
 #[test]
-fn the_occurrence_that_a_key_knows_is_restored_with_it() {
-    let first = Occurrence("[1]".into());
+fn what_a_key_knows_of_occurrences_is_restored_with_it() {
+    let (first, second) = (Occurrence("[\"a\"]".into()), Occurrence("[\"b\"]".into()));
     let arrival = |action, occurrence| Arrival { key: KEY, action, update: UpdateHash(0), occurrence };
     let mut live = Dedup::new(SETTINGS);
-    let mut rows = Vec::new();
-    for (action, named) in [(Action::Trigger, Some(&first)), (Action::Resolve, None)] {
-        let append = |_, occurrence: Option<&Occurrence>| {
-            rows.push((action, occurrence.cloned()));
-            Ok::<_, std::convert::Infallible>(EventId(rows.len() as u64))
+    let mut rows: Vec<Row> = Vec::new();
+    let story = [(Action::Trigger, Some(&first)), (Action::Trigger, Some(&second)), (Action::Resolve, None)];
+    for (action, named) in story {
+        let append = |_, occurrences: &Occurrences| {
+            let id = EventId(rows.len() as u64 + 1);
+            let (update, occurrences) = (UpdateHash(0), occurrences.clone());
+            rows.push(Row { id, key: KEY, action, update, state: State::Queued, outcome: None, occurrences });
+            Ok::<_, std::convert::Infallible>(id)
         };
         let Ok(_) = live.admit(arrival(action, named), Monotonic(0), append);
     }
-    live.settle(KEY, EventId(1), Ending::WithoutEffect);
-
-    let mut restored = Dedup::new(SETTINGS);
-    for (id, state, (action, occurrence)) in [(1, State::Dead, &rows[0]), (2, State::Queued, &rows[1])] {
-        restored.recall(arrival(*action, occurrence.as_ref()), EventId(id), Monotonic(0), state, None);
+    for row in &mut rows[..2] {
+        row.state = State::Dead;
+        live.settle(KEY, row.id, Ending::WithoutEffect);
     }
-    let late = arrival(Action::Trigger, Some(&first));
+    let mut restored = Dedup::new(SETTINGS);
+    for row in rows {
+        restored.recall(row, Monotonic(0));
+    }
     for dedup in [live, restored] {
-        assert_eq!(dedup.decide(late, Monotonic(1)), duplicate(2, Repeat::PastOccurrence));
+        for late in [&first, &second] {
+            let decision = dedup.decide(arrival(Action::Trigger, Some(late)), Monotonic(1));
+            assert_eq!(decision, duplicate(3, Repeat::PastOccurrence), "{late:?}");
+        }
     }
 }
 
@@ -185,7 +196,7 @@ fn the_occurrence_that_a_key_knows_is_restored_with_it() {
 fn keys_do_not_touch_each_other() {
     let mut dedup = Dedup::new(SETTINGS);
     let arrival = |key| Arrival { key, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
-    dedup.take(arrival(KeyId(1)), EventId(1), Monotonic(0));
+    take(&mut dedup, arrival(KeyId(1)), 1, Monotonic(0));
     assert_eq!(dedup.decide(arrival(KeyId(2)), Monotonic(1)), OPENING);
 }
 
@@ -193,6 +204,7 @@ fn keys_do_not_touch_each_other() {
 fn occurrences_by_story() {
     let at = |time: &str| Occurrence(format!("[\"{time}\"]").into());
     let (first, second) = (at("2025-11-24T07:30:00Z"), at("2025-11-24T09:00:00+01:00"));
+    let (one, other) = (Occurrence(r#"["outage-a"]"#.into()), Occurrence(r#"["outage-b"]"#.into()));
     let past = |of| duplicate(of, Repeat::PastOccurrence);
     // Sentence, and each step: action, occurrence, what it is.
     let stories = [
@@ -216,6 +228,18 @@ fn occurrences_by_story() {
             ],
         ),
         (
+            "occurrences without an order are told apart by name: a late resolve closes nothing newer",
+            vec![
+                (Action::Trigger, &one, OPENING),
+                (Action::Resolve, &one, CLOSING),
+                (Action::Trigger, &other, REOPENING),
+                (Action::Resolve, &one, past(3)),
+                (Action::Trigger, &one, past(3)),
+                (Action::Resolve, &other, CLOSING),
+                (Action::Trigger, &one, past(4)),
+            ],
+        ),
+        (
             "a newer occurrence of an open key is delivered",
             vec![(Action::Trigger, &first, OPENING), (Action::Trigger, &second, REOPENING)],
         ),
@@ -231,7 +255,7 @@ fn occurrences_by_story() {
             assert_eq!(decision, expected, "{sentence}: step {}", number + 1);
             if matches!(decision, Decision::Take(_)) {
                 taken += 1;
-                dedup.take(arrival, EventId(taken), now);
+                take(&mut dedup, arrival, taken, now);
                 dedup.settle(KEY, EventId(taken), Ending::Confirmed);
             }
         }

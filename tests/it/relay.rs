@@ -48,6 +48,8 @@ pub struct Setup {
     pub source: Vec<String>,
     /// Lines under `upstream`.
     pub upstream: Vec<String>,
+    /// The secret that is shown to the upstream; from the environment if none.
+    pub upstream_token: Option<String>,
     /// Whole sections.
     pub sections: Vec<String>,
     /// The rule file; the shipped one if none.
@@ -201,11 +203,12 @@ sources:
       - query: {{ name: token, secret: {{ env: SERVICEPILOT_TOKEN }} }}{source}
 upstream:
   url: {url}
-  authorization: {{ bearer: {{ env: CALLGOOSE_TOKEN }} }}
+  authorization: {{ bearer: {token} }}
   tls: {{ ca: '{ca}' }}{under_upstream}
 {sections}
 ",
         source = indented(&setup.source),
+        token = setup.upstream_token.as_deref().unwrap_or("{ env: CALLGOOSE_TOKEN }"),
         url = upstream.url(),
         ca = upstream.ca.display(),
         sections = setup.sections.join("\n"),

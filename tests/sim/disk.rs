@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use gander::event::{Action, EventId, Occurrence, Outcome, Queued, State, UpdateHash};
+use gander::dedup::Occurrences;
+use gander::event::{Action, EventId, Outcome, Queued, State, UpdateHash};
+use gander::journal::Tried;
 use gander::time::WallTime;
 
 use crate::files::Files;
@@ -24,7 +26,9 @@ pub struct Row {
     pub key: usize,
     pub action: Action,
     pub update: UpdateHash,
-    pub occurrence: Option<Occurrence>,
+    pub occurrences: Occurrences,
+    pub reopening: bool,
+    pub tried: Option<Tried>,
     pub taken_at: WallTime,
     pub state: State,
     pub outcome: Option<Outcome>,
@@ -36,6 +40,7 @@ pub struct Row {
 pub struct Batch {
     next: EventId,
     pub appended: Vec<Row>,
+    pub tried: Vec<(EventId, Tried)>,
     pub settled: Vec<(EventId, State, Option<Outcome>, WallTime)>,
 }
 
@@ -54,7 +59,7 @@ impl Disk {
     pub fn begin(&self) -> Batch {
         // The newest row is never removed, so the number after it was never used.
         let next = EventId(self.last().map_or(1, |last| last.0 + 1));
-        Batch { next, appended: Vec::new(), settled: Vec::new() }
+        Batch { next, appended: Vec::new(), tried: Vec::new(), settled: Vec::new() }
     }
 
     pub fn commit(&mut self, batch: Batch) {
@@ -62,6 +67,11 @@ impl Disk {
             files.commit(&batch);
         }
         self.rows.extend(batch.appended.into_iter().map(|row| (row.id, row)));
+        for (id, tried) in batch.tried {
+            if let Some(row) = self.rows.get_mut(&id).filter(|row| row.state == State::Queued) {
+                row.tried = Some(tried);
+            }
+        }
         for (id, state, outcome, at) in batch.settled {
             if let Some(row) = self.rows.get_mut(&id).filter(|row| row.state == State::Queued) {
                 (row.state, row.outcome, row.settled_at) = (state, outcome, at);
@@ -105,7 +115,7 @@ impl Disk {
 
 impl Row {
     pub fn queued(&self) -> Queued {
-        Queued { id: self.id, key: key_id(self.key), action: self.action }
+        Queued { id: self.id, key: key_id(self.key), action: self.action, reopening: self.reopening }
     }
 }
 
@@ -118,11 +128,15 @@ impl Batch {
         id
     }
 
+    pub fn tried(&mut self, id: EventId, tried: Tried) {
+        self.tried.push((id, tried));
+    }
+
     pub fn settle(&mut self, id: EventId, state: State, outcome: Option<Outcome>, at: WallTime) {
         self.settled.push((id, state, outcome, at));
     }
 
     pub fn is_empty(&self) -> bool {
-        self.appended.is_empty() && self.settled.is_empty()
+        self.appended.is_empty() && self.tried.is_empty() && self.settled.is_empty()
     }
 }

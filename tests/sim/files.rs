@@ -36,15 +36,18 @@ impl Files {
                 action: row.action,
                 incident_key: &row.key.to_string(),
                 rule: "rule",
-                novelty: "opening",
+                novelty: if row.reopening { "reopening" } else { "opening" },
                 received_at: row.taken_at,
                 request: "request",
                 raw: Raw::Bytes(b"{}"),
                 body: b"{}",
                 update: row.update,
-                occurrence: row.occurrence.as_ref(),
+                occurrences: &row.occurrences,
             });
             assert_eq!(id.unwrap(), row.id);
+        }
+        for (id, tried) in &model.tried {
+            batch.tried(*id, *tried).unwrap();
         }
         for (id, state, outcome, at) in &model.settled {
             let (id, state, outcome, at) = (*id, *state, *outcome, *at);
@@ -71,7 +74,9 @@ impl Files {
                 state: row.state,
                 outcome: row.outcome.filter(|_| row.state == State::Delivered),
                 update: row.update,
-                occurrence: row.occurrence.clone(),
+                occurrences: row.occurrences.clone(),
+                reopening: row.reopening,
+                tried: row.tried.filter(|_| row.state == State::Queued),
             })
             .collect();
         assert_eq!(found, expected, "the journal tells something else than it was told");

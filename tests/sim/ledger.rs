@@ -35,6 +35,9 @@ pub enum Promise {
     RestoredExactly,
     Concurrency,
     OnePerKey,
+    /// After a refusal of the token or the endpoint, and after `breaker.failures`, one call at a time goes out until
+    /// one is answered.
+    SingleProbe,
     Pace,
     UnsettledLimit,
     /// No key waits for another.
@@ -48,7 +51,7 @@ pub enum Promise {
 }
 
 impl Promise {
-    pub const ALL: [Promise; 14] = [
+    pub const ALL: [Promise; 15] = [
         Promise::NothingLost,
         Promise::Order,
         Promise::EndedIsEnded,
@@ -57,6 +60,7 @@ impl Promise {
         Promise::RestoredExactly,
         Promise::Concurrency,
         Promise::OnePerKey,
+        Promise::SingleProbe,
         Promise::Pace,
         Promise::UnsettledLimit,
         Promise::NobodyWaits,
@@ -73,6 +77,7 @@ pub struct Ledger {
     /// Each key's events, in the order in which they were taken.
     lines: Vec<Vec<Taken>>,
     acknowledged: BTreeSet<EventId>,
+    first_answer: BTreeMap<EventId, (i64, u32)>,
     /// How often deduplication was restored: what it recalls of times before that goes by the wall clock.
     restores: u32,
     life: Life,
@@ -117,8 +122,11 @@ struct Life {
     in_flight: BTreeMap<usize, EventId>,
     unsettled: BTreeMap<usize, EventId>,
     not_before: BTreeMap<EventId, i64>,
-    first_answer: BTreeMap<EventId, i64>,
     last_answer: BTreeMap<EventId, (i64, Kind)>,
+    /// Failures since the last answer.
+    failures: u32,
+    /// Calls that started while the gate had to be shut.
+    probes: BTreeSet<EventId>,
     /// Calls that may be made now, and when that was so.
     allowance: f64,
     allowance_at: i64,
@@ -132,6 +140,7 @@ impl Ledger {
             plan: plan.clone(),
             lines: vec![Vec::new(); plan.keys],
             acknowledged: BTreeSet::new(),
+            first_answer: BTreeMap::new(),
             restores: 0,
             life: Life::default(),
             seen: Seen::default(),
@@ -152,12 +161,12 @@ impl Ledger {
         let what = || format!("{element:?} after {last:?}: {admission:?}");
         match (self.expected(element, last, time), admission) {
             (Expected::New, Admission::Duplicate { .. }) => return broken(Promise::NewIsTaken, what()),
-            (Expected::Repeat, Admission::Taken(_)) => return broken(Promise::RepeatIsDuplicate, what()),
+            (Expected::Repeat, Admission::Taken { .. }) => return broken(Promise::RepeatIsDuplicate, what()),
             (_, Admission::Duplicate { of, .. }) if last.is_none_or(|last| last.id != of) => {
                 return broken(Promise::RepeatIsDuplicate, what());
             }
             (_, Admission::Duplicate { .. }) => self.seen.duplicates += 1,
-            (_, Admission::Taken(id)) => {
+            (_, Admission::Taken { id, .. }) => {
                 self.seen.taken += 1;
                 self.lines[element.key].push(Taken {
                     id,
@@ -215,7 +224,10 @@ impl Ledger {
         let Some((answered, kind)) = self.life.last_answer.get(&id).copied() else {
             return broken(Promise::GivenUpForCause, format!("{id} ended {state} without an attempt"));
         };
-        let age = answered - self.life.first_answer[&id];
+        let (first, restores) = self.first_answer[&id];
+        // What is remembered of times before a restart goes by the wall clock.
+        let turned = self.plan.jumps > 0 && restores != self.restores;
+        let age = if turned { i64::MAX } else { answered - first };
         let give_up_after = i64::try_from(self.plan.retry.give_up_after.as_millis()).unwrap();
         let taken = self.taken(key, id)?;
         match (state, kind) {
@@ -320,20 +332,44 @@ impl Ledger {
         if let Some(after) = line[at..].iter().find(|taken| taken.end.is_some()) {
             return broken(Promise::Order, format!("{id} is called after {after:?}"));
         }
+        if self.life.failures >= limits.gate.failures {
+            if !self.life.probes.is_empty() {
+                return broken(Promise::SingleProbe, format!("{id} while {:?} probe", self.life.probes));
+            }
+            self.life.probes.insert(id);
+        }
         self.life.in_flight.insert(key, id);
         Ok(())
     }
 
     pub fn call_ended(&mut self, key: usize, id: EventId, kind: Kind, time: i64) {
         self.life.in_flight.remove(&key);
+        self.life.probes.remove(&id);
+        self.life.failures = match kind {
+            Kind::Done { .. } | Kind::Rejected => 0,
+            Kind::Blocked => u32::MAX,
+            Kind::Later => self.life.failures.saturating_add(1),
+        };
+        if self.life.failures == 0 {
+            self.life.probes.clear();
+        }
         self.life.unsettled.insert(key, id);
-        self.life.first_answer.entry(id).or_insert(time);
+        self.first_answer.entry(id).or_insert((time, self.restores));
         self.life.last_answer.insert(id, (time, kind));
     }
 
     pub fn tried_again_at(&mut self, key: usize, id: EventId, at: i64) {
         self.life.unsettled.remove(&key);
+        self.waits_until(id, at);
+    }
+
+    pub fn waits_until(&mut self, id: EventId, at: i64) {
         self.life.not_before.insert(id, at);
+    }
+
+    /// A later event came while this one only waited for a better answer.
+    pub fn overtaken(&mut self, key: usize, id: EventId) {
+        self.life.unsettled.insert(key, id);
     }
 
     /// The dispatcher goes on with the key's next event.
@@ -342,7 +378,7 @@ impl Ledger {
         self.life.offered.entry(key).or_default().pop_front();
     }
 
-    /// The dispatcher starts nothing more now: then nothing may be ready.
+    /// The dispatcher starts nothing more now, and the gate would let it: then nothing may be ready.
     pub fn idle(&self, next: Step, time: i64) -> Checked {
         let life = &self.life;
         let limits = self.plan.limits;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use gander::schedule::Limits;
-use gander::{dedup, retry};
+use gander::{dedup, gate, retry};
 
 /// The settings of the relay and the troubles that it meets.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ pub enum Without {
     UnsettledLimit,
     /// While one key backs off, all wait.
     IndependentKeys,
+    /// However many calls fail, the next go out as before.
+    Breaker,
     /// The first failure is the last.
     Patience,
     /// Nobody looks again when a backoff is over.
@@ -102,12 +104,18 @@ impl Plan {
                 per_second: positive(rng.u32(2..=40)),
                 burst: positive(rng.u32(1..=10)),
                 unsettled: if often == 0 { rng.usize(1..=2) } else { 100 },
+                gate: gate::Settings {
+                    failures: rng.u32(1..=6),
+                    open: seconds(rng, 1, 10),
+                    pause: seconds(rng, 1, 15),
+                },
             },
             retry: retry::Settings {
                 initial: Duration::from_millis(rng.u64(100..=1_000)),
                 factor: 2.0,
                 max: seconds(rng, 2, 20),
                 give_up_after: seconds(rng, 15, 90),
+                unresolved: retry::Unresolved { attempts: rng.u32(0..=3), over: seconds(rng, 5, 60) },
             },
             keep_delivered: seconds(rng, 1, 120),
         }

@@ -10,8 +10,10 @@ mod recorder;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use gander::dedup::{Decision, Dedup, Novelty};
+use gander::dedup::{self, Decision, Dedup, Novelty};
 use gander::event::{Action, EventId, State};
+use gander::gate;
+use gander::journal::Tried;
 use gander::schedule::{KeySlot, Limits, Schedule};
 use gander::time::{Monotonic, Now, WallTime};
 
@@ -23,7 +25,7 @@ use crate::senders::{Element, Request, key_id, stories};
 use crate::upstream::{Mode, Upstream};
 
 use dispatcher::Calls;
-use recorder::{Desk, Receipt};
+use recorder::{Desk, Receipt, Settle};
 
 pub struct World {
     plan: Plan,
@@ -69,7 +71,8 @@ enum Step {
     HandOver,
     Wake,
     Answered(u64),
-    Follow(u64),
+    Tell(Settle),
+    Note { id: EventId, tried: Tried },
     Release { key: usize, slot: KeySlot },
 }
 
@@ -182,7 +185,14 @@ impl World {
                 return self.start_what_may();
             }
             Step::Answered(call) => return self.answered(call),
-            Step::Follow(call) => return self.follow(call),
+            Step::Tell(settle) => {
+                self.relay().desk.settle(settle);
+                self.call_recorder();
+            }
+            Step::Note { id, tried } => {
+                self.relay().desk.attempted(id, tried);
+                self.call_recorder();
+            }
             Step::Release { key, slot } => return self.release(key, slot),
         }
         Ok(())
@@ -239,6 +249,9 @@ impl World {
     fn boot(&mut self) -> Result<(), Broken> {
         let limits = match (self.without, self.plan.limits) {
             (Without::Concurrency, limits) => Limits { concurrency: usize::MAX, ..limits },
+            (Without::Breaker, limits) => {
+                Limits { gate: gate::Settings { failures: u32::MAX, ..limits.gate }, ..limits }
+            }
             (Without::Pace, limits) => Limits { per_second: MANY, burst: MANY, ..limits },
             (Without::UnsettledLimit, limits) => Limits { unsettled: usize::MAX, ..limits },
             (_, limits) => limits,
@@ -248,7 +261,7 @@ impl World {
             dedup: Dedup::new(self.plan.dedup),
             schedule: Schedule::new(limits),
             desk: Desk::default(),
-            calls: Calls::default(),
+            calls: Calls::new(self.plan.retry.unresolved.over),
         };
         relay.desk.handed_over = self.disk.last();
         self.relay = Some(relay);
@@ -267,9 +280,19 @@ impl World {
                 Without::RecoveredEnds => true,
                 _ => row.state == State::Queued,
             })
-            .map(|row| (row.key, row.queued()))
+            // Without order several events of a key may have been tried, which the schedule rules out.
+            .map(|row| (row.key, row.queued(), row.tried.filter(|_| self.without == Without::Nothing)))
             .collect();
-        self.enqueue(queued)
+        let now = self.now();
+        for (key, event, tried) in queued {
+            self.ledger.offered(key, event.id);
+            if tried.is_some() {
+                // How long it waits goes by a clock that may have been turned; that it goes on at all is seen at the end.
+                self.ledger.waits_until(event.id, i64::MAX);
+            }
+            gander::dispatcher::restore(&mut self.relay().schedule, &event, tried, now);
+        }
+        self.start_what_may()
     }
 
     /// Deduplication as the journal restores it.
@@ -280,13 +303,20 @@ impl World {
         }
         let now = self.now();
         for row in self.disk.rows() {
-            let element = Element { key: row.key, action: row.action, update: row.update.0, occurrence: None };
             let (state, outcome) = match self.without {
                 Without::RecoveredEndings => (State::Queued, None),
                 _ => (row.state, row.outcome),
             };
-            let arrival = element.arrival(row.occurrence.as_ref());
-            dedup.recall(arrival, row.id, now.recall(row.taken_at), state, outcome);
+            let kept = dedup::Row {
+                id: row.id,
+                key: key_id(row.key),
+                action: row.action,
+                update: row.update,
+                state,
+                outcome,
+                occurrences: row.occurrences.clone(),
+            };
+            dedup.recall(kept, now.recall(row.taken_at));
         }
         dedup
     }

@@ -1,11 +1,15 @@
 //! The dispatcher's part: asks the schedule what to do, calls, judges, and tells the recorder how it ended.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use gander::event::{KeyId, Queued, State};
+use gander::dispatcher::{Conclusion, Heard, Lately, conclude};
+use gander::event::{KeyId, Outcome, Queued, State};
+use gander::gate::Leave;
+use gander::journal::Tried;
 use gander::outcome::{Verdict, judge};
-use gander::retry::{self, Attempt, Next};
-use gander::schedule::{self, KeySlot};
+use gander::retry::{self, Death};
+use gander::schedule::{self, KeySlot, Overtaken, Trial};
 use gander::time::Monotonic;
 
 use super::recorder::Settle;
@@ -15,8 +19,9 @@ use crate::plan::Without;
 use crate::upstream::Reply;
 
 /// What the dispatcher has under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Calls {
+    lately: Lately,
     under_way: BTreeMap<u64, Call>,
     number: u64,
     /// When it looks again.
@@ -30,8 +35,12 @@ struct Call {
     delivery: schedule::Delivery,
     key: usize,
     reply: Reply,
-    /// The attempt that ended, and when.
-    ended: Option<(Attempt, Monotonic)>,
+}
+
+impl Calls {
+    pub(super) fn new(lately: Duration) -> Calls {
+        Calls { lately: Lately::new(lately), under_way: BTreeMap::new(), number: 0, wake_at: None, held_until: 0 }
+    }
 }
 
 impl World {
@@ -41,7 +50,12 @@ impl World {
             if self.without == Without::Order {
                 event.key = KeyId(u128::from(event.id.0) << 64);
             }
-            self.relay().schedule.enqueue(&event);
+            if let Some(overtaken) = self.relay().schedule.enqueue(&event) {
+                let Overtaken { event, key: slot, answered, .. } = overtaken;
+                self.ledger.overtaken(key, event.id);
+                let (state, outcome) = (State::Delivered, Some(answered));
+                self.settle(Settle { key, slot, id: event.id, state, outcome })?;
+            }
         }
         self.start_what_may()
     }
@@ -59,15 +73,24 @@ impl World {
             match step {
                 schedule::Step::Start(delivery) => self.call(delivery)?,
                 schedule::Step::WaitUntil(at) => {
-                    self.ledger.idle(step, self.time)?;
+                    self.idle(step)?;
                     if self.without != Without::Waking {
                         self.wake(self.time_of(at));
                     }
                     return Ok(());
                 }
-                schedule::Step::Wait => return self.ledger.idle(step, self.time),
+                schedule::Step::Wait => return self.idle(step),
             }
         }
+    }
+
+    fn idle(&mut self, step: schedule::Step) -> Result<(), Broken> {
+        let (now, time) = (self.now().monotonic, self.time);
+        let schedule = &self.relay().schedule;
+        if schedule.gate().ask(schedule.in_flight(), now) != Leave::Granted {
+            return Ok(());
+        }
+        self.ledger.idle(step, time)
     }
 
     fn wake(&mut self, at: i64) {
@@ -80,87 +103,97 @@ impl World {
     }
 
     fn call(&mut self, delivery: schedule::Delivery) -> Result<(), Broken> {
-        let Some(key) = self.disk.get(delivery.id).map(|row| row.key) else {
-            return Err(Broken { promise: Promise::Order, how: format!("{} is called and not on disk", delivery.id) });
+        let Some(key) = self.disk.get(delivery.event.id).map(|row| row.key) else {
+            return Err(Broken {
+                promise: Promise::Order,
+                how: format!("{} is called and not on disk", delivery.event.id),
+            });
         };
-        self.ledger.call_started(key, delivery.id, self.time)?;
+        self.ledger.call_started(key, delivery.event.id, self.time)?;
         let now = self.now();
-        let reply = self.upstream.call(key, delivery.action, now, &mut self.rng);
-        self.note(|| format!("event {} of key {key} is called: {:?} {reply:?}", delivery.id, delivery.action));
+        let reply = self.upstream.call(key, delivery.event.action, now, &mut self.rng);
+        self.note(|| {
+            format!("event {} of key {key} is called: {:?} {reply:?}", delivery.event.id, delivery.event.action)
+        });
         let calls = &mut self.relay().calls;
         calls.number += 1;
         let (number, took) = (calls.number, reply.took);
-        calls.under_way.insert(number, Call { delivery, key, reply, ended: None });
+        calls.under_way.insert(number, Call { delivery, key, reply });
         self.soon(took, Step::Answered(number));
         Ok(())
     }
 
+    /// A call ended: another one later, or the end of its event.
     pub(super) fn answered(&mut self, number: u64) -> Result<(), Broken> {
-        let (now, time) = (self.now(), self.time);
-        let Some(call) = self.relay().calls.under_way.get_mut(&number) else {
+        let (now, random) = (self.now(), self.rng.f64());
+        let Some(Call { delivery, key, reply }) = self.relay().calls.under_way.remove(&number) else {
             return Ok(());
         };
-        let (verdict, asked) = match &call.reply.answer {
+        let (verdict, retry_after) = match &reply.answer {
             Ok(answer) => (
-                judge(call.delivery.action, answer.status, answer.body.as_bytes()),
+                judge(delivery.event.action, answer.status, answer.body.as_bytes()),
                 answer.retry_after.as_deref().and_then(|value| retry::retry_after(value, now)),
             ),
             Err(trouble) => (Verdict::Again(*trouble), None),
         };
-        let attempt = Attempt::ended(call.delivery.before, verdict, asked, now.monotonic);
-        call.ended = Some((attempt, now.monotonic));
-        let (key, id, kind) = (call.key, call.delivery.id, call.reply.kind);
-        self.relay().schedule.ended();
-        self.ledger.call_ended(key, id, kind, time);
-        let wait = self.rng.i64(0..4);
-        self.soon(wait, Step::Follow(number));
+        let id = delivery.event.id;
+        self.ledger.call_ended(key, id, reply.kind, self.time);
+        let (settings, without) = (self.plan.retry, self.without);
+        let relay = self.relay();
+        relay.schedule.ended(&delivery, verdict, now.monotonic);
+        let heard = Heard { delivery, verdict, retry_after };
+        let conclusion = match conclude(heard, settings, &relay.schedule, &relay.calls.lately, now, random) {
+            Conclusion::Again { trial, .. } if without == Without::Patience => {
+                Conclusion::Dead { attempts: trial.attempts, death: Death::TooOld }
+            }
+            Conclusion::Again { trial, .. } if without == Without::Judgement => {
+                Conclusion::Delivered { attempts: trial.attempts, outcome: Outcome::Accepted, in_doubt: false }
+            }
+            conclusion => conclusion,
+        };
+        self.note(|| format!("event {id}: {conclusion:?}"));
+        let (state, outcome) = match conclusion {
+            Conclusion::Again { trial, at, tried } => {
+                self.again(key, &delivery, trial, at, tried)?;
+                return self.start_what_may();
+            }
+            Conclusion::Delivered { outcome, .. } => {
+                self.relay().calls.lately.delivered(&delivery.event, outcome, now.monotonic);
+                (State::Delivered, Some(outcome))
+            }
+            Conclusion::Dead { .. } => (State::Dead, None),
+        };
+        self.settle(Settle { key, slot: delivery.key, id, state, outcome })?;
         self.start_what_may()
     }
 
-    /// What follows from an attempt.
-    pub(super) fn follow(&mut self, number: u64) -> Result<(), Broken> {
-        let Some(Call { delivery, key, ended: Some((attempt, now)), .. }) =
-            self.relay().calls.under_way.remove(&number)
-        else {
-            return Ok(());
-        };
-        let next = match retry::next(self.plan.retry, attempt, now, self.rng.f64()) {
-            Next::Again { .. } if self.without == Without::Patience => Next::Dead(retry::Death::TooOld),
-            Next::Again { .. } if self.without == Without::Judgement => {
-                Next::Delivered(gander::event::Outcome::Accepted)
-            }
-            next => next,
-        };
-        self.note(|| format!("event {}: {next:?}", delivery.id));
-        let (state, outcome) = match next {
-            Next::Delivered(outcome) => (State::Delivered, Some(outcome)),
-            Next::Dead(_) => (State::Dead, None),
-            Next::Again { at } => return self.again(key, delivery, attempt, at),
-        };
-        let settle = Settle { key, slot: delivery.key, id: delivery.id, state, outcome };
-        self.relay().desk.settle(settle);
-        self.call_recorder();
-        if self.without == Without::SettlingFirst { self.release(key, delivery.key) } else { Ok(()) }
+    /// The end of an event is on its way to the recorder, in a task of its own.
+    fn settle(&mut self, settle: Settle) -> Result<(), Broken> {
+        let wait = self.rng.i64(0..4);
+        self.soon(wait, Step::Tell(settle));
+        if self.without == Without::SettlingFirst { self.release(settle.key, settle.slot) } else { Ok(()) }
     }
 
     fn again(
         &mut self,
         key: usize,
-        delivery: schedule::Delivery,
-        attempt: Attempt,
+        delivery: &schedule::Delivery,
+        trial: Trial,
         at: Monotonic,
+        tried: Tried,
     ) -> Result<(), Broken> {
         if self.without == Without::Retry {
             return self.release(key, delivery.key);
         }
         let time = self.time_of(at);
-        self.ledger.tried_again_at(key, delivery.id, time);
-        let relay = self.relay();
-        relay.schedule.again(delivery.key, attempt.trial(), at);
+        self.ledger.tried_again_at(key, delivery.event.id, time);
+        self.relay().schedule.again(delivery.key, trial, at);
+        let wait = self.rng.i64(0..4);
+        self.soon(wait, Step::Note { id: delivery.event.id, tried });
         if self.without == Without::IndependentKeys {
             self.relay().calls.held_until = time;
         }
-        self.start_what_may()
+        Ok(())
     }
 
     pub(super) fn release(&mut self, key: usize, slot: KeySlot) -> Result<(), Broken> {

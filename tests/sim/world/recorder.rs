@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use gander::dedup::{Admission, Ending, Novelty};
-use gander::event::{EventId, Occurrence, Outcome, Queued, State, UpdateHash};
+use gander::dedup::{self, Admission, Ending, Novelty, Occurrences};
+use gander::event::{EventId, Outcome, Queued, State, UpdateHash};
+use gander::journal::Tried;
 use gander::schedule::KeySlot;
 use gander::time::WallTime;
 
@@ -33,6 +34,7 @@ pub(super) struct Desk {
 #[derive(Clone, Copy, Debug)]
 enum Message {
     Record(usize),
+    Attempt(EventId, Tried),
     Settle(Settle),
 }
 
@@ -72,6 +74,10 @@ impl Desk {
         self.inbox.push(Message::Settle(settle));
     }
 
+    pub(super) fn attempted(&mut self, id: EventId, tried: Tried) {
+        self.inbox.push(Message::Attempt(id, tried));
+    }
+
     /// Whether deduplication holds nothing that is not on disk.
     pub(super) fn is_clean(&self) -> bool {
         self.open.is_none() && self.fault.is_none()
@@ -103,9 +109,8 @@ impl World {
         for message in &messages {
             match message {
                 Message::Record(request) => self.record(*request, &mut open)?,
-                Message::Settle(settle) => {
-                    self.write_end(*settle, &mut open.batch)?;
-                }
+                Message::Attempt(id, tried) => open.batch.tried(*id, *tried),
+                Message::Settle(settle) => self.write_end(*settle, &mut open.batch)?,
             }
         }
         open.messages = messages;
@@ -129,13 +134,15 @@ impl World {
         for element in self.requests[request].elements.clone() {
             let named = element.named();
             let arrival = element.arrival(named.as_ref());
-            let mut append = |_, occurrence: Option<&Occurrence>| {
+            let mut append = |novelty, occurrences: &Occurrences| {
                 Ok::<_, Broken>(open.batch.append(Row {
                     id: EventId(0),
                     key: element.key,
                     action: element.action,
                     update: UpdateHash(element.update),
-                    occurrence: occurrence.cloned(),
+                    occurrences: occurrences.clone(),
+                    reopening: novelty == Novelty::Reopening,
+                    tried: None,
                     taken_at: now.wall,
                     state: State::Queued,
                     outcome: None,
@@ -144,17 +151,27 @@ impl World {
             };
             let dedup = &mut self.relay().dedup;
             let admission = if without == Without::Deduplication {
-                let id = append(Novelty::Opening, arrival.occurrence)?;
-                dedup.recall(arrival, id, now.monotonic, State::Queued, None);
-                Admission::Taken(id)
+                let id = append(Novelty::Opening, &Occurrences::default())?;
+                let row = dedup::Row {
+                    id,
+                    key: arrival.key,
+                    action: element.action,
+                    update: arrival.update,
+                    state: State::Queued,
+                    outcome: None,
+                    occurrences: Occurrences::default(),
+                };
+                dedup.recall(row, now.monotonic);
+                Admission::Taken { id, novelty: Novelty::Opening }
             } else {
                 dedup.admit(arrival, now.monotonic, append)?
             };
             self.ledger.decided(&element, admission, self.time)?;
             self.note(|| format!("{element:?}: {admission:?}"));
             receipts.push(match admission {
-                Admission::Taken(id) => {
-                    let queued = Queued { id, key: key_id(element.key), action: element.action };
+                Admission::Taken { id, novelty } => {
+                    let reopening = novelty == Novelty::Reopening;
+                    let queued = Queued { id, key: key_id(element.key), action: element.action, reopening };
                     open.fresh.push((element.key, queued));
                     Receipt { id }
                 }
@@ -228,7 +245,7 @@ impl World {
     fn answer_senders(&mut self, open: &mut Open) {
         let requests = open.messages.iter().filter_map(|message| match message {
             Message::Record(request) => Some(*request),
-            Message::Settle(_) => None,
+            Message::Attempt(..) | Message::Settle(_) => None,
         });
         for (request, receipts) in requests.zip(std::mem::take(&mut open.receipts)).collect::<Vec<_>>() {
             let wait = self.rng.i64(0..4);
@@ -251,6 +268,8 @@ impl World {
                     let wait = self.rng.i64(0..4);
                     self.soon(wait, Step::Refuse { request });
                 }
+                // A lost line of this record loses no event.
+                Message::Attempt(..) => {}
                 Message::Settle(settle) => {
                     if let Some(held) = &mut self.relay().desk.fault {
                         held.push(settle);
