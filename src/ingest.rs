@@ -31,7 +31,7 @@ use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 use crate::auth;
 use crate::limits::RateLimit;
 use crate::metrics::Metrics;
-use crate::recorder::{Entry, Follow, Recorder, Settled, Submission};
+use crate::recorder::{Entry, Follow, Receipt, Recorder, Settled, Submission};
 use crate::rules::{Context, Decision, Element, RuleSet};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, WallTime};
@@ -264,11 +264,16 @@ impl Shared {
         not_json: NotJson,
         ticket: &Ticket<'_>,
     ) -> Refusal {
-        let refusal = Refusal::NotJson(not_json);
-        let entry = Entry::Refused { element: None, reason: refusal.label(), violations: Vec::new() };
+        let entry = Entry::Refused { element: None, reason: refusal::NOT_JSON, violations: Vec::new() };
         let submission = submission(&admitted.source().name, held, ticket, vec![entry], false);
         match self.recorder.record(submission).await {
-            Ok(_) => refusal,
+            Ok(receipts) => {
+                let id = receipts.iter().find_map(|receipt| match receipt {
+                    Receipt::Refused { id } => Some(*id),
+                    _ => None,
+                });
+                Refusal::NotJson(NotJson { id, ..not_json })
+            }
             Err(unavailable) => Refusal::Unavailable(unavailable),
         }
     }
