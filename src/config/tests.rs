@@ -305,7 +305,7 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "rules.yaml\n",
             "rules.yaml\n    allow_from: [10.0.0.0/33]\n",
-            "7:18 sources.s.allow_from[0]: expected a network in CIDR notation or an address (such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32)",
+            "7:18 sources.s.allow_from[0]: expected a network in CIDR notation or an address, found `10.0.0.0/33` (such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32)",
         ),
         (
             "rules.yaml\n",
@@ -315,14 +315,25 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "rules.yaml\n",
             "rules.yaml\n    rate_limit: { answer: 500 }\n",
-            "7:27 sources.s.rate_limit.answer: expected 429 or 503 (many senders retry a 503 and give up on a 429)",
+            "7:27 sources.s.rate_limit.answer: expected 429 or 503, found 500 (many senders retry a 503 and give up on a 429)",
         ),
         (
             "rules.yaml\n",
             "rules.yaml\n    respond: delivred\n",
             "7:14 sources.s.respond: expected one of queued, delivered, found `delivred` (did you mean `delivered`?)",
         ),
+        (
+            "rules.yaml\n",
+            "rules.yaml\n    rate_limit: { answer: [429] }\n",
+            "7:27 sources.s.rate_limit.answer: expected 429 or 503, found a list (many senders retry a 503 and give up on a 429)",
+        ),
+        (
+            "bearer: { env: IN }",
+            "basic: x",
+            "8:9 sources.s.auth[0].basic: unknown key `basic` (valid here: bearer, header, query)",
+        ),
         // Secrets.
+        ("{ env: IN }", "{ envi: IN }", "8:19 sources.s.auth[0].bearer.envi: unknown key `envi` (did you mean `env`?)"),
         (
             "{ env: IN }",
             "{ env: NOT_SET }",
@@ -426,6 +437,21 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         let found = found(from, to);
         assert!(found.iter().any(|one| one == expected), "{to}\nexpected: {expected}\nfound: {found:#?}");
     }
+}
+
+#[test]
+fn one_mistake_is_one_error() {
+    for wrong in ["basic: x", "bearer: { envi: IN }", "header: { nam: X, secret: { env: IN }, name: Y }"] {
+        let found = found("bearer: { env: IN }", wrong);
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+    }
+}
+
+#[test]
+fn a_strangers_variable_does_not_hide_that_something_is_missing() {
+    let text = BASE.replace("authorization: { bearer: { env: UP } }", "authorization: {}");
+    let findings = Desk::new(&text).env("GANDER_UPSTREAM__AUTHORIZATION__SERVICE", "x").findings();
+    assert!(findings.has_errors(), "{:?}", listed(&findings));
 }
 
 #[test]
