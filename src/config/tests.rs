@@ -440,6 +440,14 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
 }
 
 #[test]
+fn a_variable_with_escapes_beside_other_letters_is_read_as_it_is() {
+    for value in ["\"é\\n\"", "\"🕴🕴b\\n\"", "[\"é\\t\"]"] {
+        let findings = Desk::new(BASE).env("GANDER_SOURCES__S__RESPOND", value).findings();
+        assert!(listed(&findings)[0].contains(&format!("found `{value}`")), "{:?}", listed(&findings));
+    }
+}
+
+#[test]
 fn one_mistake_is_one_error() {
     for wrong in ["basic: x", "bearer: { envi: IN }", "header: { nam: X, secret: { env: IN }, name: Y }"] {
         let found = found("bearer: { env: IN }", wrong);
