@@ -463,6 +463,34 @@ fn a_strangers_variable_does_not_hide_that_something_is_missing() {
 }
 
 #[test]
+fn a_data_directory_that_run_could_not_use_is_found_before() {
+    let desk = Desk::new(BASE);
+    let file = desk.file("plain", "no directory");
+    let theirs = desk.folder.path().to_owned();
+    let empty = tempfile::tempdir().unwrap();
+    for (data_dir, problem) in [
+        ("~/gander".to_owned(), Some("`~` is not expanded here")),
+        (file.display().to_string(), Some("is no directory")),
+        (file.join("deep/data").display().to_string(), Some("is no directory")),
+        (theirs.display().to_string(), Some("none of them is gander's")),
+        (theirs.join("deep/data").display().to_string(), None),
+        (empty.path().display().to_string(), None),
+    ] {
+        let desk = Desk::new(&format!("{BASE}data_dir: '{data_dir}'\n"));
+        let found = listed(&desk.findings());
+        match problem {
+            None => assert!(found.is_empty(), "{data_dir}: {found:?}"),
+            Some(problem) => {
+                assert_eq!(found.len(), 1, "{data_dir}: {found:?}");
+                assert!(found[0].starts_with("12:11 data_dir: ") && found[0].contains(problem), "{found:?}");
+                assert!(found[0].ends_with(')'), "with a remedy: {found:?}");
+            }
+        }
+        assert!(!theirs.join("deep").exists(), "nothing is written");
+    }
+}
+
+#[test]
 fn a_key_whose_feature_is_not_built_is_refused_by_name() {
     for (from, to, line, key) in [
         ("  url:", "  breaker: { failures: 5 }\n  url:", "10:3", "upstream.breaker"),

@@ -21,17 +21,12 @@ impl Lock {
     /// Makes the directory if it is missing, makes it private if it is empty or ours, and takes it.
     pub fn take(directory: &Path) -> Result<Lock, OpenError> {
         let fail = |problem: String, remedy| OpenError { path: directory.to_owned(), problem, remedy };
+        inspect(directory)?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)
             .map_err(|error| fail(format!("can't make this directory: {error}"), WRITABLE))?;
-        if !is_ours(directory).map_err(|error| fail(format!("can't look into this directory: {error}"), WRITABLE))? {
-            return Err(fail(
-                "this directory holds files and none of them is gander's, so it is somebody else's".to_owned(),
-                "give gander a `data_dir` of its own: an empty directory, or one that it may make",
-            ));
-        }
         make_private(directory)
             .map_err(|error| fail(format!("can't make this directory private: {error}"), WRITABLE))?;
         // The journal syncs what is in the directory; that the directory itself is there is synced here.
@@ -62,6 +57,26 @@ impl Lock {
 
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+}
+
+/// Whether `directory` can be the data directory, as far as looking tells: nothing is written.
+pub fn inspect(directory: &Path) -> Result<(), OpenError> {
+    let fail = |problem: String, remedy| Err(OpenError { path: directory.to_owned(), problem, remedy });
+    let existing = directory.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
+    let Some((existing, metadata)) = existing else {
+        return Ok(());
+    };
+    if !metadata.is_dir() {
+        return fail(format!("{} is no directory", existing.display()), ELSEWHERE);
+    }
+    if existing != directory {
+        return Ok(());
+    }
+    match is_ours(directory) {
+        Ok(true) => Ok(()),
+        Ok(false) => fail("it holds files and none of them is gander's: it is somebody else's".to_owned(), ELSEWHERE),
+        Err(error) => fail(format!("can't look into it: {error}"), WRITABLE),
     }
 }
 
@@ -99,4 +114,5 @@ pub(super) fn private(path: &Path) -> Result<(), OpenError> {
 }
 
 const LOCK: &str = "lock";
+const ELSEWHERE: &str = "give gander a `data_dir` of its own: an empty directory, or one that it may make";
 const WRITABLE: &str = "give the user that runs gander the ownership of `data_dir`, or choose another one";
