@@ -20,7 +20,7 @@ use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State,
 use crate::time::WallTime;
 
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
-pub use files::Lock;
+pub use files::{Lock, inspect};
 pub use read::{Attempt, Details, Filter, Page, Reader, Summary};
 
 /// `data_dir` and the `journal` section.

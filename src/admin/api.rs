@@ -143,6 +143,9 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
 
 impl EventsQuery {
     fn filter(self) -> Result<Filter, String> {
+        if self.limit == Some(0) {
+            return Err("`limit` takes a number from 1; it is `0`".to_owned());
+        }
         Ok(Filter {
             state: word("state", self.state.as_deref(), "queued, delivered, dead, refused, ended")?,
             outcome: word(

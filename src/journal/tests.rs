@@ -95,6 +95,28 @@ fn a_second_process_is_refused_and_told_why() {
 }
 
 #[test]
+fn somebody_elses_directory_is_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let mode = || std::fs::metadata(directory.path()).unwrap().permissions().mode() & 0o7777;
+    let open_to_all = || std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let theirs = directory.path().join("letter.txt");
+    open_to_all();
+    std::fs::write(&theirs, "dear").unwrap();
+    let error = Lock::take(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("none of them is gander's") && error.contains("of its own"), "{error}");
+    assert_eq!((mode(), std::fs::read_dir(directory.path()).unwrap().count()), (0o1777, 1), "untouched");
+
+    std::fs::remove_file(&theirs).unwrap();
+    drop(Lock::take(directory.path()).unwrap());
+    assert_eq!(mode(), 0o700, "an empty one is tightened");
+    std::fs::write(&theirs, "dear").unwrap();
+    open_to_all();
+    drop(Lock::take(directory.path()).unwrap());
+    assert_eq!(mode(), 0o700, "so is ours, whatever was put beside our files");
+}
+
+#[test]
 fn directory_and_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let parent = tempfile::tempdir().unwrap();
