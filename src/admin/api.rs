@@ -141,7 +141,7 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
 impl EventsQuery {
     fn filter(self) -> Result<Filter, String> {
         Ok(Filter {
-            state: word("state", self.state.as_deref(), "queued, delivered, dead, refused, ended")?,
+            states: word("state", self.state.as_deref(), "queued, delivered, dead, refused, ended")?.into_iter().collect(),
             outcome: word(
                 "outcome",
                 self.outcome.as_deref(),
@@ -151,6 +151,7 @@ impl EventsQuery {
             source: self.source,
             after: word("after", self.after.as_deref(), "the `next` of the page before")?,
             limit: self.limit.unwrap_or(LIMIT_DEFAULT),
+            ..Filter::default()
         })
     }
 }

@@ -33,6 +33,7 @@ fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         body,
         update: UpdateHash(u64::MAX),
         occurrence: None,
+        replay_of: None,
     }
 }
 
@@ -160,7 +161,7 @@ fn the_oldest_refused_payloads_make_room() {
     batch.commit().unwrap();
     assert_eq!(journal.totals(), Totals { refused: 3, bytes: 21, refused_bytes: 21, ..Totals::default() });
     let reader = Reader::open(directory.path()).unwrap();
-    let page = reader.list(&Filter { state: Some(State::Refused), limit: 10, ..Filter::default() }).unwrap();
+    let page = reader.list(&Filter { states: vec![State::Refused], limit: 10, ..Filter::default() }).unwrap();
     assert_eq!(page.events.len(), 3);
     let details = reader.details(page.events[0].id.parse().unwrap()).unwrap().unwrap();
     assert_eq!(details.received.as_deref(), Some("{broken"));
@@ -208,7 +209,7 @@ fn lists_go_newest_first_by_pages_and_filters() {
     assert_eq!((page, next.as_deref()), (vec![4, 3], Some(ids[3].to_string().as_str())));
     assert_eq!(list(Filter { after: Some(ids[3]), limit: 2, ..all.clone() }).0, [2, 1]);
     assert_eq!(list(Filter { key: Some("x".into()), ..all.clone() }).0, [2]);
-    assert_eq!(list(Filter { state: Some(State::Queued), ..all.clone() }).0, [3, 2, 1, 0]);
+    assert_eq!(list(Filter { states: vec![State::Queued], ..all.clone() }).0, [3, 2, 1, 0]);
     assert_eq!(list(Filter { outcome: Some(Outcome::Created), ..all.clone() }).0, [4]);
     assert_eq!(list(Filter { source: Some("other".into()), ..all }).0, [0; 0]);
 }

@@ -68,6 +68,7 @@ fn submission(entries: Vec<Entry>) -> Submission {
         request_id: Arc::from("01REQUEST"),
         received_at: WallTime::now(),
         raw: Bytes::from_static(b"{}"),
+        charset: None,
         entries,
         follow: false,
     }

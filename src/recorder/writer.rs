@@ -1,5 +1,7 @@
 //! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
 
+mod commands;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,12 +10,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Settled, Submission, Unavailable,
+    Commanded, Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Replaced,
+    Settled, Submission, Unavailable,
 };
-use crate::dedup::{self, Arrival, Decision, Dedup, Ending};
+use crate::dedup::{self, Arrival, Decision, Dedup, Ending, Novelty};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
 use crate::journal::{
-    self, AttemptRecord, Batch, Journal, Lock, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement,
+    self, AttemptRecord, Batch, Journal, Kept, Lock, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement,
 };
 use crate::metrics::Metrics;
 use crate::time::{Clock, Now, WallTime};
@@ -69,7 +72,20 @@ struct Held {
 enum Owed {
     Receipts(Result<Vec<Receipt>, Unavailable>),
     Ids(Vec<EventId>),
+    Commanded(Vec<Commanded>),
+    Replaced(Replaced),
     Done,
+}
+
+/// Where a submission comes from.
+#[derive(Clone, Copy, Debug)]
+enum Origin<'o> {
+    Sender,
+    /// What the rules make now of a payload that they refused before. `force`: past deduplication.
+    Refused {
+        payload: &'o Kept,
+        force: bool,
+    },
 }
 
 impl Writer {
@@ -181,7 +197,7 @@ impl Writer {
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
                 (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
-                    self.count(&submission, &receipts);
+                    self.count(&submission, receipts.as_deref().unwrap_or_default());
                     let _ = reply.send(receipts);
                 }
                 (Message::Settle { settlement, reply, .. }, Owed::Done) => {
@@ -189,15 +205,25 @@ impl Writer {
                     let _ = reply.send(());
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
+                (Message::Command { reply, .. }, Owed::Commanded(commanded)) => {
+                    self.count_commanded(&commanded);
+                    let _ = reply.send(Ok(commanded));
+                }
+                (Message::Replace { submission, reply, .. }, Owed::Replaced(replaced)) => {
+                    if let Ok(Ok(receipts)) = &replaced {
+                        self.count(&submission, receipts);
+                    }
+                    let _ = reply.send(replaced);
+                }
                 // An attempt is owed nothing, and no other pair is made.
                 _ => {}
             }
         }
     }
 
-    fn count(&self, submission: &Submission, receipts: &Result<Vec<Receipt>, Unavailable>) {
+    fn count(&self, submission: &Submission, receipts: &[Receipt]) {
         let metrics = &self.parts.metrics;
-        for (entry, receipt) in submission.entries.iter().zip(receipts.iter().flatten()) {
+        for (entry, receipt) in submission.entries.iter().zip(receipts) {
             match (entry, receipt) {
                 (Entry::Event(event), Receipt::Queued { .. }) => {
                     metrics.event_accepted(&submission.source, event.action);
@@ -206,6 +232,16 @@ impl Writer {
                     metrics.event_duplicate(&submission.source, event.action);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    fn count_commanded(&self, commanded: &[Commanded]) {
+        for one in commanded {
+            match one {
+                Commanded::Replayed { source, action, .. } => self.parts.metrics.event_accepted(source, *action),
+                Commanded::Discarded { .. } => self.parts.metrics.event_ended(State::Ended.as_str(), "discarded"),
+                Commanded::Declined(_) => {}
             }
         }
     }
@@ -266,6 +302,8 @@ impl Writer {
                     }
                 }
                 Message::Open { reply, .. } => drop(reply.send(Vec::new())),
+                Message::Command { reply, .. } => drop(reply.send(Err(why))),
+                Message::Replace { reply, .. } => drop(reply.send(Err(why))),
                 Message::Attempt(_) => {}
             }
         }
@@ -385,7 +423,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
         match message {
-            Message::Record { submission, .. } => self.record(submission).map(Owed::Receipts),
+            Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
             Message::Attempt(attempt) => {
                 self.batch.attempt(attempt)?;
                 self.batch.tried(attempt.event, attempt.number)?;
@@ -400,45 +438,66 @@ impl Work<'_> {
                 Ok(Owed::Done)
             }
             Message::Open { limit, .. } => Ok(Owed::Ids(self.dedup.open(*limit))),
+            Message::Command { command, ids, request_id, .. } => {
+                self.command(*command, ids, request_id).map(Owed::Commanded)
+            }
+            Message::Replace { of, submission, force, .. } => {
+                self.replace(*of, submission, *force).map(Owed::Replaced)
+            }
         }
     }
 
-    fn record(&mut self, submission: &Submission) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
-        if !self.has_room(submission) && !self.is_known(submission) {
+    fn record(
+        &mut self,
+        submission: &Submission,
+        origin: Origin<'_>,
+    ) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
+        if !self.has_room(submission, origin) && !self.is_known(submission) {
             return Ok(Err(Unavailable::Backlog));
         }
         let mut raw_in = None;
         let mut receipts = Vec::with_capacity(submission.entries.len());
         for entry in &submission.entries {
             receipts.push(match entry {
-                Entry::Event(event) => self.event(submission, event, &mut raw_in)?,
+                Entry::Event(event) => self.event(submission, event, origin, &mut raw_in)?,
                 Entry::Refused { element, reason, violations } => {
                     let errors = serde_json::to_vec(violations).unwrap_or_default();
                     let id = self.batch.refuse(NewRefusal {
                         source: &submission.source,
                         received_at: submission.received_at,
                         request: &submission.request_id,
-                        raw: element.as_ref().unwrap_or(&submission.raw),
+                        raw: raw_of(submission, raw_in),
+                        charset: submission.charset,
+                        element: element.as_deref(),
                         reason,
                         errors: &errors,
                     })?;
+                    raw_in.get_or_insert(id);
                     self.wrote = true;
                     Receipt::Refused { id }
                 }
             });
         }
+        if receipts.iter().any(|receipt| matches!(receipt, Receipt::Refused { .. })) {
+            self.batch.trim_refused()?;
+        }
         Ok(Ok(receipts))
     }
 
-    /// Refused payloads have limits of their own and make room for themselves.
-    fn has_room(&self, submission: &Submission) -> bool {
+    /// Refused payloads have limits of their own and make room for themselves, and for what is made of them.
+    fn has_room(&self, submission: &Submission, origin: Origin<'_>) -> bool {
         let bodies = submission.entries.iter().filter_map(|entry| match entry {
             Entry::Event(event) => Some(event.body.len()),
             Entry::Refused { .. } => None,
         });
         let (events, bytes) =
-            bodies.fold((0, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
-        events == 0 || self.batch.has_room(events, bytes as u64)
+            bodies.fold((0_u64, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
+        let (freed_events, freed_bytes) = match origin {
+            Origin::Refused { payload: Kept { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
+            _ => (0, 0),
+        };
+        events == 0
+            || self.batch.has_room(events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
     }
 
     /// Whether it holds nothing new: a repeat needs no room.
@@ -455,11 +514,17 @@ impl Work<'_> {
         &mut self,
         submission: &Submission,
         event: &Recordable,
+        origin: Origin<'_>,
         raw_in: &mut Option<EventId>,
     ) -> Result<Receipt, journal::Error> {
         let arrival = arrival(event);
+        let (replay_of, force) = match origin {
+            Origin::Sender => (None, false),
+            Origin::Refused { payload, force } => (Some(payload.id), force),
+        };
         let novelty = match self.dedup.decide(arrival, self.now.monotonic) {
             Decision::Take(novelty) => novelty,
+            Decision::Duplicate { .. } if force => Novelty::Replay,
             Decision::Duplicate { of, why } => {
                 tracing::debug!(
                     source = &*submission.source,
@@ -472,10 +537,6 @@ impl Work<'_> {
                 return Ok(Receipt::Duplicate { of, follow: self.follow(submission, of)? });
             }
         };
-        let raw = match *raw_in {
-            Some(first) => Raw::In(first),
-            None => Raw::Bytes(&submission.raw),
-        };
         let id = self.batch.append(NewEvent {
             source: &submission.source,
             action: event.action,
@@ -484,10 +545,11 @@ impl Work<'_> {
             novelty: novelty.as_str(),
             received_at: self.now.wall,
             request: &submission.request_id,
-            raw,
+            raw: raw_of(submission, *raw_in),
             body: &event.body,
             update: event.update,
             occurrence: event.occurrence.as_ref(),
+            replay_of,
         })?;
         raw_in.get_or_insert(id);
         self.wrote = true;
@@ -549,6 +611,11 @@ fn restore(parts: &WriterParts, mut each: impl FnMut(Queued)) -> Result<(Journal
         })?;
     dedup.forgotten();
     Ok((journal, dedup, last))
+}
+
+/// The request's raw body, which its first row holds for all.
+fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_> {
+    raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
 }
 
 fn arrival(event: &Recordable) -> Arrival<'_> {
