@@ -79,18 +79,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     .await
     .map_err(StartError::Journal)?;
     let waiting = schedule.len();
-    let reader = Reader::open(&data_dir).map_err(|error| {
-        let remedy = "check the owner and the permissions of `data_dir`";
-        StartError::Journal(OpenError { path: data_dir.clone(), problem: error.to_string(), remedy })
-    })?;
-    let reader = Arc::new(reader);
+    let open_reader = || {
+        Reader::open(&data_dir).map(Arc::new).map_err(|error| {
+            let remedy = "check the owner and the permissions of `data_dir`";
+            StartError::Journal(OpenError { path: data_dir.clone(), problem: error.to_string(), remedy })
+        })
+    };
+    let (reader, operators_reader) = (open_reader()?, open_reader()?);
     let recorder_end = run_writer(writer)?;
 
     let (dispatcher, condition) = Dispatcher::new(dispatcher::Parts {
         config: config.dispatch,
         upstream,
         recorder: recorder.clone(),
-        reader: Arc::clone(&reader),
+        reader,
         clock,
         metrics: Arc::clone(&metrics),
         schedule,
@@ -98,17 +100,19 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     });
     let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
 
+    let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
+    let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
+    let ingest = Ingest::new(config.sources, limits, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
     let view = admin::View {
-        recorder: recorder.clone(),
-        reader,
+        recorder,
+        ingest: ingest.clone(),
+        reader: operators_reader,
         metrics: Arc::clone(&metrics),
         condition,
-        sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
+        sources,
         upstream_url: upstream_url.clone(),
         started,
     };
-    let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
-    let ingest = Ingest::new(config.sources, limits, recorder, Arc::clone(&metrics), clock, shutdown.clone());
     let (listen, admin) = (local_address(&listen_socket)?, local_address(&admin_socket)?);
     let faces = vec![
         tokio::spawn({

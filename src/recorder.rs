@@ -124,17 +124,33 @@ pub struct Recorder {
 
 #[derive(Debug)]
 pub(crate) enum Message {
-    Record { submission: Submission, reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>> },
+    Record {
+        submission: Submission,
+        reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>>,
+    },
     Attempt(AttemptRecord),
-    Settle { attempt: AttemptRecord, settlement: Settlement, key: KeyId, reply: oneshot::Sender<()> },
-    Open { limit: usize, reply: oneshot::Sender<Vec<EventId>> },
+    Settle {
+        attempt: AttemptRecord,
+        settlement: Settlement,
+        key: KeyId,
+        reply: oneshot::Sender<()>,
+    },
+    Open {
+        limit: usize,
+        reply: oneshot::Sender<Vec<EventId>>,
+    },
     Command {
         command: Command,
         ids: Vec<EventId>,
         request_id: Arc<str>,
         reply: oneshot::Sender<Result<Vec<Commanded>, Unavailable>>,
     },
-    Replace { of: EventId, submission: Submission, force: bool, reply: oneshot::Sender<Replaced> },
+    Replace {
+        of: EventId,
+        submission: Submission,
+        force: bool,
+        reply: oneshot::Sender<Replaced>,
+    },
 }
 
 /// What became of a refused payload that was to be replaced.

@@ -39,11 +39,7 @@ impl Ingest {
             return Replayed::NoSource;
         };
         let Some(raw) = payload.raw else {
-            return if payload.element.is_some() {
-                Replayed::NoBatch
-            } else {
-                Replayed::Declined(Declined::Pruned)
-            };
+            return if payload.element.is_some() { Replayed::NoBatch } else { Replayed::Declined(Declined::Pruned) };
         };
         let charset = payload.charset.as_deref().and_then(Charset::named).unwrap_or_default();
         // As it came: a template that says when speaks of then, not of the replay.
@@ -55,7 +51,8 @@ impl Ingest {
         };
         let Handover { entries, told, .. } = Handover::of(&source.name, decision);
         // Batches come here whole only where the rules could not even split them.
-        let untouched = entries.len() == told.len() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. }));
+        let untouched =
+            entries.len() == told.len() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. }));
         if untouched {
             return Replayed::RefusedAgain(entries.into_iter().flat_map(violations).collect());
         }

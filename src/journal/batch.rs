@@ -351,7 +351,8 @@ impl<'a> Batch<'a> {
             sql(heir.id),
             sql(heir.last)
         ])?;
-        self.prepare("UPDATE event SET bytes = bytes + ?2 WHERE id = ?1")?.execute(params![sql(heir.id), heir.bytes])?;
+        self.prepare("UPDATE event SET bytes = bytes + ?2 WHERE id = ?1")?
+            .execute(params![sql(heir.id), heir.bytes])?;
         self.prepare("UPDATE event SET bytes = max(bytes - ?2, 0) WHERE id = ?1")?
             .execute(params![sql(id), heir.bytes])?;
         // What finished holds counts for nothing, so the bytes are new to the totals only then.
@@ -365,8 +366,7 @@ impl<'a> Batch<'a> {
 
     /// The rows of a request stand next to each other, so looking further ends at the first of another request.
     fn heir(&self, id: EventId) -> Result<Option<Heir>, Error> {
-        let mut statement =
-            self.prepare("SELECT id, state, raw_in, request FROM event WHERE id >= ?1 ORDER BY id")?;
+        let mut statement = self.prepare("SELECT id, state, raw_in, request FROM event WHERE id >= ?1 ORDER BY id")?;
         let mut rows = statement.query([sql(id)])?;
         let Some(own) = rows.next()? else {
             return Ok(None);

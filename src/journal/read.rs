@@ -299,10 +299,11 @@ impl Filter {
     /// what is undelivered serves.
     fn condition(&self) -> String {
         let states: Vec<String> = self.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
-        let mut condition = "id > ?1 AND id < ?2 AND (?3 IS NULL OR outcome = ?3) AND (?4 IS NULL OR incident_key = ?4) \
+        let mut condition =
+            "id > ?1 AND id < ?2 AND (?3 IS NULL OR outcome = ?3) AND (?4 IS NULL OR incident_key = ?4) \
              AND (?5 IS NULL OR source = ?5) AND (?6 IS NULL OR received_at >= ?6) \
              AND (?7 IS NULL OR received_at < ?7) AND id <= ?8"
-            .to_owned();
+                .to_owned();
         if !states.is_empty() {
             condition.push_str(&format!(" AND state IN ({})", states.join(", ")));
             if !self.states.contains(&State::Delivered) {
@@ -397,8 +398,7 @@ fn recovered(row: &Row<'_>) -> Result<RecoveredRow, Error> {
         // A refused payload, or one that a person ended since.
         return Ok(RecoveredRow { id, state, bytes, event: None });
     };
-    let action =
-        action(word).ok_or_else(|| Error::Fault(format!("event {id} has the unknown action {word}")))?;
+    let action = action(word).ok_or_else(|| Error::Fault(format!("event {id} has the unknown action {word}")))?;
     let outcome: Option<&str> = row.get_ref(7)?.as_str_or_null().map_err(rusqlite::Error::from)?;
     let occurrence: Option<&str> = row.get_ref(9)?.as_str_or_null().map_err(rusqlite::Error::from)?;
     let event = Recovered {

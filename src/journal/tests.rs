@@ -152,11 +152,14 @@ fn the_oldest_refused_payloads_make_room() {
             source: "servicepilot",
             received_at: NOW,
             request: "01REQUEST",
-            raw: b"{broken",
+            raw: Raw::Bytes(b"{broken"),
+            charset: None,
+            element: None,
             reason: "not_json",
             errors,
         };
         batch.refuse(refusal).unwrap();
+        batch.trim_refused().unwrap();
     }
     batch.commit().unwrap();
     assert_eq!(journal.totals(), Totals { refused: 3, bytes: 21, refused_bytes: 21, ..Totals::default() });

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Commanded, Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Replaced,
-    Settled, Submission, Unavailable,
+    Commanded, Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Replaced, Settled,
+    Submission, Unavailable,
 };
 use crate::dedup::{self, Arrival, Decision, Dedup, Ending, Novelty};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
@@ -441,9 +441,7 @@ impl Work<'_> {
             Message::Command { command, ids, request_id, .. } => {
                 self.command(*command, ids, request_id).map(Owed::Commanded)
             }
-            Message::Replace { of, submission, force, .. } => {
-                self.replace(*of, submission, *force).map(Owed::Replaced)
-            }
+            Message::Replace { of, submission, force, .. } => self.replace(*of, submission, *force).map(Owed::Replaced),
         }
     }
 

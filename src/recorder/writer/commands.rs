@@ -122,11 +122,7 @@ impl Work<'_> {
         self.dedup.take(arrival, new, self.now.monotonic);
         self.fresh.push(Fresh {
             event: Queued { id: new, key, action },
-            outgoing: Outgoing {
-                source: Arc::clone(&kept.source),
-                body: body.into(),
-                acknowledged: self.now.wall,
-            },
+            outgoing: Outgoing { source: Arc::clone(&kept.source), body: body.into(), acknowledged: self.now.wall },
         });
         Ok(Commanded::Replayed { id: new, source: kept.source, action, incident_key })
     }
