@@ -295,9 +295,10 @@ async fn options(state: &State, headers: &HeaderMap, body: Body) -> Result<Optio
     let mut flag = |name: &str| match rest.shift_remove(name) {
         None => Ok(false),
         Some(Value::Bool(flag)) => Ok(flag),
-        Some(other) => Err(problem(StatusCode::BAD_REQUEST, &format!("`{name}` takes true or false; it is {other}"))),
+        Some(other) => Err(format!("`{name}` takes true or false; it is {other}")),
     };
-    let (force, dry_run) = (flag("force")?, flag("dry_run")?);
+    let flags = flag("force").and_then(|force| Ok((force, flag("dry_run")?)));
+    let (force, dry_run) = flags.map_err(|detail| problem(StatusCode::BAD_REQUEST, &detail))?;
     Ok(Options { force, dry_run, rest })
 }
 

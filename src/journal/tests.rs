@@ -355,7 +355,7 @@ fn a_list_is_filtered_by_state_and_age_in_either_order() {
         (Filter { states: vec![State::Dead], order: Order::OldestFirst, ..all.clone() }, &[2]),
         (Filter { since: at(1), before: at(3), ..all.clone() }, &[2, 1]),
         (Filter { order: Order::OldestFirst, after: Some(ids[0]), ..all.clone() }, &[1, 2, 3]),
-        (Filter { order: Order::OldestFirst, until: Some(ids[1]), ..all.clone() }, &[0, 1]),
+        (Filter { order: Order::OldestFirst, until: Some(ids[1]), ..all }, &[0, 1]),
     ] {
         let page = reader.list(&filter).unwrap();
         let found: Vec<_> =

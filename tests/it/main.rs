@@ -6,6 +6,7 @@
 mod answers;
 mod certificates;
 mod cli;
+mod commands;
 mod connections;
 mod delivery;
 mod framing;

@@ -104,9 +104,9 @@ fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) 
         return Ok(Exit::No);
     }
     if which.ids.is_empty() {
-        run.selected(terminal)?
+        run.selected(terminal)?;
     } else {
-        run.named(terminal)?
+        run.named(terminal)?;
     }
     let Run { done, declined, .. } = run;
     terminal.say(&format!("{done} {}, {declined} declined", past(verb)));
