@@ -303,7 +303,10 @@ async fn options(state: &State, headers: &HeaderMap, body: Body) -> Result<Optio
 }
 
 fn unavailable(why: Unavailable) -> Response {
-    let detail = format!("the journal takes no command now ({}); nothing was changed; see /readyz", why.as_str());
+    let detail = format!(
+        "the journal takes no command now ({}), see /readyz; look at the event before you repeat it",
+        why.as_str()
+    );
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response

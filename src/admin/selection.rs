@@ -34,10 +34,13 @@ impl Selection {
     /// For a command: oldest first, so that the order of a key is kept. Where neither state nor outcome is said, it is
     /// about what waits for a person.
     pub(super) fn command(&self, now: WallTime, limit_max: usize) -> Result<Filter, String> {
-        if self.state.is_none() && self.outcome.is_none() && self.key.is_none() && self.source.is_none() {
-            return Err("name at least one of `state`, `outcome`, `key` and `source`: this would be about every dead \
-                        letter and refused payload"
-                .to_owned());
+        let words = [&self.state, &self.outcome, &self.key, &self.source, &self.since, &self.older_than];
+        if words.iter().all(|word| word.is_none()) {
+            return Err(
+                "name at least one of `state`, `outcome`, `key`, `source`, `since` and `older_than`: this would \
+                        be about every dead letter and refused payload"
+                    .to_owned(),
+            );
         }
         let mut filter = self.filter(now)?;
         if self.state.is_none() && self.outcome.is_none() {
@@ -129,6 +132,7 @@ mod tests {
         for (json, states) in [
             (r#"{"source": "s"}"#, &[State::Dead, State::Refused][..]),
             (r#"{"key": "k"}"#, &[State::Dead, State::Refused]),
+            (r#"{"older_than": "1h"}"#, &[State::Dead, State::Refused]),
             (r#"{"state": "dead"}"#, &[State::Dead]),
             (r#"{"state": "ended, refused"}"#, &[State::Ended, State::Refused]),
             (r#"{"outcome": "unmatched"}"#, &[]),
@@ -138,7 +142,7 @@ mod tests {
         }
         for (json, said) in [
             ("{}", "at least one of"),
-            (r#"{"older_than": "1h"}"#, "at least one of"),
+            (r#"{"limit": 5}"#, "at least one of"),
             (r#"{"state": "ded"}"#, "`state` takes queued"),
             (r#"{"outcome": "good"}"#, "`outcome` takes created"),
             (r#"{"state": "dead", "after": "12"}"#, "`after` takes"),

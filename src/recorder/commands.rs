@@ -40,7 +40,7 @@ pub enum Declined {
     Waiting,
     /// It was delivered: there is nothing to discard.
     Delivered,
-    /// It was replayed or discarded before.
+    /// It ended before, or was replayed.
     Ended,
     /// It was refused: only the rules can make an event of it.
     Undecided,
@@ -79,7 +79,7 @@ impl Declined {
                     .to_owned()
             }
             Declined::Delivered => "the event was delivered; there is nothing to discard".to_owned(),
-            Declined::Ended => "it was replayed or discarded before; `force` replays it again".to_owned(),
+            Declined::Ended => "it ended before, for the reason that `events show` tells; `force` replays it nevertheless".to_owned(),
             Declined::Undecided => "it was refused, so it is replayed through the rules".to_owned(),
             Declined::LaterEvent(later) => format!(
                 "event {later} of the same incident key was taken later: after it an old trigger could open an incident \

@@ -126,7 +126,8 @@ impl Run<'_> {
             }
             ids => ids.to_string(),
         };
-        terminal.say(&format!("{} events match; {} them? [y/N]", count, self.verb));
+        let events = if count == "1" { "event" } else { "events" };
+        terminal.say(&format!("{} {count} {events}? [y/N]", self.verb));
         let mut line = String::new();
         let read = std::io::stdin().lock().read_line(&mut line);
         Ok(read.is_ok() && matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
