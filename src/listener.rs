@@ -60,7 +60,6 @@ pub async fn serve(
     let timeouts = Timeouts { header: config.header_timeout, idle: config.idle_timeout };
     let server = Server::new(tls.map(TlsAcceptor::from), certificate_asked, timeouts, ingest.clone(), tasks.clone());
     let mut accepting = Accepting {
-        socket,
         server: Arc::new(server),
         room: Room::new(affordable(config.connections_max)),
         metrics,
@@ -69,11 +68,11 @@ pub async fn serve(
         tasks: tasks.clone(),
     };
     tokio::select! {
-        () = accepting.run() => {}
+        () = accepting.run(&socket) => {}
         () = shutdown.begun() => {}
     }
-    let Accepting { socket, room, .. } = accepting;
-    drop(socket);
+    accepting.take_the_last(socket);
+    let room = accepting.room;
     room.order_all(Order::Finish);
     tasks.close();
     let finished = async {
@@ -112,7 +111,6 @@ fn open_files_max(limits: &str) -> Option<usize> {
 
 /// The accept loop.
 struct Accepting {
-    socket: TcpListener,
     server: Arc<Server>,
     room: Room,
     metrics: Arc<Metrics>,
@@ -129,10 +127,10 @@ struct Log {
 }
 
 impl Accepting {
-    async fn run(&mut self) {
+    async fn run(&mut self, socket: &TcpListener) {
         let mut failing = None;
         loop {
-            match self.socket.accept().await {
+            match socket.accept().await {
                 Ok((stream, address)) => {
                     if failing.take().is_some() {
                         info!("connections are accepted again");
@@ -151,6 +149,22 @@ impl Accepting {
                     self.room.evict();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// Takes the connections that the kernel made already, whose senders would see them cut, and no more.
+    fn take_the_last(&mut self, socket: TcpListener) {
+        // Of the standard library's kind, so that it is closed at the very moment that none is left.
+        let Ok(socket) = socket.into_std() else {
+            return;
+        };
+        while !self.room.is_full()
+            && let Ok((stream, address)) = socket.accept()
+        {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.take(stream, address);
             }
         }
     }

@@ -78,7 +78,9 @@ pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>
 
 /// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.
 pub(super) async fn incidents(Extract(state): Extract<State>) -> Response {
-    let open = state.view.recorder.open_incidents(INCIDENTS_MAX).await;
+    let Some(open) = state.view.recorder.open_incidents(INCIDENTS_MAX).await else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see /readyz");
+    };
     match read(&state.view, move |reader| reader.summaries(&open)).await {
         Ok(incidents) => Json(json!({ "incidents": incidents })).into_response(),
         Err(response) => response,
@@ -97,6 +99,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "upstream": { "url": view.upstream_url, "in_flight": view.metrics.in_flight.get() },
         "queue": {
             "events": view.metrics.queue_events.get(),
+            "drain_seconds": view.metrics.queue_drain.get(),
             "oldest_received_at": oldest.map(WallTime::rfc3339),
         },
         "dedup": { "keys": view.metrics.dedup_keys.get() },

@@ -60,6 +60,9 @@ impl Selection {
     }
 
     fn filter(&self, now: WallTime) -> Result<Filter, String> {
+        if self.limit == Some(0) {
+            return Err("`limit` takes a number from 1; it is `0`".to_owned());
+        }
         let states = match &self.state {
             None => Vec::new(),
             Some(words) => words.split(',').map(state).collect::<Result<_, _>>()?,

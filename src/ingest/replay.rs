@@ -111,7 +111,7 @@ fn violations(entry: Entry) -> Vec<Violation> {
 
 impl From<NotJson> for Violation {
     fn from(not_json: NotJson) -> Violation {
-        let NotJson { problem, line, column } = not_json;
+        let NotJson { problem, line, column, .. } = not_json;
         let problem = format!("the body is not JSON: {problem} (line {line}, column {column})");
         Violation { path: "$".to_owned(), problem, found: None }
     }

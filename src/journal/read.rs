@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
-use super::{Error, FILE, Recovered, Settlement};
+use super::{Error, FILE, Recovered, Settlement, Tried};
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
 
@@ -155,7 +155,9 @@ impl Reader {
     pub fn oldest_queued(&self) -> Result<Option<WallTime>, Error> {
         self.with(|connection| {
             connection
-                .prepare_cached("SELECT received_at FROM event WHERE state = 'queued' ORDER BY id LIMIT 1")?
+                .prepare_cached(
+                    "SELECT received_at FROM event WHERE state = 'queued' AND state <> 'delivered' ORDER BY id LIMIT 1",
+                )?
                 .query_row([], |row| row.get(0).map(WallTime))
                 .optional()
         })
@@ -351,8 +353,8 @@ pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Option<Ou
 /// Reads every row, oldest first.
 pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
     let mut statement = connection.prepare(
-        "SELECT id, state, bytes, source, incident_key, action, received_at, outcome, update_hash, occurrence \
-         FROM event ORDER BY id",
+        "SELECT id, state, bytes, source, incident_key, action, received_at, outcome, update_hash, occurrence, \
+         attempts, tried_since, retry_at, novelty = 'reopening' FROM event ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -410,6 +412,13 @@ fn recovered(row: &Row<'_>) -> Result<RecoveredRow, Error> {
         outcome: outcome.and_then(|word| Outcome::from_str(word).ok()),
         update: UpdateHash(row.get::<_, Option<i64>>(8)?.unwrap_or(0).cast_unsigned()),
         occurrence: occurrence.map(|text| Occurrence(Arc::from(text))),
+        reopening: row.get(13)?,
+        tried: match (state, row.get::<_, Option<i64>>(11)?, row.get::<_, Option<i64>>(12)?) {
+            (State::Queued, Some(since), Some(retry_at)) => {
+                Some(Tried { attempts: row.get(10)?, since: WallTime(since), retry_at: WallTime(retry_at) })
+            }
+            _ => None,
+        },
     };
     Ok(RecoveredRow { id, state, bytes, event: Some(event) })
 }

@@ -27,6 +27,7 @@ pub(super) struct Activity {
     in_flight: AtomicU32,
     /// Requests that were handed over to be answered.
     requests: AtomicU64,
+    begun: Notify,
     /// When the last answer was given.
     answered: AtomicU64,
     /// Since when a head is being read.
@@ -82,6 +83,7 @@ impl Activity {
             began: Instant::now(),
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
+            begun: Notify::new(),
             answered: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(0),
@@ -117,7 +119,16 @@ impl Activity {
 
     /// Counts a request; returns its number on this connection, from 1.
     pub(super) fn request(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        self.begun.notify_one();
+        number
+    }
+
+    /// Returns once a request was read; at once if one was.
+    pub(super) async fn first_request(&self) {
+        while self.requests.load(Ordering::Relaxed) == 0 {
+            self.begun.notified().await;
+        }
     }
 
     pub(super) fn in_flight(&self) -> InFlight<'_> {

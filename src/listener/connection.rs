@@ -98,13 +98,24 @@ impl Server {
             let peer = Peer { address, certificate: ClientCertificate::NotAsked };
             return self.http1(stream, peer, activity).await;
         };
-        let handshake = tokio::time::timeout(self.timeouts.header, acceptor.accept(stream));
-        let stream = tokio::select! {
-            done = handshake => match done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => stream,
-                Err(problem) => return End::Handshake(problem),
+        let mut handshake = pin!(tokio::time::timeout(self.timeouts.header, acceptor.accept(stream)));
+        let done = tokio::select! {
+            done = handshake.as_mut() => done,
+            order = activity.ordered() => match order {
+                Order::Close => return End::Closed,
+                Order::Finish => {
+                    // For the conversation to hear, too.
+                    activity.order(Order::Finish);
+                    match tokio::time::timeout(FIRST_REQUEST, handshake).await {
+                        Ok(done) => done,
+                        Err(_) => return End::Closed,
+                    }
+                }
             },
-            _ = activity.ordered() => return End::Closed,
+        };
+        let stream = match done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => stream,
+            Err(problem) => return End::Handshake(problem),
         };
         let session = stream.get_ref().1;
         let certificate = match (self.certificate_asked, session.peer_certificates()) {
@@ -170,15 +181,28 @@ impl Server {
 async fn converse(conversation: impl Conversation, activity: &Activity, timeouts: Timeouts) -> End {
     let mut conversation = pin!(conversation);
     let mut timer = pin!(tokio::time::sleep(LOOK));
+    // Until when a connection that is to end is kept for its first request, which may be on its way: closed now, it
+    // would be cut.
+    let mut first_until = None;
     loop {
         let end = tokio::select! {
             biased;
             end = run(conversation.as_mut(), timer.as_mut(), activity, timeouts) => end,
+            () = activity.first_request(), if first_until.is_some() => {
+                first_until = None;
+                conversation.as_mut().finish();
+                continue;
+            }
+            () = until(first_until), if first_until.is_some() => {
+                first_until = None;
+                conversation.as_mut().finish();
+                continue;
+            }
             order = activity.ordered() => match order {
                 Order::Close => return End::Closed,
                 Order::Finish => {
                     activity.ending();
-                    conversation.as_mut().finish();
+                    first_until = Some(tokio::time::Instant::now() + FIRST_REQUEST);
                     continue;
                 }
             },
@@ -190,6 +214,13 @@ async fn converse(conversation: impl Conversation, activity: &Activity, timeouts
             continue;
         }
         return end;
+    }
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -269,6 +300,9 @@ where
         self.graceful_shutdown();
     }
 }
+
+/// At a stop, for a connection that has just been made to say what it was made for.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long the timer rests while nothing is due.
 const LOOK: Duration = Duration::from_secs(60);

@@ -94,7 +94,7 @@ impl Work<'_> {
         let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len()) as u64;
         // A dead letter makes room for its own replay.
         let freed = if kept.state == State::Dead { (1, kept.bytes) } else { (0, 0) };
-        if !self.batch.has_room(1 - freed.0, bytes.saturating_sub(freed.1)) {
+        if !self.make_room(1 - freed.0, bytes.saturating_sub(freed.1))? {
             return declined(Declined::Backlog);
         }
         let new = self.batch.append(NewEvent {
@@ -121,8 +121,12 @@ impl Work<'_> {
         let arrival = crate::dedup::Arrival { key, action, update, occurrence: occurrence.as_ref() };
         self.dedup.take(arrival, new, self.now.monotonic);
         self.fresh.push(Fresh {
-            event: Queued { id: new, key, action },
-            outgoing: Outgoing { source: Arc::clone(&kept.source), body: body.into(), acknowledged: self.now.wall },
+            event: Queued { id: new, key, action, reopening: false },
+            outgoing: Some(Outgoing {
+                source: Arc::clone(&kept.source),
+                body: body.into(),
+                acknowledged: self.now.wall,
+            }),
         });
         Ok(Commanded::Replayed { id: new, source: kept.source, action, incident_key })
     }

@@ -1,0 +1,171 @@
+//! `gander run` as a process: started, perhaps under another program, watched, and ended in every way.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::upstream::Upstream;
+
+pub const TOKEN: &str = "sender-canary-41c7";
+
+/// A configuration in a directory of its own, over which processes are started one after the other.
+pub struct Site {
+    pub directory: tempfile::TempDir,
+    configuration: PathBuf,
+}
+
+/// A relay that takes events.
+pub struct Process {
+    child: Child,
+    pub port: u16,
+    pub admin: u16,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Site {
+    pub fn new(upstream: &Upstream) -> Site {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        std::fs::copy(root.join("config/rules/servicepilot.yaml"), directory.path().join("rules.yaml")).unwrap();
+        let text = format!(
+            "listen: {{ address: '127.0.0.1:0', tls: off }}
+admin: {{ address: '127.0.0.1:0' }}
+data_dir: '{shown}/data'
+sources:
+  servicepilot:
+    rules: rules.yaml
+    auth: [ {{ bearer: {{ env: SERVICEPILOT_TOKEN }} }} ]
+    rate_limit: {{ per_second: 100000, burst: 100000 }}
+upstream:
+  url: {url}
+  authorization: {{ bearer: {{ env: CALLGOOSE_TOKEN }} }}
+  timeout: 500ms
+  rate_limit: {{ per_second: 10000, burst: 10000 }}
+  retry: {{ initial: 5ms, factor: 2, max: 50ms }}
+log: {{ format: json }}
+",
+            shown = directory.path().display(),
+            url = upstream.url(),
+        );
+        let configuration = directory.path().join("gander.yaml");
+        std::fs::write(&configuration, text).unwrap();
+        Site { directory, configuration }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Starts `gander run` and waits until it takes events. `under` is the command that is to start it, empty for none.
+    pub fn start(&self, under: &[String]) -> Process {
+        let mut child = self.command(under).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (port, admin) = loop {
+            let Some(Ok(line)) = lines.next() else {
+                panic!("gander did not start:\n{}", log.lock().unwrap().join("\n"));
+            };
+            let ports = ports_of(&line);
+            log.lock().unwrap().push(line);
+            if let Some(ports) = ports {
+                break ports;
+            }
+        };
+        // Read on, so that the process never waits for a full pipe.
+        let more = Arc::clone(&log);
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| more.lock().unwrap().push(line)));
+        Process { child, port, admin, log }
+    }
+
+    /// Runs `gander run` where it is expected to end by itself.
+    pub fn run_to_its_end(&self, under: &[String]) -> Output {
+        self.command(under).output().unwrap()
+    }
+
+    fn command(&self, under: &[String]) -> Command {
+        let gander = env!("CARGO_BIN_EXE_gander").to_owned();
+        let words: Vec<String> = under.iter().cloned().chain([gander, "run".into(), "--config".into()]).collect();
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .arg(&self.configuration)
+            .env("SERVICEPILOT_TOKEN", TOKEN)
+            .env("CALLGOOSE_TOKEN", "upstream-canary-93ab")
+            .env("RUST_BACKTRACE", "1");
+        command
+    }
+}
+
+impl Process {
+    /// The process of gander itself, also where another program started it: that one replaced itself.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: no handler runs, nothing is flushed.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns the exit code and how long it took.
+    pub fn terminate(mut self) -> (Option<i32>, Duration) {
+        let started = Instant::now();
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        (self.child.wait().unwrap().code(), started.elapsed())
+    }
+
+    /// Waits for an end that nobody asked for.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// Asks the operator's face.
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Panics if the process did: it must not, whatever fails.
+    pub fn assert_no_panic(&self) {
+        let log = self.log();
+        assert!(!log.iter().any(|line| line.contains("panicked")), "{}", log.join("\n"));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that another one is started by, as its words.
+pub fn words(command: &str) -> Vec<String> {
+    command.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The ports of senders and operators, in the line that says that events are taken.
+fn ports_of(line: &str) -> Option<(u16, u16)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields").unwrap_or(&line);
+    if fields["message"] != "gander takes events" {
+        return None;
+    }
+    let port = |name: &str| fields[name].as_str()?.rsplit(':').next()?.parse().ok();
+    Some((port("listen")?, port("admin")?))
+}
