@@ -66,6 +66,8 @@ pub enum Novelty {
     /// A resolve for a key that is not known, or whose last resolve is longer ago than the window: the relay may
     /// be new, the incident not.
     ClosingUnknown,
+    /// A person had it replayed: nobody asked whether it is new.
+    Replay,
 }
 
 /// Why an event is a duplicate.
@@ -156,6 +158,16 @@ impl Dedup {
     /// Whether `id` is the event that its key's state rests on, so that the journal must keep it.
     pub fn rests_on(&self, key: KeyId, id: EventId) -> bool {
         self.keys.last(key) == Some(id)
+    }
+
+    /// The event that was taken last for a key; none for a key that is not known.
+    pub fn last(&self, key: KeyId) -> Option<EventId> {
+        self.keys.last(key)
+    }
+
+    /// Whether a key was ever forgotten for want of room: then a key that is not known may have delivered events.
+    pub fn has_forgotten(&self) -> bool {
+        self.keys.has_forgotten()
     }
 
     /// The triggers on which open incidents rest, newest first.
@@ -270,13 +282,14 @@ fn part_order(arrival: &serde_json::Value, known: &serde_json::Value) -> Option<
 }
 
 impl Novelty {
-    pub const ALL: [Novelty; 6] = [
+    pub const ALL: [Novelty; 7] = [
         Novelty::Opening,
         Novelty::Reopening,
         Novelty::Update,
         Novelty::Reminder,
         Novelty::Closing,
         Novelty::ClosingUnknown,
+        Novelty::Replay,
     ];
 
     /// The word that the journal and the API use.
@@ -288,6 +301,7 @@ impl Novelty {
             Novelty::Reminder => "reminder",
             Novelty::Closing => "closing",
             Novelty::ClosingUnknown => "closing_unknown",
+            Novelty::Replay => "replay",
         }
     }
 }

@@ -13,6 +13,7 @@ mod handover;
 mod prefer;
 mod quiet;
 mod refusal;
+mod replay;
 mod request_id;
 
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub use body::BodyLimits;
 pub use gate::{ClientCertificate, Peer};
 pub use quiet::Quiet;
 pub use refusal::{NotJson, Refusal};
+pub use replay::Replayed;
+pub use request_id::request_id;
 
 /// One entry of the `sources` section.
 #[derive(Debug)]
@@ -140,7 +143,7 @@ impl Ingest {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let received_at = WallTime::now();
-        let request_id = request_id::request_id(received_at);
+        let request_id = request_id(received_at);
         let span = debug_span!(
             "request",
             %request_id,
@@ -163,7 +166,7 @@ impl Ingest {
     /// The answer to a head that could not even be read as one.
     pub fn answer_unreadable(&self, refusal: &Refusal, peer: Peer) -> Response<Bytes> {
         let received_at = WallTime::now();
-        let request_id = request_id::request_id(received_at);
+        let request_id = request_id(received_at);
         let started = Instant::now();
         let ticket = Ticket { request_id: &request_id, sender_request_id: None, received_at, started };
         let mut response = self.0.refuse(refusal, None, &peer, &ticket);
@@ -222,7 +225,7 @@ impl Shared {
 
         let decision = match self.decide(admitted, &held, charset, ticket) {
             Ok(decision) => decision,
-            Err(not_json) => return Err(self.keep_not_json(admitted, &held, not_json, ticket).await),
+            Err(not_json) => return Err(self.keep_not_json(admitted, &held, charset, not_json, ticket).await),
         };
         let source = admitted.source();
         let preferred = prefer::wait_seconds(&head.headers);
@@ -231,7 +234,7 @@ impl Shared {
         let Handover { entries, told, batch } = Handover::of(&source.name, decision);
         let mut receipts = Vec::new();
         if !entries.is_empty() {
-            let submission = submission(&source.name, &held, ticket, entries, wait.is_some());
+            let submission = submission(&source.name, &held, charset, ticket, entries, wait.is_some());
             receipts = self.recorder.record(submission).await.map_err(Refusal::Unavailable)?;
         }
         drop(held);
@@ -261,11 +264,12 @@ impl Shared {
         &self,
         admitted: Admitted<'_>,
         held: &Held,
+        charset: Charset,
         not_json: NotJson,
         ticket: &Ticket<'_>,
     ) -> Refusal {
         let entry = Entry::Refused { element: None, reason: refusal::NOT_JSON, violations: Vec::new() };
-        let submission = submission(&admitted.source().name, held, ticket, vec![entry], false);
+        let submission = submission(&admitted.source().name, held, charset, ticket, vec![entry], false);
         match self.recorder.record(submission).await {
             Ok(receipts) => {
                 let id = receipts.iter().find_map(|receipt| match receipt {
@@ -436,12 +440,20 @@ fn wait(source: &SourceConfig, preferred_seconds: Option<u64>) -> Option<Duratio
         .filter(|wait| !wait.is_zero())
 }
 
-fn submission(source: &Arc<str>, held: &Held, ticket: &Ticket<'_>, entries: Vec<Entry>, follow: bool) -> Submission {
+fn submission(
+    source: &Arc<str>,
+    held: &Held,
+    charset: Charset,
+    ticket: &Ticket<'_>,
+    entries: Vec<Entry>,
+    follow: bool,
+) -> Submission {
     Submission {
         source: Arc::clone(source),
         request_id: Arc::clone(ticket.request_id),
         received_at: ticket.received_at,
         raw: held.bytes.clone(),
+        charset: charset.label(),
         entries,
         follow,
     }

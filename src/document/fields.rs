@@ -285,14 +285,18 @@ pub fn duration(node: &Node, path: &str, findings: &mut Findings) -> Option<Dura
     let Value::String(text) = &node.value else {
         return mismatch(node, path, EXPECTED, findings);
     };
-    let parsed = quantity(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]);
-    match parsed.filter(|millis| *millis <= DURATION_MAX_MS) {
-        Some(millis) => Some(Duration::from_millis(millis)),
-        None => {
-            findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found `{text}`"));
-            None
-        }
+    let parsed = parse_duration(text);
+    if parsed.is_none() {
+        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found `{text}`"));
     }
+    parsed
+}
+
+/// A duration as text: a number and `ms`, `s`, `m`, `h` or `d`; none if it is anything else, or too long.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    quantity(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)])
+        .filter(|millis| *millis <= DURATION_MAX_MS)
+        .map(Duration::from_millis)
 }
 
 /// A size in bytes, from a node at `path`: a whole number, or a number with `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`.

@@ -180,6 +180,11 @@ impl Part {
         }
     }
 
+    /// The same as it is told to a program.
+    pub(super) fn told(&self) -> serde_json::Value {
+        serde_json::to_value(self.line(None)).unwrap_or_default()
+    }
+
     fn line(&self, index: Option<usize>) -> Line<'_> {
         let mut line = Line {
             index,

@@ -7,6 +7,7 @@ mod admin;
 mod answers;
 mod certificates;
 mod cli;
+mod commands;
 mod connections;
 mod delivery;
 mod framing;

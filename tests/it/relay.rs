@@ -145,6 +145,10 @@ impl HttpsClient {
     }
 
     pub async fn send(&self, method: Method, url: &str, headers: &[(&str, &str)], body: String) -> Answer {
+        self.send_bytes(method, url, headers, body.into_bytes()).await
+    }
+
+    pub async fn send_bytes(&self, method: Method, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
