@@ -33,6 +33,7 @@ pub struct Writer {
     /// The newest event that the dispatcher knows.
     handed_over: EventId,
     fault: Option<Fault>,
+    damaged: bool,
     prune_at: Instant,
 }
 
@@ -76,6 +77,14 @@ impl Writer {
     /// Opens the journal and restores everything from it. `each` gets the events that are still to be delivered, in
     /// their order.
     pub fn open(parts: WriterParts, each: impl FnMut(Queued)) -> Result<(Recorder, Writer), journal::OpenError> {
+        if let Some(salvage) = journal::mend(&parts.lock, parts.clock.now().wall)? {
+            let journal::Salvage { aside, events, queued, without_body, unreadable } = salvage;
+            tracing::error!(
+                aside = %aside.display(), events, queued, without_body, unreadable,
+                "the journal was damaged: it was set aside whole, and the events that could be read were carried over; \
+                 `sqlite3 FILE .recover` may find more in it"
+            );
+        }
         let (journal, dedup, last) = restore(&parts, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
@@ -90,6 +99,7 @@ impl Writer {
             duplicates: HashMap::new(),
             handed_over: last,
             fault: None,
+            damaged: false,
             prune_at: Instant::now(),
         };
         // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
@@ -102,7 +112,8 @@ impl Writer {
         Ok((recorder, writer))
     }
 
-    /// Works until every [`Recorder`] is gone, then closes the journal.
+    /// Works until every [`Recorder`] is gone, then closes the journal. Ends before that where the journal is damaged:
+    /// what supervises the process starts it again, and a start sets the journal aside.
     pub fn run(mut self, runtime: &Handle) {
         let mut waiting = Vec::with_capacity(QUEUE);
         loop {
@@ -116,6 +127,12 @@ impl Writer {
                 break;
             }
             self.turn(&mut waiting);
+            if self.damaged {
+                tracing::error!(
+                    "the journal is damaged; stopping: the next start sets it aside and saves what can be read"
+                );
+                return;
+            }
         }
         if self.fault.is_none() {
             let _ = self.commit(&[]);
@@ -247,6 +264,11 @@ impl Writer {
         let why = match error {
             journal::Error::Full(_) => Unavailable::DiskFull,
             journal::Error::Fault(_) => Unavailable::JournalFault,
+            journal::Error::Damaged(_) => {
+                journal::mark_damaged(self.parts.lock.directory());
+                self.damaged = true;
+                Unavailable::JournalFault
+            }
         };
         tracing::error!(reason = why.as_str(), error = %error, "the journal can't be written; events are refused with 503 until it can");
         self.health.send_replace(Health::Refusing {
@@ -295,12 +317,16 @@ impl Writer {
             Ok(restored) => restored,
             Err(error) => {
                 tracing::debug!(error = %error, "the journal can't be reopened yet");
+                self.damaged = journal::is_marked_damaged(self.parts.lock.directory());
                 return;
             }
         };
         (self.journal, self.dedup) = (journal, dedup);
         if let Err(error) = self.write_held() {
             tracing::debug!(error = %error, "the journal can't be written yet");
+            if matches!(error, journal::Error::Damaged(_)) {
+                self.fail(&error);
+            }
             return;
         }
         let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
@@ -550,10 +576,15 @@ fn restore(parts: &WriterParts, mut each: impl FnMut(Queued)) -> Result<(Journal
                 dedup.settle(event.key, event.id, ending_of(event.state, event.outcome));
             }
         })
-        .map_err(|error| journal::OpenError {
-            path: parts.lock.directory().to_owned(),
-            problem: error.to_string(),
-            remedy: "the journal can't be read: keep it aside and start again, or restore it from a copy",
+        .map_err(|error| {
+            if matches!(error, journal::Error::Damaged(_)) {
+                journal::mark_damaged(parts.lock.directory());
+            }
+            journal::OpenError {
+                path: parts.lock.directory().to_owned(),
+                problem: error.to_string(),
+                remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
+            }
         })?;
     dedup.forgotten();
     Ok((journal, dedup, last))
