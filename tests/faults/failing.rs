@@ -46,7 +46,8 @@ fn with_failing_calls(test: &str, inject: &str, seconds: u64) -> Vec<(Instant, A
     assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
     assert_eq!(process.terminate().0, Some(0));
     eprintln!("{test}: {} acknowledged", senders.acknowledged());
-    assert!(senders.acknowledged() > 50, "too little load to show anything");
+    // Mending takes a few of the syncs that do not fail.
+    assert!(senders.acknowledged() > 15, "too little load to show anything");
     senders.answers()
 }
 
