@@ -163,6 +163,8 @@ impl Writer {
         {
             self.fail(&error);
         }
+        // Damage that a reader met is no fault of this batch.
+        self.damaged |= prune && journal::is_marked_damaged(self.parts.lock.directory());
         self.show();
     }
 
@@ -329,6 +331,13 @@ impl Writer {
             }
             return;
         }
+        let fresh = match self.fresh(found) {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::debug!(error = %error, "the journal can't be read yet");
+                return;
+            }
+        };
         let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
         for Held { settlement, reply, .. } in held {
             self.tell_followers(settlement);
@@ -338,7 +347,9 @@ impl Writer {
             followers.retain(|follower| !follower.is_closed());
             !followers.is_empty()
         });
-        self.hand_over(found);
+        if !fresh.is_empty() {
+            let _ = self.parts.fresh.blocking_send(fresh);
+        }
         self.handed_over = self.handed_over.max(last);
         self.health.send_replace(Health::Taking);
         self.show();
@@ -359,16 +370,15 @@ impl Writer {
         batch.commit()
     }
 
-    /// Gives the dispatcher events that were found on disk.
-    fn hand_over(&mut self, found: Vec<Queued>) {
-        let outgoing = |id| self.journal.outgoing(id).ok().flatten();
-        let fresh: Vec<Fresh> = found
-            .into_iter()
-            .filter_map(|event| outgoing(event.id).map(|outgoing| Fresh { event, outgoing }))
-            .collect();
-        if !fresh.is_empty() {
-            let _ = self.parts.fresh.blocking_send(fresh);
+    /// Events that were found on disk, as the dispatcher gets them.
+    fn fresh(&self, found: Vec<Queued>) -> Result<Vec<Fresh>, journal::Error> {
+        let mut fresh = Vec::with_capacity(found.len());
+        for event in found {
+            if let Some(outgoing) = self.journal.outgoing(event.id)? {
+                fresh.push(Fresh { event, outgoing });
+            }
         }
+        Ok(fresh)
     }
 
     /// Shows the state to those who watch from outside.

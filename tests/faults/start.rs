@@ -114,6 +114,31 @@ fn a_damaged_page_costs_what_was_on_it_and_the_rest_is_delivered() {
 }
 
 #[test]
+fn a_body_that_is_lost_is_noticed_when_it_is_to_be_sent_and_its_event_becomes_a_dead_letter() {
+    let left = Left::behind("damaged bodies", false);
+    let mut journal = fs::read(left.journal("")).unwrap();
+    let is_body = |page: &[u8]| page[0] == 0x0D && String::from_utf8_lossy(page).contains("{\"servicepilot_event_id");
+    let pages: Vec<usize> = (1..journal.len() / PAGE).filter(|at| is_body(&journal[at * PAGE..][..PAGE])).collect();
+    let at = pages[pages.len() / 2] * PAGE;
+    journal[at..at + PAGE].fill(0xFF);
+    fs::write(left.journal(""), &journal).unwrap();
+
+    let (process, said) = left.start();
+    assert_eq!(said, None, "events are all there");
+    assert!(left.lost(Duration::from_secs(2)) > 0);
+    assert!(left.site.data().join("damaged").exists(), "noted for the next start");
+    process.kill();
+    let (_process, said) = left.start();
+    let said = said.expect("it says what it did");
+    assert_eq!(
+        (said["events"].as_u64().unwrap() as usize, &said["unreadable"]),
+        (left.senders.acknowledged(), &0.into())
+    );
+    let lost = left.lost(Duration::from_secs(5));
+    assert!(lost > 0 && lost as u64 == said["without_body"].as_u64().unwrap(), "{lost}: {said}");
+}
+
+#[test]
 fn a_file_that_is_no_journal_is_set_aside_and_said_to_have_given_nothing() {
     let left = Left::behind("no journal", false);
     fs::write(left.journal(""), "this was a journal".repeat(1_000)).unwrap();
