@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -73,34 +73,33 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let mut schedule = Schedule::new(config.dispatch.limits());
     let (recorder, writer, schedule) = blocking(move || {
-        let (recorder, writer) = Writer::open(parts, |event| schedule.enqueue(&event))?;
+        let (recorder, writer) = Writer::open(parts, |event, tried| {
+            dispatcher::restore(&mut schedule, &event, tried, clock.now());
+        })?;
         Ok((recorder, writer, schedule))
     })
     .await
     .map_err(StartError::Journal)?;
     let waiting = schedule.len();
-    let reader = Reader::open(&data_dir).map_err(|error| {
-        let remedy = "check the owner and the permissions of `data_dir`";
-        StartError::Journal(OpenError { path: data_dir.clone(), problem: error.to_string(), remedy })
-    })?;
-    let reader = Arc::new(reader);
+    let resume = Arc::new(Notify::new());
     let recorder_end = run_writer(writer)?;
 
     let (dispatcher, condition) = Dispatcher::new(dispatcher::Parts {
         config: config.dispatch,
         upstream,
         recorder: recorder.clone(),
-        reader: Arc::clone(&reader),
+        reader: open_reader(&data_dir)?,
         clock,
         metrics: Arc::clone(&metrics),
         schedule,
         fresh,
+        resume: Arc::clone(&resume),
     });
     let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
 
     let view = admin::View {
         recorder: recorder.clone(),
-        reader,
+        reader: open_reader(&data_dir)?,
         metrics: Arc::clone(&metrics),
         condition,
         sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
@@ -109,7 +108,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
     let ingest = Ingest::new(config.sources, limits, recorder, Arc::clone(&metrics), clock, shutdown.clone());
-    let (listen, admin) = (local_address(&listen_socket)?, local_address(&admin_socket)?);
+    let (listen, admin) =
+        (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
     let faces = vec![
         tokio::spawn({
             let (listen, shutdown) = (config.listen, shutdown.clone());
@@ -117,7 +117,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         }),
         tokio::spawn(admin::serve(admin_socket, admin_tls, config.admin.token, view, shutdown.clone())),
     ];
-    tokio::spawn(watch_secrets(config.secret_files, shutdown.clone()));
+    tokio::spawn(watch_secrets(config.secret_files, resume, shutdown.clone()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), %listen, %admin, upstream = upstream_url, waiting,
         "gander takes events"
@@ -163,9 +163,9 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Sta
     TcpListener::bind(address).await.map_err(|error| StartError::Bind { key, address, error })
 }
 
-fn local_address(socket: &TcpListener) -> Result<SocketAddr, StartError> {
+fn local_address(key: &'static str, socket: &TcpListener) -> Result<SocketAddr, StartError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    socket.local_addr().map_err(|error| StartError::Bind { key: "listen.address", address: unknown, error })
+    socket.local_addr().map_err(|error| StartError::Bind { key, address: unknown, error })
 }
 
 /// The certificate as configured, made first if it may be and is missing.
@@ -193,6 +193,14 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
+fn open_reader(data_dir: &Path) -> Result<Arc<Reader>, StartError> {
+    let opened = Reader::open(data_dir).map_err(|error| {
+        let remedy = "check the owner and the permissions of `data_dir`";
+        StartError::Journal(OpenError { path: data_dir.to_owned(), problem: error.to_string(), remedy })
+    });
+    opened.map(Arc::new)
+}
+
 /// The recorder on a thread of its own, since a sync blocks; the receiver resolves when it has ended.
 fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
     let runtime = tokio::runtime::Handle::current();
@@ -209,7 +217,7 @@ fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
 }
 
 /// Reads secret files again when they change, so that a rotated token needs no restart.
-async fn watch_secrets(mut files: SecretFiles, shutdown: Shutdown) {
+async fn watch_secrets(mut files: SecretFiles, resume: Arc<Notify>, shutdown: Shutdown) {
     if files.is_empty() {
         return;
     }
@@ -230,6 +238,7 @@ async fn watch_secrets(mut files: SecretFiles, shutdown: Shutdown) {
             match change {
                 Refreshed::Changed { path } => {
                     tracing::info!(path = %path.display(), "a secret file changed; its new value is in use");
+                    resume.notify_one();
                 }
                 Refreshed::Failed { path, problem } => {
                     tracing::error!(path = %path.display(), problem, "a secret file can't be used; the value before it stays");

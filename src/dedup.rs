@@ -105,6 +105,8 @@ pub struct KeyState {
     pub update: UpdateHash,
     /// The occurrence of the last event that named one.
     pub occurrence: Option<Occurrence>,
+    /// The one before it, which was resolved.
+    pub past: Option<Occurrence>,
 }
 
 impl Dedup {
@@ -119,7 +121,13 @@ impl Dedup {
 
     /// Takes an event: the key is now as this event says.
     pub fn take(&mut self, arrival: Arrival<'_>, id: EventId, now: Monotonic) {
-        let before = self.keys.get(arrival.key).and_then(|state| state.occurrence);
+        let (occurrence, past) = match self.keys.get(arrival.key) {
+            None => (arrival.occurrence.cloned(), None),
+            Some(before) => match arrival.occurrence {
+                Some(named) if before.occurrence.as_ref() != Some(named) => (Some(named.clone()), before.occurrence),
+                _ => (before.occurrence, before.past),
+            },
+        };
         self.keys.put(
             arrival.key,
             KeyState {
@@ -128,7 +136,8 @@ impl Dedup {
                 taken: now,
                 waiting: true,
                 update: arrival.update,
-                occurrence: arrival.occurrence.cloned().or(before),
+                occurrence,
+                past,
             },
         );
     }
@@ -178,7 +187,11 @@ fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, no
         });
     };
     let duplicate = |why| Decision::Duplicate { of: state.last, why };
-    let age = compare(arrival.occurrence, state.occurrence.as_ref());
+    let age = match (arrival.occurrence, &state.past) {
+        // Without an order between them the one before is at least known by name.
+        (Some(arrival), Some(past)) if arrival == past => Age::Older,
+        _ => compare(arrival.occurrence, state.occurrence.as_ref()),
+    };
     let within_window = now.since(state.taken) < settings.window;
     match (state.last_action, arrival.action) {
         (Action::Resolve, Action::Trigger) => match age {

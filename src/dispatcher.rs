@@ -1,31 +1,38 @@
 //! Delivery: takes queued events, in order per key, to the upstream, until it has really done it.
 //!
-//! One task owns the [`Schedule`] and asks it what to do; each call runs in a task of its own and reports back.
-//! What follows from an answer is decided by [`outcome`] and [`retry`]; this only carries it out. A key is free for
-//! its next event when the end of the one before is on disk, so that no restart turns the two around.
+//! One task owns the [`Schedule`]: it asks what to do, starts calls, hears how they ended, and carries out what
+//! [`outcome`] and [`retry`] decide. Calls and writes to the journal run in tasks of their own. A key is free for its
+//! next event when the end of the one before is on disk, so that no restart turns the two around.
 
 mod bodies;
+mod condition;
 mod delivery;
+mod lately;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::journal::Reader;
+use crate::event::{Queued, State};
+use crate::gate;
+use crate::journal::{Reader, Settlement, Tried};
 use crate::metrics::Metrics;
-use crate::outcome::Trouble;
+use crate::outcome::{self, Trouble, Verdict};
 use crate::recorder::{Fresh, Recorder};
-use crate::retry;
-use crate::schedule::{KeySlot, Limits, Schedule, Step, Trial};
+use crate::retry::{self, Attempt, Circumstances, Next};
+use crate::schedule::{Delivery, KeySlot, Limits, Overtaken, Schedule, Step, Trial};
 use crate::shutdown::Shutdown;
-use crate::time::{Clock, Monotonic, WallTime};
+use crate::time::{Clock, Monotonic, Now, WallTime};
 use crate::upstream::Upstream;
 
 use bodies::Bodies;
+pub use condition::Condition;
+use delivery::{Called, Ending, word};
+use lately::Lately;
 
 /// The `upstream` section, as far as pacing and retrying are concerned.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +41,14 @@ pub struct Config {
     pub per_second: NonZeroU32,
     pub burst: NonZeroU32,
     pub retry: retry::Settings,
+    pub breaker: Breaker,
+}
+
+/// The `upstream.breaker` section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    pub failures: u32,
+    pub open: Duration,
 }
 
 /// Everything the dispatcher works with.
@@ -41,25 +56,28 @@ pub struct Config {
 pub struct Dispatcher {
     schedule: Schedule,
     bodies: Bodies,
+    lately: Lately,
     fresh: mpsc::Receiver<Vec<Fresh>>,
     reports: mpsc::Receiver<Report>,
+    /// Told when a secret changed.
+    resume: Arc<Notify>,
     desk: Arc<Desk>,
+    condition: watch::Sender<Condition>,
     tasks: TaskTracker,
     cut_off: CancellationToken,
     backlog_told: Monotonic,
 }
 
-/// What the delivery tasks share.
+/// What the tasks share.
 #[derive(Debug)]
 struct Desk {
-    config: Config,
     upstream: Upstream,
     recorder: Recorder,
     reader: Arc<Reader>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    config: Config,
     reports: mpsc::Sender<Report>,
-    condition: watch::Sender<Condition>,
 }
 
 /// What the dispatcher needs to start.
@@ -68,66 +86,72 @@ pub struct Parts {
     pub config: Config,
     pub upstream: Upstream,
     pub recorder: Recorder,
+    /// Its own: what others read must not be waited for here.
     pub reader: Arc<Reader>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    /// What was queued before this start, in order.
+    /// What was queued before this start, see [`restore`].
     pub schedule: Schedule,
     pub fresh: mpsc::Receiver<Vec<Fresh>>,
+    pub resume: Arc<Notify>,
 }
 
-/// How deliveries go, for readiness and logs: it changes when the state of affairs does, not with every attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// The last call was answered as it should be, or none was made yet.
-    Fine,
-    Troubled {
-        trouble: Trouble,
-        status: Option<u16>,
-        detail: Option<String>,
-        since: WallTime,
-    },
-}
-
-/// What a delivery task tells.
-#[derive(Clone, Copy, Debug)]
+/// What a task tells.
+#[derive(Debug)]
 enum Report {
-    /// The call ended; its place is free.
-    Ended,
-    /// The event is settled on disk.
+    /// A call ended.
+    Called(Box<Called>),
+    /// No call was made: the body could not be read back, or the task failed.
+    NotCalled(Delivery),
+    /// The first event of this key is settled on disk.
     Settled(KeySlot),
-    Again {
-        key: KeySlot,
-        trial: Trial,
-        at: Monotonic,
-    },
 }
 
 impl Config {
-    /// The limits that the schedule keeps.
+    /// The limits that the schedule keeps. Neither an open breaker nor a pause outlasts `retry.max` without a probe.
     pub fn limits(&self) -> Limits {
         Limits {
             concurrency: self.concurrency,
             per_second: self.per_second,
             burst: self.burst,
             unsettled: UNSETTLED_MAX,
+            gate: gate::Settings {
+                failures: self.breaker.failures,
+                open: self.breaker.open.min(self.retry.max),
+                pause: PAUSE.min(self.retry.max),
+            },
         }
     }
+}
+
+/// Puts an event that was queued before this start into the schedule, where its retries stood. A clock that was turned
+/// meanwhile makes it neither older than it is nor wait longer than any retry does.
+pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, now: Now) {
+    let Some(Tried { attempts, since, retry_at }) = tried else {
+        schedule.enqueue(event);
+        return;
+    };
+    let trial = Trial { attempts, since: now.monotonic.before(now.wall.since(since)), resends: 0, answered: None };
+    let wait = retry_at.since(now.wall).min(retry::RETRY_AFTER_MAX);
+    schedule.enqueue_tried(event, trial, now.monotonic.after(wait));
 }
 
 impl Dispatcher {
     /// Puts it together. The receiver shows how deliveries go.
     pub fn new(parts: Parts) -> (Dispatcher, watch::Receiver<Condition>) {
-        let Parts { config, upstream, recorder, reader, clock, metrics, schedule, fresh } = parts;
+        let Parts { config, upstream, recorder, reader, clock, metrics, schedule, fresh, resume } = parts;
         let (sender, reports) = mpsc::channel(REPORTS);
         let (condition, watched) = watch::channel(Condition::Fine);
-        let desk = Desk { config, upstream, recorder, reader, clock, metrics, reports: sender, condition };
+        let desk = Desk { upstream, recorder, reader, clock, metrics, config, reports: sender };
         let dispatcher = Dispatcher {
             schedule,
             bodies: Bodies::default(),
+            lately: Lately::new(config.retry.unresolved.over),
             fresh,
             reports,
+            resume,
             desk: Arc::new(desk),
+            condition,
             tasks: TaskTracker::new(),
             cut_off: CancellationToken::new(),
             backlog_told: Monotonic(i64::MIN / 2),
@@ -144,6 +168,7 @@ impl Dispatcher {
                 () = shutdown.begun() => break,
                 Some(fresh) = self.fresh.recv() => self.enqueue(fresh),
                 Some(report) = self.reports.recv() => self.hear(report),
+                () = self.resume.notified() => self.schedule.resume(self.desk.clock.now().monotonic),
                 () = sleep_until(&self.desk.clock, wake) => {}
             }
         }
@@ -158,79 +183,174 @@ impl Dispatcher {
         });
         if drained.await.is_err() {
             self.cut_off.cancel();
-            tracing::warn!(
-                in_flight = self.schedule.in_flight(),
-                "calls under way were cut off; their events stay queued"
-            );
+            let in_flight = self.schedule.in_flight();
+            tracing::warn!(in_flight, "calls under way were cut off; their events stay queued");
         }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Starts every delivery that may start now; returns when to look again.
     fn start_what_may(&mut self) -> Option<Monotonic> {
-        loop {
+        let wake = loop {
             let now = self.desk.clock.now().monotonic;
             match self.schedule.next(now) {
                 Step::Start(delivery) => {
-                    let body = self.bodies.take(delivery.id);
-                    let delivery = delivery::deliver(Arc::clone(&self.desk), delivery, body);
-                    let cut_off = self.cut_off.clone();
-                    self.tasks.spawn(async move { cut_off.run_until_cancelled(delivery).await });
-                    self.show();
+                    let body = self.bodies.take(delivery.event.id);
+                    self.spawn(delivery::deliver(Arc::clone(&self.desk), delivery, body));
                 }
-                Step::WaitUntil(at) => {
-                    self.tell_backlog(now);
-                    return Some(at);
-                }
-                Step::Wait => return None,
+                Step::WaitUntil(at) => break Some(at),
+                Step::Wait => break None,
             }
-        }
+        };
+        self.show();
+        wake
     }
 
     fn enqueue(&mut self, fresh: Vec<Fresh>) {
         for Fresh { event, outgoing } in fresh {
-            self.schedule.enqueue(&event);
-            self.bodies.put(event.id, outgoing);
+            if let Some(overtaken) = self.schedule.enqueue(&event) {
+                self.settle_overtaken(overtaken);
+            }
+            if let Some(outgoing) = outgoing {
+                self.bodies.put(event.id, outgoing);
+            }
         }
     }
 
     fn hear(&mut self, report: Report) {
+        let now = self.desk.clock.now();
         match report {
-            Report::Ended => self.schedule.ended(),
+            Report::Called(called) => self.conclude(*called, now),
+            Report::NotCalled(delivery) => {
+                // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
+                self.schedule.not_called(&delivery, now.monotonic.after(self.desk.config.retry.max));
+            }
             Report::Settled(key) => self.schedule.release(key),
-            Report::Again { key, trial, at } => self.schedule.again(key, trial, at),
         }
-        self.show();
     }
 
-    fn show(&self) {
-        self.desk.metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
+    /// What follows from a call: another one later, or the end of the event.
+    fn conclude(&mut self, called: Called, now: Now) {
+        let delivery = called.delivery;
+        let action = delivery.event.action;
+        let verdict = match &called.answer {
+            Ok(answer) => outcome::judge(action, answer.status, &answer.body),
+            Err(error) if error.trouble == Trouble::Unauthorized => Verdict::Blocked(error.trouble),
+            Err(error) => Verdict::Again(error.trouble),
+        };
+        self.schedule.ended(&delivery, verdict, now.monotonic);
+        self.desk.metrics.attempted(word(verdict), called.took);
+        condition::notice(&self.condition, self.schedule.gate().shut_by(), verdict, &called, &self.desk, now.wall);
+
+        let running = self.schedule.gate().running(now.monotonic);
+        let before = delivery.before;
+        let never_in_doubt = before.is_none_or(|trial| trial.attempts == trial.resends);
+        let circumstances = Circumstances {
+            action,
+            reopening: delivery.event.reopening,
+            never_in_doubt,
+            opened_lately: before.is_some_and(|trial| trial.resends > 0)
+                || self.lately.opened(delivery.event.key, now.monotonic),
+            has_later: self.schedule.has_later(delivery.key),
+        };
+        let since = before.filter(|trial| trial.attempts > 0).map_or(running, |trial| trial.since);
+        let attempt = Attempt {
+            number: before.map_or(0, |trial| trial.attempts) + 1,
+            age: running.since(since),
+            verdict,
+            retry_after: called.retry_after(now),
+            early: retry::may_be_early(verdict, circumstances),
+            resends: before.map_or(0, |trial| trial.resends),
+        };
+        let next = retry::next(self.desk.config.retry, attempt, now.monotonic, fastrand::f64());
+        let (at, answered) = match next {
+            Next::Again { at } => (at, None),
+            Next::Resend { at, answered } => (at, Some(answered)),
+            Next::Delivered(outcome) => {
+                self.lately.delivered(&delivery.event, outcome, now.monotonic);
+                let in_doubt = !never_in_doubt;
+                return self.settle(called, attempt.number, verdict, Ending::Delivered { outcome, in_doubt }, now.wall);
+            }
+            Next::Dead(death) => {
+                return self.settle(called, attempt.number, verdict, Ending::Dead(death), now.wall);
+            }
+        };
+        let resends = attempt.resends + u32::from(answered.is_some());
+        let trial = Trial { attempts: attempt.number, since, resends, answered };
+        self.schedule.again(delivery.key, trial, at);
+        let tried = Tried {
+            attempts: attempt.number,
+            since: WallTime(now.wall.0.saturating_sub(millis(running.since(since)))),
+            retry_at: WallTime(now.wall.0.saturating_add(millis(at.since(now.monotonic)))),
+        };
+        let (record, _) = called.record(attempt.number, verdict);
+        let desk = Arc::clone(&self.desk);
+        self.spawn(async move { desk.recorder.attempted(record, tried).await });
     }
 
-    /// A backlog that takes longer than a moment is logged with how long it will take, now and then.
-    fn tell_backlog(&mut self, now: Monotonic) {
+    /// The event ended: written down in a task, and the key is free when that is on disk.
+    fn settle(&mut self, called: Called, attempts: u32, verdict: Verdict, ending: Ending, at: WallTime) {
+        let (event, key) = (called.delivery.event, called.delivery.key);
+        let settlement = ending.settlement(event.id, verdict, attempts, at);
+        let (record, outgoing) = called.record(attempts, verdict);
+        let desk = Arc::clone(&self.desk);
+        self.spawn(async move {
+            // The recorder is gone only when the process ends; the event is then still queued for the next start.
+            if desk.recorder.settle(Some(record), settlement.clone(), event.key).await {
+                delivery::tell(&desk, &event, &outgoing, &settlement, ending);
+                desk.report(Report::Settled(key)).await;
+            }
+        });
+    }
+
+    /// A later event came while this one only waited for a better answer: it is settled with the one it has.
+    fn settle_overtaken(&mut self, overtaken: Overtaken) {
+        let Overtaken { event, key, attempts, answered } = overtaken;
+        let settlement = Settlement {
+            id: event.id,
+            state: State::Delivered,
+            outcome: Some(answered),
+            reason: None,
+            attempts,
+            at: self.desk.clock.now().wall,
+        };
+        let desk = Arc::clone(&self.desk);
+        self.spawn(async move {
+            if desk.recorder.settle(None, settlement, event.key).await {
+                desk.report(Report::Settled(key)).await;
+            }
+        });
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut_off = self.cut_off.clone();
+        self.tasks.spawn(async move { cut_off.run_until_cancelled(task).await });
+    }
+
+    /// Shows how it stands to those who watch, and logs now and then how long a backlog will take.
+    fn show(&mut self) {
+        let metrics = &self.desk.metrics;
+        metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
         let drain_time = self.schedule.drain_time();
-        if drain_time < BACKLOG_WORTH_TELLING || now.since(self.backlog_told) < BACKLOG_TOLD_EVERY {
+        metrics.queue_drain.set(drain_time.as_secs_f64());
+        if drain_time < BACKLOG_WORTH_TELLING || self.schedule.gate().shut_by().is_some() {
+            return;
+        }
+        let now = self.desk.clock.now().monotonic;
+        if now.since(self.backlog_told) < BACKLOG_TOLD_EVERY {
             return;
         }
         self.backlog_told = now;
-        tracing::info!(
-            events = self.schedule.len(),
-            takes_s = drain_time.as_secs(),
-            "a backlog is being delivered at `upstream.rate_limit`"
-        );
+        let (events, takes_s) = (self.schedule.len(), drain_time.as_secs());
+        tracing::info!(events, takes_s, "a backlog is being delivered at `upstream.rate_limit`");
     }
 }
 
-impl Condition {
-    /// Whether the two are the same state of affairs, however long it has lasted.
-    fn is_like(&self, other: &Condition) -> bool {
-        match (self, other) {
-            (Condition::Fine, Condition::Fine) => true,
-            (Condition::Troubled { trouble, status, .. }, Condition::Troubled { trouble: other, status: code, .. }) => {
-                trouble == other && status == code
-            }
-            _ => false,
-        }
+impl Desk {
+    async fn report(&self, report: Report) {
+        // Fails only when the dispatcher has stopped listening, at the end of the process.
+        let _ = self.reports.send(report).await;
     }
 }
 
@@ -241,9 +361,15 @@ async fn sleep_until(clock: &Clock, at: Option<Monotonic>) {
     }
 }
 
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Ends that wait for the disk. More than this while the disk is full, and deliveries stop too.
 const UNSETTLED_MAX: usize = 10_000;
 /// Reports that wait to be heard; hearing one takes a microsecond.
 const REPORTS: usize = 1_024;
+/// How long a pause lasts before a probe, if `retry.max` does not say less.
+const PAUSE: Duration = Duration::from_secs(30);
 const BACKLOG_WORTH_TELLING: Duration = Duration::from_secs(30);
 const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(60);

@@ -90,11 +90,13 @@ pub struct Violation {
 }
 
 /// One event on its way to the upstream, as the dispatcher needs it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queued {
     pub id: EventId,
     pub key: KeyId,
     pub action: Action,
+    /// A trigger that follows a resolve: the upstream can't have had it before.
+    pub reopening: bool,
 }
 
 /// What is sent for one event.

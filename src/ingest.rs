@@ -31,7 +31,7 @@ use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 use crate::auth;
 use crate::limits::RateLimit;
 use crate::metrics::Metrics;
-use crate::recorder::{Entry, Follow, Recorder, Settled, Submission};
+use crate::recorder::{Entry, Follow, Receipt, Recorder, Settled, Submission};
 use crate::rules::{Context, Decision, Element, RuleSet};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, WallTime};
@@ -94,6 +94,8 @@ struct Shared {
 /// What the relay says of itself in an answer and in its records.
 struct Ticket<'a> {
     request_id: &'a Arc<str>,
+    /// The `X-Request-Id` that the sender gave.
+    sender_request_id: Option<&'a HeaderValue>,
     received_at: WallTime,
     started: Instant,
 }
@@ -147,8 +149,10 @@ impl Ingest {
             rule = field::Empty,
             incident_key = field::Empty
         );
-        let ticket = Ticket { request_id: &request_id, received_at, started: Instant::now() };
+        let started = Instant::now();
         let (head, body) = request.into_parts();
+        let sender_request_id = head.headers.get(X_REQUEST_ID);
+        let ticket = Ticket { request_id: &request_id, sender_request_id, received_at, started };
         let mut upload = Upload::new(body);
         let mut response = self.0.respond(&head, &mut upload, &peer, doubt, &ticket).instrument(span).await;
         identify(&mut response, &request_id);
@@ -160,8 +164,9 @@ impl Ingest {
     pub fn answer_unreadable(&self, refusal: &Refusal, peer: Peer) -> Response<Bytes> {
         let received_at = WallTime::now();
         let request_id = request_id::request_id(received_at);
-        let ticket = Ticket { request_id: &request_id, received_at, started: Instant::now() };
-        let mut response = self.0.refuse(refusal, None, None, &peer, &ticket);
+        let started = Instant::now();
+        let ticket = Ticket { request_id: &request_id, sender_request_id: None, received_at, started };
+        let mut response = self.0.refuse(refusal, None, &peer, &ticket);
         identify(&mut response, &request_id);
         response
     }
@@ -187,12 +192,12 @@ impl Shared {
     {
         let routed = match doubt.map_or_else(|| self.sources.route(head), |doubt| Err(Refusal::Framing(doubt))) {
             Ok(routed) => routed,
-            Err(refusal) => return self.refuse(&refusal, None, Some(head), peer, ticket),
+            Err(refusal) => return self.refuse(&refusal, None, peer, ticket),
         };
         Span::current().record("source", &**routed.name());
         match self.take(routed, head, upload, peer, ticket).await {
             Ok(recorded) => recorded.response(ticket.request_id),
-            Err(refusal) => self.refuse(&refusal, Some(routed.name()), Some(head), peer, ticket),
+            Err(refusal) => self.refuse(&refusal, Some(routed.name()), peer, ticket),
         }
     }
 
@@ -259,11 +264,16 @@ impl Shared {
         not_json: NotJson,
         ticket: &Ticket<'_>,
     ) -> Refusal {
-        let refusal = Refusal::NotJson(not_json);
-        let entry = Entry::Refused { element: None, reason: refusal.label(), violations: Vec::new() };
+        let entry = Entry::Refused { element: None, reason: refusal::NOT_JSON, violations: Vec::new() };
         let submission = submission(&admitted.source().name, held, ticket, vec![entry], false);
         match self.recorder.record(submission).await {
-            Ok(_) => refusal,
+            Ok(receipts) => {
+                let id = receipts.iter().find_map(|receipt| match receipt {
+                    Receipt::Refused { id } => Some(*id),
+                    _ => None,
+                });
+                Refusal::NotJson(NotJson { id, ..not_json })
+            }
             Err(unavailable) => Refusal::Unavailable(unavailable),
         }
     }
@@ -335,15 +345,21 @@ impl Shared {
             && let Some(held_back) = self.taken.line(self.clock.now().monotonic)
         {
             let (request_id, event, more) = (ticket.request_id, standing.event(), events.count());
-            let status = standing.word();
-            info!(%request_id, source, %event, %action, incident_key, status, more, held_back, "took a request");
+            let (sender_request_id, status) = (ticket.sender_request_id.map(bounded), standing.word());
+            info!(
+                %request_id, sender_request_id, source, %event, %action, incident_key, status, more, held_back,
+                "took a request"
+            );
         }
         if let Some((event, violations)) = refused.first()
             && let Some(held_back) = self.quiet.line(self.clock.now().monotonic)
         {
-            let (request_id, refused) = (ticket.request_id, refused.len());
-            let path = violations.first().map_or("$", |violation| &violation.path);
-            warn!(%request_id, source, %event, path, refused, held_back, "refused what the rules can't use; it is kept");
+            let (request_id, sender_request_id) = (ticket.request_id, ticket.sender_request_id.map(bounded));
+            let (path, refused) = (violations.first().map_or("$", |violation| &violation.path), refused.len());
+            warn!(
+                %request_id, sender_request_id, source, %event, path, refused, held_back,
+                "refused what the rules can't use; it is kept"
+            );
         }
     }
 
@@ -351,14 +367,13 @@ impl Shared {
         &self,
         refusal: &Refusal,
         source: Option<&Arc<str>>,
-        head: Option<&Parts>,
         peer: &Peer,
         ticket: &Ticket<'_>,
     ) -> Response<Bytes> {
         self.metrics.request_refused(source, refusal.label());
         if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
             let source = source.map_or("none", |source| source);
-            let sender_request_id = head.and_then(|head| head.headers.get(X_REQUEST_ID)).map(bounded);
+            let sender_request_id = ticket.sender_request_id.map(bounded);
             let (request_id, peer) = (ticket.request_id, peer.address);
             let (status, reason) = (refusal.status().as_u16(), refusal.label());
             // Something was kept and nobody alerted, or nothing could be kept: a person should look.

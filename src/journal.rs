@@ -20,8 +20,8 @@ use rusqlite::{Connection, OpenFlags};
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
 
-pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement};
-pub use files::Lock;
+pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
+pub use files::{Lock, inspect};
 pub use read::{Attempt, Details, Filter, Page, Reader, Summary};
 pub use salvage::{Salvage, is_marked_damaged, mark_damaged, mend};
 
@@ -69,6 +69,19 @@ pub struct Recovered {
     pub outcome: Option<Outcome>,
     pub update: UpdateHash,
     pub occurrence: Option<Occurrence>,
+    /// A trigger that followed a resolve.
+    pub reopening: bool,
+    /// Where its retries stand, if it was tried and is still queued.
+    pub tried: Option<Tried>,
+}
+
+/// Where an event's retries stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    pub attempts: u32,
+    /// When the first attempt ended; later, if pauses were not to count.
+    pub since: WallTime,
+    pub retry_at: WallTime,
 }
 
 /// Why the journal could not do something.
@@ -151,7 +164,7 @@ impl Journal {
 
     /// Whether no further event fits.
     pub fn is_full(&self) -> bool {
-        self.totals.events() >= self.config.max_events || self.totals.bytes >= self.config.max_bytes
+        !self.totals.without_refused().fits(1, 1, self.config.max_events, self.config.max_bytes)
     }
 
     /// Whether payloads, bodies and history together take more room than `max_bytes`.
@@ -167,6 +180,15 @@ impl Totals {
     /// What `max_events` counts.
     pub fn events(&self) -> u64 {
         self.queued + self.dead + self.refused
+    }
+
+    /// What no refused payload can make room for.
+    fn without_refused(&self) -> Totals {
+        Totals { refused: 0, refused_bytes: 0, bytes: self.bytes - self.refused_bytes, ..*self }
+    }
+
+    fn fits(&self, events: u64, bytes: u64, max_events: u64, max_bytes: u64) -> bool {
+        self.events() + events <= max_events && self.bytes + bytes <= max_bytes
     }
 
     fn add(&mut self, state: State, bytes: u64) {
@@ -218,10 +240,13 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         0 => {
-            connection.execute_batch(SCHEMA)?;
-            // Numbers start at the time in milliseconds, so that none is used again by a journal that replaces this one.
-            connection.execute("INSERT INTO meta VALUES ('first_id', ?1), ('probe', 0)", [now.0.max(1)])?;
-            connection.pragma_update(None, "user_version", VERSION)?;
+            // One transaction with the version in it: a kill in the middle leaves an empty file, not half a layout. Numbers
+            // start at the time in milliseconds, so that none is used again by a journal that replaces this one.
+            let first = now.0.max(1);
+            connection.execute_batch(&format!(
+                "BEGIN; {SCHEMA} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
+                 PRAGMA user_version = {VERSION}; COMMIT;"
+            ))?;
             Ok(connection)
         }
         VERSION => Ok(connection),
@@ -292,7 +317,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const FOLD_TIMEOUT: Duration = Duration::from_millis(500);
 
 const SCHEMA: &str = "
-BEGIN;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 -- One row an event, in the order of acknowledgement. Narrow: it is read whole at a start.
 CREATE TABLE event (
@@ -308,6 +332,9 @@ CREATE TABLE event (
     received_at INTEGER NOT NULL,
     settled_at INTEGER,
     attempts INTEGER NOT NULL DEFAULT 0,
+    -- While it is tried again: when the first attempt ended, not counting pauses, and when the next is due.
+    tried_since INTEGER,
+    retry_at INTEGER,
     duplicates INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL,
     request TEXT NOT NULL,
@@ -317,7 +344,7 @@ CREATE TABLE event (
     occurrence TEXT,
     replay_of INTEGER
 );
--- What is not delivered is found without reading history.
+-- What is not delivered is found without reading history. A query must say `state <> 'delivered'` to be served by it.
 CREATE INDEX event_undelivered ON event (state, id) WHERE state <> 'delivered';
 -- What came, and what is sent or, for what was refused, the list of errors. Written once.
 CREATE TABLE content (id INTEGER PRIMARY KEY, raw BLOB, body BLOB);
@@ -333,7 +360,6 @@ CREATE TABLE attempt (
     answer BLOB,
     PRIMARY KEY (event, number)
 ) WITHOUT ROWID;
-COMMIT;
 ";
 
 #[cfg(test)]

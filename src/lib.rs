@@ -25,7 +25,7 @@
 //! | 4 shells | [`ingest`] [`dispatcher`] | call the decisions, drive IO |
 //! | 3 owners | [`recorder`] (of dedup and the journal) [`upstream`] (of the connections to it) | one task or thread owns the state |
 //! | 2 one resource each | [`journal`] (SQLite) [`tls`] (certificates and roots) | |
-//! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
+//! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`gate`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
 //! | 0 words | [`event`] [`time`] [`document`] | the vocabulary; a YAML tree with places |
 //!
 //! [`metrics`], [`logging`] and [`shutdown`] stand beside floors 2 to 6.
@@ -51,6 +51,7 @@ pub mod dispatcher;
 pub mod document;
 pub mod event;
 pub mod filters;
+pub mod gate;
 pub mod ingest;
 pub mod journal;
 pub mod limits;

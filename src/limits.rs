@@ -29,12 +29,16 @@ pub enum OverLimit {
     ServiceUnavailable,
 }
 
-/// One source's bucket.
+/// One source's limit.
 #[derive(Debug)]
 pub struct Limiter {
-    bucket: RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>,
+    bucket: Bucket,
     answer: OverLimit,
 }
+
+/// governor's token bucket, told the time instead of asking for it.
+#[derive(Debug)]
+pub struct Bucket(RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>);
 
 /// The proof that a request fits the limit; it was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,17 +54,28 @@ pub struct Exceeded {
 
 impl Limiter {
     pub fn new(limit: RateLimit) -> Limiter {
-        let quota = Quota::per_second(limit.per_second).allow_burst(limit.burst);
-        Limiter { bucket: RateLimiter::direct_with_clock(quota, Told::default()), answer: limit.answer }
+        Limiter { bucket: Bucket::new(limit.per_second, limit.burst), answer: limit.answer }
     }
 
     /// Counts one request.
     pub fn check(&self, now: Monotonic) -> Result<WithinLimit, Exceeded> {
-        let now = self.bucket.clock().tell(now);
-        self.bucket.check().map(|()| WithinLimit(())).map_err(|not_until| {
-            let wait = not_until.wait_time_from(now);
-            Exceeded { answer: self.answer, retry_after_seconds: whole_seconds(wait) }
-        })
+        self.bucket
+            .take(now)
+            .map(|()| WithinLimit(()))
+            .map_err(|wait| Exceeded { answer: self.answer, retry_after_seconds: whole_seconds(wait) })
+    }
+}
+
+impl Bucket {
+    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Bucket {
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        Bucket(RateLimiter::direct_with_clock(quota, Told::default()))
+    }
+
+    /// Takes one, or says how long to wait for it.
+    pub fn take(&self, now: Monotonic) -> Result<(), Duration> {
+        let now = self.0.clock().tell(now);
+        self.0.check().map_err(|not_until| not_until.wait_time_from(now))
     }
 }
 

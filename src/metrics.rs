@@ -42,11 +42,17 @@ pub struct Metrics {
     pub queue_events: Gauge,
     /// Age of the oldest of them.
     pub queue_oldest_age: Gauge<f64, AtomicU64>,
+    /// How long the queue takes at `upstream.rate_limit`.
+    pub queue_drain: Gauge<f64, AtomicU64>,
+    /// 1 while the circuit breaker is open.
+    pub breaker_open: Gauge,
+    /// 1 while deliveries are paused because token, proxy or endpoint is wrong.
+    pub paused: Gauge,
     /// Calls to the upstream under way now.
     pub in_flight: Gauge,
     /// Incident keys that deduplication remembers.
     pub dedup_keys: Gauge,
-    /// 1 while the journal takes events, else 0.
+    /// 1 while the journal can be written, else 0.
     pub journal_writable: Gauge,
 }
 
@@ -133,6 +139,13 @@ impl Metrics {
             Unit::Seconds,
             queue_oldest_age.clone(),
         );
+        let queue_drain = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            "queue_drain",
+            "How long the events that wait take at upstream.rate_limit",
+            Unit::Seconds,
+            queue_drain.clone(),
+        );
         registry.register(
             "build",
             "The running version",
@@ -188,8 +201,19 @@ impl Metrics {
             journal_writable: register!(
                 Gauge::default(),
                 "journal_writable",
-                "1 while the journal takes events, else 0"
+                "1 while the journal can be written, else 0"
             ),
+            breaker_open: register!(
+                Gauge::default(),
+                "upstream_breaker_open",
+                "1 while the circuit breaker is open, else 0"
+            ),
+            paused: register!(
+                Gauge::default(),
+                "upstream_paused",
+                "1 while deliveries are paused because token, proxy or endpoint is wrong, else 0"
+            ),
+            queue_drain,
             queue_oldest_age,
             acknowledge,
             delivery,

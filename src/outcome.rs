@@ -14,7 +14,7 @@ pub enum Verdict {
     Done(Outcome),
     /// The same call may succeed later.
     Again(Trouble),
-    /// The token, the proxy or the endpoint is wrong, not the event: no event is given up for it.
+    /// The token, the endpoint or something on the way is wrong, not the event: no event is given up for it.
     Blocked(Trouble),
     /// The upstream will never take this event.
     Rejected(Trouble),
@@ -80,7 +80,7 @@ fn read(action: Action, status: u16, body: &[u8]) -> Verdict {
         return Verdict::Done(Outcome::Accepted);
     }
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
-        return Verdict::Again(Trouble::NotJson);
+        return Verdict::Blocked(Trouble::NotJson);
     };
     let said = |part: &str, word: &str| answer.get(part).and_then(|part| part.get(word)).and_then(Value::as_bool);
     let outcome = match action {
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_page_is_no_delivery() {
         for body in ["<html>Please log in</html>", "OK", "{\"triggered\":", "\u{feff}{}"] {
-            assert_eq!(judge(Trigger, 200, body.as_bytes()), Verdict::Again(Trouble::NotJson), "{body}");
+            assert_eq!(judge(Trigger, 200, body.as_bytes()), Verdict::Blocked(Trouble::NotJson), "{body}");
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Queued, State, UpdateHash, Violation};
-use crate::journal::{AttemptRecord, Settlement};
+use crate::journal::{AttemptRecord, Settlement, Tried};
 use crate::time::WallTime;
 
 pub use writer::{Writer, WriterParts};
@@ -108,7 +108,8 @@ pub enum Health {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fresh {
     pub event: Queued,
-    pub outgoing: Outgoing,
+    /// What is to be sent; none where it is better read back from the journal.
+    pub outgoing: Option<Outgoing>,
 }
 
 /// A handle on the recorder. Clones reach the same one; it ends when all are gone.
@@ -121,9 +122,9 @@ pub struct Recorder {
 #[derive(Debug)]
 pub(crate) enum Message {
     Record { submission: Submission, reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>> },
-    Attempt(AttemptRecord),
-    Settle { attempt: AttemptRecord, settlement: Settlement, key: KeyId, reply: oneshot::Sender<()> },
-    Open { limit: usize, reply: oneshot::Sender<Vec<EventId>> },
+    Attempt(AttemptRecord, Tried),
+    Settle { attempt: Option<AttemptRecord>, settlement: Settlement, key: KeyId, reply: oneshot::Sender<()> },
+    Open { limit: usize, reply: oneshot::Sender<Option<Vec<EventId>>> },
 }
 
 impl Recorder {
@@ -137,27 +138,25 @@ impl Recorder {
         receipts.await.unwrap_or(Err(Unavailable::Stopping))
     }
 
-    /// Writes down a call after which the event is to be tried again. Not waited for: a lost line of this record
-    /// loses no event.
-    pub async fn attempted(&self, attempt: AttemptRecord) {
-        let _ = self.messages.send(Message::Attempt(attempt)).await;
+    /// Writes down a call after which the event is to be tried again, and when. Not waited for: a lost line of this
+    /// record loses no event.
+    pub async fn attempted(&self, attempt: AttemptRecord, tried: Tried) {
+        let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
     }
 
-    /// Writes down how an event ended; returns when it is on disk. False if the recorder ended before that: the
+    /// Writes down how an event ended, with the call that ended it if there was one; returns when it is on disk. False if the recorder ended before that: the
     /// event is then still queued at the next start.
-    pub async fn settle(&self, attempt: AttemptRecord, settlement: Settlement, key: KeyId) -> bool {
+    pub async fn settle(&self, attempt: Option<AttemptRecord>, settlement: Settlement, key: KeyId) -> bool {
         let (reply, done) = oneshot::channel();
         let message = Message::Settle { attempt, settlement, key, reply };
         self.messages.send(message).await.is_ok() && done.await.is_ok()
     }
 
-    /// The triggers on which open incidents rest, newest first.
-    pub async fn open_incidents(&self, limit: usize) -> Vec<EventId> {
+    /// The triggers on which open incidents rest, newest first; none while that can't be told.
+    pub async fn open_incidents(&self, limit: usize) -> Option<Vec<EventId>> {
         let (reply, ids) = oneshot::channel();
-        if self.messages.send(Message::Open { limit, reply }).await.is_err() {
-            return Vec::new();
-        }
-        ids.await.unwrap_or_default()
+        self.messages.send(Message::Open { limit, reply }).await.ok()?;
+        ids.await.ok()?
     }
 
     /// Whether events are taken now.

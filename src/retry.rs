@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::event::Outcome;
+use crate::event::{Action, Outcome};
 use crate::outcome::{Trouble, Verdict};
 use crate::time::{Monotonic, Now};
 
@@ -13,6 +13,14 @@ pub struct Settings {
     pub factor: f64,
     pub max: Duration,
     pub give_up_after: Duration,
+    pub unresolved: Unresolved,
+}
+
+/// How often, and over how long, an event is sent again whose answer may only have come too early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    pub attempts: u32,
+    pub over: Duration,
 }
 
 /// One call that ended.
@@ -20,11 +28,15 @@ pub struct Settings {
 pub struct Attempt {
     /// Which try of this event it was, from 1.
     pub number: u32,
-    /// When the first try of this event ended.
-    pub first: Monotonic,
+    /// The time since the first try of this event ended, not counting pauses.
+    pub age: Duration,
     pub verdict: Verdict,
     /// What the answer's `Retry-After` asks for, read by [`retry_after`].
     pub retry_after: Option<Duration>,
+    /// Whether the answer may be another in a while, see [`may_be_early`].
+    pub early: bool,
+    /// How often the event was sent again for that.
+    pub resends: u32,
 }
 
 /// What to do with an event after an attempt.
@@ -34,6 +46,8 @@ pub enum Next {
     Delivered(Outcome),
     /// Try it again then.
     Again { at: Monotonic },
+    /// It was answered, and is sent again then in the hope of a better answer.
+    Resend { at: Monotonic, answered: Outcome },
     /// Keep it as a dead letter.
     Dead(Death),
 }
@@ -58,13 +72,43 @@ pub fn next(settings: Settings, attempt: Attempt, now: Monotonic, random: f64) -
         )
     };
     match attempt.verdict {
+        Verdict::Done(answered) if attempt.early && attempt.resends < settings.unresolved.attempts => {
+            let at = now.after(settings.unresolved.over / settings.unresolved.attempts);
+            Next::Resend { at, answered }
+        }
         Verdict::Done(outcome) => Next::Delivered(outcome),
         Verdict::Rejected(_) => Next::Dead(Death::Rejected),
         // The token or the endpoint is wrong, not the event: however old it gets, it is not given up for that.
         Verdict::Blocked(_) => again(wait()),
-        Verdict::Again(_) if now.since(attempt.first) >= settings.give_up_after => Next::Dead(Death::TooOld),
+        Verdict::Again(_) if attempt.age >= settings.give_up_after => Next::Dead(Death::TooOld),
         Verdict::Again(_) => again(wait()),
     }
+}
+
+/// What is known of an event beside its answer, to tell an answer that came too early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    pub action: Action,
+    /// A trigger that follows a resolve.
+    pub reopening: bool,
+    /// Every attempt of this event so far was answered: none can have taken effect unseen.
+    pub never_in_doubt: bool,
+    /// A trigger of the key was delivered within the last minutes.
+    pub opened_lately: bool,
+    /// A later event of the key waits: it must not wait for a better answer to this one.
+    pub has_later: bool,
+}
+
+/// Whether the upstream may answer otherwise in a while. It may still be opening the incident that a resolve did not
+/// find; and a first trigger after a resolve that it takes for a duplicate fell into its own window for repeats.
+pub fn may_be_early(verdict: Verdict, circumstances: Circumstances) -> bool {
+    let Circumstances { action, reopening, never_in_doubt, opened_lately, has_later } = circumstances;
+    let early = match (action, verdict) {
+        (Action::Resolve, Verdict::Done(Outcome::NotResolved)) => opened_lately,
+        (Action::Trigger, Verdict::Done(Outcome::Duplicate)) => reopening && never_in_doubt,
+        _ => false,
+    };
+    early && !has_later
 }
 
 /// Exponential backoff with full jitter: anything up to `initial * factor^(number-1)`, capped by `max`.
@@ -122,12 +166,17 @@ mod tests {
         factor: 2.0,
         max: Duration::from_secs(60),
         give_up_after: Duration::from_secs(86_400),
+        unresolved: Unresolved { attempts: 3, over: Duration::from_secs(300) },
     };
-    const DAY: i64 = 86_400_000;
+    const DAY: u64 = 86_400_000;
 
-    fn after(number: u32, verdict: Verdict, now: i64, random: f64) -> Next {
-        let attempt = Attempt { number, first: Monotonic(0), verdict, retry_after: None };
-        next(SETTINGS, attempt, Monotonic(now), random)
+    fn attempt(number: u32, verdict: Verdict) -> Attempt {
+        Attempt { number, age: Duration::ZERO, verdict, retry_after: None, early: false, resends: 0 }
+    }
+
+    fn after(number: u32, verdict: Verdict, age_ms: u64, random: f64) -> Next {
+        let attempt = Attempt { age: Duration::from_millis(age_ms), ..attempt(number, verdict) };
+        next(SETTINGS, attempt, Monotonic(0), random)
     }
 
     #[test]
@@ -166,13 +215,49 @@ mod tests {
     #[test]
     fn retry_after_is_obeyed_up_to_its_ceiling_and_zero_says_nothing() {
         for (asked, random, wait) in [(7, 0.0, 7_000), (7, 1.0, 7_700), (86_400, 0.0, 300_000), (0, 1.0, 500)] {
-            let attempt = Attempt {
-                number: 1,
-                first: Monotonic(0),
-                verdict: Verdict::Again(Trouble::Busy),
-                retry_after: Some(Duration::from_secs(asked)),
-            };
+            let retry_after = Some(Duration::from_secs(asked));
+            let attempt = Attempt { retry_after, ..attempt(1, Verdict::Again(Trouble::Busy)) };
             assert_eq!(next(SETTINGS, attempt, Monotonic(0), random), Next::Again { at: Monotonic(wait) }, "{asked}");
+        }
+    }
+
+    #[test]
+    fn an_early_answer_is_asked_for_again_a_few_times_and_then_believed() {
+        let early = Attempt { early: true, ..attempt(1, Verdict::Done(Outcome::NotResolved)) };
+        for (resends, expected) in [
+            (0, Next::Resend { at: Monotonic(100_000), answered: Outcome::NotResolved }),
+            (2, Next::Resend { at: Monotonic(100_000), answered: Outcome::NotResolved }),
+            (3, Next::Delivered(Outcome::NotResolved)),
+        ] {
+            assert_eq!(next(SETTINGS, Attempt { resends, ..early }, Monotonic(0), 0.5), expected, "{resends}");
+        }
+        let never = Settings { unresolved: Unresolved { attempts: 0, over: Duration::ZERO }, ..SETTINGS };
+        assert_eq!(next(never, early, Monotonic(0), 0.5), Next::Delivered(Outcome::NotResolved));
+    }
+
+    #[test]
+    fn answers_that_may_be_early() {
+        let resolve = Circumstances {
+            action: Action::Resolve,
+            reopening: false,
+            never_in_doubt: true,
+            opened_lately: true,
+            has_later: false,
+        };
+        let trigger = Circumstances { action: Action::Trigger, reopening: true, opened_lately: false, ..resolve };
+        let (missed, repeat) = (Verdict::Done(Outcome::NotResolved), Verdict::Done(Outcome::Duplicate));
+        for (sentence, verdict, circumstances, expected) in [
+            ("a resolve just behind its trigger", missed, resolve, true),
+            ("a resolve of an old incident", missed, Circumstances { opened_lately: false, ..resolve }, false),
+            ("a resolve with an event behind it", missed, Circumstances { has_later: true, ..resolve }, false),
+            ("a resolve that was done", Verdict::Done(Outcome::Resolved), resolve, false),
+            ("a resolve that matched no filter", Verdict::Done(Outcome::Unmatched), resolve, false),
+            ("a first trigger after a resolve, taken for a repeat", repeat, trigger, true),
+            ("the same, perhaps delivered before", repeat, Circumstances { never_in_doubt: false, ..trigger }, false),
+            ("a reminder, taken for a repeat", repeat, Circumstances { reopening: false, ..trigger }, false),
+            ("a trigger with its resolve behind it", repeat, Circumstances { has_later: true, ..trigger }, false),
+        ] {
+            assert_eq!(may_be_early(verdict, circumstances), expected, "{sentence}");
         }
     }
 

@@ -1,5 +1,5 @@
 //! Which event goes next: in order within a key, one at a time, without one key waiting for another, at the pace
-//! and concurrency that the upstream is allowed.
+//! and concurrency that the upstream is allowed, and while the gate to it is open.
 //!
 //! It knows events by number only and holds some fifty bytes for each, so that a million may wait. It starts
 //! nothing and reads no clock: the dispatcher asks what to do and tells what happened.
@@ -9,17 +9,12 @@ mod backlog;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use governor::clock::{Clock, Reference};
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-
-use crate::event::{Action, EventId, KeyId, Queued};
+use crate::event::{EventId, Outcome, Queued};
+use crate::gate::{self, Gate, Leave};
+use crate::limits::Bucket;
+use crate::outcome::Verdict;
 use crate::time::Monotonic;
 
 use backlog::Backlog;
@@ -34,20 +29,22 @@ pub struct Limits {
     pub burst: NonZeroU32,
     /// Calls that ended and whose end is not yet on disk: their keys are not free yet.
     pub unsettled: usize,
+    pub gate: gate::Settings,
 }
 
 /// Everything that waits for delivery.
 #[derive(Debug)]
 pub struct Schedule {
     limits: Limits,
+    gate: Gate,
+    pace: Bucket,
     backlog: Backlog,
     ready: VecDeque<KeySlot>,
-    timers: BinaryHeap<Reverse<(Monotonic, KeySlot)>>,
+    timers: BinaryHeap<Reverse<Timer>>,
     /// Keys whose first event was tried before; most never enter.
     trials: HashMap<KeySlot, Trial>,
     in_flight: usize,
     unsettled: usize,
-    pace: Pace,
 }
 
 /// What was tried of one event.
@@ -55,19 +52,33 @@ pub struct Schedule {
 pub struct Trial {
     /// How many attempts have ended.
     pub attempts: u32,
-    /// When the first of them ended.
-    pub first: Monotonic,
+    /// When the first of them ended, on the clock that stands still during pauses.
+    pub since: Monotonic,
+    /// How often it was sent again although it was answered.
+    pub resends: u32,
+    /// What the upstream said, where the event is only sent again in the hope of a better answer: a later event of
+    /// its key does not wait for that.
+    pub answered: Option<Outcome>,
+}
+
+/// When a key is to go on. One that no longer fits what the key waits for is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Timer {
+    at: Monotonic,
+    key: KeySlot,
+    event: EventId,
+    attempts: u32,
 }
 
 /// One delivery to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    pub id: EventId,
-    pub action: Action,
+    pub event: Queued,
     pub key: KeySlot,
-    pub key_id: KeyId,
     /// None on the first attempt.
     pub before: Option<Trial>,
+    /// It alone goes through a shut gate.
+    pub probe: bool,
 }
 
 /// What to do now.
@@ -81,24 +92,51 @@ pub enum Step {
     Wait,
 }
 
+/// An event that was only sent again in the hope of a better answer, and that a later event of its key has overtaken:
+/// it is to be settled with the answer it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overtaken {
+    pub event: Queued,
+    pub key: KeySlot,
+    pub attempts: u32,
+    pub answered: Outcome,
+}
+
 impl Schedule {
     pub fn new(limits: Limits) -> Schedule {
         Schedule {
             limits,
+            gate: Gate::new(limits.gate),
+            pace: Bucket::new(limits.per_second, limits.burst),
             backlog: Backlog::default(),
             ready: VecDeque::new(),
             timers: BinaryHeap::new(),
             trials: HashMap::new(),
             in_flight: 0,
             unsettled: 0,
-            pace: Pace::new(limits.per_second, limits.burst),
         }
     }
 
-    /// Puts an event at the end of its key.
-    pub fn enqueue(&mut self, event: &Queued) {
-        if let Some(key) = self.backlog.push(event.key, event.id, event.action) {
+    /// Puts an event at the end of its key. Returns the event before it, if that one is to wait no longer.
+    pub fn enqueue(&mut self, event: &Queued) -> Option<Overtaken> {
+        if let Some(key) = self.backlog.push(event) {
             self.ready.push_back(key);
+            return None;
+        }
+        let key = self.backlog.slot(event.key)?;
+        let answered = self.trials.get(&key).and_then(|trial| trial.answered)?;
+        let trial = self.trials.remove(&key)?;
+        // It may be its turn already.
+        self.ready.retain(|ready| *ready != key);
+        self.unsettled += 1;
+        Some(Overtaken { event: self.backlog.first(key), key, attempts: trial.attempts, answered })
+    }
+
+    /// Puts an event that was tried before a restart where its retries stand. It is the first of its key.
+    pub fn enqueue_tried(&mut self, event: &Queued, trial: Trial, at: Monotonic) {
+        match self.backlog.push(event) {
+            Some(key) => self.wait(key, trial, at),
+            None => debug_assert!(false, "only the first event of a key was tried"),
         }
     }
 
@@ -110,26 +148,47 @@ impl Schedule {
         }
         if self.ready.is_empty() {
             return match self.timers.peek() {
-                Some(Reverse((at, _))) => Step::WaitUntil(*at),
+                Some(Reverse(timer)) => Step::WaitUntil(timer.at),
                 None => Step::Wait,
             };
         }
-        if let Err(wait) = self.pace.take(now) {
-            return Step::WaitUntil(now.after(wait));
+        match self.gate.ask(self.in_flight, now) {
+            Leave::Granted => {}
+            Leave::NotBefore(at) => return Step::WaitUntil(at),
+            Leave::NotNow => return Step::Wait,
         }
-        let Some(key) = self.ready.pop_front() else {
+        if let Err(wait) = self.pace.take(now) {
+            // Whole milliseconds, rounded up: waking before the time would only ask again.
+            let wait = Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+            return Step::WaitUntil(now.after(wait.max(Duration::from_millis(1))));
+        }
+        let Some(key) = self.next_key() else {
             return Step::Wait;
         };
         self.in_flight += 1;
-        let (id, action) = self.backlog.first(key);
-        Step::Start(Delivery { id, action, key, key_id: self.backlog.key(key), before: self.trials.get(&key).copied() })
+        let event = self.backlog.first(key);
+        let probe = self.gate.started();
+        let before = self.trials.get_mut(&key).map(|trial| {
+            // Under way it waits for nothing that a later event could cut short.
+            Trial { answered: trial.answered.take(), ..*trial }
+        });
+        Step::Start(Delivery { event, key, before, probe })
     }
 
     /// The call of a delivery ended; its place among those under way is free. The key is not: what came of it
     /// must be on disk first, then [`Schedule::release`] or [`Schedule::again`] follows.
-    pub fn ended(&mut self) {
+    pub fn ended(&mut self, delivery: &Delivery, verdict: Verdict, now: Monotonic) {
         self.in_flight -= 1;
         self.unsettled += 1;
+        self.gate.heard(verdict, delivery.probe, now);
+    }
+
+    /// No call was made of a delivery, for a reason that says nothing about the upstream. It is tried again then.
+    pub fn not_called(&mut self, delivery: &Delivery, at: Monotonic) {
+        self.in_flight -= 1;
+        self.gate.not_called(delivery.probe);
+        let trial = delivery.before.unwrap_or(Trial { attempts: 0, since: at, resends: 0, answered: None });
+        self.wait(delivery.key, trial, at);
     }
 
     /// The key's first event is settled, on disk. The key goes on with its next event.
@@ -144,8 +203,22 @@ impl Schedule {
     /// The key's first event is to be tried again then. Only its own key waits for it.
     pub fn again(&mut self, key: KeySlot, trial: Trial, at: Monotonic) {
         self.unsettled -= 1;
-        self.trials.insert(key, trial);
-        self.timers.push(Reverse((at, key)));
+        self.wait(key, trial, at);
+    }
+
+    /// Whether a later event of this key waits behind the first.
+    pub fn has_later(&self, key: KeySlot) -> bool {
+        self.backlog.has_next(key)
+    }
+
+    /// The gate, to see why it is shut and how time runs for events that are tried again.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// A secret changed: a pause is probed at once.
+    pub fn resume(&mut self, now: Monotonic) {
+        self.gate.resume(now);
     }
 
     /// Events that wait, those under way included.
@@ -157,7 +230,7 @@ impl Schedule {
         self.len() == 0
     }
 
-    /// Calls under way, or ended and not yet on disk.
+    /// No call is under way, and none has ended whose end is not yet on disk.
     pub fn is_quiet(&self) -> bool {
         self.in_flight == 0 && self.unsettled == 0
     }
@@ -172,53 +245,41 @@ impl Schedule {
         Duration::from_secs_f64(f64::from(events) / f64::from(self.limits.per_second.get()))
     }
 
+    /// The key that waited longest. Through a shut gate rather one that was not tried yet, so that a poisoned event
+    /// does not use up every probe; among a few, since a probe is not worth a search through a million.
+    fn next_key(&mut self) -> Option<KeySlot> {
+        if self.gate.shut_by().is_some() {
+            let untried = |key: &KeySlot| !self.trials.contains_key(key);
+            if let Some(at) = self.ready.iter().take(PROBE_CHOICE).position(untried) {
+                return self.ready.remove(at);
+            }
+        }
+        self.ready.pop_front()
+    }
+
+    fn wait(&mut self, key: KeySlot, trial: Trial, at: Monotonic) {
+        let event = self.backlog.first(key).id;
+        self.trials.insert(key, trial);
+        self.timers.push(Reverse(Timer { at, key, event, attempts: trial.attempts }));
+    }
+
     fn wake(&mut self, now: Monotonic) {
-        while let Some(Reverse((at, key))) = self.timers.peek() {
-            if *at > now {
+        while let Some(Reverse(timer)) = self.timers.peek().copied() {
+            let waits = self.trials.get(&timer.key).is_some_and(|trial| trial.attempts == timer.attempts)
+                && self.backlog.first(timer.key).id == timer.event;
+            if waits && timer.at > now {
                 return;
             }
-            self.ready.push_back(*key);
             self.timers.pop();
+            if waits {
+                self.ready.push_back(timer.key);
+            }
         }
     }
 }
 
-/// The upstream's `rate_limit`: governor's token bucket, told the time instead of asking for it.
-#[derive(Debug)]
-struct Pace {
-    clock: Told,
-    bucket: RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Told(Arc<AtomicU64>);
-
-impl Clock for Told {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.load(Ordering::Relaxed).into()
-    }
-}
-
-impl Pace {
-    fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Pace {
-        let clock = Told::default();
-        let quota = Quota::per_second(per_second).allow_burst(burst);
-        Pace { bucket: RateLimiter::direct_with_clock(quota, clock.clone()), clock }
-    }
-
-    /// Takes one call's allowance, or says how long to wait for it.
-    fn take(&mut self, now: Monotonic) -> Result<(), Duration> {
-        let nanos = u64::try_from(now.0).unwrap_or(0).saturating_mul(1_000_000);
-        self.clock.0.fetch_max(nanos, Ordering::Relaxed);
-        self.bucket.check().map_err(|refused| {
-            // Whole milliseconds, rounded up: waking before the time would only ask again.
-            let wait = refused.earliest_possible().duration_since(self.clock.now());
-            Duration::from_millis(wait.as_u64().div_ceil(1_000_000).max(1))
-        })
-    }
-}
+/// Keys looked at for a probe.
+const PROBE_CHOICE: usize = 64;
 
 #[cfg(test)]
 mod tests;

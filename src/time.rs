@@ -58,6 +58,10 @@ impl Monotonic {
         Monotonic(self.0.saturating_add(millis(wait)))
     }
 
+    pub fn before(self, wait: Duration) -> Monotonic {
+        Monotonic(self.0.saturating_sub(millis(wait)))
+    }
+
     /// The time from `earlier` to here; zero if `earlier` is later.
     pub fn since(self, earlier: Monotonic) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -95,6 +95,9 @@ impl Upstream {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(config.concurrency)
             .http2_adaptive_window(true)
+            // A firewall may drop a connection without a word: without pings every call would time out on it.
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
         let urls = from
             .into_iter()
@@ -123,7 +126,28 @@ impl Upstream {
     async fn exchange(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
         let request = self.request(source, body)?;
         let response = self.client.request(request).await.map_err(|error| broken(&error))?;
-        read(response).await
+        let mut answer = read(response).await?;
+        self.mask(&mut answer);
+        Ok(answer)
+    }
+
+    /// An error page may repeat the token that it was shown; what is kept of an answer must not.
+    fn mask(&self, answer: &mut Answer) {
+        let (Authorization::Bearer(secret)
+        | Authorization::Header { secret, .. }
+        | Authorization::Query { secret, .. }) = &self.config.authorization;
+        secret.expose(|token| {
+            if token.is_empty() {
+                return;
+            }
+            if let Some(text) = answer.location.as_mut().filter(|text| text.contains(token)) {
+                *text = text.replace(token, MASK);
+            }
+            let body = String::from_utf8_lossy(&answer.body);
+            if body.contains(token) {
+                answer.body = Bytes::from(body.replace(token, MASK));
+            }
+        });
     }
 
     fn request(&self, source: &Arc<str>, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
@@ -161,7 +185,7 @@ impl Upstream {
 async fn read(response: Response<Incoming>) -> Result<Answer, CallError> {
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (status, retry_after, location) = (response.status().as_u16(), text(RETRY_AFTER), text(LOCATION));
-    let location = location.map(|location| location.split(['?', '#']).next().unwrap_or_default().to_owned());
+    let location = location.map(|location| without_secrets(&location));
     let body = match Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => {
@@ -170,6 +194,17 @@ async fn read(response: Response<Incoming>) -> Result<Answer, CallError> {
         }
     };
     Ok(Answer { status, retry_after, location, body })
+}
+
+/// A URL without user information, query and fragment.
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
 }
 
 fn sensitive(value: &str) -> Option<HeaderValue> {
@@ -221,6 +256,10 @@ fn broken(error: &legacy::Error) -> CallError {
 /// The documented answer has a hundred bytes; an error page may be longer and is of use.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// What stands for a token in what is kept of an answer.
+const MASK: &str = "***";
+const PING_EVERY: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Load balancers close idle connections after a minute or more; one that closes under our request costs a retry.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
@@ -237,6 +276,17 @@ mod tests {
         ] {
             let url = with_parameter(&url.parse().unwrap(), "from", value).unwrap();
             assert_eq!(url.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_location_is_kept_without_what_may_be_secret() {
+        for (url, expected) in [
+            ("https://u:p@example.org/login?token=x#y", "https://example.org/login"),
+            ("https://example.org", "https://example.org"),
+            ("/login?next=a@b", "/login"),
+        ] {
+            assert_eq!(without_secrets(url), expected);
         }
     }
 

@@ -90,7 +90,9 @@ pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>
 
 /// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.
 pub(super) async fn incidents(Extract(state): Extract<State>) -> Response {
-    let open = state.view.recorder.open_incidents(INCIDENTS_MAX).await;
+    let Some(open) = state.view.recorder.open_incidents(INCIDENTS_MAX).await else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see /readyz");
+    };
     match read(&state.view, move |reader| reader.summaries(&open)).await {
         Ok(incidents) => Json(json!({ "incidents": incidents })).into_response(),
         Err(response) => response,
@@ -109,6 +111,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "upstream": { "url": view.upstream_url, "in_flight": view.metrics.in_flight.get() },
         "queue": {
             "events": view.metrics.queue_events.get(),
+            "drain_seconds": view.metrics.queue_drain.get(),
             "oldest_received_at": oldest.map(WallTime::rfc3339),
         },
         "dedup": { "keys": view.metrics.dedup_keys.get() },
@@ -140,6 +143,9 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
 
 impl EventsQuery {
     fn filter(self) -> Result<Filter, String> {
+        if self.limit == Some(0) {
+            return Err("`limit` takes a number from 1; it is `0`".to_owned());
+        }
         Ok(Filter {
             state: word("state", self.state.as_deref(), "queued, delivered, dead, refused, ended")?,
             outcome: word(

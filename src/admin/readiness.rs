@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::View;
 use crate::dispatcher::Condition;
+use crate::gate::Shut;
 use crate::outcome::Trouble;
 use crate::recorder::{Health, Unavailable};
 
@@ -48,16 +49,15 @@ fn of_health(health: &Health) -> Option<Degradation> {
 }
 
 fn of_condition(condition: Condition) -> Option<Degradation> {
-    let Condition::Troubled { trouble, status, detail, since } = condition else {
+    let Condition::Shut { why, trouble, status, detail, since } = condition else {
         return None;
     };
-    let reason = match trouble {
-        Trouble::Unauthorized => "upstream_auth",
-        Trouble::ProxyUnauthorized => "upstream_proxy",
-        Trouble::Endpoint => "upstream_endpoint",
-        Trouble::NotJson => "upstream_not_json",
-        Trouble::Dns | Trouble::Connect | Trouble::Tls | Trouble::Timeout | Trouble::Reset => "upstream_unreachable",
-        Trouble::Busy | Trouble::ServerError | Trouble::Payload => "upstream_error",
+    let reason = match why {
+        Shut::Breaker => "breaker_open",
+        Shut::Pause(Trouble::Unauthorized) => "upstream_auth",
+        Shut::Pause(Trouble::ProxyUnauthorized) => "upstream_proxy",
+        Shut::Pause(Trouble::NotJson) => "upstream_not_json",
+        Shut::Pause(_) => "upstream_endpoint",
     };
     let detail = Some(match detail {
         Some(detail) => format!("{}: {detail}", trouble.as_str()),

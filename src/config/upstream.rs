@@ -27,7 +27,8 @@ impl Reader<'_> {
         let ca = tls.file("ca", &mut self.findings);
         tls.refuse(&["client_certificate", "client_key"], &mut self.findings);
         tls.finish(&mut self.findings);
-        section.refuse(&["breaker", "proxy"], &mut self.findings);
+        let breaker = self.breaker(&mut section);
+        section.refuse(&["proxy"], &mut self.findings);
         section.finish(&mut self.findings);
         let concurrency = usize::try_from(concurrency).ok()?;
         let config = Config {
@@ -37,7 +38,7 @@ impl Reader<'_> {
             ca,
             concurrency,
         };
-        Some((config, dispatcher::Config { concurrency, per_second, burst, retry }))
+        Some((config, dispatcher::Config { concurrency, per_second, burst, retry, breaker }))
     }
 
     fn url(&mut self, node: &Node) -> Option<Uri> {
@@ -98,14 +99,27 @@ impl Reader<'_> {
         let factor = section.number("factor", 1.0..=10.0, findings).unwrap_or(2.0);
         let max = section.duration_within("max", MOMENT..=24 * HOUR, findings).unwrap_or(Duration::from_secs(60));
         let give_up_after = section.duration_within("give_up_after", MOMENT..=365 * 24 * HOUR, findings);
-        section.refuse(&["unresolved"], findings);
+        let mut again = section.section_or_empty("unresolved", findings);
+        let attempts = again.integer("attempts", 0..=20, findings).unwrap_or(3);
+        let over = again.duration_within("over", MOMENT..=HOUR, findings).unwrap_or(Duration::from_secs(300));
+        again.finish(findings);
         section.finish(findings);
         if initial > max {
             findings
                 .error(place, "upstream.retry", "`initial` is longer than `max`")
                 .help("the first wait is `initial`, and it grows up to `max`");
         }
-        retry::Settings { initial, factor, max, give_up_after: give_up_after.unwrap_or(24 * HOUR) }
+        let unresolved = retry::Unresolved { attempts: u32::try_from(attempts).unwrap_or(3), over };
+        retry::Settings { initial, factor, max, give_up_after: give_up_after.unwrap_or(24 * HOUR), unresolved }
+    }
+
+    fn breaker(&mut self, section: &mut Fields<'_>) -> dispatcher::Breaker {
+        let mut section = section.section_or_empty("breaker", &mut self.findings);
+        let findings = &mut self.findings;
+        let failures = section.integer("failures", 1..=1_000, findings).unwrap_or(5);
+        let open = section.duration_within("open", MOMENT..=HOUR, findings).unwrap_or(Duration::from_secs(10));
+        section.finish(findings);
+        dispatcher::Breaker { failures: u32::try_from(failures).unwrap_or(5), open }
     }
 }
 

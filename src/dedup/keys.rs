@@ -19,7 +19,7 @@ pub(super) struct Keys {
     open: List,
     resolved: List,
     /// Few installations name occurrences, so they are kept beside the slots.
-    occurrences: HashMap<u32, Occurrence>,
+    occurrences: HashMap<u32, Named>,
     forgotten: Forgotten,
 }
 
@@ -50,6 +50,13 @@ struct List {
     newest: u32,
 }
 
+/// The occurrences that a key's state knows.
+#[derive(Clone, Debug, Default)]
+struct Named {
+    last: Option<Occurrence>,
+    past: Option<Occurrence>,
+}
+
 const NONE: u32 = u32::MAX;
 
 impl Keys {
@@ -77,13 +84,15 @@ impl Keys {
     pub(super) fn get(&self, key: KeyId) -> Option<KeyState> {
         let at = self.find(key)?;
         let slot = &self.slots[at as usize];
+        let Named { last: occurrence, past } = self.occurrences.get(&at).cloned().unwrap_or_default();
         Some(KeyState {
             last_action: slot.last_action,
             last: slot.last,
             taken: slot.taken,
             waiting: slot.waiting,
             update: slot.update,
-            occurrence: self.occurrences.get(&at).cloned(),
+            occurrence,
+            past,
         })
     }
 
@@ -127,7 +136,7 @@ impl Keys {
         slot.last_action = state.last_action;
         slot.waiting = state.waiting;
         match state.occurrence {
-            Some(occurrence) => self.occurrences.insert(at, occurrence),
+            Some(last) => self.occurrences.insert(at, Named { last: Some(last), past: state.past }),
             None => self.occurrences.remove(&at),
         };
         self.link_newest(at);
@@ -250,6 +259,7 @@ mod tests {
             waiting: false,
             update: UpdateHash(0),
             occurrence: None,
+            past: None,
         }
     }
 

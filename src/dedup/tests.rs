@@ -167,6 +167,7 @@ fn keys_do_not_touch_each_other() {
 fn occurrences_by_story() {
     let at = |time: &str| Occurrence(format!("[\"{time}\"]").into());
     let (first, second) = (at("2025-11-24T07:30:00Z"), at("2025-11-24T09:00:00+01:00"));
+    let (one, other) = (Occurrence(r#"["outage-a"]"#.into()), Occurrence(r#"["outage-b"]"#.into()));
     let past = |of| duplicate(of, Repeat::PastOccurrence);
     // Sentence, and each step: action, occurrence, what it is.
     let stories = [
@@ -187,6 +188,18 @@ fn occurrences_by_story() {
                 (Action::Trigger, &first, OPENING),
                 (Action::Resolve, &first, CLOSING),
                 (Action::Trigger, &first, past(2)),
+            ],
+        ),
+        (
+            "occurrences without an order are told apart by name: a late resolve closes nothing newer",
+            vec![
+                (Action::Trigger, &one, OPENING),
+                (Action::Resolve, &one, CLOSING),
+                (Action::Trigger, &other, REOPENING),
+                (Action::Resolve, &one, past(3)),
+                (Action::Trigger, &one, past(3)),
+                (Action::Resolve, &other, CLOSING),
+                (Action::Trigger, &one, past(4)),
             ],
         ),
         (

@@ -1,91 +1,72 @@
-//! One attempt: call, judge, write down, report.
+//! One call: read what is to be sent, send it, and report; and what is told when an event has ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::event::{EventId, Outcome, Outgoing, State};
+use crate::event::{Action, EventId, Outcome, Outgoing, Queued, State};
 use crate::journal::{AttemptRecord, Settlement};
-use crate::outcome::{self, Trouble, Verdict};
-use crate::retry::{self, Attempt, Next};
-use crate::schedule::{Delivery, Trial};
-use crate::time::WallTime;
+use crate::outcome::Verdict;
+use crate::retry::{self, Death};
+use crate::schedule::Delivery;
+use crate::time::{Now, WallTime};
 use crate::upstream::{Answer, CallError};
 
-use super::{Condition, Desk, Report};
+use super::{Desk, Report};
 
-/// Makes one attempt at an event and reports what is to follow. `body` is none where it must be read back.
-pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Outgoing>) {
-    let outgoing = match body {
-        Some(outgoing) => Some(outgoing),
-        None => read_back(&desk, delivery.id).await,
-    };
-    let Some(outgoing) = outgoing else {
-        unreadable(&desk, delivery).await;
-        return;
-    };
-    let started_at = desk.clock.now().wall;
-    let started = Instant::now();
-    let answer = desk.upstream.call(&outgoing.source, outgoing.body.clone()).await;
-    let took = started.elapsed();
-    let now = desk.clock.now();
-    let attempt = Attempt {
-        number: delivery.before.map_or(0, |trial| trial.attempts) + 1,
-        first: delivery.before.map_or(now.monotonic, |trial| trial.first),
-        verdict: match &answer {
-            Ok(answer) => outcome::judge(delivery.action, answer.status, &answer.body),
-            Err(error) => Verdict::Again(error.trouble),
-        },
-        retry_after: answer.as_ref().ok().and_then(|answer| retry::retry_after(answer.retry_after.as_deref()?, now)),
-    };
-    desk.report(Report::Ended).await;
-    desk.notice(&attempt, &answer, now.wall);
-    let record = record(delivery.id, attempt, started_at, took, answer);
-    desk.metrics.attempted(record.result, took);
-
-    let next = retry::next(desk.config.retry, attempt, now.monotonic, fastrand::f64());
-    let (state, outcome, reason) = match next {
-        Next::Again { at } => {
-            let trial = Trial { attempts: attempt.number, first: attempt.first };
-            desk.recorder.attempted(record).await;
-            desk.report(Report::Again { key: delivery.key, trial, at }).await;
-            return;
-        }
-        Next::Delivered(outcome) => (State::Delivered, Some(outcome), None),
-        Next::Dead(death) => {
-            let trouble = attempt.trouble().map_or("", Trouble::as_str);
-            (State::Dead, None, Some((death.as_str(), format!("{}: {trouble}", death.as_str()))))
-        }
-    };
-    let settlement = Settlement {
-        id: delivery.id,
-        state,
-        outcome,
-        reason: reason.as_ref().map(|(_, text)| text.clone()),
-        attempts: attempt.number,
-        at: now.wall,
-    };
-    if !desk.recorder.settle(record, settlement, delivery.key_id).await {
-        // The recorder is gone: the process ends, and the event is still queued for the next start.
-        return;
-    }
-    match (outcome, reason) {
-        (Some(outcome), _) => delivered(&desk, delivery, &outgoing, outcome, now.wall),
-        (None, Some((word, text))) => {
-            desk.metrics.event_ended(State::Dead.as_str(), word);
-            tracing::error!(
-                event = delivery.id.0,
-                source = &*outgoing.source,
-                action = delivery.action.as_str(),
-                reason = text,
-                "the event is a dead letter; it is kept until a person replays or discards it"
-            );
-        }
-        (None, None) => {}
-    }
-    desk.report(Report::Settled(delivery.key)).await;
+/// A call that ended.
+#[derive(Debug)]
+pub(super) struct Called {
+    pub(super) delivery: Delivery,
+    pub(super) answer: Result<Answer, CallError>,
+    pub(super) took: Duration,
+    outgoing: Outgoing,
+    started_at: WallTime,
 }
 
-async fn read_back(desk: &Arc<Desk>, id: EventId) -> Option<Outgoing> {
+/// How an event ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// `in_doubt`: an earlier attempt may have taken effect unseen.
+    Delivered {
+        outcome: Outcome,
+        in_doubt: bool,
+    },
+    Dead(Death),
+}
+
+/// Makes one call and reports how it ended. `body` is none where it must be read back.
+pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Outgoing>) {
+    let mut promise = Promise { desk: &desk, delivery: Some(delivery) };
+    let outgoing = match body {
+        Some(outgoing) => Some(outgoing),
+        None => read_back(&desk, delivery.event.id).await,
+    };
+    let Some(outgoing) = outgoing else {
+        return;
+    };
+    let (started_at, started) = (desk.clock.now().wall, Instant::now());
+    let answer = desk.upstream.call(&outgoing.source, outgoing.body.clone()).await;
+    let called = Called { delivery, answer, outgoing, started_at, took: started.elapsed() };
+    promise.delivery = None;
+    desk.report(Report::Called(Box::new(called))).await;
+}
+
+/// The promise to report: whatever becomes of the task, a delivery's place and key are given back.
+struct Promise<'a> {
+    desk: &'a Desk,
+    delivery: Option<Delivery>,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery {
+            // The queue is far longer than calls may be under way; at the end of the process nobody listens.
+            let _ = self.desk.reports.try_send(Report::NotCalled(delivery));
+        }
+    }
+}
+
+async fn read_back(desk: &Desk, id: EventId) -> Option<Outgoing> {
     let reader = Arc::clone(&desk.reader);
     match tokio::task::spawn_blocking(move || reader.outgoing(id)).await {
         Ok(Ok(Some(outgoing))) => Some(outgoing),
@@ -97,127 +78,117 @@ async fn read_back(desk: &Arc<Desk>, id: EventId) -> Option<Outgoing> {
             None
         }
         Ok(Err(error)) => {
-            tracing::error!(event = id.0, error = %error, "an event can't be read back from the journal");
+            tracing::error!(event = id.0, error = %error, "an event can't be read back from the journal; it is tried again");
             None
         }
         Err(_) => None,
     }
 }
 
-/// The journal can't be read now: the event waits, like one whose call failed, and is never given up for it.
-async fn unreadable(desk: &Desk, delivery: Delivery) {
-    let now = desk.clock.now().monotonic;
-    let trial = delivery.before.unwrap_or(Trial { attempts: 0, first: now });
-    desk.report(Report::Ended).await;
-    desk.report(Report::Again { key: delivery.key, trial, at: now.after(desk.config.retry.max) }).await;
-}
-
-fn record(
-    event: EventId,
-    attempt: Attempt,
-    started_at: WallTime,
-    took: Duration,
-    answer: Result<Answer, CallError>,
-) -> AttemptRecord {
-    let result = match attempt.verdict {
+/// What came of a call, as metrics and the journal name it: an outcome, or a trouble.
+pub(super) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
         Verdict::Done(outcome) => outcome.as_str(),
         Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => trouble.as_str(),
-    };
-    let (status, detail, answer) = match answer {
-        Ok(answer) => {
-            let kept = answer.body.len().min(ANSWER_BYTES_KEPT);
-            (Some(answer.status), answer.location, answer.body[..kept].to_vec())
-        }
-        Err(error) => (None, Some(error.detail), Vec::new()),
-    };
-    AttemptRecord { event, number: attempt.number, started_at, took, result, status, detail, answer }
+    }
 }
 
-fn delivered(desk: &Desk, delivery: Delivery, outgoing: &Outgoing, outcome: Outcome, now: WallTime) {
-    let age = now.since(outgoing.acknowledged);
-    desk.metrics.event_delivered(&outgoing.source, delivery.action, outcome, age);
-    let (event, source, action, outcome_word) =
-        (delivery.id.0, &*outgoing.source, delivery.action.as_str(), outcome.as_str());
-    if outcome.is_warning() {
-        tracing::warn!(event, source, action, outcome = outcome_word, "{}", advice(outcome));
-    } else {
-        tracing::debug!(event, source, action, outcome = outcome_word, "delivered");
+impl Called {
+    pub(super) fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|answer| answer.status)
+    }
+
+    /// What a person needs beside the status.
+    pub(super) fn detail(&self) -> Option<String> {
+        match &self.answer {
+            Ok(answer) => answer.location.as_ref().map(|location| format!("Location: {location}")),
+            Err(error) => Some(error.detail.clone()),
+        }
+    }
+
+    pub(super) fn retry_after(&self, now: Now) -> Option<Duration> {
+        retry::retry_after(self.answer.as_ref().ok()?.retry_after.as_deref()?, now)
+    }
+
+    /// The call as it is written down, and what was sent.
+    pub(super) fn record(self, number: u32, verdict: Verdict) -> (AttemptRecord, Outgoing) {
+        let (status, detail) = (self.status(), self.detail());
+        let answer = self.answer.map(|answer| answer.body).unwrap_or_default();
+        let kept = answer.len().min(ANSWER_BYTES_KEPT);
+        let record = AttemptRecord {
+            event: self.delivery.event.id,
+            number,
+            started_at: self.started_at,
+            took: self.took,
+            result: word(verdict),
+            status,
+            detail,
+            answer: answer[..kept].to_vec(),
+        };
+        (record, self.outgoing)
+    }
+}
+
+impl Ending {
+    pub(super) fn settlement(self, id: EventId, verdict: Verdict, attempts: u32, at: WallTime) -> Settlement {
+        let (state, outcome, reason) = match self {
+            Ending::Delivered { outcome, .. } => (State::Delivered, Some(outcome), None),
+            Ending::Dead(death) => {
+                let trouble = match verdict {
+                    Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => {
+                        trouble.as_str()
+                    }
+                    Verdict::Done(outcome) => outcome.as_str(),
+                };
+                (State::Dead, None, Some(format!("{}: {trouble}", death.as_str())))
+            }
+        };
+        Settlement { id, state, outcome, reason, attempts, at }
+    }
+}
+
+/// Counts and logs an event's end, once that is on disk.
+pub(super) fn tell(desk: &Desk, event: &Queued, outgoing: &Outgoing, settlement: &Settlement, ending: Ending) {
+    let (id, source, action) = (event.id.0, &*outgoing.source, event.action.as_str());
+    let (outcome, in_doubt) = match ending {
+        Ending::Dead(death) => {
+            desk.metrics.event_ended(State::Dead.as_str(), death.as_str());
+            let reason = settlement.reason.as_deref();
+            tracing::error!(
+                event = id,
+                source,
+                action,
+                reason,
+                "the event is a dead letter; it is kept until a person replays or discards it"
+            );
+            return;
+        }
+        Ending::Delivered { outcome, in_doubt } => (outcome, in_doubt),
+    };
+    let age = settlement.at.since(outgoing.acknowledged);
+    desk.metrics.event_delivered(&outgoing.source, event.action, outcome, age);
+    match advice(event, outcome, in_doubt) {
+        Some(advice) => tracing::warn!(event = id, source, action, outcome = outcome.as_str(), "{advice}"),
+        None => tracing::debug!(event = id, source, action, outcome = outcome.as_str(), "delivered"),
     }
 }
 
 /// What an outcome that is no success asks of a person.
-fn advice(outcome: Outcome) -> &'static str {
+fn advice(event: &Queued, outcome: Outcome, in_doubt: bool) -> Option<&'static str> {
     match outcome {
-        Outcome::Unmatched => {
-            "the upstream took the event and no filter there matched: nobody was alerted; compare its API Filters with what was sent"
-        }
-        Outcome::NotResolved => {
-            "the upstream found no open incident for this key: compare `Incident Mapped With` there with what was sent"
-        }
-        Outcome::Accepted => "the upstream answered 2xx and did not say what it did",
-        Outcome::Created | Outcome::Resolved | Outcome::Duplicate => "delivered",
-    }
-}
-
-impl Desk {
-    async fn report(&self, report: Report) {
-        // Fails only when the dispatcher has stopped listening, at the end of the process.
-        let _ = self.reports.send(report).await;
-    }
-
-    /// Logs when the state of affairs changes: one line at the beginning of an outage, one at its end.
-    fn notice(&self, attempt: &Attempt, answer: &Result<Answer, CallError>, now: WallTime) {
-        let status = answer.as_ref().ok().map(|answer| answer.status);
-        let detail = match answer {
-            Ok(answer) => answer.location.as_ref().map(|location| format!("Location: {location}")),
-            Err(error) => Some(error.detail.clone()),
-        };
-        let condition = match attempt.verdict {
-            // One event that is refused says nothing about the others.
-            Verdict::Done(_) | Verdict::Rejected(_) => Condition::Fine,
-            Verdict::Again(trouble) | Verdict::Blocked(trouble) => {
-                Condition::Troubled { trouble, status, detail, since: now }
-            }
-        };
-        let changed = self.condition.send_if_modified(|known| {
-            let changed = !known.is_like(&condition);
-            if changed {
-                *known = condition.clone();
-            }
-            changed
-        });
-        if !changed {
-            return;
-        }
-        let url = self.upstream.shown_url();
-        match condition {
-            Condition::Fine => tracing::info!(url, "the upstream answers again; deliveries go on"),
-            Condition::Troubled { trouble, status, detail, .. } => {
-                let (reason, fault) = (trouble.as_str(), trouble.attribution().as_str());
-                let detail = detail.unwrap_or_default();
-                if matches!(attempt.verdict, Verdict::Blocked(_)) {
-                    tracing::error!(
-                        url,
-                        reason,
-                        fault,
-                        status,
-                        detail,
-                        remedy = trouble.remedy(),
-                        "deliveries fail, and will until this is mended; nothing is lost"
-                    );
-                } else {
-                    tracing::warn!(
-                        url,
-                        reason,
-                        fault,
-                        status,
-                        detail,
-                        remedy = trouble.remedy(),
-                        "deliveries fail and are tried again; nothing is lost"
-                    );
-                }
-            }
-        }
+        Outcome::Unmatched => Some(
+            "the upstream took the event and no filter there matched: nobody was alerted; compare its API Filters with \
+             what was sent",
+        ),
+        Outcome::NotResolved => Some(
+            "the upstream found no open incident for this key: compare `Incident Mapped With` there with what was sent",
+        ),
+        Outcome::Accepted => Some("the upstream answered 2xx and did not say what it did"),
+        Outcome::Duplicate if event.action == Action::Trigger && event.reopening && !in_doubt => Some(
+            "the upstream took the first trigger after a resolve for a repeat: perhaps nobody was alerted; its window \
+             for repeats compares what is sent, so let the body carry a start time",
+        ),
+        Outcome::Created | Outcome::Resolved | Outcome::Duplicate => None,
     }
 }
 

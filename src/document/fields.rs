@@ -199,6 +199,11 @@ impl<'a> Fields<'a> {
         self.entries.iter().map(|(key, _)| key.name.as_str())
     }
 
+    /// Whether [`Fields::finish`] will report an error: then what a misnamed key was to say is no second mistake.
+    pub fn misnamed(&self) -> bool {
+        self.entries.iter().any(|(key, _)| !matches!(key.place, Place::Environment(_)))
+    }
+
     /// What is not taken yet, for a mapping whose keys are the user's own (sources, header names).
     pub fn rest(&mut self) -> Vec<(&'a Key, &'a Node)> {
         std::mem::take(&mut self.entries)

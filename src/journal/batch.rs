@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::{Error, Journal, Totals, read};
+use super::{Error, Journal, Totals, Tried, read};
 use crate::event::{Action, EventId, Occurrence, Outcome, State, UpdateHash};
 use crate::time::WallTime;
 
@@ -86,15 +86,24 @@ impl<'a> Batch<'a> {
         Ok(Batch { journal, next_id, totals, done: false })
     }
 
-    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all.
-    pub fn has_room(&self, events: u64, bytes: u64) -> bool {
+    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all. Refused
+    /// payloads give way to them, the oldest first, unless even that would not do.
+    pub fn make_room(&mut self, events: u64, bytes: u64) -> Result<bool, Error> {
         let config = &self.journal.config;
-        self.totals.events() + events <= config.max_events && self.totals.bytes + bytes <= config.max_bytes
+        let (max_events, max_bytes) = (config.max_events, config.max_bytes);
+        if self.totals.without_refused().fits(events, bytes, max_events, max_bytes) {
+            while !self.totals.fits(events, bytes, max_events, max_bytes) {
+                if !self.drop_oldest_refused()? {
+                    break;
+                }
+            }
+        }
+        Ok(self.totals.fits(events, bytes, max_events, max_bytes))
     }
 
-    /// The number that the next event gets.
-    pub fn next_id(&self) -> EventId {
-        self.next_id
+    /// How many refused payloads are kept.
+    pub fn refused(&self) -> u64 {
+        self.totals.refused
     }
 
     /// Appends an event as queued.
@@ -217,10 +226,12 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Says on a queued event how often it was tried.
-    pub fn tried(&mut self, id: EventId, attempts: u32) -> Result<(), Error> {
-        self.prepare("UPDATE event SET attempts = ?2 WHERE id = ?1 AND state = 'queued'")?
-            .execute(params![sql(id), attempts])?;
+    /// Says on a queued event where its retries stand, so that a restart goes on with them.
+    pub fn tried(&mut self, id: EventId, tried: Tried) -> Result<(), Error> {
+        self.prepare(
+            "UPDATE event SET attempts = ?2, tried_since = ?3, retry_at = ?4 WHERE id = ?1 AND state = 'queued'",
+        )?
+        .execute(params![sql(id), tried.attempts, tried.since.0, tried.retry_at.0])?;
         Ok(())
     }
 
@@ -233,42 +244,47 @@ impl<'a> Batch<'a> {
 
     /// Removes a few finished events that are older than `before`, or the oldest ones where `before` is none;
     /// one that `keep` asks for, because its key's state rests on it, stays as a bare row, and so does the newest
-    /// row of all. Returns how many were looked at.
+    /// row of all. Returns whether there may be more to do at once.
     pub fn prune(
         &mut self,
         before: Option<WallTime>,
         mut keep: impl FnMut(EventId, &str, &str) -> bool,
-    ) -> Result<usize, Error> {
-        let mut found = Vec::new();
+    ) -> Result<bool, Error> {
+        let before = before.map_or(i64::MAX, |at| at.0);
+        let (mut last, mut ended, mut found) = (self.journal.prune_after, false, Vec::new());
         {
             let mut statement = self.prepare(
-                "SELECT id, source, incident_key, state FROM event \
-                 WHERE id > ?1 AND id < ?4 AND state IN ('delivered', 'ended') AND settled_at < ?2 ORDER BY id LIMIT ?3",
+                "SELECT id, received_at, source, incident_key, state IN ('delivered', 'ended') AND settled_at < ?3 \
+                 FROM event WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?4",
             )?;
-            let mut rows = statement.query(params![
-                sql(self.journal.prune_after),
-                before.map_or(i64::MAX, |at| at.0),
-                PRUNED_AT_ONCE as i64,
-                sql(self.newest())
-            ])?;
-            while let Some(row) = rows.next()? {
-                let key: Option<String> = row.get(2)?;
-                found.push((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, key.unwrap_or_default()));
+            let mut rows = statement.query(params![sql(last), sql(self.newest()), before, LOOKED_AT_AT_ONCE])?;
+            while found.len() < PRUNED_AT_ONCE {
+                let Some(row) = rows.next()? else {
+                    break;
+                };
+                // What came later can't have ended earlier.
+                if row.get::<_, i64>(1)? >= before {
+                    ended = true;
+                    break;
+                }
+                last = event(row.get(0)?);
+                if row.get(4)? {
+                    let key: Option<String> = row.get(3)?;
+                    found.push((last, row.get::<_, String>(2)?, key.unwrap_or_default()));
+                }
             }
         }
+        ended |= last == self.journal.prune_after;
         for (id, source, key) in &found {
-            self.prepare("DELETE FROM content WHERE id = ?1")?.execute([id])?;
-            self.prepare("DELETE FROM attempt WHERE event = ?1")?.execute([id])?;
-            if !keep(event(*id), source, key) {
-                self.prepare("DELETE FROM event WHERE id = ?1")?.execute([id])?;
+            self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(*id)])?;
+            self.prepare("DELETE FROM attempt WHERE event = ?1")?.execute([sql(*id)])?;
+            if !keep(*id, source, key) {
+                self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(*id)])?;
             }
         }
-        // Rows that had to stay are passed over until the next round.
-        self.journal.prune_after = match found.last() {
-            Some((id, ..)) if found.len() == PRUNED_AT_ONCE => event(*id),
-            _ => EventId(0),
-        };
-        Ok(found.len())
+        // At the end the next round starts anew: rows that had to stay may go by then.
+        self.journal.prune_after = if ended { EventId(0) } else { last };
+        Ok(!ended)
     }
 
     /// Writes something, so that a commit proves that writing works.
@@ -299,7 +315,7 @@ impl<'a> Batch<'a> {
 
     fn drop_oldest_refused(&mut self) -> Result<bool, Error> {
         let oldest: Option<(i64, u64)> = self
-            .prepare("SELECT id, bytes FROM event WHERE state = 'refused' AND id < ?1 ORDER BY id LIMIT 1")?
+            .prepare("SELECT id, bytes FROM event WHERE state = 'refused' AND state <> 'delivered' AND id < ?1 ORDER BY id LIMIT 1")?
             .query_row([sql(self.newest())], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((id, bytes)) = oldest else {
@@ -342,5 +358,7 @@ pub(super) fn event(id: i64) -> EventId {
 const REFUSED_SHARE: u64 = 16;
 const FIRST_ATTEMPTS_KEPT: u32 = 5;
 const LAST_ATTEMPTS_KEPT: u32 = 15;
-/// Few enough that a batch with pruning in it is hardly slower than one without.
-pub const PRUNED_AT_ONCE: usize = 200;
+/// Few enough that whoever waits for the next batch hardly notices.
+const PRUNED_AT_ONCE: usize = 100;
+/// Rows that pruning passes over at once.
+const LOOKED_AT_AT_ONCE: i64 = 1_000;

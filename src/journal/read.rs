@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
-use super::{Error, FILE, Recovered, Settlement, salvage};
+use super::{Error, FILE, Recovered, Settlement, Tried, salvage};
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
 
@@ -111,7 +111,9 @@ impl Reader {
     pub fn oldest_queued(&self) -> Result<Option<WallTime>, Error> {
         self.with(|connection| {
             connection
-                .prepare_cached("SELECT received_at FROM event WHERE state = 'queued' ORDER BY id LIMIT 1")?
+                .prepare_cached(
+                    "SELECT received_at FROM event WHERE state = 'queued' AND state <> 'delivered' ORDER BY id LIMIT 1",
+                )?
                 .query_row([], |row| row.get(0).map(WallTime))
                 .optional()
         })
@@ -120,7 +122,11 @@ impl Reader {
     /// Lists events, newest first.
     pub fn list(&self, filter: &Filter) -> Result<Page, Error> {
         // The state is spelled out rather than bound, so that SQLite sees that the index of what is undelivered serves.
-        let state = filter.state.map_or(String::new(), |state| format!("AND state = '{}'", state.as_str()));
+        let state = match filter.state {
+            None => String::new(),
+            Some(State::Delivered) => "AND state = 'delivered'".to_owned(),
+            Some(state) => format!("AND state = '{}' AND state <> 'delivered'", state.as_str()),
+        };
         let query = format!(
             "SELECT {SUMMARY} FROM event WHERE id < ?1 {state} AND (?2 IS NULL OR outcome = ?2) \
              AND (?3 IS NULL OR incident_key = ?3) AND (?4 IS NULL OR source = ?4) ORDER BY id DESC LIMIT ?5"
@@ -231,8 +237,8 @@ pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Option<Ou
 /// Reads every row, oldest first.
 pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
     let mut statement = connection.prepare(
-        "SELECT id, state, bytes, source, incident_key, action, received_at, outcome, update_hash, occurrence \
-         FROM event ORDER BY id",
+        "SELECT id, state, bytes, source, incident_key, action, received_at, outcome, update_hash, occurrence, \
+         attempts, tried_since, retry_at, novelty = 'reopening' FROM event ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -292,6 +298,13 @@ fn recovered(row: &Row<'_>) -> Result<RecoveredRow, Error> {
         outcome: outcome.and_then(|word| Outcome::from_str(word).ok()),
         update: UpdateHash(row.get::<_, Option<i64>>(8)?.unwrap_or(0).cast_unsigned()),
         occurrence: occurrence.map(|text| Occurrence(Arc::from(text))),
+        reopening: row.get(13)?,
+        tried: match (state, row.get::<_, Option<i64>>(11)?, row.get::<_, Option<i64>>(12)?) {
+            (State::Queued, Some(since), Some(retry_at)) => {
+                Some(Tried { attempts: row.get(10)?, since: WallTime(since), retry_at: WallTime(retry_at) })
+            }
+            _ => None,
+        },
     };
     Ok(RecoveredRow { id, state, bytes, event: Some(event) })
 }

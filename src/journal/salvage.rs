@@ -206,7 +206,7 @@ fn columns(row: &Row<'_>) -> Option<(i64, Vec<Value>)> {
         }
         row.get_ref(INCIDENT_KEY).ok()?.as_str().ok()?;
     }
-    (0..COLUMNS).map(|index| row.get(index).ok()).collect::<Option<_>>().map(|values| (id, values))
+    (0..row.as_ref().column_count()).map(|index| row.get(index).ok()).collect::<Option<_>>().map(|values| (id, values))
 }
 
 fn keep(
@@ -233,7 +233,7 @@ fn keep(
         }
         (false, _) => {}
     }
-    let places = vec!["?"; COLUMNS].join(", ");
+    let places = vec!["?"; values.len()].join(", ");
     new.prepare_cached(&format!("INSERT OR IGNORE INTO event VALUES ({places})"))?
         .execute(params_from_iter(&values))?;
     if let Some((raw, body)) = content {
@@ -263,7 +263,6 @@ const REBUILT: &str = "journal-rebuilt.db";
 const MISSES_MAX: u32 = 100_000;
 
 /// Columns of `event`, as the schema has them.
-const COLUMNS: usize = 19;
 const SOURCE: usize = 1;
 const ACTION: usize = 2;
 const INCIDENT_KEY: usize = 3;

@@ -78,7 +78,7 @@ fn a_number_is_never_used_twice_even_when_its_event_is_gone() {
     batch.settle(&delivered(newest, NOW)).unwrap();
     batch.commit().unwrap();
     let mut batch = journal.begin().unwrap();
-    assert_eq!(batch.prune(None, |_, _, _| false).unwrap(), 1);
+    batch.prune(None, |_, _, _| false).unwrap();
     batch.commit().unwrap();
     drop((journal, lock));
     let (mut journal, _lock, recovered) = open(&config);
@@ -92,6 +92,28 @@ fn a_second_process_is_refused_and_told_why() {
     let _lock = Lock::take(directory.path()).unwrap();
     let error = Lock::take(directory.path()).unwrap_err().to_string();
     assert!(error.contains("another gander uses this directory"), "{error}");
+}
+
+#[test]
+fn somebody_elses_directory_is_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let mode = || std::fs::metadata(directory.path()).unwrap().permissions().mode() & 0o7777;
+    let open_to_all = || std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let theirs = directory.path().join("letter.txt");
+    open_to_all();
+    std::fs::write(&theirs, "dear").unwrap();
+    let error = Lock::take(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("none of them is gander's") && error.contains("of its own"), "{error}");
+    assert_eq!((mode(), std::fs::read_dir(directory.path()).unwrap().count()), (0o1777, 1), "untouched");
+
+    std::fs::remove_file(&theirs).unwrap();
+    drop(Lock::take(directory.path()).unwrap());
+    assert_eq!(mode(), 0o700, "an empty one is tightened");
+    std::fs::write(&theirs, "dear").unwrap();
+    open_to_all();
+    drop(Lock::take(directory.path()).unwrap());
+    assert_eq!(mode(), 0o700, "so is ours, whatever was put beside our files");
 }
 
 #[test]
@@ -117,14 +139,14 @@ fn queued_dead_and_refused_count_against_the_limits_and_delivered_does_not() {
     let mut batch = journal.begin().unwrap();
     let first = batch.append(event("a", b"{}")).unwrap();
     let second = batch.append(event("b", b"{}")).unwrap();
-    assert!(!batch.has_room(1, 0));
+    assert!(!batch.make_room(1, 0).unwrap());
     batch.settle(&delivered(first, NOW)).unwrap();
-    assert!(batch.has_room(1, 0));
+    assert!(batch.make_room(1, 0).unwrap());
     batch.settle(&Settlement { state: State::Dead, ..delivered(second, NOW) }).unwrap();
-    assert!(batch.has_room(1, 0) && !batch.has_room(2, 0));
+    assert!(batch.make_room(1, 0).unwrap() && !batch.make_room(2, 0).unwrap());
     batch.commit().unwrap();
-    let batch = journal.begin().unwrap();
-    assert!(batch.has_room(1, 0) && !batch.has_room(1, 2 << 20));
+    let mut batch = journal.begin().unwrap();
+    assert!(batch.make_room(1, 0).unwrap() && !batch.make_room(1, 2 << 20).unwrap());
 }
 
 #[test]
@@ -248,4 +270,85 @@ fn a_file_that_is_no_journal_is_named_and_left_alone() {
     let error = Journal::open(&config(directory.path()), &lock, NOW).unwrap_err().to_string();
     assert!(error.contains("journal.db") && error.contains("damaged"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn what_is_not_delivered_is_found_without_reading_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, ..) = open(&config(directory.path()));
+    for query in [
+        "SELECT received_at FROM event WHERE state = 'queued' AND state <> 'delivered' ORDER BY id LIMIT 1",
+        "SELECT id, bytes FROM event WHERE state = 'refused' AND state <> 'delivered' AND id < ?1 ORDER BY id LIMIT 1",
+        "SELECT id FROM event WHERE id < ?1 AND state = 'dead' AND state <> 'delivered' ORDER BY id DESC LIMIT 5",
+    ] {
+        let mut statement = journal.connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+        let parameters = vec![0_i64; statement.parameter_count()];
+        let plan: String = statement.query_row(rusqlite::params_from_iter(parameters), |row| row.get(3)).unwrap();
+        assert!(plan.contains("event_undelivered"), "{query}: {plan}");
+    }
+}
+
+#[test]
+fn pruning_goes_on_where_it_stopped_and_ends_at_what_is_young() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&Config { max_events: 10_000, ..config(directory.path()) });
+    let mut batch = journal.begin().unwrap();
+    for _ in 0..250 {
+        let id = batch.append(event("old", b"{}")).unwrap();
+        batch.settle(&delivered(id, NOW)).unwrap();
+    }
+    let young = WallTime(NOW.0 + 1_000);
+    for _ in 0..3 {
+        let id = batch.append(NewEvent { received_at: young, ..event("young", b"{}") }).unwrap();
+        batch.settle(&delivered(id, young)).unwrap();
+    }
+    batch.commit().unwrap();
+    let mut helpings = 0;
+    loop {
+        helpings += 1;
+        let mut batch = journal.begin().unwrap();
+        let more = batch.prune(Some(young), |_, _, _| false).unwrap();
+        batch.commit().unwrap();
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(helpings, 3);
+    let reader = Reader::open(directory.path()).unwrap();
+    assert_eq!(reader.list(&Filter { limit: 1_000, ..Filter::default() }).unwrap().events.len(), 3);
+}
+
+#[test]
+fn where_retries_stand_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let tried = Tried { attempts: 7, since: NOW, retry_at: WallTime(NOW.0 + 5_000) };
+    let mut batch = journal.begin().unwrap();
+    let id = batch.append(event("a", b"{}")).unwrap();
+    batch.tried(id, tried).unwrap();
+    batch.append(event("b", b"{}")).unwrap();
+    batch.commit().unwrap();
+    drop((journal, lock));
+    let (_journal, _lock, recovered) = open(&config);
+    assert_eq!(recovered.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(tried), None]);
+}
+
+#[test]
+fn refused_payloads_give_way_to_events_and_only_where_that_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&Config { max_events: 3, ..config(directory.path()) });
+    let mut batch = journal.begin().unwrap();
+    for _ in 0..2 {
+        let (source, request) = ("servicepilot", "01REQUEST");
+        let refusal = NewRefusal { source, received_at: NOW, request, raw: b"{", reason: "not_json", errors: b"[]" };
+        batch.refuse(refusal).unwrap();
+    }
+    batch.append(event("a", b"{}")).unwrap();
+    assert!(!batch.make_room(3, 0).unwrap());
+    assert_eq!(batch.refused(), 2, "nothing is thrown away in vain");
+    assert!(batch.make_room(1, 0).unwrap());
+    assert_eq!(batch.refused(), 1);
+    batch.commit().unwrap();
+    assert!(!journal.is_full());
 }

@@ -35,7 +35,7 @@ fn open(directory: &Path, max_events: u64) -> Desk {
         fresh: sender,
     };
     let mut restored = Vec::new();
-    let (recorder, writer) = Writer::open(parts, |event| restored.push(event)).unwrap();
+    let (recorder, writer) = Writer::open(parts, |event, _| restored.push(event)).unwrap();
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::spawn(move || writer.run(&runtime));
     Desk { recorder, fresh, restored, thread }
@@ -156,13 +156,13 @@ async fn a_restart_knows_what_is_queued_and_what_was_seen() {
         .collect();
     let key = |key| KeyId::new("servicepilot", key);
     let done = settlement(ids[0], State::Delivered, Some(Outcome::Created));
-    assert!(desk.recorder.settle(attempt(ids[0]), done, key("a")).await);
+    assert!(desk.recorder.settle(Some(attempt(ids[0])), done, key("a")).await);
     let lost = settlement(ids[1], State::Delivered, Some(Outcome::Unmatched));
-    assert!(desk.recorder.settle(attempt(ids[1]), lost, key("b")).await);
+    assert!(desk.recorder.settle(Some(attempt(ids[1])), lost, key("b")).await);
     desk.close().await;
 
     let desk = open(directory.path(), 1_000);
-    assert_eq!(desk.restored, [Queued { id: ids[2], key: key("c"), action: Action::Trigger }]);
+    assert_eq!(desk.restored, [Queued { id: ids[2], key: key("c"), action: Action::Trigger, reopening: false }]);
     for (name, expected, why) in [
         ("a", "d", "it was delivered"),
         ("b", "q", "it matched nothing there, so its key is unknown"),
@@ -187,7 +187,7 @@ async fn durable_events_are_handed_over_in_order() {
         handed.extend(desk.fresh.recv().await.unwrap());
     }
     assert!(handed[0].event.id < handed[1].event.id);
-    assert_eq!(handed[0].outgoing.body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
+    assert_eq!(handed[0].outgoing.clone().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
     desk.close().await;
 }
 
@@ -201,7 +201,7 @@ async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
     let mut receipts = desk.recorder.record(follow()).await.unwrap();
     let Some(Receipt::Duplicate { follow: Some(second), .. }) = receipts.pop() else { panic!("not followed") };
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    desk.recorder.settle(attempt(id), end.clone(), KeyId::new("servicepilot", "a")).await;
+    desk.recorder.settle(Some(attempt(id)), end.clone(), KeyId::new("servicepilot", "a")).await;
     let mut receipts = desk.recorder.record(follow()).await.unwrap();
     let Some(Receipt::Duplicate { follow: Some(third), .. }) = receipts.pop() else { panic!("not followed") };
     for follow in [first, second, third] {
@@ -222,7 +222,7 @@ async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
     assert!(matches!(desk.recorder.health(), Health::Refusing { why: Unavailable::Backlog, .. }));
     assert_eq!(words(&record("a").await.unwrap()), "d");
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    desk.recorder.settle(attempt(id), end, KeyId::new("servicepilot", "a")).await;
+    desk.recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "a")).await;
     assert_eq!(words(&record("c").await.unwrap()), "q");
     desk.close().await;
 }
@@ -250,7 +250,7 @@ async fn open_incidents_are_those_with_a_trigger_and_no_resolve() {
     {
         desk.recorder.record(submission(vec![event(action, key)])).await.unwrap();
     }
-    let open = desk.recorder.open_incidents(10).await;
+    let open = desk.recorder.open_incidents(10).await.unwrap();
     let reader = Reader::open(directory.path()).unwrap();
     let keys: Vec<_> = reader.summaries(&open).unwrap().into_iter().map(|event| event.incident_key.unwrap()).collect();
     assert_eq!(keys, ["c", "b"]);

@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Settled, Submission, Unavailable,
 };
-use crate::dedup::{self, Arrival, Decision, Dedup, Ending};
+use crate::dedup::{self, Arrival, Decision, Dedup, Ending, Novelty};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
 use crate::journal::{
-    self, AttemptRecord, Batch, Journal, Lock, NewEvent, NewRefusal, PRUNED_AT_ONCE, Raw, Settlement,
+    self, AttemptRecord, Batch, Journal, Lock, NewEvent, NewRefusal, Raw, Recovered, Settlement, Tried,
 };
 use crate::metrics::Metrics;
 use crate::time::{Clock, Now, WallTime};
@@ -59,7 +59,7 @@ struct Fault {
 
 #[derive(Debug)]
 struct Held {
-    attempt: AttemptRecord,
+    attempt: Option<AttemptRecord>,
     settlement: Settlement,
     key: KeyId,
     reply: oneshot::Sender<()>,
@@ -69,15 +69,19 @@ struct Held {
 #[derive(Debug)]
 enum Owed {
     Receipts(Result<Vec<Receipt>, Unavailable>),
-    Ids(Vec<EventId>),
+    Ids(Option<Vec<EventId>>),
     Done,
 }
 
 impl Writer {
     /// Opens the journal and restores everything from it. `each` gets the events that are still to be delivered, in
-    /// their order.
-    pub fn open(parts: WriterParts, each: impl FnMut(Queued)) -> Result<(Recorder, Writer), journal::OpenError> {
-        if let Some(salvage) = journal::mend(&parts.lock, parts.clock.now().wall)? {
+    /// their order, and where their retries stand.
+    pub fn open(
+        parts: WriterParts,
+        each: impl FnMut(Queued, Option<Tried>),
+    ) -> Result<(Recorder, Writer), journal::OpenError> {
+        let now = parts.clock.now().wall;
+        if let Some(salvage) = journal::mend(&parts.lock, now)? {
             let journal::Salvage { aside, events, queued, without_body, unreadable } = salvage;
             tracing::error!(
                 aside = %aside.display(), events, queued, without_body, unreadable,
@@ -85,7 +89,8 @@ impl Writer {
                  `sqlite3 FILE .recover` may find more in it"
             );
         }
-        let (journal, dedup, last) = restore(&parts, each)?;
+        let journal = Journal::open(&parts.journal, &parts.lock, now)?;
+        let (journal, dedup, last) = restore(&parts, journal, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
         let recorder = Recorder { messages: sender, health: watched };
@@ -251,12 +256,11 @@ impl Writer {
         let before = if self.journal.is_large()? { None } else { Some(WallTime(now.0.saturating_sub(keep))) };
         let dedup = &self.dedup;
         let mut batch = self.journal.begin()?;
-        let looked_at = batch.prune(before, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
-        if looked_at > 0 {
-            batch.commit()?;
-        }
-        let pause = if looked_at == PRUNED_AT_ONCE { PRUNE_PAUSE } else { PRUNE_INTERVAL };
+        let more = batch.prune(before, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
+        batch.commit()?;
+        let pause = if more { PRUNE_PAUSE } else { PRUNE_INTERVAL };
         self.prune_at = Instant::now() + pause;
+        self.forget_followers();
         Ok(())
     }
 
@@ -278,6 +282,8 @@ impl Writer {
             detail: error.to_string(),
             since: self.parts.clock.now().wall,
         });
+        // They may copy events of a batch that never was.
+        self.duplicates.clear();
         self.fault = Some(Fault { try_at: Instant::now() + HEAL_INTERVAL, held: Vec::new() });
     }
 
@@ -295,8 +301,8 @@ impl Writer {
                         fault.held.push(Held { attempt, settlement, key, reply });
                     }
                 }
-                Message::Open { reply, .. } => drop(reply.send(Vec::new())),
-                Message::Attempt(_) => {}
+                Message::Open { reply, .. } => drop(reply.send(None)),
+                Message::Attempt(..) => {}
             }
         }
     }
@@ -309,11 +315,14 @@ impl Writer {
         fault.try_at = Instant::now() + HEAL_INTERVAL;
         let mut found = Vec::new();
         let known = self.handed_over;
-        let restored = restore(&self.parts, |event| {
-            // A commit that was reported as failed may have reached the disk after all.
-            if event.id > known {
-                found.push(event);
-            }
+        // Whether it can be written comes first: reading a large journal again each second would serve nobody.
+        let restored = open_writable(&self.parts).and_then(|journal| {
+            restore(&self.parts, journal, |event, _| {
+                // A commit that was reported as failed may have reached the disk after all.
+                if event.id > known {
+                    found.push(event);
+                }
+            })
         });
         let (journal, dedup, last) = match restored {
             Ok(restored) => restored,
@@ -331,54 +340,43 @@ impl Writer {
             }
             return;
         }
-        let fresh = match self.fresh(found) {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                tracing::debug!(error = %error, "the journal can't be read yet");
-                return;
-            }
-        };
         let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
         for Held { settlement, reply, .. } in held {
             self.tell_followers(settlement);
             let _ = reply.send(());
         }
-        self.followers.retain(|_, followers| {
-            followers.retain(|follower| !follower.is_closed());
-            !followers.is_empty()
-        });
-        if !fresh.is_empty() {
-            let _ = self.parts.fresh.blocking_send(fresh);
-        }
+        self.forget_followers();
+        self.hand_over(found);
         self.handed_over = self.handed_over.max(last);
         self.health.send_replace(Health::Taking);
         self.show();
         tracing::info!("the journal can be written again; events are taken");
     }
 
+    /// Whoever stopped waiting leaves no trace.
+    fn forget_followers(&mut self) {
+        self.followers.retain(|_, followers| {
+            followers.retain(|follower| !follower.is_closed());
+            !followers.is_empty()
+        });
+    }
+
     fn write_held(&mut self) -> Result<(), journal::Error> {
-        // Where the log itself filled the disk, this makes the room to go on.
-        self.journal.fold_log()?;
-        let now = self.parts.clock.now().wall;
         let mut batch = self.journal.begin()?;
-        batch.probe(now)?;
         for Held { attempt, settlement, key, .. } in self.fault.iter().flat_map(|fault| &fault.held) {
-            batch.attempt(attempt)?;
+            attempt.iter().try_for_each(|attempt| batch.attempt(attempt))?;
             batch.settle(settlement)?;
             self.dedup.settle(*key, settlement.id, ending(settlement));
         }
         batch.commit()
     }
 
-    /// Events that were found on disk, as the dispatcher gets them.
-    fn fresh(&self, found: Vec<Queued>) -> Result<Vec<Fresh>, journal::Error> {
-        let mut fresh = Vec::with_capacity(found.len());
-        for event in found {
-            if let Some(outgoing) = self.journal.outgoing(event.id)? {
-                fresh.push(Fresh { event, outgoing });
-            }
+    /// Gives the dispatcher events that were found on disk.
+    fn hand_over(&mut self, found: Vec<Queued>) {
+        let fresh: Vec<Fresh> = found.into_iter().map(|event| Fresh { event, outgoing: None }).collect();
+        if !fresh.is_empty() {
+            let _ = self.parts.fresh.blocking_send(fresh);
         }
-        Ok(fresh)
     }
 
     /// Shows the state to those who watch from outside.
@@ -430,25 +428,25 @@ impl Work<'_> {
     fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
         match message {
             Message::Record { submission, .. } => self.record(submission).map(Owed::Receipts),
-            Message::Attempt(attempt) => {
+            Message::Attempt(attempt, tried) => {
                 self.batch.attempt(attempt)?;
-                self.batch.tried(attempt.event, attempt.number)?;
+                self.batch.tried(attempt.event, *tried)?;
                 self.wrote = true;
                 Ok(Owed::Done)
             }
             Message::Settle { attempt, settlement, key, .. } => {
-                self.batch.attempt(attempt)?;
+                attempt.iter().try_for_each(|attempt| self.batch.attempt(attempt))?;
                 self.batch.settle(settlement)?;
                 self.dedup.settle(*key, settlement.id, ending(settlement));
                 self.wrote = true;
                 Ok(Owed::Done)
             }
-            Message::Open { limit, .. } => Ok(Owed::Ids(self.dedup.open(*limit))),
+            Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
         }
     }
 
     fn record(&mut self, submission: &Submission) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
-        if !self.has_room(submission) && !self.is_known(submission) {
+        if !self.has_room(submission)? && !self.is_known(submission) {
             return Ok(Err(Unavailable::Backlog));
         }
         let mut raw_in = None;
@@ -474,15 +472,21 @@ impl Work<'_> {
         Ok(Ok(receipts))
     }
 
-    /// Refused payloads have limits of their own and make room for themselves.
-    fn has_room(&self, submission: &Submission) -> bool {
+    /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
+    fn has_room(&mut self, submission: &Submission) -> Result<bool, journal::Error> {
         let bodies = submission.entries.iter().filter_map(|entry| match entry {
             Entry::Event(event) => Some(event.body.len()),
             Entry::Refused { .. } => None,
         });
         let (events, bytes) =
             bodies.fold((0, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
-        events == 0 || self.batch.has_room(events, bytes as u64)
+        if events == 0 {
+            return Ok(true);
+        }
+        let before = self.batch.refused();
+        let room = self.batch.make_room(events, bytes as u64)?;
+        self.wrote |= self.batch.refused() != before;
+        Ok(room)
     }
 
     /// Whether it holds nothing new: a repeat needs no room.
@@ -537,12 +541,12 @@ impl Work<'_> {
         self.wrote = true;
         self.dedup.take(arrival, id, self.now.monotonic);
         self.fresh.push(Fresh {
-            event: Queued { id, key: event.key, action: event.action },
-            outgoing: Outgoing {
+            event: Queued { id, key: event.key, action: event.action, reopening: novelty == Novelty::Reopening },
+            outgoing: Some(Outgoing {
                 source: Arc::clone(&submission.source),
                 body: event.body.clone(),
                 acknowledged: self.now.wall,
-            },
+            }),
         });
         Ok(Receipt::Queued { id, follow: self.follow(submission, id)? })
     }
@@ -565,39 +569,69 @@ impl Work<'_> {
     }
 }
 
-fn restore(parts: &WriterParts, mut each: impl FnMut(Queued)) -> Result<(Journal, Dedup, EventId), journal::OpenError> {
+/// The journal opened anew, after a write to it was synced.
+fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
+    let now = parts.clock.now().wall;
+    let mut journal = Journal::open(&parts.journal, &parts.lock, now)?;
+    // Where the log itself filled the disk, folding it makes the room to go on.
+    let probed = journal.fold_log().and_then(|_| {
+        let mut batch = journal.begin()?;
+        batch.probe(now)?;
+        batch.commit()
+    });
+    probed.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "make room on the disk and check that it can be written",
+        }
+    })?;
+    Ok(journal)
+}
+
+fn restore(
+    parts: &WriterParts,
+    mut journal: Journal,
+    mut each: impl FnMut(Queued, Option<Tried>),
+) -> Result<(Journal, Dedup, EventId), journal::OpenError> {
     let now = parts.clock.now();
-    let mut journal = Journal::open(&parts.journal, &parts.lock, now.wall)?;
     let mut dedup = Dedup::new(parts.dedup);
     let mut last = EventId(0);
-    journal
-        .recover(|event| {
-            let arrival = Arrival {
-                key: event.key,
-                action: event.action,
-                update: event.update,
-                occurrence: event.occurrence.as_ref(),
-            };
-            last = event.id;
-            dedup.take(arrival, event.id, now.recall(event.taken_at));
-            if event.state == State::Queued {
-                each(Queued { id: event.id, key: event.key, action: event.action });
-            } else {
-                dedup.settle(event.key, event.id, ending_of(event.state, event.outcome));
-            }
-        })
-        .map_err(|error| {
-            if matches!(error, journal::Error::Damaged(_)) {
-                journal::mark_damaged(parts.lock.directory());
-            }
-            journal::OpenError {
-                path: parts.lock.directory().to_owned(),
-                problem: error.to_string(),
-                remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
-            }
-        })?;
+    let recovered = journal.recover(|event| {
+        last = event.id;
+        remember(&mut dedup, &event, now);
+        if event.state == State::Queued {
+            let Recovered { id, key, action, reopening, tried, .. } = event;
+            each(Queued { id, key, action, reopening }, tried);
+        }
+    });
+    recovered.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
+        }
+    })?;
     dedup.forgotten();
     Ok((journal, dedup, last))
+}
+
+fn note_damage(parts: &WriterParts, error: &journal::Error) {
+    if matches!(error, journal::Error::Damaged(_)) {
+        journal::mark_damaged(parts.lock.directory());
+    }
+}
+
+/// Brings deduplication to where this event left it.
+fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
+    let arrival =
+        Arrival { key: event.key, action: event.action, update: event.update, occurrence: event.occurrence.as_ref() };
+    dedup.take(arrival, event.id, now.recall(event.taken_at));
+    if event.state != State::Queued {
+        dedup.settle(event.key, event.id, ending_of(event.state, event.outcome));
+    }
 }
 
 fn arrival(event: &Recordable) -> Arrival<'_> {

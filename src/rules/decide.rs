@@ -155,6 +155,7 @@ fn one(
         Then::Reject => return Err(vec![whole(format!("the rule `{}` rejects this", rule.name))]),
     };
     let incident_key = key::incident_key(&rules.incident_key, scope, rules.refuse_placeholders)?;
+    let occurrence = key::occurrence(&rules.occurrence, scope)?;
     let setting = Setting {
         scope,
         action,
@@ -173,7 +174,6 @@ fn one(
         // A resolve resets the comparison; it takes no part in it.
         Action::Resolve => UpdateHash::default(),
     };
-    let occurrence = key::occurrence(&rules.occurrence, scope);
     Ok(Element::Event(Draft { action, rule: Arc::clone(&rule.name), incident_key, occurrence, update, body }))
 }
 

@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use crate::event::{Action, EventId, KeyId};
+use crate::event::{Action, EventId, KeyId, Queued};
 
 /// A key that has events waiting. The slot is its name while it has; then another key may get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +28,7 @@ struct Line {
 
 #[derive(Clone, Debug)]
 struct Waiting {
-    /// The event's number and, in the lowest bit, its action.
+    /// The event's number and, in the two lowest bits, its action and whether it reopens.
     tagged: u64,
     next: u32,
 }
@@ -41,9 +41,9 @@ impl Backlog {
     }
 
     /// Appends an event to its key; returns the key if this is its only event.
-    pub(super) fn push(&mut self, key: KeyId, id: EventId, action: Action) -> Option<KeySlot> {
-        let event = self.insert_event(id, action);
-        let key = [(key.0 >> 64) as u64, key.0 as u64];
+    pub(super) fn push(&mut self, queued: &Queued) -> Option<KeySlot> {
+        let event = self.insert_event(queued);
+        let key = [(queued.key.0 >> 64) as u64, queued.key.0 as u64];
         if let Some(at) = self.index.find(key[0], |at| self.keys[*at as usize].key == key) {
             let line = &mut self.keys[*at as usize];
             self.events[line.last as usize].next = event;
@@ -57,11 +57,27 @@ impl Backlog {
         Some(KeySlot(at))
     }
 
+    /// The key's place, if it has events waiting.
+    pub(super) fn slot(&self, key: KeyId) -> Option<KeySlot> {
+        let key = [(key.0 >> 64) as u64, key.0 as u64];
+        self.index.find(key[0], |at| self.keys[*at as usize].key == key).map(|at| KeySlot(*at))
+    }
+
     /// The event of this key that is to go first.
-    pub(super) fn first(&self, key: KeySlot) -> (EventId, Action) {
+    pub(super) fn first(&self, key: KeySlot) -> Queued {
         let tagged = self.events[self.keys[key.0 as usize].first as usize].tagged;
-        let action = if tagged & 1 == 0 { Action::Trigger } else { Action::Resolve };
-        (EventId(tagged >> 1), action)
+        Queued {
+            id: EventId(tagged >> 2),
+            key: self.key(key),
+            action: if tagged & 1 == 0 { Action::Trigger } else { Action::Resolve },
+            reopening: tagged & 2 != 0,
+        }
+    }
+
+    /// Whether another event of this key waits behind the first.
+    pub(super) fn has_next(&self, key: KeySlot) -> bool {
+        let line = &self.keys[key.0 as usize];
+        line.first != line.last
     }
 
     pub(super) fn key(&self, key: KeySlot) -> KeyId {
@@ -91,8 +107,9 @@ impl Backlog {
         false
     }
 
-    fn insert_event(&mut self, id: EventId, action: Action) -> u32 {
-        let tagged = id.0 << 1 | u64::from(action == Action::Resolve);
+    fn insert_event(&mut self, queued: &Queued) -> u32 {
+        let action = u64::from(queued.action == Action::Resolve);
+        let tagged = queued.id.0 << 2 | u64::from(queued.reopening) << 1 | action;
         place(&mut self.events, &mut self.free_events, Waiting { tagged, next: NONE })
     }
 }

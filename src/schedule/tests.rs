@@ -1,8 +1,18 @@
 use super::*;
+use crate::event::{Action, KeyId};
+use crate::outcome::Trouble;
 
 fn limits(concurrency: usize, per_second: u32, burst: u32) -> Limits {
     let positive = |number| NonZeroU32::new(number).unwrap();
-    Limits { concurrency, per_second: positive(per_second), burst: positive(burst), unsettled: 1_000 }
+    let gate = gate::Settings { failures: 1_000_000, open: Duration::from_secs(10), pause: Duration::from_secs(60) };
+    Limits { concurrency, per_second: positive(per_second), burst: positive(burst), unsettled: 1_000, gate }
+}
+
+const DONE: Verdict = Verdict::Done(Outcome::Created);
+const DOWN: Verdict = Verdict::Again(Trouble::Connect);
+
+fn trial(attempts: u32) -> Trial {
+    Trial { attempts, since: Monotonic(0), resends: 0, answered: None }
 }
 
 fn wide() -> Schedule {
@@ -10,7 +20,7 @@ fn wide() -> Schedule {
 }
 
 fn queued(id: u64, key: u128) -> Queued {
-    Queued { id: EventId(id), key: KeyId(key), action: Action::Trigger }
+    Queued { id: EventId(id), key: KeyId(key), action: Action::Trigger, reopening: false }
 }
 
 /// Starts everything that may start at `now`.
@@ -23,7 +33,7 @@ fn start(schedule: &mut Schedule, now: i64) -> Vec<Delivery> {
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<u64> {
-    deliveries.iter().map(|delivery| delivery.id.0).collect()
+    deliveries.iter().map(|delivery| delivery.event.id.0).collect()
 }
 
 #[test]
@@ -34,7 +44,7 @@ fn a_key_has_one_event_under_way_and_the_next_follows_when_it_is_settled() {
     }
     let started = start(&mut schedule, 0);
     assert_eq!(ids(&started), [1, 3]);
-    schedule.ended();
+    schedule.ended(&started[0], DONE, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "the call ended, its end is not on disk yet");
     schedule.release(started[0].key);
     assert_eq!(ids(&start(&mut schedule, 0)), [2]);
@@ -47,10 +57,10 @@ fn a_key_that_backs_off_holds_up_nobody_else_and_keeps_its_order() {
         schedule.enqueue(&queued(id, key));
     }
     let started = start(&mut schedule, 0);
-    schedule.ended();
-    let trial = Trial { attempts: 1, first: Monotonic(0) };
+    schedule.ended(&started[0], DOWN, Monotonic(0));
+    let trial = trial(1);
     schedule.again(started[0].key, trial, Monotonic(500));
-    schedule.ended();
+    schedule.ended(&started[1], DONE, Monotonic(0));
     schedule.release(started[1].key);
     schedule.enqueue(&queued(4, 2));
     assert_eq!(ids(&start(&mut schedule, 1)), [4]);
@@ -66,9 +76,10 @@ fn no_more_calls_are_under_way_than_allowed() {
     for id in 1..=5 {
         schedule.enqueue(&queued(id, u128::from(id)));
     }
-    assert_eq!(ids(&start(&mut schedule, 0)), [1, 2]);
+    let started = start(&mut schedule, 0);
+    assert_eq!(ids(&started), [1, 2]);
     assert_eq!(schedule.next(Monotonic(0)), Step::Wait);
-    schedule.ended();
+    schedule.ended(&started[0], DONE, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [3]);
 }
 
@@ -81,7 +92,7 @@ fn calls_wait_when_too_many_ends_are_not_on_disk() {
     let started = start(&mut schedule, 0);
     assert_eq!(started.len(), 3);
     schedule.enqueue(&queued(4, 4));
-    schedule.ended();
+    schedule.ended(&started[0], DONE, Monotonic(0));
     assert_eq!(schedule.next(Monotonic(0)), Step::Wait);
     schedule.release(started[0].key);
     assert_eq!(ids(&start(&mut schedule, 0)), [4]);
@@ -109,6 +120,56 @@ fn a_backlog_says_how_long_it_takes() {
     assert_eq!(schedule.drain_time(), Duration::from_secs(60));
 }
 
+#[test]
+fn a_shut_gate_lets_one_probe_through_and_rather_an_event_that_was_not_tried() {
+    let mut schedule = Schedule::new(Limits {
+        gate: gate::Settings { failures: 1, open: Duration::from_secs(10), pause: Duration::from_secs(60) },
+        ..limits(100, 1_000, 1_000)
+    });
+    schedule.enqueue(&queued(1, 1));
+    let started = start(&mut schedule, 0);
+    schedule.ended(&started[0], DOWN, Monotonic(0));
+    schedule.again(started[0].key, trial(1), Monotonic(1));
+    schedule.enqueue(&queued(2, 2));
+    schedule.enqueue(&queued(3, 3));
+    assert_eq!(schedule.next(Monotonic(5)), Step::WaitUntil(Monotonic(10_000)));
+    let probes = start(&mut schedule, 10_000);
+    assert_eq!((ids(&probes), probes[0].probe), (vec![2], true));
+    schedule.ended(&probes[0], DONE, Monotonic(10_001));
+    schedule.release(probes[0].key);
+    assert_eq!(ids(&start(&mut schedule, 10_001)), [3, 1], "recovery allows two at once");
+}
+
+#[test]
+fn a_later_event_ends_the_wait_for_a_better_answer_at_once() {
+    for fired in [false, true] {
+        let mut schedule = wide();
+        schedule.enqueue(&queued(1, 1));
+        let started = start(&mut schedule, 0);
+        schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), Monotonic(0));
+        let waiting = Trial { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
+        schedule.again(started[0].key, waiting, Monotonic(100_000));
+        if fired {
+            schedule.wake(Monotonic(100_000));
+        }
+        let overtaken = schedule.enqueue(&queued(2, 1)).unwrap();
+        assert_eq!((overtaken.event.id, overtaken.answered), (EventId(1), Outcome::NotResolved));
+        assert_eq!(ids(&start(&mut schedule, 200_000)), [0; 0], "its end is not on disk yet");
+        schedule.release(overtaken.key);
+        assert_eq!(ids(&start(&mut schedule, 200_000)), [2]);
+    }
+}
+
+#[test]
+fn a_restart_goes_on_where_the_retries_stood() {
+    let mut schedule = wide();
+    schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(5_000));
+    schedule.enqueue(&queued(2, 1));
+    assert_eq!(schedule.next(Monotonic(0)), Step::WaitUntil(Monotonic(5_000)));
+    let started = start(&mut schedule, 5_000);
+    assert_eq!((ids(&started), started[0].before), (vec![1], Some(trial(7))));
+}
+
 proptest::proptest! {
     /// Whatever is told in whatever order: each key's events start in their order, one at a time, and all of them do.
     #[test]
@@ -129,8 +190,8 @@ proptest::proptest! {
         for _ in 0..100_000 {
             now += 1;
             while let Step::Start(delivery) = schedule.next(Monotonic(now)) {
-                let key = keys[usize::try_from(delivery.id.0).unwrap()];
-                proptest::prop_assert_eq!(waiting[&key].front(), Some(&delivery.id.0));
+                let key = keys[usize::try_from(delivery.event.id.0).unwrap()];
+                proptest::prop_assert_eq!(waiting[&key].front(), Some(&delivery.event.id.0));
                 proptest::prop_assert!(running.iter().all(|(other, _)| *other != key));
                 running.push((key, delivery));
                 proptest::prop_assert!(running.len() <= 3);
@@ -139,12 +200,12 @@ proptest::proptest! {
                 if schedule.is_empty() { break; }
                 continue;
             };
-            schedule.ended();
-            match fates.next() {
+            let fate = fates.next();
+            schedule.ended(&delivery, if fate == Some(0) { DOWN } else { DONE }, Monotonic(now));
+            match fate {
                 Some(0) => {
                     let attempts = delivery.before.map_or(0, |trial| trial.attempts) + 1;
-                    let trial = Trial { attempts, first: Monotonic(now) };
-                    schedule.again(delivery.key, trial, Monotonic(now + 5));
+                    schedule.again(delivery.key, trial(attempts), Monotonic(now + 5));
                 }
                 _ => {
                     waiting.get_mut(&key).unwrap().pop_front();

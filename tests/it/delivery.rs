@@ -1,5 +1,7 @@
 //! From an acknowledged event to a confirmed one: order, retry, restart.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -156,9 +158,8 @@ async fn an_answer_that_alerts_nobody_is_no_success_and_the_next_trigger_is_sent
         }
         let listed = relay.admin("/api/v1/events?outcome=unmatched").await.json;
         assert_eq!(listed["events"].as_array().map(Vec::len), Some(2));
-        let metrics = relay.admin("/metrics").await.json;
         let line = r#"gander_events_delivered_total{source="servicepilot",action="trigger",outcome="unmatched"} 2"#;
-        assert!(metrics.as_str().unwrap().contains(line), "{metrics}");
+        relay.admin_once("/metrics", |metrics| metrics.as_str().unwrap().contains(line)).await;
     })
     .await;
 }
@@ -248,8 +249,11 @@ async fn no_more_calls_are_under_way_than_allowed() {
             relay.post(&payload(&format!("e{id}"), "CRITICAL")).await;
         }
         upstream.calls_once(3).await;
-        let status = relay.admin("/api/v1/status").await.json;
-        assert_eq!((&status["upstream"]["in_flight"], &status["queue"]["events"]), (&json!(3), &json!(10)));
+        relay
+            .admin_once("/api/v1/status", |status| {
+                (&status["upstream"]["in_flight"], &status["queue"]["events"]) == (&json!(3), &json!(10))
+            })
+            .await;
         assert_eq!(upstream.calls().len(), 3);
         gate.open();
         upstream.calls_once(10).await;
@@ -260,7 +264,16 @@ async fn no_more_calls_are_under_way_than_allowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_in_no_answer_and_no_file() {
     within(async {
-        let upstream = Upstream::start(|_, number| if number == 0 { Reply::status(401) } else { Reply::Done }).await;
+        // The upstream repeats the token that it was shown.
+        let upstream = Upstream::start(|_, number| match number {
+            0 => Reply::Answer {
+                status: 401,
+                headers: vec![("location", format!("https://u:{UPSTREAM_TOKEN}@example.org/{UPSTREAM_TOKEN}"))],
+                body: format!("no such token: {UPSTREAM_TOKEN}"),
+            },
+            _ => Reply::Done,
+        })
+        .await;
         let relay = Relay::start(&upstream, &impatient()).await;
         let answer = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
         let id = answer.json["id"].as_str().unwrap().to_owned();
@@ -277,6 +290,7 @@ async fn secrets_are_in_no_answer_and_no_file() {
             assert!(!shown.contains(secret), "{secret} is shown");
         }
         assert!(shown.contains("High CPU Usage"), "the journal was looked through");
+        assert!(shown.contains("no such token: ***"), "the rest of the answer is kept");
     })
     .await;
 }
@@ -295,6 +309,154 @@ async fn readiness_names_what_is_wrong_and_what_to_do_and_forgets_it_when_it_is_
         assert!(readiness["degraded"][0]["remedy"].as_str().unwrap().contains("upstream.authorization"));
         upstream.follow(|_, _| Reply::Done);
         relay.admin_once("/readyz", |json| json["degraded"] == json!([])).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_down_gets_one_probe_at_a_time_and_everything_when_it_is_back() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(503)).await;
+        let mut setup = impatient();
+        setup.upstream[0] = "retry: { initial: 1ms, factor: 1, max: 1h }".into();
+        setup.upstream.push("breaker: { failures: 5, open: 300ms }".into());
+        setup.upstream.push("concurrency: 1".into());
+        let relay = Relay::start(&upstream, &setup).await;
+        for id in 0..20 {
+            relay.post(&payload(&format!("e{id}"), "CRITICAL")).await;
+        }
+        let degraded = |json: &Value| json["degraded"][0]["reason"] == "breaker_open";
+        let readiness = relay.admin_once("/readyz", degraded).await;
+        assert_eq!((&readiness["ready"], &readiness["degraded"][0]["status"]), (&json!(true), &json!(503)));
+        let metrics = relay.admin("/metrics").await.json;
+        assert!(metrics.as_str().unwrap().contains("gander_upstream_breaker_open 1"), "{metrics}");
+        let called = upstream.calls_once(8).await;
+        let probed: std::collections::BTreeSet<&str> = called[5..].iter().map(Call::key).collect();
+        assert_eq!(probed.len(), called.len() - 5, "each probe is another event");
+        let tried = relay.admin("/api/v1/events").await.json;
+        let untried = tried["events"].as_array().unwrap().iter().filter(|event| event["attempts"] == 0).count();
+        assert!(untried > 5, "the others are not tried at all: {untried}");
+        upstream.follow(|_, _| Reply::Done);
+        relay.admin_once("/api/v1/status", |status| status["queue"]["events"] == 0).await;
+        relay.admin_once("/readyz", |json| json["degraded"] == json!([])).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_token_file_ends_the_pause_at_once() {
+    within(async {
+        let upstream = Upstream::start(|call, _| match call.headers["authorization"].to_str() {
+            Ok("Bearer renewed") => Reply::Done,
+            _ => Reply::status(401),
+        })
+        .await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let token = directory.path().join("token");
+        std::fs::write(&token, "expired\n").unwrap();
+        let mut setup = impatient();
+        // Without the change the next probe would be an hour away.
+        setup.upstream[0] = "retry: { initial: 1ms, factor: 1, max: 1h }".into();
+        setup.upstream_token = Some(format!("{{ file: '{}' }}", token.display()));
+        let relay = Relay::start_in(directory, &upstream, &setup).await;
+        relay.post(&payload("e1", "CRITICAL")).await;
+        relay.admin_once("/readyz", |json| json["degraded"][0]["reason"] == "upstream_auth").await;
+        std::fs::write(&token, "renewed\n").unwrap();
+        relay.admin_once("/api/v1/events?outcome=created", |json| json["events"][0]["state"] == "delivered").await;
+    })
+    .await;
+}
+
+/// What Callgoose answers to a resolve that finds no incident, and to a call that it takes for a repeat.
+fn answer(resolved: bool, duplicate: bool) -> Reply {
+    Reply::json(
+        200,
+        &json!({
+            "id": "1",
+            "resolved": { "duplicate": duplicate, "resolved": resolved },
+            "triggered": { "duplicate": duplicate, "created": false },
+        }),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resolve_that_came_too_early_is_sent_again() {
+    within(async {
+        let upstream = Upstream::start(|call, number| match (call.state(), number) {
+            ("OK", 1 | 2) => answer(false, false),
+            _ => Reply::Done,
+        })
+        .await;
+        let mut setup = impatient();
+        setup.upstream[0] = "retry: { unresolved: { attempts: 20, over: 5s } }".into();
+        let relay = Relay::start(&upstream, &setup).await;
+        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        let answer = relay.post_with(&payload("e1", "OK"), &[("prefer", "wait=10")]).await;
+        assert_eq!(answer.json["outcome"], "resolved", "{answer:?}");
+        assert_eq!(short_of(&upstream.calls(), "e1"), ["CRITICAL", "OK", "OK", "OK"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_event_does_not_wait_for_a_better_answer() {
+    within(async {
+        let upstream = Upstream::start(|call, _| match call.state() {
+            "OK" => answer(false, false),
+            _ => Reply::Done,
+        })
+        .await;
+        let mut setup = impatient();
+        setup.upstream[0] = "retry: { unresolved: { attempts: 3, over: 1h } }".into();
+        let relay = Relay::start(&upstream, &setup).await;
+        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        let resolve = relay.post(&payload("e1", "OK")).await.json["id"].as_str().unwrap().to_owned();
+        upstream.calls_once(2).await;
+        relay
+            .admin_once(&format!("/api/v1/events/{resolve}"), |event| {
+                event["deliveries"][0]["result"] == "not_resolved"
+            })
+            .await;
+        let answer = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        assert_eq!(answer.json["outcome"], "created");
+        let event = relay.admin(&format!("/api/v1/events/{resolve}")).await.json;
+        assert_eq!((&event["state"], &event["outcome"]), (&json!("delivered"), &json!("not_resolved")));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_trigger_after_a_resolve_that_is_taken_for_a_repeat_is_sent_again() {
+    within(async {
+        let upstream = Upstream::start(|_, number| if number == 2 { answer(false, true) } else { Reply::Done }).await;
+        let mut setup = impatient();
+        setup.upstream[0] = "retry: { unresolved: { attempts: 20, over: 5s } }".into();
+        let relay = Relay::start(&upstream, &setup).await;
+        for (state, outcome) in [("CRITICAL", "created"), ("OK", "resolved"), ("CRITICAL", "created")] {
+            let answer = relay.post_with(&payload("e1", state), &[("prefer", "wait=10")]).await;
+            assert_eq!(answer.json["outcome"], outcome, "{answer:?}");
+        }
+        assert_eq!(short_of(&upstream.calls(), "e1"), ["CRITICAL", "OK", "CRITICAL", "CRITICAL"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_retries_stand_survives_a_restart() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(503)).await;
+        let relay = Relay::start(&upstream, &impatient()).await;
+        let id = relay.post(&payload("e1", "CRITICAL")).await.json["id"].as_str().unwrap().to_owned();
+        let path = format!("/api/v1/events/{id}");
+        relay.admin_once(&path, |event| event["attempts"].as_u64() >= Some(3)).await;
+        let directory = relay.stop().await;
+        upstream.follow(|_, _| Reply::Done);
+        let relay = Relay::start_in(directory, &upstream, &impatient()).await;
+        let event = relay.admin_once(&path, |event| event["state"] == "delivered").await;
+        let numbers: Vec<u64> =
+            event["deliveries"].as_array().unwrap().iter().map(|call| call["number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..=event["attempts"].as_u64().unwrap()).collect::<Vec<_>>(), "no number twice");
+        assert!(numbers.len() >= 4);
     })
     .await;
 }

@@ -3,6 +3,7 @@
 // Modules of one test crate: what one offers the others is `pub`. A test that panics is a test that fails.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod admin;
 mod answers;
 mod certificates;
 mod cli;

@@ -48,6 +48,10 @@ pub struct Setup {
     pub source: Vec<String>,
     /// Lines under `upstream`.
     pub upstream: Vec<String>,
+    /// The secret that is shown to the upstream; from the environment if none.
+    pub upstream_token: Option<String>,
+    /// The `admin` section; a free port on loopback if none.
+    pub admin: Option<String>,
     /// Whole sections.
     pub sections: Vec<String>,
     /// The rule file; the shipped one if none.
@@ -190,7 +194,7 @@ pub fn write_configuration(directory: &Path, upstream: &Upstream, setup: &Setup)
         "listen:
   address: 127.0.0.1:0
   tls: {{ certificate: '{shown}/server.pem', private_key: '{shown}/server.key' }}
-admin: {{ address: '127.0.0.1:0' }}
+admin: {{ {admin} }}
 data_dir: '{shown}/data'
 sources:
   servicepilot:
@@ -201,11 +205,13 @@ sources:
       - query: {{ name: token, secret: {{ env: SERVICEPILOT_TOKEN }} }}{source}
 upstream:
   url: {url}
-  authorization: {{ bearer: {{ env: CALLGOOSE_TOKEN }} }}
+  authorization: {{ bearer: {token} }}
   tls: {{ ca: '{ca}' }}{under_upstream}
 {sections}
 ",
+        admin = setup.admin.as_deref().unwrap_or("address: '127.0.0.1:0'"),
         source = indented(&setup.source),
+        token = setup.upstream_token.as_deref().unwrap_or("{ env: CALLGOOSE_TOKEN }"),
         url = upstream.url(),
         ca = upstream.ca.display(),
         sections = setup.sections.join("\n"),

@@ -126,7 +126,7 @@ impl Setup {
             metrics: Arc::clone(&metrics),
             fresh: sender,
         };
-        let (recorder, writer) = Writer::open(parts, |_| {}).unwrap();
+        let (recorder, writer) = Writer::open(parts, |_, _| {}).unwrap();
         let runtime = tokio::runtime::Handle::current();
         std::thread::spawn(move || writer.run(&runtime));
 
@@ -275,7 +275,7 @@ impl Edge {
             };
             let at = WallTime::now();
             let settlement = Settlement { id: event.id, state, outcome, reason: None, attempts: 1, at };
-            assert!(self.recorder.settle(attempt, settlement, event.key).await);
+            assert!(self.recorder.settle(Some(attempt), settlement, event.key).await);
         }
     }
 }
