@@ -11,6 +11,7 @@ mod batch;
 mod commands;
 mod files;
 mod read;
+mod salvage;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
 pub use commands::{Decided, Kept, Later};
 pub use files::{Lock, inspect};
 pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Summary};
+pub use salvage::{Salvage, is_marked_damaged, mark_damaged, mend};
 
 /// `data_dir` and the `journal` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +91,9 @@ pub struct Tried {
 pub enum Error {
     /// The disk has no room.
     Full(String),
-    /// Anything else: a failed write or sync, a damaged file.
+    /// The file is damaged: what it holds can't be trusted, however often it is opened.
+    Damaged(String),
+    /// Anything else: a failed write or sync.
     Fault(String),
 }
 
@@ -269,6 +273,9 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Error {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Error::Full(error.to_string()),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Error::Damaged(error.to_string())
+            }
             _ => Error::Fault(error.to_string()),
         }
     }
@@ -278,6 +285,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Error::Full(text) => write!(f, "the disk is full: {text}"),
+            Error::Damaged(text) => write!(f, "the journal is damaged: {text}"),
             Error::Fault(text) => write!(f, "the journal failed: {text}"),
         }
     }

@@ -1,6 +1,6 @@
 //! Reading: what a restart needs, what the dispatcher sends, what a person looks at.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
-use super::{Error, FILE, Recovered, Settlement, Tried};
+use super::{Error, FILE, Recovered, Settlement, Tried, salvage};
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
 
@@ -17,6 +17,7 @@ use crate::time::WallTime;
 #[derive(Debug)]
 pub struct Reader {
     connection: Mutex<Connection>,
+    directory: PathBuf,
 }
 
 /// Which events to list; everything that is set must hold.
@@ -143,7 +144,7 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(directory.join(FILE), flags)?;
         connection.busy_timeout(super::BUSY_TIMEOUT)?;
-        Ok(Reader { connection: Mutex::new(connection) })
+        Ok(Reader { connection: Mutex::new(connection), directory: directory.to_owned() })
     }
 
     /// What is to be sent for an event; none if it is not kept.
@@ -292,7 +293,14 @@ impl Reader {
 
     fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, Error> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(read(&connection)?)
+        read(&connection).map_err(|error| {
+            let error = Error::from(error);
+            if matches!(error, Error::Damaged(_)) {
+                // The recorder looks for this note, and the next start.
+                salvage::mark_damaged(&self.directory);
+            }
+            error
+        })
     }
 }
 

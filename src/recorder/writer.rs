@@ -36,6 +36,7 @@ pub struct Writer {
     /// The newest event that the dispatcher knows.
     handed_over: EventId,
     fault: Option<Fault>,
+    damaged: bool,
     prune_at: Instant,
 }
 
@@ -95,7 +96,16 @@ impl Writer {
         parts: WriterParts,
         each: impl FnMut(Queued, Option<Tried>),
     ) -> Result<(Recorder, Writer), journal::OpenError> {
-        let journal = Journal::open(&parts.journal, &parts.lock, parts.clock.now().wall)?;
+        let now = parts.clock.now().wall;
+        if let Some(salvage) = journal::mend(&parts.lock, now)? {
+            let journal::Salvage { aside, events, queued, without_body, unreadable } = salvage;
+            tracing::error!(
+                aside = %aside.display(), events, queued, without_body, unreadable,
+                "the journal was damaged: it was set aside whole, and the events that could be read were carried over; \
+                 `sqlite3 FILE .recover` may find more in it"
+            );
+        }
+        let journal = Journal::open(&parts.journal, &parts.lock, now)?;
         let (journal, dedup, last) = restore(&parts, journal, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
@@ -110,6 +120,7 @@ impl Writer {
             duplicates: HashMap::new(),
             handed_over: last,
             fault: None,
+            damaged: false,
             prune_at: Instant::now(),
         };
         // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
@@ -122,7 +133,8 @@ impl Writer {
         Ok((recorder, writer))
     }
 
-    /// Works until every [`Recorder`] is gone, then closes the journal.
+    /// Works until every [`Recorder`] is gone, then closes the journal. Ends before that where the journal is damaged:
+    /// what supervises the process starts it again, and a start sets the journal aside.
     pub fn run(mut self, runtime: &Handle) {
         let mut waiting = Vec::with_capacity(QUEUE);
         loop {
@@ -136,6 +148,12 @@ impl Writer {
                 break;
             }
             self.turn(&mut waiting);
+            if self.damaged {
+                tracing::error!(
+                    "the journal is damaged; stopping: the next start sets it aside and saves what can be read"
+                );
+                return;
+            }
         }
         if self.fault.is_none() {
             let _ = self.commit(&[]);
@@ -166,6 +184,8 @@ impl Writer {
         {
             self.fail(&error);
         }
+        // Damage that a reader met is no fault of this batch.
+        self.damaged |= prune && journal::is_marked_damaged(self.parts.lock.directory());
         self.show();
     }
 
@@ -286,6 +306,11 @@ impl Writer {
         let why = match error {
             journal::Error::Full(_) => Unavailable::DiskFull,
             journal::Error::Fault(_) => Unavailable::JournalFault,
+            journal::Error::Damaged(_) => {
+                journal::mark_damaged(self.parts.lock.directory());
+                self.damaged = true;
+                Unavailable::JournalFault
+            }
         };
         tracing::error!(reason = why.as_str(), error = %error, "the journal can't be written; events are refused with 503 until it can");
         self.health.send_replace(Health::Refusing {
@@ -341,12 +366,16 @@ impl Writer {
             Ok(restored) => restored,
             Err(error) => {
                 tracing::debug!(error = %error, "the journal can't be reopened yet");
+                self.damaged = journal::is_marked_damaged(self.parts.lock.directory());
                 return;
             }
         };
         (self.journal, self.dedup) = (journal, dedup);
         if let Err(error) = self.write_held() {
             tracing::debug!(error = %error, "the journal can't be written yet");
+            if matches!(error, journal::Error::Damaged(_)) {
+                self.fail(&error);
+            }
             return;
         }
         let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
@@ -614,10 +643,13 @@ fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
         batch.probe(now)?;
         batch.commit()
     });
-    probed.map_err(|error| journal::OpenError {
-        path: parts.lock.directory().to_owned(),
-        problem: error.to_string(),
-        remedy: "make room on the disk and check that it can be written",
+    probed.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "make room on the disk and check that it can be written",
+        }
     })?;
     Ok(journal)
 }
@@ -638,10 +670,13 @@ fn restore(
             each(Queued { id, key, action, reopening }, tried);
         }
     });
-    recovered.map_err(|error| journal::OpenError {
-        path: parts.lock.directory().to_owned(),
-        problem: error.to_string(),
-        remedy: "the journal can't be read: keep it aside and start again, or restore it from a copy",
+    recovered.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
+        }
     })?;
     dedup.forgotten();
     Ok((journal, dedup, last))
@@ -650,6 +685,12 @@ fn restore(
 /// The request's raw body, which its first row holds for all.
 fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_> {
     raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
+}
+
+fn note_damage(parts: &WriterParts, error: &journal::Error) {
+    if matches!(error, journal::Error::Damaged(_)) {
+        journal::mark_damaged(parts.lock.directory());
+    }
 }
 
 /// Brings deduplication to where this event left it.
