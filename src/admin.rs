@@ -4,8 +4,10 @@
 //! listens apart from senders, on loopback unless a token is set.
 
 mod api;
+mod commands;
 mod guard;
 mod readiness;
+mod selection;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::dispatcher::Condition;
+use crate::ingest::Ingest;
 use crate::journal::Reader;
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
@@ -38,10 +41,13 @@ pub struct Config {
     pub tls: Option<tls::Config>,
 }
 
-/// What the operator's face looks at.
+/// What the operator's face looks at and commands.
 #[derive(Clone, Debug)]
 pub struct View {
     pub recorder: Recorder,
+    /// Replays refused payloads.
+    pub ingest: Ingest,
+    /// A connection of its own: what a person looks at keeps no delivery waiting.
     pub reader: Arc<Reader>,
     pub metrics: Arc<Metrics>,
     pub condition: watch::Receiver<Condition>,
@@ -101,6 +107,10 @@ fn router(state: State) -> Router {
         .route("/metrics", get(api::metrics))
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/events/{id}", get(api::event))
+        .route("/api/v1/events/{id}/replay", post(commands::replay))
+        .route("/api/v1/events/{id}/discard", post(commands::discard))
+        .route("/api/v1/events/replay", post(commands::replay_selected))
+        .route("/api/v1/events/discard", post(commands::discard_selected))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/status", get(api::status))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));

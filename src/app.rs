@@ -97,17 +97,19 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     });
     let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
 
+    let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
+    let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
+    let ingest = Ingest::new(config.sources, limits, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
     let view = admin::View {
-        recorder: recorder.clone(),
+        recorder,
+        ingest: ingest.clone(),
         reader: open_reader(&data_dir)?,
         metrics: Arc::clone(&metrics),
         condition,
-        sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
+        sources,
         upstream_url: upstream_url.clone(),
         started,
     };
-    let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
-    let ingest = Ingest::new(config.sources, limits, recorder, Arc::clone(&metrics), clock, shutdown.clone());
     let (listen, admin) =
         (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
     let faces = vec![

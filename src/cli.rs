@@ -179,6 +179,8 @@ Examples:
       posts a payload to the running relay and follows it to its outcome
   gander events list --state dead
       what was given up
+  gander events replay --state dead --older-than 1h
+      sends it again, each event at the end of its incident key
 
 Exit codes:
   0  fine

@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
                 self.certificates(tls, tree, section);
             }
         }
-        let data_dir = self.data_dir(&mut top);
+        let data_dir = self.data_dir(tree, &mut top);
         let sources = self.sources(&mut top);
         let upstream = self.upstream(&mut top);
         let dedup = self.dedup(&mut top);

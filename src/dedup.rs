@@ -73,6 +73,8 @@ pub enum Novelty {
     /// A resolve for a key that is not known, or whose last resolve is longer ago than the window: the relay may
     /// be new, the incident not.
     ClosingUnknown,
+    /// A person had it replayed: nobody asked whether it is new.
+    Replay,
 }
 
 /// Why an event is a duplicate.
@@ -139,32 +141,35 @@ impl Dedup {
     /// Decides, and takes what is new: `append` writes it with the occurrences that its key then knows, and tells its
     /// number. One step, so that nothing is known that was not written and nothing written that is not known. An event
     /// carries on what its key knew, because the events before it may be pruned, or end so late that the journal no
-    /// longer tells which of them the key was resting on.
+    /// longer tells which of them the key was resting on. With `force`, which a person may use, nothing is a duplicate.
     pub fn admit<E>(
         &mut self,
         arrival: Arrival<'_>,
         now: Monotonic,
+        force: bool,
         append: impl FnOnce(Novelty, &Occurrences) -> Result<EventId, E>,
     ) -> Result<Admission, E> {
-        match self.decide(arrival, now) {
-            Decision::Take(novelty) => {
-                let occurrences = self.occurrences(arrival);
-                let id = append(novelty, &occurrences)?;
-                self.keys.put(
-                    arrival.key,
-                    KeyState {
-                        last_action: arrival.action,
-                        last: id,
-                        taken: now,
-                        waiting: true,
-                        update: arrival.update,
-                        occurrences,
-                    },
-                );
-                Ok(Admission::Taken { id, novelty })
-            }
-            Decision::Duplicate { of, why } => Ok(Admission::Duplicate { of, why }),
-        }
+        let novelty = match self.decide(arrival, now) {
+            Decision::Take(novelty) => novelty,
+            Decision::Duplicate { .. } if force => Novelty::Replay,
+            Decision::Duplicate { of, why } => return Ok(Admission::Duplicate { of, why }),
+        };
+        let id = self.take(arrival, now, |occurrences| append(novelty, occurrences))?;
+        Ok(Admission::Taken { id, novelty })
+    }
+
+    /// Takes an event without asking whether it is new.
+    pub fn take<E>(
+        &mut self,
+        arrival: Arrival<'_>,
+        now: Monotonic,
+        append: impl FnOnce(&Occurrences) -> Result<EventId, E>,
+    ) -> Result<EventId, E> {
+        let occurrences = self.occurrences(arrival);
+        let last = append(&occurrences)?;
+        let Arrival { key, action, update, .. } = arrival;
+        self.keys.put(key, KeyState { last_action: action, last, taken: now, waiting: true, update, occurrences });
+        Ok(last)
     }
 
     /// What the key of this arrival knows once it is taken.
@@ -202,6 +207,16 @@ impl Dedup {
     /// Whether `id` is the event that its key's state rests on, so that the journal must keep it.
     pub fn rests_on(&self, key: KeyId, id: EventId) -> bool {
         self.keys.last(key) == Some(id)
+    }
+
+    /// The event that was taken last for a key; none for a key that is not known.
+    pub fn last(&self, key: KeyId) -> Option<EventId> {
+        self.keys.last(key)
+    }
+
+    /// Whether a key was ever forgotten for want of room: then a key that is not known may have delivered events.
+    pub fn has_forgotten(&self) -> bool {
+        self.keys.has_forgotten()
     }
 
     /// The triggers on which open incidents rest, newest first.
@@ -328,13 +343,14 @@ impl Ending {
 }
 
 impl Novelty {
-    pub const ALL: [Novelty; 6] = [
+    pub const ALL: [Novelty; 7] = [
         Novelty::Opening,
         Novelty::Reopening,
         Novelty::Update,
         Novelty::Reminder,
         Novelty::Closing,
         Novelty::ClosingUnknown,
+        Novelty::Replay,
     ];
 
     /// The word that the journal and the API use.
@@ -346,6 +362,7 @@ impl Novelty {
             Novelty::Reminder => "reminder",
             Novelty::Closing => "closing",
             Novelty::ClosingUnknown => "closing_unknown",
+            Novelty::Replay => "replay",
         }
     }
 }

@@ -13,6 +13,7 @@ mod handover;
 mod prefer;
 mod quiet;
 mod refusal;
+mod replay;
 mod request_id;
 
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 use crate::auth;
 use crate::limits::RateLimit;
 use crate::metrics::Metrics;
-use crate::recorder::{Entry, Follow, Recorder, Settled, Submission};
+use crate::recorder::{Entry, Follow, Receipt, Recorder, Settled, Submission};
 use crate::rules::{Context, Decision, Element, RuleSet};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, WallTime};
@@ -46,6 +47,8 @@ pub use body::BodyLimits;
 pub use gate::{ClientCertificate, Peer};
 pub use quiet::Quiet;
 pub use refusal::{NotJson, Refusal};
+pub use replay::Replayed;
+pub use request_id::request_id;
 
 /// One entry of the `sources` section.
 #[derive(Debug)]
@@ -94,6 +97,8 @@ struct Shared {
 /// What the relay says of itself in an answer and in its records.
 struct Ticket<'a> {
     request_id: &'a Arc<str>,
+    /// The `X-Request-Id` that the sender gave.
+    sender_request_id: Option<&'a HeaderValue>,
     received_at: WallTime,
     started: Instant,
 }
@@ -138,7 +143,7 @@ impl Ingest {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let received_at = WallTime::now();
-        let request_id = request_id::request_id(received_at);
+        let request_id = request_id(received_at);
         let span = debug_span!(
             "request",
             %request_id,
@@ -147,8 +152,10 @@ impl Ingest {
             rule = field::Empty,
             incident_key = field::Empty
         );
-        let ticket = Ticket { request_id: &request_id, received_at, started: Instant::now() };
+        let started = Instant::now();
         let (head, body) = request.into_parts();
+        let sender_request_id = head.headers.get(X_REQUEST_ID);
+        let ticket = Ticket { request_id: &request_id, sender_request_id, received_at, started };
         let mut upload = Upload::new(body);
         let mut response = self.0.respond(&head, &mut upload, &peer, doubt, &ticket).instrument(span).await;
         identify(&mut response, &request_id);
@@ -159,9 +166,10 @@ impl Ingest {
     /// The answer to a head that could not even be read as one.
     pub fn answer_unreadable(&self, refusal: &Refusal, peer: Peer) -> Response<Bytes> {
         let received_at = WallTime::now();
-        let request_id = request_id::request_id(received_at);
-        let ticket = Ticket { request_id: &request_id, received_at, started: Instant::now() };
-        let mut response = self.0.refuse(refusal, None, None, &peer, &ticket);
+        let request_id = request_id(received_at);
+        let started = Instant::now();
+        let ticket = Ticket { request_id: &request_id, sender_request_id: None, received_at, started };
+        let mut response = self.0.refuse(refusal, None, &peer, &ticket);
         identify(&mut response, &request_id);
         response
     }
@@ -187,12 +195,12 @@ impl Shared {
     {
         let routed = match doubt.map_or_else(|| self.sources.route(head), |doubt| Err(Refusal::Framing(doubt))) {
             Ok(routed) => routed,
-            Err(refusal) => return self.refuse(&refusal, None, Some(head), peer, ticket),
+            Err(refusal) => return self.refuse(&refusal, None, peer, ticket),
         };
         Span::current().record("source", &**routed.name());
         match self.take(routed, head, upload, peer, ticket).await {
             Ok(recorded) => recorded.response(ticket.request_id),
-            Err(refusal) => self.refuse(&refusal, Some(routed.name()), Some(head), peer, ticket),
+            Err(refusal) => self.refuse(&refusal, Some(routed.name()), peer, ticket),
         }
     }
 
@@ -217,7 +225,7 @@ impl Shared {
 
         let decision = match self.decide(admitted, &held, charset, ticket) {
             Ok(decision) => decision,
-            Err(not_json) => return Err(self.keep_not_json(admitted, &held, not_json, ticket).await),
+            Err(not_json) => return Err(self.keep_not_json(admitted, &held, charset, not_json, ticket).await),
         };
         let source = admitted.source();
         let preferred = prefer::wait_seconds(&head.headers);
@@ -226,7 +234,7 @@ impl Shared {
         let Handover { entries, told, batch } = Handover::of(&source.name, decision);
         let mut receipts = Vec::new();
         if !entries.is_empty() {
-            let submission = submission(&source.name, &held, ticket, entries, wait.is_some());
+            let submission = submission(&source.name, &held, charset, ticket, entries, wait.is_some());
             receipts = self.recorder.record(submission).await.map_err(Refusal::Unavailable)?;
         }
         drop(held);
@@ -256,14 +264,20 @@ impl Shared {
         &self,
         admitted: Admitted<'_>,
         held: &Held,
+        charset: Charset,
         not_json: NotJson,
         ticket: &Ticket<'_>,
     ) -> Refusal {
-        let refusal = Refusal::NotJson(not_json);
-        let entry = Entry::Refused { element: None, reason: refusal.label(), violations: Vec::new() };
-        let submission = submission(&admitted.source().name, held, ticket, vec![entry], false);
+        let entry = Entry::Refused { element: None, reason: refusal::NOT_JSON, violations: Vec::new() };
+        let submission = submission(&admitted.source().name, held, charset, ticket, vec![entry], false);
         match self.recorder.record(submission).await {
-            Ok(_) => refusal,
+            Ok(receipts) => {
+                let id = receipts.iter().find_map(|receipt| match receipt {
+                    Receipt::Refused { id } => Some(*id),
+                    _ => None,
+                });
+                Refusal::NotJson(NotJson { id, ..not_json })
+            }
             Err(unavailable) => Refusal::Unavailable(unavailable),
         }
     }
@@ -335,15 +349,21 @@ impl Shared {
             && let Some(held_back) = self.taken.line(self.clock.now().monotonic)
         {
             let (request_id, event, more) = (ticket.request_id, standing.event(), events.count());
-            let status = standing.word();
-            info!(%request_id, source, %event, %action, incident_key, status, more, held_back, "took a request");
+            let (sender_request_id, status) = (ticket.sender_request_id.map(bounded), standing.word());
+            info!(
+                %request_id, sender_request_id, source, %event, %action, incident_key, status, more, held_back,
+                "took a request"
+            );
         }
         if let Some((event, violations)) = refused.first()
             && let Some(held_back) = self.quiet.line(self.clock.now().monotonic)
         {
-            let (request_id, refused) = (ticket.request_id, refused.len());
-            let path = violations.first().map_or("$", |violation| &violation.path);
-            warn!(%request_id, source, %event, path, refused, held_back, "refused what the rules can't use; it is kept");
+            let (request_id, sender_request_id) = (ticket.request_id, ticket.sender_request_id.map(bounded));
+            let (path, refused) = (violations.first().map_or("$", |violation| &violation.path), refused.len());
+            warn!(
+                %request_id, sender_request_id, source, %event, path, refused, held_back,
+                "refused what the rules can't use; it is kept"
+            );
         }
     }
 
@@ -351,14 +371,13 @@ impl Shared {
         &self,
         refusal: &Refusal,
         source: Option<&Arc<str>>,
-        head: Option<&Parts>,
         peer: &Peer,
         ticket: &Ticket<'_>,
     ) -> Response<Bytes> {
         self.metrics.request_refused(source, refusal.label());
         if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
             let source = source.map_or("none", |source| source);
-            let sender_request_id = head.and_then(|head| head.headers.get(X_REQUEST_ID)).map(bounded);
+            let sender_request_id = ticket.sender_request_id.map(bounded);
             let (request_id, peer) = (ticket.request_id, peer.address);
             let (status, reason) = (refusal.status().as_u16(), refusal.label());
             // Something was kept and nobody alerted, or nothing could be kept: a person should look.
@@ -421,12 +440,20 @@ fn wait(source: &SourceConfig, preferred_seconds: Option<u64>) -> Option<Duratio
         .filter(|wait| !wait.is_zero())
 }
 
-fn submission(source: &Arc<str>, held: &Held, ticket: &Ticket<'_>, entries: Vec<Entry>, follow: bool) -> Submission {
+fn submission(
+    source: &Arc<str>,
+    held: &Held,
+    charset: Charset,
+    ticket: &Ticket<'_>,
+    entries: Vec<Entry>,
+    follow: bool,
+) -> Submission {
     Submission {
         source: Arc::clone(source),
         request_id: Arc::clone(ticket.request_id),
         received_at: ticket.received_at,
         raw: held.bytes.clone(),
+        charset: charset.label(),
         entries,
         follow,
     }

@@ -8,8 +8,10 @@
 //! operator may open `journal.db` with `sqlite3` at any time; words are stored as words.
 
 mod batch;
+mod commands;
 mod files;
 mod read;
+mod salvage;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,8 +23,10 @@ use crate::event::{Action, EventId, KeyId, Outcome, Outgoing, State, UpdateHash}
 use crate::time::WallTime;
 
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
-pub use files::Lock;
-pub use read::{Attempt, Details, Filter, Page, Reader, Summary};
+pub use commands::{Decided, Kept, Later};
+pub use files::{Lock, inspect};
+pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Summary};
+pub use salvage::{Salvage, is_marked_damaged, mark_damaged, mend};
 
 /// `data_dir` and the `journal` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +93,9 @@ pub struct Tried {
 pub enum Error {
     /// The disk has no room.
     Full(String),
-    /// Anything else: a failed write or sync, a damaged file.
+    /// The file is damaged: what it holds can't be trusted, however often it is opened.
+    Damaged(String),
+    /// Anything else: a failed write or sync.
     Fault(String),
 }
 
@@ -202,6 +208,16 @@ impl Totals {
         self.bytes += bytes;
     }
 
+    /// An event that counts holds more than it did.
+    fn grow(&mut self, state: State, bytes: u64) {
+        match state {
+            State::Refused => self.refused_bytes += bytes,
+            State::Queued | State::Dead => {}
+            State::Delivered | State::Ended => return,
+        }
+        self.bytes += bytes;
+    }
+
     fn remove(&mut self, state: State, bytes: u64) {
         match state {
             State::Queued => self.queued = self.queued.saturating_sub(1),
@@ -259,6 +275,9 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Error {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Error::Full(error.to_string()),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Error::Damaged(error.to_string())
+            }
             _ => Error::Fault(error.to_string()),
         }
     }
@@ -268,6 +287,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Error::Full(text) => write!(f, "the disk is full: {text}"),
+            Error::Damaged(text) => write!(f, "the journal is damaged: {text}"),
             Error::Fault(text) => write!(f, "the journal failed: {text}"),
         }
     }
@@ -296,14 +316,14 @@ impl std::fmt::Display for OpenError {
 
 /// The journal's file in `data_dir`.
 const FILE: &str = "journal.db";
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const PAGE_BYTES: u64 = 4096;
 /// 16 MiB of log between checkpoints: rare enough for a storm, small enough to be read back in a moment.
 const CHECKPOINT_PAGES: u64 = 4096;
 /// A log that a storm made longer is cut back to this.
 const WAL_BYTES_KEPT: u64 = 32 << 20;
 /// More than all statements of this module.
-const STATEMENTS: usize = 32;
+const STATEMENTS: usize = 48;
 /// A reader's lock on the file lasts for microseconds; an operator's `sqlite3` may hold it longer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -332,18 +352,25 @@ CREATE TABLE event (
     duplicates INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL,
     request TEXT NOT NULL,
-    -- The event whose content holds the request's raw body: itself, or the first of its batch.
+    -- The row whose content holds the request's raw body: itself, or another of its batch.
     raw_in INTEGER NOT NULL,
     update_hash INTEGER,
     -- What its key knew with it: the occurrence that was named last, and the one before that.
     occurrence TEXT,
     past_occurrence TEXT,
-    replay_of INTEGER
+    replay_of INTEGER,
+    -- In which the raw body of a refused request is to be read; none for UTF-8.
+    charset TEXT
 );
 -- What is not delivered is found without reading history. A query must say `state <> 'delivered'` to be served by it.
 CREATE INDEX event_undelivered ON event (state, id) WHERE state <> 'delivered';
--- What came, and what is sent or, for what was refused, the list of errors. Written once.
-CREATE TABLE content (id INTEGER PRIMARY KEY, raw BLOB, body BLOB);
+-- Of these events nobody remembers the incident key otherwise.
+CREATE INDEX event_without_effect ON event (incident_key, source, id)
+    WHERE state IN ('dead', 'ended') OR outcome IN ('unmatched', 'not_resolved');
+CREATE INDEX event_replay ON event (replay_of) WHERE replay_of IS NOT NULL;
+-- What came, and what is sent or, for what was refused, the list of errors. Written once. `element` is the refused
+-- element of a batch.
+CREATE TABLE content (id INTEGER PRIMARY KEY, raw BLOB, body BLOB, element BLOB);
 -- What became of each call.
 CREATE TABLE attempt (
     event INTEGER NOT NULL,

@@ -5,6 +5,7 @@
 //! event without a lock, and one sync serves everyone who waited meanwhile. The dispatcher tells it here how
 //! calls ended; nobody else writes.
 
+mod commands;
 mod writer;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Queued
 use crate::journal::{AttemptRecord, Settlement, Tried};
 use crate::time::WallTime;
 
+pub use commands::{Command, Commanded, Declined};
 pub use writer::{Writer, WriterParts};
 
 /// What one request asks to keep: all of it or nothing.
@@ -27,6 +29,8 @@ pub struct Submission {
     pub received_at: WallTime,
     /// The body as it came.
     pub raw: Bytes,
+    /// In which it is to be read; none for UTF-8.
+    pub charset: Option<&'static str>,
     /// In the order of the payload. Ignored elements are not among them.
     pub entries: Vec<Entry>,
     /// Whether the receipts are to carry a [`Follow`].
@@ -121,21 +125,82 @@ pub struct Recorder {
 
 #[derive(Debug)]
 pub(crate) enum Message {
-    Record { submission: Submission, reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>> },
+    Record {
+        submission: Submission,
+        reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>>,
+    },
     Attempt(AttemptRecord, Tried),
-    Settle { attempt: Option<AttemptRecord>, settlement: Settlement, key: KeyId, reply: oneshot::Sender<()> },
-    Open { limit: usize, reply: oneshot::Sender<Option<Vec<EventId>>> },
+    Settle {
+        attempt: Option<AttemptRecord>,
+        settlement: Settlement,
+        key: KeyId,
+        reply: oneshot::Sender<()>,
+    },
+    Open {
+        limit: usize,
+        reply: oneshot::Sender<Option<Vec<EventId>>>,
+    },
+    Command {
+        command: Command,
+        ids: Vec<EventId>,
+        request_id: Arc<str>,
+        reply: oneshot::Sender<Result<Vec<Commanded>, Unavailable>>,
+    },
+    Replace {
+        of: EventId,
+        submission: Submission,
+        force: bool,
+        reply: oneshot::Sender<Replaced>,
+    },
 }
+
+/// What became of a refused payload that was to be replaced.
+pub(crate) type Replaced = Result<Result<Vec<Receipt>, Declined>, Unavailable>;
 
 impl Recorder {
     /// Keeps a submission; returns one receipt an entry, after the sync.
     pub async fn record(&self, submission: Submission) -> Result<Vec<Receipt>, Unavailable> {
         let (reply, receipts) = oneshot::channel();
-        self.messages.try_send(Message::Record { submission, reply }).map_err(|error| match error {
+        self.put(Message::Record { submission, reply })?;
+        receipts.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// Carries out a command for each of these events, in their order; returns when everything of it is on disk. Of
+    /// more than [`COMMANDED_AT_ONCE`] senders may come between.
+    pub async fn command(
+        &self,
+        command: Command,
+        ids: &[EventId],
+        request_id: &Arc<str>,
+    ) -> Result<Vec<Commanded>, Unavailable> {
+        let mut done = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(COMMANDED_AT_ONCE) {
+            let (reply, commanded) = oneshot::channel();
+            let request_id = Arc::clone(request_id);
+            self.put(Message::Command { command, ids: ids.to_vec(), request_id, reply })?;
+            done.extend(commanded.await.unwrap_or(Err(Unavailable::Stopping))?);
+        }
+        Ok(done)
+    }
+
+    /// Keeps a submission in place of the refused payload that it was made of, which ends with it. `force`: also if a
+    /// later event of its key was taken, and whether or not it is a duplicate.
+    pub async fn replace(
+        &self,
+        of: EventId,
+        submission: Submission,
+        force: bool,
+    ) -> Result<Result<Vec<Receipt>, Declined>, Unavailable> {
+        let (reply, replaced) = oneshot::channel();
+        self.put(Message::Replace { of, submission, force, reply })?;
+        replaced.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    fn put(&self, message: Message) -> Result<(), Unavailable> {
+        self.messages.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Unavailable::Overload,
             mpsc::error::TrySendError::Closed(_) => Unavailable::Stopping,
-        })?;
-        receipts.await.unwrap_or(Err(Unavailable::Stopping))
+        })
     }
 
     /// Writes down a call after which the event is to be tried again, and when. Not waited for: a lost line of this
@@ -199,6 +264,8 @@ impl From<Settlement> for Settled {
 
 /// Requests that may wait for one sync. A storm beyond it is told to come again.
 const QUEUE: usize = 1_024;
+/// Events that one commit replays or discards: senders wait for the same sync.
+pub const COMMANDED_AT_ONCE: usize = 100;
 
 #[cfg(test)]
 mod tests;

@@ -121,13 +121,19 @@ impl RuleSet {
 
     /// Decides a payload.
     pub fn decide(&self, payload: &Value, context: Context<'_>) -> Decision {
-        decide::payload(self, payload, context, None)
+        decide::payload(self, payload, None, context, None)
+    }
+
+    /// Decides one element of `payload` that is kept apart from it, as [`RuleSet::decide`] would within it. It is no
+    /// batch any more.
+    pub fn decide_element(&self, element: &Value, payload: &Value, context: Context<'_>) -> Decision {
+        decide::payload(self, payload, Some(element), context, None)
     }
 
     /// Decides a payload and tells how: one trace for each element.
     pub fn explain(&self, payload: &Value, context: Context<'_>) -> (Decision, Vec<ElementTrace>) {
         let mut traces = Vec::new();
-        let decision = decide::payload(self, payload, context, Some(&mut traces));
+        let decision = decide::payload(self, payload, None, context, Some(&mut traces));
         (decision, traces)
     }
 }

@@ -7,14 +7,14 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::guard::may_see_details;
 use super::readiness::readiness;
+use super::selection::Selection;
 use super::{State, View};
 use crate::event::EventId;
-use crate::journal::{Error, Filter};
+use crate::journal::Error;
 use crate::time::WallTime;
 
 /// `GET /healthz`: the process is alive.
@@ -42,25 +42,13 @@ pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
     ([(CONTENT_TYPE, kind)], metrics.encode()).into_response()
 }
 
-/// The query of `GET /api/v1/events`. Unknown words are refused: a filter that is ignored would lie.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct EventsQuery {
-    state: Option<String>,
-    outcome: Option<String>,
-    key: Option<String>,
-    source: Option<String>,
-    limit: Option<usize>,
-    after: Option<String>,
-}
-
 /// `GET /api/v1/events`: newest first; `next` is the `after` of the next page.
 pub(super) async fn events(
     Extract(state): Extract<State>,
-    query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<Selection>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     let filter = match query {
-        Ok(Query(query)) => query.filter(),
+        Ok(Query(selection)) => selection.list(WallTime::now()),
         Err(rejection) => Err(rejection.body_text()),
     };
     let filter = match filter {
@@ -122,49 +110,36 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
 pub(super) async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
-        "here are /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/incidents and /api/v1/status",
+        "here are /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
+         /api/v1/events/replay and /discard, /api/v1/incidents and /api/v1/status",
     )
 }
 
 pub(super) async fn wrong_method() -> Response {
-    problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET")
+    problem(StatusCode::METHOD_NOT_ALLOWED, "what is looked at takes GET, a command takes POST; see `Allow`")
 }
 
 /// An RFC 9457 problem document.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
-    let body = json!({
+    problem_with(status, detail, &[])
+}
+
+/// The same with members of our own.
+pub(super) fn problem_with(status: StatusCode, detail: &str, members: &[(&str, Value)]) -> Response {
+    let mut body = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),
         "status": status.as_u16(),
         "detail": detail,
     });
+    for (name, value) in members {
+        body[*name] = value.clone();
+    }
     (status, [(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))], body.to_string()).into_response()
 }
 
-impl EventsQuery {
-    fn filter(self) -> Result<Filter, String> {
-        Ok(Filter {
-            state: word("state", self.state.as_deref(), "queued, delivered, dead, refused, ended")?,
-            outcome: word(
-                "outcome",
-                self.outcome.as_deref(),
-                "created, resolved, duplicate, not_resolved, unmatched, accepted",
-            )?,
-            key: self.key,
-            source: self.source,
-            after: word("after", self.after.as_deref(), "the `next` of the page before")?,
-            limit: self.limit.unwrap_or(LIMIT_DEFAULT),
-        })
-    }
-}
-
-fn word<T: std::str::FromStr>(name: &str, value: Option<&str>, valid: &str) -> Result<Option<T>, String> {
-    let parse = |text: &str| text.parse().map_err(|_| format!("`{name}` takes {valid}; it is `{text}`"));
-    value.map(parse).transpose()
-}
-
 /// Reads from the journal, off the tasks that serve others.
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     view: &View,
     read: impl FnOnce(&crate::journal::Reader) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Response> {
@@ -179,6 +154,5 @@ async fn read<T: Send + 'static>(
     }
 }
 
-const LIMIT_DEFAULT: usize = 50;
 /// More open incidents than anyone reads.
 const INCIDENTS_MAX: usize = 1_000;

@@ -71,10 +71,15 @@ fn host_is_ours(headers: &HeaderMap, bound: IpAddr) -> bool {
     let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else {
         return false;
     };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let (name, port) = match host.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((name, ""))) => (name, None),
+        Some(Some((name, rest))) if rest.starts_with(':') => (name, Some(&rest[1..])),
+        Some(_) => return false,
+        None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
     };
+    if port.is_some_and(|port| port.starts_with('+') || port.parse::<u16>().is_err()) {
+        return false;
+    }
     if name.eq_ignore_ascii_case("localhost") {
         return true;
     }
@@ -99,6 +104,16 @@ mod tests {
             ("evil.example:9180", any, false),
             ("localhost.evil.example", local, false),
             ("", local, false),
+            ("localhost:", local, false),
+            ("localhost:abc", local, false),
+            ("localhost:+80", local, false),
+            ("localhost:99999", local, false),
+            ("127.0.0.1:9180.evil.com", local, false),
+            ("127.0.0.1:9180:1", local, false),
+            ("[::1]", local, true),
+            ("[::1].evil.com", local, false),
+            ("[::1]:9180.evil.com", local, false),
+            ("[::1", local, false),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, host.parse().unwrap());

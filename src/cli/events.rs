@@ -1,18 +1,22 @@
 //! `gander events`: the journal of a running relay, through its admin API.
 
-use clap::builder::PossibleValuesParser;
+mod command;
+mod export;
+mod progress;
+mod relay;
+mod selection;
+
 use clap::{Args, Subcommand};
-use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::client::{Answer, Client, could_not};
 use super::terminal::{Terminal, plain, table};
-use super::{ConfigArguments, Exit, block_on};
-use crate::config::Secrets;
-use crate::event::{Outcome, State};
+use super::{ConfigArguments, Exit};
 
-/// Look at the journal of a running relay
+use relay::Relay;
+use selection::Selection;
+
+/// Look at the journal of a running relay, replay and discard
 ///
 /// Talks to the admin API at the configured `admin.address`, with `admin.token` where one is set.
 #[derive(Debug, Args)]
@@ -25,6 +29,9 @@ pub(crate) struct Arguments {
 enum Command {
     List(List),
     Show(Show),
+    Replay(command::Replay),
+    Discard(command::Discard),
+    Export(export::Export),
 }
 
 /// List events, newest first
@@ -33,23 +40,13 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  gander events list --state dead\n  gander events list --outcome unmatched --json\n  \
-                        gander events list --key host42/disk"
+                        gander events list --key host42/disk --since 24h"
 )]
 struct List {
     #[command(flatten)]
     config: ConfigArguments,
-    /// Only events that stand like this
-    #[arg(long, value_parser = PossibleValuesParser::new(State::ALL.map(State::as_str)))]
-    state: Option<String>,
-    /// Only events of which the upstream said this
-    #[arg(long, value_parser = PossibleValuesParser::new(Outcome::ALL.map(Outcome::as_str)))]
-    outcome: Option<String>,
-    /// Only events of this incident key
-    #[arg(long)]
-    key: Option<String>,
-    /// Only events of this source
-    #[arg(long)]
-    source: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// At most so many
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -79,6 +76,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
     let result = match &arguments.command {
         Command::List(list) => list.run(terminal),
         Command::Show(show) => show.run(terminal),
+        Command::Replay(replay) => replay.run(terminal),
+        Command::Discard(discard) => discard.run(terminal),
+        Command::Export(export) => export.run(terminal),
     };
     match result {
         Ok(exit) | Err(exit) => exit,
@@ -87,12 +87,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
 
 impl List {
     fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
-        let body = ask(&self.config, &self.path(), terminal)?;
+        let body = Relay::open(&self.config, terminal)?.ask(&self.path(), terminal)?;
         if self.json {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
         }
-        let events = body["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let events = page_of(&body, "events");
         if events.is_empty() {
             terminal.say("no such events");
             return Ok(Exit::Fine);
@@ -110,24 +110,16 @@ impl List {
     }
 
     fn path(&self) -> String {
-        let limit = Some(self.limit.to_string());
-        let parameters = [
-            ("state", &self.state),
-            ("outcome", &self.outcome),
-            ("key", &self.key),
-            ("source", &self.source),
-            ("limit", &limit),
-            ("after", &self.after),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some(format!("{name}={}", encode(value.as_ref()?))));
-        format!("/api/v1/events?{}", parameters.collect::<Vec<_>>().join("&"))
+        let mut more = vec![("limit", self.limit.to_string())];
+        more.extend(self.after.clone().map(|after| ("after", after)));
+        format!("/api/v1/events?{}", self.selection.query(&more))
     }
 }
 
 impl Show {
     fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
-        let body = ask(&self.config, &format!("/api/v1/events/{}", encode(&self.id)), terminal)?;
+        let path = format!("/api/v1/events/{}", encode(&self.id));
+        let body = Relay::open(&self.config, terminal)?.ask(&path, terminal)?;
         if self.json {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
@@ -139,33 +131,9 @@ impl Show {
     }
 }
 
-/// What the admin API says at `path`; anything but a success is said and becomes the exit.
-fn ask(config: &ConfigArguments, path: &str, terminal: &mut Terminal) -> Result<Value, Exit> {
-    let loaded = config.load(Secrets::Optional, terminal)?;
-    let client = could_not(Client::admin(&loaded.config), terminal)?;
-    let answer = block_on(async { Ok(client.get(path).await) }, terminal)?;
-    let answer = could_not(answer, terminal)?;
-    understood(&answer, &client, terminal)
-}
-
-fn understood(answer: &Answer, client: &Client, terminal: &mut Terminal) -> Result<Value, Exit> {
-    match answer.status {
-        StatusCode::OK => match answer.json() {
-            Some(body) => Ok(body),
-            None => {
-                terminal.say(&format!("error: what answers at {} is no relay", client.base()));
-                Err(Exit::CouldNotRun)
-            }
-        },
-        StatusCode::UNAUTHORIZED => {
-            terminal.say("error: the relay refused the admin token: does it run with this configuration?");
-            Err(Exit::No)
-        }
-        _ => {
-            terminal.say(&format!("error: {}", answer.detail()));
-            Err(Exit::No)
-        }
-    }
+/// The list of this name in an answer.
+fn page_of<'a>(body: &'a Value, name: &str) -> &'a [Value] {
+    body[name].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 fn row(event: &Value) -> Vec<String> {
@@ -191,11 +159,23 @@ fn details(event: &Value) -> Vec<String> {
         "attempts",
         "duplicates",
         "request_id",
+        "replay_of",
+        "charset",
     ];
     let known = fields.iter().filter(|name| !event[**name].is_null());
-    let rows: Vec<Vec<String>> = known.map(|name| vec![format!("{name}:"), plain(&text(&event[*name]))]).collect();
+    let mut rows: Vec<Vec<String>> = known.map(|name| vec![format!("{name}:"), plain(&text(&event[*name]))]).collect();
+    let replays: Vec<String> = page_of(event, "replayed_by").iter().map(|id| plain(&text(id))).collect();
+    if !replays.is_empty() {
+        rows.push(vec!["replayed_by:".to_owned(), replays.join(", ")]);
+    }
     let mut lines = table(&rows);
-    for (name, title) in [("received", "what came"), ("sent", "what is sent"), ("errors", "what was wrong with it")] {
+    for (name, title) in [
+        ("received", "what came"),
+        ("received_hex", "what came, in hexadecimal"),
+        ("element", "the element of it that this is about"),
+        ("sent", "what is sent"),
+        ("errors", "what was wrong with it"),
+    ] {
         if !event[name].is_null() {
             lines.push(format!("\n{title}:"));
             lines.extend(body(&event[name]));
@@ -269,20 +249,5 @@ mod tests {
         assert!(text.contains("what came:\n  {\n    \"a\": 1\n  }"), "{text}");
         assert!(text.contains("attempt 1 at t, 12 ms: delivered\n  status:  201"), "{text}");
         assert!(!text.contains("reason"), "{text}");
-    }
-
-    #[test]
-    fn a_filter_travels_encoded() {
-        let list = List {
-            config: ConfigArguments { config: None, settings: Vec::new() },
-            state: Some("dead".into()),
-            outcome: None,
-            key: Some("a/b&c=d é".into()),
-            source: None,
-            limit: 5,
-            after: None,
-            json: false,
-        };
-        assert_eq!(list.path(), "/api/v1/events?state=dead&key=a%2Fb%26c%3Dd%20%C3%A9&limit=5");
     }
 }

@@ -158,7 +158,7 @@ fn text(decision: &Decision, traces: &[ElementTrace], colour: bool) -> String {
         ));
     }
     if let Some(warning) = template_warning(decision) {
-        page.line(&format!("warning: {warning}"));
+        page.line(&plain(&format!("warning: {warning}")));
     }
     page.text
 }
@@ -240,11 +240,12 @@ impl Page {
         self.line(&format!("  action        {}", draft.action));
         self.line(&format!("  incident_key  {}", plain(&draft.incident_key)));
         if let Some(occurrence) = &draft.occurrence {
-            self.line(&format!("  occurrence    {}", occurrence.0));
+            self.line(&format!("  occurrence    {}", plain(&occurrence.0)));
         }
         self.line("  body");
         for line in format!("{:#}", draft.body).lines() {
-            self.line(&format!("    {line}"));
+            // JSON escapes some of what moves a cursor, not all.
+            self.line(&format!("    {}", plain(line)));
         }
     }
 
@@ -312,7 +313,7 @@ fn seen(nodes: &[Seen]) -> String {
             _ => value,
         }
     });
-    nodes.collect::<Vec<_>>().join(", ")
+    plain(&nodes.collect::<Vec<_>>().join(", "))
 }
 
 const INDENT: usize = 2;
@@ -385,6 +386,18 @@ event
             text.contains("\u{1b}[31m✗\u{1b}[0m $.id  required, type string  5 (has to be of type string, not number)")
         );
         assert!(text.contains("has to be of type string, not number (found: 5)"), "{text}");
+    }
+
+    #[test]
+    fn what_a_payload_holds_moves_no_cursor() {
+        let yaml = format!("occurrence: $.state{RULES}");
+        let odd = "BAD \u{1b}[2J\u{7}\n\u{7f}\u{9b}31m\u{202e}";
+        for payload in [json!({"id": odd, "state": odd, "n": odd}), json!({"id": [odd], "state": odd})] {
+            let text = explained(&yaml, &payload, Format::Text { colour: false });
+            let moves = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+            assert!(!text.contains(moves), "{text:?}");
+            assert!(text.lines().all(|line| !line.starts_with("31m")), "{text}");
+        }
     }
 
     #[test]

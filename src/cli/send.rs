@@ -128,16 +128,17 @@ fn parts(answer: &Answer) -> Vec<Value> {
     }
 }
 
-/// Waits for events that are still queued, by the admin API, and notes their ends.
+/// Waits for events that are still queued, and for those that duplicates are copies of, by the admin API, and notes
+/// their ends.
 fn follow(config: &Config, events: &mut [Value], until: Instant, terminal: &mut Terminal) {
-    terminal.say("queued; following it through the admin API");
+    terminal.say("not delivered yet; following it through the admin API");
     let client = match Client::admin(config) {
         Ok(client) => client,
         Err(problem) => return terminal.say(&format!("can't follow it: {problem}")),
     };
     let work = async {
         for event in events.iter_mut().filter(|event| is_pending(event)) {
-            let Some(id) = id_of(event) else { continue };
+            let Some(id) = id_of(event).or_else(|| original_of(event)) else { continue };
             loop {
                 match client.get(&format!("/api/v1/events/{}", utf8_percent_encode(&id, NON_ALPHANUMERIC))).await {
                     Ok(answer) if answer.status == StatusCode::OK => {
@@ -151,7 +152,7 @@ fn follow(config: &Config, events: &mut [Value], until: Instant, terminal: &mut 
                     Err(problem) => return Err(problem),
                 }
                 if Instant::now() >= until {
-                    return Err("it is still queued".to_owned());
+                    return Err(format!("event {id} is still queued"));
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -164,7 +165,10 @@ fn follow(config: &Config, events: &mut [Value], until: Instant, terminal: &mut 
 }
 
 fn note_end(event: &mut Value, details: &Value) {
-    event["status"] = details["state"].clone();
+    // A copy has no state of its own.
+    if event["status"] != "duplicate" {
+        event["status"] = details["state"].clone();
+    }
     for name in ["outcome", "reason", "attempts"] {
         if !details[name].is_null() {
             event[name] = details[name].clone();
@@ -214,30 +218,36 @@ fn line(event: &Value) -> String {
     if let Some(rule) = event["rule"].as_str() {
         line += &format!(" by rule {}", plain(rule));
     }
-    match (id_of(event), &event["of"]) {
+    match (id_of(event), original_of(event)) {
         (Some(id), _) => line += &format!(" (event {})", plain(&id)),
-        (None, Value::Null) => {}
-        (None, of) => line += &format!(" (of event {})", plain(&spelled(of))),
+        (None, Some(of)) => line += &format!(" (of event {})", plain(&of)),
+        (None, None) => {}
     }
     line
 }
 
+/// Queued, or a copy of one whose outcome the answer does not tell.
 fn is_pending(event: &Value) -> bool {
-    event["status"] == "queued"
+    event["status"] == "queued" || event["status"] == "duplicate" && event["outcome"].is_null()
 }
 
-/// Created, resolved, duplicate or accepted, by the upstream or, for a duplicate, by the relay.
+/// Created, resolved, duplicate or accepted, for a copy as for its original.
 fn is_fine(event: &Value) -> bool {
-    match event["outcome"].as_str() {
-        Some(outcome) => matches!(outcome, "created" | "resolved" | "duplicate" | "accepted"),
-        None => event["status"] == "duplicate",
-    }
+    matches!(event["outcome"].as_str(), Some("created" | "resolved" | "duplicate" | "accepted"))
 }
 
 fn id_of(event: &Value) -> Option<String> {
     match &event["id"] {
         Value::Null => None,
         id => Some(spelled(id)),
+    }
+}
+
+/// The event that a duplicate is a copy of.
+fn original_of(event: &Value) -> Option<String> {
+    match &event["of"] {
+        Value::Null => None,
+        of => Some(spelled(of)),
     }
 }
 
@@ -262,7 +272,10 @@ mod tests {
             (json!({ "status": "delivered", "outcome": "resolved" }), true),
             (json!({ "status": "delivered", "outcome": "duplicate" }), true),
             (json!({ "status": "delivered", "outcome": "accepted" }), true),
-            (json!({ "status": "duplicate", "of": "3" }), true),
+            (json!({ "status": "duplicate", "of": "3", "outcome": "created" }), true),
+            (json!({ "status": "duplicate", "of": "3" }), false),
+            (json!({ "status": "duplicate", "of": "3", "reason": "400" }), false),
+            (json!({ "status": "duplicate", "of": "3", "outcome": "unmatched" }), false),
             (json!({ "status": "unmatched", "outcome": "unmatched" }), false),
             (json!({ "status": "not_resolved", "outcome": "not_resolved" }), false),
             (json!({ "status": "dead", "reason": "400" }), false),

@@ -37,6 +37,11 @@ impl Terminal {
         self.colour && io::stderr().is_terminal()
     }
 
+    /// Whether whoever read the result has gone, so that there is nobody to make more of it for.
+    pub(crate) fn is_unread(&self) -> bool {
+        !matches!(self.output, Output::Open)
+    }
+
     /// Writes a line of the result.
     pub(crate) fn print(&mut self, line: &str) {
         let _ = writeln!(self, "{line}");

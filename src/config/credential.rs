@@ -27,6 +27,7 @@ impl Reader<'_> {
         let bearer = section.take_some("bearer");
         let header = section.take_some("header");
         let query = section.take_some("query");
+        let misnamed = section.misnamed();
         section.finish(&mut self.findings);
         match one_of([bearer, header, query]) {
             Some((0, node)) => {
@@ -35,6 +36,7 @@ impl Reader<'_> {
             }
             Some((1, node)) => self.named(node, &format!("{path}.header"), Use::Header, direction),
             Some((_, node)) => self.named(node, &format!("{path}.query"), Use::Query, direction),
+            None if misnamed => None,
             None => {
                 self.error(node, path, "expected exactly one of `bearer`, `header` and `query`");
                 None

@@ -66,7 +66,9 @@ impl Provider for Numbered<'_> {
         };
         // Lists and tables are written as figment reads them, `[a, b]` and `{env=NAME}`. Its parser recurses.
         let shallow = text.matches(['[', '{']).count() <= BRACKETS_MAX;
-        let parsed = if shallow { text.parse::<Setting>().ok() } else { None };
+        // figment 0.10 counts characters as bytes where a quoted text holds an escape, and panics or cuts elsewhere.
+        let escapes_are_safe = text.is_ascii() || !text.contains('\\');
+        let parsed = if shallow && escapes_are_safe { text.parse::<Setting>().ok() } else { None };
         let value = match parsed {
             Some(value) if !matches!(value, Setting::String(..) | Setting::Char(..)) => value,
             _ => Setting::from(text.as_str()),

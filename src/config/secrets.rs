@@ -119,11 +119,13 @@ impl Reader<'_> {
         let env = fields.take_some("env");
         let file = fields.take_some("file");
         let sha256 = fields.take_some("sha256");
+        let misnamed = fields.misnamed();
         fields.finish(&mut self.findings);
         match one_of([env, file, sha256]) {
             Some((0, node)) => self.environment_secret(node, &format!("{path}.env"), used),
             Some((1, node)) => self.file_secret(node, &format!("{path}.file"), used),
             Some((_, node)) => self.hash_secret(node, &format!("{path}.sha256"), direction),
+            None if misnamed => None,
             None => {
                 self.error(node, path, "expected exactly one of `env`, `file` and `sha256`").help(HELP);
                 None

@@ -3,14 +3,29 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Reader;
-use crate::document::Fields;
+use super::{Reader, Secrets, place_of};
+use crate::document::{Fields, Node};
 use crate::logging::Format;
 use crate::{dedup, journal, logging};
 
 impl Reader<'_> {
-    pub(super) fn data_dir(&mut self, top: &mut Fields<'_>) -> PathBuf {
-        top.file("data_dir", &mut self.findings).unwrap_or_else(|| PathBuf::from("data"))
+    pub(super) fn data_dir(&mut self, tree: &Node, top: &mut Fields<'_>) -> PathBuf {
+        let directory = top.file("data_dir", &mut self.findings).unwrap_or_else(|| PathBuf::from("data"));
+        let place = place_of(tree, &["data_dir"]);
+        if directory.to_string_lossy().starts_with('~') {
+            self.findings
+                .error(place, "data_dir", "`~` is not expanded here")
+                .help("write the whole path, such as /var/lib/gander");
+            return directory;
+        }
+        // A client may be a user who can't see it, and has no need to.
+        if self.inputs.secrets == Secrets::Required
+            && let Err(error) = journal::inspect(&directory)
+        {
+            let message = format!("{} can't be used: {}", directory.display(), error.problem);
+            self.findings.error(place, "data_dir", message).help(error.remedy);
+        }
+        directory
     }
 
     pub(super) fn dedup(&mut self, top: &mut Fields<'_>) -> dedup::Settings {

@@ -188,8 +188,8 @@ impl Reader<'_> {
             match network {
                 Ok(network) => networks.push(network.trunc()),
                 Err(_) => {
-                    self.error(item, &path, "expected a network in CIDR notation or an address")
-                        .help("such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32");
+                    let message = format!("expected a network in CIDR notation or an address, found {}", shown(item));
+                    self.error(item, &path, message).help("such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32");
                 }
             }
         }
@@ -212,7 +212,8 @@ impl Reader<'_> {
             };
             if answer.is_none() {
                 let path = section.path_of("answer");
-                self.error(node, &path, "expected 429 or 503").help("many senders retry a 503 and give up on a 429");
+                let message = format!("expected 429 or 503, found {}", shown(node));
+                self.error(node, &path, message).help("many senders retry a 503 and give up on a 429");
             }
             answer
         });
@@ -235,6 +236,14 @@ impl Reader<'_> {
         };
         let (per_second, burst) = (read("per_second", per_second), read("burst", burst));
         (per_second, burst, limit)
+    }
+}
+
+fn shown(node: &Node) -> String {
+    match &node.value {
+        Value::String(text) => format!("`{text}`"),
+        Value::Number(number) => number.to_string(),
+        _ => node.kind().to_owned(),
     }
 }
 

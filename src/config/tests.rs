@@ -305,7 +305,7 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "rules.yaml\n",
             "rules.yaml\n    allow_from: [10.0.0.0/33]\n",
-            "7:18 sources.s.allow_from[0]: expected a network in CIDR notation or an address (such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32)",
+            "7:18 sources.s.allow_from[0]: expected a network in CIDR notation or an address, found `10.0.0.0/33` (such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32)",
         ),
         (
             "rules.yaml\n",
@@ -315,14 +315,25 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "rules.yaml\n",
             "rules.yaml\n    rate_limit: { answer: 500 }\n",
-            "7:27 sources.s.rate_limit.answer: expected 429 or 503 (many senders retry a 503 and give up on a 429)",
+            "7:27 sources.s.rate_limit.answer: expected 429 or 503, found 500 (many senders retry a 503 and give up on a 429)",
         ),
         (
             "rules.yaml\n",
             "rules.yaml\n    respond: delivred\n",
             "7:14 sources.s.respond: expected one of queued, delivered, found `delivred` (did you mean `delivered`?)",
         ),
+        (
+            "rules.yaml\n",
+            "rules.yaml\n    rate_limit: { answer: [429] }\n",
+            "7:27 sources.s.rate_limit.answer: expected 429 or 503, found a list (many senders retry a 503 and give up on a 429)",
+        ),
+        (
+            "bearer: { env: IN }",
+            "basic: x",
+            "8:9 sources.s.auth[0].basic: unknown key `basic` (valid here: bearer, header, query)",
+        ),
         // Secrets.
+        ("{ env: IN }", "{ envi: IN }", "8:19 sources.s.auth[0].bearer.envi: unknown key `envi` (did you mean `env`?)"),
         (
             "{ env: IN }",
             "{ env: NOT_SET }",
@@ -425,6 +436,57 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
     ] {
         let found = found(from, to);
         assert!(found.iter().any(|one| one == expected), "{to}\nexpected: {expected}\nfound: {found:#?}");
+    }
+}
+
+#[test]
+fn a_variable_with_escapes_beside_other_letters_is_read_as_it_is() {
+    for value in ["\"é\\n\"", "\"🕴🕴b\\n\"", "[\"é\\t\"]"] {
+        let findings = Desk::new(BASE).env("GANDER_SOURCES__S__RESPOND", value).findings();
+        assert!(listed(&findings)[0].contains(&format!("found `{value}`")), "{:?}", listed(&findings));
+    }
+}
+
+#[test]
+fn one_mistake_is_one_error() {
+    for wrong in ["basic: x", "bearer: { envi: IN }", "header: { nam: X, secret: { env: IN }, name: Y }"] {
+        let found = found("bearer: { env: IN }", wrong);
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+    }
+}
+
+#[test]
+fn a_strangers_variable_does_not_hide_that_something_is_missing() {
+    let text = BASE.replace("authorization: { bearer: { env: UP } }", "authorization: {}");
+    let findings = Desk::new(&text).env("GANDER_UPSTREAM__AUTHORIZATION__SERVICE", "x").findings();
+    assert!(findings.has_errors(), "{:?}", listed(&findings));
+}
+
+#[test]
+fn a_data_directory_that_run_could_not_use_is_found_before() {
+    let desk = Desk::new(BASE);
+    let file = desk.file("plain", "no directory");
+    let theirs = desk.folder.path().to_owned();
+    let empty = tempfile::tempdir().unwrap();
+    for (data_dir, problem) in [
+        ("~/gander".to_owned(), Some("`~` is not expanded here")),
+        (file.display().to_string(), Some("is no directory")),
+        (file.join("deep/data").display().to_string(), Some("is no directory")),
+        (theirs.display().to_string(), Some("none of them is gander's")),
+        (theirs.join("deep/data").display().to_string(), None),
+        (empty.path().display().to_string(), None),
+    ] {
+        let desk = Desk::new(&format!("{BASE}data_dir: '{data_dir}'\n"));
+        let found = listed(&desk.findings());
+        match problem {
+            None => assert!(found.is_empty(), "{data_dir}: {found:?}"),
+            Some(problem) => {
+                assert_eq!(found.len(), 1, "{data_dir}: {found:?}");
+                assert!(found[0].starts_with("12:11 data_dir: ") && found[0].contains(problem), "{found:?}");
+                assert!(found[0].ends_with(')'), "with a remedy: {found:?}");
+            }
+        }
+        assert!(!theirs.join("deep").exists(), "nothing is written");
     }
 }
 

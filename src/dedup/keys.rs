@@ -21,6 +21,7 @@ pub(super) struct Keys {
     /// Few installations name occurrences, so they are kept beside the slots.
     occurrences: HashMap<u32, Occurrences>,
     forgotten: Forgotten,
+    has_forgotten: bool,
 }
 
 /// How many keys were forgotten, by their state.
@@ -72,6 +73,7 @@ impl Keys {
             resolved: List { oldest: NONE, newest: NONE },
             occurrences: HashMap::new(),
             forgotten: Forgotten::default(),
+            has_forgotten: false,
         }
     }
 
@@ -81,6 +83,10 @@ impl Keys {
 
     pub(super) fn forgotten(&mut self) -> Forgotten {
         std::mem::take(&mut self.forgotten)
+    }
+
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.has_forgotten
     }
 
     pub(super) fn get(&self, key: KeyId) -> Option<KeyState> {
@@ -156,6 +162,7 @@ impl Keys {
 
     /// Resolved keys are forgotten first: the next event of one is delivered either way.
     fn forget_oldest(&mut self) {
+        self.has_forgotten = true;
         let at = if self.resolved.oldest == NONE {
             self.forgotten.open += 1;
             self.open.oldest

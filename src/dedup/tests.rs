@@ -30,7 +30,7 @@ const fn duplicate(of: u64, why: Repeat) -> Decision {
 }
 
 fn take(dedup: &mut Dedup, arrival: Arrival<'_>, id: u64, now: Monotonic) {
-    let Ok(_) = dedup.admit(arrival, now, |_, _| Ok::<_, std::convert::Infallible>(EventId(id)));
+    let Ok(_) = dedup.admit(arrival, now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(id)));
 }
 
 fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
@@ -174,7 +174,7 @@ fn what_a_key_knows_of_occurrences_is_restored_with_it() {
             rows.push(Row { id, key: KEY, action, update, state: State::Queued, outcome: None, occurrences });
             Ok::<_, std::convert::Infallible>(id)
         };
-        let Ok(_) = live.admit(arrival(action, named), Monotonic(0), append);
+        let Ok(_) = live.admit(arrival(action, named), Monotonic(0), false, append);
     }
     for row in &mut rows[..2] {
         row.state = State::Dead;

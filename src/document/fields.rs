@@ -199,6 +199,11 @@ impl<'a> Fields<'a> {
         self.entries.iter().map(|(key, _)| key.name.as_str())
     }
 
+    /// Whether [`Fields::finish`] will report an error: then what a misnamed key was to say is no second mistake.
+    pub fn misnamed(&self) -> bool {
+        self.entries.iter().any(|(key, _)| !matches!(key.place, Place::Environment(_)))
+    }
+
     /// What is not taken yet, for a mapping whose keys are the user's own (sources, header names).
     pub fn rest(&mut self) -> Vec<(&'a Key, &'a Node)> {
         std::mem::take(&mut self.entries)
@@ -280,14 +285,18 @@ pub fn duration(node: &Node, path: &str, findings: &mut Findings) -> Option<Dura
     let Value::String(text) = &node.value else {
         return mismatch(node, path, EXPECTED, findings);
     };
-    let parsed = quantity(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]);
-    match parsed.filter(|millis| *millis <= DURATION_MAX_MS) {
-        Some(millis) => Some(Duration::from_millis(millis)),
-        None => {
-            findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found `{text}`"));
-            None
-        }
+    let parsed = parse_duration(text);
+    if parsed.is_none() {
+        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found `{text}`"));
     }
+    parsed
+}
+
+/// A duration as text: a number and `ms`, `s`, `m`, `h` or `d`; none if it is anything else, or too long.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    quantity(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)])
+        .filter(|millis| *millis <= DURATION_MAX_MS)
+        .map(Duration::from_millis)
 }
 
 /// A size in bytes, from a node at `path`: a whole number, or a number with `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`.

@@ -80,9 +80,6 @@ struct Batch<'a> {
 struct Unprocessable<'a> {
     #[serde(flatten)]
     problem: Problem<'a>,
-    /// Under which the refused payload is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<EventId>,
     errors: Vec<Indexed<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<Line<'a>>>,
@@ -138,10 +135,11 @@ fn unprocessable<'a>(parts: &'a [Part], events: Option<Vec<Line<'a>>>, request_i
         status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
         detail: "The rules of this source can't use the payload; `errors` says why. It is kept as it came.",
         request_id,
+        id: only_id.filter(|_| events.is_none()),
         line: None,
         column: None,
     };
-    Unprocessable { problem, id: only_id.filter(|_| events.is_none()), errors, events }
+    Unprocessable { problem, errors, events }
 }
 
 fn respond(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Bytes> {
@@ -180,6 +178,11 @@ impl Part {
                 Standing::DuplicateSettled { .. } => Weight::Nothing,
             },
         }
+    }
+
+    /// The same as it is told to a program.
+    pub(super) fn told(&self) -> serde_json::Value {
+        serde_json::to_value(self.line(None)).unwrap_or_default()
     }
 
     fn line(&self, index: Option<usize>) -> Line<'_> {

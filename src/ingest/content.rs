@@ -30,8 +30,25 @@ impl Charset {
         }
     }
 
+    /// The charset of this name, as [`Charset::label`] gives it.
+    pub(super) fn named(label: &str) -> Option<Charset> {
+        Encoding::for_label_no_replacement(label.as_bytes()).map(Charset)
+    }
+
+    /// The charset's name; none for UTF-8.
+    pub(super) fn label(self) -> Option<&'static str> {
+        (self.0 != UTF_8).then(|| self.0.name())
+    }
+
     pub(super) fn encoding(self) -> &'static Encoding {
         self.0
+    }
+}
+
+/// JSON is UTF-8 where nobody says otherwise.
+impl Default for Charset {
+    fn default() -> Charset {
+        Charset(UTF_8)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
             Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
             None => {
                 let problem = format!("it holds bytes that are not {}", encoding.name());
-                return Err(NotJson { problem, line: 1, column: 1 });
+                return Err(NotJson { problem, line: 1, column: 1, id: None });
             }
         }
     };
@@ -35,11 +35,13 @@ pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
 fn not_json(text: &[u8], problem: &serde_json::Error) -> NotJson {
     let (line, column) = position(text, problem);
     if text.trim_ascii().is_empty() {
-        return NotJson { problem: "it is empty".to_owned(), line: line.max(1), column };
+        return NotJson { problem: "it is empty".to_owned(), line: line.max(1), column, id: None };
     }
     let words = problem.to_string();
     let suffix = format!(" at line {} column {}", problem.line(), problem.column());
-    NotJson { problem: words.strip_suffix(&suffix).unwrap_or(&words).to_owned(), line: line.max(1), column }
+    let words = words.strip_suffix(&suffix).unwrap_or(&words);
+    let words = if SURROGATE.contains(&words) { HALF_A_CHARACTER } else { words };
+    NotJson { problem: words.to_owned(), line: line.max(1), column, id: None }
 }
 
 /// Line and column, from 1. serde_json counts a line break that it trips over as column 0 of the next line; a person
@@ -52,6 +54,11 @@ fn position(text: &[u8], problem: &serde_json::Error) -> (usize, usize) {
     let broken = text.split(|byte| *byte == b'\n').nth(line - 2).unwrap_or_default();
     (line - 1, broken.len() + 1)
 }
+
+/// What serde_json says of a high surrogate without its low one, and of a low one alone.
+const SURROGATE: [&str; 2] = ["unexpected end of hex escape", "lone leading surrogate in hex escape"];
+const HALF_A_CHARACTER: &str =
+    "a string holds half a character, a lone surrogate (one of \\ud800 to \\udfff without its other half)";
 
 #[cfg(test)]
 mod tests {
@@ -94,6 +101,10 @@ mod tests {
             ("no UTF-8", b"\"\xff\"", 1, "unicode"),
             ("200 levels", deep.as_bytes(), 1, "recursion limit"),
             ("a number beyond all bounds", b"1e999", 1, "out of range"),
+            ("half a character, its first half", br#"{"a": "x\ud800y"}"#, 1, "a lone surrogate"),
+            ("two first halves", br#"["\ud800\ud800"]"#, 1, "a lone surrogate"),
+            ("half a character, its second half", br#"["\udc00"]"#, 1, "a lone surrogate"),
+            ("no escape at all", br#"["\u12"]"#, 1, "escape"),
             ("a comma too many", b"[1,]", 1, "trailing comma"),
         ];
         for (claim, body, line, word) in rows {

@@ -73,6 +73,11 @@ impl Sources {
         Sources(configs.into_iter().map(|config| (Arc::clone(&config.name), Source::new(config))).collect())
     }
 
+    /// The source of this name, for what came in through it before.
+    pub(super) fn config(&self, name: &str) -> Option<&SourceConfig> {
+        self.0.get(name).map(|source| &source.config)
+    }
+
     pub(super) fn route(&self, head: &Parts) -> Result<Routed<'_>, Refusal> {
         let name = head.uri.path().strip_prefix(HOOKS).ok_or(Refusal::UnknownSource)?;
         self.0.get(name).map(Routed).ok_or(Refusal::UnknownSource)

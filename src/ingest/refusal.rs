@@ -8,6 +8,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RET
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use crate::event::EventId;
 use crate::limits::{Exceeded, OverLimit};
 use crate::recorder::Unavailable;
 
@@ -47,6 +48,8 @@ pub struct NotJson {
     pub line: usize,
     /// From 1, in bytes; 0 where the line has none.
     pub column: usize,
+    /// Under which the body is kept; none before it is.
+    pub id: Option<EventId>,
 }
 
 /// RFC 9457, with the members of ours that a refusal may carry.
@@ -58,6 +61,9 @@ pub(super) struct Problem<'a> {
     pub(super) status: u16,
     pub(super) detail: &'a str,
     pub(super) request_id: &'a str,
+    /// Under which the refused payload is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<EventId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) line: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +90,7 @@ impl Refusal {
             Refusal::BodyTimeout => "body_timeout",
             Refusal::BodyBroken => "body_broken",
             Refusal::BodiesFull => "bodies_full",
-            Refusal::NotJson(_) => "not_json",
+            Refusal::NotJson(_) => NOT_JSON,
             Refusal::Unavailable(why) => why.as_str(),
         }
     }
@@ -153,7 +159,7 @@ impl Refusal {
             Refusal::BodyTimeout => "The body did not arrive in time.".to_owned(),
             Refusal::BodyBroken => "The body ended early, or its chunks are malformed.".to_owned(),
             Refusal::BodiesFull => "Too many large requests arrive at once. Try again.".to_owned(),
-            Refusal::NotJson(NotJson { problem, line, column }) => {
+            Refusal::NotJson(NotJson { problem, line, column, .. }) => {
                 format!("The body is not JSON: {problem} (line {line}, column {column}). It is kept as it came.")
             }
             Refusal::Unavailable(why) => match why {
@@ -183,9 +189,9 @@ impl Refusal {
     /// The whole answer, but for the request id's header.
     pub(super) fn response(&self, request_id: &str) -> Response<Bytes> {
         let status = self.status();
-        let (line, column) = match self {
-            Refusal::NotJson(at) => (Some(at.line), Some(at.column)),
-            _ => (None, None),
+        let not_json = match self {
+            Refusal::NotJson(not_json) => Some(not_json),
+            _ => None,
         };
         let detail = self.detail();
         let problem = Problem {
@@ -194,8 +200,9 @@ impl Refusal {
             status: status.as_u16(),
             detail: &detail,
             request_id,
-            line,
-            column,
+            id: not_json.and_then(|not_json| not_json.id),
+            line: not_json.map(|not_json| not_json.line),
+            column: not_json.map(|not_json| not_json.column),
         };
         let mut response = Response::new(to_json(&problem));
         *response.status_mut() = status;
@@ -236,6 +243,8 @@ pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("applicati
 
 /// The word for a payload, or an element of one, that the rules refused.
 pub(super) const UNPROCESSABLE: &str = "unprocessable";
+/// The same for a body that is not JSON.
+pub(super) const NOT_JSON: &str = "not_json";
 
 #[cfg(test)]
 mod tests {
@@ -251,7 +260,7 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_status_and_headers() {
-        let not_json = Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14 });
+        let not_json = Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14, id: None });
         type Row<'a> = (Refusal, u16, &'a [(&'a str, &'a str)]);
         let rows: &[Row<'_>] = &[
             (Refusal::Framing("two lengths"), 400, &[("connection", "close")]),
@@ -296,9 +305,10 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_json_is_answered_with_its_place() {
-        let body =
-            body_of(&Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14 }).response("x"));
+        let at = NotJson { problem: "expected value".into(), line: 3, column: 14, id: Some(EventId(9)) };
+        let body = body_of(&Refusal::NotJson(at).response("x"));
         assert_eq!((body["line"].as_u64(), body["column"].as_u64()), (Some(3), Some(14)));
+        assert_eq!(body["id"], "9", "as which it is kept");
     }
 
     #[test]

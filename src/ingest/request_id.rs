@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::time::WallTime;
 
 /// 26 characters: 48 bits of time, so that ids sort as requests came, then 80 random bits.
-pub(super) fn request_id(at: WallTime) -> Arc<str> {
+pub fn request_id(at: WallTime) -> Arc<str> {
     let millis = u128::from(u64::try_from(at.0).unwrap_or(0)) & ((1 << 48) - 1);
     let random = fastrand::u128(..) & ((1 << 80) - 1);
     let bits = millis << 80 | random;

@@ -12,9 +12,9 @@ use crate::time::WallTime;
 /// Everything that is to become durable together. Dropped without a commit, it never was.
 #[derive(Debug)]
 pub struct Batch<'a> {
-    journal: &'a mut Journal,
+    pub(super) journal: &'a mut Journal,
     next_id: EventId,
-    totals: Totals,
+    pub(super) totals: Totals,
     done: bool,
 }
 
@@ -32,6 +32,8 @@ pub struct NewEvent<'a> {
     pub body: &'a [u8],
     pub update: UpdateHash,
     pub occurrences: &'a Occurrences,
+    /// The event or refused payload that a person had replayed.
+    pub replay_of: Option<EventId>,
 }
 
 /// Something refused, to keep for a person.
@@ -40,17 +42,23 @@ pub struct NewRefusal<'a> {
     pub source: &'a str,
     pub received_at: WallTime,
     pub request: &'a str,
-    pub raw: &'a [u8],
+    pub raw: Raw<'a>,
+    /// In which `raw` is to be read; none for UTF-8.
+    pub charset: Option<&'a str>,
+    /// The element of `raw` that was refused, as JSON; none where the whole was.
+    pub element: Option<&'a [u8]>,
     pub reason: &'a str,
     /// What is wrong with it, as a JSON list.
     pub errors: &'a [u8],
 }
 
-/// A request's body: kept with the first event of the request, named by the others.
+/// A request's body: kept with the first row of the request, named by the others.
 #[derive(Clone, Copy, Debug)]
 pub enum Raw<'a> {
     Bytes(&'a [u8]),
     In(EventId),
+    /// It is not kept any more.
+    Gone,
 }
 
 /// How an event ended.
@@ -113,12 +121,13 @@ impl<'a> Batch<'a> {
         let (raw, raw_in) = match event.raw {
             Raw::Bytes(bytes) => (Some(bytes), id),
             Raw::In(other) => (None, other),
+            Raw::Gone => (None, id),
         };
         let bytes = (raw.map_or(0, <[u8]>::len) + event.body.len()) as u64;
         self.prepare(
             "INSERT INTO event (id, source, action, incident_key, state, rule, novelty, received_at, bytes, request, \
-             raw_in, update_hash, occurrence, past_occurrence) \
-             VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             raw_in, update_hash, occurrence, past_occurrence, replay_of) \
+             VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             sql(id),
@@ -134,6 +143,7 @@ impl<'a> Batch<'a> {
             event.update.0.cast_signed(),
             event.occurrences.last.as_ref().map(|occurrence| &*occurrence.0),
             event.occurrences.past.as_ref().map(|occurrence| &*occurrence.0),
+            event.replay_of.map(sql),
         ])?;
         self.prepare("INSERT INTO content (id, raw, body) VALUES (?1, ?2, ?3)")?.execute(params![
             sql(id),
@@ -144,13 +154,18 @@ impl<'a> Batch<'a> {
         Ok(id)
     }
 
-    /// Keeps what was refused; the oldest refused ones make room beyond `keep_refused`.
+    /// Keeps what was refused.
     pub fn refuse(&mut self, refusal: NewRefusal<'_>) -> Result<EventId, Error> {
         let id = self.number();
-        let bytes = refusal.raw.len() as u64;
+        let (raw, raw_in) = match refusal.raw {
+            Raw::Bytes(bytes) => (Some(bytes), id),
+            Raw::In(other) => (None, other),
+            Raw::Gone => (None, id),
+        };
+        let bytes = (raw.map_or(0, <[u8]>::len) + refusal.element.map_or(0, <[u8]>::len)) as u64;
         self.prepare(
-            "INSERT INTO event (id, source, state, reason, received_at, settled_at, bytes, request, raw_in) \
-             VALUES (?1, ?2, 'refused', ?3, ?4, ?4, ?5, ?6, ?1)",
+            "INSERT INTO event (id, source, state, reason, received_at, settled_at, bytes, request, raw_in, charset) \
+             VALUES (?1, ?2, 'refused', ?3, ?4, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             sql(id),
@@ -158,14 +173,23 @@ impl<'a> Batch<'a> {
             refusal.reason,
             refusal.received_at.0,
             bytes,
-            refusal.request
+            refusal.request,
+            sql(raw_in),
+            refusal.charset
         ])?;
-        self.prepare("INSERT INTO content (id, raw, body) VALUES (?1, ?2, ?3)")?.execute(params![
+        self.prepare("INSERT INTO content (id, raw, body, element) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             sql(id),
-            refusal.raw,
-            refusal.errors
+            raw,
+            refusal.errors,
+            refusal.element
         ])?;
         self.totals.add(State::Refused, bytes);
+        Ok(id)
+    }
+
+    /// Removes the oldest refused ones beyond `keep_refused`. To be called when a request is written whole, since its
+    /// rows name each other.
+    pub fn trim_refused(&mut self) -> Result<(), Error> {
         while self.totals.refused > self.journal.config.keep_refused
             || self.totals.refused_bytes > self.journal.config.max_bytes / REFUSED_SHARE
         {
@@ -173,7 +197,7 @@ impl<'a> Batch<'a> {
                 break;
             }
         }
-        Ok(id)
+        Ok(())
     }
 
     /// Records how an event ended. One that ended before stays as it is.
@@ -283,9 +307,10 @@ impl<'a> Batch<'a> {
         }
         ended |= last == self.journal.prune_after;
         for (id, source, key) in &found {
+            self.pass_on_raw(*id)?;
             self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(*id)])?;
             self.prepare("DELETE FROM attempt WHERE event = ?1")?.execute([sql(*id)])?;
-            if !keep(*id, source, key) {
+            if !keep(*id, source, key) && !self.follows_a_dead_letter(*id, source, key)? {
                 self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(*id)])?;
             }
         }
@@ -325,16 +350,83 @@ impl<'a> Batch<'a> {
             .prepare("SELECT id, bytes FROM event WHERE state = 'refused' AND state <> 'delivered' AND id < ?1 ORDER BY id LIMIT 1")?
             .query_row([sql(self.newest())], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let Some((id, bytes)) = oldest else {
+        let Some((id, mut bytes)) = oldest else {
             return Ok(false);
         };
+        bytes = bytes.saturating_sub(self.pass_on_raw(event(id))?);
         self.prepare("DELETE FROM content WHERE id = ?1")?.execute([id])?;
         self.prepare("DELETE FROM event WHERE id = ?1")?.execute([id])?;
         self.totals.remove(State::Refused, bytes);
         Ok(true)
     }
 
-    fn prepare(&self, statement: &str) -> Result<CachedStatement<'_>, Error> {
+    /// A row that goes and holds its request's raw body leaves it to another row of the request that still needs a
+    /// person or a delivery. Returns how many bytes went over.
+    fn pass_on_raw(&mut self, id: EventId) -> Result<u64, Error> {
+        let Some(heir) = self.heir(id)? else {
+            return Ok(0);
+        };
+        self.prepare("UPDATE content SET raw = (SELECT raw FROM content WHERE id = ?1) WHERE id = ?2")?
+            .execute(params![sql(id), sql(heir.id)])?;
+        self.prepare("UPDATE event SET raw_in = ?2 WHERE id > ?1 AND id <= ?3 AND raw_in = ?1")?.execute(params![
+            sql(id),
+            sql(heir.id),
+            sql(heir.last)
+        ])?;
+        self.prepare("UPDATE event SET bytes = bytes + ?2 WHERE id = ?1")?
+            .execute(params![sql(heir.id), heir.bytes])?;
+        self.prepare("UPDATE event SET bytes = max(bytes - ?2, 0) WHERE id = ?1")?
+            .execute(params![sql(id), heir.bytes])?;
+        // What finished holds counts for nothing, so the bytes are new to the totals only then.
+        if heir.of_finished {
+            self.totals.grow(heir.state, heir.bytes);
+        } else if heir.state != State::Refused {
+            self.totals.refused_bytes = self.totals.refused_bytes.saturating_sub(heir.bytes);
+        }
+        Ok(heir.bytes)
+    }
+
+    /// The rows of a request stand next to each other, so looking further ends at the first of another request.
+    fn heir(&self, id: EventId) -> Result<Option<Heir>, Error> {
+        let mut statement = self.prepare("SELECT id, state, raw_in, request FROM event WHERE id >= ?1 ORDER BY id")?;
+        let mut rows = statement.query([sql(id)])?;
+        let Some(own) = rows.next()? else {
+            return Ok(None);
+        };
+        let (request, raw_in): (String, i64) = (own.get(3)?, own.get(2)?);
+        if raw_in != sql(id) {
+            return Ok(None);
+        }
+        let of_finished = matches!(own.get_ref(1)?.as_str(), Ok("delivered" | "ended"));
+        let mut heir: Option<Heir> = None;
+        while let Some(row) = rows.next()? {
+            if row.get_ref(3)?.as_str() != Ok(request.as_str()) {
+                break;
+            }
+            if row.get::<_, i64>(2)? != sql(id) {
+                continue;
+            }
+            let state = match row.get_ref(1)?.as_str() {
+                Ok("queued") => State::Queued,
+                Ok("dead") => State::Dead,
+                Ok("refused") => State::Refused,
+                _ => continue,
+            };
+            let last = event(row.get(0)?);
+            heir.get_or_insert(Heir { id: last, state, last, bytes: 0, of_finished }).last = last;
+        }
+        let Some(mut heir) = heir else {
+            return Ok(None);
+        };
+        heir.bytes = self
+            .prepare("SELECT coalesce(length(raw), 0) FROM content WHERE id = ?1")?
+            .query_row([sql(id)], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0);
+        Ok(Some(heir))
+    }
+
+    pub(super) fn prepare(&self, statement: &str) -> Result<CachedStatement<'_>, Error> {
         Ok(connection(self.journal).prepare_cached(statement)?)
     }
 }
@@ -346,6 +438,17 @@ impl Drop for Batch<'_> {
             let _ = self.journal.connection.execute_batch("ROLLBACK");
         }
     }
+}
+
+/// Who gets a request's raw body next.
+struct Heir {
+    id: EventId,
+    state: State,
+    /// The last row that needs it.
+    last: EventId,
+    bytes: u64,
+    /// Whether the row that held it counts for nothing any more.
+    of_finished: bool,
 }
 
 fn connection(journal: &Journal) -> &Connection {

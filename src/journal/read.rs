@@ -1,6 +1,6 @@
 //! Reading: what a restart needs, what the dispatcher sends, what a person looks at.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
-use super::{Error, FILE, Recovered, Settlement, Tried};
+use super::{Error, FILE, Recovered, Settlement, Tried, salvage};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
@@ -18,21 +18,52 @@ use crate::time::WallTime;
 #[derive(Debug)]
 pub struct Reader {
     connection: Mutex<Connection>,
+    directory: PathBuf,
 }
 
 /// Which events to list; everything that is set must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    pub state: Option<State>,
+    /// Any of these; empty: all.
+    pub states: Vec<State>,
     pub outcome: Option<Outcome>,
     pub key: Option<String>,
     pub source: Option<String>,
-    /// Older than this one: where the page before ended.
+    /// Received at this time or later.
+    pub since: Option<WallTime>,
+    /// Received before this time.
+    pub before: Option<WallTime>,
+    pub order: Order,
+    /// Where the page before ended, in that order.
     pub after: Option<EventId>,
+    /// No event that is newer than this one.
+    pub until: Option<EventId>,
     pub limit: usize,
 }
 
-/// Some events, newest first, and where the next page starts.
+/// In which order events are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    #[default]
+    NewestFirst,
+    OldestFirst,
+}
+
+/// A refused payload as it is to be decided again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedPayload {
+    pub id: EventId,
+    pub source: String,
+    pub received_at: WallTime,
+    /// The request's body as it came; none if it is not kept any more.
+    pub raw: Option<Vec<u8>>,
+    /// In which `raw` is to be read; none for UTF-8.
+    pub charset: Option<String>,
+    /// The element of `raw` that was refused, as JSON; none where the whole was.
+    pub element: Option<Vec<u8>>,
+}
+
+/// Some events in the order asked for, and where the next page starts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Page {
     pub events: Vec<Summary>,
@@ -63,8 +94,23 @@ pub struct Details {
     pub settled_at: Option<String>,
     pub duplicates: u64,
     pub request_id: String,
+    /// What this is a replay of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<String>,
+    /// The events that were made of this one when it was replayed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replayed_by: Vec<String>,
     /// The request's body as it came; none once history is pruned.
     pub received: Option<String>,
+    /// The same bytes in hexadecimal, where they are no UTF-8 and the text above can't show them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_hex: Option<String>,
+    /// The charset that the sender declared for a body that was refused and is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charset: Option<String>,
+    /// The element of a batch that was refused; `received` is then the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub element: Option<serde_json::Value>,
     /// The body that is sent; none for what was refused.
     pub sent: Option<serde_json::Value>,
     /// What was wrong with what was refused.
@@ -99,7 +145,7 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(directory.join(FILE), flags)?;
         connection.busy_timeout(super::BUSY_TIMEOUT)?;
-        Ok(Reader { connection: Mutex::new(connection) })
+        Ok(Reader { connection: Mutex::new(connection), directory: directory.to_owned() })
     }
 
     /// What is to be sent for an event; none if it is not kept.
@@ -119,32 +165,60 @@ impl Reader {
         })
     }
 
-    /// Lists events, newest first.
+    /// The newest row's number; zero where there is none.
+    pub fn newest(&self) -> Result<EventId, Error> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("SELECT coalesce(max(id), 0) FROM event")?
+                .query_row([], |row| row.get(0).map(event))
+        })
+    }
+
+    /// A refused payload, also one that was ended since; none if it is not kept or is an event.
+    pub fn refused(&self, id: EventId) -> Result<Option<RefusedPayload>, Error> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT source, received_at, (SELECT raw FROM content WHERE content.id = event.raw_in), charset, \
+                     (SELECT element FROM content WHERE content.id = event.id) \
+                     FROM event WHERE id = ?1 AND action IS NULL",
+                )?
+                .query_row([sql(id)], |row| {
+                    Ok(RefusedPayload {
+                        id,
+                        source: row.get(0)?,
+                        received_at: WallTime(row.get(1)?),
+                        raw: row.get(2)?,
+                        charset: row.get(3)?,
+                        element: row.get(4)?,
+                    })
+                })
+                .optional()
+        })
+    }
+
+    /// How many events there are, counted up to `max`.
+    pub fn count(&self, filter: &Filter, max: usize) -> Result<usize, Error> {
+        let query = format!("SELECT count(*) FROM (SELECT 1 FROM event WHERE {} LIMIT ?9)", filter.condition());
+        self.with(|connection| {
+            let limit = i64::try_from(max).unwrap_or(i64::MAX);
+            connection.prepare_cached(&query)?.query_row(filter.parameters(limit), |row| row.get(0))
+        })
+    }
+
+    /// Lists events.
     pub fn list(&self, filter: &Filter) -> Result<Page, Error> {
-        // The state is spelled out rather than bound, so that SQLite sees that the index of what is undelivered serves.
-        let state = match filter.state {
-            None => String::new(),
-            Some(State::Delivered) => "AND state = 'delivered'".to_owned(),
-            Some(state) => format!("AND state = '{}' AND state <> 'delivered'", state.as_str()),
+        let direction = match filter.order {
+            Order::NewestFirst => "DESC",
+            Order::OldestFirst => "ASC",
         };
-        let query = format!(
-            "SELECT {SUMMARY} FROM event WHERE id < ?1 {state} AND (?2 IS NULL OR outcome = ?2) \
-             AND (?3 IS NULL OR incident_key = ?3) AND (?4 IS NULL OR source = ?4) ORDER BY id DESC LIMIT ?5"
-        );
+        let query =
+            format!("SELECT {SUMMARY} FROM event WHERE {} ORDER BY id {direction} LIMIT ?9", filter.condition());
         let limit = filter.limit.clamp(1, LIST_MAX);
         let events = self.with(|connection| {
             connection
                 .prepare_cached(&query)?
-                .query_map(
-                    params![
-                        filter.after.map_or(i64::MAX, sql),
-                        filter.outcome.map(Outcome::as_str),
-                        filter.key,
-                        filter.source,
-                        i64::try_from(limit).unwrap_or(i64::MAX)
-                    ],
-                    summary,
-                )?
+                .query_map(filter.parameters(i64::try_from(limit).unwrap_or(i64::MAX)), summary)?
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let next = if events.len() == limit { events.last().map(|last| last.id.clone()) } else { None };
@@ -170,14 +244,17 @@ impl Reader {
                 .prepare_cached(&format!(
                     "SELECT {SUMMARY}, novelty, settled_at, duplicates, request, \
                      (SELECT raw FROM content WHERE content.id = event.raw_in), \
-                     (SELECT body FROM content WHERE content.id = event.id) FROM event WHERE id = ?1"
+                     (SELECT body FROM content WHERE content.id = event.id), replay_of, charset, \
+                     (SELECT element FROM content WHERE content.id = event.id) FROM event WHERE id = ?1"
                 ))?
                 .query_row([sql(id)], |row| {
                     let raw: Option<Vec<u8>> = row.get(14)?;
                     let body: Option<Vec<u8>> = row.get(15)?;
                     let body = body.and_then(|body| serde_json::from_slice(&body).ok());
                     let summary = summary(row)?;
-                    let refused = summary.state == State::Refused.as_str();
+                    let element: Option<Vec<u8>> = row.get(18)?;
+                    // What was refused had no action decided, whatever became of it since.
+                    let refused = summary.action.is_none();
                     let (sent, errors) = if refused { (None, body) } else { (body, None) };
                     Ok(Details {
                         summary,
@@ -185,7 +262,12 @@ impl Reader {
                         settled_at: row.get::<_, Option<i64>>(11)?.map(|at| WallTime(at).rfc3339()),
                         duplicates: row.get(12)?,
                         request_id: row.get(13)?,
+                        replay_of: row.get::<_, Option<i64>>(16)?.map(|id| id.to_string()),
+                        replayed_by: Vec::new(),
+                        received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex),
                         received: raw.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
+                        charset: row.get(17)?,
+                        element: element.and_then(|element| serde_json::from_slice(&element).ok()),
                         sent,
                         errors,
                         deliveries: Vec::new(),
@@ -202,13 +284,63 @@ impl Reader {
                 )?
                 .query_map([sql(id)], attempt)?
                 .collect::<Result<_, _>>()?;
+            details.replayed_by = connection
+                .prepare_cached("SELECT id FROM event WHERE replay_of = ?1 ORDER BY id LIMIT ?2")?
+                .query_map(params![sql(id), REPLAYS_SHOWN as i64], |row| row.get(0).map(|id: i64| id.to_string()))?
+                .collect::<Result<_, _>>()?;
             Ok(Some(details))
         })
     }
 
     fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, Error> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(read(&connection)?)
+        read(&connection).map_err(|error| {
+            let error = Error::from(error);
+            if matches!(error, Error::Damaged(_)) {
+                // The recorder looks for this note, and the next start.
+                salvage::mark_damaged(&self.directory);
+            }
+            error
+        })
+    }
+}
+
+impl Filter {
+    /// The condition that SQLite is asked. States are spelled out rather than bound, so that it sees that the index of
+    /// what is undelivered serves.
+    fn condition(&self) -> String {
+        let states: Vec<String> = self.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
+        let mut condition =
+            "id > ?1 AND id < ?2 AND (?3 IS NULL OR outcome = ?3) AND (?4 IS NULL OR incident_key = ?4) \
+             AND (?5 IS NULL OR source = ?5) AND (?6 IS NULL OR received_at >= ?6) \
+             AND (?7 IS NULL OR received_at < ?7) AND id <= ?8"
+                .to_owned();
+        if !states.is_empty() {
+            condition.push_str(&format!(" AND state IN ({})", states.join(", ")));
+            if !self.states.contains(&State::Delivered) {
+                condition.push_str(" AND state <> 'delivered'");
+            }
+        }
+        condition
+    }
+
+    fn parameters(&self, limit: i64) -> impl rusqlite::Params {
+        let (above, below) = match (self.order, self.after) {
+            (_, None) => (0, i64::MAX),
+            (Order::NewestFirst, Some(after)) => (0, sql(after)),
+            (Order::OldestFirst, Some(after)) => (sql(after), i64::MAX),
+        };
+        (
+            above,
+            below,
+            self.outcome.map(Outcome::as_str),
+            self.key.clone(),
+            self.source.clone(),
+            self.since.map(|at| at.0),
+            self.before.map(|at| at.0),
+            self.until.map_or(i64::MAX, sql),
+            limit,
+        )
     }
 }
 
@@ -271,15 +403,13 @@ fn recovered(row: &Row<'_>) -> Result<RecoveredRow, Error> {
     let word = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
     let state = State::from_str(word).map_err(|()| Error::Fault(format!("event {id} has the unknown state {word}")))?;
     let bytes = row.get(2)?;
-    if state == State::Refused {
-        return Ok(RecoveredRow { id, state, bytes, event: None });
-    }
     let text = |index| Ok::<_, Error>(row.get_ref(index)?.as_str().map_err(rusqlite::Error::from)?);
-    let action = match text(5)? {
-        "trigger" => Action::Trigger,
-        "resolve" => Action::Resolve,
-        other => return Err(Error::Fault(format!("event {id} has the unknown action {other}"))),
+    let word: Option<&str> = row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+    let Some(word) = word else {
+        // A refused payload, or one that a person ended since.
+        return Ok(RecoveredRow { id, state, bytes, event: None });
     };
+    let action = action(word).ok_or_else(|| Error::Fault(format!("event {id} has the unknown action {word}")))?;
     let outcome: Option<&str> = row.get_ref(7)?.as_str_or_null().map_err(rusqlite::Error::from)?;
     let occurrence = |index| {
         let text: Option<&str> = row.get_ref(index)?.as_str_or_null().map_err(rusqlite::Error::from)?;
@@ -303,6 +433,14 @@ fn recovered(row: &Row<'_>) -> Result<RecoveredRow, Error> {
         },
     };
     Ok(RecoveredRow { id, state, bytes, event: Some(event) })
+}
+
+pub(super) fn action(word: &str) -> Option<Action> {
+    [Action::Trigger, Action::Resolve].into_iter().find(|action| action.as_str() == word)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
@@ -337,3 +475,5 @@ fn attempt(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
 const SUMMARY: &str = "id, source, action, incident_key, state, outcome, reason, rule, received_at, attempts";
 /// The longest page.
 const LIST_MAX: usize = 1_000;
+/// More replays of one event than anyone made.
+const REPLAYS_SHOWN: usize = 100;

@@ -34,6 +34,7 @@ fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         body,
         update: UpdateHash(u64::MAX),
         occurrences: &NONE,
+        replay_of: None,
     }
 }
 
@@ -96,6 +97,28 @@ fn a_second_process_is_refused_and_told_why() {
 }
 
 #[test]
+fn somebody_elses_directory_is_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let mode = || std::fs::metadata(directory.path()).unwrap().permissions().mode() & 0o7777;
+    let open_to_all = || std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let theirs = directory.path().join("letter.txt");
+    open_to_all();
+    std::fs::write(&theirs, "dear").unwrap();
+    let error = Lock::take(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("none of them is gander's") && error.contains("of its own"), "{error}");
+    assert_eq!((mode(), std::fs::read_dir(directory.path()).unwrap().count()), (0o1777, 1), "untouched");
+
+    std::fs::remove_file(&theirs).unwrap();
+    drop(Lock::take(directory.path()).unwrap());
+    assert_eq!(mode(), 0o700, "an empty one is tightened");
+    std::fs::write(&theirs, "dear").unwrap();
+    open_to_all();
+    drop(Lock::take(directory.path()).unwrap());
+    assert_eq!(mode(), 0o700, "so is ours, whatever was put beside our files");
+}
+
+#[test]
 fn directory_and_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let parent = tempfile::tempdir().unwrap();
@@ -152,16 +175,19 @@ fn the_oldest_refused_payloads_make_room() {
             source: "servicepilot",
             received_at: NOW,
             request: "01REQUEST",
-            raw: b"{broken",
+            raw: Raw::Bytes(b"{broken"),
+            charset: None,
+            element: None,
             reason: "not_json",
             errors,
         };
         batch.refuse(refusal).unwrap();
+        batch.trim_refused().unwrap();
     }
     batch.commit().unwrap();
     assert_eq!(journal.totals(), Totals { refused: 3, bytes: 21, refused_bytes: 21, ..Totals::default() });
     let reader = Reader::open(directory.path()).unwrap();
-    let page = reader.list(&Filter { state: Some(State::Refused), limit: 10, ..Filter::default() }).unwrap();
+    let page = reader.list(&Filter { states: vec![State::Refused], limit: 10, ..Filter::default() }).unwrap();
     assert_eq!(page.events.len(), 3);
     let details = reader.details(page.events[0].id.parse().unwrap()).unwrap().unwrap();
     assert_eq!(details.received.as_deref(), Some("{broken"));
@@ -229,7 +255,7 @@ fn lists_go_newest_first_by_pages_and_filters() {
     assert_eq!((page, next.as_deref()), (vec![4, 3], Some(ids[3].to_string().as_str())));
     assert_eq!(list(Filter { after: Some(ids[3]), limit: 2, ..all.clone() }).0, [2, 1]);
     assert_eq!(list(Filter { key: Some("x".into()), ..all.clone() }).0, [2]);
-    assert_eq!(list(Filter { state: Some(State::Queued), ..all.clone() }).0, [3, 2, 1, 0]);
+    assert_eq!(list(Filter { states: vec![State::Queued], ..all.clone() }).0, [3, 2, 1, 0]);
     assert_eq!(list(Filter { outcome: Some(Outcome::Created), ..all.clone() }).0, [4]);
     assert_eq!(list(Filter { source: Some("other".into()), ..all }).0, [0; 0]);
 }
@@ -340,7 +366,7 @@ fn refused_payloads_give_way_to_events_and_only_where_that_is_enough() {
     let mut batch = journal.begin().unwrap();
     for _ in 0..2 {
         let (source, request) = ("servicepilot", "01REQUEST");
-        let refusal = NewRefusal { source, received_at: NOW, request, raw: b"{", reason: "not_json", errors: b"[]" };
+        let refusal = NewRefusal { source, request, raw: Raw::Bytes(b"{"), element: None, ..element(Raw::Gone, b"") };
         batch.refuse(refusal).unwrap();
     }
     batch.append(event("a", b"{}")).unwrap();
@@ -350,4 +376,116 @@ fn refused_payloads_give_way_to_events_and_only_where_that_is_enough() {
     assert_eq!(batch.refused(), 1);
     batch.commit().unwrap();
     assert!(!journal.is_full());
+}
+
+fn element<'a>(raw: Raw<'a>, element: &'a [u8]) -> NewRefusal<'a> {
+    NewRefusal {
+        source: "servicepilot",
+        received_at: NOW,
+        request: "01REQUEST",
+        raw,
+        charset: None,
+        element: Some(element),
+        reason: "unprocessable",
+        errors: b"[]",
+    }
+}
+
+#[test]
+fn a_batch_keeps_its_raw_body_while_one_of_it_needs_a_person() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    let raw = br#"[{"n":1},{"n":2},{"n":3}]"#;
+    let first = batch.append(NewEvent { raw: Raw::Bytes(raw), ..event("a", b"{}") }).unwrap();
+    let refused = batch.refuse(element(Raw::In(first), br#"{"n":2}"#)).unwrap();
+    let dead = batch.append(NewEvent { raw: Raw::In(first), ..event("b", b"{}") }).unwrap();
+    batch.append(NewEvent { request: "01OTHER", ..event("c", b"{}") }).unwrap();
+    batch.settle(&delivered(first, NOW)).unwrap();
+    batch.settle(&Settlement { state: State::Dead, outcome: None, ..delivered(dead, NOW) }).unwrap();
+    batch.commit().unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let received = |id| reader.details(id).unwrap().and_then(|details| details.received);
+    let whole = Some(String::from_utf8(raw.to_vec()).unwrap());
+
+    let mut batch = journal.begin().unwrap();
+    while batch.prune(None, |_, _, _| false).unwrap() {}
+    batch.commit().unwrap();
+    assert_eq!((received(first), received(refused), received(dead)), (None, whole.clone(), whole.clone()));
+    assert_eq!(reader.refused(refused).unwrap().unwrap().element.as_deref(), Some(&br#"{"n":2}"#[..]));
+
+    let mut batch = journal.begin().unwrap();
+    batch.end(refused, "discarded", NOW).unwrap();
+    while batch.prune(None, |_, _, _| false).unwrap() {}
+    batch.commit().unwrap();
+    assert_eq!((received(refused), received(dead)), (None, whole));
+    let totals = journal.totals();
+    drop((journal, lock));
+    let (journal, ..) = open(&config);
+    assert_eq!(journal.totals(), totals, "what went over is counted where it is now");
+}
+
+#[test]
+fn what_came_after_a_dead_letter_is_remembered_as_long_as_the_dead_letter() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "a", "b", "c"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
+    batch.settle(&Settlement { state: State::Dead, outcome: None, ..delivered(ids[0], NOW) }).unwrap();
+    let unmatched = |id| Settlement { outcome: Some(Outcome::Unmatched), ..delivered(id, NOW) };
+    batch.settle(&unmatched(ids[1])).unwrap();
+    batch.settle(&unmatched(ids[2])).unwrap();
+    batch.prune(None, |_, _, _| false).unwrap();
+    batch.commit().unwrap();
+    let batch = journal.begin().unwrap();
+    assert!(batch.kept(ids[1]).unwrap().is_some() && batch.kept(ids[2]).unwrap().is_none());
+    assert_eq!(batch.later_without_effect("servicepilot", "a", ids[0]).unwrap(), Later::Event(ids[1]));
+    assert_eq!(batch.later_without_effect("other", "a", ids[0]).unwrap(), Later::None);
+}
+
+#[test]
+fn a_search_for_later_events_has_an_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "b", "a", "c"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
+    for (key, rows, expected) in
+        [("a", 10, Later::Event(ids[2])), ("a", 1, Later::Unknown), ("b", 10, Later::None), ("b", 3, Later::None)]
+    {
+        let mut left = rows;
+        let after = if key == "a" { ids[0] } else { ids[1] };
+        let found = batch.later_of_any("servicepilot", key, after, &mut left).unwrap();
+        assert_eq!(found, expected, "{key} within {rows}");
+    }
+}
+
+#[test]
+fn a_list_is_filtered_by_state_and_age_in_either_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = (0..4)
+        .map(|at| batch.append(NewEvent { received_at: WallTime(NOW.0 + at), ..event("k", b"{}") }).unwrap())
+        .collect();
+    batch.settle(&delivered(ids[0], NOW)).unwrap();
+    batch.settle(&Settlement { state: State::Dead, outcome: None, ..delivered(ids[2], NOW) }).unwrap();
+    batch.commit().unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let all = Filter { limit: 10, ..Filter::default() };
+    let at = |at| Some(WallTime(NOW.0 + at));
+    for (filter, expected) in [
+        (Filter { states: vec![State::Dead, State::Delivered], ..all.clone() }, &[2, 0][..]),
+        (Filter { states: vec![State::Dead], order: Order::OldestFirst, ..all.clone() }, &[2]),
+        (Filter { since: at(1), before: at(3), ..all.clone() }, &[2, 1]),
+        (Filter { order: Order::OldestFirst, after: Some(ids[0]), ..all.clone() }, &[1, 2, 3]),
+        (Filter { order: Order::OldestFirst, until: Some(ids[1]), ..all }, &[0, 1]),
+    ] {
+        let page = reader.list(&filter).unwrap();
+        let found: Vec<_> =
+            page.events.iter().map(|event| ids.iter().position(|id| id.to_string() == event.id).unwrap()).collect();
+        assert_eq!(found, expected, "{filter:?}");
+        assert_eq!(reader.count(&filter, 100).unwrap(), expected.len(), "{filter:?}");
+        assert_eq!(reader.count(&filter, 1).unwrap(), 1);
+    }
 }

@@ -205,10 +205,17 @@ pub(super) fn doubt<B>(request: &Request<B>) -> Option<&'static str> {
     if request.uri().authority().is_some() || request.uri().scheme().is_some() {
         return Some("This is no proxy: send the path alone (`POST /hooks/SOURCE HTTP/1.1`), not a whole URL.");
     }
-    if request.headers().contains_key(UPGRADE) {
+    if asks_for_another_protocol(request.headers()) {
         return Some("Only HTTP is spoken on this connection: send no Upgrade header.");
     }
     host_doubt(request.version(), request.headers())
+}
+
+/// `h2c` is what clients offer that speak HTTP/1.1 as well, and a server may ignore it (RFC 9110, 7.8). Whoever asks for
+/// anything else waits for a protocol that never comes.
+fn asks_for_another_protocol(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(UPGRADE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    offers.map(<[u8]>::trim_ascii).any(|offer| !offer.eq_ignore_ascii_case(b"h2c"))
 }
 
 /// RFC 9112, 3.2: exactly one Host in HTTP/1.1, and a valid one.
@@ -379,6 +386,9 @@ mod tests {
         assert!(doubted(|request| request.header("host", "a").uri("http://a/hooks/a")));
         assert!(doubted(|request| request.header("host", "a").method("CONNECT").uri("a:1")));
         assert!(doubted(|request| request.header("host", "a").header("upgrade", "websocket")));
-        assert!(doubted(|request| request.header("host", "a").header("upgrade", "h2c")));
+        assert!(doubted(|request| request.header("host", "a").header("upgrade", "h2c, websocket")));
+        assert!(doubted(|request| request.header("host", "a").header("upgrade", "h2c").header("upgrade", "TLS/1.0")));
+        assert!(!doubted(|request| request.header("host", "a").header("upgrade", "h2c")));
+        assert!(!doubted(|request| request.header("host", "a").header("upgrade", "H2C ")));
     }
 }

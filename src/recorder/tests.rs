@@ -68,6 +68,7 @@ fn submission(entries: Vec<Entry>) -> Submission {
         request_id: Arc::from("01REQUEST"),
         received_at: WallTime::now(),
         raw: Bytes::from_static(b"{}"),
+        charset: None,
         entries,
         follow: false,
     }
@@ -254,5 +255,194 @@ async fn open_incidents_are_those_with_a_trigger_and_no_resolve() {
     let reader = Reader::open(directory.path()).unwrap();
     let keys: Vec<_> = reader.summaries(&open).unwrap().into_iter().map(|event| event.incident_key.unwrap()).collect();
     assert_eq!(keys, ["c", "b"]);
+    desk.close().await;
+}
+
+/// What happened to one key before a person commands, in words: `T` or `R` takes a trigger or resolve; the letter after
+/// it ends it: `c` as the upstream should, `u` unmatched, `d` dead, `x` discarded after it was dead, none: it waits.
+async fn played(desk: &Desk, story: &str) -> Vec<EventId> {
+    let mut ids = Vec::new();
+    for word in story.split(' ').filter(|word| !word.is_empty()) {
+        let action = if word.starts_with('T') { Action::Trigger } else { Action::Resolve };
+        let receipts = desk.recorder.record(submission(vec![event(action, "k")])).await.unwrap();
+        let Receipt::Queued { id, .. } = receipts[0] else { panic!("{story}: {receipts:?}") };
+        ids.push(id);
+        let (state, outcome) = match (&word[1..], action) {
+            ("", _) => continue,
+            ("c", Action::Trigger) => (State::Delivered, Some(Outcome::Created)),
+            ("c", Action::Resolve) => (State::Delivered, Some(Outcome::Resolved)),
+            ("u", _) => (State::Delivered, Some(Outcome::Unmatched)),
+            _ => (State::Dead, None),
+        };
+        let key = KeyId::new("servicepilot", "k");
+        assert!(desk.recorder.settle(Some(attempt(id)), settlement(id, state, outcome), key).await);
+        if word.ends_with('x') {
+            assert!(matches!(command(desk, Command::Discard, id).await, Commanded::Discarded { .. }), "{story}");
+        }
+    }
+    ids
+}
+
+async fn command(desk: &Desk, command: Command, id: EventId) -> Commanded {
+    let request: Arc<str> = Arc::from("01COMMAND");
+    desk.recorder.command(command, &[id], &request).await.unwrap().remove(0)
+}
+
+const REPLAY: Command = Command::Replay { force: false };
+const FORCED: Command = Command::Replay { force: true };
+
+/// The stories of one key, which of its events is replayed, what comes of it, and why.
+const REPLAYS: [(&str, usize, &str, &str); 16] = [
+    ("Td", 0, "replayed", "nothing came after it"),
+    ("Tu", 0, "replayed", "nobody was alerted, and the filters may be right now"),
+    ("Tc", 0, "replayed", "it was delivered, and a person wants it again"),
+    ("Tx", 0, "replayed", "a person may have been wrong"),
+    ("T", 0, "waiting", "it will be delivered"),
+    ("Td Rc", 0, "later_event", "the resolve was delivered: nobody would close the incident"),
+    ("Td R", 0, "later_event", "the resolve is to be delivered"),
+    ("Td Rd", 0, "later_event", "the service is well again, although nobody could be told"),
+    ("Td Rd", 1, "replayed", "it is the last word on the key"),
+    ("Td Ru", 0, "later_event", "a resolve without effect is a resolve"),
+    ("Td Rx", 0, "later_event", "a discarded resolve was taken"),
+    ("Td Td", 0, "later_event", "the later trigger says what is true now"),
+    ("Td Td", 1, "replayed", "it is the later one"),
+    ("Tc Rd", 1, "replayed", "the incident is still open"),
+    ("Tc Rd", 0, "later_event", "its resolve is a dead letter"),
+    ("Tc Rc Tc", 1, "later_event", "an old resolve would close the new incident"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
+    for restarted in [false, true] {
+        for (story, at, expected, why) in REPLAYS {
+            let directory = tempfile::tempdir().unwrap();
+            let mut desk = open(directory.path(), 1_000);
+            let ids = played(&desk, story).await;
+            // Other keys' events do not count.
+            desk.recorder.record(submission(vec![event(Action::Resolve, "other")])).await.unwrap();
+            if restarted {
+                desk.close().await;
+                desk = open(directory.path(), 1_000);
+            }
+            let word = |commanded: &Commanded| match commanded {
+                Commanded::Replayed { .. } => "replayed",
+                Commanded::Discarded { .. } => "discarded",
+                Commanded::Declined(declined) => declined.as_str(),
+            };
+            let plain = command(&desk, REPLAY, ids[at]).await;
+            assert_eq!(word(&plain), expected, "{story}[{at}], restarted {restarted}: {why}");
+            if expected == "later_event" {
+                let forced = command(&desk, FORCED, ids[at]).await;
+                assert_eq!(word(&forced), "replayed", "{story}[{at}]: a person insists");
+            }
+            desk.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let dead = played(&desk, "Td").await[0];
+    let Commanded::Replayed { id: new, action, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
+    assert!(new > dead && action == Action::Trigger);
+    let mut handed = Vec::new();
+    while handed.len() < 2 {
+        handed.extend(desk.fresh.recv().await.unwrap());
+    }
+    assert_eq!(
+        handed[1].event,
+        Queued { id: new, key: KeyId::new("servicepilot", "k"), action: Action::Trigger, reopening: false }
+    );
+    assert_eq!(handed[1].outgoing.as_ref().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
+
+    let again = desk.recorder.record(submission(vec![event(Action::Trigger, "k")])).await.unwrap();
+    assert!(matches!(again[0], Receipt::Duplicate { of, .. } if of == new), "{again:?}");
+    assert_eq!(command(&desk, REPLAY, dead).await, Commanded::Declined(Declined::LaterEvent(new)));
+    assert_eq!(command(&desk, Command::Discard, dead).await, Commanded::Declined(Declined::Ended));
+    assert_eq!(command(&desk, REPLAY, EventId(1)).await, Commanded::Declined(Declined::NotKept));
+    desk.close().await;
+
+    let desk = open(directory.path(), 1_000);
+    assert_eq!(desk.restored.iter().map(|event| event.id).collect::<Vec<_>>(), [new], "and so it is after a restart");
+    let reader = Reader::open(directory.path()).unwrap();
+    let (old, new) = (reader.details(dead).unwrap().unwrap(), reader.details(new).unwrap().unwrap());
+    assert_eq!((old.summary.state.as_str(), old.summary.reason.as_deref()), ("ended", Some("replayed")));
+    assert_eq!(
+        (old.replayed_by.as_slice(), new.replay_of.as_deref()),
+        (&[new.summary.id.clone()][..], Some(&*old.summary.id))
+    );
+    assert_eq!((new.novelty.as_deref(), new.received.as_deref()), (Some("replay"), Some("{}")));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_that_fill_the_journal_can_be_replayed_and_discarded() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 1);
+    let dead = played(&desk, "Td").await[0];
+    let other = || submission(vec![event(Action::Trigger, "other")]);
+    assert_eq!(desk.recorder.record(other()).await.unwrap_err(), Unavailable::Backlog);
+    let Commanded::Replayed { id, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
+    assert_eq!(command(&desk, Command::Discard, id).await, Commanded::Declined(Declined::Waiting));
+    let end = settlement(id, State::Dead, None);
+    desk.recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "k")).await;
+    assert_eq!(command(&desk, FORCED, dead).await, Commanded::Declined(Declined::Backlog), "ended ones free nothing");
+    assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
+    assert_eq!(words(&desk.recorder.record(other()).await.unwrap()), "q");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_payload_ends_with_what_replaces_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 1_000);
+    let refusal = || Entry::Refused { element: None, reason: "unprocessable", violations: Vec::new() };
+    let refused = |receipts: Vec<Receipt>| match receipts[0] {
+        Receipt::Refused { id } => id,
+        ref other => panic!("{other:?}"),
+    };
+    let first = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
+    let second = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
+    assert_eq!(command(&desk, REPLAY, first).await, Commanded::Declined(Declined::Undecided));
+
+    let trigger = || submission(vec![event(Action::Trigger, "k")]);
+    let receipts = desk.recorder.replace(first, trigger(), false).await.unwrap().unwrap();
+    let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
+    let again = desk.recorder.replace(first, trigger(), false).await.unwrap();
+    assert_eq!(again.unwrap_err(), Declined::Ended);
+    // The second came before the first was replayed, so its trigger is the older one.
+    let later = desk.recorder.replace(second, trigger(), false).await.unwrap();
+    assert_eq!(later.unwrap_err(), Declined::LaterEvent(id));
+    assert_eq!(words(&desk.recorder.replace(second, trigger(), true).await.unwrap().unwrap()), "q");
+
+    let third = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
+    let copy = desk.recorder.replace(third, trigger(), false).await.unwrap().unwrap();
+    assert_eq!(words(&copy), "d", "it says what is known; the payload is done with");
+    let fourth = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
+    assert!(matches!(command(&desk, Command::Discard, fourth).await, Commanded::Discarded { .. }));
+    desk.close().await;
+
+    let desk = open(directory.path(), 1_000);
+    let reader = Reader::open(directory.path()).unwrap();
+    let kept = reader.summaries(&[first, second, third, fourth]).unwrap();
+    let ends: Vec<_> = kept.iter().map(|event| (event.state.as_str(), event.reason.as_deref().unwrap())).collect();
+    let replayed = ("ended", "replayed");
+    assert_eq!(ends, [replayed, replayed, replayed, ("ended", "discarded")], "also after a restart");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_forgotten_is_looked_for_in_the_journal() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 10_000);
+    let ids = played(&desk, "Td Rc").await;
+    // More keys than are remembered: the resolved one goes first.
+    for round in 0..11 {
+        let entries = (0..100).map(|key| event(Action::Trigger, &format!("{round}-{key}"))).collect();
+        desk.recorder.record(submission(entries)).await.unwrap();
+    }
+    assert_eq!(command(&desk, REPLAY, ids[0]).await, Commanded::Declined(Declined::LaterEvent(ids[1])));
     desk.close().await;
 }

@@ -1,5 +1,7 @@
 //! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
 
+mod commands;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,12 +10,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Settled, Submission, Unavailable,
+    Commanded, Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Replaced, Settled,
+    Submission, Unavailable,
 };
-use crate::dedup::{self, Admission, Arrival, Decision, Dedup, Ending, Novelty};
+use crate::dedup::{self, Admission, Arrival, Decision, Dedup, Ending, Novelty, Occurrences};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
 use crate::journal::{
-    self, AttemptRecord, Batch, Journal, Lock, NewEvent, NewRefusal, Raw, Recovered, Settlement, Tried,
+    self, AttemptRecord, Batch, Journal, Kept, Lock, NewEvent, NewRefusal, Raw, Recovered, Settlement, Tried,
 };
 use crate::metrics::Metrics;
 use crate::time::{Clock, Now, WallTime};
@@ -33,6 +36,7 @@ pub struct Writer {
     /// The newest event that the dispatcher knows.
     handed_over: EventId,
     fault: Option<Fault>,
+    damaged: bool,
     prune_at: Instant,
 }
 
@@ -69,7 +73,20 @@ struct Held {
 enum Owed {
     Receipts(Result<Vec<Receipt>, Unavailable>),
     Ids(Option<Vec<EventId>>),
+    Commanded(Vec<Commanded>),
+    Replaced(Replaced),
     Done,
+}
+
+/// Where a submission comes from.
+#[derive(Clone, Copy, Debug)]
+enum Origin<'o> {
+    Sender,
+    /// What the rules make now of a payload that they refused before. `force`: past deduplication.
+    Refused {
+        payload: &'o Kept,
+        force: bool,
+    },
 }
 
 impl Writer {
@@ -79,7 +96,16 @@ impl Writer {
         parts: WriterParts,
         each: impl FnMut(Queued, Option<Tried>),
     ) -> Result<(Recorder, Writer), journal::OpenError> {
-        let journal = Journal::open(&parts.journal, &parts.lock, parts.clock.now().wall)?;
+        let now = parts.clock.now().wall;
+        if let Some(salvage) = journal::mend(&parts.lock, now)? {
+            let journal::Salvage { aside, events, queued, without_body, unreadable } = salvage;
+            tracing::error!(
+                aside = %aside.display(), events, queued, without_body, unreadable,
+                "the journal was damaged: it was set aside whole, and the events that could be read were carried over; \
+                 `sqlite3 FILE .recover` may find more in it"
+            );
+        }
+        let journal = Journal::open(&parts.journal, &parts.lock, now)?;
         let (journal, dedup, last) = restore(&parts, journal, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
@@ -94,6 +120,7 @@ impl Writer {
             duplicates: HashMap::new(),
             handed_over: last,
             fault: None,
+            damaged: false,
             prune_at: Instant::now(),
         };
         // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
@@ -106,7 +133,8 @@ impl Writer {
         Ok((recorder, writer))
     }
 
-    /// Works until every [`Recorder`] is gone, then closes the journal.
+    /// Works until every [`Recorder`] is gone, then closes the journal. Ends before that where the journal is damaged:
+    /// what supervises the process starts it again, and a start sets the journal aside.
     pub fn run(mut self, runtime: &Handle) {
         let mut waiting = Vec::with_capacity(QUEUE);
         loop {
@@ -120,6 +148,12 @@ impl Writer {
                 break;
             }
             self.turn(&mut waiting);
+            if self.damaged {
+                tracing::error!(
+                    "the journal is damaged; stopping: the next start sets it aside and saves what can be read"
+                );
+                return;
+            }
         }
         if self.fault.is_none() {
             let _ = self.commit(&[]);
@@ -150,6 +184,8 @@ impl Writer {
         {
             self.fail(&error);
         }
+        // Damage that a reader met is no fault of this batch.
+        self.damaged |= prune && journal::is_marked_damaged(self.parts.lock.directory());
         self.show();
     }
 
@@ -191,7 +227,7 @@ impl Writer {
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
                 (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
-                    self.count(&submission, &receipts);
+                    self.count(&submission, receipts.as_deref().unwrap_or_default());
                     let _ = reply.send(receipts);
                 }
                 (Message::Settle { settlement, reply, .. }, Owed::Done) => {
@@ -199,15 +235,25 @@ impl Writer {
                     let _ = reply.send(());
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
+                (Message::Command { reply, .. }, Owed::Commanded(commanded)) => {
+                    self.count_commanded(&commanded);
+                    let _ = reply.send(Ok(commanded));
+                }
+                (Message::Replace { submission, reply, .. }, Owed::Replaced(replaced)) => {
+                    if let Ok(Ok(receipts)) = &replaced {
+                        self.count(&submission, receipts);
+                    }
+                    let _ = reply.send(replaced);
+                }
                 // An attempt is owed nothing, and no other pair is made.
                 _ => {}
             }
         }
     }
 
-    fn count(&self, submission: &Submission, receipts: &Result<Vec<Receipt>, Unavailable>) {
+    fn count(&self, submission: &Submission, receipts: &[Receipt]) {
         let metrics = &self.parts.metrics;
-        for (entry, receipt) in submission.entries.iter().zip(receipts.iter().flatten()) {
+        for (entry, receipt) in submission.entries.iter().zip(receipts) {
             match (entry, receipt) {
                 (Entry::Event(event), Receipt::Queued { .. }) => {
                     metrics.event_accepted(&submission.source, event.action);
@@ -216,6 +262,16 @@ impl Writer {
                     metrics.event_duplicate(&submission.source, event.action);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    fn count_commanded(&self, commanded: &[Commanded]) {
+        for one in commanded {
+            match one {
+                Commanded::Replayed { source, action, .. } => self.parts.metrics.event_accepted(source, *action),
+                Commanded::Discarded { .. } => self.parts.metrics.event_ended(State::Ended.as_str(), "discarded"),
+                Commanded::Declined(_) => {}
             }
         }
     }
@@ -250,6 +306,11 @@ impl Writer {
         let why = match error {
             journal::Error::Full(_) => Unavailable::DiskFull,
             journal::Error::Fault(_) => Unavailable::JournalFault,
+            journal::Error::Damaged(_) => {
+                journal::mark_damaged(self.parts.lock.directory());
+                self.damaged = true;
+                Unavailable::JournalFault
+            }
         };
         tracing::error!(reason = why.as_str(), error = %error, "the journal can't be written; events are refused with 503 until it can");
         self.health.send_replace(Health::Refusing {
@@ -277,6 +338,8 @@ impl Writer {
                     }
                 }
                 Message::Open { reply, .. } => drop(reply.send(None)),
+                Message::Command { reply, .. } => drop(reply.send(Err(why))),
+                Message::Replace { reply, .. } => drop(reply.send(Err(why))),
                 Message::Attempt(..) => {}
             }
         }
@@ -303,12 +366,16 @@ impl Writer {
             Ok(restored) => restored,
             Err(error) => {
                 tracing::debug!(error = %error, "the journal can't be reopened yet");
+                self.damaged = journal::is_marked_damaged(self.parts.lock.directory());
                 return;
             }
         };
         (self.journal, self.dedup) = (journal, dedup);
         if let Err(error) = self.write_held() {
             tracing::debug!(error = %error, "the journal can't be written yet");
+            if matches!(error, journal::Error::Damaged(_)) {
+                self.fail(&error);
+            }
             return;
         }
         let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
@@ -398,7 +465,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
         match message {
-            Message::Record { submission, .. } => self.record(submission).map(Owed::Receipts),
+            Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
             Message::Attempt(attempt, tried) => {
                 self.batch.attempt(attempt)?;
                 self.batch.tried(attempt.event, *tried)?;
@@ -413,49 +480,72 @@ impl Work<'_> {
                 Ok(Owed::Done)
             }
             Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
+            Message::Command { command, ids, request_id, .. } => {
+                self.command(*command, ids, request_id).map(Owed::Commanded)
+            }
+            Message::Replace { of, submission, force, .. } => self.replace(*of, submission, *force).map(Owed::Replaced),
         }
     }
 
-    fn record(&mut self, submission: &Submission) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
-        if !self.has_room(submission)? && !self.is_known(submission) {
+    fn record(
+        &mut self,
+        submission: &Submission,
+        origin: Origin<'_>,
+    ) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
+        if !self.has_room(submission, origin)? && !self.is_known(submission) {
             return Ok(Err(Unavailable::Backlog));
         }
         let mut raw_in = None;
         let mut receipts = Vec::with_capacity(submission.entries.len());
         for entry in &submission.entries {
             receipts.push(match entry {
-                Entry::Event(event) => self.event(submission, event, &mut raw_in)?,
+                Entry::Event(event) => self.event(submission, event, origin, &mut raw_in)?,
                 Entry::Refused { element, reason, violations } => {
                     let errors = serde_json::to_vec(violations).unwrap_or_default();
                     let id = self.batch.refuse(NewRefusal {
                         source: &submission.source,
                         received_at: submission.received_at,
                         request: &submission.request_id,
-                        raw: element.as_ref().unwrap_or(&submission.raw),
+                        raw: raw_of(submission, raw_in),
+                        charset: submission.charset,
+                        element: element.as_deref(),
                         reason,
                         errors: &errors,
                     })?;
+                    raw_in.get_or_insert(id);
                     self.wrote = true;
                     Receipt::Refused { id }
                 }
             });
         }
+        if receipts.iter().any(|receipt| matches!(receipt, Receipt::Refused { .. })) {
+            self.batch.trim_refused()?;
+        }
         Ok(Ok(receipts))
     }
 
     /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
-    fn has_room(&mut self, submission: &Submission) -> Result<bool, journal::Error> {
+    /// What is made of one takes its place.
+    fn has_room(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<bool, journal::Error> {
         let bodies = submission.entries.iter().filter_map(|entry| match entry {
             Entry::Event(event) => Some(event.body.len()),
             Entry::Refused { .. } => None,
         });
         let (events, bytes) =
-            bodies.fold((0, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
+            bodies.fold((0_u64, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
         if events == 0 {
             return Ok(true);
         }
+        let (freed_events, freed_bytes) = match origin {
+            Origin::Refused { payload: Kept { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
+            _ => (0, 0),
+        };
+        self.make_room(events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
+    }
+
+    fn make_room(&mut self, events: u64, bytes: u64) -> Result<bool, journal::Error> {
         let before = self.batch.refused();
-        let room = self.batch.make_room(events, bytes as u64)?;
+        let room = self.batch.make_room(events, bytes)?;
         self.wrote |= self.batch.refused() != before;
         Ok(room)
     }
@@ -474,15 +564,16 @@ impl Work<'_> {
         &mut self,
         submission: &Submission,
         event: &Recordable,
+        origin: Origin<'_>,
         raw_in: &mut Option<EventId>,
     ) -> Result<Receipt, journal::Error> {
         let arrival = arrival(event);
-        let raw = match *raw_in {
-            Some(first) => Raw::In(first),
-            None => Raw::Bytes(&submission.raw),
+        let (replay_of, force) = match origin {
+            Origin::Sender => (None, false),
+            Origin::Refused { payload, force } => (Some(payload.id), force),
         };
         let (batch, received_at) = (&mut self.batch, self.now.wall);
-        let admission = self.dedup.admit(arrival, self.now.monotonic, |novelty, occurrences| {
+        let append = |novelty: Novelty, occurrences: &Occurrences| {
             batch.append(NewEvent {
                 source: &submission.source,
                 action: event.action,
@@ -491,13 +582,14 @@ impl Work<'_> {
                 novelty: novelty.as_str(),
                 received_at,
                 request: &submission.request_id,
-                raw,
+                raw: raw_of(submission, *raw_in),
                 body: &event.body,
                 update: event.update,
                 occurrences,
+                replay_of,
             })
-        })?;
-        let (id, novelty) = match admission {
+        };
+        let (id, novelty) = match self.dedup.admit(arrival, self.now.monotonic, force, append)? {
             Admission::Taken { id, novelty } => (id, novelty),
             Admission::Duplicate { of, why } => {
                 tracing::debug!(
@@ -552,10 +644,13 @@ fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
         batch.probe(now)?;
         batch.commit()
     });
-    probed.map_err(|error| journal::OpenError {
-        path: parts.lock.directory().to_owned(),
-        problem: error.to_string(),
-        remedy: "make room on the disk and check that it can be written",
+    probed.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "make room on the disk and check that it can be written",
+        }
     })?;
     Ok(journal)
 }
@@ -576,13 +671,27 @@ fn restore(
             each(Queued { id, key, action, reopening }, tried);
         }
     });
-    recovered.map_err(|error| journal::OpenError {
-        path: parts.lock.directory().to_owned(),
-        problem: error.to_string(),
-        remedy: "the journal can't be read: keep it aside and start again, or restore it from a copy",
+    recovered.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
+        }
     })?;
     dedup.forgotten();
     Ok((journal, dedup, last))
+}
+
+/// The request's raw body, which its first row holds for all.
+fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_> {
+    raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
+}
+
+fn note_damage(parts: &WriterParts, error: &journal::Error) {
+    if matches!(error, journal::Error::Damaged(_)) {
+        journal::mark_damaged(parts.lock.directory());
+    }
 }
 
 /// Brings deduplication to where this event left it.

@@ -23,14 +23,15 @@ struct Payload<'a> {
     failures: RefCell<TemplateFailures>,
 }
 
-/// Decides a payload; `traces` gets one entry an element.
+/// Decides a payload, or only the one element of it that was cut out before; `traces` gets one entry an element.
 pub(super) fn payload(
     rules: &RuleSet,
     payload: &Value,
+    only: Option<&Value>,
     context: Context<'_>,
     mut traces: Option<&mut Vec<ElementTrace>>,
 ) -> Decision {
-    let batch = rules.split.is_some();
+    let batch = rules.split.is_some() && only.is_none();
     let budget = Budget::new(STEPS_MAX);
     let refused = |violation: Violation, traces: Option<&mut Vec<ElementTrace>>| {
         if let Some(traces) = traces {
@@ -55,9 +56,10 @@ pub(super) fn payload(
         },
     };
     let scope = Scope { element: root, root, budget: &budget };
-    let split = rules.split.as_ref().map(|path| (path, path.select(scope)));
+    let split = rules.split.as_ref().filter(|_| batch).map(|path| (path, path.select(scope)));
+    let element = only.unwrap_or(root);
     let elements = match &split {
-        None => std::slice::from_ref(&root),
+        None => std::slice::from_ref(&element),
         Some((path, nodes)) => match nodes.as_slice() {
             [] => return refused(violation(path, "`split` selects nothing here".into(), None), traces),
             nodes if nodes.len() > ELEMENTS_MAX || budget.is_exhausted() => {
@@ -155,6 +157,7 @@ fn one(
         Then::Reject => return Err(vec![whole(format!("the rule `{}` rejects this", rule.name))]),
     };
     let incident_key = key::incident_key(&rules.incident_key, scope, rules.refuse_placeholders)?;
+    let occurrence = key::occurrence(&rules.occurrence, scope)?;
     let setting = Setting {
         scope,
         action,
@@ -173,7 +176,6 @@ fn one(
         // A resolve resets the comparison; it takes no part in it.
         Action::Resolve => UpdateHash::default(),
     };
-    let occurrence = key::occurrence(&rules.occurrence, scope);
     Ok(Element::Event(Draft { action, rule: Arc::clone(&rule.name), incident_key, occurrence, update, body }))
 }
 

@@ -44,7 +44,7 @@ pub(super) fn incident_key(
 }
 
 /// The values of the `occurrence` paths as a JSON list; none where the element has none of them.
-pub(super) fn occurrence(paths: &[JsonPath], scope: Scope<'_>) -> Option<Occurrence> {
+pub(super) fn occurrence(paths: &[JsonPath], scope: Scope<'_>) -> Result<Option<Occurrence>, Vec<Violation>> {
     let values: Vec<Value> = paths
         .iter()
         .map(|path| match path.select(scope).as_slice() {
@@ -54,9 +54,16 @@ pub(super) fn occurrence(paths: &[JsonPath], scope: Scope<'_>) -> Option<Occurre
         })
         .collect();
     if values.iter().all(Value::is_null) {
-        return None;
+        return Ok(None);
     }
-    Some(Occurrence(Value::Array(values).to_string().into()))
+    let text = Value::Array(values).to_string();
+    if text.len() > OCCURRENCE_BYTES_MAX {
+        let path = paths.iter().map(JsonPath::as_str).collect::<Vec<_>>().join(", ");
+        let problem =
+            format!("the occurrence has {} bytes as JSON, at most {OCCURRENCE_BYTES_MAX} are allowed", text.len());
+        return Err(vec![Violation { path, problem, found: Some(shortened(&text)) }]);
+    }
+    Ok(Some(Occurrence(text.into())))
 }
 
 /// A hash of the `update_on` values, in which a missing value and null differ.
@@ -155,6 +162,8 @@ fn push_canonical(value: &Value, text: &mut String) {
 
 /// An incident key is an index entry, a label and a line in a log.
 const KEY_BYTES_MAX: usize = 512;
+/// Kept in memory with its key.
+const OCCURRENCE_BYTES_MAX: usize = 512;
 /// From 2^53 on a double does not tell neighbouring integers apart.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -248,12 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn an_occurrence_is_the_list_of_its_values_and_absent_where_all_are() {
+    fn an_occurrence_is_the_bounded_list_of_its_values_and_absent_where_all_are() {
         let of = |payload: Value| {
             let budget = Budget::new(10_000);
             occurrence(&paths(&["$.start", "$.n"]), Scope { element: &payload, root: &payload, budget: &budget })
-                .map(|occurrence| occurrence.0.to_string())
+                .map(|occurrence| occurrence.map(|occurrence| occurrence.0.to_string()))
+                .map_err(|violations| format!("{}: {}", violations[0].path, violations[0].problem))
         };
+        let bare = r#"["",0]"#.len();
+        let fits = of(json!({"start": "x".repeat(512 - bare), "n": 0})).unwrap();
+        assert_eq!(fits.unwrap().len(), 512);
+        let error = of(json!({"start": "x".repeat(513 - bare), "n": 0})).unwrap_err();
+        assert!(error.starts_with("$.start, $.n: the occurrence has 513 bytes"), "{error}");
+        let of = |payload| of(payload).unwrap();
         assert_eq!(of(json!({"start": "t1", "n": 2})).as_deref(), Some(r#"["t1",2]"#));
         assert_eq!(of(json!({"n": 2})).as_deref(), Some("[null,2]"));
         assert_eq!(of(json!({"start": null})), None);

@@ -46,7 +46,7 @@ fn with_failing_calls(test: &str, inject: &str, seconds: u64) -> Vec<(Instant, A
     assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
     assert_eq!(process.terminate().0, Some(0));
     eprintln!("{test}: {} acknowledged", senders.acknowledged());
-    assert!(senders.acknowledged() > 50, "too little load to show anything");
+    assert!(senders.acknowledged() > 10, "too little load to show anything");
     senders.answers()
 }
 
@@ -101,9 +101,10 @@ fn assert_mended_each_time(answers: &[(Instant, Answer)], reason: &str) {
     assert!(outages.iter().all(|outage| *outage < AGAIN), "{outages:?}");
 }
 
+/// Often enough to meet the mending, too, and seldom enough that it is not met each time: it takes several syncs itself.
 #[test]
-fn every_seventh_sync_fails() {
-    let answers = with_failing_calls("every seventh sync", "fdatasync,fsync:error=EIO:when=20+7", 10);
+fn every_nineteenth_sync_fails() {
+    let answers = with_failing_calls("every nineteenth sync", "fdatasync,fsync:error=EIO:when=20+19", 10);
     assert_mended_each_time(&answers, "could not be written");
 }
 

@@ -102,7 +102,7 @@ fn fills_and_is_freed(test: &str, mount: impl Fn(&Path) -> String) {
     assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
     process.assert_no_panic();
     assert_eq!(process.terminate().0, Some(0));
-    assert!(senders.acknowledged() > 50, "too little load to show anything");
+    assert!(senders.acknowledged() > 10, "too little load to show anything");
 }
 
 #[test]

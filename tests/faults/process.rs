@@ -121,11 +121,6 @@ impl Process {
         (self.child.wait().unwrap().code(), started.elapsed())
     }
 
-    /// Waits for an end that nobody asked for.
-    pub fn wait(mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
-    }
-
     /// Asks the operator's face.
     pub fn get(&self, path: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();

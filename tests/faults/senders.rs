@@ -52,6 +52,7 @@ pub enum Failure {
     Cut {
         /// The sender's port.
         port: u16,
+        #[expect(dead_code, reason = "it is for the one who reads a failed assertion")]
         error: io::Error,
     },
 }

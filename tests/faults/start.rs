@@ -1,1 +1,229 @@
-//! x
+//! Starts over data that can't be used, or not all of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::full::with_mount;
+use crate::process::{Process, Site, words};
+use crate::seeded;
+use crate::senders::{Connections, Key, Senders};
+use crate::upstream::{Arrival, Reply, Upstream};
+
+/// What a relay left behind that took events and delivered none.
+struct Left {
+    upstream: Upstream,
+    site: Site,
+    senders: Senders,
+    /// Calls that arrived in vain.
+    tried_before: usize,
+}
+
+impl Left {
+    /// `kill`: with its log as it was at that moment; else folded and closed.
+    fn behind(test: &str, kill: bool) -> Left {
+        let mut dice = seeded(test);
+        let upstream = Upstream::start(|| Reply::Unavailable);
+        let site = Site::new(&upstream);
+        let mut senders = Senders::new(3, &mut dice);
+        let process = site.start(&[]);
+        while senders.acknowledged() < 300 {
+            senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(100)));
+        }
+        if kill {
+            process.kill();
+        } else {
+            assert_eq!(process.terminate().0, Some(0));
+        }
+        let tried_before = upstream.arrivals().len();
+        Left { upstream, site, senders, tried_before }
+    }
+
+    fn journal(&self, beside: &str) -> PathBuf {
+        self.site.data().join(format!("journal.db{beside}"))
+    }
+
+    /// Starts again, delivers what is there, and returns what the log says of the journal that was set aside.
+    fn start(&self) -> (Process, Option<Value>) {
+        self.upstream.follow(|| Reply::Done);
+        let process = self.site.start(&[]);
+        let lines = process.log();
+        let said = lines.iter().find(|line| line.contains("the journal was damaged")).map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line.get("fields").unwrap_or(&line).clone()
+        });
+        (process, said)
+    }
+
+    fn aside(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.site.data()).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("journal-damaged-")).collect()
+    }
+
+    fn lost(&self, limit: Duration) -> usize {
+        let keys = self.senders.keys();
+        // What was tried and refused before does not count.
+        let missing = |arrivals: &[Arrival]| {
+            keys.iter().map(|key| missing_of(key, &arrivals[self.tried_before..])).sum::<usize>()
+        };
+        self.upstream.until(limit, |arrivals| missing(arrivals) == 0);
+        missing(&self.upstream.arrivals())
+    }
+}
+
+fn missing_of(key: &Key, arrivals: &[Arrival]) -> usize {
+    let arrived = |step: &usize| arrivals.iter().any(|arrival| arrival.key == key.name && arrival.step == *step);
+    (0..key.acknowledged).filter(|step| !arrived(step)).count()
+}
+
+/// A page of the events' own table, in the middle of it: a leaf with many events and no payload.
+fn page_of_events(journal: &[u8]) -> usize {
+    let pages: Vec<usize> = (1..journal.len() / PAGE)
+        .filter(|number| {
+            let page = String::from_utf8_lossy(&journal[number * PAGE..(number + 1) * PAGE]).into_owned();
+            journal[number * PAGE] == 0x0D && page.matches("queued").count() > 10 && !page.contains("{\"")
+        })
+        .collect();
+    assert!(pages.len() >= 3, "{pages:?}");
+    pages[pages.len() / 2]
+}
+
+#[test]
+fn a_damaged_page_costs_what_was_on_it_and_the_rest_is_delivered() {
+    let left = Left::behind("damaged page", false);
+    let mut journal = fs::read(left.journal("")).unwrap();
+    let at = page_of_events(&journal) * PAGE;
+    let on_it = String::from_utf8_lossy(&journal[at..at + PAGE]).matches("queued").count();
+    journal[at..at + PAGE].fill(0xFF);
+    fs::write(left.journal(""), &journal).unwrap();
+
+    let (process, said) = left.start();
+    let said = said.expect("a damaged journal is never passed over in silence");
+    // An event that was tried may be on the page twice by its old bytes; never fewer times than it is lost.
+    let lost = left.lost(Duration::from_secs(5));
+    assert!(lost > 0 && lost <= on_it, "{lost} lost of {on_it} on the page");
+    assert_eq!(said["events"].as_u64().unwrap() as usize + lost, left.senders.acknowledged(), "{said}");
+    assert_eq!(said["unreadable"].as_u64().unwrap() as usize, lost, "{said}");
+    let aside = left.aside();
+    assert_eq!(aside.iter().map(fs::read).next().unwrap().unwrap(), journal, "set aside whole: {aside:?}");
+    assert_eq!(process.terminate().0, Some(0));
+    // Once is enough.
+    assert_eq!(left.start().1, None);
+}
+
+#[test]
+fn a_body_that_is_lost_is_noticed_when_it_is_to_be_sent_and_its_event_becomes_a_dead_letter() {
+    let left = Left::behind("damaged bodies", false);
+    let mut journal = fs::read(left.journal("")).unwrap();
+    let is_body = |page: &[u8]| page[0] == 0x0D && String::from_utf8_lossy(page).contains("{\"servicepilot_event_id");
+    let pages: Vec<usize> = (1..journal.len() / PAGE).filter(|at| is_body(&journal[at * PAGE..][..PAGE])).collect();
+    let at = pages[pages.len() / 2] * PAGE;
+    journal[at..at + PAGE].fill(0xFF);
+    fs::write(left.journal(""), &journal).unwrap();
+
+    let (process, said) = left.start();
+    assert_eq!(said, None, "events are all there");
+    assert!(left.lost(Duration::from_secs(2)) > 0);
+    assert!(left.site.data().join("damaged").exists(), "noted for the next start");
+    process.kill();
+    let (_process, said) = left.start();
+    let said = said.expect("it says what it did");
+    assert_eq!(
+        (said["events"].as_u64().unwrap() as usize, &said["unreadable"]),
+        (left.senders.acknowledged(), &0.into())
+    );
+    let lost = left.lost(Duration::from_secs(5));
+    assert!(lost > 0 && lost as u64 == said["without_body"].as_u64().unwrap(), "{lost}: {said}");
+}
+
+#[test]
+fn a_file_that_is_no_journal_is_set_aside_and_said_to_have_given_nothing() {
+    let left = Left::behind("no journal", false);
+    fs::write(left.journal(""), "this was a journal".repeat(1_000)).unwrap();
+    let (process, said) = left.start();
+    let said = said.expect("a damaged journal is never passed over in silence");
+    assert_eq!(said["events"], 0, "{said}");
+    assert_eq!(fs::read(&left.aside()[0]).unwrap(), fs::read(said["aside"].as_str().unwrap()).unwrap());
+    let mut senders = Senders::new(1, &mut seeded("no journal, then"));
+    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(200)));
+    assert!(senders.acknowledged() > 0, "events are taken again");
+}
+
+#[test]
+fn a_log_without_its_journal_is_set_aside() {
+    let left = Left::behind("orphaned log", true);
+    let log = fs::read(left.journal("-wal")).unwrap();
+    fs::remove_file(left.journal("")).unwrap();
+    let (_process, said) = left.start();
+    assert!(said.is_some(), "a log without its journal is never deleted in silence");
+    assert!(left.aside().iter().any(|path| fs::read(path).unwrap() == log));
+}
+
+#[test]
+fn a_journal_noted_as_damaged_is_rebuilt_without_a_loss() {
+    let left = Left::behind("noted as damaged", true);
+    fs::write(left.site.data().join("damaged"), "").unwrap();
+    let (_process, said) = left.start();
+    let said = said.expect("it says what it did");
+    assert_eq!(
+        (said["events"].as_u64().unwrap() as usize, &said["unreadable"]),
+        (left.senders.acknowledged(), &0.into())
+    );
+    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert!(!left.site.data().join("damaged").exists());
+}
+
+#[test]
+fn a_rebuilt_journal_that_a_crash_kept_from_its_place_takes_it() {
+    let left = Left::behind("crash while rebuilding", false);
+    fs::rename(left.journal(""), left.site.data().join("journal-rebuilt.db")).unwrap();
+    fs::write(left.journal(""), vec![0xFF; PAGE]).unwrap();
+    let (_process, said) = left.start();
+    assert_eq!(said, None, "the one before has said it");
+    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(60)), Vec::<String>::new());
+}
+
+#[test]
+fn a_log_that_a_kill_left_over_is_read_whole_whatever_is_in_the_shared_memory() {
+    let left = Left::behind("log left over", true);
+    assert!(fs::metadata(left.journal("-wal")).unwrap().len() > 0);
+    fs::write(left.journal("-shm"), vec![0xA5; 32 * 1024]).unwrap();
+    let (_process, said) = left.start();
+    assert_eq!(said, None);
+    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(60)), Vec::<String>::new());
+}
+
+/// Starts where it can't, and returns what it said.
+fn refused(site: &Site, under: &[String]) -> String {
+    let output = site.run_to_its_end(under);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+#[test]
+fn a_read_only_directory_is_refused_with_exit_2() {
+    let left = Left::behind("read-only", false);
+    let data = left.site.data().display().to_string();
+    let under = with_mount(&format!("mount --bind {data} {data} && mount -o remount,ro,bind {data}"));
+    let said = refused(&left.site, &under);
+    assert!(said.contains("data_dir") && said.contains("Read-only file system"), "{said}");
+    assert_eq!(left.aside(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_directory_of_another_user_is_refused_with_exit_2() {
+    let left = Left::behind("wrong owner", false);
+    let nobody = Some(65_534);
+    let own = |path: &Path| std::os::unix::fs::chown(path, nobody, nobody).expect("the tests run as root");
+    own(&left.site.data());
+    fs::read_dir(left.site.data()).unwrap().for_each(|file| own(&file.unwrap().path()));
+    // Root without its powers is a user like others.
+    let said = refused(&left.site, &words("setpriv --bounding-set=-all --inh-caps=-all"));
+    assert!(said.contains("data_dir") && said.contains("owner"), "{said}");
+}
+
+const PAGE: usize = 4096;

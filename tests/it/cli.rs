@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::relay::{Relay, Setup, TOKEN, UPSTREAM_TOKEN, payload, within, write_configuration};
-use crate::upstream::{Reply, Upstream};
+use crate::upstream::{Gate, Reply, Upstream};
 
 /// How the program ended.
 #[derive(Debug)]
@@ -189,6 +189,34 @@ async fn an_event_that_is_still_queued_is_followed_through_the_admin_api() {
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.err.contains("following it through the admin API"), "{ended:?}");
         assert!(ended.out.starts_with("trigger of e1: delivered, "), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_as_good_as_its_original() {
+    within(async {
+        let gate = Gate::closed();
+        let waiting = gate.clone();
+        let upstream = Upstream::start(move |_, _| Reply::After(waiting.clone(), Box::new(Reply::Done))).await;
+        let setup = Setup { source: vec!["respond_timeout: 1ms".into()], ..Setup::default() };
+        let relay = Relay::start(&upstream, &setup).await;
+        let payload = payload("e1", "CRITICAL");
+        assert_eq!(relay.post(&payload).await.json["status"], "queued");
+        let send = |timeout| {
+            let command = gander_beside(&relay, &["send", "--source", "servicepilot", "--timeout", timeout]);
+            fed(command, payload.to_string())
+        };
+
+        let ended = send("0").await;
+        assert_eq!(ended.code, Some(1), "the original is not delivered: {ended:?}");
+        assert!(ended.out.starts_with("trigger of e1: duplicate (of event "), "{ended:?}");
+        assert!(ended.err.contains("is still queued"), "{ended:?}");
+
+        gate.open();
+        let ended = send("30").await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.out.starts_with("trigger of e1: duplicate, created (of event "), "{ended:?}");
     })
     .await;
 }

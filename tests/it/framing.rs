@@ -44,7 +44,7 @@ async fn doubtful_framing_is_refused_once_and_the_connection_closes() {
         ("a whole URL", sized_request("", &body).replace("POST /", "POST http://localhost/")),
         ("CONNECT", format!("CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\n{auth}\r\n\r\n")),
         ("an upgrade", sized_request("Connection: upgrade\r\nUpgrade: websocket\r\n", &body)),
-        ("an upgrade to HTTP/2", sized_request("Connection: Upgrade\r\nUpgrade: h2c\r\n", &body)),
+        ("an upgrade or HTTP/2", sized_request("Connection: Upgrade\r\nUpgrade: h2c, websocket\r\n", &body)),
         ("no HTTP", "hello\r\n\r\n".to_owned()),
         ("an unknown version", sized_request("", &body).replace("HTTP/1.1", "HTTP/3.0")),
         ("a header without a name", sized_request(": x\r\n", &body)),
@@ -67,6 +67,17 @@ async fn a_good_request_before_a_doubtful_one_is_answered() {
     let doubtful = request("Content-Length: 2\r\nContent-Length: 2\r\n", "{}");
     let answer = edge.raw(format!("{}{doubtful}", sized_request("", &alert()))).await;
     assert_eq!(statuses(&answer), [202, 400], "{answer}");
+}
+
+#[tokio::test]
+async fn who_offers_to_speak_http_2_is_answered_in_http_1() {
+    let edge = Setup::plain().start().await;
+    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n";
+    let next = json!({"id": "k2", "state": "CRITICAL"}).to_string();
+    let last = sized_request("Connection: close\r\n", &next);
+    let answer = edge.raw(format!("{}{last}", sized_request(offer, &alert()))).await;
+    assert_eq!(statuses(&answer), [202, 202], "the connection goes on as it was: {answer}");
+    assert_eq!(edge.kept_count(), 2);
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 // Modules of one test crate: what one offers the others is `pub`. A test that panics is a test that fails.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod admin;
 mod answers;
 mod certificates;
 mod cli;
+mod commands;
 mod connections;
 mod delivery;
 mod framing;

@@ -4,10 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
 use crate::relay::{self, HttpsClient, Setup, TOKEN, UPSTREAM_TOKEN, payload, within};
+use crate::support::PATIENCE;
 use crate::upstream::{Call, Reply, Upstream};
 
 /// `gander run`, started and taking events.
@@ -15,6 +17,8 @@ struct Process {
     child: Child,
     port: u16,
     client: HttpsClient,
+    /// The lines of its log from then on.
+    log: Receiver<String>,
 }
 
 impl Process {
@@ -42,17 +46,34 @@ impl Process {
             }
             seen.push(line);
         };
-        // The rest is read and forgotten, so that the process never waits for a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        // The rest is read whether it is wanted or not, so that the process never waits for a full pipe.
+        let (sender, log) = channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let client = HttpsClient::trusting(&configuration.with_file_name("server.pem"));
-        Process { child, port, client }
+        Process { child, port, client, log }
     }
 
     async fn post(&self, payload: &Value) -> relay::Answer {
+        self.post_with(payload, &[]).await
+    }
+
+    async fn post_with(&self, payload: &Value, headers: &[(&str, &str)]) -> relay::Answer {
         let bearer = format!("Bearer {TOKEN}");
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let headers = [&[("authorization", bearer.as_str()), ("content-type", "application/json")], headers].concat();
         let url = format!("https://localhost:{}/hooks/servicepilot", self.port);
         self.client.send(http::Method::POST, &url, &headers, payload.to_string()).await
+    }
+
+    /// The fields of the next line of the log with this message.
+    fn logged(&self, message: &str) -> Value {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no `{message}`: {error}"));
+            let line: Value = serde_json::from_str(&line).unwrap_or_default();
+            let fields = line.get("fields").unwrap_or(&line);
+            if fields["message"] == message {
+                return fields.clone();
+            }
+        }
     }
 
     /// SIGKILL: no handler runs, nothing is flushed.
@@ -148,6 +169,28 @@ async fn a_call_that_a_kill_cut_off_is_made_again() {
         gate.open();
         let _process = Process::start(configuration).await;
         assert_eq!(states_of(&upstream.calls_once(2).await, "e1"), ["CRITICAL"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_senders_own_request_id_is_found_in_the_log() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
+        let process = Process::start(configuration).await;
+        let long = format!("a\tb\"{}", "x".repeat(1_000));
+        let unusable = json!({ "state": "CRITICAL" });
+        let [took, refused] = ["took a request", "refused what the rules can't use; it is kept"];
+        for (payload, message) in [(&payload("e1", "CRITICAL"), took), (&unusable, refused)] {
+            process.post_with(payload, &[("x-request-id", &long)]).await;
+            let fields = process.logged(message);
+            let kept = fields["sender_request_id"].as_str().unwrap();
+            assert!(kept.starts_with(r#"a\tb\"xxx"#) && kept.len() < 200, "bounded and escaped: {fields}");
+        }
+        process.post(&payload("e1", "OK")).await;
+        assert!(process.logged(took).get("sender_request_id").is_none(), "nothing where nothing was given");
     })
     .await;
 }

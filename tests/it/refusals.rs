@@ -202,8 +202,10 @@ async fn only_what_an_authenticated_sender_sent_is_kept() {
     assert_eq!(kept.request_id, refused.header("x-request-id"));
     assert_eq!(kept.errors.unwrap()[0]["path"], refused.body["errors"][0]["path"]);
 
-    edge.send(edge.post(), "{\"title\": \"say \"hi\"\"}").await;
+    let not_json = edge.send(edge.post(), "{\"title\": \"say \"hi\"\"}").await;
     assert_eq!(edge.kept_count(), 2, "also what is no JSON");
+    let kept = edge.kept(&not_json.body["id"]);
+    assert_eq!(kept.received.as_deref(), Some("{\"title\": \"say \"hi\"\"}"));
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ pub struct Setup {
     pub upstream: Vec<String>,
     /// The secret that is shown to the upstream; from the environment if none.
     pub upstream_token: Option<String>,
+    /// The `admin` section; a free port on loopback if none.
+    pub admin: Option<String>,
     /// Whole sections.
     pub sections: Vec<String>,
     /// The rule file; the shipped one if none.
@@ -143,6 +145,10 @@ impl HttpsClient {
     }
 
     pub async fn send(&self, method: Method, url: &str, headers: &[(&str, &str)], body: String) -> Answer {
+        self.send_bytes(method, url, headers, body.into_bytes()).await
+    }
+
+    pub async fn send_bytes(&self, method: Method, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -192,7 +198,7 @@ pub fn write_configuration(directory: &Path, upstream: &Upstream, setup: &Setup)
         "listen:
   address: 127.0.0.1:0
   tls: {{ certificate: '{shown}/server.pem', private_key: '{shown}/server.key' }}
-admin: {{ address: '127.0.0.1:0' }}
+admin: {{ {admin} }}
 data_dir: '{shown}/data'
 sources:
   servicepilot:
@@ -207,6 +213,7 @@ upstream:
   tls: {{ ca: '{ca}' }}{under_upstream}
 {sections}
 ",
+        admin = setup.admin.as_deref().unwrap_or("address: '127.0.0.1:0'"),
         source = indented(&setup.source),
         token = setup.upstream_token.as_deref().unwrap_or("{ env: CALLGOOSE_TOKEN }"),
         url = upstream.url(),

@@ -93,7 +93,8 @@ impl Disk {
     }
 
     /// Removes delivered rows that ended before, where `in_order` oldest first up to one that did not; but none that
-    /// `keep` asks for, and not the newest.
+    /// `keep` asks for, none whose key has an older dead letter, since a person may ask to replay that, and not the
+    /// newest.
     pub fn prune(&mut self, before: WallTime, in_order: bool, keep: impl Fn(EventId, usize) -> bool) {
         if let Some(files) = &mut self.files {
             files.prune(before, &keep);
@@ -104,12 +105,18 @@ impl Disk {
             .values()
             .filter(|row| matches!(row.state, State::Delivered | State::Ended) && Some(row.id) != newest)
             .take_while(|row| !in_order || row.settled_at < before)
-            .filter(|row| row.settled_at < before && !keep(row.id, row.key))
+            .filter(|row| row.settled_at < before && !keep(row.id, row.key) && !self.follows_a_dead_letter(row))
             .map(|row| row.id)
             .collect();
         for id in old {
             self.rows.remove(&id);
         }
+    }
+}
+
+impl Disk {
+    fn follows_a_dead_letter(&self, row: &Row) -> bool {
+        self.rows.range(..row.id).any(|(_, older)| older.key == row.key && older.state == State::Dead)
     }
 }
 

@@ -43,6 +43,7 @@ impl Files {
                 body: b"{}",
                 update: row.update,
                 occurrences: &row.occurrences,
+                replay_of: None,
             });
             assert_eq!(id.unwrap(), row.id);
         }

@@ -59,7 +59,8 @@ fn conditions(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Cond
 }
 
 fn test(node: &Node, mut fields: Fields<'_>, findings: &mut Findings) -> Option<Test> {
-    let tested: Option<JsonPath> = match fields.take_some("path") {
+    let path_node = fields.take_some("path");
+    let tested: Option<JsonPath> = match path_node {
         Some(node) => path(node, &fields.path_of("path"), findings),
         None => {
             findings
@@ -102,7 +103,8 @@ fn test(node: &Node, mut fields: Fields<'_>, findings: &mut Findings) -> Option<
             operators.insert(0, Operator::Exists);
             Asks::Nodes(operators)
         }
-        None if operators.is_empty() && !broken => {
+        // Without a path either, one of the two is enough to say.
+        None if operators.is_empty() && !broken && path_node.is_some() => {
             findings
                 .error(node.place.clone(), at, "a condition needs an operator beside its path")
                 .help(format!("one of {}", OPERATORS.join(", ")));

@@ -63,6 +63,7 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         // Conditions.
         (rule("when: ~"), vec!["rules[0].when |", "expected a condition, found nothing"]),
         (rule("when: [{ path: $.a, equals: 1 }]"), vec!["expected a condition, found a list", "all: […]"]),
+        (rule("when: {}"), vec!["rules[0].when | {} |", "needs a `path`", "equals: CRITICAL"]),
         (rule("when: { equals: 1 }"), vec!["rules[0].when |", "needs a `path`"]),
         (rule("when: { path: $.a }"), vec!["rules[0].when |", "needs an operator", "contains_word"]),
         (rule("when: { path: $.a, equal: 1 }"), vec!["rules[0].when.equal | equal |", "`equals`"]),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use gander::dedup::{self, Admission, Ending, Novelty, Occurrences};
+use gander::dedup::{Admission, Ending, Novelty, Occurrences};
 use gander::event::{EventId, Outcome, Queued, State, UpdateHash};
 use gander::journal::Tried;
 use gander::schedule::KeySlot;
@@ -151,20 +151,10 @@ impl World {
             };
             let dedup = &mut self.relay().dedup;
             let admission = if without == Without::Deduplication {
-                let id = append(Novelty::Opening, &Occurrences::default())?;
-                let row = dedup::Row {
-                    id,
-                    key: arrival.key,
-                    action: element.action,
-                    update: arrival.update,
-                    state: State::Queued,
-                    outcome: None,
-                    occurrences: Occurrences::default(),
-                };
-                dedup.recall(row, now.monotonic);
+                let id = dedup.take(arrival, now.monotonic, |occurrences| append(Novelty::Opening, occurrences))?;
                 Admission::Taken { id, novelty: Novelty::Opening }
             } else {
-                dedup.admit(arrival, now.monotonic, append)?
+                dedup.admit(arrival, now.monotonic, false, append)?
             };
             self.ledger.decided(&element, admission, self.time)?;
             self.note(|| format!("{element:?}: {admission:?}"));

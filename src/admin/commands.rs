@@ -1,0 +1,318 @@
+//! What an operator may command: replaying and discarding, one event or a page of them by filter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State as Extract};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::api::{problem, problem_with, read};
+use super::guard::may_see_details;
+use super::selection::{Selection, cursor};
+use super::{State, View};
+use crate::event::{EventId, Violation};
+use crate::ingest::{Replayed, request_id};
+use crate::recorder::{COMMANDED_AT_ONCE, Command, Commanded, Declined, Unavailable};
+use crate::time::WallTime;
+
+/// What became of a command for one event.
+enum Done {
+    /// One object for each event that was made of it.
+    Replayed(Vec<Value>),
+    Discarded,
+    /// A refused payload that the rules refuse as before.
+    RefusedAgain(Vec<Violation>),
+    Declined {
+        reason: &'static str,
+        detail: String,
+    },
+}
+
+/// What a body may say beside the selection.
+struct Options {
+    force: bool,
+    dry_run: bool,
+    rest: Map<String, Value>,
+}
+
+/// `POST /api/v1/events/ID/replay`, with `{"force": true}` or nothing.
+pub(super) async fn replay(extract: Extract<State>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
+    one(extract, path, headers, body, |force| Command::Replay { force }).await
+}
+
+/// `POST /api/v1/events/ID/discard`.
+pub(super) async fn discard(extract: Extract<State>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
+    one(extract, path, headers, body, |_| Command::Discard).await
+}
+
+/// `POST /api/v1/events/replay`: a page by filter, oldest first, `next` being the `after` of the next page.
+pub(super) async fn replay_selected(extract: Extract<State>, headers: HeaderMap, body: Body) -> Response {
+    selected(extract, headers, body, |force| Command::Replay { force }).await
+}
+
+/// `POST /api/v1/events/discard`: likewise.
+pub(super) async fn discard_selected(extract: Extract<State>, headers: HeaderMap, body: Body) -> Response {
+    selected(extract, headers, body, |_| Command::Discard).await
+}
+
+async fn one(
+    Extract(state): Extract<State>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+    command: impl FnOnce(bool) -> Command,
+) -> Response {
+    let options = match options(&state, &headers, body).await {
+        Ok(options) => options,
+        Err(response) => return response,
+    };
+    if let Some(unknown) = options.rest.keys().next() {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            &format!("a command for one event takes `force` only, not `{unknown}`"),
+        );
+    }
+    let Ok(id) = id.parse::<EventId>() else {
+        return problem(StatusCode::NOT_FOUND, "an event's id is a number");
+    };
+    let command = command(options.force);
+    let found = match read(&state.view, move |reader| reader.summaries(&[id])).await {
+        Ok(found) => found,
+        Err(response) => return response,
+    };
+    let Some(summary) = found.first() else {
+        let declined = Declined::NotKept;
+        return Done::of_declined(declined).alone(id);
+    };
+    let (mut done, stopped) = carry_out(&state.view, command, &[(id, summary.action.is_none())]).await;
+    match (done.pop(), stopped) {
+        (Some((id, done)), _) => done.alone(id),
+        (None, Some(why)) => unavailable(why),
+        (None, None) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the command came to nothing; see the log"),
+    }
+}
+
+async fn selected(
+    Extract(state): Extract<State>,
+    headers: HeaderMap,
+    body: Body,
+    command: impl FnOnce(bool) -> Command,
+) -> Response {
+    let Options { force, dry_run, rest } = match options(&state, &headers, body).await {
+        Ok(options) => options,
+        Err(response) => return response,
+    };
+    let view = &state.view;
+    let selection: Result<Selection, String> =
+        serde_json::from_value(Value::Object(rest)).map_err(|error| error.to_string());
+    let mut filter = match selection.and_then(|selection| selection.command(WallTime::now(), COMMANDED_AT_ONCE)) {
+        Ok(filter) => filter,
+        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
+    };
+    if dry_run {
+        return match read(view, move |reader| reader.count(&filter, COUNTED_MAX)).await {
+            Ok(matching) => Json(json!({ "matching": matching, "at_least": matching == COUNTED_MAX })).into_response(),
+            Err(response) => response,
+        };
+    }
+    let page = read(view, move |reader| {
+        let until = match filter.until {
+            Some(until) => until,
+            None => reader.newest()?,
+        };
+        filter.until = Some(until);
+        Ok((until, reader.list(&filter)?))
+    });
+    let (until, page) = match page.await {
+        Ok(page) => page,
+        Err(response) => return response,
+    };
+    let events: Vec<(EventId, bool)> =
+        page.events.iter().filter_map(|event| Some((event.id.parse().ok()?, event.action.is_none()))).collect();
+    let (done, stopped) = carry_out(view, command(force), &events).await;
+    let next = match (&stopped, done.last()) {
+        (None, Some((last, _))) if page.next.is_some() => Some(cursor(*last, until)),
+        (Some(why), None) => return unavailable(*why),
+        // What is left starts behind what was done.
+        (Some(_), Some((last, _))) => Some(cursor(*last, until)),
+        _ => None,
+    };
+    let results: Vec<Value> = done.into_iter().map(|(id, done)| done.listed(id)).collect();
+    let stopped = stopped.map(Unavailable::as_str);
+    Json(json!({ "results": results, "next": next, "stopped": stopped })).into_response()
+}
+
+/// Carries out a command for each event, in order, refused payloads (the marked ones) through the rules. Where the
+/// recorder can't go on, what was done until then and why.
+async fn carry_out(
+    view: &View,
+    command: Command,
+    events: &[(EventId, bool)],
+) -> (Vec<(EventId, Done)>, Option<Unavailable>) {
+    let request_id = request_id(WallTime::now());
+    let mut done = Vec::with_capacity(events.len());
+    let mut stopped = None;
+    let through_rules = |refused: bool| refused && matches!(command, Command::Replay { .. });
+    for run in events.chunk_by(|one, next| !through_rules(one.1) && !through_rules(next.1)) {
+        let result = match (command, run) {
+            (Command::Replay { force }, [(id, true)]) => {
+                through_the_rules(view, *id, force, &request_id).await.map(|one| vec![one])
+            }
+            _ => {
+                let ids: Vec<EventId> = run.iter().map(|(id, _)| *id).collect();
+                let commanded = view.recorder.command(command, &ids, &request_id).await;
+                commanded.map(|commanded| commanded.into_iter().map(Done::of).collect())
+            }
+        };
+        match result {
+            Ok(results) => done.extend(run.iter().map(|(id, _)| *id).zip(results)),
+            Err(why) => {
+                stopped = Some(why);
+                break;
+            }
+        }
+    }
+    tell(command, &done, events.len(), &request_id);
+    (done, stopped)
+}
+
+async fn through_the_rules(view: &View, id: EventId, force: bool, request_id: &Arc<str>) -> Result<Done, Unavailable> {
+    let payload = match read(view, move |reader| reader.refused(id)).await {
+        Ok(Some(payload)) => payload,
+        Ok(None) => return Ok(Done::of_declined(Declined::NotKept)),
+        Err(_) => return Err(Unavailable::JournalFault),
+    };
+    let source = payload.source.clone();
+    Ok(match view.ingest.replay(payload, force, request_id).await {
+        Replayed::Taken(events) => Done::Replayed(events),
+        Replayed::RefusedAgain(violations) => Done::RefusedAgain(violations),
+        Replayed::Declined(declined) => Done::of_declined(declined),
+        Replayed::NoSource => Done::Declined {
+            reason: "no_source",
+            detail: format!(
+                "there is no source `{source}` in the configuration any more, so there are no rules for it"
+            ),
+        },
+        Replayed::NoBatch => Done::Declined {
+            reason: "no_batch",
+            detail:
+                "it is one element of a batch, and the batch as a whole is not kept any more; the sender must send it \
+                     again"
+                    .to_owned(),
+        },
+        Replayed::Unavailable(why) => return Err(why),
+    })
+}
+
+/// One line a command: somebody changed what is delivered.
+fn tell(command: Command, done: &[(EventId, Done)], asked: usize, request_id: &str) {
+    let Some((first, _)) = done.first() else {
+        return;
+    };
+    let carried_out = done.iter().filter(|(_, done)| matches!(done, Done::Replayed(_) | Done::Discarded)).count();
+    let (command, force) = match command {
+        Command::Replay { force } => ("replay", force),
+        Command::Discard => ("discard", false),
+    };
+    let event = first.0;
+    tracing::info!(request_id, command, force, event, asked, done = carried_out, "a person commanded over kept events");
+}
+
+impl Done {
+    fn of(commanded: Commanded) -> Done {
+        match commanded {
+            Commanded::Replayed { id, action, incident_key, .. } => Done::Replayed(vec![json!({
+                "id": id, "status": "queued", "action": action.as_str(), "incident_key": incident_key,
+            })]),
+            Commanded::Discarded { .. } => Done::Discarded,
+            Commanded::Declined(declined) => Done::of_declined(declined),
+        }
+    }
+
+    fn of_declined(declined: Declined) -> Done {
+        Done::Declined { reason: declined.as_str(), detail: declined.explain() }
+    }
+
+    /// As one of several results.
+    fn listed(self, id: EventId) -> Value {
+        match self {
+            Done::Replayed(events) => json!({ "id": id, "status": "replayed", "events": events }),
+            Done::Discarded => json!({ "id": id, "status": "discarded" }),
+            Done::RefusedAgain(errors) => json!({ "id": id, "status": "refused", "errors": errors }),
+            Done::Declined { reason, detail } => {
+                json!({ "id": id, "status": "declined", "reason": reason, "detail": detail })
+            }
+        }
+    }
+
+    /// As the whole answer.
+    fn alone(self, id: EventId) -> Response {
+        match self {
+            Done::RefusedAgain(errors) => problem_with(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "the rules that are loaded now refuse it as well; it stays as it was",
+                &[("errors", json!(errors))],
+            ),
+            Done::Declined { reason, detail } => {
+                let status = match reason {
+                    "not_kept" => StatusCode::NOT_FOUND,
+                    "backlog" => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::CONFLICT,
+                };
+                problem_with(status, &detail, &[("reason", json!(reason))])
+            }
+            done => Json(done.listed(id)).into_response(),
+        }
+    }
+}
+
+/// Lets a command in, and reads what it says.
+async fn options(state: &State, headers: &HeaderMap, body: Body) -> Result<Options, Response> {
+    if !may_see_details(state, headers) {
+        return Err(problem(StatusCode::FORBIDDEN, "commands off loopback need an `admin.token`"));
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        let detail = "a command is sent with the header `Content-Type: application/json`";
+        return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let bytes = match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "a command is at most 64 KiB of JSON")),
+        Err(_) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "the command did not arrive in time")),
+    };
+    let mut rest = match bytes.trim_ascii() {
+        b"" => Map::new(),
+        text => serde_json::from_slice(text).map_err(|error| {
+            problem(StatusCode::BAD_REQUEST, &format!("a command is a JSON object, as {{\"force\": true}}: {error}"))
+        })?,
+    };
+    let mut flag = |name: &str| match rest.shift_remove(name) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(other) => Err(format!("`{name}` takes true or false; it is {other}")),
+    };
+    let flags = flag("force").and_then(|force| Ok((force, flag("dry_run")?)));
+    let (force, dry_run) = flags.map_err(|detail| problem(StatusCode::BAD_REQUEST, &detail))?;
+    Ok(Options { force, dry_run, rest })
+}
+
+fn unavailable(why: Unavailable) -> Response {
+    let detail = format!(
+        "the journal takes no command now ({}), see /readyz; look at the event before you repeat it",
+        why.as_str()
+    );
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Counting further would only take time.
+const COUNTED_MAX: usize = 100_000;

@@ -1,0 +1,271 @@
+//! `gander events replay` and `discard`: what a person does with what the relay could not.
+
+use std::io::{BufRead, IsTerminal};
+
+use clap::Args;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::progress::Progress;
+use super::relay::Relay;
+use super::selection::Selection;
+use super::{encode, page_of, text};
+use crate::cli::client::Answer;
+use crate::cli::terminal::{Terminal, plain};
+use crate::cli::{ConfigArguments, Exit};
+
+/// Send events again: dead letters, refused payloads, or what the upstream did not match
+///
+/// A replayed event is a new one at the end of its incident key, past deduplication. Where a later event of the key was
+/// taken the replay is declined: an old trigger replayed after its resolve would open an incident that nobody closes. A
+/// refused payload goes through the rules that are loaded now. Filters without --state and --outcome are about dead
+/// letters and refused payloads.
+///
+/// Exit codes: 0 all were replayed; 1 one was declined, or the relay refused; 2 it could not be asked, or --yes is missing.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  gander events replay 1764000000123\n  \
+                        gander events replay --state dead --older-than 1h --yes\n  \
+                        gander events replay --outcome unmatched --source servicepilot")]
+pub(super) struct Replay {
+    #[command(flatten)]
+    which: Which,
+    /// Also where a later event of the key was taken, or the payload repeats what is known
+    #[arg(long)]
+    force: bool,
+}
+
+/// End dead letters and refused payloads for good
+///
+/// They stay in the journal's history as ended, with the reason `discarded`, for `journal.keep_delivered`. Filters
+/// without --state and --outcome are about both.
+///
+/// Exit codes: 0 all were discarded; 1 one was declined, or the relay refused; 2 it could not be asked, or --yes is missing.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  gander events discard 1764000000123\n  \
+                        gander events discard --state refused --older-than 7d --yes")]
+pub(super) struct Discard {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// The events' ids
+    #[arg(value_name = "ID", conflicts_with_all = ["state", "outcome", "key", "source", "since", "older_than"])]
+    ids: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Print one JSON object a line for each event
+    #[arg(long)]
+    json: bool,
+}
+
+/// A command over events, and how many were carried out and declined.
+struct Run<'r> {
+    which: &'r Which,
+    verb: &'static str,
+    force: bool,
+    relay: Relay,
+    done: usize,
+    declined: usize,
+}
+
+impl Replay {
+    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
+        run(&self.which, "replay", self.force, terminal)
+    }
+}
+
+impl Discard {
+    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
+        run(&self.which, "discard", false, terminal)
+    }
+}
+
+fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    if which.ids.is_empty() && which.selection.is_empty() {
+        terminal.say(&format!("error: name the events to {verb} by id or by filter, as `--state dead`"));
+        return Err(Exit::CouldNotRun);
+    }
+    let asks = !which.yes;
+    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        terminal.say(&format!("error: nobody is there to confirm: add --yes to {verb} without being asked"));
+        return Err(Exit::CouldNotRun);
+    }
+    let relay = Relay::open(&which.config, terminal)?;
+    let mut run = Run { which, verb, force, relay, done: 0, declined: 0 };
+    if asks && !run.confirmed(terminal)? {
+        terminal.say("nothing was done");
+        return Ok(Exit::No);
+    }
+    if which.ids.is_empty() {
+        run.selected(terminal)?;
+    } else {
+        run.named(terminal)?;
+    }
+    let Run { done, declined, .. } = run;
+    terminal.say(&format!("{done} {}, {declined} declined", past(verb)));
+    Ok(if declined > 0 { Exit::No } else { Exit::Fine })
+}
+
+impl Run<'_> {
+    fn confirmed(&self, terminal: &mut Terminal) -> Result<bool, Exit> {
+        let count = match self.which.ids.len() {
+            0 => {
+                let mut body = self.body();
+                body["dry_run"] = json!(true);
+                let answer = self.relay.command(&self.path(), &body, terminal)?;
+                let counted = self.relay.understood(&answer, terminal)?;
+                let more = if counted["at_least"] == true { "at least " } else { "" };
+                format!("{more}{}", counted["matching"])
+            }
+            ids => ids.to_string(),
+        };
+        let events = if count == "1" { "event" } else { "events" };
+        terminal.say(&format!("{} {count} {events}? [y/N]", self.verb));
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        Ok(read.is_ok() && matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Each by its id.
+    fn named(&mut self, terminal: &mut Terminal) -> Result<(), Exit> {
+        for id in &self.which.ids {
+            let path = format!("/api/v1/events/{}/{}", encode(id), self.verb);
+            let answer = self.relay.command(&path, &json!({ "force": self.force }), terminal)?;
+            let result = match declined(id, &answer) {
+                Some(result) => result,
+                None => self.relay.understood(&answer, terminal)?,
+            };
+            self.tell(&result, terminal);
+        }
+        Ok(())
+    }
+
+    /// All that match, page by page.
+    fn selected(&mut self, terminal: &mut Terminal) -> Result<(), Exit> {
+        let mut body = self.body();
+        let mut progress = Progress::new("looked at");
+        loop {
+            let answer = self.relay.command(&self.path(), &body, terminal)?;
+            let page = self.relay.understood(&answer, terminal)?;
+            let results = page_of(&page, "results");
+            results.iter().for_each(|result| self.tell(result, terminal));
+            progress.add(results.len(), terminal);
+            if let Some(why) = page["stopped"].as_str() {
+                terminal.say(&format!("{} {}, {} declined", self.done, past(self.verb), self.declined));
+                terminal.say(&format!("error: the relay takes no command now ({}); give it again later", plain(why)));
+                return Err(Exit::No);
+            }
+            match page["next"].as_str() {
+                Some(next) => body["after"] = json!(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/events/{}", self.verb)
+    }
+
+    fn body(&self) -> Value {
+        let mut body = Value::Object(self.which.selection.members());
+        if self.force {
+            body["force"] = json!(true);
+        }
+        body
+    }
+
+    fn tell(&mut self, result: &Value, terminal: &mut Terminal) {
+        if matches!(result["status"].as_str(), Some("replayed" | "discarded")) {
+            self.done += 1;
+        } else {
+            self.declined += 1;
+        }
+        if self.which.json {
+            terminal.print(&result.to_string());
+        } else {
+            terminal.print(&line(result));
+        }
+    }
+}
+
+/// The result that an answer other than a success is for one event; none where it is about something else.
+fn declined(id: &str, answer: &Answer) -> Option<Value> {
+    let body = answer.json()?;
+    if answer.status == StatusCode::UNPROCESSABLE_ENTITY {
+        return Some(json!({ "id": id, "status": "refused", "errors": body.get("errors")? }));
+    }
+    if answer.status.is_success() {
+        return None;
+    }
+    let reason = body.get("reason")?;
+    Some(json!({ "id": id, "status": "declined", "reason": reason, "detail": answer.detail() }))
+}
+
+/// A result for a person.
+fn line(result: &Value) -> String {
+    let said = |value: &Value| plain(&text(value));
+    let id = said(&result["id"]);
+    match result["status"].as_str() {
+        Some("replayed") => {
+            let events: Vec<String> = page_of(result, "events")
+                .iter()
+                .map(|event| match event["status"].as_str() {
+                    Some("queued") => {
+                        let (new, action, key) =
+                            (said(&event["id"]), said(&event["action"]), said(&event["incident_key"]));
+                        format!("{new} queued ({action} of {key})")
+                    }
+                    Some("duplicate") => format!("a duplicate of {}", said(&event["of"])),
+                    Some("refused") => format!("{} refused again", said(&event["id"])),
+                    _ => said(&event["status"]),
+                })
+                .collect();
+            format!("{id} replayed: {}", events.join(", "))
+        }
+        Some("refused") => {
+            let errors: Vec<String> = page_of(result, "errors")
+                .iter()
+                .map(|error| format!("{}: {}", said(&error["path"]), said(&error["problem"])))
+                .collect();
+            format!("{id} refused again: {}", errors.join("; "))
+        }
+        Some("declined") => format!("{id} declined: {}", said(&result["detail"])),
+        _ => format!("{id} {}", said(&result["status"])),
+    }
+}
+
+fn past(verb: &str) -> &'static str {
+    if verb == "replay" { "replayed" } else { "discarded" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_result_is_a_line() {
+        for (result, expected) in [
+            (
+                json!({"id": "1", "status": "replayed", "events": [
+                    {"id": "5", "status": "queued", "action": "trigger", "incident_key": "k\u{1b}"},
+                    {"status": "duplicate", "of": "4"}, {"status": "ignored"}]}),
+                "1 replayed: 5 queued (trigger of k\\u{1b}), a duplicate of 4, ignored",
+            ),
+            (json!({"id": "1", "status": "discarded"}), "1 discarded"),
+            (json!({"id": "1", "status": "declined", "reason": "later_event", "detail": "why"}), "1 declined: why"),
+            (
+                json!({"id": "1", "status": "refused", "errors": [{"path": "$.state", "problem": "is missing"}]}),
+                "1 refused again: $.state: is missing",
+            ),
+        ] {
+            assert_eq!(line(&result), expected);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a person may command of kept events, and why it may be declined.
+
+use std::sync::Arc;
+
+use crate::event::{Action, EventId};
+
+/// What is asked for an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Append it anew at the end of its key. `force`: also if a later event of the key was taken.
+    Replay { force: bool },
+    /// End a dead letter or a refused payload for good.
+    Discard,
+}
+
+/// What became of a command. Unless it was declined, that is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Commanded {
+    Replayed {
+        /// The new event.
+        id: EventId,
+        source: Arc<str>,
+        action: Action,
+        incident_key: String,
+    },
+    Discarded {
+        source: Arc<str>,
+    },
+    Declined(Declined),
+}
+
+/// Why a command was not carried out. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declined {
+    /// No such event is kept.
+    NotKept,
+    /// The event is kept, but what it sends is pruned with history.
+    Pruned,
+    /// It is queued, and perhaps under way at this moment.
+    Waiting,
+    /// It was delivered: there is nothing to discard.
+    Delivered,
+    /// It ended before, or was replayed.
+    Ended,
+    /// It was refused: only the rules can make an event of it.
+    Undecided,
+    /// A later event of its key was taken: this one.
+    LaterEvent(EventId),
+    /// Keys were forgotten, and too many events came since to tell whether one was of this key.
+    LaterUnknown,
+    /// `journal.max_events` or `max_bytes` leaves no room.
+    Backlog,
+}
+
+impl Declined {
+    /// The word that the API and the command line use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Declined::NotKept => "not_kept",
+            Declined::Pruned => "pruned",
+            Declined::Waiting => "waiting",
+            Declined::Delivered => "delivered",
+            Declined::Ended => "ended",
+            Declined::Undecided => "undecided",
+            Declined::LaterEvent(_) => "later_event",
+            Declined::LaterUnknown => "later_unknown",
+            Declined::Backlog => "backlog",
+        }
+    }
+
+    /// What it means for the person who asked, and what to do.
+    pub fn explain(self) -> String {
+        match self {
+            Declined::NotKept => "no such event is kept; history is kept for `journal.keep_delivered`".to_owned(),
+            Declined::Pruned => "what the event sends is not kept any more; the sender must send it again".to_owned(),
+            Declined::Waiting => {
+                "the event waits to be delivered, or is being delivered now; it can be replayed or discarded when it is \
+                 a dead letter"
+                    .to_owned()
+            }
+            Declined::Delivered => "the event was delivered; there is nothing to discard".to_owned(),
+            Declined::Ended => "it ended before, for the reason that `events show` tells; `force` replays it nevertheless".to_owned(),
+            Declined::Undecided => "it was refused, so it is replayed through the rules".to_owned(),
+            Declined::LaterEvent(later) => format!(
+                "event {later} of the same incident key was taken later: after it an old trigger could open an incident \
+                 that nobody closes, an old resolve close a new one; `force` replays it nevertheless"
+            ),
+            Declined::LaterUnknown => "more keys are in use than `dedup.max_keys`, and too many events came since to \
+                                       tell whether one was of the same incident key; `force` replays it nevertheless"
+                .to_owned(),
+            Declined::Backlog => "`journal.max_events` or `journal.max_bytes` leaves no room for it; discard what is not \
+                                  needed, or raise the limit"
+                .to_owned(),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Replaying and discarding: decided in the batch that carries it out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Origin, Work};
+use crate::dedup::{Arrival, Ending, Novelty, Occurrences};
+use crate::event::{EventId, KeyId, Outgoing, Queued, State};
+use crate::journal::{self, Decided, Kept, Later, NewEvent, Raw};
+use crate::recorder::{Command, Commanded, Declined, Entry, Fresh, Receipt, Submission, Unavailable};
+
+/// What the commands of one message share.
+struct Round<'r> {
+    request_id: &'r str,
+    /// Where raw bodies are by now: events of one batch still share theirs.
+    raws: HashMap<EventId, EventId>,
+    /// Rows that may still be looked at in search of later events.
+    rows: usize,
+}
+
+impl Work<'_> {
+    /// Carries out one command for each of these events, in their order.
+    pub(super) fn command(
+        &mut self,
+        command: Command,
+        ids: &[EventId],
+        request_id: &str,
+    ) -> Result<Vec<Commanded>, journal::Error> {
+        let mut round = Round { request_id, raws: HashMap::new(), rows: ROWS_LOOKED_AT_MAX };
+        ids.iter()
+            .map(|id| match command {
+                Command::Replay { force } => self.replay(*id, force, &mut round),
+                Command::Discard => self.discard(*id),
+            })
+            .collect()
+    }
+
+    /// Records what the rules make of a refused payload now, and ends the payload with it: all or nothing.
+    pub(super) fn replace(
+        &mut self,
+        of: EventId,
+        submission: &Submission,
+        force: bool,
+    ) -> Result<Result<Result<Vec<Receipt>, Declined>, Unavailable>, journal::Error> {
+        let declined = |why| Ok(Ok(Err(why)));
+        let kept = match self.batch.kept(of)? {
+            None => return declined(Declined::NotKept),
+            Some(Kept { decided: Some(_), .. }) => return declined(Declined::Ended),
+            Some(kept) => kept,
+        };
+        if !force {
+            if kept.state == State::Ended && kept.reason.as_deref() == Some(REPLAYED) {
+                return declined(Declined::Ended);
+            }
+            let mut rows = ROWS_LOOKED_AT_MAX;
+            for entry in &submission.entries {
+                if let Entry::Event(event) = entry
+                    && let Some(why) = self.later(event.key, &submission.source, &event.incident_key, of, &mut rows)?
+                {
+                    return declined(why);
+                }
+            }
+        }
+        let receipts = match self.record(submission, Origin::Refused { payload: &kept, force })? {
+            Ok(receipts) => receipts,
+            Err(Unavailable::Backlog) => return declined(Declined::Backlog),
+            Err(why) => return Ok(Err(why)),
+        };
+        self.batch.end(of, REPLAYED, self.now.wall)?;
+        self.wrote = true;
+        Ok(Ok(Ok(receipts)))
+    }
+
+    fn replay(&mut self, id: EventId, force: bool, round: &mut Round<'_>) -> Result<Commanded, journal::Error> {
+        let declined = |why| Ok(Commanded::Declined(why));
+        let Some(kept) = self.batch.kept(id)? else {
+            return declined(Declined::NotKept);
+        };
+        let Some(Decided { action, incident_key, rule, update, occurrence }) = kept.decided else {
+            return declined(Declined::Undecided);
+        };
+        if kept.state == State::Queued {
+            return declined(Declined::Waiting);
+        }
+        let key = KeyId::new(&kept.source, &incident_key);
+        if !force && let Some(why) = self.later(key, &kept.source, &incident_key, id, &mut round.rows)? {
+            return declined(why);
+        }
+        let Some(body) = self.batch.body(id)? else {
+            return declined(Declined::Pruned);
+        };
+        let shared = round.raws.get(&kept.raw_in).copied();
+        let raw = if shared.is_some() { None } else { self.batch.raw(kept.raw_in)? };
+        let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len()) as u64;
+        // A dead letter makes room for its own replay.
+        let freed = if kept.state == State::Dead { (1, kept.bytes) } else { (0, 0) };
+        if !self.make_room(1 - freed.0, bytes.saturating_sub(freed.1))? {
+            return declined(Declined::Backlog);
+        }
+        let arrival = Arrival { key, action, update, occurrence: occurrence.as_ref() };
+        let (batch, now) = (&mut self.batch, self.now);
+        let append = |occurrences: &Occurrences| {
+            batch.append(NewEvent {
+                source: &kept.source,
+                action,
+                incident_key: &incident_key,
+                rule: &rule,
+                novelty: Novelty::Replay.as_str(),
+                received_at: now.wall,
+                request: round.request_id,
+                raw: match (shared, &raw) {
+                    (Some(other), _) => Raw::In(other),
+                    (None, Some(raw)) => Raw::Bytes(raw),
+                    (None, None) => Raw::Gone,
+                },
+                body: &body,
+                update,
+                occurrences,
+                replay_of: Some(id),
+            })
+        };
+        let new = self.dedup.take(arrival, now.monotonic, append)?;
+        round.raws.entry(kept.raw_in).or_insert(new);
+        self.batch.end(id, REPLAYED, self.now.wall)?;
+        self.wrote = true;
+        self.fresh.push(Fresh {
+            event: Queued { id: new, key, action, reopening: false },
+            outgoing: Some(Outgoing {
+                source: Arc::clone(&kept.source),
+                body: body.into(),
+                acknowledged: self.now.wall,
+            }),
+        });
+        Ok(Commanded::Replayed { id: new, source: kept.source, action, incident_key })
+    }
+
+    fn discard(&mut self, id: EventId) -> Result<Commanded, journal::Error> {
+        let Some(kept) = self.batch.kept(id)? else {
+            return Ok(Commanded::Declined(Declined::NotKept));
+        };
+        match kept.state {
+            State::Queued => return Ok(Commanded::Declined(Declined::Waiting)),
+            State::Delivered => return Ok(Commanded::Declined(Declined::Delivered)),
+            State::Ended => return Ok(Commanded::Declined(Declined::Ended)),
+            State::Dead | State::Refused => {}
+        }
+        self.batch.end(id, DISCARDED, self.now.wall)?;
+        self.wrote = true;
+        if let Some(decided) = kept.decided {
+            let key = KeyId::new(&kept.source, &decided.incident_key);
+            self.dedup.settle(key, id, Ending::WithoutEffect);
+        }
+        Ok(Commanded::Discarded { source: kept.source })
+    }
+
+    /// Whether an event of the key was taken after `id`.
+    ///
+    /// Deduplication knows the last event of every key, but for keys whose last event ended without effect, which an
+    /// index finds, and for keys that it forgot, for which the newest rows are searched.
+    fn later(
+        &self,
+        key: KeyId,
+        source: &str,
+        incident_key: &str,
+        id: EventId,
+        rows: &mut usize,
+    ) -> Result<Option<Declined>, journal::Error> {
+        if let Some(last) = self.dedup.last(key) {
+            return Ok((last > id).then_some(Declined::LaterEvent(last)));
+        }
+        let mut later = self.batch.later_without_effect(source, incident_key, id)?;
+        if later == Later::None && self.dedup.has_forgotten() {
+            later = self.batch.later_of_any(source, incident_key, id, rows)?;
+        }
+        Ok(match later {
+            Later::None => None,
+            Later::Event(later) => Some(Declined::LaterEvent(later)),
+            Later::Unknown => Some(Declined::LaterUnknown),
+        })
+    }
+}
+
+/// The reason of what a person ended.
+const DISCARDED: &str = "discarded";
+/// The reason of a dead letter or refused payload for which there is a new event.
+const REPLAYED: &str = "replayed";
+/// Some tens of milliseconds: senders wait for the same thread.
+const ROWS_LOOKED_AT_MAX: usize = 100_000;
