@@ -217,15 +217,15 @@ fn keep(
     salvage: &mut Salvage,
 ) -> Result<(), rusqlite::Error> {
     let content = old
-        .prepare_cached("SELECT raw, body FROM content WHERE id = ?1")
+        .prepare_cached("SELECT body, raw, element FROM content WHERE id = ?1")
         .and_then(|mut statement| {
-            statement.query_row([id], |row| Ok((row.get::<_, Value>(0)?, row.get::<_, Value>(1)?))).optional()
+            statement.query_row([id], |row| Ok([row.get::<_, Value>(0)?, row.get(1)?, row.get(2)?])).optional()
         })
         .ok()
         .flatten();
     let queued = values[STATE] == Value::Text(State::Queued.as_str().to_owned());
     match (queued, &content) {
-        (true, Some((_, Value::Blob(_)))) => salvage.queued += 1,
+        (true, Some([Value::Blob(_), ..])) => salvage.queued += 1,
         (true, _) => {
             salvage.without_body += 1;
             values[STATE] = Value::Text(State::Dead.as_str().to_owned());
@@ -236,8 +236,9 @@ fn keep(
     let places = vec!["?"; values.len()].join(", ");
     new.prepare_cached(&format!("INSERT OR IGNORE INTO event VALUES ({places})"))?
         .execute(params_from_iter(&values))?;
-    if let Some((raw, body)) = content {
-        new.prepare_cached("INSERT OR IGNORE INTO content VALUES (?1, ?2, ?3)")?.execute(params![id, raw, body])?;
+    if let Some([body, raw, element]) = content {
+        new.prepare_cached("INSERT OR IGNORE INTO content (id, raw, body, element) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![id, raw, body, element])?;
     }
     for attempt in attempts(old, id).unwrap_or_default() {
         new.prepare_cached("INSERT OR IGNORE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?
