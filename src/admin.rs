@@ -6,6 +6,7 @@
 mod api;
 mod commands;
 mod guard;
+mod problem;
 mod readiness;
 mod selection;
 

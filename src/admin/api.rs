@@ -7,9 +7,10 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::guard::may_see_details;
+use super::problem::problem;
 use super::readiness::readiness;
 use super::selection::Selection;
 use super::{State, View};
@@ -117,25 +118,6 @@ pub(super) async fn unknown() -> Response {
 
 pub(super) async fn wrong_method() -> Response {
     problem(StatusCode::METHOD_NOT_ALLOWED, "what is looked at takes GET, a command takes POST; see `Allow`")
-}
-
-/// An RFC 9457 problem document.
-pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
-    problem_with(status, detail, &[])
-}
-
-/// The same with members of our own.
-pub(super) fn problem_with(status: StatusCode, detail: &str, members: &[(&str, Value)]) -> Response {
-    let mut body = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    for (name, value) in members {
-        body[*name] = value.clone();
-    }
-    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))], body.to_string()).into_response()
 }
 
 /// Reads from the journal, off the tasks that serve others.

@@ -11,8 +11,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::api::{problem, problem_with, read};
+use super::api::read;
 use super::guard::may_see_details;
+use super::problem::{problem, problem_with};
 use super::selection::{Selection, cursor};
 use super::{State, View};
 use crate::event::{EventId, Violation};

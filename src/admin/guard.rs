@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::State;
-use super::api::problem;
+use super::problem::problem;
 
 /// Lets in whoever shows the token, or everyone where none is set: then the address is loopback, or the operator
 /// wrote out that it is not.

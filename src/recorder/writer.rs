@@ -1,6 +1,8 @@
 //! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
 
 mod commands;
+mod restore;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,17 +11,14 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{
-    Commanded, Entry, Follow, Fresh, Health, Message, QUEUE, Receipt, Recordable, Recorder, Replaced, Settled,
-    Submission, Unavailable,
-};
-use crate::dedup::{self, Admission, Arrival, Decision, Dedup, Ending, Novelty, Occurrences};
-use crate::event::{EventId, KeyId, Outgoing, Queued, State};
-use crate::journal::{
-    self, AttemptRecord, Batch, Journal, Kept, Lock, NewEvent, NewRefusal, Raw, Recovered, Settlement, Tried,
-};
+use super::{Commanded, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, Unavailable};
+use crate::dedup::{self, Dedup};
+use crate::event::{EventId, KeyId, Queued, State};
+use crate::journal::{self, AttemptRecord, Journal, Lock, Settlement, Tried};
 use crate::metrics::Metrics;
-use crate::time::{Clock, Now, WallTime};
+use crate::time::{Clock, WallTime};
+use restore::{open_writable, restore};
+use work::{Owed, Work, settle};
 
 /// The owner of deduplication and the journal. Lives on a thread of its own, because a sync blocks.
 #[derive(Debug)]
@@ -66,27 +65,6 @@ struct Held {
     settlement: Settlement,
     key: KeyId,
     reply: oneshot::Sender<()>,
-}
-
-/// What is owed to the sender of one message once the batch is on disk.
-#[derive(Debug)]
-enum Owed {
-    Receipts(Result<Vec<Receipt>, Unavailable>),
-    Ids(Option<Vec<EventId>>),
-    Commanded(Vec<Commanded>),
-    Replaced(Replaced),
-    Done,
-}
-
-/// Where a submission comes from.
-#[derive(Clone, Copy, Debug)]
-enum Origin<'o> {
-    Sender,
-    /// What the rules make now of a payload that they refused before. `force`: past deduplication.
-    Refused {
-        payload: &'o Kept,
-        force: bool,
-    },
 }
 
 impl Writer {
@@ -448,266 +426,6 @@ impl Writer {
         if forgotten.open > 0 {
             metrics.keys_forgotten("open", forgotten.open);
         }
-    }
-}
-
-/// One batch being written.
-struct Work<'a> {
-    dedup: &'a mut Dedup,
-    followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
-    duplicates: &'a mut HashMap<EventId, u64>,
-    batch: Batch<'a>,
-    fresh: Vec<Fresh>,
-    wrote: bool,
-    now: Now,
-}
-
-impl Work<'_> {
-    fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
-        match message {
-            Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
-            Message::Attempt(attempt, tried) => {
-                self.batch.attempt(attempt)?;
-                self.batch.tried(attempt.event, *tried)?;
-                self.wrote = true;
-                Ok(Owed::Done)
-            }
-            Message::Settle { attempt, settlement, key, .. } => {
-                attempt.iter().try_for_each(|attempt| self.batch.attempt(attempt))?;
-                self.batch.settle(settlement)?;
-                settle(self.dedup, *key, settlement);
-                self.wrote = true;
-                Ok(Owed::Done)
-            }
-            Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
-            Message::Command { command, ids, request_id, .. } => {
-                self.command(*command, ids, request_id).map(Owed::Commanded)
-            }
-            Message::Replace { of, submission, force, .. } => self.replace(*of, submission, *force).map(Owed::Replaced),
-        }
-    }
-
-    fn record(
-        &mut self,
-        submission: &Submission,
-        origin: Origin<'_>,
-    ) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
-        if !self.has_room(submission, origin)? && !self.is_known(submission) {
-            return Ok(Err(Unavailable::Backlog));
-        }
-        let mut raw_in = None;
-        let mut receipts = Vec::with_capacity(submission.entries.len());
-        for entry in &submission.entries {
-            receipts.push(match entry {
-                Entry::Event(event) => self.event(submission, event, origin, &mut raw_in)?,
-                Entry::Refused { element, reason, violations } => {
-                    let errors = serde_json::to_vec(violations).unwrap_or_default();
-                    let id = self.batch.refuse(NewRefusal {
-                        source: &submission.source,
-                        received_at: submission.received_at,
-                        request: &submission.request_id,
-                        raw: raw_of(submission, raw_in),
-                        charset: submission.charset,
-                        element: element.as_deref(),
-                        reason,
-                        errors: &errors,
-                    })?;
-                    raw_in.get_or_insert(id);
-                    self.wrote = true;
-                    Receipt::Refused { id }
-                }
-            });
-        }
-        if receipts.iter().any(|receipt| matches!(receipt, Receipt::Refused { .. })) {
-            self.batch.trim_refused()?;
-        }
-        Ok(Ok(receipts))
-    }
-
-    /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
-    /// What is made of one takes its place.
-    fn has_room(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<bool, journal::Error> {
-        let bodies = submission.entries.iter().filter_map(|entry| match entry {
-            Entry::Event(event) => Some(event.body.len()),
-            Entry::Refused { .. } => None,
-        });
-        let (events, bytes) =
-            bodies.fold((0_u64, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
-        if events == 0 {
-            return Ok(true);
-        }
-        let (freed_events, freed_bytes) = match origin {
-            Origin::Refused { payload: Kept { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
-            _ => (0, 0),
-        };
-        self.make_room(events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
-    }
-
-    fn make_room(&mut self, events: u64, bytes: u64) -> Result<bool, journal::Error> {
-        let before = self.batch.refused();
-        let room = self.batch.make_room(events, bytes)?;
-        self.wrote |= self.batch.refused() != before;
-        Ok(room)
-    }
-
-    /// Whether it holds nothing new: a repeat needs no room.
-    fn is_known(&self, submission: &Submission) -> bool {
-        submission.entries.iter().all(|entry| match entry {
-            Entry::Event(event) => {
-                matches!(self.dedup.decide(arrival(event), self.now.monotonic), Decision::Duplicate { .. })
-            }
-            Entry::Refused { .. } => true,
-        })
-    }
-
-    fn event(
-        &mut self,
-        submission: &Submission,
-        event: &Recordable,
-        origin: Origin<'_>,
-        raw_in: &mut Option<EventId>,
-    ) -> Result<Receipt, journal::Error> {
-        let arrival = arrival(event);
-        let (replay_of, force) = match origin {
-            Origin::Sender => (None, false),
-            Origin::Refused { payload, force } => (Some(payload.id), force),
-        };
-        let (batch, received_at) = (&mut self.batch, self.now.wall);
-        let append = |novelty: Novelty, occurrences: &Occurrences| {
-            batch.append(NewEvent {
-                source: &submission.source,
-                action: event.action,
-                incident_key: &event.incident_key,
-                rule: &event.rule,
-                novelty: novelty.as_str(),
-                received_at,
-                request: &submission.request_id,
-                raw: raw_of(submission, *raw_in),
-                body: &event.body,
-                update: event.update,
-                occurrences,
-                replay_of,
-            })
-        };
-        let (id, novelty) = match self.dedup.admit(arrival, self.now.monotonic, force, append)? {
-            Admission::Taken { id, novelty } => (id, novelty),
-            Admission::Duplicate { of, why } => {
-                tracing::debug!(
-                    source = &*submission.source,
-                    incident_key = event.incident_key,
-                    of = of.0,
-                    why = why.as_str(),
-                    "duplicate"
-                );
-                *self.duplicates.entry(of).or_default() += 1;
-                return Ok(Receipt::Duplicate { of, follow: self.follow(submission, of)? });
-            }
-        };
-        raw_in.get_or_insert(id);
-        self.wrote = true;
-        self.fresh.push(Fresh {
-            event: Queued { id, key: event.key, action: event.action, reopening: novelty == Novelty::Reopening },
-            outgoing: Some(Outgoing {
-                source: Arc::clone(&submission.source),
-                body: event.body.clone(),
-                acknowledged: self.now.wall,
-            }),
-        });
-        Ok(Receipt::Queued { id, follow: self.follow(submission, id)? })
-    }
-
-    fn follow(&mut self, submission: &Submission, id: EventId) -> Result<Option<Follow>, journal::Error> {
-        if !submission.follow {
-            return Ok(None);
-        }
-        let (sender, receiver) = oneshot::channel();
-        match self.batch.ending(id)? {
-            Some(settlement) => drop(sender.send(settlement.into())),
-            None => {
-                let followers = self.followers.entry(id).or_default();
-                // Whoever stopped waiting leaves its place to the next.
-                followers.retain(|follower| !follower.is_closed());
-                followers.push(sender);
-            }
-        }
-        Ok(Some(Follow(receiver)))
-    }
-}
-
-/// The journal opened anew, after a write to it was synced.
-fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
-    let now = parts.clock.now().wall;
-    let mut journal = Journal::open(&parts.journal, &parts.lock, now)?;
-    // Where the log itself filled the disk, folding it makes the room to go on.
-    let probed = journal.fold_log().and_then(|_| {
-        let mut batch = journal.begin()?;
-        batch.probe(now)?;
-        batch.commit()
-    });
-    probed.map_err(|error| {
-        note_damage(parts, &error);
-        journal::OpenError {
-            path: parts.lock.directory().to_owned(),
-            problem: error.to_string(),
-            remedy: "make room on the disk and check that it can be written",
-        }
-    })?;
-    Ok(journal)
-}
-
-fn restore(
-    parts: &WriterParts,
-    mut journal: Journal,
-    mut each: impl FnMut(Queued, Option<Tried>),
-) -> Result<(Journal, Dedup, EventId), journal::OpenError> {
-    let now = parts.clock.now();
-    let mut dedup = Dedup::new(parts.dedup);
-    let mut last = EventId(0);
-    let recovered = journal.recover(|event| {
-        last = event.id;
-        remember(&mut dedup, &event, now);
-        if event.state == State::Queued {
-            let Recovered { id, key, action, reopening, tried, .. } = event;
-            each(Queued { id, key, action, reopening }, tried);
-        }
-    });
-    recovered.map_err(|error| {
-        note_damage(parts, &error);
-        journal::OpenError {
-            path: parts.lock.directory().to_owned(),
-            problem: error.to_string(),
-            remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
-        }
-    })?;
-    dedup.forgotten();
-    Ok((journal, dedup, last))
-}
-
-/// The request's raw body, which its first row holds for all.
-fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_> {
-    raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
-}
-
-fn note_damage(parts: &WriterParts, error: &journal::Error) {
-    if matches!(error, journal::Error::Damaged(_)) {
-        journal::mark_damaged(parts.lock.directory());
-    }
-}
-
-/// Brings deduplication to where this event left it.
-fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
-    let Recovered { id, key, action, update, state, outcome, .. } = *event;
-    let row = dedup::Row { id, key, action, update, state, outcome, occurrences: event.occurrences.clone() };
-    dedup.recall(row, now.recall(event.taken_at));
-}
-
-fn arrival(event: &Recordable) -> Arrival<'_> {
-    Arrival { key: event.key, action: event.action, update: event.update, occurrence: event.occurrence.as_ref() }
-}
-
-fn settle(dedup: &mut Dedup, key: KeyId, settlement: &Settlement) {
-    if let Some(ending) = Ending::of(settlement.state, settlement.outcome) {
-        dedup.settle(key, settlement.id, ending);
     }
 }
 

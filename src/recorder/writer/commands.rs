@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Origin, Work};
+use super::work::{Origin, Work};
 use crate::dedup::{Arrival, Ending, Novelty, Occurrences};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
 use crate::journal::{self, Decided, Kept, Later, NewEvent, Raw};

@@ -1,0 +1,69 @@
+//! From the journal to memory: at a start, and after a fault.
+
+use super::WriterParts;
+use crate::dedup::{self, Dedup};
+use crate::event::{EventId, Queued, State};
+use crate::journal::{self, Journal, Recovered, Tried};
+use crate::time::Now;
+
+/// The journal opened anew, after a write to it was synced.
+pub(super) fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
+    let now = parts.clock.now().wall;
+    let mut journal = Journal::open(&parts.journal, &parts.lock, now)?;
+    // Where the log itself filled the disk, folding it makes the room to go on.
+    let probed = journal.fold_log().and_then(|_| {
+        let mut batch = journal.begin()?;
+        batch.probe(now)?;
+        batch.commit()
+    });
+    probed.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "make room on the disk and check that it can be written",
+        }
+    })?;
+    Ok(journal)
+}
+
+pub(super) fn restore(
+    parts: &WriterParts,
+    mut journal: Journal,
+    mut each: impl FnMut(Queued, Option<Tried>),
+) -> Result<(Journal, Dedup, EventId), journal::OpenError> {
+    let now = parts.clock.now();
+    let mut dedup = Dedup::new(parts.dedup);
+    let mut last = EventId(0);
+    let recovered = journal.recover(|event| {
+        last = event.id;
+        remember(&mut dedup, &event, now);
+        if event.state == State::Queued {
+            let Recovered { id, key, action, reopening, tried, .. } = event;
+            each(Queued { id, key, action, reopening }, tried);
+        }
+    });
+    recovered.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
+        }
+    })?;
+    dedup.forgotten();
+    Ok((journal, dedup, last))
+}
+
+pub(super) fn note_damage(parts: &WriterParts, error: &journal::Error) {
+    if matches!(error, journal::Error::Damaged(_)) {
+        journal::mark_damaged(parts.lock.directory());
+    }
+}
+
+/// Brings deduplication to where this event left it.
+fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
+    let Recovered { id, key, action, update, state, outcome, .. } = *event;
+    let row = dedup::Row { id, key, action, update, state, outcome, occurrences: event.occurrences.clone() };
+    dedup.recall(row, now.recall(event.taken_at));
+}

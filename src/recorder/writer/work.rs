@@ -1,0 +1,233 @@
+//! One batch being written: what each message asks is decided and appended in one step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Novelty, Occurrences};
+use crate::event::{EventId, KeyId, Outgoing, Queued, State};
+use crate::journal::{self, Batch, Kept, NewEvent, NewRefusal, Raw, Settlement};
+use crate::recorder::{
+    Commanded, Entry, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission, Unavailable,
+};
+use crate::time::Now;
+
+/// What is owed to the sender of one message once the batch is on disk.
+#[derive(Debug)]
+pub(super) enum Owed {
+    Receipts(Result<Vec<Receipt>, Unavailable>),
+    Ids(Option<Vec<EventId>>),
+    Commanded(Vec<Commanded>),
+    Replaced(Replaced),
+    Done,
+}
+
+/// Where a submission comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'o> {
+    Sender,
+    /// What the rules make now of a payload that they refused before. `force`: past deduplication.
+    Refused {
+        payload: &'o Kept,
+        force: bool,
+    },
+}
+
+/// One batch being written.
+pub(super) struct Work<'a> {
+    pub(super) dedup: &'a mut Dedup,
+    pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
+    pub(super) duplicates: &'a mut HashMap<EventId, u64>,
+    pub(super) batch: Batch<'a>,
+    pub(super) fresh: Vec<Fresh>,
+    pub(super) wrote: bool,
+    pub(super) now: Now,
+}
+
+impl Work<'_> {
+    pub(super) fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
+        match message {
+            Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
+            Message::Attempt(attempt, tried) => {
+                self.batch.attempt(attempt)?;
+                self.batch.tried(attempt.event, *tried)?;
+                self.wrote = true;
+                Ok(Owed::Done)
+            }
+            Message::Settle { attempt, settlement, key, .. } => {
+                attempt.iter().try_for_each(|attempt| self.batch.attempt(attempt))?;
+                self.batch.settle(settlement)?;
+                settle(self.dedup, *key, settlement);
+                self.wrote = true;
+                Ok(Owed::Done)
+            }
+            Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
+            Message::Command { command, ids, request_id, .. } => {
+                self.command(*command, ids, request_id).map(Owed::Commanded)
+            }
+            Message::Replace { of, submission, force, .. } => self.replace(*of, submission, *force).map(Owed::Replaced),
+        }
+    }
+
+    pub(super) fn record(
+        &mut self,
+        submission: &Submission,
+        origin: Origin<'_>,
+    ) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
+        if !self.has_room(submission, origin)? && !self.is_known(submission) {
+            return Ok(Err(Unavailable::Backlog));
+        }
+        let mut raw_in = None;
+        let mut receipts = Vec::with_capacity(submission.entries.len());
+        for entry in &submission.entries {
+            receipts.push(match entry {
+                Entry::Event(event) => self.event(submission, event, origin, &mut raw_in)?,
+                Entry::Refused { element, reason, violations } => {
+                    let errors = serde_json::to_vec(violations).unwrap_or_default();
+                    let id = self.batch.refuse(NewRefusal {
+                        source: &submission.source,
+                        received_at: submission.received_at,
+                        request: &submission.request_id,
+                        raw: raw_of(submission, raw_in),
+                        charset: submission.charset,
+                        element: element.as_deref(),
+                        reason,
+                        errors: &errors,
+                    })?;
+                    raw_in.get_or_insert(id);
+                    self.wrote = true;
+                    Receipt::Refused { id }
+                }
+            });
+        }
+        if receipts.iter().any(|receipt| matches!(receipt, Receipt::Refused { .. })) {
+            self.batch.trim_refused()?;
+        }
+        Ok(Ok(receipts))
+    }
+
+    /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
+    /// What is made of one takes its place.
+    pub(super) fn has_room(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<bool, journal::Error> {
+        let bodies = submission.entries.iter().filter_map(|entry| match entry {
+            Entry::Event(event) => Some(event.body.len()),
+            Entry::Refused { .. } => None,
+        });
+        let (events, bytes) =
+            bodies.fold((0_u64, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
+        if events == 0 {
+            return Ok(true);
+        }
+        let (freed_events, freed_bytes) = match origin {
+            Origin::Refused { payload: Kept { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
+            _ => (0, 0),
+        };
+        self.make_room(events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
+    }
+
+    pub(super) fn make_room(&mut self, events: u64, bytes: u64) -> Result<bool, journal::Error> {
+        let before = self.batch.refused();
+        let room = self.batch.make_room(events, bytes)?;
+        self.wrote |= self.batch.refused() != before;
+        Ok(room)
+    }
+
+    /// Whether it holds nothing new: a repeat needs no room.
+    pub(super) fn is_known(&self, submission: &Submission) -> bool {
+        submission.entries.iter().all(|entry| match entry {
+            Entry::Event(event) => {
+                matches!(self.dedup.decide(arrival(event), self.now.monotonic), Decision::Duplicate { .. })
+            }
+            Entry::Refused { .. } => true,
+        })
+    }
+
+    pub(super) fn event(
+        &mut self,
+        submission: &Submission,
+        event: &Recordable,
+        origin: Origin<'_>,
+        raw_in: &mut Option<EventId>,
+    ) -> Result<Receipt, journal::Error> {
+        let arrival = arrival(event);
+        let (replay_of, force) = match origin {
+            Origin::Sender => (None, false),
+            Origin::Refused { payload, force } => (Some(payload.id), force),
+        };
+        let (batch, received_at) = (&mut self.batch, self.now.wall);
+        let append = |novelty: Novelty, occurrences: &Occurrences| {
+            batch.append(NewEvent {
+                source: &submission.source,
+                action: event.action,
+                incident_key: &event.incident_key,
+                rule: &event.rule,
+                novelty: novelty.as_str(),
+                received_at,
+                request: &submission.request_id,
+                raw: raw_of(submission, *raw_in),
+                body: &event.body,
+                update: event.update,
+                occurrences,
+                replay_of,
+            })
+        };
+        let (id, novelty) = match self.dedup.admit(arrival, self.now.monotonic, force, append)? {
+            Admission::Taken { id, novelty } => (id, novelty),
+            Admission::Duplicate { of, why } => {
+                tracing::debug!(
+                    source = &*submission.source,
+                    incident_key = event.incident_key,
+                    of = of.0,
+                    why = why.as_str(),
+                    "duplicate"
+                );
+                *self.duplicates.entry(of).or_default() += 1;
+                return Ok(Receipt::Duplicate { of, follow: self.follow(submission, of)? });
+            }
+        };
+        raw_in.get_or_insert(id);
+        self.wrote = true;
+        self.fresh.push(Fresh {
+            event: Queued { id, key: event.key, action: event.action, reopening: novelty == Novelty::Reopening },
+            outgoing: Some(Outgoing {
+                source: Arc::clone(&submission.source),
+                body: event.body.clone(),
+                acknowledged: self.now.wall,
+            }),
+        });
+        Ok(Receipt::Queued { id, follow: self.follow(submission, id)? })
+    }
+
+    pub(super) fn follow(&mut self, submission: &Submission, id: EventId) -> Result<Option<Follow>, journal::Error> {
+        if !submission.follow {
+            return Ok(None);
+        }
+        let (sender, receiver) = oneshot::channel();
+        match self.batch.ending(id)? {
+            Some(settlement) => drop(sender.send(settlement.into())),
+            None => {
+                let followers = self.followers.entry(id).or_default();
+                // Whoever stopped waiting leaves its place to the next.
+                followers.retain(|follower| !follower.is_closed());
+                followers.push(sender);
+            }
+        }
+        Ok(Some(Follow(receiver)))
+    }
+}
+
+/// The request's raw body, which its first row holds for all.
+pub(super) fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_> {
+    raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
+}
+
+pub(super) fn arrival(event: &Recordable) -> Arrival<'_> {
+    Arrival { key: event.key, action: event.action, update: event.update, occurrence: event.occurrence.as_ref() }
+}
+
+pub(super) fn settle(dedup: &mut Dedup, key: KeyId, settlement: &Settlement) {
+    if let Some(ending) = Ending::of(settlement.state, settlement.outcome) {
+        dedup.settle(key, settlement.id, ending);
+    }
+}
