@@ -269,10 +269,11 @@ impl Dispatcher {
         let (event, key) = (called.delivery.event, called.delivery.key);
         let settlement = ending.settlement(event.id, verdict, attempts, at);
         let (record, outgoing) = called.record(attempts, verdict);
+        let awaited = self.schedule.has_later(key);
         let desk = Arc::clone(&self.desk);
         self.spawn(async move {
             // The recorder is gone only when the process ends; the event is then still queued for the next start.
-            if desk.recorder.settle(Some(record), settlement.clone(), event.key).await {
+            if desk.recorder.settle(Some(record), settlement.clone(), event.key, awaited).await {
                 delivery::tell(&desk, &event, &outgoing, &settlement, ending);
                 desk.report(Report::Settled(key)).await;
             }
@@ -292,7 +293,7 @@ impl Dispatcher {
         };
         let desk = Arc::clone(&self.desk);
         self.spawn(async move {
-            if desk.recorder.settle(None, settlement, event.key).await {
+            if desk.recorder.settle(None, settlement, event.key, true).await {
                 desk.report(Report::Settled(key)).await;
             }
         });
@@ -300,6 +301,8 @@ impl Dispatcher {
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut_off = self.cut_off.clone();
+        // A call's task is several kilobytes large, and moved from hand to hand on its way to the runtime.
+        let task = Box::pin(task);
         self.tasks.spawn(async move { cut_off.run_until_cancelled(task).await });
     }
 

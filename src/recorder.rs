@@ -134,6 +134,8 @@ pub(crate) enum Message {
         attempt: Option<AttemptRecord>,
         settlement: Settlement,
         key: KeyId,
+        /// Whether a later event of the key waits for it.
+        awaited: bool,
         reply: oneshot::Sender<()>,
     },
     Open {
@@ -209,11 +211,18 @@ impl Recorder {
         let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
     }
 
-    /// Writes down how an event ended, with the call that ended it if there was one; returns when it is on disk. False if the recorder ended before that: the
-    /// event is then still queued at the next start.
-    pub async fn settle(&self, attempt: Option<AttemptRecord>, settlement: Settlement, key: KeyId) -> bool {
+    /// Writes down how an event ended, with the call that ended it if there was one; returns when it is on disk. That
+    /// takes a moment longer where neither a sender nor, as `awaited` says, a later event of the key waits for it.
+    /// False if the recorder ended before that: the event is then still queued at the next start.
+    pub async fn settle(
+        &self,
+        attempt: Option<AttemptRecord>,
+        settlement: Settlement,
+        key: KeyId,
+        awaited: bool,
+    ) -> bool {
         let (reply, done) = oneshot::channel();
-        let message = Message::Settle { attempt, settlement, key, reply };
+        let message = Message::Settle { attempt, settlement, key, awaited, reply };
         self.messages.send(message).await.is_ok() && done.await.is_ok()
     }
 

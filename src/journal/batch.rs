@@ -202,27 +202,27 @@ impl<'a> Batch<'a> {
 
     /// Records how an event ended. One that ended before stays as it is.
     pub fn settle(&mut self, settlement: &Settlement) -> Result<(), Error> {
+        // Asked first rather than by `RETURNING`, for which SQLite builds a table and a journal each time.
         let bytes: Option<u64> = self
-            .prepare(
-                "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6 \
-                 WHERE id = ?1 AND state = 'queued' RETURNING bytes",
-            )?
-            .query_row(
-                params![
-                    sql(settlement.id),
-                    settlement.state.as_str(),
-                    settlement.outcome.map(Outcome::as_str),
-                    settlement.reason,
-                    settlement.attempts,
-                    settlement.at.0
-                ],
-                |row| row.get(0),
-            )
+            .prepare("SELECT bytes FROM event WHERE id = ?1 AND state = 'queued'")?
+            .query_row([sql(settlement.id)], |row| row.get(0))
             .optional()?;
-        if let Some(bytes) = bytes {
-            self.totals.remove(State::Queued, bytes);
-            self.totals.add(settlement.state, bytes);
-        }
+        let Some(bytes) = bytes else {
+            return Ok(());
+        };
+        self.prepare(
+            "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6 WHERE id = ?1",
+        )?
+        .execute(params![
+            sql(settlement.id),
+            settlement.state.as_str(),
+            settlement.outcome.map(Outcome::as_str),
+            settlement.reason,
+            settlement.attempts,
+            settlement.at.0
+        ])?;
+        self.totals.remove(State::Queued, bytes);
+        self.totals.add(settlement.state, bytes);
         Ok(())
     }
 

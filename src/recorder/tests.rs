@@ -157,9 +157,9 @@ async fn a_restart_knows_what_is_queued_and_what_was_seen() {
         .collect();
     let key = |key| KeyId::new("servicepilot", key);
     let done = settlement(ids[0], State::Delivered, Some(Outcome::Created));
-    assert!(desk.recorder.settle(Some(attempt(ids[0])), done, key("a")).await);
+    assert!(desk.recorder.settle(Some(attempt(ids[0])), done, key("a"), false).await);
     let lost = settlement(ids[1], State::Delivered, Some(Outcome::Unmatched));
-    assert!(desk.recorder.settle(Some(attempt(ids[1])), lost, key("b")).await);
+    assert!(desk.recorder.settle(Some(attempt(ids[1])), lost, key("b"), false).await);
     desk.close().await;
 
     let desk = open(directory.path(), 1_000);
@@ -202,7 +202,7 @@ async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
     let mut receipts = desk.recorder.record(follow()).await.unwrap();
     let Some(Receipt::Duplicate { follow: Some(second), .. }) = receipts.pop() else { panic!("not followed") };
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    desk.recorder.settle(Some(attempt(id)), end.clone(), KeyId::new("servicepilot", "a")).await;
+    desk.recorder.settle(Some(attempt(id)), end.clone(), KeyId::new("servicepilot", "a"), false).await;
     let mut receipts = desk.recorder.record(follow()).await.unwrap();
     let Some(Receipt::Duplicate { follow: Some(third), .. }) = receipts.pop() else { panic!("not followed") };
     for follow in [first, second, third] {
@@ -223,7 +223,7 @@ async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
     assert!(matches!(desk.recorder.health(), Health::Refusing { why: Unavailable::Backlog, .. }));
     assert_eq!(words(&record("a").await.unwrap()), "d");
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    desk.recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "a")).await;
+    desk.recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "a"), false).await;
     assert_eq!(words(&record("c").await.unwrap()), "q");
     desk.close().await;
 }
@@ -275,7 +275,7 @@ async fn played(desk: &Desk, story: &str) -> Vec<EventId> {
             _ => (State::Dead, None),
         };
         let key = KeyId::new("servicepilot", "k");
-        assert!(desk.recorder.settle(Some(attempt(id)), settlement(id, state, outcome), key).await);
+        assert!(desk.recorder.settle(Some(attempt(id)), settlement(id, state, outcome), key, false).await);
         if word.ends_with('x') {
             assert!(matches!(command(desk, Command::Discard, id).await, Commanded::Discarded { .. }), "{story}");
         }
@@ -387,7 +387,7 @@ async fn dead_letters_that_fill_the_journal_can_be_replayed_and_discarded() {
     let Commanded::Replayed { id, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
     assert_eq!(command(&desk, Command::Discard, id).await, Commanded::Declined(Declined::Waiting));
     let end = settlement(id, State::Dead, None);
-    desk.recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "k")).await;
+    desk.recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "k"), false).await;
     assert_eq!(command(&desk, FORCED, dead).await, Commanded::Declined(Declined::Backlog), "ended ones free nothing");
     assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
     assert_eq!(words(&desk.recorder.record(other()).await.unwrap()), "q");

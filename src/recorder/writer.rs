@@ -1,6 +1,7 @@
 //! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
 
 mod commands;
+mod linger;
 mod restore;
 mod work;
 
@@ -17,6 +18,7 @@ use crate::event::{EventId, KeyId, Queued, State};
 use crate::journal::{self, AttemptRecord, Journal, Lock, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
+use linger::Lingering;
 use restore::{open_writable, restore};
 use work::{Owed, Work, settle};
 
@@ -34,6 +36,8 @@ pub struct Writer {
     duplicates: HashMap<EventId, u64>,
     /// The newest event that the dispatcher knows.
     handed_over: EventId,
+    /// Ends that wait for a batch to share.
+    lingering: Lingering,
     fault: Option<Fault>,
     damaged: bool,
     prune_at: Instant,
@@ -97,6 +101,7 @@ impl Writer {
             followers: HashMap::new(),
             duplicates: HashMap::new(),
             handed_over: last,
+            lingering: Lingering::default(),
             fault: None,
             damaged: false,
             prune_at: Instant::now(),
@@ -116,10 +121,12 @@ impl Writer {
     pub fn run(mut self, runtime: &Handle) {
         let mut waiting = Vec::with_capacity(QUEUE);
         loop {
+            let now = Instant::now();
             let patience = match &self.fault {
-                Some(fault) => fault.try_at.saturating_duration_since(Instant::now()),
-                None => self.prune_at.saturating_duration_since(Instant::now()).max(PRUNE_PAUSE),
+                Some(fault) => fault.try_at.saturating_duration_since(now),
+                None => self.prune_at.saturating_duration_since(now).max(PRUNE_PAUSE),
             };
+            let patience = self.lingering.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
             let received = runtime
                 .block_on(async { tokio::time::timeout(patience, self.messages.recv_many(&mut waiting, QUEUE)).await });
             if received == Ok(0) {
@@ -134,6 +141,10 @@ impl Writer {
                     waiting.push(message);
                 }
             }
+            let followers = &self.followers;
+            self.lingering.sort_out(&mut waiting, Instant::now(), self.fault.is_some(), |event| {
+                followers.contains_key(&event)
+            });
             self.turn(&mut waiting);
             if self.damaged {
                 tracing::error!(
@@ -142,6 +153,8 @@ impl Writer {
                 return;
             }
         }
+        let mut last = self.lingering.take();
+        self.turn(&mut last);
         if self.fault.is_none() {
             let _ = self.commit(&[]);
         }
@@ -319,7 +332,7 @@ impl Writer {
         for message in messages.drain(..) {
             match message {
                 Message::Record { reply, .. } => drop(reply.send(Err(why))),
-                Message::Settle { attempt, settlement, key, reply } => {
+                Message::Settle { attempt, settlement, key, reply, .. } => {
                     if let Some(fault) = &mut self.fault {
                         fault.held.push(Held { attempt, settlement, key, reply });
                     }

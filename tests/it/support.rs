@@ -275,7 +275,7 @@ impl Edge {
             };
             let at = WallTime::now();
             let settlement = Settlement { id: event.id, state, outcome, reason: None, attempts: 1, at };
-            assert!(self.recorder.settle(Some(attempt), settlement, event.key).await);
+            assert!(self.recorder.settle(Some(attempt), settlement, event.key, false).await);
         }
     }
 }
