@@ -201,11 +201,11 @@ impl<'a> Reader<'a> {
         }
         let data_dir = self.data_dir(tree, &mut top);
         let sources = self.sources(&mut top);
-        let upstream = self.upstream(&mut top);
+        let stale = self.stale(&mut top);
+        let upstream = self.upstream(&mut top, stale);
         let dedup = self.dedup(&mut top);
         let journal = self.journal(&mut top, data_dir);
         let log = self.log(&mut top);
-        top.refuse(&["delivery"], &mut self.findings);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;
         if let Some(ca) = &upstream.ca {

@@ -8,6 +8,7 @@ mod bodies;
 mod conclusion;
 mod condition;
 mod delivery;
+mod late;
 mod lately;
 
 use std::num::NonZeroU32;
@@ -24,19 +25,20 @@ use crate::journal::{Reader, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Trouble, Verdict};
 use crate::recorder::{Fresh, Recorder};
-use crate::retry;
-use crate::schedule::{Delivery, KeySlot, Limits, Overtaken, Schedule, Step, Trial};
+use crate::schedule::{Delivery, KeySlot, Limits, Overtaken, Schedule, Step, Trial, Unsent};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, Monotonic, Now, WallTime};
 use crate::upstream::Upstream;
+use crate::{retry, stale};
 
 use bodies::Bodies;
 pub use conclusion::{Conclusion, Heard, conclude};
 pub use condition::Condition;
 use delivery::{Called, Ending, word};
+use late::Late;
 pub use lately::Lately;
 
-/// The `upstream` section, as far as pacing and retrying are concerned.
+/// The `upstream` section, as far as pacing and retrying are concerned, and the `delivery` section.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
     pub concurrency: usize,
@@ -44,6 +46,8 @@ pub struct Config {
     pub burst: NonZeroU32,
     pub retry: retry::Settings,
     pub breaker: Breaker,
+    /// None: nothing goes stale.
+    pub stale: Option<stale::Settings>,
 }
 
 /// The `upstream.breaker` section.
@@ -59,6 +63,9 @@ pub struct Dispatcher {
     schedule: Schedule,
     bodies: Bodies,
     lately: Lately,
+    late: Late,
+    /// When it began: what was found in the journal ages from there.
+    started: Now,
     fresh: mpsc::Receiver<Vec<Fresh>>,
     reports: mpsc::Receiver<Report>,
     /// Told when a secret changed.
@@ -149,6 +156,8 @@ impl Dispatcher {
             schedule,
             bodies: Bodies::default(),
             lately: Lately::new(config.retry.unresolved.over),
+            late: Late::default(),
+            started: clock.now(),
             fresh,
             reports,
             resume,
@@ -195,12 +204,20 @@ impl Dispatcher {
     /// Starts every delivery that may start now; returns when to look again.
     fn start_what_may(&mut self) -> Option<Monotonic> {
         let wake = loop {
-            let now = self.desk.clock.now().monotonic;
-            match self.schedule.next(now) {
+            let now = self.desk.clock.now();
+            let (settings, started) = (self.desk.config.stale, self.started);
+            let decide = |event: &Queued, resolve_waits| {
+                stale::decide(settings, event, stale::age(event, started, now), resolve_waits)
+            };
+            match self.schedule.next(now.monotonic, decide) {
                 Step::Start(delivery) => {
+                    if delivery.late.is_some() && self.late.sent(now.monotonic) {
+                        late_begins();
+                    }
                     let body = self.bodies.take(delivery.event.id);
                     self.spawn(delivery::deliver(Arc::clone(&self.desk), delivery, body));
                 }
+                Step::End(unsent) => self.settle_unsent(unsent, now),
                 Step::WaitUntil(at) => break Some(at),
                 Step::Wait => break None,
             }
@@ -256,7 +273,11 @@ impl Dispatcher {
             }
             Conclusion::Delivered { attempts, outcome, in_doubt } => {
                 self.lately.delivered(&delivery.event, outcome, now.monotonic);
-                self.settle(called, attempts, verdict, Ending::Delivered { outcome, in_doubt }, now.wall);
+                let late = delivery.late.is_some();
+                if late {
+                    self.late.delivered(now.monotonic);
+                }
+                self.settle(called, attempts, verdict, Ending::Delivered { outcome, in_doubt, late }, now.wall);
             }
             Conclusion::Dead { attempts, death } => {
                 self.settle(called, attempts, verdict, Ending::Dead(death), now.wall);
@@ -299,6 +320,31 @@ impl Dispatcher {
         });
     }
 
+    /// A stale trigger ends unsent, since a resolve of its key follows.
+    fn settle_unsent(&mut self, unsent: Unsent, now: Now) {
+        let Unsent { event, key, attempts, age } = unsent;
+        self.bodies.take(event.id);
+        if self.late.unsent(now.monotonic) {
+            late_begins();
+        }
+        let settlement = Settlement {
+            id: event.id,
+            state: State::Ended,
+            outcome: None,
+            reason: Some(stale::REASON.to_owned()),
+            attempts,
+            at: now.wall,
+        };
+        let desk = Arc::clone(&self.desk);
+        self.spawn(async move {
+            if desk.recorder.settle(None, settlement, event.key, true).await {
+                desk.metrics.event_ended(State::Ended.as_str(), stale::REASON);
+                tracing::debug!(event = event.id.0, age = stale::spell(age), "a stale trigger ended unsent");
+                desk.report(Report::Settled(key)).await;
+            }
+        });
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut_off = self.cut_off.clone();
         // A call's task is several kilobytes large, and moved from hand to hand on its way to the runtime.
@@ -308,6 +354,11 @@ impl Dispatcher {
 
     /// Shows how it stands to those who watch, and logs now and then how long a backlog will take.
     fn show(&mut self) {
+        let now = self.desk.clock.now().monotonic;
+        if let Some(spell) = self.late.over(self.schedule.is_empty(), now) {
+            let (marked, ended) = (spell.marked, spell.unsent);
+            tracing::info!(marked, ended, "no trigger is stale any more");
+        }
         let metrics = &self.desk.metrics;
         metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
         let drain_time = self.schedule.drain_time();
@@ -315,7 +366,6 @@ impl Dispatcher {
         if drain_time < BACKLOG_WORTH_TELLING || self.schedule.gate().shut_by().is_some() {
             return;
         }
-        let now = self.desk.clock.now().monotonic;
         if now.since(self.backlog_told) < BACKLOG_TOLD_EVERY {
             return;
         }
@@ -330,6 +380,14 @@ impl Desk {
         // Fails only when the dispatcher has stopped listening, at the end of the process.
         let _ = self.reports.send(report).await;
     }
+}
+
+/// Events that waited too long: one line for all that follow, at whose end another tells how many they were.
+fn late_begins() {
+    tracing::warn!(
+        "triggers are older than `delivery.stale.trigger`: they are sent marked with their age, or end unsent where that \
+         is configured and a resolve of their key waits"
+    );
 }
 
 async fn sleep_until(clock: &Clock, at: Option<Monotonic>) {

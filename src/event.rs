@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::time::WallTime;
+use crate::time::{Monotonic, WallTime};
 
 /// What an event asks of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +97,8 @@ pub struct Queued {
     pub action: Action,
     /// A trigger that follows a resolve: the upstream can't have had it before.
     pub reopening: bool,
+    /// When it was acknowledged; negative for what a start found in the journal.
+    pub acknowledged: Monotonic,
 }
 
 /// What is sent for one event.

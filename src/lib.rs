@@ -25,7 +25,7 @@
 //! | 4 shells | [`ingest`] [`dispatcher`] | call the decisions, drive IO |
 //! | 3 owners | [`recorder`] (of dedup and the journal) [`upstream`] (of the connections to it) | one task or thread owns the state |
 //! | 2 one resource each | [`journal`] (SQLite) [`tls`] (certificates and roots) | |
-//! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`gate`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
+//! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`gate`] [`stale`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
 //! | 0 words | [`event`] [`time`] [`document`] | the vocabulary; a YAML tree with places |
 //!
 //! [`metrics`], [`logging`] and [`shutdown`] stand beside floors 2 to 6.
@@ -66,6 +66,7 @@ pub mod sandbox;
 pub mod schedule;
 pub mod secret;
 pub mod shutdown;
+pub mod stale;
 pub mod time;
 pub mod tls;
 pub mod upstream;

@@ -31,6 +31,7 @@ pub struct Metrics {
     attempts: Family<Result, Counter>,
     outcomes: Family<SourceOutcome, Counter>,
     ended: Family<StateReason, Counter>,
+    marked_stale: Family<Source, Counter>,
     forgotten: Family<Phase, Counter>,
     acknowledge: Histogram,
     delivery: Histogram,
@@ -189,6 +190,11 @@ impl Metrics {
                 "events_ended",
                 "Events that ended without delivery, by state and reason"
             ),
+            marked_stale: register!(
+                Family::default(),
+                "events_marked_stale",
+                "Triggers delivered later than delivery.stale.trigger, and marked as that, by source"
+            ),
             forgotten: register!(
                 Family::default(),
                 "dedup_keys_forgotten",
@@ -275,6 +281,10 @@ impl Metrics {
 
     pub fn event_ended(&self, state: &'static str, reason: &'static str) {
         self.ended.get_or_create(&StateReason { state, reason }).inc();
+    }
+
+    pub fn event_marked_stale(&self, source: &Arc<str>) {
+        self.marked_stale.get_or_create(&Source { source: Arc::clone(source) }).inc();
     }
 
     pub fn keys_forgotten(&self, phase: &'static str, count: u64) {

@@ -15,6 +15,7 @@ use crate::event::{EventId, Outcome, Queued};
 use crate::gate::{self, Gate, Leave};
 use crate::limits::Bucket;
 use crate::outcome::Verdict;
+use crate::stale::Decision;
 use crate::time::Monotonic;
 
 use backlog::Backlog;
@@ -79,6 +80,8 @@ pub struct Delivery {
     pub before: Option<Trial>,
     /// It alone goes through a shut gate.
     pub probe: bool,
+    /// Its age, where it is to be sent marked with it.
+    pub late: Option<Duration>,
 }
 
 /// What to do now.
@@ -86,6 +89,8 @@ pub struct Delivery {
 pub enum Step {
     /// Start this delivery.
     Start(Delivery),
+    /// Settle this event: it ends without a call.
+    End(Unsent),
     /// Nothing until then, or until something happens.
     WaitUntil(Monotonic),
     /// Nothing until something happens.
@@ -100,6 +105,15 @@ pub struct Overtaken {
     pub key: KeySlot,
     pub attempts: u32,
     pub answered: Outcome,
+}
+
+/// An event that is to end unsent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    pub event: Queued,
+    pub key: KeySlot,
+    pub attempts: u32,
+    pub age: Duration,
 }
 
 impl Schedule {
@@ -140,8 +154,10 @@ impl Schedule {
         }
     }
 
-    /// What to do now. A started delivery counts as under way until [`Schedule::ended`] is told.
-    pub fn next(&mut self, now: Monotonic) -> Step {
+    /// What to do now. A started delivery counts as under way until [`Schedule::ended`] is told; the key of an event that
+    /// ends unsent is not free until [`Schedule::release`] follows. `decide` says which of these it is for an event, told
+    /// whether a resolve of its key waits behind it.
+    pub fn next(&mut self, now: Monotonic, decide: impl FnOnce(&Queued, bool) -> Decision) -> Step {
         self.wake(now);
         if self.in_flight >= self.limits.concurrency || self.unsettled >= self.limits.unsettled {
             return Step::Wait;
@@ -157,22 +173,33 @@ impl Schedule {
             Leave::NotBefore(at) => return Step::WaitUntil(at),
             Leave::NotNow => return Step::Wait,
         }
+        let Some(key) = self.next_key() else {
+            return Step::Wait;
+        };
+        let event = self.backlog.first(key);
+        let late = match decide(&event, self.backlog.has_resolve_behind(key)) {
+            Decision::Send => None,
+            Decision::SendMarked { age } => Some(age),
+            Decision::End { age } => {
+                // No call, so it costs nothing of the pace and tells nothing about the upstream.
+                self.unsettled += 1;
+                let attempts = self.trials.remove(&key).map_or(0, |trial| trial.attempts);
+                return Step::End(Unsent { event, key, attempts, age });
+            }
+        };
         if let Err(wait) = self.pace.take(now) {
+            self.ready.push_front(key);
             // Whole milliseconds, rounded up: waking before the time would only ask again.
             let wait = Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
             return Step::WaitUntil(now.after(wait.max(Duration::from_millis(1))));
         }
-        let Some(key) = self.next_key() else {
-            return Step::Wait;
-        };
         self.in_flight += 1;
-        let event = self.backlog.first(key);
         let probe = self.gate.started();
         let before = self.trials.get_mut(&key).map(|trial| {
             // Under way it waits for nothing that a later event could cut short.
             Trial { answered: trial.answered.take(), ..*trial }
         });
-        Step::Start(Delivery { event, key, before, probe })
+        Step::Start(Delivery { event, key, before, probe, late })
     }
 
     /// The call of a delivery ended; its place among those under way is free. The key is not: what came of it

@@ -1,11 +1,12 @@
-//! The small sections: `data_dir`, `dedup`, `journal`, `log`.
+//! The small sections: `data_dir`, `dedup`, `delivery`, `journal`, `log`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Reader, Secrets, place_of};
-use crate::document::{Fields, Node};
+use crate::document::{Fields, Node, fields};
 use crate::logging::Format;
+use crate::stale::{self, Then};
 use crate::{dedup, journal, logging};
 
 impl Reader<'_> {
@@ -42,6 +43,20 @@ impl Reader<'_> {
         }
     }
 
+    /// None unless it is switched on: what is delivered late is nobody's surprise who did not ask for this.
+    pub(super) fn stale(&mut self, top: &mut Fields<'_>) -> Option<stale::Settings> {
+        let findings = &mut self.findings;
+        let mut section = top.section_or_empty("delivery", findings);
+        let stale = section.section("stale", findings);
+        section.finish(findings);
+        let mut section = stale?;
+        let (node, path) = (section.require("trigger", findings), section.path_of("trigger"));
+        let trigger = node.and_then(|node| fields::duration_within(node, &path, MOMENT..=365 * DAY, findings));
+        let then = section.choice("do", &STALE, findings).unwrap_or(Then::Mark);
+        section.finish(findings);
+        Some(stale::Settings { trigger: trigger?, then })
+    }
+
     pub(super) fn journal(&mut self, top: &mut Fields<'_>, data_dir: PathBuf) -> journal::Config {
         let findings = &mut self.findings;
         let mut section = top.section_or_empty("journal", findings);
@@ -70,6 +85,9 @@ impl Reader<'_> {
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// The shortest duration that is one.
+const MOMENT: Duration = Duration::from_millis(1);
+const STALE: [(&str, Then); 2] = [("mark", Then::Mark), ("end", Then::End)];
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
     ("warn", tracing::Level::WARN),

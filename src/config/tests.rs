@@ -113,6 +113,7 @@ fn what_the_file_leaves_out_has_the_documented_default() {
     let retry = config.dispatch.retry;
     assert_eq!((retry.initial, retry.factor), (Duration::from_millis(500), 2.0));
     assert_eq!((retry.max, retry.give_up_after), (Duration::from_secs(60), Duration::from_secs(86_400)));
+    assert_eq!(config.dispatch.stale, None);
     assert_eq!(config.dedup, dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000_000 });
     assert_eq!(
         config.journal,
@@ -171,6 +172,7 @@ fn the_shipped_file_tells_the_truth_about_every_default() {
         "ca",
         "window",
         "remind",
+        "stale",
         "max_keys",
         "max_events",
         "max_bytes",
@@ -491,12 +493,66 @@ fn a_data_directory_that_run_could_not_use_is_found_before() {
 }
 
 #[test]
+fn staleness_is_off_unless_it_says_after_how_long() {
+    use crate::stale::{Settings, Then};
+    let stale = |desk: Desk| desk.load().config.dispatch.stale;
+    let with = |section: &str| Desk::new(&format!("{BASE}delivery: {section}\n"));
+    let settings = |hours: u64, then| Some(Settings { trigger: Duration::from_secs(hours * 3_600), then });
+    for (section, expected) in [
+        ("~", None),
+        ("{}", None),
+        ("{ stale: ~ }", None),
+        ("{ stale: { trigger: 6h } }", settings(6, Then::Mark)),
+        ("{ stale: { trigger: 6h, do: ~ } }", settings(6, Then::Mark)),
+        ("{ stale: { trigger: 1d, do: mark } }", settings(24, Then::Mark)),
+        ("{ stale: { trigger: 2h, do: end } }", settings(2, Then::End)),
+    ] {
+        assert_eq!(stale(with(section)), expected, "{section}");
+    }
+    let by_variable =
+        Desk::new(BASE).env("GANDER_DELIVERY__STALE__TRIGGER", "3h").env("GANDER_DELIVERY__STALE__DO", "end");
+    assert_eq!(stale(by_variable), settings(3, Then::End));
+    let laid_over = with("{ stale: { trigger: 6h } }").flag("--set", "delivery.stale.do", "end");
+    assert_eq!(stale(laid_over), settings(6, Then::End));
+
+    let section = "delivery.stale";
+    let range = "expected a duration from 1ms to 365d";
+    for (stale, expected) in [
+        ("{}", format!("12:20 {section}.trigger: `trigger` is required here and missing")),
+        ("{ trigger: ~ }", format!("12:20 {section}.trigger: `trigger` is required here and missing")),
+        ("{ do: end }", format!("12:20 {section}.trigger: `trigger` is required here and missing")),
+        ("{ trigger: 0s }", format!("12:31 {section}.trigger: {range}")),
+        ("{ trigger: 400d }", format!("12:31 {section}.trigger: {range}")),
+        (
+            "{ trigger: 6 }",
+            format!("12:31 {section}.trigger: expected a duration such as 500ms, 10s, 5m, 24h or 7d, found 6"),
+        ),
+        (
+            "{ trigger: 6h, do: drop }",
+            format!("12:39 {section}.do: expected one of mark, end, found `drop` (valid here: mark, end)"),
+        ),
+        (
+            "{ trigger: 6h, do: endd }",
+            format!("12:39 {section}.do: expected one of mark, end, found `endd` (did you mean `end`?)"),
+        ),
+        ("{ trigger: 6h, then: end }", format!("12:35 {section}.then: unknown key `then` (valid here: trigger, do)")),
+        ("6h", format!("12:20 {section}: expected a mapping, found a string")),
+    ] {
+        assert_eq!(listed(&with(&format!("{{ stale: {stale} }}")).findings()), [expected], "{stale}");
+    }
+    let found = listed(&with("{ stael: { trigger: 6h } }").findings());
+    assert_eq!(found, ["12:13 delivery.stael: unknown key `stael` (did you mean `stale`?)"]);
+    let findings = Desk::new(BASE).env("GANDER_DELIVERY__STALE__DO", "end").findings();
+    let text = findings.render(false);
+    assert!(findings.has_errors() && text.contains("GANDER_DELIVERY__STALE__DO"), "{text}");
+}
+
+#[test]
 fn a_key_whose_feature_is_not_built_is_refused_by_name() {
     for (from, to, line, key) in [
         ("  url:", "  proxy: http://user:pass@proxy:3128\n  url:", "10:3", "upstream.proxy"),
         ("  url:", "  tls: { client_certificate: a }\n  url:", "10:10", "upstream.tls.client_certificate"),
         ("  url:", "  tls: { client_key: a }\n  url:", "10:10", "upstream.tls.client_key"),
-        ("upstream:", "delivery: { stale: ~ }\nupstream:", "9:1", "delivery"),
         ("    auth:", "    rules_shadow: x.yaml\n    auth:", "7:5", "sources.s.rules_shadow"),
     ] {
         let name = key.rsplit('.').next().unwrap();

@@ -10,10 +10,14 @@ use super::credential::Carrier;
 use super::secrets::Direction;
 use crate::document::{Fields, Node, fields};
 use crate::upstream::{Authorization, Config};
-use crate::{dispatcher, retry};
+use crate::{dispatcher, retry, stale};
 
 impl Reader<'_> {
-    pub(super) fn upstream(&mut self, top: &mut Fields<'_>) -> Option<(Config, dispatcher::Config)> {
+    pub(super) fn upstream(
+        &mut self,
+        top: &mut Fields<'_>,
+        stale: Option<stale::Settings>,
+    ) -> Option<(Config, dispatcher::Config)> {
         let node = top.require("upstream", &mut self.findings)?;
         let mut section = Fields::of(node, "upstream", &mut self.findings)?;
         let url = section.require("url", &mut self.findings).and_then(|node| self.url(node));
@@ -38,7 +42,7 @@ impl Reader<'_> {
             ca,
             concurrency,
         };
-        Some((config, dispatcher::Config { concurrency, per_second, burst, retry, breaker }))
+        Some((config, dispatcher::Config { concurrency, per_second, burst, retry, breaker, stale }))
     }
 
     fn url(&mut self, node: &Node) -> Option<Uri> {

@@ -8,6 +8,7 @@ use crate::journal::{AttemptRecord, Settlement};
 use crate::outcome::Verdict;
 use crate::retry::{self, Death};
 use crate::schedule::Delivery;
+use crate::stale::{self, Marked};
 use crate::time::{Now, WallTime};
 use crate::upstream::{Answer, CallError};
 
@@ -19,6 +20,8 @@ pub(super) struct Called {
     pub(super) delivery: Delivery,
     pub(super) answer: Result<Answer, CallError>,
     pub(super) took: Duration,
+    /// How what was sent differs from what was recorded, where it was marked as late.
+    mark: Option<String>,
     outgoing: Outgoing,
     started_at: WallTime,
 }
@@ -26,10 +29,11 @@ pub(super) struct Called {
 /// How an event ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// `in_doubt`: an earlier attempt may have taken effect unseen.
+    /// `in_doubt`: an earlier attempt may have taken effect unseen. `late`: it was marked as that.
     Delivered {
         outcome: Outcome,
         in_doubt: bool,
+        late: bool,
     },
     Dead(Death),
 }
@@ -44,9 +48,16 @@ pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Ou
     let Some(outgoing) = outgoing else {
         return;
     };
+    let (body, mark) = match delivery.late {
+        Some(age) => {
+            let Marked { body, mark } = stale::mark(&outgoing.body, age);
+            (body, Some(mark))
+        }
+        None => (outgoing.body.clone(), None),
+    };
     let (started_at, started) = (desk.clock.now().wall, Instant::now());
-    let answer = desk.upstream.call(&outgoing.source, outgoing.body.clone()).await;
-    let called = Called { delivery, answer, outgoing, started_at, took: started.elapsed() };
+    let answer = desk.upstream.call(&outgoing.source, body).await;
+    let called = Called { delivery, answer, took: started.elapsed(), mark, outgoing, started_at };
     promise.delivery = None;
     desk.report(Report::Called(Box::new(called))).await;
 }
@@ -112,7 +123,9 @@ impl Called {
 
     /// The call as it is written down, and what was sent.
     pub(super) fn record(self, number: u32, verdict: Verdict) -> (AttemptRecord, Outgoing) {
-        let (status, detail) = (self.status(), self.detail());
+        let status = self.status();
+        let detail: Vec<String> = self.mark.clone().into_iter().chain(self.detail()).collect();
+        let detail = (!detail.is_empty()).then(|| detail.join("; "));
         let answer = self.answer.map(|answer| answer.body).unwrap_or_default();
         let kept = answer.len().min(ANSWER_BYTES_KEPT);
         let record = AttemptRecord {
@@ -132,7 +145,9 @@ impl Called {
 impl Ending {
     pub(super) fn settlement(self, id: EventId, verdict: Verdict, attempts: u32, at: WallTime) -> Settlement {
         let (state, outcome, reason) = match self {
-            Ending::Delivered { outcome, .. } => (State::Delivered, Some(outcome), None),
+            Ending::Delivered { outcome, late, .. } => {
+                (State::Delivered, Some(outcome), late.then(|| stale::REASON.to_owned()))
+            }
             Ending::Dead(death) => {
                 let trouble = match verdict {
                     Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => {
@@ -150,7 +165,7 @@ impl Ending {
 /// Counts and logs an event's end, once that is on disk.
 pub(super) fn tell(desk: &Desk, event: &Queued, outgoing: &Outgoing, settlement: &Settlement, ending: Ending) {
     let (id, source, action) = (event.id.0, &*outgoing.source, event.action.as_str());
-    let (outcome, in_doubt) = match ending {
+    let (outcome, in_doubt, late) = match ending {
         Ending::Dead(death) => {
             desk.metrics.event_ended(State::Dead.as_str(), death.as_str());
             let reason = settlement.reason.as_deref();
@@ -163,10 +178,13 @@ pub(super) fn tell(desk: &Desk, event: &Queued, outgoing: &Outgoing, settlement:
             );
             return;
         }
-        Ending::Delivered { outcome, in_doubt } => (outcome, in_doubt),
+        Ending::Delivered { outcome, in_doubt, late } => (outcome, in_doubt, late),
     };
     let age = settlement.at.since(outgoing.acknowledged);
     desk.metrics.event_delivered(&outgoing.source, event.action, outcome, age);
+    if late {
+        desk.metrics.event_marked_stale(&outgoing.source);
+    }
     match advice(event, outcome, in_doubt) {
         Some(advice) => tracing::warn!(event = id, source, action, outcome = outcome.as_str(), "{advice}"),
         None => tracing::debug!(event = id, source, action, outcome = outcome.as_str(), "delivered"),

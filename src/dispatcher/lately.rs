@@ -50,7 +50,7 @@ mod tests {
     use crate::event::EventId;
 
     fn event(action: Action) -> Queued {
-        Queued { id: EventId(1), key: KeyId(1), action, reopening: false }
+        Queued { id: EventId(1), key: KeyId(1), action, reopening: false, acknowledged: Monotonic(0) }
     }
 
     #[test]

@@ -119,14 +119,7 @@ impl<'a> Fields<'a> {
         findings: &mut Findings,
     ) -> Option<Duration> {
         let path = self.path_of(name);
-        let node = self.take_some(name)?;
-        let value = duration(node, &path, findings)?;
-        if range.contains(&value) {
-            return Some(value);
-        }
-        let (least, most) = (spell_duration(*range.start()), spell_duration(*range.end()));
-        findings.error(node.place.clone(), path, format!("expected a duration from {least} to {most}"));
-        None
+        duration_within(self.take_some(name)?, &path, range, findings)
     }
 
     /// A size in bytes within `range`.
@@ -290,6 +283,22 @@ pub fn duration(node: &Node, path: &str, findings: &mut Findings) -> Option<Dura
         findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found `{text}`"));
     }
     parsed
+}
+
+/// A duration within `range`, from a node at `path`.
+pub fn duration_within(
+    node: &Node,
+    path: &str,
+    range: RangeInclusive<Duration>,
+    findings: &mut Findings,
+) -> Option<Duration> {
+    let value = duration(node, path, findings)?;
+    if range.contains(&value) {
+        return Some(value);
+    }
+    let (least, most) = (spell_duration(*range.start()), spell_duration(*range.end()));
+    findings.error(node.place.clone(), path, format!("expected a duration from {least} to {most}"));
+    None
 }
 
 /// A duration as text: a number and `ms`, `s`, `m`, `h` or `d`; none if it is anything else, or too long.

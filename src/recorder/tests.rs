@@ -163,7 +163,11 @@ async fn a_restart_knows_what_is_queued_and_what_was_seen() {
     desk.close().await;
 
     let desk = open(directory.path(), 1_000);
-    assert_eq!(desk.restored, [Queued { id: ids[2], key: key("c"), action: Action::Trigger, reopening: false }]);
+    let [Queued { acknowledged, .. }] = desk.restored[..] else { panic!("{:?}", desk.restored) };
+    assert_eq!(
+        desk.restored,
+        [Queued { id: ids[2], key: key("c"), action: Action::Trigger, reopening: false, acknowledged }]
+    );
     for (name, expected, why) in [
         ("a", "d", "it was delivered"),
         ("b", "q", "it matched nothing there, so its key is unknown"),
@@ -351,10 +355,18 @@ async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
     while handed.len() < 2 {
         handed.extend(desk.fresh.recv().await.unwrap());
     }
+    let Queued { acknowledged, .. } = handed[1].event;
     assert_eq!(
         handed[1].event,
-        Queued { id: new, key: KeyId::new("servicepilot", "k"), action: Action::Trigger, reopening: false }
+        Queued {
+            id: new,
+            key: KeyId::new("servicepilot", "k"),
+            action: Action::Trigger,
+            reopening: false,
+            acknowledged
+        }
     );
+    assert!(acknowledged >= handed[0].event.acknowledged, "its age counts anew");
     assert_eq!(handed[1].outgoing.as_ref().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
 
     let again = desk.recorder.record(submission(vec![event(Action::Trigger, "k")])).await.unwrap();

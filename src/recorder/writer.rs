@@ -352,13 +352,14 @@ impl Writer {
         };
         fault.try_at = Instant::now() + HEAL_INTERVAL;
         let mut found = Vec::new();
-        let known = self.handed_over;
+        let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
         // Whether it can be written comes first: reading a large journal again each second would serve nobody.
         let restored = open_writable(&self.parts).and_then(|journal| {
             restore(&self.parts, journal, |event, _| {
-                // A commit that was reported as failed may have reached the disk after all.
+                // A commit that was reported as failed may have reached the disk after all. Its sender was told that it
+                // was not taken: its age counts from here.
                 if event.id > known {
-                    found.push(event);
+                    found.push(Queued { acknowledged: now, ..event });
                 }
             })
         });

@@ -20,13 +20,18 @@ fn wide() -> Schedule {
 }
 
 fn queued(id: u64, key: u128) -> Queued {
-    Queued { id: EventId(id), key: KeyId(key), action: Action::Trigger, reopening: false }
+    Queued { id: EventId(id), key: KeyId(key), action: Action::Trigger, reopening: false, acknowledged: Monotonic(0) }
+}
+
+/// What to do where nothing is stale.
+fn next(schedule: &mut Schedule, now: i64) -> Step {
+    schedule.next(Monotonic(now), |_, _| Decision::Send)
 }
 
 /// Starts everything that may start at `now`.
 fn start(schedule: &mut Schedule, now: i64) -> Vec<Delivery> {
     let mut started = Vec::new();
-    while let Step::Start(delivery) = schedule.next(Monotonic(now)) {
+    while let Step::Start(delivery) = next(schedule, now) {
         started.push(delivery);
     }
     started
@@ -64,7 +69,7 @@ fn a_key_that_backs_off_holds_up_nobody_else_and_keeps_its_order() {
     schedule.release(started[1].key);
     schedule.enqueue(&queued(4, 2));
     assert_eq!(ids(&start(&mut schedule, 1)), [4]);
-    assert_eq!(schedule.next(Monotonic(1)), Step::WaitUntil(Monotonic(500)));
+    assert_eq!(next(&mut schedule, 1), Step::WaitUntil(Monotonic(500)));
     let again = start(&mut schedule, 500);
     assert_eq!(ids(&again), [1], "the event that failed, not the one behind it");
     assert_eq!(again[0].before, Some(trial));
@@ -78,7 +83,7 @@ fn no_more_calls_are_under_way_than_allowed() {
     }
     let started = start(&mut schedule, 0);
     assert_eq!(ids(&started), [1, 2]);
-    assert_eq!(schedule.next(Monotonic(0)), Step::Wait);
+    assert_eq!(next(&mut schedule, 0), Step::Wait);
     schedule.ended(&started[0], DONE, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [3]);
 }
@@ -93,7 +98,7 @@ fn calls_wait_when_too_many_ends_are_not_on_disk() {
     assert_eq!(started.len(), 3);
     schedule.enqueue(&queued(4, 4));
     schedule.ended(&started[0], DONE, Monotonic(0));
-    assert_eq!(schedule.next(Monotonic(0)), Step::Wait);
+    assert_eq!(next(&mut schedule, 0), Step::Wait);
     schedule.release(started[0].key);
     assert_eq!(ids(&start(&mut schedule, 0)), [4]);
 }
@@ -105,7 +110,7 @@ fn the_pace_allows_a_burst_and_then_so_many_a_second() {
         schedule.enqueue(&queued(id, u128::from(id)));
     }
     assert_eq!(start(&mut schedule, 0).len(), 3);
-    assert_eq!(schedule.next(Monotonic(0)), Step::WaitUntil(Monotonic(100)));
+    assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(100)));
     assert_eq!(start(&mut schedule, 99).len(), 0);
     assert_eq!(start(&mut schedule, 100).len(), 1);
     assert_eq!(start(&mut schedule, 1_100).len(), 3, "no more than a burst is saved up");
@@ -132,7 +137,7 @@ fn a_shut_gate_lets_one_probe_through_and_rather_an_event_that_was_not_tried() {
     schedule.again(started[0].key, trial(1), Monotonic(1));
     schedule.enqueue(&queued(2, 2));
     schedule.enqueue(&queued(3, 3));
-    assert_eq!(schedule.next(Monotonic(5)), Step::WaitUntil(Monotonic(10_000)));
+    assert_eq!(next(&mut schedule, 5), Step::WaitUntil(Monotonic(10_000)));
     let probes = start(&mut schedule, 10_000);
     assert_eq!((ids(&probes), probes[0].probe), (vec![2], true));
     schedule.ended(&probes[0], DONE, Monotonic(10_001));
@@ -165,9 +170,57 @@ fn a_restart_goes_on_where_the_retries_stood() {
     let mut schedule = wide();
     schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(5_000));
     schedule.enqueue(&queued(2, 1));
-    assert_eq!(schedule.next(Monotonic(0)), Step::WaitUntil(Monotonic(5_000)));
+    assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(5_000)));
     let started = start(&mut schedule, 5_000);
     assert_eq!((ids(&started), started[0].before), (vec![1], Some(trial(7))));
+}
+
+#[test]
+fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
+    let mut schedule = Schedule::new(limits(1, 1, 1));
+    let resolve = Queued { action: Action::Resolve, ..queued(4, 1) };
+    for event in [queued(1, 1), queued(2, 2), queued(3, 1), resolve] {
+        schedule.enqueue(&event);
+    }
+    let age = Duration::from_secs(7);
+    // As where the trigger is stale, and may end where it was closed since.
+    let decide = |event: &Queued, resolve_waits: bool| match (event.action, resolve_waits) {
+        (Action::Trigger, true) => Decision::End { age },
+        (Action::Trigger, false) => Decision::SendMarked { age },
+        (Action::Resolve, _) => Decision::Send,
+    };
+    let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), decide) {
+        Step::End(unsent) => unsent,
+        other => panic!("{other:?}"),
+    };
+    let unsent = end(&mut schedule);
+    assert_eq!((unsent.event.id, unsent.attempts, unsent.age), (EventId(1), 0, age));
+    let Step::Start(marked) = schedule.next(Monotonic(0), decide) else { panic!("the one call that the pace allows") };
+    assert_eq!((marked.event.id, marked.late), (EventId(2), Some(age)));
+    schedule.ended(&marked, DONE, Monotonic(0));
+    schedule.release(marked.key);
+    assert_eq!(schedule.next(Monotonic(0), decide), Step::Wait, "the end of the first is not on disk yet");
+    schedule.release(unsent.key);
+    let unsent = end(&mut schedule);
+    assert_eq!(unsent.event.id, EventId(3));
+    schedule.release(unsent.key);
+    assert_eq!(schedule.next(Monotonic(0), decide), Step::WaitUntil(Monotonic(1_000)), "the pace is for calls");
+    let Step::Start(sent) = schedule.next(Monotonic(1_000), decide) else { panic!("the resolve goes out") };
+    assert_eq!((sent.event.id, sent.late), (EventId(4), None));
+}
+
+#[test]
+fn a_tried_event_that_ends_unsent_is_forgotten_with_its_timer() {
+    let mut schedule = wide();
+    schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(5_000));
+    schedule.enqueue(&Queued { action: Action::Resolve, ..queued(2, 1) });
+    let Step::End(unsent) = schedule.next(Monotonic(5_000), |_, _| Decision::End { age: Duration::ZERO }) else {
+        panic!("it was due");
+    };
+    assert_eq!(unsent.attempts, 7);
+    assert!(!schedule.is_quiet());
+    schedule.release(unsent.key);
+    assert_eq!(ids(&start(&mut schedule, 5_000)), [2]);
 }
 
 proptest::proptest! {
@@ -189,7 +242,7 @@ proptest::proptest! {
         }
         for _ in 0..100_000 {
             now += 1;
-            while let Step::Start(delivery) = schedule.next(Monotonic(now)) {
+            while let Step::Start(delivery) = next(&mut schedule, now) {
                 let key = keys[usize::try_from(delivery.event.id.0).unwrap()];
                 proptest::prop_assert_eq!(waiting[&key].front(), Some(&delivery.event.id.0));
                 proptest::prop_assert!(running.iter().all(|(other, _)| *other != key));

@@ -14,5 +14,6 @@ mod framing;
 mod process;
 mod refusals;
 mod relay;
+mod stale;
 mod support;
 mod upstream;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use gander::dedup::Occurrences;
 use gander::event::{Action, EventId, Outcome, Queued, State, UpdateHash};
 use gander::journal::Tried;
-use gander::time::WallTime;
+use gander::time::{Now, WallTime};
 
 use crate::files::Files;
 use crate::senders::key_id;
@@ -121,8 +121,11 @@ impl Disk {
 }
 
 impl Row {
-    pub fn queued(&self) -> Queued {
-        Queued { id: self.id, key: key_id(self.key), action: self.action, reopening: self.reopening }
+    /// As a start finds it.
+    pub fn queued(&self, now: Now) -> Queued {
+        let Row { id, action, reopening, .. } = *self;
+        let acknowledged = now.monotonic.before(now.wall.since(self.taken_at));
+        Queued { id, key: key_id(self.key), action, reopening, acknowledged }
     }
 }
 

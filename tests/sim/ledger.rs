@@ -2,10 +2,12 @@
 //! what is on disk, and asks nothing of the relay's own state.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use gander::dedup::{Admission, Ending};
 use gander::event::{Action, EventId, Outcome, State};
 use gander::schedule::Step;
+use gander::stale::Then;
 
 use crate::disk::Disk;
 use crate::plan::Plan;
@@ -46,12 +48,17 @@ pub enum Promise {
     GivenUpForCause,
     /// An event is delivered when the upstream took it.
     DeliveredForCause,
+    /// A trigger ends unsent, or is marked as late, where that is configured and it is old; and it ends only where a
+    /// resolve of its key was taken later.
+    StaleForCause,
+    /// A trigger that is old is not sent as if it were news.
+    LateIsSaid,
     /// When the troubles end, everything comes to rest.
     Quiesces,
 }
 
 impl Promise {
-    pub const ALL: [Promise; 15] = [
+    pub const ALL: [Promise; 17] = [
         Promise::NothingLost,
         Promise::Order,
         Promise::EndedIsEnded,
@@ -66,6 +73,8 @@ impl Promise {
         Promise::NobodyWaits,
         Promise::GivenUpForCause,
         Promise::DeliveredForCause,
+        Promise::StaleForCause,
+        Promise::LateIsSaid,
         Promise::Quiesces,
     ];
 }
@@ -92,6 +101,8 @@ pub struct Seen {
     pub calls: u64,
     pub delivered: u64,
     pub dead: u64,
+    pub marked: u64,
+    pub unsent: u64,
     pub crashes: u64,
     pub faults: u64,
 }
@@ -117,10 +128,13 @@ struct End {
 /// What one life of the process has under way.
 #[derive(Debug, Default)]
 struct Life {
+    started: i64,
     /// What the dispatcher was given and did not yet see settled.
     offered: BTreeMap<usize, VecDeque<EventId>>,
     in_flight: BTreeMap<usize, EventId>,
     unsettled: BTreeMap<usize, EventId>,
+    /// What was to end without a call.
+    unsent: BTreeSet<EventId>,
     not_before: BTreeMap<EventId, i64>,
     last_answer: BTreeMap<EventId, (i64, Kind)>,
     /// Failures since the last answer.
@@ -152,7 +166,7 @@ impl Ledger {
     /// A process started, with a full allowance and nothing under way.
     pub fn started(&mut self, time: i64) {
         let allowance = f64::from(self.plan.limits.burst.get());
-        self.life = Life { allowance, allowance_at: time, ..Life::default() };
+        self.life = Life { started: time, allowance, allowance_at: time, ..Life::default() };
     }
 
     /// What the relay decided of an element, in the order of its decisions.
@@ -221,6 +235,14 @@ impl Ledger {
 
     /// How the relay is about to record that an event ended.
     pub fn settled(&mut self, key: usize, id: EventId, state: State, outcome: Option<Outcome>) -> Checked {
+        if state == State::Ended {
+            if !self.life.unsent.contains(&id) {
+                return broken(Promise::StaleForCause, format!("{id} ended {state} and is not stale"));
+            }
+            let end = End { state, ending: Ending::WithoutEffect, on_disk: false };
+            self.taken(key, id)?.end.get_or_insert(end);
+            return Ok(());
+        }
         let Some((answered, kind)) = self.life.last_answer.get(&id).copied() else {
             return broken(Promise::GivenUpForCause, format!("{id} ended {state} without an attempt"));
         };
@@ -252,6 +274,7 @@ impl Ledger {
                 end.on_disk = true;
                 match end.state {
                     State::Delivered => self.seen.delivered += 1,
+                    State::Ended => self.seen.unsent += 1,
                     _ => self.seen.dead += 1,
                 }
             }
@@ -301,7 +324,7 @@ impl Ledger {
         self.life.offered.entry(key).or_default().push_back(id);
     }
 
-    pub fn call_started(&mut self, key: usize, id: EventId, time: i64) -> Checked {
+    pub fn call_started(&mut self, key: usize, id: EventId, late: Option<Duration>, time: i64) -> Checked {
         self.seen.calls += 1;
         let limits = self.plan.limits;
         if self.life.in_flight.contains_key(&key) || self.life.unsettled.contains_key(&key) {
@@ -332,14 +355,75 @@ impl Ledger {
         if let Some(after) = line[at..].iter().find(|taken| taken.end.is_some()) {
             return broken(Promise::Order, format!("{id} is called after {after:?}"));
         }
+        self.late_for_cause(&line[at], late.is_some(), time)?;
+        let ends = self.plan.stale.is_some_and(|stale| stale.then == Then::End);
+        if late.is_some() && ends && self.is_offered_a_resolve_behind(key, id) {
+            return broken(Promise::LateIsSaid, format!("{:?} is called before a resolve", line[at]));
+        }
         if self.life.failures >= limits.gate.failures {
             if !self.life.probes.is_empty() {
                 return broken(Promise::SingleProbe, format!("{id} while {:?} probe", self.life.probes));
             }
             self.life.probes.insert(id);
         }
+        self.seen.marked += u64::from(late.is_some());
         self.life.in_flight.insert(key, id);
         Ok(())
+    }
+
+    /// An event is about to end without a call.
+    pub fn ends_unsent(&mut self, key: usize, id: EventId, time: i64) -> Checked {
+        if self.life.in_flight.contains_key(&key) || self.life.unsettled.contains_key(&key) {
+            return broken(Promise::OnePerKey, format!("{id}"));
+        }
+        if self.life.unsettled.len() >= self.plan.limits.unsettled {
+            return broken(Promise::UnsettledLimit, format!("{id} while {:?} wait", self.life.unsettled));
+        }
+        let line = &self.lines[key];
+        let Some(at) = line.iter().position(|taken| taken.id == id) else {
+            return broken(Promise::Order, format!("{id} was never taken"));
+        };
+        if line[at].end.is_some() {
+            return broken(Promise::EndedIsEnded, format!("{:?} ends again", line[at]));
+        }
+        if let Some(before) = line[..at].iter().find(|taken| taken.end.is_none_or(|end| !end.on_disk)) {
+            return broken(Promise::Order, format!("{id} ends before the end of {before:?} is on disk"));
+        }
+        self.late_for_cause(&line[at], true, time)?;
+        let closes = |taken: &Taken| taken.on_disk && taken.element.action == Action::Resolve;
+        let may_end = self.plan.stale.is_some_and(|stale| stale.then == Then::End);
+        if !may_end || !line[at + 1..].iter().any(closes) {
+            return broken(Promise::StaleForCause, format!("{:?} ends and no resolve follows", line[at]));
+        }
+        self.life.unsent.insert(id);
+        self.life.unsettled.insert(key, id);
+        Ok(())
+    }
+
+    /// Whether an event is said to be late, or not, as it should be by the time that passed in the world.
+    fn late_for_cause(&self, taken: &Taken, said: bool, time: i64) -> Checked {
+        let limit = self.plan.stale.map(|stale| i64::try_from(stale.trigger.as_millis()).unwrap());
+        let age = time - taken.time;
+        let old = taken.element.action == Action::Trigger && limit.is_some_and(|limit| age > limit);
+        // What came in this life ages by no clock that can be turned.
+        let steady = self.plan.jumps == 0 || taken.time >= self.life.started;
+        let can_be = taken.element.action == Action::Trigger && limit.is_some();
+        if said && !(can_be && (old || !steady)) {
+            return broken(Promise::StaleForCause, format!("{taken:?} is late after {age} ms of {limit:?}"));
+        }
+        // What a fault left on disk though its commit failed is as old as its finding; and ages are rounded down to seconds.
+        let came = taken.restores == self.restores;
+        let found = self.plan.jumps == 0 && taken.time < self.life.started;
+        if !said && old && (came || found) && limit.is_some_and(|limit| age > limit + 1_000) {
+            return broken(Promise::LateIsSaid, format!("{taken:?} is news after {age} ms of {limit:?}"));
+        }
+        Ok(())
+    }
+
+    fn is_offered_a_resolve_behind(&self, key: usize, id: EventId) -> bool {
+        let offered = |taken: &&Taken| self.life.offered.get(&key).is_some_and(|line| line.contains(&taken.id));
+        let mut behind = self.lines[key].iter().filter(|taken| taken.id > id).filter(offered);
+        behind.any(|taken| taken.element.action == Action::Resolve)
     }
 
     pub fn call_ended(&mut self, key: usize, id: EventId, kind: Kind, time: i64) {
@@ -455,6 +539,8 @@ impl Seen {
             calls: self.calls + other.calls,
             delivered: self.delivered + other.delivered,
             dead: self.dead + other.dead,
+            marked: self.marked + other.marked,
+            unsent: self.unsent + other.unsent,
             crashes: self.crashes + other.crashes,
             faults: self.faults + other.faults,
         }

@@ -74,6 +74,8 @@ fn every_promise_is_kept_in_every_world() {
         ("duplicates", seen.duplicates),
         ("delivered", seen.delivered),
         ("dead", seen.dead),
+        ("marked", seen.marked),
+        ("unsent", seen.unsent),
         ("crashes", seen.crashes),
         ("faults", seen.faults),
     ] {
@@ -111,7 +113,7 @@ fn a_world_without_a_mechanism_breaks_its_promise() {
     assert!(missing.is_empty(), "no control shows that the ledger sees {missing:?}");
 }
 
-const CONTROLS: [(Without, Promise); 23] = [
+const CONTROLS: [(Without, Promise); 27] = [
     (Without::Deduplication, Promise::RepeatIsDuplicate),
     (Without::Endings, Promise::NewIsTaken),
     (Without::Endings, Promise::RestoredExactly),
@@ -135,6 +137,10 @@ const CONTROLS: [(Without, Promise); 23] = [
     (Without::Waking, Promise::Quiesces),
     (Without::Patience, Promise::GivenUpForCause),
     (Without::Judgement, Promise::DeliveredForCause),
+    (Without::Staleness, Promise::LateIsSaid),
+    (Without::ResolveBehind, Promise::StaleForCause),
+    (Without::StaleTriggersOnly, Promise::StaleForCause),
+    (Without::SteadyAge, Promise::StaleForCause),
 ];
 
 fn number(variable: &str) -> Option<u64> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use gander::schedule::Limits;
+use gander::stale::{self, Then};
 use gander::{dedup, gate, retry};
 
 /// The settings of the relay and the troubles that it meets.
@@ -30,6 +31,7 @@ pub struct Plan {
     pub limits: Limits,
     pub retry: retry::Settings,
     pub keep_delivered: Duration,
+    pub stale: Option<stale::Settings>,
 }
 
 /// Which mechanism a control's world lacks, to show that the ledger sees what comes of it.
@@ -78,6 +80,14 @@ pub enum Without {
     Retry,
     /// Whatever was answered is a delivery.
     Judgement,
+    /// Nothing is stale, however late.
+    Staleness,
+    /// A stale trigger ends whether or not a resolve waits behind it.
+    ResolveBehind,
+    /// What is stale ends, resolves too.
+    StaleTriggersOnly,
+    /// Events age by the wall clock alone.
+    SteadyAge,
 }
 
 impl Plan {
@@ -118,6 +128,10 @@ impl Plan {
                 unresolved: retry::Unresolved { attempts: rng.u32(0..=3), over: seconds(rng, 5, 60) },
             },
             keep_delivered: seconds(rng, 1, 120),
+            stale: (rng.u32(0..3) == 0).then(|| stale::Settings {
+                trigger: seconds(rng, 2, 60),
+                then: if rng.u32(0..3) == 0 { Then::Mark } else { Then::End },
+            }),
         }
     }
 

@@ -50,6 +50,8 @@ pub struct World {
 /// One life of the process: all that a kill takes.
 struct Relay {
     started: i64,
+    /// The same moment on its own clocks.
+    start: Now,
     dedup: Dedup,
     schedule: Schedule,
     desk: Desk,
@@ -258,6 +260,7 @@ impl World {
         };
         let mut relay = Relay {
             started: self.time,
+            start: Now { monotonic: Monotonic(0), wall: self.now().wall },
             dedup: Dedup::new(self.plan.dedup),
             schedule: Schedule::new(limits),
             desk: Desk::default(),
@@ -272,6 +275,7 @@ impl World {
         self.ledger.started(self.time);
         let dedup = self.recall();
         self.relay().dedup = dedup;
+        let found_at = self.now();
         let queued: Vec<_> = self
             .disk
             .rows()
@@ -281,7 +285,7 @@ impl World {
                 _ => row.state == State::Queued,
             })
             // Without order several events of a key may have been tried, which the schedule rules out.
-            .map(|row| (row.key, row.queued(), row.tried.filter(|_| self.without == Without::Nothing)))
+            .map(|row| (row.key, row.queued(found_at), row.tried.filter(|_| self.without == Without::Nothing)))
             .collect();
         let now = self.now();
         for (key, event, tried) in queued {

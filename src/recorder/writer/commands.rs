@@ -124,7 +124,7 @@ impl Work<'_> {
         self.batch.end(id, REPLAYED, self.now.wall)?;
         self.wrote = true;
         self.fresh.push(Fresh {
-            event: Queued { id: new, key, action, reopening: false },
+            event: Queued { id: new, key, action, reopening: false, acknowledged: self.now.monotonic },
             outgoing: Some(Outgoing {
                 source: Arc::clone(&kept.source),
                 body: body.into(),

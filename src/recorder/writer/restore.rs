@@ -39,8 +39,10 @@ pub(super) fn restore(
         last = event.id;
         remember(&mut dedup, &event, now);
         if event.state == State::Queued {
-            let Recovered { id, key, action, reopening, tried, .. } = event;
-            each(Queued { id, key, action, reopening }, tried);
+            let Recovered { id, key, action, reopening, taken_at, tried, .. } = event;
+            // A clock that was turned back meanwhile makes it new, not lasting.
+            let acknowledged = now.monotonic.before(now.wall.since(taken_at));
+            each(Queued { id, key, action, reopening, acknowledged }, tried);
         }
     });
     recovered.map_err(|error| {

@@ -189,7 +189,13 @@ impl Work<'_> {
         raw_in.get_or_insert(id);
         self.wrote = true;
         self.fresh.push(Fresh {
-            event: Queued { id, key: event.key, action: event.action, reopening: novelty == Novelty::Reopening },
+            event: Queued {
+                id,
+                key: event.key,
+                action: event.action,
+                reopening: novelty == Novelty::Reopening,
+                acknowledged: self.now.monotonic,
+            },
             outgoing: Some(Outgoing {
                 source: Arc::clone(&submission.source),
                 body: event.body.clone(),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gander::dispatcher::{Conclusion, Heard, Lately, conclude};
-use gander::event::{KeyId, Outcome, Queued, State};
+use gander::event::{Action, KeyId, Outcome, Queued, State};
 use gander::gate::Leave;
 use gander::journal::Tried;
 use gander::outcome::{Verdict, judge};
 use gander::retry::{self, Death};
-use gander::schedule::{self, KeySlot, Overtaken, Trial};
-use gander::time::Monotonic;
+use gander::schedule::{self, KeySlot, Overtaken, Trial, Unsent};
+use gander::stale::{self, Decision};
+use gander::time::{Monotonic, WallTime};
 
 use super::recorder::Settle;
 use super::{Step, World};
@@ -68,10 +69,12 @@ impl World {
             let step = if held > 0 {
                 schedule::Step::WaitUntil(Monotonic(now.0 + held))
             } else {
-                self.relay().schedule.next(now)
+                let decide = self.staleness();
+                self.relay().schedule.next(now, decide)
             };
             match step {
                 schedule::Step::Start(delivery) => self.call(delivery)?,
+                schedule::Step::End(unsent) => self.end_unsent(unsent)?,
                 schedule::Step::WaitUntil(at) => {
                     self.idle(step)?;
                     if self.without != Without::Waking {
@@ -82,6 +85,37 @@ impl World {
                 schedule::Step::Wait => return self.idle(step),
             }
         }
+    }
+
+    /// What becomes of events by their age now.
+    fn staleness(&self) -> impl FnOnce(&Queued, bool) -> Decision + use<> {
+        let (settings, without, now) = (self.plan.stale, self.without, self.now());
+        let start = self.relay.as_ref().map_or(now, |relay| relay.start);
+        move |event, resolve_waits| {
+            let age = match without {
+                Without::SteadyAge => now.wall.since(WallTime(start.wall.0 + event.acknowledged.0)),
+                _ => stale::age(event, start, now),
+            };
+            match without {
+                Without::Staleness => Decision::Send,
+                Without::ResolveBehind => stale::decide(settings, event, age, true),
+                Without::StaleTriggersOnly => {
+                    stale::decide(settings, &Queued { action: Action::Trigger, ..*event }, age, resolve_waits)
+                }
+                _ => stale::decide(settings, event, age, resolve_waits),
+            }
+        }
+    }
+
+    /// A stale trigger ends without a call.
+    fn end_unsent(&mut self, unsent: Unsent) -> Result<(), Broken> {
+        let Unsent { event, key: slot, age, .. } = unsent;
+        let Some(key) = self.disk.get(event.id).map(|row| row.key) else {
+            return Err(Broken { promise: Promise::Order, how: format!("{} ends and is not on disk", event.id) });
+        };
+        self.note(|| format!("event {} of key {key} ends unsent at the age of {age:?}", event.id));
+        self.ledger.ends_unsent(key, event.id, self.time)?;
+        self.settle(Settle { key, slot, id: event.id, state: State::Ended, outcome: None })
     }
 
     fn idle(&mut self, step: schedule::Step) -> Result<(), Broken> {
@@ -109,7 +143,7 @@ impl World {
                 how: format!("{} is called and not on disk", delivery.event.id),
             });
         };
-        self.ledger.call_started(key, delivery.event.id, self.time)?;
+        self.ledger.call_started(key, delivery.event.id, delivery.late, self.time)?;
         let now = self.now();
         let reply = self.upstream.call(key, delivery.event.action, now, &mut self.rng);
         self.note(|| {

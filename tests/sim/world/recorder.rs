@@ -161,7 +161,8 @@ impl World {
             receipts.push(match admission {
                 Admission::Taken { id, novelty } => {
                     let reopening = novelty == Novelty::Reopening;
-                    let queued = Queued { id, key: key_id(element.key), action: element.action, reopening };
+                    let (key, action) = (key_id(element.key), element.action);
+                    let queued = Queued { id, key, action, reopening, acknowledged: now.monotonic };
                     open.fresh.push((element.key, queued));
                     Receipt { id }
                 }
@@ -274,11 +275,12 @@ impl World {
         self.disk.opened();
         self.ledger.restored(&self.disk)?;
         let known = self.relay().desk.handed_over;
+        let now = self.now();
         let found: Vec<_> = self
             .disk
             .rows()
             .filter(|row| Some(row.id) > known && row.state == State::Queued)
-            .map(|row| (row.key, row.queued()))
+            .map(|row| (row.key, Queued { acknowledged: now.monotonic, ..row.queued(now) }))
             .collect();
         if self.without != Without::Rollback {
             let dedup = self.recall();
