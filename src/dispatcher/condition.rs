@@ -26,15 +26,16 @@ pub(super) fn notice(
     desk: &Desk,
     now: WallTime,
 ) {
+    desk.metrics.breaker_open.set(i64::from(shut == Some(Shut::Breaker)));
+    desk.metrics.paused.set(i64::from(matches!(shut, Some(Shut::Pause(_)))));
     let known = condition.borrow().clone();
-    let (metrics, url) = (&desk.metrics, desk.upstream.shown_url());
-    metrics.breaker_open.set(i64::from(shut == Some(Shut::Breaker)));
-    metrics.paused.set(i64::from(matches!(shut, Some(Shut::Pause(_)))));
+    if shut.is_none() && known == Condition::Fine {
+        return;
+    }
+    let url = desk.upstream.shown_url();
     let Some(why) = shut else {
-        if known != Condition::Fine {
-            condition.send_replace(Condition::Fine);
-            tracing::info!(url, "the upstream answers as it should again; deliveries go on");
-        }
+        condition.send_replace(Condition::Fine);
+        tracing::info!(url, "the upstream answers as it should again; deliveries go on");
         return;
     };
     let trouble = match verdict {
