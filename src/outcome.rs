@@ -3,6 +3,7 @@
 //! A success is what the body says it is. Callgoose answers 202 when no filter matched, which means that nobody
 //! was alerted; a captive portal answers 200 with a page. Neither is a delivery that anyone should believe.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::event::{Action, Outcome};
@@ -59,6 +60,28 @@ pub enum Attribution {
     Relay,
 }
 
+/// The answer's body as it is documented. What is missing is not said.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Answer {
+    triggered: Triggered,
+    resolved: Resolved,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Triggered {
+    created: Option<bool>,
+    duplicate: Option<bool>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Resolved {
+    resolved: Option<bool>,
+    duplicate: Option<bool>,
+}
+
 /// Classifies an answer by status and body.
 pub fn judge(action: Action, status: u16, body: &[u8]) -> Verdict {
     match status {
@@ -79,18 +102,17 @@ fn read(action: Action, status: u16, body: &[u8]) -> Verdict {
     if body.trim_ascii().is_empty() {
         return Verdict::Done(Outcome::Accepted);
     }
-    let Ok(answer) = serde_json::from_slice::<Value>(body) else {
+    let Some(Answer { triggered, resolved }) = Answer::of(body) else {
         return Verdict::Blocked(Trouble::NotJson);
     };
-    let said = |part: &str, word: &str| answer.get(part).and_then(|part| part.get(word)).and_then(Value::as_bool);
     let outcome = match action {
-        Action::Trigger => match (said("triggered", "created"), said("triggered", "duplicate")) {
+        Action::Trigger => match (triggered.created, triggered.duplicate) {
             (None, None) => Outcome::Accepted,
             (Some(true), _) => Outcome::Created,
             (_, Some(true)) => Outcome::Duplicate,
             _ => Outcome::Unmatched,
         },
-        Action::Resolve => match (said("resolved", "resolved"), said("resolved", "duplicate")) {
+        Action::Resolve => match (resolved.resolved, resolved.duplicate) {
             (None, None) => Outcome::Accepted,
             (Some(true), _) => Outcome::Resolved,
             (_, Some(true)) => Outcome::Duplicate,
@@ -99,6 +121,23 @@ fn read(action: Action, status: u16, body: &[u8]) -> Verdict {
         },
     };
     Verdict::Done(outcome)
+}
+
+impl Answer {
+    /// Reads what the upstream said; none if it is no JSON.
+    fn of(body: &[u8]) -> Option<Answer> {
+        // As documented, it is read without building a tree. In a list serde would find a struct's fields by position.
+        let documented = if body.contains(&b'[') { None } else { serde_json::from_slice(body).ok() };
+        documented.or_else(|| serde_json::from_slice(body).ok().map(|tree| Answer::in_tree(&tree)))
+    }
+
+    fn in_tree(tree: &Value) -> Answer {
+        let said = |part: &str, word: &str| tree.get(part)?.get(word)?.as_bool();
+        Answer {
+            triggered: Triggered { created: said("triggered", "created"), duplicate: said("triggered", "duplicate") },
+            resolved: Resolved { resolved: said("resolved", "resolved"), duplicate: said("resolved", "duplicate") },
+        }
+    }
 }
 
 impl Trouble {
@@ -212,6 +251,28 @@ mod tests {
     fn a_page_is_no_delivery() {
         for body in ["<html>Please log in</html>", "OK", "{\"triggered\":", "\u{feff}{}"] {
             assert_eq!(judge(Trigger, 200, body.as_bytes()), Verdict::Blocked(Trouble::NotJson), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_the_same_with_and_without_a_tree() {
+        for body in [
+            CREATED,
+            BOTH,
+            r#"{"triggered":{"created":true,"created":false},"resolved":{}}"#,
+            r#"{"triggered":[true,false]}"#,
+            r#"[{"created":true},{"resolved":true}]"#,
+            r#"[[true,false],[true,false]]"#,
+            r#"{"triggered":{"created":"true","duplicate":true}}"#,
+            r#"{"triggered":null,"resolved":{"resolved":null}}"#,
+            r#"{"triggered":{"created":true},"more":[1]}"#,
+            "true",
+            "null",
+            "7",
+            r#""created""#,
+        ] {
+            let tree: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(Answer::of(body.as_bytes()), Some(Answer::in_tree(&tree)), "{body}");
         }
     }
 
