@@ -75,8 +75,12 @@ pub struct Draft {
     pub occurrence: Option<Occurrence>,
     pub update: UpdateHash,
     /// The canonical body, as it will be sent.
-    pub body: serde_json::Value,
+    pub body: Body,
 }
+
+/// A body as it is sent: JSON text, written once and never taken apart on its way.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Body(Bytes);
 
 /// Why a payload, or one element of it, can't be used.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -108,6 +112,39 @@ pub struct Outgoing {
     pub body: Bytes,
     /// When the event was acknowledged.
     pub acknowledged: WallTime,
+}
+
+impl Body {
+    /// The text of a value. What serialises to no JSON, as no [`serde_json::Value`] does, makes an empty body.
+    pub fn of(value: &impl serde::Serialize) -> Body {
+        Body(serde_json::to_vec(value).map_or_else(|_| Bytes::new(), Bytes::from))
+    }
+
+    /// Takes over what `write` writes, which must be one JSON value.
+    pub fn written(write: impl FnOnce(&mut Vec<u8>)) -> Body {
+        let mut json = Vec::with_capacity(BODY_BYTES_EXPECTED);
+        write(&mut json);
+        Body(Bytes::from(json))
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
+    /// The value, for a person to look at; its text where it is nested deeper than a reader goes.
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.0).unwrap_or_else(|_| String::from_utf8_lossy(&self.0).into())
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
 }
 
 impl Action {
@@ -249,3 +286,6 @@ impl FromStr for Outcome {
         Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text).ok_or(())
     }
 }
+
+/// An alert and a little more.
+const BODY_BYTES_EXPECTED: usize = 1_024;

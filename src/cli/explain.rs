@@ -112,7 +112,7 @@ fn object(decision: &Decision, traces: &[ElementTrace]) -> Value {
                 "action": draft.action.as_str(),
                 "rule": &*draft.rule,
                 "incident_key": draft.incident_key,
-                "body": draft.body,
+                "body": draft.body.value(),
             })),
             _ => None,
         })
@@ -243,7 +243,7 @@ impl Page {
             self.line(&format!("  occurrence    {}", plain(&occurrence.0)));
         }
         self.line("  body");
-        for line in format!("{:#}", draft.body).lines() {
+        for line in format!("{:#}", draft.body.value()).lines() {
             // JSON escapes some of what moves a cursor, not all.
             self.line(&format!("    {}", plain(line)));
         }

@@ -73,7 +73,7 @@ pub(super) fn join(told: Vec<Told>, receipts: Vec<Receipt>) -> Vec<(Part, Option
 fn recordable(source: &str, draft: Draft) -> Recordable {
     let Draft { action, rule, incident_key, occurrence, update, body } = draft;
     let key = KeyId::new(source, &incident_key);
-    Recordable { action, key, incident_key, rule, occurrence, update, body: to_json(&body) }
+    Recordable { action, key, incident_key, rule, occurrence, update, body: body.into_bytes() }
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::{EventId, UpdateHash};
+    use crate::event::{Body, EventId, UpdateHash};
     use crate::rules::TemplateFailures;
 
     fn event(key: &str) -> Element {
@@ -91,7 +91,7 @@ mod tests {
             incident_key: key.into(),
             occurrence: None,
             update: UpdateHash::default(),
-            body: json!({"key": key}),
+            body: Body::of(&json!({"key": key})),
         })
     }
 

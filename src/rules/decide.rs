@@ -11,7 +11,7 @@ use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, RuleTrace};
 use super::value::{kind_of, shortened, shown};
 use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
-use crate::event::{Action, Draft, UpdateHash, Violation};
+use crate::event::{Action, Body, Draft, UpdateHash, Violation};
 
 /// What the elements of one payload share.
 struct Payload<'a> {
@@ -83,7 +83,7 @@ pub(super) fn payload(
         let mut trace = traces.is_some().then(|| ElementTrace { index, ..ElementTrace::default() });
         let mut outcome = one(rules, element, &shared, trace.as_mut());
         if let (true, Ok(Element::Event(draft))) = (batch, &outcome) {
-            let body = weight_of(&draft.body);
+            let body = draft.body.bytes().len();
             weight += body;
             budget.spend(body as u64 / BODY_BYTES_PER_STEP);
             if weight > BODIES_BYTES_MAX {
@@ -170,7 +170,10 @@ fn one(
         fuel: &payload.fuel,
         failures: &payload.failures,
     };
-    let body = rule.emit.as_ref().map_or_else(|| element.clone(), |emit| emit.make(&setting));
+    let body = match &rule.emit {
+        Some(emit) => Body::written(|json| emit.write(&setting, json)),
+        None => Body::of(element),
+    };
     let update = match action {
         Action::Trigger => key::update_hash(&rules.update_on, scope),
         // A resolve resets the comparison; it takes no part in it.
@@ -269,25 +272,6 @@ fn whole(problem: String) -> Violation {
     Violation { path: "$".into(), problem, found: None }
 }
 
-/// About what a body takes in memory.
-fn weight_of(body: &Value) -> usize {
-    let mut weight = 0;
-    let mut waiting = vec![body];
-    while let Some(value) = waiting.pop() {
-        weight += VALUE_BYTES;
-        match value {
-            Value::String(text) => weight += text.len(),
-            Value::Array(items) => waiting.extend(items),
-            Value::Object(members) => {
-                weight += members.keys().map(|name| name.len() + VALUE_BYTES).sum::<usize>();
-                waiting.extend(members.values());
-            }
-            _ => {}
-        }
-    }
-    weight
-}
-
 /// What one payload may cost: visited nodes and comparisons together, some 50 ms. A typical payload
 /// takes a few hundred, a batch of ten thousand elements under twenty rules about a million.
 const STEPS_MAX: u64 = 4_000_000;
@@ -295,7 +279,6 @@ const STEPS_MAX: u64 = 4_000_000;
 const ELEMENTS_MAX: usize = 10_000;
 /// Each element may copy the whole payload (`$$`) into its body; all of them together may not fill the memory.
 const BODIES_BYTES_MAX: usize = 64 << 20;
-const VALUE_BYTES: usize = 32;
 /// Copying runs many times faster than visiting.
 const BODY_BYTES_PER_STEP: u64 = 64;
 /// A refusal names the values that matter, not all.

@@ -102,9 +102,45 @@ impl Emit {
     }
 }
 
+impl Emit {
+    /// Writes the value as JSON, without making it first where it is not one of the payload's. Returns whether there is
+    /// one; where not, nothing is written.
+    fn write(&self, setting: &Setting<'_>, json: &mut Vec<u8>) -> bool {
+        match self {
+            Emit::Map(map) => map.write(setting, json),
+            _ => match self.value(setting) {
+                Some(value) => write(value.as_ref(), json),
+                None => return false,
+            },
+        }
+        true
+    }
+}
+
 impl EmitMap {
+    /// Writes the object as JSON; without the entries whose value is missing.
+    pub(super) fn write(&self, setting: &Setting<'_>, json: &mut Vec<u8>) {
+        // What `$merge` copies may be replaced by an entry: that is known only when the whole is made.
+        if self.merge.is_some() {
+            return write(&self.make(setting), json);
+        }
+        json.push(b'{');
+        for (name, emit) in &self.entries {
+            let before = json.len();
+            if !json.ends_with(b"{") {
+                json.push(b',');
+            }
+            write(name, json);
+            json.push(b':');
+            if !emit.write(setting, json) {
+                json.truncate(before);
+            }
+        }
+        json.push(b'}');
+    }
+
     /// The object; without the entries whose value is missing.
-    pub(super) fn make(&self, setting: &Setting<'_>) -> Value {
+    fn make(&self, setting: &Setting<'_>) -> Value {
         let mut object = match self.merge.as_ref().and_then(|path| path.first(setting.scope)) {
             Some(Value::Object(members)) => members.clone(),
             _ => Map::with_capacity(self.entries.len()),
@@ -236,6 +272,10 @@ impl Setting<'_> {
         }
         .into_context()
     }
+}
+
+fn write(value: &(impl serde::Serialize + ?Sized), json: &mut Vec<u8>) {
+    serde_json::to_writer(json, value).expect("a JSON value or a name can be written to memory");
 }
 
 /// Missing counts as empty too, but never comes here.

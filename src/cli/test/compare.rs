@@ -89,10 +89,10 @@ fn event(at: &str, expected: &ExpectedEvent, played: &Played<'_>, differences: &
         add(differences, &format!("{at}.outcome"), outcome.as_str(), found);
     }
     if let Some(body) = &expected.body {
-        values(&format!("{at}.body"), body, &draft.body, Whole::Subset, differences);
+        values(&format!("{at}.body"), body, &draft.body.value(), Whole::Subset, differences);
     }
     if let Some(body) = &expected.body_exact {
-        values(&format!("{at}.body"), body, &draft.body, Whole::Exact, differences);
+        values(&format!("{at}.body"), body, &draft.body.value(), Whole::Exact, differences);
     }
 }
 

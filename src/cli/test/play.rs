@@ -123,8 +123,7 @@ impl Standin {
     }
 
     fn deliver(&mut self, draft: &Draft, now: Now) -> (Option<Outcome>, Vec<String>) {
-        let body = draft.body.to_string();
-        let answer = self.callgoose.process(Call { body: body.as_bytes(), from: None }, now);
+        let answer = self.callgoose.process(Call { body: draft.body.bytes(), from: None }, now);
         let written = serde_json::to_vec(&answer).unwrap_or_default();
         let outcome = match judge(draft.action, answer.status.as_u16(), &written) {
             Verdict::Done(outcome) => Some(outcome),
@@ -132,7 +131,7 @@ impl Standin {
         };
         let misses = match outcome {
             Some(Outcome::Unmatched) => {
-                self.filters.evaluate(&draft.body, None).misses.iter().map(ToString::to_string).collect()
+                self.filters.evaluate(&draft.body.value(), None).misses.iter().map(ToString::to_string).collect()
             }
             _ => Vec::new(),
         };

@@ -74,7 +74,7 @@ fn an_event_carries_key_occurrence_update_and_body() {
     };
     assert_eq!((trigger.action, trigger.incident_key.as_str(), &*trigger.rule), (Action::Trigger, "7", "problem"));
     assert_eq!(trigger.occurrence.as_ref().map(|o| &*o.0), Some(r#"["t1"]"#));
-    assert_eq!(trigger.body, payload);
+    assert_eq!(trigger.body.value(), payload);
     let resolve = decide(&rules, &json!({"id": 7, "state": "GOOD", "severity": "high"}));
     let [Element::Event(resolve)] = resolve.elements.as_slice() else {
         panic!("{resolve:?}");
@@ -112,7 +112,7 @@ emit: { cluster: $$.group, text: '{{ root.group }}/{{ payload.id }}' }
     let Element::Event(draft) = &decision.elements[1] else {
         panic!("{decision:?}");
     };
-    assert_eq!(draft.body, json!({"cluster": "g", "text": "g/2"}));
+    assert_eq!(draft.body.value(), json!({"cluster": "g", "text": "g/2"}));
 }
 
 #[test]

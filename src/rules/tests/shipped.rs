@@ -69,6 +69,6 @@ fn what_filters_read_is_a_string_at_the_top_level() {
         ("host", "10"),
         ("policy_id", "77"),
     ] {
-        assert_eq!(draft.body[name], json!(expected), "{name}");
+        assert_eq!(draft.body.value()[name], json!(expected), "{name}");
     }
 }
