@@ -35,13 +35,12 @@ pub struct Forgotten {
 struct Slot {
     /// Two halves: a u128 would align every slot to sixteen bytes.
     key: [u64; 2],
-    last: EventId,
+    /// The last event's number and, in the two lowest bits, its action and whether it waits.
+    tagged: u64,
     taken: Monotonic,
     update: UpdateHash,
     older: u32,
     newer: u32,
-    last_action: Action,
-    waiting: bool,
 }
 
 /// A list through the slots, from the one taken longest ago to the one taken last.
@@ -94,31 +93,28 @@ impl Keys {
         let slot = &self.slots[at as usize];
         let occurrences = self.occurrences.get(&at).cloned().unwrap_or_default();
         Some(KeyState {
-            last_action: slot.last_action,
-            last: slot.last,
+            last_action: slot.last_action(),
+            last: slot.last(),
             taken: slot.taken,
-            waiting: slot.waiting,
+            waiting: slot.waiting(),
             update: slot.update,
             occurrences,
         })
     }
 
     pub(super) fn last(&self, key: KeyId) -> Option<EventId> {
-        self.find(key).map(|at| self.slots[at as usize].last)
+        self.find(key).map(|at| self.slots[at as usize].last())
     }
 
     /// The last events of the keys that are open, newest first.
     pub(super) fn open(&self, limit: usize) -> Vec<EventId> {
         let slots = |at: u32| (at != NONE).then(|| &self.slots[at as usize]);
-        std::iter::successors(slots(self.open.newest), |slot| slots(slot.older))
-            .take(limit)
-            .map(|slot| slot.last)
-            .collect()
+        std::iter::successors(slots(self.open.newest), |slot| slots(slot.older)).take(limit).map(Slot::last).collect()
     }
 
     pub(super) fn set_delivered(&mut self, key: KeyId) {
         if let Some(at) = self.find(key) {
-            self.slots[at as usize].waiting = false;
+            self.slots[at as usize].tagged &= !WAITING;
         }
     }
 
@@ -137,11 +133,9 @@ impl Keys {
             }
         };
         let slot = &mut self.slots[at as usize];
-        slot.last = state.last;
+        slot.tagged = tagged(state.last, state.last_action, state.waiting);
         slot.taken = state.taken;
         slot.update = state.update;
-        slot.last_action = state.last_action;
-        slot.waiting = state.waiting;
         match state.occurrences {
             Occurrences { last: None, .. } => self.occurrences.remove(&at),
             occurrences => self.occurrences.insert(at, occurrences),
@@ -183,13 +177,11 @@ impl Keys {
     fn insert(&mut self, key: KeyId) -> u32 {
         let slot = Slot {
             key: split(key),
-            last: EventId(0),
+            tagged: tagged(EventId(0), Action::Trigger, false),
             taken: Monotonic(0),
             update: UpdateHash(0),
             older: NONE,
             newer: NONE,
-            last_action: Action::Trigger,
-            waiting: false,
         };
         let at = match self.free.pop() {
             Some(at) => {
@@ -214,7 +206,7 @@ impl Keys {
     }
 
     fn link_newest(&mut self, at: u32) {
-        let action = self.slots[at as usize].last_action;
+        let action = self.slots[at as usize].last_action();
         let list = self.list(action);
         let before = list.newest;
         list.newest = at;
@@ -228,7 +220,8 @@ impl Keys {
     }
 
     fn unlink(&mut self, at: u32) {
-        let Slot { older, newer, last_action, .. } = self.slots[at as usize];
+        let slot = &self.slots[at as usize];
+        let (older, newer, last_action) = (slot.older, slot.newer, slot.last_action());
         if older == NONE {
             self.list(last_action).oldest = newer;
         } else {
@@ -241,6 +234,29 @@ impl Keys {
         }
     }
 }
+
+impl Slot {
+    fn last(&self) -> EventId {
+        EventId(self.tagged >> 2)
+    }
+
+    fn last_action(&self) -> Action {
+        if self.tagged & RESOLVE == 0 { Action::Trigger } else { Action::Resolve }
+    }
+
+    fn waiting(&self) -> bool {
+        self.tagged & WAITING != 0
+    }
+}
+
+/// Event numbers stay far below the two bits that are lost.
+fn tagged(last: EventId, action: Action, waiting: bool) -> u64 {
+    let resolve = if action == Action::Resolve { RESOLVE } else { 0 };
+    last.0 << 2 | resolve | if waiting { WAITING } else { 0 }
+}
+
+const RESOLVE: u64 = 1;
+const WAITING: u64 = 2;
 
 fn split(key: KeyId) -> [u64; 2] {
     [(key.0 >> 64) as u64, key.0 as u64]
@@ -300,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_slot_stays_small() {
-        assert!(size_of::<Slot>() <= 56, "{}", size_of::<Slot>());
+        assert_eq!(size_of::<Slot>(), 48);
     }
 
     proptest::proptest! {

@@ -1,4 +1,4 @@
-//! The waiting events of every key, as lists through one vector: sixteen bytes an event, some thirty a key.
+//! The waiting events of every key: thirty-two bytes a key with its first event, sixteen for each event behind it.
 
 use hashbrown::HashTable;
 
@@ -12,28 +12,40 @@ pub struct KeySlot(u32);
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     index: HashTable<u32>,
-    keys: Vec<Line>,
-    free_keys: Vec<u32>,
-    events: Vec<Waiting>,
-    free_events: Vec<u32>,
+    lines: Slab<Line>,
+    queues: Slab<Queue>,
+    behind: Slab<Behind>,
 }
 
-/// One key's events, first to last.
+/// One key and the event of it that is to go first. Of a million keys most have no other.
 #[derive(Clone, Debug)]
 struct Line {
     /// In quarters: a u128 would align every line to sixteen bytes.
     key: [u32; 4],
+    first: Waiting,
+    /// The events behind the first.
+    queue: u32,
+}
+
+/// A key's events behind its first, in their order.
+#[derive(Clone, Debug)]
+struct Queue {
     first: u32,
     last: u32,
-    /// The last resolve among them, so that nobody walks the line to find one.
+    /// The last resolve among them, so that nobody walks the queue to find one.
     last_resolve: u32,
 }
 
 #[derive(Clone, Debug)]
-struct Waiting {
-    /// The event's number and, in the two lowest bits, its action and whether it reopens.
-    tagged: u64,
+struct Behind {
+    event: Waiting,
     next: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// The event's number and, in the two lowest bits, its action and whether it reopens. In halves, for the alignment.
+    tagged: [u32; 2],
     /// When it was acknowledged, in seconds. Rounded up, so that it is not taken for older than it is.
     acknowledged_s: i32,
 }
@@ -42,97 +54,119 @@ const NONE: u32 = u32::MAX;
 
 impl Backlog {
     pub(super) fn len(&self) -> usize {
-        self.events.len() - self.free_events.len()
+        self.lines.len() + self.behind.len()
     }
 
     /// Appends an event to its key; returns the key if this is its only event.
     pub(super) fn push(&mut self, queued: &Queued) -> Option<KeySlot> {
-        let event = self.insert_event(queued);
-        let resolve = if queued.action == Action::Resolve { event } else { NONE };
+        let event = Waiting::of(queued);
         if let Some(KeySlot(at)) = self.slot(queued.key) {
-            let line = &mut self.keys[at as usize];
-            self.events[line.last as usize].next = event;
-            line.last = event;
-            if resolve != NONE {
-                line.last_resolve = resolve;
-            }
+            self.push_behind(at, event);
             return None;
         }
         let key = quarters(queued.key);
-        let line = Line { key, first: event, last: event, last_resolve: resolve };
-        let at = place(&mut self.keys, &mut self.free_keys, line);
-        let keys = &self.keys;
-        self.index.insert_unique(hash(key), at, |at| hash(keys[*at as usize].key));
+        let at = self.lines.put(Line { key, first: event, queue: NONE });
+        let lines = &self.lines;
+        self.index.insert_unique(hash(key), at, |at| hash(lines[*at].key));
         Some(KeySlot(at))
+    }
+
+    fn push_behind(&mut self, line: u32, event: Waiting) {
+        let at = self.behind.put(Behind { event, next: NONE });
+        let last_resolve = if event.action() == Action::Resolve { at } else { NONE };
+        if self.lines[line].queue == NONE {
+            self.lines[line].queue = self.queues.put(Queue { first: at, last: at, last_resolve });
+            return;
+        }
+        let queue = &mut self.queues[self.lines[line].queue];
+        self.behind[queue.last].next = at;
+        queue.last = at;
+        if last_resolve != NONE {
+            queue.last_resolve = last_resolve;
+        }
     }
 
     /// The key's place, if it has events waiting.
     pub(super) fn slot(&self, key: KeyId) -> Option<KeySlot> {
         let key = quarters(key);
-        self.index.find(hash(key), |at| self.keys[*at as usize].key == key).map(|at| KeySlot(*at))
+        self.index.find(hash(key), |at| self.lines[*at].key == key).map(|at| KeySlot(*at))
     }
 
     /// The event of this key that is to go first.
     pub(super) fn first(&self, key: KeySlot) -> Queued {
-        let Waiting { tagged, acknowledged_s, .. } = self.events[self.keys[key.0 as usize].first as usize];
-        Queued {
-            id: EventId(tagged >> 2),
-            key: self.key(key),
-            action: if tagged & 1 == 0 { Action::Trigger } else { Action::Resolve },
-            reopening: tagged & 2 != 0,
-            acknowledged: Monotonic(i64::from(acknowledged_s) * 1_000),
-        }
+        self.lines[key.0].first.queued(self.key(key))
     }
 
     /// Whether another event of this key waits behind the first.
     pub(super) fn has_next(&self, key: KeySlot) -> bool {
-        let line = &self.keys[key.0 as usize];
-        line.first != line.last
+        self.lines[key.0].queue != NONE
     }
 
     /// Whether a resolve of this key waits behind the first event.
     pub(super) fn has_resolve_behind(&self, key: KeySlot) -> bool {
-        let line = &self.keys[key.0 as usize];
-        line.last_resolve != NONE && line.last_resolve != line.first
+        let queue = self.lines[key.0].queue;
+        queue != NONE && self.queues[queue].last_resolve != NONE
     }
 
     pub(super) fn key(&self, key: KeySlot) -> KeyId {
-        let quarters = self.keys[key.0 as usize].key;
-        KeyId(quarters.iter().fold(0, |key, quarter| key << 32 | u128::from(*quarter)))
+        KeyId(self.lines[key.0].key.iter().fold(0, |key, quarter| key << 32 | u128::from(*quarter)))
     }
 
     /// Removes a key's first event; returns whether the key has another.
     pub(super) fn pop(&mut self, key: KeySlot) -> bool {
-        let line = &mut self.keys[key.0 as usize];
-        let event = line.first;
-        let next = self.events[event as usize].next;
-        line.first = next;
-        if line.last_resolve == event {
-            line.last_resolve = NONE;
-        }
-        self.free_events.push(event);
-        if next != NONE {
+        let at = self.lines[key.0].queue;
+        if at != NONE {
+            let queue = &mut self.queues[at];
+            let first = queue.first;
+            let Behind { event, next } = self.behind[first];
+            queue.first = next;
+            if queue.last_resolve == first {
+                queue.last_resolve = NONE;
+            }
+            self.behind.free(first);
+            let line = &mut self.lines[key.0];
+            line.first = event;
+            if next == NONE {
+                line.queue = NONE;
+                self.queues.free(at);
+            }
             return true;
         }
-        let hash = hash(line.key);
+        let hash = hash(self.lines[key.0].key);
         if let Ok(entry) = self.index.find_entry(hash, |at| *at == key.0) {
             entry.remove();
         }
-        self.free_keys.push(key.0);
+        self.lines.free(key.0);
         if self.index.is_empty() {
             // A backlog that was worked off gives its memory back.
             *self = Backlog::default();
         }
         false
     }
+}
 
-    fn insert_event(&mut self, queued: &Queued) -> u32 {
+impl Waiting {
+    fn of(queued: &Queued) -> Waiting {
         let action = u64::from(queued.action == Action::Resolve);
         let tagged = queued.id.0 << 2 | u64::from(queued.reopening) << 1 | action;
         let seconds = queued.acknowledged.0.saturating_add(999).div_euclid(1_000);
         // Sixty-eight years either way.
         let acknowledged_s = seconds.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-        place(&mut self.events, &mut self.free_events, Waiting { tagged, next: NONE, acknowledged_s })
+        Waiting { tagged: [(tagged >> 32) as u32, tagged as u32], acknowledged_s }
+    }
+
+    fn action(self) -> Action {
+        if self.tagged[1] & 1 == 0 { Action::Trigger } else { Action::Resolve }
+    }
+
+    fn queued(self, key: KeyId) -> Queued {
+        Queued {
+            id: EventId((u64::from(self.tagged[0]) << 32 | u64::from(self.tagged[1])) >> 2),
+            key,
+            action: self.action(),
+            reopening: self.tagged[1] & 2 != 0,
+            acknowledged: Monotonic(i64::from(self.acknowledged_s) * 1_000),
+        }
     }
 }
 
@@ -145,13 +179,50 @@ fn hash(key: [u32; 4]) -> u64 {
     u64::from(key[0]) << 32 | u64::from(key[1])
 }
 
-fn place<T>(items: &mut Vec<T>, free: &mut Vec<u32>, item: T) -> u32 {
-    if let Some(at) = free.pop() {
-        items[at as usize] = item;
-        return at;
+/// Things by number; a number that became free is given out again.
+#[derive(Debug)]
+struct Slab<T> {
+    items: Vec<T>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab { items: Vec::new(), free: Vec::new() }
     }
-    items.push(item);
-    u32::try_from(items.len() - 1).expect("`journal.max_events` keeps the backlog below u32::MAX")
+}
+
+impl<T> Slab<T> {
+    fn len(&self) -> usize {
+        self.items.len() - self.free.len()
+    }
+
+    fn put(&mut self, item: T) -> u32 {
+        if let Some(at) = self.free.pop() {
+            self[at] = item;
+            return at;
+        }
+        self.items.push(item);
+        u32::try_from(self.items.len() - 1).expect("`journal.max_events` keeps the backlog below u32::MAX")
+    }
+
+    fn free(&mut self, at: u32) {
+        self.free.push(at);
+    }
+}
+
+impl<T> std::ops::Index<u32> for Slab<T> {
+    type Output = T;
+
+    fn index(&self, at: u32) -> &T {
+        &self.items[at as usize]
+    }
+}
+
+impl<T> std::ops::IndexMut<u32> for Slab<T> {
+    fn index_mut(&mut self, at: u32) -> &mut T {
+        &mut self.items[at as usize]
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_million_events_are_small() {
-        assert_eq!((size_of::<Waiting>(), size_of::<Line>()), (16, 28));
+        assert_eq!((size_of::<Line>(), size_of::<Behind>(), size_of::<Queue>()), (32, 16, 12));
     }
 
     #[test]
