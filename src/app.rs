@@ -73,8 +73,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let mut schedule = Schedule::new(config.dispatch.limits());
     let (recorder, writer, schedule) = blocking(move || {
+        let now = clock.now();
         let (recorder, writer) = Writer::open(parts, |event, tried| {
-            dispatcher::restore(&mut schedule, &event, tried, clock.now());
+            dispatcher::restore(&mut schedule, &event, tried, now);
         })?;
         Ok((recorder, writer, schedule))
     })

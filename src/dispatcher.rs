@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -83,6 +83,8 @@ struct Desk {
     upstream: Upstream,
     recorder: Recorder,
     reader: Arc<Reader>,
+    /// The reader serves one at a time; who waits for it holds no thread.
+    reading: Semaphore,
     clock: Clock,
     metrics: Arc<Metrics>,
     config: Config,
@@ -151,7 +153,8 @@ impl Dispatcher {
         let Parts { config, upstream, recorder, reader, clock, metrics, schedule, fresh, resume } = parts;
         let (sender, reports) = mpsc::channel(REPORTS);
         let (condition, watched) = watch::channel(Condition::Fine);
-        let desk = Desk { upstream, recorder, reader, clock, metrics, config, reports: sender };
+        let desk =
+            Desk { upstream, recorder, reader, reading: Semaphore::new(1), clock, metrics, config, reports: sender };
         let dispatcher = Dispatcher {
             schedule,
             bodies: Bodies::default(),
@@ -231,7 +234,8 @@ impl Dispatcher {
             if let Some(overtaken) = self.schedule.enqueue(&event) {
                 self.settle_overtaken(overtaken);
             }
-            if let Some(outgoing) = outgoing {
+            // Behind a long backlog it waits for a while: until then the journal keeps its body.
+            if let Some(outgoing) = outgoing.filter(|_| self.schedule.len() <= bodies::WAITING_MAX) {
                 self.bodies.put(event.id, outgoing);
             }
         }

@@ -27,6 +27,8 @@ impl Bodies {
     }
 }
 
+/// As many events may wait before the bodies of further ones are left to the journal.
+pub(super) const WAITING_MAX: usize = 10_000;
 /// Enough for a storm of some ten thousand alerts at the pace of a fast upstream.
 const BYTES_MAX: usize = 8 << 20;
 /// What an entry costs beside its body.

@@ -78,6 +78,8 @@ impl Drop for Promise<'_> {
 }
 
 async fn read_back(desk: &Desk, id: EventId) -> Option<Outgoing> {
+    // Fails only when it is closed, which nobody does.
+    let _turn = desk.reading.acquire().await.ok()?;
     let reader = Arc::clone(&desk.reader);
     match tokio::task::spawn_blocking(move || reader.outgoing(id)).await {
         Ok(Ok(Some(outgoing))) => Some(outgoing),

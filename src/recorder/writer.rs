@@ -126,7 +126,8 @@ impl Writer {
                 Some(fault) => fault.try_at.saturating_duration_since(now),
                 None => self.prune_at.saturating_duration_since(now).max(PRUNE_PAUSE),
             };
-            let patience = self.lingering.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
+            let patience =
+                self.lingering.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
             let received = runtime
                 .block_on(async { tokio::time::timeout(patience, self.messages.recv_many(&mut waiting, QUEUE)).await });
             if received == Ok(0) {
@@ -142,9 +143,8 @@ impl Writer {
                 }
             }
             let followers = &self.followers;
-            self.lingering.sort_out(&mut waiting, Instant::now(), self.fault.is_some(), |event| {
-                followers.contains_key(&event)
-            });
+            self.lingering
+                .sort_out(&mut waiting, Instant::now(), self.fault.is_some(), |event| followers.contains_key(&event));
             self.turn(&mut waiting);
             if self.damaged {
                 tracing::error!(
@@ -456,8 +456,8 @@ impl Writer {
 const HEAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Messages at once that are a sign of load.
 const BUSY: usize = 8;
-/// A tenth of what a sync takes on a busy disk.
-const GATHER: Duration = Duration::from_micros(400);
+/// A commit costs as much as ten events, so under load it is worth a moment; a sync takes that long on a good disk.
+const GATHER: Duration = Duration::from_millis(1);
 /// How often old history is looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// The pause between two helpings of pruning while there is more to prune.
