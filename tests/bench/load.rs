@@ -254,7 +254,7 @@ impl Request {
 }
 
 /// An alert as ServicePilot sends it, its description long enough to make [`BODY_BYTES`].
-fn body(id: &str) -> String {
+pub(crate) fn body(id: &str) -> String {
     let with = |description: &str| {
         format!(
             r#"{{"servicepilot_event_id":"{id}","source":"servicepilot","state":"CRITICAL","severity":"HIGH","title":"High CPU Usage - payments-service","description":"{description}","host":"payments-01","service":"payments-service","startTime":"2025-11-24T07:30:00Z","tags":{{"policy":"High CPU Alert","policy_id":"pol-77"}},"metadata":{{"console_link":"https://servicepilot.example/console/events"}}}}"#

@@ -4,7 +4,13 @@
 //! cargo bench --bench relay -- run
 //! ```
 //!
-//! Without `run` it does nothing, so that `cargo bench` and `cargo test --all-targets` stay short. It uses 127.0.0.1
+//! What a backlog costs, a million events unless told otherwise:
+//!
+//! ```text
+//! cargo bench --bench relay -- backlog
+//! ```
+//!
+//! Without `run` or `backlog` it does nothing, so that `cargo bench` and `cargo test --all-targets` stay short. It uses 127.0.0.1
 //! only, and needs two cores, `taskset` and `/proc`: the system under test has one core for itself, the load and the
 //! upstream have the other.
 //!
@@ -14,6 +20,7 @@
 //! event's cost is the CPU time of the process from the first request until the last event is delivered, divided
 //! by the events.
 
+mod backlog;
 mod load;
 mod machine;
 mod pki;
@@ -37,6 +44,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 enum Command {
     /// Measure everything and print one table
     Run(Run),
+    /// Measure a start over many queued events, and what they cost while they wait and are delivered
+    Backlog(backlog::Plan),
     /// (part of a run) Answers 202 to everything
     #[command(hide = true)]
     BareServer(Served),
@@ -112,6 +121,7 @@ fn main() -> ExitCode {
     }
     let done = match Command::parse_from(arguments) {
         Command::Run(run) => measure(&run),
+        Command::Backlog(plan) => backlog::measure(&plan),
         Command::BareServer(served) => yardsticks::bare_server(&served),
         Command::BareProxy { served, upstream } => yardsticks::bare_proxy(&served, upstream),
         Command::Upstream(served) => yardsticks::upstream(&served),

@@ -39,10 +39,26 @@ pub(crate) struct Running<'a> {
     admin: Option<SocketAddr>,
 }
 
-struct Upstream {
+pub(crate) struct Upstream {
     process: Process,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     counter: SocketAddr,
+}
+
+impl Upstream {
+    pub(crate) fn start(core: usize, bench: &Path, arguments: &[String]) -> Result<Upstream> {
+        let mut process = Process::start(core, bench, arguments, &[])?;
+        let counter = process.line()?.parse()?;
+        let address = process.line()?.parse()?;
+        Ok(Upstream { process, address, counter })
+    }
+
+    /// How many calls it answered.
+    pub(crate) fn answered(&self) -> Result<u64> {
+        let mut text = String::new();
+        TcpStream::connect(self.counter)?.read_to_string(&mut text)?;
+        Ok(text.parse()?)
+    }
 }
 
 impl System {
@@ -79,12 +95,7 @@ pub(crate) fn start<'a>(run: &'a Run, system: &System, scratch: &'a Path) -> Res
     };
     let upstream = match system {
         System::BareServer => None,
-        _ => {
-            let mut process = Process::start(run.load_core, &bench, &served("upstream"), &[])?;
-            let counter = process.line()?.parse()?;
-            let address = process.line()?.parse()?;
-            Some(Upstream { process, address, counter })
-        }
+        _ => Some(Upstream::start(run.load_core, &bench, &served("upstream"))?),
     };
     let started;
     let (mut process, address, path, admin) = match (system, &upstream) {
@@ -98,7 +109,10 @@ pub(crate) fn start<'a>(run: &'a Run, system: &System, scratch: &'a Path) -> Res
         }
         (System::Relay { concurrency }, Some(upstream)) => {
             let (address, admin) = (free_address()?, free_address()?);
-            let config = relay_config(scratch, address, admin, upstream.address, *concurrency)?;
+            // Its own for each start: the journal is to be empty.
+            let data = tempfile::Builder::new().prefix("data-").tempdir_in(scratch)?.keep();
+            let setup = Setup { scratch, data: &data, upstream: upstream.address, concurrency: *concurrency };
+            let config = setup.write(address, admin, UNLIMITED)?;
             let arguments = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
             let environment = [("GANDER_BENCH_TOKEN", TOKEN)];
             started = Instant::now();
@@ -152,25 +166,8 @@ impl Running<'_> {
     }
 
     fn send(&self, pace: Pace) -> Result<Sent> {
-        let (seconds, requests, rate) = match pace {
-            Pace::Kept { seconds, rate } => (seconds, REQUESTS_MAX, rate.unwrap_or(0)),
-            Pace::Fresh { requests } => (FRESH_SECONDS_MAX, requests, 0),
-        };
-        let options = [
-            ("--target", self.address.to_string()),
-            ("--pki", self.scratch.display().to_string()),
-            ("--path", self.path.to_owned()),
-            ("--phase", PHASE.fetch_add(1, Ordering::Relaxed).to_string()),
-            ("--connections", self.run.connections.to_string()),
-            ("--seconds", seconds.to_string()),
-            ("--requests", requests.to_string()),
-            ("--rate", rate.to_string()),
-        ];
-        let mut arguments = vec!["load".to_owned()];
-        arguments.extend(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
-        arguments.extend(matches!(pace, Pace::Fresh { .. }).then(|| "--fresh".to_owned()));
-        let mut load = Process::start(self.run.load_core, &std::env::current_exe()?, &arguments, &[])?;
-        Ok(serde_json::from_str(&load.line()?)?)
+        let connections = self.run.connections;
+        send(self.run.load_core, self.scratch, self.address, self.path, connections, pace)
     }
 
     /// Waits until the relay has nothing queued: delivered, and known to be. Asked twice, since the metric may lag
@@ -199,15 +196,42 @@ impl Running<'_> {
     }
 
     fn delivered(&self) -> Result<Option<u64>> {
-        let Some(upstream) = &self.upstream else { return Ok(None) };
-        let mut text = String::new();
-        TcpStream::connect(upstream.counter)?.read_to_string(&mut text)?;
-        Ok(Some(text.parse()?))
+        self.upstream.as_ref().map(Upstream::answered).transpose()
     }
 }
 
+/// Sends a load from a process of its own.
+pub(crate) fn send(
+    core: usize,
+    scratch: &Path,
+    address: SocketAddr,
+    path: &str,
+    connections: usize,
+    pace: Pace,
+) -> Result<Sent> {
+    let (seconds, requests, rate) = match pace {
+        Pace::Kept { seconds, rate } => (seconds, REQUESTS_MAX, rate.unwrap_or(0)),
+        Pace::Fresh { requests } => (FRESH_SECONDS_MAX, requests, 0),
+    };
+    let options = [
+        ("--target", address.to_string()),
+        ("--pki", scratch.display().to_string()),
+        ("--path", path.to_owned()),
+        ("--phase", PHASE.fetch_add(1, Ordering::Relaxed).to_string()),
+        ("--connections", connections.to_string()),
+        ("--seconds", seconds.to_string()),
+        ("--requests", requests.to_string()),
+        ("--rate", rate.to_string()),
+    ];
+    let mut arguments = vec!["load".to_owned()];
+    arguments.extend(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+    arguments.extend(matches!(pace, Pace::Fresh { .. }).then(|| "--fresh".to_owned()));
+    let mut load = Process::start(core, &std::env::current_exe()?, &arguments, &[])?;
+    Ok(serde_json::from_str(&load.line()?)?)
+}
+
 /// Whether a request is answered 2xx now.
-fn answers(address: SocketAddr, path: &str, tls: &Arc<ClientConfig>) -> bool {
+pub(crate) fn answers(address: SocketAddr, path: &str, tls: &Arc<ClientConfig>) -> bool {
     let attempt = || -> Result<bool> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -231,7 +255,7 @@ fn answers(address: SocketAddr, path: &str, tls: &Arc<ClientConfig>) -> bool {
 }
 
 /// The body of a plain HTTP answer.
-fn get(address: SocketAddr, path: &str) -> Result<String> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
@@ -241,23 +265,25 @@ fn get(address: SocketAddr, path: &str) -> Result<String> {
 }
 
 /// An address that was free a moment ago. The relay does not take port 0: senders must know where it listens.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// The relay as an operator would run it, its rate limits lifted.
-fn relay_config(
-    scratch: &Path,
-    address: SocketAddr,
-    admin: SocketAddr,
-    upstream: SocketAddr,
-    concurrency: usize,
-) -> Result<PathBuf> {
-    // Its own for each start: the journal is to be empty.
-    let data = tempfile::Builder::new().prefix("data-").tempdir_in(scratch)?.keep();
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rules/servicepilot.yaml");
-    let text = format!(
-        "\
+pub(crate) struct Setup<'a> {
+    pub(crate) scratch: &'a Path,
+    pub(crate) data: &'a Path,
+    pub(crate) upstream: SocketAddr,
+    pub(crate) concurrency: usize,
+}
+
+impl Setup<'_> {
+    /// Writes the configuration. `per_second` is what the upstream is given at most.
+    pub(crate) fn write(&self, address: SocketAddr, admin: SocketAddr, per_second: u32) -> Result<PathBuf> {
+        let Setup { scratch, data, upstream, concurrency } = self;
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rules/servicepilot.yaml");
+        let text = format!(
+            "\
 listen:
   address: {address}
   tls: {{ certificate: '{certificate}', private_key: '{key}', self_signed: false }}
@@ -273,20 +299,25 @@ upstream:
   url: https://localhost:{port}/sqibs-api/v1/process
   authorization: {{ bearer: {{ env: GANDER_BENCH_TOKEN }} }}
   concurrency: {concurrency}
-  rate_limit: {{ per_second: 1000000, burst: 1000000 }}
+  rate_limit: {{ per_second: {per_second}, burst: {per_second} }}
   tls: {{ ca: '{certificate}' }}
+journal: {{ max_events: 2000000 }}
 log: {{ level: warn }}
 ",
-        certificate = pki::certificate(scratch).display(),
-        key = pki::private_key(scratch).display(),
-        data = data.display(),
-        rules = rules.display(),
-        port = upstream.port(),
-    );
-    let path = scratch.join(format!("gander-{concurrency}.yaml"));
-    fs::write(&path, text)?;
-    Ok(path)
+            certificate = pki::certificate(scratch).display(),
+            key = pki::private_key(scratch).display(),
+            data = data.display(),
+            rules = rules.display(),
+            port = upstream.port(),
+        );
+        let path = scratch.join(format!("gander-{concurrency}.yaml"));
+        fs::write(&path, text)?;
+        Ok(path)
+    }
 }
+
+/// More than any machine sends.
+const UNLIMITED: u32 = 1_000_000;
 
 /// Numbers the phases of a run, so that no id comes twice.
 static PHASE: AtomicU32 = AtomicU32::new(1);
