@@ -293,5 +293,75 @@ mod tests {
         gate.started();
         gate.heard(DOWN, true, at(80));
         assert_eq!(gate.running(at(90)), at(70), "and the pause to the breaker");
+        gate.started();
+        gate.heard(DOWN, true, at(100));
+        assert_eq!(gate.running(at(110)), at(90), "a failed probe of the breaker stops no clock");
+    }
+
+    #[test]
+    fn recovery_doubles_the_calls_at_once_until_the_upstream_is_back() {
+        let mut gate = after(&[DOWN; 3]);
+        gate.started();
+        gate.heard(DONE, true, at(10));
+        for calls in [2, 4, 8, 16, 32, 64] {
+            assert_eq!((gate.ask(calls - 1, at(10)), gate.ask(calls, at(10))), (Leave::Granted, Leave::NotNow));
+            gate.heard(DONE, false, at(10));
+        }
+        assert_eq!(gate.ask(1_000, at(10)), Leave::Granted);
+        gate.heard(DOWN, false, at(11));
+        assert_eq!(gate.shut_by(), None, "one failure is none again");
+    }
+
+    #[test]
+    fn a_probe_that_was_not_made_is_still_owed() {
+        let mut gate = after(&[DOWN; 3]);
+        gate.started();
+        gate.not_called(false);
+        assert_eq!(gate.ask(1, at(10)), Leave::NotNow, "that was another call");
+        gate.not_called(true);
+        assert_eq!(gate.ask(0, at(10)), Leave::Granted);
+    }
+
+    #[test]
+    fn a_changed_secret_does_not_hurry_the_breaker() {
+        let mut gate = after(&[DOWN; 3]);
+        gate.resume(at(5));
+        assert_eq!(gate.ask(0, at(5)), Leave::NotBefore(at(10)));
+    }
+
+    #[test]
+    fn a_straggler_turns_the_breaker_into_a_pause_and_a_pause_into_nothing_else() {
+        let elsewhere = Verdict::Blocked(Trouble::Endpoint);
+        let pause = Shut::Pause(Trouble::Unauthorized);
+        // What shut the gate at 0, what the straggler met at 5, and then: why it is shut, when it is probed, and the
+        // running time at 20.
+        for (sentence, shut, straggler, why, probe_at, running) in [
+            ("one more failure is nothing new", DOWN, DOWN, Shut::Breaker, 10, 20),
+            ("a denial is", DOWN, DENIED, pause, 65, 5),
+            ("one more denial is not", DENIED, DENIED, pause, 60, 0),
+            ("nor another trouble of that kind", DENIED, elsewhere, pause, 60, 0),
+            ("nor a failure", DENIED, DOWN, pause, 60, 0),
+        ] {
+            for probing in [false, true] {
+                let mut gate = after(&[shut; 3]);
+                if probing {
+                    gate.started();
+                }
+                gate.heard(straggler, false, at(5));
+                let leave = if probing { Leave::NotNow } else { Leave::NotBefore(at(probe_at)) };
+                assert_eq!((gate.shut_by(), gate.ask(0, at(6))), (Some(why), leave), "{sentence}, probing {probing}");
+                assert_eq!(gate.running(at(20)), at(running), "{sentence}, probing {probing}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_probe_that_meets_another_trouble_tells_it_and_the_pause_goes_on() {
+        let mut gate = after(&[DENIED]);
+        gate.started();
+        gate.heard(Verdict::Blocked(Trouble::Endpoint), true, at(60));
+        assert_eq!(gate.shut_by(), Some(Shut::Pause(Trouble::Endpoint)));
+        assert_eq!(gate.ask(0, at(119)), Leave::NotBefore(at(120)));
+        assert_eq!(gate.running(at(119)), at(0));
     }
 }

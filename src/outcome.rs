@@ -296,6 +296,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_trouble_has_a_word_of_its_own_a_side_and_a_remedy() {
+        use Attribution::{Network, Proxy, Relay, Upstream};
+        let troubles = [
+            (Trouble::Dns, Network),
+            (Trouble::Connect, Network),
+            (Trouble::Tls, Network),
+            (Trouble::Reset, Upstream),
+            (Trouble::Timeout, Upstream),
+            (Trouble::NotJson, Proxy),
+            (Trouble::Busy, Upstream),
+            (Trouble::ServerError, Upstream),
+            (Trouble::Unauthorized, Relay),
+            (Trouble::ProxyUnauthorized, Proxy),
+            (Trouble::Endpoint, Relay),
+            (Trouble::Payload, Relay),
+        ];
+        let distinct = |words: &[&str]| {
+            assert!(words.iter().all(|word| !word.is_empty()));
+            words.iter().collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.as_str())), 12);
+        assert_eq!(distinct(&[Network, Proxy, Upstream, Relay].map(Attribution::as_str)), 4);
+        // What only time mends has one remedy.
+        assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.remedy())), 9);
+        for (trouble, side) in troubles {
+            assert_eq!(trouble.attribution(), side, "{trouble:?}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn any_bytes_are_judged(status in 0_u16..=999, body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {

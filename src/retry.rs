@@ -262,6 +262,24 @@ mod tests {
     }
 
     #[test]
+    fn only_what_was_not_done_met_a_trouble() {
+        for (verdict, trouble) in [
+            (Verdict::Done(Outcome::Unmatched), None),
+            (Verdict::Again(Trouble::Busy), Some(Trouble::Busy)),
+            (Verdict::Blocked(Trouble::Endpoint), Some(Trouble::Endpoint)),
+            (Verdict::Rejected(Trouble::Payload), Some(Trouble::Payload)),
+        ] {
+            assert_eq!(attempt(1, verdict).trouble(), trouble, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn why_an_event_died_is_told_in_different_words() {
+        let (rejected, too_old) = (Death::Rejected.as_str(), Death::TooOld.as_str());
+        assert!(rejected != too_old && !rejected.is_empty());
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
         // 1994-11-06T08:49:37Z, the date of RFC 9110's examples.
         let now = Now { monotonic: Monotonic(0), wall: WallTime(784_111_777_000) };

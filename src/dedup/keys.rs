@@ -319,6 +319,14 @@ mod tests {
         assert_eq!(size_of::<Slot>(), 48);
     }
 
+    /// A table in which all of a million keys met in one place would be walked for each event.
+    #[test]
+    fn keys_that_differ_in_their_first_half_are_spread() {
+        let keys = [64, 96].into_iter().flat_map(|shift| (1..500).map(move |number: u128| KeyId(number << shift)));
+        let hashes: std::collections::BTreeSet<u64> = keys.map(|key| hash(split(key))).collect();
+        assert_eq!(hashes.len(), 2 * 499);
+    }
+
     proptest::proptest! {
         /// The lists and the index agree with a plain model whatever is done to them.
         #[test]
@@ -326,28 +334,37 @@ mod tests {
             let mut keys = Keys::new(6);
             // Oldest first.
             let mut model: Vec<(u128, Action, u64)> = Vec::new();
+            let mut forgotten = Forgotten::default();
+            // Some differ in one half of the key only.
+            let name = |key: u128| KeyId(((key / 4) << 64) | (key % 4));
             for (number, (what, key)) in steps.into_iter().enumerate() {
                 let number = number as u64;
                 if what == 2 {
-                    keys.remove(KeyId(key));
+                    keys.remove(name(key));
                     model.retain(|(known, ..)| *known != key);
                 } else {
                     let action = if what == 0 { Action::Trigger } else { Action::Resolve };
                     let known = model.iter().any(|(known, ..)| *known == key);
                     model.retain(|(known, ..)| *known != key);
                     if !known && model.len() == 6 {
-                        let at = model.iter().position(|(_, action, _)| *action == Action::Resolve).unwrap_or(0);
-                        model.remove(at);
+                        let at = model.iter().position(|(_, action, _)| *action == Action::Resolve);
+                        *if at.is_some() { &mut forgotten.resolved } else { &mut forgotten.open } += 1;
+                        model.remove(at.unwrap_or(0));
                     }
                     model.push((key, action, number));
-                    keys.put(KeyId(key), state(action, number));
+                    keys.put(name(key), state(action, number));
                 }
                 for key in 0..12 {
                     let expected = model.iter().find(|(known, ..)| *known == key).map(|(_, _, last)| EventId(*last));
-                    proptest::prop_assert_eq!(keys.last(KeyId(key)), expected);
+                    proptest::prop_assert_eq!(keys.last(name(key)), expected);
                 }
                 proptest::prop_assert_eq!(keys.len(), model.len());
+                let open = model.iter().rev().filter(|(_, action, _)| *action == Action::Trigger);
+                let open: Vec<_> = open.take(4).map(|(_, _, last)| EventId(*last)).collect();
+                proptest::prop_assert_eq!(keys.open(4), open);
             }
+            proptest::prop_assert_eq!(keys.has_forgotten(), forgotten != Forgotten::default());
+            proptest::prop_assert_eq!(keys.forgotten(), forgotten);
         }
     }
 }

@@ -277,3 +277,94 @@ fn occurrences_are_ordered_as_times_and_as_numbers_and_not_as_text() {
         assert_eq!(compare(Some(&occurrence(arrival)), Some(&occurrence(known))), expected, "{arrival} to {known}");
     }
 }
+
+#[test]
+fn where_a_person_insists_a_repeat_is_taken_as_a_replay() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
+    for (force, expected) in [
+        (true, Admission::Taken { id: EventId(1), novelty: Novelty::Opening }),
+        (false, Admission::Duplicate { of: EventId(1), why: Repeat::StillWaiting }),
+        (true, Admission::Taken { id: EventId(2), novelty: Novelty::Replay }),
+        (false, Admission::Duplicate { of: EventId(2), why: Repeat::StillWaiting }),
+    ] {
+        let number = dedup.last(KEY).map_or(1, |last| last.0 + 1);
+        let append = |novelty, _: &Occurrences| {
+            assert_eq!(expected, Admission::Taken { id: EventId(number), novelty }, "it is written as what it is");
+            Ok::<_, std::convert::Infallible>(EventId(number))
+        };
+        assert_eq!(dedup.admit(trigger, Monotonic(0), force, append), Ok(expected));
+    }
+}
+
+#[test]
+fn what_was_not_written_is_not_known() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
+    assert_eq!(dedup.admit(trigger, Monotonic(0), false, |_, _| Err("the disk is full")), Err("the disk is full"));
+    assert!(dedup.is_empty());
+    assert_eq!(dedup.decide(trigger, Monotonic(0)), OPENING);
+}
+
+#[test]
+fn an_event_has_effect_where_the_upstream_holds_it() {
+    let (confirmed, without) = (Some(Ending::Confirmed), Some(Ending::WithoutEffect));
+    for (state, outcome, ending) in [
+        (State::Queued, None, None),
+        (State::Delivered, None, confirmed),
+        (State::Delivered, Some(Outcome::Created), confirmed),
+        (State::Delivered, Some(Outcome::Resolved), confirmed),
+        (State::Delivered, Some(Outcome::Duplicate), confirmed),
+        (State::Delivered, Some(Outcome::Accepted), confirmed),
+        (State::Delivered, Some(Outcome::NotResolved), without),
+        (State::Delivered, Some(Outcome::Unmatched), without),
+        (State::Dead, None, without),
+        (State::Ended, None, without),
+        (State::Refused, None, without),
+    ] {
+        assert_eq!(Ending::of(state, outcome), ending, "{state} {outcome:?}");
+    }
+}
+
+#[test]
+fn a_key_rests_on_the_event_that_was_taken_last() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let arrival = |action| Arrival { key: KEY, action, update: UpdateHash(0), occurrence: None };
+    assert_eq!((dedup.last(KEY), dedup.rests_on(KEY, EventId(1))), (None, false));
+    take(&mut dedup, arrival(Action::Trigger), 1, Monotonic(0));
+    assert!(dedup.rests_on(KEY, EventId(1)));
+    take(&mut dedup, arrival(Action::Resolve), 2, Monotonic(0));
+    assert!(!dedup.rests_on(KEY, EventId(1)) && dedup.rests_on(KEY, EventId(2)));
+    assert_eq!(dedup.last(KEY), Some(EventId(2)));
+    dedup.settle(KEY, EventId(2), Ending::WithoutEffect);
+    assert_eq!((dedup.last(KEY), dedup.rests_on(KEY, EventId(2))), (None, false));
+}
+
+#[test]
+fn open_incidents_are_told_newest_first_and_what_was_forgotten_is_counted_once() {
+    let mut dedup = Dedup::new(Settings { max_keys: 3, ..SETTINGS });
+    let arrival = |key, action| Arrival { key: KeyId(key), action, update: UpdateHash(0), occurrence: None };
+    assert!(dedup.is_empty() && !dedup.has_forgotten());
+    for (id, key, action) in
+        [(1, 1, Action::Trigger), (2, 2, Action::Trigger), (3, 3, Action::Trigger), (4, 2, Action::Resolve)]
+    {
+        take(&mut dedup, arrival(key, action), id, Monotonic(0));
+    }
+    assert_eq!((dedup.open(9), dedup.open(1)), (vec![EventId(3), EventId(1)], vec![EventId(3)]));
+    assert_eq!((dedup.len(), dedup.is_empty(), dedup.has_forgotten()), (3, false, false));
+    take(&mut dedup, arrival(4, Action::Trigger), 5, Monotonic(0));
+    take(&mut dedup, arrival(5, Action::Trigger), 6, Monotonic(0));
+    assert_eq!(dedup.open(9), [EventId(6), EventId(5), EventId(3)]);
+    assert_eq!(dedup.forgotten(), Forgotten { resolved: 1, open: 1 });
+    assert_eq!(dedup.forgotten(), Forgotten::default());
+    assert!(dedup.has_forgotten(), "that stays true");
+}
+
+#[test]
+fn every_reason_has_a_word_of_its_own() {
+    let repeats = [Repeat::WithinWindow, Repeat::StillWaiting, Repeat::NoReminders, Repeat::PastOccurrence];
+    let words: std::collections::BTreeSet<_> =
+        Novelty::ALL.map(Novelty::as_str).into_iter().chain(repeats.map(Repeat::as_str)).collect();
+    assert_eq!(words.len(), Novelty::ALL.len() + repeats.len());
+    assert!(words.iter().all(|word| !word.is_empty()));
+}

@@ -19,7 +19,7 @@ pub struct Heard {
 }
 
 /// What follows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conclusion {
     /// The event is sent again then; `tried` is what a restart needs to go on there.
     Again {
@@ -88,4 +88,146 @@ pub fn conclude(
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::event::{Action, EventId, KeyId, Queued};
+    use crate::gate;
+    use crate::outcome::Trouble;
+    use crate::retry::Unresolved;
+    use crate::schedule::{Limits, Step};
+    use crate::stale::Decision;
+
+    const SETTINGS: retry::Settings = retry::Settings {
+        initial: Duration::from_millis(500),
+        factor: 2.0,
+        max: Duration::from_secs(60),
+        give_up_after: Duration::from_secs(600),
+        unresolved: Unresolved { attempts: 3, over: Duration::from_secs(300) },
+    };
+    const NOW: Now = Now { monotonic: Monotonic(1_000_000), wall: WallTime(70_000_000) };
+    const DOWN: Verdict = Verdict::Again(Trouble::Connect);
+    const DENIED: Verdict = Verdict::Blocked(Trouble::Unauthorized);
+    const MISSED: Verdict = Verdict::Done(Outcome::NotResolved);
+
+    /// Some attempts of which so many were answered, the first of which ended at this second.
+    fn tried(attempts: u32, resends: u32, second: i64) -> Option<Trial> {
+        Some(Trial { attempts, since: Monotonic(second * 1_000), resends, answered: None })
+    }
+
+    /// A schedule with one event, whose delivery has begun and was preceded by this.
+    fn begun(action: Action, before: Option<Trial>) -> (Schedule, Delivery) {
+        let one = NonZeroU32::MIN;
+        let gate = gate::Settings { failures: 9, open: Duration::from_secs(10), pause: Duration::from_secs(60) };
+        let mut schedule = Schedule::new(Limits { concurrency: 1, per_second: one, burst: one, unsettled: 9, gate });
+        let event = Queued { id: EventId(1), key: KeyId(1), action, reopening: false, acknowledged: Monotonic(0) };
+        match before {
+            Some(trial) => schedule.enqueue_tried(&event, trial, Monotonic(0)),
+            None => assert_eq!(schedule.enqueue(&event), None),
+        }
+        match schedule.next(Monotonic(0), |_, _| Decision::Send) {
+            Step::Start(delivery) => (schedule, delivery),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What follows when the call of a delivery that was preceded by this ends so, at [`NOW`].
+    fn after(action: Action, before: Option<Trial>, verdict: Verdict, lately: &Lately) -> Conclusion {
+        let (mut schedule, delivery) = begun(action, before);
+        schedule.ended(&delivery, verdict, NOW.monotonic);
+        conclude(Heard { delivery, verdict, retry_after: None }, SETTINGS, &schedule, lately, NOW, 1.0)
+    }
+
+    fn nothing_lately() -> Lately {
+        Lately::new(SETTINGS.unresolved.over)
+    }
+
+    #[test]
+    fn an_event_ages_from_its_first_failure_and_a_restart_finds_that_on_the_wall_clock() {
+        for (sentence, before, attempts, since, wait) in [
+            ("the first failure is the beginning", None, 1, 1_000_000, 500),
+            ("so it is where no call was made before", tried(0, 0, 7), 1, 1_000_000, 500),
+            ("a later one keeps it", tried(1, 0, 960), 2, 960_000, 1_000),
+            ("however many there were", tried(4, 1, 500), 5, 500_000, 8_000),
+        ] {
+            let resends = before.map_or(0, |trial| trial.resends);
+            let expected = Conclusion::Again {
+                trial: Trial { attempts, since: Monotonic(since), resends, answered: None },
+                at: Monotonic(1_000_000 + wait),
+                tried: Tried { attempts, since: WallTime(69_000_000 + since), retry_at: WallTime(70_000_000 + wait) },
+            };
+            assert_eq!(after(Action::Trigger, before, DOWN, &nothing_lately()), expected, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_dead_by_its_age_with_the_attempts_that_it_took() {
+        let dead = Conclusion::Dead { attempts: 8, death: Death::TooOld };
+        assert_eq!(after(Action::Trigger, tried(7, 0, 400), DOWN, &nothing_lately()), dead);
+    }
+
+    #[test]
+    fn a_pause_makes_no_event_older() {
+        let (mut schedule, delivery) = begun(Action::Trigger, tried(1, 0, 400));
+        schedule.ended(&delivery, DENIED, Monotonic(500_000));
+        let heard = Heard { delivery, verdict: DOWN, retry_after: None };
+        let conclusion = conclude(heard, SETTINGS, &schedule, &nothing_lately(), NOW, 1.0);
+        let Conclusion::Again { trial, tried, .. } = conclusion else { panic!("{conclusion:?}") };
+        assert_eq!((trial.since, tried.since), (Monotonic(400_000), WallTime(70_000_000 - 100_000)));
+    }
+
+    #[test]
+    fn an_end_is_in_doubt_where_an_attempt_before_it_was_not_answered() {
+        for (before, attempts, in_doubt) in
+            [(None, 1, false), (tried(2, 2, 400), 3, false), (tried(2, 1, 400), 3, true), (tried(2, 0, 400), 3, true)]
+        {
+            let expected = Conclusion::Delivered { attempts, outcome: Outcome::Created, in_doubt };
+            let created = Verdict::Done(Outcome::Created);
+            assert_eq!(after(Action::Trigger, before, created, &nothing_lately()), expected, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_resolve_that_found_nothing_is_sent_again_where_its_trigger_was_delivered_lately() {
+        let mut lately = nothing_lately();
+        let (_, trigger) = begun(Action::Trigger, None);
+        lately.delivered(&trigger.event, Outcome::Created, NOW.monotonic);
+        for (sentence, before, lately, resends) in [
+            ("it was", None, &lately, Some(1)),
+            ("it was not", None, &nothing_lately(), None),
+            ("it was not, and tries before this failed", tried(2, 0, 900), &nothing_lately(), None),
+            ("it was when this was first sent", tried(1, 1, 900), &nothing_lately(), Some(2)),
+            ("it was, and this was sent often enough", tried(3, 3, 900), &lately, None),
+        ] {
+            let attempts = before.map_or(0, |trial| trial.attempts) + 1;
+            let conclusion = after(Action::Resolve, before, MISSED, lately);
+            match (conclusion, resends) {
+                (Conclusion::Again { trial, at, tried }, Some(resends)) => {
+                    let answered = Some(Outcome::NotResolved);
+                    let since = before.map_or(NOW.monotonic, |trial| trial.since);
+                    assert_eq!(trial, Trial { attempts, since, resends, answered }, "{sentence}");
+                    assert_eq!((at, tried.retry_at), (Monotonic(1_100_000), WallTime(70_100_000)), "{sentence}");
+                }
+                (Conclusion::Delivered { outcome: Outcome::NotResolved, .. }, None) => {}
+                other => panic!("{sentence}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_for_again_with_an_event_behind_it() {
+        let mut lately = nothing_lately();
+        let (mut schedule, delivery) = begun(Action::Resolve, None);
+        lately.delivered(&Queued { action: Action::Trigger, ..delivery.event }, Outcome::Created, NOW.monotonic);
+        schedule.ended(&delivery, MISSED, NOW.monotonic);
+        schedule.enqueue(&Queued { id: EventId(2), ..delivery.event });
+        let conclusion =
+            conclude(Heard { delivery, verdict: MISSED, retry_after: None }, SETTINGS, &schedule, &lately, NOW, 1.0);
+        let delivered = Conclusion::Delivered { attempts: 1, outcome: Outcome::NotResolved, in_doubt: false };
+        assert_eq!(conclusion, delivered);
+    }
 }

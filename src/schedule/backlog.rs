@@ -229,6 +229,9 @@ impl<T> std::ops::IndexMut<u32> for Slab<T> {
 mod tests {
     use super::*;
 
+    /// They differ in one quarter each.
+    const KEYS: [KeyId; 5] = [KeyId(0), KeyId(1), KeyId(1 << 32), KeyId(1 << 64), KeyId(1 << 96)];
+
     #[test]
     fn a_million_events_are_small() {
         assert_eq!((size_of::<Line>(), size_of::<Behind>(), size_of::<Queue>()), (32, 16, 12));
@@ -253,27 +256,43 @@ mod tests {
         }
     }
 
+    /// A table in which all of a million keys met in one place would be walked for each event.
+    #[test]
+    fn keys_that_differ_in_their_first_half_are_spread() {
+        let keys = [64, 96].into_iter().flat_map(|shift| (1..500).map(move |number: u128| KeyId(number << shift)));
+        let hashes: std::collections::BTreeSet<u64> = keys.map(|key| hash(quarters(key))).collect();
+        assert_eq!(hashes.len(), 2 * 499);
+    }
+
     proptest::proptest! {
-        /// However events of a few keys come and go, it is known whether a resolve waits behind the first of each.
+        /// However events of a few keys come and go, the first of each is known, and what waits behind it.
         #[test]
-        fn a_resolve_behind_is_seen(steps in proptest::collection::vec((0_u128..3, 0_u8..5), 1..80)) {
+        fn lines_agree_with_a_model(steps in proptest::collection::vec((0_usize..KEYS.len(), 0_u8..5), 1..80)) {
             let mut backlog = Backlog::default();
-            let mut lines: [std::collections::VecDeque<Action>; 3] = Default::default();
+            let mut lines: [std::collections::VecDeque<Queued>; KEYS.len()] = Default::default();
             for (id, (key, step)) in steps.into_iter().enumerate() {
-                let line = &mut lines[key as usize];
+                let line = &mut lines[key];
                 if step < 3 {
                     let action = if step < 2 { Action::Trigger } else { Action::Resolve };
-                    let (id, key, acknowledged) = (EventId(id as u64), KeyId(key), Monotonic(0));
-                    backlog.push(&Queued { id, key, action, reopening: false, acknowledged });
-                    line.push_back(action);
-                } else if let Some(slot) = backlog.slot(KeyId(key)) {
-                    backlog.pop(slot);
+                    let (id, key, acknowledged) = (EventId(id as u64), KEYS[key], Monotonic(0));
+                    let event = Queued { id, key, action, reopening: step == 1, acknowledged };
+                    proptest::prop_assert_eq!(backlog.push(&event).is_some(), line.is_empty());
+                    line.push_back(event);
+                } else if let Some(slot) = backlog.slot(KEYS[key]) {
                     line.pop_front();
+                    proptest::prop_assert_eq!(backlog.pop(slot), !line.is_empty());
                 }
-                for (key, line) in (0..).zip(&lines) {
-                    let seen = backlog.slot(KeyId(key)).is_some_and(|slot| backlog.has_resolve_behind(slot));
-                    proptest::prop_assert_eq!(seen, line.iter().skip(1).any(|action| *action == Action::Resolve));
+                for (key, line) in KEYS.into_iter().zip(&lines) {
+                    let slot = backlog.slot(key);
+                    let first = slot.map(|slot| backlog.first(slot));
+                    proptest::prop_assert_eq!(first, line.front().copied());
+                    let later = slot.is_some_and(|slot| backlog.has_next(slot));
+                    proptest::prop_assert_eq!(later, line.len() > 1);
+                    let resolve = slot.is_some_and(|slot| backlog.has_resolve_behind(slot));
+                    let resolve_behind = line.iter().skip(1).any(|event| event.action == Action::Resolve);
+                    proptest::prop_assert_eq!(resolve, resolve_behind);
                 }
+                proptest::prop_assert_eq!(backlog.len(), lines.iter().map(|line| line.len()).sum::<usize>());
             }
         }
     }

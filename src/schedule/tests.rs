@@ -114,6 +114,12 @@ fn the_pace_allows_a_burst_and_then_so_many_a_second() {
     assert_eq!(start(&mut schedule, 99).len(), 0);
     assert_eq!(start(&mut schedule, 100).len(), 1);
     assert_eq!(start(&mut schedule, 1_100).len(), 3, "no more than a burst is saved up");
+    let mut thirds = Schedule::new(limits(1_000, 3, 1));
+    for id in 1..=2 {
+        thirds.enqueue(&queued(id, u128::from(id)));
+    }
+    assert_eq!(start(&mut thirds, 0).len(), 1);
+    assert_eq!(next(&mut thirds, 0), Step::WaitUntil(Monotonic(334)), "not a moment too early");
 }
 
 #[test]
@@ -221,6 +227,95 @@ fn a_tried_event_that_ends_unsent_is_forgotten_with_its_timer() {
     assert!(!schedule.is_quiet());
     schedule.release(unsent.key);
     assert_eq!(ids(&start(&mut schedule, 5_000)), [2]);
+}
+
+#[test]
+fn a_call_that_was_not_made_is_due_again_and_a_probe_is_still_owed() {
+    let mut schedule = Schedule::new(Limits {
+        gate: gate::Settings { failures: 1, open: Duration::from_secs(10), pause: Duration::from_secs(60) },
+        ..limits(1, 1_000, 1_000)
+    });
+    schedule.enqueue(&queued(1, 1));
+    let started = start(&mut schedule, 0);
+    schedule.not_called(&started[0], Monotonic(50));
+    assert!(schedule.is_quiet());
+    assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(50)));
+    let again = start(&mut schedule, 50);
+    assert_eq!((ids(&again), again[0].before.map(|trial| trial.attempts)), (vec![1], Some(0)));
+    schedule.ended(&again[0], DOWN, Monotonic(50));
+    schedule.again(again[0].key, trial(1), Monotonic(60));
+    let probes = start(&mut schedule, 10_050);
+    assert!(probes[0].probe);
+    schedule.not_called(&probes[0], Monotonic(10_060));
+    let probes = start(&mut schedule, 10_060);
+    assert_eq!((probes[0].probe, probes[0].before), (true, Some(trial(1))));
+}
+
+#[test]
+fn a_changed_secret_ends_the_wait_of_a_pause() {
+    let mut schedule = wide();
+    schedule.enqueue(&queued(1, 1));
+    let started = start(&mut schedule, 0);
+    schedule.ended(&started[0], Verdict::Blocked(Trouble::Unauthorized), Monotonic(0));
+    schedule.again(started[0].key, trial(1), Monotonic(500));
+    assert_eq!(next(&mut schedule, 1_000), Step::WaitUntil(Monotonic(60_000)));
+    schedule.resume(Monotonic(1_000));
+    assert_eq!(ids(&start(&mut schedule, 1_000)), [1]);
+}
+
+#[test]
+fn the_timer_of_an_event_that_was_overtaken_wakes_nobody() {
+    let mut schedule = wide();
+    schedule.enqueue(&queued(1, 1));
+    let started = start(&mut schedule, 0);
+    schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), Monotonic(0));
+    let waiting = Trial { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
+    schedule.again(started[0].key, waiting, Monotonic(1_000));
+    let overtaken = schedule.enqueue(&queued(2, 1)).unwrap();
+    schedule.release(overtaken.key);
+    let started = start(&mut schedule, 0);
+    schedule.ended(&started[0], DOWN, Monotonic(0));
+    schedule.again(started[0].key, trial(1), Monotonic(5_000));
+    assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
+    assert_eq!(next(&mut schedule, 1_000), Step::WaitUntil(Monotonic(5_000)));
+    assert_eq!(ids(&start(&mut schedule, 5_000)), [2]);
+}
+
+#[test]
+fn nothing_overtakes_an_event_that_was_not_answered_or_that_is_under_way_again() {
+    for answered in [None, Some(Outcome::NotResolved)] {
+        let mut schedule = wide();
+        let trial = Trial { answered, ..trial(1) };
+        schedule.enqueue_tried(&queued(1, 1), trial, Monotonic(5_000));
+        if answered.is_none() {
+            assert_eq!(schedule.enqueue(&queued(2, 1)), None, "it backs off");
+        }
+        let started = start(&mut schedule, 5_000);
+        assert_eq!((ids(&started), started[0].before), (vec![1], Some(trial)));
+        assert_eq!(schedule.enqueue(&queued(3, 1)), None, "it is under way");
+    }
+}
+
+#[test]
+fn what_waits_is_counted_until_its_end_is_on_disk() {
+    let counts = |schedule: &Schedule| (schedule.len(), schedule.is_empty(), schedule.in_flight(), schedule.is_quiet());
+    let mut schedule = wide();
+    assert_eq!(counts(&schedule), (0, true, 0, true));
+    for (id, key) in [(1, 1), (2, 1), (3, 2)] {
+        schedule.enqueue(&queued(id, key));
+    }
+    assert_eq!(counts(&schedule), (3, false, 0, true));
+    let started = start(&mut schedule, 0);
+    assert_eq!(counts(&schedule), (3, false, 2, false));
+    assert_eq!((schedule.has_later(started[0].key), schedule.has_later(started[1].key)), (true, false));
+    for delivery in &started {
+        schedule.ended(delivery, DONE, Monotonic(0));
+    }
+    assert_eq!(counts(&schedule), (3, false, 0, false));
+    for delivery in &started {
+        schedule.release(delivery.key);
+    }
+    assert_eq!(counts(&schedule), (1, false, 0, true));
 }
 
 proptest::proptest! {
