@@ -359,6 +359,7 @@ mod tests {
                     proptest::prop_assert_eq!(keys.last(name(key)), expected);
                 }
                 proptest::prop_assert_eq!(keys.len(), model.len());
+                proptest::prop_assert!(keys.slots.len() <= 6, "slots are used again");
                 let open = model.iter().rev().filter(|(_, action, _)| *action == Action::Trigger);
                 let open: Vec<_> = open.take(4).map(|(_, _, last)| EventId(*last)).collect();
                 proptest::prop_assert_eq!(keys.open(4), open);

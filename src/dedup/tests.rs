@@ -341,6 +341,23 @@ fn a_key_rests_on_the_event_that_was_taken_last() {
 }
 
 #[test]
+fn a_restart_knows_how_the_last_event_of_a_key_ended() {
+    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
+    for (state, outcome, expected) in [
+        (State::Queued, None, duplicate(1, Repeat::StillWaiting)),
+        (State::Delivered, Some(Outcome::Created), duplicate(1, Repeat::WithinWindow)),
+        (State::Delivered, Some(Outcome::Unmatched), OPENING),
+        (State::Dead, None, OPENING),
+    ] {
+        let mut dedup = Dedup::new(SETTINGS);
+        let (id, action, update) = (EventId(1), Action::Trigger, UpdateHash(0));
+        let row = Row { id, key: KEY, action, update, state, outcome, occurrences: Occurrences::default() };
+        dedup.recall(row, Monotonic(-1_000));
+        assert_eq!(dedup.decide(trigger, Monotonic(0)), expected, "{state} {outcome:?}");
+    }
+}
+
+#[test]
 fn open_incidents_are_told_newest_first_and_what_was_forgotten_is_counted_once() {
     let mut dedup = Dedup::new(Settings { max_keys: 3, ..SETTINGS });
     let arrival = |key, action| Arrival { key: KeyId(key), action, update: UpdateHash(0), occurrence: None };

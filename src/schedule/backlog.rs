@@ -293,6 +293,9 @@ mod tests {
                     proptest::prop_assert_eq!(resolve, resolve_behind);
                 }
                 proptest::prop_assert_eq!(backlog.len(), lines.iter().map(|line| line.len()).sum::<usize>());
+                proptest::prop_assert!(backlog.keys.len() <= KEYS.len(), "slots are used again");
+                let room = backlog.keys.capacity() + backlog.events.capacity();
+                proptest::prop_assert!(backlog.len() > 0 || room == 0, "what was worked off gives its memory back");
             }
         }
     }

@@ -297,6 +297,18 @@ fn nothing_overtakes_an_event_that_was_not_answered_or_that_is_under_way_again()
 }
 
 #[test]
+fn what_was_tried_of_an_event_is_not_laid_to_the_next() {
+    let mut schedule = wide();
+    schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(0));
+    schedule.enqueue(&queued(2, 1));
+    let started = start(&mut schedule, 0);
+    schedule.ended(&started[0], DONE, Monotonic(0));
+    schedule.release(started[0].key);
+    let started = start(&mut schedule, 0);
+    assert_eq!((ids(&started), started[0].before), (vec![2], None));
+}
+
+#[test]
 fn what_waits_is_counted_until_its_end_is_on_disk() {
     let counts = |schedule: &Schedule| (schedule.len(), schedule.is_empty(), schedule.in_flight(), schedule.is_quiet());
     let mut schedule = wide();
