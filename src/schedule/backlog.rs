@@ -270,6 +270,7 @@ mod tests {
         fn lines_agree_with_a_model(steps in proptest::collection::vec((0_usize..KEYS.len(), 0_u8..5), 1..80)) {
             let mut backlog = Backlog::default();
             let mut lines: [std::collections::VecDeque<Queued>; KEYS.len()] = Default::default();
+            let mut most = 0;
             for (id, (key, step)) in steps.into_iter().enumerate() {
                 let line = &mut lines[key];
                 if step < 3 {
@@ -293,8 +294,13 @@ mod tests {
                     proptest::prop_assert_eq!(resolve, resolve_behind);
                 }
                 proptest::prop_assert_eq!(backlog.len(), lines.iter().map(|line| line.len()).sum::<usize>());
-                proptest::prop_assert!(backlog.keys.len() <= KEYS.len(), "slots are used again");
-                let room = backlog.keys.capacity() + backlog.events.capacity();
+                let longest = lines.iter().map(|line| line.len()).max().unwrap_or(0);
+                most = most.max(backlog.behind.len());
+                let (lines, queues, behind) = (&backlog.lines.items, &backlog.queues.items, &backlog.behind.items);
+                proptest::prop_assert!(lines.len() <= KEYS.len() && queues.len() <= KEYS.len(), "slots are used again");
+                proptest::prop_assert!(behind.len() <= most, "slots are used again");
+                proptest::prop_assert_eq!(backlog.queues.len() > 0, longest > 1);
+                let room = lines.capacity() + queues.capacity() + behind.capacity();
                 proptest::prop_assert!(backlog.len() > 0 || room == 0, "what was worked off gives its memory back");
             }
         }

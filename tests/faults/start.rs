@@ -107,7 +107,7 @@ fn a_damaged_page_costs_what_was_on_it_and_the_rest_is_delivered() {
     assert_eq!(said["events"].as_u64().unwrap() as usize + lost, left.senders.acknowledged(), "{said}");
     assert_eq!(said["unreadable"].as_u64().unwrap() as usize, lost, "{said}");
     let aside = left.aside();
-    assert_eq!(aside.iter().map(fs::read).next().unwrap().unwrap(), journal, "set aside whole: {aside:?}");
+    assert!(aside.iter().any(|file| fs::read(file).unwrap() == journal), "set aside whole: {aside:?}");
     assert_eq!(process.terminate().0, Some(0));
     // Once is enough.
     assert_eq!(left.start().1, None);
@@ -226,4 +226,5 @@ fn a_directory_of_another_user_is_refused_with_exit_2() {
     assert!(said.contains("data_dir") && said.contains("owner"), "{said}");
 }
 
-const PAGE: usize = 4096;
+/// As the journal's pages are.
+const PAGE: usize = 8192;

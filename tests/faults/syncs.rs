@@ -126,7 +126,7 @@ fn trace(test: &str, requests: usize, meddling: &str, log: &Path) {
     let site = Site::new(&upstream);
     let mut senders = Senders::new(4, &mut dice);
     let process = site.start(&words(&format!(
-        "strace -D -f --seccomp-bpf -y -s 5000 -o {} \
+        "strace -D -f --seccomp-bpf -y -s 10000 -o {} \
          -e trace=pwrite64,fdatasync,fsync,write,writev,sendto,sendmsg {meddling}",
         log.display()
     )));
