@@ -361,7 +361,7 @@ impl Dispatcher {
         let now = self.desk.clock.now().monotonic;
         if let Some(spell) = self.late.over(self.schedule.is_empty(), now) {
             let (marked, ended) = (spell.marked, spell.unsent);
-            tracing::info!(marked, ended, "no trigger is stale any more");
+            tracing::info!(marked, ended, "no stale trigger was met for a while");
         }
         let metrics = &self.desk.metrics;
         metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));

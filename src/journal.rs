@@ -323,7 +323,7 @@ const VERSION: i64 = 2;
 const PAGE_BYTES: u64 = 8192;
 /// The pages to which events are appended and whose events end; what is older is seldom asked for. Negative: KiB.
 const CACHE_KIB: i64 = -1024;
-/// 16 MiB of log between checkpoints: rare enough for a storm, small enough to be read back in a moment.
+/// 16 MiB of log (half of it where an older journal has pages of 4 KiB) between checkpoints: rare enough for a storm, small enough to be read back in a moment.
 const CHECKPOINT_PAGES: u64 = (16 << 20) / PAGE_BYTES;
 /// A log that a storm made longer is cut back to this.
 const WAL_BYTES_KEPT: u64 = 32 << 20;

@@ -82,7 +82,7 @@ pub struct Settled {
     pub state: State,
     /// What the upstream said; none where it was never reached or its answer was no delivery.
     pub outcome: Option<Outcome>,
-    /// Why, where it ended without delivery.
+    /// Why, where it ended without delivery; that it was late, where it was delivered with a mark.
     pub reason: Option<String>,
 }
 

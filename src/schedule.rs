@@ -180,6 +180,10 @@ impl Schedule {
         let late = match decide(&event, self.backlog.has_resolve_behind(key)) {
             Decision::Send => None,
             Decision::SendMarked { age } => Some(age),
+            Decision::End { .. } if self.unsettled >= UNSENT_AT_ONCE => {
+                self.ready.push_front(key);
+                return Step::Wait;
+            }
             Decision::End { age } => {
                 // No call, so it costs nothing of the pace and tells nothing about the upstream.
                 self.unsettled += 1;
@@ -305,6 +309,9 @@ impl Schedule {
     }
 }
 
+/// Ends without a call that wait for the disk. They cost no pace, so after a long outage there may be a million of them
+/// at once, and new events come to the recorder beside them.
+const UNSENT_AT_ONCE: usize = 256;
 /// Keys looked at for a probe.
 const PROBE_CHOICE: usize = 64;
 

@@ -1,4 +1,4 @@
-//! What becomes of a trigger that was acknowledged long before its delivery starts: after an outage an alert of last
+//! What becomes of a trigger that was acknowledged long before a call is made of it: after an outage an alert of last
 //! night must not page as if it were news.
 //!
 //! A resolve never goes stale: however late it comes, it closes what would stay open. And a trigger ends unsent only

@@ -46,6 +46,8 @@ pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Ou
         None => read_back(&desk, delivery.event.id).await,
     };
     let Some(outgoing) = outgoing else {
+        promise.delivery = None;
+        desk.report(Report::NotCalled(delivery)).await;
         return;
     };
     let (body, mark) = match delivery.late {
@@ -71,7 +73,7 @@ struct Promise<'a> {
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
         if let Some(delivery) = self.delivery {
-            // The queue is far longer than calls may be under way; at the end of the process nobody listens.
+            // The task failed, or was cut off at the end of the process, when nobody listens: nothing can be waited for.
             let _ = self.desk.reports.try_send(Report::NotCalled(delivery));
         }
     }

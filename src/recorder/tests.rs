@@ -216,6 +216,26 @@ async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 100);
+    let receipts = desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
+    let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
+    let end = settlement(id, State::Delivered, Some(Outcome::Created));
+    let recorder = desk.recorder.clone();
+    tokio::select! {
+        biased;
+        _ = recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "a"), false) => panic!("it waits for others"),
+        () = std::future::ready(()) => {}
+    }
+    drop(recorder);
+    desk.close().await;
+    let desk = open(directory.path(), 100);
+    assert_eq!(desk.restored, [], "it is not queued any more");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let desk = open(directory.path(), 2);

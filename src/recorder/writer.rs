@@ -142,11 +142,14 @@ impl Writer {
                     waiting.push(message);
                 }
             }
+            // Where there is no room, the room that these ends make is wanted at once.
+            let at_once = self.fault.is_some() || self.journal.is_full();
             let followers = &self.followers;
-            self.lingering
-                .sort_out(&mut waiting, Instant::now(), self.fault.is_some(), |event| followers.contains_key(&event));
+            self.lingering.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
             self.turn(&mut waiting);
             if self.damaged {
+                let mut last = self.lingering.take();
+                self.turn(&mut last);
                 tracing::error!(
                     "the journal is damaged; stopping: the next start sets it aside and saves what can be read"
                 );

@@ -280,6 +280,6 @@ const ELEMENTS_MAX: usize = 10_000;
 /// Each element may copy the whole payload (`$$`) into its body; all of them together may not fill the memory.
 const BODIES_BYTES_MAX: usize = 64 << 20;
 /// Copying runs many times faster than visiting.
-const BODY_BYTES_PER_STEP: u64 = 64;
+const BODY_BYTES_PER_STEP: u64 = 16;
 /// A refusal names the values that matter, not all.
 const VIOLATIONS_SHOWN_MAX: usize = 5;

@@ -216,6 +216,28 @@ fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
 }
 
 #[test]
+fn a_million_that_end_unsent_leave_room_beside_them() {
+    let mut schedule = wide();
+    for key in 0..1_000 {
+        schedule.enqueue(&queued(u64::try_from(key).unwrap() + 1, key));
+    }
+    let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), |_, _| Decision::End { age: Duration::ZERO })
+    {
+        Step::End(unsent) => Some(unsent),
+        step => {
+            assert_eq!(step, Step::Wait);
+            None
+        }
+    };
+    let ends: Vec<_> = std::iter::from_fn(|| end(&mut schedule)).collect();
+    assert_eq!(ends.len(), UNSENT_AT_ONCE);
+    schedule.release(ends[0].key);
+    let next = end(&mut schedule).expect("one of them is on disk");
+    assert_eq!(next.event.id.0, ends.last().unwrap().event.id.0 + 1, "in their order");
+    assert_eq!(end(&mut schedule), None);
+}
+
+#[test]
 fn a_tried_event_that_ends_unsent_is_forgotten_with_its_timer() {
     let mut schedule = wide();
     schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(5_000));

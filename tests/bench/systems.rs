@@ -255,7 +255,7 @@ pub(crate) fn answers(address: SocketAddr, path: &str, tls: &Arc<ClientConfig>) 
 }
 
 /// The body of a plain HTTP answer.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
+fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;

@@ -1,8 +1,8 @@
 //! Which ends of events wait a moment for a batch to share.
 //!
 //! An end that changes nothing for anyone costs as many pages alone as hundreds do together, since events that were
-//! acknowledged one after another stand side by side. Until it is on disk its key takes no other event, and a
-//! restart would send its event once more.
+//! acknowledged one after another stand side by side. Until it is on disk no other event of its key is delivered,
+//! and a restart would send its event once more.
 
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,12 @@ impl Lingering {
     }
 
     /// Takes out of `messages` what may wait, or puts everything that waited in front of them. `followed` tells
-    /// whether a sender waits for an event's end; with `now_or_never` nothing waits.
+    /// whether a sender waits for an event's end; with `at_once` nothing waits.
     pub(super) fn sort_out(
         &mut self,
         messages: &mut Vec<Message>,
         now: Instant,
-        now_or_never: bool,
+        at_once: bool,
         followed: impl Fn(EventId) -> bool,
     ) {
         self.ends.extend(messages.extract_if(.., |message| match message {
@@ -40,9 +40,9 @@ impl Lingering {
             return;
         }
         let until = *self.until.get_or_insert_with(|| now + LINGER);
-        // Whatever else there is to write may rest on how these events ended; new events do not.
+        // Whatever else there is to write may rest on how these events ended. To a new event it makes no difference.
         let only_new = messages.iter().all(|message| matches!(message, Message::Record { .. }));
-        if now_or_never || !only_new || now >= until || self.ends.len() >= ENDS_MAX {
+        if at_once || !only_new || now >= until || self.ends.len() >= ENDS_MAX {
             let mut all = self.take();
             all.append(messages);
             *messages = all;
@@ -125,8 +125,8 @@ mod tests {
             lingering.sort_out(&mut vec![end(1, Outcome::Created, false)], start, false, |_| false);
             lingering
         };
-        let sorted = |mut messages: Vec<Message>, at: Instant, now_or_never: bool| {
-            waiting().sort_out(&mut messages, at, now_or_never, |_| false);
+        let sorted = |mut messages: Vec<Message>, at: Instant, at_once: bool| {
+            waiting().sort_out(&mut messages, at, at_once, |_| false);
             numbers(&messages)
         };
         let unmatched = || vec![end(2, Outcome::Unmatched, false)];
