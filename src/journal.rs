@@ -323,6 +323,8 @@ const VERSION: i64 = 2;
 const PAGE_BYTES: u64 = 8192;
 /// The pages to which events are appended and whose events end; what is older is seldom asked for. Negative: KiB.
 const CACHE_KIB: i64 = -1024;
+/// A reader looks at an event once.
+const READER_CACHE_KIB: i64 = -256;
 /// 16 MiB of log (half of it where an older journal has pages of 4 KiB) between checkpoints: rare enough for a storm, small enough to be read back in a moment.
 const CHECKPOINT_PAGES: u64 = (16 << 20) / PAGE_BYTES;
 /// A log that a storm made longer is cut back to this.

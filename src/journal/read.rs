@@ -145,7 +145,7 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(directory.join(FILE), flags)?;
         connection.busy_timeout(super::BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "cache_size", super::CACHE_KIB)?;
+        connection.pragma_update(None, "cache_size", super::READER_CACHE_KIB)?;
         Ok(Reader { connection: Mutex::new(connection), directory: directory.to_owned() })
     }
 
