@@ -5,9 +5,10 @@
 //! nothing and reads no clock: the dispatcher asks what to do and tells what happened.
 
 mod backlog;
+mod ready;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::time::Monotonic;
 
 use backlog::Backlog;
 pub use backlog::KeySlot;
+use ready::Ready;
 
 /// How fast and how wide events may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub struct Schedule {
     gate: Gate,
     pace: Bucket,
     backlog: Backlog,
-    ready: VecDeque<KeySlot>,
+    ready: Ready,
     timers: BinaryHeap<Reverse<Timer>>,
     /// Keys whose first event was tried before; most never enter.
     trials: HashMap<KeySlot, Trial>,
@@ -123,7 +125,7 @@ impl Schedule {
             gate: Gate::new(limits.gate),
             pace: Bucket::new(limits.per_second, limits.burst),
             backlog: Backlog::default(),
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             timers: BinaryHeap::new(),
             trials: HashMap::new(),
             in_flight: 0,
@@ -141,7 +143,7 @@ impl Schedule {
         let answered = self.trials.get(&key).and_then(|trial| trial.answered)?;
         let trial = self.trials.remove(&key)?;
         // It may be its turn already.
-        self.ready.retain(|ready| *ready != key);
+        self.ready.remove(key);
         self.unsettled += 1;
         Some(Overtaken { event: self.backlog.first(key), key, attempts: trial.attempts, answered })
     }
@@ -281,8 +283,10 @@ impl Schedule {
     fn next_key(&mut self) -> Option<KeySlot> {
         if self.gate.shut_by().is_some() {
             let untried = |key: &KeySlot| !self.trials.contains_key(key);
-            if let Some(at) = self.ready.iter().take(PROBE_CHOICE).position(untried) {
-                return self.ready.remove(at);
+            let found = self.ready.iter().take(PROBE_CHOICE).find(untried);
+            if let Some(key) = found {
+                self.ready.remove(key);
+                return Some(key);
             }
         }
         self.ready.pop_front()

@@ -7,7 +7,7 @@ use crate::time::Monotonic;
 
 /// A key that has events waiting. The slot is its name while it has; then another key may get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeySlot(u32);
+pub struct KeySlot(pub(super) u32);
 
 #[derive(Debug, Default)]
 pub(super) struct Backlog {

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use super::*;
 use crate::event::{Action, KeyId};
 use crate::outcome::Trouble;
