@@ -325,7 +325,8 @@ const PAGE_BYTES: u64 = 8192;
 const CACHE_KIB: i64 = -1024;
 /// A reader looks at an event once.
 const READER_CACHE_KIB: i64 = -256;
-/// 16 MiB of log (half of it where an older journal has pages of 4 KiB) between checkpoints: rare enough for a storm, small enough to be read back in a moment.
+/// 16 MiB of log between checkpoints, half of it where an older journal has pages of 4 KiB: rare enough for a storm,
+/// small enough to be read back in a moment.
 const CHECKPOINT_PAGES: u64 = (16 << 20) / PAGE_BYTES;
 /// A log that a storm made longer is cut back to this.
 const WAL_BYTES_KEPT: u64 = 32 << 20;
