@@ -5,12 +5,15 @@
 //! evaluation with its eyes open.
 //!
 //! Reading: `decide` is the order of things, `condition`, `validate`, `key` and `emit` are its steps, `compile`
-//! turns YAML into them, `path` is JSONPath, `text`, `template` and `value` are what the steps are made of.
+//! turns YAML into them, `index` leaves out the rules that can't match, `path` is JSONPath, `text`, `fold`,
+//! `template` and `value` are what the steps are made of.
 
 mod compile;
 mod condition;
 mod decide;
 mod emit;
+mod fold;
+mod index;
 mod key;
 pub mod path;
 mod placeholder;
@@ -35,6 +38,7 @@ pub struct RuleSet {
     split: Option<path::JsonPath>,
     validations: Vec<validate::Validation>,
     rules: Vec<Rule>,
+    index: index::Index,
     otherwise: Otherwise,
     incident_key: Vec<path::JsonPath>,
     occurrence: Vec<path::JsonPath>,

@@ -405,8 +405,8 @@ fn weigh(node: &Node) -> (usize, usize, usize) {
     }
 }
 
-/// A rule file of a thousand rules has some 20,000 nodes; an expansion bomb has millions.
-const NODES_MAX: usize = 200_000;
+/// A rule file of ten thousand rules has some 200,000 nodes; an expansion bomb has millions.
+const NODES_MAX: usize = 500_000;
 /// Text that aliases may repeat in all.
 const COPIED_BYTES_MAX: usize = 16 << 20;
 /// Comments in a row; a file of nothing else is not read to its end for them.

@@ -5,11 +5,12 @@ mod emit;
 mod scalar;
 mod validation;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::condition::Condition;
 use super::emit::EmitMap;
+use super::index::Index;
 use super::path::JsonPath;
 use super::template::Templates;
 use super::{Otherwise, Rule, RuleSet, Then};
@@ -58,11 +59,13 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
             .error(place, "incident_key", "`incident_key` is required and missing")
             .help("name what a trigger and its resolve have in common: `incident_key: [$.servicepilot_event_id]`");
     }
+    let index = Index::of(&rules, refuse_placeholders);
     Some(RuleSet {
         unwrap,
         split,
         validations,
         rules,
+        index,
         otherwise,
         incident_key,
         occurrence,
@@ -118,7 +121,7 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
             .help("without one nothing is ever triggered or resolved");
     }
     let mut names = HashMap::new();
-    let mut read: Vec<JsonPath> = Vec::new();
+    let mut read = HashSet::new();
     let mut rules = Vec::new();
     let mut always: Option<String> = None;
     for (index, item) in items.iter().enumerate() {
@@ -176,15 +179,9 @@ fn then(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<Then> {
 }
 
 /// The paths of a condition that no earlier rule reads.
-fn new_paths(when: Option<&Condition>, read: &mut Vec<JsonPath>) -> Vec<JsonPath> {
-    let mut new: Vec<JsonPath> = Vec::new();
-    for path in when.map(Condition::paths).unwrap_or_default() {
-        if !read.iter().any(|known| known.as_str() == path.as_str()) {
-            read.push(path.clone());
-            new.push(path.clone());
-        }
-    }
-    new
+fn new_paths(when: Option<&Condition>, read: &mut HashSet<String>) -> Vec<JsonPath> {
+    let paths = when.map(Condition::paths).unwrap_or_default();
+    paths.into_iter().filter(|path| read.insert(path.as_str().to_owned())).cloned().collect()
 }
 
 /// One path or a list of them.

@@ -18,6 +18,8 @@ struct Payload<'a> {
     root: &'a Value,
     context: Context<'a>,
     budget: &'a Budget,
+    /// What telling of the rules may take, apart from the decision: to be explained changes nothing.
+    telling: Budget,
     fuel: Budget,
     converted: OnceCell<Converted>,
     failures: RefCell<TemplateFailures>,
@@ -73,6 +75,7 @@ pub(super) fn payload(
         root,
         context,
         budget: &budget,
+        telling: Budget::new(TELLING_STEPS_MAX),
         fuel: Budget::new(FUEL_OF_PAYLOAD),
         converted: OnceCell::new(),
         failures: RefCell::new(TemplateFailures::default()),
@@ -138,7 +141,11 @@ fn one(
     if !violations.is_empty() {
         return Err(violations);
     }
-    let rule = match first_match(rules, scope, trace.as_deref_mut().map(|trace| &mut trace.rules))? {
+    let (judged, found) = first_match(rules, scope);
+    if let Some(trace) = trace.as_deref_mut() {
+        tell(rules, Scope { budget: &payload.telling, ..scope }, judged, &mut trace.rules);
+    }
+    let rule = match found? {
         Some(rule) => rule,
         None => {
             return match rules.otherwise {
@@ -182,41 +189,44 @@ fn one(
     Ok(Element::Event(Draft { action, rule: Arc::clone(&rule.name), incident_key, occurrence, update, body }))
 }
 
-/// The first rule whose `when` holds. A placeholder in a value that a rule reads is an error before the rule decides
-/// by it; what only later rules read is not looked at.
-fn first_match<'r>(
-    rules: &'r RuleSet,
-    scope: Scope<'_>,
-    mut traces: Option<&mut Vec<RuleTrace>>,
-) -> Result<Option<&'r Rule>, Vec<Violation>> {
-    let mut matched = None;
-    let mut unreadable = Vec::new();
-    for rule in &rules.rules {
-        if matched.is_some() || !unreadable.is_empty() {
-            match traces.as_deref_mut() {
-                Some(traces) => traces.push(told(rule, "not reached", None)),
-                None => break,
-            }
-            continue;
+/// The first rule whose `when` holds, and the place of the last rule that was judged. A placeholder in a value that a
+/// rule reads is an error before the rule decides by it; what only later rules read is not looked at.
+fn first_match<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> (Option<usize>, Result<Option<&'r Rule>, Vec<Violation>>) {
+    for index in rules.index.candidates(scope) {
+        let rule = &rules.rules[index];
+        let unreadable = unreadable(rules, rule, scope);
+        if !unreadable.is_empty() {
+            return (Some(index), Err(unreadable));
         }
-        if rules.refuse_placeholders {
-            unreadable = rule.reads.iter().flat_map(|path| unrendered(path, scope)).collect();
-            if !unreadable.is_empty() {
-                traces.as_deref_mut().into_iter().for_each(|traces| traces.push(told(rule, "unreadable", None)));
-                continue;
-            }
-        }
-        let mut conditions = traces.is_some().then(Vec::new);
-        let holds = rule.when.as_ref().is_none_or(|when| when.holds(scope, conditions.as_mut()));
-        if holds {
-            matched = Some(rule);
-        }
-        if let Some(traces) = traces.as_deref_mut() {
-            let verdict = if holds { "matched" } else { "not matched" };
-            traces.push(told(rule, verdict, conditions));
+        if rule.when.as_ref().is_none_or(|when| when.holds(scope, None)) {
+            return (Some(index), Ok(Some(rule)));
         }
     }
-    if unreadable.is_empty() { Ok(matched) } else { Err(unreadable) }
+    (None, Ok(None))
+}
+
+fn unreadable(rules: &RuleSet, rule: &Rule, scope: Scope<'_>) -> Vec<Violation> {
+    if !rules.refuse_placeholders {
+        return Vec::new();
+    }
+    rule.reads.iter().flat_map(|path| unrendered(path, scope)).collect()
+}
+
+/// Tells of every rule how it is judged, also of those that the index leaves out, up to the `last` one.
+fn tell(rules: &RuleSet, scope: Scope<'_>, last: Option<usize>, traces: &mut Vec<RuleTrace>) {
+    for (index, rule) in rules.rules.iter().enumerate() {
+        if last.is_some_and(|last| index > last) {
+            traces.push(told(rule, "not reached", None));
+            continue;
+        }
+        if !unreadable(rules, rule, scope).is_empty() {
+            traces.push(told(rule, "unreadable", None));
+            continue;
+        }
+        let mut conditions = Some(Vec::new());
+        let holds = rule.when.as_ref().is_none_or(|when| when.holds(scope, conditions.as_mut()));
+        traces.push(told(rule, if holds { "matched" } else { "not matched" }, conditions));
+    }
 }
 
 fn told(rule: &Rule, verdict: &'static str, conditions: Option<Vec<super::ConditionTrace>>) -> RuleTrace {
@@ -275,6 +285,8 @@ fn whole(problem: String) -> Violation {
 /// What one payload may cost: visited nodes and comparisons together, some 50 ms. A typical payload
 /// takes a few hundred, a batch of ten thousand elements under twenty rules about a million.
 const STEPS_MAX: u64 = 4_000_000;
+/// Ten times as much, for a person who asks at the desk.
+const TELLING_STEPS_MAX: u64 = 10 * STEPS_MAX;
 /// A payload of 256 KiB can't hold more elements worth an incident each.
 const ELEMENTS_MAX: usize = 10_000;
 /// Each element may copy the whole payload (`$$`) into its body; all of them together may not fill the memory.

@@ -10,7 +10,13 @@
 //! cargo bench --bench relay -- backlog
 //! ```
 //!
-//! Without `run` or `backlog` it does nothing, so that `cargo bench` and `cargo test --all-targets` stay short. It uses 127.0.0.1
+//! What deciding costs by the number of rules, in instructions (needs valgrind):
+//!
+//! ```text
+//! cargo bench --bench relay -- rules
+//! ```
+//!
+//! Without one of these words it does nothing, so that `cargo bench` and `cargo test --all-targets` stay short. It uses 127.0.0.1
 //! only, and needs two cores, `taskset` and `/proc`: the system under test has one core for itself, the load and the
 //! upstream have the other.
 //!
@@ -26,6 +32,7 @@ mod machine;
 mod pki;
 mod process;
 mod report;
+mod rules;
 mod systems;
 mod yardsticks;
 
@@ -46,6 +53,11 @@ enum Command {
     Run(Run),
     /// Measure a start over many queued events, and what they cost while they wait and are delivered
     Backlog(backlog::Plan),
+    /// Count the instructions to decide an event by ten, a hundred, a thousand and ten thousand rules
+    Rules(rules::Plan),
+    /// (part of `rules`) Decides events
+    #[command(hide = true)]
+    Decide(rules::Decided),
     /// (part of a run) Answers 202 to everything
     #[command(hide = true)]
     BareServer(Served),
@@ -122,6 +134,8 @@ fn main() -> ExitCode {
     let done = match Command::parse_from(arguments) {
         Command::Run(run) => measure(&run),
         Command::Backlog(plan) => backlog::measure(&plan),
+        Command::Rules(plan) => rules::measure(&plan),
+        Command::Decide(decided) => rules::decide(&decided),
         Command::BareServer(served) => yardsticks::bare_server(&served),
         Command::BareProxy { served, upstream } => yardsticks::bare_proxy(&served, upstream),
         Command::Upstream(served) => yardsticks::upstream(&served),

@@ -136,12 +136,11 @@ impl Reading<'_, '_> {
             self.add(kinds.map(Operator::Type), &mut operators);
         }
         if let Some(node) = self.fields.take("equals") {
-            let values = self.one_of(node, vec![node], "equals");
-            self.add(values.map(Operator::Equals), &mut operators);
+            operators.push(Operator::Equals(self.one_of(vec![node])));
         }
         if let Some(node) = self.fields.take("one_of") {
             let values = match &node.value {
-                Value::List(items) if !items.is_empty() => self.one_of(node, items.iter().collect(), "one_of"),
+                Value::List(items) if !items.is_empty() => Some(self.one_of(items.iter().collect())),
                 _ => {
                     let at = self.fields.path_of("one_of");
                     self.findings
@@ -173,15 +172,10 @@ impl Reading<'_, '_> {
         operators.extend(operator);
     }
 
-    fn one_of(&mut self, node: &Node, items: Vec<&Node>, name: &str) -> Option<OneOf> {
+    fn one_of(&mut self, items: Vec<&Node>) -> OneOf {
         self.folds |= items.iter().any(|item| item.as_str().is_some());
         let values = items.into_iter().map(Node::to_json).collect();
-        let at = self.fields.path_of(name);
         OneOf::new(values, self.any_case)
-            .map_err(|error| {
-                self.findings.error(node.place.clone(), at, error.message);
-            })
-            .ok()
     }
 
     fn text(&mut self, ask: Ask, node: &Node) -> Option<TextTest> {

@@ -35,7 +35,7 @@ fn validation(mut fields: Fields<'_>, findings: &mut Findings) -> Option<Validat
         match &node.value {
             Value::List(items) if !items.is_empty() => {
                 let values = items.iter().map(Node::to_json).collect();
-                checks.extend(OneOf::new(values, false).ok().map(Check::OneOf));
+                checks.push(Check::OneOf(OneOf::new(values, false)));
             }
             _ => {
                 findings.error(node.place.clone(), at, format!("expected a list of values, found {}", node.kind()));
