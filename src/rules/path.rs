@@ -4,10 +4,13 @@
 //! the rest into the project's own [`Query`], which is walked without the crate. Beside `$…` there is `$$…`: a
 //! path into the whole payload, where `$` is one element of a batch.
 
+mod meaning;
 mod query;
 mod regexp;
 mod spelling;
+mod tokens;
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 
@@ -18,6 +21,7 @@ use serde_json::Value;
 
 pub use self::query::{Budget, Nodes};
 use self::query::{Comparator, Logical, Operand, Pattern, Query, Segment, Selector, Start, Step};
+use self::tokens::{Kind, Token};
 
 /// A path, parsed and checked.
 #[derive(Clone, Debug)]
@@ -56,7 +60,8 @@ impl JsonPath {
         let whole = text.starts_with("$$");
         let offset = usize::from(whole);
         let tree = parse_json_path(&text[offset..]).map_err(|error| refused(text, offset, &error))?;
-        let query = Reading { text }.query(Start::Root, &tree.segments)?;
+        let reading = Reading { text, parts: tokens::tokens(text), next: Cell::new(0) };
+        let query = reading.query(Start::Root, &tree.segments)?;
         Ok(JsonPath { text: text.to_owned(), whole, query })
     }
 
@@ -100,7 +105,7 @@ fn refused(text: &str, offset: usize, error: &JsonPathError) -> PathError {
         JsonPathError::PestError(error) => first_number(&format!("{:?}", error.location)),
         _ => None,
     };
-    spelling::explain(text, position.map(|position| position + offset))
+    meaning::explain(text, position.map(|position| position + offset))
 }
 
 fn first_number(text: &str) -> Option<usize> {
@@ -109,9 +114,13 @@ fn first_number(text: &str) -> Option<usize> {
     digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())].parse().ok()
 }
 
-/// The turning of the parser's tree into ours. The tree has no positions, so findings point at names in the text.
+/// The turning of the parser's tree into ours. The tree has no positions. It is gone through in the order of the text,
+/// so that the functions in it are those in the text, one after the other.
 struct Reading<'a> {
     text: &'a str,
+    parts: Vec<Token>,
+    /// The part behind the name of the function that was met last.
+    next: Cell<usize>,
 }
 
 impl Reading<'_> {
@@ -161,33 +170,38 @@ impl Reading<'_> {
         match test {
             parsed::Test::RelQuery(segments) => Ok(Logical::Exists(self.query(Start::Current, segments)?)),
             parsed::Test::AbsQuery(query) => Ok(Logical::Exists(self.query(Start::Root, &query.segments)?)),
-            parsed::Test::Function(function) => match &**function {
-                parsed::TestFunction::Match(text, pattern) => self.pattern("match", text, pattern, true),
-                parsed::TestFunction::Search(text, pattern) => self.pattern("search", text, pattern, false),
-                parsed::TestFunction::Custom(name, _) => Err(self.unknown_function(name)),
-                parsed::TestFunction::Length(_) => Err(self.uncompared("length")),
-                parsed::TestFunction::Count(_) => Err(self.uncompared("count")),
-                parsed::TestFunction::Value(_) => Err(self.uncompared("value")),
-            },
+            parsed::Test::Function(function) => {
+                let call = self.call();
+                match &**function {
+                    parsed::TestFunction::Match(text, pattern) => self.pattern(&call, text, pattern, true),
+                    parsed::TestFunction::Search(text, pattern) => self.pattern(&call, text, pattern, false),
+                    parsed::TestFunction::Custom(..) => Err(self.unknown_function(&call)),
+                    parsed::TestFunction::Length(_)
+                    | parsed::TestFunction::Count(_)
+                    | parsed::TestFunction::Value(_) => Err(self.uncompared(&call)),
+                }
+            }
         }
     }
 
     fn pattern(
         &self,
-        name: &str,
+        call: &Range<usize>,
         text: &parsed::FnArg,
         pattern: &parsed::FnArg,
         whole: bool,
     ) -> Result<Logical, PathError> {
-        let text = self.value_argument(name, text)?;
-        let pattern = match self.value_argument(name, pattern)? {
+        let text = self.value_argument(call, text)?;
+        let pattern = match self.value_argument(call, pattern)? {
             Operand::Literal(Value::String(literal)) => match regexp::compile(&literal, whole) {
                 Ok(regex) => Pattern::Fixed(regex),
                 Err(message) => {
                     return Err(PathError {
                         message: format!("`{literal}` is no regular expression: {message}"),
-                        range: self.place_of(&literal),
-                        help: None,
+                        range: self.pattern_place(call),
+                        help: Some(
+                            "the syntax is that of the Rust crate `regex`: no look-around, no back-references".into(),
+                        ),
                     });
                 }
             },
@@ -224,34 +238,34 @@ impl Reading<'_> {
 
     /// A function whose result is a value.
     fn value_function(&self, function: &parsed::TestFunction) -> Result<Operand, PathError> {
+        let call = self.call();
         match function {
             parsed::TestFunction::Length(argument) => {
-                Ok(Operand::Length(Box::new(self.value_argument("length", argument)?)))
+                Ok(Operand::Length(Box::new(self.value_argument(&call, argument)?)))
             }
-            parsed::TestFunction::Count(argument) => Ok(Operand::Count(self.nodes_argument("count", argument)?)),
-            parsed::TestFunction::Value(argument) => Ok(Operand::Value(self.nodes_argument("value", argument)?)),
-            parsed::TestFunction::Custom(name, _) => Err(self.unknown_function(name)),
-            parsed::TestFunction::Match(..) => Err(self.no_value("match")),
-            parsed::TestFunction::Search(..) => Err(self.no_value("search")),
+            parsed::TestFunction::Count(argument) => Ok(Operand::Count(self.nodes_argument(&call, argument)?)),
+            parsed::TestFunction::Value(argument) => Ok(Operand::Value(self.nodes_argument(&call, argument)?)),
+            parsed::TestFunction::Custom(..) => Err(self.unknown_function(&call)),
+            parsed::TestFunction::Match(..) | parsed::TestFunction::Search(..) => Err(self.no_value(&call)),
         }
     }
 
     /// An argument that must be one value: a literal, a singular path or a function that gives a value.
-    fn value_argument(&self, function: &str, argument: &parsed::FnArg) -> Result<Operand, PathError> {
+    fn value_argument(&self, call: &Range<usize>, argument: &parsed::FnArg) -> Result<Operand, PathError> {
         let query = match argument {
             parsed::FnArg::Literal(value) => return Ok(Operand::Literal(literal(value))),
-            parsed::FnArg::Filter(_) => return Err(self.not_a_value(function)),
+            parsed::FnArg::Filter(_) => return Err(self.not_a_value(call)),
             parsed::FnArg::Test(test) => match &**test {
                 parsed::Test::Function(inner) => return self.value_function(inner),
                 parsed::Test::RelQuery(segments) => self.query(Start::Current, segments)?,
                 parsed::Test::AbsQuery(query) => self.query(Start::Root, &query.segments)?,
             },
         };
-        if query.is_singular() { Ok(Operand::Node(query)) } else { Err(self.not_a_value(function)) }
+        if query.is_singular() { Ok(Operand::Node(query)) } else { Err(self.not_a_value(call)) }
     }
 
     /// An argument that must be a path, which may select any number of nodes.
-    fn nodes_argument(&self, function: &str, argument: &parsed::FnArg) -> Result<Query, PathError> {
+    fn nodes_argument(&self, call: &Range<usize>, argument: &parsed::FnArg) -> Result<Query, PathError> {
         if let parsed::FnArg::Test(test) = argument {
             match &**test {
                 parsed::Test::RelQuery(segments) => return self.query(Start::Current, segments),
@@ -259,50 +273,70 @@ impl Reading<'_> {
                 parsed::Test::Function(_) => {}
             }
         }
+        let function = &self.text[call.clone()];
         Err(PathError {
-            message: format!("`{function}()` takes a path, such as `{function}(@.items[*])`"),
-            range: self.place_of(function),
-            help: None,
+            message: format!("`{function}()` takes a path"),
+            range: call.clone(),
+            help: Some(format!("such as `{function}(@.items[*])`")),
         })
     }
 
-    fn uncompared(&self, function: &str) -> PathError {
+    fn uncompared(&self, call: &Range<usize>) -> PathError {
+        let function = &self.text[call.clone()];
         PathError {
             message: format!("the result of `{function}()` has to be compared with something"),
-            range: self.place_of(function),
+            range: call.clone(),
             help: Some(format!("for example `{function}(…) > 0`")),
         }
     }
 
-    fn no_value(&self, function: &str) -> PathError {
+    fn no_value(&self, call: &Range<usize>) -> PathError {
+        let function = &self.text[call.clone()];
         PathError {
             message: format!("`{function}()` is true or false and can't be compared or passed on"),
-            range: self.place_of(function),
+            range: call.clone(),
             help: Some(format!("write it alone: `[?{function}(@.name, 'pattern')]`")),
         }
     }
 
-    fn not_a_value(&self, function: &str) -> PathError {
+    fn not_a_value(&self, call: &Range<usize>) -> PathError {
+        let function = &self.text[call.clone()];
         PathError {
             message: format!("`{function}()` takes one value here, and this path may select several"),
-            range: self.place_of(function),
+            range: call.clone(),
             help: Some("use a path without `*`, `..`, slices, lists or filters, or wrap it in `value(…)`".into()),
         }
     }
 
-    fn unknown_function(&self, name: &str) -> PathError {
+    fn unknown_function(&self, call: &Range<usize>) -> PathError {
+        let name = &self.text[call.clone()];
         PathError {
             message: format!("RFC 9535 has no function `{name}()`"),
-            range: self.place_of(name),
-            help: Some("its functions are length, count, value, match and search".into()),
+            range: call.clone(),
+            help: meaning::of_function(self.text, call),
         }
     }
 
-    fn place_of(&self, part: &str) -> Range<usize> {
-        match self.text.find(part) {
-            Some(start) => start..start + part.len(),
-            None => 0..self.text.len(),
-        }
+    /// The place of the next function's name.
+    fn call(&self) -> Range<usize> {
+        let from = self.next.get();
+        let found = self.parts.windows(2).enumerate().skip(from).find_map(|(at, parts)| match parts {
+            [Token { kind: Kind::Word, range, .. }, Token { kind: Kind::ParenOpen, .. }] => {
+                Some((at + 1, range.clone()))
+            }
+            _ => None,
+        });
+        let (next, range) = found.unwrap_or((from, 0..self.text.len()));
+        self.next.set(next);
+        range
+    }
+
+    /// The place of a function's pattern: of the last text among its arguments, without the quotes.
+    fn pattern_place(&self, call: &Range<usize>) -> Range<usize> {
+        let behind = self.parts.iter().skip_while(|part| part.range.start < call.end);
+        let arguments = behind.take_while(|part| part.kind != Kind::ParenClose);
+        let text = arguments.filter(|part| part.kind == Kind::Text).last();
+        text.map_or(call.clone(), |text| text.range.start + 1..text.range.end - 1)
     }
 }
 

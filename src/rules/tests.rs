@@ -3,7 +3,9 @@
 mod conditions;
 mod decisions;
 mod emit;
+mod indexed;
 mod mistakes;
+mod paths;
 mod properties;
 mod shipped;
 mod validations;
