@@ -78,7 +78,7 @@ impl fmt::Debug for Source {
 }
 
 impl Place {
-    /// The part `range` (in bytes of the scalar's text) of a plain or quoted scalar that stands on one
+    /// The part `range` (in bytes of the scalar's text, whole characters) of a plain or quoted scalar that stands on one
     /// line as it is written; the whole place where that can't be told, as for an escaped string.
     pub fn within(&self, text: &str, range: Range<usize>) -> Place {
         if let Place::Text { source, span } = self
@@ -87,8 +87,11 @@ impl Place {
             && range.start <= range.end
             && range.end <= text.len()
         {
-            let start = span.start + offset + range.start;
-            return Place::Text { source: Arc::clone(source), span: start..start + range.len() };
+            // A parser of bytes may end in the midst of a character.
+            let start = (0..=range.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+            let end = (range.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+            let begin = span.start + offset;
+            return Place::Text { source: Arc::clone(source), span: begin + start..begin + end };
         }
         self.clone()
     }

@@ -22,10 +22,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
+use serde_json::Value;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 
@@ -72,6 +73,11 @@ pub enum Respond {
     Queued,
     /// Once the upstream answered, or `respond_timeout` ran out.
     Delivered,
+}
+
+/// What a body says that came with these headers: the first and the last word on any bytes, whoever sent them.
+pub fn json(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
+    decode::decode(body, Charset::of(headers)?).map_err(Refusal::NotJson)
 }
 
 /// Takes requests. Clones share everything.

@@ -1,0 +1,61 @@
+//! Any bytes for every parser: a rule file, a test file, a configuration, filters, a path, a template, a payload, a
+//! body. Each must be taken or refused within a bounded time; nothing may panic, and what is said of it must hold.
+//!
+//! Inputs are made by changing known ones, with the words of each format at hand ([`mutate`]). An input of which
+//! something new is said (another refusal, another outcome) joins those that are changed further, so that the search
+//! gets ever deeper into what a parser tells apart. That needs no instrumented build: it runs on stable Rust, within
+//! `cargo test`, with overflow checks on, and every run can be made again from its seed.
+//!
+//! How long it looks can be set: `GANDER_FUZZ_SECONDS` for each parser (1). `GANDER_SEED` repeats a search, whose seed
+//! is printed. What fails is made as small as possible and printed; what ends or blocks the whole process stands in
+//! `target/tmp/fuzz-NAME.input`.
+
+// A test that panics is a test that fails.
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+mod mutate;
+mod properties;
+mod search;
+mod targets;
+
+use search::search;
+
+#[test]
+fn paths() {
+    search(&targets::PATHS);
+}
+
+#[test]
+fn rule_files() {
+    search(&targets::RULE_FILES);
+}
+
+#[test]
+fn test_files() {
+    search(&targets::TEST_FILES);
+}
+
+#[test]
+fn configurations() {
+    search(&targets::CONFIGURATIONS);
+}
+
+#[test]
+fn filters() {
+    search(&targets::FILTERS);
+}
+
+#[test]
+fn templates() {
+    search(&targets::TEMPLATES);
+}
+
+#[test]
+fn payloads() {
+    search(&targets::PAYLOADS);
+}
+
+#[test]
+fn bodies() {
+    search(&targets::BODIES);
+}

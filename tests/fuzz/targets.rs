@@ -1,0 +1,565 @@
+//! The parsers: what is run with an input, and what must hold of its answer.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use gander::config::{self, Inputs, Secrets};
+use gander::document::{Findings, Place, Source};
+use gander::event::Body;
+use gander::filters::Filters;
+use gander::rules::path::{Budget, JsonPath, Scope};
+use gander::rules::{Context, Decision, Element, RuleSet};
+use gander::{cli, ingest};
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A parser under search.
+pub struct Target {
+    pub name: &'static str,
+    /// Inputs to begin with.
+    pub corpus: fn() -> Vec<Vec<u8>>,
+    /// What its format is made of.
+    pub words: &'static [&'static str],
+    /// Runs an input; returns what is said of it. Panics where that can't be right.
+    pub run: fn(&[u8]) -> String,
+}
+
+pub const PATHS: Target = Target {
+    name: "paths",
+    corpus: || {
+        texts(&[
+            "$",
+            "$$.a",
+            "$.a.b[0]",
+            "$['a']..b[*]",
+            "$[?@.a == 'x' && !@.b]",
+            "$..[1:5:2, -1]",
+            "$[?length(@.a) > 1]",
+            "$[?count(@..*) != value($.b)]",
+            "$[?match(@.a, 'x+') || search(@.b, $.a)]",
+            "$.a[?@.b in ['x']]",
+            "$[(@.length-1)]",
+        ])
+    },
+    words: &[
+        "$",
+        "@",
+        ".",
+        "..",
+        "*",
+        "[",
+        "]",
+        "(",
+        ")",
+        "?",
+        "'",
+        "\"",
+        ",",
+        ":",
+        "==",
+        "!=",
+        "<=",
+        ">",
+        "&&",
+        "||",
+        "!",
+        "=~",
+        " ",
+        "length(",
+        "count(",
+        "value(",
+        "match(",
+        "search(",
+        "in",
+        " and ",
+        "not ",
+        "'a'",
+        "['b']",
+        "[?@.a]",
+        "@.b",
+        "\\u0041",
+        "\\ud83d\\ude00",
+        "true",
+        "null",
+        "0",
+        "-1",
+        "1e3",
+        "é",
+        "\u{a0}",
+        "\u{1F600}",
+        "(a|b)*",
+        "[^c]",
+        "\\\\d",
+    ],
+    run: path,
+};
+
+pub const RULE_FILES: Target = Target {
+    name: "rule_files",
+    corpus: || {
+        let mut corpus = texts(&[
+            "version: 1\nincident_key: $.id\nrules: [{ name: a, then: trigger }]\n",
+            "version: 1\nunwrap: $.m\nsplit: $[*]\nvalidate: [{ path: $.a, required: true, one_of: [a, 1], matches: x }]\nincident_key: [$.id, $$.b]\noccurrence: $.t\nupdate_on: [$.s]\nplaceholders: allow\notherwise: ignore\nrules:\n  - { name: a, when: { all: [{ path: $.a, equals: x, ignore_case: true }, { not: { path: $.b, gt: 1 } }] }, then: resolve }\n  - { name: b, when: { any: [{ path: '$.l[*]', contains_word: [OK] }, { path: $.b, exists: false }] }, then: reject }\n  - name: c\n    then: trigger\n    emit: { x: { $first: [$.a, '{{ payload.b }}'], $map: { a: b }, $default: 1, $truncate: 3 }, $merge: $ }\n",
+        ]);
+        corpus.push(shipped("rules/servicepilot.yaml"));
+        corpus
+    },
+    words: YAML,
+    run: rule_file,
+};
+
+pub const TEST_FILES: Target = Target {
+    name: "test_files",
+    corpus: || {
+        vec![
+        shipped("rules/servicepilot.test.yaml"),
+        b"rules: servicepilot.yaml\ndedup: { window: 1m }\ntests:\n  - name: a\n    after: 5s\n    fresh: true\n    payload: { servicepilot_event_id: e1, state: CRITICAL }\n    expect: { verdict: events, events: [{ action: trigger, status: queued, body: { state: CRITICAL } }], errors: [{ path: $.a }] }\n".to_vec(),
+    ]
+    },
+    words: YAML,
+    run: test_file,
+};
+
+pub const CONFIGURATIONS: Target =
+    Target { name: "configurations", corpus: || vec![shipped("gander.yaml")], words: YAML, run: configuration };
+
+pub const FILTERS: Target =
+    Target { name: "filters", corpus: || vec![shipped("callgoose-filters.yaml")], words: YAML, run: filters };
+
+pub const TEMPLATES: Target = Target {
+    name: "templates",
+    corpus: || {
+        texts(&[
+            "{{ payload.a }} on {{ root.b | upper }}",
+            "{% if payload.a %}x{% else %}y{% endif %}",
+            "{% for x in payload.list %}{{ loop.index }}{{ x }}{% endfor %}",
+            "{{ payload.a | default('x') ~ 1 + 2 }}",
+        ])
+    },
+    words: &[
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        " payload",
+        ".a",
+        "root",
+        "action",
+        "rule",
+        "source",
+        "incident_key",
+        "received_at",
+        "|",
+        "upper",
+        "default(",
+        "replace(",
+        "range(",
+        "for ",
+        "in ",
+        "endfor",
+        "if ",
+        "endif",
+        "set ",
+        "macro ",
+        "endmacro",
+        "block",
+        "include",
+        "loop",
+        "(",
+        ")",
+        "[",
+        "]",
+        "'",
+        "~",
+        "*",
+        "**",
+        "//",
+        "==",
+        " is ",
+        "not ",
+        "join(",
+        "tojson",
+        "99999999",
+        "\\",
+        "\n",
+        "é",
+        "include 'a'",
+        "self",
+        "caller()",
+        "|batch(",
+        "|indent(",
+        "|e",
+        "debug()",
+        "dict(",
+    ],
+    run: template,
+};
+
+pub const PAYLOADS: Target = Target {
+    name: "payloads",
+    corpus: || {
+        texts(&[
+            "{\"servicepilot_event_id\":\"e1\",\"state\":\"CRITICAL\",\"title\":\"t\",\"startTime\":\"2025-11-24T07:30:00Z\"}",
+            "{\"id\":\"a\",\"a\":[{\"b\":1,\"c\":\"OK\"},{\"b\":null}],\"m\":\"{\\\"id\\\": 1}\"}",
+            "[[1,2],{\"a\":{}}]",
+            "null",
+        ])
+    },
+    words: JSON,
+    run: payload,
+};
+
+pub const BODIES: Target = Target {
+    name: "bodies",
+    corpus: || {
+        texts(&[
+            "{\"a\": \"Zürich\"}",
+            "application/json; charset=utf-8\n{}",
+            "text/plain; charset=shift_jis\n\"a\"",
+            "application/cloudevents+json\n[1,2]",
+            "text/plain; charset=\"utf-16le\"\n\"\0a\0\"\0",
+        ])
+    },
+    words: JSON,
+    run: body,
+};
+
+fn path(input: &[u8]) -> String {
+    let text = String::from_utf8_lossy(input);
+    let path = match JsonPath::parse(&text) {
+        Ok(path) => path,
+        Err(error) => {
+            assert!(text.get(error.range.clone()).is_some(), "{:?} is no part of the path", error.range);
+            return error.message;
+        }
+    };
+    assert_eq!(path.as_str(), text);
+    let budget = Budget::new(100_000);
+    let nodes = path.select(Scope { element: &DOCUMENT, root: &DOCUMENT, budget: &budget });
+    let count = nodes.as_slice().len();
+    assert!(!path.is_singular() || count <= 1, "a singular path selects {count} nodes");
+    let found = match count {
+        0 => "nothing",
+        1 => "one",
+        _ => "several",
+    };
+    format!("taken: {found} {}", budget.is_exhausted())
+}
+
+fn rule_file(input: &[u8]) -> String {
+    let source = source("rules.yaml", input);
+    let mut findings = Findings::new();
+    let rules = RuleSet::compile(&source, &mut findings);
+    let said = told(&findings);
+    let Some(rules) = rules else {
+        assert!(findings.has_errors(), "refused without a reason");
+        return said;
+    };
+    assert!(!findings.has_errors(), "taken in spite of errors");
+    let payloads = [&*DOCUMENT, &DOCUMENT["a"]];
+    let decisions: Vec<String> = payloads.into_iter().map(|payload| decided(&rules, payload)).collect();
+    format!("{said} {}", decisions.join(", "))
+}
+
+fn test_file(input: &[u8]) -> String {
+    SCRATCH.with_borrow(|scratch| {
+        let file = scratch.path().join("rules/servicepilot.test.yaml");
+        fs::write(&file, input).unwrap();
+        let report = cli::test::test(&[file], None);
+        let mut out = Vec::new();
+        report.write(true, &mut out).unwrap();
+        assert!(report.to_json().is_object());
+        format!("{} {} {}", report.exit_code(), told(&report.findings), report.unreadable.len())
+    })
+}
+
+fn configuration(input: &[u8]) -> String {
+    SCRATCH.with_borrow(|scratch| {
+        let path = scratch.path().join("gander.yaml");
+        fs::write(&path, input).unwrap();
+        let environment = BTreeMap::from([("GANDER_LOG__LEVEL".to_owned(), "warn".to_owned())]);
+        match config::load(&Inputs { path, environment, flags: Vec::new(), secrets: Secrets::Optional }) {
+            Ok(loaded) => told(&loaded.warnings),
+            Err(config::Failure::Unreadable(unreadable)) => unreadable.to_string(),
+            Err(config::Failure::Invalid(findings)) => {
+                assert!(findings.has_errors(), "refused without a reason");
+                told(&findings)
+            }
+        }
+    })
+}
+
+fn filters(input: &[u8]) -> String {
+    let mut findings = Findings::new();
+    let filters = Filters::read(&source("filters.yaml", input), &mut findings);
+    let said = told(&findings);
+    match filters {
+        None => {
+            assert!(findings.has_errors(), "refused without a reason");
+            said
+        }
+        Some(filters) => format!("{said} {:?}", filters.evaluate(&DOCUMENT, Some("ServicePilot"))),
+    }
+}
+
+fn template(input: &[u8]) -> String {
+    let quoted = Value::String(String::from_utf8_lossy(input).into_owned());
+    let file =
+        format!("version: 1\nincident_key: $.id\nrules: [{{ name: a, then: trigger }}]\nemit: {{ text: {quoted} }}\n");
+    rule_file(file.as_bytes())
+}
+
+fn payload(input: &[u8]) -> String {
+    match serde_json::from_slice(input) {
+        Err(error) => format!("{:?}", error.classify()),
+        Ok(payload) => RULES.iter().map(|rules| decided(rules, &payload)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The first line is the content type where it looks like one.
+fn body(input: &[u8]) -> String {
+    let line = input.iter().position(|byte| *byte == b'\n').filter(|at| input[..*at].contains(&b'/'));
+    let mut headers = HeaderMap::new();
+    let mut rest = input;
+    if let Some(at) = line
+        && let Ok(value) = HeaderValue::from_bytes(&input[..at])
+    {
+        headers.insert("content-type", value);
+        rest = &input[at + 1..];
+    }
+    match ingest::json(&headers, rest) {
+        Ok(value) => format!("taken: {}", value.is_object()),
+        Err(refusal) => {
+            if let ingest::Refusal::NotJson(problem) = &refusal {
+                assert!(problem.line >= 1, "{problem:?}");
+            }
+            format!("{refusal:?}")
+        }
+    }
+}
+
+/// Decides a payload; the same decision must come of being explained, and each body must be JSON.
+fn decided(rules: &RuleSet, payload: &Value) -> String {
+    let context = Context { source: "fuzz", received_at: "2025-11-24T07:30:00.000Z" };
+    let Decision { elements, .. } = rules.decide(payload, context);
+    let (explained, traces) = rules.explain(payload, context);
+    assert_eq!(elements, explained.elements, "to be explained changes the decision");
+    assert_eq!(elements.len(), traces.len());
+    assert!(!elements.is_empty(), "nothing is said of the payload");
+    let said = elements.iter().take(3).map(|element| match element {
+        Element::Event(draft) => {
+            assert!(!draft.incident_key.trim().is_empty() && draft.incident_key.len() <= 512);
+            let text: &Body = &draft.body;
+            assert!(serde_json::from_slice::<Value>(text.bytes()).is_ok(), "the body is no JSON");
+            format!("{}", draft.action)
+        }
+        Element::Ignored { rule } => format!("ignored {}", rule.is_some()),
+        Element::Refused { violations, .. } => {
+            assert!(!violations.is_empty(), "refused without a reason");
+            violations[0].problem.clone()
+        }
+    });
+    said.collect::<Vec<_>>().join("; ")
+}
+
+/// What findings say, each of which must be in its text.
+fn told(findings: &Findings) -> String {
+    assert!(findings.is_empty() == findings.render(true).is_empty());
+    let mut said = Vec::new();
+    for finding in findings.iter() {
+        if let Place::Text { source, span } = &finding.place {
+            assert!(source.text.get(span.clone()).is_some(), "{span:?} is no part of {}", source.name);
+        }
+        said.push(finding.message.clone());
+    }
+    said.truncate(3);
+    said.join("; ")
+}
+
+fn source(name: &str, input: &[u8]) -> Arc<Source> {
+    Arc::new(Source { name: name.into(), text: String::from_utf8_lossy(input).into_owned() })
+}
+
+fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+fn shipped(name: &str) -> Vec<u8> {
+    fs::read(shipped_folder().join(name)).unwrap()
+}
+
+fn shipped_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+thread_local! {
+    /// The shipped files, among which a changed one is put.
+    static SCRATCH: RefCell<TempDir> = RefCell::new({
+        let scratch = tempfile::tempdir().unwrap();
+        fs::create_dir(scratch.path().join("rules")).unwrap();
+        for name in ["gander.yaml", "callgoose-filters.yaml", "rules/servicepilot.yaml"] {
+            fs::copy(shipped_folder().join(name), scratch.path().join(name)).unwrap();
+        }
+        scratch
+    });
+}
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    json!({
+        "id": "e1", "servicepilot_event_id": "e1", "state": "CRITICAL", "title": "t", "m": "{\"id\": 1, \"a\": [1]}",
+        "a": [{"b": 1, "c": "OK", "id": "i"}, {"b": null, "id": 2}, [1, 2, 3], "x", 0.5, {"a": {"a": {"b": true}}}],
+        "b": "é\u{1F600}", "list": ["a", "b"], "t": "2025-11-24T07:30:00Z",
+    })
+});
+
+/// The shipped rules, and one of every kind of part that reads a payload.
+static RULES: LazyLock<[RuleSet; 2]> = LazyLock::new(|| {
+    let all = (RULE_FILES.corpus)();
+    [&all[1], &all[2]].map(|text| {
+        let mut findings = Findings::new();
+        let rules = RuleSet::compile(&source("rules.yaml", text), &mut findings);
+        rules.unwrap_or_else(|| panic!("{}", findings.render(false)))
+    })
+});
+
+const YAML: &[&str] = &[
+    ": ",
+    "- ",
+    "\n",
+    "\n  ",
+    "{ ",
+    " }",
+    "[",
+    "]",
+    ", ",
+    "'",
+    "\"",
+    "|\n",
+    ">-\n",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!str ",
+    "# ",
+    "---\n",
+    "...\n",
+    "%YAML 1.2\n",
+    "? ",
+    "~",
+    "null",
+    "true",
+    "no",
+    ".inf",
+    "\t",
+    "\r\n",
+    "\u{feff}",
+    "\u{85}",
+    "é",
+    "\u{1F600}",
+    "\\x41",
+    "version: 1",
+    "rules:",
+    "name: ",
+    "when: ",
+    "path: ",
+    "then: ",
+    "trigger",
+    "resolve",
+    "equals: ",
+    "one_of: ",
+    "matches: ",
+    "contains: ",
+    "all: ",
+    "any: ",
+    "not: ",
+    "$.a",
+    "$..a",
+    "$[?@.a]",
+    "emit: ",
+    "$first: ",
+    "$map: ",
+    "$default: ",
+    "$merge: ",
+    "{{ payload.a }}",
+    "incident_key: ",
+    "validate: ",
+    "split: ",
+    "unwrap: ",
+    "ignore_case: true",
+    "expect: ",
+    "payload: ",
+    "events: ",
+    "after: ",
+    "5m",
+    "10KiB",
+    "listen: ",
+    "tls: ",
+    "address: ",
+    "127.0.0.1:0",
+    "sources: ",
+    "auth: ",
+    "bearer: ",
+    "env: ",
+    "file: ",
+    "sha256: ",
+    "allow_from: ",
+    "10.0.0.0/8",
+    "rate_limit: ",
+    "upstream: ",
+    "url: ",
+    "https://a.b/c?d=e",
+    "services: ",
+    "keys: ",
+    "tests: ",
+    "dedup: ",
+    "(a|b)+",
+    "\\w{1000}",
+    "(?i)",
+];
+
+const JSON: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "\"",
+    "\\",
+    "\\u0000",
+    "\\ud83d\\ude00",
+    "\\ud800",
+    "true",
+    "null",
+    "1e308",
+    "-0.0",
+    " ",
+    "\n",
+    "\"id\":",
+    "\"a\":",
+    "\"state\":",
+    "\"servicepilot_event_id\":",
+    "\"CRITICAL\"",
+    "\"OK\"",
+    "<% x %>",
+    "{{ y }}",
+    "${z}",
+    "é",
+    "\u{1F600}",
+    "\u{feff}",
+    "charset=",
+    "utf-16be",
+    "iso-2022-jp",
+    "gb18030",
+    "windows-1252",
+    "application/json",
+    "; ",
+    "[[",
+    "{\"a\":",
+];
