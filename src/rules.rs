@@ -5,8 +5,8 @@
 //! evaluation with its eyes open.
 //!
 //! Reading: `decide` is the order of things, `condition`, `validate`, `key` and `emit` are its steps, `compile`
-//! turns YAML into them, `index` leaves out the rules that can't match, `path` is JSONPath, `text`, `fold`,
-//! `template` and `value` are what the steps are made of.
+//! turns YAML into them, `index` leaves out the rules that can't match, `path` is JSONPath, `text`, `pattern`,
+//! `fold`, `template` and `value` are what the steps are made of.
 
 mod compile;
 mod condition;
@@ -16,6 +16,7 @@ mod fold;
 mod index;
 mod key;
 pub mod path;
+mod pattern;
 mod placeholder;
 mod template;
 mod text;

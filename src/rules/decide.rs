@@ -239,6 +239,7 @@ fn unrendered(path: &JsonPath, scope: Scope<'_>) -> Vec<Violation> {
     let texts = nodes.as_slice().iter().filter_map(|node| node.as_str());
     texts
         .filter_map(|text| {
+            scope.budget.spend_bytes(6 * text.len() as u64);
             let found = placeholder::find(text)?;
             let problem = format!("holds an unrendered placeholder, {}, and the rules read it", shortened(found));
             Some(Violation { path: path.as_str().to_owned(), problem, found: Some(shortened(text)) })

@@ -147,7 +147,7 @@ impl Filed {
     fn look_up<'i>(&'i self, node: &Value, scope: Scope<'_>, candidates: &mut Candidates<'i>) {
         match node {
             Value::String(text) => {
-                scope.budget.spend(1 + text.len() as u64 / TEXT_BYTES_PER_STEP);
+                scope.budget.spend_bytes(text.len() as u64);
                 candidates.add(self.texts.get(text.as_str()).map_or(&[], Vec::as_slice));
                 // A character takes four bytes at most.
                 if text.len() <= 4 * self.folded_characters_max {
@@ -281,8 +281,6 @@ const PATHS_MAX: usize = 8;
 const LISTS_MAX: usize = 1 + 2 * PATHS_MAX;
 /// A look-up costs as much as judging some rules.
 const RULES_MIN: usize = 4;
-/// Hashing runs through a text many times faster than through nodes.
-const TEXT_BYTES_PER_STEP: u64 = 64;
 
 #[cfg(test)]
 mod tests {

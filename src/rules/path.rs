@@ -4,6 +4,7 @@
 //! the rest into the project's own [`Query`], which is walked without the crate. Beside `$…` there is `$$…`: a
 //! path into the whole payload, where `$` is one element of a batch.
 
+mod budget;
 mod meaning;
 mod query;
 mod regexp;
@@ -19,7 +20,8 @@ use jsonpath_rust::parser::model as parsed;
 use jsonpath_rust::parser::parse_json_path;
 use serde_json::Value;
 
-pub use self::query::{Budget, Nodes};
+pub use self::budget::Budget;
+pub use self::query::Nodes;
 use self::query::{Comparator, Logical, Operand, Pattern, Query, Segment, Selector, Start, Step};
 use self::tokens::{Kind, Token};
 

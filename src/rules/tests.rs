@@ -9,6 +9,7 @@ mod paths;
 mod properties;
 mod shipped;
 mod validations;
+mod work;
 
 use super::*;
 

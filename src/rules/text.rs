@@ -6,11 +6,12 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use regex::{Regex, RegexBuilder};
+use regex::RegexBuilder;
 use serde_json::Value;
 
 use super::fold::FoldedTexts;
 use super::path::Budget;
+use super::pattern::Pattern;
 use super::value::equal;
 
 /// What a text operator asks of a text.
@@ -38,7 +39,7 @@ enum Find {
     /// By comparing bytes: the case matters and the operator needs no boundaries.
     Bytes,
     /// Any of them suffices; for `contains_all` every one is needed.
-    Regexes(Vec<Regex>),
+    Patterns(Vec<Pattern>),
 }
 
 /// The operands of `equals` and `one_of`: type and value.
@@ -79,7 +80,7 @@ impl TextTest {
     /// Compiles an operator. The error names the word that can't be used by its index.
     pub(super) fn new(ask: Ask, words: Vec<String>, any_case: bool) -> Result<TextTest, (usize, RegexError)> {
         let find = match ask {
-            Ask::Matches => Find::Regexes(
+            Ask::Matches => Find::Patterns(
                 words
                     .iter()
                     .enumerate()
@@ -89,27 +90,31 @@ impl TextTest {
             Ask::ContainsWord => {
                 // The half boundaries say: no word character before, none behind. Unlike `\b` they don't
                 // ask that the word itself begins and ends with one.
-                Find::Regexes(vec![words_regex(r"\b{start-half}", &words, r"\b{end-half}", any_case)?])
+                Find::Patterns(vec![words_regex(r"\b{start-half}", &words, r"\b{end-half}", any_case)?])
             }
-            Ask::ContainsAll if any_case => Find::Regexes(
+            Ask::ContainsAll if any_case => Find::Patterns(
                 words
                     .iter()
                     .map(|word| words_regex("", std::slice::from_ref(word), "", any_case))
                     .collect::<Result<_, _>>()?,
             ),
-            Ask::Contains if any_case => Find::Regexes(vec![words_regex("", &words, "", any_case)?]),
-            Ask::StartsWith if any_case => Find::Regexes(vec![words_regex(r"\A", &words, "", any_case)?]),
-            Ask::EndsWith if any_case => Find::Regexes(vec![words_regex("", &words, r"\z", any_case)?]),
+            Ask::Contains if any_case => Find::Patterns(vec![words_regex("", &words, "", any_case)?]),
+            Ask::StartsWith if any_case => Find::Patterns(vec![words_regex(r"\A", &words, "", any_case)?]),
+            Ask::EndsWith if any_case => Find::Patterns(vec![words_regex("", &words, r"\z", any_case)?]),
             Ask::Contains | Ask::ContainsAll | Ask::StartsWith | Ask::EndsWith => Find::Bytes,
         };
         Ok(TextTest { ask, words, any_case, find })
     }
 
-    pub(super) fn holds(&self, text: &str) -> bool {
-        let mut words = self.words.iter();
+    /// Where the budget ends, it does not hold.
+    pub(super) fn holds(&self, text: &str, budget: &Budget) -> bool {
+        // Each word runs through the text by itself.
+        let mut words = self.words.iter().take_while(|_| budget.spend_bytes(text.len() as u64));
         match (&self.find, self.ask) {
-            (Find::Regexes(regexes), Ask::ContainsAll) => regexes.iter().all(|regex| regex.is_match(text)),
-            (Find::Regexes(regexes), _) => regexes.iter().any(|regex| regex.is_match(text)),
+            (Find::Patterns(patterns), Ask::ContainsAll) => {
+                patterns.iter().all(|pattern| pattern.is_match(text, budget))
+            }
+            (Find::Patterns(patterns), _) => patterns.iter().any(|pattern| pattern.is_match(text, budget)),
             (Find::Bytes, Ask::ContainsAll) => words.all(|word| text.contains(word.as_str())),
             (Find::Bytes, Ask::StartsWith) => words.any(|word| text.starts_with(word.as_str())),
             (Find::Bytes, Ask::EndsWith) => words.any(|word| text.ends_with(word.as_str())),
@@ -138,25 +143,27 @@ impl OneOf {
 }
 
 /// Compiles a pattern that an operator wrote.
-pub(super) fn pattern(pattern: &str, any_case: bool) -> Result<Regex, RegexError> {
+pub(super) fn pattern(pattern: &str, any_case: bool) -> Result<Pattern, RegexError> {
     let whole = 0..pattern.len();
-    regex_syntax::ParserBuilder::new().case_insensitive(any_case).build().parse(pattern).map_err(|error| {
-        let (message, span) = match &error {
-            regex_syntax::Error::Parse(error) => (error.kind().to_string(), Some(error.span())),
-            regex_syntax::Error::Translate(error) => (error.kind().to_string(), Some(error.span())),
-            _ => ("it can't be read".to_owned(), None),
-        };
-        let range = span.map_or(whole.clone(), |span| span.start.offset..span.end.offset);
-        // Something that is missing has no length; the character behind it can be marked.
-        let next = pattern[range.start..].chars().next().map_or(0, char::len_utf8);
-        let range = if range.is_empty() { range.start..range.start + next } else { range };
-        RegexError { message, range }
-    })?;
+    let read =
+        regex_syntax::ParserBuilder::new().case_insensitive(any_case).build().parse(pattern).map_err(|error| {
+            let (message, span) = match &error {
+                regex_syntax::Error::Parse(error) => (error.kind().to_string(), Some(error.span())),
+                regex_syntax::Error::Translate(error) => (error.kind().to_string(), Some(error.span())),
+                _ => ("it can't be read".to_owned(), None),
+            };
+            let range = span.map_or(whole.clone(), |span| span.start.offset..span.end.offset);
+            // Something that is missing has no length; the character behind it can be marked.
+            let next = pattern[range.start..].chars().next().map_or(0, char::len_utf8);
+            let range = if range.is_empty() { range.start..range.start + next } else { range };
+            RegexError { message, range }
+        })?;
     RegexBuilder::new(pattern)
         .case_insensitive(any_case)
         .size_limit(REGEX_BYTES_MAX)
         .dfa_size_limit(REGEX_BYTES_MAX)
         .build()
+        .map(|regex| Pattern::new(regex, &read))
         .map_err(|_| RegexError {
             message: format!("compiled it would take more than {} KiB", REGEX_BYTES_MAX / 1024),
             range: whole,
@@ -164,12 +171,14 @@ pub(super) fn pattern(pattern: &str, any_case: bool) -> Result<Regex, RegexError
 }
 
 /// One regex that finds any of some literal words, between `before` and `after`.
-fn words_regex(before: &str, words: &[String], after: &str, any_case: bool) -> Result<Regex, (usize, RegexError)> {
+fn words_regex(before: &str, words: &[String], after: &str, any_case: bool) -> Result<Pattern, (usize, RegexError)> {
+    let count = words.len();
     let words = words.iter().map(|word| regex::escape(word)).collect::<Vec<_>>().join("|");
     RegexBuilder::new(&format!("{before}(?:{words}){after}"))
         .case_insensitive(any_case)
         .size_limit(WORDS_BYTES_MAX)
         .build()
+        .map(|regex| Pattern::of_words(regex, count))
         .map_err(|_| {
             let message = format!("these words take more than {} MiB when compiled", WORDS_BYTES_MAX / 1024 / 1024);
             (0, RegexError { message, range: 0..0 })
@@ -187,7 +196,9 @@ mod tests {
     use serde_json::json;
 
     fn holds(ask: Ask, words: &[&str], any_case: bool, text: &str) -> bool {
-        TextTest::new(ask, words.iter().map(|word| (*word).to_owned()).collect(), any_case).unwrap().holds(text)
+        TextTest::new(ask, words.iter().map(|word| (*word).to_owned()).collect(), any_case)
+            .unwrap()
+            .holds(text, &Budget::new(1_000_000))
     }
 
     #[test]

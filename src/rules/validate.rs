@@ -1,9 +1,9 @@
 //! Validations: what an element must look like before any rule reads it. Every violation is reported.
 
-use regex::Regex;
 use serde_json::Value;
 
-use super::path::{JsonPath, Scope};
+use super::path::{Budget, JsonPath, Scope};
+use super::pattern::Pattern;
 use super::text::OneOf;
 use super::trace::{SEEN_MAX, Seen, ValidationTrace};
 use super::value::{Kind, kind_of, shown, text_of};
@@ -24,8 +24,8 @@ pub(super) enum Check {
     OneOf(OneOf),
     MinLength(usize),
     MaxLength(usize),
-    Matches(Vec<Regex>),
-    NotMatches(Vec<Regex>),
+    Matches(Vec<Pattern>),
+    NotMatches(Vec<Pattern>),
 }
 
 impl Validation {
@@ -95,21 +95,22 @@ impl Check {
                 format!("has to be one of {values}")
             }),
             Check::MinLength(min) => {
-                let length = length_of(node);
+                let length = length_of(node, scope.budget);
                 (length < *min).then(|| format!("has length {length}, at least {min} is required"))
             }
             Check::MaxLength(max) => {
-                let length = length_of(node);
+                let length = length_of(node, scope.budget);
                 (length > *max).then(|| format!("has length {length}, at most {max} is allowed"))
             }
             Check::Matches(patterns) => {
-                let matches = text_of(node).is_some_and(|text| patterns.iter().any(|regex| regex.is_match(&text)));
+                let matches = text_of(node)
+                    .is_some_and(|text| patterns.iter().any(|pattern| pattern.is_match(&text, scope.budget)));
                 (!matches).then(|| format!("has to match {}", shapes(patterns)))
             }
             Check::NotMatches(patterns) => {
                 let text = text_of(node)?;
-                let matched = patterns.iter().find(|regex| regex.is_match(&text))?;
-                Some(format!("must not match /{matched}/"))
+                let matched = patterns.iter().find(|pattern| pattern.is_match(&text, scope.budget))?;
+                Some(format!("must not match /{}/", matched.as_str()))
             }
         }
     }
@@ -129,10 +130,13 @@ impl Check {
 }
 
 /// Characters of a text, of a number's JSON text or of a boolean's; items of an array, members of an object; null has none.
-fn length_of(value: &Value) -> usize {
+fn length_of(value: &Value, budget: &Budget) -> usize {
     match value {
         Value::Null => 0,
-        Value::String(text) => text.chars().count(),
+        Value::String(text) => {
+            budget.spend_bytes(text.len() as u64);
+            text.chars().count()
+        }
         Value::Array(items) => items.len(),
         Value::Object(members) => members.len(),
         scalar => scalar.to_string().len(),
@@ -143,8 +147,8 @@ fn names(kinds: &[Kind]) -> String {
     kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" or ")
 }
 
-fn shapes(patterns: &[Regex]) -> String {
-    patterns.iter().map(|regex| format!("/{regex}/")).collect::<Vec<_>>().join(" or ")
+fn shapes(patterns: &[Pattern]) -> String {
+    patterns.iter().map(|pattern| format!("/{}/", pattern.as_str())).collect::<Vec<_>>().join(" or ")
 }
 
 /// What reporting a violation costs: some hundred bytes are written, and a hostile batch could have millions.

@@ -89,7 +89,13 @@ pub(super) fn equal(left: &Value, right: &Value, budget: &Budget) -> bool {
         }
         (Value::Object(left), Value::Object(right)) => {
             left.len() == right.len()
-                && left.iter().all(|(name, left)| right.get(name).is_some_and(|right| equal(left, right, budget)))
+                && left.iter().all(|(name, left)| {
+                    budget.spend_bytes(name.len() as u64)
+                        && right.get(name).is_some_and(|right| equal(left, right, budget))
+                })
+        }
+        (Value::String(left), Value::String(right)) => {
+            left.len() == right.len() && budget.spend_bytes(left.len() as u64) && left == right
         }
         (left, right) => left == right,
     }

@@ -17,6 +17,7 @@ mod mutate;
 mod properties;
 mod search;
 mod targets;
+mod words;
 
 use search::search;
 

@@ -1,8 +1,8 @@
 //! Operands: words, patterns, numbers and types, each one value or a list.
 
-use regex::Regex;
 use serde_json::Number;
 
+use super::super::pattern::Pattern;
 use super::super::text;
 use super::super::value::{Kind, number_of};
 use crate::document::{Findings, Node, Value, fields};
@@ -28,10 +28,10 @@ pub(super) fn words(node: &Node, at: &str, findings: &mut Findings) -> Option<Ve
 }
 
 /// The patterns of `matches` in a validation.
-pub(super) fn patterns(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Regex>> {
+pub(super) fn patterns(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Pattern>> {
     let items = items(node, at, findings);
     let count = items.len();
-    let patterns: Vec<Regex> = items
+    let patterns: Vec<Pattern> = items
         .into_iter()
         .filter_map(|(item, at)| {
             let written = word(item, &at, findings)?;

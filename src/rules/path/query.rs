@@ -2,20 +2,13 @@
 //! allocated for a singular path, and never more work than the [`Budget`] allows.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::cmp::Ordering;
 
-use regex::Regex;
 use serde_json::Value;
 
-use super::regexp;
+use super::budget::{BYTES_PER_STEP, Budget};
+use crate::rules::pattern::Pattern as Compiled;
 use crate::rules::value::{compare_numbers, equal};
-
-/// How many steps one decision may still take. All its paths and comparisons draw on it.
-#[derive(Debug)]
-pub struct Budget {
-    left: Cell<u64>,
-}
 
 /// What a path selects. One node, the common case, needs no memory.
 #[derive(Clone, Debug)]
@@ -102,7 +95,7 @@ pub(super) enum Operand {
 
 #[derive(Clone, Debug)]
 pub(super) enum Pattern {
-    Fixed(Regex),
+    Fixed(Compiled),
     /// One that the document brings.
     Read(Operand),
 }
@@ -113,30 +106,6 @@ struct Sight<'v> {
     current: &'v Value,
     root: &'v Value,
     budget: &'v Budget,
-}
-
-impl Budget {
-    pub fn new(steps: u64) -> Budget {
-        Budget { left: Cell::new(steps) }
-    }
-
-    /// Takes `steps`; false once there are not enough, from then on for ever.
-    pub fn spend(&self, steps: u64) -> bool {
-        match self.left.get().checked_sub(steps) {
-            Some(left) => {
-                self.left.set(left);
-                left > 0
-            }
-            None => {
-                self.left.set(0);
-                false
-            }
-        }
-    }
-
-    pub fn is_exhausted(&self) -> bool {
-        self.left.get() == 0
-    }
 }
 
 impl<'v> Nodes<'v> {
@@ -183,10 +152,18 @@ impl Query {
         if !sight.budget.spend(1) {
             return None;
         }
-        steps.iter().try_fold(self.begin(sight), |node, step| match step {
-            Step::Name(name) => node.as_object()?.get(name),
-            Step::Index(index) => item(node, *index),
-        })
+        let mut node = self.begin(sight);
+        for (depth, step) in steps.iter().enumerate() {
+            // Most paths are short and their names as well: the one step above pays for them.
+            if depth >= STEPS_PER_STEP && !sight.budget.spend(1) {
+                return None;
+            }
+            node = match step {
+                Step::Name(name) => named(node, name, sight)?,
+                Step::Index(index) => item(node, *index)?,
+            };
+        }
+        Some(node)
     }
 
     fn collect<'v>(&self, segments: &[Segment], sight: Sight<'v>) -> Vec<&'v Value> {
@@ -197,6 +174,12 @@ impl Query {
                 match segment {
                     Segment::Child(selectors) => select_children(selectors, node, sight, &mut selected),
                     Segment::Descendant(selectors) => descend(selectors, node, sight, &mut selected),
+                }
+                if selected.len() > NODES_MAX {
+                    sight.budget.end();
+                }
+                if sight.budget.is_exhausted() {
+                    return Vec::new();
                 }
             }
             nodes = selected;
@@ -221,6 +204,10 @@ fn descend<'v>(selectors: &[Selector], top: &'v Value, sight: Sight<'v>, selecte
             return;
         }
         select_children(selectors, node, sight, selected);
+        if selected.len() > NODES_MAX {
+            sight.budget.end();
+            return;
+        }
         match node {
             Value::Array(items) => waiting.extend(items.iter().rev()),
             Value::Object(members) => waiting.extend(members.values().rev()),
@@ -233,7 +220,7 @@ fn select_children<'v>(selectors: &[Selector], node: &'v Value, sight: Sight<'v>
     for selector in selectors {
         match selector {
             Selector::Name(name) => {
-                selected.extend(spend(sight).and_then(|()| node.as_object()?.get(name)));
+                selected.extend(spend(sight).and_then(|()| named(node, name, sight)));
             }
             Selector::Index(index) => selected.extend(spend(sight).and_then(|()| item(node, *index))),
             Selector::Wildcard => {
@@ -253,6 +240,15 @@ fn select_children<'v>(selectors: &[Selector], node: &'v Value, sight: Sight<'v>
             }
         }
     }
+}
+
+/// A member by its name. Looking for a long name pays for its length.
+fn named<'v>(node: &'v Value, name: &str, sight: Sight<'v>) -> Option<&'v Value> {
+    let members = node.as_object()?;
+    if name.len() as u64 >= BYTES_PER_STEP && !sight.budget.spend_bytes(name.len() as u64) {
+        return None;
+    }
+    members.get(name)
 }
 
 fn spend(sight: Sight<'_>) -> Option<()> {
@@ -321,16 +317,13 @@ impl Logical {
                     return false;
                 };
                 match pattern {
-                    Pattern::Fixed(regex) => regex.is_match(text),
+                    Pattern::Fixed(pattern) => pattern.is_match(text, sight.budget),
                     Pattern::Read(pattern) => {
                         let pattern = pattern.value(sight);
                         let Some(pattern) = pattern.as_deref().and_then(Value::as_str) else {
                             return false;
                         };
-                        // Compiling costs by the length of the pattern, and the sender chose it.
-                        let cost = REGEX_STEPS + 10 * pattern.len() as u64;
-                        sight.budget.spend(cost)
-                            && regexp::compile(pattern, *whole).is_ok_and(|regex| regex.is_match(text))
+                        sight.budget.matches(pattern, *whole, text)
                     }
                 }
             }
@@ -347,7 +340,9 @@ impl Comparator {
         };
         let order = || match (left?, right?) {
             (Value::Number(left), Value::Number(right)) => Some(compare_numbers(left, right)),
-            (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+            (Value::String(left), Value::String(right)) => {
+                budget.spend_bytes(left.len().min(right.len()) as u64).then(|| left.cmp(right))
+            }
             _ => None,
         };
         match self {
@@ -368,7 +363,7 @@ impl Operand {
             Operand::Node(query) | Operand::Value(query) => query.value(sight).map(Cow::Borrowed),
             Operand::Length(operand) => {
                 let length = match operand.value(sight)?.as_ref() {
-                    Value::String(text) => text.chars().count(),
+                    Value::String(text) if sight.budget.spend_bytes(text.len() as u64) => text.chars().count(),
                     Value::Array(items) => items.len(),
                     Value::Object(members) => members.len(),
                     _ => return None,
@@ -383,5 +378,7 @@ impl Operand {
     }
 }
 
-/// What compiling a pattern out of the document costs beside its length: some 20 µs, as much as a thousand nodes.
-const REGEX_STEPS: u64 = 1_000;
+/// What a path may hold at once: 80 MB of pointers. `$..['a','a',…]` selects more nodes than there are.
+const NODES_MAX: usize = 10_000_000;
+/// How many names and indexes of a singular path are walked for the price of one visit.
+const STEPS_PER_STEP: usize = 8;

@@ -2,12 +2,14 @@
 //!
 //! What `regex` takes beyond I-Regexp (`\d`, anchors) is taken too.
 
-use regex::{Regex, RegexBuilder};
+use regex::RegexBuilder;
+
+use crate::rules::pattern::Pattern;
 
 /// Compiles a pattern; `whole` for `match()`, which must match the text from end to end.
-pub(super) fn compile(pattern: &str, whole: bool) -> Result<Regex, String> {
+pub(super) fn compile(pattern: &str, whole: bool) -> Result<Pattern, String> {
     // Checked alone first: an unbalanced `)` must not close the group around it.
-    regex_syntax::Parser::new().parse(pattern).map_err(|error| match error {
+    let read = regex_syntax::Parser::new().parse(pattern).map_err(|error| match error {
         regex_syntax::Error::Parse(error) => error.kind().to_string(),
         regex_syntax::Error::Translate(error) => error.kind().to_string(),
         _ => "it can't be read".to_owned(),
@@ -18,6 +20,7 @@ pub(super) fn compile(pattern: &str, whole: bool) -> Result<Regex, String> {
         .size_limit(REGEX_BYTES_MAX)
         .dfa_size_limit(REGEX_BYTES_MAX)
         .build()
+        .map(|regex| Pattern::new(regex, &read))
         .map_err(|_| format!("compiled it would take more than {REGEX_BYTES_MAX} bytes"))
 }
 

@@ -1,0 +1,119 @@
+//! Work has an end: whatever a rule file asks and a payload brings, a decision takes a bounded time.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::*;
+use crate::rules::path::{Budget, JsonPath, Scope};
+
+/// What a decision may take: see `decide`.
+const STEPS: u64 = 4_000_000;
+/// Far more than it takes without optimisation; without a budget each of these takes minutes to years.
+const ENOUGH: Duration = Duration::from_secs(20);
+
+/// A text of `a` and `b` that no automaton can foresee.
+fn unforeseeable(bytes: usize) -> String {
+    let mut random = fastrand::Rng::with_seed(1);
+    (0..bytes).map(|_| if random.bool() { 'a' } else { 'b' }).collect()
+}
+
+#[test]
+fn hostile_paths_come_to_an_end() {
+    let wide = json!(vec![1; 60_000]);
+    let objects = json!(vec![json!({"a": 1, "b": "x", "c": [1, 2]}); 10_000]);
+    let nested = (0..120).fold(json!(1), |inner, _| json!([inner, {"a": 1}]));
+    let long = "n".repeat(4_000);
+    let texts = json!({
+        "t": unforeseeable(200_000), "u": unforeseeable(200_000), "p": "(a|b)*a(a|b){200}c", "long": "a".repeat(5_000),
+        "l": vec![0; 2_000], "ps": (0..2_000).map(|index| format!("\\w{{20}}{index}")).collect::<Vec<_>>(),
+    });
+    for (path, document) in [
+        ("$[?count($..*) > 1]".to_owned(), &wide),
+        ("$[?@ == $[0] && $[?@ == 2]]".to_owned(), &wide),
+        ("$..*..*..*..*..*".to_owned(), &nested),
+        (format!("$..[{}]", ["*"; 900].join(",")), &objects),
+        (format!("$..[{}]", ["'a'"; 900].join(",")), &objects),
+        (format!("$[?$[?@['{long}']]]"), &objects),
+        ("$[?$[?@.*]]".to_owned(), &objects),
+        ("$[?$ == $]".to_owned(), &objects),
+        ("$.l[?$.l[?$.t == $.u]]".to_owned(), &texts),
+        ("$.l[?$.l[?length($.t) == 1]]".to_owned(), &texts),
+        ("$.l[?search($.t, '(a|b)*a(a|b){200}c')]".to_owned(), &texts),
+        ("$.l[?search($.t, '(ab|ba)*ab(ab|ba){30}c')]".to_owned(), &texts),
+        ("$.l[?search($.t, $.p)]".to_owned(), &texts),
+        ("$.l[?search($.t, $.long)]".to_owned(), &texts),
+        ("$.ps[?search($.t, @)]".to_owned(), &texts),
+    ] {
+        let parsed = JsonPath::parse(&path).unwrap_or_else(|error| panic!("{path}: {}", error.message));
+        let budget = Budget::new(STEPS);
+        let started = Instant::now();
+        let nodes = parsed.select(Scope { element: document, root: document, budget: &budget });
+        let took = started.elapsed();
+        let shown = &path[..path.len().min(60)];
+        assert!(budget.is_exhausted(), "{shown}: {} nodes", nodes.as_slice().len());
+        assert!(took < ENOUGH, "{shown} took {took:?}");
+    }
+}
+
+#[test]
+fn hostile_patterns_and_texts_come_to_an_end() {
+    let text = unforeseeable(200_000);
+    let payload = json!({"id": "x", "t": text, "l": vec![0; 500]});
+    let split = json!(vec![payload.clone(); 20]);
+    for (head, rule) in [
+        ("", "when: { path: $.t, matches: '(a|b)*a(a|b){200}c' }"),
+        ("", "when: { path: $.t, matches: '[^x]*a[^x]{120}c', ignore_case: true }"),
+        ("validate: [{ path: $.t, not_matches: '(a|b)*a(a|b){200}c' }]", "when: { path: $.t, exists: true }"),
+        (
+            "validate: [{ path: \"$.l[?search($.t, 'abc')]\", min_length: 9 }]",
+            "when: { path: \"$.l[?$.l[?search($.t, 'abcabcabcabcabcabcabcabcabcabc')]]\", exists: true }",
+        ),
+    ] {
+        let rules = with_rule(head, rule);
+        let started = Instant::now();
+        let said = format!("{:?}", rules.decide(&payload, CONTEXT).elements);
+        assert!(said.contains("more work than the relay allows"), "{rule}: {said:.200}");
+        assert!(started.elapsed() < ENOUGH, "{rule} took {:?}", started.elapsed());
+    }
+    // What no sender can make slow costs by the length of the text, however many parts it has.
+    for rule in [
+        "when: { path: $.t, matches: '^[0-9]{4}-[0-9]{2}-[0-9]{2}T' }",
+        "when: { path: $.t, matches: '(?i)critical|alarm|problem|down|failed|unreachable|timeout|degraded' }",
+        r"when: { path: $.t, matches: '\w+:\s*(CRITICAL|ALARM)' }",
+        "when: { path: $.t, contains_word: [CRITICAL, ALARM, PROBLEM], ignore_case: true }",
+    ] {
+        let rules = with_rule("split: $[*]\notherwise: ignore", rule);
+        assert!(
+            rules.decide(&split, CONTEXT).elements.iter().all(|element| matches!(element, Element::Ignored { .. }))
+        );
+    }
+}
+
+#[test]
+fn singular_paths_allocate_nothing() {
+    let document = json!({"tags": {"policy_id": "p1", "list": [{"a": null}]}});
+    for (path, expected) in [
+        ("$", true),
+        ("$.tags.policy_id", true),
+        ("$['tags']['list'][0]['a']", true),
+        ("$$.tags.list[-1]", true),
+        ("$.tags.list[7].a", false),
+        ("$.none.at.all", false),
+    ] {
+        let path = JsonPath::parse(path).unwrap();
+        let budget = Budget::new(STEPS);
+        let mut found = false;
+        let used = allocation_counter::measure(|| {
+            found = path.first(Scope { element: &document, root: &document, budget: &budget }).is_some();
+        });
+        assert_eq!(found, expected, "{path}");
+        assert_eq!(used.count_total, 0, "{path}");
+    }
+    let several = JsonPath::parse("$.tags.*").unwrap();
+    let budget = Budget::new(STEPS);
+    let used = allocation_counter::measure(|| {
+        several.first(Scope { element: &document, root: &document, budget: &budget });
+    });
+    assert!(used.count_total > 0, "the allocator does not count");
+}
