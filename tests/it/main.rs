@@ -11,6 +11,7 @@ mod commands;
 mod connections;
 mod delivery;
 mod framing;
+mod presets;
 mod process;
 mod refusals;
 mod relay;
