@@ -186,18 +186,10 @@ impl<'a> Reader<'a> {
 
     fn config(&mut self, tree: &Node) -> Option<Config> {
         let mut top = Fields::of(tree, "", &mut self.findings)?;
-        let listen = self.listen(&mut top);
-        let admin = self.admin(&mut top);
+        let listen = self.listen(tree, &mut top);
+        let admin = self.admin(tree, &mut top);
         if let (Some(listen), Some(admin)) = (&listen, &admin) {
             self.one_address_each(tree, listen.address, admin.address);
-        }
-        for (tls, section) in [
-            (listen.as_ref().and_then(|listen| listen.tls.as_ref()), "listen"),
-            (admin.as_ref().and_then(|admin| admin.tls.as_ref()), "admin"),
-        ] {
-            if let Some(tls) = tls {
-                self.certificates(tls, tree, section);
-            }
         }
         let data_dir = self.data_dir(tree, &mut top);
         let sources = self.sources(&mut top);
@@ -208,9 +200,6 @@ impl<'a> Reader<'a> {
         let log = self.log(&mut top);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;
-        if let Some(ca) = &upstream.ca {
-            self.roots(ca, place_of(tree, &["upstream", "tls", "ca"]), "upstream.tls.ca");
-        }
         Some(Config {
             listen: listen?,
             admin: admin?,

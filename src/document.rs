@@ -15,6 +15,7 @@ mod parse;
 mod scalar;
 mod snippet;
 mod syntax;
+mod written;
 
 pub use fields::Fields;
 pub use finding::{Finding, Findings, Severity, nearest};
@@ -78,30 +79,33 @@ impl fmt::Debug for Source {
 }
 
 impl Place {
-    /// The part `range` (in bytes of the scalar's text, whole characters) of a plain or quoted scalar that stands on one
-    /// line as it is written; the whole place where that can't be told, as for an escaped string.
+    /// The part `range` (in bytes of the scalar's text) of a scalar, however it is written; the whole place where that
+    /// can't be told, as for a variable.
     pub fn within(&self, text: &str, range: Range<usize>) -> Place {
         if let Place::Text { source, span } = self
             && let Some(written) = source.text.get(span.clone())
-            && let Some(offset) = written.find(text)
-            && range.start <= range.end
-            && range.end <= text.len()
+            && let Some(part) = written::part(written, text, range)
         {
-            // A parser of bytes may end in the midst of a character.
-            let start = (0..=range.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-            let end = (range.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-            let begin = span.start + offset;
-            return Place::Text { source: Arc::clone(source), span: begin + start..begin + end };
+            return Place::Text { source: Arc::clone(source), span: span.start + part.start..span.start + part.end };
         }
         self.clone()
     }
 
     /// Line and column, both from 1 and in characters; none for a place outside a file.
     pub fn line_column(&self) -> Option<(usize, usize)> {
+        self.position(|span| span.start)
+    }
+
+    /// The same of what comes directly behind it.
+    pub fn end_line_column(&self) -> Option<(usize, usize)> {
+        self.position(|span| span.end)
+    }
+
+    fn position(&self, of: impl Fn(&Range<usize>) -> usize) -> Option<(usize, usize)> {
         let Place::Text { source, span } = self else {
             return None;
         };
-        let before = source.text.get(..span.start.min(source.text.len()))?;
+        let before = source.text.get(..of(span).min(source.text.len()))?;
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
         Some((line, column))
@@ -143,6 +147,15 @@ impl Node {
             Value::Map(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node),
             _ => None,
         }
+    }
+
+    /// Where the key `name` stands, as opposed to its value; this node where it has no such key.
+    pub fn key_place(&self, name: &str) -> Place {
+        let key = match &self.value {
+            Value::Map(entries) => entries.iter().find(|(key, _)| key.name == name),
+            _ => None,
+        };
+        key.map_or(&self.place, |(key, _)| &key.place).clone()
     }
 
     /// The same tree as JSON, without places.

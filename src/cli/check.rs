@@ -17,7 +17,10 @@ use crate::document::{Findings, Severity};
 pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// Print the findings as a JSON list of {severity, file, line, column, path, message, help}
+    /// Print the findings as a JSON list of {severity, file, line, column, end_line, end_column, path, message, help}
+    ///
+    /// Lines and columns count from 1, in characters; the end is the column behind the last one. `path` is the dotted
+    /// path of the key. Where a finding is about a variable or a flag, `file` is its name and the lines are null.
     #[arg(long)]
     json: bool,
 }

@@ -11,28 +11,29 @@ use crate::tls::{self, Error};
 
 impl Reader<'_> {
     /// The server's pair and the senders' CA. Keys are the relay's: a client of it may not be able to read them.
-    pub(super) fn certificates(&mut self, config: &tls::Config, tree: &Node, section: &str) {
+    /// `tls` is the section that names them, or what stands around it, and `path` its path.
+    pub(super) fn certificates(&mut self, config: &tls::Config, tls: &Node, path: &str) {
         if self.inputs.secrets == Secrets::Optional {
             return;
         }
-        let place = |key: &str| place_of(tree, &[section, "tls", key]);
+        let place = |key: &str| place_of(tls, &[key]);
         match tls::load_identity(config, WallTime::now()) {
             Ok((_, warnings)) => {
                 for warning in warnings {
                     let key =
                         if matches!(warning, tls::Warning::KeyExposed { .. }) { PRIVATE_KEY } else { CERTIFICATE };
-                    self.findings.warning(place(key), format!("{section}.tls.{key}"), warning.to_string());
+                    self.findings.warning(place(key), format!("{path}.{key}"), warning.to_string());
                 }
             }
             // It will be made when the relay starts.
             Err(Error::PairMissing { .. }) if config.self_signed => {}
             Err(error) => {
                 let key = wrong_key(&error, config);
-                self.findings.error(place(key), format!("{section}.tls.{key}"), error.to_string());
+                self.findings.error(place(key), format!("{path}.{key}"), error.to_string());
             }
         }
         if let Some(file) = &config.client_ca {
-            self.roots(file, place("client_ca"), &format!("{section}.tls.client_ca"));
+            self.roots(file, place("client_ca"), &format!("{path}.client_ca"));
         }
     }
 

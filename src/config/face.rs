@@ -10,12 +10,13 @@ use crate::document::{Fields, Node, Value, fields};
 use crate::{admin, listener, tls};
 
 impl Reader<'_> {
-    pub(super) fn listen(&mut self, top: &mut Fields<'_>) -> Option<listener::Config> {
+    pub(super) fn listen(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<listener::Config> {
+        let around = tree.get("listen").unwrap_or(tree);
         let mut section = top.section_or_empty("listen", &mut self.findings);
         let address = self.address(&mut section, "address", "0.0.0.0:8443");
         let tls_node = section.take_some("tls");
         let off = tls_node.is_some_and(is_off);
-        let tls = if off { None } else { self.tls(tls_node, "listen.tls") };
+        let tls = if off { None } else { self.tls(tls_node, around, "listen.tls") };
         let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
         if let (Some(node), Some(address)) = (tls_node, address)
             && off
@@ -43,14 +44,14 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn admin(&mut self, top: &mut Fields<'_>) -> Option<admin::Config> {
+    pub(super) fn admin(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<admin::Config> {
         let mut section = top.section_or_empty("admin", &mut self.findings);
-        let place = section.place();
+        let place = place_of(tree, &["admin", "address"]);
         let address = self.address(&mut section, "address", "127.0.0.1:9180");
         let token_node = section.take_some("token");
         let token = token_node.map(|node| self.secret(node, "admin.token", Use::Bearer, Direction::Checked));
         let tls_node = section.take_some("tls").filter(|node| !is_off(node));
-        let tls = tls_node.map(|node| self.tls(Some(node), "admin.tls"));
+        let tls = tls_node.map(|node| self.tls(Some(node), node, "admin.tls"));
         let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
         section.finish(&mut self.findings);
         let address = address?;
@@ -115,8 +116,8 @@ impl Reader<'_> {
         parsed.ok()
     }
 
-    /// A `tls` section; its certificates are looked at when the whole configuration is read.
-    fn tls(&mut self, node: Option<&Node>, path: &str) -> Option<tls::Config> {
+    /// A `tls` section within `around`, and the certificates that it names.
+    fn tls(&mut self, node: Option<&Node>, around: &Node, path: &str) -> Option<tls::Config> {
         let mut config = tls::Config {
             certificate: PathBuf::from("certs/server.pem"),
             private_key: PathBuf::from("certs/server.key"),
@@ -124,6 +125,7 @@ impl Reader<'_> {
             self_signed: true,
         };
         let Some(node) = node else {
+            self.certificates(&config, around, path);
             return Some(config);
         };
         if !matches!(node.value, Value::Map(_)) {
@@ -140,6 +142,7 @@ impl Reader<'_> {
         section.finish(findings);
         config.certificate = certificate.unwrap_or(config.certificate);
         config.private_key = private_key.unwrap_or(config.private_key);
+        self.certificates(&config, node, path);
         Some(config)
     }
 }

@@ -258,13 +258,13 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "1MiB",
             "1MiB\nadmin: { address: 10.0.0.1:9180, insecure: true }",
-            "4:8 admin.token: 10.0.0.1:9180 can be reached from outside without a token \
+            "4:19 admin.token: 10.0.0.1:9180 can be reached from outside without a token \
              (set `token`, or use an address on loopback such as 127.0.0.1:9180)",
         ),
         (
             "1MiB",
             "1MiB\nadmin: { address: 10.0.0.1:9180, token: { env: IN } }",
-            "4:8 admin.tls: plain HTTP on 10.0.0.1:9180 would let others read the token \
+            "4:19 admin.tls: plain HTTP on 10.0.0.1:9180 would let others read the token \
              (set `tls`, use an address on loopback, or write `insecure: true` beside it)",
         ),
         // Sources.
@@ -417,7 +417,7 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "  url:",
             "  retry: { initial: 2m }\n  url:",
-            "10:10 upstream.retry: `initial` is longer than `max` (the first wait is `initial`, and it grows up to `max`)",
+            "10:21 upstream.retry: `initial` (2m) is longer than `max` (1m) (the first wait is `initial`, and it grows up to `max`)",
         ),
         (
             "  url:",
@@ -586,6 +586,19 @@ fn all_mistakes_are_shown_at_once() {
     }
     let line = |one: &String| one.split_once(':').map_or(0, |(line, _)| line.parse::<usize>().unwrap());
     assert!(found.is_sorted_by_key(line), "in the order of the file: {found:#?}");
+}
+
+#[test]
+fn a_wrong_section_hides_no_finding_about_files_that_it_names() {
+    let text = BASE
+        .replace("127.0.0.1:8443", "nowhere\n  tls: { client_ca: /no/ca.pem }")
+        .replace("  url: https://up.example", "  tls: { ca: /no/up.pem }\n  url: gopher://up.example");
+    let desk = Desk::new(&text);
+    desk.file("rules.yaml", &RULES.replace("$.id", "$.i-d"));
+    let found = listed(&desk.findings());
+    for part in ["listen.address", "listen.tls.client_ca", "upstream.tls.ca", "upstream.url", "incident_key"] {
+        assert!(found.iter().any(|one| one.contains(part)), "{part}: {found:#?}");
+    }
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::Reader;
 use super::credential::Carrier;
 use super::secrets::Direction;
+use super::{Reader, place_of};
 use crate::document::{Fields, Node, fields};
 use crate::upstream::{Authorization, Config};
 use crate::{dispatcher, retry, stale};
@@ -26,9 +26,12 @@ impl Reader<'_> {
         let concurrency = section.integer("concurrency", 1..=1_024, &mut self.findings).unwrap_or(16);
         let (per_second, burst, limit) = self.rate_limit(&mut section, 20, 40);
         limit.finish(&mut self.findings);
-        let retry = self.retry(&mut section);
+        let retry = self.retry(node, &mut section);
         let mut tls = section.section_or_empty("tls", &mut self.findings);
         let ca = tls.file("ca", &mut self.findings);
+        if let Some(ca) = &ca {
+            self.roots(ca, place_of(node, &["tls", "ca"]), "upstream.tls.ca");
+        }
         tls.refuse(&["client_certificate", "client_key"], &mut self.findings);
         tls.finish(&mut self.findings);
         let breaker = self.breaker(&mut section);
@@ -88,16 +91,22 @@ impl Reader<'_> {
             Carrier::Bearer(secret) => Some(Authorization::Bearer(secret)),
             Carrier::Header { name, secret } => Some(Authorization::Header { name, secret }),
             Carrier::Query { name, .. } if name == "from" => {
-                self.error(node, "upstream.authorization.query.name", "`from` is the parameter that names the sender");
+                let place = place_of(node, &["query", "name"]);
+                self.findings
+                    .error(place, "upstream.authorization.query.name", "`from` is the parameter that names the sender")
+                    .help("Callgoose reads a token from the parameter `token`");
                 None
             }
             Carrier::Query { name, secret } => Some(Authorization::Query { name, secret }),
         }
     }
 
-    fn retry(&mut self, section: &mut Fields<'_>) -> retry::Settings {
+    fn retry(&mut self, around: &Node, section: &mut Fields<'_>) -> retry::Settings {
         let mut section = section.section_or_empty("retry", &mut self.findings);
-        let place = section.place();
+        let place = match section.has("initial") {
+            true => place_of(around, &["retry", "initial"]),
+            false => place_of(around, &["retry", "max"]),
+        };
         let findings = &mut self.findings;
         let initial = section.duration_within("initial", MOMENT..=HOUR, findings).unwrap_or(Duration::from_millis(500));
         let factor = section.number("factor", 1.0..=10.0, findings).unwrap_or(2.0);
@@ -110,7 +119,15 @@ impl Reader<'_> {
         section.finish(findings);
         if initial > max {
             findings
-                .error(place, "upstream.retry", "`initial` is longer than `max`")
+                .error(
+                    place,
+                    "upstream.retry",
+                    format!(
+                        "`initial` ({}) is longer than `max` ({})",
+                        fields::spell_duration(initial),
+                        fields::spell_duration(max)
+                    ),
+                )
                 .help("the first wait is `initial`, and it grows up to `max`");
         }
         let unresolved = retry::Unresolved { attempts: u32::try_from(attempts).unwrap_or(3), over };

@@ -138,7 +138,8 @@ impl Findings {
         self.findings.iter().take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
     }
 
-    /// Everything for an editor or CI: a list of `{severity, file, line, column, path, message, help}`.
+    /// Everything for an editor or CI: a list of `{severity, file, line, column, end_line, end_column, path, message,
+    /// help}`; lines and columns from 1, the end is the column behind the last.
     pub fn to_json(&self) -> serde_json::Value {
         let shown = self.findings.iter().take(SHOWN_MAX).map(|finding| finding.to_json(&self.concealed));
         shown.chain(self.not_shown().map(|text| json!({ "severity": "error", "message": text }))).collect()
@@ -186,10 +187,8 @@ impl Finding {
     }
 
     fn to_json(&self, concealed: &[Place]) -> serde_json::Value {
-        let (line, column) = match self.place.line_column() {
-            Some((line, column)) => (Some(line), Some(column)),
-            None => (None, None),
-        };
+        let (line, column) = self.place.line_column().unzip();
+        let (end_line, end_column) = self.place.end_line_column().unzip();
         let file = match &self.place {
             Place::Text { source, .. } => Some(source.name.clone()),
             Place::Environment(name) => Some(format!("${name}")),
@@ -201,6 +200,8 @@ impl Finding {
             "file": file,
             "line": line,
             "column": column,
+            "end_line": end_line,
+            "end_column": end_column,
             "path": snippet::masked(&self.path, concealed),
             "message": snippet::masked(&self.message, concealed),
             "help": self.help.as_ref().map(|help| snippet::masked(help, concealed)),

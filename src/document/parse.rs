@@ -170,6 +170,16 @@ impl Builder<'_> {
             }
             (place, _) => place,
         };
+        // One in a list has no key of its own: what is wrong with it as a whole is shown at its first key.
+        let place = match (&open.items, self.open.last().map(|outer| &outer.items), &place) {
+            (Items::Map { entries, .. }, Some(Items::List(_)), Place::Text { span, .. }) => match entries.first() {
+                Some((Key { place: Place::Text { source, span: key }, .. }, _)) if key.start == span.start => {
+                    Place::Text { source: Arc::clone(source), span: key.clone() }
+                }
+                _ => place,
+            },
+            _ => place,
+        };
         let value = match open.items {
             Items::List(items) => Value::List(items),
             Items::Map { entries, seen, merged, .. } => Value::Map(self.merge(entries, &seen, merged)),
@@ -447,6 +457,7 @@ mod tests {
             ("b: [x, 'y']\n", "b", 1, 4, "[x, 'y']"),
             ("b:\n  c: 1\n", "b", 1, 1, "b"),
             ("b:\n  - 1\n", "b", 1, 1, "b"),
+            ("b: [x: 1]\n", "b", 1, 4, "[x: 1]"),
             ("a: &x secret\nb: *x\n", "b", 1, 7, "secret"),
         ] {
             let (tree, findings) = read(text);

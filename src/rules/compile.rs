@@ -137,11 +137,10 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
             fields.take_some("emit").and_then(|node| emit::body(node, &fields.path_of("emit"), templates, findings));
         fields.finish(findings);
         if let Some(always) = &always {
-            findings.warning(
-                item.place.clone(),
-                path,
-                format!("this rule is never reached: `{always}` matches always"),
-            );
+            let place = item.get("name").map_or(&item.place, |name| &name.place);
+            findings
+                .warning(place.clone(), path, format!("this rule is never reached: `{always}` matches always"))
+                .help(format!("put it before `{always}`, or give that rule a `when`"));
         }
         let (Some(name), Some(then)) = (name, then) else {
             continue;

@@ -11,6 +11,8 @@ use std::ops::Range;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 
+use crate::document::nearest;
+
 /// The templates of a rule file, compiled.
 pub(super) struct Templates {
     environment: Environment<'static>,
@@ -29,6 +31,15 @@ pub(super) struct TemplateError {
     pub(super) message: String,
     /// Where in the text, in bytes, if that is known.
     pub(super) range: Option<Range<usize>>,
+    pub(super) help: Option<String>,
+}
+
+/// What is doubtful about a template that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub(super) message: String,
+    pub(super) range: Option<Range<usize>>,
+    pub(super) help: String,
 }
 
 /// A value as templates read it.
@@ -60,9 +71,11 @@ impl Templates {
     /// Compiles a template.
     pub(super) fn add(&mut self, text: &str) -> Result<TemplateId, TemplateError> {
         let id = TemplateId(self.reads_payload.len());
-        self.environment
-            .add_template_owned(id.0.to_string(), text.to_owned())
-            .map_err(|error| TemplateError { message: sentence(&error), range: error.range() })?;
+        self.environment.add_template_owned(id.0.to_string(), text.to_owned()).map_err(|error| TemplateError {
+            message: sentence(&error),
+            range: error.range(),
+            help: None,
+        })?;
         let reads_root = self.reads(id, "root");
         self.reads_root |= reads_root;
         self.reads_payload.push(reads_root || self.reads(id, "payload"));
@@ -71,7 +84,7 @@ impl Templates {
 
     /// What a template that compiles would still do wrong: filters, tests and functions are looked up while
     /// rendering, so it is rendered once with nothing in it, and variables that nobody sets stay empty for ever.
-    pub(super) fn doubts(&self, id: TemplateId) -> Vec<(String, String)> {
+    pub(super) fn doubts(&self, id: TemplateId) -> Vec<Doubt> {
         let Ok(template) = self.environment.get_template(&id.0.to_string()) else {
             return Vec::new();
         };
@@ -84,8 +97,12 @@ impl Templates {
         names
             .into_iter()
             .map(|name| {
-                let help = format!("a value of the payload is `payload.{name}`");
-                (format!("nothing sets `{name}`: it renders empty, always"), help)
+                let help = match nearest(&name, VARIABLES) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("a value of the payload is `payload.{name}`"),
+                };
+                let message = format!("nothing sets `{name}`: it renders empty, always");
+                Doubt { message, range: read_at(template.source(), &name), help }
             })
             .collect()
     }
@@ -96,7 +113,20 @@ impl Templates {
         let error = template.render(()).err()?;
         match error.kind() {
             ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
-                Some(TemplateError { message: sentence(&error), range: error.range() })
+                let detail = error.detail().and_then(|detail| detail.strip_suffix(" is unknown")).unwrap_or_default();
+                let name = detail.rsplit(' ').next().unwrap_or_default();
+                let functions = || self.environment.globals().map(|(name, _)| name).collect();
+                let known: Vec<&str> = match error.kind() {
+                    ErrorKind::UnknownFilter => FILTERS.to_vec(),
+                    ErrorKind::UnknownTest => TESTS.to_vec(),
+                    _ => functions(),
+                };
+                let help = match nearest(name, known.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("there are {}", known.join(", ")),
+                };
+                let range = read_at(template.source(), name).or(error.range());
+                Some(TemplateError { message: sentence(&error), range, help: Some(help) })
             }
             _ => None,
         }
@@ -175,6 +205,18 @@ fn format(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> 
     output.write_str(&text).map_err(Error::from)
 }
 
+/// Where a template reads a name first: as a whole word within `{{ … }}` or `{% … %}`, not as a member of something.
+fn read_at(source: &str, name: &str) -> Option<Range<usize>> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut places = source.match_indices(name).filter(|_| !name.is_empty()).map(|(at, _)| at..at + name.len());
+    places.find(|place| {
+        let (before, after) = (&source[..place.start], &source[place.end..]);
+        let opened = before.rfind("{{").max(before.rfind("{%"));
+        let closed = before.rfind("}}").max(before.rfind("%}"));
+        opened > closed && !before.ends_with(|c| is_word(c) || c == '.') && !after.starts_with(is_word)
+    })
+}
+
 fn is_function(environment: &Environment<'_>, name: &str) -> bool {
     environment.globals().any(|(global, _)| global == name)
 }
@@ -212,6 +254,63 @@ impl fmt::Debug for Templates {
     }
 }
 
+/// MiniJinja doesn't list what it has; these are offered to who mistypes one.
+const FILTERS: [&str; 37] = [
+    "abs",
+    "attr",
+    "batch",
+    "bool",
+    "capitalize",
+    "chain",
+    "count",
+    "default",
+    "dictsort",
+    "escape",
+    "first",
+    "float",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "replace",
+    "reverse",
+    "round",
+    "select",
+    "sort",
+    "split",
+    "string",
+    "title",
+    "trim",
+    "unique",
+    "upper",
+];
+const TESTS: [&str; 15] = [
+    "boolean",
+    "defined",
+    "divisibleby",
+    "endingwith",
+    "even",
+    "float",
+    "in",
+    "integer",
+    "iterable",
+    "mapping",
+    "none",
+    "number",
+    "odd",
+    "startingwith",
+    "undefined",
+];
 const VARIABLES: [&str; 7] = ["payload", "root", "action", "incident_key", "source", "rule", "received_at"];
 /// Some 50,000 instructions or 3 MB of data: a title takes a hundred, a loop over a payload a few thousand.
 const FUEL: u64 = 50_000;
@@ -222,3 +321,35 @@ const FUEL_OF_FAILURE: u64 = 500;
 pub(super) const FUEL_OF_PAYLOAD: u64 = 5_000_000;
 /// No title, description or field of an incident is longer than a whole payload.
 const RENDERED_BYTES_MAX: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_exists() {
+        let names = |names: &[&str], form: fn(&str) -> String| {
+            for name in names {
+                let mut templates = Templates::new();
+                let id = templates.add(&form(name)).unwrap();
+                assert_eq!(templates.unknown_name(id), None, "{name}");
+            }
+        };
+        names(&FILTERS, |name| format!("{{{{ payload | {name} }}}}"));
+        names(&TESTS, |name| format!("{{{{ payload is {name} }}}}"));
+    }
+
+    #[test]
+    fn a_name_is_found_where_it_is_read() {
+        for (source, name, at) in [
+            ("title {{ title }}", "title", Some(9)),
+            ("{{ payload.title }} {% if title %}", "title", Some(26)),
+            ("{{ a }} title", "title", None),
+            ("{{ titles }}", "title", None),
+            ("{{ x | uper }}", "uper", Some(7)),
+            ("{{ x }}", "", None),
+        ] {
+            assert_eq!(read_at(source, name).map(|range| range.start), at, "{source}");
+        }
+    }
+}

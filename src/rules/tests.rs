@@ -6,6 +6,7 @@ mod emit;
 mod indexed;
 mod mistakes;
 mod paths;
+mod places;
 mod properties;
 mod shipped;
 mod validations;

@@ -92,6 +92,7 @@ fn check_prints_findings_to_standard_output_and_exits_1() {
     assert_eq!(findings.len(), 4, "{findings:?}");
     let wrong = findings.iter().find(|finding| finding["path"] == "listen.adress").unwrap();
     assert_eq!((&wrong["line"], &wrong["column"]), (&1.into(), &11.into()), "{wrong}");
+    assert_eq!((&wrong["end_line"], &wrong["end_column"]), (&1.into(), &17.into()), "{wrong}");
 }
 
 #[test]

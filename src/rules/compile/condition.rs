@@ -22,8 +22,9 @@ pub(super) fn condition(node: &Node, at: &str, findings: &mut Findings) -> Optio
         0 => test(node, fields, findings).map(Condition::Test),
         1 if entries.len() == 1 => combined(fields, findings),
         _ => {
+            let second = entries.get(1).map_or(&node.place, |(key, _)| &key.place);
             findings
-                .error(node.place.clone(), at, "`all`, `any`, `not` and `path` can't stand beside each other")
+                .error(second.clone(), at, "`all`, `any`, `not` and `path` can't stand beside each other")
                 .help("put each into its own mapping and join them: `all: [{ any: […] }, { path: … }]`");
             None
         }
@@ -94,7 +95,7 @@ fn test(node: &Node, mut fields: Fields<'_>, findings: &mut Findings) -> Option<
     let asks = match exists {
         Some(false) if every || !operators.is_empty() => {
             findings
-                .error(node.place.clone(), at, "`exists: false` can't be joined by another operator")
+                .error(node.key_place("exists"), at, "`exists: false` can't be joined by another operator")
                 .help("where nothing is found there is nothing else to ask");
             return None;
         }

@@ -7,7 +7,7 @@ use super::super::emit::{Case, Emit, EmitMap, Operators, Source};
 use super::super::path::JsonPath;
 use super::super::template::{Templates, is_template};
 use super::path;
-use crate::document::{Fields, Findings, Key, Node, Value};
+use crate::document::{Fields, Findings, Key, Node, Place, Value};
 
 /// The `emit` of a file or of a rule: a mapping of the body's keys.
 pub(super) fn body(node: &Node, at: &str, templates: &mut Templates, findings: &mut Findings) -> Option<EmitMap> {
@@ -88,8 +88,9 @@ impl Compiling<'_> {
         });
         match compiled {
             Ok(id) => {
-                for (doubt, help) in self.templates.doubts(id) {
-                    self.findings.warning(node.place.clone(), at, doubt).help(help);
+                for doubt in self.templates.doubts(id) {
+                    let place = doubt.range.map_or_else(|| node.place.clone(), |range| node.place.within(text, range));
+                    self.findings.warning(place, at, doubt.message).help(doubt.help);
                 }
                 Some(Emit::Template { id, key: at.to_owned() })
             }
@@ -98,7 +99,8 @@ impl Compiling<'_> {
                     Some(range) => node.place.within(text, range),
                     None => node.place.clone(),
                 };
-                self.findings.error(place, at, format!("this template can't be used: {}", error.message));
+                let finding = self.findings.error(place, at, format!("this template can't be used: {}", error.message));
+                finding.help = error.help;
                 None
             }
         }
@@ -136,13 +138,11 @@ impl Compiling<'_> {
         let count = sources.iter().flatten().count();
         let mistyped = fields.unknown().any(|name| name.starts_with('$') && !OPERATORS.contains(&name));
         if count > 1 || (count == 0 && !mistyped) {
-            let message = match count {
-                0 => "these operators have nothing to work on",
-                _ => "`$path`, `$first` and `$by_action` exclude each other",
+            let (place, message) = match count {
+                0 => (node.place.clone(), "these operators have nothing to work on"),
+                _ => (second_of(node, &SOURCES), "`$path`, `$first` and `$by_action` exclude each other"),
             };
-            self.findings
-                .error(node.place.clone(), at, message)
-                .help("one of `$path`, `$first` and `$by_action` gives the value");
+            self.findings.error(place, at, message).help("one of `$path`, `$first` and `$by_action` gives the value");
         }
         let map = self.taken("$map", &mut fields).map(|(node, at)| self.table(node, &at));
         let default = self.taken("$default", &mut fields).map(|(node, at)| self.value(node, &at));
@@ -152,7 +152,8 @@ impl Compiling<'_> {
         let upper = fields.boolean("$upper", self.findings).unwrap_or(false);
         let truncate = fields.integer("$truncate", 1..=TRUNCATE_MAX, self.findings);
         if lower && upper {
-            self.findings.error(node.place.clone(), at, "`$lower` and `$upper` exclude each other");
+            let place = second_of(node, &["$lower", "$upper"]);
+            self.findings.error(place, at, "`$lower` and `$upper` exclude each other").help("keep one of them");
         }
         self.finish(fields, "");
         let case = match (lower, upper) {
@@ -256,10 +257,21 @@ impl Compiling<'_> {
     }
 }
 
+/// The second key that is one of `names`, where only one of them may be.
+fn second_of(node: &Node, names: &[&str]) -> Place {
+    let keys = match &node.value {
+        Value::Map(entries) => entries.as_slice(),
+        _ => &[],
+    };
+    let mut found = keys.iter().filter(|(key, _)| names.contains(&key.name.as_str()));
+    found.nth(1).map_or(&node.place, |(key, _)| &key.place).clone()
+}
+
 fn is_operator(name: &str) -> bool {
     OPERATORS.contains(&name) && name != "$merge"
 }
 
+const SOURCES: [&str; 3] = ["$path", "$first", "$by_action"];
 const OPERATORS: [&str; 12] = [
     "$path",
     "$first",
