@@ -9,6 +9,7 @@ mod demo;
 mod events;
 pub mod explain;
 mod health;
+mod init;
 mod input;
 pub mod query;
 mod run;
@@ -42,6 +43,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Arguments),
     Run(run::Arguments),
     Check(check::Arguments),
     Test(test::Arguments),
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut terminal = Terminal::new();
     let exit = match cli.command {
+        Command::Init(arguments) => init::run(&arguments, &mut terminal),
         Command::Run(arguments) => run::run(&arguments, &mut terminal),
         Command::Check(arguments) => check::run(&arguments, &mut terminal),
         Command::Test(arguments) => test::command(&arguments, &mut terminal),
@@ -167,6 +170,8 @@ const SHORT_HELP: &str = "`gander --help` shows examples, exit codes and the env
 
 const LONG_HELP: &str = "\
 Examples:
+  gander init grafana --output config
+      a starting configuration for a kind of sender; `gander init --list` shows them
   gander check --config config/gander.yaml
       everything that is wrong with a configuration, its rules, certificates and secrets
   gander test config/rules

@@ -348,3 +348,50 @@ fn a_relay_that_is_not_there_is_told_with_what_to_do() {
         assert!(ended.err.contains("is `gander run` up with this configuration?"), "{ended:?}");
     }
 }
+
+#[test]
+fn what_init_writes_is_fine_as_it_is() {
+    let list = end_of(gander(Path::new("/")).args(["init", "--list"]));
+    assert_eq!((list.code, list.err.as_str()), (Some(0), ""), "{list:?}");
+    let senders: Vec<&str> = list.out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(senders.len(), 12, "{senders:?}");
+    for sender in senders {
+        let folder = tempfile::tempdir().unwrap();
+        // Here and where the commands look by themselves.
+        for (output, flags, tests) in
+            [(".", &["--config", "./gander.yaml"][..], &["./rules"][..]), ("config", &[], &[])]
+        {
+            let init = end_of(gander(folder.path()).args(["init", sender, "--output", output]));
+            assert_eq!((init.code, init.err.as_str()), (Some(0), ""), "{init:?}");
+            let next = [["gander check"].as_slice(), flags].concat().join(" ");
+            assert!(
+                init.out.contains(&format!("{next}\n")) && init.out.contains(&format!("/hooks/{sender}\n")),
+                "{init:?}"
+            );
+
+            let token = format!("{}_TOKEN", sender.to_uppercase().replace('-', "_"));
+            assert!(init.out.contains(&format!("export {token}=")), "{init:?}");
+            let check = end_of(gander(folder.path()).arg("check").args(flags).env(token, TOKEN));
+            assert!(check.code == Some(0) && check.err.is_empty(), "{sender}: {check:?}");
+            assert!(check.out.contains(&format!("is fine: 1 source on https://0.0.0.0:8443: {sender}\n")), "{check:?}");
+            let test = end_of(gander(folder.path()).arg("test").args(tests));
+            assert!(test.code == Some(0) && test.err.is_empty(), "{sender}: {test:?}");
+        }
+    }
+}
+
+#[test]
+fn init_never_overwrites_and_names_what_was_probably_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = folder.path().join("gander.yaml");
+    std::fs::write(&mine, "# mine\n").unwrap();
+    let ended = end_of(gander(folder.path()).arg("init"));
+    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{ended:?}");
+    assert!(ended.err.contains("error: ./gander.yaml is there already, so nothing was written"), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(&mine).unwrap(), "# mine\n");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let ended = end_of(gander(folder.path()).args(["init", "grafna"]));
+    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{ended:?}");
+    assert!(ended.err.contains("did you mean `grafana`?"), "{ended:?}");
+}

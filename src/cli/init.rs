@@ -1,0 +1,160 @@
+//! `gander init`: a starting configuration for one kind of sender, with rules, tests and filters that work as they are.
+
+mod files;
+mod presets;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Exit;
+use super::terminal::Terminal;
+use crate::document::nearest;
+use files::{Failure, token_variable};
+use presets::{PRESETS, Preset};
+
+/// Write a starting configuration for a kind of sender
+///
+/// Writes gander.yaml, rules/SENDER.yaml with its tests, and callgoose-filters.yaml, all commented, and says what is to be
+/// done next. A file that is there is never overwritten: then nothing is written.
+///
+/// Exit codes: 0 written; 2 not.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  gander init grafana --output config\n  gander init --list")]
+pub(crate) struct Arguments {
+    /// The kind of sender, see --list
+    #[arg(value_name = "SENDER", default_value = "servicepilot")]
+    sender: String,
+    /// The folder to write into; it is made where it is missing
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// List the kinds of senders, one a line, and write nothing
+    #[arg(long)]
+    list: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+    if arguments.list {
+        for Preset { name, about, .. } in &PRESETS {
+            terminal.print(&format!("{name:<16}{about}"));
+        }
+        return Exit::Fine;
+    }
+    let Some(preset) = PRESETS.iter().find(|preset| preset.name == arguments.sender) else {
+        terminal.say(&unknown(&arguments.sender));
+        return Exit::CouldNotRun;
+    };
+    let files = files::files(preset);
+    match files::write(&arguments.output, &files) {
+        Ok(()) => {
+            for file in &files {
+                terminal.print(&format!("wrote {}", arguments.output.join(&file.name).display()));
+            }
+            terminal.print(&next_steps(preset, &arguments.output));
+            Exit::Fine
+        }
+        Err(failure) => {
+            terminal.say(&told(&failure));
+            Exit::CouldNotRun
+        }
+    }
+}
+
+fn unknown(sender: &str) -> String {
+    let word = sender.to_lowercase();
+    let about = |preset: &&Preset| !word.is_empty() && preset.about.to_lowercase().contains(&word);
+    let near = nearest(sender, PRESETS.iter().map(|preset| preset.name))
+        .or_else(|| PRESETS.iter().find(about).map(|preset| preset.name));
+    let meant = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    format!(
+        "error: there are no rules for `{sender}`{meant}\n  `gander init --list` shows all; `generic` takes what you make of it"
+    )
+}
+
+fn told(failure: &Failure) -> String {
+    match failure {
+        Failure::Exists(paths) => {
+            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+            let (verb, them) = if paths.len() == 1 { ("is", "it") } else { ("are", "them") };
+            format!(
+                "error: {} {verb} there already, so nothing was written\n  write elsewhere with --output DIR, or move {them} away",
+                paths.join(", ")
+            )
+        }
+        Failure::Failed { path, error } => {
+            format!("error: {} can't be written, so nothing was: {error}", path.display())
+        }
+    }
+}
+
+/// What is left for a person to do.
+fn next_steps(preset: &Preset, folder: &Path) -> String {
+    let Preset { name, title, enter, .. } = preset;
+    let configuration = folder.join("gander.yaml");
+    // The two places where the commands look by themselves.
+    let default = configuration == Path::new("config/gander.yaml");
+    let flag = if default { String::new() } else { format!(" --config {}", quoted(&configuration)) };
+    let rules = if default { String::new() } else { format!(" {}", quoted(&folder.join("rules"))) };
+    let token = token_variable(name);
+    let mut text = format!(
+        "
+1. Two secrets: the token from Callgoose (API Tokens), and one for {title} that you make up.
+     export CALLGOOSE_TOKEN=…
+     export {token}=$(openssl rand -hex 32)
+2. Look it over. gander.yaml is readable by you only: give it to the user who runs the relay.
+     gander check{flag}
+     gander test{rules}
+3. Start it.
+     gander run{flag}
+4. In {title}: {enter}.
+     URL     https://YOUR-HOST:8443/hooks/{name}
+     Header  Authorization: Bearer ${token}     (where none can be set: ?token=… at the end of the URL)
+     The whole, step by step, stands at the top of {rules_file}.
+5. In Callgoose, Services → your service → API Filters; without them nobody is alerted.
+",
+        rules_file = folder.join(format!("rules/{name}.yaml")).display(),
+    );
+    text.push_str(FILTERS);
+    text
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
+/// What `callgoose-filters.yaml` says, in short.
+const FILTERS: &str = "\
+     Trigger  Payload JSON Key `state`, Key Value Contains `CRITICAL`, Map Incident With `servicepilot_event_id`,
+              Incident Title From `title`, Incident Description From `description`
+     Resolve  Payload JSON Key `state`, Key Value Contains `OK`, Incident Mapped With `servicepilot_event_id`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_known_is_told_the_nearest_name() {
+        for (sender, meant) in [
+            ("grafna", "did you mean `grafana`?"),
+            ("Zabbix", "did you mean `zabbix`?"),
+            ("icinga", "did you mean `icinga2`?"),
+            ("prometheus", "did you mean `alertmanager`?"),
+            ("cloudwatch", "did you mean `cloudwatch-sns`?"),
+            ("azure", "did you mean `azure-monitor`?"),
+            ("pagerduty", "no rules for `pagerduty`\n"),
+            ("", "no rules for ``\n"),
+        ] {
+            let told = unknown(sender);
+            assert!(told.contains(meant) && told.contains("gander init --list"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_path_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted(Path::new("./config/gander.yaml")), "./config/gander.yaml");
+        assert_eq!(quoted(Path::new("my files/it's")), r"'my files/it'\''s'");
+    }
+}

@@ -1,0 +1,254 @@
+//! The files of a starting configuration: what is in them, and how they are written. All of them or none, each whole,
+//! and never over one that is there.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::presets::Preset;
+
+/// One file to write.
+#[derive(Debug)]
+pub(super) struct File {
+    /// Relative to the folder of the configuration.
+    pub(super) name: String,
+    pub(super) text: String,
+    mode: u32,
+}
+
+/// What a preset's configuration consists of.
+pub(super) fn files(preset: &Preset) -> Vec<File> {
+    let Preset { name, title, .. } = preset;
+    let (own_token, token) = ("SERVICEPILOT_TOKEN", token_variable(name));
+    let configuration = [
+        ("  servicepilot:", &format!("  {name}:")),
+        ("hooks/servicepilot", &format!("hooks/{name}")),
+        ("rules/servicepilot.yaml", &format!("rules/{name}.yaml")),
+        ("from: ServicePilot", &format!("from: {title}")),
+        (own_token, &token),
+    ];
+    let filters = [
+        ("config/rules/servicepilot.yaml", &format!("rules/{name}.yaml")),
+        ("config/gander.yaml", &"gander.yaml".to_owned()),
+        ("ServicePilot", &(*title).to_owned()),
+    ];
+    let tests = [("gander test config/rules", &"gander test rules".to_owned())];
+    let file = |name: &str, text: String, mode| File { name: name.to_owned(), text, mode };
+    vec![
+        // Secrets may be written into it, so it is the owner's alone: whoever runs the relay as somebody else gives the
+        // file to him. The others hold none, and are what the umask makes of them.
+        file("gander.yaml", fitted(CONFIGURATION, &configuration), 0o600),
+        file("callgoose-filters.yaml", fitted(FILTERS, &filters), 0o666),
+        file(&format!("rules/{name}.yaml"), fitted(preset.rules, &tests), 0o666),
+        file(&format!("rules/{name}.test.yaml"), fitted(preset.tests, &tests), 0o666),
+    ]
+}
+
+/// The environment variable in which the sender's token is looked for.
+pub(super) fn token_variable(name: &str) -> String {
+    format!("{}_TOKEN", name.to_uppercase().replace('-', "_"))
+}
+
+/// A text with some words in the place of others. A comment behind a value stays in its column where there is room.
+fn fitted(text: &str, words: &[(&str, &String)]) -> String {
+    text.split_inclusive('\n').map(|line| fitted_line(line, words)).collect()
+}
+
+fn fitted_line(line: &str, words: &[(&str, &String)]) -> String {
+    let replaced = words.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to));
+    let column = |line: &str| line.find(" # ").filter(|_| !line.trim_start().starts_with('#'));
+    let (Some(before), Some(after)) = (column(line), column(&replaced)) else {
+        return replaced;
+    };
+    let (value, comment) = replaced.split_at(after);
+    format!("{:<before$}{comment}", value.trim_end())
+}
+
+/// Why nothing was written.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// These are there already.
+    Exists(Vec<PathBuf>),
+    Failed {
+        path: PathBuf,
+        error: io::Error,
+    },
+}
+
+/// Writes the files into `folder`.
+pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), Failure> {
+    let there: Vec<PathBuf> =
+        files.iter().map(|file| folder.join(&file.name)).filter(|path| path.symlink_metadata().is_ok()).collect();
+    if !there.is_empty() {
+        return Err(Failure::Exists(there));
+    }
+    let mut made = Made::default();
+    let written = write_all(folder, files, &mut made);
+    match written {
+        Ok(()) => {
+            made.temporary.iter().for_each(|path| drop(fs::remove_file(path)));
+            Ok(())
+        }
+        Err(failure) => {
+            made.undo();
+            Err(failure)
+        }
+    }
+}
+
+/// What was made so far.
+#[derive(Debug, Default)]
+struct Made {
+    directories: Vec<PathBuf>,
+    temporary: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+}
+
+impl Made {
+    /// A directory is removed only if nothing is in it: somebody else may have put something there meanwhile.
+    fn undo(self) {
+        self.files.iter().chain(&self.temporary).for_each(|path| drop(fs::remove_file(path)));
+        self.directories.iter().rev().for_each(|path| drop(fs::remove_dir(path)));
+    }
+}
+
+/// First every file under a name of its own, whole and on disk; then all get their names.
+fn write_all(folder: &Path, files: &[File], made: &mut Made) -> Result<(), Failure> {
+    let mut staged = Vec::new();
+    for file in files {
+        let path = folder.join(&file.name);
+        let failed = |error| Failure::Failed { path: path.clone(), error };
+        directory(path.parent().unwrap_or(folder), made).map_err(failed)?;
+        let mut temporary = path.clone().into_os_string();
+        temporary.push(format!(".{}.new", std::process::id()));
+        let temporary = PathBuf::from(temporary);
+        let mut new =
+            OpenOptions::new().create_new(true).write(true).mode(file.mode).open(&temporary).map_err(failed)?;
+        made.temporary.push(temporary.clone());
+        new.write_all(file.text.as_bytes()).and_then(|()| new.sync_all()).map_err(failed)?;
+        staged.push((temporary, path));
+    }
+    for (temporary, path) in staged {
+        name(&temporary, &path).map_err(|error| Failure::Failed { path: path.clone(), error })?;
+        made.files.push(path);
+    }
+    Ok(())
+}
+
+/// Makes a directory and those above it, where they are missing.
+fn directory(path: &Path, made: &mut Made) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err()).collect();
+    for path in missing.into_iter().rev() {
+        DirBuilder::new().mode(0o755).create(path)?;
+        made.directories.push(path.to_owned());
+    }
+    Ok(())
+}
+
+/// Gives a file its name, which nobody may have taken. A link fails where the name is taken, and a renaming would not;
+/// on a file system without links the look before it has to do.
+fn name(temporary: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(temporary, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            if path.symlink_metadata().is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            fs::rename(temporary, path)
+        }
+        linked => linked,
+    }
+}
+
+const CONFIGURATION: &str = include_str!("../../../config/gander.yaml");
+const FILTERS: &str = include_str!("../../../config/callgoose-filters.yaml");
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::presets::PRESETS;
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn nothing_of_the_shipped_source_is_left_in_another_ones_files() {
+        for preset in PRESETS.iter().filter(|preset| preset.name != "servicepilot") {
+            for file in files(preset) {
+                // The key that Callgoose maps by is the same for all senders.
+                let rest = file.text.replace("servicepilot_event_id", "").to_lowercase();
+                assert!(!rest.contains("servicepilot"), "{}: {}", preset.name, file.name);
+            }
+        }
+    }
+
+    #[test]
+    fn comments_keep_their_column_where_there_is_room() {
+        let words = [("servicepilot", &"x".to_owned())];
+        for (line, expected) in [
+            ("  servicepilot:   # here\n", "  x:              # here\n"),
+            ("# servicepilot # b\n", "# x # b\n"),
+            ("plain: servicepilot\n", "plain: x\n"),
+        ] {
+            assert_eq!(fitted(line, &words), expected);
+        }
+        let long = [("servicepilot", &"a-name-that-is-longer".to_owned())];
+        assert_eq!(fitted("  servicepilot: # here\n", &long), "  a-name-that-is-longer: # here\n");
+    }
+
+    #[test]
+    fn a_failure_half_way_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        // `rules` is no directory, so its files can't be written after the two before them.
+        fs::write(folder.path().join("rules"), "mine").unwrap();
+        let failure = write(folder.path(), &files(&PRESETS[0])).unwrap_err();
+        assert!(
+            matches!(&failure, Failure::Failed { path, .. } if path.ends_with("rules/alertmanager.yaml")),
+            "{failure:?}"
+        );
+        assert_eq!(names(folder.path()), ["rules"]);
+        // The directory can't be written to at all; root could.
+        let below = folder.path().join("a/b");
+        fs::write(folder.path().join("a"), "mine").unwrap();
+        assert!(matches!(write(&below, &files(&PRESETS[0])), Err(Failure::Failed { .. })));
+        assert_eq!(names(folder.path()), ["a", "rules"]);
+    }
+
+    #[test]
+    fn what_is_there_is_named_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let filters = folder.path().join("callgoose-filters.yaml");
+        // A link that leads nowhere is there, too.
+        std::os::unix::fs::symlink("nowhere", &filters).unwrap();
+        let failure = write(folder.path(), &files(&PRESETS[0])).unwrap_err();
+        assert!(matches!(&failure, Failure::Exists(there) if *there == [filters]), "{failure:?}");
+        assert_eq!(names(folder.path()), ["callgoose-filters.yaml"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_in_the_last_moment_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let (temporary, path) = (folder.path().join("new"), folder.path().join("name"));
+        fs::write(&temporary, "ours").unwrap();
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(name(&temporary, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn the_file_that_may_hold_secrets_is_the_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("etc/gander"), &files(&PRESETS[0])).unwrap();
+        let mode = |name: &str| fs::metadata(folder.path().join("etc/gander").join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("gander.yaml") & 0o777, 0o600);
+        assert_eq!(mode("rules/alertmanager.yaml") & 0o400, 0o400);
+        assert_eq!(names(&folder.path().join("etc/gander")), ["callgoose-filters.yaml", "gander.yaml", "rules"]);
+    }
+}

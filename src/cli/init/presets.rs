@@ -1,0 +1,122 @@
+//! The presets that the program carries: the rule files of `config/rules`, with their tests.
+
+/// One kind of sender.
+#[derive(Debug)]
+pub(super) struct Preset {
+    /// The source's name, and that of its files.
+    pub(super) name: &'static str,
+    /// What people call it; Callgoose puts it before each title.
+    pub(super) title: &'static str,
+    /// What is read of it.
+    pub(super) about: &'static str,
+    /// The one thing to enter there; the rule file's head says it step by step.
+    pub(super) enter: &'static str,
+    pub(super) rules: &'static str,
+    pub(super) tests: &'static str,
+}
+
+macro_rules! preset {
+    ($name:literal, $title:literal, $about:literal, $enter:literal) => {
+        Preset {
+            name: $name,
+            title: $title,
+            about: $about,
+            enter: $enter,
+            rules: include_str!(concat!("../../../config/rules/", $name, ".yaml")),
+            tests: include_str!(concat!("../../../config/rules/", $name, ".test.yaml")),
+        }
+    };
+}
+
+/// By name, as they are listed.
+pub(super) const PRESETS: [Preset; 12] = [
+    preset!(
+        "alertmanager",
+        "Alertmanager",
+        "Prometheus Alertmanager, webhook version 4",
+        "`webhook_configs` with the url and `http_config: { authorization: { credentials_file: … } }`"
+    ),
+    preset!(
+        "azure-monitor",
+        "Azure Monitor",
+        "Azure Monitor, common alert schema",
+        "an action group's Webhook: the URL with ?token=…, the common alert schema switched on"
+    ),
+    preset!(
+        "better-stack",
+        "Better Stack",
+        "Better Stack, outgoing webhook of incidents",
+        "an outgoing webhook of the type Incident: the URL with ?token=…"
+    ),
+    preset!(
+        "cloudwatch-sns",
+        "CloudWatch",
+        "Amazon CloudWatch alarms by Amazon SNS",
+        "an HTTPS subscription: the URL with ?token=…; SNS asks for a confirmation, which a person gives once"
+    ),
+    preset!(
+        "datadog",
+        "Datadog",
+        "Datadog, Webhooks integration",
+        "a webhook with the payload of the rule file and the header; @webhook-… in each monitor's message"
+    ),
+    preset!(
+        "generic",
+        "Generic",
+        "anything that can post JSON with an id and a status",
+        "POST JSON such as {\"id\": \"backup-db-1\", \"status\": \"problem\"} with the header"
+    ),
+    preset!(
+        "grafana",
+        "Grafana",
+        "Grafana Alerting, contact point Webhook",
+        "a contact point Webhook: the URL, authorization scheme Bearer and the token as its credentials"
+    ),
+    preset!(
+        "icinga2",
+        "Icinga 2",
+        "Icinga 2, notification commands for hosts and services",
+        "the script and the notification commands of the rule file"
+    ),
+    preset!(
+        "nagios",
+        "Nagios",
+        "Nagios Core and Naemon, notification commands for hosts and services",
+        "the notification commands of the rule file, and a contact that uses them"
+    ),
+    preset!(
+        "servicepilot",
+        "ServicePilot",
+        "ServicePilot, webhook of an alert policy",
+        "Policies → Alert Policies → Notifications / Actions → Webhook: the URL, the header, the guide's body"
+    ),
+    preset!(
+        "uptime-kuma",
+        "Uptime Kuma",
+        "Uptime Kuma, notification Webhook",
+        "a notification Webhook: the URL, and the header under Additional Headers"
+    ),
+    preset!(
+        "zabbix",
+        "Zabbix",
+        "Zabbix, media type Webhook",
+        "a media type Webhook with the parameters and the script of the rule file"
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_carries_every_rule_file_that_is_shipped() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/config/rules");
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut shipped: Vec<String> = names
+            .filter(|name| !name.ends_with(".test.yaml"))
+            .filter_map(|name| Some(name.strip_suffix(".yaml")?.to_owned()))
+            .collect();
+        shipped.sort();
+        assert_eq!(PRESETS.map(|preset| preset.name.to_owned()).to_vec(), shipped);
+    }
+}
