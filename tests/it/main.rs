@@ -9,6 +9,7 @@ mod certificates;
 mod cli;
 mod commands;
 mod connections;
+mod cookbook;
 mod delivery;
 mod framing;
 mod presets;
