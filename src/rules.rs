@@ -13,6 +13,7 @@ mod condition;
 mod decide;
 mod emit;
 mod fold;
+mod implies;
 mod index;
 mod key;
 pub mod path;

@@ -2,6 +2,7 @@
 
 mod condition;
 mod emit;
+mod reach;
 mod scalar;
 mod validation;
 
@@ -123,7 +124,7 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
     let mut names = HashMap::new();
     let mut read = HashSet::new();
     let mut rules = Vec::new();
-    let mut always: Option<String> = None;
+    let mut kept = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let path = format!("rules[{index}]");
         let Some(mut fields) = Fields::of(item, path.clone(), findings) else {
@@ -136,23 +137,24 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
         let own =
             fields.take_some("emit").and_then(|node| emit::body(node, &fields.path_of("emit"), templates, findings));
         fields.finish(findings);
-        if let Some(always) = &always {
-            let place = item.get("name").map_or(&item.place, |name| &name.place);
-            findings
-                .warning(place.clone(), path, format!("this rule is never reached: `{always}` matches always"))
-                .help(format!("put it before `{always}`, or give that rule a `when`"));
-        }
         let (Some(name), Some(then)) = (name, then) else {
             continue;
         };
-        if when_node.is_none() && always.is_none() {
-            always = Some(name.clone());
-        }
         let reads = new_paths(when.as_ref(), &mut read);
         let emit = emit::laid_over(emit, own);
+        kept.push(Kept { path, node: item, readable: when.is_some() == when_node.is_some() });
         rules.push(Rule { name: name.into(), when, reads, then, emit });
     }
+    reach::unreached(&rules, &kept, findings);
     rules
+}
+
+/// Where a rule is written.
+struct Kept<'a> {
+    path: String,
+    node: &'a Node,
+    /// Whether its `when` could be read.
+    readable: bool,
 }
 
 fn name(fields: &mut Fields<'_>, names: &mut HashMap<String, Place>, findings: &mut Findings) -> Option<String> {

@@ -151,7 +151,7 @@ impl Test {
 }
 
 impl Operator {
-    fn holds(&self, node: &Value, budget: &Budget) -> bool {
+    pub(super) fn holds(&self, node: &Value, budget: &Budget) -> bool {
         match self {
             Operator::Exists => true,
             Operator::Equals(values) | Operator::OneOf(values) => values.holds(node, budget),

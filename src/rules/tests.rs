@@ -8,6 +8,7 @@ mod mistakes;
 mod paths;
 mod places;
 mod properties;
+mod reach;
 mod shipped;
 mod validations;
 mod work;

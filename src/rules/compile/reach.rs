@@ -1,0 +1,69 @@
+//! Rules that no payload reaches, because an earlier one always matches first, and rules that nothing can match.
+
+use super::super::Rule;
+use super::super::condition::Condition;
+use super::super::implies::Prover;
+use super::Kept;
+use crate::document::{Findings, Node, Place, Value};
+
+/// Warns of each rule that can never match. `kept` says where each of the `rules` stands.
+pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findings) {
+    let prover = Prover::new();
+    let always = Condition::All(Vec::new());
+    let mut earlier: Vec<(&Condition, &Rule, &Kept<'_>)> = Vec::new();
+    for (rule, kept) in rules.iter().zip(kept) {
+        if !kept.readable {
+            continue;
+        }
+        let when = rule.when.as_ref().unwrap_or(&always);
+        let conditions: Vec<&Condition> = earlier.iter().map(|(condition, ..)| *condition).collect();
+        let when_place = kept.node.get("when").map(|node| node.place.clone());
+        let name_place = || kept.node.get("name").map_or(&kept.node.place, |name| &name.place).clone();
+        if let Some((first, second)) = prover.contradiction(when) {
+            findings
+                .warning(
+                    part_of_all(kept.node, second),
+                    kept.path.as_str(),
+                    "this rule never matches: no payload fulfils this and what stands above it",
+                )
+                .help(format!("of `all`, number {} and number {} exclude each other", first + 1, second + 1));
+        } else if let Some(covering) = prover.covered_by(when, &conditions) {
+            let first = earlier[covering[0]].0;
+            let names: Vec<String> = covering.iter().map(|index| named(&earlier[*index])).collect();
+            let names = names.join(" or ");
+            let rule_name = &earlier[covering[0]].1.name;
+            match covering.len() == 1 && prover.always(first) {
+                true => findings
+                    .warning(
+                        name_place(),
+                        kept.path.as_str(),
+                        format!("this rule is never reached: {names} matches always"),
+                    )
+                    .help(format!("put it before `{rule_name}`, or give that rule a narrower `when`")),
+                false => findings
+                    .warning(
+                        when_place.unwrap_or_else(name_place),
+                        kept.path.as_str(),
+                        format!("this rule is never reached: whatever it matches, {names} matches first"),
+                    )
+                    .help(format!("put it before `{rule_name}`, or remove it")),
+            };
+        }
+        earlier.push((when, rule, kept));
+    }
+}
+
+fn named((_, rule, kept): &(&Condition, &Rule, &Kept<'_>)) -> String {
+    let line = kept.node.get("name").and_then(|name| name.place.line_column());
+    let line = line.map_or_else(String::new, |(line, _)| format!(" in line {line}"));
+    format!("`{}`{line}", rule.name)
+}
+
+/// The condition in a rule's `all` that has this index.
+fn part_of_all(rule: &Node, index: usize) -> Place {
+    let all = rule.get("when").and_then(|when| when.get("all"));
+    match all.map(|all| &all.value) {
+        Some(Value::List(parts)) => parts.get(index).unwrap_or(rule).place.clone(),
+        _ => rule.place.clone(),
+    }
+}
