@@ -6,11 +6,12 @@
 //!
 //! Reading: `decide` is the order of things, `condition`, `validate`, `key` and `emit` are its steps, `compile`
 //! turns YAML into them, `index` leaves out the rules that can't match, `path` is JSONPath, `text`, `pattern`,
-//! `fold`, `template` and `value` are what the steps are made of.
+//! `fold`, `template` and `value` are what the steps are made of; `differs` compares two decisions.
 
 mod compile;
 mod condition;
 mod decide;
+pub mod differs;
 mod emit;
 mod fold;
 mod implies;

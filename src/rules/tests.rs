@@ -2,6 +2,7 @@
 
 mod conditions;
 mod decisions;
+mod differing;
 mod emit;
 mod indexed;
 mod mistakes;
