@@ -62,14 +62,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let upstream_url = upstream.shown_url();
 
     let data_dir = config.journal.data_dir.clone();
-    let (fresh_sender, fresh) = mpsc::channel(HANDOVERS);
+    let (durable_sender, durable) = mpsc::channel(HANDOVERS);
     let parts = WriterParts {
         journal: config.journal.clone(),
         lock,
         dedup: config.dedup,
         clock,
         metrics: Arc::clone(&metrics),
-        fresh: fresh_sender,
+        durable: durable_sender,
     };
     let mut schedule = Schedule::new(config.dispatch.limits());
     let (recorder, writer, schedule) = blocking(move || {
@@ -93,7 +93,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         clock,
         metrics: Arc::clone(&metrics),
         schedule,
-        fresh,
+        durable,
         resume: Arc::clone(&resume),
     });
     let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));

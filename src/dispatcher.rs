@@ -1,13 +1,14 @@
 //! Delivery: takes queued events, in order per key, to the upstream, until it has really done it.
 //!
 //! One task owns the [`Schedule`]: it asks what to do, starts calls, hears how they ended, and carries out what
-//! [`outcome`] and [`retry`] decide. Calls and writes to the journal run in tasks of their own. A key is free for its
-//! next event when the end of the one before is on disk, so that no restart turns the two around.
+//! [`outcome`] and [`retry`] decide. Calls run in tasks of their own; how they ended goes to the recorder. A key is free
+//! for its next event when the end of the one before is on disk, so that no restart turns the two around.
 
 mod bodies;
 mod conclusion;
 mod condition;
 mod delivery;
+mod ends;
 mod late;
 mod lately;
 
@@ -21,11 +22,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::event::{Queued, State};
 use crate::gate;
-use crate::journal::{Reader, Settlement, Tried};
+use crate::journal::{AttemptRecord, Reader, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Trouble, Verdict};
-use crate::recorder::{Fresh, Recorder};
-use crate::schedule::{Delivery, KeySlot, Limits, Overtaken, Schedule, Step, Trial, Unsent};
+use crate::recorder::{Durable, End, Fresh, Recorder};
+use crate::schedule::{Delivery, Limits, Overtaken, Schedule, Step, Trial, Unsent};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, Monotonic, Now, WallTime};
 use crate::upstream::Upstream;
@@ -35,6 +36,7 @@ use bodies::Bodies;
 pub use conclusion::{Conclusion, Heard, conclude};
 pub use condition::Condition;
 use delivery::{Called, Ending, word};
+use ends::{Ends, How, Written};
 use late::Late;
 pub use lately::Lately;
 
@@ -64,9 +66,10 @@ pub struct Dispatcher {
     bodies: Bodies,
     lately: Lately,
     late: Late,
+    ends: Ends,
     /// When it began: what was found in the journal ages from there.
     started: Now,
-    fresh: mpsc::Receiver<Vec<Fresh>>,
+    durable: mpsc::Receiver<Durable>,
     reports: mpsc::Receiver<Report>,
     /// Told when a secret changed.
     resume: Arc<Notify>,
@@ -103,7 +106,7 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What was queued before this start, see [`restore`].
     pub schedule: Schedule,
-    pub fresh: mpsc::Receiver<Vec<Fresh>>,
+    pub durable: mpsc::Receiver<Durable>,
     pub resume: Arc<Notify>,
 }
 
@@ -114,8 +117,6 @@ enum Report {
     Called(Box<Called>),
     /// No call was made: the body could not be read back, or the task failed.
     NotCalled(Delivery),
-    /// The first event of this key is settled on disk.
-    Settled(KeySlot),
 }
 
 impl Config {
@@ -150,7 +151,7 @@ pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, no
 impl Dispatcher {
     /// Puts it together. The receiver shows how deliveries go.
     pub fn new(parts: Parts) -> (Dispatcher, watch::Receiver<Condition>) {
-        let Parts { config, upstream, recorder, reader, clock, metrics, schedule, fresh, resume } = parts;
+        let Parts { config, upstream, recorder, reader, clock, metrics, schedule, durable, resume } = parts;
         let (sender, reports) = mpsc::channel(REPORTS);
         let (condition, watched) = watch::channel(Condition::Fine);
         let desk =
@@ -160,8 +161,9 @@ impl Dispatcher {
             bodies: Bodies::default(),
             lately: Lately::new(config.retry.unresolved.over),
             late: Late::default(),
+            ends: Ends::default(),
             started: clock.now(),
-            fresh,
+            durable,
             reports,
             resume,
             desk: Arc::new(desk),
@@ -177,10 +179,11 @@ impl Dispatcher {
     /// stays queued on disk.
     pub async fn run(mut self, shutdown: Shutdown, limit: Duration) {
         loop {
+            self.hear_the_rest();
             let wake = self.start_what_may();
             tokio::select! {
                 () = shutdown.begun() => break,
-                Some(fresh) = self.fresh.recv() => self.enqueue(fresh),
+                Some(durable) = self.durable.recv() => self.take(durable),
                 Some(report) = self.reports.recv() => self.hear(report),
                 () = self.resume.notified() => self.schedule.resume(self.desk.clock.now().monotonic),
                 () = sleep_until(&self.desk.clock, wake) => {}
@@ -190,8 +193,8 @@ impl Dispatcher {
             while !self.schedule.is_quiet() {
                 tokio::select! {
                     Some(report) = self.reports.recv() => self.hear(report),
-                    // Not to be delivered now, but the recorder must not wait for its place.
-                    Some(_) = self.fresh.recv() => {}
+                    // What is fresh is not delivered any more, but the recorder must not wait for its place.
+                    Some(Durable { ended, .. }) = self.durable.recv() => self.release(ended),
                 }
             }
         });
@@ -200,8 +203,24 @@ impl Dispatcher {
             let in_flight = self.schedule.in_flight();
             tracing::warn!(in_flight, "calls under way were cut off; their events stay queued");
         }
+        // Nobody listens from here on, and the recorder, which the last tasks write to, must not wait for that.
+        self.durable.close();
+        while self.durable.try_recv().is_ok() {}
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Whatever has been told by now, so that one round serves it all.
+    fn hear_the_rest(&mut self) {
+        for _ in 0..HEARD_AT_ONCE {
+            if let Ok(durable) = self.durable.try_recv() {
+                self.take(durable);
+            } else if let Ok(report) = self.reports.try_recv() {
+                self.hear(report);
+            } else {
+                return;
+            }
+        }
     }
 
     /// Starts every delivery that may start now; returns when to look again.
@@ -229,7 +248,8 @@ impl Dispatcher {
         wake
     }
 
-    fn enqueue(&mut self, fresh: Vec<Fresh>) {
+    fn take(&mut self, Durable { fresh, ended }: Durable) {
+        self.release(ended);
         for Fresh { event, outgoing } in fresh {
             if let Some(overtaken) = self.schedule.enqueue(&event) {
                 self.settle_overtaken(overtaken);
@@ -249,7 +269,6 @@ impl Dispatcher {
                 // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
                 self.schedule.not_called(&delivery, now.monotonic.after(self.desk.config.retry.max));
             }
-            Report::Settled(key) => self.schedule.release(key),
         }
     }
 
@@ -289,20 +308,14 @@ impl Dispatcher {
         }
     }
 
-    /// The event ended: written down in a task, and the key is free when that is on disk.
+    /// The event ended by a call.
     fn settle(&mut self, called: Called, attempts: u32, verdict: Verdict, ending: Ending, at: WallTime) {
         let (event, key) = (called.delivery.event, called.delivery.key);
         let settlement = ending.settlement(event.id, verdict, attempts, at);
         let (record, outgoing) = called.record(attempts, verdict);
         let awaited = self.schedule.has_later(key);
-        let desk = Arc::clone(&self.desk);
-        self.spawn(async move {
-            // The recorder is gone only when the process ends; the event is then still queued for the next start.
-            if desk.recorder.settle(Some(record), settlement.clone(), event.key, awaited).await {
-                delivery::tell(&desk, &event, &outgoing, &settlement, ending);
-                desk.report(Report::Settled(key)).await;
-            }
-        });
+        let how = How::Called { outgoing, ending };
+        self.write_down(Written { event, key, how }, Some(record), settlement, awaited);
     }
 
     /// A later event came while this one only waited for a better answer: it is settled with the one it has.
@@ -316,12 +329,7 @@ impl Dispatcher {
             attempts,
             at: self.desk.clock.now().wall,
         };
-        let desk = Arc::clone(&self.desk);
-        self.spawn(async move {
-            if desk.recorder.settle(None, settlement, event.key, true).await {
-                desk.report(Report::Settled(key)).await;
-            }
-        });
+        self.write_down(Written { event, key, how: How::Overtaken }, None, settlement, true);
     }
 
     /// A stale trigger ends unsent, since a resolve of its key follows.
@@ -339,14 +347,37 @@ impl Dispatcher {
             attempts,
             at: now.wall,
         };
-        let desk = Arc::clone(&self.desk);
-        self.spawn(async move {
-            if desk.recorder.settle(None, settlement, event.key, true).await {
-                desk.metrics.event_ended(State::Ended.as_str(), stale::REASON);
-                tracing::debug!(event = event.id.0, age = stale::spell(age), "a stale trigger ended unsent");
-                desk.report(Report::Settled(key)).await;
+        self.write_down(Written { event, key, how: How::Unsent { age } }, None, settlement, true);
+    }
+
+    /// Has an end written down. The key is free when a [`Durable`] tells that it is on disk.
+    fn write_down(&mut self, written: Written, attempt: Option<AttemptRecord>, settlement: Settlement, awaited: bool) {
+        let end = End { attempt, settlement, key: written.event.key, awaited };
+        self.ends.put(written);
+        if let Err(end) = self.desk.recorder.settle(end) {
+            let desk = Arc::clone(&self.desk);
+            self.spawn(async move { desk.recorder.settle_in_turn(*end).await });
+        }
+    }
+
+    /// These ends are on disk.
+    fn release(&mut self, ended: Vec<Settlement>) {
+        for settlement in ended {
+            let Some(Written { event, key, how }) = self.ends.take(settlement.id) else {
+                continue;
+            };
+            match how {
+                How::Called { outgoing, ending } => {
+                    delivery::tell(&self.desk.metrics, &event, &outgoing, &settlement, ending);
+                }
+                How::Overtaken => {}
+                How::Unsent { age } => {
+                    self.desk.metrics.event_ended(State::Ended.as_str(), stale::REASON);
+                    tracing::debug!(event = event.id.0, age = stale::spell(age), "a stale trigger ended unsent");
+                }
             }
-        });
+            self.schedule.release(key);
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -405,6 +436,8 @@ async fn sleep_until(clock: &Clock, at: Option<Monotonic>) {
 const UNSETTLED_MAX: usize = 10_000;
 /// Reports that wait to be heard; hearing one takes a microsecond.
 const REPORTS: usize = 1_024;
+/// Messages that are heard before what may start is started.
+const HEARD_AT_ONCE: usize = 256;
 /// How long a pause lasts before a probe, if `retry.max` does not say less.
 const PAUSE: Duration = Duration::from_secs(30);
 const BACKLOG_WORTH_TELLING: Duration = Duration::from_secs(30);

@@ -108,7 +108,25 @@ pub enum Health {
     Refusing { why: Unavailable, detail: String, since: WallTime },
 }
 
-/// An event that just became durable, for the dispatcher.
+/// How an event ended, to be written down.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The call that ended it, if there was one.
+    pub attempt: Option<AttemptRecord>,
+    pub settlement: Settlement,
+    pub key: KeyId,
+    /// Whether a later event of the key waits for it. Where neither that nor a sender does, it is on disk a moment later.
+    pub awaited: bool,
+}
+
+/// What one commit made durable, for the dispatcher.
+#[derive(Debug, Default)]
+pub struct Durable {
+    pub fresh: Vec<Fresh>,
+    pub ended: Vec<Settlement>,
+}
+
+/// An event that just became durable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fresh {
     pub event: Queued,
@@ -130,14 +148,7 @@ pub(crate) enum Message {
         reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>>,
     },
     Attempt(AttemptRecord, Tried),
-    Settle {
-        attempt: Option<AttemptRecord>,
-        settlement: Settlement,
-        key: KeyId,
-        /// Whether a later event of the key waits for it.
-        awaited: bool,
-        reply: oneshot::Sender<()>,
-    },
+    Settle(End),
     Open {
         limit: usize,
         reply: oneshot::Sender<Option<Vec<EventId>>>,
@@ -211,19 +222,21 @@ impl Recorder {
         let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
     }
 
-    /// Writes down how an event ended, with the call that ended it if there was one; returns when it is on disk. That
-    /// takes a moment longer where neither a sender nor, as `awaited` says, a later event of the key waits for it.
-    /// False if the recorder ended before that: the event is then still queued at the next start.
-    pub async fn settle(
-        &self,
-        attempt: Option<AttemptRecord>,
-        settlement: Settlement,
-        key: KeyId,
-        awaited: bool,
-    ) -> bool {
-        let (reply, done) = oneshot::channel();
-        let message = Message::Settle { attempt, settlement, key, awaited, reply };
-        self.messages.send(message).await.is_ok() && done.await.is_ok()
+    /// Has it written down how an event ended; a [`Durable`] tells when that is on disk. Gives it back where too much
+    /// waits for the recorder: then [`Recorder::settle_in_turn`].
+    pub fn settle(&self, end: End) -> Result<(), Box<End>> {
+        match self.messages.try_reserve() {
+            Ok(place) => {
+                place.send(Message::Settle(end));
+                Ok(())
+            }
+            Err(_) => Err(Box::new(end)),
+        }
+    }
+
+    /// The same, when its turn comes. If the recorder ended before that, the event is still queued at the next start.
+    pub async fn settle_in_turn(&self, end: End) {
+        let _ = self.messages.send(Message::Settle(end)).await;
     }
 
     /// The triggers on which open incidents rest, newest first; none while that can't be told.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Action, EventId, Outcome, Outgoing, Queued, State};
 use crate::journal::{AttemptRecord, Settlement};
+use crate::metrics::Metrics;
 use crate::outcome::Verdict;
 use crate::retry::{self, Death};
 use crate::schedule::Delivery;
@@ -167,11 +168,11 @@ impl Ending {
 }
 
 /// Counts and logs an event's end, once that is on disk.
-pub(super) fn tell(desk: &Desk, event: &Queued, outgoing: &Outgoing, settlement: &Settlement, ending: Ending) {
+pub(super) fn tell(metrics: &Metrics, event: &Queued, outgoing: &Outgoing, settlement: &Settlement, ending: Ending) {
     let (id, source, action) = (event.id.0, &*outgoing.source, event.action.as_str());
     let (outcome, in_doubt, late) = match ending {
         Ending::Dead(death) => {
-            desk.metrics.event_ended(State::Dead.as_str(), death.as_str());
+            metrics.event_ended(State::Dead.as_str(), death.as_str());
             let reason = settlement.reason.as_deref();
             tracing::error!(
                 event = id,
@@ -185,9 +186,9 @@ pub(super) fn tell(desk: &Desk, event: &Queued, outgoing: &Outgoing, settlement:
         Ending::Delivered { outcome, in_doubt, late } => (outcome, in_doubt, late),
     };
     let age = settlement.at.since(outgoing.acknowledged);
-    desk.metrics.event_delivered(&outgoing.source, event.action, outcome, age);
+    metrics.event_delivered(&outgoing.source, event.action, outcome, age);
     if late {
-        desk.metrics.event_marked_stale(&outgoing.source);
+        metrics.event_marked_stale(&outgoing.source);
     }
     match advice(event, outcome, in_doubt) {
         Some(advice) => tracing::warn!(event = id, source, action, outcome = outcome.as_str(), "{advice}"),

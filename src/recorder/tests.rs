@@ -13,13 +13,15 @@ use crate::time::Clock;
 /// A recorder on its thread over a directory, and what it hands to the dispatcher.
 struct Desk {
     recorder: Recorder,
-    fresh: mpsc::Receiver<Vec<Fresh>>,
+    durable: mpsc::Receiver<Durable>,
+    /// What was handed over to be delivered.
+    handed: Vec<Fresh>,
     restored: Vec<Queued>,
     thread: std::thread::JoinHandle<()>,
 }
 
 fn open(directory: &Path, max_events: u64) -> Desk {
-    let (sender, fresh) = mpsc::channel(1_000);
+    let (sender, durable) = mpsc::channel(1_000);
     let parts = WriterParts {
         journal: journal::Config {
             data_dir: directory.to_owned(),
@@ -32,16 +34,30 @@ fn open(directory: &Path, max_events: u64) -> Desk {
         dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },
         clock: Clock::start(),
         metrics: Arc::new(Metrics::new()),
-        fresh: sender,
+        durable: sender,
     };
     let mut restored = Vec::new();
     let (recorder, writer) = Writer::open(parts, |event, _| restored.push(event)).unwrap();
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::spawn(move || writer.run(&runtime));
-    Desk { recorder, fresh, restored, thread }
+    Desk { recorder, durable, handed: Vec::new(), restored, thread }
 }
 
 impl Desk {
+    /// Ends an event by one call, and waits until that is on disk.
+    async fn settle(&mut self, id: EventId, key: &str, settlement: Settlement) {
+        let key = KeyId::new("servicepilot", key);
+        self.recorder.settle(End { attempt: Some(attempt(id)), settlement, key, awaited: false }).unwrap();
+        while !self.hear().await.iter().any(|ended| ended.id == id) {}
+    }
+
+    /// Hears what one commit made durable; returns what ended.
+    async fn hear(&mut self) -> Vec<Settlement> {
+        let Durable { fresh, ended } = self.durable.recv().await.unwrap();
+        self.handed.extend(fresh);
+        ended
+    }
+
     /// Closes the handle and waits for the journal to be closed.
     async fn close(self) {
         let Desk { recorder, thread, .. } = self;
@@ -145,7 +161,7 @@ async fn a_batch_is_decided_in_its_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_knows_what_is_queued_and_what_was_seen() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 1_000);
+    let mut desk = open(directory.path(), 1_000);
     let entries = vec![event(Action::Trigger, "a"), event(Action::Trigger, "b"), event(Action::Trigger, "c")];
     let receipts = desk.recorder.record(submission(entries)).await.unwrap();
     let ids: Vec<EventId> = receipts
@@ -157,9 +173,9 @@ async fn a_restart_knows_what_is_queued_and_what_was_seen() {
         .collect();
     let key = |key| KeyId::new("servicepilot", key);
     let done = settlement(ids[0], State::Delivered, Some(Outcome::Created));
-    assert!(desk.recorder.settle(Some(attempt(ids[0])), done, key("a"), false).await);
+    desk.settle(ids[0], "a", done).await;
     let lost = settlement(ids[1], State::Delivered, Some(Outcome::Unmatched));
-    assert!(desk.recorder.settle(Some(attempt(ids[1])), lost, key("b"), false).await);
+    desk.settle(ids[1], "b", lost).await;
     desk.close().await;
 
     let desk = open(directory.path(), 1_000);
@@ -187,10 +203,10 @@ async fn durable_events_are_handed_over_in_order() {
         let action = if key == "b" { Action::Resolve } else { Action::Trigger };
         desk.recorder.record(submission(vec![event(action, key)])).await.unwrap();
     }
-    let mut handed: Vec<Fresh> = Vec::new();
-    while handed.len() < 2 {
-        handed.extend(desk.fresh.recv().await.unwrap());
+    while desk.handed.len() < 2 {
+        desk.hear().await;
     }
+    let handed = &desk.handed;
     assert!(handed[0].event.id < handed[1].event.id);
     assert_eq!(handed[0].outgoing.clone().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
     desk.close().await;
@@ -199,14 +215,14 @@ async fn durable_events_are_handed_over_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 1_000);
+    let mut desk = open(directory.path(), 1_000);
     let follow = || Submission { follow: true, ..submission(vec![event(Action::Trigger, "a")]) };
     let mut receipts = desk.recorder.record(follow()).await.unwrap();
     let Some(Receipt::Queued { id, follow: Some(first) }) = receipts.pop() else { panic!("not followed") };
     let mut receipts = desk.recorder.record(follow()).await.unwrap();
     let Some(Receipt::Duplicate { follow: Some(second), .. }) = receipts.pop() else { panic!("not followed") };
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    desk.recorder.settle(Some(attempt(id)), end.clone(), KeyId::new("servicepilot", "a"), false).await;
+    desk.settle(id, "a", end.clone()).await;
     let mut receipts = desk.recorder.record(follow()).await.unwrap();
     let Some(Receipt::Duplicate { follow: Some(third), .. }) = receipts.pop() else { panic!("not followed") };
     for follow in [first, second, third] {
@@ -222,13 +238,8 @@ async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
     let receipts = desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
     let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    let recorder = desk.recorder.clone();
-    tokio::select! {
-        biased;
-        _ = recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "a"), false) => panic!("it waits for others"),
-        () = std::future::ready(()) => {}
-    }
-    drop(recorder);
+    let key = KeyId::new("servicepilot", "a");
+    desk.recorder.settle(End { attempt: Some(attempt(id)), settlement: end, key, awaited: false }).unwrap();
     desk.close().await;
     let desk = open(directory.path(), 100);
     assert_eq!(desk.restored, [], "it is not queued any more");
@@ -238,8 +249,9 @@ async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 2);
-    let record = |key| desk.recorder.record(submission(vec![event(Action::Trigger, key)]));
+    let mut desk = open(directory.path(), 2);
+    let recorder = desk.recorder.clone();
+    let record = |key| recorder.record(submission(vec![event(Action::Trigger, key)]));
     let receipts = record("a").await.unwrap();
     let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
     record("b").await.unwrap();
@@ -247,8 +259,9 @@ async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
     assert!(matches!(desk.recorder.health(), Health::Refusing { why: Unavailable::Backlog, .. }));
     assert_eq!(words(&record("a").await.unwrap()), "d");
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    desk.recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "a"), false).await;
+    desk.settle(id, "a", end).await;
     assert_eq!(words(&record("c").await.unwrap()), "q");
+    drop(recorder);
     desk.close().await;
 }
 
@@ -284,7 +297,7 @@ async fn open_incidents_are_those_with_a_trigger_and_no_resolve() {
 
 /// What happened to one key before a person commands, in words: `T` or `R` takes a trigger or resolve; the letter after
 /// it ends it: `c` as the upstream should, `u` unmatched, `d` dead, `x` discarded after it was dead, none: it waits.
-async fn played(desk: &Desk, story: &str) -> Vec<EventId> {
+async fn played(desk: &mut Desk, story: &str) -> Vec<EventId> {
     let mut ids = Vec::new();
     for word in story.split(' ').filter(|word| !word.is_empty()) {
         let action = if word.starts_with('T') { Action::Trigger } else { Action::Resolve };
@@ -298,8 +311,7 @@ async fn played(desk: &Desk, story: &str) -> Vec<EventId> {
             ("u", _) => (State::Delivered, Some(Outcome::Unmatched)),
             _ => (State::Dead, None),
         };
-        let key = KeyId::new("servicepilot", "k");
-        assert!(desk.recorder.settle(Some(attempt(id)), settlement(id, state, outcome), key, false).await);
+        desk.settle(id, "k", settlement(id, state, outcome)).await;
         if word.ends_with('x') {
             assert!(matches!(command(desk, Command::Discard, id).await, Commanded::Discarded { .. }), "{story}");
         }
@@ -341,7 +353,7 @@ async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
         for (story, at, expected, why) in REPLAYS {
             let directory = tempfile::tempdir().unwrap();
             let mut desk = open(directory.path(), 1_000);
-            let ids = played(&desk, story).await;
+            let ids = played(&mut desk, story).await;
             // Other keys' events do not count.
             desk.recorder.record(submission(vec![event(Action::Resolve, "other")])).await.unwrap();
             if restarted {
@@ -368,13 +380,13 @@ async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
 async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
     let directory = tempfile::tempdir().unwrap();
     let mut desk = open(directory.path(), 1_000);
-    let dead = played(&desk, "Td").await[0];
+    let dead = played(&mut desk, "Td").await[0];
     let Commanded::Replayed { id: new, action, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
     assert!(new > dead && action == Action::Trigger);
-    let mut handed = Vec::new();
-    while handed.len() < 2 {
-        handed.extend(desk.fresh.recv().await.unwrap());
+    while desk.handed.len() < 2 {
+        desk.hear().await;
     }
+    let handed = &desk.handed;
     let Queued { acknowledged, .. } = handed[1].event;
     assert_eq!(
         handed[1].event,
@@ -412,14 +424,14 @@ async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_that_fill_the_journal_can_be_replayed_and_discarded() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 1);
-    let dead = played(&desk, "Td").await[0];
+    let mut desk = open(directory.path(), 1);
+    let dead = played(&mut desk, "Td").await[0];
     let other = || submission(vec![event(Action::Trigger, "other")]);
     assert_eq!(desk.recorder.record(other()).await.unwrap_err(), Unavailable::Backlog);
     let Commanded::Replayed { id, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
     assert_eq!(command(&desk, Command::Discard, id).await, Commanded::Declined(Declined::Waiting));
     let end = settlement(id, State::Dead, None);
-    desk.recorder.settle(Some(attempt(id)), end, KeyId::new("servicepilot", "k"), false).await;
+    desk.settle(id, "k", end).await;
     assert_eq!(command(&desk, FORCED, dead).await, Commanded::Declined(Declined::Backlog), "ended ones free nothing");
     assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
     assert_eq!(words(&desk.recorder.record(other()).await.unwrap()), "q");
@@ -468,8 +480,8 @@ async fn a_refused_payload_ends_with_what_replaces_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_forgotten_is_looked_for_in_the_journal() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 10_000);
-    let ids = played(&desk, "Td Rc").await;
+    let mut desk = open(directory.path(), 10_000);
+    let ids = played(&mut desk, "Td Rc").await;
     // More keys than are remembered: the resolved one goes first.
     for round in 0..11 {
         let entries = (0..100).map(|key| event(Action::Trigger, &format!("{round}-{key}"))).collect();

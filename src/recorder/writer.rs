@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Commanded, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, Unavailable};
+use super::{
+    Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, Unavailable,
+};
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, KeyId, Queued, State};
-use crate::journal::{self, AttemptRecord, Journal, Lock, Settlement, Tried};
+use crate::journal::{self, Journal, Lock, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use linger::Lingering;
@@ -51,8 +53,8 @@ pub struct WriterParts {
     pub dedup: dedup::Settings,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    /// Where events go once they are durable.
-    pub fresh: mpsc::Sender<Vec<Fresh>>,
+    /// Where it is told what each commit made durable.
+    pub durable: mpsc::Sender<Durable>,
 }
 
 /// The journal can't be written. Nothing is acknowledged until it was reopened and a write was synced.
@@ -60,15 +62,7 @@ pub struct WriterParts {
 struct Fault {
     try_at: Instant,
     /// Ends that were reported meanwhile: they are written when writing works again.
-    held: Vec<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    attempt: Option<AttemptRecord>,
-    settlement: Settlement,
-    key: KeyId,
-    reply: oneshot::Sender<()>,
+    held: Vec<End>,
 }
 
 impl Writer {
@@ -116,7 +110,7 @@ impl Writer {
         Ok((recorder, writer))
     }
 
-    /// Works until every [`Recorder`] is gone, then closes the journal. Ends before that where the journal is damaged:
+    /// Works until every [`Recorder`] is gone, then folds the log and closes the journal. Ends before that where the journal is damaged:
     /// what supervises the process starts it again, and a start sets the journal aside.
     pub fn run(mut self, runtime: &Handle) {
         let mut waiting = Vec::with_capacity(QUEUE);
@@ -160,6 +154,8 @@ impl Writer {
         self.turn(&mut last);
         if self.fault.is_none() {
             let _ = self.commit(&[]);
+            // Whoever copies or looks at the journal then finds it in one file. What can't be folded now is at the start.
+            let _ = self.journal.fold_log();
         }
     }
 
@@ -222,20 +218,19 @@ impl Writer {
 
     /// Everything is on disk: says so to everyone.
     fn settle_up(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, fresh: Vec<Fresh>) {
-        if let Some(last) = fresh.last() {
-            self.handed_over = last.event.id;
-            // Fails only when the dispatcher is gone, at the end of the process: the events are on disk.
-            let _ = self.parts.fresh.blocking_send(fresh);
+        let mut ended = Vec::new();
+        for message in messages.iter() {
+            if let Message::Settle(End { settlement, .. }) = message {
+                self.tell_followers(settlement);
+                ended.push(settlement.clone());
+            }
         }
+        self.hand_over(Durable { fresh, ended });
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
                 (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
                     self.count(&submission, receipts.as_deref().unwrap_or_default());
                     let _ = reply.send(receipts);
-                }
-                (Message::Settle { settlement, reply, .. }, Owed::Done) => {
-                    self.tell_followers(settlement);
-                    let _ = reply.send(());
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
                 (Message::Command { reply, .. }, Owed::Commanded(commanded)) => {
@@ -248,7 +243,7 @@ impl Writer {
                     }
                     let _ = reply.send(replaced);
                 }
-                // An attempt is owed nothing, and no other pair is made.
+                // Of attempts and ends nobody waits for a reply, and no other pair is made.
                 _ => {}
             }
         }
@@ -279,9 +274,9 @@ impl Writer {
         }
     }
 
-    fn tell_followers(&mut self, settlement: Settlement) {
+    fn tell_followers(&mut self, settlement: &Settlement) {
         if let Some(followers) = self.followers.remove(&settlement.id) {
-            let settled = Settled::from(settlement);
+            let settled = Settled::from(settlement.clone());
             for follower in followers {
                 let _ = follower.send(settled.clone());
             }
@@ -335,9 +330,9 @@ impl Writer {
         for message in messages.drain(..) {
             match message {
                 Message::Record { reply, .. } => drop(reply.send(Err(why))),
-                Message::Settle { attempt, settlement, key, reply, .. } => {
+                Message::Settle(end) => {
                     if let Some(fault) = &mut self.fault {
-                        fault.held.push(Held { attempt, settlement, key, reply });
+                        fault.held.push(end);
                     }
                 }
                 Message::Open { reply, .. } => drop(reply.send(None)),
@@ -354,7 +349,7 @@ impl Writer {
             return;
         };
         fault.try_at = Instant::now() + HEAL_INTERVAL;
-        let mut found = Vec::new();
+        let mut fresh = Vec::new();
         let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
         // Whether it can be written comes first: reading a large journal again each second would serve nobody.
         let restored = open_writable(&self.parts).and_then(|journal| {
@@ -362,7 +357,7 @@ impl Writer {
                 // A commit that was reported as failed may have reached the disk after all. Its sender was told that it
                 // was not taken: its age counts from here.
                 if event.id > known {
-                    found.push(Queued { acknowledged: now, ..event });
+                    fresh.push(Fresh { event: Queued { acknowledged: now, ..event }, outgoing: None });
                 }
             })
         });
@@ -383,12 +378,10 @@ impl Writer {
             return;
         }
         let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
-        for Held { settlement, reply, .. } in held {
-            self.tell_followers(settlement);
-            let _ = reply.send(());
-        }
+        let ended: Vec<Settlement> = held.into_iter().map(|end| end.settlement).collect();
+        ended.iter().for_each(|settlement| self.tell_followers(settlement));
         self.forget_followers();
-        self.hand_over(found);
+        self.hand_over(Durable { fresh, ended });
         self.handed_over = self.handed_over.max(last);
         self.health.send_replace(Health::Taking);
         self.show();
@@ -405,7 +398,7 @@ impl Writer {
 
     fn write_held(&mut self) -> Result<(), journal::Error> {
         let mut batch = self.journal.begin()?;
-        for Held { attempt, settlement, key, .. } in self.fault.iter().flat_map(|fault| &fault.held) {
+        for End { attempt, settlement, key, .. } in self.fault.iter().flat_map(|fault| &fault.held) {
             attempt.iter().try_for_each(|attempt| batch.attempt(attempt))?;
             batch.settle(settlement)?;
             settle(&mut self.dedup, *key, settlement);
@@ -413,11 +406,14 @@ impl Writer {
         batch.commit()
     }
 
-    /// Gives the dispatcher events that were found on disk.
-    fn hand_over(&mut self, found: Vec<Queued>) {
-        let fresh: Vec<Fresh> = found.into_iter().map(|event| Fresh { event, outgoing: None }).collect();
-        if !fresh.is_empty() {
-            let _ = self.parts.fresh.blocking_send(fresh);
+    /// Tells the dispatcher what is on disk now.
+    fn hand_over(&mut self, durable: Durable) {
+        if let Some(last) = durable.fresh.last() {
+            self.handed_over = last.event.id;
+        }
+        if !durable.fresh.is_empty() || !durable.ended.is_empty() {
+            // Fails only when the dispatcher is gone, at the end of the process: the events are on disk.
+            let _ = self.parts.durable.blocking_send(durable);
         }
     }
 

@@ -15,7 +15,7 @@ use gander::ingest::{BodyLimits, Ingest, Respond, SourceConfig};
 use gander::journal::{AttemptRecord, Details, Lock, Reader, Settlement};
 use gander::limits::{OverLimit, RateLimit};
 use gander::metrics::Metrics;
-use gander::recorder::{Fresh, Recorder, Writer, WriterParts};
+use gander::recorder::{Durable, End, Fresh, Recorder, Writer, WriterParts};
 use gander::rules::RuleSet;
 use gander::secret::Secret;
 use gander::shutdown::Shutdown;
@@ -48,7 +48,7 @@ pub struct Edge {
     pub directory: tempfile::TempDir,
     /// Ends when the listener has drained.
     pub served: JoinHandle<()>,
-    fresh: Mutex<mpsc::Receiver<Vec<Fresh>>>,
+    durable: Mutex<mpsc::Receiver<Durable>>,
     encrypted: bool,
 }
 
@@ -111,7 +111,7 @@ impl Setup {
             Arc::new(tls::server_config(&identity, tls.client_ca.as_deref()).unwrap())
         });
         let (metrics, clock, shutdown) = (Arc::new(Metrics::new()), Clock::start(), Shutdown::new());
-        let (sender, fresh) = mpsc::channel(1_024);
+        let (sender, durable) = mpsc::channel(1_024);
         let parts = WriterParts {
             journal: journal::Config {
                 data_dir: directory.path().join("data"),
@@ -124,7 +124,7 @@ impl Setup {
             dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },
             clock,
             metrics: Arc::clone(&metrics),
-            fresh: sender,
+            durable: sender,
         };
         let (recorder, writer) = Writer::open(parts, |_, _| {}).unwrap();
         let runtime = tokio::runtime::Handle::current();
@@ -139,7 +139,7 @@ impl Setup {
         let served = tokio::spawn(async move {
             listener::serve(socket, config, &listen, ingest, counted, stop, DRAIN).await;
         });
-        Edge { address, metrics, shutdown, recorder, directory, served, fresh: Mutex::new(fresh), encrypted }
+        Edge { address, metrics, shutdown, recorder, directory, served, durable: Mutex::new(durable), encrypted }
     }
 }
 
@@ -261,8 +261,17 @@ impl Edge {
 
     /// Plays the upstream for the next events that become durable: each ends in this way.
     pub async fn settle_next(&self, state: State, outcome: Option<Outcome>) {
-        let fresh = tokio::time::timeout(PATIENCE, async { self.fresh.lock().await.recv().await }).await;
-        for Fresh { event, .. } in fresh.unwrap().unwrap() {
+        let fresh = tokio::time::timeout(PATIENCE, async {
+            let mut durable = self.durable.lock().await;
+            loop {
+                // The ends that are told here are those of the events before.
+                let Durable { fresh, .. } = durable.recv().await.unwrap();
+                if !fresh.is_empty() {
+                    return fresh;
+                }
+            }
+        });
+        for Fresh { event, .. } in fresh.await.unwrap() {
             let attempt = AttemptRecord {
                 event: event.id,
                 number: 1,
@@ -275,7 +284,7 @@ impl Edge {
             };
             let at = WallTime::now();
             let settlement = Settlement { id: event.id, state, outcome, reason: None, attempts: 1, at };
-            assert!(self.recorder.settle(Some(attempt), settlement, event.key, false).await);
+            self.recorder.settle(End { attempt: Some(attempt), settlement, key: event.key, awaited: false }).unwrap();
         }
     }
 }

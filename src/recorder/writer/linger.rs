@@ -7,8 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::event::{EventId, State};
-use crate::journal::Settlement;
-use crate::recorder::Message;
+use crate::recorder::{End, Message};
 
 /// Ends that wait, in the order in which they were told.
 #[derive(Debug, Default)]
@@ -33,7 +32,7 @@ impl Lingering {
         followed: impl Fn(EventId) -> bool,
     ) {
         self.ends.extend(messages.extract_if(.., |message| match message {
-            Message::Settle { settlement, awaited, .. } => may_wait(settlement, *awaited, followed(settlement.id)),
+            Message::Settle(end) => may_wait(end, followed(end.settlement.id)),
             _ => false,
         }));
         if self.ends.is_empty() {
@@ -58,7 +57,8 @@ impl Lingering {
 
 /// Whether an end changes nothing for anyone: the upstream did what it was asked, so the state of its key stays, no
 /// later event of the key waits, and no sender does.
-fn may_wait(settlement: &Settlement, awaited: bool, followed: bool) -> bool {
+fn may_wait(end: &End, followed: bool) -> bool {
+    let End { settlement, awaited, .. } = end;
     let done = settlement.state == State::Delivered && settlement.outcome.is_some_and(|outcome| !outcome.is_warning());
     done && !awaited && !followed
 }
@@ -70,10 +70,9 @@ const ENDS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
-
     use super::*;
     use crate::event::{KeyId, Outcome};
+    use crate::journal::Settlement;
     use crate::time::WallTime;
 
     fn end(id: u64, outcome: Outcome, awaited: bool) -> Message {
@@ -85,13 +84,12 @@ mod tests {
             attempts: 1,
             at: WallTime(0),
         };
-        let (reply, _) = oneshot::channel();
-        Message::Settle { attempt: None, settlement, key: KeyId(0), awaited, reply }
+        Message::Settle(End { attempt: None, settlement, key: KeyId(0), awaited })
     }
 
     fn numbers(messages: &[Message]) -> Vec<u64> {
         let number = |message: &Message| match message {
-            Message::Settle { settlement, .. } => Some(settlement.id.0),
+            Message::Settle(end) => Some(end.settlement.id.0),
             _ => None,
         };
         messages.iter().filter_map(number).collect()

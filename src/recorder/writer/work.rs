@@ -9,7 +9,7 @@ use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Novelty, Occurre
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
 use crate::journal::{self, Batch, Kept, NewEvent, NewRefusal, Raw, Settlement};
 use crate::recorder::{
-    Commanded, Entry, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission, Unavailable,
+    Commanded, End, Entry, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission, Unavailable,
 };
 use crate::time::Now;
 
@@ -55,7 +55,7 @@ impl Work<'_> {
                 self.wrote = true;
                 Ok(Owed::Done)
             }
-            Message::Settle { attempt, settlement, key, .. } => {
+            Message::Settle(End { attempt, settlement, key, .. }) => {
                 attempt.iter().try_for_each(|attempt| self.batch.attempt(attempt))?;
                 self.batch.settle(settlement)?;
                 settle(self.dedup, *key, settlement);

@@ -1,0 +1,43 @@
+//! Events that ended, while their end is on its way to the disk: what is to be done when it is there.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::event::{EventId, Outgoing, Queued};
+use crate::schedule::KeySlot;
+
+use super::delivery::Ending;
+
+/// The ends that are being written, by event.
+#[derive(Debug, Default)]
+pub(super) struct Ends(HashMap<EventId, Written>);
+
+/// An end that is being written. Its key is free when it is on disk, and only then is it told.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) event: Queued,
+    pub(super) key: KeySlot,
+    pub(super) how: How,
+}
+
+/// What an event ended by.
+#[derive(Debug)]
+pub(super) enum How {
+    /// A call.
+    Called { outgoing: Outgoing, ending: Ending },
+    /// A later event of its key, while it only waited for a better answer.
+    Overtaken,
+    /// Its age, when its resolve followed.
+    Unsent { age: Duration },
+}
+
+impl Ends {
+    pub(super) fn put(&mut self, end: Written) {
+        self.0.insert(end.event.id, end);
+    }
+
+    /// The end of this event is on disk. None for one that ended otherwise: a person may discard events too.
+    pub(super) fn take(&mut self, id: EventId) -> Option<Written> {
+        self.0.remove(&id)
+    }
+}
