@@ -20,7 +20,7 @@
 //!
 //! | floor | modules | rule |
 //! | --- | --- | --- |
-//! | 6 composition | [`app`] [`cli`] [`config`] | the only place that knows everything |
+//! | 6 composition | [`app`] [`cli`] [`config`] [`rule_tests`] | the only place that knows everything |
 //! | 5 faces | [`listener`] [`admin`] [`sandbox`] | HTTP in; talk to what is below by handles and snapshots |
 //! | 4 shells | [`ingest`] [`dispatcher`] | call the decisions, drive IO |
 //! | 3 owners | [`recorder`] (of dedup and the journal) [`upstream`] (of the connections to it) | one task or thread owns the state |
@@ -61,6 +61,7 @@ pub mod metrics;
 pub mod outcome;
 pub mod recorder;
 pub mod retry;
+pub mod rule_tests;
 pub mod rules;
 pub mod sandbox;
 pub mod schedule;

@@ -145,6 +145,20 @@ impl RuleSet {
     }
 }
 
+impl Decision {
+    /// `events` if there is any, else `refused` if anything is, else `ignored`.
+    pub fn verdict(&self) -> &'static str {
+        let any = |which: fn(&Element) -> bool| self.elements.iter().any(which);
+        if any(|element| matches!(element, Element::Event(_))) {
+            "events"
+        } else if any(|element| matches!(element, Element::Refused { .. })) {
+            "refused"
+        } else {
+            "ignored"
+        }
+    }
+}
+
 impl Then {
     fn as_str(self) -> &'static str {
         match self {

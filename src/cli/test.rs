@@ -1,11 +1,4 @@
-//! `gander test`: runs rule tests at the desk, with a clock of their own and the relay's own deduplication.
-//!
-//! A test gives a payload to the rules and says what must become of it. Events count as delivered the moment they
-//! are taken; with sandbox filters they are judged by the stand-in for Callgoose, and end as it answers.
-
-mod compare;
-mod play;
-mod read;
+//! `gander test`: finds rule tests, runs them and shows what differs.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,7 +10,10 @@ use serde_json::{Value, json};
 
 use super::Exit;
 use super::terminal::Terminal;
+use crate::config;
 use crate::document::{Findings, Source};
+use crate::rule_tests::{self, Difference, TestFile, TestReport};
+use crate::rules::RuleSet;
 
 /// Run rule tests and print what differs
 ///
@@ -40,7 +36,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    let filters = arguments.filters.as_deref().map(crate::config::read_source).transpose();
+    let filters = arguments.filters.as_deref().map(config::read_source).transpose();
     let filters = match filters {
         Ok(filters) => filters,
         Err(unreadable) => {
@@ -85,44 +81,41 @@ pub struct FileReport {
     pub tests: Vec<TestReport>,
 }
 
-/// One test; it passed if nothing differs.
-#[derive(Debug)]
-pub struct TestReport {
-    pub name: String,
-    /// Where it begins in its file.
-    pub line: usize,
-    pub differences: Vec<Difference>,
-    /// What a person should know although nothing differs.
-    pub warnings: Vec<String>,
-}
-
-/// One thing that is not as the test says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// Where, as `events[0].body.state`.
-    pub at: String,
-    pub expected: String,
-    pub found: String,
-}
-
 /// Runs the tests of files and of folders (each `*.test.yaml` in them). `filters` judge the events of every file
 /// that names no filters of its own.
 pub fn test(paths: &[PathBuf], filters: Option<&Arc<Source>>) -> Report {
     let mut report = Report::default();
     for path in discover(paths, &mut report.unreadable) {
-        let Some(source) = load(&path, &mut report.unreadable) else {
-            continue;
+        let source = match config::read_source(&path) {
+            Ok(source) => source,
+            Err(unreadable) => {
+                report.unreadable.push(unreadable.to_string());
+                continue;
+            }
         };
         let mut findings = Findings::new();
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let read = read::file(&source, folder, filters, &mut findings, &mut report.unreadable);
+        let tests = rule_tests::read(&source, filters, &mut findings);
+        let rules = tests.as_ref().and_then(|tests| rules(tests, &mut findings));
         let usable = !findings.has_errors();
         report.findings.extend(findings);
-        if let Some(file) = read.filter(|_| usable) {
-            report.files.push(FileReport { name: source.name.clone(), tests: play::file(&file) });
+        if let (true, Some(tests), Some(rules)) = (usable, tests, rules) {
+            report.files.push(FileReport { name: source.name.clone(), tests: tests.play(&rules) });
         }
     }
     report
+}
+
+/// The rules that a test file names.
+fn rules(tests: &TestFile, findings: &mut Findings) -> Option<RuleSet> {
+    match config::read_source(&tests.rules) {
+        Ok(source) => RuleSet::compile(&source, findings),
+        Err(unreadable) => {
+            findings
+                .error(tests.rules_place.clone(), "rules", unreadable.to_string())
+                .help("the path is relative to this file");
+            None
+        }
+    }
 }
 
 impl Report {
@@ -131,7 +124,7 @@ impl Report {
         if !self.unreadable.is_empty() || self.findings.has_errors() || self.tests().next().is_none() {
             2
         } else {
-            u8::from(self.tests().any(|test| !test.differences.is_empty()))
+            u8::from(self.tests().any(|test| !test.passed()))
         }
     }
 
@@ -144,7 +137,7 @@ impl Report {
         for file in &self.files {
             writeln!(out, "{}", painted(&file.name, BOLD))?;
             for test in &file.tests {
-                if test.differences.is_empty() {
+                if test.passed() {
                     writeln!(out, "  {} {}", painted("✓", GREEN), test.name)?;
                 } else {
                     writeln!(out, "  {} {} (line {})", painted("✗", RED), test.name, test.line)?;
@@ -160,7 +153,7 @@ impl Report {
             }
         }
         let count = self.tests().count();
-        let failed = self.tests().filter(|test| !test.differences.is_empty()).count();
+        let failed = self.tests().filter(|test| !test.passed()).count();
         let counted = if count == 1 { "1 test".to_owned() } else { format!("{count} tests") };
         match (count, failed) {
             (0, _) => writeln!(out, "no tests")?,
@@ -181,7 +174,7 @@ impl Report {
             json!({
                 "name": test.name,
                 "line": test.line,
-                "passed": test.differences.is_empty(),
+                "passed": test.passed(),
                 "differences": differences,
                 "warnings": test.warnings,
             })
@@ -198,17 +191,6 @@ impl Report {
 
     fn tests(&self) -> impl Iterator<Item = &TestReport> {
         self.files.iter().flat_map(|file| &file.tests)
-    }
-}
-
-/// A file's text; a sentence for the reader where there is none.
-fn load(path: &Path, unreadable: &mut Vec<String>) -> Option<Arc<Source>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Some(Arc::new(Source { name: path.display().to_string(), text })),
-        Err(error) => {
-            unreadable.push(format!("{} can't be read: {error}", path.display()));
-            None
-        }
     }
 }
 
@@ -245,7 +227,7 @@ fn descend(folder: &Path, found: &mut Vec<PathBuf>, unreadable: &mut Vec<String>
             if !name.starts_with('.') && name != "target" {
                 descend(&path, found, unreadable);
             }
-        } else if name.ends_with(".test.yaml") || name.ends_with(".test.yml") {
+        } else if rule_tests::is_test_file(&name) {
             found.push(path);
         }
     }

@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 use super::Difference;
 use super::play::Played;
 use super::read::{Expect, ExpectedError, ExpectedEvent};
-use crate::cli::explain::verdict;
 use crate::event::Violation;
 use crate::rules::{Decision, Element};
 
@@ -21,7 +20,7 @@ pub(super) fn differences(expect: &Expect, decision: &Decision, played: &[Played
         .flatten()
         .collect();
     if let Some(expected) = expect.verdict
-        && expected != verdict(decision)
+        && expected != decision.verdict()
     {
         add(&mut differences, "verdict", expected, summary(decision, &violations));
     }
@@ -161,7 +160,7 @@ fn errors(expected: &[ExpectedError], violations: &[&Violation], differences: &m
 }
 
 fn summary(decision: &Decision, violations: &[&Violation]) -> String {
-    match verdict(decision) {
+    match decision.verdict() {
         "refused" => format!("refused: {}", told(violations)),
         "ignored" => {
             let rules = decision.elements.iter().filter_map(|element| match element {

@@ -1,23 +1,25 @@
-//! Reading a test file: rules, filters, tests and what they expect.
+//! Reading a test file: which rules, filters, tests and what they expect.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::load;
+use crate::config::read_source;
 use crate::dedup;
 use crate::document::{Fields, Findings, Node, Place, Source, Value, parse};
 use crate::event::{Action, Outcome};
 use crate::filters::Filters;
-use crate::rules::RuleSet;
 
 /// A test file, ready to be played.
 #[derive(Debug)]
-pub(super) struct TestFile {
-    pub(super) rules: RuleSet,
+pub struct TestFile {
+    /// The path of the rules that it tests.
+    pub rules: PathBuf,
+    /// Where it names them.
+    pub rules_place: Place,
     /// The source's name, for templates.
     pub(super) source: String,
     /// The text of the filters, checked: the stand-in begins anew with each `fresh: true`.
@@ -66,23 +68,26 @@ pub(super) struct ExpectedError {
     pub(super) problem: Option<String>,
 }
 
-/// Reads a test file that stands in `folder`, with the files that it names.
-pub(super) fn file(
-    source: &Arc<Source>,
-    folder: &Path,
-    filters: Option<&Arc<Source>>,
-    findings: &mut Findings,
-    unreadable: &mut Vec<String>,
-) -> Option<TestFile> {
+/// Reads a test file, and the payloads and filters that it names; paths in it are relative to it. `filters` judge its
+/// events where it names none of its own. With an error among the findings it is not to be played.
+pub fn read(source: &Arc<Source>, filters: Option<&Arc<Source>>, findings: &mut Findings) -> Option<TestFile> {
+    let folder = Path::new(&source.name).parent().unwrap_or(Path::new(""));
     let node = parse(source, findings)?;
     let mut fields = Fields::of(&node, "", findings)?;
-    let rules_name = fields.require("rules", findings).and_then(|node| {
+    let rules_node = fields.require("rules", findings);
+    let rules = rules_node.and_then(|node| {
         let name = crate::document::fields::string(node, "rules", findings)?;
-        Some((name, node.place.clone()))
+        Some((folder.join(name), node.place.clone()))
     });
     let own_filters = fields.take_some("filters").and_then(|node| {
         let name = crate::document::fields::string(node, "filters", findings)?;
-        named(folder, &name, &node.place, "filters", findings)
+        match read_source(&folder.join(name)) {
+            Ok(source) => Some(source),
+            Err(unreadable) => {
+                findings.error(node.place.clone(), "filters", unreadable.to_string()).help(RELATIVE);
+                None
+            }
+        }
     });
     let filters = own_filters.or_else(|| filters.cloned());
     if let Some(filters) = &filters {
@@ -94,22 +99,11 @@ pub(super) fn file(
     let name = fields.string("source", findings);
     let tests_node = fields.require("tests", findings);
     fields.finish(findings);
-    let rules_source = rules_name.and_then(|(name, place)| named(folder, &name, &place, "rules", findings));
-    let rules = rules_source.as_ref().and_then(|source| RuleSet::compile(source, findings));
-    let tests = tests_node.map(|node| tests(node, folder, filters.is_some(), findings, unreadable)).unwrap_or_default();
-    let stem =
-        rules_source.and_then(|source| Some(Path::new(&source.name).file_stem()?.to_string_lossy().into_owned()));
-    Some(TestFile { rules: rules?, source: name.or(stem).unwrap_or_default(), filters, dedup, tests })
-}
-
-/// A file that this one names, relative to it.
-fn named(folder: &Path, name: &str, place: &Place, at: &str, findings: &mut Findings) -> Option<Arc<Source>> {
-    let mut unreadable = Vec::new();
-    let source = load(&folder.join(name), &mut unreadable);
-    for problem in unreadable {
-        findings.error(place.clone(), at, problem).help("the path is relative to this file");
-    }
-    source
+    let tests = tests_node.map(|node| tests(node, folder, filters.is_some(), findings)).unwrap_or_default();
+    let (rules, rules_place) = rules?;
+    let stem = rules.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let source = name.or(stem).unwrap_or_default();
+    Some(TestFile { rules, rules_place, source, filters, dedup, tests })
 }
 
 fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings {
@@ -122,13 +116,7 @@ fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings
     settings
 }
 
-fn tests(
-    node: &Node,
-    folder: &Path,
-    filters: bool,
-    findings: &mut Findings,
-    unreadable: &mut Vec<String>,
-) -> Vec<Test> {
+fn tests(node: &Node, folder: &Path, filters: bool, findings: &mut Findings) -> Vec<Test> {
     let Value::List(items) = &node.value else {
         findings.error(node.place.clone(), "tests", format!("expected a list of tests, found {}", node.kind()));
         return Vec::new();
@@ -141,18 +129,12 @@ fn tests(
         .enumerate()
         .filter_map(|(index, item)| {
             let fields = Fields::of(item, format!("tests[{index}]"), findings)?;
-            test(fields, folder, filters, findings, unreadable)
+            test(fields, folder, filters, findings)
         })
         .collect()
 }
 
-fn test(
-    mut fields: Fields<'_>,
-    folder: &Path,
-    filters: bool,
-    findings: &mut Findings,
-    unreadable: &mut Vec<String>,
-) -> Option<Test> {
+fn test(mut fields: Fields<'_>, folder: &Path, filters: bool, findings: &mut Findings) -> Option<Test> {
     let line = fields.place().line_column().map_or(0, |(line, _)| line);
     let name = fields.require("name", findings);
     let name = name.and_then(|node| crate::document::fields::string(node, &fields.path_of("name"), findings));
@@ -162,7 +144,7 @@ fn test(
     let payload_file = fields.take_some("payload_file");
     let payload = match (payload, payload_file) {
         (Some(node), None) => Some(node.to_json()),
-        (None, Some(node)) => payload_of(node, &fields.path_of("payload_file"), folder, findings, unreadable),
+        (None, Some(node)) => payload_of(node, &fields.path_of("payload_file"), folder, findings),
         (given, _) => {
             let problem = match given {
                 Some(_) => "`payload` and `payload_file` exclude each other",
@@ -181,19 +163,14 @@ fn test(
     Some(Test { name: name?, line, after, fresh, payload: payload?, expect: expect? })
 }
 
-fn payload_of(
-    node: &Node,
-    at: &str,
-    folder: &Path,
-    findings: &mut Findings,
-    unreadable: &mut Vec<String>,
-) -> Option<Json> {
+fn payload_of(node: &Node, at: &str, folder: &Path, findings: &mut Findings) -> Option<Json> {
     let name = crate::document::fields::string(node, at, findings)?;
     let path = folder.join(&name);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            unreadable.push(format!("{} can't be read: {error}", path.display()));
+            let problem = format!("{} can't be read: {error}", path.display());
+            findings.error(node.place.clone(), at, problem).help(RELATIVE);
             return None;
         }
     };
@@ -278,6 +255,7 @@ fn list<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Option<Vec<(&'
 const VERDICTS: [(&str, &str); 3] = [("events", "events"), ("ignored", "ignored"), ("refused", "refused")];
 const STATUSES: [(&str, &str); 2] = [("queued", "queued"), ("duplicate", "duplicate")];
 const ACTIONS: [(&str, Action); 2] = [("trigger", Action::Trigger), ("resolve", Action::Resolve)];
+const RELATIVE: &str = "the path is relative to this file";
 /// The relay's own default.
 const WINDOW: Duration = Duration::from_secs(600);
 /// More than any file of tests has.

@@ -1,0 +1,60 @@
+//! Rule tests: a payload for the rules, and what must become of it.
+//!
+//! [`read`] takes a `*.test.yaml` and the files that it names, apart from its rules; [`TestFile::play`] is pure and
+//! runs it against compiled rules, with a clock of its own and the relay's own deduplication. Events count as delivered
+//! the moment they are taken; with sandbox filters they are judged by the stand-in for Callgoose, and end as it answers.
+//! Nothing is printed here: `gander test` shows what differs, a reload refuses rules by it.
+
+mod compare;
+mod play;
+mod read;
+
+use std::path::{Path, PathBuf};
+
+pub use self::read::{TestFile, read};
+use crate::rules::RuleSet;
+
+/// One test; it passed if nothing differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestReport {
+    pub name: String,
+    /// Where it begins in its file.
+    pub line: usize,
+    pub differences: Vec<Difference>,
+    /// What a person should know although nothing differs.
+    pub warnings: Vec<String>,
+}
+
+/// One thing that is not as the test says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where, as `events[0].body.state`.
+    pub at: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl TestFile {
+    /// Runs every test in its order against `rules`.
+    pub fn play(&self, rules: &RuleSet) -> Vec<TestReport> {
+        play::file(self, rules)
+    }
+}
+
+impl TestReport {
+    pub fn passed(&self) -> bool {
+        self.differences.is_empty()
+    }
+}
+
+/// The test file beside a rule file, if it has one: `servicepilot.test.yaml` beside `servicepilot.yaml`.
+pub fn beside(rules: &Path) -> Option<PathBuf> {
+    ENDINGS.iter().map(|ending| rules.with_extension(&ending[1..])).find(|path| path.is_file())
+}
+
+/// Whether a file's name says that it holds rule tests.
+pub fn is_test_file(name: &str) -> bool {
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+const ENDINGS: [&str; 2] = [".test.yaml", ".test.yml"];
