@@ -153,7 +153,7 @@ fn mistakes_in_a_test_file_are_shown_at_their_place() {
     for (file, told) in [
         ("tests: []", "`rules` is required"),
         ("rules: rules.yaml", "`tests` is required"),
-        ("rules: none.yaml\ntests: []", "can't be read"),
+        ("rules: none.yaml\ntests: []", "can't read"),
         ("rules: rules.yaml\ntests: []", "no test here"),
         ("rules: rules.yaml\ntests: [{ name: a, expect: { verdict: events } }]", "needs a `payload`"),
         ("rules: rules.yaml\ntests: [{ name: a, payload: 1 }]", "`expect` is required"),
