@@ -8,6 +8,7 @@ mod commands;
 mod guard;
 mod problem;
 mod readiness;
+mod reload;
 mod selection;
 
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::tls;
 
+pub use reload::{Reload, ReloadFailure};
+
 /// The `admin` section.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -52,6 +55,7 @@ pub struct View {
     pub reader: Arc<Reader>,
     pub metrics: Arc<Metrics>,
     pub condition: watch::Receiver<Condition>,
+    pub reload: watch::Receiver<Reload>,
     pub sources: Vec<String>,
     /// Without its query.
     pub upstream_url: String,

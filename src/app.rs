@@ -1,5 +1,7 @@
 //! The whole relay put together: the only place that knows every part, and in which order they start and stop.
 
+mod reload;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Config, Refreshed, SecretFiles};
+use crate::admin::Reload;
+use crate::config::{Config, Inputs, Reading, Refreshed, SecretFiles};
 use crate::dispatcher::{self, Dispatcher};
 use crate::ingest::{BodyLimits, Ingest};
 use crate::journal::{Lock, OpenError, Reader};
@@ -22,6 +25,8 @@ use crate::shutdown::Shutdown;
 use crate::time::{Clock, WallTime};
 use crate::upstream::Upstream;
 use crate::{admin, listener, tls};
+
+pub use reload::Reloads;
 
 /// A relay that runs. Dropped, it goes on until its runtime ends; [`Running::stop`] ends it in order.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ pub struct Running {
     dispatcher: JoinHandle<()>,
     /// Resolves when the recorder's thread has ended.
     recorder: oneshot::Receiver<()>,
+    in_force: reload::InForce,
 }
 
 /// Why the relay can't start: one sentence that names what to mend.
@@ -101,12 +107,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
     let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
     let ingest = Ingest::new(config.sources, limits, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
+    let (state, reload) = watch::channel(Reload::started(clock.now().wall));
+    metrics.configured(clock.now().wall);
+    let in_force =
+        reload::InForce { ingest: ingest.clone(), metrics: Arc::clone(&metrics), state, shutdown: shutdown.clone() };
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
         reader: open_reader(&data_dir)?,
         metrics: Arc::clone(&metrics),
         condition,
+        reload,
         sources,
         upstream_url: upstream_url.clone(),
         started,
@@ -125,10 +136,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         version = env!("CARGO_PKG_VERSION"), %listen, %admin, upstream = upstream_url, waiting,
         "gander takes events"
     );
-    Ok(Running { listen, admin, shutdown, faces, dispatcher, recorder: recorder_end })
+    Ok(Running { listen, admin, shutdown, faces, dispatcher, recorder: recorder_end, in_force })
 }
 
 impl Running {
+    /// Reloads from now on when it is asked to, and when a file of the start's `reading` changes.
+    pub fn reload(&self, inputs: Inputs, reading: Reading) -> Reloads {
+        Reloads::start(inputs, reading, self.in_force.clone())
+    }
+
     /// Returns if a part without which nothing works has ended by itself: a fault of this program.
     pub async fn failed(&mut self) -> &'static str {
         tokio::select! {
@@ -141,7 +157,9 @@ impl Running {
     /// Stops in order: no new connections, requests under way answered, calls under way finished or left queued,
     /// everything synced. Returns whether all of it was done within the limit; nothing is lost either way.
     pub async fn stop(self) -> bool {
-        let Running { shutdown, faces, dispatcher, recorder, .. } = self;
+        let Running { shutdown, faces, dispatcher, recorder, in_force, .. } = self;
+        // The recorder ends when nobody can give it anything more.
+        drop(in_force);
         tracing::info!("stopping: finishing what is under way");
         shutdown.begin();
         let ended = tokio::time::timeout(LIMIT, async {

@@ -13,6 +13,7 @@ mod credential;
 mod face;
 mod files;
 mod layers;
+mod reading;
 mod secrets;
 mod sections;
 mod sources;
@@ -28,6 +29,7 @@ use crate::secret::Secret;
 use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging};
 
 pub use files::{Unreadable, read_source};
+pub use reading::{Files, Reading, Settings};
 pub use secrets::{Refreshed, SecretFiles};
 
 /// Everything the relay needs to run, checked.
@@ -92,16 +94,28 @@ pub enum Failure {
 
 /// Reads and checks a configuration with everything that it names.
 pub fn load(inputs: &Inputs) -> Result<Loaded, Failure> {
+    read(inputs).0
+}
+
+/// The same, with what was read on the way, whatever came of it.
+pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Reading) {
     let mut reader = Reader::new(inputs);
-    let config = match reader.tree()? {
-        Some(tree) => reader.config(&tree),
-        None => None,
+    let mut settings = Settings::default();
+    let config = match reader.tree() {
+        Ok(Some(tree)) => {
+            settings = Settings::of(&tree);
+            reader.config(&tree)
+        }
+        Ok(None) => None,
+        Err(failure) => return (Err(failure), Reading { files: reader.files, ..Reading::default() }),
     };
     reader.findings.sort();
-    match config {
+    let loaded = match config {
         Some(config) if !reader.findings.has_errors() => Ok(Loaded { config, warnings: reader.findings }),
         _ => Err(Failure::Invalid(reader.findings)),
-    }
+    };
+    let rules = reader.rules.into_iter().filter_map(|(path, rules)| Some((path, rules?))).collect();
+    (loaded, Reading { files: reader.files, rules, settings })
 }
 
 /// Reads only the rules of one source: what else the file says, right or wrong, has no part in what they decide.
@@ -153,6 +167,8 @@ struct Reader<'a> {
     inputs: &'a Inputs,
     findings: Findings,
     secret_files: SecretFiles,
+    /// What was read so far.
+    files: Files,
     /// The environment variables that were reported missing: one report each is enough.
     missing: Vec<String>,
     /// Rule files that were read, so that two sources may share one.
@@ -165,6 +181,7 @@ impl<'a> Reader<'a> {
             inputs,
             findings: Findings::discreet(),
             secret_files: SecretFiles::default(),
+            files: Files::default(),
             missing: Vec::new(),
             rules: BTreeMap::new(),
         }
@@ -172,6 +189,7 @@ impl<'a> Reader<'a> {
 
     /// The file with environment and flags laid over it; none if it is not YAML.
     fn tree(&mut self) -> Result<Option<Node>, Failure> {
+        self.files.note(&self.inputs.path);
         let source = read_source(&self.inputs.path).map_err(Failure::Unreadable)?;
         let Some(mut tree) = document::parse(&source, &mut self.findings) else {
             return Ok(None);

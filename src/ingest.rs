@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod content;
+mod current;
 mod decode;
 mod gate;
 mod handover;
@@ -41,10 +42,12 @@ use crate::time::{Clock, WallTime};
 use answer::Part;
 use body::{Held, Memory, Upload};
 use content::Charset;
-use gate::{Admitted, Routed, Sources};
+use current::CurrentRules;
+use gate::{Admitted, Routed, Source, Sources};
 use handover::Handover;
 
 pub use body::BodyLimits;
+pub use current::RulesBySource;
 pub use gate::{ClientCertificate, Peer};
 pub use quiet::Quiet;
 pub use refusal::{NotJson, Refusal};
@@ -55,6 +58,7 @@ pub use request_id::request_id;
 #[derive(Debug)]
 pub struct SourceConfig {
     pub name: Arc<str>,
+    /// What decides until it is exchanged by [`Ingest::exchange_rules`].
     pub rules: Arc<RuleSet>,
     /// Callgoose's `from` parameter.
     pub from: Option<String>,
@@ -87,6 +91,7 @@ pub struct Ingest(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     sources: Sources,
+    rules: CurrentRules,
     limits: BodyLimits,
     memory: Memory,
     recorder: Recorder,
@@ -126,7 +131,9 @@ impl Ingest {
         clock: Clock,
         shutdown: Shutdown,
     ) -> Ingest {
+        let rules = sources.iter().map(|source| (Arc::clone(&source.name), Arc::clone(&source.rules)));
         Ingest(Arc::new(Shared {
+            rules: CurrentRules::new(rules.collect()),
             sources: Sources::new(sources),
             limits,
             memory: Memory::new(limits.bytes_max),
@@ -167,6 +174,11 @@ impl Ingest {
         identify(&mut response, &request_id);
         self.0.part_from(upload, &head, &mut response);
         response.map(Full::new)
+    }
+
+    /// Decides by other rules from now on. A request that has begun ends with those that it began with.
+    pub fn exchange_rules(&self, rules: RulesBySource) {
+        self.0.rules.exchange(rules);
     }
 
     /// The answer to a head that could not even be read as one.
@@ -222,6 +234,8 @@ impl Shared {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        // Once, at the beginning: a request that is under way when the rules are exchanged ends with the old ones.
+        let rules = self.rules.of(routed.name()).ok_or(Refusal::UnknownSource)?;
         let posted = routed.post(head)?;
         let allowed = posted.allow(peer)?;
         let known = allowed.authenticate(head)?;
@@ -229,7 +243,7 @@ impl Shared {
         let charset = Charset::of(&head.headers)?;
         let held = upload.read(self.limits, &self.memory).await?;
 
-        let decision = match self.decide(admitted, &held, charset, ticket) {
+        let decision = match decide(admitted.source(), &rules, &held, charset, ticket) {
             Ok(decision) => decision,
             Err(not_json) => return Err(self.keep_not_json(admitted, &held, charset, not_json, ticket).await),
         };
@@ -248,21 +262,6 @@ impl Shared {
         let parts = self.settle(handover::join(told, receipts), wait).await;
         self.report(&parts, &source.name, ticket);
         Ok(Recorded { parts, batch, applied: preferred.and(wait) })
-    }
-
-    /// Decodes and decides in one go: the decoded payload, many times the size of its text, is gone before anything
-    /// is waited for.
-    fn decide(
-        &self,
-        admitted: Admitted<'_>,
-        held: &Held,
-        charset: Charset,
-        ticket: &Ticket<'_>,
-    ) -> Result<Decision, NotJson> {
-        let payload = decode::decode(&held.bytes, charset)?;
-        let source = admitted.source();
-        let received_at = ticket.received_at.rfc3339();
-        Ok(source.rules.decide(&payload, Context { source: &source.name, received_at: &received_at }))
     }
 
     /// What an authenticated sender sent is kept before it is told that it was wrong.
@@ -436,8 +435,22 @@ impl Recorded {
     }
 }
 
+/// Decodes and decides in one go: the decoded payload, many times the size of its text, is gone before anything is
+/// waited for.
+fn decide(
+    source: &Source,
+    rules: &RuleSet,
+    held: &Held,
+    charset: Charset,
+    ticket: &Ticket<'_>,
+) -> Result<Decision, NotJson> {
+    let payload = decode::decode(&held.bytes, charset)?;
+    let received_at = ticket.received_at.rfc3339();
+    Ok(rules.decide(&payload, Context { source: &source.name, received_at: &received_at }))
+}
+
 /// How long this sender waits for the upstream; none where it does not.
-fn wait(source: &SourceConfig, preferred_seconds: Option<u64>) -> Option<Duration> {
+fn wait(source: &Source, preferred_seconds: Option<u64>) -> Option<Duration> {
     let configured = (source.respond == Respond::Delivered).then_some(source.respond_timeout);
     preferred_seconds
         .map(Duration::from_secs)

@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::event::{Action, Outcome};
+use crate::time::WallTime;
 
 /// Every metric of the process.
 #[derive(Debug)]
@@ -55,6 +56,9 @@ pub struct Metrics {
     pub dedup_keys: Gauge,
     /// 1 while the journal can be written, else 0.
     pub journal_writable: Gauge,
+    reloads: Family<Result, Counter>,
+    reload_successful: Gauge,
+    reload_succeeded_at: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -147,6 +151,13 @@ impl Metrics {
             Unit::Seconds,
             queue_drain.clone(),
         );
+        let reload_succeeded_at = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            "config_last_reload_success_timestamp",
+            "When the configuration that is in force was read, since 1970",
+            Unit::Seconds,
+            reload_succeeded_at.clone(),
+        );
         registry.register(
             "build",
             "The running version",
@@ -219,6 +230,17 @@ impl Metrics {
                 "upstream_paused",
                 "1 while deliveries are paused because token, proxy or endpoint is wrong, else 0"
             ),
+            reloads: register!(
+                Family::default(),
+                "config_reloads",
+                "Times the configuration was read again, by whether it could be used"
+            ),
+            reload_successful: register!(
+                Gauge::default(),
+                "config_last_reload_successful",
+                "1 if the configuration that was read last is in force, 0 if it could not be used"
+            ),
+            reload_succeeded_at,
             queue_drain,
             queue_oldest_age,
             acknowledge,
@@ -291,10 +313,33 @@ impl Metrics {
         self.forgotten.get_or_create(&Phase { phase }).inc_by(count);
     }
 
+    /// The configuration of the start is in force.
+    pub fn configured(&self, at: WallTime) {
+        self.reload_successful.set(1);
+        self.reload_succeeded_at.set(at.since(WallTime(0)).as_secs_f64());
+        for result in [SUCCESS, FAILURE] {
+            // Listed from the start, so that a rate sees the first one.
+            let _ = self.reloads.get_or_create(&Result { result });
+        }
+    }
+
+    /// The configuration was read again; the one before it stays in force where that failed.
+    pub fn reloaded(&self, success: bool, at: WallTime) {
+        let result = if success { SUCCESS } else { FAILURE };
+        self.reloads.get_or_create(&Result { result }).inc();
+        self.reload_successful.set(i64::from(success));
+        if success {
+            self.reload_succeeded_at.set(at.since(WallTime(0)).as_secs_f64());
+        }
+    }
+
     pub fn committed(&self, took: Duration) {
         self.commit.observe(took.as_secs_f64());
     }
 }
+
+const SUCCESS: &str = "success";
+const FAILURE: &str = "failure";
 
 /// From a tenth of a millisecond, a synced append on a quiet disk, to ten seconds.
 const FAST_SECONDS: [f64; 14] =

@@ -49,7 +49,12 @@ impl TestReport {
 
 /// The test file beside a rule file, if it has one: `servicepilot.test.yaml` beside `servicepilot.yaml`.
 pub fn beside(rules: &Path) -> Option<PathBuf> {
-    ENDINGS.iter().map(|ending| rules.with_extension(&ending[1..])).find(|path| path.is_file())
+    names_beside(rules).into_iter().find(|path| path.is_file())
+}
+
+/// Where it would be.
+pub fn names_beside(rules: &Path) -> [PathBuf; 2] {
+    ENDINGS.map(|ending| rules.with_extension(&ending[1..]))
 }
 
 /// Whether a file's name says that it holds rule tests.

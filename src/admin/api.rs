@@ -96,6 +96,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": view.started.elapsed().as_secs(),
         "readiness": readiness(view),
+        "reload": view.reload.borrow().to_json(),
         "sources": view.sources,
         "upstream": { "url": view.upstream_url, "in_flight": view.metrics.in_flight.get() },
         "queue": {

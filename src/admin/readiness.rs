@@ -29,7 +29,9 @@ pub(super) struct Degradation {
 pub(super) fn readiness(view: &View) -> Readiness {
     let health = view.recorder.health();
     let condition = view.condition.borrow().clone();
-    let degraded = [of_health(&health), of_condition(condition)].into_iter().flatten().collect();
+    // Events are taken by the rules before, so that a reload that failed makes nothing unready.
+    let reload = view.reload.borrow().degradation();
+    let degraded = [of_health(&health), of_condition(condition), reload].into_iter().flatten().collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
 }
 

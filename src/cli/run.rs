@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit};
 use crate::app::{self, StartError};
-use crate::config::{Loaded, Secrets};
+use crate::config::{self, Inputs, Loaded, Reading, Secrets};
 use crate::document::Findings;
 use crate::logging;
 
@@ -14,6 +14,11 @@ use crate::logging;
 ///
 /// Takes events at `listen.address` until it is stopped. SIGTERM and SIGINT stop it in order: no new connections, requests
 /// and deliveries under way are finished or left queued on disk, then it exits with 0.
+///
+/// SIGHUP, and a change of the configuration file, of a rule file or of the tests beside it (rules.test.yaml beside
+/// rules.yaml), reloads the rules of all sources: the whole configuration is checked and the tests are run; if anything is
+/// wrong, the old rules stay, and the log, /readyz, /api/v1/status and gander_config_last_reload_successful say so.
+/// Any other changed key waits for a restart.
 ///
 /// Exit codes: 0 it was stopped; 1 it failed while it ran; 2 it could not start.
 #[derive(Debug, Args)]
@@ -23,9 +28,16 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    let loaded = match arguments.config.load(Secrets::Required, terminal) {
-        Ok(loaded) => loaded,
+    let inputs = match arguments.config.inputs(Secrets::Required, terminal) {
+        Ok(inputs) => inputs,
         Err(exit) => return exit,
+    };
+    let (loaded, reading) = match config::read(&inputs) {
+        (Ok(loaded), reading) => (loaded, reading),
+        (Err(failure), _) => {
+            terminal.say_failure(&failure);
+            return Exit::CouldNotRun;
+        }
     };
     logging::start(loaded.config.log);
     log_warnings(&loaded.warnings);
@@ -36,13 +48,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
             return Exit::CouldNotRun;
         }
     };
-    let exit = runtime.block_on(serve(loaded, terminal));
+    let exit = runtime.block_on(serve(loaded, inputs, reading, terminal));
     // What still runs was given its time by the stop.
     runtime.shutdown_background();
     exit
 }
 
-async fn serve(loaded: Loaded, terminal: &mut Terminal) -> Exit {
+async fn serve(loaded: Loaded, inputs: Inputs, reading: Reading, terminal: &mut Terminal) -> Exit {
     // Before anything is started, so that a stop during the start is not missed.
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -58,13 +70,18 @@ async fn serve(loaded: Loaded, terminal: &mut Terminal) -> Exit {
             return Exit::CouldNotRun;
         }
     };
-    let failed = tokio::select! {
-        () = signals.stop() => None,
-        part = running.failed() => Some(part),
-    };
-    if let Some(part) = failed {
-        tracing::error!(part, "a part of gander failed; stopping, so that what supervises it starts it again");
-        return Exit::No;
+    let reloads = running.reload(inputs, reading);
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Reload => reloads.ask(),
+                Told::Stop => break,
+            },
+            part = running.failed() => {
+                tracing::error!(part, "a part of gander failed; stopping, so that what supervises it starts it again");
+                return Exit::No;
+            }
+        }
     }
     running.stop().await;
     Exit::Fine
@@ -79,6 +96,12 @@ fn log_warnings(warnings: &Findings) {
     for line in warnings.lines() {
         tracing::warn!("configuration: {line}");
     }
+}
+
+/// What a signal asks for.
+enum Told {
+    Stop,
+    Reload,
 }
 
 /// What the process is told from outside.
@@ -97,17 +120,11 @@ impl Signals {
         })
     }
 
-    /// Returns when the process is to stop.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                // Its default would end the process without a drain.
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP changes nothing in this version: restart to read a changed configuration");
-                }
-            }
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hang_up.recv() => Told::Reload,
         }
     }
 }

@@ -105,6 +105,7 @@ impl Reader<'_> {
         if let Some(read) = self.rules.get(&file) {
             return read.clone();
         }
+        self.files.note(&file);
         let compiled = match read_source(&file) {
             Ok(source) => {
                 let mut findings = crate::document::Findings::new();

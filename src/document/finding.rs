@@ -138,6 +138,12 @@ impl Findings {
         self.findings.iter().take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
     }
 
+    /// The errors alone, likewise.
+    pub fn error_lines(&self) -> Vec<String> {
+        let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        errors.take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
+    }
+
     /// Everything for an editor or CI: a list of `{severity, file, line, column, end_line, end_column, path, message,
     /// help}`; lines and columns from 1, the end is the column behind the last.
     pub fn to_json(&self) -> serde_json::Value {

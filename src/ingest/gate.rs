@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use http::request::Parts;
+use ipnet::IpNet;
 
-use super::SourceConfig;
 use super::refusal::Refusal;
-use crate::auth::Authenticated;
+use super::{Respond, SourceConfig};
+use crate::auth::{Authenticated, Policy};
 use crate::limits::{Limiter, WithinLimit};
 use crate::time::Monotonic;
 
@@ -30,10 +32,14 @@ pub enum ClientCertificate {
     Valid,
 }
 
-/// A source that takes requests.
+/// A source that takes requests, without its rules, which change.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) config: SourceConfig,
+    pub(super) name: Arc<str>,
+    pub(super) respond: Respond,
+    pub(super) respond_timeout: Duration,
+    auth: Policy,
+    allow_from: Vec<IpNet>,
     limiter: Limiter,
 }
 
@@ -63,8 +69,8 @@ pub(super) struct Admitted<'a>(&'a Source, WithinLimit);
 
 impl Source {
     fn new(config: SourceConfig) -> Source {
-        let limiter = Limiter::new(config.rate_limit);
-        Source { config, limiter }
+        let SourceConfig { name, auth, allow_from, rate_limit, respond, respond_timeout, .. } = config;
+        Source { name, respond, respond_timeout, auth, allow_from, limiter: Limiter::new(rate_limit) }
     }
 }
 
@@ -74,8 +80,8 @@ impl Sources {
     }
 
     /// The source of this name, for what came in through it before.
-    pub(super) fn config(&self, name: &str) -> Option<&SourceConfig> {
-        self.0.get(name).map(|source| &source.config)
+    pub(super) fn named(&self, name: &str) -> Option<&Source> {
+        self.0.get(name)
     }
 
     pub(super) fn route(&self, head: &Parts) -> Result<Routed<'_>, Refusal> {
@@ -86,7 +92,7 @@ impl Sources {
 
 impl<'a> Routed<'a> {
     pub(super) fn name(self) -> &'a Arc<str> {
-        &self.0.config.name
+        &self.0.name
     }
 
     pub(super) fn post(self, head: &Parts) -> Result<Posted<'a>, Refusal> {
@@ -101,7 +107,7 @@ impl<'a> Posted<'a> {
         }
         // On a dual-stack socket an IPv4 sender has an IPv6 address that no IPv4 range contains.
         let address = peer.address.to_canonical();
-        let ranges = &self.0.config.allow_from;
+        let ranges = &self.0.allow_from;
         let allowed = ranges.is_empty() || ranges.iter().any(|range| range.contains(&address));
         if allowed { Ok(Allowed(self.0)) } else { Err(Refusal::AddressNotAllowed) }
     }
@@ -109,7 +115,7 @@ impl<'a> Posted<'a> {
 
 impl<'a> Allowed<'a> {
     pub(super) fn authenticate(self, head: &Parts) -> Result<Known<'a>, Refusal> {
-        match self.0.config.auth.admits(&head.headers, head.uri.query()) {
+        match self.0.auth.admits(&head.headers, head.uri.query()) {
             Ok(proof) => Ok(Known(self.0, proof)),
             Err(_) => Err(Refusal::NotAuthenticated),
         }
@@ -123,8 +129,8 @@ impl<'a> Known<'a> {
 }
 
 impl<'a> Admitted<'a> {
-    pub(super) fn source(self) -> &'a SourceConfig {
-        &self.0.config
+    pub(super) fn source(self) -> &'a Source {
+        self.0
     }
 }
 

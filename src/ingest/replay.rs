@@ -9,11 +9,11 @@ use super::answer::Part;
 use super::content::Charset;
 use super::handover::{self, Handover};
 use super::refusal::NotJson;
-use super::{Ingest, Shared, SourceConfig, decode};
+use super::{Ingest, Shared, decode};
 use crate::event::Violation;
 use crate::journal::RefusedPayload;
 use crate::recorder::{Declined, Entry, Submission, Unavailable};
-use crate::rules::{Context, Decision};
+use crate::rules::{Context, Decision, RuleSet};
 
 /// What became of a refused payload that was replayed.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ impl Ingest {
     /// Decides a refused payload anew. `force`: also if a later event of its key was taken or it is a duplicate.
     pub async fn replay(&self, payload: RefusedPayload, force: bool, request_id: &Arc<str>) -> Replayed {
         let shared = &self.0;
-        let Some(source) = shared.sources.config(&payload.source) else {
+        let (Some(source), Some(rules)) = (shared.sources.named(&payload.source), shared.rules.of(&payload.source))
+        else {
             return Replayed::NoSource;
         };
         let Some(raw) = payload.raw else {
@@ -45,7 +46,7 @@ impl Ingest {
         // As it came: a template that says when speaks of then, not of the replay.
         let received_at = payload.received_at.rfc3339();
         let context = Context { source: &source.name, received_at: &received_at };
-        let decision = match decide(source, &raw, charset, payload.element.as_deref(), context) {
+        let decision = match decide(&rules, &raw, charset, payload.element.as_deref(), context) {
             Ok(decision) => decision,
             Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
         };
@@ -86,7 +87,7 @@ impl Shared {
 }
 
 fn decide(
-    source: &SourceConfig,
+    rules: &RuleSet,
     raw: &[u8],
     charset: Charset,
     element: Option<&[u8]>,
@@ -94,10 +95,10 @@ fn decide(
 ) -> Result<Decision, NotJson> {
     let payload = decode::decode(raw, charset)?;
     match element {
-        None => Ok(source.rules.decide(&payload, context)),
+        None => Ok(rules.decide(&payload, context)),
         Some(element) => {
             let element = decode::decode(element, Charset::default())?;
-            Ok(source.rules.decide_element(&element, &payload, context))
+            Ok(rules.decide_element(&element, &payload, context))
         }
     }
 }

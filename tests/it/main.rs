@@ -16,6 +16,7 @@ mod presets;
 mod process;
 mod refusals;
 mod relay;
+mod reload;
 mod stale;
 mod support;
 mod upstream;

@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -13,17 +13,18 @@ use crate::support::PATIENCE;
 use crate::upstream::{Call, Reply, Upstream};
 
 /// `gander run`, started and taking events.
-struct Process {
+pub struct Process {
     child: Child,
     port: u16,
+    admin_port: u16,
     client: HttpsClient,
     /// The lines of its log from then on.
-    log: Receiver<String>,
+    log: Mutex<Receiver<String>>,
 }
 
 impl Process {
     /// Starts over `directory` and waits for the line that says that events are taken.
-    async fn start(configuration: PathBuf) -> Process {
+    pub async fn start(configuration: PathBuf) -> Process {
         tokio::task::spawn_blocking(move || Process::start_blocking(&configuration)).await.unwrap()
     }
 
@@ -39,10 +40,10 @@ impl Process {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
-        let port = loop {
+        let (port, admin_port) = loop {
             let Some(Ok(line)) = lines.next() else { panic!("gander did not start:\n{}", seen.join("\n")) };
-            if let Some(port) = port_of(&line) {
-                break port;
+            if let Some(ports) = ports_of(&line) {
+                break ports;
             }
             seen.push(line);
         };
@@ -50,24 +51,46 @@ impl Process {
         let (sender, log) = channel();
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let client = HttpsClient::trusting(&configuration.with_file_name("server.pem"));
-        Process { child, port, client, log }
+        Process { child, port, admin_port, client, log: Mutex::new(log) }
     }
 
-    async fn post(&self, payload: &Value) -> relay::Answer {
+    pub async fn post(&self, payload: &Value) -> relay::Answer {
         self.post_with(payload, &[]).await
     }
 
-    async fn post_with(&self, payload: &Value, headers: &[(&str, &str)]) -> relay::Answer {
+    pub async fn post_with(&self, payload: &Value, headers: &[(&str, &str)]) -> relay::Answer {
         let bearer = format!("Bearer {TOKEN}");
         let headers = [&[("authorization", bearer.as_str()), ("content-type", "application/json")], headers].concat();
         let url = format!("https://localhost:{}/hooks/servicepilot", self.port);
         self.client.send(http::Method::POST, &url, &headers, payload.to_string()).await
     }
 
-    /// The fields of the next line of the log with this message.
-    fn logged(&self, message: &str) -> Value {
+    /// Asks the admin API.
+    pub async fn admin(&self, path: &str) -> relay::Answer {
+        let url = format!("http://127.0.0.1:{}{path}", self.admin_port);
+        self.client.send(http::Method::GET, &url, &[], String::new()).await
+    }
+
+    /// Asks again and again until the answer is as wanted; the test's own time limit ends it.
+    pub async fn admin_once(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
-            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no `{message}`: {error}"));
+            let answer = self.admin(path).await;
+            if wanted(&answer.json) {
+                return answer.json;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The fields of the next line of the log with this message.
+    pub fn logged(&self, message: &str) -> Value {
+        loop {
+            let line = self
+                .log
+                .lock()
+                .unwrap()
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|error| panic!("no `{message}`: {error}"));
             let line: Value = serde_json::from_str(&line).unwrap_or_default();
             let fields = line.get("fields").unwrap_or(&line);
             if fields["message"] == message {
@@ -82,10 +105,14 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; returns the exit code.
-    async fn terminate(mut self) -> Option<i32> {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+    pub fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub async fn terminate(mut self) -> Option<i32> {
+        self.signal("TERM");
         tokio::task::spawn_blocking(move || self.child.wait().unwrap().code()).await.unwrap()
     }
 }
@@ -96,17 +123,18 @@ impl Drop for Process {
     }
 }
 
-/// The port in the line that says that events are taken; none in any other line.
-fn port_of(line: &str) -> Option<u16> {
+/// The ports of senders and of operators in the line that says that events are taken; none in any other line.
+fn ports_of(line: &str) -> Option<(u16, u16)> {
     let line: Value = serde_json::from_str(line).ok()?;
     let fields = line.get("fields").unwrap_or(&line);
     if fields["message"] != "gander takes events" {
         return None;
     }
-    fields["listen"].as_str()?.rsplit(':').next()?.parse().ok()
+    let port = |name: &str| fields[name].as_str()?.rsplit(':').next()?.parse().ok();
+    Some((port("listen")?, port("admin")?))
 }
 
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     Setup {
         upstream: vec![
             "retry: { initial: 10ms, factor: 1, max: 50ms }".into(),

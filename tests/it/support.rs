@@ -45,6 +45,7 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     pub recorder: Recorder,
+    pub ingest: Ingest,
     pub directory: tempfile::TempDir,
     /// Ends when the listener has drained.
     pub served: JoinHandle<()>,
@@ -136,10 +137,21 @@ impl Setup {
         let address = socket.local_addr().unwrap();
         let encrypted = config.is_some();
         let (listen, counted, stop) = (self.listen, Arc::clone(&metrics), shutdown.clone());
+        let taken = ingest.clone();
         let served = tokio::spawn(async move {
-            listener::serve(socket, config, &listen, ingest, counted, stop, DRAIN).await;
+            listener::serve(socket, config, &listen, taken, counted, stop, DRAIN).await;
         });
-        Edge { address, metrics, shutdown, recorder, directory, served, durable: Mutex::new(durable), encrypted }
+        Edge {
+            address,
+            metrics,
+            shutdown,
+            recorder,
+            ingest,
+            directory,
+            served,
+            durable: Mutex::new(durable),
+            encrypted,
+        }
     }
 }
 

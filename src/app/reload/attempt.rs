@@ -1,0 +1,127 @@
+//! One attempt to use the files as they are now: reads and compiles everything, runs the tests beside the rules, and
+//! changes nothing.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{self, Failure, Files, Inputs, Loaded, Reading, Settings};
+use crate::document::Findings;
+use crate::ingest::RulesBySource;
+use crate::rule_tests::{self, Difference, TestReport};
+use crate::rules::RuleSet;
+
+/// What was read, and whether it can be used.
+pub(super) struct Attempt {
+    pub(super) files: Files,
+    pub(super) result: Result<Usable, Vec<String>>,
+}
+
+/// A configuration that can be used.
+pub(super) struct Usable {
+    pub(super) rules: RulesBySource,
+    pub(super) settings: Settings,
+    /// How many tests passed.
+    pub(super) tests: usize,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What came of the tests beside rules.
+#[derive(Default)]
+struct Tested {
+    passed: usize,
+    /// Why the rules can't be used, each in a line.
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+pub(super) fn attempt(inputs: &Inputs) -> Attempt {
+    let (loaded, reading) = config::read(inputs);
+    let Reading { mut files, rules, settings } = reading;
+    let mut tested = Tested::default();
+    for (path, rules) in &rules {
+        for name in rule_tests::names_beside(path) {
+            files.note(&name);
+        }
+        tested.beside(path, rules);
+    }
+    let result = match loaded {
+        Err(Failure::Unreadable(unreadable)) => Err(vec![unreadable.to_string()]),
+        Err(Failure::Invalid(findings)) => {
+            let mut problems = findings.error_lines();
+            problems.append(&mut tested.problems);
+            Err(problems)
+        }
+        Ok(_) if !tested.problems.is_empty() => Err(tested.problems),
+        Ok(Loaded { config, warnings }) => {
+            let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), Arc::clone(&source.rules)));
+            let mut warnings = warnings.lines();
+            warnings.append(&mut tested.warnings);
+            Ok(Usable { rules: rules.collect(), settings, tests: tested.passed, warnings })
+        }
+    };
+    Attempt { files, result: result.map_err(bounded) }
+}
+
+impl Tested {
+    /// Runs the tests beside a rule file against what was compiled of it; where there are none, nothing speaks against it.
+    fn beside(&mut self, path: &Path, rules: &RuleSet) {
+        let Some(beside) = rule_tests::beside(path) else {
+            return;
+        };
+        let source = match config::read_source(&beside) {
+            Ok(source) => source,
+            Err(unreadable) => return self.problems.push(unreadable.to_string()),
+        };
+        let mut findings = Findings::new();
+        let tests = rule_tests::read(&source, None, &mut findings);
+        self.problems.append(&mut findings.error_lines());
+        let Some(tests) = tests.filter(|_| !findings.has_errors()) else {
+            return;
+        };
+        if !is_same_file(&tests.rules, path) {
+            let mut findings = Findings::new();
+            let message =
+                format!("these tests stand beside {} and are of other rules: they are not run", path.display());
+            findings.warning(tests.rules_place, "rules", message);
+            return self.warnings.append(&mut findings.lines());
+        }
+        for report in tests.play(rules) {
+            match failed(&source.name, &report) {
+                Some(problem) => self.problems.push(problem),
+                None => self.passed += 1,
+            }
+        }
+    }
+}
+
+/// The line that tells of a failed test; none of one that passed.
+fn failed(file: &str, report: &TestReport) -> Option<String> {
+    let Difference { at, expected, found } = report.differences.first()?;
+    let (line, name) = (report.line, &report.name);
+    let more = match report.differences.len() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    Some(format!("{file}:{line}: the test `{name}` fails: {at}: expected {expected}, found {found}{more}"))
+}
+
+/// Whether two paths lead to one file, by whatever links.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// What the log and the status tell of a file that is wrong from end to end.
+fn bounded(mut problems: Vec<String>) -> Vec<String> {
+    let more = problems.len().saturating_sub(PROBLEMS_MAX);
+    if more > 0 {
+        problems.truncate(PROBLEMS_MAX);
+        problems.push(format!("{more} more are not shown"));
+    }
+    problems
+}
+
+const PROBLEMS_MAX: usize = 20;

@@ -1,0 +1,327 @@
+//! Rules that change while the relay runs: by the real signal, by files, by links, and under load.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gander::ingest::RulesBySource;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::process::{Process, setup};
+use crate::relay::{self, Setup, payload, within};
+use crate::support::{self, TOKEN, read_answer};
+use crate::upstream::{Reply, Upstream};
+
+/// Triggers by the rule `name`, which is in the body that is sent.
+fn rules(name: &str) -> String {
+    format!(
+        "version: 1
+rules:
+  - {{ name: {name}, when: {{ path: $.state, equals: CRITICAL }}, then: trigger }}
+  - {{ name: recovery, when: {{ path: $.state, equals: OK }}, then: resolve }}
+incident_key: $.servicepilot_event_id
+emit: {{ servicepilot_event_id: $.servicepilot_event_id, state: $.state, rule: '{{{{ rule }}}}' }}
+"
+    )
+}
+
+/// A relay as a process of its own, whose rules are `rules("first")`.
+struct World {
+    process: Process,
+    upstream: Upstream,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    async fn start() -> World {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = tempfile::tempdir().unwrap();
+        let setup = Setup { rules: Some(rules("first")), ..setup() };
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup);
+        let process = Process::start(configuration).await;
+        World { process, upstream, directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Puts a file in its place at once, as `mv` does.
+    fn put(&self, name: &str, text: &str) {
+        fs::write(self.path("new"), text).unwrap();
+        fs::rename(self.path("new"), self.path(name)).unwrap();
+    }
+
+    /// The rule that decides a trigger now.
+    async fn rule_for(&self, key: &str) -> String {
+        let answer = self.process.post(&payload(key, "CRITICAL")).await;
+        assert_eq!(answer.json["status"], "queued", "{answer:?}");
+        let id = answer.json["id"].as_str().unwrap().to_owned();
+        self.process.admin(&format!("/api/v1/events/{id}")).await.json["rule"].as_str().unwrap().to_owned()
+    }
+
+    /// What `/api/v1/status` says of the reload once it says so.
+    async fn reload_once(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.process.admin_once("/api/v1/status", |status| wanted(&status["reload"])).await["reload"].clone()
+    }
+
+    async fn reload_failed(&self) -> Value {
+        self.reload_once(|reload| reload["successful"] == false).await
+    }
+
+    async fn reload_succeeded_after(&self, before: &Value) -> Value {
+        self.reload_once(|reload| reload["successful"] == true && reload["read_at"] != before["read_at"]).await
+    }
+
+    async fn status(&self) -> Value {
+        self.process.admin("/api/v1/status").await.json["reload"].clone()
+    }
+
+    async fn metric(&self, line: &str) -> String {
+        let text = self.process.admin("/metrics").await.json.as_str().unwrap().to_owned();
+        let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("no {line} in {text}")).to_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_with_a_mistake_change_nothing_and_everyone_is_told_why() {
+    within(async {
+        let world = World::start().await;
+        let started = world.status().await;
+        assert_eq!((&started["successful"], &started["problems"]), (&json!(true), &json!([])), "{started}");
+        assert_eq!(world.metric("gander_config_last_reload_successful").await, "1");
+        let since: f64 = world.metric("gander_config_last_reload_success_timestamp_seconds").await.parse().unwrap();
+
+        world.put("rules.yaml", &rules("second").replace("equals: CRITICAL", "equal: CRITICAL"));
+        world.process.signal("HUP");
+        let reload = world.reload_failed().await;
+        let problem = reload["problems"][0].as_str().unwrap();
+        let place = format!("{}:3:", world.path("rules.yaml").display());
+        assert!(problem.starts_with(&place) && problem.contains("did you mean `equals`?"), "{problem}");
+        assert_eq!(world.rule_for("e1").await, "first");
+
+        let ready = world.process.admin("/readyz").await;
+        assert_eq!((ready.status.as_u16(), &ready.json["ready"]), (200, &json!(true)), "events are taken");
+        let degraded = &ready.json["degraded"][0];
+        assert_eq!(degraded["reason"], "config_reload");
+        assert!(degraded["detail"].as_str().unwrap().contains(problem), "{degraded}");
+        assert!(degraded["since"].is_string() && degraded["remedy"].is_string(), "{degraded}");
+        assert_eq!(world.metric("gander_config_last_reload_successful").await, "0");
+        let still: f64 = world.metric("gander_config_last_reload_success_timestamp_seconds").await.parse().unwrap();
+        assert!((still - since).abs() < f64::EPSILON, "what is in force was read at the start");
+        world.process.logged(&format!("configuration: {problem}"));
+
+        // Mended, it is taken without being told.
+        world.put("rules.yaml", &rules("third"));
+        let reload = world.reload_succeeded_after(&reload).await;
+        assert_eq!((&reload["problems"], &reload["failing_since"]), (&json!([]), &json!(null)), "{reload}");
+        assert_eq!(world.rule_for("e2").await, "third");
+        assert_eq!(world.process.admin("/readyz").await.json["degraded"], json!([]));
+        assert_eq!(world.metric("gander_config_last_reload_successful").await, "1");
+        assert_eq!(world.metric(r#"gander_config_reloads_total{result="success"}"#).await, "1");
+        assert_ne!(world.metric(r#"gander_config_reloads_total{result="failure"}"#).await, "0");
+        world.process.logged("reloaded: these rules decide from now on");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_whose_tests_fail_change_nothing() {
+    within(async {
+        let world = World::start().await;
+        let test = |rule: &str| {
+            format!(
+                "rules: rules.yaml
+tests:
+  - name: it pages
+    payload: {{ servicepilot_event_id: e1, state: CRITICAL }}
+    expect: {{ events: [ {{ rule: {rule} }} ] }}
+"
+            )
+        };
+        world.put("rules.test.yaml", &test("first"));
+        world.put("rules.yaml", &rules("second"));
+        world.process.signal("HUP");
+        let reload = world.reload_failed().await;
+        let problem = reload["problems"][0].as_str().unwrap();
+        let place = format!("{}:3:", world.path("rules.test.yaml").display());
+        assert!(problem.starts_with(&place) && problem.contains("it pages"), "{problem}");
+        assert_eq!(world.rule_for("e1").await, "first");
+
+        // The test alone is mended: that too is a change.
+        world.put("rules.test.yaml", &test("second"));
+        world.reload_succeeded_after(&reload).await;
+        assert_eq!(world.rule_for("e2").await, "second");
+
+        // A test that is none keeps rules out likewise.
+        world.put("rules.test.yaml", "tests: [");
+        let reload = world.reload_failed().await;
+        assert!(reload["problems"][0].as_str().unwrap().contains("rules.test.yaml:1:"), "{reload}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_exchanged_under_load_and_no_request_is_lost() {
+    within(async {
+        let world = Arc::new(World::start().await);
+        let senders: Vec<_> = (0..8)
+            .map(|sender| {
+                let world = Arc::clone(&world);
+                tokio::spawn(async move {
+                    for number in 0..50 {
+                        let answer = world.process.post(&payload(&format!("e{sender}-{number}"), "CRITICAL")).await;
+                        assert_eq!((answer.status.as_u16(), &answer.json["status"]), (202, &json!("queued")));
+                    }
+                })
+            })
+            .collect();
+        let mut before = world.status().await;
+        for name in ["second", "third", "fourth"] {
+            world.put("rules.yaml", &rules(name));
+            world.process.signal("HUP");
+            before = world.reload_succeeded_after(&before).await;
+        }
+        for sender in senders {
+            sender.await.unwrap();
+        }
+        let calls = world.upstream.calls_once(8 * 50).await;
+        let mut keys: Vec<&str> = calls.iter().map(crate::upstream::Call::key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 8 * 50, "every event is delivered");
+        assert_eq!(world.rule_for("last").await, "fourth");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_turned_elsewhere_is_a_change_as_kubernetes_makes_it() {
+    within(async {
+        let world = World::start().await;
+        // A ConfigMap as it is mounted: each file leads by `..data` into a folder of its version.
+        for name in ["second", "third"] {
+            fs::create_dir(world.path(name)).unwrap();
+            fs::write(world.path(name).join("rules.yaml"), rules(name)).unwrap();
+        }
+        symlink("second", world.path("..data")).unwrap();
+        symlink("..data/rules.yaml", world.path("link")).unwrap();
+        let before = world.status().await;
+        fs::rename(world.path("link"), world.path("rules.yaml")).unwrap();
+        let before = world.reload_succeeded_after(&before).await;
+        assert_eq!(world.rule_for("e1").await, "second");
+
+        symlink("third", world.path("..data_tmp")).unwrap();
+        fs::rename(world.path("..data_tmp"), world.path("..data")).unwrap();
+        fs::remove_dir_all(world.path("second")).unwrap();
+        world.reload_succeeded_after(&before).await;
+        assert_eq!(world.rule_for("e2").await, "third");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_can_not_be_read_change_nothing() {
+    within(async {
+        let world = World::start().await;
+        type Spoil = fn(&Path);
+        let spoilers: [(&str, Spoil); 4] = [
+            ("no such file", |path| fs::remove_file(path).unwrap()),
+            ("it is a directory", |path| fs::create_dir(path).unwrap()),
+            ("not UTF-8", |path| {
+                fs::remove_dir(path).unwrap();
+                fs::write(path, b"\xff").unwrap();
+            }),
+            ("rules.yaml:1:1: this rule file is empty", |path| fs::write(path, "").unwrap()),
+        ];
+        for (number, (expected, spoil)) in spoilers.into_iter().enumerate() {
+            spoil(&world.path("rules.yaml"));
+            let told =
+                |reload: &Value| reload["problems"][0].as_str().is_some_and(|problem| problem.contains(expected));
+            world.reload_once(told).await;
+            assert_eq!(world.rule_for(&format!("e{number}")).await, "first", "{expected}");
+        }
+        let configuration = fs::read_to_string(world.path("gander.yaml")).unwrap();
+        fs::remove_file(world.path("gander.yaml")).unwrap();
+        world.process.signal("HUP");
+        let unreadable = |reload: &Value| {
+            reload["problems"][0].as_str().is_some_and(|told| told.contains("gander.yaml: no such file"))
+        };
+        let reload = world.reload_once(unreadable).await;
+        assert_eq!(world.rule_for("other").await, "first");
+
+        world.put("rules.yaml", &rules("second"));
+        world.put("gander.yaml", &configuration);
+        world.reload_succeeded_after(&reload).await;
+        assert_eq!(world.rule_for("last").await, "second");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_restart_is_named_and_the_rest_is_checked() {
+    within(async {
+        let world = World::start().await;
+        let configuration = fs::read_to_string(world.path("gander.yaml")).unwrap();
+
+        // Another file of rules is taken over; other keys, also a whole source, are not.
+        world.put("other.yaml", &rules("second"));
+        let source = "  other: { rules: other.yaml, auth: none }\nupstream:\n  timeout: 7s";
+        let changed = configuration.replace("rules: rules.yaml", "rules: other.yaml").replace("upstream:", source);
+        let before = world.status().await;
+        world.put("gander.yaml", &changed);
+        world.process.signal("HUP");
+        let reload = world.reload_succeeded_after(&before).await;
+        assert_eq!(reload["restart_needed"], json!(["sources.other", "upstream.timeout"]), "{reload}");
+        assert_eq!(world.rule_for("e1").await, "second");
+        let keys = &world
+            .process
+            .logged("only rules are reloaded: these keys were changed too, and wait for a restart")["keys"];
+        assert_eq!(keys, "sources.other, upstream.timeout");
+
+        // A mistake anywhere keeps all of it out; secrets are not shown.
+        world.put(
+            "gander.yaml",
+            &changed.replace("timeout: 7s", "timeout: 7 s\n  authorisation: { bearer: canary-5a1 }"),
+        );
+        world.put("other.yaml", &rules("third"));
+        world.process.signal("HUP");
+        let reload = world.reload_failed().await;
+        assert!(reload.to_string().contains("gander.yaml:") && !reload.to_string().contains("canary"), "{reload}");
+        assert_eq!(world.rule_for("e2").await, "second");
+
+        // Put back, nothing waits any more.
+        world.put("gander.yaml", &configuration);
+        let reload = world.reload_succeeded_after(&reload).await;
+        assert_eq!(reload["restart_needed"], json!([]));
+        assert_eq!(world.rule_for("e3").await, "first");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_began_before_the_exchange_ends_by_the_old_rules() {
+    within(async {
+        let edge = support::Setup::plain().start().await;
+        let body = json!({ "id": "e1", "state": "CRITICAL" }).to_string();
+        let head = format!(
+            "POST /hooks/servicepilot HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = edge.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // It waits for the body now.
+        assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100"));
+        let resolving = support::RULES.replace("then: trigger", "then: resolve");
+        edge.ingest.exchange_rules(RulesBySource::from([(Arc::from("servicepilot"), support::rules(&resolving))]));
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.contains(r#""action":"trigger""#), "{answer}");
+        assert_eq!(edge.alert(json!({ "id": "e2", "state": "CRITICAL" })).await.body["action"], "resolve");
+    })
+    .await;
+}
