@@ -89,18 +89,6 @@ pub fn explain(
     out.flush()
 }
 
-/// `events` if there is any, else `refused` if anything is, else `ignored`.
-pub fn verdict(decision: &Decision) -> &'static str {
-    let any = |which: fn(&Element) -> bool| decision.elements.iter().any(which);
-    if any(|element| matches!(element, Element::Event(_))) {
-        "events"
-    } else if any(|element| matches!(element, Element::Refused { .. })) {
-        "refused"
-    } else {
-        "ignored"
-    }
-}
-
 fn object(decision: &Decision, traces: &[ElementTrace]) -> Value {
     let events: Vec<Value> = decision
         .elements
@@ -118,7 +106,7 @@ fn object(decision: &Decision, traces: &[ElementTrace]) -> Value {
         })
         .collect();
     let errors: Vec<&Violation> = decision.elements.iter().flat_map(violations).collect();
-    let mut object = json!({ "verdict": verdict(decision), "events": events, "errors": errors, "trace": traces });
+    let mut object = json!({ "verdict": decision.verdict(), "events": events, "errors": errors, "trace": traces });
     if let Some(warning) = template_warning(decision) {
         object["warnings"] = json!([warning]);
     }
