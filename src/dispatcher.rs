@@ -205,7 +205,9 @@ impl Dispatcher {
         }
         // Nobody listens from here on, and the recorder, which the last tasks write to, must not wait for that.
         self.durable.close();
-        while self.durable.try_recv().is_ok() {}
+        while let Ok(Durable { ended, .. }) = self.durable.try_recv() {
+            self.release(ended);
+        }
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -36,7 +36,7 @@ impl Ends {
         self.0.insert(end.event.id, end);
     }
 
-    /// The end of this event is on disk. None for one that ended otherwise: a person may discard events too.
+    /// The end of this event is on disk: what waited for that.
     pub(super) fn take(&mut self, id: EventId) -> Option<Written> {
         self.0.remove(&id)
     }

@@ -247,6 +247,21 @@ async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_closed_is_whole_in_its_main_file_even_while_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 100);
+    // A connection that stays open: without it the last one to close would fold the log anyway.
+    let reader = Reader::open(directory.path()).unwrap();
+    desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
+    let kept = |reader: &Reader| reader.list(&Filter { limit: 5, ..Filter::default() }).unwrap().events.len();
+    assert_eq!(kept(&reader), 1);
+    desk.close().await;
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(directory.path().join("journal.db"), copy.path().join("journal.db")).unwrap();
+    assert_eq!(kept(&Reader::open(copy.path()).unwrap()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let mut desk = open(directory.path(), 2);

@@ -154,7 +154,7 @@ impl Writer {
         self.turn(&mut last);
         if self.fault.is_none() {
             let _ = self.commit(&[]);
-            // Whoever copies or looks at the journal then finds it in one file. What can't be folded now is at the start.
+            // Whoever copies the main file then has all of it. What can't be folded now is folded at the next start.
             let _ = self.journal.fold_log();
         }
     }
