@@ -28,7 +28,7 @@ use crate::rules::RuleSet;
 use crate::secret::Secret;
 use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging};
 
-pub use files::{Unreadable, read_source};
+pub use files::{Unreadable, read_bytes, read_source};
 pub use reading::{Files, Reading, Settings};
 pub use secrets::{Refreshed, SecretFiles};
 

@@ -12,7 +12,7 @@ mod read;
 use std::path::{Path, PathBuf};
 
 pub use self::read::{TestFile, read};
-use crate::rules::RuleSet;
+use crate::rules::{Coverage, RuleSet};
 
 /// One test; it passed if nothing differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct TestReport {
 pub struct Difference {
     /// Where, as `events[0].body.state`.
     pub at: String,
+    /// Where that, or what is nearest to it, stands in its file.
+    pub line: usize,
     pub expected: String,
     pub found: String,
 }
@@ -37,7 +39,12 @@ pub struct Difference {
 impl TestFile {
     /// Runs every test in its order against `rules`.
     pub fn play(&self, rules: &RuleSet) -> Vec<TestReport> {
-        play::file(self, rules)
+        play::file(self, rules, None)
+    }
+
+    /// The same, adding to `coverage` what it shows of `rules`.
+    pub fn play_covering(&self, rules: &RuleSet, coverage: &mut Coverage) -> Vec<TestReport> {
+        play::file(self, rules, Some(coverage))
     }
 }
 

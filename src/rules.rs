@@ -6,10 +6,12 @@
 //!
 //! Reading: `decide` is the order of things, `condition`, `validate`, `key` and `emit` are its steps, `compile`
 //! turns YAML into them, `index` leaves out the rules that can't match, `path` is JSONPath, `text`, `pattern`,
-//! `fold`, `template` and `value` are what the steps are made of; `differs` compares two decisions.
+//! `fold`, `template` and `value` are what the steps are made of; `trace` is what an explained decision saw, `coverage`
+//! adds traces up, `differs` compares two decisions.
 
 mod compile;
 mod condition;
+mod coverage;
 mod decide;
 pub mod differs;
 mod emit;
@@ -30,7 +32,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use self::trace::{ConditionTrace, ElementTrace, RuleTrace, Seen, ValidationTrace};
+pub use self::coverage::{Coverage, Gap, Lack, PartKind};
+pub use self::trace::{ConditionTrace, ElementTrace, RuleTrace, Seen, Spot, ValidationTrace};
 use crate::document::{Findings, Source};
 use crate::event::{Draft, Violation};
 
@@ -43,6 +46,7 @@ pub struct RuleSet {
     rules: Vec<Rule>,
     index: index::Index,
     otherwise: Otherwise,
+    otherwise_spot: Spot,
     incident_key: Vec<path::JsonPath>,
     occurrence: Vec<path::JsonPath>,
     update_on: Vec<path::JsonPath>,
@@ -54,6 +58,7 @@ pub struct RuleSet {
 #[derive(Debug)]
 struct Rule {
     name: Arc<str>,
+    spot: Spot,
     when: Option<condition::Condition>,
     /// The paths that `when` reads and no rule before it does: where placeholders are looked for.
     reads: Vec<path::JsonPath>,
@@ -135,6 +140,11 @@ impl RuleSet {
     /// batch any more.
     pub fn decide_element(&self, element: &Value, payload: &Value, context: Context<'_>) -> Decision {
         decide::payload(self, payload, Some(element), context, None)
+    }
+
+    /// The names of the rules, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| &*rule.name)
     }
 
     /// Decides a payload and tells how: one trace for each element.

@@ -278,7 +278,7 @@ fn condition_rows(condition: &ConditionTrace, depth: usize, rows: &mut Vec<Row>)
             rows.push(Row { depth, holds: Some(*holds), name, asks, seen: String::new() });
             conditions.iter().for_each(|condition| condition_rows(condition, depth + 1, rows));
         }
-        ConditionTrace::Test { path, operators, every, seen: nodes, holds } => rows.push(Row {
+        ConditionTrace::Test { path, operators, every, seen: nodes, holds, .. } => rows.push(Row {
             depth,
             holds: Some(*holds),
             name: path.clone(),

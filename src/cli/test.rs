@@ -1,19 +1,22 @@
-//! `gander test`: finds rule tests, runs them and shows what differs.
+//! `gander test`: finds rule tests, runs them and tells what differs.
+
+mod junit;
+mod report;
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::{Value, json};
+use clap::builder::RangedU64ValueParser;
 
+pub use self::report::{FileReport, Report, RulesCoverage};
 use super::Exit;
 use super::terminal::Terminal;
 use crate::config;
 use crate::document::{Findings, Source};
-use crate::rule_tests::{self, Difference, TestFile, TestReport};
-use crate::rules::RuleSet;
+use crate::rule_tests::{self, TestFile};
+use crate::rules::{Coverage, RuleSet};
 
 /// Run rule tests and print what differs
 ///
@@ -21,8 +24,15 @@ use crate::rules::RuleSet;
 /// deduplication. With sandbox filters, which a test file may name itself, events are judged by the stand-in for
 /// Callgoose too.
 ///
-/// Exit codes: 0 all passed; 1 some failed; 2 something could not run, or there is no test.
+/// Coverage tells, for each rule file, which rules decided nothing, which conditions never held or never failed, which
+/// validations never refused: what could be left out of the rules without a test that tells.
+///
+/// Exit codes: 0 all passed; 1 some failed, or less is covered than asked for; 2 something could not run, or there is no
+/// test.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  gander test\n  gander test config/rules --coverage\n  \
+                        gander test rules/ --junit report.xml --coverage-min 90\n  \
+                        gander test rules/disk.test.yaml --name 'resolve'")]
 pub(crate) struct Arguments {
     /// Test files and folders
     #[arg(value_name = "PATH", default_value = FOLDER)]
@@ -30,7 +40,19 @@ pub(crate) struct Arguments {
     /// Sandbox filters that judge the events of test files which name none
     #[arg(long, value_name = "FILE")]
     filters: Option<PathBuf>,
-    /// Print one JSON object: {"passed", "files", "findings", "unreadable"}
+    /// Report only tests with this text in their name; the others run too, because the tests of a file follow on each other
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// List the rules, conditions and validations that no test reached or that no test would miss
+    #[arg(long)]
+    coverage: bool,
+    /// The same, and exit with 1 where less of a rule file is covered
+    #[arg(long, value_name = "PERCENT", value_parser = RangedU64ValueParser::<usize>::new().range(0..=100))]
+    coverage_min: Option<usize>,
+    /// Write a JUnit report for CI too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Print one JSON object: {"passed", "files", "coverage", "findings", "unreadable"}
     #[arg(long)]
     json: bool,
 }
@@ -44,7 +66,12 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
             return Exit::CouldNotRun;
         }
     };
-    let report = test(&arguments.paths, filters.as_ref());
+    let selection = Selection {
+        name: arguments.name.as_deref(),
+        coverage: arguments.coverage || arguments.coverage_min.is_some(),
+        coverage_min: arguments.coverage_min.unwrap_or(0),
+    };
+    let report = run(&arguments.paths, filters.as_ref(), selection);
     if arguments.json {
         terminal.print(&report.to_json().to_string());
     } else {
@@ -57,6 +84,12 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         // The terminal remembers what can't be written.
         let _ = report.write(terminal.colour(), terminal);
     }
+    if let Some(file) = &arguments.junit
+        && let Err(error) = junit::write(&report, file)
+    {
+        terminal.say(&format!("error: can't write {}: {error}", file.display()));
+        return Exit::CouldNotRun;
+    }
     match report.exit_code() {
         0 => Exit::Fine,
         1 => Exit::No,
@@ -64,27 +97,24 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
     }
 }
 
-/// What ran and what came of it.
-#[derive(Debug, Default)]
-pub struct Report {
-    pub files: Vec<FileReport>,
-    /// Mistakes in test files, rules and filters. An error keeps its file from running.
-    pub findings: Findings,
-    /// Files that can't be read, each in a sentence.
-    pub unreadable: Vec<String>,
-}
-
-/// One test file.
-#[derive(Debug)]
-pub struct FileReport {
-    pub name: String,
-    pub tests: Vec<TestReport>,
+/// What of the tests is told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Selection<'a> {
+    /// A part of the names.
+    name: Option<&'a str>,
+    coverage: bool,
+    /// In per cent.
+    coverage_min: usize,
 }
 
 /// Runs the tests of files and of folders (each `*.test.yaml` in them). `filters` judge the events of every file
 /// that names no filters of its own.
 pub fn test(paths: &[PathBuf], filters: Option<&Arc<Source>>) -> Report {
-    let mut report = Report::default();
+    run(paths, filters, Selection::default())
+}
+
+fn run(paths: &[PathBuf], filters: Option<&Arc<Source>>, selection: Selection<'_>) -> Report {
+    let mut report = Report { coverage_min: selection.coverage_min, ..Report::default() };
     for path in discover(paths, &mut report.unreadable) {
         let source = match config::read_source(&path) {
             Ok(source) => source,
@@ -95,102 +125,37 @@ pub fn test(paths: &[PathBuf], filters: Option<&Arc<Source>>) -> Report {
         };
         let mut findings = Findings::new();
         let tests = rule_tests::read(&source, filters, &mut findings);
-        let rules = tests.as_ref().and_then(|tests| rules(tests, &mut findings));
+        let rules = tests.as_ref().and_then(|tests| tests.compile_rules(&mut findings));
         let usable = !findings.has_errors();
         report.findings.extend(findings);
-        if let (true, Some(tests), Some(rules)) = (usable, tests, rules) {
-            report.files.push(FileReport { name: source.name.clone(), tests: tests.play(&rules) });
+        let (true, Some(tests), Some(rules)) = (usable, tests, rules) else {
+            continue;
+        };
+        let mut played = match selection.coverage {
+            true => tests.play_covering(&rules, report.coverage_of(&tests, &rules)),
+            false => tests.play(&rules),
+        };
+        played.retain(|test| selection.name.is_none_or(|part| test.name.contains(part)));
+        if !played.is_empty() || selection.name.is_none() {
+            report.files.push(FileReport { name: source.name.clone(), tests: played });
         }
+    }
+    if let (Some(part), []) = (selection.name, report.files.as_slice()) {
+        report.unreadable.push(format!("no test has `{part}` in its name"));
     }
     report
 }
 
-/// The rules that a test file names.
-fn rules(tests: &TestFile, findings: &mut Findings) -> Option<RuleSet> {
-    match config::read_source(&tests.rules) {
-        Ok(source) => RuleSet::compile(&source, findings),
-        Err(unreadable) => {
-            findings
-                .error(tests.rules_place.clone(), "rules", unreadable.to_string())
-                .help("the path is relative to this file");
-            None
-        }
-    }
-}
-
 impl Report {
-    /// 0: all passed · 1: some test failed · 2: something could not run, or there is no test.
-    pub fn exit_code(&self) -> u8 {
-        if !self.unreadable.is_empty() || self.findings.has_errors() || self.tests().next().is_none() {
-            2
-        } else {
-            u8::from(self.tests().any(|test| !test.passed()))
-        }
-    }
-
-    /// Writes the results for a person. Findings and unreadable files are the caller's: they belong to stderr.
-    pub fn write(&self, colour: bool, out: &mut impl Write) -> io::Result<()> {
-        let painted = |text: &str, code: &str| match colour {
-            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-            false => text.to_owned(),
-        };
-        for file in &self.files {
-            writeln!(out, "{}", painted(&file.name, BOLD))?;
-            for test in &file.tests {
-                if test.passed() {
-                    writeln!(out, "  {} {}", painted("✓", GREEN), test.name)?;
-                } else {
-                    writeln!(out, "  {} {} (line {})", painted("✗", RED), test.name, test.line)?;
-                }
-                for Difference { at, expected, found } in &test.differences {
-                    writeln!(out, "      {at}")?;
-                    writeln!(out, "        expected  {}", painted(expected, GREEN))?;
-                    writeln!(out, "        found     {}", painted(found, RED))?;
-                }
-                for warning in &test.warnings {
-                    writeln!(out, "      {} {warning}", painted("warning:", YELLOW))?;
-                }
-            }
-        }
-        let count = self.tests().count();
-        let failed = self.tests().filter(|test| !test.passed()).count();
-        let counted = if count == 1 { "1 test".to_owned() } else { format!("{count} tests") };
-        match (count, failed) {
-            (0, _) => writeln!(out, "no tests")?,
-            (_, 0) => writeln!(out, "{counted} passed")?,
-            _ => writeln!(out, "{}", painted(&format!("{failed} of {counted} failed"), RED))?,
-        }
-        out.flush()
-    }
-
-    /// The results for a program.
-    pub fn to_json(&self) -> Value {
-        let test = |test: &TestReport| {
-            let differences: Vec<Value> = test
-                .differences
-                .iter()
-                .map(|Difference { at, expected, found }| json!({"at": at, "expected": expected, "found": found}))
-                .collect();
-            json!({
-                "name": test.name,
-                "line": test.line,
-                "passed": test.passed(),
-                "differences": differences,
-                "warnings": test.warnings,
-            })
-        };
-        let file =
-            |file: &FileReport| json!({"file": file.name, "tests": file.tests.iter().map(test).collect::<Value>()});
-        json!({
-            "passed": self.exit_code() == 0,
-            "files": self.files.iter().map(file).collect::<Value>(),
-            "findings": self.findings.to_json(),
-            "unreadable": self.unreadable,
-        })
-    }
-
-    fn tests(&self) -> impl Iterator<Item = &TestReport> {
-        self.files.iter().flat_map(|file| &file.tests)
+    /// What was seen of these rules, by this test file and by others.
+    fn coverage_of(&mut self, tests: &TestFile, rules: &RuleSet) -> &mut Coverage {
+        let file = fs::canonicalize(&tests.rules).unwrap_or_else(|_| tests.rules.clone());
+        let index = self.coverage.iter().position(|known| known.file == file).unwrap_or_else(|| {
+            let name = tests.rules.display().to_string();
+            self.coverage.push(RulesCoverage { file, name, coverage: Coverage::of(rules) });
+            self.coverage.len() - 1
+        });
+        &mut self.coverage[index].coverage
     }
 }
 
@@ -235,10 +200,6 @@ fn descend(folder: &Path, found: &mut Vec<PathBuf>, unreadable: &mut Vec<String>
 
 /// Where tests are looked for when no path is named.
 pub const FOLDER: &str = "config/rules";
-const GREEN: &str = "32";
-const RED: &str = "31";
-const YELLOW: &str = "33";
-const BOLD: &str = "1";
 
 #[cfg(test)]
 mod tests;

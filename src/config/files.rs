@@ -32,6 +32,14 @@ pub fn read_source(path: &Path) -> Result<Arc<Source>, Unreadable> {
 
 /// Reads a text of at most `bytes_max`.
 pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, Unreadable> {
+    String::from_utf8(read_bytes(path, bytes_max)?).map_err(|error| {
+        let problem = format!("it is not UTF-8 (byte {})", error.utf8_error().valid_up_to() + 1);
+        Unreadable { path: path.to_owned(), problem }
+    })
+}
+
+/// Reads a file of at most `bytes_max`.
+pub fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     let unreadable = |problem: String| Unreadable { path: path.to_owned(), problem };
     let file = File::open(path).map_err(|error| unreadable(explain(&error)))?;
     let mut bytes = Vec::new();
@@ -39,8 +47,7 @@ pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, Unreadabl
     if bytes.len() as u64 > bytes_max {
         return Err(unreadable(format!("it is larger than {bytes_max} bytes")));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| unreadable(format!("it is not UTF-8 (byte {})", error.utf8_error().valid_up_to() + 1)))
+    Ok(bytes)
 }
 
 /// The operating system's reason, in words for the one who must act.

@@ -12,7 +12,7 @@ use crate::document::{Findings, Source};
 use crate::event::{Draft, EventId, KeyId, Outcome, State};
 use crate::filters::Filters;
 use crate::outcome::{Verdict, judge};
-use crate::rules::{Context, Decision, Element, RuleSet};
+use crate::rules::{Context, Coverage, Decision, Element, RuleSet};
 use crate::sandbox::{Call, Callgoose, DUPLICATE_WINDOW};
 use crate::time::{Monotonic, Now, WallTime};
 
@@ -31,7 +31,7 @@ pub(super) struct Played<'a> {
 }
 
 /// Plays every test in its order.
-pub(super) fn file(file: &TestFile, rules: &RuleSet) -> Vec<TestReport> {
+pub(super) fn file(file: &TestFile, rules: &RuleSet, mut coverage: Option<&mut Coverage>) -> Vec<TestReport> {
     let mut now = Now { monotonic: Monotonic(0), wall: WallTime(START_MS) };
     let mut world = World::new(file);
     file.tests
@@ -42,7 +42,7 @@ pub(super) fn file(file: &TestFile, rules: &RuleSet) -> Vec<TestReport> {
             if test.fresh {
                 world = World::new(file);
             }
-            world.play(file, rules, test, now)
+            world.play(file, rules, test, now, coverage.as_deref_mut())
         })
         .collect()
 }
@@ -71,9 +71,24 @@ impl World {
         }
     }
 
-    fn play(&mut self, file: &TestFile, rules: &RuleSet, test: &Test, now: Now) -> TestReport {
+    fn play(
+        &mut self,
+        file: &TestFile,
+        rules: &RuleSet,
+        test: &Test,
+        now: Now,
+        coverage: Option<&mut Coverage>,
+    ) -> TestReport {
         let received_at = now.wall.rfc3339();
-        let decision = rules.decide(&test.payload, Context { source: &file.source, received_at: &received_at });
+        let context = Context { source: &file.source, received_at: &received_at };
+        let decision = match coverage {
+            None => rules.decide(&test.payload, context),
+            Some(coverage) => {
+                let (decision, traces) = rules.explain(&test.payload, context);
+                traces.iter().for_each(|trace| coverage.add(trace));
+                decision
+            }
+        };
         let played: Vec<Played<'_>> = decision
             .elements
             .iter()
@@ -85,7 +100,7 @@ impl World {
         TestReport {
             name: test.name.clone(),
             line: test.line,
-            differences: compare::differences(&test.expect, &decision, &played),
+            differences: compare::differences(test, rules, &decision, &played),
             warnings: warnings(&decision, &played, test),
         }
     }

@@ -1,17 +1,18 @@
 //! Reading a test file: which rules, filters, tests and what they expect.
 
-use std::fs;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::config::read_source;
+use crate::config::{read_bytes, read_source};
 use crate::dedup;
 use crate::document::{Fields, Findings, Node, Place, Source, Value, parse};
 use crate::event::{Action, Outcome};
 use crate::filters::Filters;
+use crate::rules::RuleSet;
 
 /// A test file, ready to be played.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) struct Test {
     pub(super) fresh: bool,
     pub(super) payload: Json,
     pub(super) expect: Expect,
+    /// Where all that stands.
+    pub(super) expect_node: Node,
 }
 
 /// What a test says; what it does not name is not looked at.
@@ -66,6 +69,19 @@ pub(super) struct ExpectedError {
     pub(super) path: String,
     /// A part of the sentence.
     pub(super) problem: Option<String>,
+}
+
+impl TestFile {
+    /// Compiles the rules that it names.
+    pub fn compile_rules(&self, findings: &mut Findings) -> Option<RuleSet> {
+        match read_source(&self.rules) {
+            Ok(source) => RuleSet::compile(&source, findings),
+            Err(unreadable) => {
+                findings.error(self.rules_place.clone(), "rules", unreadable.to_string()).help(RELATIVE);
+                None
+            }
+        }
+    }
 }
 
 /// Reads a test file, and the payloads and filters that it names; paths in it are relative to it. `filters` judge its
@@ -124,14 +140,25 @@ fn tests(node: &Node, folder: &Path, filters: bool, findings: &mut Findings) -> 
     if items.is_empty() {
         findings.error(node.place.clone(), "tests", "there is no test here");
     }
-    items
-        .iter()
-        .enumerate()
-        .filter_map(|(index, item)| {
-            let fields = Fields::of(item, format!("tests[{index}]"), findings)?;
-            test(fields, folder, filters, findings)
-        })
-        .collect()
+    let mut lines: HashMap<String, usize> = HashMap::new();
+    let mut tests = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let Some(fields) = Fields::of(item, format!("tests[{index}]"), findings) else {
+            continue;
+        };
+        let Some(test) = test(fields, folder, filters, findings) else {
+            continue;
+        };
+        if let (Some(line), Some(name)) = (lines.get(&test.name), item.get("name")) {
+            let message = format!("`{}` is the name of the test in line {line} too", test.name);
+            findings
+                .warning(name.place.clone(), format!("tests[{index}].name"), message)
+                .help("a report tells tests apart by their names");
+        }
+        lines.entry(test.name.clone()).or_insert(test.line);
+        tests.push(test);
+    }
+    tests
 }
 
 fn test(mut fields: Fields<'_>, folder: &Path, filters: bool, findings: &mut Findings) -> Option<Test> {
@@ -160,17 +187,16 @@ fn test(mut fields: Fields<'_>, folder: &Path, filters: bool, findings: &mut Fin
         Some(expect(fields, filters, findings))
     });
     fields.finish(findings);
-    Some(Test { name: name?, line, after, fresh, payload: payload?, expect: expect? })
+    Some(Test { name: name?, line, after, fresh, payload: payload?, expect: expect?, expect_node: expected?.clone() })
 }
 
 fn payload_of(node: &Node, at: &str, folder: &Path, findings: &mut Findings) -> Option<Json> {
     let name = crate::document::fields::string(node, at, findings)?;
     let path = folder.join(&name);
-    let bytes = match fs::read(&path) {
+    let bytes = match read_bytes(&path, PAYLOAD_BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(error) => {
-            let problem = format!("{} can't be read: {error}", path.display());
-            findings.error(node.place.clone(), at, problem).help(RELATIVE);
+        Err(unreadable) => {
+            findings.error(node.place.clone(), at, unreadable.to_string()).help(RELATIVE);
             return None;
         }
     };
@@ -255,6 +281,9 @@ fn list<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Option<Vec<(&'
 const VERDICTS: [(&str, &str); 3] = [("events", "events"), ("ignored", "ignored"), ("refused", "refused")];
 const STATUSES: [(&str, &str); 2] = [("queued", "queued"), ("duplicate", "duplicate")];
 const ACTIONS: [(&str, Action); 2] = [("trigger", Action::Trigger), ("resolve", Action::Resolve)];
+/// The largest `listen.max_body`, which no payload exceeds.
+const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
+/// What helps where a file that is named can't be read.
 const RELATIVE: &str = "the path is relative to this file";
 /// The relay's own default.
 const WINDOW: Duration = Duration::from_secs(600);

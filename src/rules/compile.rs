@@ -14,6 +14,7 @@ use super::emit::EmitMap;
 use super::index::Index;
 use super::path::JsonPath;
 use super::template::Templates;
+use super::trace::Spot;
 use super::{Otherwise, Rule, RuleSet, Then};
 use crate::document::{Fields, Findings, Node, Place, Source, Value, fields, parse};
 
@@ -34,6 +35,8 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
             .help("it begins with `version: 1` and needs `rules` and `incident_key`");
         return None;
     }
+    let otherwise = if file.get("otherwise").is_some() { "otherwise" } else { "rules" };
+    let otherwise_spot = Spot::of(&file.key_place(otherwise));
     let mut file = Fields::of(&file, "", findings)?;
     let mut templates = Templates::new();
     version(&mut file, findings);
@@ -68,6 +71,7 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
         rules,
         index,
         otherwise,
+        otherwise_spot,
         incident_key,
         occurrence,
         update_on,
@@ -143,7 +147,7 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
         let reads = new_paths(when.as_ref(), &mut read);
         let emit = emit::laid_over(emit, own);
         kept.push(Kept { path, node: item, readable: when.is_some() == when_node.is_some() });
-        rules.push(Rule { name: name.into(), when, reads, then, emit });
+        rules.push(Rule { name: name.into(), spot: Spot::of(&item.place), when, reads, then, emit });
     }
     reach::unreached(&rules, &kept, findings);
     rules
@@ -181,8 +185,8 @@ fn then(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<Then> {
 
 /// The paths of a condition that no earlier rule reads.
 fn new_paths(when: Option<&Condition>, read: &mut HashSet<String>) -> Vec<JsonPath> {
-    let paths = when.map(Condition::paths).unwrap_or_default();
-    paths.into_iter().filter(|path| read.insert(path.as_str().to_owned())).cloned().collect()
+    let tests = when.map(Condition::tests).unwrap_or_default();
+    tests.into_iter().map(|test| &test.path).filter(|path| read.insert(path.as_str().to_owned())).cloned().collect()
 }
 
 /// One path or a list of them.

@@ -6,7 +6,7 @@ use serde_json::{Number, Value};
 
 use super::path::{Budget, JsonPath, Scope};
 use super::text::{OneOf, TextTest};
-use super::trace::{ConditionTrace, SEEN_MAX, Seen};
+use super::trace::{ConditionTrace, SEEN_MAX, Seen, Spot};
 use super::value::{Kind, compare_numbers, kind_of, number_of, shown, text_of};
 
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub(super) enum Condition {
 /// A path and what must hold, all of it for the same node.
 #[derive(Clone, Debug)]
 pub(super) struct Test {
+    pub(super) spot: Spot,
     pub(super) path: JsonPath,
     pub(super) every: bool,
     pub(super) asks: Asks,
@@ -70,14 +71,14 @@ impl Condition {
         }
     }
 
-    /// Every path that is read here.
-    pub(super) fn paths(&self) -> Vec<&JsonPath> {
+    /// Every test that is made here, in their order.
+    pub(super) fn tests(&self) -> Vec<&Test> {
         match self {
             Condition::All(conditions) | Condition::Any(conditions) => {
-                conditions.iter().flat_map(Condition::paths).collect()
+                conditions.iter().flat_map(Condition::tests).collect()
             }
-            Condition::Not(condition) => condition.paths(),
-            Condition::Test(test) => vec![&test.path],
+            Condition::Not(condition) => condition.tests(),
+            Condition::Test(test) => vec![test],
         }
     }
 }
@@ -119,6 +120,7 @@ impl Test {
         };
         if let Some(trace) = trace {
             trace.push(ConditionTrace::Test {
+                spot: self.spot,
                 path: self.path.as_str().to_owned(),
                 operators: self.describe(),
                 every: self.every,
@@ -129,7 +131,7 @@ impl Test {
         holds
     }
 
-    fn describe(&self) -> Vec<String> {
+    pub(super) fn describe(&self) -> Vec<String> {
         match &self.asks {
             Asks::Absent => vec!["exists false".into()],
             Asks::Nodes(operators) => operators.iter().map(Operator::describe).collect(),

@@ -231,7 +231,7 @@ fn tell(rules: &RuleSet, scope: Scope<'_>, last: Option<usize>, traces: &mut Vec
 
 fn told(rule: &Rule, verdict: &'static str, conditions: Option<Vec<super::ConditionTrace>>) -> RuleTrace {
     let when = conditions.and_then(|mut conditions| conditions.pop());
-    RuleTrace { name: rule.name.to_string(), then: rule.then.as_str(), verdict, when }
+    RuleTrace { spot: rule.spot, name: rule.name.to_string(), then: rule.then.as_str(), verdict, when }
 }
 
 fn unrendered(path: &JsonPath, scope: Scope<'_>) -> Vec<Violation> {

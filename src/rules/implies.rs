@@ -85,9 +85,9 @@ impl Prover {
     fn exhausts(&self, parts: &[Condition]) -> bool {
         parts.iter().any(|part| match part {
             Condition::Not(excluded) => parts.iter().any(|other| self.implies(excluded, other)),
-            Condition::Test(Test { path, asks: Asks::Absent, .. }) => {
+            Condition::Test(Test { path, asks: Asks::Absent, spot, .. }) => {
                 let asks = Asks::Nodes(vec![Operator::Exists]);
-                let exists = Condition::Test(Test { path: path.clone(), every: false, asks });
+                let exists = Condition::Test(Test { path: path.clone(), every: false, asks, spot: *spot });
                 parts.iter().any(|other| self.implies(&exists, other))
             }
             _ => false,
@@ -100,7 +100,10 @@ impl Prover {
             Asks::Nodes(operators) if operators.len() > 1 && test.path.is_singular() => {
                 operators.iter().all(|operator| {
                     let asks = Asks::Nodes(vec![operator.clone()]);
-                    self.implies(condition, &Condition::Test(Test { path: test.path.clone(), every: test.every, asks }))
+                    self.implies(
+                        condition,
+                        &Condition::Test(Test { path: test.path.clone(), every: test.every, asks, spot: test.spot }),
+                    )
                 })
             }
             _ => false,

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::value::{kind_of, shown};
+use crate::document::Place;
 use crate::event::Violation;
 
 /// How one element was decided.
@@ -21,9 +22,18 @@ pub struct ElementTrace {
     pub errors: Vec<Violation>,
 }
 
+/// Where something is written in the rule file, both from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Spot {
+    pub line: usize,
+    pub column: usize,
+}
+
 /// One entry of `validate`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ValidationTrace {
+    #[serde(flatten)]
+    pub spot: Spot,
     pub path: String,
     /// What it asks, as `required`, `max_length 200`.
     pub checks: Vec<String>,
@@ -34,6 +44,8 @@ pub struct ValidationTrace {
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuleTrace {
+    #[serde(flatten)]
+    pub spot: Spot,
     pub name: String,
     pub then: &'static str,
     /// `matched`, `not matched`, `not reached`, or `unreadable` where a value that it reads holds a placeholder.
@@ -54,6 +66,8 @@ pub enum ConditionTrace {
         conditions: Vec<ConditionTrace>,
     },
     Test {
+        #[serde(flatten)]
+        spot: Spot,
         path: String,
         /// What it asks, as `contains_word [CRITICAL, ALARM], any case`.
         operators: Vec<String>,
@@ -75,6 +89,12 @@ pub struct Seen {
     /// Why it does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+impl Spot {
+    pub(super) fn of(place: &Place) -> Spot {
+        place.line_column().map_or_else(Spot::default, |(line, column)| Spot { line, column })
+    }
 }
 
 impl Seen {

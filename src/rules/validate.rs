@@ -5,13 +5,14 @@ use serde_json::Value;
 use super::path::{Budget, JsonPath, Scope};
 use super::pattern::Pattern;
 use super::text::OneOf;
-use super::trace::{SEEN_MAX, Seen, ValidationTrace};
+use super::trace::{SEEN_MAX, Seen, Spot, ValidationTrace};
 use super::value::{Kind, kind_of, shown, text_of};
 use crate::event::Violation;
 
 /// One entry of `validate`.
 #[derive(Clone, Debug)]
 pub(super) struct Validation {
+    pub(super) spot: Spot,
     pub(super) path: JsonPath,
     pub(super) required: bool,
     pub(super) checks: Vec<Check>,
@@ -59,6 +60,7 @@ impl Validation {
                     .collect(),
             };
             trace.push(ValidationTrace {
+                spot: self.spot,
                 path: self.path.as_str().to_owned(),
                 checks: self.describe(),
                 seen,
@@ -79,7 +81,7 @@ impl Validation {
         Violation { path: self.path.as_str().to_owned(), problem, found: found.map(shown) }
     }
 
-    fn describe(&self) -> Vec<String> {
+    pub(super) fn describe(&self) -> Vec<String> {
         let required = self.required.then(|| "required".to_owned());
         required.into_iter().chain(self.checks.iter().map(Check::describe)).collect()
     }

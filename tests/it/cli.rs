@@ -296,6 +296,17 @@ async fn the_desk_commands_need_no_relay_and_no_secret() {
             ("a refusal explained", &explain, "{}", 0, "refused", ""),
             ("no JSON to explain", &explain, "{", 2, "", "the payload is no JSON"),
             ("the shipped tests", &["test", &tests], "", 0, " tests passed", ""),
+            (
+                "what they cover",
+                &["test", &tests, "--coverage-min", "90"],
+                "",
+                0,
+                "servicepilot.yaml  100 % covered",
+                "",
+            ),
+            ("too little covered", &["test", &tests, "--coverage-min", "100"], "", 1, "never failed", ""),
+            ("an impossible share", &["test", "--coverage-min", "101"], "", 2, "", "101"),
+            ("no such name", &["test", &tests, "--name", "no such"], "", 2, "no tests", "no test has `no such`"),
             ("no tests", &["test", "."], "", 2, "no tests", "there is no *.test.yaml in ."),
         ] {
             let mut command = gander(folder.path());
@@ -310,8 +321,11 @@ async fn the_desk_commands_need_no_relay_and_no_secret() {
         let explained = fed(command, trigger).await.json();
         assert_eq!((&explained["verdict"], &explained["events"][0]["rule"]), (&"events".into(), &"problem".into()));
         let mut command = gander(folder.path());
-        command.args(["test", "--json", &tests]);
-        assert_eq!(fed(command, String::new()).await.json()["passed"], true);
+        command.args(["test", "--json", "--coverage", "--junit", "report.xml", &tests]);
+        let tested = fed(command, String::new()).await.json();
+        assert_eq!((&tested["passed"], &tested["coverage"][0]["percent"]), (&true.into(), &100.into()));
+        let report = std::fs::read_to_string(folder.path().join("report.xml")).unwrap();
+        assert!(report.contains("failures=\"0\" errors=\"0\"") && report.ends_with("</testsuites>\n"), "{report}");
     })
     .await;
 }

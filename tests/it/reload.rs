@@ -147,7 +147,7 @@ tests:
         world.process.signal("HUP");
         let reload = world.reload_failed().await;
         let problem = reload["problems"][0].as_str().unwrap();
-        let place = format!("{}:3:", world.path("rules.test.yaml").display());
+        let place = format!("{}:5:", world.path("rules.test.yaml").display());
         assert!(problem.starts_with(&place) && problem.contains("it pages"), "{problem}");
         assert_eq!(world.rule_for("e1").await, "first");
 

@@ -97,8 +97,8 @@ impl Tested {
 
 /// The line that tells of a failed test; none of one that passed.
 fn failed(file: &str, report: &TestReport) -> Option<String> {
-    let Difference { at, expected, found } = report.differences.first()?;
-    let (line, name) = (report.line, &report.name);
+    let Difference { at, line, expected, found } = report.differences.first()?;
+    let name = &report.name;
     let more = match report.differences.len() {
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),

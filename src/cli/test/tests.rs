@@ -1,19 +1,30 @@
 use super::*;
+use crate::rule_tests::Difference;
+use crate::rules::{Gap, Lack, PartKind};
 
 /// A folder with some files; the tests in `t.test.yaml` are run.
 fn run(files: &[(&str, &str)]) -> Report {
+    run_with(files, Selection::default())
+}
+
+fn run_with(files: &[(&str, &str)], selection: Selection<'_>) -> Report {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         fs::write(folder.path().join(name), text).unwrap();
     }
-    test(&[folder.path().join("t.test.yaml")], None)
+    super::run(&[folder.path().to_owned()], None, selection)
+}
+
+/// What came of a test file of [`RULES`].
+pub(super) fn run_file(file: &str) -> Report {
+    run(&[("rules.yaml", RULES), ("t.test.yaml", file)])
 }
 
 /// What differs, as `test: at: expected | found`.
 fn differences(tests: &str) -> Vec<String> {
     let file = format!("rules: rules.yaml\ntests:\n{tests}");
     let report = run(&[("rules.yaml", RULES), ("t.test.yaml", &file)]);
-    assert!(report.findings.is_empty() && report.unreadable.is_empty(), "{}", report.findings.render(false));
+    assert!(!report.findings.has_errors() && report.unreadable.is_empty(), "{}", report.findings.render(false));
     report
         .tests()
         .flat_map(|test| {
@@ -62,7 +73,11 @@ fn what_differs_is_told_with_its_place() {
         ("events: []", "t: events: 0 events | 1 event (trigger e1)"),
         ("events: [{}, {}]", "t: events: 2 events | 1 event (trigger e1)"),
         ("events: [{ action: resolve }]", "t: events[0].action: resolve | trigger"),
-        ("events: [{ rule: x }]", "t: events[0].rule: x | problem"),
+        ("events: [{ rule: chatter }]", "t: events[0].rule: chatter | problem"),
+        (
+            "events: [{ rule: problen }]",
+            "t: events[0].rule: problen | problem; no rule is named `problen`, did you mean `problem`?",
+        ),
         ("events: [{ incident_key: x }]", "t: events[0].incident_key: x | e1"),
         ("events: [{ status: duplicate }]", "t: events[0].status: duplicate | queued"),
         ("events: [{ body: { n: 2 } }]", "t: events[0].body.n: 2 | 1"),
@@ -137,7 +152,7 @@ tests:
     let report = run(&[("rules.yaml", RULES), ("filters.yaml", filters), ("t.test.yaml", file)]);
     let failed: Vec<&Difference> = report.tests().flat_map(|test| &test.differences).collect();
     assert_eq!(report.exit_code(), 1, "{report:?}");
-    let [Difference { at, expected, found }] = failed.as_slice() else {
+    let [Difference { at, expected, found, .. }] = failed.as_slice() else {
         panic!("{failed:?}");
     };
     assert_eq!((at.as_str(), expected.as_str(), found.as_str()), ("events[0].outcome", "created", "not_resolved"));
@@ -170,7 +185,7 @@ fn mistakes_in_a_test_file_are_shown_at_their_place() {
             "rules: rules.yaml\ntests: [{ name: a, payload: 1, payload_file: x, expect: { verdict: events } }]",
             "exclude",
         ),
-        ("rules: rules.yaml\ntests: [{ name: a, payload_file: x.json, expect: { verdict: events } }]", "can't be read"),
+        ("rules: rules.yaml\ntests: [{ name: a, payload_file: x.json, expect: { verdict: events } }]", "no such file"),
         ("rules: rules.yaml\ntests: [{ name: a, payload_file: rules.yaml, expect: { verdict: events } }]", "no JSON"),
         ("rules: t.test.yaml\ntests: [{ name: a, payload: 1, expect: { verdict: events } }]", "`version` is required"),
     ] {
@@ -195,4 +210,139 @@ fn the_shipped_rules_keep_what_their_tests_say() {
     let out = String::from_utf8(out).unwrap();
     assert_eq!(report.exit_code(), 0, "{}{}{out}", report.findings.render(false), report.unreadable.join("\n"));
     assert!(!out.contains("warning:") && out.ends_with("tests passed\n"), "{out}");
+}
+
+#[test]
+fn a_difference_points_at_its_line() {
+    let file = "rules: rules.yaml
+tests:
+  - name: t
+    payload: { id: e1, state: BAD }
+    expect:
+      verdict: ignored
+      events:
+        - rule: problem
+          action: resolve
+          body:
+            n: 2
+            list:
+              - 1
+              - a: c
+            gone: 1
+          incident_key: x
+        - {}
+      errors:
+        - path: $.id
+";
+    let report = run_file(file);
+    let lines: Vec<(&str, usize)> =
+        report.tests().flat_map(|test| &test.differences).map(|one| (one.at.as_str(), one.line)).collect();
+    let places = [
+        ("verdict", 6),
+        ("events[0].action", 9),
+        ("events[0].incident_key", 16),
+        ("events[0].body.n", 11),
+        ("events[0].body.list[1].a", 14),
+        ("events[0].body.gone", 15),
+        ("errors[0]", 19),
+    ];
+    assert_eq!(lines, places);
+    let exact = run_file(&file.replace("body:", "body_exact:"));
+    let state = exact.tests().flat_map(|test| &test.differences).find(|one| one.at == "events[0].body.state").unwrap();
+    assert_eq!(state.line, 10, "what is not written is told where it would stand");
+}
+
+#[test]
+fn coverage_tells_what_no_test_would_miss() {
+    let rules = "
+version: 1
+validate:
+  - { path: $.id, required: true }
+incident_key: $.id
+rules:
+  - { name: first, when: { any: [{ path: $.a, equals: 1 }, { path: $.b, equals: 1 }] }, then: trigger }
+  - { name: second, when: { not: { path: $.a, exists: true } }, then: resolve }
+  - { name: third, when: { path: $.c, equals: 1 }, then: ignore }
+";
+    let gaps = |tests: &str| {
+        let file = format!("rules: rules.yaml\ntests:\n{tests}");
+        let files = [("rules.yaml", rules), ("t.test.yaml", file.as_str())];
+        let report = run_with(&files, Selection { coverage: true, ..Selection::default() });
+        assert!(report.findings.is_empty(), "{}", report.findings.render(false));
+        let [covered] = report.coverage.as_slice() else {
+            panic!("{report:?}");
+        };
+        let gap = |gap: &Gap| (gap.spot.line, gap.kind, gap.lack);
+        (covered.coverage.gaps().iter().map(gap).collect::<Vec<_>>(), covered.coverage.shown())
+    };
+    let first = "  - { name: x, payload: { id: 1, a: 1 }, expect: { verdict: events } }\n";
+    let (found, shown) = gaps(first);
+    assert_eq!(
+        found,
+        [
+            (4, PartKind::Validation, Lack::NeverFailed),
+            (6, PartKind::Otherwise, Lack::NeverReached),
+            (7, PartKind::Condition, Lack::NeverFailed),
+            (7, PartKind::Condition, Lack::NeverHeld),
+            (8, PartKind::Rule, Lack::NeverReached),
+            (8, PartKind::Condition, Lack::NeverReached),
+            (9, PartKind::Rule, Lack::NeverReached),
+            (9, PartKind::Condition, Lack::NeverReached),
+        ]
+    );
+    assert_eq!(shown, (3, 13));
+    let all = format!(
+        "{first}  - {{ name: b, payload: {{ id: 2, b: 1 }}, expect: {{ verdict: events }} }}
+  - {{ name: c, payload: {{ id: 3 }}, expect: {{ verdict: events }} }}
+  - {{ name: d, payload: {{ id: 4, a: 2, c: 1 }}, expect: {{ verdict: ignored }} }}
+  - {{ name: e, payload: {{ id: 5, a: 2 }}, expect: {{ verdict: refused }} }}
+  - {{ name: f, payload: {{ a: 2 }}, expect: {{ verdict: refused }} }}
+"
+    );
+    assert_eq!(gaps(&all), (vec![], (13, 13)));
+}
+
+#[test]
+fn coverage_is_added_up_over_test_files_and_may_be_asked_for() {
+    let rules =
+        "{ version: 1, incident_key: $.id, rules: [{ name: a, when: { path: $.a, equals: 1 }, then: trigger }] }";
+    let held = "{ rules: rules.yaml, tests: [{ name: x, payload: { id: 1, a: 1 }, expect: { verdict: events } }] }";
+    let failed = "{ rules: ./rules.yaml, tests: [{ name: y, payload: { a: 2 }, expect: { verdict: refused } }] }";
+    let asked = |files: &[(&str, &str)], percent| {
+        let report = run_with(files, Selection { coverage: true, coverage_min: percent, ..Selection::default() });
+        (report.coverage.len(), report.coverage[0].coverage.percent(), report.exit_code())
+    };
+    let one = [("rules.yaml", rules), ("a.test.yaml", held)];
+    assert_eq!(asked(&one, 50), (1, 50, 0));
+    assert_eq!(asked(&one, 51), (1, 50, 1));
+    assert_eq!(asked(&[one[0], one[1], ("b.test.yaml", failed)], 100), (1, 100, 0));
+}
+
+#[test]
+fn only_tests_of_the_name_are_told_and_all_run() {
+    let file = "rules: rules.yaml
+tests:
+  - { name: opens, payload: { id: e1, state: BAD }, expect: { verdict: refused } }
+  - { name: repeats, payload: { id: e1, state: BAD }, expect: { events: [{ status: duplicate }] } }
+";
+    let named = |name| {
+        let selection = Selection { name: Some(name), ..Selection::default() };
+        run_with(&[("rules.yaml", RULES), ("t.test.yaml", file)], selection)
+    };
+    let report = named("peat");
+    assert_eq!((report.tests().count(), report.exit_code()), (1, 0), "{report:?}");
+    let report = named("closes");
+    assert_eq!(
+        (report.unreadable.as_slice(), report.exit_code()),
+        (&["no test has `closes` in its name".into()][..], 2)
+    );
+}
+
+#[test]
+fn a_name_that_stands_twice_is_warned_of() {
+    let test = "  - { name: a, payload: { id: e1, state: TALK }, expect: { verdict: ignored } }\n";
+    let report = run_file(&format!("rules: rules.yaml\ntests:\n{test}{test}"));
+    let warning = report.findings.render(false);
+    assert!(warning.contains("`a` is the name of the test in line 3 too"), "{warning}");
+    assert_eq!(report.exit_code(), 0);
 }

@@ -3,6 +3,7 @@
 use super::super::condition::{Asks, Comparison, Condition, Operator, Test};
 use super::super::path::JsonPath;
 use super::super::text::{Ask, OneOf, TextTest};
+use super::super::trace::Spot;
 use super::{path, scalar};
 use crate::document::{Fields, Findings, Node, Value};
 
@@ -113,7 +114,7 @@ fn test(node: &Node, mut fields: Fields<'_>, findings: &mut Findings) -> Option<
         }
         None => Asks::Nodes(operators),
     };
-    Some(Test { path: tested?, every, asks })
+    Some(Test { spot: Spot::of(&node.place), path: tested?, every, asks })
 }
 
 /// The reading of a condition's operators.

@@ -1,6 +1,7 @@
 //! `validate`.
 
 use super::super::text::OneOf;
+use super::super::trace::Spot;
 use super::super::validate::{Check, Validation};
 use super::{path, scalar};
 use crate::document::{Fields, Findings, Node, Value};
@@ -66,8 +67,9 @@ fn validation(mut fields: Fields<'_>, findings: &mut Findings) -> Option<Validat
             .error(fields.place(), fields.path(), "this validation asks nothing")
             .help("it takes required, type, one_of, min_length, max_length, matches, not_matches");
     }
+    let spot = Spot::of(&fields.place());
     fields.finish(findings);
-    Some(Validation { path: checked?, required: required.unwrap_or(false), checks })
+    Some(Validation { spot, path: checked?, required: required.unwrap_or(false), checks })
 }
 
 fn taken<'a>(name: &'static str, fields: &mut Fields<'a>) -> Option<(&'a Node, String)> {
