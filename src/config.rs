@@ -118,15 +118,24 @@ pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Reading) {
     (loaded, Reading { files: reader.files, rules, settings })
 }
 
-/// Reads only the rules of one source: what else the file says, right or wrong, has no part in what they decide.
-pub fn load_rules(inputs: &Inputs, source: &str) -> Result<Arc<RuleSet>, Failure> {
+/// What decides the payloads of one source.
+#[derive(Debug)]
+pub struct Desk {
+    pub rules: Arc<RuleSet>,
+    pub rules_file: PathBuf,
+    /// What the source's `from` puts before every title.
+    pub from: Option<String>,
+}
+
+/// Reads only what decides the payloads of one source: what else the file says, right or wrong, has no part in it.
+pub fn load_desk(inputs: &Inputs, source: &str) -> Result<Desk, Failure> {
     let mut reader = Reader::new(inputs);
-    let rules = match reader.tree()? {
-        Some(tree) => reader.rules_of(&tree, source),
+    let desk = match reader.tree()? {
+        Some(tree) => reader.desk(&tree, source),
         None => None,
     };
-    match rules {
-        Some(rules) if !reader.findings.has_errors() => Ok(rules),
+    match desk {
+        Some(desk) if !reader.findings.has_errors() => Ok(desk),
         _ => Err(Failure::Invalid(reader.findings)),
     }
 }

@@ -19,6 +19,7 @@ mod fold;
 mod implies;
 mod index;
 mod key;
+mod nearest;
 pub mod path;
 mod pattern;
 mod placeholder;
@@ -33,7 +34,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::coverage::{Coverage, Gap, Lack, PartKind};
-pub use self::trace::{ConditionTrace, ElementTrace, RuleTrace, Seen, Spot, ValidationTrace};
+pub use self::nearest::Nearest;
+pub use self::trace::{ConditionTrace, ElementTrace, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace};
 use crate::document::{Findings, Source};
 use crate::event::{Draft, Violation};
 
@@ -147,11 +149,18 @@ impl RuleSet {
         self.rules.iter().map(|rule| &*rule.name)
     }
 
-    /// Decides a payload and tells how: one trace for each element.
-    pub fn explain(&self, payload: &Value, context: Context<'_>) -> (Decision, Vec<ElementTrace>) {
-        let mut traces = Vec::new();
-        let decision = decide::payload(self, payload, None, context, Some(&mut traces));
-        (decision, traces)
+    /// Decides a payload and tells how.
+    pub fn explain(&self, payload: &Value, context: Context<'_>) -> (Decision, Trace) {
+        let mut trace = Trace::default();
+        let decision = decide::payload(self, payload, None, context, Some(&mut trace));
+        (decision, trace)
+    }
+
+    /// The same of one element that is kept apart from its payload.
+    pub fn explain_element(&self, element: &Value, payload: &Value, context: Context<'_>) -> (Decision, Trace) {
+        let mut trace = Trace::default();
+        let decision = decide::payload(self, payload, Some(element), context, Some(&mut trace));
+        (decision, trace)
     }
 }
 

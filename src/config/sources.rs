@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::credential::Carrier;
 use super::secrets::Direction;
-use super::{Reader, read_source};
+use super::{Desk, Reader, read_source};
 use crate::auth::{Credential, Policy};
 use crate::document::{Fields, Key, Node, Value, fields};
 use crate::ingest::{Respond, SourceConfig};
@@ -77,8 +77,8 @@ impl Reader<'_> {
         })
     }
 
-    /// Only the rules of the source `name`.
-    pub(super) fn rules_of(&mut self, tree: &Node, name: &str) -> Option<Arc<RuleSet>> {
+    /// Only what decides the payloads of the source `name`.
+    pub(super) fn desk(&mut self, tree: &Node, name: &str) -> Option<Desk> {
         let sources = tree.get("sources");
         let Some(node) = sources.and_then(|sources| sources.get(name)) else {
             let names: Vec<&str> = match sources.map(|node| &node.value) {
@@ -93,7 +93,15 @@ impl Reader<'_> {
             return None;
         };
         let mut section = Fields::of(node, format!("sources.{name}"), &mut self.findings)?;
-        self.rules(&mut section)
+        let rules_file = node.get("rules").and_then(Node::as_str).map(|written| self.beside(written));
+        let rules = self.rules(&mut section);
+        let from = self.sender_name(&mut section);
+        Some(Desk { rules: rules?, rules_file: rules_file?, from })
+    }
+
+    /// A path that is relative to the configuration file.
+    fn beside(&self, written: &str) -> PathBuf {
+        self.inputs.path.parent().unwrap_or(Path::new("")).join(written)
     }
 
     /// The rule file, compiled once however many sources name it.
@@ -101,7 +109,7 @@ impl Reader<'_> {
         let node = section.require("rules", &mut self.findings)?;
         let path = section.path_of("rules");
         let written = fields::string(node, &path, &mut self.findings)?;
-        let file = self.inputs.path.parent().unwrap_or(Path::new("")).join(&written);
+        let file = self.beside(&written);
         if let Some(read) = self.rules.get(&file) {
             return read.clone();
         }

@@ -84,8 +84,8 @@ impl World {
         let decision = match coverage {
             None => rules.decide(&test.payload, context),
             Some(coverage) => {
-                let (decision, traces) = rules.explain(&test.payload, context);
-                traces.iter().for_each(|trace| coverage.add(trace));
+                let (decision, trace) = rules.explain(&test.payload, context);
+                trace.elements.iter().for_each(|trace| coverage.add(trace));
                 decision
             }
         };

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde_json::{Number, Value};
 
 use super::path::{Budget, JsonPath, Scope};
-use super::text::{OneOf, TextTest};
+use super::text::{Ask, OneOf, TextTest};
 use super::trace::{ConditionTrace, SEEN_MAX, Seen, Spot};
 use super::value::{Kind, compare_numbers, kind_of, number_of, shown, text_of};
 
@@ -124,7 +124,8 @@ impl Test {
                 path: self.path.as_str().to_owned(),
                 operators: self.describe(),
                 every: self.every,
-                seen: self.seen(nodes, scope.budget),
+                selected: nodes.len(),
+                seen: self.seen(nodes, scope),
                 holds,
             });
         }
@@ -138,14 +139,15 @@ impl Test {
         }
     }
 
-    fn seen(&self, nodes: &[&Value], budget: &Budget) -> Vec<Seen> {
+    fn seen(&self, nodes: &[&Value], scope: Scope<'_>) -> Vec<Seen> {
         if nodes.is_empty() {
-            return vec![Seen::missing(matches!(self.asks, Asks::Absent))];
+            return vec![Seen::missing(&self.path, scope, matches!(self.asks, Asks::Absent))];
         }
         let why = |node: &Value| match &self.asks {
             Asks::Absent => Some("it exists".to_owned()),
             Asks::Nodes(operators) => {
-                operators.iter().find(|operator| !operator.holds(node, budget)).map(|operator| operator.why_not(node))
+                let failed = operators.iter().find(|operator| !operator.holds(node, scope.budget));
+                failed.map(|operator| operator.why_not(node, scope.budget))
             }
         };
         nodes.iter().take(SEEN_MAX).map(|node| Seen::node(node, why(node))).collect()
@@ -166,8 +168,11 @@ impl Operator {
     }
 
     /// Why a node does not pass, where it does not.
-    fn why_not(&self, node: &Value) -> String {
+    fn why_not(&self, node: &Value, budget: &Budget) -> String {
         let kind = kind_of(node);
+        if let Some(hint) = self.nearly(node, budget) {
+            return hint;
+        }
         match self {
             Operator::Text(test) if text_of(node).is_none() => {
                 format!("{} reads strings and numbers, this is {kind}", test.ask.as_str())
@@ -183,6 +188,33 @@ impl Operator {
             }
             Operator::Type(_) => format!("it is {kind}"),
             _ => format!("not {}", self.describe()),
+        }
+    }
+
+    /// What would make it hold, where little would.
+    fn nearly(&self, node: &Value, budget: &Budget) -> Option<String> {
+        let text = text_of(node)?;
+        let holds = |text: &str, any_case: bool| match self {
+            Operator::Equals(values) | Operator::OneOf(values) => {
+                node.is_string() && OneOf::new(values.values.clone(), any_case).holds(&Value::from(text), budget)
+            }
+            Operator::Text(test) => {
+                TextTest::new(test.ask, test.words.clone(), any_case).is_ok_and(|test| test.holds(text, budget))
+            }
+            _ => false,
+        };
+        if holds(&text, true) {
+            return Some("only the case differs: `ignore_case: true` takes it".to_owned());
+        }
+        if text.trim() != text && holds(text.trim(), true) {
+            return Some("only blanks around it differ: `matches: '^\\s*…\\s*$'` takes them".to_owned());
+        }
+        match self {
+            Operator::Text(test) if test.ask == Ask::ContainsWord => {
+                let part = TextTest::new(Ask::Contains, test.words.clone(), test.any_case).ok()?;
+                part.holds(&text, budget).then(|| "only as a part of a longer word: `contains` takes it".to_owned())
+            }
+            _ => None,
         }
     }
 

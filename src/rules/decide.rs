@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::emit::Setting;
+use super::nearest::nearest;
 use super::path::{Budget, JsonPath, Scope};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
-use super::trace::{ElementTrace, RuleTrace};
+use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
 use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
 use crate::event::{Action, Body, Draft, UpdateHash, Violation};
@@ -25,19 +26,19 @@ struct Payload<'a> {
     failures: RefCell<TemplateFailures>,
 }
 
-/// Decides a payload, or only the one element of it that was cut out before; `traces` gets one entry an element.
+/// Decides a payload, or only the one element of it that was cut out before; `traces` is told what was looked at.
 pub(super) fn payload(
     rules: &RuleSet,
     payload: &Value,
     only: Option<&Value>,
     context: Context<'_>,
-    mut traces: Option<&mut Vec<ElementTrace>>,
+    mut traces: Option<&mut Trace>,
 ) -> Decision {
     let batch = rules.split.is_some() && only.is_none();
     let budget = Budget::new(STEPS_MAX);
-    let refused = |violation: Violation, traces: Option<&mut Vec<ElementTrace>>| {
+    let refused = |violation: Violation, traces: Option<&mut Trace>| {
         if let Some(traces) = traces {
-            traces.push(ElementTrace {
+            traces.elements.push(ElementTrace {
                 verdict: "refused",
                 errors: vec![violation.clone()],
                 ..ElementTrace::default()
@@ -46,6 +47,15 @@ pub(super) fn payload(
         let elements = vec![Element::Refused { violations: vec![violation], element: None }];
         Decision { batch, elements, template_failures: TemplateFailures::default() }
     };
+    let telling = Budget::new(TELLING_STEPS_MAX);
+    let mut tell_path = |key, path: &JsonPath, payload: &Value| {
+        if let Some(traces) = traces.as_deref_mut() {
+            traces.payload.push(PathTrace::of(key, path, Scope { element: payload, root: payload, budget: &telling }));
+        }
+    };
+    if let Some(path) = &rules.unwrap {
+        tell_path("unwrap", path, payload);
+    }
     let unwrapped;
     let root = match &rules.unwrap {
         None => payload,
@@ -57,6 +67,9 @@ pub(super) fn payload(
             Err(violation) => return refused(violation, traces),
         },
     };
+    if let Some(path) = rules.split.as_ref().filter(|_| batch) {
+        tell_path("split", path, root);
+    }
     let scope = Scope { element: root, root, budget: &budget };
     let split = rules.split.as_ref().filter(|_| batch).map(|path| (path, path.select(scope)));
     let element = only.unwrap_or(root);
@@ -75,7 +88,7 @@ pub(super) fn payload(
         root,
         context,
         budget: &budget,
-        telling: Budget::new(TELLING_STEPS_MAX),
+        telling,
         fuel: Budget::new(FUEL_OF_PAYLOAD),
         converted: OnceCell::new(),
         failures: RefCell::new(TemplateFailures::default()),
@@ -98,7 +111,7 @@ pub(super) fn payload(
             outcome = Err(vec![whole("deciding this payload takes more work than the relay allows".into())]);
         }
         if let (Some(traces), Some(trace)) = (traces.as_deref_mut(), trace) {
-            traces.push(concluded(trace, &outcome));
+            traces.elements.push(concluded(trace, &outcome));
         }
         decided.push(outcome.unwrap_or_else(|violations| Element::Refused {
             violations,
@@ -144,6 +157,7 @@ fn one(
     let (judged, found) = first_match(rules, scope);
     if let Some(trace) = trace.as_deref_mut() {
         tell(rules, Scope { budget: &payload.telling, ..scope }, judged, &mut trace.rules);
+        trace.nearest = nearest(&trace.rules);
     }
     let rule = match found? {
         Some(rule) => rule,
@@ -154,15 +168,19 @@ fn one(
             };
         }
     };
-    if let Some(trace) = trace {
+    let reads = trace.map(|trace| {
         trace.rule = Some(rule.name.to_string());
-    }
+        &mut trace.reads
+    });
     let action = match rule.then {
         Then::Trigger => Action::Trigger,
         Then::Resolve => Action::Resolve,
         Then::Ignore => return Ok(Element::Ignored { rule: Some(Arc::clone(&rule.name)) }),
         Then::Reject => return Err(vec![whole(format!("the rule `{}` rejects this", rule.name))]),
     };
+    if let Some(reads) = reads {
+        tell_reads(rules, Scope { budget: &payload.telling, ..scope }, reads);
+    }
     let incident_key = key::incident_key(&rules.incident_key, scope, rules.refuse_placeholders)?;
     let occurrence = key::occurrence(&rules.occurrence, scope)?;
     let setting = Setting {
@@ -226,6 +244,15 @@ fn tell(rules: &RuleSet, scope: Scope<'_>, last: Option<usize>, traces: &mut Vec
         let mut conditions = Some(Vec::new());
         let holds = rule.when.as_ref().is_none_or(|when| when.holds(scope, conditions.as_mut()));
         traces.push(told(rule, if holds { "matched" } else { "not matched" }, conditions));
+    }
+}
+
+/// Tells what the keys beside the rules read.
+fn tell_reads(rules: &RuleSet, scope: Scope<'_>, reads: &mut Vec<PathTrace>) {
+    let keys =
+        [("incident_key", &rules.incident_key), ("occurrence", &rules.occurrence), ("update_on", &rules.update_on)];
+    for (key, paths) in keys {
+        reads.extend(paths.iter().map(|path| PathTrace::of(key, path, scope)));
     }
 }
 

@@ -4,6 +4,7 @@
 //! the rest into the project's own [`Query`], which is walked without the crate. Beside `$…` there is `$$…`: a
 //! path into the whole payload, where `$` is one element of a batch.
 
+mod astray;
 mod budget;
 mod meaning;
 mod query;
@@ -76,6 +77,12 @@ impl JsonPath {
     /// The first node that the path selects.
     pub fn first<'v>(&self, scope: Scope<'v>) -> Option<&'v Value> {
         self.select(scope).as_slice().first().copied()
+    }
+
+    /// Why it selects nothing, where there is more to say of it.
+    pub fn astray(&self, scope: Scope<'_>) -> Option<String> {
+        let (start, root) = if self.whole { ("$$", scope.root) } else { ("$", scope.element) };
+        astray::astray(self.query.steps()?, start, root)
     }
 
     /// Whether it selects one node at most, whatever the payload.

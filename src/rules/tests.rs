@@ -51,7 +51,7 @@ pub(super) fn decide(rules: &RuleSet, payload: &Value) -> Decision {
     let decision = rules.decide(payload, CONTEXT);
     let (explained, traces) = rules.explain(payload, CONTEXT);
     assert_eq!(decision, explained, "looking on changes nothing");
-    assert_eq!(traces.len(), decision.elements.len());
+    assert_eq!(traces.elements.len(), decision.elements.len());
     decision
 }
 

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::value::{kind_of, shown};
+use super::nearest::Nearest;
+use super::path::{JsonPath, Scope};
+use super::value::{kind_of, shortened_size, shown};
 use crate::document::Place;
 use crate::event::Violation;
 
@@ -18,6 +20,12 @@ pub struct ElementTrace {
     pub rule: Option<String>,
     pub validations: Vec<ValidationTrace>,
     pub rules: Vec<RuleTrace>,
+    /// Where no rule matched, the one that lacked least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Nearest>,
+    /// What `incident_key`, `occurrence` and `update_on` read, where a rule made it an event.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<PathTrace>,
     /// Why it is refused; empty otherwise.
     pub errors: Vec<Violation>,
 }
@@ -29,6 +37,26 @@ pub struct Spot {
     pub column: usize,
 }
 
+/// A path that is read for what it selects, of which nothing is asked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PathTrace {
+    /// The key of the rule file, as `split`.
+    pub key: &'static str,
+    pub path: String,
+    /// How many nodes it selects.
+    pub selected: usize,
+    pub seen: Vec<Seen>,
+}
+
+/// How a payload was decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    /// What `unwrap` and `split` found.
+    pub payload: Vec<PathTrace>,
+    /// One for each element, in their order.
+    pub elements: Vec<ElementTrace>,
+}
+
 /// One entry of `validate`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ValidationTrace {
@@ -37,6 +65,8 @@ pub struct ValidationTrace {
     pub path: String,
     /// What it asks, as `required`, `max_length 200`.
     pub checks: Vec<String>,
+    /// How many nodes the path selects; the first of them are in `seen`.
+    pub selected: usize,
     pub seen: Vec<Seen>,
     pub holds: bool,
 }
@@ -72,6 +102,8 @@ pub enum ConditionTrace {
         /// What it asks, as `contains_word [CRITICAL, ALARM], any case`.
         operators: Vec<String>,
         every: bool,
+        /// How many nodes the path selects; the first of them are in `seen`.
+        selected: usize,
         seen: Vec<Seen>,
         holds: bool,
     },
@@ -85,6 +117,9 @@ pub struct Seen {
     /// The value, shortened; none where it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
+    /// How long it is where it is shortened: characters of a string, items of an array, members of an object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
     pub holds: bool,
     /// Why it does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,8 +133,10 @@ impl Spot {
 }
 
 impl Seen {
-    pub(super) fn missing(holds: bool) -> Seen {
-        Seen { kind: "missing", value: None, holds, why: None }
+    /// That the path selects nothing, and why, where that does not hold.
+    pub(super) fn missing(path: &JsonPath, scope: Scope<'_>, holds: bool) -> Seen {
+        let why = if holds { None } else { path.astray(scope) };
+        Seen { kind: "missing", value: None, size: None, holds, why }
     }
 
     /// A node, and why it does not hold; none if it does.
@@ -108,7 +145,19 @@ impl Seen {
             Value::Null | Value::Bool(_) | Value::Number(_) => node.clone(),
             other => Value::String(shown(other)),
         };
-        Seen { kind: kind_of(node), value: Some(value), holds: why.is_none(), why }
+        Seen { kind: kind_of(node), value: Some(value), size: shortened_size(node), holds: why.is_none(), why }
+    }
+}
+
+impl PathTrace {
+    pub(super) fn of(key: &'static str, path: &JsonPath, scope: Scope<'_>) -> PathTrace {
+        let nodes = path.select(scope);
+        let nodes = nodes.as_slice();
+        let seen = match nodes {
+            [] => vec![Seen::missing(path, scope, false)],
+            nodes => nodes.iter().take(SEEN_MAX).map(|node| Seen::node(node, None)).collect(),
+        };
+        PathTrace { key, path: path.as_str().to_owned(), selected: nodes.len(), seen }
     }
 }
 

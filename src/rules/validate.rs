@@ -52,7 +52,7 @@ impl Validation {
         }
         if let Some(trace) = trace {
             let seen = match nodes {
-                [] => vec![Seen::missing(!self.required)],
+                [] => vec![Seen::missing(&self.path, scope, !self.required)],
                 nodes => nodes
                     .iter()
                     .take(SEEN_MAX)
@@ -63,6 +63,7 @@ impl Validation {
                 spot: self.spot,
                 path: self.path.as_str().to_owned(),
                 checks: self.describe(),
+                selected: nodes.len(),
                 seen,
                 holds: violations.len() == before,
             });

@@ -145,6 +145,17 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
+/// How long a value is of which [`shown`] shows less: characters, items or members.
+pub(super) fn shortened_size(value: &Value) -> Option<usize> {
+    let size = match value {
+        Value::String(text) => text.chars().count(),
+        Value::Array(items) => items.len(),
+        Value::Object(members) => members.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => return None,
+    };
+    shown(value).ends_with('…').then_some(size)
+}
+
 /// The first characters of a text, with an ellipsis where it goes on.
 pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {

@@ -246,7 +246,7 @@ fn decided(rules: &RuleSet, payload: &Value) -> String {
     let Decision { elements, .. } = rules.decide(payload, context);
     let (explained, traces) = rules.explain(payload, context);
     assert_eq!(elements, explained.elements, "to be explained changes the decision");
-    assert_eq!(elements.len(), traces.len());
+    assert_eq!(elements.len(), traces.elements.len());
     assert!(!elements.is_empty(), "nothing is said of the payload");
     let said = elements.iter().take(3).map(|element| match element {
         Element::Event(draft) => {

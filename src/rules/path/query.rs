@@ -132,6 +132,14 @@ impl Query {
         matches!(self.steps, Steps::Singular(_))
     }
 
+    /// The way of a singular query.
+    pub(super) fn steps(&self) -> Option<&[Step]> {
+        match &self.steps {
+            Steps::Singular(steps) => Some(steps),
+            Steps::General(_) => None,
+        }
+    }
+
     /// The selected nodes, in order.
     pub(super) fn select<'v>(&self, current: &'v Value, root: &'v Value, budget: &'v Budget) -> Nodes<'v> {
         let sight = Sight { current, root, budget };

@@ -100,7 +100,7 @@ fn the_trace_tells_missing_null_and_wrong_type_apart() {
         (json!({"v": "abc"}), "string", Some("not contains 'x'")),
     ] {
         let (_, traces) = rules.explain(&payload, CONTEXT);
-        let Some(ConditionTrace::Test { seen, holds, path, .. }) = &traces[0].rules[0].when else {
+        let Some(ConditionTrace::Test { seen, holds, path, .. }) = &traces.elements[0].rules[0].when else {
             panic!("{traces:?}");
         };
         assert_eq!((path.as_str(), *holds, seen[0].kind, seen[0].why.as_deref()), ("$.v", false, kind, why));
@@ -120,10 +120,74 @@ rules:
 ",
     );
     let (_, traces) = rules.explain(&json!({"a": 1}), CONTEXT);
-    let Some(ConditionTrace::Combined { conditions, combine: "any", holds: true }) = &traces[0].rules[0].when else {
+    let Some(ConditionTrace::Combined { conditions, combine: "any", holds: true }) = &traces.elements[0].rules[0].when
+    else {
         panic!("{traces:?}");
     };
     assert_eq!(conditions.iter().map(ConditionTrace::holds).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(traces[0].rules.iter().map(|rule| rule.verdict).collect::<Vec<_>>(), ["matched", "not reached"]);
-    assert_eq!((traces[0].verdict, traces[0].rule.as_deref()), ("ignored", Some("first")));
+    assert_eq!(
+        traces.elements[0].rules.iter().map(|rule| rule.verdict).collect::<Vec<_>>(),
+        ["matched", "not reached"]
+    );
+    assert_eq!((traces.elements[0].verdict, traces.elements[0].rule.as_deref()), ("ignored", Some("first")));
+}
+
+#[test]
+fn what_is_nearly_right_is_told() {
+    for (condition, payload, why) in [
+        ("path: $.v, equals: CRITICAL", json!({"v": "Critical"}), "only the case differs"),
+        ("path: $.v, one_of: [A, CRITICAL]", json!({"v": "critical"}), "only the case differs"),
+        ("path: $.v, starts_with: CRIT", json!({"v": "critical"}), "only the case differs"),
+        ("path: $.v, equals: CRITICAL", json!({"v": " CRITICAL\n"}), "only blanks around it differ"),
+        ("path: $.v, contains_word: OK", json!({"v": "BROKEN TOKEN"}), "only as a part of a longer word"),
+        ("path: $.v, equals: 1", json!({"v": "1"}), "not equals 1: another type (string)"),
+        ("path: $.v, equals: CRITICAL", json!({"v": "OK"}), "not equals 'CRITICAL'"),
+        ("path: $.state, equals: x", json!({"State": "x"}), "did you mean `$.State`?"),
+        ("path: $.a.stat, equals: x", json!({"a": {"state": "x", "b": 1}}), "did you mean `$.a.state`?"),
+        ("path: \"$.a['odd nam']\", equals: x", json!({"a": {"odd name": "x"}}), "did you mean `$.a[\"odd name\"]`?"),
+        ("path: $.a.b.c, equals: x", json!({"a": {}}), "`$.a` has no `b`"),
+        ("path: $.a.b, equals: x", json!({"a": "x"}), "`$.a` is a string"),
+        (
+            "path: $.a.b, equals: x",
+            json!({"a": [{"b": "x"}]}),
+            "`$.a` is an array: `[0]` is its first item, `[*]` are all of them",
+        ),
+        ("path: '$.a[2]', equals: x", json!({"a": ["x", "x"]}), "`$.a` has 2 items"),
+        ("path: '$.a[-3]', equals: x", json!({"a": ["x", "x"]}), "`$.a` has 2 items"),
+        ("path: '$.a[0]', equals: x", json!({"a": {"b": 1}}), "`$.a` is an object, its members have names"),
+    ] {
+        let rules = with_rule("otherwise: ignore", &format!("when: {{ {condition} }}"));
+        let (_, trace) = rules.explain(&payload, CONTEXT);
+        let Some(ConditionTrace::Test { seen, holds: false, .. }) = &trace.elements[0].rules[0].when else {
+            panic!("{condition}: {trace:?}");
+        };
+        assert!(seen[0].why.as_deref().is_some_and(|found| found.starts_with(why)), "{condition}: {seen:?}");
+    }
+}
+
+#[test]
+fn the_nearest_rule_is_the_one_that_lacks_least() {
+    let rules = compile(
+        "version: 1
+incident_key: $.id
+rules:
+  - name: far
+    when: { all: [{ path: $.a, equals: 1 }, { path: $.b, equals: 1 }, { path: $.c, equals: 1 }] }
+    then: trigger
+  - name: near
+    when: { all: [{ any: [{ path: $.a, equals: 2 }, { path: $.b, equals: 2 }] }, { not: { any: [{ path: $.c, equals: 3 }, { path: $.d, exists: false }] } }] }
+    then: trigger
+",
+    );
+    for (payload, expected) in [
+        (json!({"a": 1, "b": 1, "c": 2, "d": 1}), Some(("far", 1))),
+        (json!({"a": 0, "b": 0, "c": 0, "d": 1}), Some(("near", 1))),
+        (json!({"a": 0, "b": 0, "c": 3}), Some(("far", 3))),
+        (json!({"a": 2, "c": 3}), Some(("near", 2))),
+        (json!({"a": 2, "c": 0, "d": 0}), None),
+    ] {
+        let (_, trace) = rules.explain(&payload, CONTEXT);
+        let found = trace.elements[0].nearest.as_ref().map(|nearest| (nearest.rule.as_str(), nearest.lacks.len()));
+        assert_eq!(found, expected, "{payload}");
+    }
 }

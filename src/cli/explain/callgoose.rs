@@ -1,0 +1,162 @@
+//! What Callgoose would do with the events, by its filters as the sandbox evaluates them.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::Exit;
+use crate::cli::terminal::Terminal;
+use crate::config::read_source;
+use crate::document::Findings;
+use crate::event::Action;
+use crate::filters::{Filters, Match};
+use crate::rules::{Decision, Element};
+
+/// The filters, and what they make of each element.
+#[derive(Debug)]
+pub(super) struct Callgoose {
+    /// The filters' file.
+    pub(super) name: String,
+    filters: Filters,
+    /// In the order of the elements; none for what is no event.
+    pub(super) sent: Vec<Option<Sent>>,
+}
+
+/// What the filters make of one event.
+#[derive(Debug)]
+pub(super) struct Sent {
+    action: Action,
+    matched: Match,
+}
+
+impl Callgoose {
+    /// The filters that were asked for, else those beside the configuration, if there are any that can be used.
+    pub(super) fn open(
+        asked: Option<&Path>,
+        configuration: &Path,
+        terminal: &mut Terminal,
+    ) -> Result<Option<Callgoose>, Exit> {
+        let beside = configuration.with_file_name(FILTERS_FILE);
+        let path = match asked {
+            Some(path) => path,
+            None if beside.is_file() => &beside,
+            None => return Ok(None),
+        };
+        let source = match read_source(path) {
+            Ok(source) => source,
+            Err(unreadable) => {
+                terminal.say(&format!("error: {unreadable}"));
+                return Err(Exit::CouldNotRun);
+            }
+        };
+        let mut findings = Findings::discreet();
+        let filters = Filters::read(&source, &mut findings).filter(|_| !findings.has_errors());
+        if !findings.is_empty() {
+            terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
+        }
+        match filters {
+            Some(filters) => Ok(Some(Callgoose { name: source.name.clone(), filters, sent: Vec::new() })),
+            None => Err(Exit::CouldNotRun),
+        }
+    }
+
+    /// The same, with what they make of every event; `from` is put before the titles.
+    pub(super) fn asked(mut self, decision: &Decision, from: Option<&str>) -> Callgoose {
+        let sent = decision.elements.iter().map(|element| match element {
+            Element::Event(draft) => {
+                Some(Sent { action: draft.action, matched: self.filters.evaluate(&draft.body.value(), from) })
+            }
+            _ => None,
+        });
+        self.sent = sent.collect();
+        self
+    }
+}
+
+impl Sent {
+    /// Whether it does there what it is sent for.
+    pub(super) fn takes_effect(&self) -> bool {
+        match self.action {
+            Action::Trigger => self.matched.opens(),
+            Action::Resolve => self.matched.closes(),
+        }
+    }
+
+    /// What it does, a line for each service, or that it does nothing.
+    pub(super) fn said(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for matched in &self.matched.services {
+            let service = &matched.service;
+            if let Some(opening) = &matched.trigger {
+                let (filter, urgency) = (opening.filter, &opening.urgency);
+                lines.push(format!("service {service}: trigger filter {filter} opens an incident, urgency {urgency}"));
+            }
+            if let Some(closing) = &matched.resolve {
+                lines.push(match &closing.key {
+                    Some(key) => {
+                        format!("service {service}: the resolve filter closes the incident mapped with {key:?}")
+                    }
+                    None => format!("service {service}: the resolve filter matches and closes nothing"),
+                });
+            }
+        }
+        if !self.takes_effect() {
+            lines.push(match self.action {
+                Action::Trigger => "no trigger filter matches: nobody would be alerted".to_owned(),
+                Action::Resolve => "no resolve filter matches: no incident would be closed".to_owned(),
+            });
+        }
+        lines
+    }
+
+    /// The incident's title and key; what kept the filters from matching, or a later resolve from finding it.
+    pub(super) fn details(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for matched in &self.matched.services {
+            if let Some(opening) = &matched.trigger {
+                lines.push(format!("title        {}", opening.title));
+                lines.push(match &opening.key {
+                    Some(key) => format!("mapped with  {key}"),
+                    None => "mapped with  nothing: no resolve will find this incident".to_owned(),
+                });
+            }
+            if matched.resolve.as_ref().is_some_and(|closing| closing.key.is_none()) {
+                lines.push("the value that the incident is mapped with is missing, blank or no text".to_owned());
+            }
+        }
+        if !self.takes_effect() {
+            lines.extend(self.misses());
+        }
+        lines
+    }
+
+    /// Why the filters that it is sent for did not match.
+    fn misses(&self) -> impl Iterator<Item = String> {
+        let misses = self.matched.misses.iter();
+        let trigger = self.action == Action::Trigger;
+        misses.filter(move |miss| miss.trigger_filter.is_some() == trigger).map(ToString::to_string)
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let matches = self.matched.services.iter().map(|matched| {
+            let opens = matched.trigger.as_ref().map(|opening| {
+                json!({
+                    "filter": opening.filter,
+                    "urgency": &*opening.urgency,
+                    "title": opening.title,
+                    "mapped_with": opening.key,
+                })
+            });
+            let closes = matched.resolve.as_ref().map(|closing| json!({ "mapped_with": closing.key }));
+            json!({ "service": &*matched.service, "opens": opens, "closes": closes })
+        });
+        json!({
+            "matched": self.takes_effect(),
+            "matches": matches.collect::<Value>(),
+            "misses": if self.takes_effect() { Vec::new() } else { self.misses().collect() },
+        })
+    }
+}
+
+/// As `gander init` writes it.
+const FILTERS_FILE: &str = "callgoose-filters.yaml";

@@ -1,0 +1,250 @@
+//! An explanation for a person: a tree, aligned, coloured on a terminal.
+
+use serde_json::Value;
+
+use super::Explanation;
+use super::callgoose::Sent;
+use crate::cli::terminal::plain;
+use crate::event::Draft;
+use crate::rules::{ConditionTrace, Element, ElementTrace, Nearest, PathTrace, Seen};
+
+pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
+    let Explanation { decision, trace, .. } = explanation;
+    let mut page = Page { text: String::new(), colour, rules: &explanation.rules };
+    if !trace.payload.is_empty() {
+        page.heading("payload");
+        page.rows(&trace.payload.iter().map(path_row).collect::<Vec<_>>());
+    }
+    for (index, (element, trace)) in decision.elements.iter().zip(&trace.elements).enumerate() {
+        if decision.batch {
+            page.heading(&format!("element {}", trace.index));
+        }
+        page.element(element, trace);
+        if let (Some(sent), Some(callgoose)) = (explanation.sent(index), &explanation.callgoose) {
+            page.sent(sent, &callgoose.name);
+        }
+        page.text.push('\n');
+    }
+    if decision.batch {
+        page.line(&format!(
+            "{} elements: {} events, {} ignored, {} refused",
+            decision.elements.len(),
+            explanation.count(|element| matches!(element, Element::Event(_))),
+            explanation.count(|element| matches!(element, Element::Ignored { .. })),
+            explanation.count(|element| matches!(element, Element::Refused { .. })),
+        ));
+    }
+    if let Some(warning) = explanation.warning() {
+        page.line(&plain(&format!("warning: {warning}")));
+    }
+    page.text
+}
+
+/// The text as it grows.
+struct Page<'e> {
+    text: String,
+    colour: bool,
+    /// The rule file.
+    rules: &'e str,
+}
+
+/// One line of the tree: a path or rule, what is asked of it, what was seen.
+struct Row {
+    depth: usize,
+    /// None: it was not asked.
+    holds: Option<bool>,
+    name: String,
+    asks: String,
+    seen: String,
+}
+
+impl Page<'_> {
+    fn element(&mut self, element: &Element, trace: &ElementTrace) {
+        if !trace.validations.is_empty() {
+            self.heading("validate");
+            let rows = trace.validations.iter().map(|validation| Row {
+                depth: 0,
+                holds: Some(validation.holds),
+                name: validation.path.clone(),
+                asks: validation.checks.join(", "),
+                seen: seen(&validation.seen, validation.selected),
+            });
+            self.rows(&rows.collect::<Vec<_>>());
+        }
+        if !trace.rules.is_empty() {
+            let rules = self.painted(self.rules, DIM);
+            let heading = format!("{}  {rules}", self.painted("rules", BOLD));
+            self.line(&heading);
+            let mut rows = Vec::new();
+            for rule in &trace.rules {
+                let holds = match rule.verdict {
+                    "matched" => Some(true),
+                    "not matched" | "unreadable" => Some(false),
+                    _ => None,
+                };
+                let always = if rule.when.is_none() && holds == Some(true) { ", always" } else { "" };
+                let name = format!("{} → {}", rule.name, rule.then);
+                let asks = format!("{}{always}", rule.verdict);
+                rows.push(Row { depth: 0, holds, name, asks, seen: format!("line {}", rule.spot.line) });
+                rule.when.iter().for_each(|condition| condition_rows(condition, 1, &mut rows));
+            }
+            self.rows(&rows);
+        }
+        if !trace.reads.is_empty() {
+            self.heading("reads");
+            self.rows(&trace.reads.iter().map(path_row).collect::<Vec<_>>());
+        }
+        if let Some(nearest) = &trace.nearest {
+            self.nearest(nearest);
+        }
+        match element {
+            Element::Event(draft) => self.event(draft),
+            Element::Ignored { rule } => {
+                self.heading("ignored");
+                match rule {
+                    Some(rule) => self.line(&format!("  by the rule {rule}")),
+                    None => self.line("  no rule matches, and `otherwise` is ignore"),
+                }
+            }
+            Element::Refused { violations, .. } => {
+                self.heading("refused");
+                for violation in violations {
+                    let found = violation.found.as_ref().map_or_else(String::new, |found| format!(" (found: {found})"));
+                    let line = plain(&format!("  {}  {}{found}", violation.path, violation.problem));
+                    let line = self.painted(&line, RED);
+                    self.line(&line);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, draft: &Draft) {
+        self.heading("event");
+        self.line(&format!("  action        {}", draft.action));
+        self.line(&format!("  incident_key  {}", plain(&draft.incident_key)));
+        if let Some(occurrence) = &draft.occurrence {
+            self.line(&format!("  occurrence    {}", plain(&occurrence.0)));
+        }
+        self.line("  body");
+        for line in format!("{:#}", draft.body.value()).lines() {
+            // JSON escapes some of what moves a cursor, not all.
+            self.line(&format!("    {}", plain(line)));
+        }
+    }
+
+    /// The rule that lacked least, and what it lacked.
+    fn nearest(&mut self, nearest: &Nearest) {
+        self.heading("nearest rule");
+        self.line(&format!(
+            "  {} ({}:{}) matches if this comes out otherwise:",
+            nearest.rule, self.rules, nearest.spot.line
+        ));
+        let mut rows = Vec::new();
+        nearest.lacks.iter().for_each(|condition| condition_rows(condition, 0, &mut rows));
+        self.rows(&rows);
+    }
+
+    /// What Callgoose would do with the event.
+    fn sent(&mut self, sent: &Sent, filters: &str) {
+        let filters = self.painted(filters, DIM);
+        let heading = format!("{}  {filters}", self.painted("callgoose", BOLD));
+        self.line(&heading);
+        let (mark, colour) = if sent.takes_effect() { ("✓", GREEN) } else { ("✗", RED) };
+        let mark = self.painted(mark, colour);
+        for line in sent.said() {
+            self.line(&format!("  {mark} {}", plain(&line)));
+        }
+        for line in sent.details() {
+            self.line(&format!("      {}", plain(&line)));
+        }
+    }
+
+    /// Rows with their columns aligned.
+    fn rows(&mut self, rows: &[Row]) {
+        let width = |of: fn(&Row) -> usize| rows.iter().map(of).filter(|width| *width <= COLUMN_MAX).max().unwrap_or(0);
+        let names = width(|row| row.depth * INDENT + row.name.chars().count());
+        let asks = width(|row| if row.seen.is_empty() { 0 } else { row.asks.chars().count() });
+        for row in rows {
+            let (mark, colour) = match row.holds {
+                Some(true) => ("✓", GREEN),
+                Some(false) => ("✗", RED),
+                None => ("·", DIM),
+            };
+            let indent = row.depth * INDENT;
+            let rest =
+                format!("{:<names$}  {:<asks$}  {}", row.name, row.asks, row.seen, names = names - indent.min(names));
+            let line = format!("  {:indent$}{} {}", "", self.painted(mark, colour), rest.trim_end());
+            self.line(&line);
+        }
+    }
+
+    fn heading(&mut self, text: &str) {
+        let heading = self.painted(text, BOLD);
+        self.line(&heading);
+    }
+
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn painted(&self, text: &str, colour: &str) -> String {
+        if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+fn condition_rows(condition: &ConditionTrace, depth: usize, rows: &mut Vec<Row>) {
+    match condition {
+        ConditionTrace::Combined { combine, holds, conditions } => {
+            let (name, asks) = ((*combine).to_owned(), String::new());
+            rows.push(Row { depth, holds: Some(*holds), name, asks, seen: String::new() });
+            conditions.iter().for_each(|condition| condition_rows(condition, depth + 1, rows));
+        }
+        ConditionTrace::Test { path, operators, every, selected, seen: nodes, holds, .. } => rows.push(Row {
+            depth,
+            holds: Some(*holds),
+            name: path.clone(),
+            asks: format!("{}{}", if *every { "every " } else { "" }, operators.join(", ")),
+            seen: seen(nodes, *selected),
+        }),
+    }
+}
+
+fn path_row(read: &PathTrace) -> Row {
+    let seen = seen(&read.seen, read.selected);
+    Row { depth: 0, holds: Some(read.selected > 0), name: read.key.to_owned(), asks: read.path.clone(), seen }
+}
+
+/// What a path found, with the reason where that is more than "not what was asked".
+fn seen(nodes: &[Seen], selected: usize) -> String {
+    let told = nodes.iter().map(|node| {
+        let value = match &node.value {
+            None => node.kind.to_owned(),
+            Some(Value::String(text)) if node.kind != "string" => text.clone(),
+            Some(value) => value.to_string(),
+        };
+        let size = match (node.size, node.kind) {
+            (Some(size), "array") => format!(" [{size} items]"),
+            (Some(size), "object") => format!(" [{size} members]"),
+            (Some(size), _) => format!(" [{size} characters]"),
+            (None, _) => String::new(),
+        };
+        match &node.why {
+            Some(why) if !why.starts_with("not ") => format!("{value}{size} ({why})"),
+            _ => format!("{value}{size}"),
+        }
+    });
+    let more = match selected.saturating_sub(nodes.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    plain(&format!("{}{more}", told.collect::<Vec<_>>().join(", ")))
+}
+
+const INDENT: usize = 2;
+/// A wider cell is written as it is and does not push the others to the right.
+const COLUMN_MAX: usize = 60;
+const GREEN: &str = "32";
+const RED: &str = "31";
+const DIM: &str = "2";
+const BOLD: &str = "1";

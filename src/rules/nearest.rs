@@ -1,0 +1,44 @@
+//! Where no rule matched: the rule that lacked least, and what it lacked.
+
+use serde::Serialize;
+
+use super::trace::{ConditionTrace, RuleTrace, Spot};
+
+/// The rule of which the fewest tests would have to come out otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Nearest {
+    #[serde(flatten)]
+    pub spot: Spot,
+    pub rule: String,
+    /// Those tests, as they came out.
+    pub lacks: Vec<ConditionTrace>,
+}
+
+/// The first of the nearest rules; none where a rule matched or none was asked.
+pub(super) fn nearest(rules: &[RuleTrace]) -> Option<Nearest> {
+    if rules.iter().any(|rule| rule.verdict != "not matched") {
+        return None;
+    }
+    let lacking = rules.iter().filter_map(|rule| Some((rule, lacks(rule.when.as_ref()?, true))));
+    let (rule, lacks) = lacking.min_by_key(|(_, lacks)| lacks.len())?;
+    Some(Nearest { spot: rule.spot, rule: rule.name.clone(), lacks: lacks.into_iter().cloned().collect() })
+}
+
+/// The fewest tests that would have to come out otherwise for the condition to come out as wanted.
+fn lacks(condition: &ConditionTrace, wanted: bool) -> Vec<&ConditionTrace> {
+    if condition.holds() == wanted {
+        return Vec::new();
+    }
+    match condition {
+        ConditionTrace::Test { .. } => vec![condition],
+        ConditionTrace::Combined { combine, conditions, .. } => {
+            // `not` wants the opposite of the one that it holds; `any` wants one and `all` every, `any` failed every.
+            let wanted = if *combine == "not" { !wanted } else { wanted };
+            let each = conditions.iter().map(|condition| lacks(condition, wanted));
+            match (*combine == "any", wanted) {
+                (true, true) | (false, false) => each.min_by_key(Vec::len).unwrap_or_default(),
+                (true, false) | (false, true) => each.flatten().collect(),
+            }
+        }
+    }
+}
