@@ -12,6 +12,7 @@ mod health;
 mod init;
 mod input;
 pub mod query;
+mod relay;
 mod run;
 pub mod sandbox;
 mod send;

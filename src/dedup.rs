@@ -50,6 +50,16 @@ pub enum Decision {
     Duplicate { of: EventId, why: Repeat },
 }
 
+/// What an arrival would be, and why, for a person who asks before it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foresight {
+    pub decision: Decision,
+    /// What is known of its key; none for a key that is not known.
+    pub known: Option<KeyState>,
+    /// When that was so.
+    pub now: Monotonic,
+}
+
 /// What became of an arrival that was decided and, where it is new, written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -136,6 +146,11 @@ impl Dedup {
     /// What this arrival is. Changes nothing.
     pub fn decide(&self, arrival: Arrival<'_>, now: Monotonic) -> Decision {
         decide(self.keys.get(arrival.key).as_ref(), arrival, self.settings, now)
+    }
+
+    /// What an arrival would be, and what is known of its key. Changes nothing.
+    pub fn foresee(&self, arrival: Arrival<'_>, now: Monotonic) -> Foresight {
+        Foresight { decision: self.decide(arrival, now), known: self.keys.get(arrival.key), now }
     }
 
     /// Decides, and takes what is new: `append` writes it with the occurrences that its key then knows, and tells its

@@ -493,6 +493,11 @@ fn bounded(value: &HeaderValue) -> String {
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SENDER_REQUEST_ID_BYTES: usize = 128;
 
+/// A payload as it was received and kept, in its charset; none for UTF-8.
+pub fn read_payload(raw: &[u8], charset: Option<&str>) -> Result<Value, NotJson> {
+    decode::decode(raw, charset.and_then(Charset::named).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

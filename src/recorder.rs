@@ -13,12 +13,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::dedup::Foresight;
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Queued, State, UpdateHash, Violation};
 use crate::journal::{AttemptRecord, Settlement, Tried};
 use crate::time::WallTime;
 
 pub use commands::{Command, Commanded, Declined};
-pub use writer::{Writer, WriterParts};
+pub use writer::{Writer, WriterParts, recollect};
 
 /// What one request asks to keep: all of it or nothing.
 #[derive(Debug)]
@@ -134,6 +135,15 @@ pub struct Fresh {
     pub outgoing: Option<Outgoing>,
 }
 
+/// An event that did not come yet, as deduplication is asked about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub key: KeyId,
+    pub action: Action,
+    pub update: UpdateHash,
+    pub occurrence: Option<Occurrence>,
+}
+
 /// A handle on the recorder. Clones reach the same one; it ends when all are gone.
 #[derive(Clone, Debug)]
 pub struct Recorder {
@@ -152,6 +162,10 @@ pub(crate) enum Message {
     Open {
         limit: usize,
         reply: oneshot::Sender<Option<Vec<EventId>>>,
+    },
+    Foresee {
+        arrival: Expected,
+        reply: oneshot::Sender<Option<Foresight>>,
     },
     Command {
         command: Command,
@@ -244,6 +258,13 @@ impl Recorder {
         let (reply, ids) = oneshot::channel();
         self.messages.send(Message::Open { limit, reply }).await.ok()?;
         ids.await.ok()?
+    }
+
+    /// What deduplication would say of an event; none while that can't be told.
+    pub async fn foresee(&self, arrival: Expected) -> Option<Foresight> {
+        let (reply, foresight) = oneshot::channel();
+        self.messages.send(Message::Foresee { arrival, reply }).await.ok()?;
+        foresight.await.ok()?
     }
 
     /// Whether events are taken now.

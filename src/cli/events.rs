@@ -3,17 +3,16 @@
 mod command;
 mod export;
 mod progress;
-mod relay;
 mod selection;
 
 use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+use super::relay::Relay;
 use super::terminal::{Terminal, plain, table};
 use super::{ConfigArguments, Exit};
 
-use relay::Relay;
 use selection::Selection;
 
 /// Look at the journal of a running relay, replay and discard
@@ -224,7 +223,7 @@ fn shortened(text: &str) -> String {
     plain.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
 }
 
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 

@@ -3,6 +3,7 @@
 mod callgoose;
 mod object;
 mod page;
+mod past;
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use clap::Args;
 use serde_json::Value;
 
 use self::callgoose::{Callgoose, Sent};
+use self::past::{Kept, Past};
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, input};
 use crate::config::{self, Desk, Secrets};
@@ -23,22 +25,36 @@ use crate::time::WallTime;
 /// lacked. Reads only the source's rules from the configuration: no secret is needed, no relay has to run, and nothing
 /// is sent.
 ///
-/// Exit codes: 0 whatever the verdict; 2 the rules or the payload can't be used.
+/// With --relay or --journal also whether the event would be taken or is known already; with --event for what was
+/// received before, decided by the rules as they are now.
+///
+/// Exit codes: 0 whatever the verdict; 1 the relay refused; 2 the rules, the payload or the relay can't be used.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander explain --source servicepilot alert.json\n  \
-                        gander explain --source servicepilot --json < alert.json")]
+                        gander explain --source servicepilot --json < alert.json\n  \
+                        gander explain --source servicepilot --relay alert.json\n  \
+                        gander explain --event 1764000000123")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// The source whose rules decide
-    #[arg(short, long, value_name = "NAME")]
-    source: String,
+    #[arg(short, long, value_name = "NAME", required_unless_present = "event")]
+    source: Option<String>,
     /// The payload, JSON [default: standard input, as for `-`]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// The sandbox filters that tell what Callgoose would do [default: callgoose-filters.yaml beside the configuration]
     #[arg(long, value_name = "FILE")]
     filters: Option<PathBuf>,
+    /// Ask the running relay, by its admin API, whether it would take the event or knows it already
+    #[arg(long)]
+    relay: bool,
+    /// Ask the journal in this `data_dir`, which no relay may be using
+    #[arg(long, value_name = "DIR", conflicts_with = "relay")]
+    journal: Option<PathBuf>,
+    /// Explain a kept event of the running relay, or of the --journal, instead of a payload
+    #[arg(long, value_name = "ID", conflicts_with_all = ["file", "source"])]
+    event: Option<String>,
     /// Print one JSON object: {"verdict", "events", "errors", "trace"}
     #[arg(long)]
     json: bool,
@@ -60,19 +76,43 @@ struct Explanation {
     trace: Trace,
     /// What Callgoose would do, where filters are known.
     callgoose: Option<Callgoose>,
+    /// What deduplication would say, by the element, in the API's words; empty where nobody was asked.
+    dedup: Vec<Option<Value>>,
+    /// What became of it when it came, where it came before.
+    kept: Option<Kept>,
 }
 
 fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit> {
-    let inputs = arguments.config.inputs(Secrets::Optional, terminal)?;
-    let desk = config::load_desk(&inputs, &arguments.source).map_err(|failure| {
+    let config = &arguments.config;
+    let past = match &arguments.journal {
+        Some(directory) => Some(Past::journal(directory, config, terminal)?),
+        None if arguments.relay || arguments.event.is_some() => Some(Past::relay(config, terminal)?),
+        None => None,
+    };
+    let kept = match (&arguments.event, &past) {
+        (Some(id), Some(past)) => Some(past.event(id, terminal)?),
+        _ => None,
+    };
+    let source = kept.as_ref().map(|kept| &kept.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
+    let inputs = config.inputs(Secrets::Optional, terminal)?;
+    let desk = config::load_desk(&inputs, &source).map_err(|failure| {
         terminal.say_failure(&failure);
         Exit::CouldNotRun
     })?;
     let callgoose = Callgoose::open(arguments.filters.as_deref(), &inputs.path, terminal)?;
-    let payload = payload(arguments.file.as_deref(), terminal)?;
-    let received_at = WallTime::now().rfc3339();
-    let context = Context { source: &arguments.source, received_at: &received_at };
-    let explanation = Explanation::of(&desk, &payload, context, callgoose);
+    let mut explanation = match kept {
+        Some(kept) => Explanation::of_kept(&desk, kept),
+        None => {
+            let received_at = WallTime::now().rfc3339();
+            let context = Context { source: &source, received_at: &received_at };
+            Explanation::of(&desk, &payload(arguments.file.as_deref(), terminal)?, context)
+        }
+    };
+    explanation.callgoose = callgoose.map(|callgoose| callgoose.asked(&explanation.decision, desk.from.as_deref()));
+    // Of an event that came, deduplication would say that it came.
+    if let (Some(past), None) = (&past, &explanation.kept) {
+        explanation.dedup = explanation.foreseen(past, &source, terminal)?;
+    }
     if arguments.json {
         terminal.print(&format!("{:#}", object::object(&explanation)));
     } else {
@@ -91,10 +131,44 @@ fn payload(file: Option<&Path>, terminal: &mut Terminal) -> Result<Value, Exit> 
 }
 
 impl Explanation {
-    fn of(desk: &Desk, payload: &Value, context: Context<'_>, callgoose: Option<Callgoose>) -> Explanation {
-        let (decision, trace) = desk.rules.explain(payload, context);
-        let callgoose = callgoose.map(|callgoose| callgoose.asked(&decision, desk.from.as_deref()));
-        Explanation { rules: desk.rules_file.display().to_string(), decision, trace, callgoose }
+    fn of(desk: &Desk, payload: &Value, context: Context<'_>) -> Explanation {
+        Explanation::new(desk, desk.rules.explain(payload, context))
+    }
+
+    fn new(desk: &Desk, (decision, trace): (Decision, Trace)) -> Explanation {
+        let rules = desk.rules_file.display().to_string();
+        Explanation { rules, decision, trace, callgoose: None, dedup: Vec::new(), kept: None }
+    }
+
+    /// Of what came before; of a batch only the element that became this event, if any still does.
+    fn of_kept(desk: &Desk, kept: Kept) -> Explanation {
+        let context = Context { source: &kept.source, received_at: &kept.received_at };
+        let mut explanation = match &kept.element {
+            None => Explanation::of(desk, &kept.payload, context),
+            Some(element) => Explanation::new(desk, desk.rules.explain_element(element, &kept.payload, context)),
+        };
+        let same = |element: &Element| matches!(element, Element::Event(draft) if kept.is_of(draft));
+        if let (true, Some(index)) = (explanation.decision.batch, explanation.decision.elements.iter().position(same)) {
+            explanation.decision.elements = vec![explanation.decision.elements.swap_remove(index)];
+            explanation.trace.elements = vec![explanation.trace.elements.swap_remove(index)];
+        }
+        explanation.kept = Some(kept);
+        explanation
+    }
+
+    /// What deduplication would say of each event, as if each came alone.
+    fn foreseen(&self, past: &Past, source: &str, terminal: &mut Terminal) -> Result<Vec<Option<Value>>, Exit> {
+        let elements = self.decision.elements.iter();
+        let asked = elements.map(|element| match element {
+            Element::Event(draft) => past.foresee(source, draft, terminal).map(Some),
+            _ => Ok(None),
+        });
+        asked.collect()
+    }
+
+    /// What deduplication would say of the event of an element.
+    fn known(&self, index: usize) -> Option<&Value> {
+        self.dedup.get(index)?.as_ref()
     }
 
     /// What Callgoose would do with the event of an element.

@@ -5,11 +5,12 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
-use super::{Error, FILE, Recovered, Settlement, Tried, salvage};
+use super::{Error, FILE, OpenError, Recovered, Settlement, Tried, salvage};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
@@ -18,7 +19,8 @@ use crate::time::WallTime;
 #[derive(Debug)]
 pub struct Reader {
     connection: Mutex<Connection>,
-    directory: PathBuf,
+    /// Where damage is to be noted; none where another is to be left alone.
+    directory: Option<PathBuf>,
 }
 
 /// Which events to list; everything that is set must hold.
@@ -146,7 +148,49 @@ impl Reader {
         let connection = Connection::open_with_flags(directory.join(FILE), flags)?;
         connection.busy_timeout(super::BUSY_TIMEOUT)?;
         connection.pragma_update(None, "cache_size", super::READER_CACHE_KIB)?;
-        Ok(Reader { connection: Mutex::new(connection), directory: directory.to_owned() })
+        Ok(Reader { connection: Mutex::new(connection), directory: Some(directory.to_owned()) })
+    }
+
+    /// Opens the journal of a directory that no relay uses, and leaves no trace there: not even the files that a log
+    /// needs are made, and damage is not noted.
+    pub fn open_stopped(directory: &Path) -> Result<Reader, OpenError> {
+        let path = directory.join(FILE);
+        let fail = |problem: String, remedy| OpenError { path: path.clone(), problem, remedy };
+        let file = std::path::absolute(&path).map_err(|error| fail(error.to_string(), EXISTS))?;
+        if let Err(error) = std::fs::File::open(&file) {
+            return Err(fail(error.to_string(), EXISTS));
+        }
+        let log = directory.join(format!("{FILE}-wal"));
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            return Err(fail(
+                "a relay uses it, or did not stop in order and left its log behind".to_owned(),
+                "ask the running relay; or start the relay once and stop it in order",
+            ));
+        }
+        let name = utf8_percent_encode(&file.to_string_lossy(), URI_PATH).to_string();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let opened = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags).and_then(|connection| {
+            let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok((connection, version))
+        });
+        match opened {
+            Ok((connection, super::VERSION)) => Ok(Reader { connection: Mutex::new(connection), directory: None }),
+            Ok((_, other)) => Err(fail(
+                format!("it has layout {other}, and this version of gander knows layout {}", super::VERSION),
+                "use the version of gander that wrote it",
+            )),
+            Err(error) => Err(OpenError::of(&path, &error)),
+        }
+    }
+
+    /// Every event that is kept, oldest first.
+    pub fn recover(&self, mut each: impl FnMut(Recovered)) -> Result<(), Error> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        recover(&connection, |row| {
+            if let Some(event) = row.event {
+                each(event);
+            }
+        })
     }
 
     /// What is to be sent for an event; none if it is not kept.
@@ -297,9 +341,9 @@ impl Reader {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         read(&connection).map_err(|error| {
             let error = Error::from(error);
-            if matches!(error, Error::Damaged(_)) {
+            if let (Error::Damaged(_), Some(directory)) = (&error, &self.directory) {
                 // The recorder looks for this note, and the next start.
-                salvage::mark_damaged(&self.directory);
+                salvage::mark_damaged(directory);
             }
             error
         })
@@ -472,6 +516,9 @@ fn attempt(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
     })
 }
 
+const EXISTS: &str = "name the `data_dir` of a relay that ran, and be a user who may read it";
+/// What stands for itself in the path of SQLite's URI (https://www.sqlite.org/uri.html).
+const URI_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 /// The columns of a [`Summary`], in its order.
 const SUMMARY: &str = "id, source, action, incident_key, state, outcome, reason, rule, received_at, attempts";
 /// The longest page.

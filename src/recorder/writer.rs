@@ -24,6 +24,8 @@ use linger::Lingering;
 use restore::{open_writable, restore};
 use work::{Owed, Work, settle};
 
+pub use restore::recollect;
+
 /// The owner of deduplication and the journal. Lives on a thread of its own, because a sync blocks.
 #[derive(Debug)]
 pub struct Writer {
@@ -233,6 +235,7 @@ impl Writer {
                     let _ = reply.send(receipts);
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
+                (Message::Foresee { reply, .. }, Owed::Foresight(foresight)) => drop(reply.send(Some(foresight))),
                 (Message::Command { reply, .. }, Owed::Commanded(commanded)) => {
                     self.count_commanded(&commanded);
                     let _ = reply.send(Ok(commanded));
@@ -336,6 +339,7 @@ impl Writer {
                     }
                 }
                 Message::Open { reply, .. } => drop(reply.send(None)),
+                Message::Foresee { reply, .. } => drop(reply.send(None)),
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
                 Message::Replace { reply, .. } => drop(reply.send(Err(why))),
                 Message::Attempt(..) => {}

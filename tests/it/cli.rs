@@ -330,6 +330,71 @@ async fn the_desk_commands_need_no_relay_and_no_secret() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_knows_what_the_relay_knows() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let explain = ["explain", "--source", "servicepilot", "--relay"];
+        let problem = payload("e1", "CRITICAL");
+        let before = fed(gander_beside(&relay, &explain), problem.to_string()).await;
+        assert!(before.out.contains("✓ would be taken: opening\n      the incident key is not known"), "{before:?}");
+
+        let taken = relay.post_with(&problem, &[("prefer", "wait=10")]).await;
+        let id = taken.json["id"].as_str().unwrap().to_owned();
+        let after = fed(gander_beside(&relay, &explain), problem.to_string()).await;
+        let told =
+            format!("✗ a duplicate of event {id}: within_window\n      the incident key is open by event {id}, ");
+        assert!(after.out.contains(&told), "{after:?}");
+        let mut closing = gander_beside(&relay, &explain);
+        closing.arg("--json");
+        let closing = fed(closing, payload("e1", "OK").to_string()).await.json();
+        let dedup = &closing["events"][0]["dedup"];
+        assert_eq!((&dedup["decision"], &dedup["why"]), (&"taken".into(), &"closing".into()), "{dedup}");
+
+        let refused = relay.post(&payload("e1", "PURPLE")).await;
+        let refused = refused.json["id"].as_str().unwrap().to_owned();
+        let event = |id: &str| gander_beside(&relay, &["explain", "--event", id]);
+        let shown = end_of(&mut event(&id));
+        assert!(
+            shown.out.starts_with("recorded\n  trigger e1 by the rule problem, delivered (created), received "),
+            "{shown:?}"
+        );
+        assert!(shown.out.contains("✓ problem → trigger   matched"), "{shown:?}");
+        let shown = end_of(&mut event(&refused));
+        assert!(shown.out.contains("refused (unprocessable)") && shown.out.contains("nearest rule"), "{shown:?}");
+        let nothing = end_of(&mut event("1"));
+        assert_eq!((nothing.code, nothing.err.trim()), (Some(2), "error: no event 1 is kept"), "{nothing:?}");
+
+        let journal = |arguments: &[&str]| {
+            let mut command = gander(relay.directory.path());
+            command.args(["explain", "--config", "gander.yaml", "--journal", "data"]).args(arguments);
+            command
+        };
+        let mut running = journal(&["--event", &id]);
+        let running = end_of(&mut running);
+        assert!(running.code == Some(2) && running.err.contains("a relay uses it"), "{running:?}");
+        let (again, shown) = (journal(&["--source", "servicepilot"]), journal(&["--event", &id]));
+        let directory = relay.stop().await;
+        let before = names(&directory.path().join("data"));
+        let again = fed(again, problem.to_string()).await;
+        assert!(again.out.contains(&told), "{again:?}");
+        let mut shown = shown;
+        let shown = end_of(&mut shown);
+        assert!(shown.out.starts_with("recorded\n  trigger e1 by the rule problem, delivered (created)"), "{shown:?}");
+        assert_eq!(names(&directory.path().join("data")), before, "a journal that is looked at is left as it was");
+    })
+    .await;
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_panic() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,10 +7,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::progress::Progress;
-use super::relay::Relay;
 use super::selection::Selection;
 use super::{encode, page_of, text};
 use crate::cli::client::Answer;
+use crate::cli::relay::Relay;
 use crate::cli::terminal::{Terminal, plain};
 use crate::cli::{ConfigArguments, Exit};
 

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::progress::Progress;
-use super::relay::Relay;
 use super::selection::Selection;
 use super::{encode, page_of};
+use crate::cli::relay::Relay;
 use crate::cli::terminal::Terminal;
 use crate::cli::{ConfigArguments, Exit};
 

@@ -3,15 +3,14 @@
 use serde_json::{Value, json};
 
 use super::Explanation;
-use super::callgoose::Sent;
 use crate::event::{Draft, Violation};
 use crate::rules::Element;
 
 pub(super) fn object(explanation: &Explanation) -> Value {
     let Explanation { decision, trace, .. } = explanation;
-    let elements = decision.elements.iter().enumerate();
-    let events = elements.filter_map(|(index, element)| match element {
-        Element::Event(draft) => Some(event(index, draft, explanation.sent(index))),
+    let elements = decision.elements.iter().zip(&trace.elements).enumerate();
+    let events = elements.filter_map(|(at, (element, trace))| match element {
+        Element::Event(draft) => Some(event(at, trace.index, draft, explanation)),
         _ => None,
     });
     let errors: Vec<&Violation> = decision.elements.iter().flat_map(violations).collect();
@@ -24,6 +23,9 @@ pub(super) fn object(explanation: &Explanation) -> Value {
     if !trace.payload.is_empty() {
         object["reads"] = json!(trace.payload);
     }
+    if let Some(kept) = &explanation.kept {
+        object["recorded"] = kept.details.clone();
+    }
     if let Some(callgoose) = &explanation.callgoose {
         object["filters"] = json!(callgoose.name);
     }
@@ -33,7 +35,8 @@ pub(super) fn object(explanation: &Explanation) -> Value {
     object
 }
 
-fn event(index: usize, draft: &Draft, sent: Option<&Sent>) -> Value {
+/// The event of the element that is the `at`th here and was the `index`th of its payload.
+fn event(at: usize, index: usize, draft: &Draft, explanation: &Explanation) -> Value {
     let mut event = json!({
         "index": index,
         "action": draft.action.as_str(),
@@ -44,7 +47,10 @@ fn event(index: usize, draft: &Draft, sent: Option<&Sent>) -> Value {
     if let Some(occurrence) = &draft.occurrence {
         event["occurrence"] = json!(&*occurrence.0);
     }
-    if let Some(sent) = sent {
+    if let Some(known) = explanation.known(at) {
+        event["dedup"] = known.clone();
+    }
+    if let Some(sent) = explanation.sent(at) {
         event["callgoose"] = sent.to_json();
     }
     event

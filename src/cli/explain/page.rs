@@ -11,6 +11,10 @@ use crate::rules::{ConditionTrace, Element, ElementTrace, Nearest, PathTrace, Se
 pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
     let Explanation { decision, trace, .. } = explanation;
     let mut page = Page { text: String::new(), colour, rules: &explanation.rules };
+    if let Some(kept) = &explanation.kept {
+        page.heading("recorded");
+        page.line(&format!("  {}", kept.told()));
+    }
     if !trace.payload.is_empty() {
         page.heading("payload");
         page.rows(&trace.payload.iter().map(path_row).collect::<Vec<_>>());
@@ -20,6 +24,9 @@ pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
             page.heading(&format!("element {}", trace.index));
         }
         page.element(element, trace);
+        if let Some(known) = explanation.known(index) {
+            page.known(known);
+        }
         if let (Some(sent), Some(callgoose)) = (explanation.sent(index), &explanation.callgoose) {
             page.sent(sent, &callgoose.name);
         }
@@ -144,6 +151,31 @@ impl Page<'_> {
         self.rows(&rows);
     }
 
+    /// Whether the relay would take the event, and what it knows of its key.
+    fn known(&mut self, answer: &Value) {
+        self.heading("dedup");
+        let word = |value: &Value| plain(value.as_str().unwrap_or("-"));
+        let why = word(&answer["why"]);
+        let line = match answer["decision"].as_str() {
+            Some("duplicate") => {
+                format!("{} a duplicate of event {}: {why}", self.painted("✗", RED), word(&answer["of"]))
+            }
+            _ => format!("{} would be taken: {why}", self.painted("✓", GREEN)),
+        };
+        self.line(&format!("  {line}"));
+        let known = &answer["known"];
+        let line = match known["taken_seconds_ago"].as_u64() {
+            None => "the incident key is not known".to_owned(),
+            Some(seconds) => {
+                let waits = if known["waiting"] == true { ", which waits for delivery" } else { "" };
+                let (state, event) = (word(&known["state"]), word(&known["event"]));
+                let age = age(seconds);
+                format!("the incident key is {state} by event {event}, {age} ago{waits}")
+            }
+        };
+        self.line(&format!("      {line}"));
+    }
+
     /// What Callgoose would do with the event.
     fn sent(&mut self, sent: &Sent, filters: &str) {
         let filters = self.painted(filters, DIM);
@@ -208,6 +240,13 @@ fn condition_rows(condition: &ConditionTrace, depth: usize, rows: &mut Vec<Row>)
             seen: seen(nodes, *selected),
         }),
     }
+}
+
+/// An age as one says it.
+fn age(seconds: u64) -> String {
+    let units = [("days", 86_400), ("hours", 3_600), ("minutes", 60)];
+    let unit = units.into_iter().find(|(_, scale)| seconds >= 2 * scale);
+    unit.map_or_else(|| format!("{seconds} seconds"), |(unit, scale)| format!("{} {unit}", seconds / scale))
 }
 
 fn path_row(read: &PathTrace) -> Row {

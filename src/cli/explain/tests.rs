@@ -36,7 +36,9 @@ fn explanation(yaml: &str, payload: &Value) -> Explanation {
     desk.rules_file = "rules.yaml".into();
     let mut callgoose = Callgoose::open(None, &inputs.path, &mut Terminal::new()).unwrap().unwrap();
     callgoose.name = "filters.yaml".into();
-    Explanation::of(&desk, payload, Context { source: "s", received_at: "t" }, Some(callgoose))
+    let mut explanation = Explanation::of(&desk, payload, Context { source: "s", received_at: "t" });
+    explanation.callgoose = Some(callgoose.asked(&explanation.decision, desk.from.as_deref()));
+    explanation
 }
 
 fn text(yaml: &str, payload: &Value) -> String {

@@ -57,6 +57,13 @@ pub(super) fn restore(
     Ok((journal, dedup, last))
 }
 
+/// What deduplication knows by a journal that no relay uses.
+pub fn recollect(reader: &journal::Reader, settings: dedup::Settings, now: Now) -> Result<Dedup, journal::Error> {
+    let mut dedup = Dedup::new(settings);
+    reader.recover(|event| remember(&mut dedup, &event, now))?;
+    Ok(dedup)
+}
+
 pub(super) fn note_damage(parts: &WriterParts, error: &journal::Error) {
     if matches!(error, journal::Error::Damaged(_)) {
         journal::mark_damaged(parts.lock.directory());

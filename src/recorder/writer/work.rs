@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Novelty, Occurrences};
+use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Foresight, Novelty, Occurrences};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
 use crate::journal::{self, Batch, Kept, NewEvent, NewRefusal, Raw, Settlement};
 use crate::recorder::{
-    Commanded, End, Entry, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission, Unavailable,
+    Commanded, End, Entry, Expected, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission,
+    Unavailable,
 };
 use crate::time::Now;
 
@@ -18,6 +19,7 @@ use crate::time::Now;
 pub(super) enum Owed {
     Receipts(Result<Vec<Receipt>, Unavailable>),
     Ids(Option<Vec<EventId>>),
+    Foresight(Foresight),
     Commanded(Vec<Commanded>),
     Replaced(Replaced),
     Done,
@@ -63,6 +65,11 @@ impl Work<'_> {
                 Ok(Owed::Done)
             }
             Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
+            Message::Foresee { arrival, .. } => {
+                let Expected { key, action, update, occurrence } = arrival;
+                let arrival = Arrival { key: *key, action: *action, update: *update, occurrence: occurrence.as_ref() };
+                Ok(Owed::Foresight(self.dedup.foresee(arrival, self.now.monotonic)))
+            }
             Message::Command { command, ids, request_id, .. } => {
                 self.command(*command, ids, request_id).map(Owed::Commanded)
             }

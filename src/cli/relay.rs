@@ -15,13 +15,13 @@ use crate::config::Secrets;
 
 /// The relay that runs by this configuration.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub(crate) struct Relay {
     client: Client,
     runtime: Runtime,
 }
 
 impl Relay {
-    pub(super) fn open(config: &ConfigArguments, terminal: &mut Terminal) -> Result<Relay, Exit> {
+    pub(crate) fn open(config: &ConfigArguments, terminal: &mut Terminal) -> Result<Relay, Exit> {
         let loaded = config.load(Secrets::Optional, terminal)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = could_not(runtime.map_err(|error| format!("can't start: {error}")), terminal)?;
@@ -30,13 +30,13 @@ impl Relay {
     }
 
     /// What the API says at `path`; anything but a success is said and becomes the exit.
-    pub(super) fn ask(&self, path: &str, terminal: &mut Terminal) -> Result<Value, Exit> {
+    pub(crate) fn ask(&self, path: &str, terminal: &mut Terminal) -> Result<Value, Exit> {
         let answer = could_not(self.runtime.block_on(self.client.get(path)), terminal)?;
         self.understood(&answer, terminal)
     }
 
     /// The same, with none for what is not there.
-    pub(super) fn find(&self, path: &str, terminal: &mut Terminal) -> Result<Option<Value>, Exit> {
+    pub(crate) fn find(&self, path: &str, terminal: &mut Terminal) -> Result<Option<Value>, Exit> {
         let answer = could_not(self.runtime.block_on(self.client.get(path)), terminal)?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -45,14 +45,14 @@ impl Relay {
     }
 
     /// Gives a command; the answer may be that it was declined.
-    pub(super) fn command(&self, path: &str, body: &Value, terminal: &mut Terminal) -> Result<Answer, Exit> {
+    pub(crate) fn command(&self, path: &str, body: &Value, terminal: &mut Terminal) -> Result<Answer, Exit> {
         let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let body = Bytes::from(body.to_string());
         let answer = self.client.request(Method::POST, path, &headers, body, COMMAND);
         could_not(self.runtime.block_on(answer), terminal)
     }
 
-    pub(super) fn understood(&self, answer: &Answer, terminal: &mut Terminal) -> Result<Value, Exit> {
+    pub(crate) fn understood(&self, answer: &Answer, terminal: &mut Terminal) -> Result<Value, Exit> {
         match answer.status {
             StatusCode::OK => match answer.json() {
                 Some(body) => Ok(body),
