@@ -16,6 +16,7 @@ mod quiet;
 mod refusal;
 mod replay;
 mod request_id;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,9 +46,10 @@ use content::Charset;
 use current::CurrentRules;
 use gate::{Admitted, Routed, Source, Sources};
 use handover::Handover;
+use shadow::{Shadow, Sighting};
 
 pub use body::BodyLimits;
-pub use current::RulesBySource;
+pub use current::{RulesBySource, SourceRules};
 pub use gate::{ClientCertificate, Peer};
 pub use quiet::Quiet;
 pub use refusal::{NotJson, Refusal};
@@ -59,7 +61,7 @@ pub use request_id::request_id;
 pub struct SourceConfig {
     pub name: Arc<str>,
     /// What decides until it is exchanged by [`Ingest::exchange_rules`].
-    pub rules: Arc<RuleSet>,
+    pub rules: SourceRules,
     /// Callgoose's `from` parameter.
     pub from: Option<String>,
     pub auth: auth::Policy,
@@ -92,6 +94,7 @@ pub struct Ingest(Arc<Shared>);
 struct Shared {
     sources: Sources,
     rules: CurrentRules,
+    shadow: Shadow,
     limits: BodyLimits,
     memory: Memory,
     recorder: Recorder,
@@ -131,9 +134,10 @@ impl Ingest {
         clock: Clock,
         shutdown: Shutdown,
     ) -> Ingest {
-        let rules = sources.iter().map(|source| (Arc::clone(&source.name), Arc::clone(&source.rules)));
+        let rules = sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
         Ingest(Arc::new(Shared {
             rules: CurrentRules::new(rules.collect()),
+            shadow: Shadow::new(recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone()),
             sources: Sources::new(sources),
             limits,
             memory: Memory::new(limits.bytes_max),
@@ -243,7 +247,7 @@ impl Shared {
         let charset = Charset::of(&head.headers)?;
         let held = upload.read(self.limits, &self.memory).await?;
 
-        let decision = match decide(admitted.source(), &rules, &held, charset, ticket) {
+        let decision = match decide(admitted.source(), &rules.live, &held, charset, ticket) {
             Ok(decision) => decision,
             Err(not_json) => return Err(self.keep_not_json(admitted, &held, charset, not_json, ticket).await),
         };
@@ -257,9 +261,16 @@ impl Shared {
             let submission = submission(&source.name, &held, charset, ticket, entries, wait.is_some());
             receipts = self.recorder.record(submission).await.map_err(Refusal::Unavailable)?;
         }
+        let raw = rules.shadow.is_some().then(|| held.bytes.clone());
         drop(held);
         self.metrics.acknowledged(ticket.started.elapsed());
-        let parts = self.settle(handover::join(told, receipts), wait).await;
+        let joined = handover::join(told, receipts);
+        if let Some(raw) = raw {
+            let (source, received_at) = (Arc::clone(&source.name), ticket.received_at);
+            let events = joined.iter().map(|(part, _)| part.event()).collect();
+            self.shadow.see(Sighting { source, raw, charset, received_at, rules, events });
+        }
+        let parts = self.settle(joined, wait).await;
         self.report(&parts, &source.name, ticket);
         Ok(Recorded { parts, batch, applied: preferred.and(wait) })
     }

@@ -260,12 +260,15 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
             // start at the time in milliseconds, so that none is used again by a journal that replaces this one.
             let first = now.0.max(1);
             connection.execute_batch(&format!(
-                "BEGIN; {SCHEMA} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
+                "BEGIN; {SCHEMA} {SCHEMA_DIFFERENCE} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
                  PRAGMA user_version = {VERSION}; COMMIT;"
             ))?;
             Ok(connection)
         }
-        VERSION => Ok(connection),
+        VERSION => {
+            connection.execute_batch(SCHEMA_DIFFERENCE)?;
+            Ok(connection)
+        }
         other => Err(rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH),
             Some(format!("it has layout {other}, and this version of gander knows layout {VERSION}")),
@@ -391,6 +394,13 @@ CREATE TABLE attempt (
     answer BLOB,
     PRIMARY KEY (event, number)
 ) WITHOUT ROWID;
+";
+
+/// Beside the layout: a journal of the same layout may have been made without it, and whoever does not know it does not
+/// need it.
+const SCHEMA_DIFFERENCE: &str = "
+-- What rules in the shadow of others would have decided otherwise, as a JSON list; of the newest such events only.
+CREATE TABLE IF NOT EXISTS difference (event INTEGER PRIMARY KEY, found TEXT NOT NULL);
 ";
 
 #[cfg(test)]

@@ -19,6 +19,15 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::event::{Action, Outcome};
 use crate::time::WallTime;
 
+/// What came of a payload that rules in the shadow of others were to decide too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shadowed {
+    Same,
+    Differs,
+    /// Too much waited.
+    Skipped,
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -29,6 +38,7 @@ pub struct Metrics {
     refused: Family<SourceReason, Counter>,
     connections_refused: Family<Reason, Counter>,
     template_failures: Family<Source, Counter>,
+    shadowed: Family<SourceResult, Counter>,
     attempts: Family<Result, Counter>,
     outcomes: Family<SourceOutcome, Counter>,
     ended: Family<StateReason, Counter>,
@@ -70,6 +80,12 @@ struct Source {
 struct SourceAction {
     source: Arc<str>,
     action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceResult {
+    source: Arc<str>,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -170,6 +186,11 @@ impl Metrics {
                 "events_duplicate",
                 "Repeats of an event that was taken already, by source and action"
             ),
+            shadowed: register!(
+                Family::default(),
+                "shadow_decisions",
+                "Payloads that rules in the shadow of others decided too, by whether anything would differ"
+            ),
             ignored: register!(Family::default(), "events_ignored", "Payloads or elements that a rule ignored"),
             refused: register!(
                 Family::default(),
@@ -265,6 +286,16 @@ impl Metrics {
 
     pub fn event_duplicate(&self, source: &Arc<str>, action: Action) {
         self.duplicates.get_or_create(&SourceAction { source: Arc::clone(source), action: action.as_str() }).inc();
+    }
+
+    /// What came of a payload that rules in the shadow were to decide too.
+    pub fn shadow_decided(&self, source: &Arc<str>, result: Shadowed) {
+        let result = match result {
+            Shadowed::Same => "same",
+            Shadowed::Differs => "differs",
+            Shadowed::Skipped => "skipped",
+        };
+        self.shadowed.get_or_create(&SourceResult { source: Arc::clone(source), result }).inc();
     }
 
     pub fn event_ignored(&self, source: &Arc<str>) {

@@ -135,6 +135,14 @@ pub struct Fresh {
     pub outgoing: Option<Outgoing>,
 }
 
+/// What rules in the shadow of others would have decided otherwise of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlike {
+    pub event: EventId,
+    /// A JSON list.
+    pub differences: String,
+}
+
 /// An event that did not come yet, as deduplication is asked about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
@@ -163,6 +171,7 @@ pub(crate) enum Message {
         limit: usize,
         reply: oneshot::Sender<Option<Vec<EventId>>>,
     },
+    Differ(Vec<Unlike>),
     Foresee {
         arrival: Expected,
         reply: oneshot::Sender<Option<Foresight>>,
@@ -258,6 +267,17 @@ impl Recorder {
         let (reply, ids) = oneshot::channel();
         self.messages.send(Message::Open { limit, reply }).await.ok()?;
         ids.await.ok()?
+    }
+
+    /// Has differences written down, unless much waits for the recorder: senders come first. Not waited for.
+    pub fn differ(&self, unlike: Vec<Unlike>) -> Result<(), Vec<Unlike>> {
+        if self.messages.capacity() < QUEUE / 2 {
+            return Err(unlike);
+        }
+        self.messages.try_send(Message::Differ(unlike)).map_err(|error| match error.into_inner() {
+            Message::Differ(unlike) => unlike,
+            _ => Vec::new(),
+        })
     }
 
     /// What deduplication would say of an event; none while that can't be told.

@@ -20,6 +20,8 @@ pub(super) struct Selection {
     since: Option<String>,
     /// Received before this time, or longer ago than this.
     older_than: Option<String>,
+    /// Of which rules in the shadow of others would have decided otherwise. Of a list only.
+    differs: Option<bool>,
     limit: Option<usize>,
     after: Option<String>,
 }
@@ -28,12 +30,16 @@ impl Selection {
     /// For a list: newest first.
     pub(super) fn list(&self, now: WallTime) -> Result<Filter, String> {
         let after = word("after", self.after.as_deref(), "the `next` of the page before")?;
-        Ok(Filter { after, limit: self.limit.unwrap_or(LIST_DEFAULT), ..self.filter(now)? })
+        let differs = self.differs.unwrap_or(false);
+        Ok(Filter { after, differs, limit: self.limit.unwrap_or(LIST_DEFAULT), ..self.filter(now)? })
     }
 
     /// For a command: oldest first, so that the order of a key is kept. Where neither state nor outcome is said, it is
     /// about what waits for a person.
     pub(super) fn command(&self, now: WallTime, limit_max: usize) -> Result<Filter, String> {
+        if self.differs.is_some() {
+            return Err("`differs` is of a list only".to_owned());
+        }
         let words = [&self.state, &self.outcome, &self.key, &self.source, &self.since, &self.older_than];
         if words.iter().all(|word| word.is_none()) {
             return Err(

@@ -46,6 +46,9 @@ struct List {
     config: ConfigArguments,
     #[command(flatten)]
     selection: Selection,
+    /// Only events of which the rules in `rules_shadow` would have decided otherwise, and what
+    #[arg(long)]
+    differs: bool,
     /// At most so many
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -96,11 +99,13 @@ impl List {
             terminal.say("no such events");
             return Ok(Exit::Fine);
         }
-        let head = ["ID", "RECEIVED", "SOURCE", "STATE", "OUTCOME", "ACTION", "TRIES", "KEY", "REASON"];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows.extend(events.iter().map(row));
-        for line in table(&rows) {
-            terminal.print(&line);
+        if self.differs {
+            for event in events {
+                terminal.print(&table(&[heading(event)]).join(""));
+                page_of(event, "differences").iter().for_each(|one| terminal.print(&format!("  {}", difference(one))));
+            }
+        } else {
+            self.print(events, terminal);
         }
         if let Some(next) = body["next"].as_str() {
             terminal.say(&format!("there are more: --after {}", plain(next)));
@@ -108,8 +113,18 @@ impl List {
         Ok(Exit::Fine)
     }
 
+    fn print(&self, events: &[Value], terminal: &mut Terminal) {
+        let head = ["ID", "RECEIVED", "SOURCE", "STATE", "OUTCOME", "ACTION", "TRIES", "KEY", "REASON"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(events.iter().map(row));
+        for line in table(&rows) {
+            terminal.print(&line);
+        }
+    }
+
     fn path(&self) -> String {
         let mut more = vec![("limit", self.limit.to_string())];
+        more.extend(self.differs.then(|| ("differs", "true".to_owned())));
         more.extend(self.after.clone().map(|after| ("after", after)));
         format!("/api/v1/events?{}", self.selection.query(&more))
     }
@@ -139,6 +154,21 @@ fn row(event: &Value) -> Vec<String> {
     ["id", "received_at", "source", "state", "outcome", "action", "attempts", "incident_key", "reason"]
         .map(|name| shortened(&text(&event[name])))
         .to_vec()
+}
+
+/// An event above what differs of it.
+fn heading(event: &Value) -> Vec<String> {
+    ["id", "received_at", "source", "action", "incident_key", "rule"]
+        .map(|name| shortened(&text(&event[name])))
+        .to_vec()
+}
+
+/// What rules in the shadow of others would have decided otherwise, in a line.
+fn difference(one: &Value) -> String {
+    let word = |name: &str| plain(&text(&one[name]));
+    let value = |name: &str| if one[name].is_null() { "missing".to_owned() } else { word(name) };
+    let path = if one["path"].is_null() { String::new() } else { format!(" {}", word("path")) };
+    format!("{}{path}: {}, would be {}", word("what"), value("is"), value("would_be"))
 }
 
 /// An event over several lines: its fields, then the bodies, then the attempts.
@@ -179,6 +209,11 @@ fn details(event: &Value) -> Vec<String> {
             lines.push(format!("\n{title}:"));
             lines.extend(body(&event[name]));
         }
+    }
+    let differences = page_of(event, "differences");
+    if !differences.is_empty() {
+        lines.push("\nwhat the shadow rules would decide otherwise:".to_owned());
+        lines.extend(differences.iter().map(|one| format!("  {}", difference(one))));
     }
     for attempt in event["deliveries"].as_array().into_iter().flatten() {
         let said = |name: &str| plain(&text(&attempt[name]));

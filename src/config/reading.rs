@@ -121,7 +121,7 @@ fn is_rules(path: &str) -> bool {
 }
 
 /// The keys of a source that a reload takes over.
-const RULES_KEYS: [&str; 1] = ["rules"];
+const RULES_KEYS: [&str; 2] = ["rules", "rules_shadow"];
 
 #[cfg(test)]
 mod tests {
@@ -138,6 +138,12 @@ mod tests {
         for (claim, one, other, paths) in [
             ("nothing", source("a", "x"), source("a", "x"), &[] as &[&str]),
             ("another rule file", source("a", "x"), source("b", "x"), &[]),
+            (
+                "rules in the shadow",
+                json!({ "sources": { "a": { "rules_shadow": "x" } } }),
+                json!({ "sources": { "a": {} } }),
+                &[],
+            ),
             ("a source's key", source("a", "x"), source("b", "y"), &["sources.a.b.from"]),
             ("a new source", json!({ "sources": {} }), source("a", "x"), &["sources.a.b"]),
             ("a source less", source("a", "x"), json!({ "sources": {} }), &["sources.a.b"]),

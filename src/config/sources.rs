@@ -14,7 +14,7 @@ use super::secrets::Direction;
 use super::{Desk, Reader, read_source};
 use crate::auth::{Credential, Policy};
 use crate::document::{Fields, Key, Node, Value, fields};
-use crate::ingest::{Respond, SourceConfig};
+use crate::ingest::{Respond, SourceConfig, SourceRules};
 use crate::limits::{OverLimit, RateLimit};
 use crate::rules::RuleSet;
 
@@ -52,7 +52,10 @@ impl Reader<'_> {
             return None;
         }
         let mut section = Fields::of(node, path, &mut self.findings)?;
-        let rules = self.rules(&mut section);
+        let live = self.rules(&mut section);
+        let shadow_node = section.take_some("rules_shadow");
+        let shadow_path = section.path_of("rules_shadow");
+        let shadow = shadow_node.map(|node| self.rule_file(node, &shadow_path));
         let from = self.sender_name(&mut section);
         let auth = self.auth(&mut section);
         let allow_from = self.allow_from(&mut section);
@@ -60,14 +63,13 @@ impl Reader<'_> {
         let findings = &mut self.findings;
         let respond = section.choice("respond", &RESPOND, findings).unwrap_or(Respond::Queued);
         let respond_timeout = section.duration_within("respond_timeout", RESPOND_WAIT, findings);
-        section.refuse(&["rules_shadow"], findings);
         section.finish(findings);
         if !named {
             return None;
         }
         Some(SourceConfig {
             name: Arc::from(key.name.as_str()),
-            rules: rules?,
+            rules: SourceRules { live: live?, shadow: shadow.map_or(Some(None), |shadow| shadow.map(Some))? },
             from,
             auth: auth?,
             allow_from,
@@ -104,11 +106,14 @@ impl Reader<'_> {
         self.inputs.path.parent().unwrap_or(Path::new("")).join(written)
     }
 
-    /// The rule file, compiled once however many sources name it.
     fn rules(&mut self, section: &mut Fields<'_>) -> Option<Arc<RuleSet>> {
         let node = section.require("rules", &mut self.findings)?;
-        let path = section.path_of("rules");
-        let written = fields::string(node, &path, &mut self.findings)?;
+        self.rule_file(node, &section.path_of("rules"))
+    }
+
+    /// A rule file, compiled once however many sources name it.
+    fn rule_file(&mut self, node: &Node, path: &str) -> Option<Arc<RuleSet>> {
+        let written = fields::string(node, path, &mut self.findings)?;
         let file = self.beside(&written);
         if let Some(read) = self.rules.get(&file) {
             return read.clone();
@@ -122,7 +127,7 @@ impl Reader<'_> {
                 compiled.map(Arc::new)
             }
             Err(unreadable) => {
-                self.error(node, &path, unreadable.to_string())
+                self.error(node, path, unreadable.to_string())
                     .help("the path of a rule file is relative to the configuration file");
                 None
             }

@@ -553,7 +553,6 @@ fn a_key_whose_feature_is_not_built_is_refused_by_name() {
         ("  url:", "  proxy: http://user:pass@proxy:3128\n  url:", "10:3", "upstream.proxy"),
         ("  url:", "  tls: { client_certificate: a }\n  url:", "10:10", "upstream.tls.client_certificate"),
         ("  url:", "  tls: { client_key: a }\n  url:", "10:10", "upstream.tls.client_key"),
-        ("    auth:", "    rules_shadow: x.yaml\n    auth:", "7:5", "sources.s.rules_shadow"),
     ] {
         let name = key.rsplit('.').next().unwrap();
         let found = found(from, to);

@@ -150,6 +150,15 @@ fn respond(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Respon
 }
 
 impl Part {
+    /// The event or refused payload that is kept of it, or that it repeats.
+    pub(super) fn event(&self) -> Option<EventId> {
+        match self {
+            Part::Event { standing, .. } => Some(standing.event()),
+            Part::Ignored { .. } => None,
+            Part::Refused { id, .. } => Some(*id),
+        }
+    }
+
     /// The same once the upstream settled it.
     pub(super) fn settled(self, settled: Settled) -> Part {
         match self {

@@ -6,7 +6,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::rules::RuleSet;
 
 /// The rules of each source by its name.
-pub type RulesBySource = HashMap<Arc<str>, Arc<RuleSet>>;
+pub type RulesBySource = HashMap<Arc<str>, SourceRules>;
+
+/// What decides the payloads of a source.
+#[derive(Clone, Debug)]
+pub struct SourceRules {
+    pub live: Arc<RuleSet>,
+    /// What is tried beside them, and decides nothing.
+    pub shadow: Option<Arc<RuleSet>>,
+}
 
 /// Exchanged as a whole, so that no two sources are ever decided by rules of different readings. The lock is held for
 /// the copy of a pointer, never while anything is decided or waited for.
@@ -19,9 +27,9 @@ impl CurrentRules {
     }
 
     /// Those of one source as they are now. Whoever holds them goes on with them, whatever is exchanged meanwhile.
-    pub(super) fn of(&self, source: &str) -> Option<Arc<RuleSet>> {
+    pub(super) fn of(&self, source: &str) -> Option<SourceRules> {
         // What is in it is only ever exchanged whole, so that a panic can't have left it half done.
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(source).map(Arc::clone)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
     }
 
     /// Exchanges the rules of the sources that there are; what `rules` has of others is left out, and a source that it
@@ -52,7 +60,7 @@ mod tests {
     }
 
     fn by_source(names: &[&str]) -> RulesBySource {
-        names.iter().map(|name| (Arc::from(*name), rules())).collect()
+        names.iter().map(|name| (Arc::from(*name), SourceRules { live: rules(), shadow: Some(rules()) })).collect()
     }
 
     #[test]
@@ -60,11 +68,15 @@ mod tests {
         let current = CurrentRules::new(by_source(&["a", "b"]));
         let [a, b] = ["a", "b"].map(|name| current.of(name).unwrap());
         let new = by_source(&["a", "c"]);
-        let expected = Arc::clone(&new["a"]);
+        let expected = new["a"].clone();
         current.exchange(new);
         let after = current.of("a").unwrap();
-        assert!(Arc::ptr_eq(&after, &expected) && !Arc::ptr_eq(&a, &expected));
-        assert!(Arc::ptr_eq(&current.of("b").unwrap(), &b), "a source that was not named keeps its rules");
+        let same = |one: &SourceRules, other: &SourceRules| {
+            let shadows = one.shadow.as_ref().zip(other.shadow.as_ref());
+            Arc::ptr_eq(&one.live, &other.live) && shadows.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        assert!(same(&after, &expected) && !same(&a, &expected));
+        assert!(same(&current.of("b").unwrap(), &b), "a source that was not named keeps its rules");
         assert!(current.of("c").is_none(), "a source that nobody can post to gets none");
     }
 }

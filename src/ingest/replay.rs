@@ -46,7 +46,7 @@ impl Ingest {
         // As it came: a template that says when speaks of then, not of the replay.
         let received_at = payload.received_at.rfc3339();
         let context = Context { source: &source.name, received_at: &received_at };
-        let decision = match decide(&rules, &raw, charset, payload.element.as_deref(), context) {
+        let decision = match decide(&rules.live, &raw, charset, payload.element.as_deref(), context) {
             Ok(decision) => decision,
             Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
         };

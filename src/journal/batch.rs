@@ -310,6 +310,7 @@ impl<'a> Batch<'a> {
             self.pass_on_raw(*id)?;
             self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(*id)])?;
             self.prepare("DELETE FROM attempt WHERE event = ?1")?.execute([sql(*id)])?;
+            self.prepare("DELETE FROM difference WHERE event = ?1")?.execute([sql(*id)])?;
             if !keep(*id, source, key) && !self.follows_a_dead_letter(*id, source, key)? {
                 self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(*id)])?;
             }
@@ -317,6 +318,22 @@ impl<'a> Batch<'a> {
         // At the end the next round starts anew: rows that had to stay may go by then.
         self.journal.prune_after = if ended { EventId(0) } else { last };
         Ok(!ended)
+    }
+
+    /// Writes down, as JSON lists, what rules in the shadow of others would have decided otherwise of events; the oldest
+    /// such notes make room.
+    pub fn differ<'u>(&mut self, unlike: impl IntoIterator<Item = (EventId, &'u str)>) -> Result<(), Error> {
+        let mut insert = self.prepare("INSERT OR REPLACE INTO difference (event, found) VALUES (?1, ?2)")?;
+        for (event, differences) in unlike {
+            insert.execute(params![sql(event), differences])?;
+        }
+        drop(insert);
+        self.prepare(
+            "DELETE FROM difference WHERE event IN (SELECT event FROM difference ORDER BY event \
+             LIMIT max(0, (SELECT count(*) FROM difference) - ?1))",
+        )?
+        .execute([DIFFERENCES_KEPT])?;
+        Ok(())
     }
 
     /// Writes something, so that a commit proves that writing works.
@@ -470,5 +487,7 @@ const FIRST_ATTEMPTS_KEPT: u32 = 5;
 const LAST_ATTEMPTS_KEPT: u32 = 15;
 /// Few enough that whoever waits for the next batch hardly notices.
 const PRUNED_AT_ONCE: usize = 100;
+/// More than a person looks through.
+const DIFFERENCES_KEPT: i64 = 5_000;
 /// Rows that pruning passes over at once.
 const LOOKED_AT_AT_ONCE: i64 = 1_000;

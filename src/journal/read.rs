@@ -31,6 +31,8 @@ pub struct Filter {
     pub outcome: Option<Outcome>,
     pub key: Option<String>,
     pub source: Option<String>,
+    /// Of which rules in the shadow of others would have decided otherwise.
+    pub differs: bool,
     /// Received at this time or later.
     pub since: Option<WallTime>,
     /// Received before this time.
@@ -85,6 +87,9 @@ pub struct Summary {
     pub rule: Option<String>,
     pub received_at: String,
     pub attempts: u32,
+    /// What rules in the shadow of others would have decided otherwise; in a list of such events and in details.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences: Option<serde_json::Value>,
 }
 
 /// Everything about one event.
@@ -261,10 +266,14 @@ impl Reader {
             format!("SELECT {SUMMARY} FROM event WHERE {} ORDER BY id {direction} LIMIT ?9", filter.condition());
         let limit = filter.limit.clamp(1, LIST_MAX);
         let events = self.with(|connection| {
-            connection
+            let mut events = connection
                 .prepare_cached(&query)?
                 .query_map(filter.parameters(i64::try_from(limit).unwrap_or(i64::MAX)), summary)?
-                .collect::<Result<Vec<_>, _>>()
+                .collect::<Result<Vec<_>, _>>()?;
+            for event in events.iter_mut().filter(|_| filter.differs) {
+                event.differences = differences(connection, event.id.parse().unwrap_or(0))?;
+            }
+            Ok(events)
         })?;
         let next = if events.len() == limit { events.last().map(|last| last.id.clone()) } else { None };
         Ok(Page { events, next })
@@ -322,6 +331,10 @@ impl Reader {
             let Some(mut details) = details else {
                 return Ok(None);
             };
+            // A journal that no relay opened since has no such table.
+            if connection.table_exists(None, "difference")? {
+                details.summary.differences = differences(connection, sql(id))?;
+            }
             details.deliveries = connection
                 .prepare_cached(
                     "SELECT number, started_at, took_ms, result, status, detail, answer FROM attempt \
@@ -360,6 +373,9 @@ impl Filter {
              AND (?5 IS NULL OR source = ?5) AND (?6 IS NULL OR received_at >= ?6) \
              AND (?7 IS NULL OR received_at < ?7) AND id <= ?8"
                 .to_owned();
+        if self.differs {
+            condition.push_str(" AND id IN (SELECT event FROM difference)");
+        }
         if !states.is_empty() {
             condition.push_str(&format!(" AND state IN ({})", states.join(", ")));
             if !self.states.contains(&State::Delivered) {
@@ -484,6 +500,15 @@ pub(super) fn action(word: &str) -> Option<Action> {
     [Action::Trigger, Action::Resolve].into_iter().find(|action| action.as_str() == word)
 }
 
+/// What rules in the shadow of others would have decided otherwise of an event.
+fn differences(connection: &Connection, id: i64) -> Result<Option<serde_json::Value>, rusqlite::Error> {
+    let found: Option<String> = connection
+        .prepare_cached("SELECT found FROM difference WHERE event = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    Ok(found.and_then(|found| serde_json::from_str(&found).ok()))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -500,6 +525,7 @@ fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
         rule: row.get(7)?,
         received_at: WallTime(row.get(8)?).rfc3339(),
         attempts: row.get(9)?,
+        differences: None,
     })
 }
 

@@ -489,3 +489,57 @@ fn a_list_is_filtered_by_state_and_age_in_either_order() {
         assert_eq!(reader.count(&filter, 1).unwrap(), 1);
     }
 }
+
+#[test]
+fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { max_events: 10_000, max_bytes: 1 << 30, ..config(directory.path()) };
+    let (journal, lock, _) = open(&config);
+    // A journal that was made before there were differences.
+    journal.connection.execute_batch("DROP TABLE difference").unwrap();
+    drop((journal, lock));
+    let aside = Reader::open_stopped(directory.path()).unwrap();
+    assert!(aside.details(EventId(1)).unwrap().is_none());
+    drop(aside);
+    let (mut journal, _lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<EventId> = (0..5_002).map(|number| batch.append(event(&number.to_string(), b"{}")).unwrap()).collect();
+    batch.differ(ids[1..].iter().map(|id| (*id, r#"["old"]"#))).unwrap();
+    batch.differ([(ids[5_001], r#"["new"]"#)]).unwrap();
+    batch.commit().unwrap();
+
+    let reader = Reader::open(directory.path()).unwrap();
+    let differing = Filter { differs: true, order: Order::OldestFirst, limit: 1, ..Filter::default() };
+    assert_eq!(reader.list(&differing).unwrap().events[0].id, ids[2].to_string(), "the first of them made room");
+    let newest = Filter { order: Order::NewestFirst, ..differing };
+    assert_eq!(reader.list(&newest).unwrap().events[0].differences, Some(serde_json::json!(["new"])));
+    assert_eq!(reader.details(ids[0]).unwrap().unwrap().summary.differences, None);
+
+    let mut batch = journal.begin().unwrap();
+    ids.iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    batch.commit().unwrap();
+    loop {
+        let mut batch = journal.begin().unwrap();
+        let more = batch.prune(None, |_, _, _| false).unwrap();
+        batch.commit().unwrap();
+        if !more {
+            break;
+        }
+    }
+    let left: Vec<String> = reader.list(&newest).unwrap().events.into_iter().map(|event| event.id).collect();
+    assert_eq!(left, [ids[5_001].to_string()], "they go with their history; the newest row stays");
+}
+
+#[test]
+fn a_journal_in_use_is_not_read_as_a_stopped_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let missing = Reader::open_stopped(directory.path()).unwrap_err();
+    assert!(missing.to_string().contains("name the `data_dir`"), "{missing}");
+    let (mut journal, _lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    batch.append(event("a", b"{}")).unwrap();
+    batch.commit().unwrap();
+    let used = Reader::open_stopped(directory.path()).unwrap_err();
+    assert!(used.to_string().contains("a relay uses it"), "{used}");
+}

@@ -342,7 +342,7 @@ impl Writer {
                 Message::Foresee { reply, .. } => drop(reply.send(None)),
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
                 Message::Replace { reply, .. } => drop(reply.send(Err(why))),
-                Message::Attempt(..) => {}
+                Message::Attempt(..) | Message::Differ(_) => {}
             }
         }
     }

@@ -325,3 +325,57 @@ async fn a_request_that_began_before_the_exchange_ends_by_the_old_rules() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_in_the_shadow_decide_nothing_and_tell_what_they_would() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = tempfile::tempdir().unwrap();
+        let shadowed = Setup { rules: Some(rules("first")), source: vec!["rules_shadow: next.yaml".into()], ..setup() };
+        let next = |state: &str| {
+            let all = "  - { name: rest, when: { path: $.state, equals: PURPLE }, then: trigger }\n";
+            rules("first")
+                .replace("rule: '{{ rule }}'", &format!("rule: {state}"))
+                .replace("incident_key:", &format!("{all}incident_key:"))
+        };
+        fs::write(directory.path().join("next.yaml"), next("second")).unwrap();
+        let process = Process::start(relay::write_configuration(directory.path(), &upstream, &shadowed)).await;
+        let world = World { process, upstream, directory };
+        let count =
+            |result: &str| format!("gander_shadow_decisions_total{{source=\"servicepilot\",result=\"{result}\"}}");
+
+        let problem = world.process.post(&payload("e1", "CRITICAL")).await.json["id"].clone();
+        let refused = world.process.post(&payload("e2", "PURPLE")).await.json["id"].clone();
+        let listed = |wanted: usize| {
+            let process = &world.process;
+            async move {
+                let found = |list: &Value| list["events"].as_array().is_some_and(|events| events.len() == wanted);
+                process.admin_once("/api/v1/events?differs=true", found).await["events"].clone()
+            }
+        };
+        let found = listed(2).await;
+        let body = json!([{"index": 0, "what": "body", "path": "$.rule", "is": "first", "would_be": "second"}]);
+        assert_eq!((&found[1]["id"], &found[1]["differences"]), (&problem, &body), "{found}");
+        assert_eq!(found[0]["id"], refused);
+        assert_eq!(found[0]["differences"][0]["what"], "verdict", "{found}");
+        let sent = world.upstream.calls_once(1).await;
+        assert_eq!(sent[0].body["rule"], "first", "the shadow decides nothing");
+        let details = world.process.admin(&format!("/api/v1/events/{}", problem.as_str().unwrap())).await;
+        assert_eq!(details.json["differences"], body);
+        assert_eq!(world.metric(&count("differs")).await, "2");
+
+        // What is alike is counted and not recorded; the shadow is exchanged as the rules are.
+        let before = world.status().await;
+        world.put("next.yaml", &rules("first"));
+        world.process.signal("HUP");
+        world.reload_succeeded_after(&before).await;
+        world.process.post(&payload("e3", "CRITICAL")).await;
+        let same = count("same");
+        while world.process.admin("/metrics").await.json.as_str().unwrap().lines().all(|line| !line.starts_with(&same))
+        {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(listed(2).await, found);
+    })
+    .await;
+}

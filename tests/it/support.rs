@@ -11,7 +11,7 @@ use bytes::Bytes;
 use gander::auth::{Credential, Policy};
 use gander::document::{Findings, Source};
 use gander::event::{EventId, Outcome, State};
-use gander::ingest::{BodyLimits, Ingest, Respond, SourceConfig};
+use gander::ingest::{BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
 use gander::journal::{AttemptRecord, Details, Lock, Reader, Settlement};
 use gander::limits::{OverLimit, RateLimit};
 use gander::metrics::Metrics;
@@ -173,11 +173,11 @@ pub fn source(name: &str) -> SourceConfig {
     }
 }
 
-pub fn rules(text: &str) -> Arc<RuleSet> {
+pub fn rules(text: &str) -> SourceRules {
     let mut findings = Findings::new();
     let source = Arc::new(Source { name: "rules.yaml".to_owned(), text: text.to_owned() });
     let compiled = RuleSet::compile(&source, &mut findings);
-    Arc::new(compiled.unwrap_or_else(|| panic!("{findings:?}")))
+    SourceRules { live: Arc::new(compiled.unwrap_or_else(|| panic!("{findings:?}"))), shadow: None }
 }
 
 /// CRITICAL triggers, OK resolves, INFO is ignored, anything else is refused.

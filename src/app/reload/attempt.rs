@@ -54,7 +54,7 @@ pub(super) fn attempt(inputs: &Inputs) -> Attempt {
         }
         Ok(_) if !tested.problems.is_empty() => Err(tested.problems),
         Ok(Loaded { config, warnings }) => {
-            let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), Arc::clone(&source.rules)));
+            let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
             let mut warnings = warnings.lines();
             warnings.append(&mut tested.warnings);
             Ok(Usable { rules: rules.collect(), settings, tests: tested.passed, warnings })

@@ -65,6 +65,11 @@ impl Work<'_> {
                 Ok(Owed::Done)
             }
             Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
+            Message::Differ(unlike) => {
+                self.batch.differ(unlike.iter().map(|unlike| (unlike.event, unlike.differences.as_str())))?;
+                self.wrote = true;
+                Ok(Owed::Done)
+            }
             Message::Foresee { arrival, .. } => {
                 let Expected { key, action, update, occurrence } = arrival;
                 let arrival = Arrival { key: *key, action: *action, update: *update, occurrence: occurrence.as_ref() };
