@@ -11,6 +11,7 @@ pub mod explain;
 mod health;
 mod init;
 mod input;
+mod kept;
 pub mod query;
 mod relay;
 mod run;

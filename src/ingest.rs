@@ -54,7 +54,7 @@ pub use gate::{ClientCertificate, Peer};
 pub use quiet::Quiet;
 pub use refusal::{NotJson, Refusal};
 pub use replay::Replayed;
-pub use request_id::request_id;
+pub use request_id::{request_id, request_time};
 
 /// One entry of the `sources` section.
 #[derive(Debug)]

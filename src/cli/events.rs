@@ -1,5 +1,6 @@
 //! `gander events`: the journal of a running relay, through its admin API.
 
+mod against;
 mod command;
 mod export;
 mod progress;

@@ -11,7 +11,8 @@ use clap::Args;
 use serde_json::Value;
 
 use self::callgoose::{Callgoose, Sent};
-use self::past::{Kept, Past};
+use self::past::Past;
+use super::kept::Kept;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, input};
 use crate::config::{self, Desk, Secrets};

@@ -17,6 +17,15 @@ pub fn request_id(at: WallTime) -> Arc<str> {
     String::from_utf8_lossy(&text).into()
 }
 
+/// When the request of this id came; none of what is no such id.
+pub fn request_time(id: &str) -> Option<WallTime> {
+    // Ten characters of five bits hold the 48 bits of time and two that are zero.
+    let digit = |byte| ALPHABET.iter().position(|letter| *letter == byte).and_then(|digit| i64::try_from(digit).ok());
+    let (time, rest) = id.as_bytes().split_at_checked(10)?;
+    (rest.len() == 16).then_some(())?;
+    time.iter().try_fold(0, |millis, byte| Some(millis << 5 | digit(*byte)?)).map(WallTime)
+}
+
 /// Crockford's base 32: no letter looks like a digit, and the order is that of ASCII.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -31,6 +40,16 @@ mod tests {
         let same: std::collections::HashSet<_> = (0..1_000).map(|_| request_id(WallTime(5))).collect();
         assert_eq!(same.len(), 1_000);
         assert!(same.iter().all(|id| id.len() == 26 && id.bytes().all(|byte| ALPHABET.contains(&byte))));
+    }
+
+    #[test]
+    fn an_id_tells_when_its_request_came() {
+        for at in [0, 5, 1_764_000_000_123, (1 << 48) - 1] {
+            assert_eq!(request_time(&request_id(WallTime(at))), Some(WallTime(at)));
+        }
+        for wrong in ["", "01REQUEST", "UUUUUUUUUUUUUUUUUUUUUUUUUU", &"0".repeat(27), "ééééééééééééé"] {
+            assert_eq!(request_time(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

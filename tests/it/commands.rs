@@ -364,6 +364,109 @@ async fn the_command_line_replays_discards_and_exports() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recorded_past_is_tried_with_changed_rules() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let rules = |split: &str, key: &str, purple: &str, severity: &str| {
+            format!(
+                "version: 1
+{split}rules:
+  - {{ name: problem, when: {{ path: $.state, one_of: [CRITICAL{purple}] }}, then: trigger }}
+  - {{ name: recovery, when: {{ path: $.state, equals: OK }}, then: resolve }}
+incident_key: {key}
+emit: {{ servicepilot_event_id: $.servicepilot_event_id, state: $.state, severity: {severity}, at: '{{{{ received_at }}}}' }}
+"
+            )
+        };
+        let id_key = "$.servicepilot_event_id";
+        let before = rules("", id_key, "", "high");
+        let relay = Relay::start(&upstream, &Setup { rules: Some(before.clone()), ..fast() }).await;
+        let opened = id(&relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await.json);
+        relay.post_with(&payload("e1", "OK"), &[("prefer", "wait=10")]).await;
+        let refused = id(&relay.post(&payload("e2", "PURPLE")).await.json);
+        relay.post(&json!("no object")).await;
+        let kept = listed(&relay, "").await;
+        assert_eq!(kept.len(), 4);
+        let file = |name: &str, text: &str| std::fs::write(relay.directory.path().join(name), text).unwrap();
+        file("same.yaml", &before);
+        file("changed.yaml", &rules("", id_key, ", PURPLE", "low"));
+        file("wrong.yaml", &before.replace("equals", "equal"));
+        let run = async |arguments: &[&str]| gander(&relay, arguments).await;
+        let against = ["replay", "--dry-run", "--since", "1h", "--against"];
+
+        let (code, out, err) = run(&[&against[..], &["same.yaml"]].concat()).await;
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        assert!(err.contains("4 tried, 0 would be decided otherwise; nothing was written or sent"), "{err}");
+
+        let (code, out, err) = run(&[&against[..], &["changed.yaml"]].concat()).await;
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains("4 tried, 3 would be decided otherwise"), "{err}");
+        assert!(out.contains("  body $.severity: high, would be low\n"), "{out}");
+        assert!(out.contains("  verdict: refused"), "{out}");
+        let (code, out, _) = run(&[&against[..], &["changed.yaml", "--json"]].concat()).await;
+        let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((code, lines.len()), (1, 3), "{out}");
+        let of = |id: &str| lines.iter().find(|line| line["id"] == id).unwrap();
+        let severity = json!([{"index": 0, "what": "body", "path": "$.severity", "is": "high", "would_be": "low"}]);
+        assert_eq!((&of(&opened)["rule"], &of(&opened)["differences"]), (&json!("problem"), &severity));
+        assert_eq!(of(&refused)["differences"][0]["what"], "verdict");
+
+        let (code, out, _) = run(&["replay", "--dry-run", "--against", "changed.yaml", "--json", &refused]).await;
+        assert_eq!((code, out.lines().count()), (1, 1), "{out}");
+        let (code, out, err) = run(&[&against[..], &["wrong.yaml"]].concat()).await;
+        assert!(code == 2 && out.is_empty() && err.contains("wrong.yaml:4:"), "{err}");
+        let (code, _, err) = run(&["replay", "--since", "1h", "--against", "same.yaml"]).await;
+        assert!(code == 2 && err.contains("--dry-run"), "{err}");
+        let (code, _, err) = run(&["replay", "--dry-run", "--against", "same.yaml", "1"]).await;
+        assert!(code == 2 && err.contains("event 1: it is not kept"), "{err}");
+        let (code, out, err) = run(&["replay", "--dry-run", "--state", "refused"]).await;
+        assert_eq!((code, out.as_str()), (0, "2 events; nothing was done\n"), "{err}");
+
+        assert_eq!(listed(&relay, "").await, kept, "nothing was written");
+        assert_eq!(upstream.calls().len(), 2, "nothing was sent");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_element_of_a_recorded_batch_is_compared_with_itself() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let rules = "version: 1
+split: $[*]
+rules:
+  - { name: problem, when: { path: $.state, equals: CRITICAL }, then: trigger }
+incident_key: $.id
+emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
+";
+        let relay = Relay::start(&upstream, &Setup { rules: Some(rules.to_owned()), ..fast() }).await;
+        let element = |id: &str, n: u32, state: &str| json!({"id": id, "n": n, "state": state});
+        let batch = json!([element("a", 1, "CRITICAL"), element("b", 2, "PURPLE"), element("c", 3, "CRITICAL")]);
+        relay.post(&batch).await;
+        // The key of one element changes, one is ignored, and one that was refused is taken.
+        let changed = rules
+            .replace("incident_key: $.id", "incident_key: [$.id, $.n]")
+            .replace("  - {", "  - { name: no, when: { path: $.id, equals: c }, then: ignore }\n  - {")
+            .replace("equals: CRITICAL", "exists: true");
+        std::fs::write(relay.directory.path().join("changed.yaml"), changed).unwrap();
+        let arguments = ["replay", "--dry-run", "--since", "1h", "--json", "--against", "changed.yaml"];
+        let (code, out, err) = gander(&relay, &arguments).await;
+        assert_eq!(code, 1, "{err}");
+        let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told = |line: &Value| {
+            let one = &line["differences"][0];
+            format!("{} {}: {} > {}", line["incident_key"], one["what"], one["is"], one["would_be"])
+        };
+        let told: Vec<String> = lines.iter().map(told).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told.iter().any(|line| line == r#""a" "incident_key": "a" > "a/1""#), "{told:?}");
+        assert!(told.iter().any(|line| line.starts_with(r#""c" "verdict": "trigger" > "ignored"#)), "{told:?}");
+        assert!(told.iter().any(|line| line.starts_with(r#"null "verdict": "refused"#)), "{told:?}");
+    })
+    .await;
+}
+
 /// `gander events …` beside the relay: exit code, standard output, standard error.
 async fn gander(relay: &Relay, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gander"));

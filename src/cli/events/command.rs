@@ -1,11 +1,13 @@
 //! `gander events replay` and `discard`: what a person does with what the relay could not.
 
 use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
 
 use clap::Args;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::against::{self, Past};
 use super::progress::Progress;
 use super::selection::Selection;
 use super::{encode, page_of, text};
@@ -21,14 +23,26 @@ use crate::cli::{ConfigArguments, Exit};
 /// refused payload goes through the rules that are loaded now. Filters without --state and --outcome are about dead
 /// letters and refused payloads.
 ///
-/// Exit codes: 0 all were replayed; 1 one was declined, or the relay refused; 2 it could not be asked, or --yes is missing.
+/// With --against nothing is sent: what was recorded is decided again by the rules in a file, and what would be decided
+/// otherwise is printed: another action or none, another incident key, another body. Filters are then about all events.
+/// What was ignored is not recorded, and so not tried.
+///
+/// Exit codes: 0 all were replayed, nothing would differ; 1 one was declined or would differ, or the relay refused; 2 it
+/// could not be asked, nothing could be tried, or --yes is missing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander events replay 1764000000123\n  \
                         gander events replay --state dead --older-than 1h --yes\n  \
-                        gander events replay --outcome unmatched --source servicepilot")]
+                        gander events replay --outcome unmatched --source servicepilot\n  \
+                        gander events replay --against new.yaml --since 24h --dry-run")]
 pub(super) struct Replay {
     #[command(flatten)]
     which: Which,
+    /// Decide again by the rules in this file, and print what would differ; needs --dry-run
+    #[arg(long, value_name = "FILE", requires = "dry_run", conflicts_with_all = ["force", "yes"])]
+    against: Option<PathBuf>,
+    /// Change nothing: only tell how many events it is about, or with --against what would differ
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
     /// Also where a later event of the key was taken, or the payload repeats what is known
     #[arg(long)]
     force: bool,
@@ -77,8 +91,26 @@ struct Run<'r> {
 
 impl Replay {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
-        run(&self.which, "replay", self.force, terminal)
+        let Which { config, ids, selection, json, .. } = &self.which;
+        match &self.against {
+            Some(file) => against::run(file, &Past { config, selection, ids, json: *json }, terminal),
+            None if self.dry_run => counted(&self.which, self.force, terminal),
+            None => run(&self.which, "replay", self.force, terminal),
+        }
     }
+}
+
+/// How many events a replay would be about.
+fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    if which.selection.is_empty() {
+        terminal.say("error: a dry run counts what filters match: add one, as `--state dead`");
+        return Err(Exit::CouldNotRun);
+    }
+    let relay = Relay::open(&which.config, terminal)?;
+    let run = Run { which, verb: "replay", force, relay, done: 0, declined: 0 };
+    let count = run.matching(terminal)?;
+    terminal.print(&format!("{count} {}; nothing was done", if count == "1" { "event" } else { "events" }));
+    Ok(Exit::Fine)
 }
 
 impl Discard {
@@ -114,16 +146,19 @@ fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) 
 }
 
 impl Run<'_> {
+    /// How many events the filters match.
+    fn matching(&self, terminal: &mut Terminal) -> Result<String, Exit> {
+        let mut body = self.body();
+        body["dry_run"] = json!(true);
+        let answer = self.relay.command(&self.path(), &body, terminal)?;
+        let counted = self.relay.understood(&answer, terminal)?;
+        let more = if counted["at_least"] == true { "at least " } else { "" };
+        Ok(format!("{more}{}", counted["matching"]))
+    }
+
     fn confirmed(&self, terminal: &mut Terminal) -> Result<bool, Exit> {
         let count = match self.which.ids.len() {
-            0 => {
-                let mut body = self.body();
-                body["dry_run"] = json!(true);
-                let answer = self.relay.command(&self.path(), &body, terminal)?;
-                let counted = self.relay.understood(&answer, terminal)?;
-                let more = if counted["at_least"] == true { "at least " } else { "" };
-                format!("{more}{}", counted["matching"])
-            }
+            0 => self.matching(terminal)?,
             ids => ids.to_string(),
         };
         let events = if count == "1" { "event" } else { "events" };

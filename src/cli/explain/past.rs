@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::admin::dedup::answer;
 use crate::cli::events::encode;
+use crate::cli::kept::Kept;
 use crate::cli::relay::Relay;
-use crate::cli::terminal::{Terminal, plain};
+use crate::cli::terminal::Terminal;
 use crate::cli::{ConfigArguments, Exit};
 use crate::config::Secrets;
 use crate::dedup::{Arrival, Dedup};
 use crate::event::{Draft, EventId, KeyId};
-use crate::ingest::read_payload;
 use crate::journal::Reader;
 use crate::recorder::recollect;
 use crate::time::{Clock, Now};
@@ -22,18 +22,6 @@ use crate::time::{Clock, Now};
 pub(super) enum Past {
     Relay(Box<Relay>),
     Journal { reader: Reader, dedup: Box<Dedup>, now: Now },
-}
-
-/// An event that is kept.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) source: String,
-    pub(super) received_at: String,
-    pub(super) payload: Value,
-    /// The element of a batch that was refused; `payload` is then the whole.
-    pub(super) element: Option<Value>,
-    /// What was made of it, as the API tells.
-    pub(super) details: Value,
 }
 
 impl Past {
@@ -90,45 +78,6 @@ impl Past {
             }
         }
     }
-}
-
-impl Kept {
-    fn of(details: Value) -> Result<Kept, String> {
-        let text = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
-        let received = match details["received_hex"].as_str() {
-            Some(hex) => bytes(hex),
-            None => details["received"].as_str().map(|text| text.as_bytes().to_vec()),
-        };
-        let received = received.ok_or("what was received is not kept any more; see `journal.keep_delivered`")?;
-        let payload = read_payload(&received, details["charset"].as_str())
-            .map_err(|not_json| format!("what was received is no JSON: {}", not_json.problem))?;
-        let element = details.get("element").filter(|element| !element.is_null()).cloned();
-        Ok(Kept { source: text("source"), received_at: text("received_at"), payload, element, details })
-    }
-
-    /// Whether this is what became of it then.
-    pub(super) fn is_of(&self, draft: &Draft) -> bool {
-        self.details["action"] == draft.action.as_str() && self.details["incident_key"] == draft.incident_key.as_str()
-    }
-
-    /// What became of it, in a line.
-    pub(super) fn told(&self) -> String {
-        let word = |name: &str| self.details[name].as_str();
-        let event = match (word("action"), word("incident_key")) {
-            (Some(action), Some(key)) => format!("{action} {key} by the rule {}, ", word("rule").unwrap_or("-")),
-            _ => String::new(),
-        };
-        let state = word("state").unwrap_or("-");
-        let why = word("outcome").or(word("reason")).map_or_else(String::new, |why| format!(" ({why})"));
-        plain(&format!("{event}{state}{why}, received {}", self.received_at))
-    }
-}
-
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        hex.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
 
 fn could_not(problem: &str, terminal: &mut Terminal) -> Exit {

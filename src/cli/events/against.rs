@@ -1,0 +1,229 @@
+//! The recorded past through changed rules: what would have been decided otherwise.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::progress::Progress;
+use super::selection::Selection;
+use super::{difference, encode, heading, page_of};
+use crate::cli::kept::Kept;
+use crate::cli::relay::Relay;
+use crate::cli::terminal::{Terminal, plain, table};
+use crate::cli::{ConfigArguments, Exit};
+use crate::config::{Config, Secrets, read_source};
+use crate::document::Findings;
+use crate::ingest::SourceConfig;
+use crate::rules::differs::{Difference, element_differences};
+use crate::rules::{Context, Decision, Element, RuleSet};
+
+/// Which events, and how they are told.
+pub(super) struct Past<'a> {
+    pub(super) config: &'a ConfigArguments,
+    pub(super) selection: &'a Selection,
+    pub(super) ids: &'a [String],
+    pub(super) json: bool,
+}
+
+/// Tries the events, and counts.
+struct Trial<'a> {
+    relay: Relay,
+    config: Config,
+    rules: Arc<RuleSet>,
+    json: bool,
+    progress: Progress,
+    tried: usize,
+    differ: usize,
+    /// Events that could not be tried, and why the first of them.
+    untried: usize,
+    why: Option<String>,
+    /// The request that was decided last: a batch is decided once for all its events.
+    last: Option<Request>,
+    terminal: &'a mut Terminal,
+}
+
+/// One request, decided by the rules that are configured and by the changed ones.
+struct Request {
+    id: String,
+    now: Decision,
+    changed: Decision,
+}
+
+/// Runs them all through the rules in `file`; nothing is written and nothing is sent.
+pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    let rules = compile(file, terminal)?;
+    let config = past.config.load(Secrets::Optional, terminal)?.config;
+    if past.ids.is_empty() && past.selection.source.is_none() && config.sources.len() > 1 {
+        let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+        terminal.say(&format!("error: for which source are these rules? Add --source, one of {}", names.join(", ")));
+        return Err(Exit::CouldNotRun);
+    }
+    let relay = Relay::open(past.config, terminal)?;
+    let mut trial = Trial {
+        relay,
+        config,
+        rules,
+        json: past.json,
+        progress: Progress::new("looked at"),
+        tried: 0,
+        differ: 0,
+        untried: 0,
+        why: None,
+        last: None,
+        terminal,
+    };
+    match past.ids {
+        [] => trial.selected(past.selection)?,
+        ids => ids.iter().try_for_each(|id| trial.event(id))?,
+    }
+    Ok(trial.end())
+}
+
+fn compile(file: &Path, terminal: &mut Terminal) -> Result<Arc<RuleSet>, Exit> {
+    let source = match read_source(file) {
+        Ok(source) => source,
+        Err(unreadable) => {
+            terminal.say(&format!("error: {unreadable}"));
+            return Err(Exit::CouldNotRun);
+        }
+    };
+    let mut findings = Findings::new();
+    let rules = RuleSet::compile(&source, &mut findings);
+    if !findings.is_empty() {
+        terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
+    }
+    rules.map(Arc::new).ok_or(Exit::CouldNotRun)
+}
+
+impl Trial<'_> {
+    /// All that match, page by page.
+    fn selected(&mut self, selection: &Selection) -> Result<(), Exit> {
+        let mut after = None;
+        loop {
+            let mut more = vec![("limit", PAGE.to_string())];
+            more.extend(after.take().map(|after| ("after", after)));
+            let page = self.relay.ask(&format!("/api/v1/events?{}", selection.query(&more)), self.terminal)?;
+            for event in page_of(&page, "events") {
+                self.event(event["id"].as_str().unwrap_or_default())?;
+            }
+            after = page["next"].as_str().map(str::to_owned);
+            if after.is_none() || self.terminal.is_unread() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn event(&mut self, id: &str) -> Result<(), Exit> {
+        let details = self.relay.find(&format!("/api/v1/events/{}", encode(id)), self.terminal)?;
+        self.progress.add(1, self.terminal);
+        let kept = match details {
+            Some(details) => match details["replay_of"].as_str() {
+                Some(of) => Err(format!("it is a replay of event {}", plain(of))),
+                None => Kept::of(details),
+            },
+            None => Err("it is not kept".to_owned()),
+        };
+        match kept.and_then(|kept| self.differences(&kept).map(|differences| (kept, differences))) {
+            Ok((kept, differences)) => {
+                self.tried += 1;
+                if !differences.is_empty() {
+                    self.differ += 1;
+                    self.tell(&kept.details, &differences);
+                }
+            }
+            Err(why) => {
+                self.untried += 1;
+                self.why.get_or_insert_with(|| format!("event {}: {why}", plain(id)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the changed rules would have decided otherwise of an event.
+    fn differences(&mut self, kept: &Kept) -> Result<Vec<Difference>, String> {
+        let context = Context { source: &kept.source, received_at: &kept.received_at };
+        let compared = |changed: &Element| {
+            let occurrence = match changed {
+                Element::Event(draft) => draft.occurrence.as_ref(),
+                _ => None,
+            };
+            element_differences(0, &kept.decided(occurrence), changed)
+        };
+        if let Some(element) = &kept.element {
+            let decision = self.rules.decide_element(element, &kept.payload, context);
+            return Ok(decision.elements.first().map(compared).unwrap_or_default());
+        }
+        let request = self.request(kept, context)?;
+        let (now, changed) = (&request.now.elements, &request.changed.elements);
+        if let ([_], [changed]) = (now.as_slice(), changed.as_slice()) {
+            return Ok(compared(changed));
+        }
+        // Which element of the batch it was is told by the rules that are configured, else by its key.
+        let is_it = |element: &Element| matches!(element, Element::Event(draft) if kept.is_of(draft));
+        let place = now.iter().position(is_it).filter(|_| now.len() == changed.len());
+        let place = place.or_else(|| changed.iter().position(is_it));
+        let place = place.and_then(|place| changed.get(place));
+        match (place, kept.decided(None)) {
+            (Some(changed), _) => Ok(compared(changed)),
+            // What was refused as a whole is otherwise if anything comes of it.
+            (None, Element::Refused { .. }) => {
+                let event = changed.iter().find(|element| matches!(element, Element::Event(_)));
+                Ok(event.or(changed.first()).map(compared).unwrap_or_default())
+            }
+            (None, event) => Ok(element_differences(0, &event, &Element::Ignored { rule: None })),
+        }
+    }
+
+    fn request(&mut self, kept: &Kept, context: Context<'_>) -> Result<&Request, String> {
+        let id = kept.details["request_id"].as_str().unwrap_or_default();
+        if self.last.as_ref().is_none_or(|last| last.id != id) {
+            let now = self.source(&kept.source)?.rules.live.decide(&kept.payload, context);
+            let changed = self.rules.decide(&kept.payload, context);
+            self.last = Some(Request { id: id.to_owned(), now, changed });
+        }
+        self.last.as_ref().ok_or_else(String::new)
+    }
+
+    fn source(&self, name: &str) -> Result<&SourceConfig, String> {
+        let found = self.config.sources.iter().find(|source| &*source.name == name);
+        found.ok_or_else(|| format!("its source `{name}` is not in the configuration any more"))
+    }
+
+    fn tell(&mut self, details: &Value, differences: &[Difference]) {
+        if self.json {
+            let mut line = json!({ "differences": differences });
+            for name in ["id", "received_at", "source", "action", "incident_key", "rule", "state"] {
+                line[name] = details[name].clone();
+            }
+            return self.terminal.print(&line.to_string());
+        }
+        if self.differ <= SHOWN_MAX {
+            self.terminal.print(&table(&[heading(details)]).join(""));
+            for one in differences {
+                self.terminal.print(&format!("  {}", difference(&json!(one))));
+            }
+        }
+    }
+
+    fn end(self) -> Exit {
+        let Trial { tried, differ, untried, why, terminal, json, .. } = self;
+        if differ > SHOWN_MAX && !json {
+            terminal.print(&format!("… and {} more; --json prints all", differ - SHOWN_MAX));
+        }
+        if let Some(why) = why {
+            terminal.say(&format!("{untried} could not be tried, the first: {why}"));
+        }
+        terminal.say(&format!("{tried} tried, {differ} would be decided otherwise; nothing was written or sent"));
+        match (tried, differ, untried) {
+            (0, _, 1..) => Exit::CouldNotRun,
+            (_, 0, _) => Exit::Fine,
+            _ => Exit::No,
+        }
+    }
+}
+
+/// A page of the list.
+const PAGE: usize = 200;
+/// More than a person reads.
+const SHOWN_MAX: usize = 100;

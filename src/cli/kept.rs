@@ -1,0 +1,80 @@
+//! An event that a relay keeps: what was received, and what was made of it.
+
+use serde_json::Value;
+
+use super::terminal::plain;
+use crate::event::{Action, Body, Draft, Occurrence, UpdateHash};
+use crate::ingest::{read_payload, request_time};
+use crate::rules::Element;
+use crate::time::WallTime;
+
+/// An event that is kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) source: String,
+    pub(crate) received_at: String,
+    pub(crate) payload: Value,
+    /// The element of a batch that was refused; `payload` is then the whole.
+    pub(crate) element: Option<Value>,
+    /// What was made of it, as the API tells.
+    pub(crate) details: Value,
+}
+
+impl Kept {
+    /// From what the API tells of it; the error says why there is nothing to decide.
+    pub(crate) fn of(details: Value) -> Result<Kept, String> {
+        let text = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
+        let received = match details["received_hex"].as_str() {
+            Some(hex) => bytes(hex),
+            None => details["received"].as_str().map(|text| text.as_bytes().to_vec()),
+        };
+        let received = received.ok_or("what was received is not kept any more; see `journal.keep_delivered`")?;
+        let payload = read_payload(&received, details["charset"].as_str())
+            .map_err(|not_json| format!("what was received is no JSON: {}", not_json.problem))?;
+        let element = details.get("element").filter(|element| !element.is_null()).cloned();
+        // The rules knew when the request came, the journal when it was written.
+        let received_at = request_time(&text("request_id")).map_or_else(|| text("received_at"), WallTime::rfc3339);
+        Ok(Kept { source: text("source"), received_at, payload, element, details })
+    }
+
+    /// Whether this is what became of it then.
+    pub(crate) fn is_of(&self, draft: &Draft) -> bool {
+        self.details["action"] == draft.action.as_str() && self.details["incident_key"] == draft.incident_key.as_str()
+    }
+
+    /// What the rules made of it then. The journal does not tell which occurrence it named: that is to be `occurrence`.
+    pub(crate) fn decided(&self, occurrence: Option<&Occurrence>) -> Element {
+        let text = |name: &str| self.details[name].as_str();
+        let action = [Action::Trigger, Action::Resolve].into_iter().find(|one| text("action") == Some(one.as_str()));
+        match (action, text("incident_key")) {
+            (Some(action), Some(key)) => Element::Event(Draft {
+                action,
+                rule: text("rule").unwrap_or_default().into(),
+                incident_key: key.to_owned(),
+                occurrence: occurrence.cloned(),
+                update: UpdateHash::default(),
+                body: Body::of(&self.details["sent"]),
+            }),
+            _ => Element::Refused { violations: Vec::new(), element: None },
+        }
+    }
+
+    /// What became of it, in a line.
+    pub(crate) fn told(&self) -> String {
+        let word = |name: &str| self.details[name].as_str();
+        let event = match (word("action"), word("incident_key")) {
+            (Some(action), Some(key)) => format!("{action} {key} by the rule {}, ", word("rule").unwrap_or("-")),
+            _ => String::new(),
+        };
+        let state = word("state").unwrap_or("-");
+        let why = word("outcome").or(word("reason")).map_or_else(String::new, |why| format!(" ({why})"));
+        plain(&format!("{event}{state}{why}, received {}", self.received_at))
+    }
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        hex.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
