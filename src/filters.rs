@@ -17,6 +17,7 @@
 //! - a mapped value that is missing, blank, no text or over [`KEY_BYTES_MAX`] maps nothing: the incident opens,
 //!   and no resolve will ever find it.
 
+mod foresee;
 mod read;
 
 use std::fmt;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::document::Node;
+
+pub use foresee::{FilterKey, Never};
 
 /// A file of API Filters, checked: what a person would type into Callgoose.
 #[derive(Debug)]
@@ -219,7 +222,11 @@ fn first_miss<'a>(keys: &'a [KeyFilter], body: &Value) -> Option<KeyMiss<'a>> {
 
 /// The text of a top-level key; none for what has no text.
 fn text_at(body: &Value, key: &str) -> Option<String> {
-    match body.get(key)? {
+    text_of(body.get(key)?)
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,

@@ -20,6 +20,7 @@ mod implies;
 mod index;
 mod key;
 mod nearest;
+mod outline;
 pub mod path;
 mod pattern;
 mod placeholder;
@@ -35,6 +36,7 @@ use serde_json::Value;
 
 pub use self::coverage::{Coverage, Gap, Lack, PartKind};
 pub use self::nearest::Nearest;
+pub use self::outline::{Known, Outline};
 pub use self::trace::{ConditionTrace, ElementTrace, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace};
 use crate::document::{Findings, Source};
 use crate::event::{Draft, Violation};
@@ -147,6 +149,19 @@ impl RuleSet {
     /// The names of the rules, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|rule| &*rule.name)
+    }
+
+    /// What the events of each rule that makes some may hold.
+    pub fn outlines(&self) -> Vec<Outline> {
+        outline::outlines(self)
+    }
+
+    /// The paths of `incident_key` that `validate` does not require.
+    pub fn unrequired_keys(&self) -> Vec<&str> {
+        let required = |path: &path::JsonPath| {
+            self.validations.iter().any(|validation| validation.required && validation.path.as_str() == path.as_str())
+        };
+        self.incident_key.iter().filter(|path| !required(path)).map(path::JsonPath::as_str).collect()
     }
 
     /// Decides a payload and tells how.

@@ -1,26 +1,38 @@
 //! `gander check`: everything that is wrong or doubtful, at once.
 
+mod remarks;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::terminal::Terminal;
-use super::{ConfigArguments, Exit};
+use super::{ConfigArguments, Exit, FILTERS_BESIDE};
 use crate::config::{self, Config, Failure, Loaded, Secrets};
-use crate::document::{Findings, Severity};
+use crate::document::{Findings, Severity, Source};
 
 /// Check the configuration, its rules, certificates and secrets
 ///
 /// Shows every finding at once, each with file, line, column, what was expected and the remedy. Nothing is started and
-/// nothing is written.
+/// nothing is written. With sandbox filters also whether what the rules send could match any of them.
 ///
-/// Exit codes: 0 nothing was found; 1 there are errors or warnings; 2 the file can't be read.
+/// Errors keep the relay from starting. Warnings are what is probably not meant; notes are worth knowing and change no
+/// exit code.
+///
+/// Exit codes: 0 nothing was found but notes; 1 there are errors or warnings; 2 the file can't be read.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// Print the findings as a JSON list of {severity, file, line, column, end_line, end_column, path, message, help}
+    /// The sandbox filters that the rules are held against [default: callgoose-filters.yaml beside the configuration]
+    #[arg(long, value_name = "FILE")]
+    filters: Option<PathBuf>,
+    /// Print the findings as a JSON list of {severity, code, file, line, column, end_line, end_column, path, message, help}
     ///
     /// Lines and columns count from 1, in characters; the end is the column behind the last one. `path` is the dotted
-    /// path of the key. Where a finding is about a variable or a flag, `file` is its name and the lines are null.
+    /// path of the key. Where a finding is about a variable or a flag, `file` is its name and the lines are null. `code`
+    /// says what kind of finding it is, as unknown-key or unreachable-rule; the README lists them.
     #[arg(long)]
     json: bool,
 }
@@ -30,21 +42,42 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         Ok(inputs) => inputs,
         Err(exit) => return exit,
     };
-    let findings = match config::load(&inputs) {
+    let filters = match filters(arguments.filters.as_deref(), &inputs.path) {
+        Ok(filters) => filters,
+        Err(unreadable) => {
+            terminal.say(&format!("error: {unreadable}"));
+            return Exit::CouldNotRun;
+        }
+    };
+    let (loaded, reading) = config::read(&inputs);
+    let (mut findings, config) = match loaded {
         Err(failure @ Failure::Unreadable(_)) => {
             terminal.say_failure(&failure);
             return Exit::CouldNotRun;
         }
-        Err(Failure::Invalid(findings)) => findings,
-        Ok(Loaded { config, warnings }) => {
-            if warnings.is_empty() && !arguments.json {
-                terminal.print(&format!("{} is fine: {}", inputs.path.display(), summary(&config)));
-            }
-            warnings
-        }
+        Err(Failure::Invalid(findings)) => (findings, None),
+        Ok(Loaded { config, warnings }) => (warnings, Some(config)),
     };
+    remarks::look(&reading.rules, filters.as_ref(), &mut findings);
+    findings.sort();
+    if let Some(config) = config
+        && findings.is_fine()
+        && !arguments.json
+    {
+        terminal.print(&format!("{} is fine: {}", inputs.path.display(), summary(&config)));
+    }
     show(&findings, arguments.json, terminal);
-    if findings.is_empty() { Exit::Fine } else { Exit::No }
+    if findings.is_fine() { Exit::Fine } else { Exit::No }
+}
+
+/// The filters that were asked for, else those beside the configuration.
+fn filters(asked: Option<&Path>, configuration: &Path) -> Result<Option<Arc<Source>>, config::Unreadable> {
+    let beside = configuration.with_file_name(FILTERS_BESIDE);
+    match asked {
+        Some(path) => config::read_source(path).map(Some),
+        None if beside.is_file() => config::read_source(&beside).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn show(findings: &Findings, json: bool, terminal: &mut Terminal) {
@@ -57,9 +90,13 @@ fn show(findings: &Findings, json: bool, terminal: &mut Terminal) {
     }
     let text = findings.render(terminal.colour());
     terminal.print(text.trim_end());
-    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
-    let errors = findings.iter().count() - warnings;
-    terminal.say(&format!("\n{} and {}", count(errors, "error"), count(warnings, "warning")));
+    if findings.is_fine() {
+        return;
+    }
+    let number = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let (errors, warnings, notes) = (number(Severity::Error), number(Severity::Warning), number(Severity::Note));
+    let notes = if notes == 0 { String::new() } else { format!(", {}", count(notes, "note")) };
+    terminal.say(&format!("\n{} and {}{notes}", count(errors, "error"), count(warnings, "warning")));
 }
 
 fn summary(config: &Config) -> String {

@@ -22,14 +22,22 @@ impl Reader<'_> {
                 for warning in warnings {
                     let key =
                         if matches!(warning, tls::Warning::KeyExposed { .. }) { PRIVATE_KEY } else { CERTIFICATE };
-                    self.findings.warning(place(key), format!("{path}.{key}"), warning.to_string());
+                    let code = match warning {
+                        tls::Warning::KeyExposed { .. } => "file-exposed",
+                        tls::Warning::NotYetValid { .. } => "certificate-not-yet-valid",
+                        tls::Warning::Expired { .. } => "certificate-expired",
+                        tls::Warning::ExpiresSoon { .. } => "certificate-expiring",
+                    };
+                    self.findings.warning(place(key), format!("{path}.{key}"), warning.to_string()).code(code);
                 }
             }
             // It will be made when the relay starts.
             Err(Error::PairMissing { .. }) if config.self_signed => {}
             Err(error) => {
                 let key = wrong_key(&error, config);
-                self.findings.error(place(key), format!("{path}.{key}"), error.to_string());
+                self.findings
+                    .error(place(key), format!("{path}.{key}"), error.to_string())
+                    .code("certificate-unusable");
             }
         }
         if let Some(file) = &config.client_ca {
@@ -42,7 +50,7 @@ impl Reader<'_> {
         if self.inputs.secrets == Secrets::Required
             && let Err(error) = tls::client_config(Some(file))
         {
-            self.findings.error(place, path, error.to_string());
+            self.findings.error(place, path, error.to_string()).code("certificate-unusable");
         }
     }
 }

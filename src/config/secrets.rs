@@ -2,6 +2,7 @@
 //!
 //! Messages name the variable or the file, never the value.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::files::read_text;
@@ -103,12 +104,12 @@ impl Reader<'_> {
         match &node.place {
             Place::Flag(_) => {
                 let message = "a secret on the command line can be seen by everyone on this machine";
-                self.findings.warning(node.place.clone(), path, message).help(HELP);
+                self.findings.warning(node.place.clone(), path, message).code("secret-written-out").help(HELP);
             }
             Place::Environment(_) => {}
             _ => {
                 let message = "a secret is written out in this file";
-                self.findings.warning(node.place.clone(), path, message).help(HELP);
+                self.findings.warning(node.place.clone(), path, message).code("secret-written-out").help(HELP);
             }
         }
         Some(Secret::new(text.to_owned()))
@@ -156,6 +157,7 @@ impl Reader<'_> {
         let file = PathBuf::from(fields::string(node, path, &mut self.findings)?);
         match read_secret(&file, used) {
             Ok(text) => {
+                self.look_at_mode(&file, node, path);
                 let secret = Secret::new(text);
                 self.secret_files.0.push(SecretFile { path: file, used, secret: secret.clone(), problem: None });
                 Some(secret)
@@ -164,6 +166,17 @@ impl Reader<'_> {
                 let problem = format!("the secret file {} can't be used: {problem}", file.display());
                 self.unavailable(node, path, problem, "the file holds the secret alone, readable by the relay's user")
             }
+        }
+    }
+
+    /// A secret that every user of the machine may read is none. Group may: platforms mount secrets so.
+    fn look_at_mode(&mut self, file: &Path, node: &Node, path: &str) {
+        let mode = std::fs::metadata(file).map_or(0, |found| found.permissions().mode() & 0o777);
+        if self.inputs.secrets == Secrets::Required && mode & 0o007 != 0 {
+            let message =
+                format!("every user of this machine may read the secret in {} (mode {mode:04o})", file.display());
+            let help = format!("chmod o= {}", file.display());
+            self.findings.warning(node.place.clone(), path, message).code("file-exposed").help(help);
         }
     }
 
@@ -187,7 +200,7 @@ impl Reader<'_> {
             return Some(Secret::from_sha256([0; 32]));
         }
         if !self.missing.contains(&problem) {
-            self.error(node, path, problem.as_str()).help(help);
+            self.error(node, path, problem.as_str()).code("secret-missing").help(help);
             self.missing.push(problem);
         }
         None

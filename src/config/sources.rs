@@ -128,6 +128,7 @@ impl Reader<'_> {
             }
             Err(unreadable) => {
                 self.error(node, path, unreadable.to_string())
+                    .code("unreadable-file")
                     .help("the path of a rule file is relative to the configuration file");
                 None
             }

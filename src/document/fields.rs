@@ -64,7 +64,9 @@ impl<'a> Fields<'a> {
     pub fn require(&mut self, name: &'static str, findings: &mut Findings) -> Option<&'a Node> {
         let node = self.take_some(name);
         if node.is_none() {
-            findings.error(self.place(), self.path_of(name), format!("`{name}` is required here and missing"));
+            findings
+                .error(self.place(), self.path_of(name), format!("`{name}` is required here and missing"))
+                .code("missing-key");
         }
         node
     }
@@ -213,6 +215,7 @@ impl<'a> Fields<'a> {
                 findings.conceal_unknown(key, node, later);
                 findings
                     .error(key.place.clone(), self.path_of(name), format!("`{name}` is not supported by this version"))
+                    .code("not-supported")
                     .help("remove the key; it would have no effect, and a setting without effect is worse than none");
             }
         }
@@ -230,7 +233,7 @@ impl<'a> Fields<'a> {
                 }
                 place => findings.error(place.clone(), path, format!("unknown key `{}`", key.name)),
             };
-            finding.suggest(&key.name, self.known.iter().copied());
+            finding.code("unknown-key").suggest(&key.name, self.known.iter().copied());
         }
     }
 }

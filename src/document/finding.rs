@@ -6,17 +6,20 @@ use serde_json::json;
 
 use super::{Key, Node, Place, Source, conceal, snippet};
 
-/// An error keeps the program from starting; a warning does not.
+/// An error keeps the program from starting; a warning does not; a note is only worth knowing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Error,
     Warning,
+    Note,
 }
 
 /// One thing to mend: where, what, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,
+    /// What kind of finding it is, for a program: lower case with hyphens, the same in every version.
+    pub code: &'static str,
     pub place: Place,
     /// The key's dotted path from the top of the file, as `sources.servicepilot.auth[0]`; empty for the file itself.
     pub path: String,
@@ -57,8 +60,13 @@ impl Findings {
         self.push(Severity::Warning, place, path.into(), message.into())
     }
 
+    /// Adds a note; the returned finding takes the help.
+    pub fn note(&mut self, place: Place, path: impl Into<String>, message: impl Into<String>) -> &mut Finding {
+        self.push(Severity::Note, place, path.into(), message.into())
+    }
+
     fn push(&mut self, severity: Severity, place: Place, path: String, message: String) -> &mut Finding {
-        self.findings.push(Finding { severity, place, path, message, help: None });
+        self.findings.push(Finding { severity, code: severity.code(), place, path, message, help: None });
         let last = self.findings.len() - 1;
         &mut self.findings[last]
     }
@@ -116,6 +124,11 @@ impl Findings {
         self.findings.is_empty()
     }
 
+    /// Whether there is nothing but notes.
+    pub fn is_fine(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity == Severity::Note)
+    }
+
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
@@ -144,7 +157,7 @@ impl Findings {
         errors.take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
     }
 
-    /// Everything for an editor or CI: a list of `{severity, file, line, column, end_line, end_column, path, message,
+    /// Everything for an editor or CI: a list of `{severity, code, file, line, column, end_line, end_column, path, message,
     /// help}`; lines and columns from 1, the end is the column behind the last.
     pub fn to_json(&self) -> serde_json::Value {
         let shown = self.findings.iter().take(SHOWN_MAX).map(|finding| finding.to_json(&self.concealed));
@@ -157,7 +170,32 @@ impl Findings {
     }
 }
 
+impl Severity {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        }
+    }
+
+    /// The code of a finding that has none of its own.
+    fn code(self) -> &'static str {
+        match self {
+            Severity::Error => "invalid-value",
+            Severity::Warning => "doubtful",
+            Severity::Note => "note",
+        }
+    }
+}
+
 impl Finding {
+    /// Says what kind of finding it is.
+    pub fn code(&mut self, code: &'static str) -> &mut Finding {
+        self.code = code;
+        self
+    }
+
     /// Names the remedy.
     pub fn help(&mut self, help: impl Into<String>) -> &mut Finding {
         self.help = Some(help.into());
@@ -202,7 +240,8 @@ impl Finding {
             Place::Default => None,
         };
         json!({
-            "severity": match self.severity { Severity::Error => "error", Severity::Warning => "warning" },
+            "severity": self.severity.as_str(),
+            "code": self.code,
             "file": file,
             "line": line,
             "column": column,

@@ -220,6 +220,7 @@ impl Builder<'_> {
                     let line = entries.get(*first).and_then(|(key, _)| key.place.line_column()).map_or(0, |at| at.0);
                     self.findings
                         .error(key.place.clone(), "", format!("the key `{}` is written twice", key.name))
+                        .code("duplicate-key")
                         .help(format!("it stands in line {line} already; keep one of them"));
                     // This value is in no tree, so nobody else will conceal it.
                     conceal::secrets(&Node::new(Value::Map(vec![(key, node)]), Place::Default), self.findings);
@@ -317,7 +318,7 @@ impl Builder<'_> {
         if let Place::Text { span, .. } = &place {
             conceal::line(self.source, span.start, self.near(), self.findings);
         }
-        self.findings.error(place, "", message)
+        self.findings.error(place, "", message).code("invalid-yaml")
     }
 
     /// Whether one of the keys that are being read names a secret.
@@ -331,7 +332,7 @@ impl Builder<'_> {
     }
 
     fn too_much<T>(&mut self, place: Place, what: &str) -> Result<T, TooMuch> {
-        self.findings.error(place, "", format!("this document holds {what}"));
+        self.findings.error(place, "", format!("this document holds {what}")).code("invalid-yaml");
         Err(TooMuch)
     }
 

@@ -10,6 +10,7 @@ use super::{Finding, Place, Severity, Source};
 pub(super) fn render(finding: &Finding, concealed: &[Place], colour: bool) -> String {
     let level = match finding.severity {
         Severity::Error => Level::ERROR,
+        Severity::Note => Level::NOTE,
         Severity::Warning => Level::WARNING,
     };
     let mut group = Group::with_title(level.primary_title(finding.title(concealed)));

@@ -218,7 +218,7 @@ fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
     match JsonPath::parse(text) {
         Ok(path) => Some(path),
         Err(error) => {
-            let finding = findings.error(node.place.within(text, error.range), at, error.message);
+            let finding = findings.error(node.place.within(text, error.range), at, error.message).code("invalid-path");
             if let Some(help) = error.help {
                 finding.help(help);
             }

@@ -96,6 +96,137 @@ fn check_prints_findings_to_standard_output_and_exits_1() {
 }
 
 #[test]
+fn check_holds_rules_against_filters_certificates_and_modes() {
+    const RULES: &str = "version: 1
+incident_key: [$.id, $.host]
+validate:
+  - { path: $.id, required: true }
+rules:
+  - name: problem
+    when: { path: $.state, equals: BAD }
+    then: trigger
+  - name: recovery
+    when: { path: $.state, equals: GOOD }
+    then: resolve
+emit:
+  id: '{{ incident_key }}'
+  state: { $by_action: { trigger: CRITICAL, resolve: OK } }
+  title: $.title
+";
+    const FILTERS: &str = "services:
+  - name: pay
+    trigger:
+      - { urgency: high, keys: [{ key: state, contains: [CRITICAL] }], title_from: title, description_from: title, map_incident_with: id }
+    resolve: { keys: [{ key: state, contains: [OK] }], incident_mapped_with: id }
+";
+    let long = "a state word of more than fifty characters, CRITICAL";
+    let (required, other) = ("{ path: $.id, required: true }", "{ path: $.host, required: true }");
+    let cases = [
+        ("nothing", RULES.replace(required, &format!("{required}\n  - {other}")), FILTERS.to_owned(), 0, vec![]),
+        ("a part of the key", RULES.to_owned(), FILTERS.to_owned(), 0, vec!["key-not-required rules.yaml:2"]),
+        (
+            "a trigger that no filter matches",
+            RULES.replace("trigger: CRITICAL", "trigger: WARNING"),
+            FILTERS.to_owned(),
+            1,
+            vec!["unmatched-rule rules.yaml:6", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "a resolve that no filter matches, and a mapped value",
+            RULES.replace(
+                "{ $by_action: { trigger: CRITICAL, resolve: OK } }",
+                "{ $path: $.state, $map: { BAD: CRITICAL, WORSE: CRITICAL } }",
+            ),
+            FILTERS.to_owned(),
+            1,
+            vec!["unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "a value from the payload may match",
+            RULES.replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state"),
+            FILTERS.to_owned(),
+            0,
+            vec!["key-not-required rules.yaml:2"],
+        ),
+        (
+            "the payload itself may match",
+            RULES.split("emit:").next().unwrap().to_owned(),
+            FILTERS.to_owned(),
+            0,
+            vec!["key-not-required rules.yaml:2"],
+        ),
+        (
+            "a mistyped key in a filter",
+            RULES.to_owned(),
+            FILTERS
+                .replace("keys: [{ key: state, contains: [CRITICAL] }]", "keys: [{ key: stat, contains: [CRITICAL] }]"),
+            1,
+            vec!["unmatched-rule rules.yaml:6", "unsent-key callgoose-filters.yaml:4", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "keys that nothing reads",
+            RULES.replace("emit:", "emit:\n  colour: red\n  tint: blue"),
+            FILTERS.to_owned(),
+            0,
+            vec!["key-not-required rules.yaml:2", "unread-keys rules.yaml:12"],
+        ),
+        (
+            "shown by the whole payload",
+            RULES.replace("emit:", "emit:\n  colour: red"),
+            FILTERS.replace("description_from: title, ", ""),
+            0,
+            vec!["key-not-required rules.yaml:2"],
+        ),
+        (
+            "a long word",
+            RULES.replace("trigger: CRITICAL", &format!("trigger: '{long}'")),
+            FILTERS.to_owned(),
+            1,
+            vec!["long-value rules.yaml:6", "key-not-required rules.yaml:2"],
+        ),
+    ];
+    for (claim, rules, filters, code, expected) in cases {
+        let (code_found, findings) = checked(&rules, &filters, 0o600);
+        let mut found: Vec<String> = findings.iter().map(|one| one.0.clone()).collect();
+        let mut expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!((code_found, found), (Some(code), expected), "{claim}: {findings:#?}");
+    }
+    let (code, findings) = checked(RULES, FILTERS, 0o644);
+    assert_eq!(code, Some(1));
+    let exposed = findings.iter().find(|one| one.0.starts_with("file-exposed gander.yaml:")).unwrap();
+    assert!(exposed.1.contains("every user") && exposed.1.contains("0644"), "{findings:#?}");
+}
+
+/// What `check --json` says of these files and a secret file of this mode: the exit code, and each finding as
+/// `code FILE:LINE` with its message.
+fn checked(rules: &str, filters: &str, mode: u32) -> (Option<i32>, Vec<(String, String)>) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    put("rules.yaml", rules);
+    put("callgoose-filters.yaml", filters);
+    put("token", "secret");
+    std::fs::set_permissions(folder.path().join("token"), PermissionsExt::from_mode(mode)).unwrap();
+    put(
+        "gander.yaml",
+        "listen: { address: 127.0.0.1:8443 }
+sources: { s: { rules: rules.yaml, auth: [{ bearer: { file: token } }] } }
+upstream: { url: 'https://callgoose.example/', authorization: { bearer: { env: CALLGOOSE_TOKEN } } }
+",
+    );
+    let ended = end_of(gander(folder.path()).args(["check", "--json", "--config", "gander.yaml"]));
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let printed = ended.json();
+    let findings =
+        printed.as_array().unwrap().iter().map(|one| {
+            (format!("{} {}:{}", word(&one["code"]), word(&one["file"]), one["line"]), word(&one["message"]))
+        });
+    (ended.code, findings.collect())
+}
+
+#[test]
 fn what_could_not_run_exits_2_and_prints_no_result() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path();

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::Exit;
 use crate::cli::terminal::Terminal;
+use crate::cli::{Exit, FILTERS_BESIDE};
 use crate::config::read_source;
 use crate::document::Findings;
 use crate::event::Action;
@@ -36,7 +36,7 @@ impl Callgoose {
         configuration: &Path,
         terminal: &mut Terminal,
     ) -> Result<Option<Callgoose>, Exit> {
-        let beside = configuration.with_file_name(FILTERS_FILE);
+        let beside = configuration.with_file_name(FILTERS_BESIDE);
         let path = match asked {
             Some(path) => path,
             None if beside.is_file() => &beside,
@@ -157,6 +157,3 @@ impl Sent {
         })
     }
 }
-
-/// As `gander init` writes it.
-const FILTERS_FILE: &str = "callgoose-filters.yaml";

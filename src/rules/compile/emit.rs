@@ -90,7 +90,7 @@ impl Compiling<'_> {
             Ok(id) => {
                 for doubt in self.templates.doubts(id) {
                     let place = doubt.range.map_or_else(|| node.place.clone(), |range| node.place.within(text, range));
-                    self.findings.warning(place, at, doubt.message).help(doubt.help);
+                    self.findings.warning(place, at, doubt.message).code("doubtful-template").help(doubt.help);
                 }
                 Some(Emit::Template { id, key: at.to_owned() })
             }
@@ -100,7 +100,7 @@ impl Compiling<'_> {
                     None => node.place.clone(),
                 };
                 let finding = self.findings.error(place, at, format!("this template can't be used: {}", error.message));
-                finding.help = error.help;
+                finding.code("invalid-template").help = error.help;
                 None
             }
         }

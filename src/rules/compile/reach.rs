@@ -26,6 +26,7 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
                     kept.path.as_str(),
                     "this rule never matches: no payload fulfils this and what stands above it",
                 )
+                .code("unreachable-rule")
                 .help(format!("of `all`, number {} and number {} exclude each other", first + 1, second + 1));
         } else if let Some(covering) = prover.covered_by(when, &conditions) {
             let first = earlier[covering[0]].0;
@@ -39,6 +40,7 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
                         kept.path.as_str(),
                         format!("this rule is never reached: {names} matches always"),
                     )
+                    .code("unreachable-rule")
                     .help(format!("put it before `{rule_name}`, or give that rule a narrower `when`")),
                 false => findings
                     .warning(
@@ -46,6 +48,7 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
                         kept.path.as_str(),
                         format!("this rule is never reached: whatever it matches, {names} matches first"),
                     )
+                    .code("unreachable-rule")
                     .help(format!("put it before `{rule_name}`, or remove it")),
             };
         }

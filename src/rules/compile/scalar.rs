@@ -46,6 +46,7 @@ pub(super) fn bad_pattern(node: &Node, at: &str, written: &str, error: &text::Re
     let place = node.place.within(written, error.range.clone());
     findings
         .error(place, at, format!("this is no regular expression: {}", error.message))
+        .code("invalid-regex")
         .help("the syntax is that of the Rust crate `regex`: no look-around, no back-references");
 }
 

@@ -1,0 +1,198 @@
+//! What is doubtful about rules and filters together: events that no filter would match, and what is worth knowing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::read_source;
+use crate::document::{Findings, Node, Place, Source, Value as Yaml, nearest, parse};
+use crate::event::Action;
+use crate::filters::{FilterKey, Filters, ITEM_CHARS_MAX};
+use crate::rules::{Known, Outline, RuleSet};
+
+/// A rule file, compiled and as a tree with places.
+struct Rules {
+    set: Arc<RuleSet>,
+    tree: Node,
+    outlines: Vec<Outline>,
+}
+
+/// Looks at every rule file that compiled, and at the filters if there are any.
+pub(super) fn look(rules: &BTreeMap<PathBuf, Arc<RuleSet>>, filters: Option<&Arc<Source>>, findings: &mut Findings) {
+    let rules: Vec<Rules> = rules.iter().filter_map(|(path, set)| Rules::read(path, set)).collect();
+    rules.iter().for_each(|rules| rules.keys(findings));
+    let Some(source) = filters else {
+        return;
+    };
+    let Some(filters) = Filters::read(source, findings) else {
+        return;
+    };
+    let Some(tree) = parse(source, &mut Findings::new()) else {
+        return;
+    };
+    for rules in &rules {
+        rules.unmatched(&filters, &source.name, findings);
+        rules.long_values(&filters, findings);
+        rules.unread(&filters, &source.name, findings);
+    }
+    unsent(&rules, &filters, &tree, findings);
+}
+
+impl Rules {
+    /// Reads the file once more, for the places in it.
+    fn read(path: &Path, set: &Arc<RuleSet>) -> Option<Rules> {
+        let tree = parse(&read_source(path).ok()?, &mut Findings::new())?;
+        Some(Rules { set: Arc::clone(set), tree, outlines: set.outlines() })
+    }
+
+    /// Parts of the incident key that only the key itself asks for.
+    fn keys(&self, findings: &mut Findings) {
+        let Some(node) = self.tree.get("incident_key") else {
+            return;
+        };
+        let parts = match &node.value {
+            Yaml::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let unrequired = self.set.unrequired_keys();
+        for part in parts {
+            if let Some(path) = part.as_str().filter(|path| unrequired.contains(path)) {
+                findings
+                    .note(part.place.clone(), "incident_key", format!("`validate` does not require `{path}`"))
+                    .code("key-not-required")
+                    .help(format!(
+                        "a payload without it is refused only where a rule triggers or resolves; to refuse it at once, \
+                         and to say what it has to be: `- {{ path: {path}, required: true, type: string }}`"
+                    ));
+            }
+        }
+    }
+
+    /// Rules whose events no filter can match.
+    fn unmatched(&self, filters: &Filters, name: &str, findings: &mut Findings) {
+        for outline in &self.outlines {
+            let Some(reasons) = filters.never(outline) else {
+                continue;
+            };
+            let (kind, effect) = match outline.action {
+                Action::Trigger => ("trigger", "nobody would be alerted"),
+                Action::Resolve => ("resolve", "no incident would be closed"),
+            };
+            let message = format!("no {kind} filter in {name} can match what this rule sends: {effect}");
+            let reasons: Vec<String> = reasons.iter().take(REASONS_MAX).map(ToString::to_string).collect();
+            let finding = findings.warning(self.place(outline), self.path(outline), message).code("unmatched-rule");
+            if !reasons.is_empty() {
+                finding.help(reasons.join("; "));
+            }
+        }
+    }
+
+    /// Values that a filter compares and that no item can name whole.
+    fn long_values(&self, filters: &Filters, findings: &mut Findings) {
+        for outline in &self.outlines {
+            let compared = filters.compared();
+            let compared = compared.iter().filter(|key| key.action == outline.action).map(|key| key.key);
+            for key in compared.collect::<BTreeSet<_>>() {
+                let Some(Known::OneOf(values)) = outline.keys.get(key) else {
+                    continue;
+                };
+                let texts = values.iter().filter_map(Value::as_str);
+                for text in texts.filter(|text| text.chars().count() > ITEM_CHARS_MAX) {
+                    let message = format!(
+                        "`{key}` is {text:?}, and Callgoose's filters compare with at most {ITEM_CHARS_MAX} characters"
+                    );
+                    findings
+                        .warning(self.place(outline), self.path(outline), message)
+                        .code("long-value")
+                        .help("emit a shorter word, or let the filter ask for a part of it");
+                }
+            }
+        }
+    }
+
+    /// Keys that are sent and that no filter reads.
+    fn unread(&self, filters: &Filters, name: &str, findings: &mut Findings) {
+        let Some(reads) = filters.reads() else {
+            return;
+        };
+        let sent: BTreeSet<&str> =
+            self.outlines.iter().flat_map(|outline| outline.keys.keys().map(String::as_str)).collect();
+        let unread: Vec<&str> = sent.into_iter().filter(|key| !reads.contains(key)).collect();
+        if !unread.is_empty() {
+            let message = format!("no filter in {name} reads {}", unread.join(", "));
+            findings
+                .note(self.tree.key_place("emit"), "emit", message)
+                .code("unread-keys")
+                .help("no incident shows them; leave `description_from` out, and Callgoose shows the whole payload");
+        }
+    }
+
+    /// The rule's name.
+    fn place(&self, outline: &Outline) -> Place {
+        let rules = self.tree.get("rules").map(|rules| &rules.value);
+        let rule = match rules {
+            Some(Yaml::List(items)) => items.get(outline.rule),
+            _ => None,
+        };
+        let rule = rule.unwrap_or(&self.tree);
+        rule.get("name").map_or(&rule.place, |name| &name.place).clone()
+    }
+
+    fn path(&self, outline: &Outline) -> String {
+        format!("rules[{}]", outline.rule)
+    }
+}
+
+/// Keys that filters compare and that no rule sends. Others than this relay's sources may send them, so it is a note,
+/// unless a key that is sent is spelled nearly so.
+fn unsent(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findings) {
+    for filter in filters.compared() {
+        let outlines = rules.iter().flat_map(|rules| &rules.outlines).filter(|outline| outline.action == filter.action);
+        let outlines: Vec<&Outline> = outlines.collect();
+        if outlines.is_empty() || outlines.iter().any(|one| one.open || one.keys.contains_key(filter.key)) {
+            continue;
+        }
+        let sent = outlines.iter().flat_map(|outline| outline.keys.keys().map(String::as_str));
+        let message = format!("no rule sends `{}`, so this never matches what this relay sends", filter.key);
+        let (place, path) = placed(&filter, tree);
+        match nearest(filter.key, sent) {
+            Some(near) => {
+                findings.warning(place, path, message).code("unsent-key").help(format!("did you mean `{near}`?"));
+            }
+            None => {
+                findings.note(place, path, message).code("unsent-key");
+            }
+        }
+    }
+}
+
+/// Where a filter's key stands.
+fn placed(filter: &FilterKey<'_>, tree: &Node) -> (Place, String) {
+    let mut path = format!("services[{}]", filter.service);
+    let mut node = item(tree.get("services"), filter.service);
+    match filter.trigger {
+        Some(trigger) => {
+            path.push_str(&format!(".trigger[{trigger}]"));
+            node = item(node.and_then(|node| node.get("trigger")), trigger);
+        }
+        None => {
+            path.push_str(".resolve");
+            node = node.and_then(|node| node.get("resolve"));
+        }
+    }
+    path.push_str(&format!(".keys[{}].key", filter.index));
+    let key = item(node.and_then(|node| node.get("keys")), filter.index).and_then(|node| node.get("key"));
+    (key.or(node).unwrap_or(tree).place.clone(), path)
+}
+
+fn item(list: Option<&Node>, index: usize) -> Option<&Node> {
+    match &list?.value {
+        Yaml::List(items) => items.get(index),
+        _ => None,
+    }
+}
+
+/// More than a person needs to see why.
+const REASONS_MAX: usize = 3;
