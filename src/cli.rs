@@ -17,6 +17,7 @@ mod relay;
 mod run;
 pub mod sandbox;
 mod send;
+mod shell;
 mod terminal;
 pub mod test;
 
@@ -56,6 +57,8 @@ enum Command {
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
     Health(health::Arguments),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// How a command ended.
@@ -95,6 +98,8 @@ pub fn main() -> ExitCode {
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
         Command::Demo(arguments) => demo::run(&arguments, &mut terminal),
         Command::Health(arguments) => health::run(&arguments, &mut terminal),
+        Command::Completions(arguments) => arguments.run(&mut terminal),
+        Command::Man(arguments) => arguments.run(&mut terminal),
     };
     terminal.finish(exit)
 }
