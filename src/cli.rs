@@ -16,6 +16,7 @@ pub mod query;
 mod relay;
 mod run;
 pub mod sandbox;
+mod schema;
 mod send;
 mod shell;
 mod terminal;
@@ -57,6 +58,7 @@ enum Command {
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
     Health(health::Arguments),
+    Schema(schema::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
         Command::Demo(arguments) => demo::run(&arguments, &mut terminal),
         Command::Health(arguments) => health::run(&arguments, &mut terminal),
+        Command::Schema(arguments) => schema::run(&arguments, &mut terminal),
         Command::Completions(arguments) => arguments.run(&mut terminal),
         Command::Man(arguments) => arguments.run(&mut terminal),
     };

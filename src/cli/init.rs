@@ -15,8 +15,8 @@ use presets::{PRESETS, Preset};
 
 /// Write a starting configuration for a kind of sender
 ///
-/// Writes gander.yaml, rules/SENDER.yaml with its tests, and callgoose-filters.yaml, all commented, and says what is to be
-/// done next. A file that is there is never overwritten: then nothing is written.
+/// Writes gander.yaml, rules/SENDER.yaml with its tests, and callgoose-filters.yaml, all commented, with their schemas for
+/// editors, and says what is to be done next. A file that is there is never overwritten: then nothing is written.
 ///
 /// Exit codes: 0 written; 2 not.
 #[derive(Debug, Args)]
@@ -58,6 +58,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
             Exit::CouldNotRun
         }
     }
+}
+
+/// The YAML files that are written for every kind of sender, by name.
+#[cfg(test)]
+pub(super) fn shipped_files() -> Vec<(String, String)> {
+    let files = PRESETS.iter().flat_map(files::files);
+    files.filter(|file| file.name.ends_with(".yaml")).map(|file| (file.name, file.text)).collect()
 }
 
 fn unknown(sender: &str) -> String {

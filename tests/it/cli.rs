@@ -227,6 +227,31 @@ upstream: { url: 'https://callgoose.example/', authorization: { bearer: { env: C
 }
 
 #[test]
+fn editors_shells_and_man_get_what_they_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = |arguments: &[&str]| {
+        let ended = end_of(gander(folder.path()).args(arguments));
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{arguments:?}: {ended:?}");
+        ended.out
+    };
+    for kind in ["config", "rules", "tests", "filters"] {
+        let schema: Value = serde_json::from_str(&printed(&["schema", kind])).unwrap();
+        assert_eq!(schema["$id"], format!("urn:gander:schema:{kind}:1"));
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = printed(&["completions", shell]);
+        assert!(script.contains("explain") && script.contains("coverage-min"), "{shell}");
+    }
+    assert!(printed(&["man"]).contains("gander\\-explain(1)"));
+    assert!(printed(&["man", "events", "replay"]).contains(".SH NAME\ngander\\-events\\-replay"));
+    printed(&["man", "--output", "."]);
+    let pages = names(folder.path());
+    for page in ["gander.1", "gander-check.1", "gander-events-replay.1"] {
+        assert!(pages.iter().any(|name| name == page), "{pages:?}");
+    }
+}
+
+#[test]
 fn what_could_not_run_exits_2_and_prints_no_result() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path();
@@ -237,7 +262,10 @@ fn what_could_not_run_exits_2_and_prints_no_result() {
         (&["check"], "neither config/gander.yaml nor /etc/gander/gander.yaml exists"),
         (&["run", "--config", "wrong.yaml"], "wrong.yaml:1:9"),
         (&["send", "--source", "s", "--config", "wrong.yaml"], "wrong.yaml:1:9"),
-        (&["chek"], "similar subcommand exists: 'check'"),
+        (&["chek"], "'check'"),
+        (&["schema", "rule"], "'rules'"),
+        (&["man", "no", "such"], "there is no command `no such`"),
+        (&["man", "--output", "none/such"], "can't write into none/such"),
         (&["check", "--set", "nonsense"], "write KEY=VALUE"),
         (&["events", "list", "--state", "ded"], "similar value exists: 'dead'"),
         (&["sandbox", "--filters", "none.yaml"], "can't read none.yaml"),
