@@ -253,6 +253,9 @@ mod tests {
         let mode = |name: &str| fs::metadata(folder.path().join("etc/gander").join(name)).unwrap().permissions().mode();
         assert_eq!(mode("gander.yaml") & 0o777, 0o600);
         assert_eq!(mode("rules/alertmanager.yaml") & 0o400, 0o400);
-        assert_eq!(names(&folder.path().join("etc/gander")), ["callgoose-filters.yaml", "gander.yaml", "rules"]);
+        assert_eq!(
+            names(&folder.path().join("etc/gander")),
+            ["callgoose-filters.yaml", "gander.yaml", "rules", "schema"]
+        );
     }
 }
