@@ -25,6 +25,7 @@ fn findings(kind: Kind, text: &str) -> Findings {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.yaml");
     std::fs::write(&path, text).unwrap();
+    std::fs::write(folder.path().join("rules.yaml"), "{ version: 1, rules: [{ name: a, then: ignore }] }").unwrap();
     let source = Arc::new(Source { name: path.display().to_string(), text: text.to_owned() });
     let mut findings = Findings::new();
     match kind {
@@ -101,16 +102,11 @@ fn the_schemas_know_every_key_that_is_read_and_no_other() {
         Kind::Rules,
         "{ version: 1, rules: [{ name: a, then: ignore }], emit: { a: { $path: $.a, $zzz: 1 } } }",
     );
-    let operators: BTreeSet<String> = found
-        .iter()
-        .find_map(|one| one.help.as_ref()?.strip_prefix("valid here: ").map(str::to_owned))
-        .unwrap()
-        .split(", ")
-        .map(str::to_owned)
-        .collect();
-    let definitions = &schema(Kind::Rules)["definitions"];
-    let named = |name: &str| definitions[name]["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(operators, [named("operators"), named("literal"), named("mapping")].concat().into_iter().collect());
+    let help = found.iter().find_map(|one| one.help.as_ref()?.strip_prefix("valid here: ")).unwrap();
+    let operators: BTreeSet<&str> = help.split(", ").collect();
+    let schema = schema(Kind::Rules);
+    let named = schema["definitions"]["value"]["properties"].as_object().unwrap();
+    assert_eq!(operators, named.keys().map(String::as_str).collect());
 }
 
 /// Every closed object of a schema: the keys that it may have, and a document with a hole in its place. Alternatives at
@@ -131,14 +127,18 @@ fn visit(
         if let Some(more @ Value::Object(_)) = alternative.get("additionalProperties") {
             visit(more, root, &|hole| wrap(json!({ "s": hole })), stack, objects);
         }
+        for more in
+            alternative.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(|all| all.values())
+        {
+            visit(more, root, &|hole| wrap(json!({ "s": hole })), stack, objects);
+        }
         let Some(properties) = alternative.get("properties").and_then(Value::as_object) else {
             continue;
         };
-        let special =
-            properties.keys().any(|key| key.starts_with('$') || ["all", "any", "not"].contains(&key.as_str()));
+        let special = |key: &str| key.starts_with('$') || ["all", "any", "not"].contains(&key);
         for (name, property) in properties {
             visit(property, root, &|hole| wrap(json!({ name.as_str(): hole })), stack, objects);
-            if !special && alternative["additionalProperties"] == false {
+            if !special(name) && alternative["additionalProperties"] == false {
                 keys.insert(name.clone());
             }
         }
@@ -158,7 +158,7 @@ fn resolved<'s>(schema: &'s Value, root: &'s Value, stack: &[String]) -> Vec<(&'
         return resolved(root.pointer(&reference[1..]).unwrap(), root, &stack);
     }
     match schema.get("anyOf").and_then(Value::as_array) {
-        // A test has `payload` or `payload_file`: conditions on one object, no alternatives to it.
+        // With properties beside them they are conditions on one object, no alternatives to it.
         Some(alternatives) if schema.get("properties").is_none() => {
             alternatives.iter().flat_map(|one| resolved(one, root, stack)).collect()
         }
@@ -217,6 +217,127 @@ fn what_a_schema_refuses_is_refused() {
     }
 }
 
+/// Whole documents, with a value for nearly every key.
+fn samples() -> Vec<(Kind, Value)> {
+    let config = json!({
+        "listen": {"address": "127.0.0.1:8443", "tls": "off", "insecure": true, "max_body": "256KiB",
+            "max_connections": 10000, "header_timeout": "10s", "body_timeout": "1.5m", "idle_timeout": "75s"},
+        "admin": {"address": "[::1]:9180", "token": {"env": "ADMIN"}, "tls": "off", "insecure": true},
+        "data_dir": "data",
+        "sources": {"one": {"rules": "rules.yaml", "rules_shadow": "rules.yaml", "from": "One",
+            "auth": [{"bearer": {"env": "ONE"}}, {"header": {"name": "X-Token", "secret": {"file": "token"}}},
+                {"query": {"name": "token", "secret": {"sha256": "0".repeat(64)}}}],
+            "allow_from": ["10.0.0.0/8", "::1"], "rate_limit": {"per_second": 1, "burst": 1, "answer": 429},
+            "respond": "delivered", "respond_timeout": "10s"}},
+        "upstream": {"url": "https://example.org/path", "authorization": {"bearer": {"env": "UP"}}, "timeout": "10s",
+            "concurrency": 16, "rate_limit": {"per_second": 20, "burst": 40}, "proxy": null,
+            "retry": {"initial": "1ms", "factor": 2, "max": "10m", "give_up_after": "24h",
+                "unresolved": {"attempts": 3, "over": "5m"}},
+            "breaker": {"failures": 5, "open": "10s"},
+            "tls": {"ca": null, "client_certificate": null, "client_key": null}},
+        "dedup": {"window": "10m", "remind": true, "max_keys": 1000},
+        "delivery": {"stale": {"trigger": "6h", "do": "end"}},
+        "journal": {"max_events": 1000, "max_bytes": "4GiB", "keep_delivered": "7d", "keep_refused": 100},
+        "log": {"level": "info", "format": "auto"}
+    });
+    let text = |operator: &str| json!({"path": "$.a", operator: ["a", "b"], "ignore_case": true});
+    let number = |operator: &str| json!({"path": "$.a", operator: 1.5});
+    let texts = ["contains", "contains_all", "contains_word", "starts_with", "ends_with", "matches"].map(text);
+    let numbers = ["gt", "gte", "lt", "lte"].map(number);
+    let mut all = vec![
+        json!({"path": "$.a", "equals": "x", "every": true, "ignore_case": false}),
+        json!({"path": "$.a", "one_of": [1, "x"]}),
+        json!({"any": [{"path": "$.a", "exists": true}, {"path": "$.b", "exists": false}]}),
+        json!({"not": {"path": "$.a", "type": "integer"}}),
+    ];
+    all.extend(texts.into_iter().chain(numbers));
+    let rules = json!({
+        "version": 1, "unwrap": "$.Message", "split": "$.alerts[*]",
+        "validate": [
+            {"path": "$.a", "required": true, "type": ["string", "null"], "min_length": 1, "max_length": 9},
+            {"path": "$$.b", "one_of": [1, "a", null], "matches": "^a", "not_matches": ["b", "c"]}],
+        "rules": [{"name": "one", "when": {"path": "$.c", "equals": 1}, "then": "trigger", "emit": {"a": "b"}},
+            {"name": "two", "when": {"all": all}, "then": "ignore"}, {"name": "three", "then": "resolve"}],
+        "otherwise": "ignore", "incident_key": ["$.a", "$.b"], "occurrence": "$.c", "update_on": ["$.d"],
+        "placeholders": "allow",
+        "emit": {"$merge": "$.labels", "path": "$.a", "template": "{{ payload.a }}", "literal": {"$literal": "$5"},
+            "nested": {"list": [1, true, null, "x"], "$merge": "$$.b"},
+            "operators": {"$path": "$.a", "$map": {"A": "a"}, "$default": "x", "$string": true, "$trim": true,
+                "$lower": true, "$upper": false, "$truncate": 5},
+            "first": {"$first": ["$.a", "b"]},
+            "by_action": {"$by_action": {"trigger": "A", "resolve": {"$path": "$.b"}}}}
+    });
+    let filters = json!({"services": [{"name": "one",
+        "trigger": [{"urgency": "high", "keys": [{"key": "state", "contains": ["CRITICAL"]}], "title_from": "title",
+            "description_from": "description", "map_incident_with": "id"}],
+        "resolve": {"keys": [{"key": "state", "contains": ["OK"]}], "incident_mapped_with": "id"}}]});
+    let tests = json!({"rules": "rules.yaml", "source": "one", "dedup": {"window": "10m", "remind": true},
+        "tests": [{"name": "one", "after": "5s", "fresh": true, "payload": {"a": 1}, "expect": {"verdict": "events",
+            "events": [
+                {"action": "trigger", "rule": "a", "incident_key": "k", "status": "queued", "body": {"a": 1}},
+                {"body_exact": {"a": 1}}],
+            "errors": [{"path": "$.a", "problem": "missing"}]}},
+            {"name": "two", "payload": 1, "expect": {"verdict": "ignored"}}]});
+    vec![(Kind::Config, config), (Kind::Rules, rules), (Kind::Filters, filters), (Kind::Tests, tests)]
+}
+
+/// The JSON Pointer of every place in a document.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, member)| {
+            places(member, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+        }),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| places(item, &format!("{at}/{index}"), found));
+        }
+        _ => {}
+    }
+    found.push(at.to_owned());
+}
+
+/// The same document with one value exchanged for another, or one key left out, for every place in it.
+fn variants(document: &Value) -> Vec<Value> {
+    let values = json!([
+        null, true, 0, 1, 1.5, 1000, "", "x", "429", "off", "none", "trigger", "5m", "1.5 h", " 2s ", "5", "2MiB", "$.a", "$$.a",
+        "{{ payload }}", "127.0.0.1:80", "https://example.org/a", [], ["x"], [1], [null], {}, {"x": 1}, {"$path": "$.a"},
+        {"env": "A", "file": null}, {"path": "$.a", "exists": false}, {"$merge": "$.a", "b": {"$path": "$.b"}}
+    ]);
+    let mut at = Vec::new();
+    places(document, "", &mut at);
+    let mut variants = Vec::new();
+    for place in &at {
+        for value in values.as_array().unwrap() {
+            let mut variant = document.clone();
+            *variant.pointer_mut(place).unwrap() = value.clone();
+            variants.push(variant);
+        }
+        for name in document.pointer(place).unwrap().as_object().into_iter().flat_map(|members| members.keys()) {
+            let mut variant = document.clone();
+            variant.pointer_mut(place).unwrap().as_object_mut().unwrap().remove(name);
+            variants.push(variant);
+        }
+    }
+    variants
+}
+
+#[test]
+fn what_is_read_is_no_mistake_by_the_schema() {
+    for (kind, sample) in samples() {
+        let validator = validator(kind);
+        let wrong = |document: &Value| {
+            let errors = validator.iter_errors(document);
+            errors.map(|error| format!("{} {error}", error.instance_path())).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(wrong(&sample), "", "{kind:?}");
+        let first = findings(kind, &sample.to_string());
+        assert!(!first.has_errors(), "{kind:?}: {}", first.render(false));
+        let suspects = variants(&sample).into_iter().filter(|variant| !validator.is_valid(variant));
+        let alarms = suspects.filter(|variant| !findings(kind, &variant.to_string()).has_errors());
+        let alarms: Vec<String> = alarms.map(|variant| wrong(&variant)).collect();
+        assert_eq!(alarms, Vec::<String>::new(), "{kind:?}");
+    }
+}
+
 #[test]
 fn everything_is_described() {
     fn look(schema: &Value, at: &str, missing: &mut Vec<String>) {
@@ -229,6 +350,8 @@ fn everything_is_described() {
         }
         for key in ["anyOf", "items", "additionalProperties"] {
             match &schema[key] {
+                // Conditions on one object describe nothing.
+                _ if key == "anyOf" && schema.get("properties").is_some() => {}
                 Value::Array(parts) => parts.iter().for_each(|part| look(part, at, missing)),
                 part @ Value::Object(_) => look(part, at, missing),
                 _ => {}

@@ -75,9 +75,10 @@ fn test(node: &Node, mut fields: Fields<'_>, findings: &mut Findings) -> Option<
     let ignore_case_node = fields.take_some("ignore_case");
     let any_case = ignore_case_node
         .and_then(|node| crate::document::fields::boolean(node, &fields.path_of("ignore_case"), findings));
-    let asks_existence = fields.has("exists");
-    let exists = fields.boolean("exists", findings);
-    let broken = asks_existence && exists.is_none();
+    let exists_node = fields.take_some("exists");
+    let exists =
+        exists_node.and_then(|node| crate::document::fields::boolean(node, &fields.path_of("exists"), findings));
+    let broken = exists_node.is_some() && exists.is_none();
     let mut reading = Reading { fields, any_case: any_case.unwrap_or(false), folds: false, broken, findings };
     let mut operators = reading.operators();
     let Reading { fields, folds, broken, .. } = reading;

@@ -66,6 +66,7 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         (rule("when: {}"), vec!["rules[0].when | {} |", "needs a `path`", "equals: CRITICAL"]),
         (rule("when: { equals: 1 }"), vec!["rules[0].when |", "needs a `path`"]),
         (rule("when: { path: $.a }"), vec!["rules[0].when |", "needs an operator", "contains_word"]),
+        (rule("when: { path: $.a, exists: ~ }"), vec!["rules[0].when |", "needs an operator"]),
         (rule("when: { path: $.a, equal: 1 }"), vec!["rules[0].when.equal | equal |", "`equals`"]),
         (rule("when: { path: $.a, equals: 1, evry: true }"), vec!["rules[0].when.evry | evry |", "`every`"]),
         (rule("when: { path: $.a, all: [] }"), vec!["can't stand beside"]),
