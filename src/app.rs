@@ -140,9 +140,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 impl Running {
-    /// Reloads from now on when it is asked to, and when a file of the start's `reading` changes.
-    pub fn reload(&self, inputs: Inputs, reading: Reading) -> Reloads {
-        Reloads::start(inputs, reading, self.in_force.clone())
+    /// Reloads from now on when it is asked to, and when a file of the start's `reading` changes. `lacking`: why the
+    /// start had to do without some shadow rules, which is a reload to be made up for.
+    pub fn reload(&self, inputs: Inputs, reading: Reading, lacking: Vec<String>) -> Reloads {
+        Reloads::start(inputs, reading, lacking, self.in_force.clone())
     }
 
     /// Returns if a part without which nothing works has ended by itself: a fault of this program.

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Failure, Flag, Inputs, Loaded, Secrets};
+use crate::config::{self, Failure, Flag, Inputs, Secrets};
 use terminal::Terminal;
 
 /// A sidecar and edge relay between ServicePilot and Callgoose SQIBS
@@ -127,10 +127,14 @@ impl ConfigArguments {
         Ok(Inputs { path, environment: environment(), flags: self.settings.clone(), secrets })
     }
 
-    /// The configuration for a command that needs it whole; what is wrong with it is said.
-    pub(crate) fn load(&self, secrets: Secrets, terminal: &mut Terminal) -> Result<Loaded, Exit> {
-        let inputs = self.inputs(secrets, terminal)?;
-        config::load(&inputs).map_err(|failure| {
+    /// A part of the configuration, for a client of a running relay; what is wrong with it is said.
+    pub(crate) fn part<T>(
+        &self,
+        read: impl FnOnce(&Inputs) -> Result<T, Failure>,
+        terminal: &mut Terminal,
+    ) -> Result<T, Exit> {
+        let inputs = self.inputs(Secrets::Optional, terminal)?;
+        read(&inputs).map_err(|failure| {
             terminal.say_failure(&failure);
             Exit::CouldNotRun
         })

@@ -13,6 +13,7 @@ mod credential;
 mod face;
 mod files;
 mod layers;
+mod parts;
 mod reading;
 mod secrets;
 mod sections;
@@ -29,6 +30,7 @@ use crate::secret::Secret;
 use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging};
 
 pub use files::{Unreadable, read_bytes, read_source};
+pub use parts::{Addresses, Desk, load_addresses, load_dedup, load_desk, load_policy, load_source_names};
 pub use reading::{Files, Reading, Settings};
 pub use secrets::{Refreshed, SecretFiles};
 
@@ -81,6 +83,9 @@ pub enum Secrets {
 pub struct Loaded {
     pub config: Config,
     pub warnings: Findings,
+    /// What is wrong with rules in the shadow of others. They decide nothing, so a relay can do without them: where one
+    /// of these is an error, the source has none.
+    pub shadow: Findings,
 }
 
 /// Why there is no configuration.
@@ -109,35 +114,19 @@ pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Reading) {
         Ok(None) => None,
         Err(failure) => return (Err(failure), Reading { files: reader.files, ..Reading::default() }),
     };
-    reader.findings.sort();
+    let Reader { mut findings, shadow_findings: mut shadow, files, rules, .. } = reader;
+    findings.sort();
+    shadow.sort();
     let loaded = match config {
-        Some(config) if !reader.findings.has_errors() => Ok(Loaded { config, warnings: reader.findings }),
-        _ => Err(Failure::Invalid(reader.findings)),
+        Some(config) if !findings.has_errors() => Ok(Loaded { config, warnings: findings, shadow }),
+        _ => {
+            findings.extend(shadow);
+            findings.sort();
+            Err(Failure::Invalid(findings))
+        }
     };
-    let rules = reader.rules.into_iter().filter_map(|(path, rules)| Some((path, rules?))).collect();
-    (loaded, Reading { files: reader.files, rules, settings })
-}
-
-/// What decides the payloads of one source.
-#[derive(Debug)]
-pub struct Desk {
-    pub rules: Arc<RuleSet>,
-    pub rules_file: PathBuf,
-    /// What the source's `from` puts before every title.
-    pub from: Option<String>,
-}
-
-/// Reads only what decides the payloads of one source: what else the file says, right or wrong, has no part in it.
-pub fn load_desk(inputs: &Inputs, source: &str) -> Result<Desk, Failure> {
-    let mut reader = Reader::new(inputs);
-    let desk = match reader.tree()? {
-        Some(tree) => reader.desk(&tree, source),
-        None => None,
-    };
-    match desk {
-        Some(desk) if !reader.findings.has_errors() => Ok(desk),
-        _ => Err(Failure::Invalid(reader.findings)),
-    }
+    let rules = rules.into_iter().filter_map(|(path, rules)| Some((path, rules?))).collect();
+    (loaded, Reading { files, rules, settings })
 }
 
 /// A secret that stands alone, in a file of another kind; what is wrong with it is a finding.
@@ -175,6 +164,8 @@ pub fn locate(asked: Option<&Path>) -> Result<PathBuf, Unreadable> {
 struct Reader<'a> {
     inputs: &'a Inputs,
     findings: Findings,
+    /// Those about rules in the shadow of others.
+    shadow_findings: Findings,
     secret_files: SecretFiles,
     /// What was read so far.
     files: Files,
@@ -189,6 +180,7 @@ impl<'a> Reader<'a> {
         Reader {
             inputs,
             findings: Findings::discreet(),
+            shadow_findings: Findings::discreet(),
             secret_files: SecretFiles::default(),
             files: Files::default(),
             missing: Vec::new(),

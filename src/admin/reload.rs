@@ -44,7 +44,7 @@ impl Reload {
             since: since.rfc3339(),
             status: None,
             detail: Some(detail),
-            remedy: "the rules before it stay in force; `gander check` and `gander test` show all of it; what is mended is \
+            remedy: "the rules that are in force stay so; `gander check` and `gander test` show all of it; what is mended is \
                      taken by itself within seconds, or at SIGHUP",
         })
     }

@@ -47,7 +47,7 @@ struct Reloader {
 
 impl Reloads {
     /// Starts watching what `reading`, the one of the start, was read from.
-    pub(super) fn start(inputs: Inputs, reading: Reading, in_force: InForce) -> Reloads {
+    pub(super) fn start(inputs: Inputs, reading: Reading, lacking: Vec<String>, in_force: InForce) -> Reloads {
         let (sender, asked) = mpsc::channel(1);
         let Reading { mut files, rules, settings } = reading;
         // The start does not run tests; a change of them is one of what the next reload goes by.
@@ -56,6 +56,9 @@ impl Reloads {
         }
         let reloader =
             Reloader { inputs: Arc::new(inputs), started: settings, settling: Settling::new(files), in_force };
+        if !lacking.is_empty() {
+            reloader.lacks(lacking);
+        }
         tokio::spawn(reloader.run(asked));
         Reloads(sender)
     }
@@ -113,6 +116,13 @@ impl Reloader {
         self.report(cause, result);
     }
 
+    /// Tells that the start had to do without some shadow rules.
+    fn lacks(&self, problems: Vec<String>) {
+        let now = WallTime::now();
+        self.in_force.metrics.reloaded(false, now);
+        self.failed(problems, now, "started without the shadow rules, which can't be used; they decide nothing");
+    }
+
     /// Tells how it went, everywhere where somebody may look.
     fn report(&self, cause: &str, result: Result<(usize, Vec<String>), Vec<String>>) {
         let now = WallTime::now();
@@ -130,22 +140,23 @@ impl Reloader {
                 self.in_force.state.send_replace(Reload { restart_needed, ..Reload::started(now) });
             }
             Err(problems) => {
-                for problem in &problems {
-                    tracing::error!("configuration: {problem}");
-                }
-                tracing::error!(
-                    cause,
-                    problems = problems.len(),
-                    "not reloaded: what was read can't be used, and the rules before it stay in force; \
-                     `gander check` and `gander test` show all of it"
-                );
-                self.in_force.state.send_modify(|state| {
-                    let since = state.failure.as_ref().map_or(now, |failure| failure.since);
-                    state.read_at = now;
-                    state.failure = Some(ReloadFailure { since, problems });
-                });
+                let effect = "not reloaded: what was read can't be used, and the rules before it stay in force; \
+                              `gander check` and `gander test` show all of it";
+                self.failed(problems, now, &format!("{cause}: {effect}"));
             }
         }
+    }
+
+    fn failed(&self, problems: Vec<String>, now: WallTime, effect: &str) {
+        for problem in &problems {
+            tracing::error!("configuration: {problem}");
+        }
+        tracing::error!(problems = problems.len(), "{effect}");
+        self.in_force.state.send_modify(|state| {
+            let since = state.failure.as_ref().map_or(now, |failure| failure.since);
+            state.read_at = now;
+            state.failure = Some(ReloadFailure { since, problems });
+        });
     }
 }
 

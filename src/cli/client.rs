@@ -14,9 +14,8 @@ use hyper_util::rt::TokioExecutor;
 
 use super::Exit;
 use super::terminal::Terminal;
-use crate::config::Config;
 use crate::secret::Secret;
-use crate::tls;
+use crate::{admin, listener, tls};
 
 /// Requests to one address of the relay.
 #[derive(Debug)]
@@ -37,20 +36,20 @@ pub(crate) struct Answer {
 
 impl Client {
     /// For the relay's public address.
-    pub(crate) fn public(config: &Config) -> Result<Client, String> {
-        Client::new(config.listen.address, config.listen.tls.as_ref(), None)
+    pub(crate) fn public(listen: &listener::Config) -> Result<Client, String> {
+        Client::new(listen.address, listen.tls.as_ref(), None)
     }
 
     /// For the relay's admin address, with its token.
-    pub(crate) fn admin(config: &Config) -> Result<Client, String> {
-        let bearer = match &config.admin.token {
+    pub(crate) fn admin(admin: &admin::Config) -> Result<Client, String> {
+        let bearer = match &admin.token {
             None => None,
             Some(token) => Some(bearer(token).ok_or(
                 "the admin token is not at hand: set the variable or file that `admin.token` names, or put the token \
                  into GANDER_ADMIN__TOKEN",
             )?),
         };
-        Client::new(config.admin.address, config.admin.tls.as_ref(), bearer)
+        Client::new(admin.address, admin.tls.as_ref(), bearer)
     }
 
     pub(super) fn new(

@@ -8,11 +8,13 @@ mod selection;
 
 use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::kept::payload;
 use super::relay::Relay;
 use super::terminal::{Terminal, plain, table};
 use super::{ConfigArguments, Exit};
+use crate::ingest::NotJson;
 
 use selection::Selection;
 
@@ -206,10 +208,15 @@ fn details(event: &Value) -> Vec<String> {
         ("sent", "what is sent"),
         ("errors", "what was wrong with it"),
     ] {
-        if !event[name].is_null() {
+        if !event[name].is_null() && event[name] != json!([]) {
             lines.push(format!("\n{title}:"));
             lines.extend(body(&event[name]));
         }
+    }
+    if event["reason"] == "not_json"
+        && let Some(Err(NotJson { problem, line, column, .. })) = payload(event)
+    {
+        lines.push(format!("\nwhat was wrong with it:\n  {} (line {line}, column {column})", plain(&problem)));
     }
     let differences = page_of(event, "differences");
     if !differences.is_empty() {
@@ -268,8 +275,6 @@ const CELL_CHARS_MAX: usize = 60;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

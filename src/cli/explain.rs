@@ -5,17 +5,18 @@ mod object;
 mod page;
 mod past;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value;
 
 use self::callgoose::{Callgoose, Sent};
 use self::past::Past;
+use super::client::could_not;
 use super::kept::Kept;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, input};
-use crate::config::{self, Desk, Secrets};
+use crate::config::{Desk, Inputs, Secrets, load_addresses, load_desk};
 use crate::rules::{Context, Decision, Element, Trace};
 use crate::time::WallTime;
 
@@ -81,6 +82,8 @@ struct Explanation {
     dedup: Vec<Option<Value>>,
     /// What became of it when it came, where it came before.
     kept: Option<Kept>,
+    /// Templates that failed, and what a running relay would see otherwise.
+    warnings: Vec<String>,
 }
 
 fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit> {
@@ -96,19 +99,27 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
     };
     let source = kept.as_ref().map(|kept| &kept.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
     let inputs = config.inputs(Secrets::Optional, terminal)?;
-    let desk = config::load_desk(&inputs, &source).map_err(|failure| {
-        terminal.say_failure(&failure);
-        Exit::CouldNotRun
-    })?;
+    let desk = config.part(|inputs| load_desk(inputs, &source), terminal)?;
     let callgoose = Callgoose::open(arguments.filters.as_deref(), &inputs.path, terminal)?;
+    let mut warnings = match &past {
+        Some(past) => past.rules_in_force(terminal)?.into_iter().collect(),
+        None => Vec::new(),
+    };
     let mut explanation = match kept {
         Some(kept) => Explanation::of_kept(&desk, kept),
         None => {
             let received_at = WallTime::now().rfc3339();
             let context = Context { source: &source, received_at: &received_at };
-            Explanation::of(&desk, &payload(arguments.file.as_deref(), terminal)?, context)
+            let bytes = could_not(input::read(arguments.file.as_deref()), terminal)?;
+            if past.is_some() {
+                warnings.extend(too_large(bytes.len(), &inputs));
+            }
+            let payload = input::json(&bytes).map_err(|problem| format!("the payload is no JSON: {problem}"));
+            let payload = could_not(payload, terminal)?;
+            Explanation::of(&desk, &payload, context)
         }
     };
+    explanation.warnings.append(&mut warnings);
     explanation.callgoose = callgoose.map(|callgoose| callgoose.asked(&explanation.decision, desk.from.as_deref()));
     // Of an event that came, deduplication would say that it came.
     if let (Some(past), None) = (&past, &explanation.kept) {
@@ -122,13 +133,14 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
     Ok(())
 }
 
-fn payload(file: Option<&Path>, terminal: &mut Terminal) -> Result<Value, Exit> {
-    let mut could_not = |problem: String| {
-        terminal.say(&format!("error: {problem}"));
-        Exit::CouldNotRun
-    };
-    let payload = input::read(file).map_err(&mut could_not)?;
-    serde_json::from_slice(&payload).map_err(|error| could_not(format!("the payload is no JSON: {error}")))
+/// What a relay would say of a payload of this size, where that is no.
+fn too_large(bytes: usize, inputs: &Inputs) -> Option<String> {
+    let most = load_addresses(inputs).ok()?.listen.body_bytes_max;
+    (bytes > most).then(|| {
+        format!(
+            "the payload has {bytes} bytes and `listen.max_body` is {most}: the relay would answer 413 and keep nothing"
+        )
+    })
 }
 
 impl Explanation {
@@ -138,7 +150,8 @@ impl Explanation {
 
     fn new(desk: &Desk, (decision, trace): (Decision, Trace)) -> Explanation {
         let rules = desk.rules_file.display().to_string();
-        Explanation { rules, decision, trace, callgoose: None, dedup: Vec::new(), kept: None }
+        let warnings = template_failures(&decision).into_iter().collect();
+        Explanation { rules, decision, trace, callgoose: None, dedup: Vec::new(), kept: None, warnings }
     }
 
     /// Of what came before; of a batch only the element that became this event, if any still does.
@@ -177,16 +190,16 @@ impl Explanation {
         self.callgoose.as_ref()?.sent.get(index)?.as_ref()
     }
 
-    /// Templates that failed and rendered empty.
-    fn warning(&self) -> Option<String> {
-        let failures = &self.decision.template_failures;
-        let first = failures.first.as_ref()?;
-        Some(format!("{} templates failed and rendered empty, the first: {first}", failures.count))
-    }
-
     fn count(&self, which: fn(&Element) -> bool) -> usize {
         self.decision.elements.iter().filter(|element| which(element)).count()
     }
+}
+
+fn template_failures(decision: &Decision) -> Option<String> {
+    let failures = &decision.template_failures;
+    let first = failures.first.as_ref()?;
+    let templates = if failures.count == 1 { "template" } else { "templates" };
+    Some(format!("{} {templates} failed and rendered empty, the first: {first}", failures.count))
 }
 
 #[cfg(test)]

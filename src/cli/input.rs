@@ -4,6 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde_json::Value;
+
+use crate::ingest::{NotJson, read_payload};
+
 /// Reads all of it; a sentence for the reader where that fails.
 pub(crate) fn read(file: Option<&Path>) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
@@ -19,6 +23,14 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Vec<u8>, String> {
         return Err(format!("{name} is larger than {} MiB", BYTES_MAX >> 20));
     }
     Ok(bytes)
+}
+
+/// A payload as the relay reads it, with a byte order mark or without; a sentence for the reader where it is no JSON.
+pub(crate) fn json(bytes: &[u8]) -> Result<Value, String> {
+    read_payload(bytes, None).map_err(|not_json| {
+        let NotJson { problem, line, column, .. } = not_json;
+        format!("{problem} at line {line} column {column}")
+    })
 }
 
 /// The largest `listen.max_body`, which no payload exceeds.

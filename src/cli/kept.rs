@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::terminal::plain;
 use crate::event::{Action, Body, Draft, Occurrence, UpdateHash};
-use crate::ingest::{read_payload, request_time};
+use crate::ingest::{NotJson, read_payload, request_time};
 use crate::rules::Element;
 use crate::time::WallTime;
 
@@ -24,13 +24,9 @@ impl Kept {
     /// From what the API tells of it; the error says why there is nothing to decide.
     pub(crate) fn of(details: Value) -> Result<Kept, String> {
         let text = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
-        let received = match details["received_hex"].as_str() {
-            Some(hex) => bytes(hex),
-            None => details["received"].as_str().map(|text| text.as_bytes().to_vec()),
-        };
-        let received = received.ok_or("what was received is not kept any more; see `journal.keep_delivered`")?;
-        let payload = read_payload(&received, details["charset"].as_str())
-            .map_err(|not_json| format!("what was received is no JSON: {}", not_json.problem))?;
+        let payload =
+            payload(&details).ok_or("what was received is not kept any more; see `journal.keep_delivered`")?;
+        let payload = payload.map_err(|not_json| format!("what was received is no JSON: {}", not_json.problem))?;
         let element = details.get("element").filter(|element| !element.is_null()).cloned();
         // The rules knew when the request came, the journal when it was written.
         let received_at = request_time(&text("request_id")).map_or_else(|| text("received_at"), WallTime::rfc3339);
@@ -70,6 +66,15 @@ impl Kept {
         let why = word("outcome").or(word("reason")).map_or_else(String::new, |why| format!(" ({why})"));
         plain(&format!("{event}{state}{why}, received {}", self.received_at))
     }
+}
+
+/// What was received, as the relay read it; none where it is not kept any more.
+pub(crate) fn payload(details: &Value) -> Option<Result<Value, NotJson>> {
+    let received = match details["received_hex"].as_str() {
+        Some(hex) => bytes(hex),
+        None => details["received"].as_str().map(|text| text.as_bytes().to_vec()),
+    };
+    Some(read_payload(&received?, details["charset"].as_str()))
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {

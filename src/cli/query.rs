@@ -58,8 +58,8 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
 pub enum QueryError {
     /// The expression is no path that can be used; shown with a caret under the part that is wrong.
     Expression(Findings),
-    /// The document is no JSON.
-    Document(serde_json::Error),
+    /// The document is no JSON, and why.
+    Document(String),
     /// The query takes more work than a rule may.
     Work,
     /// The answer can't be written.
@@ -73,7 +73,7 @@ pub fn query(expression: &str, document: &[u8], out: &mut impl Write) -> Result<
 
 fn query_within(steps: u64, expression: &str, document: &[u8], out: &mut impl Write) -> Result<bool, QueryError> {
     let path = JsonPath::parse(expression).map_err(|error| QueryError::Expression(finding(expression, error)))?;
-    let document: Value = serde_json::from_slice(document).map_err(QueryError::Document)?;
+    let document: Value = input::json(document).map_err(QueryError::Document)?;
     let budget = Budget::new(steps);
     let nodes = path.select(Scope { element: &document, root: &document, budget: &budget });
     if budget.is_exhausted() {
@@ -101,7 +101,7 @@ impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             QueryError::Expression(findings) => f.write_str(findings.render(false).trim_end()),
-            QueryError::Document(error) => write!(f, "the document is no JSON: {error}"),
+            QueryError::Document(problem) => write!(f, "the document is no JSON: {problem}"),
             QueryError::Work => write!(
                 f,
                 "this query takes more work on this document than is allowed ({STEPS_MAX} steps), so nothing is printed; \

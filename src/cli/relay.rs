@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::cli::client::{Answer, Client, could_not};
 use crate::cli::terminal::Terminal;
 use crate::cli::{ConfigArguments, Exit};
-use crate::config::Secrets;
+use crate::config::load_addresses;
 
 /// The relay that runs by this configuration.
 #[derive(Debug)]
@@ -22,10 +22,10 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn open(config: &ConfigArguments, terminal: &mut Terminal) -> Result<Relay, Exit> {
-        let loaded = config.load(Secrets::Optional, terminal)?;
+        let admin = config.part(load_addresses, terminal)?.admin;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = could_not(runtime.map_err(|error| format!("can't start: {error}")), terminal)?;
-        let client = could_not(Client::admin(&loaded.config), terminal)?;
+        let client = could_not(Client::admin(&admin), terminal)?;
         Ok(Relay { client, runtime })
     }
 

@@ -41,6 +41,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
     };
     logging::start(loaded.config.log);
     log_warnings(&loaded.warnings);
+    if !loaded.shadow.has_errors() {
+        log_warnings(&loaded.shadow);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -63,6 +66,7 @@ async fn serve(loaded: Loaded, inputs: Inputs, reading: Reading, terminal: &mut 
             return Exit::CouldNotRun;
         }
     };
+    let lacking = loaded.shadow.error_lines();
     let mut running = match app::start(loaded.config).await {
         Ok(running) => running,
         Err(error) => {
@@ -70,7 +74,7 @@ async fn serve(loaded: Loaded, inputs: Inputs, reading: Reading, terminal: &mut 
             return Exit::CouldNotRun;
         }
     };
-    let reloads = running.reload(inputs, reading);
+    let reloads = running.reload(inputs, reading, lacking);
     loop {
         tokio::select! {
             told = signals.next() => match told {

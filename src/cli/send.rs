@@ -13,10 +13,9 @@ use serde_json::{Value, json};
 use super::client::{Answer, Client, bearer, could_not};
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, block_on, input};
+use crate::admin;
 use crate::auth::{Credential, Policy};
-use crate::config::{Config, Secrets};
-use crate::document;
-use crate::ingest::SourceConfig;
+use crate::config::{load_addresses, load_policy};
 
 /// Post a payload to the running relay and follow it to its outcome
 ///
@@ -51,12 +50,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
 }
 
 fn send(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Exit> {
-    let config = arguments.config.load(Secrets::Optional, terminal)?.config;
-    let source = could_not(find_source(&config, &arguments.source), terminal)?;
-    let (query, header) = could_not(credential(source), terminal)?;
+    let name = &arguments.source;
+    let addresses = arguments.config.part(load_addresses, terminal)?;
+    let policy = arguments.config.part(|inputs| load_policy(inputs, name), terminal)?;
+    let (query, header) = could_not(credential(name, &policy), terminal)?;
     let payload = Bytes::from(could_not(input::read(arguments.file.as_deref()), terminal)?);
-    let client = could_not(Client::public(&config), terminal)?;
-    let path = format!("/hooks/{}", source.name);
+    let client = could_not(Client::public(&addresses.listen), terminal)?;
+    let path = format!("/hooks/{name}");
     let shown = format!("{}{path}", client.base());
     terminal.say(&format!("posting {} bytes to {shown}", payload.len()));
 
@@ -74,26 +74,16 @@ fn send(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Exit> {
 
     let mut events = parts(&answer);
     if events.iter().any(is_pending) {
-        follow(&config, &mut events, until, terminal);
+        follow(&addresses.admin, &mut events, until, terminal);
     }
     report(arguments, &answer, &events, terminal);
     let fine = !events.is_empty() && events.iter().all(is_fine);
     Ok(if fine { Exit::Fine } else { Exit::No })
 }
 
-fn find_source<'a>(config: &'a Config, name: &str) -> Result<&'a SourceConfig, String> {
-    config.sources.iter().find(|source| &*source.name == name).ok_or_else(|| {
-        let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
-        match document::nearest(name, names.iter().copied()) {
-            Some(near) => format!("there is no source `{name}`; did you mean `{near}`?"),
-            None => format!("there is no source `{name}`; there are: {}", names.join(", ")),
-        }
-    })
-}
-
 /// The first credential whose secret is at hand: what to put behind the path, and into the head.
-fn credential(source: &SourceConfig) -> Result<(String, Option<(HeaderName, HeaderValue)>), String> {
-    let Policy::AnyOf(credentials) = &source.auth else {
+fn credential(source: &str, policy: &Policy) -> Result<(String, Option<(HeaderName, HeaderValue)>), String> {
+    let Policy::AnyOf(credentials) = policy else {
         return Ok((String::new(), None));
     };
     let carried = credentials.iter().find_map(|credential| match credential {
@@ -110,8 +100,8 @@ fn credential(source: &SourceConfig) -> Result<(String, Option<(HeaderName, Head
     });
     carried.ok_or_else(|| {
         format!(
-            "no credential of `{}` is at hand: set the variable or file that its `auth` names, as it is for the relay",
-            source.name
+            "no credential of `{source}` is at hand: set the variable or file that its `auth` names, as it is for the \
+             relay"
         )
     })
 }
@@ -130,9 +120,9 @@ fn parts(answer: &Answer) -> Vec<Value> {
 
 /// Waits for events that are still queued, and for those that duplicates are copies of, by the admin API, and notes
 /// their ends.
-fn follow(config: &Config, events: &mut [Value], until: Instant, terminal: &mut Terminal) {
+fn follow(admin: &admin::Config, events: &mut [Value], until: Instant, terminal: &mut Terminal) {
     terminal.say("not delivered yet; following it through the admin API");
-    let client = match Client::admin(config) {
+    let client = match Client::admin(admin) {
         Ok(client) => client,
         Err(problem) => return terminal.say(&format!("can't follow it: {problem}")),
     };

@@ -1,5 +1,6 @@
 //! `gander completions` and `gander man`: the command line itself, for shells and for `man`.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
@@ -33,7 +34,7 @@ pub(crate) struct Man {
     /// The command, as `events replay` [default: gander itself]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
-    /// Write the pages of all commands into this directory: gander.1, gander-check.1 …
+    /// Write the pages of all commands into this directory, made if missing: gander.1, gander-check.1 …
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     output: Option<PathBuf>,
 }
@@ -50,7 +51,8 @@ impl Man {
         // A page for `--help` on every page would help nobody.
         let mut command = Cli::command().disable_help_flag(true);
         if let Some(directory) = &self.output {
-            return match clap_mangen::generate_to(command, directory) {
+            let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
+            return match written {
                 Ok(()) => Exit::Fine,
                 Err(error) => {
                     terminal.say(&format!("error: can't write into {}: {error}", directory.display()));

@@ -98,16 +98,23 @@ impl Terminal {
 }
 
 /// A text from outside as it may stand in a line of a terminal: control characters, which could forge lines or move
-/// the cursor, are escaped.
+/// the cursor, and what has no width, which could make two texts look alike, are escaped.
 pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let escaped = c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let escaped = c.is_control() || is_unseen(c);
             let (shown, kept) = if escaped { (Some(c.escape_default()), None) } else { (None, Some(c)) };
             shown.into_iter().flatten().chain(kept)
         })
         .collect()
+}
+
+/// Breaks of lines and paragraphs, marks of direction, and what is not seen at all. The two joiners, which belong to some
+/// scripts and to emoji, stay.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Rows of cells as lines with aligned columns; the last column is not padded.
@@ -130,6 +137,8 @@ mod tests {
     #[test]
     fn what_comes_from_outside_moves_no_cursor() {
         assert_eq!(plain("a\u{1b}[2J\nb\u{202e}é"), "a\\u{1b}[2J\\nb\\u{202e}é");
+        assert_eq!(plain("a\u{2028}b\u{200b}c\u{feff}"), "a\\u{2028}b\\u{200b}c\\u{feff}");
+        assert_eq!(plain("👩\u{200d}🔧"), "👩\u{200d}🔧");
     }
 
     #[test]

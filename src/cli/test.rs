@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// The same, and exit with 1 where less of a rule file is covered
     #[arg(long, value_name = "PERCENT", value_parser = RangedU64ValueParser::<usize>::new().range(0..=100))]
     coverage_min: Option<usize>,
-    /// Write a JUnit report for CI too
+    /// Write a JUnit report for CI too; `-` is standard output, in place of the results
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Print one JSON object: {"passed", "files", "coverage", "findings", "unreadable"}
@@ -72,7 +72,8 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         coverage_min: arguments.coverage_min.unwrap_or(0),
     };
     let report = run(&arguments.paths, filters.as_ref(), selection);
-    if arguments.json {
+    let xml_only = arguments.junit.as_deref().is_some_and(|file| file.as_os_str() == "-");
+    if arguments.json && !xml_only {
         terminal.print(&report.to_json().to_string());
     } else {
         for problem in &report.unreadable {
@@ -81,11 +82,13 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         if !report.findings.is_empty() {
             terminal.say(&report.findings.render(terminal.colour_for_errors()));
         }
-        // The terminal remembers what can't be written.
-        let _ = report.write(terminal.colour(), terminal);
+        if !xml_only {
+            // The terminal remembers what can't be written.
+            let _ = report.write(terminal.colour(), terminal);
+        }
     }
     if let Some(file) = &arguments.junit
-        && let Err(error) = junit::write(&report, file)
+        && let Err(error) = junit::write(&report, file, terminal)
     {
         terminal.say(&format!("error: can't write {}: {error}", file.display()));
         return Exit::CouldNotRun;
@@ -140,7 +143,8 @@ fn run(paths: &[PathBuf], filters: Option<&Arc<Source>>, selection: Selection<'_
             report.files.push(FileReport { name: source.name.clone(), tests: played });
         }
     }
-    if let (Some(part), []) = (selection.name, report.files.as_slice()) {
+    let all_read = report.unreadable.is_empty() && !report.findings.has_errors();
+    if let (Some(part), [], true) = (selection.name, report.files.as_slice(), all_read) {
         report.unreadable.push(format!("no test has `{part}` in its name"));
     }
     report

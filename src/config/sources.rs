@@ -11,9 +11,9 @@ use ipnet::IpNet;
 
 use super::credential::Carrier;
 use super::secrets::Direction;
-use super::{Desk, Reader, read_source};
+use super::{Reader, read_source};
 use crate::auth::{Credential, Policy};
-use crate::document::{Fields, Key, Node, Value, fields};
+use crate::document::{Fields, Findings, Key, Node, Value, fields};
 use crate::ingest::{Respond, SourceConfig, SourceRules};
 use crate::limits::{OverLimit, RateLimit};
 use crate::rules::RuleSet;
@@ -53,9 +53,7 @@ impl Reader<'_> {
         }
         let mut section = Fields::of(node, path, &mut self.findings)?;
         let live = self.rules(&mut section);
-        let shadow_node = section.take_some("rules_shadow");
-        let shadow_path = section.path_of("rules_shadow");
-        let shadow = shadow_node.map(|node| self.rule_file(node, &shadow_path));
+        let shadow = self.shadow(&mut section);
         let from = self.sender_name(&mut section);
         let auth = self.auth(&mut section);
         let allow_from = self.allow_from(&mut section);
@@ -69,7 +67,7 @@ impl Reader<'_> {
         }
         Some(SourceConfig {
             name: Arc::from(key.name.as_str()),
-            rules: SourceRules { live: live?, shadow: shadow.map_or(Some(None), |shadow| shadow.map(Some))? },
+            rules: SourceRules { live: live?.0, shadow },
             from,
             auth: auth?,
             allow_from,
@@ -79,49 +77,39 @@ impl Reader<'_> {
         })
     }
 
-    /// Only what decides the payloads of the source `name`.
-    pub(super) fn desk(&mut self, tree: &Node, name: &str) -> Option<Desk> {
-        let sources = tree.get("sources");
-        let Some(node) = sources.and_then(|sources| sources.get(name)) else {
-            let names: Vec<&str> = match sources.map(|node| &node.value) {
-                Some(Value::Map(entries)) => entries.iter().map(|(key, _)| key.name.as_str()).collect(),
-                _ => Vec::new(),
-            };
-            let place = sources.unwrap_or(tree).place.clone();
-            let finding = self.findings.error(place, "sources", format!("there is no source `{name}`"));
-            if !names.is_empty() {
-                finding.suggest(name, names);
-            }
-            return None;
-        };
-        let mut section = Fields::of(node, format!("sources.{name}"), &mut self.findings)?;
-        let rules_file = node.get("rules").and_then(Node::as_str).map(|written| self.beside(written));
-        let rules = self.rules(&mut section);
-        let from = self.sender_name(&mut section);
-        Some(Desk { rules: rules?, rules_file: rules_file?, from })
-    }
-
     /// A path that is relative to the configuration file.
     fn beside(&self, written: &str) -> PathBuf {
         self.inputs.path.parent().unwrap_or(Path::new("")).join(written)
     }
 
-    fn rules(&mut self, section: &mut Fields<'_>) -> Option<Arc<RuleSet>> {
-        let node = section.require("rules", &mut self.findings)?;
-        self.rule_file(node, &section.path_of("rules"))
+    /// The rules of a source, and the file that they are from.
+    pub(super) fn rules(&mut self, section: &mut Fields<'_>) -> Option<(Arc<RuleSet>, PathBuf)> {
+        let (node, path) = (section.require("rules", &mut self.findings)?, section.path_of("rules"));
+        let written = fields::string(node, &path, &mut self.findings)?;
+        self.rule_file(&written, node, &path)
+    }
+
+    /// Rules in the shadow of others. What is wrong in their file is kept apart.
+    fn shadow(&mut self, section: &mut Fields<'_>) -> Option<Arc<RuleSet>> {
+        let (node, path) = (section.take_some("rules_shadow")?, section.path_of("rules_shadow"));
+        let written = fields::string(node, &path, &mut self.findings)?;
+        let apart = self.findings.apart();
+        let findings = std::mem::replace(&mut self.findings, apart);
+        let shadow = self.rule_file(&written, node, &path);
+        self.shadow_findings.extend(std::mem::replace(&mut self.findings, findings));
+        Some(shadow?.0)
     }
 
     /// A rule file, compiled once however many sources name it.
-    fn rule_file(&mut self, node: &Node, path: &str) -> Option<Arc<RuleSet>> {
-        let written = fields::string(node, path, &mut self.findings)?;
-        let file = self.beside(&written);
+    fn rule_file(&mut self, written: &str, node: &Node, path: &str) -> Option<(Arc<RuleSet>, PathBuf)> {
+        let file = self.beside(written);
         if let Some(read) = self.rules.get(&file) {
-            return read.clone();
+            return Some((read.clone()?, file));
         }
         self.files.note(&file);
         let compiled = match read_source(&file) {
             Ok(source) => {
-                let mut findings = crate::document::Findings::new();
+                let mut findings = Findings::new();
                 let compiled = RuleSet::compile(&source, &mut findings);
                 self.findings.extend(findings);
                 compiled.map(Arc::new)
@@ -133,11 +121,11 @@ impl Reader<'_> {
                 None
             }
         };
-        self.rules.insert(file, compiled.clone());
-        compiled
+        self.rules.insert(file.clone(), compiled.clone());
+        Some((compiled?, file))
     }
 
-    fn sender_name(&mut self, section: &mut Fields<'_>) -> Option<String> {
+    pub(super) fn sender_name(&mut self, section: &mut Fields<'_>) -> Option<String> {
         let path = section.path_of("from");
         let node = section.take_some("from")?;
         let text = fields::string(node, &path, &mut self.findings)?;
@@ -148,7 +136,7 @@ impl Reader<'_> {
         Some(text)
     }
 
-    fn auth(&mut self, section: &mut Fields<'_>) -> Option<Policy> {
+    pub(super) fn auth(&mut self, section: &mut Fields<'_>) -> Option<Policy> {
         let path = section.path_of("auth");
         let Some(node) = section.take_some("auth") else {
             self.findings

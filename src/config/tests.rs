@@ -91,7 +91,7 @@ upstream:
 
 #[test]
 fn what_the_file_leaves_out_has_the_documented_default() {
-    let Loaded { config, warnings } = Desk::new(BASE).load();
+    let Loaded { config, warnings, .. } = Desk::new(BASE).load();
     assert!(warnings.is_empty(), "{}", warnings.render(false));
     assert_eq!(config.listen.body_bytes_max, 1 << 20);
     assert_eq!(config.listen.connections_max, 10_000);
@@ -135,7 +135,7 @@ fn the_shipped_file_tells_the_truth_about_every_default() {
     let shipped = shipped.replace("rules/servicepilot.yaml", rules);
     let load = |text: &str| {
         let desk = Desk::new(text).env("SERVICEPILOT_TOKEN", "a").env("CALLGOOSE_TOKEN", "b");
-        let Loaded { config, warnings } = desk.load();
+        let Loaded { config, warnings, .. } = desk.load();
         assert!(warnings.is_empty(), "{}", warnings.render(false));
         format!("{config:#?}")
     };
@@ -621,7 +621,7 @@ fn later_layers_win() {
         .env("GANDER_SOURCES__S__ALLOW_FROM", "[10.0.0.0/8, 192.0.2.1]")
         .env("GANDER_ADMIN__TOKEN", "123456")
         .flag("--listen", "listen.address", "127.0.0.1:2222");
-    let Loaded { config, warnings } = desk.load();
+    let Loaded { config, warnings, .. } = desk.load();
     assert!(warnings.is_empty(), "{}", warnings.render(false));
     assert_eq!(config.listen.body_bytes_max, 2048);
     assert_eq!(config.dispatch.retry.factor, 1.5);

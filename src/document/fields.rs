@@ -283,7 +283,8 @@ pub fn duration(node: &Node, path: &str, findings: &mut Findings) -> Option<Dura
     };
     let parsed = parse_duration(text);
     if parsed.is_none() {
-        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found `{text}`"));
+        let most = spell_duration(Duration::from_millis(DURATION_MAX_MS));
+        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, at most {most}, found `{text}`"));
     }
     parsed
 }

@@ -71,6 +71,11 @@ impl Findings {
         &mut self.findings[last]
     }
 
+    /// None yet, about the same file: what is concealed here is concealed there.
+    pub fn apart(&self) -> Findings {
+        Findings { findings: Vec::new(), concealed: self.concealed.clone(), discreet: self.discreet }
+    }
+
     pub fn extend(&mut self, other: Findings) {
         self.findings.extend(other.findings);
         self.concealed.extend(other.concealed);

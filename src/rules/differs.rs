@@ -23,7 +23,7 @@ pub struct Difference {
     /// The path of the member of the body that differs, as `$.state`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What was decided, shortened; none where the member is missing.
+    /// What was decided, shortened: a verdict in words, anything else as JSON; none where it is missing.
     pub is: Option<String>,
     /// What would have been.
     pub would_be: Option<String>,
@@ -66,12 +66,12 @@ pub fn element_differences(index: usize, is: &Element, would_be: &Element) -> Ve
         found.push(verdicts(index, is, would_be));
     }
     if event.incident_key != other.incident_key {
-        let [is, would_be] = [event, other].map(|event| Some(shortened(&event.incident_key)));
+        let [is, would_be] = [event, other].map(|event| Some(quoted(&event.incident_key)));
         found.push(difference(index, What::IncidentKey, is, would_be));
     }
     if event.occurrence != other.occurrence {
         let [is, would_be] =
-            [event, other].map(|event| event.occurrence.as_ref().map(|occurrence| shortened(&occurrence.0)));
+            [event, other].map(|event| event.occurrence.as_ref().map(|occurrence| quoted(&occurrence.0)));
         found.push(difference(index, What::Occurrence, is, would_be));
     }
     bodies(index, event, other, &mut found);
@@ -118,7 +118,19 @@ fn compare(index: usize, path: &str, is: Option<&Value>, would_be: Option<&Value
         return;
     }
     let path = Some(shortened(path));
-    found.push(Difference { path, ..difference(index, What::Body, is.map(shown), would_be.map(shown)) });
+    found.push(Difference { path, ..difference(index, What::Body, is.map(exact), would_be.map(exact)) });
+}
+
+/// As JSON, so that a text is not taken for a number or for several values.
+fn exact(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        other => shown(other),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(shortened(text)).to_string()
 }
 
 /// The path of a member, in the shorthand of RFC 9535 where the name allows it.

@@ -265,7 +265,7 @@ fn what_could_not_run_exits_2_and_prints_no_result() {
         (&["chek"], "'check'"),
         (&["schema", "rule"], "'rules'"),
         (&["man", "no", "such"], "there is no command `no such`"),
-        (&["man", "--output", "none/such"], "can't write into none/such"),
+        (&["man", "--output", "wrong.yaml/such"], "can't write into wrong.yaml/such"),
         (&["check", "--set", "nonsense"], "write KEY=VALUE"),
         (&["events", "list", "--state", "ded"], "similar value exists: 'dead'"),
         (&["sandbox", "--filters", "none.yaml"], "can't read none.yaml"),

@@ -402,13 +402,13 @@ emit: {{ servicepilot_event_id: $.servicepilot_event_id, state: $.state, severit
         let (code, out, err) = run(&[&against[..], &["changed.yaml"]].concat()).await;
         assert_eq!(code, 1, "{err}");
         assert!(err.contains("4 tried, 3 would be decided otherwise"), "{err}");
-        assert!(out.contains("  body $.severity: high, would be low\n"), "{out}");
+        assert!(out.contains("  body $.severity: \"high\", would be \"low\"\n"), "{out}");
         assert!(out.contains("  verdict: refused"), "{out}");
         let (code, out, _) = run(&[&against[..], &["changed.yaml", "--json"]].concat()).await;
         let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((code, lines.len()), (1, 3), "{out}");
         let of = |id: &str| lines.iter().find(|line| line["id"] == id).unwrap();
-        let severity = json!([{"index": 0, "what": "body", "path": "$.severity", "is": "high", "would_be": "low"}]);
+        let severity = json!([{"index": 0, "what": "body", "path": "$.severity", "is": "\"high\"", "would_be": "\"low\""}]);
         assert_eq!((&of(&opened)["rule"], &of(&opened)["differences"]), (&json!("problem"), &severity));
         assert_eq!(of(&refused)["differences"][0]["what"], "verdict");
 
@@ -420,8 +420,14 @@ emit: {{ servicepilot_event_id: $.servicepilot_event_id, state: $.state, severit
         assert!(code == 2 && err.contains("--dry-run"), "{err}");
         let (code, _, err) = run(&["replay", "--dry-run", "--against", "same.yaml", "1"]).await;
         assert!(code == 2 && err.contains("event 1: it is not kept"), "{err}");
+        let (code, _, err) = run(&["replay", "--dry-run", "--against", "same.yaml", &refused, "1"]).await;
+        assert!(code == 2 && err.contains("1 tried, 0 would") && err.contains("event 1: it is not kept"), "{err}");
+        let (code, _, err) = run(&[&against[..], &["same.yaml", "--source", "servicepilto"]].concat()).await;
+        assert!(code == 2 && err.contains("no event that is kept matches"), "{err}");
         let (code, out, err) = run(&["replay", "--dry-run", "--state", "refused"]).await;
         assert_eq!((code, out.as_str()), (0, "2 events; nothing was done\n"), "{err}");
+        let (_, out, _) = run(&["replay", "--dry-run", "--state", "refused", "--json"]).await;
+        assert_eq!(out, "{\"matching\":2,\"at_least\":false}\n");
 
         assert_eq!(listed(&relay, "").await, kept, "nothing was written");
         assert_eq!(upstream.calls().len(), 2, "nothing was sent");
@@ -460,9 +466,38 @@ emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
         };
         let told: Vec<String> = lines.iter().map(told).collect();
         assert_eq!(told.len(), 3, "{told:?}");
-        assert!(told.iter().any(|line| line == r#""a" "incident_key": "a" > "a/1""#), "{told:?}");
+        assert!(told.iter().any(|line| line == r#""a" "incident_key": "\"a\"" > "\"a/1\"""#), "{told:?}");
         assert!(told.iter().any(|line| line.starts_with(r#""c" "verdict": "trigger" > "ignored"#)), "{told:?}");
         assert!(told.iter().any(|line| line.starts_with(r#"null "verdict": "refused"#)), "{told:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn elements_of_a_batch_that_share_a_key_are_told_apart() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let rules = "version: 1
+split: $[*]
+rules:
+  - { name: problem, when: { path: $.state, equals: CRITICAL }, then: trigger }
+incident_key: $.id
+update_on: [$.n]
+emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
+";
+        let relay = Relay::start(&upstream, &Setup { rules: Some(rules.to_owned()), ..fast() }).await;
+        let element = |n: u32| json!({"id": "a", "n": n, "state": "CRITICAL"});
+        relay.post(&json!([element(1), element(2), element(3)])).await;
+        assert_eq!(listed(&relay, "").await.len(), 3);
+        let file = |name: &str, text: &str| std::fs::write(relay.directory.path().join(name), text).unwrap();
+        file("same.yaml", rules);
+        file("changed.yaml", &rules.replace("n: $.n", "n: { $path: $.n, $map: { '2': two } }"));
+        let against = ["replay", "--dry-run", "--since", "1h", "--json", "--against"];
+        let (code, out, err) = gander(&relay, &[&against[..], &["same.yaml"]].concat()).await;
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        let (code, out, err) = gander(&relay, &[&against[..], &["changed.yaml"]].concat()).await;
+        assert_eq!((code, out.lines().count()), (1, 1), "{out}{err}");
+        assert!(out.contains(r#""is":"2","would_be":"\"two\"""#), "{out}");
     })
     .await;
 }

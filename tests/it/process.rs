@@ -54,6 +54,11 @@ impl Process {
         Process { child, port, admin_port, client, log: Mutex::new(log) }
     }
 
+    /// Where it listens for senders and for its operator.
+    pub fn ports(&self) -> (u16, u16) {
+        (self.port, self.admin_port)
+    }
+
     pub async fn post(&self, payload: &Value) -> relay::Answer {
         self.post_with(payload, &[]).await
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use gander::ingest::RulesBySource;
@@ -60,6 +61,18 @@ impl World {
         assert_eq!(answer.json["status"], "queued", "{answer:?}");
         let id = answer.json["id"].as_str().unwrap().to_owned();
         self.process.admin(&format!("/api/v1/events/{id}")).await.json["rule"].as_str().unwrap().to_owned()
+    }
+
+    /// A command beside the relay: exit code, standard output, standard error.
+    async fn gander(&self, arguments: &[&str]) -> (i32, String, String) {
+        let (listen, admin) = self.process.ports();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gander"));
+        command.current_dir(self.directory.path()).env_clear().env("SERVICEPILOT_TOKEN", relay::TOKEN).args(arguments);
+        command.args(["--config", "gander.yaml", "--set", &format!("listen.address=127.0.0.1:{listen}")]);
+        command.args(["--set", &format!("admin.address=127.0.0.1:{admin}")]).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
     /// What `/api/v1/status` says of the reload once it says so.
@@ -354,7 +367,7 @@ async fn rules_in_the_shadow_decide_nothing_and_tell_what_they_would() {
             }
         };
         let found = listed(2).await;
-        let body = json!([{"index": 0, "what": "body", "path": "$.rule", "is": "first", "would_be": "second"}]);
+        let body = json!([{"index": 0, "what": "body", "path": "$.rule", "is": "\"first\"", "would_be": "\"second\""}]);
         assert_eq!((&found[1]["id"], &found[1]["differences"]), (&problem, &body), "{found}");
         assert_eq!(found[0]["id"], refused);
         assert_eq!(found[0]["differences"][0]["what"], "verdict", "{found}");
@@ -376,6 +389,81 @@ async fn rules_in_the_shadow_decide_nothing_and_tell_what_they_would() {
             tokio::task::yield_now().await;
         }
         assert_eq!(listed(2).await, found);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_does_without_broken_shadow_rules_and_says_so() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = tempfile::tempdir().unwrap();
+        let shadowed = Setup { rules: Some(rules("first")), source: vec!["rules_shadow: next.yaml".into()], ..setup() };
+        fs::write(directory.path().join("next.yaml"), rules("second").replace("then:", "than:")).unwrap();
+        let configuration = relay::write_configuration(directory.path(), &upstream, &shadowed);
+        let process = Process::start(configuration).await;
+        let world = World { process, upstream, directory };
+        assert_eq!(world.rule_for("e1").await, "first", "the rules that decide are whole");
+        let reload = world.reload_failed().await;
+        let problem = reload["problems"][0].as_str().unwrap();
+        assert!(problem.contains("next.yaml:3:") && problem.contains("`then` is required"), "{problem}");
+        assert_eq!(world.metric("gander_config_last_reload_successful").await, "0");
+        let ready = world.process.admin("/readyz").await;
+        assert_eq!(ready.status, 200, "{ready:?}");
+
+        world.put("next.yaml", &rules("second"));
+        world.reload_succeeded_after(&reload).await;
+        world.process.post(&payload("e2", "CRITICAL")).await;
+        let found = |list: &Value| list["events"].as_array().is_some_and(|events| events.len() == 1);
+        world.process.admin_once("/api/v1/events?differs=true", found).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_well_can_be_asked_whatever_the_files_say_now() {
+    within(async {
+        let world = World::start().await;
+        let id = world.process.post(&payload("e1", "CRITICAL")).await.json["id"].as_str().unwrap().to_owned();
+        let text = fs::read_to_string(world.path("gander.yaml")).unwrap();
+        world.put("gander.yaml", &format!("{text}\nlog: {{ level: loud }}\nnothing: known\n"));
+        world.put("rules.yaml", "version: 1\nrules: [");
+        world.reload_failed().await;
+        for arguments in [&["health", "--ready"][..], &["events", "list"], &["events", "show", &id]] {
+            let (code, out, err) = world.gander(arguments).await;
+            assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}: {out}");
+        }
+        fs::write(world.path("alert.json"), payload("e2", "CRITICAL").to_string()).unwrap();
+        let (code, out, err) = world.gander(&["send", "--source", "servicepilot", "alert.json"]).await;
+        assert!(code == 0 && out.contains("trigger of e2: delivered"), "{out}{err}");
+        let (code, _, err) = world.gander(&["send", "--source", "service-pilot", "alert.json"]).await;
+        assert!(code == 2 && err.contains("did you mean `servicepilot`?"), "{err}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_says_where_the_relay_would_see_it_otherwise() {
+    within(async {
+        let world = World::start().await;
+        fs::write(world.path("alert.json"), payload("e1", "CRITICAL").to_string()).unwrap();
+        let explain = ["explain", "--source", "servicepilot", "--relay"];
+        let (code, out, err) = world.gander(&[&explain[..], &["alert.json"]].concat()).await;
+        assert!(code == 0 && out.contains("would be taken") && !out.contains("warning:"), "{out}{err}");
+
+        fs::write(world.path("rules.test.yaml"), "rules: rules.yaml\ntests: [{ name: t, payload: {}, expect: {} }]\n")
+            .unwrap();
+        world.put("rules.yaml", &rules("second"));
+        world.reload_failed().await;
+        let mut large = payload("e1", "CRITICAL");
+        large["text"] = "x".repeat(300 << 10).into();
+        fs::write(world.path("large.json"), large.to_string()).unwrap();
+        let (code, out, err) = world.gander(&[&explain[..], &["large.json"]].concat()).await;
+        assert_eq!(code, 0, "{err}");
+        let warnings: Vec<&str> = out.lines().filter(|line| line.starts_with("warning: ")).collect();
+        assert_eq!(warnings.len(), 2, "{out}");
+        assert!(warnings[0].contains("decides by what it read before") && warnings[0].contains("rules.test.yaml:2"));
+        assert!(warnings[1].contains("the relay would answer 413"), "{out}");
     })
     .await;
 }

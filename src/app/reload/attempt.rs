@@ -52,8 +52,13 @@ pub(super) fn attempt(inputs: &Inputs) -> Attempt {
             problems.append(&mut tested.problems);
             Err(problems)
         }
-        Ok(_) if !tested.problems.is_empty() => Err(tested.problems),
-        Ok(Loaded { config, warnings }) => {
+        Ok(Loaded { shadow, .. }) if shadow.has_errors() || !tested.problems.is_empty() => {
+            let mut problems = shadow.error_lines();
+            problems.append(&mut tested.problems);
+            Err(problems)
+        }
+        Ok(Loaded { config, mut warnings, shadow }) => {
+            warnings.extend(shadow);
             let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
             let mut warnings = warnings.lines();
             warnings.append(&mut tested.warnings);

@@ -1,5 +1,6 @@
 //! The recorded past through changed rules: what would have been decided otherwise.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,9 +13,9 @@ use crate::cli::kept::Kept;
 use crate::cli::relay::Relay;
 use crate::cli::terminal::{Terminal, plain, table};
 use crate::cli::{ConfigArguments, Exit};
-use crate::config::{Config, Secrets, read_source};
+use crate::config::{Inputs, Secrets, load_desk, load_source_names, read_source};
 use crate::document::Findings;
-use crate::ingest::SourceConfig;
+use crate::event::Draft;
 use crate::rules::differs::{Difference, element_differences};
 use crate::rules::{Context, Decision, Element, RuleSet};
 
@@ -29,7 +30,9 @@ pub(super) struct Past<'a> {
 /// Tries the events, and counts.
 struct Trial<'a> {
     relay: Relay,
-    config: Config,
+    /// The rules of each source as they are configured; none where they can't be used.
+    configured: HashMap<String, Option<Arc<RuleSet>>>,
+    inputs: Inputs,
     rules: Arc<RuleSet>,
     json: bool,
     progress: Progress,
@@ -43,26 +46,28 @@ struct Trial<'a> {
     terminal: &'a mut Terminal,
 }
 
-/// One request, decided by the rules that are configured and by the changed ones.
+/// One request, decided by the rules that are configured, where they can be used, and by the changed ones.
 struct Request {
     id: String,
-    now: Decision,
+    now: Option<Decision>,
     changed: Decision,
+    /// The elements that are known to be other events.
+    taken: Vec<usize>,
 }
 
 /// Runs them all through the rules in `file`; nothing is written and nothing is sent.
 pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Result<Exit, Exit> {
     let rules = compile(file, terminal)?;
-    let config = past.config.load(Secrets::Optional, terminal)?.config;
-    if past.ids.is_empty() && past.selection.source.is_none() && config.sources.len() > 1 {
-        let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+    let names = past.config.part(load_source_names, terminal)?;
+    if past.ids.is_empty() && past.selection.source.is_none() && names.len() > 1 {
         terminal.say(&format!("error: for which source are these rules? Add --source, one of {}", names.join(", ")));
         return Err(Exit::CouldNotRun);
     }
     let relay = Relay::open(past.config, terminal)?;
     let mut trial = Trial {
         relay,
-        config,
+        configured: HashMap::new(),
+        inputs: past.config.inputs(Secrets::Optional, terminal)?,
         rules,
         json: past.json,
         progress: Progress::new("looked at"),
@@ -77,7 +82,7 @@ pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Resu
         [] => trial.selected(past.selection)?,
         ids => ids.iter().try_for_each(|id| trial.event(id))?,
     }
-    Ok(trial.end())
+    Ok(trial.end(!past.ids.is_empty()))
 }
 
 fn compile(file: &Path, terminal: &mut Terminal) -> Result<Arc<RuleSet>, Exit> {
@@ -154,16 +159,13 @@ impl Trial<'_> {
             let decision = self.rules.decide_element(element, &kept.payload, context);
             return Ok(decision.elements.first().map(compared).unwrap_or_default());
         }
-        let request = self.request(kept, context)?;
-        let (now, changed) = (&request.now.elements, &request.changed.elements);
-        if let ([_], [changed]) = (now.as_slice(), changed.as_slice()) {
+        let request = self.request(kept, context);
+        let alone = request.now.as_ref().is_none_or(|now| now.elements.len() == 1);
+        if let (true, [changed]) = (alone, request.changed.elements.as_slice()) {
             return Ok(compared(changed));
         }
-        // Which element of the batch it was is told by the rules that are configured, else by its key.
-        let is_it = |element: &Element| matches!(element, Element::Event(draft) if kept.is_of(draft));
-        let place = now.iter().position(is_it).filter(|_| now.len() == changed.len());
-        let place = place.or_else(|| changed.iter().position(is_it));
-        let place = place.and_then(|place| changed.get(place));
+        let place = request.place(kept).and_then(|place| request.changed.elements.get(place));
+        let changed = &request.changed.elements;
         match (place, kept.decided(None)) {
             (Some(changed), _) => Ok(compared(changed)),
             // What was refused as a whole is otherwise if anything comes of it.
@@ -175,19 +177,23 @@ impl Trial<'_> {
         }
     }
 
-    fn request(&mut self, kept: &Kept, context: Context<'_>) -> Result<&Request, String> {
+    fn request(&mut self, kept: &Kept, context: Context<'_>) -> &mut Request {
         let id = kept.details["request_id"].as_str().unwrap_or_default();
-        if self.last.as_ref().is_none_or(|last| last.id != id) {
-            let now = self.source(&kept.source)?.rules.live.decide(&kept.payload, context);
-            let changed = self.rules.decide(&kept.payload, context);
-            self.last = Some(Request { id: id.to_owned(), now, changed });
-        }
-        self.last.as_ref().ok_or_else(String::new)
+        let last = self.last.take().filter(|last| last.id == id);
+        let request = last.unwrap_or_else(|| Request {
+            id: id.to_owned(),
+            now: self.configured(&kept.source).map(|rules| rules.decide(&kept.payload, context)),
+            changed: self.rules.decide(&kept.payload, context),
+            taken: Vec::new(),
+        });
+        self.last.insert(request)
     }
 
-    fn source(&self, name: &str) -> Result<&SourceConfig, String> {
-        let found = self.config.sources.iter().find(|source| &*source.name == name);
-        found.ok_or_else(|| format!("its source `{name}` is not in the configuration any more"))
+    /// The rules that are configured for a source. They only help to tell the elements of a batch apart, so it goes
+    /// without them where they can't be used.
+    fn configured(&mut self, source: &str) -> Option<Arc<RuleSet>> {
+        let read = || load_desk(&self.inputs, source).ok().map(|desk| desk.rules);
+        self.configured.entry(source.to_owned()).or_insert_with(read).clone()
     }
 
     fn tell(&mut self, details: &Value, differences: &[Difference]) {
@@ -206,7 +212,8 @@ impl Trial<'_> {
         }
     }
 
-    fn end(self) -> Exit {
+    /// `named`: whether each event was asked for by its id.
+    fn end(self, named: bool) -> Exit {
         let Trial { tried, differ, untried, why, terminal, json, .. } = self;
         if differ > SHOWN_MAX && !json {
             terminal.print(&format!("… and {} more; --json prints all", differ - SHOWN_MAX));
@@ -214,12 +221,39 @@ impl Trial<'_> {
         if let Some(why) = why {
             terminal.say(&format!("{untried} could not be tried, the first: {why}"));
         }
+        if tried == 0 && untried == 0 {
+            terminal.say("error: no event that is kept matches these filters");
+            return Exit::CouldNotRun;
+        }
         terminal.say(&format!("{tried} tried, {differ} would be decided otherwise; nothing was written or sent"));
         match (tried, differ, untried) {
-            (0, _, 1..) => Exit::CouldNotRun,
+            (0, ..) => Exit::CouldNotRun,
+            (_, _, 1..) if named => Exit::CouldNotRun,
             (_, 0, _) => Exit::Fine,
             _ => Exit::No,
         }
+    }
+}
+
+impl Request {
+    /// Which element of the batch an event was: by what the rules that are configured make of it, else by what the
+    /// changed ones do. Of several with its key it is the one with its body; else the last, as events come newest first.
+    fn place(&mut self, kept: &Kept) -> Option<usize> {
+        let changed = self.changed.elements.as_slice();
+        let now = self.now.as_ref().map(|now| now.elements.as_slice()).filter(|now| now.len() == changed.len());
+        let taken = &self.taken;
+        let found = |elements: &[Element]| {
+            let places = elements.iter().enumerate().filter_map(|(place, element)| match element {
+                Element::Event(draft) if kept.is_of(draft) && !taken.contains(&place) => Some((place, draft)),
+                _ => None,
+            });
+            let places: Vec<(usize, &Draft)> = places.collect();
+            let same = places.iter().rfind(|(_, draft)| draft.body.value() == kept.details["sent"]);
+            same.or(places.last()).map(|(place, _)| *place)
+        };
+        let place = now.and_then(found).or_else(|| found(changed))?;
+        self.taken.push(place);
+        Some(place)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `gander events replay` and `discard`: what a person does with what the relay could not.
 
+use std::fmt;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
@@ -28,7 +29,7 @@ use crate::cli::{ConfigArguments, Exit};
 /// What was ignored is not recorded, and so not tried.
 ///
 /// Exit codes: 0 all were replayed, nothing would differ; 1 one was declined or would differ, or the relay refused; 2 it
-/// could not be asked, nothing could be tried, or --yes is missing.
+/// could not be asked, no event matches, an event that was named could not be tried, or --yes is missing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander events replay 1764000000123\n  \
                         gander events replay --state dead --older-than 1h --yes\n  \
@@ -74,7 +75,7 @@ struct Which {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
-    /// Print one JSON object a line for each event
+    /// Print one JSON object a line for each event; with --dry-run {"matching", "at_least"}
     #[arg(long)]
     json: bool,
 }
@@ -87,6 +88,20 @@ struct Run<'r> {
     relay: Relay,
     done: usize,
     declined: usize,
+}
+
+/// How many events filters match.
+struct Matching {
+    count: Value,
+    at_least: bool,
+}
+
+impl fmt::Display for Matching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let more = if self.at_least { "at least " } else { "" };
+        let events = if self.count == 1 { "event" } else { "events" };
+        write!(f, "{more}{} {events}", self.count)
+    }
 }
 
 impl Replay {
@@ -108,8 +123,12 @@ fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, 
     }
     let relay = Relay::open(&which.config, terminal)?;
     let run = Run { which, verb: "replay", force, relay, done: 0, declined: 0 };
-    let count = run.matching(terminal)?;
-    terminal.print(&format!("{count} {}; nothing was done", if count == "1" { "event" } else { "events" }));
+    let matching = run.matching(terminal)?;
+    if which.json {
+        terminal.print(&json!({ "matching": matching.count, "at_least": matching.at_least }).to_string());
+    } else {
+        terminal.print(&format!("{matching}; nothing was done"));
+    }
     Ok(Exit::Fine)
 }
 
@@ -147,22 +166,20 @@ fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) 
 
 impl Run<'_> {
     /// How many events the filters match.
-    fn matching(&self, terminal: &mut Terminal) -> Result<String, Exit> {
+    fn matching(&self, terminal: &mut Terminal) -> Result<Matching, Exit> {
         let mut body = self.body();
         body["dry_run"] = json!(true);
         let answer = self.relay.command(&self.path(), &body, terminal)?;
         let counted = self.relay.understood(&answer, terminal)?;
-        let more = if counted["at_least"] == true { "at least " } else { "" };
-        Ok(format!("{more}{}", counted["matching"]))
+        Ok(Matching { count: counted["matching"].clone(), at_least: counted["at_least"] == true })
     }
 
     fn confirmed(&self, terminal: &mut Terminal) -> Result<bool, Exit> {
         let count = match self.which.ids.len() {
             0 => self.matching(terminal)?,
-            ids => ids.to_string(),
+            ids => Matching { count: json!(ids), at_least: false },
         };
-        let events = if count == "1" { "event" } else { "events" };
-        terminal.say(&format!("{} {count} {events}? [y/N]", self.verb));
+        terminal.say(&format!("{} {count}? [y/N]", self.verb));
         let mut line = String::new();
         let read = std::io::stdin().lock().read_line(&mut line);
         Ok(read.is_ok() && matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))

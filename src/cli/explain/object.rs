@@ -29,8 +29,8 @@ pub(super) fn object(explanation: &Explanation) -> Value {
     if let Some(callgoose) = &explanation.callgoose {
         object["filters"] = json!(callgoose.name);
     }
-    if let Some(warning) = explanation.warning() {
-        object["warnings"] = json!([warning]);
+    if !explanation.warnings.is_empty() {
+        object["warnings"] = json!(explanation.warnings);
     }
     object
 }

@@ -33,15 +33,16 @@ pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
         page.text.push('\n');
     }
     if decision.batch {
+        let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         page.line(&format!(
-            "{} elements: {} events, {} ignored, {} refused",
-            decision.elements.len(),
-            explanation.count(|element| matches!(element, Element::Event(_))),
+            "{}: {}, {} ignored, {} refused",
+            counted(decision.elements.len(), "element"),
+            counted(explanation.count(|element| matches!(element, Element::Event(_))), "event"),
             explanation.count(|element| matches!(element, Element::Ignored { .. })),
             explanation.count(|element| matches!(element, Element::Refused { .. })),
         ));
     }
-    if let Some(warning) = explanation.warning() {
+    for warning in &explanation.warnings {
         page.line(&plain(&format!("warning: {warning}")));
     }
     page.text
@@ -109,7 +110,7 @@ impl Page<'_> {
             Element::Ignored { rule } => {
                 self.heading("ignored");
                 match rule {
-                    Some(rule) => self.line(&format!("  by the rule {rule}")),
+                    Some(rule) => self.line(&format!("  by the rule {}", plain(rule))),
                     None => self.line("  no rule matches, and `otherwise` is ignore"),
                 }
             }
@@ -144,7 +145,9 @@ impl Page<'_> {
         self.heading("nearest rule");
         self.line(&format!(
             "  {} ({}:{}) matches if this comes out otherwise:",
-            nearest.rule, self.rules, nearest.spot.line
+            plain(&nearest.rule),
+            self.rules,
+            nearest.spot.line
         ));
         let mut rows = Vec::new();
         nearest.lacks.iter().for_each(|condition| condition_rows(condition, 0, &mut rows));
@@ -193,10 +196,12 @@ impl Page<'_> {
 
     /// Rows with their columns aligned.
     fn rows(&mut self, rows: &[Row]) {
+        let plain = |row: &Row| Row { name: plain(&row.name), asks: plain(&row.asks), seen: row.seen.clone(), ..*row };
+        let rows: Vec<Row> = rows.iter().map(plain).collect();
         let width = |of: fn(&Row) -> usize| rows.iter().map(of).filter(|width| *width <= COLUMN_MAX).max().unwrap_or(0);
         let names = width(|row| row.depth * INDENT + row.name.chars().count());
         let asks = width(|row| if row.seen.is_empty() { 0 } else { row.asks.chars().count() });
-        for row in rows {
+        for row in &rows {
             let (mark, colour) = match row.holds {
                 Some(true) => ("✓", GREEN),
                 Some(false) => ("✗", RED),

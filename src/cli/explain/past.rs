@@ -11,7 +11,7 @@ use crate::cli::kept::Kept;
 use crate::cli::relay::Relay;
 use crate::cli::terminal::Terminal;
 use crate::cli::{ConfigArguments, Exit};
-use crate::config::Secrets;
+use crate::config::load_dedup;
 use crate::dedup::{Arrival, Dedup};
 use crate::event::{Draft, EventId, KeyId};
 use crate::journal::Reader;
@@ -30,7 +30,7 @@ impl Past {
     }
 
     pub(super) fn journal(directory: &Path, config: &ConfigArguments, terminal: &mut Terminal) -> Result<Past, Exit> {
-        let settings = config.load(Secrets::Optional, terminal)?.config.dedup;
+        let settings = config.part(load_dedup, terminal)?;
         let now = Clock::start().now();
         let opened = Reader::open_stopped(directory).map_err(|error| error.to_string()).and_then(|reader| {
             let dedup = recollect(&reader, settings, now).map_err(|error| error.to_string())?;
@@ -53,6 +53,23 @@ impl Past {
             return Err(could_not(&format!("no event {id} is kept"), terminal));
         };
         Kept::of(details).map_err(|problem| could_not(&format!("event {id}: {problem}"), terminal))
+    }
+
+    /// Says so where the running relay decides by other rules than the files have now.
+    pub(super) fn rules_in_force(&self, terminal: &mut Terminal) -> Result<Option<String>, Exit> {
+        let Past::Relay(relay) = self else {
+            return Ok(None);
+        };
+        let reload = &relay.ask("/api/v1/status", terminal)?["reload"];
+        if reload["successful"] != false {
+            return Ok(None);
+        }
+        let problems = reload["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let first = problems.first().and_then(Value::as_str).unwrap_or("see /api/v1/status");
+        Ok(Some(format!(
+            "the relay could not take the files as they are now over and decides by what it read before, at {}: {first}",
+            reload["in_force_since"].as_str().unwrap_or("-")
+        )))
     }
 
     /// What deduplication would say of an event, in the API's words.

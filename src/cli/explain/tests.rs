@@ -26,13 +26,13 @@ fn explanation(yaml: &str, payload: &Value) -> Explanation {
     put("gander.yaml", "sources: { s: { rules: rules.yaml, from: Ops } }");
     put("rules.yaml", yaml);
     put("callgoose-filters.yaml", FILTERS);
-    let inputs = config::Inputs {
+    let inputs = Inputs {
         path: folder.path().join("gander.yaml"),
         environment: std::collections::BTreeMap::new(),
         flags: Vec::new(),
         secrets: Secrets::Optional,
     };
-    let mut desk = config::load_desk(&inputs, "s").unwrap();
+    let mut desk = load_desk(&inputs, "s").unwrap();
     desk.rules_file = "rules.yaml".into();
     let mut callgoose = Callgoose::open(None, &inputs.path, &mut Terminal::new()).unwrap().unwrap();
     callgoose.name = "filters.yaml".into();

@@ -34,7 +34,10 @@ fn findings(kind: Kind, text: &str) -> Findings {
             match config::load(&Inputs { path, environment, flags: Vec::new(), secrets: Secrets::Optional }) {
                 Err(Failure::Invalid(invalid)) => findings = invalid,
                 Err(Failure::Unreadable(unreadable)) => panic!("{unreadable}"),
-                Ok(loaded) => findings = loaded.warnings,
+                Ok(loaded) => {
+                    findings = loaded.warnings;
+                    findings.extend(loaded.shadow);
+                }
             }
         }
         Kind::Rules => drop(RuleSet::compile(&source, &mut findings)),

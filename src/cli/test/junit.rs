@@ -4,7 +4,7 @@
 //! common. What keeps files from running stands in a suite of its own, as errors.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use quick_xml::Writer;
@@ -13,8 +13,10 @@ use quick_xml::events::BytesText;
 use super::report::{FileReport, Report};
 use crate::rule_tests::{Difference, TestReport};
 
-pub(super) fn write(report: &Report, file: &Path) -> io::Result<()> {
-    fs::write(file, render(report)?)
+/// Writes the report into a file, or `-`, standard output.
+pub(super) fn write(report: &Report, file: &Path, output: &mut impl Write) -> io::Result<()> {
+    let xml = render(report)?;
+    if file.as_os_str() == "-" { output.write_all(&xml) } else { fs::write(file, xml) }
 }
 
 fn render(report: &Report) -> io::Result<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::cli::terminal::plain;
 use crate::document::Findings;
 use crate::rule_tests::{Difference, TestReport};
 use crate::rules::{Coverage, Gap, PartKind};
@@ -62,18 +63,18 @@ impl Report {
             writeln!(out, "{}", painted(&file.name, BOLD))?;
             for test in &file.tests {
                 if test.passed() {
-                    writeln!(out, "  {} {}", painted("✓", GREEN), test.name)?;
+                    writeln!(out, "  {} {}", painted("✓", GREEN), plain(&test.name))?;
                 } else {
                     let place = painted(&format!("{}:{}", file.name, test.line), DIM);
-                    writeln!(out, "  {} {}  {place}", painted("✗", RED), test.name)?;
+                    writeln!(out, "  {} {}  {place}", painted("✗", RED), plain(&test.name))?;
                 }
                 for Difference { at, line, expected, found } in &test.differences {
-                    writeln!(out, "      {at}  {}", painted(&format!("{}:{line}", file.name), DIM))?;
-                    writeln!(out, "        expected  {}", painted(expected, GREEN))?;
-                    writeln!(out, "        found     {}", painted(found, RED))?;
+                    writeln!(out, "      {}  {}", plain(at), painted(&format!("{}:{line}", file.name), DIM))?;
+                    writeln!(out, "        expected  {}", painted(&plain(expected), GREEN))?;
+                    writeln!(out, "        found     {}", painted(&plain(found), RED))?;
                 }
                 for warning in &test.warnings {
-                    writeln!(out, "      {} {warning}", painted("warning:", YELLOW))?;
+                    writeln!(out, "      {} {}", painted("warning:", YELLOW), plain(warning))?;
                 }
             }
         }
@@ -128,7 +129,7 @@ impl Report {
         writeln!(out, "{}  {percent}, {shown} of {all}", painted(&rules.name, BOLD, colour))?;
         for gap in rules.coverage.gaps() {
             let place = painted(&format!("{}:{}:{}", rules.name, gap.spot.line, gap.spot.column), DIM, colour);
-            writeln!(out, "  {} {} {}  {place}", painted("✗", RED, colour), subject(&gap), gap.lack())?;
+            writeln!(out, "  {} {} {}  {place}", painted("✗", RED, colour), plain(&subject(&gap)), gap.lack())?;
         }
         Ok(())
     }

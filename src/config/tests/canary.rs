@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_configuration_in_use_shows_no_secret_either() {
     let text = BASE.replace("{ env: IN }", "CANARY-in").replace("{ env: UP }", "CANARY-up");
-    let Loaded { config, warnings } = Desk::new(&text).load();
+    let Loaded { config, warnings, .. } = Desk::new(&text).load();
     let shown = format!("{config:?} {} {} {:?}", warnings.render(true), warnings.to_json(), warnings.lines());
     assert!(!shown.contains("CANARY"), "{shown}");
     assert_eq!(warnings.iter().count(), 2, "{shown}");

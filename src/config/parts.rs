@@ -1,0 +1,107 @@
+//! Parts of a configuration, each read alone: what else the file says, right or wrong, has no part in it.
+//!
+//! For whoever asks a relay that runs. Files may be wrong while it runs well, by what they said before, and that must
+//! keep nobody from asking it how it is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Failure, Inputs, Reader};
+use crate::auth::Policy;
+use crate::document::{Fields, Node, Value};
+use crate::rules::RuleSet;
+use crate::{admin, dedup, listener};
+
+/// Where the relay can be asked.
+#[derive(Debug)]
+pub struct Addresses {
+    pub listen: listener::Config,
+    pub admin: admin::Config,
+}
+
+/// What decides the payloads of one source.
+#[derive(Debug)]
+pub struct Desk {
+    pub rules: Arc<RuleSet>,
+    pub rules_file: PathBuf,
+    /// What the source's `from` puts before every title.
+    pub from: Option<String>,
+}
+
+/// The `listen` and `admin` sections.
+pub fn load_addresses(inputs: &Inputs) -> Result<Addresses, Failure> {
+    part(inputs, |reader, tree| {
+        let mut top = Fields::of(tree, "", &mut reader.findings)?;
+        let (listen, admin) = (reader.listen(tree, &mut top), reader.admin(tree, &mut top));
+        Some(Addresses { listen: listen?, admin: admin? })
+    })
+}
+
+/// The `dedup` section.
+pub fn load_dedup(inputs: &Inputs) -> Result<dedup::Settings, Failure> {
+    part(inputs, |reader, tree| {
+        let mut top = Fields::of(tree, "", &mut reader.findings)?;
+        Some(reader.dedup(&mut top))
+    })
+}
+
+/// The names of all sources.
+pub fn load_source_names(inputs: &Inputs) -> Result<Vec<String>, Failure> {
+    part(inputs, |_, tree| Some(source_names(tree).map(str::to_owned).collect()))
+}
+
+/// Who may send as the source `name`.
+pub fn load_policy(inputs: &Inputs, name: &str) -> Result<Policy, Failure> {
+    part(inputs, |reader, tree| {
+        let mut section = reader.section_of(tree, name)?;
+        reader.auth(&mut section)
+    })
+}
+
+/// The rules of the source `name`, and what else decides its payloads.
+pub fn load_desk(inputs: &Inputs, name: &str) -> Result<Desk, Failure> {
+    part(inputs, |reader, tree| {
+        let mut section = reader.section_of(tree, name)?;
+        let rules = reader.rules(&mut section);
+        let from = reader.sender_name(&mut section);
+        let (rules, rules_file) = rules?;
+        Some(Desk { rules, rules_file, from })
+    })
+}
+
+fn part<T>(inputs: &Inputs, read: impl FnOnce(&mut Reader<'_>, &Node) -> Option<T>) -> Result<T, Failure> {
+    let mut reader = Reader::new(inputs);
+    let part = match reader.tree()? {
+        Some(tree) => read(&mut reader, &tree),
+        None => None,
+    };
+    match part {
+        Some(part) if !reader.findings.has_errors() => Ok(part),
+        _ => Err(Failure::Invalid(reader.findings)),
+    }
+}
+
+impl Reader<'_> {
+    /// The section of one source.
+    fn section_of<'t>(&mut self, tree: &'t Node, name: &str) -> Option<Fields<'t>> {
+        let sources = tree.get("sources");
+        let Some(node) = sources.and_then(|sources| sources.get(name)) else {
+            let names: Vec<&str> = source_names(tree).collect();
+            let place = sources.unwrap_or(tree).place.clone();
+            let finding = self.findings.error(place, "sources", format!("there is no source `{name}`"));
+            if !names.is_empty() {
+                finding.suggest(name, names);
+            }
+            return None;
+        };
+        Fields::of(node, format!("sources.{name}"), &mut self.findings)
+    }
+}
+
+fn source_names(tree: &Node) -> impl Iterator<Item = &str> {
+    let entries = match tree.get("sources").map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    entries.iter().map(|(key, _)| key.name.as_str())
+}
