@@ -30,7 +30,9 @@ use crate::secret::Secret;
 use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging};
 
 pub use files::{Unreadable, read_bytes, read_source};
-pub use parts::{Addresses, Desk, load_addresses, load_dedup, load_desk, load_policy, load_source_names};
+pub use parts::{
+    Addresses, Desk, load_addresses, load_dedup, load_desk, load_policy, load_sender_name, load_source_names,
+};
 pub use reading::{Files, Reading, Settings};
 pub use secrets::{Refreshed, SecretFiles};
 

@@ -16,7 +16,7 @@ use super::client::could_not;
 use super::kept::Kept;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, input};
-use crate::config::{Desk, Inputs, Secrets, load_addresses, load_desk};
+use crate::config::{Desk, load_addresses, load_desk, load_sender_name, locate};
 use crate::rules::{Context, Decision, Element, Trace};
 use crate::time::WallTime;
 
@@ -35,13 +35,17 @@ use crate::time::WallTime;
 #[command(after_help = "Examples:\n  gander explain --source servicepilot alert.json\n  \
                         gander explain --source servicepilot --json < alert.json\n  \
                         gander explain --source servicepilot --relay alert.json\n  \
+                        gander explain --rules new.yaml alert.json\n  \
                         gander explain --event 1764000000123")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// The source whose rules decide
-    #[arg(short, long, value_name = "NAME", required_unless_present = "event")]
+    #[arg(short, long, value_name = "NAME", required_unless_present_any = ["event", "rules"])]
     source: Option<String>,
+    /// Let the rules in this file decide, instead of those that are configured
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// The payload, JSON [default: standard input, as for `-`]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
@@ -98,12 +102,12 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
         _ => None,
     };
     let source = kept.as_ref().map(|kept| &kept.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
-    let inputs = config.inputs(Secrets::Optional, terminal)?;
-    let desk = config.part(|inputs| load_desk(inputs, &source), terminal)?;
-    let callgoose = Callgoose::open(arguments.filters.as_deref(), &inputs.path, terminal)?;
+    let desk = arguments.desk(&source, terminal)?;
+    let configuration = locate(config.config.as_deref()).ok();
+    let callgoose = Callgoose::open(arguments.filters.as_deref(), configuration.as_deref(), terminal)?;
     let mut warnings = match &past {
-        Some(past) => past.rules_in_force(terminal)?.into_iter().collect(),
-        None => Vec::new(),
+        Some(past) if arguments.rules.is_none() => past.rules_in_force(terminal)?.into_iter().collect(),
+        _ => Vec::new(),
     };
     let mut explanation = match kept {
         Some(kept) => Explanation::of_kept(&desk, kept),
@@ -112,7 +116,8 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
             let context = Context { source: &source, received_at: &received_at };
             let bytes = could_not(input::read(arguments.file.as_deref()), terminal)?;
             if past.is_some() {
-                warnings.extend(too_large(bytes.len(), &inputs));
+                let addresses = config.part(load_addresses, terminal)?;
+                warnings.extend(too_large(bytes.len(), addresses.listen.body_bytes_max));
             }
             let payload = input::json(&bytes).map_err(|problem| format!("the payload is no JSON: {problem}"));
             let payload = could_not(payload, terminal)?;
@@ -133,9 +138,22 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
     Ok(())
 }
 
+impl Arguments {
+    /// The rules that decide: those of the source, or of a file that no configuration has to name.
+    fn desk(&self, source: &str, terminal: &mut Terminal) -> Result<Desk, Exit> {
+        let Some(file) = &self.rules else {
+            return self.config.part(|inputs| load_desk(inputs, source), terminal);
+        };
+        let from = match &self.source {
+            Some(source) => self.config.part(|inputs| load_sender_name(inputs, source), terminal)?,
+            None => None,
+        };
+        Ok(Desk { rules: input::rules(file, terminal)?, rules_file: file.clone(), from })
+    }
+}
+
 /// What a relay would say of a payload of this size, where that is no.
-fn too_large(bytes: usize, inputs: &Inputs) -> Option<String> {
-    let most = load_addresses(inputs).ok()?.listen.body_bytes_max;
+fn too_large(bytes: usize, most: usize) -> Option<String> {
     (bytes > most).then(|| {
         format!(
             "the payload has {bytes} bytes and `listen.max_body` is {most}: the relay would answer 413 and keep nothing"

@@ -3,10 +3,16 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::Exit;
+use super::terminal::Terminal;
+use crate::config::read_source;
+use crate::document::Findings;
 use crate::ingest::{NotJson, read_payload};
+use crate::rules::RuleSet;
 
 /// Reads all of it; a sentence for the reader where that fails.
 pub(crate) fn read(file: Option<&Path>) -> Result<Vec<u8>, String> {
@@ -31,6 +37,23 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Value, String> {
         let NotJson { problem, line, column, .. } = not_json;
         format!("{problem} at line {line} column {column}")
     })
+}
+
+/// A rule file that is no source's; what is wrong with it is said.
+pub(crate) fn rules(file: &Path, terminal: &mut Terminal) -> Result<Arc<RuleSet>, Exit> {
+    let source = match read_source(file) {
+        Ok(source) => source,
+        Err(unreadable) => {
+            terminal.say(&format!("error: {unreadable}"));
+            return Err(Exit::CouldNotRun);
+        }
+    };
+    let mut findings = Findings::new();
+    let rules = RuleSet::compile(&source, &mut findings);
+    if !findings.is_empty() {
+        terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
+    }
+    rules.map(Arc::new).ok_or(Exit::CouldNotRun)
 }
 
 /// The largest `listen.max_body`, which no payload exceeds.

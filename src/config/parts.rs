@@ -69,6 +69,14 @@ pub fn load_desk(inputs: &Inputs, name: &str) -> Result<Desk, Failure> {
     })
 }
 
+/// What the source `name` puts before every title.
+pub fn load_sender_name(inputs: &Inputs, name: &str) -> Result<Option<String>, Failure> {
+    part(inputs, |reader, tree| {
+        let mut section = reader.section_of(tree, name)?;
+        Some(reader.sender_name(&mut section))
+    })
+}
+
 fn part<T>(inputs: &Inputs, read: impl FnOnce(&mut Reader<'_>, &Node) -> Option<T>) -> Result<T, Failure> {
     let mut reader = Reader::new(inputs);
     let part = match reader.tree()? {

@@ -444,6 +444,9 @@ async fn the_desk_commands_need_no_relay_and_no_secret() {
         let configuration = root.join("config/gander.yaml").display().to_string();
         let tests = root.join("config/rules").display().to_string();
         let trigger = payload("e1", "CRITICAL").to_string();
+        let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        file("some.yaml", "version: 1\nrules: [{ name: everything, then: ignore }]\n");
+        file("bad.yaml", "version: 1\nrules: 7\n");
         let explain = ["explain", "--source", "servicepilot", "--config", &configuration];
         for (name, arguments, input, code, out, err) in [
             ("a node", &["query", "$.tags.policy_id"][..], trigger.as_str(), 0, "\"pol-77\"\n", ""),
@@ -452,6 +455,9 @@ async fn the_desk_commands_need_no_relay_and_no_secret() {
             ("a bad document", &["query", "$"], "{", 2, "", "is no JSON"),
             ("a file that is not there", &["query", "$", "none.json"], "", 2, "", "can't read none.json"),
             ("an explanation", &explain, &trigger, 0, "contains_word [CRITICAL, ALARM, PROBLEM]", ""),
+            ("other rules", &["explain", "--rules", "some.yaml"], &trigger, 0, "by the rule everything", ""),
+            ("other rules that are wrong", &["explain", "--rules", "bad.yaml"], &trigger, 2, "", "bad.yaml:2:8"),
+            ("a byte order mark", &explain, &format!("\u{feff}{trigger}"), 0, "trigger", ""),
             ("a refusal explained", &explain, "{}", 0, "refused", ""),
             ("no JSON to explain", &explain, "{", 2, "", "the payload is no JSON"),
             ("the shipped tests", &["test", &tests], "", 0, " tests passed", ""),

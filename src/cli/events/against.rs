@@ -12,9 +12,8 @@ use super::{difference, encode, heading, page_of};
 use crate::cli::kept::Kept;
 use crate::cli::relay::Relay;
 use crate::cli::terminal::{Terminal, plain, table};
-use crate::cli::{ConfigArguments, Exit};
-use crate::config::{Inputs, Secrets, load_desk, load_source_names, read_source};
-use crate::document::Findings;
+use crate::cli::{ConfigArguments, Exit, input};
+use crate::config::{Inputs, Secrets, load_desk, load_source_names};
 use crate::event::Draft;
 use crate::rules::differs::{Difference, element_differences};
 use crate::rules::{Context, Decision, Element, RuleSet};
@@ -57,7 +56,7 @@ struct Request {
 
 /// Runs them all through the rules in `file`; nothing is written and nothing is sent.
 pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Result<Exit, Exit> {
-    let rules = compile(file, terminal)?;
+    let rules = input::rules(file, terminal)?;
     let names = past.config.part(load_source_names, terminal)?;
     if past.ids.is_empty() && past.selection.source.is_none() && names.len() > 1 {
         terminal.say(&format!("error: for which source are these rules? Add --source, one of {}", names.join(", ")));
@@ -83,22 +82,6 @@ pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Resu
         ids => ids.iter().try_for_each(|id| trial.event(id))?,
     }
     Ok(trial.end(!past.ids.is_empty()))
-}
-
-fn compile(file: &Path, terminal: &mut Terminal) -> Result<Arc<RuleSet>, Exit> {
-    let source = match read_source(file) {
-        Ok(source) => source,
-        Err(unreadable) => {
-            terminal.say(&format!("error: {unreadable}"));
-            return Err(Exit::CouldNotRun);
-        }
-    };
-    let mut findings = Findings::new();
-    let rules = RuleSet::compile(&source, &mut findings);
-    if !findings.is_empty() {
-        terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
-    }
-    rules.map(Arc::new).ok_or(Exit::CouldNotRun)
 }
 
 impl Trial<'_> {

@@ -33,16 +33,14 @@ impl Callgoose {
     /// The filters that were asked for, else those beside the configuration, if there are any that can be used.
     pub(super) fn open(
         asked: Option<&Path>,
-        configuration: &Path,
+        configuration: Option<&Path>,
         terminal: &mut Terminal,
     ) -> Result<Option<Callgoose>, Exit> {
-        let beside = configuration.with_file_name(FILTERS_BESIDE);
-        let path = match asked {
-            Some(path) => path,
-            None if beside.is_file() => &beside,
-            None => return Ok(None),
+        let beside = || configuration.map(|path| path.with_file_name(FILTERS_BESIDE)).filter(|path| path.is_file());
+        let Some(path) = asked.map(Path::to_owned).or_else(beside) else {
+            return Ok(None);
         };
-        let source = match read_source(path) {
+        let source = match read_source(&path) {
             Ok(source) => source,
             Err(unreadable) => {
                 terminal.say(&format!("error: {unreadable}"));

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::{Inputs, Secrets};
 
 const RULES: &str = "
 version: 1
@@ -34,7 +35,7 @@ fn explanation(yaml: &str, payload: &Value) -> Explanation {
     };
     let mut desk = load_desk(&inputs, "s").unwrap();
     desk.rules_file = "rules.yaml".into();
-    let mut callgoose = Callgoose::open(None, &inputs.path, &mut Terminal::new()).unwrap().unwrap();
+    let mut callgoose = Callgoose::open(None, Some(&inputs.path), &mut Terminal::new()).unwrap().unwrap();
     callgoose.name = "filters.yaml".into();
     let mut explanation = Explanation::of(&desk, payload, Context { source: "s", received_at: "t" });
     explanation.callgoose = Some(callgoose.asked(&explanation.decision, desk.from.as_deref()));
