@@ -134,7 +134,7 @@ fn quoted(path: &Path) -> String {
 
 /// What `callgoose-filters.yaml` says, in short.
 const FILTERS: &str = "\
-     Trigger  Payload JSON Key `state`, Key Value Contains `CRITICAL`, Map Incident With `servicepilot_event_id`,
+\x20    Trigger  Payload JSON Key `state`, Key Value Contains `CRITICAL`, Map Incident With `servicepilot_event_id`,
               Incident Title From `title`, Incident Description From `description`
      Resolve  Payload JSON Key `state`, Key Value Contains `OK`, Incident Mapped With `servicepilot_event_id`";
 

@@ -49,7 +49,7 @@ impl Completions {
 impl Man {
     pub(crate) fn run(&self, terminal: &mut Terminal) -> Exit {
         // A page for `--help` on every page would help nobody.
-        let mut command = Cli::command().disable_help_flag(true);
+        let mut command = Cli::command().propagate_version(true).disable_version_flag(true).disable_help_flag(true);
         if let Some(directory) = &self.output {
             let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
             return match written {

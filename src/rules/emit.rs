@@ -199,7 +199,7 @@ impl Operators {
     }
 
     /// The operators on text. What is no text stays as it is.
-    fn shape<'a>(&self, value: Cow<'a, Value>) -> Cow<'a, Value> {
+    pub(super) fn shape<'a>(&self, value: Cow<'a, Value>) -> Cow<'a, Value> {
         let value = match value.as_ref() {
             Value::Number(_) | Value::Bool(_) if self.string => Cow::Owned(Value::String(value.to_string())),
             _ => value,
@@ -279,7 +279,7 @@ fn write(value: &(impl serde::Serialize + ?Sized), json: &mut Vec<u8>) {
 }
 
 /// Missing counts as empty too, but never comes here.
-fn is_empty(value: &Value) -> bool {
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),

@@ -1,10 +1,12 @@
 //! What the body of a rule's events may hold, as far as the rule file tells without a payload.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::emit::{Emit, EmitMap, Operators, Source};
+use super::emit::{Emit, EmitMap, Operators, Source, is_empty};
+use super::value::text_of;
 use super::{RuleSet, Then};
 use crate::event::Action;
 
@@ -40,54 +42,133 @@ pub(super) fn outlines(rules: &RuleSet) -> Vec<Outline> {
                 Then::Ignore | Then::Reject => return None,
             };
             let keys = rule.emit.iter().flat_map(|emit| &emit.entries);
+            let open = rule.emit.as_ref().is_none_or(|emit: &EmitMap| emit.merge.is_some());
             Some(Outline {
                 rule: index,
                 name: rule.name.to_string(),
                 action,
-                keys: keys.filter_map(|(key, emit)| Some((key.clone(), known(emit, action)?))).collect(),
-                open: rule.emit.as_ref().is_none_or(|emit: &EmitMap| emit.merge.is_some()),
+                keys: keys.filter_map(|(key, emit)| Some((key.clone(), known(emit, action, open)?))).collect(),
+                open,
             })
         })
         .collect()
 }
 
-/// What is known of a value; none where it is missing always.
-fn known(emit: &Emit, action: Action) -> Option<Known> {
-    Some(match emit {
-        Emit::Literal(value) => Known::OneOf(vec![value.clone()]),
-        Emit::Operators(operators) => return operated(operators, action),
-        Emit::Path(_) | Emit::Template { .. } | Emit::List(_) | Emit::Map(_) => Known::Anything,
-    })
+/// What is known of the value of a key; none where the key is always missing. `open`: where there is no value, a member
+/// of the payload may stand.
+fn known(emit: &Emit, action: Action, open: bool) -> Option<Known> {
+    let Possible { values, missing } = Possible::of(emit, action);
+    match values {
+        Some(_) if missing && open => Some(Known::Anything),
+        Some(values) if values.is_empty() => None,
+        Some(values) => Some(Known::OneOf(values)),
+        None => Some(Known::Anything),
+    }
 }
 
-fn operated(operators: &Operators, action: Action) -> Option<Known> {
-    let Operators { source, map, default, trim, case, truncate, .. } = operators;
-    if *trim || case.is_some() || truncate.is_some() {
-        return Some(Known::Anything);
-    }
-    let default = || default.as_ref().and_then(|default| known(default, action));
-    match (map, source) {
-        (Some(map), _) => {
-            let values = map.values().filter_map(|value| known(value, action)).chain(default());
-            Some(values.reduce(either).unwrap_or(Known::OneOf(Vec::new())))
+/// What a value may be: as [`Emit`] makes it, with every payload at once.
+#[derive(Clone, Debug)]
+struct Possible {
+    /// None: anything.
+    values: Option<Vec<Value>>,
+    /// Whether there may be none.
+    missing: bool,
+}
+
+impl Possible {
+    const NOTHING: Possible = Possible { values: Some(Vec::new()), missing: false };
+    const MISSING: Possible = Possible { values: Some(Vec::new()), missing: true };
+
+    fn of(emit: &Emit, action: Action) -> Possible {
+        match emit {
+            Emit::Literal(value) => Possible { values: Some(vec![value.clone()]), missing: false },
+            Emit::Operators(operators) => Possible::of_operators(operators, action),
+            Emit::Path(_) => Possible { values: None, missing: true },
+            Emit::Template { .. } | Emit::List(_) | Emit::Map(_) => Possible { values: None, missing: false },
         }
-        (None, Source::ByAction { trigger, resolve }) => {
-            let own = match action {
-                Action::Trigger => trigger,
-                Action::Resolve => resolve,
+    }
+
+    fn of_operators(operators: &Operators, action: Action) -> Possible {
+        let Operators { source, map, default, .. } = operators;
+        let mut possible = match source {
+            Source::Path(_) => Possible { values: None, missing: true },
+            Source::First(candidates) => Possible::first(candidates, action),
+            Source::ByAction { trigger, resolve } => {
+                let own = match action {
+                    Action::Trigger => trigger,
+                    Action::Resolve => resolve,
+                };
+                own.as_ref().map_or(Possible::MISSING, |own| Possible::of(own, action))
+            }
+        };
+        if let Some(map) = map {
+            possible = possible.mapped(map, default.is_some(), action);
+        }
+        if let Some(default) = default {
+            possible = possible.or_default(Possible::of(default, action));
+        }
+        let shaped = |value: Value| operators.shape(Cow::Owned(value)).into_owned();
+        possible.values = possible.values.map(|values| values.into_iter().map(shaped).collect());
+        possible
+    }
+
+    /// The first that is neither missing nor empty.
+    fn first(candidates: &[Emit], action: Action) -> Possible {
+        let mut first = Possible::MISSING;
+        for candidate in candidates {
+            let mut candidate = Possible::of(candidate, action);
+            if let Some(values) = &mut candidate.values {
+                let all = values.len();
+                values.retain(|value| !is_empty(value));
+                candidate.missing |= values.len() < all;
+            } else {
+                candidate.missing = true;
+            }
+            first = Possible { missing: candidate.missing, ..first.or(candidate) };
+            if !first.missing {
+                break;
+            }
+        }
+        first
+    }
+
+    /// By a table. What it does not hold passes, or is missing where there is a default.
+    fn mapped(self, map: &HashMap<String, Emit>, has_default: bool, action: Action) -> Possible {
+        let Some(values) = self.values else {
+            let all = map.values().map(|emit| Possible::of(emit, action));
+            let all = all.fold(Possible::NOTHING, Possible::or);
+            return match has_default {
+                true => Possible { missing: true, ..all },
+                false => Possible { values: None, missing: self.missing || all.missing },
             };
-            own.as_ref().and_then(|own| known(own, action)).or_else(default)
-        }
-        (None, Source::Path(_) | Source::First(_)) => Some(Known::Anything),
+        };
+        let one = |value: Value| match text_of(&value).and_then(|text| map.get(text.as_ref())) {
+            Some(mapped) => Possible::of(mapped, action),
+            None if has_default => Possible::MISSING,
+            None => Possible { values: Some(vec![value]), missing: false },
+        };
+        let nothing = Possible { missing: self.missing, ..Possible::NOTHING };
+        values.into_iter().map(one).fold(nothing, Possible::or)
     }
-}
 
-fn either(one: Known, other: Known) -> Known {
-    match (one, other) {
-        (Known::OneOf(mut values), Known::OneOf(others)) => {
+    /// What stands in for what is missing or null.
+    fn or_default(self, default: Possible) -> Possible {
+        let Some(mut values) = self.values else {
+            return Possible { values: None, missing: default.missing };
+        };
+        let all = values.len();
+        values.retain(|value| !value.is_null());
+        let lacks = self.missing || values.len() < all;
+        let present = Possible { values: Some(values), missing: false };
+        if lacks { present.or(default) } else { present }
+    }
+
+    /// Either of two.
+    fn or(self, other: Possible) -> Possible {
+        let values = self.values.zip(other.values).map(|(mut values, others)| {
             values.extend(others);
-            Known::OneOf(values)
-        }
-        _ => Known::Anything,
+            values
+        });
+        Possible { values, missing: self.missing || other.missing }
     }
 }

@@ -6,6 +6,7 @@ mod differing;
 mod emit;
 mod indexed;
 mod mistakes;
+mod outlines;
 mod paths;
 mod places;
 mod properties;

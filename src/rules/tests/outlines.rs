@@ -1,0 +1,196 @@
+//! What is known of a body without its payload, held against bodies that were made.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{CONTEXT, compile};
+use crate::rules::{Element, Known, Outline, RuleSet};
+
+/// A rule that triggers and one that resolves, with this `emit` and the trigger's own.
+fn rules(emit: &Value, own: &Value) -> RuleSet {
+    let when = |state: &str| json!({ "path": "$.state", "equals": state });
+    let rules = json!({
+        "version": 1,
+        "incident_key": "$.id",
+        "rules": [
+            { "name": "problem", "when": when("BAD"), "then": "trigger", "emit": own },
+            { "name": "recovery", "when": when("GOOD"), "then": "resolve" },
+        ],
+        "emit": emit,
+    });
+    compile(&rules.to_string())
+}
+
+fn outline(emit: &Value, rule: usize) -> Outline {
+    rules(emit, &json!({})).outlines().swap_remove(rule)
+}
+
+#[test]
+fn what_is_known_of_a_value() {
+    let one_of = |values: Value| Some(Known::OneOf(values.as_array().unwrap().clone()));
+    let anything = Some(Known::Anything);
+    let by_action = |trigger: &str| json!({ "trigger": trigger, "resolve": "OK" });
+    for (claim, emit, trigger, resolve) in [
+        ("a literal", json!("x"), one_of(json!(["x"])), one_of(json!(["x"]))),
+        ("a path", json!("$.a"), anything.clone(), anything.clone()),
+        (
+            "by action",
+            json!({ "$by_action": by_action("CRITICAL") }),
+            one_of(json!(["CRITICAL"])),
+            one_of(json!(["OK"])),
+        ),
+        ("of one action only", json!({ "$by_action": { "trigger": 1 } }), one_of(json!([1])), None),
+        (
+            "a default for the other action",
+            json!({ "$by_action": { "trigger": null, "resolve": 2 }, "$default": 3 }),
+            one_of(json!([3])),
+            one_of(json!([2])),
+        ),
+        (
+            "a table that lets the rest pass",
+            json!({ "$path": "$.a", "$map": { "1": "x" } }),
+            anything.clone(),
+            anything,
+        ),
+        (
+            "a table with a default",
+            json!({ "$path": "$.a", "$map": { "1": "x" }, "$default": "y" }),
+            one_of(json!(["x", "y"])),
+            one_of(json!(["x", "y"])),
+        ),
+        (
+            "a table for known values",
+            json!({ "$by_action": by_action("BAD"), "$map": { "BAD": "CRITICAL" } }),
+            one_of(json!(["CRITICAL"])),
+            one_of(json!(["OK"])),
+        ),
+        (
+            "shaped as it will be",
+            json!({ "$by_action": by_action(" Bad "), "$trim": true, "$upper": true }),
+            one_of(json!(["BAD"])),
+            one_of(json!(["OK"])),
+        ),
+        (
+            "as text",
+            json!({ "$by_action": { "trigger": true, "resolve": 5 }, "$string": true }),
+            one_of(json!(["true"])),
+            one_of(json!(["5"])),
+        ),
+        (
+            "the first that is not empty",
+            json!({ "$first": ["", "a", "b"] }),
+            one_of(json!(["a"])),
+            one_of(json!(["a"])),
+        ),
+    ] {
+        for (rule, expected) in [(0, trigger), (1, resolve)] {
+            let outline = outline(&json!({ "k": emit }), rule);
+            assert_eq!(outline.keys.get("k").cloned(), expected, "{claim}, rule {rule}");
+            assert!(!outline.open);
+        }
+    }
+    let merged = outline(&json!({ "$merge": "$.m", "a": { "$by_action": { "resolve": 1 } }, "b": 2 }), 0);
+    assert!(merged.open);
+    assert_eq!(merged.keys["a"], Known::Anything, "the payload's own may stand there");
+    assert_eq!(merged.keys["b"], Known::OneOf(vec![json!(2)]));
+}
+
+/// Values that a rule file may make, with few literals and paths.
+fn emits() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        prop::sample::select(vec![
+            json!("BAD"),
+            json!(" Bad "),
+            json!(""),
+            json!(1),
+            json!(true),
+            json!(null),
+            json!([])
+        ]),
+        prop::sample::select(vec![json!("$.a"), json!("$.b"), json!("$.m"), json!("$.none"), json!("{{ payload.a }}")]),
+    ];
+    leaf.prop_recursive(3, 24, 3, |inner| {
+        let source = prop_oneof![
+            prop::sample::select(vec!["$.a", "$.b", "$.none"]).prop_map(|path| json!({ "$path": path })),
+            prop::collection::vec(inner.clone(), 1..4).prop_map(|all| json!({ "$first": all })),
+            (inner.clone(), inner.clone(), 0..3)
+                .prop_map(|(trigger, resolve, which)| match which {
+                    0 => json!({ "trigger": trigger }),
+                    1 => json!({ "resolve": resolve }),
+                    _ => json!({ "trigger": trigger, "resolve": resolve }),
+                })
+                .prop_map(|both| json!({ "$by_action": both })),
+        ];
+        let table = prop::collection::hash_map("BAD|1|x", inner.clone(), 1..3);
+        let shape = prop::sample::subsequence(vec!["$string", "$trim", "$lower", "$truncate"], 0..4);
+        (source, prop::option::of(table), prop::option::of(inner), shape).prop_map(|(source, map, default, shape)| {
+            let mut operators = source;
+            if let Some(map) = map {
+                operators["$map"] = json!(map);
+            }
+            if let Some(default) = default {
+                operators["$default"] = default;
+            }
+            for name in shape {
+                operators[name] = if name == "$truncate" { json!(2) } else { json!(true) };
+            }
+            operators
+        })
+    })
+}
+
+fn payloads() -> impl Strategy<Value = Value> {
+    let value = || {
+        prop::sample::select(vec![json!("BAD"), json!("x"), json!(""), json!(1), json!(false), json!(null), json!({})])
+    };
+    let member = || prop::option::of(value());
+    (any::<bool>(), member(), member(), prop::option::of((member(), member()))).prop_map(|(bad, a, b, m)| {
+        let mut payload = json!({ "id": "e1", "state": if bad { "BAD" } else { "GOOD" } });
+        let put = |into: &mut Value, name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                into[name] = value;
+            }
+        };
+        put(&mut payload, "a", a);
+        put(&mut payload, "b", b);
+        if let Some((k, l)) = m {
+            payload["m"] = json!({});
+            put(&mut payload["m"], "k", k);
+            put(&mut payload["m"], "l", l);
+        }
+        payload
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_body_is_outside_of_its_outline(
+        (k, l, own) in (emits(), emits(), prop::option::of(emits())),
+        merge in any::<bool>(),
+        payload in payloads(),
+    ) {
+        let mut emit = json!({ "k": k, "l": l });
+        if merge {
+            emit["$merge"] = json!("$.m");
+        }
+        let own = own.map_or_else(|| json!({}), |own| json!({ "k": own }));
+        let rules = rules(&emit, &own);
+        let outlines = rules.outlines();
+        let decision = rules.decide(&payload, CONTEXT);
+        let Element::Event(draft) = &decision.elements[0] else {
+            panic!("no event of {payload}");
+        };
+        let outline = outlines.iter().find(|outline| outline.name == *draft.rule).unwrap();
+        for (key, value) in draft.body.value().as_object().unwrap() {
+            match outline.keys.get(key) {
+                None => prop_assert!(outline.open, "{key} is not in {outline:?} of {emit}"),
+                Some(Known::OneOf(values)) => {
+                    prop_assert!(values.contains(value), "{key}: {value} is none of {values:?} of {emit} {own}");
+                }
+                Some(Known::Anything) => {}
+            }
+        }
+    }
+}
