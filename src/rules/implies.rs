@@ -18,6 +18,15 @@ pub(super) struct Prover {
     budget: Budget,
 }
 
+/// Why a condition never holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contradiction {
+    /// What is asked of one node excludes itself: in the condition of this index in an `all`, or in the only one.
+    Within(Option<usize>),
+    /// Two of an `all`, by index, exclude each other.
+    Between(usize, usize),
+}
+
 impl Prover {
     pub(super) fn new() -> Prover {
         Prover { budget: Budget::new(STEPS_MAX) }
@@ -47,13 +56,33 @@ impl Prover {
         self.sure(indices)
     }
 
-    /// Two of the conditions in an `all`, by index, that no payload can fulfil together.
-    pub(super) fn contradiction(&self, condition: &Condition) -> Option<(usize, usize)> {
-        let Condition::All(parts) = condition else { return None };
-        let pairs = (0..parts.len()).flat_map(|second| (0..second).map(move |first| (first, second)));
-        let mut found = pairs.filter(|(first, second)| self.excludes(&parts[*first], &parts[*second]));
-        let pair = found.next()?;
-        self.sure(pair)
+    /// What in a condition keeps it from ever holding.
+    pub(super) fn contradiction(&self, condition: &Condition) -> Option<Contradiction> {
+        let found = match condition {
+            Condition::Test(test) => self.contradicts_itself(test).then_some(Contradiction::Within(None)),
+            Condition::All(parts) => {
+                let within = parts.iter().position(|part| match part {
+                    Condition::Test(test) => self.contradicts_itself(test),
+                    _ => false,
+                });
+                let pairs = (0..parts.len()).flat_map(|second| (0..second).map(move |first| (first, second)));
+                let mut excluding = pairs.filter(|(first, second)| self.excludes(&parts[*first], &parts[*second]));
+                within.map(|index| Contradiction::Within(Some(index))).or_else(|| {
+                    let (first, second) = excluding.next()?;
+                    Some(Contradiction::Between(first, second))
+                })
+            }
+            Condition::Any(_) | Condition::Not(_) => None,
+        };
+        self.sure(found?)
+    }
+
+    /// Whether no node passes all that a test asks of one.
+    fn contradicts_itself(&self, test: &Test) -> bool {
+        match &test.asks {
+            Asks::Nodes(operators) => operators.iter().any(|operator| self.never_pass(operators, operator)),
+            Asks::Absent => false,
+        }
     }
 
     /// A part that the budget cut short may have said no where yes was right, and its opposite been believed.
@@ -157,23 +186,34 @@ impl Prover {
             (Asks::Absent, Asks::Nodes(_)) | (Asks::Nodes(_), Asks::Absent) => true,
             // Of several nodes one may pass the one and another the other.
             (Asks::Nodes(operators), Asks::Nodes(others)) if one.path.is_singular() => {
-                self.never_pass(operators, others) || self.never_pass(others, operators)
+                operators.iter().any(|operator| self.never_pass(others, operator))
+                    || others.iter().any(|operator| self.never_pass(operators, operator))
             }
             _ => false,
         }
     }
 
-    /// Whether `has` admits only some texts, none of which passes all of `others`.
-    fn never_pass(&self, has: &[Operator], others: &[Operator]) -> bool {
-        let exact = has.iter().find_map(|operator| match operator {
-            Operator::Equals(values) | Operator::OneOf(values) if !values.any_case => Some(values),
-            _ => None,
-        });
-        let Some(values) = exact else { return false };
-        values.values.iter().all(|value| {
-            // A number has several spellings, and text operators tell them apart.
-            value.is_string() && !others.iter().all(|other| other.holds(value, &self.budget))
-        })
+    /// Whether no node that passes `has` passes all of `others`.
+    fn never_pass(&self, others: &[Operator], has: &Operator) -> bool {
+        match has {
+            Operator::Equals(values) | Operator::OneOf(values) => values.values.iter().all(|value| {
+                let fails = |other: &Operator| self.value_fails(value, values.any_case, other);
+                others.iter().any(fails)
+            }),
+            _ => others.iter().any(|other| operators_exclude(has, other)),
+        }
+    }
+
+    /// Whether no node that equals `value` passes `asked`.
+    fn value_fails(&self, value: &Value, any_case: bool, asked: &Operator) -> bool {
+        let told_apart = match (value, asked) {
+            // Equal numbers may have different texts, and a text that is read in any case has many spellings.
+            (Value::Number(_), Operator::Text(_)) => false,
+            (Value::String(_), Operator::Type(_)) => true,
+            (Value::String(_), _) => !any_case,
+            _ => true,
+        };
+        told_apart && !asked.holds(value, &self.budget) && !self.budget.is_exhausted()
     }
 
     fn operator_implies(&self, has: &Operator, asked: &Operator) -> bool {
@@ -245,6 +285,36 @@ fn is_there(test: &Test) -> bool {
 
 fn is_one_of(kind: Kind, asked: &[Kind]) -> bool {
     asked.contains(&kind) || kind == Kind::Integer && asked.contains(&Kind::Number)
+}
+
+/// Whether no node passes both, whatever its value.
+fn operators_exclude(one: &Operator, other: &Operator) -> bool {
+    let meet =
+        |kind: Kind, kinds: &[Kind]| kinds.iter().any(|one| is_one_of(kind, &[*one]) || is_one_of(*one, &[kind]));
+    match (one, other) {
+        (Operator::Type(kinds), Operator::Type(others)) => !kinds.iter().any(|kind| meet(*kind, others)),
+        // Both read strings and numbers.
+        (Operator::Type(kinds), Operator::Text(_) | Operator::Number(..))
+        | (Operator::Text(_) | Operator::Number(..), Operator::Type(kinds)) => {
+            !meet(Kind::String, kinds) && !meet(Kind::Number, kinds)
+        }
+        (Operator::Number(one, bound), Operator::Number(other, other_bound)) => {
+            bounds_exclude(*one, *other, compare_numbers(bound, other_bound))
+        }
+        _ => false,
+    }
+}
+
+/// Whether no number is on the right side of both bounds, by how these compare.
+fn bounds_exclude(one: Comparison, other: Comparison, bounds: Ordering) -> bool {
+    use Comparison::{Greater, GreaterOrEqual, Less, LessOrEqual};
+    match (one, other) {
+        (GreaterOrEqual, LessOrEqual) => bounds.is_gt(),
+        (Greater | GreaterOrEqual, Less | LessOrEqual) => bounds.is_ge(),
+        (LessOrEqual, GreaterOrEqual) => bounds.is_lt(),
+        (Less | LessOrEqual, Greater | GreaterOrEqual) => bounds.is_le(),
+        _ => false,
+    }
 }
 
 /// Whether what passes `has` passes `asked`, by how their bounds compare.

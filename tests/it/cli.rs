@@ -135,11 +135,21 @@ emit:
             "a resolve that no filter matches, and a mapped value",
             RULES.replace(
                 "{ $by_action: { trigger: CRITICAL, resolve: OK } }",
-                "{ $path: $.state, $map: { BAD: CRITICAL, WORSE: CRITICAL } }",
+                "{ $path: $.state, $map: { BAD: CRITICAL }, $default: CRITICAL }",
             ),
             FILTERS.to_owned(),
             1,
             vec!["unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "what a table does not hold passes and may match",
+            RULES.replace(
+                "{ $by_action: { trigger: CRITICAL, resolve: OK } }",
+                "{ $path: $.state, $map: { BAD: CRITICAL } }",
+            ),
+            FILTERS.to_owned(),
+            0,
+            vec!["key-not-required rules.yaml:2"],
         ),
         (
             "a value from the payload may match",

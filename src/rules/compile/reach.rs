@@ -2,7 +2,7 @@
 
 use super::super::Rule;
 use super::super::condition::Condition;
-use super::super::implies::Prover;
+use super::super::implies::{Contradiction, Prover};
 use super::Kept;
 use crate::document::{Findings, Node, Place, Value};
 
@@ -19,15 +19,20 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
         let conditions: Vec<&Condition> = earlier.iter().map(|(condition, ..)| *condition).collect();
         let when_place = kept.node.get("when").map(|node| node.place.clone());
         let name_place = || kept.node.get("name").map_or(&kept.node.place, |name| &name.place).clone();
-        if let Some((first, second)) = prover.contradiction(when) {
-            findings
-                .warning(
-                    part_of_all(kept.node, second),
-                    kept.path.as_str(),
+        if let Some(contradiction) = prover.contradiction(when) {
+            let (part, message, help) = match contradiction {
+                Contradiction::Between(first, second) => (
+                    Some(second),
                     "this rule never matches: no payload fulfils this and what stands above it",
-                )
-                .code("unreachable-rule")
-                .help(format!("of `all`, number {} and number {} exclude each other", first + 1, second + 1));
+                    format!("of `all`, number {} and number {} exclude each other", first + 1, second + 1),
+                ),
+                Contradiction::Within(part) => (
+                    part,
+                    "this rule never matches: no value fulfils all that is asked here",
+                    "all of it must hold for one and the same value; `any` takes alternatives".to_owned(),
+                ),
+            };
+            findings.warning(part_of(kept.node, part), kept.path.as_str(), message).code("unreachable-rule").help(help);
         } else if let Some(covering) = prover.covered_by(when, &conditions) {
             let first = earlier[covering[0]].0;
             let names: Vec<String> = covering.iter().map(|index| named(&earlier[*index])).collect();
@@ -62,11 +67,12 @@ fn named((_, rule, kept): &(&Condition, &Rule, &Kept<'_>)) -> String {
     format!("`{}`{line}", rule.name)
 }
 
-/// The condition in a rule's `all` that has this index.
-fn part_of_all(rule: &Node, index: usize) -> Place {
-    let all = rule.get("when").and_then(|when| when.get("all"));
-    match all.map(|all| &all.value) {
-        Some(Value::List(parts)) => parts.get(index).unwrap_or(rule).place.clone(),
-        _ => rule.place.clone(),
-    }
+/// The condition in a rule's `all` that has this index; without one the whole `when`.
+fn part_of(rule: &Node, index: Option<usize>) -> Place {
+    let when = rule.get("when").unwrap_or(rule);
+    let part = match (when.get("all").map(|all| &all.value), index) {
+        (Some(Value::List(parts)), Some(index)) => parts.get(index),
+        _ => None,
+    };
+    part.unwrap_or(when).place.clone()
 }

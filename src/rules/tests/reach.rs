@@ -120,6 +120,54 @@ fn what_always_holds_and_what_never_does_is_known() {
 }
 
 #[test]
+fn what_excludes_itself_is_told_at_its_place() {
+    let path = "path: $.a";
+    for (one, other) in [
+        ("equals: 1", "equals: 2"),
+        ("equals: x", "one_of: [y, z]"),
+        ("equals: X, ignore_case: true", "type: number"),
+        ("equals: true", "contains: x"),
+        ("equals: 4", "gt: 4"),
+        ("gt: 5", "lt: 3"),
+        ("gt: 5", "lte: 5"),
+        ("gte: 5", "lt: 5"),
+        ("lte: 4.5", "gte: 5"),
+        ("gt: 1", "type: boolean"),
+        ("contains: x", "type: [array, 'null']"),
+        ("type: string", "type: number"),
+        ("exists: false", "equals: x"),
+    ] {
+        let second = format!("{{ {path}, {other} }}");
+        let told = warnings("{ path: $.b, equals: 1 }", &format!("{{ all: [{{ {path}, {one} }}, {second}] }}"));
+        assert_eq!(told.len(), 1, "{one} and {other}: {told:?}");
+        assert_eq!(told[0].0, second);
+        assert!(told[0].1.contains("never matches"), "{told:?}");
+    }
+    for (one, other) in [
+        ("equals: 1", "equals: 1.0"),
+        ("equals: 1", "contains: '1.0'"),
+        ("equals: X, ignore_case: true", "equals: x"),
+        ("gte: 5", "lte: 5"),
+        ("gt: 5", "type: string"),
+        ("type: integer", "type: number"),
+        ("contains: x", "starts_with: y"),
+    ] {
+        let both = format!("{{ all: [{{ {path}, {one} }}, {{ {path}, {other} }}] }}");
+        assert_eq!(warnings("{ path: $.b, equals: 1 }", &both), [], "{one} and {other}");
+    }
+    let within = "{ path: '$.a[*]', gt: 5, lt: 3 }";
+    for (when, marked) in [(within.to_owned(), within), (format!("{{ all: [{within}] }}"), within)] {
+        let told = warnings("{ path: $.b, equals: 1 }", &when);
+        assert_eq!(
+            told,
+            [(marked.to_owned(), "this rule never matches: no value fulfils all that is asked here".into())]
+        );
+    }
+    let several = "{ all: [{ path: '$.a[*]', gt: 5 }, { path: '$.a[*]', lt: 3 }] }";
+    assert_eq!(warnings("{ path: $.b, equals: 1 }", several), []);
+}
+
+#[test]
 fn several_rules_may_forestall_one_together() {
     let yaml = "version: 1\nincident_key: $.id\nrules:
   - { name: a, when: { path: $.s, contains: A }, then: trigger }
@@ -186,6 +234,9 @@ fn conditions() -> impl Strategy<Value = String> {
         1 => Just("type: [integer, string]".to_owned()),
         1 => Just("type: [number, string]".to_owned()),
         1 => Just("type: string, contains: A".to_owned()),
+        1 => Just("type: boolean".to_owned()),
+        1 => Just("gt: 0, lt: 1.5".to_owned()),
+        1 => Just("gte: 1.5, lte: 1".to_owned()),
         1 => Just("contains: A, every: true".to_owned()),
     ];
     let test = (path, operator).prop_map(|(path, operator)| format!("{{ path: {path}, {operator} }}"));
