@@ -79,7 +79,7 @@ struct State {
 /// Serves until the stop is told. The caller bound the socket.
 pub async fn serve(
     listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<Arc<tls::Served>>,
     token: Option<Secret>,
     view: View,
     shutdown: Shutdown,
@@ -98,7 +98,8 @@ pub async fn serve(
         let Some((stream, place)) = accepted else {
             continue;
         };
-        let (router, acceptor, shutdown) = (router.clone(), acceptor.clone(), shutdown.clone());
+        let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
+        let (router, shutdown) = (router.clone(), shutdown.clone());
         tasks.spawn(async move {
             converse(stream, acceptor, router, shutdown).await;
             drop(place);

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
 use crate::admin::Reload;
 use crate::config::{Config, Inputs, Reading, Refreshed, SecretFiles};
@@ -62,7 +61,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let admin_socket = bind("admin.address", config.admin.address).await?;
     let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
     let listen_tls = config.listen.tls.as_ref().map(server_tls).transpose()?;
-    let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?.map(TlsAcceptor::from);
+    let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?;
+    let served = [&listen_tls, &admin_tls].into_iter().flatten().map(Arc::clone).collect();
     let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
     let upstream = Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?;
     let upstream_url = upstream.shown_url();
@@ -109,8 +109,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let ingest = Ingest::new(config.sources, limits, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
     let (state, reload) = watch::channel(Reload::started(clock.now().wall));
     metrics.configured(clock.now().wall);
-    let in_force =
-        reload::InForce { ingest: ingest.clone(), metrics: Arc::clone(&metrics), state, shutdown: shutdown.clone() };
+    let in_force = reload::InForce {
+        ingest: ingest.clone(),
+        served,
+        metrics: Arc::clone(&metrics),
+        state,
+        shutdown: shutdown.clone(),
+    };
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
@@ -191,7 +196,7 @@ fn local_address(key: &'static str, socket: &TcpListener) -> Result<SocketAddr, 
 }
 
 /// The certificate as configured, made first if it may be and is missing.
-fn server_tls(config: &tls::Config) -> Result<Arc<rustls::ServerConfig>, StartError> {
+fn server_tls(config: &tls::Config) -> Result<Arc<tls::Served>, StartError> {
     let now = WallTime::now();
     if let Some(made) = tls::make_missing_pair(config, now).map_err(StartError::Tls)? {
         tracing::warn!(
@@ -199,12 +204,11 @@ fn server_tls(config: &tls::Config) -> Result<Arc<rustls::ServerConfig>, StartEr
             "made a self-signed certificate; senders must be told to trust it, or given a better one"
         );
     }
-    let (identity, warnings) = tls::load_identity(config, now).map_err(StartError::Tls)?;
+    let (served, warnings) = tls::Served::load(config.clone(), now).map_err(StartError::Tls)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let server = tls::server_config(&identity, config.client_ca.as_deref()).map_err(StartError::Tls)?;
-    Ok(Arc::new(server))
+    Ok(Arc::new(served))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
@@ -45,10 +44,10 @@ pub struct Config {
 /// Serves `socket`, which the caller bound, until `shutdown` begins; then finishes the requests in flight and
 /// returns, at the latest after `drain`.
 ///
-/// `tls` is made from `config.tls`; none serves plain HTTP/1.1.
+/// `tls` is what `config.tls` names; none serves plain HTTP/1.1.
 pub async fn serve(
     socket: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<tls::Served>>,
     config: &Config,
     ingest: Ingest,
     metrics: Arc<Metrics>,
@@ -58,7 +57,7 @@ pub async fn serve(
     let tasks = TaskTracker::new();
     let certificate_asked = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     let timeouts = Timeouts { header: config.header_timeout, idle: config.idle_timeout };
-    let server = Server::new(tls.map(TlsAcceptor::from), certificate_asked, timeouts, ingest.clone(), tasks.clone());
+    let server = Server::new(tls, certificate_asked, timeouts, ingest.clone(), tasks.clone());
     let mut accepting = Accepting {
         server: Arc::new(server),
         room: Room::new(affordable(config.connections_max)),

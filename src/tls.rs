@@ -8,6 +8,7 @@ mod error;
 mod pem;
 mod pinned;
 mod self_signed;
+mod served;
 mod validity;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::time::WallTime;
 pub use error::{Error, Warning};
 pub use pinned::pinned_client;
 pub use self_signed::{Made, make_missing_pair};
+pub use served::{Renewed, Served};
 pub use validity::Validity;
 
 /// The `listen.tls` section, when TLS is on.

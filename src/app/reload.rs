@@ -1,7 +1,7 @@
 //! Reload: what was changed is read, compiled and tried by the tests beside it, and only then decides.
 //!
-//! It is told by SIGHUP, or finds by itself that a file which the configuration was read from has changed. Rules are
-//! what it takes over; whatever else is read is checked as at the start, and a changed key is named as waiting for a
+//! It is told by SIGHUP, or finds by itself that a file which the configuration was read from has changed. Rules and the
+//! listeners' certificates are what it takes over; whatever else is read is checked as at the start, and a changed key is named as waiting for a
 //! restart. What can't be used changes nothing: the log, `/readyz`, `/api/v1/status` and a metric say why.
 
 mod attempt;
@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::rule_tests;
 use crate::shutdown::Shutdown;
 use crate::time::WallTime;
+use crate::tls;
 
 use attempt::{Attempt, Usable};
 use settling::Settling;
@@ -27,6 +28,8 @@ use settling::Settling;
 #[derive(Clone, Debug)]
 pub(super) struct InForce {
     pub(super) ingest: Ingest,
+    /// The listeners' certificates.
+    pub(super) served: Vec<Arc<tls::Served>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) state: watch::Sender<Reload>,
     pub(super) shutdown: Shutdown,
@@ -54,6 +57,8 @@ impl Reloads {
         for name in rules.keys().flat_map(|path| rule_tests::names_beside(path)) {
             files.note(&name);
         }
+        // A first start makes the pair after it was looked for.
+        in_force.served.iter().flat_map(|served| served.files()).for_each(|file| files.note_made(file));
         let reloader =
             Reloader { inputs: Arc::new(inputs), started: settings, settling: Settling::new(files), in_force };
         if !lacking.is_empty() {
@@ -97,8 +102,8 @@ impl Reloader {
     }
 
     async fn reload(&mut self, cause: &str) {
-        let inputs = Arc::clone(&self.inputs);
-        let Ok(attempt) = tokio::task::spawn_blocking(move || attempt::attempt(&inputs)).await else {
+        let (inputs, served) = (Arc::clone(&self.inputs), self.in_force.served.clone());
+        let Ok(attempt) = tokio::task::spawn_blocking(move || attempt::attempt(&inputs, &served)).await else {
             // What panics is a fault of this program, and is in the log; the files are looked at again when they change.
             self.report(cause, Err(vec!["reading the configuration failed; see the log".to_owned()]));
             return;
@@ -106,8 +111,12 @@ impl Reloader {
         let Attempt { files, result } = attempt;
         self.settling = Settling::new(files);
         let result = result.map(|usable| {
-            let Usable { rules, settings, tests, warnings } = usable;
+            let Usable { rules, renewed, settings, tests, warnings } = usable;
             self.in_force.ingest.exchange_rules(rules);
+            for (served, renewed) in renewed {
+                tracing::info!(sha256 = renewed.fingerprint, "connections from now on meet a new certificate");
+                served.exchange(renewed);
+            }
             for warning in warnings {
                 tracing::warn!("configuration: {warning}");
             }
@@ -134,7 +143,7 @@ impl Reloader {
                     let keys = restart_needed.join(", ");
                     tracing::warn!(
                         keys,
-                        "only rules are reloaded: these keys were changed too, and wait for a restart"
+                        "only rules and certificates are reloaded: these keys were changed too, and wait for a restart"
                     );
                 }
                 self.in_force.state.send_replace(Reload { restart_needed, ..Reload::started(now) });

@@ -15,10 +15,10 @@ use crate::logging;
 /// Takes events at `listen.address` until it is stopped. SIGTERM and SIGINT stop it in order: no new connections, requests
 /// and deliveries under way are finished or left queued on disk, then it exits with 0.
 ///
-/// SIGHUP, and a change of the configuration file, of a rule file or of the tests beside it (rules.test.yaml beside
-/// rules.yaml), reloads the rules of all sources: the whole configuration is checked and the tests are run; if anything is
-/// wrong, the old rules stay, and the log, /readyz, /api/v1/status and gander_config_last_reload_successful say so.
-/// Any other changed key waits for a restart.
+/// SIGHUP, and a change of the configuration file, of a rule file, of the tests beside it (rules.test.yaml beside
+/// rules.yaml) or of a listener's certificate, reloads the rules of all sources and the certificates: the whole
+/// configuration is checked and the tests are run; if anything is wrong, what was in force stays, and the log, /readyz,
+/// /api/v1/status and gander_config_last_reload_successful say so. Any other changed key waits for a restart.
 ///
 /// Exit codes: 0 it was stopped; 1 it failed while it ran; 2 it could not start.
 #[derive(Debug, Args)]

@@ -16,6 +16,9 @@ impl Reader<'_> {
         if self.inputs.secrets == Secrets::Optional {
             return;
         }
+        for file in [Some(&config.certificate), Some(&config.private_key), config.client_ca.as_ref()] {
+            file.into_iter().for_each(|file| self.files.note(file));
+        }
         let place = |key: &str| place_of(tls, &[key]);
         match tls::load_identity(config, WallTime::now()) {
             Ok((_, warnings)) => {

@@ -49,6 +49,13 @@ impl Files {
         self.0.insert(path.to_owned(), Stamp::of(path));
     }
 
+    /// Adds one that has been made since it was to be read.
+    pub fn note_made(&mut self, path: &Path) {
+        if let Some(stamp @ None) = self.0.get_mut(path) {
+            *stamp = Stamp::of(path);
+        }
+    }
+
     /// The same files as they are now.
     pub fn now(&self) -> Files {
         Files(self.0.keys().map(|path| (path.clone(), Stamp::of(path))).collect())
@@ -159,6 +166,19 @@ mod tests {
         ] {
             assert_eq!(changed(one, other), paths, "{claim}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_made_after_the_look_is_no_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let [made, written] = ["server.pem", "rules.yaml"].map(|name| directory.path().join(name));
+        fs::write(&written, "1").unwrap();
+        let mut files = Files::default();
+        [&made, &written].into_iter().for_each(|file| files.note(file));
+        fs::write(&made, "1").unwrap();
+        fs::write(&written, "22").unwrap();
+        [&made, &written].into_iter().for_each(|file| files.note_made(file));
+        assert_eq!(files.changed(&files.now()).collect::<Vec<_>>(), [&written]);
     }
 
     #[test]

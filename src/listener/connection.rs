@@ -27,10 +27,11 @@ use super::activity::{Activity, Order, Overdue, Timeouts};
 use super::framing;
 use super::wire::{Unreadable, Wire};
 use crate::ingest::{ClientCertificate, Ingest, Peer, Refusal};
+use crate::tls;
 
 /// What every connection of a listener shares.
 pub(super) struct Server {
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Arc<tls::Served>>,
     /// Whether senders must show a certificate.
     pub(super) certificate_asked: bool,
     pub(super) timeouts: Timeouts,
@@ -63,7 +64,7 @@ trait Conversation: Future<Output = hyper::Result<()>> {
 
 impl Server {
     pub(super) fn new(
-        tls: Option<TlsAcceptor>,
+        tls: Option<Arc<tls::Served>>,
         certificate_asked: bool,
         timeouts: Timeouts,
         ingest: Ingest,
@@ -94,10 +95,11 @@ impl Server {
 
     /// Serves one connection to its end.
     pub(super) async fn serve(&self, stream: TcpStream, address: std::net::IpAddr, activity: &Arc<Activity>) -> End {
-        let Some(acceptor) = &self.tls else {
+        let Some(tls) = &self.tls else {
             let peer = Peer { address, certificate: ClientCertificate::NotAsked };
             return self.http1(stream, peer, activity).await;
         };
+        let acceptor = TlsAcceptor::from(tls.current());
         let mut handshake = pin!(tokio::time::timeout(self.timeouts.header, acceptor.accept(stream)));
         let done = tokio::select! {
             done = handshake.as_mut() => done,

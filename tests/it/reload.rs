@@ -292,7 +292,7 @@ async fn what_waits_for_a_restart_is_named_and_the_rest_is_checked() {
         assert_eq!(world.rule_for("e1").await, "second");
         let keys = &world
             .process
-            .logged("only rules are reloaded: these keys were changed too, and wait for a restart")["keys"];
+            .logged("only rules and certificates are reloaded: these keys were changed too, and wait for a restart")["keys"];
         assert_eq!(keys, "sources.other, upstream.timeout");
 
         // A mistake anywhere keeps all of it out; secrets are not shown.
@@ -464,6 +464,44 @@ async fn explain_says_where_the_relay_would_see_it_otherwise() {
         assert_eq!(warnings.len(), 2, "{out}");
         assert!(warnings[0].contains("decides by what it read before") && warnings[0].contains("rules.test.yaml:2"));
         assert!(warnings[1].contains("the relay would answer 413"), "{out}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_shown_without_a_restart() {
+    within(async {
+        let world = World::start().await;
+        let (url, before) =
+            (format!("https://localhost:{}/hooks/servicepilot", world.process.ports().0), world.status().await);
+        let answers_to = async |trusted: &Path| {
+            let client = relay::HttpsClient::trusting(trusted);
+            client.send(http::Method::GET, &url, &[], String::new()).await.status.as_u16()
+        };
+        let other = tempfile::tempdir().unwrap();
+        let [old, new, key] = ["old.pem", "server.pem", "server.key"].map(|name| other.path().join(name));
+        fs::copy(world.path("server.pem"), &old).unwrap();
+        let config = gander::tls::Config {
+            certificate: new.clone(),
+            private_key: key.clone(),
+            client_ca: None,
+            self_signed: true,
+        };
+        gander::tls::make_missing_pair(&config, gander::time::WallTime::now()).unwrap();
+        assert_eq!(world.rule_for("e1").await, "first");
+
+        // One without the other belongs to nothing: the pair before it stays.
+        world.put("server.pem", &fs::read_to_string(&new).unwrap());
+        world.process.signal("HUP");
+        let failed = world.reload_failed().await;
+        let problem = failed["problems"][0].as_str().unwrap();
+        assert!(problem.contains("server.key") && problem.contains("do not belong together"), "{problem}");
+        assert_eq!(answers_to(&old).await, 405);
+
+        world.put("server.key", &fs::read_to_string(&key).unwrap());
+        let reload = world.reload_succeeded_after(&failed).await;
+        assert_eq!((&reload["restart_needed"], answers_to(&new).await), (&before["restart_needed"], 405));
+        assert_eq!(world.rule_for("e2").await, "first", "a connection that was open goes on");
     })
     .await;
 }

@@ -108,8 +108,7 @@ impl Setup {
             tls.certificate = directory.path().join(&tls.certificate);
             tls.private_key = directory.path().join(&tls.private_key);
             tls::make_missing_pair(tls, WallTime::now()).unwrap();
-            let (identity, _) = tls::load_identity(tls, WallTime::now()).unwrap();
-            Arc::new(tls::server_config(&identity, tls.client_ca.as_deref()).unwrap())
+            Arc::new(tls::Served::load(tls.clone(), WallTime::now()).unwrap().0)
         });
         let (metrics, clock, shutdown) = (Arc::new(Metrics::new()), Clock::start(), Shutdown::new());
         let (sender, durable) = mpsc::channel(1_024);

@@ -10,6 +10,8 @@ use crate::document::Findings;
 use crate::ingest::RulesBySource;
 use crate::rule_tests::{self, Difference, TestReport};
 use crate::rules::RuleSet;
+use crate::time::WallTime;
+use crate::tls;
 
 /// What was read, and whether it can be used.
 pub(super) struct Attempt {
@@ -20,6 +22,8 @@ pub(super) struct Attempt {
 /// A configuration that can be used.
 pub(super) struct Usable {
     pub(super) rules: RulesBySource,
+    /// Certificates that are others than those in use.
+    pub(super) renewed: Vec<(Arc<tls::Served>, tls::Renewed)>,
     pub(super) settings: Settings,
     /// How many tests passed.
     pub(super) tests: usize,
@@ -35,7 +39,8 @@ struct Tested {
     warnings: Vec<String>,
 }
 
-pub(super) fn attempt(inputs: &Inputs) -> Attempt {
+/// `served`: the listeners whose certificates are read again too.
+pub(super) fn attempt(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Attempt {
     let (loaded, reading) = config::read(inputs);
     let Reading { mut files, rules, settings } = reading;
     let mut tested = Tested::default();
@@ -59,13 +64,24 @@ pub(super) fn attempt(inputs: &Inputs) -> Attempt {
         }
         Ok(Loaded { config, mut warnings, shadow }) => {
             warnings.extend(shadow);
+            let renewed = match renewed(served) {
+                Ok(renewed) => renewed,
+                Err(error) => return Attempt { files, result: Err(vec![error.to_string()]) },
+            };
             let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
             let mut warnings = warnings.lines();
             warnings.append(&mut tested.warnings);
-            Ok(Usable { rules: rules.collect(), settings, tests: tested.passed, warnings })
+            Ok(Usable { rules: rules.collect(), renewed, settings, tests: tested.passed, warnings })
         }
     };
     Attempt { files, result: result.map_err(bounded) }
+}
+
+/// The certificates that are others than those in use; all of them can be used, or none is.
+fn renewed(served: &[Arc<tls::Served>]) -> Result<Vec<(Arc<tls::Served>, tls::Renewed)>, tls::Error> {
+    let now = WallTime::now();
+    let read = served.iter().map(|served| Ok(served.read_again(now)?.map(|renewed| (Arc::clone(served), renewed))));
+    read.filter_map(Result::transpose).collect()
 }
 
 impl Tested {
