@@ -223,7 +223,9 @@ impl Builder<'_> {
                         .code("duplicate-key")
                         .help(format!("it stands in line {line} already; keep one of them"));
                     // This value is in no tree, so nobody else will conceal it.
-                    conceal::secrets(&Node::new(Value::Map(vec![(key, node)]), Place::Default), self.findings);
+                    if self.findings.is_discreet() {
+                        conceal::secrets(&Node::new(Value::Map(vec![(key, node)]), Place::Default), self.findings);
+                    }
                 } else {
                     seen.insert(key.name.clone(), entries.len());
                     entries.push((key, node));
@@ -315,7 +317,9 @@ impl Builder<'_> {
 
     /// A mistake that reading goes on after. What stands there may be a secret that YAML reads as something else.
     fn mistake(&mut self, place: Place, message: impl Into<String>) -> &mut Finding {
-        if let Place::Text { span, .. } = &place {
+        if let Place::Text { span, .. } = &place
+            && self.findings.is_discreet()
+        {
             conceal::line(self.source, span.start, self.near(), self.findings);
         }
         self.findings.error(place, "", message).code("invalid-yaml")

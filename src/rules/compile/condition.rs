@@ -45,7 +45,9 @@ fn combined(mut fields: Fields<'_>, findings: &mut Findings) -> Option<Condition
 
 fn conditions(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Condition>> {
     let Value::List(items) = &node.value else {
-        findings.error(node.place.clone(), at, format!("expected a list of conditions, found {}", node.kind()));
+        findings
+            .error(node.place.clone(), at, format!("expected a list of conditions, found {}", node.kind()))
+            .help("each in brackets, `[{ path: $.state, equals: CRITICAL }, …]`, or on a line that begins with `-`");
         return None;
     };
     if items.is_empty() {

@@ -17,8 +17,14 @@ pub(super) fn validations(node: &Node, findings: &mut Findings) -> Vec<Validatio
         .iter()
         .enumerate()
         .filter_map(|(index, item)| {
-            let fields = Fields::of(item, format!("validate[{index}]"), findings)?;
-            validation(fields, findings)
+            let at = format!("validate[{index}]");
+            if let Value::String(path) = &item.value {
+                findings
+                    .error(item.place.clone(), at, "expected a mapping, found a string")
+                    .help(format!("such as `{{ path: {path}, required: true }}`"));
+                return None;
+            }
+            validation(Fields::of(item, at, findings)?, findings)
         })
         .collect()
 }
@@ -26,9 +32,10 @@ pub(super) fn validations(node: &Node, findings: &mut Findings) -> Vec<Validatio
 fn validation(mut fields: Fields<'_>, findings: &mut Findings) -> Option<Validation> {
     let node = fields.require("path", findings);
     let checked = node.and_then(|node| path(node, &fields.path_of("path"), findings));
+    // What it asks may be misspelled: that is a finding already.
+    let asked = fields.has("required") || CHECKS.iter().any(|name| fields.has(name));
     let required = fields.boolean("required", findings);
     let mut checks = Vec::new();
-    let asked = required.is_some() || CHECKS.iter().any(|name| fields.has(name));
     if let Some((node, at)) = taken("type", &mut fields) {
         checks.extend(scalar::kinds(node, &at, findings).map(Check::Type));
     }
