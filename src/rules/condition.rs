@@ -143,14 +143,18 @@ impl Test {
         if nodes.is_empty() {
             return vec![Seen::missing(&self.path, scope, matches!(self.asks, Asks::Absent))];
         }
-        let why = |node: &Value| match &self.asks {
-            Asks::Absent => Some("it exists".to_owned()),
+        let seen = |node: &Value| match &self.asks {
+            Asks::Absent => Seen::node(node, Some("it exists".to_owned())),
             Asks::Nodes(operators) => {
                 let failed = operators.iter().find(|operator| !operator.holds(node, scope.budget));
-                failed.map(|operator| operator.why_not(node, scope.budget))
+                let nearly = failed.and_then(|operator| operator.nearly(node, scope.budget));
+                match nearly {
+                    Some(hint) => Seen { nearly: true, ..Seen::node(node, Some(hint)) },
+                    None => Seen::node(node, failed.map(|operator| operator.why_not(node))),
+                }
             }
         };
-        nodes.iter().take(SEEN_MAX).map(|node| Seen::node(node, why(node))).collect()
+        nodes.iter().take(SEEN_MAX).map(|node| seen(node)).collect()
     }
 }
 
@@ -168,11 +172,8 @@ impl Operator {
     }
 
     /// Why a node does not pass, where it does not.
-    fn why_not(&self, node: &Value, budget: &Budget) -> String {
+    fn why_not(&self, node: &Value) -> String {
         let kind = kind_of(node);
-        if let Some(hint) = self.nearly(node, budget) {
-            return hint;
-        }
         match self {
             Operator::Text(test) if text_of(node).is_none() => {
                 format!("{} reads strings and numbers, this is {kind}", test.ask.as_str())

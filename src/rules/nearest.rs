@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::trace::{ConditionTrace, RuleTrace, Spot};
 
-/// The rule of which the fewest tests would have to come out otherwise.
+/// The rule of which the fewest tests would have to come out otherwise; of several such the one that lacks least in them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Nearest {
     #[serde(flatten)]
@@ -20,8 +20,21 @@ pub(super) fn nearest(rules: &[RuleTrace]) -> Option<Nearest> {
         return None;
     }
     let lacking = rules.iter().filter_map(|rule| Some((rule, lacks(rule.when.as_ref()?, true))));
-    let (rule, lacks) = lacking.min_by_key(|(_, lacks)| lacks.len())?;
+    let (rule, lacks) = lacking.min_by_key(|(_, lacks)| cost(lacks))?;
     Some(Nearest { spot: rule.spot, rule: rule.name.clone(), lacks: lacks.into_iter().cloned().collect() })
+}
+
+fn cost(lacks: &[&ConditionTrace]) -> (usize, u32) {
+    (lacks.len(), lacks.iter().map(|test| distance(test)).sum())
+}
+
+/// How far what a test saw is from what it asks: a value that would nearly do, another, or none.
+fn distance(test: &ConditionTrace) -> u32 {
+    match test {
+        ConditionTrace::Test { seen, .. } if seen.iter().any(|seen| seen.nearly) => 0,
+        ConditionTrace::Test { seen, .. } if seen.iter().all(|seen| seen.kind == "missing") => 2,
+        _ => 1,
+    }
 }
 
 /// The fewest tests that would have to come out otherwise for the condition to come out as wanted.
@@ -36,7 +49,7 @@ fn lacks(condition: &ConditionTrace, wanted: bool) -> Vec<&ConditionTrace> {
             let wanted = if *combine == "not" { !wanted } else { wanted };
             let each = conditions.iter().map(|condition| lacks(condition, wanted));
             match (*combine == "any", wanted) {
-                (true, true) | (false, false) => each.min_by_key(Vec::len).unwrap_or_default(),
+                (true, true) | (false, false) => each.min_by_key(|lacks| cost(lacks)).unwrap_or_default(),
                 (true, false) | (false, true) => each.flatten().collect(),
             }
         }

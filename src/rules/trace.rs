@@ -124,6 +124,9 @@ pub struct Seen {
     /// Why it does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether little would make it hold, and `why` says what.
+    #[serde(skip)]
+    pub nearly: bool,
 }
 
 impl Spot {
@@ -136,7 +139,7 @@ impl Seen {
     /// That the path selects nothing, and why, where that does not hold.
     pub(super) fn missing(path: &JsonPath, scope: Scope<'_>, holds: bool) -> Seen {
         let why = if holds { None } else { path.astray(scope) };
-        Seen { kind: "missing", value: None, size: None, holds, why }
+        Seen { kind: "missing", value: None, size: None, holds, nearly: why.is_some(), why }
     }
 
     /// A node, and why it does not hold; none if it does.
@@ -145,7 +148,8 @@ impl Seen {
             Value::Null | Value::Bool(_) | Value::Number(_) => node.clone(),
             other => Value::String(shown(other)),
         };
-        Seen { kind: kind_of(node), value: Some(value), size: shortened_size(node), holds: why.is_none(), why }
+        let (kind, size, holds) = (kind_of(node), shortened_size(node), why.is_none());
+        Seen { kind, value: Some(value), size, holds, why, nearly: false }
     }
 }
 

@@ -166,6 +166,29 @@ fn what_is_nearly_right_is_told() {
 }
 
 #[test]
+fn of_rules_that_lack_as_much_the_one_with_the_nearest_value_is_nearest() {
+    let rules = compile(
+        "version: 1
+incident_key: $.id
+rules:
+  - { name: absent, when: { path: $.mute, equals: yes }, then: ignore }
+  - { name: bad, when: { path: $.state, equals: BAD }, then: trigger }
+  - { name: good, when: { path: $.state, equals: OK }, then: resolve }
+",
+    );
+    for (payload, expected) in [
+        (json!({"state": "ok"}), "good"),
+        (json!({"state": " BAD "}), "bad"),
+        (json!({"state": "odd"}), "bad"),
+        (json!({}), "absent"),
+        (json!({"Mute": "yes", "state": "odd"}), "absent"),
+    ] {
+        let (_, trace) = rules.explain(&payload, CONTEXT);
+        assert_eq!(trace.elements[0].nearest.as_ref().unwrap().rule, expected, "{payload}");
+    }
+}
+
+#[test]
 fn the_nearest_rule_is_the_one_that_lacks_least() {
     let rules = compile(
         "version: 1
