@@ -1,8 +1,9 @@
 //! Reload: what was changed is read, compiled and tried by the tests beside it, and only then decides.
 //!
 //! It is told by SIGHUP, or finds by itself that a file which the configuration was read from has changed. Rules and the
-//! listeners' certificates are what it takes over; whatever else is read is checked as at the start, and a changed key is named as waiting for a
-//! restart. What can't be used changes nothing: the log, `/readyz`, `/api/v1/status` and a metric say why.
+//! listeners' certificates are what it takes over; whatever else is read is checked as at the start, and a changed key
+//! is named as waiting for a restart. What can't be used changes nothing: the log, `/readyz`, `/api/v1/status` and a
+//! metric say why.
 
 mod attempt;
 mod settling;
@@ -129,7 +130,12 @@ impl Reloader {
     fn lacks(&self, problems: Vec<String>) {
         let now = WallTime::now();
         self.in_force.metrics.reloaded(false, now);
-        self.failed(problems, now, "started without the shadow rules, which can't be used; they decide nothing");
+        self.failed(
+            "start",
+            problems,
+            now,
+            "started without the shadow rules, which can't be used; they decide nothing",
+        );
     }
 
     /// Tells how it went, everywhere where somebody may look.
@@ -151,16 +157,16 @@ impl Reloader {
             Err(problems) => {
                 let effect = "not reloaded: what was read can't be used, and the rules before it stay in force; \
                               `gander check` and `gander test` show all of it";
-                self.failed(problems, now, &format!("{cause}: {effect}"));
+                self.failed(cause, problems, now, effect);
             }
         }
     }
 
-    fn failed(&self, problems: Vec<String>, now: WallTime, effect: &str) {
+    fn failed(&self, cause: &str, problems: Vec<String>, now: WallTime, effect: &str) {
         for problem in &problems {
             tracing::error!("configuration: {problem}");
         }
-        tracing::error!(problems = problems.len(), "{effect}");
+        tracing::error!(cause, problems = problems.len(), "{effect}");
         self.in_force.state.send_modify(|state| {
             let since = state.failure.as_ref().map_or(now, |failure| failure.since);
             state.read_at = now;

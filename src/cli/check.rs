@@ -17,8 +17,8 @@ use crate::document::{Findings, Severity, Source};
 /// Shows every finding at once, each with file, line, column, what was expected and the remedy. Nothing is started and
 /// nothing is written. With sandbox filters also whether what the rules send could match any of them.
 ///
-/// Errors keep the relay from starting, except those of rules in the shadow of others: it starts without these. Warnings are what is probably not meant; notes are worth knowing and change no
-/// exit code.
+/// Errors keep the relay from starting, except those of rules in the shadow of others: it starts without these. Warnings
+/// are what is probably not meant; notes are worth knowing and change no exit code.
 ///
 /// Exit codes: 0 nothing was found but notes; 1 there are errors or warnings; 2 the file can't be read.
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ use super::kept::Kept;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, input};
 use crate::config::{Desk, load_addresses, load_desk, load_sender_name, locate};
+use crate::event::Draft;
 use crate::rules::{Context, Decision, Element, Trace};
 use crate::time::WallTime;
 
@@ -179,8 +180,13 @@ impl Explanation {
             None => Explanation::of(desk, &kept.payload, context),
             Some(element) => Explanation::new(desk, desk.rules.explain_element(element, &kept.payload, context)),
         };
-        let same = |element: &Element| matches!(element, Element::Event(draft) if kept.is_of(draft));
-        if let (true, Some(index)) = (explanation.decision.batch, explanation.decision.elements.iter().position(same)) {
+        let place = |is_it: &dyn Fn(&Draft) -> bool| {
+            let mut elements = explanation.decision.elements.iter();
+            elements.position(|element| matches!(element, Element::Event(draft) if is_it(draft)))
+        };
+        // Elements may share a key: then it is the one with its body, if the rules still make that.
+        let place = place(&|draft| kept.is_exactly(draft)).or_else(|| place(&|draft| kept.is_of(draft)));
+        if let (true, Some(index)) = (explanation.decision.batch, place) {
             explanation.decision.elements = vec![explanation.decision.elements.swap_remove(index)];
             explanation.trace.elements = vec![explanation.trace.elements.swap_remove(index)];
         }

@@ -38,6 +38,11 @@ impl Kept {
         self.details["action"] == draft.action.as_str() && self.details["incident_key"] == draft.incident_key.as_str()
     }
 
+    /// The same, with the body that was sent.
+    pub(crate) fn is_exactly(&self, draft: &Draft) -> bool {
+        self.is_of(draft) && draft.body.value() == self.details["sent"]
+    }
+
     /// What the rules made of it then. The journal does not tell which occurrence it named: that is to be `occurrence`.
     pub(crate) fn decided(&self, occurrence: Option<&Occurrence>) -> Element {
         let text = |name: &str| self.details[name].as_str();

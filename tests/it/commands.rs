@@ -498,14 +498,25 @@ emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
         let (code, out, err) = gander(&relay, &[&against[..], &["changed.yaml"]].concat()).await;
         assert_eq!((code, out.lines().count()), (1, 1), "{out}{err}");
         assert!(out.contains(r#""is":"2","would_be":"\"two\"""#), "{out}");
+        for (event, n) in listed(&relay, "").await.iter().zip([3, 2, 1]) {
+            let (code, out, err) = program(&relay, &["explain", "--json", "--event", &id(event)]).await;
+            let explained: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+            let found = &explained["events"];
+            assert_eq!((code, found.as_array().unwrap().len(), &found[0]["body"]["n"]), (0, 1, &json!(n)), "{out}");
+        }
     })
     .await;
 }
 
 /// `gander events …` beside the relay: exit code, standard output, standard error.
 async fn gander(relay: &Relay, arguments: &[&str]) -> (i32, String, String) {
+    program(relay, &[&["events"], arguments].concat()).await
+}
+
+/// Any of its commands.
+async fn program(relay: &Relay, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gander"));
-    command.current_dir(relay.directory.path()).env_clear().arg("events").args(arguments);
+    command.current_dir(relay.directory.path()).env_clear().args(arguments);
     command.args(["--config", "gander.yaml", "--set"]).arg(format!("admin.address=127.0.0.1:{}", relay.ports().1));
     let run = move || command.stdin(Stdio::null()).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();

@@ -231,7 +231,7 @@ impl Request {
                 _ => None,
             });
             let places: Vec<(usize, &Draft)> = places.collect();
-            let same = places.iter().rfind(|(_, draft)| draft.body.value() == kept.details["sent"]);
+            let same = places.iter().rfind(|(_, draft)| kept.is_exactly(draft));
             same.or(places.last()).map(|(place, _)| *place)
         };
         let place = now.and_then(found).or_else(|| found(changed))?;
