@@ -26,7 +26,7 @@ pub struct Outline {
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Known {
-    /// It is one of these, or missing.
+    /// It is one of these, each told once, or missing.
     OneOf(Vec<Value>),
     Anything,
 }
@@ -108,7 +108,7 @@ impl Possible {
             possible = possible.or_default(Possible::of(default, action));
         }
         let shaped = |value: Value| operators.shape(Cow::Owned(value)).into_owned();
-        possible.values = possible.values.map(|values| values.into_iter().map(shaped).collect());
+        possible.values = possible.values.and_then(|values| distinct(values.into_iter().map(shaped)));
         possible
     }
 
@@ -135,7 +135,10 @@ impl Possible {
     /// By a table. What it does not hold passes, or is missing where there is a default.
     fn mapped(self, map: &HashMap<String, Emit>, has_default: bool, action: Action) -> Possible {
         let Some(values) = self.values else {
-            let all = map.values().map(|emit| Possible::of(emit, action));
+            // A table has no order of its own: by its words, so that the same file is always told alike.
+            let mut entries: Vec<(&String, &Emit)> = map.iter().collect();
+            entries.sort_unstable_by_key(|(word, _)| *word);
+            let all = entries.into_iter().map(|(_, emit)| Possible::of(emit, action));
             let all = all.fold(Possible::NOTHING, Possible::or);
             return match has_default {
                 true => Possible { missing: true, ..all },
@@ -165,10 +168,27 @@ impl Possible {
 
     /// Either of two.
     fn or(self, other: Possible) -> Possible {
-        let values = self.values.zip(other.values).map(|(mut values, others)| {
-            values.extend(others);
-            values
-        });
+        let both = self.values.zip(other.values);
+        let values = both.and_then(|(values, others)| distinct(values.into_iter().chain(others)));
         Possible { values, missing: self.missing || other.missing }
     }
 }
+
+/// The values, each once; none if they are too many to be told apart.
+fn distinct(values: impl Iterator<Item = Value>) -> Option<Vec<Value>> {
+    let mut found: Vec<Value> = Vec::new();
+    for value in values {
+        // Zero equals minus zero, and has another text.
+        if found.iter().any(|one| *one == value && text_of(one) == text_of(&value)) {
+            continue;
+        }
+        if found.len() == VALUES_MAX {
+            return None;
+        }
+        found.push(value);
+    }
+    Some(found)
+}
+
+/// More than a table of severities or teams makes. Tables of tables would multiply without a limit.
+const VALUES_MAX: usize = 256;

@@ -7,22 +7,27 @@ use super::{CONTEXT, compile};
 use crate::rules::{Element, Known, Outline, RuleSet};
 
 /// A rule that triggers and one that resolves, with this `emit` and the trigger's own.
-fn rules(emit: &Value, own: &Value) -> RuleSet {
+fn rules(emit: Option<&Value>, own: Option<&Value>) -> RuleSet {
     let when = |state: &str| json!({ "path": "$.state", "equals": state });
-    let rules = json!({
+    let mut rules = json!({
         "version": 1,
         "incident_key": "$.id",
         "rules": [
-            { "name": "problem", "when": when("BAD"), "then": "trigger", "emit": own },
+            { "name": "problem", "when": when("BAD"), "then": "trigger" },
             { "name": "recovery", "when": when("GOOD"), "then": "resolve" },
         ],
-        "emit": emit,
     });
+    if let Some(emit) = emit {
+        rules["emit"] = emit.clone();
+    }
+    if let Some(own) = own {
+        rules["rules"][0]["emit"] = own.clone();
+    }
     compile(&rules.to_string())
 }
 
 fn outline(emit: &Value, rule: usize) -> Outline {
-    rules(emit, &json!({})).outlines().swap_remove(rule)
+    rules(Some(emit), None).outlines().swap_remove(rule)
 }
 
 #[test]
@@ -95,6 +100,37 @@ fn what_is_known_of_a_value() {
     assert_eq!(merged.keys["b"], Known::OneOf(vec![json!(2)]));
 }
 
+#[test]
+fn a_value_is_told_once_and_always_in_one_order() {
+    let table = json!({ "HIGH": "critical", "FATAL": "critical", "LOW": "low", "NONE": "Low", "MID": "medium" });
+    let emit = json!({ "k": { "$path": "$.a", "$map": table, "$default": "low", "$lower": true } });
+    for _ in 0..20 {
+        let expected = ["critical", "low", "medium"].map(Value::from).to_vec();
+        assert_eq!(outline(&emit, 0).keys["k"], Known::OneOf(expected));
+    }
+    let zeros = json!({ "$path": "$.a", "$map": { "a": 0.0, "b": -0.0 }, "$default": 0 });
+    let Known::OneOf(values) = outline(&json!({ "k": zeros }), 0).keys.remove("k").unwrap() else { unreachable!() };
+    assert_eq!(values.iter().map(Value::to_string).collect::<Vec<_>>(), ["0.0", "-0.0", "0"]);
+}
+
+#[test]
+fn tables_of_tables_do_not_multiply() {
+    let table = |value: &dyn Fn(usize) -> Value| -> Value {
+        (0..50).map(|number| (format!("w{number}"), value(number))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let words = json!({ "$path": "$.a", "$map": table(&|_| json!("w1")), "$default": "w1" });
+    let mut alike = words.clone();
+    let mut different = json!("$.a");
+    for depth in 0..8 {
+        alike = json!({ "$first": [alike], "$map": { "w1": words }, "$default": "w1" });
+        let own = table(&|number| json!(format!("{depth}-{number}")));
+        different = json!({ "$path": "$.a", "$map": own, "$default": different });
+    }
+    let outline = outline(&json!({ "alike": alike, "different": different }), 0);
+    assert_eq!(outline.keys["alike"], Known::OneOf(vec![json!("w1")]));
+    assert_eq!(outline.keys["different"], Known::Anything, "too many to be told apart");
+}
+
 /// Values that a rule file may make, with few literals and paths.
 fn emits() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -108,6 +144,11 @@ fn emits() -> impl Strategy<Value = Value> {
             json!([])
         ]),
         prop::sample::select(vec![json!("$.a"), json!("$.b"), json!("$.m"), json!("$.none"), json!("{{ payload.a }}")]),
+        prop::sample::select(vec![
+            json!({ "$literal": "$.a" }),
+            json!({ "$literal": [1] }),
+            json!({ "$merge": "$.m" })
+        ]),
     ];
     leaf.prop_recursive(3, 24, 3, |inner| {
         let source = prop_oneof![
@@ -122,8 +163,17 @@ fn emits() -> impl Strategy<Value = Value> {
                 .prop_map(|both| json!({ "$by_action": both })),
         ];
         let table = prop::collection::hash_map("BAD|1|x", inner.clone(), 1..3);
-        let shape = prop::sample::subsequence(vec!["$string", "$trim", "$lower", "$truncate"], 0..4);
-        (source, prop::option::of(table), prop::option::of(inner), shape).prop_map(|(source, map, default, shape)| {
+        let case = prop::option::of(prop::sample::select(vec!["$lower", "$upper"]));
+        let shape = (prop::sample::subsequence(vec!["$string", "$trim", "$truncate"], 0..=3), case);
+        let parts = prop_oneof![
+            inner.clone().prop_map(|one| json!([one])),
+            (inner.clone(), any::<bool>()).prop_map(|(one, merge)| match merge {
+                true => json!({ "$merge": "$.m", "k": one }),
+                false => json!({ "k": one }),
+            }),
+        ];
+        let operators = (source, prop::option::of(table), prop::option::of(inner), shape);
+        let operators = operators.prop_map(|(source, map, default, (shape, case))| {
             let mut operators = source;
             if let Some(map) = map {
                 operators["$map"] = json!(map);
@@ -131,11 +181,12 @@ fn emits() -> impl Strategy<Value = Value> {
             if let Some(default) = default {
                 operators["$default"] = default;
             }
-            for name in shape {
+            for name in shape.into_iter().chain(case) {
                 operators[name] = if name == "$truncate" { json!(2) } else { json!(true) };
             }
             operators
-        })
+        });
+        prop_oneof![5 => operators, 1 => parts]
     })
 }
 
@@ -167,16 +218,19 @@ proptest! {
 
     #[test]
     fn no_body_is_outside_of_its_outline(
-        (k, l, own) in (emits(), emits(), prop::option::of(emits())),
-        merge in any::<bool>(),
+        file in prop::option::weighted(0.8, (emits(), emits(), any::<bool>())),
+        own in prop::option::of((emits(), any::<bool>())),
         payload in payloads(),
     ) {
-        let mut emit = json!({ "k": k, "l": l });
-        if merge {
-            emit["$merge"] = json!("$.m");
-        }
-        let own = own.map_or_else(|| json!({}), |own| json!({ "k": own }));
-        let rules = rules(&emit, &own);
+        let merging = |mut emit: Value, merge: bool| {
+            if merge {
+                emit["$merge"] = json!("$.m");
+            }
+            emit
+        };
+        let file = file.map(|(k, l, merge)| merging(json!({ "k": k, "l": l }), merge));
+        let own = own.map(|(k, merge)| merging(json!({ "k": k }), merge));
+        let rules = rules(file.as_ref(), own.as_ref());
         let outlines = rules.outlines();
         let decision = rules.decide(&payload, CONTEXT);
         let Element::Event(draft) = &decision.elements[0] else {
@@ -185,9 +239,9 @@ proptest! {
         let outline = outlines.iter().find(|outline| outline.name == *draft.rule).unwrap();
         for (key, value) in draft.body.value().as_object().unwrap() {
             match outline.keys.get(key) {
-                None => prop_assert!(outline.open, "{key} is not in {outline:?} of {emit}"),
+                None => prop_assert!(outline.open, "{key} is not in {outline:?} of {file:?}"),
                 Some(Known::OneOf(values)) => {
-                    prop_assert!(values.contains(value), "{key}: {value} is none of {values:?} of {emit} {own}");
+                    prop_assert!(values.contains(value), "{key}: {value} is none of {values:?} of {file:?} {own:?}");
                 }
                 Some(Known::Anything) => {}
             }
