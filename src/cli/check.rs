@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
             (warnings, Some(config))
         }
     };
-    remarks::look(&reading.rules, filters.as_ref(), &mut findings);
+    remarks::look(&reading.rules, config.is_some(), filters.as_ref(), &mut findings);
     findings.sort();
     if let Some(config) = config
         && findings.is_fine()

@@ -19,8 +19,13 @@ struct Rules {
     outlines: Vec<Outline>,
 }
 
-/// Looks at every rule file that compiled, and at the filters if there are any.
-pub(super) fn look(rules: &BTreeMap<PathBuf, Arc<RuleSet>>, filters: Option<&Arc<Source>>, findings: &mut Findings) {
+/// Looks at every rule file that compiled, and at the filters if there are any. `complete`: these are all rules there are.
+pub(super) fn look(
+    rules: &BTreeMap<PathBuf, Arc<RuleSet>>,
+    complete: bool,
+    filters: Option<&Arc<Source>>,
+    findings: &mut Findings,
+) {
     let rules: Vec<Rules> = rules.iter().filter_map(|(path, set)| Rules::read(path, set)).collect();
     rules.iter().for_each(|rules| rules.keys(findings));
     let Some(source) = filters else {
@@ -37,7 +42,10 @@ pub(super) fn look(rules: &BTreeMap<PathBuf, Arc<RuleSet>>, filters: Option<&Arc
         rules.long_values(&filters, findings);
         rules.unread(&filters, &source.name, findings);
     }
-    unsent(&rules, &filters, &tree, findings);
+    // A rule that can't be read yet may send what the others do not.
+    if complete {
+        unsent(&rules, &filters, &tree, findings);
+    }
 }
 
 impl Rules {
@@ -122,10 +130,10 @@ impl Rules {
         let unread: Vec<&str> = sent.into_iter().filter(|key| !reads.contains(key)).collect();
         if !unread.is_empty() {
             let message = format!("no filter in {name} reads {}", unread.join(", "));
-            findings
-                .note(self.tree.key_place("emit"), "emit", message)
-                .code("unread-keys")
-                .help("no incident shows them; leave `description_from` out, and Callgoose shows the whole payload");
+            findings.note(self.tree.key_place("emit"), "emit", message).code("unread-keys").help(
+                "no incident shows them unless its description is missing; leave `description_from` out, and \
+                     Callgoose shows the whole payload",
+            );
         }
     }
 
@@ -196,3 +204,28 @@ fn item(list: Option<&Node>, index: usize) -> Option<&Node> {
 
 /// More than a person needs to see why.
 const REASONS_MAX: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_may_be_sent_by_rules_that_can_not_be_read_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules.yaml");
+        let rules = "version: 1\nincident_key: $.id\nrules: [{ name: all, then: trigger }]\nemit: { state: BAD }\n";
+        std::fs::write(&path, rules).unwrap();
+        let set = RuleSet::compile(&read_source(&path).unwrap(), &mut Findings::new()).unwrap();
+        let rules = BTreeMap::from([(path, Arc::new(set))]);
+        let keys = "{ key: state, contains: [BAD] }, { key: region, contains: [eu] }";
+        let text = format!("services: [{{ name: pay, trigger: [{{ urgency: high, keys: [{keys}] }}] }}]\n");
+        let filters = Arc::new(Source { name: "filters.yaml".into(), text });
+        let told = |complete| {
+            let mut findings = Findings::new();
+            look(&rules, complete, Some(&filters), &mut findings);
+            findings.iter().any(|finding| finding.message.contains("no rule sends `region`"))
+        };
+        assert!(told(true), "no other rules are there");
+        assert!(!told(false), "others may send it");
+    }
+}
