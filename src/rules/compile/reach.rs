@@ -24,7 +24,7 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
                 Contradiction::Between(first, second) => (
                     Some(second),
                     "this rule never matches: no payload fulfils this and what stands above it",
-                    format!("of `all`, number {} and number {} exclude each other", first + 1, second + 1),
+                    excluding(kept.node, first, second),
                 ),
                 Contradiction::Within(part) => (
                     part,
@@ -65,6 +65,13 @@ fn named((_, rule, kept): &(&Condition, &Rule, &Kept<'_>)) -> String {
     let line = kept.node.get("name").and_then(|name| name.place.line_column());
     let line = line.map_or_else(String::new, |(line, _)| format!(" in line {line}"));
     format!("`{}`{line}", rule.name)
+}
+
+/// Which two parts of a rule's `all` exclude each other, by their indices.
+fn excluding(rule: &Node, first: usize, second: usize) -> String {
+    let line = part_of(rule, Some(first)).line_column();
+    let line = line.map_or_else(String::new, |(line, _)| format!(" in line {line}"));
+    format!("of `all`, number {}{line} and number {} exclude each other", first + 1, second + 1)
 }
 
 /// The condition in a rule's `all` that has this index; without one the whole `when`.

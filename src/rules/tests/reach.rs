@@ -168,6 +168,22 @@ fn what_excludes_itself_is_told_at_its_place() {
 }
 
 #[test]
+fn of_two_that_exclude_each_other_the_first_is_named_by_its_line() {
+    let yaml = "version: 1\nincident_key: $.id\nrules:
+  - name: a
+    when:
+      all:
+        - { path: $.s, gt: 5 }
+        - { path: $.t, equals: x }
+        - { path: $.s, lt: 3 }
+    then: trigger\n";
+    let (_, findings) = try_compile(yaml);
+    let told: Vec<_> = findings.iter().map(|one| (one.place.line_column(), one.help.as_deref())).collect();
+    let help = "of `all`, number 1 in line 7 and number 3 exclude each other";
+    assert_eq!(told, [(Some((9, 11)), Some(help))]);
+}
+
+#[test]
 fn several_rules_may_forestall_one_together() {
     let yaml = "version: 1\nincident_key: $.id\nrules:
   - { name: a, when: { path: $.s, contains: A }, then: trigger }
