@@ -61,7 +61,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
             (warnings, Some(config))
         }
     };
-    remarks::look(&reading.rules, config.is_some(), filters.as_ref(), &mut findings);
+    // Rules in the shadow of others may be wrong where the configuration is not.
+    let complete = config.is_some() && !findings.has_errors();
+    remarks::look(&reading.rules, complete, filters.as_ref(), &mut findings);
     findings.sort();
     if let Some(config) = config
         && findings.is_fine()

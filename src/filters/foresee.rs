@@ -16,6 +16,14 @@ pub struct FilterKey<'f> {
     pub trigger: Option<usize>,
     /// Which of the filter's keys.
     pub index: usize,
+    contains: &'f [String],
+}
+
+impl FilterKey<'_> {
+    /// Whether this text holds all that is asked of the key.
+    pub fn accepts(&self, text: &str) -> bool {
+        self.contains.iter().all(|item| text.contains(item))
+    }
 }
 
 /// Why a filter can't match the events of a rule.
@@ -55,8 +63,14 @@ impl Filters {
         let mut compared = Vec::new();
         for action in [Action::Trigger, Action::Resolve] {
             for (service, trigger, keys) in self.filters(action) {
-                let keys = keys.iter().enumerate();
-                compared.extend(keys.map(|(index, key)| FilterKey { key: &key.key, action, service, trigger, index }));
+                compared.extend(keys.iter().enumerate().map(|(index, filter)| FilterKey {
+                    key: &filter.key,
+                    action,
+                    service,
+                    trigger,
+                    index,
+                    contains: &filter.contains,
+                }));
             }
         }
         compared

@@ -190,9 +190,16 @@ emit:
         (
             "a long word",
             RULES.replace("trigger: CRITICAL", &format!("trigger: '{long}'")),
-            FILTERS.to_owned(),
+            FILTERS.replace("contains: [CRITICAL]", "contains: [ALARM]"),
             1,
-            vec!["long-value rules.yaml:6", "key-not-required rules.yaml:2"],
+            vec!["unmatched-rule rules.yaml:6", "long-value rules.yaml:6", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "a long word of which a filter names a part",
+            RULES.replace("trigger: CRITICAL", &format!("trigger: '{long}'")),
+            FILTERS.to_owned(),
+            0,
+            vec!["key-not-required rules.yaml:2"],
         ),
     ];
     for (claim, rules, filters, code, expected) in cases {

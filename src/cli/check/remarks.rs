@@ -97,17 +97,18 @@ impl Rules {
         }
     }
 
-    /// Values that a filter compares and that no item can name whole.
+    /// Values that filters compare, that no item can name whole, and of which none names a part.
     fn long_values(&self, filters: &Filters, findings: &mut Findings) {
         for outline in &self.outlines {
             let compared = filters.compared();
-            let compared = compared.iter().filter(|key| key.action == outline.action).map(|key| key.key);
-            for key in compared.collect::<BTreeSet<_>>() {
+            let compared: Vec<&FilterKey<'_>> = compared.iter().filter(|key| key.action == outline.action).collect();
+            for key in compared.iter().map(|key| key.key).collect::<BTreeSet<_>>() {
                 let Some(Known::OneOf(values)) = outline.keys.get(key) else {
                     continue;
                 };
                 let texts = values.iter().filter_map(Value::as_str);
-                for text in texts.filter(|text| text.chars().count() > ITEM_CHARS_MAX) {
+                let accepted = |text: &str| compared.iter().any(|filter| filter.key == key && filter.accepts(text));
+                for text in texts.filter(|text| text.chars().count() > ITEM_CHARS_MAX && !accepted(text)) {
                     let message = format!(
                         "`{key}` is {text:?}, and Callgoose's filters compare with at most {ITEM_CHARS_MAX} characters"
                     );
