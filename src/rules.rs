@@ -35,9 +35,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::coverage::{Coverage, Gap, Lack, PartKind};
-pub use self::nearest::Nearest;
 pub use self::outline::{Known, Outline};
-pub use self::trace::{ConditionTrace, ElementTrace, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace};
+pub use self::trace::{
+    ConditionTrace, ElementTrace, Nearest, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
+};
 use crate::document::{Findings, Source};
 use crate::event::{Draft, Violation};
 

@@ -1,18 +1,6 @@
 //! Where no rule matched: the rule that lacked least, and what it lacked.
 
-use serde::Serialize;
-
-use super::trace::{ConditionTrace, RuleTrace, Spot};
-
-/// The rule of which the fewest tests would have to come out otherwise; of several such the one that lacks least in them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Nearest {
-    #[serde(flatten)]
-    pub spot: Spot,
-    pub rule: String,
-    /// Those tests, as they came out.
-    pub lacks: Vec<ConditionTrace>,
-}
+use super::trace::{ConditionTrace, Nearest, RuleTrace};
 
 /// The first of the nearest rules; none where a rule matched or none was asked.
 pub(super) fn nearest(rules: &[RuleTrace]) -> Option<Nearest> {

@@ -3,7 +3,6 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::nearest::Nearest;
 use super::path::{JsonPath, Scope};
 use super::value::{kind_of, shortened_size, shown};
 use crate::document::Place;
@@ -127,6 +126,16 @@ pub struct Seen {
     /// Whether little would make it hold, and `why` says what.
     #[serde(skip)]
     pub nearly: bool,
+}
+
+/// The rule of which the fewest tests would have to come out otherwise; of several such the one that lacks least in them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Nearest {
+    #[serde(flatten)]
+    pub spot: Spot,
+    pub rule: String,
+    /// Those tests, as they came out.
+    pub lacks: Vec<ConditionTrace>,
 }
 
 impl Spot {
