@@ -93,6 +93,10 @@ struct Explanation {
 
 fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit> {
     let config = &arguments.config;
+    if (arguments.relay || arguments.journal.is_some()) && arguments.source.is_none() && arguments.event.is_none() {
+        let problem = "whose incident keys are asked for? Add --source".to_owned();
+        return could_not(Err(problem), terminal);
+    }
     let past = match &arguments.journal {
         Some(directory) => Some(Past::journal(directory, config, terminal)?),
         None if arguments.relay || arguments.event.is_some() => Some(Past::relay(config, terminal)?),

@@ -474,6 +474,7 @@ async fn the_desk_commands_need_no_relay_and_no_secret() {
             ("an explanation", &explain, &trigger, 0, "contains_word [CRITICAL, ALARM, PROBLEM]", ""),
             ("other rules", &["explain", "--rules", "some.yaml"], &trigger, 0, "by the rule everything", ""),
             ("other rules that are wrong", &["explain", "--rules", "bad.yaml"], &trigger, 2, "", "bad.yaml:2:8"),
+            ("nobody's keys", &["explain", "--rules", "some.yaml", "--relay"], &trigger, 2, "", "Add --source"),
             ("a byte order mark", &explain, &format!("\u{feff}{trigger}"), 0, "trigger", ""),
             ("a refusal explained", &explain, "{}", 0, "refused", ""),
             ("no JSON to explain", &explain, "{", 2, "", "the payload is no JSON"),
