@@ -73,7 +73,7 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
 /// rustls's own verifier. A sender without any certificate passes the handshake and is answered 403 by
 /// [`crate::ingest`]: in TLS 1.3 a client believes the handshake done before the server has judged its
 /// certificate, so an alert would reach it as a broken connection in the middle of its request.
-pub fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<ServerConfig, Error> {
+fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<ServerConfig, Error> {
     let provider = provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -176,12 +175,11 @@ async fn start_sandbox(directory: &Path, token: &str, shutdown: Shutdown) -> Res
     let pair = pair(directory, "sandbox");
     let now = WallTime::now();
     tls::make_missing_pair(&pair, now).map_err(|error| error.to_string())?;
-    let (identity, _) = tls::load_identity(&pair, now).map_err(|error| error.to_string())?;
-    let server = tls::server_config(&identity, None).map_err(|error| error.to_string())?;
+    let (served, _) = tls::Served::load(pair, now).map_err(|error| error.to_string())?;
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("can't listen: {error}"))?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let config = sandbox::Config::new(filters, Secret::new(token.to_owned()));
-    tokio::spawn(sandbox::serve(listener, Some(Arc::new(server)), config, shutdown));
+    tokio::spawn(sandbox::serve(listener, Some(served.current()), config, shutdown));
     Ok(format!("https://localhost:{port}"))
 }
 

@@ -35,14 +35,13 @@ pub struct Renewed {
     current: Current,
     /// SHA-256 of the certificate.
     pub fingerprint: String,
-    pub warnings: Vec<Warning>,
 }
 
 impl Served {
     /// Reads the files that `config` names.
     pub fn load(config: Config, now: WallTime) -> Result<(Served, Vec<Warning>), Error> {
-        let Renewed { current, warnings, .. } = read(&config, now)?;
-        Ok((Served { config, current: RwLock::new(current) }, warnings))
+        let (renewed, warnings) = read(&config, now)?;
+        Ok((Served { config, current: RwLock::new(renewed.current) }, warnings))
     }
 
     pub fn current(&self) -> Arc<ServerConfig> {
@@ -55,13 +54,14 @@ impl Served {
         [Some(certificate), Some(private_key), client_ca.as_ref()].into_iter().flatten().map(|path| path.as_path())
     }
 
-    /// Reads the files again and changes nothing; none where they hold what is in use.
+    /// Reads the files again and changes nothing; none where they hold what is in use. What is doubtful about them is told
+    /// by whoever checks the configuration.
     pub fn read_again(&self, now: WallTime) -> Result<Option<Renewed>, Error> {
         match read(&self.config, now) {
             // A pair that could be made at a start is no reason to show another one now.
             Err(Error::PairMissing { .. }) if self.config.self_signed => Ok(None),
             Err(error) => Err(error),
-            Ok(renewed) => {
+            Ok((renewed, _)) => {
                 let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
                 Ok((renewed.current.held != current.held).then_some(renewed))
             }
@@ -74,10 +74,10 @@ impl Served {
     }
 }
 
-fn read(config: &Config, now: WallTime) -> Result<Renewed, Error> {
+fn read(config: &Config, now: WallTime) -> Result<(Renewed, Vec<Warning>), Error> {
     let (identity, warnings) = load_identity(config, now)?;
     let client_ca = config.client_ca.as_deref();
     let server = Arc::new(server_config(&identity, client_ca)?);
     let held = Held { chain: identity.key.cert.clone(), client_ca: client_ca.map(pem::certificates).transpose()? };
-    Ok(Renewed { current: Current { held, server }, fingerprint: identity.fingerprint, warnings })
+    Ok((Renewed { current: Current { held, server }, fingerprint: identity.fingerprint }, warnings))
 }
