@@ -435,23 +435,25 @@ emit: {{ servicepilot_event_id: $.servicepilot_event_id, state: $.state, severit
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_element_of_a_recorded_batch_is_compared_with_itself() {
-    within(async {
-        let upstream = Upstream::start(|_, _| Reply::Done).await;
-        let rules = "version: 1
+/// Each element of a list is an alert.
+const BATCH: &str = "version: 1
 split: $[*]
 rules:
   - { name: problem, when: { path: $.state, equals: CRITICAL }, then: trigger }
 incident_key: $.id
 emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
 ";
-        let relay = Relay::start(&upstream, &Setup { rules: Some(rules.to_owned()), ..fast() }).await;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_element_of_a_recorded_batch_is_compared_with_itself() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup { rules: Some(BATCH.to_owned()), ..fast() }).await;
         let element = |id: &str, n: u32, state: &str| json!({"id": id, "n": n, "state": state});
         let batch = json!([element("a", 1, "CRITICAL"), element("b", 2, "PURPLE"), element("c", 3, "CRITICAL")]);
         relay.post(&batch).await;
         // The key of one element changes, one is ignored, and one that was refused is taken.
-        let changed = rules
+        let changed = BATCH
             .replace("incident_key: $.id", "incident_key: [$.id, $.n]")
             .replace("  - {", "  - { name: no, when: { path: $.id, equals: c }, then: ignore }\n  - {")
             .replace("equals: CRITICAL", "exists: true");
@@ -477,20 +479,14 @@ emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
 async fn elements_of_a_batch_that_share_a_key_are_told_apart() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::Done).await;
-        let rules = "version: 1
-split: $[*]
-rules:
-  - { name: problem, when: { path: $.state, equals: CRITICAL }, then: trigger }
-incident_key: $.id
-update_on: [$.n]
-emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
-";
-        let relay = Relay::start(&upstream, &Setup { rules: Some(rules.to_owned()), ..fast() }).await;
+        let rules = BATCH.replace("emit:", "update_on: [$.n]\nemit:");
+        let relay = Relay::start(&upstream, &Setup { rules: Some(rules.clone()), ..fast() }).await;
         let element = |n: u32| json!({"id": "a", "n": n, "state": "CRITICAL"});
         relay.post(&json!([element(1), element(2), element(3)])).await;
-        assert_eq!(listed(&relay, "").await.len(), 3);
+        let events = listed(&relay, "").await;
+        assert_eq!(events.len(), 3);
         let file = |name: &str, text: &str| std::fs::write(relay.directory.path().join(name), text).unwrap();
-        file("same.yaml", rules);
+        file("same.yaml", &rules);
         file("changed.yaml", &rules.replace("n: $.n", "n: { $path: $.n, $map: { '2': two } }"));
         let against = ["replay", "--dry-run", "--since", "1h", "--json", "--against"];
         let (code, out, err) = gander(&relay, &[&against[..], &["same.yaml"]].concat()).await;
@@ -498,7 +494,13 @@ emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
         let (code, out, err) = gander(&relay, &[&against[..], &["changed.yaml"]].concat()).await;
         assert_eq!((code, out.lines().count()), (1, 1), "{out}{err}");
         assert!(out.contains(r#""is":"2","would_be":"\"two\"""#), "{out}");
-        for (event, n) in listed(&relay, "").await.iter().zip([3, 2, 1]) {
+        // By name they come in any order: then only the body tells which is which.
+        let mut oldest_first = vec!["replay", "--dry-run", "--against", "same.yaml"];
+        let ids: Vec<String> = events.iter().rev().map(id).collect();
+        oldest_first.extend(ids.iter().map(String::as_str));
+        let (code, out, err) = gander(&relay, &oldest_first).await;
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        for (event, n) in events.iter().zip([3, 2, 1]) {
             let (code, out, err) = program(&relay, &["explain", "--json", "--event", &id(event)]).await;
             let explained: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
             let found = &explained["events"];
