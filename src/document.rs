@@ -31,6 +31,8 @@ pub struct Source {
     /// The path as the operator wrote it.
     pub name: String,
     pub text: String,
+    /// Where each line begins, in bytes.
+    lines: Vec<usize>,
 }
 
 /// Where a node came from, and so where a finding about it points.
@@ -71,6 +73,30 @@ pub struct Key {
     pub place: Place,
 }
 
+impl Source {
+    pub fn new(name: String, text: String) -> Source {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Source { name, text, lines }
+    }
+
+    /// Line and column of a byte, both from 1, the column in characters. None within a character.
+    fn line_column(&self, at: usize) -> Option<(usize, usize)> {
+        let at = at.min(self.text.len());
+        let line = self.lines.partition_point(|start| *start <= at).max(1);
+        let before = self.text.get(self.line_start(line).min(at)..at)?;
+        Some((line, before.chars().count() + 1))
+    }
+
+    /// Where a line begins, in bytes; a byte order mark is no part of the first.
+    fn line_start(&self, line: usize) -> usize {
+        match self.lines.get(line - 1) {
+            Some(0) if self.text.starts_with(BYTE_ORDER_MARK) => BYTE_ORDER_MARK.len_utf8(),
+            Some(start) => *start,
+            None => self.text.len(),
+        }
+    }
+}
+
 /// The text may hold secrets, and every place carries its source.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,10 +131,7 @@ impl Place {
         let Place::Text { source, span } = self else {
             return None;
         };
-        let before = source.text.get(..of(span).min(source.text.len()))?;
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-        Some((line, column))
+        source.line_column(of(span))
     }
 }
 
@@ -172,3 +195,6 @@ impl Node {
         }
     }
 }
+
+/// What some editors put before a text; it is no part of it.
+const BYTE_ORDER_MARK: char = '\u{feff}';

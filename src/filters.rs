@@ -278,7 +278,7 @@ mod tests {
 
     fn filters(text: &str) -> Filters {
         let mut findings = Findings::new();
-        let source = Arc::new(Source { name: "filters.yaml".into(), text: text.into() });
+        let source = Arc::new(Source::new("filters.yaml".into(), text.into()));
         let filters = Filters::read(&source, &mut findings);
         filters.unwrap_or_else(|| panic!("{}", findings.render(false)))
     }

@@ -28,7 +28,7 @@
 //! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`gate`] [`stale`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
 //! | 0 words | [`event`] [`time`] [`document`] | the vocabulary; a YAML tree with places |
 //!
-//! [`metrics`], [`logging`] and [`shutdown`] stand beside floors 2 to 6.
+//! [`files`], [`metrics`], [`logging`] and [`shutdown`] stand beside floors 2 to 6.
 //!
 //! # What is true everywhere, because something is absent
 //!
@@ -50,6 +50,7 @@ pub mod dedup;
 pub mod dispatcher;
 pub mod document;
 pub mod event;
+pub mod files;
 pub mod filters;
 pub mod gate;
 pub mod ingest;

@@ -54,9 +54,10 @@ impl TestReport {
     }
 }
 
-/// The test file beside a rule file, if it has one: `servicepilot.test.yaml` beside `servicepilot.yaml`.
+/// The test file beside a rule file, if it has one: `servicepilot.test.yaml` beside `servicepilot.yaml`. One that can't
+/// be read is there all the same.
 pub fn beside(rules: &Path) -> Option<PathBuf> {
-    names_beside(rules).into_iter().find(|path| path.is_file())
+    names_beside(rules).into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
 /// Where it would be.

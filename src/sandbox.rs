@@ -201,7 +201,7 @@ services:
       - { urgency: high, keys: [{ key: state, contains: [CRITICAL] }], title_from: title, map_incident_with: id }
     resolve: { keys: [{ key: state, contains: [OK] }], incident_mapped_with: id }
 ";
-        let source = Arc::new(Source { name: "filters.yaml".into(), text: text.into() });
+        let source = Arc::new(Source::new("filters.yaml".into(), text.into()));
         let filters = Filters::read(&source, &mut Findings::new()).expect("the filters above are valid");
         Config::new(filters, Secret::new(TOKEN.into()))
     }

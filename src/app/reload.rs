@@ -104,7 +104,18 @@ impl Reloader {
 
     async fn reload(&mut self, cause: &str) {
         let (inputs, served) = (Arc::clone(&self.inputs), self.in_force.served.clone());
-        let Ok(attempt) = tokio::task::spawn_blocking(move || attempt::attempt(&inputs, &served)).await else {
+        let mut reading = tokio::task::spawn_blocking(move || attempt::attempt(&inputs, &served));
+        let attempt = match tokio::time::timeout(SLOW_AFTER, &mut reading).await {
+            Ok(attempt) => attempt,
+            Err(_) => {
+                // A file system that does not answer would otherwise end all reloading without a word.
+                let problem =
+                    format!("still reading after {} s; no change is taken before it ends", SLOW_AFTER.as_secs());
+                self.report(cause, Err(vec![problem]));
+                reading.await
+            }
+        };
+        let Ok(attempt) = attempt else {
             // What panics is a fault of this program, and is in the log; the files are looked at again when they change.
             self.report(cause, Err(vec!["reading the configuration failed; see the log".to_owned()]));
             return;
@@ -177,3 +188,5 @@ impl Reloader {
 
 /// How often files are looked at: a handful of calls, and a change is in force within about two of these.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longer than the largest files and their tests take on a busy machine.
+const SLOW_AFTER: Duration = Duration::from_secs(30);

@@ -80,7 +80,7 @@ fn filters(asked: Option<&Path>, configuration: &Path) -> Result<Option<Arc<Sour
     let beside = configuration.with_file_name(FILTERS_BESIDE);
     match asked {
         Some(path) => config::read_source(path).map(Some),
-        None if beside.is_file() => config::read_source(&beside).map(Some),
+        None if beside.symlink_metadata().is_ok() => config::read_source(&beside).map(Some),
         None => Ok(None),
     }
 }

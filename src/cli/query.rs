@@ -88,7 +88,7 @@ fn query_within(steps: u64, expression: &str, document: &[u8], out: &mut impl Wr
 }
 
 fn finding(expression: &str, error: PathError) -> Findings {
-    let source = Arc::new(Source { name: "EXPR".into(), text: expression.into() });
+    let source = Arc::new(Source::new("EXPR".into(), expression.into()));
     let mut findings = Findings::new();
     let finding = findings.error(Place::Text { source, span: error.range }, "", error.message);
     if let Some(help) = error.help {

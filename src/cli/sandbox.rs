@@ -99,7 +99,7 @@ async fn serve(
 pub fn filters_source(named: Option<&Path>) -> io::Result<Arc<Source>> {
     let shipped = Path::new(FILTERS_FILE);
     let source = match named.or_else(|| shipped.exists().then_some(shipped)) {
-        Some(path) => Arc::new(Source { name: path.display().to_string(), text: fs::read_to_string(path)? }),
+        Some(path) => Arc::new(Source::new(path.display().to_string(), fs::read_to_string(path)?)),
         None => shipped_filters(),
     };
     Ok(source)
@@ -107,7 +107,7 @@ pub fn filters_source(named: Option<&Path>) -> io::Result<Arc<Source>> {
 
 /// The filters that the binary carries.
 pub(super) fn shipped_filters() -> Arc<Source> {
-    Arc::new(Source { name: format!("{FILTERS_FILE} (as shipped)"), text: SHIPPED.to_owned() })
+    Arc::new(Source::new(format!("{FILTERS_FILE} (as shipped)"), SHIPPED.to_owned()))
 }
 
 /// Serves until `shutdown` begins. Where it listens and what to set in gander.yaml is written to `out`.

@@ -1,12 +1,12 @@
 //! Reading the files that a person writes: of bounded size, in UTF-8, with a message that says what to mend.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::document::Source;
+use crate::files;
 
 /// A file that can't be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl std::error::Error for Unreadable {}
 /// Reads a YAML file as a text with a name.
 pub fn read_source(path: &Path) -> Result<Arc<Source>, Unreadable> {
     let text = read_text(path, SOURCE_BYTES_MAX)?;
-    Ok(Arc::new(Source { name: path.display().to_string(), text }))
+    Ok(Arc::new(Source::new(path.display().to_string(), text)))
 }
 
 /// Reads a text of at most `bytes_max`.
@@ -41,7 +41,7 @@ pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, Unreadabl
 /// Reads a file of at most `bytes_max`.
 pub fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     let unreadable = |problem: String| Unreadable { path: path.to_owned(), problem };
-    let file = File::open(path).map_err(|error| unreadable(explain(&error)))?;
+    let file = files::open(path).map_err(|error| unreadable(explain(&error)))?;
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| unreadable(explain(&error)))?;
     if bytes.len() as u64 > bytes_max {

@@ -421,7 +421,7 @@ mod tests {
     use super::*;
 
     fn read<T>(text: &str, take: impl FnOnce(&mut Fields<'_>, &mut Findings) -> Option<T>) -> (Option<T>, Vec<String>) {
-        let source = Arc::new(Source { name: "f.yaml".into(), text: text.into() });
+        let source = Arc::new(Source::new("f.yaml".into(), text.into()));
         let mut findings = Findings::new();
         let tree = parse(&source, &mut findings).unwrap();
         let mut fields = Fields::of(&tree, "", &mut findings).unwrap();

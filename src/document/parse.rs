@@ -434,7 +434,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Option<Node>, Findings) {
-        let source = Arc::new(Source { name: "f.yaml".into(), text: text.into() });
+        let source = Arc::new(Source::new("f.yaml".into(), text.into()));
         let mut findings = Findings::new();
         let node = parse(&source, &mut findings);
         (node, findings)
@@ -455,7 +455,7 @@ mod tests {
             ("b: \"a\\tb\"\n", "b", 1, 4, "\"a\\tb\""),
             ("ünï: ö\nb: 'wört'\n", "b", 2, 4, "'wört'"),
             ("ünï: { ö: 1, b: x }\n", "ünï", 1, 6, "{ ö: 1, b: x }"),
-            ("\u{feff}b: x\n", "b", 1, 5, "x"),
+            ("\u{feff}b: x\n", "b", 1, 4, "x"),
             ("a: 1\r\nb: two\r\nc: 3\r\n", "b", 2, 4, "two"),
             ("b: |\n  one\n  two\nc: 1\n", "b", 2, 3, "one\n  two"),
             ("b: one\n  two\n", "b", 1, 4, "one\n  two"),

@@ -77,10 +77,11 @@ impl Excerpt {
     fn of(source: &Source, span: Range<usize>, concealed: &[Place]) -> Excerpt {
         let text = &source.text;
         let start = floor(text, span.start);
-        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let (line, column) = source.line_column(start).unwrap_or((1, 1));
+        let line_start = source.line_start(line);
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
         let line_end = line_start + text[line_start..line_end].trim_end_matches('\r').len();
-        let start = start.min(line_end);
+        let start = start.clamp(line_start, line_end);
         let end = floor(text, span.end).clamp(start, line_end);
         // Of a very long line, what stands around the start.
         let window = floor(text, start.saturating_sub(WINDOW)).max(line_start)
@@ -88,12 +89,7 @@ impl Excerpt {
         let end = end.min(window.end);
         let hidden = hidden(source, &window, concealed);
         let (shown, span) = mask(text, &window, start..end, &hidden);
-        Excerpt {
-            text: shown,
-            line: text[..line_start].matches('\n').count() + 1,
-            column: text[line_start..start].chars().count() + 1,
-            span,
-        }
+        Excerpt { text: shown, line, column, span }
     }
 }
 
@@ -177,7 +173,7 @@ mod tests {
     }
 
     fn source(text: &str) -> Arc<Source> {
-        Arc::new(Source { name: "gander.yaml".into(), text: text.into() })
+        Arc::new(Source::new("gander.yaml".into(), text.into()))
     }
 
     #[test]

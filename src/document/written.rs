@@ -151,7 +151,7 @@ mod tests {
 
     /// What stands where `needle` of the value of `b` does, as line, column and text.
     fn found(yaml: &str, needle: &str) -> (usize, usize, String) {
-        let source = Arc::new(Source { name: "f.yaml".into(), text: yaml.into() });
+        let source = Arc::new(Source::new("f.yaml".into(), yaml.into()));
         let mut findings = Findings::new();
         let tree = parse(&source, &mut findings).unwrap();
         assert!(findings.is_empty(), "{yaml:?}: {findings:?}");

@@ -214,7 +214,7 @@ mod tests {
     /// Each finding as `line:column path: message`.
     fn findings(text: &str) -> Vec<String> {
         let mut findings = Findings::new();
-        let source = Arc::new(Source { name: "filters.yaml".into(), text: text.into() });
+        let source = Arc::new(Source::new("filters.yaml".into(), text.into()));
         let filters = Filters::read(&source, &mut findings);
         assert_eq!(filters.is_none(), findings.has_errors());
         let shown = findings.iter().map(|finding| {
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn the_token_is_handed_out_as_it_stands() {
         let text = with(TRIGGER, "token: { env: CALLGOOSE_TOKEN }\n");
-        let source = Arc::new(Source { name: "filters.yaml".into(), text });
+        let source = Arc::new(Source::new("filters.yaml".into(), text));
         let filters = Filters::read(&source, &mut Findings::new()).unwrap();
         assert_eq!(filters.token.unwrap().get("env").and_then(Node::as_str), Some("CALLGOOSE_TOKEN"));
     }

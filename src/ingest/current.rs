@@ -55,7 +55,7 @@ mod tests {
 
     fn rules() -> Arc<RuleSet> {
         let text = "version: 1\nrules: [{ name: a, then: ignore }]".to_owned();
-        let source = Arc::new(Source { name: "rules.yaml".into(), text });
+        let source = Arc::new(Source::new("rules.yaml".into(), text));
         Arc::new(RuleSet::compile(&source, &mut Findings::new()).unwrap())
     }
 

@@ -164,7 +164,13 @@ fn tests(node: &Node, folder: &Path, filters: bool, findings: &mut Findings) -> 
 fn test(mut fields: Fields<'_>, folder: &Path, filters: bool, findings: &mut Findings) -> Option<Test> {
     let line = fields.place().line_column().map_or(0, |(line, _)| line);
     let name = fields.require("name", findings);
-    let name = name.and_then(|node| crate::document::fields::string(node, &fields.path_of("name"), findings));
+    let name = name.and_then(|node| {
+        let name = crate::document::fields::string(node, &fields.path_of("name"), findings)?;
+        if name.trim().is_empty() {
+            findings.error(node.place.clone(), fields.path_of("name"), "a test's name can't be blank");
+        }
+        Some(name)
+    });
     let after = fields.duration("after", findings).unwrap_or_default();
     let fresh = fields.boolean("fresh", findings).unwrap_or(false);
     let payload = fields.take("payload");
@@ -208,26 +214,41 @@ fn payload_of(node: &Node, at: &str, folder: &Path, findings: &mut Findings) -> 
 }
 
 fn expect(mut fields: Fields<'_>, filters: bool, findings: &mut Findings) -> Expect {
-    let mut expect = Expect { verdict: fields.choice("verdict", &VERDICTS, findings), ..Expect::default() };
+    let mut found = Findings::new();
+    let mut expect = Expect { verdict: fields.choice("verdict", &VERDICTS, &mut found), ..Expect::default() };
     if let Some(node) = fields.take_some("events") {
         let at = fields.path_of("events");
-        expect.events = list(node, &at, findings)
-            .map(|items| items.into_iter().filter_map(|(item, at)| event(item, &at, filters, findings)).collect());
+        expect.events = list(node, &at, &mut found)
+            .map(|items| items.into_iter().filter_map(|(item, at)| event(item, &at, filters, &mut found)).collect());
     }
     if let Some(node) = fields.take_some("errors") {
         let at = fields.path_of("errors");
-        expect.errors = list(node, &at, findings)
-            .map(|items| items.into_iter().filter_map(|(item, at)| error(item, &at, findings)).collect());
+        expect.errors = list(node, &at, &mut found)
+            .map(|items| items.into_iter().filter_map(|(item, at)| error(item, &at, &mut found)).collect());
     }
-    if expect.verdict.is_none()
-        && expect.events.is_none()
-        && expect.errors.is_none()
-        && fields.unknown().next().is_none()
-    {
-        findings
+    let Expect { verdict, events, errors } = &expect;
+    let is_empty = verdict.is_none() && events.is_none() && errors.is_none();
+    if is_empty && !found.has_errors() && fields.unknown().next().is_none() {
+        found
             .error(fields.place(), fields.path(), "this expects nothing, and a test that can't fail tests nothing")
             .help("name `verdict`, `events` or `errors`");
     }
+    let some = |wanted: Option<usize>| wanted.map(|count| count > 0);
+    let (events, errors) = (some(events.as_ref().map(Vec::len)), some(errors.as_ref().map(Vec::len)));
+    let excluded = match (*verdict, events, errors) {
+        (Some("events"), Some(false), _) => {
+            Some("`events` means that there is an event, and `events: []` that there is none")
+        }
+        (Some("ignored" | "refused"), Some(true), _) => Some("`ignored` and `refused` mean that there is no event"),
+        (Some("ignored"), _, Some(true)) => Some("`ignored` means that there is no error"),
+        _ => None,
+    };
+    if let (Some(excluded), false) = (excluded, found.has_errors()) {
+        found
+            .error(fields.place(), fields.path(), format!("no payload passes this test: the verdict {excluded}"))
+            .help("name one of the two, or mend the other");
+    }
+    findings.extend(found);
     fields.finish(findings);
     expect
 }

@@ -1,6 +1,7 @@
 //! From a rule file to a [`RuleSet`]: every mistake in it becomes a finding at its place, all at once.
 
 mod condition;
+mod earlier;
 mod emit;
 mod reach;
 mod scalar;
@@ -136,7 +137,10 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
         };
         let name = name(&mut fields, &mut names, findings);
         let when_node = fields.take("when");
-        let when = when_node.and_then(|node| condition::condition(node, &fields.path_of("when"), findings));
+        let mut found = Findings::new();
+        let when = when_node.and_then(|node| condition::condition(node, &fields.path_of("when"), &mut found));
+        let readable = !found.has_errors();
+        findings.extend(found);
         let then = then(&mut fields, findings);
         let own =
             fields.take_some("emit").and_then(|node| emit::body(node, &fields.path_of("emit"), templates, findings));
@@ -146,7 +150,7 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
         };
         let reads = new_paths(when.as_ref(), &mut read);
         let emit = emit::laid_over(emit, own);
-        kept.push(Kept { path, node: item, readable: when.is_some() == when_node.is_some() });
+        kept.push(Kept { path, node: item, readable });
         rules.push(Rule { name: name.into(), spot: Spot::of(&item.place), when, reads, then, emit });
     }
     reach::unreached(&rules, &kept, findings);

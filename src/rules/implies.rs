@@ -1,7 +1,7 @@
 //! Whether a condition can only hold where others hold: what shows that a rule is never reached.
 //!
 //! It is sound and not complete: a yes is certain for every payload, a no says only that no reason was found. It looks
-//! at the conditions as they are written, and one path is the same as another only if it is spelled alike.
+//! at the conditions as they are written, and paths that select several nodes are the same only if they are spelled alike.
 
 use std::cmp::Ordering;
 
@@ -30,6 +30,11 @@ pub(super) enum Contradiction {
 impl Prover {
     pub(super) fn new() -> Prover {
         Prover { budget: Budget::new(STEPS_MAX) }
+    }
+
+    /// Whether no question is answered any more.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.budget.is_exhausted()
     }
 
     /// Whether it holds whatever the payload.
@@ -160,7 +165,7 @@ impl Prover {
     }
 
     fn test_implies(&self, condition: &Test, consequence: &Test) -> bool {
-        if condition.path.as_str() != consequence.path.as_str() {
+        if !condition.path.is_same(&consequence.path) {
             return false;
         }
         let (has, asked) = match (&condition.asks, &consequence.asks) {
@@ -179,7 +184,7 @@ impl Prover {
     }
 
     fn test_excludes(&self, one: &Test, other: &Test) -> bool {
-        if one.path.as_str() != other.path.as_str() {
+        if !one.path.is_same(&other.path) {
             return false;
         }
         match (&one.asks, &other.asks) {
@@ -329,5 +334,5 @@ fn comparison_implies(has: Comparison, asked: Comparison, bounds: Ordering) -> b
     }
 }
 
-/// Some hundred milliseconds: two thousand simple rules are compared each with each.
+/// Some hundred milliseconds: two thousand rules that no value tells apart are compared each with each.
 const STEPS_MAX: u64 = 4_000_000;

@@ -302,7 +302,7 @@ mod tests {
             .collect();
         let text = format!("version: 1\nincident_key: $.id\nrules:\n{rules}");
         let mut findings = Findings::new();
-        let source = Arc::new(Source { name: "rules.yaml".into(), text });
+        let source = Arc::new(Source::new("rules.yaml".into(), text));
         let rules = RuleSet::compile(&source, &mut findings).unwrap_or_else(|| panic!("{}", findings.render(false)));
         let element = json!({"id": "e1", "state": "DOWN", "host": "H-998", "number": 998, "list": [{"host": "H-998"}]});
         let budget = Budget::new(1_000_000);

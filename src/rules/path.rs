@@ -12,6 +12,7 @@ mod regexp;
 mod spelling;
 mod tokens;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
@@ -93,6 +94,19 @@ impl JsonPath {
     /// Whether it begins at the whole payload (`$$…`).
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether both select the same whatever the payload, as `$.a` and `$['a']` do. A no is only certain of singular ones.
+    pub fn is_same(&self, other: &JsonPath) -> bool {
+        self.whole == other.whole && (self.text == other.text || self.query.is_same_singular(&other.query))
+    }
+
+    /// Alike for all that [`JsonPath::is_same`] holds to be the same.
+    pub fn canonical(&self) -> Cow<'_, str> {
+        match self.query.steps() {
+            Some(steps) => Cow::Owned(format!("{}{steps:?}", if self.whole { "$$" } else { "$" })),
+            None => Cow::Borrowed(&self.text),
+        }
     }
 
     /// The path as it was written.

@@ -34,7 +34,7 @@ pub(super) fn compile(yaml: &str) -> RuleSet {
 }
 
 pub(super) fn try_compile(yaml: &str) -> (Option<RuleSet>, Findings) {
-    let source = Arc::new(Source { name: "rules.yaml".into(), text: yaml.into() });
+    let source = Arc::new(Source::new("rules.yaml".into(), yaml.into()));
     let mut findings = Findings::new();
     let rules = RuleSet::compile(&source, &mut findings);
     (rules, findings)

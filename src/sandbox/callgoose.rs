@@ -288,7 +288,7 @@ services:
         map_incident_with: id
 ";
         let mut findings = Findings::new();
-        let source = Arc::new(Source { name: "filters.yaml".into(), text: text.into() });
+        let source = Arc::new(Source::new("filters.yaml".into(), text.into()));
         let filters = Filters::read(&source, &mut findings).unwrap_or_else(|| panic!("{}", findings.render(false)));
         Callgoose::new(filters, WINDOW)
     }

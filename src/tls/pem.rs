@@ -1,5 +1,6 @@
 //! Certificates and keys out of PEM files.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::{Error, Warning};
+use crate::files;
 
 /// Every certificate in `file`, at least one, in its order.
 pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -47,7 +49,13 @@ pub(super) fn exposed_key(file: &Path) -> Option<Warning> {
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-    std::fs::read(file).map(Zeroizing::new).map_err(|problem| Error::Unreadable { file: file.to_owned(), problem })
+    let unreadable = |problem| Error::Unreadable { file: file.to_owned(), problem };
+    let opened = files::open(file).map_err(unreadable)?;
+    // Room for all of it from the start: a buffer that grows would leave copies of a key behind.
+    let bytes = opened.metadata().map_or(0, |found| found.len()).min(PEM_BYTES_MAX) as usize;
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes + 1));
+    opened.take(PEM_BYTES_MAX).read_to_end(&mut text).map_err(unreadable)?;
+    Ok(text)
 }
 
 fn pem_kinds(text: &[u8]) -> impl Iterator<Item = SectionKind> + '_ {
@@ -55,3 +63,5 @@ fn pem_kinds(text: &[u8]) -> impl Iterator<Item = SectionKind> + '_ {
 }
 
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
+/// Every public root there is fits many times.
+const PEM_BYTES_MAX: u64 = 16 << 20;

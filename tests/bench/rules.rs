@@ -88,7 +88,7 @@ pub(crate) fn decide(decided: &Decided) -> Result<()> {
         text.push_str(&format!("  - {{ name: rule-{rule}, when: {when}, then: trigger }}\n"));
     }
     let mut findings = Findings::new();
-    let source = Arc::new(Source { name: "rules.yaml".into(), text });
+    let source = Arc::new(Source::new("rules.yaml".into(), text));
     let rules = RuleSet::compile(&source, &mut findings).ok_or_else(|| findings.render(false))?;
     let expected = decided.rules.saturating_sub(2);
     let payload = serde_json::json!({

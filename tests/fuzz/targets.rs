@@ -279,7 +279,7 @@ fn told(findings: &Findings) -> String {
 }
 
 fn source(name: &str, input: &[u8]) -> Arc<Source> {
-    Arc::new(Source { name: name.into(), text: String::from_utf8_lossy(input).into_owned() })
+    Arc::new(Source::new(name.into(), String::from_utf8_lossy(input).into_owned()))
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {

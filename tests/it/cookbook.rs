@@ -97,7 +97,7 @@ fn tried(recipe: &Recipe<'_>) -> Vec<String> {
         return vec!["  it shows no result".to_owned()];
     }
     let mut findings = Findings::new();
-    let _ = RuleSet::compile(&Arc::new(Source { name: "rules.yaml".into(), text: rules.clone() }), &mut findings);
+    let _ = RuleSet::compile(&Arc::new(Source::new("rules.yaml".into(), rules.clone())), &mut findings);
     if !findings.is_empty() {
         return vec![findings.render(false)];
     }

@@ -29,7 +29,7 @@ fn text(name: &str) -> String {
 fn a_preset_compiles_without_a_finding() {
     for preset in presets() {
         let name = format!("{preset}.yaml");
-        let source = Arc::new(Source { text: text(&name), name });
+        let source = Arc::new(Source::new(name.clone(), text(&name)));
         let mut findings = Findings::new();
         let rules = RuleSet::compile(&source, &mut findings);
         assert!(rules.is_some() && findings.is_empty(), "{}", findings.render(false));

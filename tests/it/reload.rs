@@ -142,6 +142,21 @@ async fn rules_with_a_mistake_change_nothing_and_everyone_is_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tests_that_can_not_be_read_are_no_passed_tests() {
+    within(async {
+        let world = World::start().await;
+        let before = world.status().await;
+        fs::create_dir(world.path("rules.test.yaml")).unwrap();
+        world.process.signal("HUP");
+        let problem = world.reload_failed().await["problems"][0].as_str().unwrap().to_owned();
+        assert!(problem.contains("rules.test.yaml: it is a directory"), "{problem}");
+        fs::remove_dir(world.path("rules.test.yaml")).unwrap();
+        world.reload_succeeded_after(&before).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rules_whose_tests_fail_change_nothing() {
     within(async {
         let world = World::start().await;
@@ -241,7 +256,12 @@ async fn files_that_can_not_be_read_change_nothing() {
     within(async {
         let world = World::start().await;
         type Spoil = fn(&Path);
-        let spoilers: [(&str, Spoil); 4] = [
+        let spoilers: [(&str, Spoil); 5] = [
+            // Nobody writes to it: whoever opens it waits.
+            ("it is a named pipe, not a file", |path| {
+                fs::remove_file(path).unwrap();
+                assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+            }),
             ("no such file", |path| fs::remove_file(path).unwrap()),
             ("it is a directory", |path| fs::create_dir(path).unwrap()),
             ("not UTF-8", |path| {

@@ -174,7 +174,7 @@ pub fn source(name: &str) -> SourceConfig {
 
 pub fn rules(text: &str) -> SourceRules {
     let mut findings = Findings::new();
-    let source = Arc::new(Source { name: "rules.yaml".to_owned(), text: text.to_owned() });
+    let source = Arc::new(Source::new("rules.yaml".to_owned(), text.to_owned()));
     let compiled = RuleSet::compile(&source, &mut findings);
     SourceRules { live: Arc::new(compiled.unwrap_or_else(|| panic!("{findings:?}"))), shadow: None }
 }

@@ -220,7 +220,7 @@ mod tests {
         let rules = BTreeMap::from([(path, Arc::new(set))]);
         let keys = "{ key: state, contains: [BAD] }, { key: region, contains: [eu] }";
         let text = format!("services: [{{ name: pay, trigger: [{{ urgency: high, keys: [{keys}] }}] }}]\n");
-        let filters = Arc::new(Source { name: "filters.yaml".into(), text });
+        let filters = Arc::new(Source::new("filters.yaml".into(), text));
         let told = |complete| {
             let mut findings = Findings::new();
             look(&rules, complete, Some(&filters), &mut findings);

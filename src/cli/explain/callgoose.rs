@@ -36,7 +36,9 @@ impl Callgoose {
         configuration: Option<&Path>,
         terminal: &mut Terminal,
     ) -> Result<Option<Callgoose>, Exit> {
-        let beside = || configuration.map(|path| path.with_file_name(FILTERS_BESIDE)).filter(|path| path.is_file());
+        let beside = || {
+            configuration.map(|path| path.with_file_name(FILTERS_BESIDE)).filter(|path| path.symlink_metadata().is_ok())
+        };
         let Some(path) = asked.map(Path::to_owned).or_else(beside) else {
             return Ok(None);
         };

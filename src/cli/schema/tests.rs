@@ -26,7 +26,7 @@ fn findings(kind: Kind, text: &str) -> Findings {
     let path = folder.path().join("file.yaml");
     std::fs::write(&path, text).unwrap();
     std::fs::write(folder.path().join("rules.yaml"), "{ version: 1, rules: [{ name: a, then: ignore }] }").unwrap();
-    let source = Arc::new(Source { name: path.display().to_string(), text: text.to_owned() });
+    let source = Arc::new(Source::new(path.display().to_string(), text.to_owned()));
     let mut findings = Findings::new();
     match kind {
         Kind::Config => {
@@ -70,7 +70,7 @@ fn every_shipped_file_and_what_init_writes_fits_its_schema() {
         let up = if matches!(kind, Kind::Rules | Kind::Tests) { "../" } else { "" };
         let line = format!("# yaml-language-server: $schema={up}{}\n", kind.file());
         assert!(text.starts_with(&line), "{name} has to begin with {line}");
-        let source = Arc::new(Source { name: name.clone(), text });
+        let source = Arc::new(Source::new(name.clone(), text));
         let document = parse(&source, &mut Findings::new()).unwrap().to_json();
         let (_, validator) = validators.iter().find(|(one, _)| *one == kind).unwrap();
         let errors: Vec<String> =
@@ -212,7 +212,7 @@ fn what_a_schema_refuses_is_refused() {
             ),
         ),
     ] {
-        let source = Arc::new(Source { name: "file.yaml".into(), text: text.clone() });
+        let source = Arc::new(Source::new("file.yaml".into(), text.clone()));
         let document = parse(&source, &mut Findings::new()).unwrap().to_json();
         assert!(!validator(kind).is_valid(&document), "the schema takes {text}");
         let found = findings(kind, &text);

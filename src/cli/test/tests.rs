@@ -213,13 +213,32 @@ fn the_shipped_rules_keep_what_their_tests_say() {
 }
 
 #[test]
+fn a_test_that_no_payload_passes_is_refused() {
+    for (expect, told) in [
+        ("{ verdict: event }", "expected one of events, ignored, refused"),
+        ("{ verdict: events, events: [] }", "`events` means that there is an event"),
+        ("{ verdict: ignored, events: [{}] }", "mean that there is no event"),
+        ("{ verdict: refused, events: [{}] }", "mean that there is no event"),
+        ("{ verdict: ignored, errors: [{ path: $.a }] }", "means that there is no error"),
+        ("{ verdict: }", "this expects nothing"),
+        ("{}", "this expects nothing"),
+    ] {
+        let file = format!("rules: rules.yaml\ntests:\n  - {{ name: t, payload: {{}}, expect: {expect} }}\n");
+        let findings = run_file(&file).findings;
+        let messages: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
+        assert!(matches!(messages[..], [one] if one.contains(told)), "{expect}: {messages:?}");
+    }
+    let unnamed = run_file("rules: rules.yaml\ntests:\n  - { name: ' ', payload: {}, expect: { verdict: ignored } }\n");
+    assert!(unnamed.findings.render(false).contains("a test's name can't be blank"));
+}
+
+#[test]
 fn a_difference_points_at_its_line() {
     let file = "rules: rules.yaml
 tests:
   - name: t
     payload: { id: e1, state: BAD }
     expect:
-      verdict: ignored
       events:
         - rule: problem
           action: resolve
@@ -233,23 +252,28 @@ tests:
         - {}
       errors:
         - path: $.id
+  - name: u
+    payload: { id: e1, state: BAD }
+    expect:
+      verdict: ignored
 ";
     let report = run_file(file);
     let lines: Vec<(&str, usize)> =
         report.tests().flat_map(|test| &test.differences).map(|one| (one.at.as_str(), one.line)).collect();
     let places = [
-        ("verdict", 6),
-        ("events[0].action", 9),
-        ("events[0].incident_key", 16),
-        ("events[0].body.n", 11),
-        ("events[0].body.list[1].a", 14),
-        ("events[0].body.gone", 15),
-        ("errors[0]", 19),
+        ("events", 6),
+        ("events[0].action", 8),
+        ("events[0].incident_key", 15),
+        ("events[0].body.n", 10),
+        ("events[0].body.list[1].a", 13),
+        ("events[0].body.gone", 14),
+        ("errors[0]", 18),
+        ("verdict", 22),
     ];
     assert_eq!(lines, places);
     let exact = run_file(&file.replace("body:", "body_exact:"));
     let state = exact.tests().flat_map(|test| &test.differences).find(|one| one.at == "events[0].body.state").unwrap();
-    assert_eq!(state.line, 10, "what is not written is told where it would stand");
+    assert_eq!(state.line, 9, "what is not written is told where it would stand");
 }
 
 #[test]

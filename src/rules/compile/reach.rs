@@ -4,19 +4,23 @@ use super::super::Rule;
 use super::super::condition::Condition;
 use super::super::implies::{Contradiction, Prover};
 use super::Kept;
+use super::earlier::Earlier;
 use crate::document::{Findings, Node, Place, Value};
 
 /// Warns of each rule that can never match. `kept` says where each of the `rules` stands.
 pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findings) {
     let prover = Prover::new();
     let always = Condition::All(Vec::new());
-    let mut earlier: Vec<(&Condition, &Rule, &Kept<'_>)> = Vec::new();
+    let mut earlier = Earlier::default();
     for (rule, kept) in rules.iter().zip(kept) {
+        if prover.is_exhausted() {
+            return;
+        }
         if !kept.readable {
             continue;
         }
         let when = rule.when.as_ref().unwrap_or(&always);
-        let conditions: Vec<&Condition> = earlier.iter().map(|(condition, ..)| *condition).collect();
+        let (candidates, conditions) = earlier.candidates(when);
         let when_place = kept.node.get("when").map(|node| node.place.clone());
         let name_place = || kept.node.get("name").map_or(&kept.node.place, |name| &name.place).clone();
         if let Some(contradiction) = prover.contradiction(when) {
@@ -34,10 +38,11 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
             };
             findings.warning(part_of(kept.node, part), kept.path.as_str(), message).code("unreachable-rule").help(help);
         } else if let Some(covering) = prover.covered_by(when, &conditions) {
-            let first = earlier[covering[0]].0;
-            let names: Vec<String> = covering.iter().map(|index| named(&earlier[*index])).collect();
+            let first = conditions[covering[0]];
+            let covering: Vec<(&Rule, &Kept<'_>)> = covering.iter().map(|index| candidates[*index]).collect();
+            let names: Vec<String> = covering.iter().map(|(rule, kept)| named(rule, kept)).collect();
             let names = names.join(" or ");
-            let rule_name = &earlier[covering[0]].1.name;
+            let rule_name = &covering[0].0.name;
             match covering.len() == 1 && prover.always(first) {
                 true => findings
                     .warning(
@@ -57,11 +62,11 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
                     .help(format!("put it before `{rule_name}`, or remove it")),
             };
         }
-        earlier.push((when, rule, kept));
+        earlier.add(rule, kept, when);
     }
 }
 
-fn named((_, rule, kept): &(&Condition, &Rule, &Kept<'_>)) -> String {
+fn named(rule: &Rule, kept: &Kept<'_>) -> String {
     let line = kept.node.get("name").and_then(|name| name.place.line_column());
     let line = line.map_or_else(String::new, |(line, _)| format!(" in line {line}"));
     format!("`{}`{line}", rule.name)

@@ -40,7 +40,7 @@ enum Steps {
     General(Vec<Segment>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Name(String),
     Index(i64),
@@ -130,6 +130,11 @@ impl Query {
 
     pub(super) fn is_singular(&self) -> bool {
         matches!(self.steps, Steps::Singular(_))
+    }
+
+    /// Whether both go the same singular way.
+    pub(super) fn is_same_singular(&self, other: &Query) -> bool {
+        self.steps().is_some() && self.steps() == other.steps()
     }
 
     /// The way of a singular query.

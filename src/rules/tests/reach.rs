@@ -30,6 +30,8 @@ fn a_rule_that_an_earlier_one_always_forestalls_is_told_at_its_condition() {
     for (earlier, later) in [
         ("{ path: $.a, equals: x }", "{ path: $.a, equals: x }"),
         ("{ path: $.a, one_of: [x, y] }", "{ path: $.a, equals: x }"),
+        ("{ path: $.a, equals: x }", "{ path: \"$['a']\", equals: x }"),
+        ("{ path: '$.a[0]', equals: x }", "{ path: \"$ ['a'] [0]\", equals: x }"),
         ("{ path: $.a, one_of: [x, y, 1] }", "{ path: $.a, one_of: [y, 1.0] }"),
         ("{ path: $.a, equals: X, ignore_case: true }", "{ path: $.a, equals: x }"),
         ("{ path: $.a, exists: true }", "{ path: $.a, gt: 5 }"),
@@ -73,6 +75,7 @@ fn a_rule_that_an_earlier_one_always_forestalls_is_told_at_its_condition() {
 fn a_rule_that_some_payload_reaches_is_not_told() {
     for (earlier, later) in [
         ("{ path: $.a, equals: x }", "{ path: $.b, equals: x }"),
+        ("{ path: $.a, equals: x }", "{ path: $$.a, equals: x }"),
         ("{ path: $.a, equals: x }", "{ path: $.a, equals: x, ignore_case: true }"),
         ("{ path: $.a, equals: x }", "{ path: $.a, one_of: [x, y] }"),
         ("{ path: $.a, equals: x }", "{ path: $.a, exists: true }"),
@@ -208,6 +211,29 @@ fn a_thousand_rules_are_compared_at_once_and_any_number_ends() {
     }
 }
 
+#[test]
+fn rules_that_ask_for_values_of_their_own_are_compared_however_many_they_are() {
+    let rule = |index: usize, value: usize| {
+        format!("  - {{ name: r{index}, when: {{ path: $.a, one_of: [x{value}, y{value}] }}, then: trigger }}\n")
+    };
+    let mut rules: String = (0..5_000).map(|index| rule(index, index)).collect();
+    rules.push_str(&rule(5_000, 7));
+    let (_, findings) = try_compile(&format!("version: 1\nincident_key: $.id\nrules:\n{rules}"));
+    let told: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(told, ["this rule is never reached: whatever it matches, `r7` in line 11 matches first"]);
+}
+
+#[test]
+fn a_condition_with_a_mistake_is_told_for_that_alone() {
+    for broken in ["{ path: $.a, matches: '' }", "{ path: $.a, one_of: [] }"] {
+        let yaml = format!(
+            "version: 1\nincident_key: $.id\nrules:\n  - {{ name: a, when: {broken}, then: trigger }}\n  - {{ name: b, when: {{ path: $.a, equals: x }}, then: trigger }}\n"
+        );
+        let (_, findings) = try_compile(&yaml);
+        assert_eq!(findings.iter().count(), 1, "{}", findings.render(false));
+    }
+}
+
 fn conditions() -> impl Strategy<Value = String> {
     let path = prop_oneof![4 => Just("$.a"), 2 => Just("$.b"), 2 => Just("'$.a[*]'")];
     let word = prop_oneof![Just("A"), Just("a"), Just("AB"), Just("A B"), Just("k"), Just("'1'")];
@@ -329,7 +355,12 @@ fn whenever_a_rule_is_told_unreachable_no_payload_reaches_it() {
         let rules = rules.unwrap_or_else(|| panic!("{}", findings.render(false)));
         let (earlier_when, later_when) = (rules.rules[0].when.as_ref().unwrap(), rules.rules[1].when.as_ref().unwrap());
         let prover = Prover::new();
-        if prover.covered_by(later_when, &[earlier_when]).is_some() {
+        let covered = prover.covered_by(later_when, &[earlier_when]).is_some();
+        if covered && prover.contradiction(later_when).is_none() {
+            let found = findings.iter().any(|finding| finding.message.contains("never reached"));
+            prop_assert!(found, "{later} is not compared with {earlier}");
+        }
+        if covered {
             told.set(told.get() + 1);
             for payload in &payloads {
                 prop_assert!(
