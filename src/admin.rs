@@ -119,7 +119,7 @@ fn router(state: State) -> Router {
         .route("/api/v1/events/replay", post(commands::replay_selected))
         .route("/api/v1/events/discard", post(commands::discard_selected))
         .route("/api/v1/incidents", get(api::incidents))
-        .route("/api/v1/dedup", get(dedup::foresee))
+        .route("/api/v1/dedup", post(dedup::foresee))
         .route("/api/v1/status", get(api::status))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()

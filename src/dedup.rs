@@ -9,6 +9,7 @@
 
 mod keys;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
@@ -54,8 +55,11 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foresight {
     pub decision: Decision,
-    /// What is known of its key; none for a key that is not known.
+    /// What would be known of its key then; none for a key that is not known.
     pub known: Option<KeyState>,
+    /// The place of the arrival, among those asked for together, that its key rests on then: it has no number yet, and
+    /// what is said of an event is said of it.
+    pub rests_on: Option<usize>,
     /// When that was so.
     pub now: Monotonic,
 }
@@ -148,9 +152,22 @@ impl Dedup {
         decide(self.keys.get(arrival.key).as_ref(), arrival, self.settings, now)
     }
 
-    /// What an arrival would be, and what is known of its key. Changes nothing.
-    pub fn foresee(&self, arrival: Arrival<'_>, now: Monotonic) -> Foresight {
-        Foresight { decision: self.decide(arrival, now), known: self.keys.get(arrival.key), now }
+    /// What arrivals would be that come together, one after the other, and what is known of their keys. Changes nothing.
+    pub fn foresee<'a>(&self, arrivals: impl IntoIterator<Item = Arrival<'a>>, now: Monotonic) -> Vec<Foresight> {
+        let mut taken: HashMap<KeyId, (usize, KeyState)> = HashMap::new();
+        let one = |(place, arrival): (usize, Arrival<'_>)| {
+            let (rests_on, known) = match taken.get(&arrival.key) {
+                Some((place, state)) => (Some(*place), Some(state.clone())),
+                None => (None, self.keys.get(arrival.key)),
+            };
+            let decision = decide(known.as_ref(), arrival, self.settings, now);
+            if let Decision::Take(_) = decision {
+                let state = arrival.taken(known.as_ref(), UNNUMBERED, now);
+                taken.insert(arrival.key, (place, state));
+            }
+            Foresight { decision, known, rests_on, now }
+        };
+        arrivals.into_iter().enumerate().map(one).collect()
     }
 
     /// Decides, and takes what is new: `append` writes it with the occurrences that its key then knows, and tells its
@@ -180,22 +197,11 @@ impl Dedup {
         now: Monotonic,
         append: impl FnOnce(&Occurrences) -> Result<EventId, E>,
     ) -> Result<EventId, E> {
-        let occurrences = self.occurrences(arrival);
-        let last = append(&occurrences)?;
-        let Arrival { key, action, update, .. } = arrival;
-        self.keys.put(key, KeyState { last_action: action, last, taken: now, waiting: true, update, occurrences });
+        let mut state = arrival.taken(self.keys.get(arrival.key).as_ref(), UNNUMBERED, now);
+        state.last = append(&state.occurrences)?;
+        let last = state.last;
+        self.keys.put(arrival.key, state);
         Ok(last)
-    }
-
-    /// What the key of this arrival knows once it is taken.
-    fn occurrences(&self, arrival: Arrival<'_>) -> Occurrences {
-        let before = self.keys.get(arrival.key).map(|state| state.occurrences).unwrap_or_default();
-        match arrival.occurrence {
-            Some(named) if before.last.as_ref() != Some(named) => {
-                Occurrences { last: Some(named.clone()), past: before.last }
-            }
-            _ => before,
-        }
     }
 
     /// An event ended. If nothing was taken for its key since, one that had no effect makes the key unknown.
@@ -251,6 +257,20 @@ impl Dedup {
     /// How many keys were forgotten to stay within `max_keys`, since this was last asked.
     pub fn forgotten(&mut self) -> Forgotten {
         self.keys.forgotten()
+    }
+}
+
+impl Arrival<'_> {
+    /// The state of its key once it is taken.
+    fn taken(&self, before: Option<&KeyState>, last: EventId, now: Monotonic) -> KeyState {
+        let before = before.map(|state| state.occurrences.clone()).unwrap_or_default();
+        let occurrences = match self.occurrence {
+            Some(named) if before.last.as_ref() != Some(named) => {
+                Occurrences { last: Some(named.clone()), past: before.last }
+            }
+            _ => before,
+        };
+        KeyState { last_action: self.action, last, taken: now, waiting: true, update: self.update, occurrences }
     }
 }
 
@@ -393,6 +413,9 @@ impl Repeat {
         }
     }
 }
+
+/// What stands for an event's number until it has one.
+const UNNUMBERED: EventId = EventId(0);
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::dedup::Foresight;
+use crate::dedup::{Arrival, Foresight};
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Queued, State, UpdateHash, Violation};
 use crate::journal::{AttemptRecord, Settlement, Tried};
 use crate::time::WallTime;
@@ -152,6 +152,13 @@ pub struct Expected {
     pub occurrence: Option<Occurrence>,
 }
 
+impl Expected {
+    pub fn arrival(&self) -> Arrival<'_> {
+        let Expected { key, action, update, occurrence } = self;
+        Arrival { key: *key, action: *action, update: *update, occurrence: occurrence.as_ref() }
+    }
+}
+
 /// A handle on the recorder. Clones reach the same one; it ends when all are gone.
 #[derive(Clone, Debug)]
 pub struct Recorder {
@@ -173,8 +180,8 @@ pub(crate) enum Message {
     },
     Differ(Vec<Unlike>),
     Foresee {
-        arrival: Expected,
-        reply: oneshot::Sender<Option<Foresight>>,
+        arrivals: Vec<Expected>,
+        reply: oneshot::Sender<Option<Vec<Foresight>>>,
     },
     Command {
         command: Command,
@@ -280,11 +287,11 @@ impl Recorder {
         })
     }
 
-    /// What deduplication would say of an event; none while that can't be told.
-    pub async fn foresee(&self, arrival: Expected) -> Option<Foresight> {
-        let (reply, foresight) = oneshot::channel();
-        self.messages.send(Message::Foresee { arrival, reply }).await.ok()?;
-        foresight.await.ok()?
+    /// What deduplication would say of events that come together; none while that can't be told.
+    pub async fn foresee(&self, arrivals: Vec<Expected>) -> Option<Vec<Foresight>> {
+        let (reply, foresights) = oneshot::channel();
+        self.messages.send(Message::Foresee { arrivals, reply }).await.ok()?;
+        foresights.await.ok()?
     }
 
     /// Whether events are taken now.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State as Extract};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -272,8 +272,13 @@ impl Done {
     }
 }
 
-/// Lets a command in, and reads what it says.
-async fn options(state: &State, headers: &HeaderMap, body: Body) -> Result<Options, Response> {
+/// What is sent as JSON, by one who may see events.
+pub(super) async fn json_body(
+    state: &State,
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> Result<Bytes, Response> {
     if !may_see_details(state, headers) {
         return Err(problem(StatusCode::FORBIDDEN, "commands off loopback need an `admin.token`"));
     }
@@ -282,11 +287,19 @@ async fn options(state: &State, headers: &HeaderMap, body: Body) -> Result<Optio
         let detail = "a command is sent with the header `Content-Type: application/json`";
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "a command is at most 64 KiB of JSON")),
-        Err(_) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "the command did not arrive in time")),
-    };
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => {
+            let detail = format!("this command is at most {} KiB of JSON", bytes_max / 1024);
+            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail))
+        }
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the command did not arrive in time")),
+    }
+}
+
+/// Lets a command in, and reads what it says.
+async fn options(state: &State, headers: &HeaderMap, body: Body) -> Result<Options, Response> {
+    let bytes = json_body(state, headers, body, BODY_BYTES_MAX).await?;
     let mut rest = match bytes.trim_ascii() {
         b"" => Map::new(),
         text => serde_json::from_slice(text).map_err(|error| {

@@ -1,61 +1,98 @@
-//! `GET /api/v1/dedup`: what deduplication would say of an event that did not come yet. Changes nothing.
+//! `POST /api/v1/dedup`: what deduplication would say of events that did not come yet. Changes nothing.
 
 use axum::Json;
-use axum::extract::{Query, State as Extract};
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::extract::State as Extract;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::State;
+use super::commands::json_body;
 use super::problem::problem;
 use crate::dedup::{Decision, Foresight};
-use crate::event::{Action, KeyId, Occurrence, UpdateHash};
+use crate::event::{Action, Draft, EventId, KeyId, Occurrence, UpdateHash};
 use crate::recorder::Expected;
 
-/// An event as the rules made it.
-#[derive(Debug, Deserialize)]
+/// Events that would come together, one after the other, as the elements of a batch do.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Question {
-    source: String,
-    key: String,
+pub struct Question {
+    pub source: String,
+    pub events: Vec<Asked>,
+}
+
+/// An event as the rules made it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    incident_key: String,
     action: String,
-    /// A JSON list.
+    /// A JSON list, as text.
+    #[serde(default)]
     occurrence: Option<String>,
     /// The hash of the `update_on` values.
     #[serde(default)]
     update_hash: u64,
 }
 
-pub(super) async fn foresee(
-    Extract(state): Extract<State>,
-    question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let question = match question {
-        Ok(Query(question)) => question,
-        Err(rejection) => return problem(StatusCode::BAD_REQUEST, &rejection.body_text()),
+pub(super) async fn foresee(Extract(state): Extract<State>, headers: HeaderMap, body: Body) -> Response {
+    let bytes = match json_body(&state, &headers, body, BODY_BYTES_MAX).await {
+        Ok(bytes) => bytes,
+        Err(response) => return response,
     };
-    let Some(action) = [Action::Trigger, Action::Resolve].into_iter().find(|a| a.as_str() == question.action) else {
-        let detail = format!("`action` takes trigger or resolve; it is `{}`", question.action);
-        return problem(StatusCode::BAD_REQUEST, &detail);
+    let question: Question = match serde_json::from_slice(&bytes) {
+        Ok(question) => question,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("{error}; it takes {SHAPE}")),
     };
-    let arrival = Expected {
-        key: KeyId::new(&question.source, &question.key),
-        action,
-        update: UpdateHash(question.update_hash),
-        occurrence: question.occurrence.map(|text| Occurrence(text.into())),
+    let expected: Result<Vec<Expected>, String> =
+        question.events.into_iter().map(|asked| asked.expected(&question.source)).collect();
+    let expected = match expected {
+        Ok(expected) => expected,
+        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
     };
-    match state.view.recorder.foresee(arrival).await {
-        Some(foresight) => Json(answer(&foresight)).into_response(),
+    match state.view.recorder.foresee(expected).await {
+        Some(foresights) => Json(answer(&foresights)).into_response(),
         None => problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be written now; see /readyz"),
     }
 }
 
-/// The decision, and what is known of the key.
-pub fn answer(foresight: &Foresight) -> Value {
+impl Asked {
+    pub fn of(draft: &Draft) -> Asked {
+        Asked {
+            incident_key: draft.incident_key.clone(),
+            action: draft.action.as_str().to_owned(),
+            occurrence: draft.occurrence.as_ref().map(|occurrence| occurrence.0.to_string()),
+            update_hash: draft.update.0,
+        }
+    }
+
+    pub fn expected(self, source: &str) -> Result<Expected, String> {
+        let Some(action) = [Action::Trigger, Action::Resolve].into_iter().find(|a| a.as_str() == self.action) else {
+            return Err(format!("`action` takes trigger or resolve; it is `{}`", self.action));
+        };
+        Ok(Expected {
+            key: KeyId::new(source, &self.incident_key),
+            action,
+            update: UpdateHash(self.update_hash),
+            occurrence: self.occurrence.map(|text| Occurrence(text.into())),
+        })
+    }
+}
+
+/// The decision of each, and what would be known of its key.
+pub fn answer(foresights: &[Foresight]) -> Value {
+    json!({ "events": foresights.iter().map(one).collect::<Vec<Value>>() })
+}
+
+fn one(foresight: &Foresight) -> Value {
+    let rests_on = foresight.rests_on;
+    // An event that did not come yet has a place instead of a number.
+    let number = |event: EventId| rests_on.is_none().then(|| event.to_string());
     let (decision, why, of) = match foresight.decision {
         Decision::Take(novelty) => ("taken", novelty.as_str(), None),
-        Decision::Duplicate { of, why } => ("duplicate", why.as_str(), Some(of.to_string())),
+        Decision::Duplicate { of, why } => ("duplicate", why.as_str(), Some(of)),
     };
     let known = foresight.known.as_ref().map(|known| {
         json!({
@@ -63,11 +100,18 @@ pub fn answer(foresight: &Foresight) -> Value {
                 Action::Trigger => "open",
                 Action::Resolve => "resolved",
             },
-            "event": known.last.to_string(),
+            "event": number(known.last),
+            "event_index": rests_on,
             "taken_seconds_ago": foresight.now.since(known.taken).as_secs(),
             "waiting": known.waiting,
             "occurrence": known.occurrences.last.as_ref().map(|occurrence| &*occurrence.0),
         })
     });
-    json!({ "decision": decision, "why": why, "of": of, "known": known })
+    let of_index = of.and(rests_on);
+    json!({ "decision": decision, "why": why, "of": of.and_then(number), "of_index": of_index, "known": known })
 }
+
+/// The keys of the largest batch that may be.
+const BODY_BYTES_MAX: usize = 16 << 20;
+const SHAPE: &str =
+    "{\"source\": NAME, \"events\": [{\"incident_key\": TEXT, \"action\": \"trigger\" or \"resolve\", …}]}";

@@ -198,14 +198,24 @@ impl Explanation {
         explanation
     }
 
-    /// What deduplication would say of each event, as if each came alone.
+    /// What deduplication would say of each element's event, one after the other as the relay takes them.
     fn foreseen(&self, past: &Past, source: &str, terminal: &mut Terminal) -> Result<Vec<Option<Value>>, Exit> {
-        let elements = self.decision.elements.iter();
-        let asked = elements.map(|element| match element {
-            Element::Event(draft) => past.foresee(source, draft, terminal).map(Some),
-            _ => Ok(None),
+        let events = self.decision.elements.iter().enumerate().filter_map(|(index, element)| match element {
+            Element::Event(draft) => Some((index, draft)),
+            _ => None,
         });
-        asked.collect()
+        let (indices, drafts): (Vec<usize>, Vec<&Draft>) = events.unzip();
+        let element = |place: &Value| place.as_u64().and_then(|place| indices.get(usize::try_from(place).ok()?));
+        let mut foreseen = vec![None; self.decision.elements.len()];
+        for (index, mut answer) in indices.iter().zip(past.foresee(source, &drafts, terminal)?) {
+            // The API counts events, and a person elements.
+            answer["of_index"] = element(&answer["of_index"]).copied().into();
+            if answer["known"].is_object() {
+                answer["known"]["event_index"] = element(&answer["known"]["event_index"]).copied().into();
+            }
+            foreseen[*index] = Some(answer);
+        }
+        Ok(foreseen)
     }
 
     /// What deduplication would say of the event of an element.

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const WINDOW: Duration = Duration::from_secs(600);
@@ -190,6 +192,64 @@ fn what_a_key_knows_of_occurrences_is_restored_with_it() {
             assert_eq!(decision, duplicate(3, Repeat::PastOccurrence), "{late:?}");
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn what_comes_together_is_foreseen_as_it_is_taken(
+        before in prop::collection::vec(arrivals(), 0..4),
+        together in prop::collection::vec(arrivals(), 0..8),
+        later in 0_i64..700_000,
+    ) {
+        let mut dedup = Dedup::new(SETTINGS);
+        for (number, expected) in before.iter().enumerate() {
+            take(&mut dedup, expected.arrival(), number as u64 + 1, Monotonic(0));
+        }
+        let now = Monotonic(later);
+        let foreseen = dedup.foresee(together.iter().map(Given::arrival), now);
+        prop_assert_eq!(foreseen.len(), together.len());
+        // A number that tells the place of whoever has it.
+        for (place, (given, foresight)) in together.iter().zip(foreseen).enumerate() {
+            prop_assert_eq!(dedup.keys.get(given.arrival().key).is_some(), foresight.known.is_some());
+            let admission = dedup.admit(given.arrival(), now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(100 + place as u64)));
+            let Ok(admission) = admission;
+            match (admission, foresight.decision) {
+                (Admission::Taken { novelty, .. }, Decision::Take(foreseen)) => prop_assert_eq!(novelty, foreseen),
+                (Admission::Duplicate { of, why }, Decision::Duplicate { of: known, why: foreseen }) => {
+                    prop_assert_eq!(why, foreseen);
+                    let rests_on = foresight.rests_on.map_or(known.0, |place| 100 + place as u64);
+                    prop_assert_eq!(of.0, rests_on);
+                }
+                (admission, decision) => prop_assert!(false, "{admission:?} where {decision:?} was foreseen"),
+            }
+        }
+    }
+}
+
+/// An arrival that owns its occurrence.
+#[derive(Clone, Debug)]
+struct Given {
+    key: KeyId,
+    action: Action,
+    update: UpdateHash,
+    occurrence: Option<Occurrence>,
+}
+
+impl Given {
+    fn arrival(&self) -> Arrival<'_> {
+        let Given { key, action, update, occurrence } = self;
+        Arrival { key: *key, action: *action, update: *update, occurrence: occurrence.as_ref() }
+    }
+}
+
+fn arrivals() -> impl Strategy<Value = Given> {
+    let occurrence = prop::option::of((1..3).prop_map(|number| Occurrence(format!("[{number}]").into())));
+    (0_u128..2, any::<bool>(), 0_u64..2, occurrence).prop_map(|(key, trigger, update, occurrence)| Given {
+        key: KeyId(key),
+        action: if trigger { Action::Trigger } else { Action::Resolve },
+        update: UpdateHash(update),
+        occurrence,
+    })
 }
 
 #[test]

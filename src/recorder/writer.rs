@@ -235,7 +235,7 @@ impl Writer {
                     let _ = reply.send(receipts);
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
-                (Message::Foresee { reply, .. }, Owed::Foresight(foresight)) => drop(reply.send(Some(foresight))),
+                (Message::Foresee { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
                 (Message::Command { reply, .. }, Owed::Commanded(commanded)) => {
                     self.count_commanded(&commanded);
                     let _ = reply.send(Ok(commanded));

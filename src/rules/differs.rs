@@ -78,6 +78,21 @@ pub fn element_differences(index: usize, is: &Element, would_be: &Element) -> Ve
     found
 }
 
+/// What differs between an event that was made of a batch and what is made of the whole of it now, where no element is
+/// known to be the one that it was.
+pub fn event_differences(is: &Element, would_be: &[Element]) -> Vec<Difference> {
+    let refused = would_be.iter().find(|element| matches!(element, Element::Refused { .. }));
+    let event = would_be.iter().any(|element| matches!(element, Element::Event(_)));
+    match (would_be, refused.or(would_be.first())) {
+        (_, Some(none)) if !event => element_differences(0, is, none),
+        ([only], _) => element_differences(0, is, only),
+        _ => {
+            let elements = format!("none of the {} elements makes this event", would_be.len());
+            vec![difference(0, What::Verdict, Some(verdict(is)), Some(elements))]
+        }
+    }
+}
+
 fn verdicts(index: usize, is: &Element, would_be: &Element) -> Difference {
     difference(index, What::Verdict, Some(verdict(is)), Some(verdict(would_be)))
 }

@@ -26,14 +26,7 @@ async fn whoever_does_not_show_the_token_learns_whether_it_lives_and_is_ready_an
             let longer = format!("{right}x");
             for shown in [None, Some("Bearer wrong"), Some("Bearer"), Some(&*basic), Some(&*longer)] {
                 let headers: Vec<_> = shown.map(|shown| ("authorization", shown)).into_iter().collect();
-                for path in [
-                    "/metrics",
-                    "/api/v1/events",
-                    "/api/v1/events/1",
-                    "/api/v1/incidents",
-                    "/api/v1/dedup",
-                    "/api/v1/status",
-                ] {
+                for path in ["/metrics", "/api/v1/events", "/api/v1/events/1", "/api/v1/incidents", "/api/v1/status"] {
                     let answer = ask(&relay, path, &headers).await;
                     assert_eq!(answer.status, 401, "{address} {path} with {shown:?}");
                     assert!(answer.json["detail"].as_str().unwrap().contains("Bearer TOKEN"), "{answer:?}");
@@ -87,10 +80,6 @@ async fn a_query_that_is_not_understood_is_refused_instead_of_half_followed() {
         let relay = Relay::start(&upstream, &Setup::default()).await;
         for (query, said) in [
             ("events?colour=red", "colour"),
-            ("dedup?source=s&key=k", "action"),
-            ("dedup?source=s&key=k&action=open", "trigger or resolve"),
-            ("dedup?source=s&key=k&action=trigger&update_hash=-1", "update_hash"),
-            ("dedup?source=s&key=k&action=trigger&colour=red", "colour"),
             ("events?state=ded", "queued, delivered, dead, refused, ended"),
             ("events?outcome=fine", "created, resolved"),
             ("events?after=x", "`next`"),

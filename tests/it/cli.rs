@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::relay::{Relay, Setup, TOKEN, UPSTREAM_TOKEN, payload, within, write_configuration};
 use crate::upstream::{Gate, Reply, Upstream};
@@ -566,6 +566,61 @@ async fn an_explanation_knows_what_the_relay_knows() {
         let shown = end_of(&mut shown);
         assert!(shown.out.starts_with("recorded\n  trigger e1 by the rule problem, delivered (created)"), "{shown:?}");
         assert_eq!(names(&directory.path().join("data")), before, "a journal that is looked at is left as it was");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_foreseen_as_the_relay_takes_it() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let rules = "version: 1
+split: $[*]
+rules:
+  - { name: problem, when: { path: $.state, equals: CRITICAL }, then: trigger }
+  - { name: recovery, when: { path: $.state, equals: OK }, then: resolve }
+  - { name: noise, when: { path: $.state, equals: INFO }, then: ignore }
+incident_key: $.id
+update_on: [$.n]
+emit: { servicepilot_event_id: $.id, state: $.state }
+";
+        let relay = Relay::start(&upstream, &Setup { rules: Some(rules.to_owned()), ..Setup::default() }).await;
+        let alert = |id: &str, state: &str, n: u32| json!({"id": id, "state": state, "n": n});
+        let batches = [
+            json!([alert("a", "INFO", 1), alert("a", "CRITICAL", 1), alert("a", "CRITICAL", 1), alert("b", "OK", 1)]),
+            json!([alert("a", "CRITICAL", 1), alert("a", "CRITICAL", 2), alert("a", "CRITICAL", 1)]),
+            json!([alert("a", "OK", 1), alert("a", "OK", 1), alert("a", "CRITICAL", 1), alert("c", "CRITICAL", 1)]),
+        ];
+        for batch in batches {
+            let explain = ["explain", "--source", "servicepilot", "--relay"];
+            let page = fed(gander_beside(&relay, &explain), batch.to_string()).await;
+            let mut command = gander_beside(&relay, &explain);
+            command.arg("--json");
+            let explained = fed(command, batch.to_string()).await.json();
+            let foreseen: Vec<String> = explained["events"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|event| format!("{} {}", event["dedup"]["decision"].as_str().unwrap(), event["dedup"]["of_index"]))
+                .collect();
+            let answer = relay.post_with(&batch, &[("prefer", "wait=10")]).await;
+            let lines = answer.json["events"].as_array().unwrap();
+            let came = lines.iter().filter(|line| line["status"] != "ignored").map(|line| {
+                match line["status"] == "duplicate" {
+                    false => "taken null".to_owned(),
+                    true => {
+                        let of = lines.iter().find(|other| other["id"] == line["of"] && other["status"] != "duplicate");
+                        format!("duplicate {}", of.map_or(&Value::Null, |of| &of["index"]))
+                    }
+                }
+            });
+            assert_eq!(foreseen, came.collect::<Vec<_>>(), "{batch} {page:?}");
+            for (event, line) in foreseen.iter().zip(lines.iter().filter(|line| line["status"] != "ignored")) {
+                if let Some(index) = event.strip_prefix("duplicate ").filter(|index| *index != "null") {
+                    assert!(page.out.contains(&format!("a duplicate of element {index}: ")), "{line} {page:?}");
+                }
+            }
+        }
     })
     .await;
 }

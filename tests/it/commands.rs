@@ -22,7 +22,11 @@ fn fast() -> Setup {
 }
 
 async fn command(relay: &Relay, path: &str, body: &Value) -> Answer {
-    let url = format!("http://127.0.0.1:{}/api/v1/events{path}", relay.ports().1);
+    post(relay, &format!("events{path}"), body).await
+}
+
+async fn post(relay: &Relay, path: &str, body: &Value) -> Answer {
+    let url = format!("http://127.0.0.1:{}/api/v1/{path}", relay.ports().1);
     relay.client.send(Method::POST, &url, &[("content-type", "application/json")], body.to_string()).await
 }
 
@@ -435,6 +439,34 @@ emit: {{ servicepilot_event_id: $.servicepilot_event_id, state: $.state, severit
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_about_deduplication_is_answered_or_says_what_is_wrong() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &fast()).await;
+        let event = |more: Value| {
+            let mut event = json!({"incident_key": "e1", "action": "trigger"});
+            event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"source": "servicepilot", "events": [event]})
+        };
+        let taken = id(&relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await.json);
+        let answer = post(&relay, "dedup", &event(json!({}))).await;
+        let said = &answer.json["events"][0];
+        assert_eq!((&said["why"], &said["known"]["event"]), (&json!("update"), &json!(taken)), "{said}");
+        for (question, told) in [
+            (json!({"source": "servicepilot"}), "events"),
+            (event(json!({"action": "open"})), "trigger or resolve"),
+            (event(json!({"update_hash": -1})), "u64"),
+            (event(json!({"colour": "red"})), "colour"),
+        ] {
+            let answer = post(&relay, "dedup", &question).await;
+            assert_eq!(answer.status, 400, "{question}");
+            assert!(answer.json["detail"].as_str().unwrap().contains(told), "{question}: {answer:?}");
+        }
+    })
+    .await;
+}
+
 /// Each element of a list is an alert.
 const BATCH: &str = "version: 1
 split: $[*]
@@ -471,6 +503,38 @@ async fn an_element_of_a_recorded_batch_is_compared_with_itself() {
         assert!(told.iter().any(|line| line == r#""a" "incident_key": "\"a\"" > "\"a/1\"""#), "{told:?}");
         assert!(told.iter().any(|line| line.starts_with(r#""c" "verdict": "trigger" > "ignored"#)), "{told:?}");
         assert!(told.iter().any(|line| line.starts_with(r#"null "verdict": "refused"#)), "{told:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_would_be_split_otherwise_is_told_as_it_would_be_decided() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup { rules: Some(BATCH.to_owned()), ..fast() }).await;
+        let element = |id: &str| json!({"id": id, "n": 1, "state": "CRITICAL"});
+        relay.post(&json!([element("a"), element("b"), element("c")])).await;
+        let other = BATCH
+            .replace("$.id", "$.n")
+            .replace("  - {", "  - { name: no, when: { path: $.id, equals: c }, then: ignore }\n  - {");
+        let alone =
+            BATCH.replace("split: $[*]\n", "").replace("path: $.state, equals: CRITICAL", "path: $, exists: true");
+        for (split, told) in [
+            (BATCH.replace("$[*]", "$.alerts[*]"), "refused, $.alerts[*]: `split` selects nothing here"),
+            (alone.replace("$.id", "'$[0].id'"), "\"a\""),
+            (alone, "refused, $.id: "),
+            (BATCH.replace("CRITICAL", "PURPLE"), "refused"),
+            (other.replace("$[*]", "$[:-1]"), "none of the 2 elements makes this event"),
+            (other.replace("$[*]", "$[2:]"), "ignored by the rule `no`"),
+        ] {
+            std::fs::write(relay.directory.path().join("changed.yaml"), &split).unwrap();
+            let arguments = ["replay", "--dry-run", "--since", "1h", "--json", "--against", "changed.yaml"];
+            let (code, out, err) = gander(&relay, &arguments).await;
+            let mut lines = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let is_told =
+                |line: &Value| line["differences"][0]["would_be"].as_str().is_some_and(|is| is.starts_with(told));
+            assert!(code == 1 && lines.any(|line| is_told(&line)), "{told}: {out}{err}");
+        }
     })
     .await;
 }

@@ -15,7 +15,7 @@ use crate::cli::terminal::{Terminal, plain, table};
 use crate::cli::{ConfigArguments, Exit, input};
 use crate::config::{Inputs, Secrets, load_desk, load_source_names};
 use crate::event::Draft;
-use crate::rules::differs::{Difference, element_differences};
+use crate::rules::differs::{Difference, element_differences, event_differences};
 use crate::rules::{Context, Decision, Element, RuleSet};
 
 /// Which events, and how they are told.
@@ -156,7 +156,7 @@ impl Trial<'_> {
                 let event = changed.iter().find(|element| matches!(element, Element::Event(_)));
                 Ok(event.or(changed.first()).map(compared).unwrap_or_default())
             }
-            (None, event) => Ok(element_differences(0, &event, &Element::Ignored { rule: None })),
+            (None, event) => Ok(event_differences(&event, changed)),
         }
     }
 

@@ -158,10 +158,15 @@ impl Page<'_> {
     fn known(&mut self, answer: &Value) {
         self.heading("dedup");
         let word = |value: &Value| plain(value.as_str().unwrap_or("-"));
+        let event = |number: &Value, index: &Value| match index.as_u64() {
+            Some(index) => format!("element {index}"),
+            None => format!("event {}", word(number)),
+        };
         let why = word(&answer["why"]);
         let line = match answer["decision"].as_str() {
             Some("duplicate") => {
-                format!("{} a duplicate of event {}: {why}", self.painted("✗", RED), word(&answer["of"]))
+                let of = event(&answer["of"], &answer["of_index"]);
+                format!("{} a duplicate of {of}: {why}", self.painted("✗", RED))
             }
             _ => format!("{} would be taken: {why}", self.painted("✓", GREEN)),
         };
@@ -171,9 +176,11 @@ impl Page<'_> {
             None => "the incident key is not known".to_owned(),
             Some(seconds) => {
                 let waits = if known["waiting"] == true { ", which waits for delivery" } else { "" };
-                let (state, event) = (word(&known["state"]), word(&known["event"]));
-                let age = age(seconds);
-                format!("the incident key is {state} by event {event}, {age} ago{waits}")
+                let (state, by) = (word(&known["state"]), event(&known["event"], &known["event_index"]));
+                match known["event_index"].is_null() {
+                    true => format!("the incident key is {state} by {by}, {} ago{waits}", age(seconds)),
+                    false => format!("the incident key would be {state} by {by}"),
+                }
             }
         };
         self.line(&format!("      {line}"));

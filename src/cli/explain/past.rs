@@ -5,17 +5,17 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::admin::dedup::answer;
+use crate::admin::dedup::{Asked, Question, answer};
 use crate::cli::events::encode;
 use crate::cli::kept::Kept;
 use crate::cli::relay::Relay;
 use crate::cli::terminal::Terminal;
 use crate::cli::{ConfigArguments, Exit};
 use crate::config::load_dedup;
-use crate::dedup::{Arrival, Dedup};
-use crate::event::{Draft, EventId, KeyId};
+use crate::dedup::Dedup;
+use crate::event::{Draft, EventId};
 use crate::journal::Reader;
-use crate::recorder::recollect;
+use crate::recorder::{Expected, recollect};
 use crate::time::{Clock, Now};
 
 #[derive(Debug)]
@@ -72,28 +72,26 @@ impl Past {
         )))
     }
 
-    /// What deduplication would say of an event, in the API's words.
-    pub(super) fn foresee(&self, source: &str, draft: &Draft, terminal: &mut Terminal) -> Result<Value, Exit> {
-        match self {
+    /// What deduplication would say of events that come together, in the API's words.
+    pub(super) fn foresee(&self, source: &str, drafts: &[&Draft], terminal: &mut Terminal) -> Result<Vec<Value>, Exit> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked = || drafts.iter().map(|draft| Asked::of(draft));
+        let answer = match self {
             Past::Relay(relay) => {
-                let mut query = format!(
-                    "source={}&key={}&action={}&update_hash={}",
-                    encode(source),
-                    encode(&draft.incident_key),
-                    draft.action,
-                    draft.update.0
-                );
-                if let Some(occurrence) = &draft.occurrence {
-                    query.push_str(&format!("&occurrence={}", encode(&occurrence.0)));
-                }
-                relay.ask(&format!("/api/v1/dedup?{query}"), terminal)
+                let question = Question { source: source.to_owned(), events: asked().collect() };
+                let question = serde_json::to_value(question).unwrap_or_default();
+                let answer = relay.command("/api/v1/dedup", &question, terminal)?;
+                relay.understood(&answer, terminal)?
             }
             Past::Journal { dedup, now, .. } => {
-                let key = KeyId::new(source, &draft.incident_key);
-                let (action, update, occurrence) = (draft.action, draft.update, draft.occurrence.as_ref());
-                Ok(answer(&dedup.foresee(Arrival { key, action, update, occurrence }, now.monotonic)))
+                let expected: Result<Vec<Expected>, String> = asked().map(|asked| asked.expected(source)).collect();
+                let expected = expected.map_err(|problem| could_not(&problem, terminal))?;
+                answer(&dedup.foresee(expected.iter().map(Expected::arrival), now.monotonic))
             }
-        }
+        };
+        Ok(answer["events"].as_array().cloned().unwrap_or_default())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::time::Now;
 pub(super) enum Owed {
     Receipts(Result<Vec<Receipt>, Unavailable>),
     Ids(Option<Vec<EventId>>),
-    Foresight(Foresight),
+    Foresights(Vec<Foresight>),
     Commanded(Vec<Commanded>),
     Replaced(Replaced),
     Done,
@@ -70,10 +70,9 @@ impl Work<'_> {
                 self.wrote = true;
                 Ok(Owed::Done)
             }
-            Message::Foresee { arrival, .. } => {
-                let Expected { key, action, update, occurrence } = arrival;
-                let arrival = Arrival { key: *key, action: *action, update: *update, occurrence: occurrence.as_ref() };
-                Ok(Owed::Foresight(self.dedup.foresee(arrival, self.now.monotonic)))
+            Message::Foresee { arrivals, .. } => {
+                let arrivals = arrivals.iter().map(Expected::arrival);
+                Ok(Owed::Foresights(self.dedup.foresee(arrivals, self.now.monotonic)))
             }
             Message::Command { command, ids, request_id, .. } => {
                 self.command(*command, ids, request_id).map(Owed::Commanded)
