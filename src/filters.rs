@@ -17,6 +17,7 @@
 //! - a mapped value that is missing, blank, no text or over [`KEY_BYTES_MAX`] maps nothing: the incident opens,
 //!   and no resolve will ever find it.
 
+mod doubts;
 mod foresee;
 mod read;
 
@@ -27,6 +28,7 @@ use serde_json::Value;
 
 use crate::document::Node;
 
+pub use doubts::{Doubt, DoubtKind};
 pub use foresee::{FilterKey, Never};
 
 /// A file of API Filters, checked: what a person would type into Callgoose.

@@ -39,7 +39,7 @@ pub struct Never<'f> {
 
 /// What the texts of a key lack.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Lacks<'f> {
+pub(super) enum Lacks<'f> {
     /// An item that none of them contains.
     One(&'f str),
     /// Each item is in one of them, and no text contains them all.
@@ -76,6 +76,22 @@ impl Filters {
         compared
     }
 
+    /// The keys that titles and descriptions are taken from: the key, the service, which of its trigger filters, and
+    /// the field that names it.
+    pub fn shown(&self) -> Vec<(&str, usize, usize, &'static str)> {
+        let mut shown = Vec::new();
+        for (number, service) in self.services.iter().enumerate() {
+            for (index, trigger) in service.triggers.iter().enumerate() {
+                for (key, field) in
+                    [(&trigger.title_from, "title_from"), (&trigger.description_from, "description_from")]
+                {
+                    shown.extend(key.as_deref().map(|key| (key, number, index, field)));
+                }
+            }
+        }
+        shown
+    }
+
     /// Every key of a body that is read for anything; none where some incident is described by the whole body.
     pub fn reads(&self) -> Option<Vec<&str>> {
         let described = |service: &Service| service.triggers.iter().all(|trigger| trigger.description_from.is_some());
@@ -94,7 +110,7 @@ impl Filters {
     }
 
     /// The filters for an action: the service, which of its trigger filters, and the keys.
-    fn filters(&self, action: Action) -> impl Iterator<Item = (usize, Option<usize>, &[KeyFilter])> {
+    pub(super) fn filters(&self, action: Action) -> impl Iterator<Item = (usize, Option<usize>, &[KeyFilter])> {
         self.services.iter().enumerate().flat_map(move |(index, service)| {
             let (triggers, resolve) = match action {
                 Action::Trigger => (service.triggers.as_slice(), None),
@@ -108,7 +124,10 @@ impl Filters {
 }
 
 /// The key whose texts can't contain what is asked, what they lack, and what a rule sends there.
-fn excluded<'f>(filter: &'f KeyFilter, outline: &Outline) -> Option<(&'f str, Lacks<'f>, Option<Vec<String>>)> {
+pub(super) fn excluded<'f>(
+    filter: &'f KeyFilter,
+    outline: &Outline,
+) -> Option<(&'f str, Lacks<'f>, Option<Vec<String>>)> {
     let first = filter.contains.first()?;
     let texts: Vec<String> = match outline.keys.get(&filter.key) {
         None if outline.open => return None,
@@ -123,6 +142,14 @@ fn excluded<'f>(filter: &'f KeyFilter, outline: &Outline) -> Option<(&'f str, La
     let nowhere = filter.contains.iter().find(|item| !texts.iter().any(|text| text.contains(*item)));
     let lacks = nowhere.map_or(Lacks::All(&filter.contains), |item| Lacks::One(item));
     Some((&filter.key, lacks, Some(texts)))
+}
+
+/// Which filter it is, for a person.
+pub(super) fn standing(service: &str, trigger: Option<usize>) -> String {
+    match trigger {
+        Some(trigger) => format!("service {service}, trigger filter {}", trigger + 1),
+        None => format!("service {service}, resolve filter"),
+    }
 }
 
 impl fmt::Display for Lacks<'_> {
@@ -140,10 +167,7 @@ impl fmt::Display for Lacks<'_> {
 impl fmt::Display for Never<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Never { service, key, lacks, .. } = self;
-        match self.trigger {
-            Some(filter) => write!(f, "service {service}, trigger filter {}: ", filter + 1)?,
-            None => write!(f, "service {service}, resolve filter: ")?,
-        }
+        write!(f, "{}: ", standing(service, self.trigger))?;
         match self.sends.as_deref() {
             None => write!(f, "`{key}` is not among the keys that it sends"),
             Some([]) => write!(f, "`{key}` has no text that could contain {lacks}"),

@@ -139,7 +139,7 @@ emit:
             ),
             FILTERS.to_owned(),
             1,
-            vec!["unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
+            vec!["unmatched-rule rules.yaml:9", "opens-and-closes rules.yaml:9", "key-not-required rules.yaml:2"],
         ),
         (
             "what a table does not hold passes and may match",
@@ -172,6 +172,44 @@ emit:
                 .replace("keys: [{ key: state, contains: [CRITICAL] }]", "keys: [{ key: stat, contains: [CRITICAL] }]"),
             1,
             vec!["unmatched-rule rules.yaml:6", "unsent-key callgoose-filters.yaml:4", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "nothing that incidents are mapped with",
+            RULES.replace("  id: '{{ incident_key }}'", "  key: '{{ incident_key }}'"),
+            FILTERS.to_owned(),
+            1,
+            vec![
+                "unmapped-incident rules.yaml:6",
+                "unmapped-incident rules.yaml:9",
+                "key-not-required rules.yaml:2",
+                "unread-keys rules.yaml:12",
+            ],
+        ),
+        (
+            "one incident for all",
+            RULES.replace("'{{ incident_key }}'", "disk"),
+            FILTERS.to_owned(),
+            0,
+            vec!["constant-incident rules.yaml:6", "constant-incident rules.yaml:9", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "a state that opens and closes",
+            RULES.replace("trigger: CRITICAL", "trigger: CRITICAL-NOK"),
+            FILTERS.to_owned(),
+            1,
+            vec!["opens-and-closes rules.yaml:6", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "a title that is not sent",
+            RULES.replace("  title: $.title\n", "  titel: $.title\n"),
+            FILTERS.to_owned(),
+            1,
+            vec![
+                "unsent-key callgoose-filters.yaml:4",
+                "unsent-key callgoose-filters.yaml:4",
+                "key-not-required rules.yaml:2",
+                "unread-keys rules.yaml:12",
+            ],
         ),
         (
             "keys that nothing reads",

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::read_source;
 use crate::document::{Findings, Node, Place, Source, Value as Yaml, nearest, parse};
 use crate::event::Action;
-use crate::filters::{FilterKey, Filters, ITEM_CHARS_MAX};
+use crate::filters::{Doubt, DoubtKind, FilterKey, Filters, ITEM_CHARS_MAX};
 use crate::rules::{Known, Outline, RuleSet};
 
 /// A rule file, compiled and as a tree with places.
@@ -39,12 +39,14 @@ pub(super) fn look(
     };
     for rules in &rules {
         rules.unmatched(&filters, &source.name, findings);
+        rules.doubts(&filters, &source.name, findings);
         rules.long_values(&filters, findings);
         rules.unread(&filters, &source.name, findings);
     }
     // A rule that can't be read yet may send what the others do not.
     if complete {
         unsent(&rules, &filters, &tree, findings);
+        unshown(&rules, &filters, &tree, findings);
     }
 }
 
@@ -94,6 +96,65 @@ impl Rules {
             if !reasons.is_empty() {
                 finding.help(reasons.join("; "));
             }
+        }
+    }
+
+    /// Rules whose events open incidents that are not closed as they should be. What is said of several is said once.
+    fn doubts(&self, filters: &Filters, name: &str, findings: &mut Findings) {
+        let mut told: Vec<(&Outline, Doubt<'_>, Vec<&str>)> = Vec::new();
+        for outline in &self.outlines {
+            for doubt in filters.doubts(outline) {
+                match told.iter_mut().find(|(first, one, _)| first.action == outline.action && *one == doubt) {
+                    Some((_, _, others)) => others.push(&outline.name),
+                    None => told.push((outline, doubt, Vec::new())),
+                }
+            }
+        }
+        for (outline, doubt, others) in told {
+            let effect = match (&doubt.kind, outline.action) {
+                (DoubtKind::Unmapped { .. }, Action::Trigger) => {
+                    "no resolve will find the incident that this rule opens"
+                }
+                (DoubtKind::Unmapped { .. }, Action::Resolve) => "this rule will find no incident to close",
+                (DoubtKind::Constant { .. }, Action::Trigger) => {
+                    "all incidents that this rule opens are one to Callgoose"
+                }
+                (DoubtKind::Constant { .. }, Action::Resolve) => {
+                    "whatever is over, this rule closes one and the same incident"
+                }
+                (DoubtKind::Both { .. }, Action::Trigger) => {
+                    "Callgoose closes incidents by what this rule opens them with"
+                }
+                (DoubtKind::Both { .. }, Action::Resolve) => {
+                    "Callgoose opens an incident by what this rule closes one with"
+                }
+            };
+            let message = format!("{effect}: {doubt} ({name}, {})", doubt.filter);
+            let (place, path) = (self.place(outline), self.path(outline));
+            let mut help = match doubt.kind {
+                DoubtKind::Unmapped { key, .. } => {
+                    let sent = outline.keys.keys().map(String::as_str);
+                    let near = nearest(key, sent).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+                    format!(
+                        "{near}`{key}` is what incidents are mapped with: a text that a trigger and its resolve share"
+                    )
+                }
+                DoubtKind::Constant { .. } => {
+                    "right for one thing that is watched; else emit what tells incidents apart".to_owned()
+                }
+                DoubtKind::Both { .. } => {
+                    "let the states that are sent contain only what one of the two filters asks for".to_owned()
+                }
+            };
+            if !others.is_empty() {
+                help.push_str(&format!("; so it is with {}", listed(&others)));
+            }
+            match doubt.kind {
+                DoubtKind::Constant { .. } => findings.note(place, path, message).code("constant-incident"),
+                DoubtKind::Unmapped { .. } => findings.warning(place, path, message).code("unmapped-incident"),
+                DoubtKind::Both { .. } => findings.warning(place, path, message).code("opens-and-closes"),
+            }
+            .help(help);
         }
     }
 
@@ -174,6 +235,38 @@ fn unsent(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findin
                 findings.note(place, path, message).code("unsent-key");
             }
         }
+    }
+}
+
+/// Keys that titles and descriptions are taken from and that no rule sends.
+fn unshown(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findings) {
+    let outlines = rules.iter().flat_map(|rules| &rules.outlines).filter(|outline| outline.action == Action::Trigger);
+    let outlines: Vec<&Outline> = outlines.collect();
+    for (key, service, trigger, field) in filters.shown() {
+        if outlines.is_empty() || outlines.iter().any(|one| one.open || one.keys.contains_key(key)) {
+            continue;
+        }
+        let sent = outlines.iter().flat_map(|outline| outline.keys.keys().map(String::as_str));
+        let path = format!("services[{service}].trigger[{trigger}].{field}");
+        let filter = item(tree.get("services"), service).and_then(|node| item(node.get("trigger"), trigger));
+        let place = filter.and_then(|filter| filter.get(field)).unwrap_or(tree).place.clone();
+        let effect = match field {
+            "title_from" => "every incident has the title that Callgoose gives it",
+            _ => "every incident shows the whole payload",
+        };
+        let finding = findings.warning(place, path, format!("no rule sends `{key}`: {effect}")).code("unsent-key");
+        if let Some(near) = nearest(key, sent) {
+            finding.help(format!("did you mean `{near}`?"));
+        }
+    }
+}
+
+/// Some names for a person.
+fn listed(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(REASONS_MAX).map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(REASONS_MAX) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
