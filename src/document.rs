@@ -143,11 +143,12 @@ impl Node {
 
     /// What a person would call this value's kind.
     pub fn kind(&self) -> &'static str {
-        match self.value {
+        match &self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "a boolean",
             Value::Number(_) => "a number",
             Value::String(_) => "a string",
+            Value::List(items) if items.is_empty() => "an empty list",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }

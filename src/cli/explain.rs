@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "relay")]
     journal: Option<PathBuf>,
     /// Explain a kept event of the running relay, or of the --journal, instead of a payload
-    #[arg(long, value_name = "ID", conflicts_with_all = ["file", "source"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["file", "source", "relay"])]
     event: Option<String>,
     /// Print one JSON object: {"verdict", "events", "errors", "trace"}
     #[arg(long)]

@@ -69,7 +69,7 @@ impl Kept {
         };
         let state = word("state").unwrap_or("-");
         let why = word("outcome").or(word("reason")).map_or_else(String::new, |why| format!(" ({why})"));
-        plain(&format!("{event}{state}{why}, received {}", self.received_at))
+        plain(&format!("{event}{state}{why}, received {}", word("received_at").unwrap_or("-")))
     }
 }
 

@@ -107,9 +107,12 @@ impl Reader<'_> {
                 self.findings.warning(node.place.clone(), path, message).code("secret-written-out").help(HELP);
             }
             Place::Environment(_) => {}
-            _ => {
+            place => {
                 let message = "a secret is written out in this file";
                 self.findings.warning(node.place.clone(), path, message).code("secret-written-out").help(HELP);
+                if let Place::Text { source, .. } = place {
+                    self.look_at_mode(Path::new(&source.name), node, path);
+                }
             }
         }
         Some(Secret::new(text.to_owned()))
@@ -175,6 +178,10 @@ impl Reader<'_> {
         if self.inputs.secrets == Secrets::Required && mode & 0o007 != 0 {
             let message =
                 format!("every user of this machine may read the secret in {} (mode {mode:04o})", file.display());
+            // A configuration may have several secrets written out.
+            if self.findings.iter().any(|finding| finding.message == message) {
+                return;
+            }
             let help = format!("chmod o= {}", file.display());
             self.findings.warning(node.place.clone(), path, message).code("file-exposed").help(help);
         }

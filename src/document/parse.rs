@@ -77,10 +77,17 @@ enum Items {
         /// Key names for finding a repeated one at once.
         seen: HashMap<String, usize>,
         /// The key whose value comes next; without one, a key comes next.
-        pending: Option<Key>,
+        pending: Option<Pending>,
         /// What `<<` names: its keys are taken where the mapping has none of its own.
         merged: Vec<Node>,
     },
+}
+
+/// A key whose value comes next.
+enum Pending {
+    Key(Key),
+    /// One that can't be used, and was told: its value goes with it.
+    Unusable,
 }
 
 /// A node that aliases may repeat, with what a repetition costs.
@@ -146,7 +153,7 @@ impl Builder<'_> {
         }
         // A collection in block style begins below its key; what is wrong with it as a whole is shown at the key.
         let place = match (self.open.last().map(|open| &open.items), &start) {
-            (Some(Items::Map { pending: Some(key), .. }), Place::Text { span, .. })
+            (Some(Items::Map { pending: Some(Pending::Key(key)), .. }), Place::Text { span, .. })
                 if !self.source.text[span.start..].starts_with(['{', '[']) =>
             {
                 key.place.clone()
@@ -211,7 +218,11 @@ impl Builder<'_> {
             Items::List(items) => items.push(node),
             Items::Map { pending: pending @ None, .. } => *pending = Some(key_of(node, self.findings)),
             Items::Map { entries, seen, pending, merged } => {
-                let Some(key) = pending.take() else {
+                let Some(Pending::Key(key)) = pending.take() else {
+                    // This value is in no tree, so nobody else will conceal it.
+                    if self.findings.is_discreet() {
+                        conceal::values(&node, self.findings);
+                    }
                     return Ok(());
                 };
                 if key.name == "<<" {
@@ -328,7 +339,7 @@ impl Builder<'_> {
     /// Whether one of the keys that are being read names a secret.
     fn near(&self) -> Near {
         let mut keys = self.open.iter().filter_map(|open| match &open.items {
-            Items::Map { pending: Some(key), .. } => Some(key.name.as_str()),
+            Items::Map { pending: Some(Pending::Key(key)), .. } => Some(key.name.as_str()),
             Items::Map { entries, .. } => entries.last().map(|(key, _)| key.name.as_str()),
             Items::List(_) => None,
         });
@@ -386,7 +397,7 @@ impl Builder<'_> {
 }
 
 /// The key that a node spells. Only scalars can be keys; a number or boolean is the text that was written.
-fn key_of(node: Node, findings: &mut Findings) -> Key {
+fn key_of(node: Node, findings: &mut Findings) -> Pending {
     let name = match &node.value {
         Value::String(text) => text.clone(),
         Value::Null => "null".to_owned(),
@@ -396,14 +407,16 @@ fn key_of(node: Node, findings: &mut Findings) -> Key {
             _ => number.to_string(),
         },
         Value::List(_) | Value::Map(_) => {
-            conceal::values(&node, findings);
+            if findings.is_discreet() {
+                conceal::values(&node, findings);
+            }
             findings
                 .error(node.place.clone(), "", "a key is a name, not a list or mapping")
                 .help("a text that begins with `{` or `[` is written in quotes");
-            "?".to_owned()
+            return Pending::Unusable;
         }
     };
-    Key { name, place: node.place }
+    Pending::Key(Key { name, place: node.place })
 }
 
 /// Nodes, bytes of text and depth of a tree.

@@ -56,6 +56,10 @@ pub(super) fn explain(kind: &ErrorKind, before: &str, rest: &str) -> (String, Op
         Kind::UnexpectedCharacter { character: '@' | '`' | '%' } => {
             Some(("a value can't begin with this character", "write the value in quotes"))
         }
+        Kind::MissingAnchorOrAliasName => Some((
+            "`*` and `&` begin an alias or an anchor of YAML here, and a name is missing",
+            "a path or text that holds one of them is written in quotes: '$.alerts[*]'",
+        )),
         Kind::RecursionLimitExceeded => Some(("nested too deep", "remove some levels of brackets or indentation")),
         _ if rest.starts_with('\t') => {
             Some(("a tab stands where only spaces may", "indent with spaces, never with tabs"))

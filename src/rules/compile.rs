@@ -16,6 +16,7 @@ use super::index::Index;
 use super::path::JsonPath;
 use super::template::Templates;
 use super::trace::Spot;
+use super::validate::Validation;
 use super::{Otherwise, Rule, RuleSet, Then};
 use crate::document::{Fields, Findings, Node, Place, Source, Value, fields, parse};
 
@@ -57,12 +58,19 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
     let emit = file.take_some("emit").and_then(|node| emit::body(node, "emit", &mut templates, findings));
     let place = file.place();
     file.finish(findings);
-    let rules = rules_node.map(|node| rules(node, emit.as_ref(), &mut templates, findings)).unwrap_or_default();
-    let needs_key = rules.iter().any(|rule| matches!(rule.then, Then::Trigger | Then::Resolve));
-    if needs_key && key_node.is_none() {
+    let rules =
+        rules_node.map(|node| rules(node, emit.as_ref(), &validations, &mut templates, findings)).unwrap_or_default();
+    let makes_events = rules.iter().any(|rule| matches!(rule.then, Then::Trigger | Then::Resolve));
+    // Rules that can't be read would need one too.
+    if (makes_events || rules.is_empty()) && key_node.is_none() {
         findings
             .error(place, "incident_key", "`incident_key` is required and missing")
             .help("name what a trigger and its resolve have in common: `incident_key: [$.servicepilot_event_id]`");
+    }
+    if let (false, false, Some(node)) = (makes_events, rules.is_empty(), rules_node) {
+        findings
+            .warning(node.place.clone(), "rules", "no rule here triggers or resolves: nothing is ever sent")
+            .help("`then: trigger` opens an incident, `then: resolve` closes it");
     }
     let index = Index::of(&rules, refuse_placeholders);
     Some(RuleSet {
@@ -114,7 +122,13 @@ fn whole_path(file: &mut Fields<'_>, name: &'static str, findings: &mut Findings
     Some(path)
 }
 
-fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, findings: &mut Findings) -> Vec<Rule> {
+fn rules(
+    node: &Node,
+    emit: Option<&EmitMap>,
+    validations: &[Validation],
+    templates: &mut Templates,
+    findings: &mut Findings,
+) -> Vec<Rule> {
     let Value::List(items) = &node.value else {
         findings
             .error(node.place.clone(), "rules", format!("expected a list of rules, found {}", node.kind()))
@@ -153,7 +167,7 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
         kept.push(Kept { path, node: item, readable });
         rules.push(Rule { name: name.into(), spot: Spot::of(&item.place), when, reads, then, emit });
     }
-    reach::unreached(&rules, &kept, findings);
+    reach::unreached(&rules, &kept, validations, findings);
     rules
 }
 

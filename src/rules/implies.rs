@@ -23,6 +23,8 @@ pub(super) struct Prover {
 pub(super) enum Contradiction {
     /// What is asked of one node excludes itself: in the condition of this index in an `all`, or in the only one.
     Within(Option<usize>),
+    /// The condition of this index in an `all`, or the only one, holds others that exclude each other.
+    Inside(Option<usize>),
     /// Two of an `all`, by index, exclude each other.
     Between(usize, usize),
 }
@@ -61,23 +63,32 @@ impl Prover {
         self.sure(indices)
     }
 
+    /// Whether no payload is known to fulfil both.
+    pub(super) fn exclude(&self, one: &Condition, other: &Condition) -> bool {
+        self.excludes(one, other) && !self.budget.is_exhausted()
+    }
+
     /// What in a condition keeps it from ever holding.
     pub(super) fn contradiction(&self, condition: &Condition) -> Option<Contradiction> {
         let found = match condition {
             Condition::Test(test) => self.contradicts_itself(test).then_some(Contradiction::Within(None)),
             Condition::All(parts) => {
-                let within = parts.iter().position(|part| match part {
-                    Condition::Test(test) => self.contradicts_itself(test),
-                    _ => false,
-                });
+                let within =
+                    parts.iter().enumerate().find_map(|(index, part)| match (part, self.contradiction(part)?) {
+                        (Condition::Test(_), _) => Some(Contradiction::Within(Some(index))),
+                        _ => Some(Contradiction::Inside(Some(index))),
+                    });
                 let pairs = (0..parts.len()).flat_map(|second| (0..second).map(move |first| (first, second)));
                 let mut excluding = pairs.filter(|(first, second)| self.excludes(&parts[*first], &parts[*second]));
-                within.map(|index| Contradiction::Within(Some(index))).or_else(|| {
+                within.or_else(|| {
                     let (first, second) = excluding.next()?;
                     Some(Contradiction::Between(first, second))
                 })
             }
-            Condition::Any(_) | Condition::Not(_) => None,
+            Condition::Any(parts) => {
+                parts.iter().all(|part| self.contradiction(part).is_some()).then_some(Contradiction::Inside(None))
+            }
+            Condition::Not(excluded) => self.always(excluded).then_some(Contradiction::Inside(None)),
         };
         self.sure(found?)
     }

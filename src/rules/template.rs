@@ -94,17 +94,36 @@ impl Templates {
             .filter(|name| !VARIABLES.contains(&name.as_str()) && !is_function(&self.environment, name))
             .collect();
         names.sort_unstable();
-        names
-            .into_iter()
-            .map(|name| {
-                let help = match nearest(&name, VARIABLES) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("a value of the payload is `payload.{name}`"),
-                };
-                let message = format!("nothing sets `{name}`: it renders empty, always");
-                Doubt { message, range: read_at(template.source(), &name), help }
-            })
-            .collect()
+        let source = template.source();
+        let methods = methods(source).into_iter().map(|range| {
+            let name = &source[range.clone()];
+            let help = match nearest(name, FILTERS) {
+                Some(filter) => format!("a filter does such things: `{{{{ value | {filter} }}}}`"),
+                None => "values are changed by filters: `{{ value | upper }}`".to_owned(),
+            };
+            let message = format!("no value has a method `{name}`: this template fails and renders empty");
+            Doubt { message, range: Some(range), help }
+        });
+        let fails = template.undeclared_variables(false).is_empty().then(|| template.render(()).err()).flatten();
+        let fails = fails.map(|error| Doubt {
+            message: format!("this template always fails and renders empty: {}", sentence(&error)),
+            range: error.range(),
+            help: "a text that is no template holds neither `{{` nor `{%`".to_owned(),
+        });
+        let unset = names.into_iter().map(|name| {
+            let help = match nearest(&name, VARIABLES) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("a value of the payload is `payload.{name}`"),
+            };
+            let message = format!("nothing sets `{name}`: it renders empty, always");
+            Doubt { message, range: read_at(source, &name), help }
+        });
+        let mut doubts: Vec<Doubt> = methods.collect();
+        if doubts.is_empty() {
+            doubts.extend(fails);
+        }
+        doubts.extend(unset);
+        doubts
     }
 
     /// The name of a filter, test or function that does not exist, found by rendering with nothing.
@@ -215,6 +234,40 @@ fn read_at(source: &str, name: &str) -> Option<Range<usize>> {
         let closed = before.rfind("}}").max(before.rfind("%}"));
         opened > closed && !before.ends_with(|c| is_word(c) || c == '.') && !after.starts_with(is_word)
     })
+}
+
+/// The names of the methods that a template calls: JSON has none, and a loop's own are not meant.
+fn methods(source: &str) -> Vec<Range<usize>> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = 0;
+    while let Some(opened) = source[rest..].find("{{").into_iter().chain(source[rest..].find("{%")).min() {
+        let start = rest + opened + 2;
+        // Texts may hold anything.
+        let mut quote = None;
+        let mut end = source.len();
+        for (at, c) in source[start..].char_indices().map(|(at, c)| (start + at, c)) {
+            match quote {
+                Some(open) if c == open => quote = None,
+                Some(_) => {}
+                None if c == '\'' || c == '"' => quote = Some(c),
+                None if source[at..].starts_with("}}") || source[at..].starts_with("%}") => {
+                    end = at;
+                    break;
+                }
+                None if c == '.' => {
+                    let name = at + 1..at + 1 + source[at + 1..].find(|c| !is_word(c)).unwrap_or(0);
+                    let owner = source[start..at].rsplit(|c| !is_word(c)).next();
+                    if !name.is_empty() && source[name.end..].starts_with('(') && owner != Some("loop") {
+                        found.push(name);
+                    }
+                }
+                None => {}
+            }
+        }
+        rest = end;
+    }
+    found
 }
 
 fn is_function(environment: &Environment<'_>, name: &str) -> bool {
@@ -337,6 +390,35 @@ mod tests {
         };
         names(&FILTERS, |name| format!("{{{{ payload | {name} }}}}"));
         names(&TESTS, |name| format!("{{{{ payload is {name} }}}}"));
+    }
+
+    #[test]
+    fn what_always_fails_is_doubtful() {
+        let doubts = |text: &str| {
+            let mut templates = Templates::new();
+            let id = templates.add(text).unwrap();
+            let doubts = templates.doubts(id).into_iter();
+            doubts
+                .map(|doubt| format!("{} | {}", doubt.range.map_or("", |range| &text[range]), doubt.help))
+                .collect::<Vec<_>>()
+        };
+        for (text, told) in [
+            ("{{ payload.title.upper() }}", "upper | a filter does such things: `{{ value | upper }}`"),
+            ("{% if payload.x %}{{ payload.a.items () }}{{ payload.x['.a('].strip(1) }}{% endif %}", "strip | "),
+            ("a.b() {{ payload.x() }}", "x | values are changed by filters"),
+            ("{{ 1/0 }}", "1/0 | a text that is no template"),
+        ] {
+            let found = doubts(text);
+            assert!(matches!(found.as_slice(), [one] if one.starts_with(told)), "{text}: {found:?}");
+        }
+        for fine in [
+            "a.b() {{ '.x()' }} {{ payload.b }}.c()",
+            "{% for x in payload.list %}{{ loop.cycle('a', 'b') }}{% endfor %}",
+            "{{ payload.a + 1 }} {{ range(3) | join }} {{ payload.n.o }}",
+            "{{ 1.5 }}",
+        ] {
+            assert_eq!(doubts(fine), [""; 0], "{fine}");
+        }
     }
 
     #[test]

@@ -8,7 +8,19 @@ fn a_configuration_in_use_shows_no_secret_either() {
     let Loaded { config, warnings, .. } = Desk::new(&text).load();
     let shown = format!("{config:?} {} {} {:?}", warnings.render(true), warnings.to_json(), warnings.lines());
     assert!(!shown.contains("CANARY"), "{shown}");
-    assert_eq!(warnings.iter().count(), 2, "{shown}");
+    assert_eq!(warnings.iter().filter(|warning| warning.code == "secret-written-out").count(), 2, "{shown}");
+}
+
+#[test]
+fn a_file_with_secrets_that_every_user_may_read_is_told_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new(&BASE.replace("{ env: IN }", "CANARY-in").replace("{ env: UP }", "CANARY-up"));
+    for (mode, told) in [(0o644, 1), (0o640, 0), (0o606, 1)] {
+        std::fs::set_permissions(&desk.inputs.path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = desk.load().warnings;
+        let exposed = warnings.iter().filter(|warning| warning.code == "file-exposed");
+        assert_eq!(exposed.count(), told, "{mode:o}: {}", warnings.render(false));
+    }
 }
 
 /// A configuration with a secret in every slot that can hold one, and in some that can't.

@@ -3,13 +3,16 @@
 use super::super::Rule;
 use super::super::condition::Condition;
 use super::super::implies::{Contradiction, Prover};
+use super::super::validate::Validation;
 use super::Kept;
 use super::earlier::Earlier;
 use crate::document::{Findings, Node, Place, Value};
 
 /// Warns of each rule that can never match. `kept` says where each of the `rules` stands.
-pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findings) {
+pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], validations: &[Validation], findings: &mut Findings) {
     let prover = Prover::new();
+    let valid: Vec<(&Validation, Condition)> =
+        validations.iter().filter_map(|validation| Some((validation, validation.condition()?))).collect();
     let always = Condition::All(Vec::new());
     let mut earlier = Earlier::default();
     for (rule, kept) in rules.iter().zip(kept) {
@@ -30,6 +33,11 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
                     "this rule never matches: no payload fulfils this and what stands above it",
                     excluding(kept.node, first, second),
                 ),
+                Contradiction::Inside(part) => (
+                    part,
+                    "this rule never matches: no payload fulfils what is asked here",
+                    "what stands in it excludes itself; `any` takes alternatives".to_owned(),
+                ),
                 Contradiction::Within(part) => (
                     part,
                     "this rule never matches: no value fulfils all that is asked here",
@@ -37,6 +45,16 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findin
                 ),
             };
             findings.warning(part_of(kept.node, part), kept.path.as_str(), message).code("unreachable-rule").help(help);
+        } else if let Some((validation, _)) = valid.iter().find(|(_, condition)| prover.exclude(when, condition)) {
+            let (path, line) = (validation.path.as_str(), validation.spot.line);
+            findings
+                .warning(
+                    when_place.unwrap_or_else(name_place),
+                    kept.path.as_str(),
+                    "this rule never matches: `validate` refuses what it asks for",
+                )
+                .code("unreachable-rule")
+                .help(format!("line {line}: `{path}` is {}", validation.describe().join(", ")));
         } else if let Some(covering) = prover.covered_by(when, &conditions) {
             let first = conditions[covering[0]];
             let covering: Vec<(&Rule, &Kept<'_>)> = covering.iter().map(|index| candidates[*index]).collect();

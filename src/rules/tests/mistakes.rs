@@ -189,3 +189,22 @@ emit: { t: '{{', u: $.a., v: { $nope: 1 } }
     );
     assert!(found.len() >= 10, "{found:#?}");
 }
+
+#[test]
+fn no_mistake_hides_another_and_none_is_told_twice() {
+    for (yaml, told) in [
+        ("version: 1", vec!["`rules` is required", "`incident_key` is required"]),
+        ("version: 1\nrules: [{ name: a, then: triger }]", vec!["found `triger`", "`incident_key` is required"]),
+        (&rule("emit: { t: { $first: [] } }"), vec!["expected a list of values, found an empty list"]),
+        (&rule("emit: { ? { a: b } : c, ? [d] : e }"), vec!["a key is a name", "a key is a name"]),
+        (&rule("emit: {}").replace("trigger", "ignore"), vec!["nothing is ever sent"]),
+        (&file("emit: { t: '{{ payload.t.upper() }}' }"), vec!["no value has a method `upper`"]),
+        (&file("emit: { t: [$.a, *] }"), vec!["this is not valid YAML: `*` and `&` begin an alias"]),
+    ] {
+        let found = findings(yaml);
+        assert_eq!(found.len(), told.len(), "{yaml}: {found:?}");
+        assert!(found.iter().zip(&told).all(|(found, told)| found.contains(told)), "{yaml}: {found:?}");
+    }
+    let shown = try_compile(&rule("emit: { ? { a: b } : c }")).1.render(false);
+    assert!(shown.contains("{ a: b }"), "a rule file holds no secrets: {shown}");
+}

@@ -187,6 +187,44 @@ fn of_two_that_exclude_each_other_the_first_is_named_by_its_line() {
 }
 
 #[test]
+fn what_is_refused_before_is_told() {
+    let message = "this rule never matches: `validate` refuses what it asks for";
+    for (validation, when, told) in [
+        ("required: true", "{ path: $.a, exists: false }", true),
+        ("one_of: [x, y]", "{ path: $.a, equals: z }", true),
+        ("one_of: [x, y]", "{ all: [{ path: $.b, equals: 1 }, { path: \"$['a']\", contains: z }] }", true),
+        ("type: string", "{ path: $.a, equals: 5 }", true),
+        ("required: true", "{ path: $.a, equals: x }", false),
+        ("one_of: [x, y]", "{ path: $.a, exists: false }", false),
+        ("one_of: [x, y]", "{ any: [{ path: $.a, equals: z }, { path: $.b, equals: z }] }", false),
+        ("min_length: 3", "{ path: $.a, equals: z }", false),
+    ] {
+        let yaml = format!(
+            "version: 1\nincident_key: $.id\nvalidate:\n  - {{ path: $.a, {validation} }}\nrules:\n  - {{ name: r, when: {when}, then: trigger }}\n"
+        );
+        let (_, findings) = try_compile(&yaml);
+        let found: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
+        assert_eq!(found, if told { vec![message] } else { vec![] }, "{validation} and {when}");
+    }
+}
+
+#[test]
+fn what_can_not_be_within_a_combination_is_told_too() {
+    let never = "{ all: [{ path: $.a, equals: 1 }, { path: $.a, equals: 2 }] }";
+    let other = "{ path: $.a, gt: 2, lt: 1 }";
+    for (when, marked) in [
+        (format!("{{ any: [{never}, {other}] }}"), None),
+        (format!("{{ all: [{{ path: $.b, equals: 1 }}, {never}] }}"), Some(never)),
+        ("{ not: { any: [{ path: $.b, exists: true }, { path: $.b, exists: false }] } }".to_owned(), None),
+    ] {
+        let told = warnings("{ path: $.c, equals: 1 }", &when);
+        let message = "this rule never matches: no payload fulfils what is asked here";
+        assert_eq!(told, [(marked.unwrap_or(&when).to_owned(), message.to_owned())]);
+    }
+    assert_eq!(warnings("{ path: $.c, equals: 1 }", &format!("{{ any: [{never}, {{ path: $.b, equals: 1 }}] }}")), []);
+}
+
+#[test]
 fn several_rules_may_forestall_one_together() {
     let yaml = "version: 1\nincident_key: $.id\nrules:
   - { name: a, when: { path: $.s, contains: A }, then: trigger }
