@@ -8,6 +8,7 @@
 mod attempt;
 mod settling;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Reloads {
         if !lacking.is_empty() {
             reloader.lacks(lacking);
         }
-        tokio::spawn(reloader.run(asked));
+        tokio::spawn(reloader.run(rules.into_keys().collect(), asked));
         Reloads(sender)
     }
 
@@ -76,8 +77,17 @@ impl Reloads {
 }
 
 impl Reloader {
-    async fn run(mut self, mut asked: mpsc::Receiver<()>) {
+    async fn run(mut self, rules: Vec<PathBuf>, mut asked: mpsc::Receiver<()>) {
         let shutdown = self.in_force.shutdown.clone();
+        // What tests name is looked for beside the start, which does not wait for it.
+        let mut files = self.settling.files().clone();
+        let noted = tokio::task::spawn_blocking(move || {
+            rules.iter().for_each(|path| attempt::note_named(path, &mut files));
+            files
+        });
+        if let Ok(files) = noted.await {
+            self.settling = Settling::new(files);
+        }
         loop {
             let cause = tokio::select! {
                 () = shutdown.begun() => return,

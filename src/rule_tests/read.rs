@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::config::{read_bytes, read_source};
+use crate::config::{Files, read_bytes, read_source};
 use crate::dedup;
 use crate::document::{Fields, Findings, Node, Place, Source, Value, parse};
 use crate::event::{Action, Outcome};
@@ -85,8 +85,14 @@ impl TestFile {
 }
 
 /// Reads a test file, and the payloads and filters that it names; paths in it are relative to it. `filters` judge its
-/// events where it names none of its own. With an error among the findings it is not to be played.
-pub fn read(source: &Arc<Source>, filters: Option<&Arc<Source>>, findings: &mut Findings) -> Option<TestFile> {
+/// events where it names none of its own; `files` notes what is read. With an error among the findings it is not to be
+/// played.
+pub fn read(
+    source: &Arc<Source>,
+    filters: Option<&Arc<Source>>,
+    files: &mut Files,
+    findings: &mut Findings,
+) -> Option<TestFile> {
     let folder = Path::new(&source.name).parent().unwrap_or(Path::new(""));
     let node = parse(source, findings)?;
     let mut fields = Fields::of(&node, "", findings)?;
@@ -97,7 +103,9 @@ pub fn read(source: &Arc<Source>, filters: Option<&Arc<Source>>, findings: &mut 
     });
     let own_filters = fields.take_some("filters").and_then(|node| {
         let name = crate::document::fields::string(node, "filters", findings)?;
-        match read_source(&folder.join(name)) {
+        let path = folder.join(name);
+        files.note(&path);
+        match read_source(&path) {
             Ok(source) => Some(source),
             Err(unreadable) => {
                 findings.error(node.place.clone(), "filters", unreadable.to_string()).help(RELATIVE);
@@ -115,7 +123,7 @@ pub fn read(source: &Arc<Source>, filters: Option<&Arc<Source>>, findings: &mut 
     let name = fields.string("source", findings);
     let tests_node = fields.require("tests", findings);
     fields.finish(findings);
-    let tests = tests_node.map(|node| tests(node, folder, filters.is_some(), findings)).unwrap_or_default();
+    let tests = tests_node.map(|node| tests(node, folder, filters.is_some(), files, findings)).unwrap_or_default();
     let (rules, rules_place) = rules?;
     let stem = rules.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let source = name.or(stem).unwrap_or_default();
@@ -132,7 +140,7 @@ fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings
     settings
 }
 
-fn tests(node: &Node, folder: &Path, filters: bool, findings: &mut Findings) -> Vec<Test> {
+fn tests(node: &Node, folder: &Path, filters: bool, files: &mut Files, findings: &mut Findings) -> Vec<Test> {
     let Value::List(items) = &node.value else {
         findings.error(node.place.clone(), "tests", format!("expected a list of tests, found {}", node.kind()));
         return Vec::new();
@@ -146,7 +154,7 @@ fn tests(node: &Node, folder: &Path, filters: bool, findings: &mut Findings) -> 
         let Some(fields) = Fields::of(item, format!("tests[{index}]"), findings) else {
             continue;
         };
-        let Some(test) = test(fields, folder, filters, findings) else {
+        let Some(test) = test(fields, folder, filters, files, findings) else {
             continue;
         };
         if let (Some(line), Some(name)) = (lines.get(&test.name), item.get("name")) {
@@ -161,7 +169,13 @@ fn tests(node: &Node, folder: &Path, filters: bool, findings: &mut Findings) -> 
     tests
 }
 
-fn test(mut fields: Fields<'_>, folder: &Path, filters: bool, findings: &mut Findings) -> Option<Test> {
+fn test(
+    mut fields: Fields<'_>,
+    folder: &Path,
+    filters: bool,
+    files: &mut Files,
+    findings: &mut Findings,
+) -> Option<Test> {
     let line = fields.place().line_column().map_or(0, |(line, _)| line);
     let name = fields.require("name", findings);
     let name = name.and_then(|node| {
@@ -177,7 +191,7 @@ fn test(mut fields: Fields<'_>, folder: &Path, filters: bool, findings: &mut Fin
     let payload_file = fields.take_some("payload_file");
     let payload = match (payload, payload_file) {
         (Some(node), None) => Some(node.to_json()),
-        (None, Some(node)) => payload_of(node, &fields.path_of("payload_file"), folder, findings),
+        (None, Some(node)) => payload_of(node, &fields.path_of("payload_file"), folder, files, findings),
         (given, _) => {
             let problem = match given {
                 Some(_) => "`payload` and `payload_file` exclude each other",
@@ -196,9 +210,10 @@ fn test(mut fields: Fields<'_>, folder: &Path, filters: bool, findings: &mut Fin
     Some(Test { name: name?, line, after, fresh, payload: payload?, expect: expect?, expect_node: expected?.clone() })
 }
 
-fn payload_of(node: &Node, at: &str, folder: &Path, findings: &mut Findings) -> Option<Json> {
+fn payload_of(node: &Node, at: &str, folder: &Path, files: &mut Files, findings: &mut Findings) -> Option<Json> {
     let name = crate::document::fields::string(node, at, findings)?;
     let path = folder.join(&name);
+    files.note(&path);
     let bytes = match read_bytes(&path, PAYLOAD_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(unreadable) => {

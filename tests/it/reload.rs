@@ -184,6 +184,15 @@ tests:
         world.reload_succeeded_after(&reload).await;
         assert_eq!(world.rule_for("e2").await, "second");
 
+        // So is its payload.
+        let by_file = test("second")
+            .replace("payload: { servicepilot_event_id: e1, state: CRITICAL }", "payload_file: payload.json");
+        world.put("rules.test.yaml", &by_file);
+        let reload = world.reload_failed().await;
+        assert!(reload["problems"][0].as_str().unwrap().contains("payload.json: no such file"), "{reload}");
+        world.put("payload.json", &payload("e1", "CRITICAL").to_string());
+        world.reload_succeeded_after(&reload).await;
+
         // A test that is none keeps rules out likewise.
         world.put("rules.test.yaml", "tests: [");
         let reload = world.reload_failed().await;

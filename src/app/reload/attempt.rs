@@ -48,7 +48,7 @@ pub(super) fn attempt(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Attempt {
         for name in rule_tests::names_beside(path) {
             files.note(&name);
         }
-        tested.beside(path, rules);
+        tested.beside(path, rules, &mut files);
     }
     let result = match loaded {
         Err(Failure::Unreadable(unreadable)) => Err(vec![unreadable.to_string()]),
@@ -77,6 +77,13 @@ pub(super) fn attempt(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Attempt {
     Attempt { files, result: result.map_err(bounded) }
 }
 
+/// Adds what the tests beside a rule file read.
+pub(super) fn note_named(rules: &Path, files: &mut Files) {
+    if let Some(source) = rule_tests::beside(rules).and_then(|beside| config::read_source(&beside).ok()) {
+        let _ = rule_tests::read(&source, None, files, &mut Findings::new());
+    }
+}
+
 /// The certificates that are others than those in use; all of them can be used, or none is.
 fn renewed(served: &[Arc<tls::Served>]) -> Result<Vec<(Arc<tls::Served>, tls::Renewed)>, tls::Error> {
     let now = WallTime::now();
@@ -86,7 +93,7 @@ fn renewed(served: &[Arc<tls::Served>]) -> Result<Vec<(Arc<tls::Served>, tls::Re
 
 impl Tested {
     /// Runs the tests beside a rule file against what was compiled of it; where there are none, nothing speaks against it.
-    fn beside(&mut self, path: &Path, rules: &RuleSet) {
+    fn beside(&mut self, path: &Path, rules: &RuleSet, files: &mut Files) {
         let Some(beside) = rule_tests::beside(path) else {
             return;
         };
@@ -95,7 +102,7 @@ impl Tested {
             Err(unreadable) => return self.problems.push(unreadable.to_string()),
         };
         let mut findings = Findings::new();
-        let tests = rule_tests::read(&source, None, &mut findings);
+        let tests = rule_tests::read(&source, None, files, &mut findings);
         self.problems.append(&mut findings.error_lines());
         let Some(tests) = tests.filter(|_| !findings.has_errors()) else {
             return;
