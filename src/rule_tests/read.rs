@@ -12,6 +12,7 @@ use crate::dedup;
 use crate::document::{Fields, Findings, Node, Place, Source, Value, parse};
 use crate::event::{Action, Outcome};
 use crate::filters::Filters;
+use crate::ingest::{NotJson, read_payload};
 use crate::rules::RuleSet;
 
 /// A test file, ready to be played.
@@ -221,11 +222,14 @@ fn payload_of(node: &Node, at: &str, folder: &Path, files: &mut Files, findings:
             return None;
         }
     };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| {
-            findings.error(node.place.clone(), at, format!("{name} is no JSON: {error}"));
-        })
-        .ok()
+    match read_payload(&bytes, None) {
+        Ok(payload) => Some(payload),
+        Err(NotJson { problem, line, column, .. }) => {
+            let message = format!("{name} is no JSON: {problem} at line {line} column {column}");
+            findings.error(node.place.clone(), at, message);
+            None
+        }
+    }
 }
 
 fn expect(mut fields: Fields<'_>, filters: bool, findings: &mut Findings) -> Expect {
