@@ -132,12 +132,13 @@ impl Rules {
             let message = format!("{effect}: {doubt} ({name}, {})", doubt.filter);
             let (place, path) = (self.place(outline), self.path(outline));
             let mut help = match doubt.kind {
-                DoubtKind::Unmapped { key, .. } => {
+                DoubtKind::Unmapped { key, sends: None } => {
                     let sent = outline.keys.keys().map(String::as_str);
-                    let near = nearest(key, sent).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-                    format!(
-                        "{near}`{key}` is what incidents are mapped with: a text that a trigger and its resolve share"
-                    )
+                    let near = nearest(key, sent).map_or_else(String::new, |near| format!("it sends `{near}`; "));
+                    format!("{near}emit as `{key}` a text that a trigger and its resolve share")
+                }
+                DoubtKind::Unmapped { key, .. } => {
+                    format!("emit as `{key}` a text that a trigger and its resolve share")
                 }
                 DoubtKind::Constant { .. } => {
                     "right for one thing that is watched; else emit what tells incidents apart".to_owned()
