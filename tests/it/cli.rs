@@ -500,7 +500,8 @@ async fn the_desk_commands_need_no_relay_and_no_secret() {
         let tests = root.join("config/rules").display().to_string();
         let trigger = payload("e1", "CRITICAL").to_string();
         let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        file("some.yaml", "version: 1\nrules: [{ name: everything, then: ignore }]\n");
+        let some = "version: 1\nincident_key: $.servicepilot_event_id\nrules: [{ name: everything, then: trigger }]\n";
+        file("some.yaml", some);
         file("bad.yaml", "version: 1\nrules: 7\n");
         let explain = ["explain", "--source", "servicepilot", "--config", &configuration];
         for (name, arguments, input, code, out, err) in [
@@ -510,7 +511,14 @@ async fn the_desk_commands_need_no_relay_and_no_secret() {
             ("a bad document", &["query", "$"], "{", 2, "", "is no JSON"),
             ("a file that is not there", &["query", "$", "none.json"], "", 2, "", "can't read none.json"),
             ("an explanation", &explain, &trigger, 0, "contains_word [CRITICAL, ALARM, PROBLEM]", ""),
-            ("other rules", &["explain", "--rules", "some.yaml"], &trigger, 0, "by the rule everything", ""),
+            (
+                "other rules",
+                &["explain", "--rules", "some.yaml"],
+                &trigger,
+                0,
+                "everything → trigger  matched, always",
+                "",
+            ),
             ("other rules that are wrong", &["explain", "--rules", "bad.yaml"], &trigger, 2, "", "bad.yaml:2:8"),
             ("nobody's keys", &["explain", "--rules", "some.yaml", "--relay"], &trigger, 2, "", "Add --source"),
             ("a byte order mark", &explain, &format!("\u{feff}{trigger}"), 0, "trigger", ""),
