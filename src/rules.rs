@@ -14,7 +14,6 @@ mod condition;
 mod coverage;
 mod decide;
 pub mod differs;
-mod digits;
 mod emit;
 mod fold;
 mod implies;
@@ -36,7 +35,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::coverage::{Coverage, Gap, Lack, PartKind};
-pub use self::digits::read_json;
 pub use self::outline::{Known, Outline};
 pub use self::trace::{
     ConditionTrace, ElementTrace, Nearest, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,

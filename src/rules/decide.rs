@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::digits::read_json;
 use super::emit::Setting;
 use super::nearest::nearest;
 use super::path::{Budget, JsonPath, Scope};
@@ -136,7 +135,7 @@ fn unwrap(path: &JsonPath, payload: &Value, budget: &Budget) -> Result<Value, Vi
         let problem = format!("`unwrap` needs a string that holds JSON, this is {}", kind_of(node));
         return Err(violation(path, problem, Some(node)));
     };
-    read_json(text.as_bytes())
+    serde_json::from_str(text)
         .map_err(|error| violation(path, format!("`unwrap` finds no JSON in this string: {error}"), Some(node)))
 }
 
