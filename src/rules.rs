@@ -35,6 +35,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::coverage::{Coverage, Gap, Lack, PartKind};
+pub use self::decide::ELEMENTS_MAX;
 pub use self::outline::{Known, Outline};
 pub use self::trace::{
     ConditionTrace, ElementTrace, Nearest, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,

@@ -14,6 +14,7 @@ use super::problem::problem;
 use crate::dedup::{Decision, Foresight};
 use crate::event::{Action, Draft, EventId, KeyId, Occurrence, UpdateHash};
 use crate::recorder::Expected;
+use crate::rules::ELEMENTS_MAX;
 
 /// Events that would come together, one after the other, as the elements of a batch do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,6 +47,9 @@ pub(super) async fn foresee(Extract(state): Extract<State>, headers: HeaderMap, 
         Ok(question) => question,
         Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("{error}; it takes {SHAPE}")),
     };
+    if question.events.len() > ELEMENTS_MAX {
+        return problem(StatusCode::BAD_REQUEST, &format!("a question is about at most {ELEMENTS_MAX} events"));
+    }
     let expected: Result<Vec<Expected>, String> =
         question.events.into_iter().map(|asked| asked.expected(&question.source)).collect();
     let expected = match expected {

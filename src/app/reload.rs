@@ -85,8 +85,13 @@ impl Reloader {
             rules.iter().for_each(|path| attempt::note_named(path, &mut files));
             files
         });
-        if let Ok(files) = noted.await {
-            self.settling = Settling::new(files);
+        tokio::select! {
+            () = shutdown.begun() => return,
+            noted = tokio::time::timeout(SLOW_AFTER, noted) => match noted {
+                Ok(Ok(files)) => self.settling = Settling::new(files),
+                // They are noted again with the first reload.
+                Ok(Err(_)) | Err(_) => tracing::warn!("what the tests beside the rules read is not watched yet"),
+            },
         }
         loop {
             let cause = tokio::select! {
@@ -119,9 +124,8 @@ impl Reloader {
             Ok(attempt) => attempt,
             Err(_) => {
                 // A file system that does not answer would otherwise end all reloading without a word.
-                let problem =
-                    format!("still reading after {} s; no change is taken before it ends", SLOW_AFTER.as_secs());
-                self.report(cause, Err(vec![problem]));
+                let problem = format!("still reading after {} s", SLOW_AFTER.as_secs());
+                self.failed(cause, vec![problem], WallTime::now(), "no change is taken before this reading has ended");
                 reading.await
             }
         };

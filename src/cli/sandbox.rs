@@ -1,6 +1,5 @@
 //! `gander sandbox`: a local stand-in for Callgoose, for trying rules and filters. It is not Callgoose.
 
-use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,9 +37,8 @@ pub(crate) struct Arguments {
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
     let source = match filters_source(arguments.filters.as_deref()) {
         Ok(source) => source,
-        Err(error) => {
-            let name = arguments.filters.as_deref().unwrap_or(Path::new(FILTERS_FILE)).display();
-            terminal.say(&format!("error: can't read {name}: {error}"));
+        Err(unreadable) => {
+            terminal.say(&format!("error: {unreadable}"));
             return Exit::CouldNotRun;
         }
     };
@@ -96,10 +94,10 @@ async fn serve(
 }
 
 /// The text of the filters: the file that was named, else [`FILTERS_FILE`] where it exists, else the shipped one.
-pub fn filters_source(named: Option<&Path>) -> io::Result<Arc<Source>> {
+pub fn filters_source(named: Option<&Path>) -> Result<Arc<Source>, config::Unreadable> {
     let shipped = Path::new(FILTERS_FILE);
     let source = match named.or_else(|| shipped.exists().then_some(shipped)) {
-        Some(path) => Arc::new(Source::new(path.display().to_string(), fs::read_to_string(path)?)),
+        Some(path) => config::read_source(path)?,
         None => shipped_filters(),
     };
     Ok(source)
@@ -161,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_named_and_is_missing_is_an_error() {
-        assert_eq!(filters_source(Some(Path::new("no/such/file"))).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(filters_source(Some(Path::new("no/such/file"))).unwrap_err().problem, "no such file");
     }
 
     #[tokio::test]

@@ -33,6 +33,21 @@ pub fn values(node: &Node, findings: &mut Findings) {
     }
 }
 
+/// Conceals all of `node`, its keys too.
+pub(super) fn whole(node: &Node, findings: &mut Findings) {
+    findings.conceal(node.place.clone());
+    match &node.value {
+        Value::List(items) => items.iter().for_each(|item| whole(item, findings)),
+        Value::Map(entries) => {
+            for (key, node) in entries {
+                findings.conceal(key.place.clone());
+                whole(node, findings);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Conceals what may be a secret in a whole tree: the values below keys that name one, except where they only
 /// say where the secret is (`env`, `file`, `name`), and whatever a URL carries beside scheme, host and path.
 pub fn secrets(node: &Node, findings: &mut Findings) {

@@ -221,7 +221,7 @@ impl Builder<'_> {
                 let Some(Pending::Key(key)) = pending.take() else {
                     // This value is in no tree, so nobody else will conceal it.
                     if self.findings.is_discreet() {
-                        conceal::values(&node, self.findings);
+                        conceal::whole(&node, self.findings);
                     }
                     return Ok(());
                 };
@@ -408,7 +408,7 @@ fn key_of(node: Node, findings: &mut Findings) -> Pending {
         },
         Value::List(_) | Value::Map(_) => {
             if findings.is_discreet() {
-                conceal::values(&node, findings);
+                conceal::whole(&node, findings);
             }
             findings
                 .error(node.place.clone(), "", "a key is a name, not a list or mapping")

@@ -13,6 +13,8 @@ use crate::rules::{Known, Outline};
 pub struct Doubt<'f> {
     /// The filter, for a person.
     pub filter: String,
+    /// Whether the filter matches by what is known to be sent, and not only by what a payload may hold.
+    pub certain: bool,
     pub kind: DoubtKind<'f>,
 }
 
@@ -30,14 +32,18 @@ impl Filters {
     /// What is doubtful of this rule's events, by the filters that might match them.
     pub fn doubts(&self, outline: &Outline) -> Vec<Doubt<'_>> {
         let mut doubts = Vec::new();
+        // The service in which a trigger filter matches whatever is sent: those behind it are not asked.
+        let mut decided = None;
         for (service, trigger, keys) in self.filters(outline.action) {
-            let Some(mapped_with) = self.mapped_with(service, trigger) else {
+            if decided == Some(service) || keys.iter().any(|key| excluded(key, outline).is_some()) {
                 continue;
-            };
-            if keys.iter().all(|key| excluded(key, outline).is_none())
-                && let Some(kind) = mapping(mapped_with, outline)
-            {
-                doubts.push(Doubt { filter: standing(&self.services[service].name, trigger), kind });
+            }
+            if keys.iter().all(|key| always(key, outline).is_some()) {
+                decided = Some(service);
+            }
+            if let Some(kind) = self.mapped_with(service, trigger).and_then(|key| mapping(key, outline)) {
+                let certain = keys.iter().all(|key| may_hold(key, outline));
+                doubts.push(Doubt { filter: standing(&self.services[service].name, trigger), certain, kind });
             }
         }
         let other = match outline.action {
@@ -45,13 +51,23 @@ impl Filters {
             Action::Resolve => Action::Trigger,
         };
         for (service, trigger, keys) in self.filters(other) {
+            let closes_nothing = trigger.is_none()
+                && self
+                    .mapped_with(service, trigger)
+                    .is_none_or(|key| matches!(mapping(key, outline), Some(DoubtKind::Unmapped { .. })));
             let texts: Option<Vec<String>> = keys.iter().map(|key| always(key, outline)).collect();
-            if let (Some([text, ..]), [key, ..]) = (texts.as_deref(), keys) {
+            if let (Some([text, ..]), [key, ..], false) = (texts.as_deref(), keys, closes_nothing) {
                 let kind = DoubtKind::Both { key: &key.key, text: text.clone() };
-                doubts.push(Doubt { filter: standing(&self.services[service].name, trigger), kind });
+                doubts.push(Doubt { filter: standing(&self.services[service].name, trigger), certain: true, kind });
             }
         }
         doubts
+    }
+
+    /// Whether a trigger filter can match the events of none of these rules.
+    pub fn never_asked(&self, service: usize, trigger: usize, outlines: &[&Outline]) -> bool {
+        let keys = &self.services[service].triggers[trigger].keys;
+        outlines.iter().all(|outline| keys.iter().any(|key| excluded(key, outline).is_some()))
     }
 
     /// The key that ties a trigger to its resolve; none where there is no such tie.
@@ -81,6 +97,15 @@ fn mapping<'f>(key: &'f str, outline: &Outline) -> Option<DoubtKind<'f>> {
     match values.as_slice() {
         [_] => texts.into_iter().next().map(|text| DoubtKind::Constant { key, text }),
         _ => None,
+    }
+}
+
+/// Whether a value that a rule is known to send holds all that a filter asks of its key.
+fn may_hold(filter: &KeyFilter, outline: &Outline) -> bool {
+    let holds = |text: String| filter.contains.iter().all(|item| text.contains(item));
+    match outline.keys.get(&filter.key) {
+        Some(Known::OneOf(values)) => values.iter().filter_map(text_of).any(holds),
+        _ => false,
     }
 }
 
@@ -164,6 +189,17 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_that_is_not_asked_raises_no_doubt() {
+        let second =
+            "      - { urgency: low, keys: [{ key: state, contains: [C] }], map_incident_with: other }\n    resolve";
+        let filters = FILTERS.replace("    resolve", second);
+        let sent = |states: Value| json!({"state": states, "id": null});
+        assert_eq!(doubts(&filters, Action::Trigger, &sent(json!(["CRITICAL"])), false), [""; 0]);
+        let told = ["service pay, trigger filter 2: it does not send `other`"];
+        assert_eq!(doubts(&filters, Action::Trigger, &sent(json!(["CRITICAL", "C"])), false), told);
+    }
+
+    #[test]
     fn what_opens_and_closes_at_once_is_doubtful() {
         for (action, sent, told) in [
             (
@@ -178,6 +214,11 @@ mod tests {
             ),
             (Action::Trigger, json!({"state": ["CRITICAL", "OK"], "id": null}), None),
             (Action::Trigger, json!({"state": null, "id": null}), None),
+            (
+                Action::Trigger,
+                json!({"state": ["CRITICALOK"], "id": [""]}),
+                Some("trigger filter 1: its `id` is \"\", which maps nothing"),
+            ),
         ] {
             let expected: Vec<String> = told.iter().map(|told| format!("service pay, {told}")).collect();
             assert_eq!(doubts(FILTERS, action, &sent, false), expected, "{sent}");

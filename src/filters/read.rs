@@ -6,13 +6,15 @@ use super::{
     Filters, ITEM_CHARS_MAX, ITEMS_MAX, KeyFilter, RESOLVE_KEYS_MAX, Resolve, Service, TRIGGER_FILTERS_MAX,
     TRIGGER_KEYS_MAX, Trigger,
 };
+use crate::document::conceal;
 use crate::document::fields::string;
 use crate::document::{Fields, Findings, Node, Source, Value, parse};
 
 impl Filters {
     /// Reads a filters file. Every mistake leaves a finding; none if any is an error.
     pub fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<Filters> {
-        let mut found = Findings::new();
+        // The file may hold the token.
+        let mut found = Findings::discreet();
         let filters = read(source, &mut found);
         let usable = !found.has_errors();
         findings.extend(found);
@@ -22,6 +24,7 @@ impl Filters {
 
 fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<Filters> {
     let document = parse(source, findings)?;
+    conceal::secrets(&document, findings);
     let mut fields = Fields::of(&document, "", findings)?;
     let token = fields.take_some("token").cloned();
     let services = match fields.require("services", findings) {
@@ -348,5 +351,24 @@ mod tests {
     fn all_mistakes_are_shown_at_once() {
         let text = "services:\n- nam: a\n  trigger: [{ urgency: 1, keys: 2, title_form: t }]\n";
         assert_eq!(findings(text).len(), 5, "{:?}", findings(text));
+    }
+
+    #[test]
+    fn the_token_is_shown_by_no_finding() {
+        for token in [
+            "token: CANARY\nsrvices: []",
+            "token: \"CANARY",
+            "tokn: CANARY",
+            "token: {{ CANARY }}",
+            "token: { ? { bearer: CANARY } : CANARY }",
+            "{ token: CANARY, services: 5 }",
+            "token: CANARY\n  services: [",
+        ] {
+            let source = Arc::new(Source::new("filters.yaml".into(), token.into()));
+            let mut findings = Findings::new();
+            assert!(Filters::read(&source, &mut findings).is_none(), "{token}");
+            let shown = format!("{}{}", findings.render(false), findings.to_json());
+            assert!(!shown.contains("CANARY"), "{token}: {shown}");
+        }
     }
 }

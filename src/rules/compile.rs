@@ -60,14 +60,19 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
     file.finish(findings);
     let rules =
         rules_node.map(|node| rules(node, emit.as_ref(), &validations, &mut templates, findings)).unwrap_or_default();
+    let items = rules_node.map_or(0, |node| match &node.value {
+        Value::List(items) => items.len(),
+        _ => 0,
+    });
+    let all_read = items > 0 && rules.len() == items;
     let makes_events = rules.iter().any(|rule| matches!(rule.then, Then::Trigger | Then::Resolve));
-    // Rules that can't be read would need one too.
-    if (makes_events || rules.is_empty()) && key_node.is_none() {
+    // Rules that can't be read may need one too.
+    if (makes_events || !all_read) && key_node.is_none() {
         findings
             .error(place, "incident_key", "`incident_key` is required and missing")
             .help("name what a trigger and its resolve have in common: `incident_key: [$.servicepilot_event_id]`");
     }
-    if let (false, false, Some(node)) = (makes_events, rules.is_empty(), rules_node) {
+    if let (false, true, Some(node)) = (makes_events, all_read, rules_node) {
         findings
             .warning(node.place.clone(), "rules", "no rule here triggers or resolves: nothing is ever sent")
             .help("`then: trigger` opens an incident, `then: resolve` closes it");

@@ -316,7 +316,7 @@ const STEPS_MAX: u64 = 4_000_000;
 /// Ten times as much, for a person who asks at the desk.
 const TELLING_STEPS_MAX: u64 = 10 * STEPS_MAX;
 /// A payload of 256 KiB can't hold more elements worth an incident each.
-const ELEMENTS_MAX: usize = 10_000;
+pub const ELEMENTS_MAX: usize = 10_000;
 /// Each element may copy the whole payload (`$$`) into its body; all of them together may not fill the memory.
 const BODIES_BYTES_MAX: usize = 64 << 20;
 /// Copying runs many times faster than visiting.

@@ -101,7 +101,7 @@ impl Templates {
                 Some(filter) => format!("a filter does such things: `{{{{ value | {filter} }}}}`"),
                 None => "values are changed by filters: `{{ value | upper }}`".to_owned(),
             };
-            let message = format!("no value has a method `{name}`: this template fails and renders empty");
+            let message = format!("no value has a method `{name}`: this template renders empty where it is called");
             Doubt { message, range: Some(range), help }
         });
         let fails = template.undeclared_variables(false).is_empty().then(|| template.render(()).err()).flatten();
@@ -236,38 +236,54 @@ fn read_at(source: &str, name: &str) -> Option<Range<usize>> {
     })
 }
 
-/// The names of the methods that a template calls: JSON has none, and a loop's own are not meant.
+/// The names of the methods that a template calls. JSON has none; those of a loop are not meant, whatever it is called.
 fn methods(source: &str) -> Vec<Range<usize>> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut found = Vec::new();
-    let mut rest = 0;
-    while let Some(opened) = source[rest..].find("{{").into_iter().chain(source[rest..].find("{%")).min() {
-        let start = rest + opened + 2;
-        // Texts may hold anything.
-        let mut quote = None;
-        let mut end = source.len();
-        for (at, c) in source[start..].char_indices().map(|(at, c)| (start + at, c)) {
-            match quote {
-                Some(open) if c == open => quote = None,
-                Some(_) => {}
-                None if c == '\'' || c == '"' => quote = Some(c),
-                None if source[at..].starts_with("}}") || source[at..].starts_with("%}") => {
-                    end = at;
-                    break;
-                }
-                None if c == '.' => {
-                    let name = at + 1..at + 1 + source[at + 1..].find(|c| !is_word(c)).unwrap_or(0);
-                    let owner = source[start..at].rsplit(|c| !is_word(c)).next();
-                    if !name.is_empty() && source[name.end..].starts_with('(') && owner != Some("loop") {
-                        found.push(name);
-                    }
-                }
-                None => {}
+    let mut at = 0;
+    while let Some(opened) = source[at..].find(['{']).map(|brace| at + brace) {
+        at = opened + 1;
+        let inner = match source.as_bytes().get(at) {
+            Some(b'{' | b'%') => at + 1,
+            Some(b'#') => {
+                at = source[at..].find("#}").map_or(source.len(), |end| at + end + 2);
+                continue;
             }
+            _ => continue,
+        };
+        at = called(source, inner, &mut found);
+        if source[inner..at].trim_matches(['-', '+', ' ', '\t', '\n', '\r']) == "raw" {
+            at = source[at..].find("endraw").map_or(source.len(), |end| at + end);
         }
-        rest = end;
     }
     found
+}
+
+/// The same within one pair of braces that begins at `start`; where it ends.
+fn called(source: &str, start: usize, found: &mut Vec<Range<usize>>) -> usize {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    // Texts may hold anything.
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in source[start..].char_indices().map(|(at, c)| (start + at, c)) {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '\'' || c == '"' => quote = Some(c),
+            None if source[at..].starts_with("}}") || source[at..].starts_with("%}") => return at,
+            None if c == '.' => {
+                let behind = &source[at + 1..];
+                let name = at + 1..at + 1 + behind.find(|c| !is_word(c)).unwrap_or(behind.len());
+                let is_call = source[name.end..].starts_with('(');
+                if is_call && !name.is_empty() && !LOOP_METHODS.contains(&&source[name.clone()]) {
+                    found.push(name);
+                }
+            }
+            None => {}
+        }
+    }
+    source.len()
 }
 
 fn is_function(environment: &Environment<'_>, name: &str) -> bool {
@@ -364,6 +380,7 @@ const TESTS: [&str; 15] = [
     "startingwith",
     "undefined",
 ];
+const LOOP_METHODS: [&str; 2] = ["changed", "cycle"];
 const VARIABLES: [&str; 7] = ["payload", "root", "action", "incident_key", "source", "rule", "received_at"];
 /// Some 50,000 instructions or 3 MB of data: a title takes a hundred, a loop over a payload a few thousand.
 const FUEL: u64 = 50_000;
@@ -414,6 +431,10 @@ mod tests {
         for fine in [
             "a.b() {{ '.x()' }} {{ payload.b }}.c()",
             "{% for x in payload.list %}{{ loop.cycle('a', 'b') }}{% endfor %}",
+            "{# {{ payload.x.upper() }} #}{{ payload.a }}",
+            "{% raw %}{{ a.b() }}{% endraw %} {%- raw -%} {{ a.b() }} {%- endraw -%}",
+            r"{{ payload.t | replace('\'', '') }} isn't foo.bar()",
+            "{% for x in payload.l %}{% set outer = loop %}{{ outer.cycle('a', 'b') }}{% endfor %} {",
             "{{ payload.a + 1 }} {{ range(3) | join }} {{ payload.n.o }}",
             "{{ 1.5 }}",
         ] {

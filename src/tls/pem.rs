@@ -1,6 +1,6 @@
 //! Certificates and keys out of PEM files.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -54,7 +54,11 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     // Room for all of it from the start: a buffer that grows would leave copies of a key behind.
     let bytes = opened.metadata().map_or(0, |found| found.len()).min(PEM_BYTES_MAX) as usize;
     let mut text = Zeroizing::new(Vec::with_capacity(bytes + 1));
-    opened.take(PEM_BYTES_MAX).read_to_end(&mut text).map_err(unreadable)?;
+    opened.take(PEM_BYTES_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > PEM_BYTES_MAX {
+        let problem = format!("it is larger than {} MiB", PEM_BYTES_MAX >> 20);
+        return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, problem)));
+    }
     Ok(text)
 }
 

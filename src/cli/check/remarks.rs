@@ -99,7 +99,7 @@ impl Rules {
         }
     }
 
-    /// Rules whose events open incidents that are not closed as they should be. What is said of several is said once.
+    /// Rules whose incidents are not closed as they should be, or are one for all. What is said of several is said once.
     fn doubts(&self, filters: &Filters, name: &str, findings: &mut Findings) {
         let mut told: Vec<(&Outline, Doubt<'_>, Vec<&str>)> = Vec::new();
         for outline in &self.outlines {
@@ -152,6 +152,9 @@ impl Rules {
             }
             match doubt.kind {
                 DoubtKind::Constant { .. } => findings.note(place, path, message).code("constant-incident"),
+                DoubtKind::Unmapped { .. } if !doubt.certain => findings
+                    .note(place, path, format!("where that filter matches, {message}"))
+                    .code("unmapped-incident"),
                 DoubtKind::Unmapped { .. } => findings.warning(place, path, message).code("unmapped-incident"),
                 DoubtKind::Both { .. } => findings.warning(place, path, message).code("opens-and-closes"),
             }
@@ -244,7 +247,8 @@ fn unshown(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findi
     let outlines = rules.iter().flat_map(|rules| &rules.outlines).filter(|outline| outline.action == Action::Trigger);
     let outlines: Vec<&Outline> = outlines.collect();
     for (key, service, trigger, field) in filters.shown() {
-        if outlines.is_empty() || outlines.iter().any(|one| one.open || one.keys.contains_key(key)) {
+        let sent_by_some = outlines.iter().any(|one| one.open || one.keys.contains_key(key));
+        if sent_by_some || filters.never_asked(service, trigger, &outlines) {
             continue;
         }
         let sent = outlines.iter().flat_map(|outline| outline.keys.keys().map(String::as_str));
@@ -255,9 +259,14 @@ fn unshown(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findi
             "title_from" => "every incident has the title that Callgoose gives it",
             _ => "every incident shows the whole payload",
         };
-        let finding = findings.warning(place, path, format!("no rule sends `{key}`: {effect}")).code("unsent-key");
-        if let Some(near) = nearest(key, sent) {
-            finding.help(format!("did you mean `{near}`?"));
+        let message = format!("no rule sends `{key}`: {effect}");
+        match nearest(key, sent) {
+            Some(near) => {
+                findings.warning(place, path, message).code("unsent-key").help(format!("did you mean `{near}`?"));
+            }
+            None => {
+                findings.note(place, path, message).code("unsent-key");
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::super::Rule;
 use super::super::condition::{Asks, Condition, Operator, Test};
 use super::super::fold::folded;
@@ -36,7 +38,8 @@ impl<'a> Earlier<'a> {
     pub(super) fn candidates(&self, later: &Condition) -> (Vec<(&'a Rule, &'a Kept<'a>)>, Vec<&'a Condition>) {
         let mut indices = self.anywhere.clone();
         for test in later.tests() {
-            indices.extend(values(test).into_iter().filter_map(|value| self.by_value.get(&value)).flatten());
+            // An earlier one has all values of an operator, or it does not cover it: one is enough to find it by.
+            indices.extend(operators(test).filter_map(|mut values| self.by_value.get(&values.next()?)).flatten());
         }
         indices.sort_unstable();
         indices.dedup();
@@ -48,23 +51,27 @@ impl<'a> Earlier<'a> {
 /// not name a value.
 fn required(condition: &Condition) -> Option<Vec<Named>> {
     match condition {
-        Condition::Test(test) => Some(values(test)).filter(|values| !values.is_empty()),
+        Condition::Test(test) => {
+            let values: Vec<Named> = operators(test).flatten().collect();
+            Some(values).filter(|values| !values.is_empty())
+        }
         Condition::All(parts) => parts.iter().find_map(required),
         Condition::Any(parts) => parts.iter().map(required).collect::<Option<Vec<_>>>().map(|values| values.concat()),
         Condition::Not(_) => None,
     }
 }
 
-/// The values that a test asks for.
-fn values(test: &Test) -> Vec<Named> {
-    let Asks::Nodes(operators) = &test.asks else {
-        return Vec::new();
+/// The values that a test asks for, operator by operator.
+fn operators(test: &Test) -> impl Iterator<Item = impl Iterator<Item = Named>> {
+    let operators = match &test.asks {
+        Asks::Nodes(operators) => operators.as_slice(),
+        Asks::Absent => &[],
     };
     let values = operators.iter().filter_map(|operator| match operator {
         Operator::Equals(OneOf { values, .. }) | Operator::OneOf(OneOf { values, .. }) => Some(values),
         _ => None,
     });
     // Numbers that are equal may have different texts.
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(String::new, folded);
-    values.flatten().map(|value| (test.path.canonical().into_owned(), text(value))).collect()
+    let text = |value: &Value| value.as_str().map_or_else(String::new, folded);
+    values.map(move |values| values.iter().map(move |value| (test.path.canonical().into_owned(), text(value))))
 }

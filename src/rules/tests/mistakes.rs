@@ -198,6 +198,10 @@ fn no_mistake_hides_another_and_none_is_told_twice() {
         (&rule("emit: { t: { $first: [] } }"), vec!["expected a list of values, found an empty list"]),
         (&rule("emit: { ? { a: b } : c, ? [d] : e }"), vec!["a key is a name", "a key is a name"]),
         (&rule("emit: {}").replace("trigger", "ignore"), vec!["nothing is ever sent"]),
+        (
+            "version: 1\nrules: [{ name: a, then: triger }, { name: b, then: ignore }]",
+            vec!["found `triger`", "`incident_key` is required"],
+        ),
         (&file("emit: { t: '{{ payload.t.upper() }}' }"), vec!["no value has a method `upper`"]),
         (&file("emit: { t: [$.a, *] }"), vec!["this is not valid YAML: `*` and `&` begin an alias"]),
     ] {

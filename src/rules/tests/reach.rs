@@ -393,6 +393,11 @@ fn whenever_a_rule_is_told_unreachable_no_payload_reaches_it() {
         let rules = rules.unwrap_or_else(|| panic!("{}", findings.render(false)));
         let (earlier_when, later_when) = (rules.rules[0].when.as_ref().unwrap(), rules.rules[1].when.as_ref().unwrap());
         let prover = Prover::new();
+        if prover.exclude(later_when, earlier_when) {
+            for payload in &payloads {
+                prop_assert!(!holds(later_when, payload) || !holds(earlier_when, payload), "{payload}: {earlier}, {later}");
+            }
+        }
         let covered = prover.covered_by(later_when, &[earlier_when]).is_some();
         if covered && prover.contradiction(later_when).is_none() {
             let found = findings.iter().any(|finding| finding.message.contains("never reached"));
