@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,13 +56,16 @@ pub struct Upstream {
 }
 
 /// What the upstream answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<String>,
+    /// Without the token, as `shown`.
     pub location: Option<String>,
-    /// At most [`ANSWER_BYTES_MAX`].
+    /// As it came, at most [`ANSWER_BYTES_MAX`]. An error page may repeat the token: this is to be judged, not kept.
     pub body: Bytes,
+    /// The same without the token: what may be kept, logged or shown.
+    pub shown: Bytes,
 }
 
 /// No answer.
@@ -131,7 +135,7 @@ impl Upstream {
         Ok(answer)
     }
 
-    /// An error page may repeat the token that it was shown; what is kept of an answer must not.
+    /// Takes the token out of what may be shown.
     fn mask(&self, answer: &mut Answer) {
         let (Authorization::Bearer(secret)
         | Authorization::Header { secret, .. }
@@ -145,7 +149,7 @@ impl Upstream {
             }
             let body = String::from_utf8_lossy(&answer.body);
             if body.contains(token) {
-                answer.body = Bytes::from(body.replace(token, MASK));
+                answer.shown = Bytes::from(body.replace(token, MASK));
             }
         });
     }
@@ -182,6 +186,14 @@ impl Upstream {
     }
 }
 
+/// What came may repeat the token.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { status, retry_after, location, shown, .. } = self;
+        write!(f, "Answer({status}, {retry_after:?}, {location:?}, {shown:?})")
+    }
+}
+
 async fn read(response: Response<Incoming>) -> Result<Answer, CallError> {
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (status, retry_after, location) = (response.status().as_u16(), text(RETRY_AFTER), text(LOCATION));
@@ -193,7 +205,7 @@ async fn read(response: Response<Incoming>) -> Result<Answer, CallError> {
             return Err(CallError { trouble: Trouble::Reset, detail });
         }
     };
-    Ok(Answer { status, retry_after, location, body })
+    Ok(Answer { status, retry_after, location, shown: body.clone(), body })
 }
 
 /// A URL without user information, query and fragment.

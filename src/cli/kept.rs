@@ -27,7 +27,7 @@ impl Kept {
         let payload =
             payload(&details).ok_or("what was received is not kept any more; see `journal.keep_delivered`")?;
         let payload = payload.map_err(|not_json| format!("what was received is no JSON: {}", not_json.problem))?;
-        let element = details.get("element").filter(|element| !element.is_null()).cloned();
+        let element = details.get("element").cloned();
         // The rules knew when the request came, the journal when it was written.
         let received_at = request_time(&text("request_id")).map_or_else(|| text("received_at"), WallTime::rfc3339);
         Ok(Kept { source: text("source"), received_at, payload, element, details })

@@ -131,7 +131,7 @@ impl Called {
         let status = self.status();
         let detail: Vec<String> = self.mark.clone().into_iter().chain(self.detail()).collect();
         let detail = (!detail.is_empty()).then(|| detail.join("; "));
-        let answer = self.answer.map(|answer| answer.body).unwrap_or_default();
+        let answer = self.answer.map(|answer| answer.shown).unwrap_or_default();
         let kept = answer.len().min(ANSWER_BYTES_KEPT);
         let record = AttemptRecord {
             event: self.delivery.event.id,

@@ -29,6 +29,8 @@ pub struct NewEvent<'a> {
     pub received_at: WallTime,
     pub request: &'a str,
     pub raw: Raw<'a>,
+    /// In which `raw` is to be read; none for UTF-8.
+    pub charset: Option<&'a str>,
     pub body: &'a [u8],
     pub update: UpdateHash,
     pub occurrences: &'a Occurrences,
@@ -126,8 +128,8 @@ impl<'a> Batch<'a> {
         let bytes = (raw.map_or(0, <[u8]>::len) + event.body.len()) as u64;
         self.prepare(
             "INSERT INTO event (id, source, action, incident_key, state, rule, novelty, received_at, bytes, request, \
-             raw_in, update_hash, occurrence, past_occurrence, replay_of) \
-             VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             raw_in, update_hash, occurrence, past_occurrence, replay_of, charset) \
+             VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             sql(id),
@@ -144,6 +146,7 @@ impl<'a> Batch<'a> {
             event.occurrences.last.as_ref().map(|occurrence| &*occurrence.0),
             event.occurrences.past.as_ref().map(|occurrence| &*occurrence.0),
             event.replay_of.map(sql),
+            event.charset,
         ])?;
         self.prepare("INSERT INTO content (id, raw, body) VALUES (?1, ?2, ?3)")?.execute(params![
             sql(id),

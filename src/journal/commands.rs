@@ -21,6 +21,8 @@ pub struct Kept {
     pub bytes: u64,
     /// The row that holds the raw body of its request.
     pub raw_in: EventId,
+    /// In which that is to be read; none for UTF-8.
+    pub charset: Option<String>,
     /// None for what was refused.
     pub decided: Option<Decided>,
 }
@@ -49,7 +51,7 @@ impl Batch<'_> {
     pub fn kept(&self, id: EventId) -> Result<Option<Kept>, Error> {
         let row = self
             .prepare(
-                "SELECT source, state, reason, bytes, raw_in, action, incident_key, rule, update_hash, occurrence \
+                "SELECT source, state, reason, bytes, raw_in, action, incident_key, rule, update_hash, occurrence, charset \
                  FROM event WHERE id = ?1",
             )?
             .query_row([sql(id)], |row| kept(id, row))
@@ -162,6 +164,7 @@ fn kept(id: EventId, row: &Row<'_>) -> Result<(String, Kept), rusqlite::Error> {
         reason: row.get(2)?,
         bytes: row.get(3)?,
         raw_in: event(row.get(4)?),
+        charset: row.get(10)?,
         decided,
     };
     Ok((row.get(1)?, kept))

@@ -112,7 +112,7 @@ pub struct Details {
     /// The same bytes in hexadecimal, where they are no UTF-8 and the text above can't show them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received_hex: Option<String>,
-    /// The charset that the sender declared for a body that was refused and is no UTF-8.
+    /// The charset that the sender declared for a body that is no UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub charset: Option<String>,
     /// The element of a batch that was refused; `received` is then the whole.
@@ -321,7 +321,7 @@ impl Reader {
                         received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex),
                         received: raw.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
                         charset: row.get(17)?,
-                        element: element.and_then(|element| serde_json::from_slice(&element).ok()),
+                        element: element.map(|element| serde_json::from_slice(&element).unwrap_or_default()),
                         sent,
                         errors,
                         deliveries: Vec::new(),

@@ -31,6 +31,7 @@ fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         received_at: NOW,
         request: "01REQUEST",
         raw: Raw::Bytes(b"{\"raw\":true}"),
+        charset: None,
         body,
         update: UpdateHash(u64::MAX),
         occurrences: &NONE,

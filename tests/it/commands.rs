@@ -574,6 +574,39 @@ async fn elements_of_a_batch_that_share_a_key_are_told_apart() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_in_another_charset_and_an_element_that_is_null_are_read_as_they_were() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup { rules: Some(BATCH.to_owned()), ..fast() }).await;
+        let bearer = format!("Bearer {}", TOKEN);
+        let latin = [("authorization", bearer.as_str()), ("content-type", "application/json; charset=iso-8859-1")];
+        let body = b"[{\"id\":\"\xe9t\xe9\",\"n\":1,\"state\":\"CRITICAL\"},null]".to_vec();
+        let answer = relay.client.send_bytes(Method::POST, &relay.hook("servicepilot"), &latin, body).await;
+        let [taken, refused] = [0, 1].map(|index| id(&answer.json["events"][index]));
+        std::fs::write(relay.directory.path().join("same.yaml"), BATCH).unwrap();
+        let against = ["events", "replay", "--dry-run", "--since", "1h", "--against", "same.yaml"];
+        let (code, out, err) = program(&relay, &against).await;
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        assert!(err.starts_with("2 tried, 0 would"), "{err}");
+        for (event, elements, verdict) in [(&taken, 1, "events"), (&refused, 1, "refused")] {
+            let (code, out, err) = program(&relay, &["explain", "--json", "--event", event]).await;
+            let explained: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+            assert_eq!((code, &explained["verdict"]), (0, &json!(verdict)), "{out}");
+            assert_eq!(explained["trace"].as_array().unwrap().len(), elements, "{out}");
+        }
+        // A replay reads it so too, and is left out where the past is tried.
+        let (code, _, err) = program(&relay, &["events", "replay", "--force", "--yes", &taken]).await;
+        assert_eq!(code, 0, "{err}");
+        let replayed = listed(&relay, "limit=1").await.iter().map(id).next().unwrap();
+        let (code, out, err) = program(&relay, &["explain", "--json", "--event", &replayed]).await;
+        assert!(code == 0 && out.contains("été"), "{out}{err}");
+        let (code, _, err) = program(&relay, &against).await;
+        assert!(code == 0 && err.starts_with("2 tried, 1 replays left out, 0 would"), "{err}");
+    })
+    .await;
+}
+
 /// `gander events …` beside the relay: exit code, standard output, standard error.
 async fn gander(relay: &Relay, arguments: &[&str]) -> (i32, String, String) {
     program(relay, &[&["events"], arguments].concat()).await

@@ -296,6 +296,24 @@ async fn secrets_are_in_no_answer_and_no_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_holds_the_token_by_chance_is_understood_all_the_same() {
+    within(async {
+        for token in ["created", "triggered", "t"] {
+            let upstream = Upstream::start(|_, _| Reply::Done).await;
+            let setup = Setup { upstream_token: Some(token.to_owned()), ..impatient() };
+            let relay = Relay::start(&upstream, &setup).await;
+            let answer = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+            assert_eq!(
+                (&answer.json["status"], &answer.json["outcome"]),
+                (&json!("delivered"), &json!("created")),
+                "{token}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readiness_names_what_is_wrong_and_what_to_do_and_forgets_it_when_it_is_mended() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::status(401)).await;

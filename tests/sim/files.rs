@@ -40,6 +40,7 @@ impl Files {
                 received_at: row.taken_at,
                 request: "request",
                 raw: Raw::Bytes(b"{}"),
+                charset: None,
                 body: b"{}",
                 update: row.update,
                 occurrences: &row.occurrences,

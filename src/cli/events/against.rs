@@ -34,12 +34,16 @@ struct Trial<'a> {
     inputs: Inputs,
     rules: Arc<RuleSet>,
     json: bool,
+    /// Whether each event was asked for by its id.
+    named: bool,
     progress: Progress,
     tried: usize,
     differ: usize,
     /// Events that could not be tried, and why the first of them.
     untried: usize,
     why: Option<String>,
+    /// Replays, which are what was recorded before.
+    replays: usize,
     /// The request that was decided last: a batch is decided once for all its events.
     last: Option<Request>,
     terminal: &'a mut Terminal,
@@ -69,10 +73,12 @@ pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Resu
         inputs: past.config.inputs(Secrets::Optional, terminal)?,
         rules,
         json: past.json,
+        named: !past.ids.is_empty(),
         progress: Progress::new("looked at"),
         tried: 0,
         differ: 0,
         untried: 0,
+        replays: 0,
         why: None,
         last: None,
         terminal,
@@ -81,7 +87,7 @@ pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Resu
         [] => trial.selected(past.selection)?,
         ids => ids.iter().try_for_each(|id| trial.event(id))?,
     }
-    Ok(trial.end(!past.ids.is_empty()))
+    Ok(trial.end())
 }
 
 impl Trial<'_> {
@@ -107,6 +113,11 @@ impl Trial<'_> {
         self.progress.add(1, self.terminal);
         let kept = match details {
             Some(details) => match details["replay_of"].as_str() {
+                // What it replays is among what is looked at.
+                Some(_) if !self.named => {
+                    self.replays += 1;
+                    return Ok(());
+                }
                 Some(of) => Err(format!("it is a replay of event {}", plain(of))),
                 None => Kept::of(details),
             },
@@ -195,23 +206,25 @@ impl Trial<'_> {
         }
     }
 
-    /// `named`: whether each event was asked for by its id.
-    fn end(self, named: bool) -> Exit {
-        let Trial { tried, differ, untried, why, terminal, json, .. } = self;
+    fn end(self) -> Exit {
+        let Trial { tried, differ, untried, replays, named, why, terminal, json, .. } = self;
         if differ > SHOWN_MAX && !json {
             terminal.print(&format!("… and {} more; --json prints all", differ - SHOWN_MAX));
         }
         if let Some(why) = why {
             terminal.say(&format!("{untried} could not be tried, the first: {why}"));
         }
-        if tried == 0 && untried == 0 {
+        if tried == 0 && untried == 0 && replays == 0 {
             terminal.say("error: no event that is kept matches these filters");
             return Exit::CouldNotRun;
         }
-        terminal.say(&format!("{tried} tried, {differ} would be decided otherwise; nothing was written or sent"));
+        let skipped = if replays == 0 { String::new() } else { format!(", {replays} replays left out") };
+        terminal
+            .say(&format!("{tried} tried{skipped}, {differ} would be decided otherwise; nothing was written or sent"));
         match (tried, differ, untried) {
             (0, ..) => Exit::CouldNotRun,
-            (_, _, 1..) if named => Exit::CouldNotRun,
+            // What was not tried may differ.
+            (_, differ, 1..) if named || differ == 0 => Exit::CouldNotRun,
             (_, 0, _) => Exit::Fine,
             _ => Exit::No,
         }

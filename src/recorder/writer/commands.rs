@@ -113,6 +113,7 @@ impl Work<'_> {
                     (None, Some(raw)) => Raw::Bytes(raw),
                     (None, None) => Raw::Gone,
                 },
+                charset: kept.charset.as_deref(),
                 body: &body,
                 update,
                 occurrences,

@@ -177,6 +177,7 @@ impl Work<'_> {
                 received_at,
                 request: &submission.request_id,
                 raw: raw_of(submission, *raw_in),
+                charset: submission.charset,
                 body: &event.body,
                 update: event.update,
                 occurrences,
