@@ -15,6 +15,7 @@ mod coverage;
 mod decide;
 pub mod differs;
 mod emit;
+mod fixed;
 mod fold;
 mod implies;
 mod index;
@@ -156,6 +157,12 @@ impl RuleSet {
     /// What the events of each rule that makes some may hold.
     pub fn outlines(&self) -> Vec<Outline> {
         outline::outlines(self)
+    }
+
+    /// The rules that trigger, by their places, and whose incident key no rule that resolves can have; with the path that
+    /// tells them apart. None where no rule resolves.
+    pub fn unmet(&self) -> Vec<(usize, &str)> {
+        outline::unmet(self)
     }
 
     /// The paths of `incident_key` that `validate` does not require.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::condition::{Asks, Comparison, Condition, Operator, Test};
 use super::path::Budget;
 use super::text::{Ask, OneOf, TextTest};
+use super::validate::Validation;
 use super::value::{Kind, compare_numbers};
 
 /// The work that one file's rules may cause, shared by all questions about them. When it is used up every answer is no.
@@ -66,6 +67,11 @@ impl Prover {
     /// Whether no payload is known to fulfil both.
     pub(super) fn exclude(&self, one: &Condition, other: &Condition) -> bool {
         self.excludes(one, other) && !self.budget.is_exhausted()
+    }
+
+    /// Whether a validation refuses a value at its path.
+    pub(super) fn refuses(&self, validation: &Validation, value: &Value) -> bool {
+        validation.refuses(value, &self.budget) && !self.budget.is_exhausted()
     }
 
     /// What in a condition keeps it from ever holding.

@@ -90,6 +90,11 @@ impl Validation {
         }
     }
 
+    /// Whether a value at the path is refused.
+    pub(super) fn refuses(&self, value: &Value, budget: &Budget) -> bool {
+        self.problems(value, Scope { element: value, root: value, budget }).next().is_some()
+    }
+
     fn problems<'a>(&'a self, node: &'a Value, scope: Scope<'a>) -> impl Iterator<Item = String> + 'a {
         let null = self.required && node.is_null();
         // That a required value is null says it all; its type and length would only repeat it.

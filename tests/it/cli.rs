@@ -142,28 +142,52 @@ emit:
             vec!["unmatched-rule rules.yaml:9", "opens-and-closes rules.yaml:9", "key-not-required rules.yaml:2"],
         ),
         (
-            "what a table does not hold passes and may match",
+            "what a table does not hold passes, and the rule asks for it",
             RULES.replace(
                 "{ $by_action: { trigger: CRITICAL, resolve: OK } }",
                 "{ $path: $.state, $map: { BAD: CRITICAL } }",
             ),
             FILTERS.to_owned(),
-            0,
-            vec!["key-not-required rules.yaml:2"],
+            1,
+            vec!["unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "the payload's own word, which the rules ask for",
+            RULES.replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state"),
+            FILTERS.to_owned(),
+            1,
+            vec!["unmatched-rule rules.yaml:6", "unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
         ),
         (
             "a value from the payload may match",
-            RULES.replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state"),
+            RULES
+                .replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state")
+                .replace("equals: BAD", "contains: BAD")
+                .replace("equals: GOOD", "contains: GOOD"),
             FILTERS.to_owned(),
             0,
             vec!["key-not-required rules.yaml:2"],
         ),
         (
-            "the payload itself may match",
+            "the payload itself, of which the rules say what it holds",
             RULES.split("emit:").next().unwrap().to_owned(),
             FILTERS.to_owned(),
+            1,
+            vec!["unmatched-rule rules.yaml:6", "unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "a resolve that never has the trigger's key",
+            RULES.replace("$.host]", "$.state]").replace("$.host", "$.state"),
+            FILTERS.to_owned(),
+            1,
+            vec!["unmet-trigger rules.yaml:6", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "rules of one kind",
+            RULES.replace("then: resolve", "then: ignore"),
+            FILTERS.to_owned(),
             0,
-            vec!["key-not-required rules.yaml:2"],
+            vec!["one-direction rules.yaml:5", "key-not-required rules.yaml:2"],
         ),
         (
             "a mistyped key in a filter",

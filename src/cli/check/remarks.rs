@@ -27,7 +27,10 @@ pub(super) fn look(
     findings: &mut Findings,
 ) {
     let rules: Vec<Rules> = rules.iter().filter_map(|(path, set)| Rules::read(path, set)).collect();
-    rules.iter().for_each(|rules| rules.keys(findings));
+    for rules in &rules {
+        rules.keys(findings);
+        rules.directions(findings);
+    }
     let Some(source) = filters else {
         return;
     };
@@ -78,6 +81,28 @@ impl Rules {
                     ));
             }
         }
+    }
+
+    /// Triggers that no resolve here can meet, and files that only open or only close.
+    fn directions(&self, findings: &mut Findings) {
+        for (rule, path) in self.set.unmet() {
+            let message = format!("no resolve here can have the incident key of this rule: they differ in `{path}`");
+            findings
+                .warning(self.rule_place(rule), format!("rules[{rule}]"), message)
+                .code("unmet-trigger")
+                .help("the incident key is made of what a trigger and its resolve have in common");
+        }
+        let has = |action| self.outlines.iter().any(|outline| outline.action == action);
+        let (message, help) = match (has(Action::Trigger), has(Action::Resolve)) {
+            (true, false) => {
+                ("no rule here resolves: a person closes the incidents", "`then: resolve` closes what a rule opened")
+            }
+            (false, true) => {
+                ("no rule here triggers: nobody is alerted by this file", "`then: trigger` opens an incident")
+            }
+            _ => return,
+        };
+        findings.note(self.tree.key_place("rules"), "rules", message).code("one-direction").help(help);
     }
 
     /// Rules whose events no filter can match.
@@ -205,9 +230,13 @@ impl Rules {
 
     /// The rule's name.
     fn place(&self, outline: &Outline) -> Place {
+        self.rule_place(outline.rule)
+    }
+
+    fn rule_place(&self, rule: usize) -> Place {
         let rules = self.tree.get("rules").map(|rules| &rules.value);
         let rule = match rules {
-            Some(Yaml::List(items)) => items.get(outline.rule),
+            Some(Yaml::List(items)) => items.get(rule),
             _ => None,
         };
         let rule = rule.unwrap_or(&self.tree);

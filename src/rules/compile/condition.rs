@@ -178,6 +178,9 @@ impl Reading<'_, '_> {
     }
 
     fn one_of(&mut self, items: Vec<&Node>) -> OneOf {
+        for item in &items {
+            doubt(item, true, self.fields.path(), self.findings);
+        }
         self.folds |= items.iter().any(|item| item.as_str().is_some());
         let values = items.into_iter().map(Node::to_json).collect();
         OneOf::new(values, self.any_case)
@@ -187,6 +190,11 @@ impl Reading<'_, '_> {
         self.folds = true;
         let at = self.fields.path_of(ask.as_str());
         let words = scalar::words(node, &at, self.findings)?;
+        let nodes = match &node.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        nodes.iter().for_each(|node| doubt(node, ask == Ask::ContainsWord, &at, self.findings));
         TextTest::new(ask, words.clone(), self.any_case)
             .map_err(|(index, error)| match &node.value {
                 Value::List(items) if ask == Ask::Matches => {
@@ -200,6 +208,21 @@ impl Reading<'_, '_> {
             })
             .ok()
     }
+}
+
+/// Warns of a text that is hardly meant so. `whole`: one at whose ends a blank hardly ever stands.
+fn doubt(node: &Node, whole: bool, at: &str, findings: &mut Findings) {
+    let Some(text) = node.as_str() else {
+        return;
+    };
+    let (message, help) = if text.starts_with(['“', '”', '„', '‘']) && text.ends_with(['“', '”', '’']) {
+        ("these quotes are a part of the text", "YAML knows \" and ' as quotes, and no others")
+    } else if whole && text.trim() != text && !text.is_empty() {
+        ("a blank or a line break at the end is a part of the text", "take it off, unless the sender writes it so")
+    } else {
+        return;
+    };
+    findings.warning(node.place.clone(), at, message).code("doubtful").help(help);
 }
 
 fn kind(node: &Node) -> &'static str {

@@ -2,6 +2,7 @@
 
 use super::super::Rule;
 use super::super::condition::Condition;
+use super::super::fixed::Fixed;
 use super::super::implies::{Contradiction, Prover};
 use super::super::validate::Validation;
 use super::Kept;
@@ -45,7 +46,7 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], validations: &[Valida
                 ),
             };
             findings.warning(part_of(kept.node, part), kept.path.as_str(), message).code("unreachable-rule").help(help);
-        } else if let Some((validation, _)) = valid.iter().find(|(_, condition)| prover.exclude(when, condition)) {
+        } else if let Some(validation) = forbidding(&prover, when, validations, &valid) {
             let (path, line) = (validation.path.as_str(), validation.spot.line);
             findings
                 .warning(
@@ -82,6 +83,24 @@ pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], validations: &[Valida
         }
         earlier.add(rule, kept, when);
     }
+}
+
+/// The validation that refuses whatever fulfils a condition.
+fn forbidding<'v>(
+    prover: &Prover,
+    when: &Condition,
+    validations: &'v [Validation],
+    valid: &[(&'v Validation, Condition)],
+) -> Option<&'v Validation> {
+    let excluded =
+        valid.iter().find(|(_, condition)| prover.exclude(when, condition)).map(|(validation, _)| *validation);
+    excluded.or_else(|| {
+        let fixed = Fixed::by(Some(when));
+        validations.iter().find(|validation| {
+            let values = fixed.values(&validation.path).filter(|values| !values.is_empty());
+            values.is_some_and(|values| values.iter().all(|value| prover.refuses(validation, value)))
+        })
+    })
 }
 
 fn named(rule: &Rule, kept: &Kept<'_>) -> String {

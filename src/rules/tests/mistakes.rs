@@ -202,6 +202,9 @@ fn no_mistake_hides_another_and_none_is_told_twice() {
             "version: 1\nrules: [{ name: a, then: triger }, { name: b, then: ignore }]",
             vec!["found `triger`", "`incident_key` is required"],
         ),
+        (&rule("when: { path: $.a, contains_word: 'BAD ' }"), vec!["a blank or a line break at the end"]),
+        (&rule("when: { path: $.a, one_of: ['BAD', “BAD”] }"), vec!["these quotes are a part"]),
+        (&rule("when: { path: $.a, contains: ' (' }"), vec![]),
         (&file("emit: { t: '{{ payload.t.upper() }}' }"), vec!["no value has a method `upper`"]),
         (&file("emit: { t: [$.a, *] }"), vec!["this is not valid YAML: `*` and `&` begin an alias"]),
     ] {

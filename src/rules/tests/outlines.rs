@@ -38,6 +38,14 @@ fn what_is_known_of_a_value() {
     for (claim, emit, trigger, resolve) in [
         ("a literal", json!("x"), one_of(json!(["x"])), one_of(json!(["x"]))),
         ("a path", json!("$.a"), anything.clone(), anything.clone()),
+        ("a path that the rule fixes", json!("$['state']"), one_of(json!(["BAD"])), one_of(json!(["GOOD"]))),
+        ("mapped", json!({ "$path": "$.state", "$map": { "BAD": 1 } }), one_of(json!([1])), one_of(json!(["GOOD"]))),
+        (
+            "a template that reads no payload",
+            json!("{{ 'P' if action == 'Trigger' else action | upper }}"),
+            one_of(json!(["TRIGGER"])),
+            one_of(json!(["RESOLVE"])),
+        ),
         (
             "by action",
             json!({ "$by_action": by_action("CRITICAL") }),
@@ -101,6 +109,56 @@ fn what_is_known_of_a_value() {
 }
 
 #[test]
+fn without_an_emit_the_payload_has_what_its_rule_asks_for() {
+    let outlines = rules(None, None).outlines();
+    let state = |rule: usize| outlines[rule].keys.get("state").cloned();
+    assert!(outlines.iter().all(|outline| outline.open));
+    assert_eq!(state(0), Some(Known::OneOf(vec![json!("BAD")])));
+    assert_eq!(state(1), Some(Known::OneOf(vec![json!("GOOD")])));
+}
+
+#[test]
+fn what_a_condition_fixes() {
+    let sent = |when: &str| {
+        let yaml = format!(
+            "version: 1\nincident_key: $.id\nrules: [{{ name: r, when: {when}, then: trigger }}]\nemit: {{ k: $.s }}\n"
+        );
+        compile(&yaml).outlines().swap_remove(0).keys.remove("k")
+    };
+    let one_of = |values: Value| Some(Known::OneOf(values.as_array().unwrap().clone()));
+    for (when, known) in [
+        (
+            "{ all: [{ path: $.t, equals: x }, { path: $.s, one_of: [a, null, true] }] }",
+            one_of(json!(["a", null, true])),
+        ),
+        ("{ any: [{ path: $.s, equals: a }, { path: \"$['s']\", equals: b }] }", one_of(json!(["a", "b"]))),
+        ("{ path: $.s, exists: false }", None),
+        ("{ any: [{ path: $.s, equals: a }, { path: $.t, equals: b }] }", Some(Known::Anything)),
+        ("{ any: [{ path: $.s, equals: a }, { path: $.s, exists: false }] }", Some(Known::Anything)),
+        ("{ not: { path: $.s, equals: a } }", Some(Known::Anything)),
+        ("{ path: $.s, equals: a, ignore_case: true }", Some(Known::Anything)),
+        ("{ path: $.s, equals: 1 }", Some(Known::Anything)),
+    ] {
+        assert_eq!(sent(when), known, "{when}");
+    }
+}
+
+#[test]
+fn a_trigger_that_no_resolve_can_meet_is_known() {
+    let unmet = |key: &str, resolve: &str| {
+        let yaml = format!(
+            "version: 1\nincident_key: {key}\nrules:\n  - {{ name: p, when: {{ path: $.s, equals: P }}, then: trigger }}\n  - {{ name: r, when: {resolve}, then: resolve }}\n"
+        );
+        compile(&yaml).unmet().into_iter().map(|(rule, path)| (rule, path.to_owned())).collect::<Vec<_>>()
+    };
+    let resolve = "{ path: $.s, equals: O }";
+    assert_eq!(unmet("[$.id, $.s]", resolve), [(0, "$.s".to_owned())]);
+    assert_eq!(unmet("[$.id]", resolve), []);
+    assert_eq!(unmet("[$.id, $.s]", "{ path: $.s, one_of: [O, P] }"), []);
+    assert_eq!(unmet("[$.id, $.s]", "{ path: $.t, equals: O }"), []);
+}
+
+#[test]
 fn a_value_is_told_once_and_always_in_one_order() {
     let table = json!({ "HIGH": "critical", "FATAL": "critical", "LOW": "low", "NONE": "Low", "MID": "medium" });
     let emit = json!({ "k": { "$path": "$.a", "$map": table, "$default": "low", "$lower": true } });
@@ -143,7 +201,15 @@ fn emits() -> impl Strategy<Value = Value> {
             json!(null),
             json!([])
         ]),
-        prop::sample::select(vec![json!("$.a"), json!("$.b"), json!("$.m"), json!("$.none"), json!("{{ payload.a }}")]),
+        prop::sample::select(vec![
+            json!("$.a"),
+            json!("$.b"),
+            json!("$.m"),
+            json!("$.none"),
+            json!("$.state"),
+            json!("{{ payload.a }}"),
+            json!("{{ action }} {{ rule }}")
+        ]),
         prop::sample::select(vec![
             json!({ "$literal": "$.a" }),
             json!({ "$literal": [1] }),
@@ -152,7 +218,7 @@ fn emits() -> impl Strategy<Value = Value> {
     ];
     leaf.prop_recursive(3, 24, 3, |inner| {
         let source = prop_oneof![
-            prop::sample::select(vec!["$.a", "$.b", "$.none"]).prop_map(|path| json!({ "$path": path })),
+            prop::sample::select(vec!["$.a", "$.b", "$.none", "$.state"]).prop_map(|path| json!({ "$path": path })),
             prop::collection::vec(inner.clone(), 1..4).prop_map(|all| json!({ "$first": all })),
             (inner.clone(), inner.clone(), 0..3)
                 .prop_map(|(trigger, resolve, which)| match which {

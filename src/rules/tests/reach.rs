@@ -197,7 +197,9 @@ fn what_is_refused_before_is_told() {
         ("required: true", "{ path: $.a, equals: x }", false),
         ("one_of: [x, y]", "{ path: $.a, exists: false }", false),
         ("one_of: [x, y]", "{ any: [{ path: $.a, equals: z }, { path: $.b, equals: z }] }", false),
-        ("min_length: 3", "{ path: $.a, equals: z }", false),
+        ("min_length: 3", "{ path: $.a, equals: z }", true),
+        ("matches: '^[A-Z]+$'", "{ path: $.a, one_of: [ok, fine] }", true),
+        ("matches: '^[A-Z]+$'", "{ path: $.a, one_of: [ok, OK] }", false),
     ] {
         let yaml = format!(
             "version: 1\nincident_key: $.id\nvalidate:\n  - {{ path: $.a, {validation} }}\nrules:\n  - {{ name: r, when: {when}, then: trigger }}\n"
