@@ -96,6 +96,12 @@ pub fn read(
 ) -> Option<TestFile> {
     let folder = Path::new(&source.name).parent().unwrap_or(Path::new(""));
     let node = parse(source, findings)?;
+    if node.get("tests").is_none() && matches!(node.get("rules").map(|rules| &rules.value), Some(Value::List(_))) {
+        findings
+            .error(node.key_place("rules"), "", "this is a rule file, not one of tests")
+            .help("its tests stand in a file of their own, beside it with the ending `.test.yaml`");
+        return None;
+    }
     let mut fields = Fields::of(&node, "", findings)?;
     let rules_node = fields.require("rules", findings);
     let rules = rules_node.and_then(|node| {

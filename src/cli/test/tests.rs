@@ -228,6 +228,11 @@ fn a_test_that_no_payload_passes_is_refused() {
         let messages: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
         assert!(matches!(messages[..], [one] if one.contains(told)), "{expect}: {messages:?}");
     }
+    let rules = run_file("version: 1\nrules: [{ name: a, then: ignore }]\n").findings;
+    assert_eq!(
+        rules.iter().map(|one| one.message.as_str()).collect::<Vec<_>>(),
+        ["this is a rule file, not one of tests"]
+    );
     let unnamed = run_file("rules: rules.yaml\ntests:\n  - { name: ' ', payload: {}, expect: { verdict: ignored } }\n");
     assert!(unnamed.findings.render(false).contains("a test's name can't be blank"));
 }
