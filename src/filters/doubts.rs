@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::foresee::{excluded, standing};
-use super::{Filters, KEY_BYTES_MAX, KeyFilter, text_of};
+use super::{Filters, KEY_BYTES_MAX, KeyFilter, Trigger, text_of};
 use crate::event::Action;
 use crate::rules::{Known, Outline};
 
@@ -50,11 +50,17 @@ impl Filters {
             Action::Trigger => Action::Resolve,
             Action::Resolve => Action::Trigger,
         };
+        // What opens nothing has nothing that could be closed by it, and is told as that.
+        if outline.action == Action::Trigger && self.never(outline).is_some() {
+            return doubts;
+        }
         for (service, trigger, keys) in self.filters(other) {
+            let maps = |trigger: &Trigger| trigger.map_incident_with.is_some();
             let closes_nothing = trigger.is_none()
-                && self
-                    .mapped_with(service, trigger)
-                    .is_none_or(|key| matches!(mapping(key, outline), Some(DoubtKind::Unmapped { .. })));
+                && (!self.services[service].triggers.iter().any(maps)
+                    || self
+                        .mapped_with(service, trigger)
+                        .is_none_or(|key| matches!(mapping(key, outline), Some(DoubtKind::Unmapped { .. }))));
             let texts: Option<Vec<String>> = keys.iter().map(|key| always(key, outline)).collect();
             if let (Some([text, ..]), [key, ..], false) = (texts.as_deref(), keys, closes_nothing) {
                 let kind = DoubtKind::Both { key: &key.key, text: text.clone() };
@@ -214,6 +220,7 @@ mod tests {
             ),
             (Action::Trigger, json!({"state": ["CRITICAL", "OK"], "id": null}), None),
             (Action::Trigger, json!({"state": null, "id": null}), None),
+            (Action::Trigger, json!({"state": ["OK"], "id": null}), None),
             (
                 Action::Trigger,
                 json!({"state": ["CRITICALOK"], "id": [""]}),
@@ -223,5 +230,8 @@ mod tests {
             let expected: Vec<String> = told.iter().map(|told| format!("service pay, {told}")).collect();
             assert_eq!(doubts(FILTERS, action, &sent, false), expected, "{sent}");
         }
+        let unmapped = FILTERS.replacen(", map_incident_with: id", "", 1);
+        let sent = json!({"state": ["CRITICALOK"], "id": null});
+        assert_eq!(doubts(&unmapped, Action::Trigger, &sent, false), [""; 0], "nothing is mapped");
     }
 }

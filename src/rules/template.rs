@@ -92,6 +92,8 @@ impl Templates {
             .undeclared_variables(false)
             .into_iter()
             .filter(|name| !VARIABLES.contains(&name.as_str()) && !is_function(&self.environment, name))
+            // What a branch sets can be read behind it.
+            .filter(|name| !is_set(template.source(), name))
             .collect();
         names.sort_unstable();
         let source = template.source();
@@ -115,7 +117,7 @@ impl Templates {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("a value of the payload is `payload.{name}`"),
             };
-            let message = format!("nothing sets `{name}`: it renders empty, always");
+            let message = format!("nothing sets `{name}`: it is empty here, always");
             Doubt { message, range: read_at(source, &name), help }
         });
         let mut doubts: Vec<Doubt> = methods.collect();
@@ -244,6 +246,15 @@ fn read_at(source: &str, name: &str) -> Option<Range<usize>> {
         let opened = before.rfind("{{").max(before.rfind("{%"));
         let closed = before.rfind("}}").max(before.rfind("%}"));
         opened > closed && !before.ends_with(|c| is_word(c) || c == '.') && !after.starts_with(is_word)
+    })
+}
+
+/// Whether some `{% set … %}` gives a value to a name.
+fn is_set(source: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    source.split("set ").skip(1).any(|rest| {
+        let names = rest.split(['=', '%']).next().unwrap_or_default();
+        names.split(|c| !is_word(c)).any(|set| set == name)
     })
 }
 
@@ -434,12 +445,14 @@ mod tests {
             ("{{ payload.title.upper() }}", "upper | a filter does such things: `{{ value | upper }}`"),
             ("{% if payload.x %}{{ payload.a.items () }}{{ payload.x['.a('].strip(1) }}{% endif %}", "strip | "),
             ("a.b() {{ payload.x() }}", "x | values are changed by filters"),
+            ("{% set sta = 1 %}{{ st }}{{ sta }}", "st | "),
             ("{{ 1/0 }}", "1/0 | a text that is no template"),
         ] {
             let found = doubts(text);
             assert!(matches!(found.as_slice(), [one] if one.starts_with(told)), "{text}: {found:?}");
         }
         for fine in [
+            "{% if payload.s %}{% set st = 'CRITICAL' %}{% else %}{% set st, x = 'OK', 1 %}{% endif %}{{ st }}{{ x }}",
             "a.b() {{ '.x()' }} {{ payload.b }}.c()",
             "{% for x in payload.list %}{{ loop.cycle('a', 'b') }}{% endfor %}",
             "{# {{ payload.x.upper() }} #}{{ payload.a }}",

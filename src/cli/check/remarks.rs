@@ -248,7 +248,7 @@ impl Rules {
     }
 }
 
-/// Keys that filters compare and that no rule sends. Others than this relay's sources may send them, so it is a note,
+/// Keys that filters compare and that no rule of their kind sends. Others than this relay's sources may send them, so it is a note,
 /// unless a key that is sent is spelled nearly so.
 fn unsent(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findings) {
     for filter in filters.compared() {
@@ -258,7 +258,11 @@ fn unsent(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findin
             continue;
         }
         let sent = outlines.iter().flat_map(|outline| outline.keys.keys().map(String::as_str));
-        let message = format!("no rule sends `{}`, so this never matches what this relay sends", filter.key);
+        let kind = match filter.action {
+            Action::Trigger => "triggers",
+            Action::Resolve => "resolves",
+        };
+        let message = format!("no rule that {kind} sends `{}`, so this matches nothing that they send", filter.key);
         let (place, path) = placed(&filter, tree);
         match nearest(filter.key, sent) {
             Some(near) => {
@@ -271,7 +275,7 @@ fn unsent(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findin
     }
 }
 
-/// Keys that titles and descriptions are taken from and that no rule sends.
+/// Keys that titles and descriptions are taken from and that no rule that triggers sends.
 fn unshown(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findings) {
     let outlines = rules.iter().flat_map(|rules| &rules.outlines).filter(|outline| outline.action == Action::Trigger);
     let outlines: Vec<&Outline> = outlines.collect();
@@ -288,7 +292,7 @@ fn unshown(rules: &[Rules], filters: &Filters, tree: &Node, findings: &mut Findi
             "title_from" => "every incident has the title that Callgoose gives it",
             _ => "every incident shows the whole payload",
         };
-        let message = format!("no rule sends `{key}`: {effect}");
+        let message = format!("no rule that triggers sends `{key}`: {effect}");
         match nearest(key, sent) {
             Some(near) => {
                 findings.warning(place, path, message).code("unsent-key").help(format!("did you mean `{near}`?"));
@@ -356,7 +360,7 @@ mod tests {
         let told = |complete| {
             let mut findings = Findings::new();
             look(&rules, complete, Some(&filters), &mut findings);
-            findings.iter().any(|finding| finding.message.contains("no rule sends `region`"))
+            findings.iter().any(|finding| finding.message.contains("no rule that triggers sends `region`"))
         };
         assert!(told(true), "no other rules are there");
         assert!(!told(false), "others may send it");
