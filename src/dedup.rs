@@ -162,7 +162,7 @@ impl Dedup {
             };
             let decision = decide(known.as_ref(), arrival, self.settings, now);
             if let Decision::Take(_) = decision {
-                let state = arrival.taken(known.as_ref(), UNNUMBERED, now);
+                let state = arrival.taken(known.as_ref(), now);
                 taken.insert(arrival.key, (place, state));
             }
             Foresight { decision, known, rests_on, now }
@@ -197,7 +197,7 @@ impl Dedup {
         now: Monotonic,
         append: impl FnOnce(&Occurrences) -> Result<EventId, E>,
     ) -> Result<EventId, E> {
-        let mut state = arrival.taken(self.keys.get(arrival.key).as_ref(), UNNUMBERED, now);
+        let mut state = arrival.taken(self.keys.get(arrival.key).as_ref(), now);
         state.last = append(&state.occurrences)?;
         let last = state.last;
         self.keys.put(arrival.key, state);
@@ -261,8 +261,8 @@ impl Dedup {
 }
 
 impl Arrival<'_> {
-    /// The state of its key once it is taken.
-    fn taken(&self, before: Option<&KeyState>, last: EventId, now: Monotonic) -> KeyState {
+    /// The state of its key once it is taken, but for the number that it gets.
+    fn taken(&self, before: Option<&KeyState>, now: Monotonic) -> KeyState {
         let before = before.map(|state| state.occurrences.clone()).unwrap_or_default();
         let occurrences = match self.occurrence {
             Some(named) if before.last.as_ref() != Some(named) => {
@@ -270,7 +270,14 @@ impl Arrival<'_> {
             }
             _ => before,
         };
-        KeyState { last_action: self.action, last, taken: now, waiting: true, update: self.update, occurrences }
+        KeyState {
+            last_action: self.action,
+            last: UNNUMBERED,
+            taken: now,
+            waiting: true,
+            update: self.update,
+            occurrences,
+        }
     }
 }
 
