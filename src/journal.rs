@@ -12,6 +12,7 @@ mod commands;
 mod files;
 mod read;
 mod salvage;
+mod schema;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
+use schema::{SCHEMA, VERSION};
 
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
 pub use commands::{Decided, Kept, Later};
@@ -260,13 +262,20 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
             // start at the time in milliseconds, so that none is used again by a journal that replaces this one.
             let first = now.0.max(1);
             connection.execute_batch(&format!(
-                "BEGIN; {SCHEMA} {SCHEMA_DIFFERENCE} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
-                 PRAGMA user_version = {VERSION}; COMMIT;"
+                "BEGIN; {SCHEMA} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
+                 PRAGMA user_version = {VERSION};"
             ))?;
+            schema::add_missing(&connection)?;
+            connection.execute_batch("COMMIT")?;
             Ok(connection)
         }
         VERSION => {
-            connection.execute_batch(SCHEMA_DIFFERENCE)?;
+            // Nothing is written where nothing is missing: a full disk must not keep the relay from starting.
+            if schema::is_missing_any(&connection)? {
+                connection.execute_batch("BEGIN IMMEDIATE")?;
+                schema::add_missing(&connection)?;
+                connection.execute_batch("COMMIT")?;
+            }
             Ok(connection)
         }
         other => Err(rusqlite::Error::SqliteFailure(
@@ -321,7 +330,6 @@ impl std::fmt::Display for OpenError {
 
 /// The journal's file in `data_dir`.
 const FILE: &str = "journal.db";
-const VERSION: i64 = 2;
 /// An alert of 1 KB and the body made of it take two, and on a page of 4 KiB only one such pair finds room.
 const PAGE_BYTES: u64 = 8192;
 /// The pages to which events are appended and whose events end; what is older is seldom asked for. Negative: KiB.
@@ -340,68 +348,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longer than any read of ours; an operator's long one is not waited for.
 const FOLD_TIMEOUT: Duration = Duration::from_millis(500);
-
-const SCHEMA: &str = "
-CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
--- One row an event, in the order of acknowledgement. Narrow: it is read whole at a start.
-CREATE TABLE event (
-    id INTEGER PRIMARY KEY,
-    source TEXT NOT NULL,
-    action TEXT,
-    incident_key TEXT,
-    state TEXT NOT NULL,
-    outcome TEXT,
-    reason TEXT,
-    rule TEXT,
-    novelty TEXT,
-    received_at INTEGER NOT NULL,
-    settled_at INTEGER,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    -- While it is tried again: when the first attempt ended, not counting pauses, and when the next is due.
-    tried_since INTEGER,
-    retry_at INTEGER,
-    duplicates INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL,
-    request TEXT NOT NULL,
-    -- The row whose content holds the request's raw body: itself, or another of its batch.
-    raw_in INTEGER NOT NULL,
-    update_hash INTEGER,
-    -- What its key knew with it: the occurrence that was named last, and the one before that.
-    occurrence TEXT,
-    past_occurrence TEXT,
-    replay_of INTEGER,
-    -- In which the raw body of a refused request is to be read; none for UTF-8.
-    charset TEXT
-);
--- What is not delivered is found without reading history. A query must say `state <> 'delivered'` to be served by it.
-CREATE INDEX event_undelivered ON event (state, id) WHERE state <> 'delivered';
--- Of these events nobody remembers the incident key otherwise.
-CREATE INDEX event_without_effect ON event (incident_key, source, id)
-    WHERE state IN ('dead', 'ended') OR outcome IN ('unmatched', 'not_resolved');
-CREATE INDEX event_replay ON event (replay_of) WHERE replay_of IS NOT NULL;
--- What came, and what is sent or, for what was refused, the list of errors. Written once. `element` is the refused
--- element of a batch.
-CREATE TABLE content (id INTEGER PRIMARY KEY, raw BLOB, body BLOB, element BLOB);
--- What became of each call.
-CREATE TABLE attempt (
-    event INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    started_at INTEGER NOT NULL,
-    took_ms INTEGER NOT NULL,
-    result TEXT NOT NULL,
-    status INTEGER,
-    detail TEXT,
-    answer BLOB,
-    PRIMARY KEY (event, number)
-) WITHOUT ROWID;
-";
-
-/// Beside the layout: a journal of the same layout may have been made without it, and whoever does not know it does not
-/// need it.
-const SCHEMA_DIFFERENCE: &str = "
--- What rules in the shadow of others would have decided otherwise, as a JSON list; of the newest such events only.
-CREATE TABLE IF NOT EXISTS difference (event INTEGER PRIMARY KEY, found TEXT NOT NULL);
-";
 
 #[cfg(test)]
 mod tests;

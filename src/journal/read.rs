@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
-use super::{Error, FILE, OpenError, Recovered, Settlement, Tried, salvage};
+use super::{Error, FILE, OpenError, Recovered, Settlement, Tried, salvage, schema};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
 use crate::time::WallTime;
@@ -179,9 +179,9 @@ impl Reader {
             Ok((connection, version))
         });
         match opened {
-            Ok((connection, super::VERSION)) => Ok(Reader { connection: Mutex::new(connection), directory: None }),
+            Ok((connection, schema::VERSION)) => Ok(Reader { connection: Mutex::new(connection), directory: None }),
             Ok((_, other)) => Err(fail(
-                format!("it has layout {other}, and this version of gander knows layout {}", super::VERSION),
+                format!("it has layout {other}, and this version of gander knows layout {}", schema::VERSION),
                 "use the version of gander that wrote it",
             )),
             Err(error) => Err(OpenError::of(&path, &error)),

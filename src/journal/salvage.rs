@@ -233,9 +233,7 @@ fn keep(
         }
         (false, _) => {}
     }
-    let places = vec!["?"; values.len()].join(", ");
-    new.prepare_cached(&format!("INSERT OR IGNORE INTO event VALUES ({places})"))?
-        .execute(params_from_iter(&values))?;
+    new.prepare_cached(&insert_event(new, values.len())?)?.execute(params_from_iter(&values))?;
     if let Some([body, raw, element]) = content {
         new.prepare_cached("INSERT OR IGNORE INTO content (id, raw, body, element) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![id, raw, body, element])?;
@@ -247,6 +245,14 @@ fn keep(
     new.prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'first_id'")?.execute([id + 1])?;
     salvage.events += 1;
     Ok(())
+}
+
+/// Columns that were added stand last, so a journal that was made before them has the first ones.
+fn insert_event(new: &Connection, columns: usize) -> Result<String, rusqlite::Error> {
+    let mut statement = new.prepare_cached("SELECT name FROM pragma_table_info('event') ORDER BY cid LIMIT ?1")?;
+    let names = statement.query_map([columns as i64], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    let places = vec!["?"; names.len()].join(", ");
+    Ok(format!("INSERT OR IGNORE INTO event ({}) VALUES ({places})", names.join(", ")))
 }
 
 fn attempts(old: &Connection, id: i64) -> Result<Vec<Vec<Value>>, rusqlite::Error> {

@@ -544,3 +544,53 @@ fn a_journal_in_use_is_not_read_as_a_stopped_one() {
     let used = Reader::open_stopped(directory.path()).unwrap_err();
     assert!(used.to_string().contains("a relay uses it"), "{used}");
 }
+
+#[test]
+fn a_journal_of_the_version_before_gets_what_was_added_and_keeps_what_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let path = directory.path().join(FILE);
+    let before = Connection::open(&path).unwrap();
+    before
+        .execute_batch(&format!(
+            "{SCHEMA} INSERT INTO meta VALUES ('first_id', 7), ('probe', 0); PRAGMA user_version = {VERSION};
+             INSERT INTO event (id, source, action, incident_key, novelty, state, received_at, bytes, request, raw_in)
+             VALUES (7, 's', 'trigger', 'k', 'opening', 'queued', 1, 2, 'r', 7);
+             INSERT INTO content (id, raw, body) VALUES (7, x'7b7d', x'7b7d');"
+        ))
+        .unwrap();
+    drop(before);
+    let (mut journal, lock, recovered) = open(&config);
+    assert_eq!(recovered.len(), 1);
+    assert!(!schema::is_missing_any(&journal.connection).unwrap());
+    let mut batch = journal.begin().unwrap();
+    batch.append(event("a", b"{}")).unwrap();
+    batch.commit().unwrap();
+    drop((journal, lock));
+
+    // As it is damaged before it was ever opened by this version, too.
+    let before = Connection::open(&path).unwrap();
+    before.execute_batch("ALTER TABLE event DROP COLUMN state_sum; ALTER TABLE event DROP COLUMN sum").unwrap();
+    drop(before);
+    mark_damaged(directory.path());
+    let lock = Lock::take(directory.path()).unwrap();
+    assert_eq!(mend(&lock, NOW).unwrap().unwrap().queued, 2);
+}
+
+#[test]
+fn a_relay_that_knows_none_of_the_additions_can_write_to_a_journal_that_has_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _lock, _) = open(&config(directory.path()));
+    for statement in [
+        "INSERT INTO event (id, source, action, incident_key, rule, novelty, state, received_at, bytes, request, raw_in, \
+         update_hash, occurrence, past_occurrence, replay_of, charset) \
+         VALUES (1, 's', 'trigger', 'k', 'r', 'opening', 'queued', 1, 2, 'r', 1, 0, NULL, NULL, NULL, NULL)",
+        "INSERT INTO content (id, raw, body) VALUES (1, x'7b7d', x'7b7d')",
+        "INSERT OR REPLACE INTO attempt VALUES (1, 1, 1, 1, 'created', 201, NULL, x'')",
+        "INSERT OR REPLACE INTO difference (event, found) VALUES (1, '[]')",
+        "INSERT INTO content (id, raw, body, element) VALUES (2, NULL, x'5b5d', NULL)",
+        "UPDATE event SET state = 'delivered', outcome = 'created', reason = NULL, attempts = 1, settled_at = 2 WHERE id = 1",
+    ] {
+        journal.connection.execute(statement, []).unwrap();
+    }
+}

@@ -1,0 +1,132 @@
+//! The tables, and what was added to them since the layout got its number.
+//!
+//! An addition leaves the number as it is, so that the version before can still open the journal: that names the columns
+//! that it writes, and does not need the ones that it does not know. So a column that is added may be NULL, and NULL is
+//! what the version before would have meant.
+
+use rusqlite::{Connection, params};
+
+/// The number of the layout below.
+pub(super) const VERSION: i64 = 2;
+
+/// Makes what a journal of the same layout, made by a version before, lacks. To be called within a transaction, so that
+/// a kill in the middle adds nothing.
+pub(super) fn add_missing(connection: &Connection) -> Result<(), rusqlite::Error> {
+    for (table, column, kind) in COLUMNS_ADDED {
+        if !has_column(connection, table, column)? {
+            connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {kind}"))?;
+        }
+    }
+    for (_, statement) in TABLES_ADDED {
+        connection.execute_batch(statement)?;
+    }
+    Ok(())
+}
+
+/// Whether [`add_missing`] has something to do.
+pub(super) fn is_missing_any(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    for (table, column, _) in COLUMNS_ADDED {
+        if !has_column(connection, table, column)? {
+            return Ok(true);
+        }
+    }
+    for (table, _) in TABLES_ADDED {
+        if !connection.table_exists(None, *table)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a table has a column that was added to it: a journal that no relay opened since has it not.
+pub(super) fn has_column(connection: &Connection, table: &str, column: &str) -> Result<bool, rusqlite::Error> {
+    connection.prepare_cached("SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2")?.exists(params![table, column])
+}
+
+pub(super) const SCHEMA: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+-- One row an event, in the order of acknowledgement. Narrow: it is read whole at a start.
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    action TEXT,
+    incident_key TEXT,
+    state TEXT NOT NULL,
+    outcome TEXT,
+    reason TEXT,
+    rule TEXT,
+    novelty TEXT,
+    received_at INTEGER NOT NULL,
+    settled_at INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    -- While it is tried again: when the first attempt ended, not counting pauses, and when the next is due.
+    tried_since INTEGER,
+    retry_at INTEGER,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    -- The row whose content holds the request's raw body: itself, or another of its batch.
+    raw_in INTEGER NOT NULL,
+    update_hash INTEGER,
+    -- What its key knew with it: the occurrence that was named last, and the one before that.
+    occurrence TEXT,
+    past_occurrence TEXT,
+    replay_of INTEGER,
+    -- In which the raw body of a refused request is to be read; none for UTF-8.
+    charset TEXT
+);
+-- What is not delivered is found without reading history. A query must say `state <> 'delivered'` to be served by it.
+CREATE INDEX event_undelivered ON event (state, id) WHERE state <> 'delivered';
+-- Of these events nobody remembers the incident key otherwise.
+CREATE INDEX event_without_effect ON event (incident_key, source, id)
+    WHERE state IN ('dead', 'ended') OR outcome IN ('unmatched', 'not_resolved');
+CREATE INDEX event_replay ON event (replay_of) WHERE replay_of IS NOT NULL;
+-- What came, and what is sent or, for what was refused, the list of errors. Written once. `element` is the refused
+-- element of a batch.
+CREATE TABLE content (id INTEGER PRIMARY KEY, raw BLOB, body BLOB, element BLOB);
+-- What became of each call.
+CREATE TABLE attempt (
+    event INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    took_ms INTEGER NOT NULL,
+    result TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT,
+    answer BLOB,
+    PRIMARY KEY (event, number)
+) WITHOUT ROWID;
+";
+
+/// Columns by table, in the order in which they were added. They stand behind those of the layout.
+const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
+    // The word of the rule; NULL for normal.
+    ("event", "priority", "TEXT"),
+    // Of what never changes in the row, and of where the event stands. NULL: a version that made none wrote it.
+    ("event", "sum", "INTEGER"),
+    ("event", "state_sum", "INTEGER"),
+    // Of what is sent with the event's number, and of the raw body with its request's id.
+    ("content", "sum", "INTEGER"),
+    ("content", "raw_sum", "INTEGER"),
+];
+
+/// Tables by name.
+const TABLES_ADDED: &[(&str, &str)] = &[
+    (
+        "difference",
+        "-- What rules in the shadow of others would have decided otherwise, as a JSON list; of the newest such events only.
+         CREATE TABLE IF NOT EXISTS difference (event INTEGER PRIMARY KEY, found TEXT NOT NULL)",
+    ),
+    (
+        "hold",
+        "-- What a person holds back: the events of one key (kind 'key') or of a whole source (kind 'source', where
+         -- incident_key is empty).
+         CREATE TABLE IF NOT EXISTS hold (
+             kind TEXT NOT NULL,
+             source TEXT NOT NULL,
+             incident_key TEXT NOT NULL DEFAULT '',
+             since INTEGER NOT NULL,
+             PRIMARY KEY (kind, source, incident_key)
+         ) WITHOUT ROWID",
+    ),
+];
