@@ -279,7 +279,7 @@ impl Dispatcher {
         let delivery = called.delivery;
         let action = delivery.event.action;
         let verdict = match &called.answer {
-            Ok(answer) => outcome::judge(action, answer.status, &answer.body),
+            Ok(answer) => outcome::judge(action, answer.status, answer.body()),
             Err(error) if error.trouble == Trouble::Unauthorized => Verdict::Blocked(error.trouble),
             Err(error) => Verdict::Again(error.trouble),
         };

@@ -3,10 +3,13 @@
 //! A success is what the body says it is. Callgoose answers 202 when no filter matched, which means that nobody
 //! was alerted; a captive portal answers 200 with a page. Neither is a delivery that anyone should believe.
 
-use serde::Deserialize;
-use serde_json::Value;
+mod said;
+
+use std::borrow::Cow;
 
 use crate::event::{Action, Outcome};
+
+use said::{Part, Reading, Said};
 
 /// An answer, classified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,30 +63,18 @@ pub enum Attribution {
     Relay,
 }
 
-/// The answer's body as it is documented. What is missing is not said.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-struct Answer {
-    triggered: Triggered,
-    resolved: Resolved,
+/// An answer's body, as far as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Body<'a> {
+    pub bytes: &'a [u8],
+    /// There was more: it is longer than what is read of a body, took too long, or broke off.
+    pub cut: bool,
+    /// The headers name it a page of HTML.
+    pub page: bool,
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-struct Triggered {
-    created: Option<bool>,
-    duplicate: Option<bool>,
-}
-
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-struct Resolved {
-    resolved: Option<bool>,
-    duplicate: Option<bool>,
-}
-
-/// Classifies an answer by status and body.
-pub fn judge(action: Action, status: u16, body: &[u8]) -> Verdict {
+/// Classifies an answer. Only a 2xx is asked for what its body says; how much of that there is to read changes no class.
+pub fn judge(action: Action, status: u16, body: Body<'_>) -> Verdict {
     match status {
         200..=299 => read(action, status, body),
         408 | 425 | 429 | 503 => Verdict::Again(Trouble::Busy),
@@ -97,46 +88,63 @@ pub fn judge(action: Action, status: u16, body: &[u8]) -> Verdict {
     }
 }
 
-/// The outcome by the body of a 2xx.
-fn read(action: Action, status: u16, body: &[u8]) -> Verdict {
-    if body.trim_ascii().is_empty() {
-        return Verdict::Done(Outcome::Accepted);
+/// The outcome by the body of a 2xx. One that was cut off is believed as far as it goes: sent again, the event would be
+/// answered with as long a body.
+fn read(action: Action, status: u16, body: Body<'_>) -> Verdict {
+    let text = in_utf8(body.bytes);
+    if text.trim_ascii().is_empty() {
+        let page = body.cut && body.page;
+        return if page { Verdict::Blocked(Trouble::NotJson) } else { Verdict::Done(Outcome::Accepted) };
     }
-    let Some(Answer { triggered, resolved }) = Answer::of(body) else {
-        return Verdict::Blocked(Trouble::NotJson);
+    let (said, accepted) = match said::read(&text) {
+        Reading::Json(said) => (said, true),
+        // A proxy may also cut a body off and say that it is whole: what it said until then was said.
+        Reading::Beginning(said) => (said, body.cut),
+        Reading::NotJson => return Verdict::Blocked(Trouble::NotJson),
     };
-    let outcome = match action {
-        Action::Trigger => match (triggered.created, triggered.duplicate) {
-            (None, None) => Outcome::Accepted,
-            (Some(true), _) => Outcome::Created,
-            (_, Some(true)) => Outcome::Duplicate,
-            _ => Outcome::Unmatched,
-        },
-        Action::Resolve => match (resolved.resolved, resolved.duplicate) {
-            (None, None) => Outcome::Accepted,
-            (Some(true), _) => Outcome::Resolved,
-            (_, Some(true)) => Outcome::Duplicate,
-            _ if status == 202 => Outcome::Unmatched,
-            _ => Outcome::NotResolved,
-        },
-    };
-    Verdict::Done(outcome)
+    match outcome(action, status, said) {
+        Some(outcome) => Verdict::Done(outcome),
+        None if accepted => Verdict::Done(Outcome::Accepted),
+        None => Verdict::Blocked(Trouble::NotJson),
+    }
 }
 
-impl Answer {
-    /// Reads what the upstream said; none if it is no JSON.
-    fn of(body: &[u8]) -> Option<Answer> {
-        // As documented, it is read without building a tree. In a list serde would find a struct's fields by position.
-        let documented = if body.contains(&b'[') { None } else { serde_json::from_slice(body).ok() };
-        documented.or_else(|| serde_json::from_slice(body).ok().map(|tree| Answer::in_tree(&tree)))
+/// The outcome that is said; none where it is not, or not yet.
+fn outcome(action: Action, status: u16, said: Said) -> Option<Outcome> {
+    let (part, done) = match action {
+        Action::Trigger => (said.triggered, Outcome::Created),
+        Action::Resolve => (said.resolved, Outcome::Resolved),
+    };
+    let Part { done: is_done, duplicate, whole } = part;
+    match (is_done, duplicate) {
+        (Some(true), _) => Some(done),
+        (None, None) => None,
+        // Several services may answer one call, and one that did it is enough: what is missing may still say so.
+        (None, _) | (_, None) if !whole => None,
+        (_, Some(true)) => Some(Outcome::Duplicate),
+        _ if action == Action::Resolve && status != 202 => Some(Outcome::NotResolved),
+        _ => Some(Outcome::Unmatched),
     }
+}
 
-    fn in_tree(tree: &Value) -> Answer {
-        let said = |part: &str, word: &str| tree.get(part)?.get(word)?.as_bool();
-        Answer {
-            triggered: Triggered { created: said("triggered", "created"), duplicate: said("triggered", "duplicate") },
-            resolved: Resolved { resolved: said("resolved", "resolved"), duplicate: said("resolved", "duplicate") },
-        }
+/// The text in UTF-8 and without a byte order mark, which a parser of JSON may ignore (RFC 8259, section 8.1).
+fn in_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let utf16 = |text: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = text.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+        char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>()
+    };
+    match bytes {
+        [0xef, 0xbb, 0xbf, text @ ..] => Cow::Borrowed(text),
+        [0xff, 0xfe, text @ ..] => Cow::Owned(utf16(text, u16::from_le_bytes).into_bytes()),
+        [0xfe, 0xff, text @ ..] => Cow::Owned(utf16(text, u16::from_be_bytes).into_bytes()),
+        text => Cow::Borrowed(text),
+    }
+}
+
+impl<'a> Body<'a> {
+    /// A body that was read to its end.
+    pub fn whole(bytes: &'a [u8]) -> Body<'a> {
+        Body { bytes, cut: false, page: false }
     }
 }
 
@@ -243,42 +251,108 @@ mod tests {
             (Trigger, 200, "[]", Accepted),
             (Resolve, 200, r#"{"triggered":{"created":true,"duplicate":false}}"#, Accepted),
         ] {
-            assert_eq!(judge(action, status, body.as_bytes()), Verdict::Done(outcome), "{action} {status} {body}");
+            assert_eq!(
+                judge(action, status, Body::whole(body.as_bytes())),
+                Verdict::Done(outcome),
+                "{action} {status} {body}"
+            );
         }
     }
 
     #[test]
     fn a_page_is_no_delivery() {
-        for body in ["<html>Please log in</html>", "OK", "{\"triggered\":", "\u{feff}{}"] {
-            assert_eq!(judge(Trigger, 200, body.as_bytes()), Verdict::Blocked(Trouble::NotJson), "{body}");
+        for body in ["<html>Please log in</html>", "OK", "{\"triggered\":", "{}<p>", "\u{feff}", "\u{feff}<html>"] {
+            let expected =
+                if body == "\u{feff}" { Verdict::Done(Accepted) } else { Verdict::Blocked(Trouble::NotJson) };
+            assert_eq!(judge(Trigger, 200, Body::whole(body.as_bytes())), expected, "{body}");
         }
     }
 
     #[test]
-    fn an_answer_is_read_the_same_with_and_without_a_tree() {
-        for body in [
-            CREATED,
-            BOTH,
-            r#"{"triggered":{"created":true,"created":false},"resolved":{}}"#,
-            r#"{"triggered":[true,false]}"#,
-            r#"[{"created":true},{"resolved":true}]"#,
-            r#"[[true,false],[true,false]]"#,
-            r#"{"triggered":{"created":"true","duplicate":true}}"#,
-            r#"{"triggered":null,"resolved":{"resolved":null}}"#,
-            r#"{"triggered":{"created":true},"more":[1]}"#,
-            "true",
-            "null",
-            "7",
-            r#""created""#,
+    fn a_byte_order_mark_before_json_says_nothing() {
+        let utf16 = |unit: fn(u16) -> [u8; 2]| format!("\u{feff}{CREATED}").encode_utf16().flat_map(unit).collect();
+        let bodies: [Vec<u8>; 3] =
+            [format!("\u{feff}{CREATED}").into_bytes(), utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)];
+        for body in bodies {
+            assert_eq!(judge(Trigger, 201, Body::whole(&body)), Verdict::Done(Created), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_cut_off_is_believed_as_far_as_it_goes() {
+        let page = Verdict::Blocked(Trouble::NotJson);
+        for (sentence, action, body, html, verdict) in [
+            ("it says so before its end", Trigger, r#"{"triggered":{"created":true"#, false, Verdict::Done(Created)),
+            (
+                "also where it is called a page",
+                Trigger,
+                r#"{"triggered":{"created":true"#,
+                true,
+                Verdict::Done(Created),
+            ),
+            (
+                "it says all of it",
+                Resolve,
+                r#"{"resolved":{"duplicate":false,"resolved":true},"x":""#,
+                false,
+                Verdict::Done(Resolved),
+            ),
+            (
+                "nothing was made, as far as is said",
+                Trigger,
+                r#"{"triggered":{"created":false,"dupl"#,
+                false,
+                Verdict::Done(Accepted),
+            ),
+            (
+                "it is a repeat, as far as is said",
+                Trigger,
+                r#"{"triggered":{"duplicate":true,"#,
+                false,
+                Verdict::Done(Accepted),
+            ),
+            ("nothing was made", Trigger, r#"{"triggered":{"created":false},"#, false, Verdict::Done(Unmatched)),
+            ("a repeat", Trigger, r#"{"triggered":{"created":false,"duplicate":true"#, false, Verdict::Done(Duplicate)),
+            (
+                "nothing was found",
+                Resolve,
+                r#"{"resolved":{"resolved":false,"duplicate":false"#,
+                false,
+                Verdict::Done(NotResolved),
+            ),
+            ("it did not come to it", Trigger, r#"{"id":"aaaa"#, false, Verdict::Done(Accepted)),
+            ("nothing came", Trigger, "", false, Verdict::Done(Accepted)),
+            ("nothing but space came", Trigger, " \r\n", false, Verdict::Done(Accepted)),
+            ("nothing came of what is called a page", Trigger, "", true, page),
+            ("a page", Trigger, "<!doctype html><html>", false, page),
+            ("text", Trigger, "upstream connect error", false, page),
         ] {
-            let tree: Value = serde_json::from_str(body).unwrap();
-            assert_eq!(Answer::of(body.as_bytes()), Some(Answer::in_tree(&tree)), "{body}");
+            let body = Body { bytes: body.as_bytes(), cut: true, page: html };
+            assert_eq!(judge(action, 200, body), verdict, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn what_a_body_that_claims_to_be_whole_said_before_it_stopped_was_said() {
+        let body = &CREATED[..CREATED.len() - 1];
+        assert_eq!(judge(Trigger, 201, Body::whole(body.as_bytes())), Verdict::Done(Created));
+        assert_eq!(judge(Trigger, 201, Body::whole(&body.as_bytes()[..40])), Verdict::Blocked(Trouble::NotJson));
+    }
+
+    #[test]
+    fn only_the_body_of_a_success_is_asked() {
+        for status in (100..200).chain(300..=999) {
+            for body in ["", CREATED, "<html>", "{"] {
+                let whole = judge(Trigger, status, Body::whole(body.as_bytes()));
+                let cut = judge(Trigger, status, Body { bytes: body.as_bytes(), cut: true, page: true });
+                assert_eq!((whole, cut), (judge(Trigger, status, Body::whole(b"")), whole), "{status} {body}");
+            }
         }
     }
 
     #[test]
     fn every_status_has_its_class() {
-        let class = |status| match judge(Trigger, status, b"") {
+        let class = |status| match judge(Trigger, status, Body::whole(b"")) {
             Verdict::Done(_) => "done",
             Verdict::Again(_) => "again",
             Verdict::Blocked(_) => "blocked",
@@ -328,9 +402,29 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_judged(status in 0_u16..=999, body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            judge(Trigger, status, &body);
-            judge(Resolve, status, &body);
+        fn any_bytes_are_judged(
+            status in 0_u16..=999,
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            cut: bool,
+            page: bool,
+        ) {
+            let body = Body { bytes: &bytes, cut, page };
+            judge(Trigger, status, body);
+            judge(Resolve, status, body);
+        }
+
+        #[test]
+        fn a_body_that_was_cut_off_has_the_outcome_of_the_whole_or_none(
+            said in proptest::sample::select(&[CREATED, RESOLVED, NEITHER, TWICE, BOTH]),
+            status in proptest::sample::select(&[200, 201, 202]),
+            resolve: bool,
+            end in 0..200_usize,
+        ) {
+            let action = if resolve { Resolve } else { Trigger };
+            let whole = judge(action, status, Body::whole(said.as_bytes()));
+            let bytes = &said.as_bytes()[..end.min(said.len())];
+            let cut = judge(action, status, Body { bytes, cut: true, page: false });
+            proptest::prop_assert!(cut == whole || bytes.len() < said.len() && cut == Verdict::Done(Accepted));
         }
     }
 }

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -21,7 +21,7 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::outcome::Trouble;
+use crate::outcome::{self, Trouble};
 use crate::secret::Secret;
 use crate::tls;
 
@@ -62,10 +62,25 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// Without the token, as `shown`.
     pub location: Option<String>,
-    /// As it came, at most [`ANSWER_BYTES_MAX`]. An error page may repeat the token: this is to be judged, not kept.
+    /// As it came, as far as it was read. An error page may repeat the token: this is to be judged, not kept.
     pub body: Bytes,
+    /// Why there is no more of the body, where there was.
+    pub cut: Option<Cut>,
+    /// Its `Content-Type` is HTML.
+    pub page: bool,
     /// The same without the token: what may be kept, logged or shown.
     pub shown: Bytes,
+}
+
+/// Why a body was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It has more than [`ANSWER_BYTES_MAX`].
+    TooLong,
+    /// It did not end within the time that a body has.
+    TooLate,
+    /// The connection broke.
+    Broken,
 }
 
 /// No answer.
@@ -112,27 +127,26 @@ impl Upstream {
 
     /// Posts one body and reads the answer.
     pub async fn call(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
+        let request = self.request(source, body)?;
         let started = Instant::now();
-        match tokio::time::timeout(self.config.timeout, self.exchange(source, body)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(CallError {
-                trouble: Trouble::Timeout,
-                detail: format!("no answer within {:.1} s", started.elapsed().as_secs_f64()),
-            }),
-        }
+        let response = match tokio::time::timeout(self.config.timeout, self.client.request(request)).await {
+            Ok(response) => response.map_err(|error| broken(&error))?,
+            Err(_) => {
+                return Err(CallError {
+                    trouble: Trouble::Timeout,
+                    detail: format!("no answer within {:.1} s", started.elapsed().as_secs_f64()),
+                });
+            }
+        };
+        let patience = patience(response.status(), self.config.timeout.saturating_sub(started.elapsed()));
+        let mut answer = read(response, patience).await;
+        self.mask(&mut answer);
+        Ok(answer)
     }
 
     /// The URL as it may be shown: without its query.
     pub fn shown_url(&self) -> String {
         shown(&self.config.url)
-    }
-
-    async fn exchange(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
-        let request = self.request(source, body)?;
-        let response = self.client.request(request).await.map_err(|error| broken(&error))?;
-        let mut answer = read(response).await?;
-        self.mask(&mut answer);
-        Ok(answer)
     }
 
     /// Takes the token out of what may be shown.
@@ -148,8 +162,10 @@ impl Upstream {
                 *text = text.replace(token, MASK);
             }
             let body = String::from_utf8_lossy(&answer.body);
-            if body.contains(token) {
-                answer.shown = Bytes::from(body.replace(token, MASK));
+            let begun = if answer.cut.is_some() { begun(&body, token) } else { 0 };
+            if begun > 0 || body.contains(token) {
+                let mask = if begun > 0 { MASK } else { "" };
+                answer.shown = Bytes::from(body[..body.len() - begun].replace(token, MASK) + mask);
             }
         });
     }
@@ -158,6 +174,8 @@ impl Upstream {
         let mut url = self.urls.get(source).unwrap_or(&self.config.url).clone();
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Without it a server may compress as it likes (RFC 9110, section 12.5.3).
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gander/", env!("CARGO_PKG_VERSION"))));
         let unusable = || CallError {
             trouble: Trouble::Unauthorized,
@@ -189,23 +207,67 @@ impl Upstream {
 /// What came may repeat the token.
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Answer { status, retry_after, location, shown, .. } = self;
-        write!(f, "Answer({status}, {retry_after:?}, {location:?}, {shown:?})")
+        let Answer { status, retry_after, location, cut, shown, .. } = self;
+        write!(f, "Answer({status}, {retry_after:?}, {location:?}, {cut:?}, {shown:?})")
     }
 }
 
-async fn read(response: Response<Incoming>) -> Result<Answer, CallError> {
+impl Answer {
+    /// The body, to be judged.
+    pub fn body(&self) -> outcome::Body<'_> {
+        outcome::Body { bytes: &self.body, cut: self.cut.is_some(), page: self.page }
+    }
+}
+
+impl Cut {
+    /// What a person needs to know of it.
+    pub fn explain(self) -> &'static str {
+        match self {
+            Cut::TooLong => "the answer's body is longer than 64 KiB and was not read to its end",
+            Cut::TooLate => "the answer's body did not end in time and was not read to its end",
+            Cut::Broken => "the answer's body broke off",
+        }
+    }
+}
+
+/// How long a body may take once its status is there, with so much time left for the whole attempt. What is not a
+/// success is judged without its body, which is only kept for a person. A status in the last moment still counts, so its
+/// body gets a moment more.
+fn patience(status: StatusCode, left: Duration) -> Duration {
+    let most = if status.is_success() { OUTCOME_TIME_MAX } else { BODY_TIME_MAX };
+    left.min(most).max(BODY_TIME_MIN)
+}
+
+/// Reads an answer whose status is there: nothing that happens to its body from here on takes that back.
+async fn read(response: Response<Incoming>, patience: Duration) -> Answer {
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (status, retry_after, location) = (response.status().as_u16(), text(RETRY_AFTER), text(LOCATION));
     let location = location.map(|location| without_secrets(&location));
-    let body = match Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => {
-            let detail = format!("the answer (status {status}) broke off or is over {ANSWER_BYTES_MAX} bytes: {error}");
-            return Err(CallError { trouble: Trouble::Reset, detail });
+    let page = text(CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().contains("html"));
+    let mut body = BytesMut::new();
+    let end = tokio::time::timeout(patience, collect(response.into_body(), &mut body)).await;
+    let cut = end.unwrap_or(Err(Cut::TooLate)).err();
+    let body = body.freeze();
+    Answer { status, retry_after, location, shown: body.clone(), body, cut, page }
+}
+
+async fn collect(mut body: Incoming, into: &mut BytesMut) -> Result<(), Cut> {
+    while let Some(frame) = body.frame().await {
+        // A frame of trailers holds no data.
+        let data = frame.map_err(|_| Cut::Broken)?.into_data().unwrap_or_default();
+        let room = ANSWER_BYTES_MAX - into.len();
+        into.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            return Err(Cut::TooLong);
         }
-    };
-    Ok(Answer { status, retry_after, location, shown: body.clone(), body })
+    }
+    Ok(())
+}
+
+/// How many of the last bytes of a text are the beginning of a token.
+fn begun(text: &str, token: &str) -> usize {
+    let longest = token.len().min(text.len() + 1) - 1;
+    (1..=longest).rev().find(|length| token.is_char_boundary(*length) && text.ends_with(&token[..*length])).unwrap_or(0)
 }
 
 /// A URL without user information, query and fragment.
@@ -266,7 +328,12 @@ fn broken(error: &legacy::Error) -> CallError {
 }
 
 /// The documented answer has a hundred bytes; an error page may be longer and is of use.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// An upstream may send its status before it does what it was asked for, and the outcome tells whom it alerted.
+const OUTCOME_TIME_MAX: Duration = Duration::from_secs(5);
+/// No answer that ends at all takes longer, and a call holds a place among those under way.
+const BODY_TIME_MAX: Duration = Duration::from_secs(1);
+const BODY_TIME_MIN: Duration = Duration::from_millis(250);
 
 /// What stands for a token in what is kept of an answer.
 const MASK: &str = "***";
@@ -299,6 +366,37 @@ mod tests {
             ("/login?next=a@b", "/login"),
         ] {
             assert_eq!(without_secrets(url), expected);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_text_may_be_the_beginning_of_a_token() {
+        for (text, token, length) in [
+            ("the token hunt", "hunter2", 4),
+            ("the token hunter2", "hunter2", 0),
+            ("the token hunter2h", "hunter2", 1),
+            ("hu", "hunter2", 2),
+            ("", "hunter2", 0),
+            ("x", "h", 0),
+            ("aab", "aaba", 3),
+            ("Zü", "Zürich", 3),
+        ] {
+            assert_eq!(begun(text, token), length, "{text:?} {token:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_the_time_that_is_left_up_to_its_own_limit_and_never_none() {
+        for (status, left, expected) in [
+            (201, 10_000, 5_000),
+            (201, 3_000, 3_000),
+            (201, 0, 250),
+            (422, 10_000, 1_000),
+            (503, 300, 300),
+            (403, 1, 250),
+        ] {
+            let found = patience(StatusCode::from_u16(status).unwrap(), Duration::from_millis(left));
+            assert_eq!(found, Duration::from_millis(expected), "{status} {left}");
         }
     }
 

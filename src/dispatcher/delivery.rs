@@ -117,7 +117,12 @@ impl Called {
     /// What a person needs beside the status.
     pub(super) fn detail(&self) -> Option<String> {
         match &self.answer {
-            Ok(answer) => answer.location.as_ref().map(|location| format!("Location: {location}")),
+            Ok(answer) => {
+                let location = answer.location.as_ref().map(|location| format!("Location: {location}"));
+                let cut = answer.cut.map(|cut| cut.explain().to_owned());
+                let parts: Vec<String> = location.into_iter().chain(cut).collect();
+                (!parts.is_empty()).then(|| parts.join("; "))
+            }
             Err(error) => Some(error.detail.clone()),
         }
     }

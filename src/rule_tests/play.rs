@@ -11,7 +11,7 @@ use crate::dedup::{Admission, Arrival, Dedup, Ending};
 use crate::document::{Findings, Source};
 use crate::event::{Draft, EventId, KeyId, Outcome, State};
 use crate::filters::Filters;
-use crate::outcome::{Verdict, judge};
+use crate::outcome::{Body, Verdict, judge};
 use crate::rules::{Context, Coverage, Decision, Element, RuleSet};
 use crate::sandbox::{Call, Callgoose, DUPLICATE_WINDOW};
 use crate::time::{Monotonic, Now, WallTime};
@@ -140,7 +140,7 @@ impl Standin {
     fn deliver(&mut self, draft: &Draft, now: Now) -> (Option<Outcome>, Vec<String>) {
         let answer = self.callgoose.process(Call { body: draft.body.bytes(), from: None }, now);
         let written = serde_json::to_vec(&answer).unwrap_or_default();
-        let outcome = match judge(draft.action, answer.status.as_u16(), &written) {
+        let outcome = match judge(draft.action, answer.status.as_u16(), Body::whole(&written)) {
             Verdict::Done(outcome) => Some(outcome),
             Verdict::Again(_) | Verdict::Blocked(_) | Verdict::Rejected(_) => None,
         };

@@ -20,3 +20,4 @@ mod reload;
 mod stale;
 mod support;
 mod upstream;
+mod upstream_answers;

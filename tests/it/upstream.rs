@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -48,10 +50,28 @@ pub enum Reply {
         headers: Vec<(&'static str, String)>,
         body: String,
     },
+    /// Answer with the head and so much of a body, and then not end it.
+    Endless {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+        then: Then,
+    },
     /// Read the request and close the connection without an answer.
     HangUp,
     /// Answer with the inner reply once the gate is open.
     After(Gate, Box<Reply>),
+}
+
+/// How a body goes on that does not end.
+#[derive(Clone, Copy, Debug)]
+pub enum Then {
+    /// The connection breaks.
+    Break,
+    /// Nothing more comes.
+    Silence,
+    /// A space comes every hundredth of a second.
+    Drip,
 }
 
 impl Reply {
@@ -184,7 +204,7 @@ impl std::fmt::Display for HungUp {
 
 impl std::error::Error for HungUp {}
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, HungUp> {
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, HungUp> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| HungUp)?.to_bytes();
     let call = Call {
@@ -212,13 +232,29 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
             for (name, value) in headers {
                 response = response.header(name, value);
             }
-            Ok(response.body(Full::new(Bytes::from(body))).unwrap())
+            Ok(response.body(whole(body)).unwrap())
+        }
+        Reply::Endless { status, headers, body, then } => {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            Ok(response
+                .body(
+                    Endless {
+                        body: Some(body),
+                        then,
+                        drip: tokio::time::interval_at(tokio::time::Instant::now() + DRIP, DRIP),
+                    }
+                    .boxed(),
+                )
+                .unwrap())
         }
         Reply::After(..) => unreachable!("unwrapped above"),
     }
 }
 
-fn done(call: &Call) -> Response<Full<Bytes>> {
+fn done(call: &Call) -> Response<Body> {
     let resolve = call.state() == "OK";
     let body = json!({
         "id": "1",
@@ -228,6 +264,43 @@ fn done(call: &Call) -> Response<Full<Bytes>> {
     Response::builder()
         .status(if resolve { 200 } else { 201 })
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(whole(body.to_string()))
         .unwrap()
 }
+
+fn whole(body: String) -> Body {
+    Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed()
+}
+
+/// A body of which only the beginning comes.
+struct Endless {
+    body: Option<String>,
+    then: Then,
+    drip: tokio::time::Interval,
+}
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = HungUp;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HungUp>>> {
+        if let Some(body) = self.body.take().filter(|body| !body.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from(body)))));
+        }
+        match self.then {
+            Then::Break => {
+                // What came before is sent by then.
+                std::task::ready!(self.drip.poll_tick(context));
+                Poll::Ready(Some(Err(HungUp)))
+            }
+            Then::Silence => Poll::Pending,
+            Then::Drip => {
+                std::task::ready!(self.drip.poll_tick(context));
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b" ")))))
+            }
+        }
+    }
+}
+
+type Body = http_body_util::combinators::BoxBody<Bytes, HungUp>;
+const DRIP: std::time::Duration = std::time::Duration::from_millis(10);

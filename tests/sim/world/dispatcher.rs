@@ -7,7 +7,7 @@ use gander::dispatcher::{Conclusion, Heard, Lately, conclude};
 use gander::event::{Action, KeyId, Outcome, Queued, State};
 use gander::gate::Leave;
 use gander::journal::Tried;
-use gander::outcome::{Verdict, judge};
+use gander::outcome::{Body, Verdict, judge};
 use gander::retry::{self, Death};
 use gander::schedule::{self, KeySlot, Overtaken, Trial, Unsent};
 use gander::stale::{self, Decision};
@@ -165,7 +165,7 @@ impl World {
         };
         let (verdict, retry_after) = match &reply.answer {
             Ok(answer) => (
-                judge(delivery.event.action, answer.status, answer.body.as_bytes()),
+                judge(delivery.event.action, answer.status, Body::whole(answer.body.as_bytes())),
                 answer.retry_after.as_deref().and_then(|value| retry::retry_after(value, now)),
             ),
             Err(trouble) => (Verdict::Again(*trouble), None),
