@@ -17,6 +17,15 @@ pub enum Action {
     Resolve,
 }
 
+/// How urgent an event is among others of its source. In the order in which they go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
 /// An event's number: grows with every event, is never used twice, and orders events as they were acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub u64);
@@ -74,6 +83,8 @@ pub struct Draft {
     pub incident_key: String,
     pub occurrence: Option<Occurrence>,
     pub update: UpdateHash,
+    /// The rule's.
+    pub priority: Priority,
     /// The canonical body, as it will be sent.
     pub body: Body,
 }
@@ -156,6 +167,19 @@ impl Action {
     }
 }
 
+impl Priority {
+    pub const ALL: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
+
+    /// The word that rules, the journal and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Priority::High => "high",
+            Priority::Normal => "normal",
+            Priority::Low => "low",
+        }
+    }
+}
+
 impl State {
     pub const ALL: [State; 5] = [State::Queued, State::Delivered, State::Dead, State::Refused, State::Ended];
 
@@ -232,6 +256,12 @@ impl fmt::Display for Action {
     }
 }
 
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -268,6 +298,14 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<EventId, Self::Err> {
         text.parse().map(EventId)
+    }
+}
+
+impl FromStr for Priority {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Priority, ()> {
+        Priority::ALL.into_iter().find(|priority| priority.as_str() == text).ok_or(())
     }
 }
 

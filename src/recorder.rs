@@ -14,7 +14,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dedup::{Arrival, Foresight};
-use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Queued, State, UpdateHash, Violation};
+use crate::event::{
+    Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, State, UpdateHash, Violation,
+};
 use crate::journal::{AttemptRecord, Settlement, Tried};
 use crate::time::WallTime;
 
@@ -60,6 +62,7 @@ pub struct Recordable {
     pub rule: Arc<str>,
     pub occurrence: Option<Occurrence>,
     pub update: UpdateHash,
+    pub priority: Priority,
     /// The canonical body, serialised.
     pub body: Bytes,
 }

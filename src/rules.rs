@@ -42,7 +42,7 @@ pub use self::trace::{
     ConditionTrace, ElementTrace, Nearest, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
 };
 use crate::document::{Findings, Source};
-use crate::event::{Draft, Violation};
+use crate::event::{Draft, Priority, Violation};
 
 /// A compiled rule file. Everything that can be wrong with it was found when it was compiled.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ struct Rule {
     /// The paths that `when` reads and no rule before it does: where placeholders are looked for.
     reads: Vec<path::JsonPath>,
     then: Then,
+    /// How urgent its events are.
+    priority: Priority,
     /// The canonical body, with the file's `emit` under the rule's own; none sends the payload itself.
     emit: Option<emit::EmitMap>,
 }

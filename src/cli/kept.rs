@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::terminal::plain;
-use crate::event::{Action, Body, Draft, Occurrence, UpdateHash};
+use crate::event::{Action, Body, Draft, Occurrence, Priority, UpdateHash};
 use crate::ingest::{NotJson, read_payload, request_time};
 use crate::rules::Element;
 use crate::time::WallTime;
@@ -54,6 +54,8 @@ impl Kept {
                 incident_key: key.to_owned(),
                 occurrence: occurrence.cloned(),
                 update: UpdateHash::default(),
+                // No difference that anyone looks at.
+                priority: Priority::default(),
                 body: Body::of(&self.details["sent"]),
             }),
             _ => Element::Refused { violations: Vec::new(), element: None },

@@ -71,9 +71,9 @@ pub(super) fn join(told: Vec<Told>, receipts: Vec<Receipt>) -> Vec<(Part, Option
 }
 
 fn recordable(source: &str, draft: Draft) -> Recordable {
-    let Draft { action, rule, incident_key, occurrence, update, body } = draft;
+    let Draft { action, rule, incident_key, occurrence, update, priority, body } = draft;
     let key = KeyId::new(source, &incident_key);
-    Recordable { action, key, incident_key, rule, occurrence, update, body: body.into_bytes() }
+    Recordable { action, key, incident_key, rule, occurrence, update, priority, body: body.into_bytes() }
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::{Body, EventId, UpdateHash};
+    use crate::event::{Body, EventId, Priority, UpdateHash};
     use crate::rules::TemplateFailures;
 
     fn event(key: &str) -> Element {
@@ -91,6 +91,7 @@ mod tests {
             incident_key: key.into(),
             occurrence: None,
             update: UpdateHash::default(),
+            priority: Priority::High,
             body: Body::of(&json!({"key": key})),
         })
     }
@@ -111,6 +112,7 @@ mod tests {
         assert_eq!((handover.entries.len(), handover.told.len()), (2, 3));
         let [Entry::Event(event), Entry::Refused { element, .. }] = &handover.entries[..] else { panic!() };
         assert_eq!((event.key, &event.body[..]), (KeyId::new("s", "a"), &br#"{"key":"a"}"#[..]));
+        assert_eq!(event.priority, Priority::High);
         assert_eq!(element.as_deref(), Some(&b"7"[..]));
     }
 

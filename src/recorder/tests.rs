@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::dedup;
+use crate::event::Priority;
 use crate::journal::{self, Filter, Lock, Reader};
 use crate::metrics::Metrics;
 use crate::time::Clock;
@@ -74,6 +75,7 @@ fn event(action: Action, key: &str) -> Entry {
         rule: Arc::from("problem"),
         occurrence: None,
         update: UpdateHash(0),
+        priority: Priority::Normal,
         body: Bytes::from_static(b"{\"state\":\"CRITICAL\"}"),
     })
 }

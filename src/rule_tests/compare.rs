@@ -101,6 +101,11 @@ impl Comparing<'_> {
         {
             self.add(&at.member("incident_key"), key.as_str(), draft.incident_key.as_str());
         }
+        if let Some(priority) = expected.priority
+            && priority != draft.priority
+        {
+            self.add(&at.member("priority"), priority.as_str(), draft.priority.as_str());
+        }
         if let Some(status) = expected.status
             && status != played.status
         {

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::config::{Files, read_bytes, read_source};
 use crate::dedup;
 use crate::document::{Fields, Findings, Node, Place, Source, Value, parse};
-use crate::event::{Action, Outcome};
+use crate::event::{Action, Outcome, Priority};
 use crate::filters::Filters;
 use crate::ingest::{NotJson, read_payload};
 use crate::rules::RuleSet;
@@ -57,6 +57,7 @@ pub(super) struct ExpectedEvent {
     pub(super) action: Option<Action>,
     pub(super) rule: Option<String>,
     pub(super) incident_key: Option<String>,
+    pub(super) priority: Option<Priority>,
     pub(super) status: Option<&'static str>,
     pub(super) outcome: Option<Outcome>,
     /// A subset.
@@ -282,10 +283,12 @@ fn event(node: &Node, at: &str, filters: bool, findings: &mut Findings) -> Optio
     let mut fields = Fields::of(node, at, findings)?;
     let outcomes: Vec<(&'static str, Outcome)> =
         Outcome::ALL.iter().map(|outcome| (outcome.as_str(), *outcome)).collect();
+    let priorities = Priority::ALL.map(|priority| (priority.as_str(), priority));
     let event = ExpectedEvent {
         action: fields.choice("action", &ACTIONS, findings),
         rule: fields.string("rule", findings),
         incident_key: fields.string("incident_key", findings),
+        priority: fields.choice("priority", &priorities, findings),
         status: fields.choice("status", &STATUSES, findings),
         outcome: fields.choice("outcome", &outcomes, findings),
         body: fields.take("body").map(Node::to_json),

@@ -19,6 +19,7 @@ use super::trace::Spot;
 use super::validate::Validation;
 use super::{Otherwise, Rule, RuleSet, Then};
 use crate::document::{Fields, Findings, Node, Place, Source, Value, fields, parse};
+use crate::event::Priority;
 
 /// Compiles a rule file; none if there is an error in it.
 pub(super) fn rule_set(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
@@ -161,6 +162,7 @@ fn rules(
         let readable = !found.has_errors();
         findings.extend(found);
         let then = then(&mut fields, findings);
+        let priority = priority(&mut fields, then, findings);
         let own =
             fields.take_some("emit").and_then(|node| emit::body(node, &fields.path_of("emit"), templates, findings));
         fields.finish(findings);
@@ -170,7 +172,7 @@ fn rules(
         let reads = new_paths(when.as_ref(), &mut read);
         let emit = emit::laid_over(emit, own);
         kept.push(Kept { path, node: item, readable });
-        rules.push(Rule { name: name.into(), spot: Spot::of(&item.place), when, reads, then, emit });
+        rules.push(Rule { name: name.into(), spot: Spot::of(&item.place), when, reads, then, priority, emit });
     }
     reach::unreached(&rules, &kept, validations, findings);
     rules
@@ -204,6 +206,25 @@ fn name(fields: &mut Fields<'_>, names: &mut HashMap<String, Place>, findings: &
 fn then(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<Then> {
     let node = fields.require("then", findings)?;
     fields::choice(node, &fields.path_of("then"), &THEN, findings)
+}
+
+/// A rule that makes no events has none that could be urgent.
+fn priority(fields: &mut Fields<'_>, then: Option<Then>, findings: &mut Findings) -> Priority {
+    let Some(node) = fields.take_some("priority") else {
+        return Priority::default();
+    };
+    let path = fields.path_of("priority");
+    if let Some(then @ (Then::Ignore | Then::Reject)) = then {
+        findings
+            .warning(
+                node.place.clone(),
+                &path,
+                format!("`then: {}` makes no event that could go earlier", then.as_str()),
+            )
+            .help("`priority` orders the events of rules that trigger or resolve");
+    }
+    let words = Priority::ALL.map(|priority| (priority.as_str(), priority));
+    fields::choice(node, &path, &words, findings).unwrap_or_default()
 }
 
 /// The paths of a condition that no earlier rule reads.

@@ -12,7 +12,7 @@ use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
 use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
-use crate::event::{Action, Body, Draft, UpdateHash, Violation};
+use crate::event::{Action, Body, Draft, Priority, UpdateHash, Violation};
 
 /// What the elements of one payload share.
 struct Payload<'a> {
@@ -204,7 +204,8 @@ fn one(
         // A resolve resets the comparison; it takes no part in it.
         Action::Resolve => UpdateHash::default(),
     };
-    Ok(Element::Event(Draft { action, rule: Arc::clone(&rule.name), incident_key, occurrence, update, body }))
+    let (rule, priority) = (Arc::clone(&rule.name), rule.priority);
+    Ok(Element::Event(Draft { action, rule, incident_key, occurrence, update, priority, body }))
 }
 
 /// The first rule whose `when` holds, and the place of the last rule that was judged. A placeholder in a value that a
@@ -258,7 +259,8 @@ fn tell_reads(rules: &RuleSet, scope: Scope<'_>, reads: &mut Vec<PathTrace>) {
 
 fn told(rule: &Rule, verdict: &'static str, conditions: Option<Vec<super::ConditionTrace>>) -> RuleTrace {
     let when = conditions.and_then(|mut conditions| conditions.pop());
-    RuleTrace { spot: rule.spot, name: rule.name.to_string(), then: rule.then.as_str(), verdict, when }
+    let priority = (rule.priority != Priority::default()).then(|| rule.priority.as_str());
+    RuleTrace { spot: rule.spot, name: rule.name.to_string(), then: rule.then.as_str(), priority, verdict, when }
 }
 
 fn unrendered(path: &JsonPath, scope: Scope<'_>) -> Vec<Violation> {

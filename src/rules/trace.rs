@@ -77,6 +77,9 @@ pub struct RuleTrace {
     pub spot: Spot,
     pub name: String,
     pub then: &'static str,
+    /// None where it is normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<&'static str>,
     /// `matched`, `not matched`, `not reached`, or `unreadable` where a value that it reads holds a placeholder.
     pub verdict: &'static str,
     /// None where it has no `when`, or was not reached.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Explanation;
-use crate::event::{Draft, Violation};
+use crate::event::{Draft, Priority, Violation};
 use crate::rules::Element;
 
 pub(super) fn object(explanation: &Explanation) -> Value {
@@ -46,6 +46,9 @@ fn event(at: usize, index: usize, draft: &Draft, explanation: &Explanation) -> V
     });
     if let Some(occurrence) = &draft.occurrence {
         event["occurrence"] = json!(&*occurrence.0);
+    }
+    if draft.priority != Priority::default() {
+        event["priority"] = json!(draft.priority.as_str());
     }
     if let Some(known) = explanation.known(at) {
         event["dedup"] = known.clone();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Explanation;
 use super::callgoose::Sent;
 use crate::cli::terminal::plain;
-use crate::event::Draft;
+use crate::event::{Draft, Priority};
 use crate::rules::{ConditionTrace, Element, ElementTrace, Nearest, PathTrace, Seen};
 
 pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
@@ -91,7 +91,8 @@ impl Page<'_> {
                     _ => None,
                 };
                 let always = if rule.when.is_none() && holds == Some(true) { ", always" } else { "" };
-                let name = format!("{} → {}", rule.name, rule.then);
+                let priority = rule.priority.map_or_else(String::new, |priority| format!(", {priority}"));
+                let name = format!("{} → {}{priority}", rule.name, rule.then);
                 let asks = format!("{}{always}", rule.verdict);
                 rows.push(Row { depth: 0, holds, name, asks, seen: format!("line {}", rule.spot.line) });
                 rule.when.iter().for_each(|condition| condition_rows(condition, 1, &mut rows));
@@ -132,6 +133,9 @@ impl Page<'_> {
         self.line(&format!("  incident_key  {}", plain(&draft.incident_key)));
         if let Some(occurrence) = &draft.occurrence {
             self.line(&format!("  occurrence    {}", plain(&occurrence.0)));
+        }
+        if draft.priority != Priority::default() {
+            self.line(&format!("  priority      {}", draft.priority));
         }
         self.line("  body");
         for line in format!("{:#}", draft.body.value()).lines() {

@@ -81,6 +81,25 @@ callgoose  filters.yaml
 }
 
 #[test]
+fn the_priority_of_a_rule_is_shown_where_it_says_one() {
+    let yaml = RULES.replacen("then: trigger", "then: trigger, priority: high", 1);
+    let payload = json!({"id": "x", "state": "BAD"});
+    let text = text(&yaml, &payload);
+    assert!(text.contains("✓ problem → trigger, high"), "{text}");
+    assert!(text.contains("\n  priority      high\n"), "{text}");
+    let object = object::object(&explanation(&yaml, &payload));
+    assert_eq!(
+        (&object["events"][0]["priority"], &object["trace"][0]["rules"][0]["priority"]),
+        (&json!("high"), &json!("high"))
+    );
+    let plain = object::object(&explanation(RULES, &payload));
+    assert_eq!(
+        (&plain["events"][0]["priority"], &plain["trace"][0]["rules"][0]["priority"]),
+        (&json!(null), &json!(null))
+    );
+}
+
+#[test]
 fn a_person_sees_why_it_is_refused() {
     let text = page::text(&explanation(RULES, &json!({"id": 5})), true);
     assert!(

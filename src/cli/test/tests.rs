@@ -46,7 +46,7 @@ incident_key: $.id
 update_on: $.severity
 rules:
   - { name: problem, when: { path: $.state, equals: BAD }, then: trigger }
-  - { name: recovery, when: { path: $.state, equals: GOOD }, then: resolve }
+  - { name: recovery, when: { path: $.state, equals: GOOD }, then: resolve, priority: high }
   - { name: chatter, when: { path: $.state, equals: TALK }, then: ignore }
 emit: { $merge: $, n: 1, list: [1, { a: b }] }
 ";
@@ -60,6 +60,7 @@ fn what_is_as_expected_passes() {
   - {{ name: b, {BAD}, fresh: true, expect: {{ events: [ {{ body_exact: {{ id: e1, state: BAD, n: 1, list: [1, {{ a: b }}] }} }} ] }} }}
   - {{ name: c, payload: {{ state: BAD }}, expect: {{ verdict: refused, events: [], errors: [ {{ path: $.id, problem: missing }} ] }} }}
   - {{ name: d, payload: {{ state: TALK }}, expect: {{ verdict: ignored, errors: [] }} }}
+  - {{ name: e, payload: {{ id: e1, state: GOOD }}, expect: {{ events: [ {{ action: resolve, priority: high }} ] }} }}
 "
     );
     assert_eq!(differences(&tests), Vec::<String>::new());
@@ -79,6 +80,7 @@ fn what_differs_is_told_with_its_place() {
             "t: events[0].rule: problen | problem; no rule is named `problen`, did you mean `problem`?",
         ),
         ("events: [{ incident_key: x }]", "t: events[0].incident_key: x | e1"),
+        ("events: [{ priority: low }]", "t: events[0].priority: low | normal"),
         ("events: [{ status: duplicate }]", "t: events[0].status: duplicate | queued"),
         ("events: [{ body: { n: 2 } }]", "t: events[0].body.n: 2 | 1"),
         ("events: [{ body: { n: '1' } }]", "t: events[0].body.n: \"1\" | 1"),

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::event::Action;
+use crate::event::{Action, Priority};
 
 const TWO_RULES: &str = "
 version: 1
@@ -81,6 +81,30 @@ fn an_event_carries_key_occurrence_update_and_body() {
     };
     assert_ne!(resolve.update, trigger.update, "a resolve takes no part in the comparison");
     assert_eq!(resolve.occurrence, None);
+}
+
+#[test]
+fn an_event_has_the_priority_of_its_rule() {
+    let rules = compile(
+        "version: 1
+incident_key: $.id
+rules:
+  - { name: page, when: { path: $.severity, equals: critical }, then: trigger, priority: high }
+  - { name: noise, when: { path: $.severity, equals: info }, then: resolve, priority: low }
+  - { name: said, when: { path: $.severity, equals: warning }, then: trigger, priority: normal }
+  - { name: other, then: trigger }
+",
+    );
+    for (severity, expected) in
+        [("critical", Priority::High), ("info", Priority::Low), ("warning", Priority::Normal), ("", Priority::Normal)]
+    {
+        let decision = decide(&rules, &json!({"id": 1, "severity": severity}));
+        let [Element::Event(draft)] = decision.elements.as_slice() else { panic!("{decision:?}") };
+        assert_eq!(draft.priority, expected, "{severity}");
+    }
+    let mut sorted = [Priority::Low, Priority::Normal, Priority::High];
+    sorted.sort_unstable();
+    assert_eq!(sorted, Priority::ALL, "what goes first is first");
 }
 
 #[test]
