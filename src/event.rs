@@ -1,5 +1,7 @@
 //! The vocabulary: what an event is and what can become of it. Everything else speaks in these words.
 
+mod source_names;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,6 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::time::{Monotonic, WallTime};
+
+pub use source_names::{SourceId, SourceNames};
 
 /// What an event asks of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,9 +113,13 @@ pub struct Violation {
 pub struct Queued {
     pub id: EventId,
     pub key: KeyId,
+    pub source: SourceId,
     pub action: Action,
+    pub priority: Priority,
     /// A trigger that follows a resolve: the upstream can't have had it before.
     pub reopening: bool,
+    /// A trigger that says again that its key is open: a trigger of the key was taken before and not resolved.
+    pub continues: bool,
     /// When it was acknowledged; negative for what a start found in the journal.
     pub acknowledged: Monotonic,
 }

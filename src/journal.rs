@@ -15,12 +15,13 @@ mod salvage;
 mod schema;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use crate::dedup::Occurrences;
-use crate::event::{Action, EventId, KeyId, Outcome, Outgoing, State, UpdateHash};
+use crate::event::{Action, EventId, KeyId, Outcome, Outgoing, Priority, State, UpdateHash};
 use crate::time::WallTime;
 use schema::{SCHEMA, VERSION};
 
@@ -67,8 +68,10 @@ pub struct Totals {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recovered {
     pub id: EventId,
+    pub source: Arc<str>,
     pub key: KeyId,
     pub action: Action,
+    pub priority: Priority,
     pub taken_at: WallTime,
     pub state: State,
     pub outcome: Option<Outcome>,
@@ -77,6 +80,8 @@ pub struct Recovered {
     pub occurrences: Occurrences,
     /// A trigger that followed a resolve.
     pub reopening: bool,
+    /// A trigger of a key that was open.
+    pub continues: bool,
     /// Where its retries stand, if it was tried and is still queued.
     pub tried: Option<Tried>,
 }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dedup::{Arrival, Foresight};
 use crate::event::{
-    Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, State, UpdateHash, Violation,
+    Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, SourceNames, State, UpdateHash, Violation,
 };
 use crate::journal::{AttemptRecord, Settlement, Tried};
 use crate::time::WallTime;
@@ -167,6 +167,7 @@ impl Expected {
 pub struct Recorder {
     messages: mpsc::Sender<Message>,
     health: watch::Receiver<Health>,
+    sources: Arc<SourceNames>,
 }
 
 #[derive(Debug)]
@@ -300,6 +301,11 @@ impl Recorder {
     /// Whether events are taken now.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
+    }
+
+    /// The names of the sources of which it hands over events.
+    pub fn sources(&self) -> &Arc<SourceNames> {
+        &self.sources
     }
 
     /// Whether the thread behind it has ended, which it does only when every handle is gone or it failed.

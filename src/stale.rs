@@ -113,7 +113,7 @@ pub const REASON: &str = "stale";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventId, KeyId};
+    use crate::event::{EventId, KeyId, Priority, SourceId};
     use crate::time::Monotonic;
 
     const HOUR: i64 = 3_600_000;
@@ -125,7 +125,16 @@ mod tests {
     /// Acknowledged at this hour of the monotonic clock.
     fn event(action: Action, hour: i64) -> Queued {
         let acknowledged = Monotonic(hour * HOUR);
-        Queued { id: EventId(1), key: KeyId(1), action, reopening: false, acknowledged }
+        Queued {
+            id: EventId(1),
+            key: KeyId(1),
+            source: SourceId(0),
+            action,
+            priority: Priority::Normal,
+            reopening: false,
+            continues: false,
+            acknowledged,
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::event::{Action, EventId, KeyId, Queued};
+    use crate::event::{Action, EventId, KeyId, Priority, Queued, SourceId};
     use crate::gate;
     use crate::outcome::Trouble;
     use crate::retry::Unresolved;
@@ -124,7 +124,16 @@ mod tests {
         let one = NonZeroU32::MIN;
         let gate = gate::Settings { failures: 9, open: Duration::from_secs(10), pause: Duration::from_secs(60) };
         let mut schedule = Schedule::new(Limits { concurrency: 1, per_second: one, burst: one, unsettled: 9, gate });
-        let event = Queued { id: EventId(1), key: KeyId(1), action, reopening: false, acknowledged: Monotonic(0) };
+        let event = Queued {
+            id: EventId(1),
+            key: KeyId(1),
+            source: SourceId(0),
+            action,
+            priority: Priority::Normal,
+            reopening: false,
+            continues: false,
+            acknowledged: Monotonic(0),
+        };
         match before {
             Some(trial) => schedule.enqueue_tried(&event, trial, Monotonic(0)),
             None => assert_eq!(schedule.enqueue(&event), None),

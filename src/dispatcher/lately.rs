@@ -57,10 +57,19 @@ const KEYS_MAX: usize = 25_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EventId;
+    use crate::event::{EventId, Priority, SourceId};
 
     fn event(action: Action) -> Queued {
-        Queued { id: EventId(1), key: KeyId(1), action, reopening: false, acknowledged: Monotonic(0) }
+        Queued {
+            id: EventId(1),
+            key: KeyId(1),
+            source: SourceId(0),
+            action,
+            priority: Priority::Normal,
+            reopening: false,
+            continues: false,
+            acknowledged: Monotonic(0),
+        }
     }
 
     #[test]

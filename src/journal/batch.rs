@@ -6,7 +6,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::{Error, Journal, Totals, Tried, read};
 use crate::dedup::Occurrences;
-use crate::event::{Action, EventId, Outcome, State, UpdateHash};
+use crate::event::{Action, EventId, Outcome, Priority, State, UpdateHash};
 use crate::time::WallTime;
 
 /// Everything that is to become durable together. Dropped without a commit, it never was.
@@ -25,6 +25,7 @@ pub struct NewEvent<'a> {
     pub action: Action,
     pub incident_key: &'a str,
     pub rule: &'a str,
+    pub priority: Priority,
     pub novelty: &'a str,
     pub received_at: WallTime,
     pub request: &'a str,
@@ -128,8 +129,8 @@ impl<'a> Batch<'a> {
         let bytes = (raw.map_or(0, <[u8]>::len) + event.body.len()) as u64;
         self.prepare(
             "INSERT INTO event (id, source, action, incident_key, state, rule, novelty, received_at, bytes, request, \
-             raw_in, update_hash, occurrence, past_occurrence, replay_of, charset) \
-             VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             raw_in, update_hash, occurrence, past_occurrence, replay_of, charset, priority) \
+             VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             sql(id),
@@ -147,6 +148,7 @@ impl<'a> Batch<'a> {
             event.occurrences.past.as_ref().map(|occurrence| &*occurrence.0),
             event.replay_of.map(sql),
             event.charset,
+            Some(event.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
         ])?;
         self.prepare("INSERT INTO content (id, raw, body) VALUES (?1, ?2, ?3)")?.execute(params![
             sql(id),

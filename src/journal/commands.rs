@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::batch::{Batch, event, sql};
 use super::{Error, read};
-use crate::event::{Action, EventId, Occurrence, State, UpdateHash};
+use crate::event::{Action, EventId, Occurrence, Priority, State, UpdateHash};
 use crate::time::WallTime;
 
 /// A row as a command finds it.
@@ -33,6 +33,7 @@ pub struct Decided {
     pub action: Action,
     pub incident_key: String,
     pub rule: String,
+    pub priority: Priority,
     pub update: UpdateHash,
     pub occurrence: Option<Occurrence>,
 }
@@ -51,7 +52,7 @@ impl Batch<'_> {
     pub fn kept(&self, id: EventId) -> Result<Option<Kept>, Error> {
         let row = self
             .prepare(
-                "SELECT source, state, reason, bytes, raw_in, action, incident_key, rule, update_hash, occurrence, charset \
+                "SELECT source, state, reason, bytes, raw_in, action, incident_key, rule, update_hash, occurrence, charset, priority \
                  FROM event WHERE id = ?1",
             )?
             .query_row([sql(id)], |row| kept(id, row))
@@ -152,6 +153,7 @@ fn kept(id: EventId, row: &Row<'_>) -> Result<(String, Kept), rusqlite::Error> {
             action,
             incident_key: row.get(6)?,
             rule: row.get::<_, Option<String>>(7)?.unwrap_or_default(),
+            priority: read::priority(row.get_ref(11)?),
             update: UpdateHash(row.get::<_, Option<i64>>(8)?.unwrap_or(0).cast_unsigned()),
             occurrence: row.get::<_, Option<String>>(9)?.map(|text| Occurrence(Arc::from(text))),
         }),

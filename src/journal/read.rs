@@ -1,18 +1,20 @@
 //! Reading: what a restart needs, what the dispatcher sends, what a person looks at.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
 use super::{Error, FILE, OpenError, Recovered, Settlement, Tried, salvage, schema};
 use crate::dedup::Occurrences;
-use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, State, UpdateHash};
+use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
 use crate::time::WallTime;
 
 /// A connection that can't write. It never waits for the writing end, nor the writing end for it.
@@ -98,6 +100,9 @@ pub struct Details {
     #[serde(flatten)]
     pub summary: Summary,
     pub novelty: Option<String>,
+    /// None where it is normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
     pub settled_at: Option<String>,
     pub duplicates: u64,
     pub request_id: String,
@@ -299,7 +304,7 @@ impl Reader {
                     "SELECT {SUMMARY}, novelty, settled_at, duplicates, request, \
                      (SELECT raw FROM content WHERE content.id = event.raw_in), \
                      (SELECT body FROM content WHERE content.id = event.id), replay_of, charset, \
-                     (SELECT element FROM content WHERE content.id = event.id) FROM event WHERE id = ?1"
+                     (SELECT element FROM content WHERE content.id = event.id), priority FROM event WHERE id = ?1"
                 ))?
                 .query_row([sql(id)], |row| {
                     let raw: Option<Vec<u8>> = row.get(14)?;
@@ -313,6 +318,7 @@ impl Reader {
                     Ok(Details {
                         summary,
                         novelty: row.get(10)?,
+                        priority: row.get(19)?,
                         settled_at: row.get::<_, Option<i64>>(11)?.map(|at| WallTime(at).rfc3339()),
                         duplicates: row.get(12)?,
                         request_id: row.get(13)?,
@@ -422,13 +428,16 @@ pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Option<Ou
 
 /// Reads every row, oldest first.
 pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
-    let mut statement = connection.prepare(
+    let priority = if schema::has_column(connection, "event", "priority")? { "priority" } else { "NULL" };
+    let mut statement = connection.prepare(&format!(
         "SELECT id, state, bytes, source, incident_key, action, received_at, outcome, update_hash, occurrence, \
-         attempts, tried_since, retry_at, novelty = 'reopening', past_occurrence FROM event ORDER BY id",
-    )?;
+         attempts, tried_since, retry_at, novelty = 'reopening', past_occurrence, \
+         novelty IN ('update', 'reminder'), {priority} FROM event ORDER BY id"
+    ))?;
     let mut rows = statement.query([])?;
+    let mut sources = HashSet::new();
     while let Some(row) = rows.next()? {
-        each(recovered(row)?);
+        each(recovered(row, &mut sources)?);
     }
     Ok(())
 }
@@ -459,7 +468,8 @@ pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Sett
     Ok(State::from_str(&word).ok().map(|state| Settlement { state, ..settlement }))
 }
 
-fn recovered(row: &Row<'_>) -> Result<RecoveredRow, Error> {
+/// `sources` holds the names that were met, so that a million events share a few texts.
+fn recovered(row: &Row<'_>, sources: &mut HashSet<Arc<str>>) -> Result<RecoveredRow, Error> {
     let id = event(row.get(0)?);
     let word = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
     let state = State::from_str(word).map_err(|()| Error::Fault(format!("event {id} has the unknown state {word}")))?;
@@ -476,16 +486,28 @@ fn recovered(row: &Row<'_>) -> Result<RecoveredRow, Error> {
         let text: Option<&str> = row.get_ref(index)?.as_str_or_null().map_err(rusqlite::Error::from)?;
         Ok::<_, Error>(text.map(|text| Occurrence(Arc::from(text))))
     };
+    let name = text(3)?;
+    let source = match sources.get(name) {
+        Some(source) => Arc::clone(source),
+        None => {
+            let source: Arc<str> = Arc::from(name);
+            sources.insert(Arc::clone(&source));
+            source
+        }
+    };
     let event = Recovered {
         id,
-        key: KeyId::new(text(3)?, text(4)?),
+        key: KeyId::new(name, text(4)?),
+        source,
         action,
+        priority: priority(row.get_ref(16)?),
         taken_at: WallTime(row.get(6)?),
         state,
         outcome: outcome.and_then(|word| Outcome::from_str(word).ok()),
         update: UpdateHash(row.get::<_, Option<i64>>(8)?.unwrap_or(0).cast_unsigned()),
         occurrences: Occurrences { last: occurrence(9)?, past: occurrence(14)? },
         reopening: row.get(13)?,
+        continues: row.get(15)?,
         tried: match (state, row.get::<_, Option<i64>>(11)?, row.get::<_, Option<i64>>(12)?) {
             (State::Queued, Some(since), Some(retry_at)) => {
                 Some(Tried { attempts: row.get(10)?, since: WallTime(since), retry_at: WallTime(retry_at) })
@@ -494,6 +516,11 @@ fn recovered(row: &Row<'_>) -> Result<RecoveredRow, Error> {
         },
     };
     Ok(RecoveredRow { id, state, bytes, event: Some(event) })
+}
+
+/// NULL stands for normal.
+pub(super) fn priority(word: ValueRef<'_>) -> Priority {
+    word.as_str().ok().and_then(|word| Priority::from_str(word).ok()).unwrap_or_default()
 }
 
 pub(super) fn action(word: &str) -> Option<Action> {

@@ -27,6 +27,7 @@ fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         action: Action::Trigger,
         incident_key: key,
         rule: "problem",
+        priority: Priority::Normal,
         novelty: "opening",
         received_at: NOW,
         request: "01REQUEST",
@@ -41,6 +42,49 @@ fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
 
 fn delivered(id: EventId, at: WallTime) -> Settlement {
     Settlement { id, state: State::Delivered, outcome: Some(Outcome::Created), reason: None, attempts: 1, at }
+}
+
+#[test]
+fn an_event_is_found_again_with_its_source_its_priority_and_what_its_key_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    let high = batch.append(NewEvent { priority: Priority::High, novelty: "update", ..event("a", b"{}") }).unwrap();
+    batch
+        .append(NewEvent { source: "other", priority: Priority::Low, novelty: "reminder", ..event("b", b"{}") })
+        .unwrap();
+    batch.append(event("c", b"{}")).unwrap();
+    assert_eq!(batch.kept(high).unwrap().unwrap().decided.unwrap().priority, Priority::High, "for its replay");
+    batch.commit().unwrap();
+    drop((journal, lock));
+
+    let (_journal, _lock, recovered) = open(&config);
+    let seen: Vec<_> = recovered.iter().map(|event| (&*event.source, event.priority, event.continues)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("servicepilot", Priority::High, true),
+            ("other", Priority::Low, true),
+            ("servicepilot", Priority::Normal, false)
+        ]
+    );
+    let details = Reader::open(directory.path()).unwrap().details(high).unwrap().unwrap();
+    assert_eq!(details.priority.as_deref(), Some("high"));
+}
+
+#[test]
+fn a_journal_that_was_made_before_priorities_is_read_by_who_may_write_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, lock, _) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    batch.append(event("a", b"{}")).unwrap();
+    batch.commit().unwrap();
+    journal.connection.execute_batch("ALTER TABLE event DROP COLUMN priority").unwrap();
+    drop((journal, lock));
+    let mut read = Vec::new();
+    Reader::open_stopped(directory.path()).unwrap().recover(|event| read.push(event.priority)).unwrap();
+    assert_eq!(read, [Priority::Normal]);
 }
 
 #[test]

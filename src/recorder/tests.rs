@@ -182,10 +182,7 @@ async fn a_restart_knows_what_is_queued_and_what_was_seen() {
 
     let desk = open(directory.path(), 1_000);
     let [Queued { acknowledged, .. }] = desk.restored[..] else { panic!("{:?}", desk.restored) };
-    assert_eq!(
-        desk.restored,
-        [Queued { id: ids[2], key: key("c"), action: Action::Trigger, reopening: false, acknowledged }]
-    );
+    assert_eq!(desk.restored, [Queued { id: ids[2], key: key("c"), acknowledged, ..desk.restored[0] }]);
     for (name, expected, why) in [
         ("a", "d", "it was delivered"),
         ("b", "q", "it matched nothing there, so its key is unknown"),
@@ -394,6 +391,48 @@ async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_dispatcher_knows_source_priority_and_open_keys_also_after_a_restart_and_of_a_replay() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let urgent = |update| match event(Action::Trigger, "k") {
+        Entry::Event(event) => {
+            Entry::Event(Recordable { priority: Priority::High, update: UpdateHash(update), ..event })
+        }
+        refused => refused,
+    };
+    desk.recorder.record(submission(vec![urgent(1), urgent(2)])).await.unwrap();
+    let other = Submission { source: "gone".into(), ..submission(vec![event(Action::Trigger, "g")]) };
+    desk.recorder.record(other).await.unwrap();
+    while desk.handed.len() < 3 {
+        desk.hear().await;
+    }
+    let told = |desk: &Desk, events: &[Queued]| {
+        let names = desk.recorder.sources();
+        let told = events.iter().map(|event| (names.name(event.source).to_string(), event.priority, event.continues));
+        told.collect::<Vec<_>>()
+    };
+    let fresh: Vec<Queued> = desk.handed.iter().map(|fresh| fresh.event).collect();
+    let (here, gone) = ("servicepilot".to_owned(), "gone".to_owned());
+    let expected =
+        [(here.clone(), Priority::High, false), (here.clone(), Priority::High, true), (gone, Priority::Normal, false)];
+    assert_eq!(told(&desk, &fresh), expected);
+    let dead = settlement(fresh[0].id, State::Dead, None);
+    desk.settle(fresh[0].id, "k", dead).await;
+    let Commanded::Replayed { .. } = command(&desk, Command::Replay { force: true }, fresh[0].id).await else {
+        panic!("declined")
+    };
+    while desk.handed.len() < 4 {
+        desk.hear().await;
+    }
+    let replayed = (here, Priority::High, false);
+    assert_eq!(told(&desk, &[desk.handed[3].event]), std::slice::from_ref(&replayed));
+    desk.close().await;
+    let desk = open(directory.path(), 1_000);
+    let [_, update, gone] = expected;
+    assert_eq!(told(&desk, &desk.restored), [update, gone, replayed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
     let directory = tempfile::tempdir().unwrap();
     let mut desk = open(directory.path(), 1_000);
@@ -410,8 +449,11 @@ async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
         Queued {
             id: new,
             key: KeyId::new("servicepilot", "k"),
+            source: handed[0].event.source,
             action: Action::Trigger,
+            priority: Priority::Normal,
             reopening: false,
+            continues: false,
             acknowledged
         }
     );

@@ -16,7 +16,7 @@ use super::{
     Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, Unavailable,
 };
 use crate::dedup::{self, Dedup};
-use crate::event::{EventId, KeyId, Queued, State};
+use crate::event::{EventId, KeyId, Queued, SourceNames, State};
 use crate::journal::{self, Journal, Lock, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
@@ -32,6 +32,7 @@ pub struct Writer {
     parts: WriterParts,
     journal: Journal,
     dedup: Dedup,
+    sources: Arc<SourceNames>,
     messages: mpsc::Receiver<Message>,
     health: watch::Sender<Health>,
     /// Who waits for an event's end.
@@ -84,14 +85,16 @@ impl Writer {
             );
         }
         let journal = Journal::open(&parts.journal, &parts.lock, now)?;
-        let (journal, dedup, last) = restore(&parts, journal, each)?;
+        let sources = Arc::new(SourceNames::default());
+        let (journal, dedup, last) = restore(&parts, journal, &sources, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
-        let recorder = Recorder { messages: sender, health: watched };
+        let recorder = Recorder { messages: sender, health: watched, sources: Arc::clone(&sources) };
         let mut writer = Writer {
             parts,
             journal,
             dedup,
+            sources,
             messages,
             health,
             followers: HashMap::new(),
@@ -196,6 +199,7 @@ impl Writer {
         let now = self.parts.clock.now();
         let mut work = Work {
             dedup: &mut self.dedup,
+            sources: &self.sources,
             followers: &mut self.followers,
             duplicates: &mut self.duplicates,
             batch: self.journal.begin()?,
@@ -357,7 +361,7 @@ impl Writer {
         let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
         // Whether it can be written comes first: reading a large journal again each second would serve nobody.
         let restored = open_writable(&self.parts).and_then(|journal| {
-            restore(&self.parts, journal, |event, _| {
+            restore(&self.parts, journal, &self.sources, |event, _| {
                 // A commit that was reported as failed may have reached the disk after all. Its sender was told that it
                 // was not taken: its age counts from here.
                 if event.id > known {

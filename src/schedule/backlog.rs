@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use crate::event::{Action, EventId, KeyId, Queued};
+use crate::event::{Action, EventId, KeyId, Priority, Queued, SourceId};
 use crate::time::Monotonic;
 
 /// A key that has events waiting. The slot is its name while it has; then another key may get it.
@@ -163,6 +163,10 @@ impl Waiting {
         Queued {
             id: EventId((u64::from(self.tagged[0]) << 32 | u64::from(self.tagged[1])) >> 2),
             key,
+            // Order goes by none of these yet.
+            source: SourceId::default(),
+            priority: Priority::default(),
+            continues: false,
             action: self.action(),
             reopening: self.tagged[1] & 2 != 0,
             acknowledged: Monotonic(i64::from(self.acknowledged_s) * 1_000),
@@ -247,8 +251,11 @@ mod tests {
             let event = Queued {
                 id: EventId(1 << 45),
                 key: KeyId(7 << 90 | 3),
+                source: SourceId(0),
                 action: Action::Resolve,
+                priority: Priority::Normal,
                 reopening: true,
+                continues: false,
                 acknowledged,
             };
             let slot = backlog.push(&event).unwrap();
@@ -276,7 +283,9 @@ mod tests {
                 if step < 3 {
                     let action = if step < 2 { Action::Trigger } else { Action::Resolve };
                     let (id, key, acknowledged) = (EventId(id as u64), KEYS[key], Monotonic(0));
-                    let event = Queued { id, key, action, reopening: step == 1, acknowledged };
+                    let (source, priority) = (SourceId(0), Priority::Normal);
+                    let (reopening, continues) = (step == 1, false);
+                    let event = Queued { id, key, source, action, priority, reopening, continues, acknowledged };
                     proptest::prop_assert_eq!(backlog.push(&event).is_some(), line.is_empty());
                     line.push_back(event);
                 } else if let Some(slot) = backlog.slot(KEYS[key]) {

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::event::{Action, KeyId};
+use crate::event::{Action, KeyId, Priority, SourceId};
 use crate::outcome::Trouble;
 
 fn limits(concurrency: usize, per_second: u32, burst: u32) -> Limits {
@@ -22,7 +22,16 @@ fn wide() -> Schedule {
 }
 
 fn queued(id: u64, key: u128) -> Queued {
-    Queued { id: EventId(id), key: KeyId(key), action: Action::Trigger, reopening: false, acknowledged: Monotonic(0) }
+    Queued {
+        id: EventId(id),
+        key: KeyId(key),
+        source: SourceId(0),
+        action: Action::Trigger,
+        priority: Priority::Normal,
+        reopening: false,
+        continues: false,
+        acknowledged: Monotonic(0),
+    }
 }
 
 /// What to do where nothing is stale.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use gander::dedup::Occurrences;
-use gander::event::{Action, UpdateHash};
+use gander::event::{Action, Priority, UpdateHash};
 use gander::journal::{self, Journal, Lock, NewEvent, Raw};
 use gander::time::WallTime;
 
@@ -97,6 +97,7 @@ fn fill(data: &Path, events: u64) -> Result<()> {
                 action: Action::Trigger,
                 incident_key: &key,
                 rule: "problem",
+                priority: Priority::Normal,
                 novelty: "first",
                 received_at: now,
                 request: "00000000-0000-0000-0000-000000000000",

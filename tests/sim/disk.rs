@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use gander::dedup::Occurrences;
-use gander::event::{Action, EventId, Outcome, Queued, State, UpdateHash};
+use gander::dedup::{Novelty, Occurrences};
+use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
 use gander::time::{Now, WallTime};
 
@@ -27,7 +27,8 @@ pub struct Row {
     pub action: Action,
     pub update: UpdateHash,
     pub occurrences: Occurrences,
-    pub reopening: bool,
+    pub priority: Priority,
+    pub novelty: Novelty,
     pub tried: Option<Tried>,
     pub taken_at: WallTime,
     pub state: State,
@@ -123,9 +124,10 @@ impl Disk {
 impl Row {
     /// As a start finds it.
     pub fn queued(&self, now: Now) -> Queued {
-        let Row { id, action, reopening, .. } = *self;
+        let Row { id, action, priority, novelty, .. } = *self;
+        let (reopening, continues) = (novelty == Novelty::Reopening, novelty.continues());
         let acknowledged = now.monotonic.before(now.wall.since(self.taken_at));
-        Queued { id, key: key_id(self.key), action, reopening, acknowledged }
+        Queued { id, key: key_id(self.key), source: SourceId(0), action, priority, reopening, continues, acknowledged }
     }
 }
 

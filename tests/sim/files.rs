@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use gander::dedup::Novelty;
 use gander::event::{EventId, KeyId, State};
 use gander::journal::{self, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
 use gander::time::WallTime;
@@ -36,7 +37,8 @@ impl Files {
                 action: row.action,
                 incident_key: &row.key.to_string(),
                 rule: "rule",
-                novelty: if row.reopening { "reopening" } else { "opening" },
+                priority: row.priority,
+                novelty: row.novelty.as_str(),
                 received_at: row.taken_at,
                 request: "request",
                 raw: Raw::Bytes(b"{}"),
@@ -71,13 +73,16 @@ impl Files {
             .map(|row| Recovered {
                 id: row.id,
                 key: KeyId::new(SOURCE, &row.key.to_string()),
+                source: SOURCE.into(),
                 action: row.action,
+                priority: row.priority,
                 taken_at: row.taken_at,
                 state: row.state,
                 outcome: row.outcome.filter(|_| row.state == State::Delivered),
                 update: row.update,
                 occurrences: row.occurrences.clone(),
-                reopening: row.reopening,
+                reopening: row.novelty == Novelty::Reopening,
+                continues: row.novelty.continues(),
                 tried: row.tried.filter(|_| row.state == State::Queued),
             })
             .collect();

@@ -76,7 +76,7 @@ impl Work<'_> {
         let Some(kept) = self.batch.kept(id)? else {
             return declined(Declined::NotKept);
         };
-        let Some(Decided { action, incident_key, rule, update, occurrence }) = kept.decided else {
+        let Some(Decided { action, incident_key, rule, priority, update, occurrence }) = kept.decided else {
             return declined(Declined::Undecided);
         };
         if kept.state == State::Queued {
@@ -105,6 +105,7 @@ impl Work<'_> {
                 action,
                 incident_key: &incident_key,
                 rule: &rule,
+                priority,
                 novelty: Novelty::Replay.as_str(),
                 received_at: now.wall,
                 request: round.request_id,
@@ -125,7 +126,16 @@ impl Work<'_> {
         self.batch.end(id, REPLAYED, self.now.wall)?;
         self.wrote = true;
         self.fresh.push(Fresh {
-            event: Queued { id: new, key, action, reopening: false, acknowledged: self.now.monotonic },
+            event: Queued {
+                id: new,
+                key,
+                source: self.sources.id(&kept.source),
+                action,
+                priority,
+                reopening: false,
+                continues: false,
+                acknowledged: self.now.monotonic,
+            },
             outgoing: Some(Outgoing {
                 source: Arc::clone(&kept.source),
                 body: body.into(),

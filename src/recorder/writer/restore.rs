@@ -2,7 +2,7 @@
 
 use super::WriterParts;
 use crate::dedup::{self, Dedup};
-use crate::event::{EventId, Queued, State};
+use crate::event::{EventId, Queued, SourceNames, State};
 use crate::journal::{self, Journal, Recovered, Tried};
 use crate::time::Now;
 
@@ -30,6 +30,7 @@ pub(super) fn open_writable(parts: &WriterParts) -> Result<Journal, journal::Ope
 pub(super) fn restore(
     parts: &WriterParts,
     mut journal: Journal,
+    sources: &SourceNames,
     mut each: impl FnMut(Queued, Option<Tried>),
 ) -> Result<(Journal, Dedup, EventId), journal::OpenError> {
     let now = parts.clock.now();
@@ -39,10 +40,11 @@ pub(super) fn restore(
         last = event.id;
         remember(&mut dedup, &event, now);
         if event.state == State::Queued {
-            let Recovered { id, key, action, reopening, taken_at, tried, .. } = event;
+            let Recovered { id, key, action, priority, reopening, continues, taken_at, tried, .. } = event;
+            let source = sources.id(&event.source);
             // A clock that was turned back meanwhile makes it new, not lasting.
             let acknowledged = now.monotonic.before(now.wall.since(taken_at));
-            each(Queued { id, key, action, reopening, acknowledged }, tried);
+            each(Queued { id, key, source, action, priority, reopening, continues, acknowledged }, tried);
         }
     });
     recovered.map_err(|error| {

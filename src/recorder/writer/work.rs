@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Foresight, Novelty, Occurrences};
-use crate::event::{EventId, KeyId, Outgoing, Queued, State};
+use crate::event::{EventId, KeyId, Outgoing, Queued, SourceNames, State};
 use crate::journal::{self, Batch, Kept, NewEvent, NewRefusal, Raw, Settlement};
 use crate::recorder::{
     Commanded, End, Entry, Expected, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission,
@@ -39,6 +39,7 @@ pub(super) enum Origin<'o> {
 /// One batch being written.
 pub(super) struct Work<'a> {
     pub(super) dedup: &'a mut Dedup,
+    pub(super) sources: &'a SourceNames,
     pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
     pub(super) duplicates: &'a mut HashMap<EventId, u64>,
     pub(super) batch: Batch<'a>,
@@ -173,6 +174,7 @@ impl Work<'_> {
                 action: event.action,
                 incident_key: &event.incident_key,
                 rule: &event.rule,
+                priority: event.priority,
                 novelty: novelty.as_str(),
                 received_at,
                 request: &submission.request_id,
@@ -204,8 +206,11 @@ impl Work<'_> {
             event: Queued {
                 id,
                 key: event.key,
+                source: self.sources.id(&submission.source),
                 action: event.action,
+                priority: event.priority,
                 reopening: novelty == Novelty::Reopening,
+                continues: novelty.continues(),
                 acknowledged: self.now.monotonic,
             },
             outgoing: Some(Outgoing {

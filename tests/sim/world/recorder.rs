@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use gander::dedup::{Admission, Ending, Novelty, Occurrences};
-use gander::event::{EventId, Outcome, Queued, State, UpdateHash};
+use gander::event::{EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
 use gander::schedule::KeySlot;
 use gander::time::WallTime;
@@ -141,7 +141,8 @@ impl World {
                     action: element.action,
                     update: UpdateHash(element.update),
                     occurrences: occurrences.clone(),
-                    reopening: novelty == Novelty::Reopening,
+                    priority: priority(element.key),
+                    novelty,
                     tried: None,
                     taken_at: now.wall,
                     state: State::Queued,
@@ -160,9 +161,11 @@ impl World {
             self.note(|| format!("{element:?}: {admission:?}"));
             receipts.push(match admission {
                 Admission::Taken { id, novelty } => {
-                    let reopening = novelty == Novelty::Reopening;
+                    let (reopening, continues) = (novelty == Novelty::Reopening, novelty.continues());
+                    let (source, priority) = (SourceId(0), priority(element.key));
                     let (key, action) = (key_id(element.key), element.action);
-                    let queued = Queued { id, key, action, reopening, acknowledged: now.monotonic };
+                    let acknowledged = now.monotonic;
+                    let queued = Queued { id, key, source, action, priority, reopening, continues, acknowledged };
                     open.fresh.push((element.key, queued));
                     Receipt { id }
                 }
@@ -322,3 +325,8 @@ impl World {
 }
 
 const HEAL_INTERVAL: i64 = 1_000;
+
+/// Every key has one, and each is there.
+fn priority(key: usize) -> Priority {
+    Priority::ALL[key % Priority::ALL.len()]
+}

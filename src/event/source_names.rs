@@ -1,0 +1,75 @@
+//! Numbers for the names of sources: two bytes where a million events wait, instead of a text each.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A source by its number in [`SourceNames`]. It means something within one run of the relay only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u16);
+
+/// Every source that an event came from since the start or is kept of, also those that the configuration has no longer.
+#[derive(Debug, Default)]
+pub struct SourceNames(RwLock<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    ids: HashMap<Arc<str>, SourceId>,
+    names: Vec<Arc<str>>,
+}
+
+impl SourceNames {
+    /// The number of a name. It gets one the first time, and keeps it.
+    pub fn id(&self, name: &str) -> SourceId {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).ids.get(name).copied();
+        known.unwrap_or_else(|| self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name))
+    }
+
+    /// The name of a number.
+    pub fn name(&self, id: SourceId) -> Arc<str> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.names.get(usize::from(id.0)).map_or_else(|| Arc::from(OTHERS), Arc::clone)
+    }
+}
+
+impl Table {
+    fn insert(&mut self, name: &str) -> SourceId {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        // The last number is nobody's: sources beyond all others share it.
+        let Some(id) = u16::try_from(self.names.len()).ok().filter(|id| *id < u16::MAX).map(SourceId) else {
+            return SourceId(u16::MAX);
+        };
+        let name: Arc<str> = Arc::from(name);
+        self.names.push(Arc::clone(&name));
+        self.ids.insert(name, id);
+        id
+    }
+}
+
+/// More sources than numbers have been there: the journal outlives many configurations.
+const OTHERS: &str = "(others)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_number_and_a_number_its_name() {
+        let names = SourceNames::default();
+        let (first, second) = (names.id("a"), names.id("b"));
+        assert_ne!(first, second);
+        assert_eq!((names.id("a"), names.id("b")), (first, second));
+        assert_eq!((&*names.name(first), &*names.name(second)), ("a", "b"));
+    }
+
+    #[test]
+    fn sources_beyond_the_numbers_share_one() {
+        let names = SourceNames::default();
+        let ids: Vec<SourceId> = (0..=u32::from(u16::MAX) + 1).map(|number| names.id(&number.to_string())).collect();
+        assert_eq!((ids[0], &*names.name(ids[0])), (SourceId(0), "0"));
+        assert_eq!(&*names.name(SourceId(u16::MAX - 1)), "65534");
+        assert_eq!(ids[65_535..], [SourceId(u16::MAX); 2]);
+        assert_eq!(&*names.name(SourceId(u16::MAX)), OTHERS);
+    }
+}
