@@ -214,8 +214,8 @@ impl<'a> Reader<'a> {
         }
         let data_dir = self.data_dir(tree, &mut top);
         let sources = self.sources(&mut top);
-        let stale = self.stale(&mut top);
-        let upstream = self.upstream(&mut top, stale);
+        let (stale, superseded) = self.delivery(&mut top);
+        let upstream = self.upstream(&mut top, stale, superseded);
         let dedup = self.dedup(&mut top);
         let journal = self.journal(&mut top, data_dir);
         let log = self.log(&mut top);

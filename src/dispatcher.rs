@@ -20,7 +20,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::event::{Queued, State};
+use crate::event::{Queued, State, Superseded};
 use crate::gate;
 use crate::journal::{AttemptRecord, Reader, Settlement, Tried};
 use crate::metrics::Metrics;
@@ -50,6 +50,7 @@ pub struct Config {
     pub breaker: Breaker,
     /// None: nothing goes stale.
     pub stale: Option<stale::Settings>,
+    pub superseded: Superseded,
 }
 
 /// The `upstream.breaker` section.

@@ -78,6 +78,16 @@ pub enum Outcome {
     Accepted,
 }
 
+/// What becomes of events that a later event of their key has made pointless before they were tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Superseded {
+    /// They are sent, in their order.
+    #[default]
+    Send,
+    /// They end unsent.
+    End,
+}
+
 /// One trigger or resolve as the rules decided it, not yet recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {

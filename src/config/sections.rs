@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Reader, Secrets, place_of};
 use crate::document::{Fields, Node, fields};
+use crate::event::Superseded;
 use crate::logging::Format;
 use crate::stale::{self, Then};
 use crate::{dedup, journal, logging};
@@ -43,13 +44,19 @@ impl Reader<'_> {
         }
     }
 
-    /// None unless it is switched on: what is delivered late is nobody's surprise who did not ask for this.
-    pub(super) fn stale(&mut self, top: &mut Fields<'_>) -> Option<stale::Settings> {
+    pub(super) fn delivery(&mut self, top: &mut Fields<'_>) -> (Option<stale::Settings>, Superseded) {
         let findings = &mut self.findings;
         let mut section = top.section_or_empty("delivery", findings);
         let stale = section.section("stale", findings);
+        let superseded = section.choice("superseded", &SUPERSEDED, findings);
         section.finish(findings);
-        let mut section = stale?;
+        (self.stale(stale), superseded.unwrap_or_default())
+    }
+
+    /// None unless it is switched on: what is delivered late is nobody's surprise who did not ask for this.
+    fn stale(&mut self, section: Option<Fields<'_>>) -> Option<stale::Settings> {
+        let findings = &mut self.findings;
+        let mut section = section?;
         let (node, path) = (section.require("trigger", findings), section.path_of("trigger"));
         let trigger = node.and_then(|node| fields::duration_within(node, &path, MOMENT..=365 * DAY, findings));
         let then = section.choice("do", &STALE, findings).unwrap_or(Then::Mark);
@@ -88,6 +95,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The shortest duration that is one.
 const MOMENT: Duration = Duration::from_millis(1);
 const STALE: [(&str, Then); 2] = [("mark", Then::Mark), ("end", Then::End)];
+const SUPERSEDED: [(&str, Superseded); 2] = [("send", Superseded::Send), ("end", Superseded::End)];
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
     ("warn", tracing::Level::WARN),

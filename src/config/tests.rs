@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::event::Superseded;
 
 /// A folder with a rule file, and the configuration written beside it.
 struct Desk {
@@ -489,6 +490,32 @@ fn a_data_directory_that_run_could_not_use_is_found_before() {
             }
         }
         assert!(!theirs.join("deep").exists(), "nothing is written");
+    }
+}
+
+#[test]
+fn what_is_superseded_is_sent_unless_it_is_said_to_end() {
+    let superseded = |desk: Desk| desk.load().config.dispatch.superseded;
+    let with = |section: &str| Desk::new(&format!("{BASE}delivery: {section}\n"));
+    for (section, expected) in [
+        ("~", Superseded::Send),
+        ("{ superseded: ~ }", Superseded::Send),
+        ("{ superseded: send }", Superseded::Send),
+        ("{ superseded: end }", Superseded::End),
+        ("{ superseded: end, stale: { trigger: 6h } }", Superseded::End),
+    ] {
+        assert_eq!(superseded(with(section)), expected, "{section}");
+    }
+    assert_eq!(superseded(Desk::new(BASE).env("GANDER_DELIVERY__SUPERSEDED", "end")), Superseded::End);
+    for (section, expected) in [
+        (
+            "{ superseded: ende }",
+            "12:25 delivery.superseded: expected one of send, end, found `ende` (did you mean `end`?)",
+        ),
+        ("{ superseded: true }", "12:25 delivery.superseded: expected one of send, end, found true"),
+        ("{ superseeded: end }", "12:13 delivery.superseeded: unknown key `superseeded` (did you mean `superseded`?)"),
+    ] {
+        assert_eq!(listed(&with(section).findings()), [expected], "{section}");
     }
 }
 

@@ -9,6 +9,7 @@ use super::credential::Carrier;
 use super::secrets::Direction;
 use super::{Reader, place_of};
 use crate::document::{Fields, Node, fields};
+use crate::event::Superseded;
 use crate::upstream::{Authorization, Config};
 use crate::{dispatcher, retry, stale};
 
@@ -17,6 +18,7 @@ impl Reader<'_> {
         &mut self,
         top: &mut Fields<'_>,
         stale: Option<stale::Settings>,
+        superseded: Superseded,
     ) -> Option<(Config, dispatcher::Config)> {
         let node = top.require("upstream", &mut self.findings)?;
         let mut section = Fields::of(node, "upstream", &mut self.findings)?;
@@ -45,7 +47,7 @@ impl Reader<'_> {
             ca,
             concurrency,
         };
-        Some((config, dispatcher::Config { concurrency, per_second, burst, retry, breaker, stale }))
+        Some((config, dispatcher::Config { concurrency, per_second, burst, retry, breaker, stale, superseded }))
     }
 
     fn url(&mut self, node: &Node) -> Option<Uri> {
