@@ -5,7 +5,7 @@
 //!
 //! The layout keeps what is large apart from what changes: `event` rows are narrow and their state is updated in
 //! place, `content` rows hold payload and body and are never touched again, `attempt` rows are only added. An
-//! operator may open `journal.db` with `sqlite3` at any time; words are stored as words.
+//! operator may look into `journal.db` with `sqlite3 -readonly` at any time; words are stored as words.
 
 mod batch;
 mod commands;
@@ -241,8 +241,7 @@ impl Totals {
 }
 
 fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = files::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;

@@ -21,11 +21,15 @@ impl Reader<'_> {
             return directory;
         }
         // A client may be a user who can't see it, and has no need to.
-        if self.inputs.secrets == Secrets::Required
-            && let Err(error) = journal::inspect(&directory)
-        {
-            let message = format!("{} can't be used: {}", directory.display(), error.problem);
-            self.findings.error(place, "data_dir", message).help(error.remedy);
+        if self.inputs.secrets == Secrets::Required {
+            match journal::inspect(&directory) {
+                Ok(None) => {}
+                Ok(Some(note)) => drop(self.findings.note(place, "data_dir", note).code("data-dir-shared")),
+                Err(error) => {
+                    let message = format!("{} can't be used: {}", error.path.display(), error.problem);
+                    self.findings.error(place, "data_dir", message).help(error.remedy);
+                }
+            }
         }
         directory
     }

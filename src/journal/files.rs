@@ -1,10 +1,12 @@
-//! The data directory: private, and held by one process.
+//! The data directory: private as far as that is possible, and held by one process.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{Access, AtFlags, CWD};
 use tracing::warn;
 
 use super::{FILE, OpenError};
@@ -27,12 +29,17 @@ impl Lock {
             .mode(0o700)
             .create(directory)
             .map_err(|error| fail(format!("can't make this directory: {error}"), WRITABLE))?;
-        make_private(directory)
-            .map_err(|error| fail(format!("can't make this directory private: {error}"), WRITABLE))?;
+        make_private(directory)?;
         // The journal syncs what is in the directory; that the directory itself is there is synced here.
         if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
+            // Where somebody else made it, the directory above it may be closed to us.
             let synced = File::open(parent).and_then(|parent| parent.sync_all());
-            synced.map_err(|error| fail(format!("can't sync the directory above it: {error}"), WRITABLE))?;
+            match synced {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(fail(format!("can't sync the directory above it: {error}"), WRITABLE));
+                }
+                _ => {}
+            }
         }
         let path = directory.join(LOCK);
         let file = OpenOptions::new()
@@ -60,23 +67,58 @@ impl Lock {
     }
 }
 
-/// Whether `directory` can be the data directory, as far as looking tells: nothing is written.
-pub fn inspect(directory: &Path) -> Result<(), OpenError> {
+/// Looks whether the user of this process can have `directory` as the data directory, as far as looking tells: nothing
+/// is written. Returns what is worth knowing where it can.
+pub fn inspect(directory: &Path) -> Result<Option<String>, OpenError> {
     let fail = |problem: String, remedy| Err(OpenError { path: directory.to_owned(), problem, remedy });
-    let existing = directory.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
+    let existing = directory.ancestors().find_map(|path| {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Some((path, fs::metadata(path).ok()?))
+    });
     let Some((existing, metadata)) = existing else {
-        return Ok(());
+        return Ok(None);
     };
     if !metadata.is_dir() {
         return fail(format!("{} is no directory", existing.display()), ELSEWHERE);
     }
+    if let Err(error) = may(existing, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        return fail(format!("can't write to {}: {error}", existing.display()), WRITABLE);
+    }
     if existing != directory {
-        return Ok(());
+        return Ok(None);
     }
     match is_ours(directory) {
-        Ok(true) => Ok(()),
-        Ok(false) => fail("it holds files and none of them is gander's: it is somebody else's".to_owned(), ELSEWHERE),
-        Err(error) => fail(format!("can't look into it: {error}"), WRITABLE),
+        Ok(true) => {}
+        Ok(false) => {
+            return fail("it holds files and none of them is gander's: it is somebody else's".to_owned(), ELSEWHERE);
+        }
+        Err(error) => return fail(format!("can't look into it: {error}"), WRITABLE),
+    }
+    for name in [LOCK, FILE, "journal.db-wal", "journal.db-shm"] {
+        let path = directory.join(name);
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        if !metadata.is_file() {
+            return Err(no_file(&path));
+        }
+        if let Err(error) = may(&path, Access::READ_OK | Access::WRITE_OK) {
+            return fail(format!("can't write to {name} in it: {error}"), WRITABLE);
+        }
+        if !is_own(metadata.uid()) && open_to(metadata.mode(), false) == OpenTo::Others {
+            return Err(exposed(&path, metadata.mode()));
+        }
+    }
+    match open_to(metadata.mode(), true) {
+        OpenTo::Group if !is_own(metadata.uid()) => Ok(Some(format!(
+            "{} can't be made private, since it belongs to another user (mode {:04o}): whoever is in its group, {}, can \
+             remove and replace what is kept in it",
+            directory.display(),
+            metadata.mode() & 0o7777,
+            metadata.gid(),
+        ))),
+        OpenTo::Others if !is_own(metadata.uid()) => Err(exposed(directory, metadata.mode())),
+        _ => Ok(None),
     }
 }
 
@@ -94,25 +136,155 @@ fn is_ours(directory: &Path) -> io::Result<bool> {
     Ok(empty)
 }
 
-fn make_private(directory: &Path) -> io::Result<()> {
-    let mode = fs::metadata(directory)?.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
+/// Whom a file or a directory is open to, besides its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OpenTo {
+    Nobody,
+    Group,
+    Others,
+}
+
+/// A directory whose names others may list counts as open to its group alone: platforms make volumes so for a group of
+/// users (root:group, 2775), and the files in it are closed.
+fn open_to(mode: u32, is_directory: bool) -> OpenTo {
+    let others = if is_directory { 0o002 } else { 0o007 };
+    match (mode & others, mode & 0o077) {
+        (0, 0) => OpenTo::Nobody,
+        (0, _) => OpenTo::Group,
+        _ => OpenTo::Others,
+    }
+}
+
+/// Whether this process may change the mode of what belongs to this user.
+fn is_own(owner: u32) -> bool {
+    let user = rustix::process::geteuid();
+    user.is_root() || user.as_raw() == owner
+}
+
+/// Closes a file or directory to everyone but its owner. Who does not own it can't; where only its group has access that
+/// is how somebody set it up, and it stays so.
+fn make_private(path: &Path) -> Result<(), OpenError> {
+    let fail = |error: io::Error| OpenError {
+        path: path.to_owned(),
+        problem: format!("can't be made private: {error}"),
+        remedy: WRITABLE,
+    };
+    let metadata = fs::metadata(path).map_err(fail)?;
+    let (mode, is_directory) = (metadata.mode() & 0o7777, metadata.is_dir());
+    let open_to = open_to(mode, is_directory);
+    if open_to == OpenTo::Nobody {
         return Ok(());
     }
-    fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-    let (directory, mode) = (directory.display(), format!("{mode:04o}"));
-    warn!(%directory, mode, "others could look into the data directory; it has mode 0700 now");
+    let private = if is_directory { 0o700 } else { 0o600 };
+    let (shown, before) = (path.display(), format!("{mode:04o}"));
+    match fs::set_permissions(path, Permissions::from_mode(private)) {
+        Ok(()) => {
+            let mode = format!("{private:04o}");
+            warn!(path = %shown, before, mode, "others had access to what is kept; its mode was changed");
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match open_to {
+            OpenTo::Others => Err(exposed(path, mode)),
+            _ => {
+                let group = metadata.gid();
+                warn!(path = %shown, mode = before, group, "it belongs to another user and stays open to its group");
+                Ok(())
+            }
+        },
+        Err(error) => Err(fail(error)),
+    }
+}
+
+fn exposed(path: &Path, mode: u32) -> OpenError {
+    OpenError {
+        path: path.to_owned(),
+        problem: format!(
+            "every user of this machine has access to it (mode {:04o}), and it belongs to another user than gander's",
+            mode & 0o7777
+        ),
+        remedy: "give it to the user that runs gander, or take access from others: chmod o= (o-w for a directory)",
+    }
+}
+
+/// Makes the journal's file with mode 0600 before SQLite does, or tightens it and the files beside it; SQLite gives the
+/// files that it makes beside it the same mode.
+///
+/// A file that is there is never opened: POSIX lets go of every lock that a process holds on a file as soon as it closes
+/// any descriptor of it, and another program would then take itself for the last one and delete the log. A file that
+/// is made here is new, so nobody can hold a lock on it.
+pub(super) fn private(path: &Path) -> Result<(), OpenError> {
+    let fail = |error: io::Error| OpenError { path: path.to_owned(), problem: error.to_string(), remedy: WRITABLE };
+    match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(fail(error)),
+    }
+    for beside in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(beside);
+        let path = Path::new(&name);
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_file() => make_private(path)?,
+            Ok(_) => return Err(no_file(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(fail(error)),
+        }
+    }
     Ok(())
 }
 
-/// Makes the journal's file with mode 0600 before SQLite does, or tightens it; SQLite gives the files beside it
-/// the same mode.
-pub(super) fn private(path: &Path) -> Result<(), OpenError> {
-    let fail = |error: io::Error| OpenError { path: path.to_owned(), problem: error.to_string(), remedy: WRITABLE };
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(fail)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(fail)
+/// Opens an SQLite file that stands in a directory. Links on the way to the directory are followed, one in the place of
+/// the file is not.
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
+    let whole = path.parent().and_then(|directory| directory.canonicalize().ok()).zip(path.file_name());
+    let path = whole.map_or_else(|| path.to_owned(), |(directory, name)| directory.join(name));
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    Connection::open_with_flags(path, flags)
+}
+
+/// Whether the user of this process may read a file; it is not opened for that.
+pub(super) fn readable(path: &Path) -> io::Result<()> {
+    may(path, Access::READ_OK)
+}
+
+fn may(path: &Path, access: Access) -> io::Result<()> {
+    Ok(rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS)?)
+}
+
+/// A link is not followed: whoever can put one there would have gander write, and tighten, any file of its user.
+fn no_file(path: &Path) -> OpenError {
+    OpenError {
+        path: path.to_owned(),
+        problem: "it is a symbolic link, or no file at all, and is not followed".to_owned(),
+        remedy: "put the file itself there, or name the directory that holds it as `data_dir`",
+    }
 }
 
 const LOCK: &str = "lock";
 const ELSEWHERE: &str = "give gander a `data_dir` of its own: an empty directory, or one that it may make";
 const WRITABLE: &str = "give the user that runs gander the ownership of `data_dir`, or choose another one";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_for_a_group_is_open_to_its_group_alone() {
+        for (mode, is_directory, expected) in [
+            (0o700, true, OpenTo::Nobody),
+            (0o2700, true, OpenTo::Nobody),
+            (0o2770, true, OpenTo::Group),
+            (0o2775, true, OpenTo::Group),
+            (0o755, true, OpenTo::Group),
+            (0o1777, true, OpenTo::Others),
+            (0o2777, true, OpenTo::Others),
+            (0o600, false, OpenTo::Nobody),
+            (0o660, false, OpenTo::Group),
+            (0o640, false, OpenTo::Group),
+            (0o664, false, OpenTo::Others),
+            (0o644, false, OpenTo::Others),
+        ] {
+            assert_eq!(open_to(mode, is_directory), expected, "{mode:04o}");
+        }
+    }
+}

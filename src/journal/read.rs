@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
-use super::{Error, FILE, OpenError, Recovered, Settlement, Tried, salvage, schema};
+use super::{Error, FILE, OpenError, Recovered, Settlement, Tried, files, salvage, schema};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
 use crate::time::WallTime;
@@ -154,8 +154,7 @@ pub(super) struct RecoveredRow {
 impl Reader {
     /// Opens the journal of a directory beside its writing end.
     pub fn open(directory: &Path) -> Result<Reader, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(directory.join(FILE), flags)?;
+        let connection = files::connect(&directory.join(FILE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(super::BUSY_TIMEOUT)?;
         connection.pragma_update(None, "cache_size", super::READER_CACHE_KIB)?;
         Ok(Reader { connection: Mutex::new(connection), directory: Some(directory.to_owned()) })
@@ -167,7 +166,7 @@ impl Reader {
         let path = directory.join(FILE);
         let fail = |problem: String, remedy| OpenError { path: path.clone(), problem, remedy };
         let file = std::path::absolute(&path).map_err(|error| fail(error.to_string(), EXISTS))?;
-        if let Err(error) = std::fs::File::open(&file) {
+        if let Err(error) = files::readable(&file) {
             return Err(fail(error.to_string(), EXISTS));
         }
         let log = directory.join(format!("{FILE}-wal"));

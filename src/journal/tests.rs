@@ -164,6 +164,40 @@ fn somebody_elses_directory_is_left_as_it_is() {
 }
 
 #[test]
+fn a_link_in_the_place_of_a_file_is_not_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm", "lock"] {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(&config(directory.path())));
+        let (link, target) = (directory.path().join(name), outside.path().join(name));
+        std::fs::write(&target, "precious").unwrap();
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let error = Lock::take(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("symbolic link") && error.contains(name), "{name}: {error}");
+        assert_eq!(std::fs::read(&target).unwrap(), b"precious", "{name}");
+    }
+    // While the directory is held: nobody follows it then either.
+    let directory = tempfile::tempdir().unwrap();
+    let lock = Lock::take(directory.path()).unwrap();
+    let target = outside.path().join("elsewhere.db");
+    std::os::unix::fs::symlink(&target, directory.path().join("journal.db")).unwrap();
+    let error = Journal::open(&config(directory.path()), &lock, NOW).unwrap_err().to_string();
+    assert!(error.contains("symbolic link"), "{error}");
+    assert!(Reader::open(directory.path()).is_err() && !target.exists());
+}
+
+#[test]
+fn a_link_to_the_directory_is_followed() {
+    let parent = tempfile::tempdir().unwrap();
+    std::fs::create_dir(parent.path().join("volume")).unwrap();
+    let link = parent.path().join("data");
+    std::os::unix::fs::symlink("volume", &link).unwrap();
+    let (_journal, ..) = open(&config(&link));
+    assert!(Reader::open(&link).is_ok() && parent.path().join("volume/journal.db").exists());
+}
+
+#[test]
 fn directory_and_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let parent = tempfile::tempdir().unwrap();

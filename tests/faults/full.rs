@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::failing::AGAIN;
-use crate::process::{Site, words};
+use crate::process::{Process, Site, words};
 use crate::seeded;
 use crate::senders::{Answer, Connections, Senders};
 use crate::upstream::{Arrival, Reply, Upstream};
@@ -32,8 +32,19 @@ pub fn with_mount(mount: &str) -> Vec<String> {
     );
 }
 
+/// What starts a program beside a process that has a mount of its own, so that it sees the same volume.
+pub fn beside(process: &Process) -> Vec<String> {
+    for enter in ["-m", "-U -m --preserve-credentials"] {
+        let words = words(&format!("nsenter -t {} {enter}", process.id()));
+        if Command::new(&words[0]).args(&words[1..]).arg("true").output().is_ok_and(|output| output.status.success()) {
+            return words;
+        }
+    }
+    panic!("nsenter (util-linux) could not join the mounts of process {}", process.id());
+}
+
 /// Fills the volume to its last byte, but for nothing.
-fn fill(ballast: &Path) -> u64 {
+pub fn fill(ballast: &Path) -> u64 {
     let mut file = File::create(ballast).unwrap();
     for size in [64 * 1024, 4096, 512, 1] {
         let piece = vec![0xA5; size];

@@ -17,6 +17,8 @@
 mod failing;
 mod full;
 mod kills;
+mod locks;
+mod other;
 mod process;
 mod senders;
 mod start;

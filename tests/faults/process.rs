@@ -82,14 +82,28 @@ log: {{ format: json }}
         Process { child, port, admin, log }
     }
 
+    /// The errors that `gander check` finds in `data_dir`, under the same command.
+    pub fn checked_data_dir(&self, under: &[String]) -> Vec<String> {
+        let output = self.command_of("check", under).arg("--json").output().unwrap();
+        let findings: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        let errors = findings.as_array().unwrap().iter().filter(|found| found["severity"] == "error");
+        errors
+            .map(|found| format!("{}: {}", found["path"].as_str().unwrap(), found["message"].as_str().unwrap()))
+            .collect()
+    }
+
     /// Runs `gander run` where it is expected to end by itself.
     pub fn run_to_its_end(&self, under: &[String]) -> Output {
         self.command(under).output().unwrap()
     }
 
     fn command(&self, under: &[String]) -> Command {
+        self.command_of("run", under)
+    }
+
+    fn command_of(&self, name: &str, under: &[String]) -> Command {
         let gander = env!("CARGO_BIN_EXE_gander").to_owned();
-        let words: Vec<String> = under.iter().cloned().chain([gander, "run".into(), "--config".into()]).collect();
+        let words: Vec<String> = under.iter().cloned().chain([gander, name.into(), "--config".into()]).collect();
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
@@ -116,9 +130,25 @@ impl Process {
     /// SIGTERM; returns the exit code and how long it took.
     pub fn terminate(mut self) -> (Option<i32>, Duration) {
         let started = Instant::now();
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(told.success());
+        self.signal("TERM");
         (self.child.wait().unwrap().code(), started.elapsed())
+    }
+
+    pub fn signal(&self, name: &str) {
+        let told = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
+    /// Waits until a line of the log holds this text; returns the line.
+    pub fn until_logged(&self, text: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(line) = self.log().into_iter().find(|line| line.contains(text)) {
+                return line;
+            }
+            assert!(Instant::now() < end, "not logged: {text}\n{}", self.log().join("\n"));
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Asks the operator's face.

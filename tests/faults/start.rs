@@ -1,6 +1,7 @@
 //! Starts over data that can't be used, or not all of it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -224,6 +225,74 @@ fn a_directory_of_another_user_is_refused_with_exit_2() {
     // Root without its powers is a user like others.
     let said = refused(&left.site, &words("setpriv --bounding-set=-all --inh-caps=-all"));
     assert!(said.contains("data_dir") && said.contains("owner"), "{said}");
+}
+
+/// A directory of an owner and group, with a mode and perhaps a journal of somebody's, and whether a user can have it.
+struct Case {
+    said: &'static str,
+    /// User and group.
+    owner: (u32, u32),
+    mode: u32,
+    journal: Option<(u32, u32)>,
+    user: u32,
+    usable: bool,
+}
+
+#[test]
+fn check_and_run_agree_about_a_directory_whoever_runs_them() {
+    const OURS: u32 = 10_001;
+    let upstream = Upstream::start(|| Reply::Done);
+    let case = |said, owner, mode, user, usable| Case { said, owner, mode, journal: None, user, usable };
+    for Case { said, owner, mode, journal, user, usable } in [
+        case("its own", (OURS, OURS), 0o700, OURS, true),
+        case("its own, open to all, is tightened", (OURS, OURS), 0o777, OURS, true),
+        case("root's, for a group, as Kubernetes makes a volume", (0, OURS), 0o2775, OURS, true),
+        case("root's, for a group alone", (0, OURS), 0o2770, OURS, true),
+        case("the same, and root comes", (0, OURS), 0o2775, 0, true),
+        case("root's, and a group may only look", (0, OURS), 0o755, OURS, false),
+        case("root's, open to all, can't be tightened", (0, OURS), 0o2777, OURS, false),
+        case("root's own", (0, 0), 0o700, OURS, false),
+        case("root's own, and root comes", (0, 0), 0o755, 0, true),
+        case("another user's", (10_002, 10_002), 0o700, OURS, false),
+        Case { journal: Some((0, 0o600)), ..case("a journal that root made", (OURS, OURS), 0o700, OURS, false) },
+        Case { journal: Some((0, 0o660)), ..case("one that a group may write", (0, OURS), 0o2770, OURS, true) },
+        Case { journal: Some((0, 0o666)), ..case("one that all may write", (0, OURS), 0o2770, OURS, false) },
+    ] {
+        let site = Site::new(&upstream);
+        let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let chown = |path: &Path, user, group| std::os::unix::fs::chown(path, Some(user), Some(group)).unwrap();
+        chmod(site.directory.path(), 0o755);
+        fs::create_dir(site.data()).unwrap();
+        chown(&site.data(), owner.0, owner.1);
+        chmod(&site.data(), mode);
+        if let Some((owner, mode)) = journal {
+            let path = site.data().join("journal.db");
+            fs::write(&path, "").unwrap();
+            chown(&path, owner, OURS);
+            chmod(&path, mode);
+        }
+        let under = match user {
+            0 => Vec::new(),
+            user => words(&format!("setpriv --reuid={user} --regid={user} --clear-groups")),
+        };
+        let errors = site.checked_data_dir(&under);
+        assert_eq!(errors.is_empty(), usable, "{said}: check says {errors:?}");
+        if !usable {
+            let said_by_run = refused(&site, &under);
+            assert!(said_by_run.contains("data_dir"), "{said}: {said_by_run}");
+            continue;
+        }
+        let process = site.start(&under);
+        assert_eq!(process.get("/readyz").0, 200, "{said}");
+        for file in ["journal.db-wal", "lock"] {
+            let mode = fs::metadata(site.data().join(file)).unwrap().permissions().mode() & 0o007;
+            assert_eq!(mode, 0, "{said}: others may not read {file}");
+        }
+        if user != owner.0 && user != 0 {
+            process.until_logged("stays open to its group");
+        }
+        assert_eq!(process.terminate().0, Some(0), "{said}");
+    }
 }
 
 /// As the journal's pages are.

@@ -1,0 +1,133 @@
+//! The locks that keep other programs from the journal's files: there at each moment, whatever happened before.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::failing::AGAIN;
+use crate::full::{beside, fill, with_mount};
+use crate::other::{Other, count, count_under};
+use crate::process::{Process, Site};
+use crate::seeded;
+use crate::senders::{Connections, Senders};
+use crate::upstream::{Reply, Upstream};
+
+/// Locks of a process on a file, by what it is for.
+fn locks(process: &Process, file: &Path) -> usize {
+    let inode = fs::metadata(file).unwrap().ino().to_string();
+    let process = process.id().to_string();
+    let held = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words[1] == "POSIX" && words[4] == process && words[5].rsplit(':').next() == Some(&inode)
+    };
+    fs::read_to_string("/proc/locks").unwrap().lines().filter(held).count()
+}
+
+/// Who opens the journal sees by these two that the relay has it open.
+fn assert_locked(process: &Process, data: &Path, when: &str) {
+    for file in ["journal.db", "journal.db-shm"] {
+        assert!(locks(process, &data.join(file)) > 0, "{when}: no lock on {file}");
+    }
+}
+
+/// Another program comes, counts and goes. It must not take itself for the last one: the log stays, and so does what
+/// the relay acknowledges from now on, though the relay is killed.
+fn another_comes_and_goes(site: &Site, data: &Path, process: Process, senders: &mut Senders, upstream: &Upstream) {
+    assert_locked(&process, data, "before another program comes");
+    assert!(count(&data.join("journal.db")) > 0);
+    assert!(data.join("journal.db-wal").exists(), "the log is still there");
+    assert_locked(&process, data, "after another program went");
+    let before = senders.acknowledged();
+    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(300)));
+    assert!(senders.acknowledged() > before, "events are taken");
+    assert!(data.join("journal.db-wal").exists(), "the log is still there");
+    process.kill();
+    upstream.follow(|| Reply::Done);
+    let process = site.start(&[]);
+    assert_eq!(senders.settle(upstream, Duration::from_secs(60)), Vec::<String>::new());
+    process.assert_no_panic();
+}
+
+/// Has events come until one is taken.
+fn work_until_taken(process: &Process, senders: &mut Senders, since: Instant) {
+    loop {
+        senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(100)));
+        if senders.answers().iter().any(|(at, answer)| *at > since && answer.status == 202) {
+            return;
+        }
+        assert!(since.elapsed() < AGAIN, "events are taken again within five seconds");
+    }
+}
+
+#[test]
+fn a_start_a_reload_and_another_program_leave_the_locks_in_place() {
+    let upstream = Upstream::start(|| Reply::Unavailable);
+    let site = Site::new(&upstream);
+    let mut senders = Senders::new(2, &mut seeded("locks, start"));
+    // Once more over a journal that is there.
+    assert_eq!(site.start(&[]).terminate().0, Some(0));
+    let process = site.start(&[]);
+    assert_locked(&process, &site.data(), "after a start");
+    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(300)));
+    process.signal("HUP");
+    process.until_logged("reload");
+    assert_locked(&process, &site.data(), "after a reload");
+    another_comes_and_goes(&site, &site.data(), process, &mut senders, &upstream);
+}
+
+#[test]
+fn a_lock_that_another_program_holds_too_long_leaves_ours_in_place() {
+    let upstream = Upstream::start(|| Reply::Unavailable);
+    let site = Site::new(&upstream);
+    let mut senders = Senders::new(2, &mut seeded("locks, busy"));
+    let process = site.start(&[]);
+    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(300)));
+
+    let mut other = Other::open(&site.data().join("journal.db"));
+    other.does("BEGIN IMMEDIATE").unwrap();
+    senders.work(process.port, Connections::Kept, || {
+        process.until_logged("the journal can't be written");
+        // Reopening is tried, in vain, until the other one lets go.
+        std::thread::sleep(Duration::from_secs(7));
+    });
+    assert_locked(&process, &site.data(), "while another program keeps it from writing");
+    other.does("COMMIT").unwrap();
+    let freed = Instant::now();
+    work_until_taken(&process, &mut senders, freed);
+    assert_locked(&process, &site.data(), "after it could write again");
+    other.close();
+    assert!(site.data().join("journal.db-wal").exists(), "the log is still there");
+    another_comes_and_goes(&site, &site.data(), process, &mut senders, &upstream);
+}
+
+#[test]
+fn a_full_disk_that_is_freed_leaves_the_locks_in_place() {
+    let upstream = Upstream::start(|| Reply::Unavailable);
+    let site = Site::new(&upstream);
+    fs::create_dir(site.data()).unwrap();
+    let mut senders = Senders::new(2, &mut seeded("locks, full")).paced(Duration::from_millis(20));
+    let mount = format!("mount -t tmpfs -o size=8m none {}", site.data().display());
+    let process = site.start(&with_mount(&mount));
+    // The volume as the process sees it.
+    let data =
+        Path::new("/proc").join(process.id().to_string()).join("root").join(site.data().strip_prefix("/").unwrap());
+    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(300)));
+
+    let ballast = data.join("ballast");
+    fill(&ballast);
+    senders.work(process.port, Connections::Kept, || process.until_logged("the journal can't be written"));
+    assert_locked(&process, &data, "while the disk is full");
+    fs::remove_file(&ballast).unwrap();
+    let freed = Instant::now();
+    work_until_taken(&process, &mut senders, freed);
+    assert_locked(&process, &data, "after there is room again");
+
+    assert!(count_under(&beside(&process), &site.data().join("journal.db")) > 0);
+    assert!(data.join("journal.db-wal").exists(), "the log is still there");
+    assert_locked(&process, &data, "after another program went");
+    // What is on this volume is gone with the process, so it is not killed.
+    upstream.follow(|| Reply::Done);
+    assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(process.terminate().0, Some(0));
+}
