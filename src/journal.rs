@@ -13,6 +13,7 @@ mod files;
 mod read;
 mod salvage;
 mod schema;
+mod version;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

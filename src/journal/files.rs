@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, AtFlags, CWD};
 use tracing::warn;
 
-use super::{FILE, OpenError};
+use super::{FILE, OpenError, version};
 
 /// Holds the data directory for this process, as long as it lives. The kernel lets go of it when the process
 /// ends, however it ends.
@@ -71,6 +71,7 @@ impl Lock {
 /// is written. Returns what is worth knowing where it can.
 pub fn inspect(directory: &Path) -> Result<Option<String>, OpenError> {
     let fail = |problem: String, remedy| Err(OpenError { path: directory.to_owned(), problem, remedy });
+    version::check(directory)?;
     let existing = directory.ancestors().find_map(|path| {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         Some((path, fs::metadata(path).ok()?))
