@@ -251,7 +251,9 @@ impl Shared {
             Ok(decision) => decision,
             Err(not_json) => return Err(self.keep_not_json(admitted, &held, charset, not_json, ticket).await),
         };
-        let source = admitted.source();
+        // Only now is it known how many events it is.
+        let counted = admitted.count(decision.elements.len(), self.clock.now().monotonic)?;
+        let source = counted.source();
         let preferred = prefer::wait_seconds(&head.headers);
         let wait = wait(source, preferred);
         self.note(&decision, &source.name, ticket);

@@ -1,16 +1,10 @@
-//! How much one source may send: governor's token bucket, asked after authentication.
+//! How much one source may send: a token bucket, asked after authentication.
 //!
 //! The caller passes the time in; nothing here reads a clock.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 
 use crate::time::Monotonic;
 
@@ -36,9 +30,15 @@ pub struct Limiter {
     answer: OverLimit,
 }
 
-/// governor's token bucket, told the time instead of asking for it.
+/// A token bucket that may be overdrawn once (the generic cell rate algorithm of ATM, ITU-T I.371).
 #[derive(Debug)]
-pub struct Bucket(RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>);
+pub struct Bucket {
+    interval_nanos: u64,
+    burst: NonZeroU32,
+    /// When all that was taken will have been made up for, in nanoseconds. A full bucket has it in the past, an empty one
+    /// `burst` intervals ahead; beyond that tokens are owed.
+    due_nanos: AtomicU64,
+}
 
 /// The proof that a request fits the limit; it was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,25 +57,55 @@ impl Limiter {
         Limiter { bucket: Bucket::new(limit.per_second, limit.burst), answer: limit.answer }
     }
 
-    /// Counts one request.
+    /// Counts one request, before its body is read.
     pub fn check(&self, now: Monotonic) -> Result<WithinLimit, Exceeded> {
-        self.bucket
-            .take(now)
-            .map(|()| WithinLimit(()))
-            .map_err(|wait| Exceeded { answer: self.answer, retry_after_seconds: whole_seconds(wait) })
+        self.bucket.take(now).map(|()| WithinLimit(())).map_err(|wait| self.exceeded(wait))
+    }
+
+    /// Counts the other elements of a request that turned out to be a batch of `elements`.
+    ///
+    /// It fits as long as the source owes nothing, however large it is: a batch that is larger than the burst would
+    /// otherwise be refused for ever. What it takes beyond the burst is owed, and nothing of the source fits until
+    /// that is made up for. So there is one such batch at a time, and in the long run no more than the rate.
+    pub fn count_batch(&self, elements: usize, now: Monotonic) -> Result<(), Exceeded> {
+        match u64::try_from(elements.saturating_sub(1)).unwrap_or(u64::MAX) {
+            0 => Ok(()),
+            others => self.bucket.overdraw(others, now).map_err(|wait| self.exceeded(wait)),
+        }
+    }
+
+    fn exceeded(&self, wait: Duration) -> Exceeded {
+        Exceeded { answer: self.answer, retry_after_seconds: whole_seconds(wait) }
     }
 }
 
 impl Bucket {
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Bucket {
-        let quota = Quota::per_second(per_second).allow_burst(burst);
-        Bucket(RateLimiter::direct_with_clock(quota, Told::default()))
+        let interval_nanos = (NANOS_PER_SECOND / u64::from(per_second.get())).max(1);
+        Bucket { interval_nanos, burst, due_nanos: AtomicU64::new(0) }
     }
 
     /// Takes one, or says how long to wait for it.
     pub fn take(&self, now: Monotonic) -> Result<(), Duration> {
-        let now = self.0.clock().tell(now);
-        self.0.check().map_err(|not_until| not_until.wait_time_from(now))
+        self.add(1, u64::from(self.burst.get()) - 1, now)
+    }
+
+    /// Takes many, also more than there are, unless some are owed already; or says how long to wait until one can be
+    /// taken.
+    fn overdraw(&self, count: u64, now: Monotonic) -> Result<(), Duration> {
+        self.add(count, u64::from(self.burst.get()), now)
+    }
+
+    /// Takes `count` if no more than `taken_max` are taken and not yet made up for.
+    fn add(&self, count: u64, taken_max: u64, now: Monotonic) -> Result<(), Duration> {
+        let now = u64::try_from(now.0).unwrap_or(0).saturating_mul(NANOS_PER_MILLI);
+        let ahead = |tokens: u64| now.saturating_add(tokens.saturating_mul(self.interval_nanos));
+        let added = self.due_nanos.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
+            let due = due.max(now);
+            (due <= ahead(taken_max)).then(|| due.saturating_add(count.saturating_mul(self.interval_nanos)))
+        });
+        let one_fits = ahead(u64::from(self.burst.get()) - 1);
+        added.map(|_| ()).map_err(|due| Duration::from_nanos(due.saturating_sub(one_fits)))
     }
 }
 
@@ -84,25 +114,8 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// The latest time that a caller told.
-#[derive(Debug, Default)]
-struct Told(AtomicU64);
-
-impl Told {
-    fn tell(&self, now: Monotonic) -> Nanos {
-        let nanos = u64::try_from(now.0).unwrap_or(0).saturating_mul(1_000_000);
-        // Requests race; the bucket's time never goes back.
-        Nanos::from(self.0.fetch_max(nanos, Ordering::Relaxed).max(nanos))
-    }
-}
-
-impl Clock for Told {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::from(self.0.load(Ordering::Relaxed))
-    }
-}
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+const NANOS_PER_MILLI: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -159,5 +172,63 @@ mod tests {
         assert_eq!(fitting(&limiter, 10_000, 10), 10);
         assert_eq!(fitting(&limiter, 5_000, 10), 0);
         assert_eq!(fitting(&limiter, 10_100, 10), 1);
+    }
+
+    #[test]
+    fn a_batch_spends_what_it_holds() {
+        let limiter = limiter(10, 30);
+        assert!(limiter.check(Monotonic(0)).is_ok() && limiter.count_batch(20, Monotonic(0)).is_ok());
+        assert_eq!(fitting(&limiter, 0, 100), 10, "of thirty");
+        assert_eq!(fitting(&limiter, 1_000, 100), 10);
+        assert!(limiter.count_batch(1, Monotonic(1_000)).is_ok(), "one element is the request itself");
+    }
+
+    #[test]
+    fn a_batch_that_is_larger_than_the_burst_is_taken_and_made_up_for() {
+        for (per_second, burst) in [(10, 30), (10, 1), (1, 1)] {
+            let limiter = limiter(per_second, burst);
+            assert!(limiter.check(Monotonic(0)).is_ok());
+            assert!(limiter.count_batch(100, Monotonic(0)).is_ok(), "{burst}");
+            let exceeded = limiter.check(Monotonic(0)).unwrap_err();
+            assert_eq!(exceeded.answer, OverLimit::ServiceUnavailable);
+            let owed = f64::from(100 - (burst - 1)) / f64::from(per_second);
+            assert_eq!(exceeded.retry_after_seconds, owed.ceil() as u64, "{per_second} a second, burst {burst}");
+            assert!(limiter.check(Monotonic((owed * 1_000.0) as i64 - 1)).is_err());
+            assert!(limiter.check(Monotonic((owed * 1_000.0) as i64)).is_ok(), "as told");
+        }
+    }
+
+    #[test]
+    fn while_something_is_owed_no_other_batch_is_taken() {
+        let limiter = limiter(10, 30);
+        // Both were let in before either was decoded.
+        assert!(limiter.check(Monotonic(0)).is_ok() && limiter.check(Monotonic(0)).is_ok());
+        assert!(limiter.count_batch(1_000, Monotonic(0)).is_ok());
+        assert_eq!(limiter.count_batch(2, Monotonic(0)).unwrap_err().retry_after_seconds, 98);
+        assert!(limiter.count_batch(1, Monotonic(0)).is_ok(), "what is no batch was counted already");
+    }
+
+    proptest::proptest! {
+        /// Whatever is sent in whatever pieces, over any time no more passes than the rate, the burst and one batch.
+        #[test]
+        fn the_rate_holds_in_the_long_run(
+            per_second in 1_u32..50, burst in 1_u32..50,
+            requests in proptest::collection::vec((0_i64..2_000, 1_usize..200), 1..200),
+        ) {
+            let limiter = limiter(per_second, burst);
+            let (mut at, mut passed, mut largest) = (0, 0, 0);
+            for (wait, elements) in requests {
+                at += wait;
+                if limiter.check(Monotonic(at)).is_ok() {
+                    passed += 1;
+                    if limiter.count_batch(elements, Monotonic(at)).is_ok() {
+                        passed += elements as u64 - 1;
+                        largest = largest.max(elements as u64);
+                    }
+                }
+                let allowed = u64::from(burst) + u64::from(per_second) * (at as u64 + 1_000) / 1_000;
+                proptest::prop_assert!(passed <= allowed + largest, "{} of {} after {} ms", passed, allowed, at);
+            }
+        }
     }
 }

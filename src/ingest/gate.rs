@@ -67,6 +67,10 @@ pub(super) struct Known<'a>(&'a Source, Authenticated);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Admitted<'a>(&'a Source, WithinLimit);
 
+/// All of its elements fit the limit: they may be recorded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted<'a>(&'a Source);
+
 impl Source {
     fn new(config: SourceConfig) -> Source {
         let SourceConfig { name, auth, allow_from, rate_limit, respond, respond_timeout, .. } = config;
@@ -129,6 +133,16 @@ impl<'a> Known<'a> {
 }
 
 impl<'a> Admitted<'a> {
+    pub(super) fn source(self) -> &'a Source {
+        self.0
+    }
+
+    pub(super) fn count(self, elements: usize, now: Monotonic) -> Result<Counted<'a>, Refusal> {
+        self.0.limiter.count_batch(elements, now).map(|()| Counted(self.0)).map_err(Refusal::OverLimit)
+    }
+}
+
+impl<'a> Counted<'a> {
     pub(super) fn source(self) -> &'a Source {
         self.0
     }

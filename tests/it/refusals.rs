@@ -11,7 +11,9 @@ use http::{HeaderName, Method, Request};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Edge, Setup, TOKEN, read_answer, read_to_end, request, sized_request, source, statuses};
+use crate::support::{
+    BATCH_RULES, Edge, Setup, TOKEN, read_answer, read_to_end, request, rules, sized_request, source, statuses,
+};
 
 fn alert() -> String {
     json!({"id": "k1", "state": "CRITICAL"}).to_string()
@@ -227,6 +229,30 @@ async fn over_its_limit_a_source_is_told_to_come_again() {
         let calm = to(&edge, "/hooks/calm").header("authorization", format!("Bearer {TOKEN}"));
         assert_eq!(edge.send(calm, alert()).await.status, 202, "another source has its own");
         assert_eq!(edge.kept_count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_spends_as_much_of_the_limit_as_it_holds() {
+    let (one, ten) = (NonZeroU32::new(1).unwrap(), NonZeroU32::new(10).unwrap());
+    for (answer, status) in [(OverLimit::ServiceUnavailable, 503), (OverLimit::TooManyRequests, 429)] {
+        let mut setup = Setup::new();
+        setup.source().rules = rules(BATCH_RULES);
+        setup.source().rate_limit = RateLimit { per_second: one, burst: ten, answer };
+        let edge = setup.start().await;
+        let batch = |name: &str, count: usize| {
+            let alerts: Vec<_> =
+                (0..count).map(|number| json!({"id": format!("{name}{number}"), "state": "CRITICAL"})).collect();
+            json!({"alerts": alerts})
+        };
+        // More than the burst: it would never fit, so it is taken, and what follows waits until it is made up for.
+        let large = edge.alert(batch("a", 70)).await;
+        assert_eq!(large.status, 202);
+        let next = edge.alert(batch("b", 1)).await;
+        let wait: u32 = next.header("retry-after").parse().unwrap();
+        assert_eq!((next.status, next.body["type"].as_str()), (status, Some("urn:problem-type:gander:rate_limit")));
+        assert!((50..=61).contains(&wait), "sixty were owed a moment ago, and it is told to wait {wait} s");
+        assert_eq!(edge.kept_count(), 70);
     }
 }
 
