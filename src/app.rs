@@ -77,11 +77,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         durable: durable_sender,
     };
-    let mut schedule = Schedule::new(config.dispatch.limits());
+    let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
     let (recorder, writer, schedule) = blocking(move || {
         let now = clock.now();
         let (recorder, writer) = Writer::open(parts, |event, tried| {
-            dispatcher::restore(&mut schedule, &event, tried, now);
+            dispatcher::restore(&mut schedule, &event, tried, retry, now);
         })?;
         Ok((recorder, writer, schedule))
     })

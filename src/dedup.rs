@@ -8,15 +8,17 @@
 //! bounded; a forgotten key can only page once more.
 
 mod keys;
+mod occurrence;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
-use crate::time::{Monotonic, WallTime};
+use crate::time::{Monotonic, Now};
 
 use keys::Keys;
 pub use keys::{Forgotten, Occurrences};
+use occurrence::{Age, compare};
 
 /// The `dedup` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,12 +150,12 @@ impl Dedup {
     }
 
     /// What this arrival is. Changes nothing.
-    pub fn decide(&self, arrival: Arrival<'_>, now: Monotonic) -> Decision {
+    pub fn decide(&self, arrival: Arrival<'_>, now: Now) -> Decision {
         decide(self.keys.get(arrival.key).as_ref(), arrival, self.settings, now)
     }
 
     /// What arrivals would be that come together, one after the other, and what is known of their keys. Changes nothing.
-    pub fn foresee<'a>(&self, arrivals: impl IntoIterator<Item = Arrival<'a>>, now: Monotonic) -> Vec<Foresight> {
+    pub fn foresee<'a>(&self, arrivals: impl IntoIterator<Item = Arrival<'a>>, now: Now) -> Vec<Foresight> {
         let mut taken: HashMap<KeyId, (usize, KeyState)> = HashMap::new();
         let one = |(place, arrival): (usize, Arrival<'_>)| {
             let (rests_on, known) = match taken.get(&arrival.key) {
@@ -162,10 +164,10 @@ impl Dedup {
             };
             let decision = decide(known.as_ref(), arrival, self.settings, now);
             if let Decision::Take(_) = decision {
-                let state = arrival.taken(known.as_ref(), now);
+                let state = arrival.taken(known.as_ref(), now.monotonic);
                 taken.insert(arrival.key, (place, state));
             }
-            Foresight { decision, known, rests_on, now }
+            Foresight { decision, known, rests_on, now: now.monotonic }
         };
         arrivals.into_iter().enumerate().map(one).collect()
     }
@@ -177,7 +179,7 @@ impl Dedup {
     pub fn admit<E>(
         &mut self,
         arrival: Arrival<'_>,
-        now: Monotonic,
+        now: Now,
         force: bool,
         append: impl FnOnce(Novelty, &Occurrences) -> Result<EventId, E>,
     ) -> Result<Admission, E> {
@@ -186,7 +188,7 @@ impl Dedup {
             Decision::Duplicate { .. } if force => Novelty::Replay,
             Decision::Duplicate { of, why } => return Ok(Admission::Duplicate { of, why }),
         };
-        let id = self.take(arrival, now, |occurrences| append(novelty, occurrences))?;
+        let id = self.take(arrival, now.monotonic, |occurrences| append(novelty, occurrences))?;
         Ok(Admission::Taken { id, novelty })
     }
 
@@ -282,7 +284,7 @@ impl Arrival<'_> {
 }
 
 /// The decision itself: a pure function of one key's state, the arrival, the settings and the time.
-fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, now: Monotonic) -> Decision {
+fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, now: Now) -> Decision {
     let Some(state) = state else {
         return Decision::Take(match arrival.action {
             Action::Trigger => Novelty::Opening,
@@ -293,9 +295,9 @@ fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, no
     let age = match (arrival.occurrence, &state.occurrences.past) {
         // Without an order between them the one before is at least known by name.
         (Some(arrival), Some(past)) if arrival == past => Age::Older,
-        _ => compare(arrival.occurrence, state.occurrences.last.as_ref()),
+        _ => compare(arrival.occurrence, state.occurrences.last.as_ref(), now.wall),
     };
-    let within_window = now.since(state.taken) < settings.window;
+    let within_window = now.monotonic.since(state.taken) < settings.window;
     match (state.last_action, arrival.action) {
         (Action::Resolve, Action::Trigger) => match age {
             Age::Same | Age::Older => duplicate(Repeat::PastOccurrence),
@@ -321,54 +323,6 @@ fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, no
             Age::Unknown if within_window => duplicate(Repeat::WithinWindow),
             Age::Unknown => Decision::Take(Novelty::ClosingUnknown),
         },
-    }
-}
-
-/// How an arrival's occurrence stands to the one that the key's state knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Age {
-    Same,
-    Older,
-    Newer,
-    /// One of the two names none, or there is no order between them.
-    Unknown,
-}
-
-/// Occurrences are ordered part by part where both parts are RFC 3339 date-times or both are numbers; other parts
-/// are the same or not comparable. Two that differ without an order count as a newer one: an alert too many is
-/// better than one too few.
-fn compare(arrival: Option<&Occurrence>, known: Option<&Occurrence>) -> Age {
-    let (Some(arrival), Some(known)) = (arrival, known) else {
-        return Age::Unknown;
-    };
-    if arrival == known {
-        return Age::Same;
-    }
-    let parts = |occurrence: &Occurrence| serde_json::from_str::<Vec<serde_json::Value>>(&occurrence.0);
-    let (Ok(arrival), Ok(known)) = (parts(arrival), parts(known)) else {
-        return Age::Newer;
-    };
-    for (arrival, known) in arrival.iter().zip(&known) {
-        match part_order(arrival, known) {
-            Some(std::cmp::Ordering::Less) => return Age::Older,
-            Some(std::cmp::Ordering::Equal) => {}
-            Some(std::cmp::Ordering::Greater) | None => return Age::Newer,
-        }
-    }
-    Age::Same
-}
-
-fn part_order(arrival: &serde_json::Value, known: &serde_json::Value) -> Option<std::cmp::Ordering> {
-    use serde_json::Value::{Number, String};
-    if arrival == known {
-        return Some(std::cmp::Ordering::Equal);
-    }
-    match (arrival, known) {
-        (String(arrival), String(known)) => {
-            Some(WallTime::parse_rfc3339(arrival)?.cmp(&WallTime::parse_rfc3339(known)?))
-        }
-        (Number(arrival), Number(known)) => arrival.as_f64()?.partial_cmp(&known.as_f64()?),
-        _ => None,
     }
 }
 

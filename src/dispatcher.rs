@@ -137,15 +137,14 @@ impl Config {
     }
 }
 
-/// Puts an event that was queued before this start into the schedule, where its retries stood. A clock that was turned
-/// meanwhile makes it neither older than it is nor wait longer than any retry does.
-pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, now: Now) {
-    let Some(Tried { attempts, since, retry_at }) = tried else {
+/// Puts an event that was queued before this start into the schedule, where its retries stood.
+pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, retry: retry::Settings, now: Now) {
+    let Some(Tried { attempts, age, retry_at, asked }) = tried else {
         schedule.enqueue(event);
         return;
     };
-    let trial = Trial { attempts, since: now.monotonic.before(now.wall.since(since)), resends: 0, answered: None };
-    let wait = retry_at.since(now.wall).min(retry::RETRY_AFTER_MAX);
+    let trial = Trial { attempts, since: now.monotonic.before(age), resends: 0, answered: None };
+    let wait = retry::wait_left(retry, retry_at, asked, now.wall);
     schedule.enqueue_tried(event, trial, now.monotonic.after(wait));
 }
 

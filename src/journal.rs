@@ -91,9 +91,12 @@ pub struct Recovered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tried {
     pub attempts: u32,
-    /// When the first attempt ended; later, if pauses were not to count.
-    pub since: WallTime,
+    /// How long it has been tried since the first attempt ended, while a relay ran and was not paused. A duration, so that
+    /// neither the time between two runs nor a clock that was turned meanwhile makes the event older.
+    pub age: Duration,
     pub retry_at: WallTime,
+    /// How long the wait is, where the upstream asked for it.
+    pub asked: Option<Duration>,
 }
 
 /// Why the journal could not do something.

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::event::{Action, Outcome};
 use crate::outcome::{Trouble, Verdict};
-use crate::time::{Monotonic, Now};
+use crate::time::{Monotonic, Now, WallTime};
 
 /// The `upstream.retry` section.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,6 +120,12 @@ fn backoff(settings: Settings, number: u32, random: f64) -> Duration {
     Duration::from_secs_f64(ceiling * random).max(BACKOFF_MIN)
 }
 
+/// What is left of a wait that an earlier run of the relay decided on, and that was to end then. The clock may have been
+/// turned since: no wait is longer than `max`, or than what the upstream asked for.
+pub fn wait_left(settings: Settings, at: WallTime, asked: Option<Duration>, now: WallTime) -> Duration {
+    at.since(now).min(asked.unwrap_or(settings.max))
+}
+
 /// Reads a `Retry-After` (RFC 9110, section 10.2.3): seconds, or an HTTP date. None if it is neither.
 pub fn retry_after(value: &str, now: Now) -> Option<Duration> {
     let value = value.trim();
@@ -159,7 +165,6 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::WallTime;
 
     const SETTINGS: Settings = Settings {
         initial: Duration::from_millis(500),
@@ -233,6 +238,23 @@ mod tests {
         }
         let never = Settings { unresolved: Unresolved { attempts: 0, over: Duration::ZERO }, ..SETTINGS };
         assert_eq!(next(never, early, Monotonic(0), 0.5), Next::Delivered(Outcome::NotResolved));
+    }
+
+    #[test]
+    fn a_wait_that_is_taken_up_again_is_no_longer_than_it_was_whatever_became_of_the_clock() {
+        let now = WallTime(1_000_000_000);
+        for (sentence, at, asked, left) in [
+            ("the clock went on", 20, None, 20),
+            ("it is over", -1, None, 0),
+            ("the clock was turned on by days", -200_000, Some(120), 0),
+            ("the clock was turned back by days", 864_000, None, 60),
+            ("the upstream asked for more than `max`", 100, Some(120), 100),
+            ("it did, and the clock was turned back by days", 864_000, Some(120), 120),
+            ("it asked for less, and the clock was turned back by days", 864_000, Some(7), 7),
+        ] {
+            let left_now = wait_left(SETTINGS, WallTime(now.0 + at * 1_000), asked.map(Duration::from_secs), now);
+            assert_eq!(left_now, Duration::from_secs(left), "{sentence}");
+        }
     }
 
     #[test]

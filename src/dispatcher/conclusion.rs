@@ -78,10 +78,12 @@ pub fn conclude(
     };
     let resends = attempt.resends + u32::from(answered.is_some());
     let trial = Trial { attempts, since, resends, answered };
+    let wait = at.since(now.monotonic);
     let tried = Tried {
         attempts,
-        since: WallTime(now.wall.0.saturating_sub(millis(running.since(since)))),
-        retry_at: WallTime(now.wall.0.saturating_add(millis(at.since(now.monotonic)))),
+        age: running.since(since),
+        retry_at: WallTime(now.wall.0.saturating_add(millis(wait))),
+        asked: retry_after.filter(|asked| !asked.is_zero() && answered.is_none()).map(|_| wait),
     };
     Conclusion::Again { trial, at, tried }
 }
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_ages_from_its_first_failure_and_a_restart_finds_that_on_the_wall_clock() {
+    fn an_event_ages_from_its_first_failure_and_a_restart_goes_on_with_that_age() {
         for (sentence, before, attempts, since, wait) in [
             ("the first failure is the beginning", None, 1, 1_000_000, 500),
             ("so it is where no call was made before", tried(0, 0, 7), 1, 1_000_000, 500),
@@ -167,7 +169,12 @@ mod tests {
             let expected = Conclusion::Again {
                 trial: Trial { attempts, since: Monotonic(since), resends, answered: None },
                 at: Monotonic(1_000_000 + wait),
-                tried: Tried { attempts, since: WallTime(69_000_000 + since), retry_at: WallTime(70_000_000 + wait) },
+                tried: Tried {
+                    attempts,
+                    age: Monotonic(1_000_000).since(Monotonic(since)),
+                    retry_at: WallTime(70_000_000 + wait),
+                    asked: None,
+                },
             };
             assert_eq!(after(Action::Trigger, before, DOWN, &nothing_lately()), expected, "{sentence}");
         }
@@ -186,7 +193,20 @@ mod tests {
         let heard = Heard { delivery, verdict: DOWN, retry_after: None };
         let conclusion = conclude(heard, SETTINGS, &schedule, &nothing_lately(), NOW, 1.0);
         let Conclusion::Again { trial, tried, .. } = conclusion else { panic!("{conclusion:?}") };
-        assert_eq!((trial.since, tried.since), (Monotonic(400_000), WallTime(70_000_000 - 100_000)));
+        assert_eq!((trial.since, tried.age), (Monotonic(400_000), Duration::from_secs(100)));
+    }
+
+    #[test]
+    fn what_the_upstream_asked_for_is_kept_for_a_restart() {
+        for (asked, wait, kept) in [(None, 500, None), (Some(0), 500, None), (Some(40), 44_000, Some(44_000))] {
+            let (mut schedule, delivery) = begun(Action::Trigger, None);
+            schedule.ended(&delivery, DOWN, NOW.monotonic);
+            let heard = Heard { delivery, verdict: DOWN, retry_after: asked.map(Duration::from_secs) };
+            let conclusion = conclude(heard, SETTINGS, &schedule, &nothing_lately(), NOW, 1.0);
+            let Conclusion::Again { tried, .. } = conclusion else { panic!("{conclusion:?}") };
+            let expected = (WallTime(70_000_000 + wait), kept.map(Duration::from_millis));
+            assert_eq!((tried.retry_at, tried.asked), expected, "{asked:?}");
+        }
     }
 
     #[test]

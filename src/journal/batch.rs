@@ -259,11 +259,14 @@ impl<'a> Batch<'a> {
     }
 
     /// Says on a queued event where its retries stand, so that a restart goes on with them.
-    pub fn tried(&mut self, id: EventId, tried: Tried) -> Result<(), Error> {
+    pub fn tried(&mut self, id: EventId, tried: Tried, now: WallTime) -> Result<(), Error> {
+        let Tried { attempts, age, retry_at, asked } = tried;
+        let age = millis(age);
         self.prepare(
-            "UPDATE event SET attempts = ?2, tried_since = ?3, retry_at = ?4 WHERE id = ?1 AND state = 'queued'",
+            "UPDATE event SET attempts = ?2, tried_since = ?3, retry_at = ?4, tried_ms = ?5, asked_ms = ?6 \
+             WHERE id = ?1 AND state = 'queued'",
         )?
-        .execute(params![sql(id), tried.attempts, tried.since.0, tried.retry_at.0])?;
+        .execute(params![sql(id), attempts, now.0.saturating_sub(age), retry_at.0, age, asked.map(millis)])?;
         Ok(())
     }
 
@@ -496,3 +499,7 @@ const PRUNED_AT_ONCE: usize = 100;
 const DIFFERENCES_KEPT: i64 = 5_000;
 /// Rows that pruning passes over at once.
 const LOOKED_AT_AT_ONCE: i64 = 1_000;
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

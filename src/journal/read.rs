@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -427,11 +428,16 @@ pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Option<Ou
 
 /// Reads every row, oldest first.
 pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
-    let priority = if schema::has_column(connection, "event", "priority")? { "priority" } else { "NULL" };
+    // A journal may be read that no relay of this version opened yet.
+    let added = |column: &'static str| match schema::has_column(connection, "event", column)? {
+        true => Ok::<_, Error>(column),
+        false => Ok("NULL"),
+    };
+    let (priority, tried_ms, asked_ms) = (added("priority")?, added("tried_ms")?, added("asked_ms")?);
     let mut statement = connection.prepare(&format!(
         "SELECT id, state, bytes, source, incident_key, action, received_at, outcome, update_hash, occurrence, \
-         attempts, tried_since, retry_at, novelty = 'reopening', past_occurrence, \
-         novelty IN ('update', 'reminder'), {priority} FROM event ORDER BY id"
+         attempts, retry_at, novelty = 'reopening', past_occurrence, novelty IN ('update', 'reminder'), {priority}, \
+         {tried_ms}, {asked_ms} FROM event ORDER BY id"
     ))?;
     let mut rows = statement.query([])?;
     let mut sources = HashSet::new();
@@ -499,18 +505,21 @@ fn recovered(row: &Row<'_>, sources: &mut HashSet<Arc<str>>) -> Result<Recovered
         key: KeyId::new(name, text(4)?),
         source,
         action,
-        priority: priority(row.get_ref(16)?),
+        priority: priority(row.get_ref(15)?),
         taken_at: WallTime(row.get(6)?),
         state,
         outcome: outcome.and_then(|word| Outcome::from_str(word).ok()),
         update: UpdateHash(row.get::<_, Option<i64>>(8)?.unwrap_or(0).cast_unsigned()),
-        occurrences: Occurrences { last: occurrence(9)?, past: occurrence(14)? },
-        reopening: row.get(13)?,
-        continues: row.get(15)?,
-        tried: match (state, row.get::<_, Option<i64>>(11)?, row.get::<_, Option<i64>>(12)?) {
-            (State::Queued, Some(since), Some(retry_at)) => {
-                Some(Tried { attempts: row.get(10)?, since: WallTime(since), retry_at: WallTime(retry_at) })
-            }
+        occurrences: Occurrences { last: occurrence(9)?, past: occurrence(13)? },
+        reopening: row.get(12)?,
+        continues: row.get(14)?,
+        tried: match (state, row.get::<_, Option<i64>>(11)?) {
+            (State::Queued, Some(retry_at)) => Some(Tried {
+                attempts: row.get(10)?,
+                age: duration(row.get::<_, Option<i64>>(16)?.unwrap_or(0)),
+                retry_at: WallTime(retry_at),
+                asked: row.get::<_, Option<i64>>(17)?.map(duration),
+            }),
             _ => None,
         },
     };
@@ -533,6 +542,10 @@ fn differences(connection: &Connection, id: i64) -> Result<Option<serde_json::Va
         .query_row([id], |row| row.get(0))
         .optional()?;
     Ok(found.and_then(|found| serde_json::from_str(&found).ok()))
+}
+
+fn duration(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -108,6 +108,10 @@ const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
     // Of what is sent with the event's number, and of the raw body with its request's id.
     ("content", "sum", "INTEGER"),
     ("content", "raw_sum", "INTEGER"),
+    // While it is tried again: for how long it has been, not counting pauses nor the time between two runs; and the wait
+    // that the upstream asked for. NULL: a version before tried it; nothing was asked for.
+    ("event", "tried_ms", "INTEGER"),
+    ("event", "asked_ms", "INTEGER"),
 ];
 
 /// Tables by name.

@@ -427,15 +427,27 @@ fn where_retries_stand_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());
     let (mut journal, lock, _) = open(&config);
-    let tried = Tried { attempts: 7, since: NOW, retry_at: WallTime(NOW.0 + 5_000) };
+    let failed = Tried { attempts: 7, age: Duration::from_secs(90), retry_at: WallTime(NOW.0 + 5_000), asked: None };
+    let asked = Tried { asked: Some(Duration::from_millis(120_500)), ..failed };
     let mut batch = journal.begin().unwrap();
-    let id = batch.append(event("a", b"{}")).unwrap();
-    batch.tried(id, tried).unwrap();
-    batch.append(event("b", b"{}")).unwrap();
+    for (key, tried) in [("a", failed), ("b", asked)] {
+        let id = batch.append(event(key, b"{}")).unwrap();
+        batch.tried(id, tried, NOW).unwrap();
+    }
+    batch.append(event("c", b"{}")).unwrap();
     batch.commit().unwrap();
     drop((journal, lock));
+    let (journal, lock, recovered) = open(&config);
+    assert_eq!(recovered.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(failed), Some(asked), None]);
+
+    // The version before wrote a time alone, from which no age is taken.
+    drop((journal, lock));
+    let other = Connection::open(directory.path().join(FILE)).unwrap();
+    other.execute_batch("UPDATE event SET tried_ms = NULL, asked_ms = NULL").unwrap();
+    drop(other);
     let (_journal, _lock, recovered) = open(&config);
-    assert_eq!(recovered.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(tried), None]);
+    let before = Tried { age: Duration::ZERO, ..failed };
+    assert_eq!(recovered.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(before), Some(before), None]);
 }
 
 #[test]

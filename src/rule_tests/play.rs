@@ -111,7 +111,7 @@ impl World {
         let arrival =
             Arrival { key, action: draft.action, update: draft.update, occurrence: draft.occurrence.as_ref() };
         let next = EventId(self.last.0 + 1);
-        let Ok(admission) = self.dedup.admit(arrival, now.monotonic, false, |_, _| Ok::<_, Infallible>(next));
+        let Ok(admission) = self.dedup.admit(arrival, now, false, |_, _| Ok::<_, Infallible>(next));
         if let Admission::Duplicate { of, why } = admission {
             let of = self.tests.get(&of).map_or("an earlier event", String::as_str);
             let why = Some(format!("of the event in \"{of}\", {}", why.as_str()));

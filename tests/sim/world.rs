@@ -294,7 +294,8 @@ impl World {
                 // How long it waits goes by a clock that may have been turned; that it goes on at all is seen at the end.
                 self.ledger.waits_until(event.id, i64::MAX);
             }
-            gander::dispatcher::restore(&mut self.relay().schedule, &event, tried, now);
+            let retry = self.plan.retry;
+            gander::dispatcher::restore(&mut self.relay().schedule, &event, tried, retry, now);
         }
         self.start_what_may()
     }
@@ -333,10 +334,12 @@ impl World {
             return Ok(());
         };
         let restored = self.recall();
-        let now = self.now().monotonic;
-        let mut moments = vec![Monotonic(i64::MAX / 4)];
+        let now = self.now();
+        let later = |monotonic| Now { monotonic, ..now };
+        let mut moments = vec![later(Monotonic(i64::MAX / 4))];
         if self.plan.jumps == 0 {
-            moments.extend([now, now.after(self.plan.dedup.window / 2), now.after(self.plan.dedup.window)]);
+            let window = self.plan.dedup.window;
+            moments.extend([now, later(now.monotonic.after(window / 2)), later(now.monotonic.after(window))]);
         }
         for key in 0..self.plan.keys {
             let probe = |action, update, occurrence| Element { key, action, update, occurrence };

@@ -54,7 +54,7 @@ impl Work<'_> {
             Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
             Message::Attempt(attempt, tried) => {
                 self.batch.attempt(attempt)?;
-                self.batch.tried(attempt.event, *tried)?;
+                self.batch.tried(attempt.event, *tried, self.now.wall)?;
                 self.wrote = true;
                 Ok(Owed::Done)
             }
@@ -73,7 +73,7 @@ impl Work<'_> {
             }
             Message::Foresee { arrivals, .. } => {
                 let arrivals = arrivals.iter().map(Expected::arrival);
-                Ok(Owed::Foresights(self.dedup.foresee(arrivals, self.now.monotonic)))
+                Ok(Owed::Foresights(self.dedup.foresee(arrivals, self.now)))
             }
             Message::Command { command, ids, request_id, .. } => {
                 self.command(*command, ids, request_id).map(Owed::Commanded)
@@ -149,7 +149,7 @@ impl Work<'_> {
     pub(super) fn is_known(&self, submission: &Submission) -> bool {
         submission.entries.iter().all(|entry| match entry {
             Entry::Event(event) => {
-                matches!(self.dedup.decide(arrival(event), self.now.monotonic), Decision::Duplicate { .. })
+                matches!(self.dedup.decide(arrival(event), self.now), Decision::Duplicate { .. })
             }
             Entry::Refused { .. } => true,
         })
@@ -186,7 +186,7 @@ impl Work<'_> {
                 replay_of,
             })
         };
-        let (id, novelty) = match self.dedup.admit(arrival, self.now.monotonic, force, append)? {
+        let (id, novelty) = match self.dedup.admit(arrival, self.now, force, append)? {
             Admission::Taken { id, novelty } => (id, novelty),
             Admission::Duplicate { of, why } => {
                 tracing::debug!(

@@ -155,7 +155,7 @@ impl World {
                 let id = dedup.take(arrival, now.monotonic, |occurrences| append(Novelty::Opening, occurrences))?;
                 Admission::Taken { id, novelty: Novelty::Opening }
             } else {
-                dedup.admit(arrival, now.monotonic, false, append)?
+                dedup.admit(arrival, now, false, append)?
             };
             self.ledger.decided(&element, admission, self.time)?;
             self.note(|| format!("{element:?}: {admission:?}"));
