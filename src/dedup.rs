@@ -227,6 +227,11 @@ impl Dedup {
         }
     }
 
+    /// Forgets every key: an event was found that may have been of any of them.
+    pub fn forget_all(&mut self) {
+        self.keys.forget_all();
+    }
+
     /// Whether `id` is the event that its key's state rests on, so that the journal must keep it.
     pub fn rests_on(&self, key: KeyId, id: EventId) -> bool {
         self.keys.last(key) == Some(id)
@@ -237,7 +242,7 @@ impl Dedup {
         self.keys.last(key)
     }
 
-    /// Whether a key was ever forgotten for want of room: then a key that is not known may have delivered events.
+    /// Whether a key was ever forgotten, for want of room or of certainty: then a key that is not known may have delivered events.
     pub fn has_forgotten(&self) -> bool {
         self.keys.has_forgotten()
     }

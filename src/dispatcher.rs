@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::event::{Queued, State, Superseded};
 use crate::gate;
-use crate::journal::{AttemptRecord, Reader, Settlement, Tried};
+use crate::journal::{AttemptRecord, Damage, Reader, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Trouble, Verdict};
 use crate::recorder::{Durable, End, Fresh, Recorder};
@@ -118,6 +118,8 @@ enum Report {
     Called(Box<Called>),
     /// No call was made: the body could not be read back, or the task failed.
     NotCalled(Delivery),
+    /// No call was made: what was to be sent is not what was written.
+    Damaged(Delivery, Damage),
 }
 
 impl Config {
@@ -271,6 +273,7 @@ impl Dispatcher {
                 // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
                 self.schedule.not_called(&delivery, now.monotonic.after(self.desk.config.retry.max));
             }
+            Report::Damaged(delivery, damage) => self.settle_damaged(&delivery, damage, now),
         }
     }
 
@@ -318,6 +321,21 @@ impl Dispatcher {
         let awaited = self.schedule.has_later(key);
         let how = How::Called { outgoing, ending };
         self.write_down(Written { event, key, how }, Some(record), settlement, awaited);
+    }
+
+    /// What was to be sent is not what was written: it is never sent.
+    fn settle_damaged(&mut self, delivery: &Delivery, damage: Damage, now: Now) {
+        self.schedule.unsendable(delivery);
+        let (event, key) = (delivery.event, delivery.key);
+        let settlement = Settlement {
+            id: event.id,
+            state: State::Dead,
+            outcome: None,
+            reason: Some(damage.reason().to_owned()),
+            attempts: delivery.before.map_or(0, |trial| trial.attempts),
+            at: now.wall,
+        };
+        self.write_down(Written { event, key, how: How::Damaged(damage) }, None, settlement, true);
     }
 
     /// A later event came while this one only waited for a better answer: it is settled with the one it has.
@@ -373,6 +391,7 @@ impl Dispatcher {
                     delivery::tell(&self.desk.metrics, &event, &outgoing, &settlement, ending);
                 }
                 How::Overtaken => {}
+                How::Damaged(damage) => delivery::tell_damaged(&self.desk.metrics, &event, damage),
                 How::Unsent { age } => {
                     self.desk.metrics.event_ended(State::Ended.as_str(), stale::REASON);
                     tracing::debug!(event = event.id.0, age = stale::spell(age), "a stale trigger ended unsent");

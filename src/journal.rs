@@ -7,12 +7,14 @@
 //! place, `content` rows hold payload and body and are never touched again, `attempt` rows are only added. An
 //! operator may look into `journal.db` with `sqlite3 -readonly` at any time; words are stored as words.
 
+mod aside;
 mod batch;
 mod commands;
 mod files;
 mod read;
 mod salvage;
 mod schema;
+mod sum;
 mod version;
 
 use std::path::{Path, PathBuf};
@@ -22,15 +24,16 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::dedup::Occurrences;
-use crate::event::{Action, EventId, KeyId, Outcome, Outgoing, Priority, State, UpdateHash};
+use crate::event::{Action, EventId, KeyId, Outcome, Priority, State, UpdateHash};
 use crate::time::WallTime;
 use schema::{SCHEMA, VERSION};
 
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
-pub use commands::{Decided, Kept, Later};
+pub use commands::{Blob, Decided, Kept, Later};
 pub use files::{Lock, inspect};
-pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Summary};
+pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Sendable, Summary};
 pub use salvage::{Salvage, is_marked_damaged, mark_damaged, mend};
+pub use sum::Damage;
 
 /// `data_dir` and the `journal` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Journal {
     connection: Connection,
     config: Config,
     next_id: EventId,
+    /// In milliseconds since 1970: numbers begin with that of the first start.
+    opened_at: u64,
     totals: Totals,
     /// Where pruning goes on.
     prune_after: EventId,
@@ -85,6 +90,21 @@ pub struct Recovered {
     pub continues: bool,
     /// Where its retries stand, if it was tried and is still queued.
     pub tried: Option<Tried>,
+}
+
+/// What a restart finds in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    Event(Recovered),
+    /// It is not what was written: the event was of a key that nobody knows any more.
+    Damaged(EventId),
+}
+
+/// A row that is not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    pub id: EventId,
+    pub damage: Damage,
 }
 
 /// Where an event's retries stand.
@@ -128,28 +148,45 @@ impl Journal {
             connection,
             config: config.clone(),
             next_id: EventId(0),
+            opened_at: now.0.max(1).cast_unsigned(),
             totals: Totals::default(),
             prune_after: EventId(0),
         })
     }
 
     /// Reads every event that is kept, oldest first, and learns from them where to go on. To be called once,
-    /// before the first batch.
-    pub fn recover(&mut self, mut each: impl FnMut(Recovered)) -> Result<(), Error> {
-        let (mut totals, mut last) = (Totals::default(), EventId(0));
+    /// before the first batch. Returns the rows that are not what was written and were not set aside before.
+    pub fn recover(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
+        let (mut totals, mut last, mut damaged) = (Totals::default(), 0, Vec::new());
         read::recover(&self.connection, |row| {
-            totals.add(row.state, row.bytes);
-            last = row.id;
-            if let Some(event) = row.event {
-                each(event);
+            last = last.max(row.id.0);
+            match (&row.standing, &row.read) {
+                (Some(standing), Err(damage)) if !sum::is_reason_of_damage(standing.reason.as_deref()) => {
+                    damaged.push(Damaged { id: row.id, damage: *damage });
+                }
+                (None, Err(damage)) => damaged.push(Damaged { id: row.id, damage: *damage }),
+                (Some(standing), _) => totals.add(standing.state, standing.bytes),
+                (None, Ok(_)) => {}
+            }
+            if let Some(found) = row.found() {
+                each(found);
             }
         })?;
-        let first: u64 =
-            self.connection.query_row("SELECT value FROM meta WHERE name = 'first_id'", [], |row| row.get(0))?;
-        // The newest row is never removed, so the number after it was never used.
-        self.next_id = EventId(first.max(last.0 + 1));
+        if last > ID_MAX {
+            return Err(Error::Damaged("an event has a number that was never given".to_owned()));
+        }
+        self.next_id = EventId(self.first_id()?.max(last + 1));
         self.totals = totals;
-        Ok(())
+        Ok(damaged)
+    }
+
+    /// The number of the first event. The newest row is never removed, so the number after it was never used: the first one
+    /// is only needed as long as there is no row, and where it can't be read any higher one does.
+    fn first_id(&self) -> Result<u64, Error> {
+        let mut statement = self.connection.prepare("SELECT value FROM meta WHERE name = 'first_id'")?;
+        let mut rows = statement.query([])?;
+        let first: Option<u64> = rows.next()?.and_then(|row| row.get(0).ok());
+        Ok(first.filter(|first| *first <= ID_MAX).unwrap_or(self.opened_at))
     }
 
     /// Brings everything of the write-ahead log into the main file and syncs that, so that the log begins anew: it
@@ -165,11 +202,6 @@ impl Journal {
     /// Starts a batch: everything in it becomes durable together, when it is committed, or not at all.
     pub fn begin(&mut self) -> Result<Batch<'_>, Error> {
         Batch::begin(self)
-    }
-
-    /// What is to be sent for an event; none if it is not kept.
-    pub fn outgoing(&self, id: EventId) -> Result<Option<Outgoing>, Error> {
-        Ok(read::outgoing(&self.connection, id)?)
     }
 
     /// What counts against the limits.
@@ -204,7 +236,7 @@ impl Totals {
     }
 
     fn fits(&self, events: u64, bytes: u64, max_events: u64, max_bytes: u64) -> bool {
-        self.events() + events <= max_events && self.bytes + bytes <= max_bytes
+        self.events() + events <= max_events && self.bytes.saturating_add(bytes) <= max_bytes
     }
 
     fn add(&mut self, state: State, bytes: u64) {
@@ -213,11 +245,11 @@ impl Totals {
             State::Dead => self.dead += 1,
             State::Refused => {
                 self.refused += 1;
-                self.refused_bytes += bytes;
+                self.refused_bytes = self.refused_bytes.saturating_add(bytes);
             }
             State::Delivered | State::Ended => return,
         }
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     /// An event that counts holds more than it did.
@@ -349,6 +381,8 @@ const READER_CACHE_KIB: i64 = -256;
 const CHECKPOINT_PAGES: u64 = (16 << 20) / PAGE_BYTES;
 /// A log that a storm made longer is cut back to this.
 const WAL_BYTES_KEPT: u64 = 32 << 20;
+/// Numbers begin with the milliseconds since 1970 and grow by one: a higher one was never given.
+const ID_MAX: u64 = 1 << 52;
 /// More than all statements of this module.
 const STATEMENTS: usize = 48;
 /// A reader's lock on the file lasts for microseconds; an operator's `sqlite3` may hold it longer.

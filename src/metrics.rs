@@ -42,6 +42,7 @@ pub struct Metrics {
     attempts: Family<Result, Counter>,
     outcomes: Family<SourceOutcome, Counter>,
     ended: Family<StateReason, Counter>,
+    damaged: Family<Part, Counter>,
     marked_stale: Family<Source, Counter>,
     forgotten: Family<Phase, Counter>,
     acknowledge: Histogram,
@@ -115,6 +116,11 @@ struct Result {
 struct StateReason {
     state: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Part {
+    part: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -221,6 +227,11 @@ impl Metrics {
                 Family::default(),
                 "events_ended",
                 "Events that ended without delivery, by state and reason"
+            ),
+            damaged: register!(
+                Family::default(),
+                "events_damaged",
+                "Events in the journal that are not what was written, by the part that is not; they are never sent"
             ),
             marked_stale: register!(
                 Family::default(),
@@ -334,6 +345,11 @@ impl Metrics {
 
     pub fn event_ended(&self, state: &'static str, reason: &'static str) {
         self.ended.get_or_create(&StateReason { state, reason }).inc();
+    }
+
+    /// `part` is what is not what was written.
+    pub fn event_damaged(&self, part: &'static str) {
+        self.damaged.get_or_create(&Part { part }).inc();
     }
 
     pub fn event_marked_stale(&self, source: &Arc<str>) {

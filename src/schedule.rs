@@ -224,6 +224,13 @@ impl Schedule {
         self.wait(delivery.key, trial, at);
     }
 
+    /// No call was made of a delivery and none can be: its event ends. The key is free when [`Schedule::release`] follows.
+    pub fn unsendable(&mut self, delivery: &Delivery) {
+        self.in_flight -= 1;
+        self.unsettled += 1;
+        self.gate.not_called(delivery.probe);
+    }
+
     /// The key's first event is settled, on disk. The key goes on with its next event.
     pub fn release(&mut self, key: KeySlot) {
         self.unsettled -= 1;

@@ -154,6 +154,10 @@ impl Keys {
         self.free.push(at);
     }
 
+    pub(super) fn forget_all(&mut self) {
+        *self = Keys { has_forgotten: true, ..Keys::new(self.max) };
+    }
+
     /// Resolved keys are forgotten first: the next event of one is delivered either way.
     fn forget_oldest(&mut self) {
         self.has_forgotten = true;

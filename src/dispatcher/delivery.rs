@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::{Action, EventId, Outcome, Outgoing, Queued, State};
-use crate::journal::{AttemptRecord, Settlement};
+use crate::journal::{AttemptRecord, Damage, Sendable, Settlement};
 use crate::metrics::Metrics;
 use crate::outcome::Verdict;
 use crate::retry::{self, Death};
@@ -42,14 +42,22 @@ pub(super) enum Ending {
 /// Makes one call and reports how it ended. `body` is none where it must be read back.
 pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Outgoing>) {
     let mut promise = Promise { desk: &desk, delivery: Some(delivery) };
-    let outgoing = match body {
-        Some(outgoing) => Some(outgoing),
+    let sendable = match body {
+        Some(outgoing) => Some(Sendable::Sound(outgoing)),
         None => read_back(&desk, delivery.event.id).await,
     };
-    let Some(outgoing) = outgoing else {
-        promise.delivery = None;
-        desk.report(Report::NotCalled(delivery)).await;
-        return;
+    let outgoing = match sendable {
+        Some(Sendable::Sound(outgoing)) => outgoing,
+        Some(Sendable::Damaged(damage)) => {
+            promise.delivery = None;
+            desk.report(Report::Damaged(delivery, damage)).await;
+            return;
+        }
+        None => {
+            promise.delivery = None;
+            desk.report(Report::NotCalled(delivery)).await;
+            return;
+        }
     };
     let (body, mark) = match delivery.late {
         Some(age) => {
@@ -80,19 +88,12 @@ impl Drop for Promise<'_> {
     }
 }
 
-async fn read_back(desk: &Desk, id: EventId) -> Option<Outgoing> {
+async fn read_back(desk: &Desk, id: EventId) -> Option<Sendable> {
     // Fails only when it is closed, which nobody does.
     let _turn = desk.reading.acquire().await.ok()?;
     let reader = Arc::clone(&desk.reader);
     match tokio::task::spawn_blocking(move || reader.outgoing(id)).await {
-        Ok(Ok(Some(outgoing))) => Some(outgoing),
-        Ok(Ok(None)) => {
-            tracing::error!(
-                event = id.0,
-                "the body of a queued event is missing in the journal; it is looked for again"
-            );
-            None
-        }
+        Ok(Ok(sendable)) => Some(sendable),
         Ok(Err(error)) => {
             tracing::error!(event = id.0, error = %error, "an event can't be read back from the journal; it is tried again");
             None
@@ -199,6 +200,19 @@ pub(super) fn tell(metrics: &Metrics, event: &Queued, outgoing: &Outgoing, settl
         Some(advice) => tracing::warn!(event = id, source, action, outcome = outcome.as_str(), "{advice}"),
         None => tracing::debug!(event = id, source, action, outcome = outcome.as_str(), "delivered"),
     }
+}
+
+/// Counts and logs that an event can't be sent, once that is on disk.
+pub(super) fn tell_damaged(metrics: &Metrics, event: &Queued, damage: Damage) {
+    metrics.event_damaged(damage.as_str());
+    metrics.event_ended(State::Dead.as_str(), "damaged");
+    tracing::error!(
+        event = event.id.0,
+        action = event.action.as_str(),
+        reason = damage.reason(),
+        "an event in the journal is damaged: it is not sent, and kept as a dead letter; check the disk and the memory of \
+         this machine"
+    );
 }
 
 /// What an outcome that is no success asks of a person.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::event::{EventId, Outgoing, Queued};
+use crate::journal::Damage;
 use crate::schedule::KeySlot;
 
 use super::delivery::Ending;
@@ -27,6 +28,8 @@ pub(super) enum How {
     Called { outgoing: Outgoing, ending: Ending },
     /// A later event of its key, while it only waited for a better answer.
     Overtaken,
+    /// What was to be sent is not what was written.
+    Damaged(Damage),
     /// Its age, when its resolve followed.
     Unsent { age: Duration },
 }

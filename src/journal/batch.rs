@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
+use super::sum::{self, Fixed, STANDING, Standing};
 use super::{Error, Journal, Totals, Tried, read};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, Outcome, Priority, State, UpdateHash};
@@ -127,34 +128,24 @@ impl<'a> Batch<'a> {
             Raw::Gone => (None, id),
         };
         let bytes = (raw.map_or(0, <[u8]>::len) + event.body.len()) as u64;
-        self.prepare(
-            "INSERT INTO event (id, source, action, incident_key, state, rule, novelty, received_at, bytes, request, \
-             raw_in, update_hash, occurrence, past_occurrence, replay_of, charset, priority) \
-             VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-        )?
-        .execute(params![
-            sql(id),
-            event.source,
-            event.action.as_str(),
-            event.incident_key,
-            event.rule,
-            event.novelty,
-            event.received_at.0,
-            bytes,
-            event.request,
-            sql(raw_in),
-            event.update.0.cast_signed(),
-            event.occurrences.last.as_ref().map(|occurrence| &*occurrence.0),
-            event.occurrences.past.as_ref().map(|occurrence| &*occurrence.0),
-            event.replay_of.map(sql),
-            event.charset,
-            Some(event.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
-        ])?;
-        self.prepare("INSERT INTO content (id, raw, body) VALUES (?1, ?2, ?3)")?.execute(params![
-            sql(id),
-            raw,
-            event.body
-        ])?;
+        let fixed = Fixed {
+            id,
+            source: event.source,
+            action: Some(event.action.as_str()),
+            incident_key: Some(event.incident_key),
+            rule: Some(event.rule),
+            novelty: Some(event.novelty),
+            received_at: event.received_at.0,
+            request: event.request,
+            update_hash: Some(event.update.0.cast_signed()),
+            occurrence: event.occurrences.last.as_ref().map(|occurrence| &*occurrence.0),
+            past_occurrence: event.occurrences.past.as_ref().map(|occurrence| &*occurrence.0),
+            replay_of: event.replay_of.map(sql),
+            charset: event.charset,
+            priority: Some(event.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
+        };
+        self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in)?;
+        self.insert_content(&fixed, raw, event.body, None)?;
         self.totals.add(State::Queued, bytes);
         Ok(id)
     }
@@ -168,26 +159,29 @@ impl<'a> Batch<'a> {
             Raw::Gone => (None, id),
         };
         let bytes = (raw.map_or(0, <[u8]>::len) + refusal.element.map_or(0, <[u8]>::len)) as u64;
-        self.prepare(
-            "INSERT INTO event (id, source, state, reason, received_at, settled_at, bytes, request, raw_in, charset) \
-             VALUES (?1, ?2, 'refused', ?3, ?4, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            sql(id),
-            refusal.source,
-            refusal.reason,
-            refusal.received_at.0,
-            bytes,
-            refusal.request,
-            sql(raw_in),
-            refusal.charset
-        ])?;
-        self.prepare("INSERT INTO content (id, raw, body, element) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-            sql(id),
-            raw,
-            refusal.errors,
-            refusal.element
-        ])?;
+        let fixed = Fixed {
+            id,
+            source: refusal.source,
+            action: None,
+            incident_key: None,
+            rule: None,
+            novelty: None,
+            received_at: refusal.received_at.0,
+            request: refusal.request,
+            update_hash: None,
+            occurrence: None,
+            past_occurrence: None,
+            replay_of: None,
+            charset: refusal.charset,
+            priority: None,
+        };
+        let standing = Standing {
+            reason: Some(refusal.reason.to_owned()),
+            settled_at: Some(refusal.received_at.0),
+            ..Standing::new(State::Refused, bytes)
+        };
+        self.insert(&fixed, &standing, raw_in)?;
+        self.insert_content(&fixed, raw, refusal.errors, refusal.element)?;
         self.totals.add(State::Refused, bytes);
         Ok(id)
     }
@@ -207,27 +201,20 @@ impl<'a> Batch<'a> {
 
     /// Records how an event ended. One that ended before stays as it is.
     pub fn settle(&mut self, settlement: &Settlement) -> Result<(), Error> {
-        // Asked first rather than by `RETURNING`, for which SQLite builds a table and a journal each time.
-        let bytes: Option<u64> = self
-            .prepare("SELECT bytes FROM event WHERE id = ?1 AND state = 'queued'")?
-            .query_row([sql(settlement.id)], |row| row.get(0))
-            .optional()?;
-        let Some(bytes) = bytes else {
+        let Some(before) = self.standing(settlement.id)?.filter(|standing| standing.state == State::Queued) else {
             return Ok(());
         };
-        self.prepare(
-            "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6 WHERE id = ?1",
-        )?
-        .execute(params![
-            sql(settlement.id),
-            settlement.state.as_str(),
-            settlement.outcome.map(Outcome::as_str),
-            settlement.reason,
-            settlement.attempts,
-            settlement.at.0
-        ])?;
-        self.totals.remove(State::Queued, bytes);
-        self.totals.add(settlement.state, bytes);
+        let after = Standing {
+            state: settlement.state,
+            outcome: settlement.outcome,
+            reason: settlement.reason.clone(),
+            attempts: settlement.attempts,
+            settled_at: Some(settlement.at.0),
+            ..before
+        };
+        self.write_end(settlement.id, &after)?;
+        self.totals.remove(State::Queued, after.bytes);
+        self.totals.add(settlement.state, after.bytes);
         Ok(())
     }
 
@@ -260,13 +247,32 @@ impl<'a> Batch<'a> {
 
     /// Says on a queued event where its retries stand, so that a restart goes on with them.
     pub fn tried(&mut self, id: EventId, tried: Tried, now: WallTime) -> Result<(), Error> {
+        let Some(before) = self.standing(id)?.filter(|standing| standing.state == State::Queued) else {
+            return Ok(());
+        };
         let Tried { attempts, age, retry_at, asked } = tried;
         let age = millis(age);
+        let after = Standing {
+            attempts,
+            tried_since: Some(now.0.saturating_sub(age)),
+            retry_at: Some(retry_at.0),
+            tried_ms: Some(age),
+            asked_ms: asked.map(millis),
+            ..before
+        };
         self.prepare(
-            "UPDATE event SET attempts = ?2, tried_since = ?3, retry_at = ?4, tried_ms = ?5, asked_ms = ?6 \
-             WHERE id = ?1 AND state = 'queued'",
+            "UPDATE event SET attempts = ?2, tried_since = ?3, retry_at = ?4, tried_ms = ?5, asked_ms = ?6, \
+             state_sum = ?7 WHERE id = ?1",
         )?
-        .execute(params![sql(id), attempts, now.0.saturating_sub(age), retry_at.0, age, asked.map(millis)])?;
+        .execute(params![
+            sql(id),
+            after.attempts,
+            after.tried_since,
+            after.retry_at,
+            after.tried_ms,
+            after.asked_ms,
+            after.sum(id)
+        ])?;
         Ok(())
     }
 
@@ -370,6 +376,92 @@ impl<'a> Batch<'a> {
         id
     }
 
+    fn insert(&self, fixed: &Fixed<'_>, standing: &Standing, raw_in: EventId) -> Result<(), Error> {
+        self.prepare(
+            "INSERT INTO event (id, source, action, incident_key, state, reason, rule, novelty, received_at, settled_at, \
+             bytes, request, raw_in, update_hash, occurrence, past_occurrence, replay_of, charset, priority, sum, state_sum) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+        )?
+        .execute(params![
+            sql(fixed.id),
+            fixed.source,
+            fixed.action,
+            fixed.incident_key,
+            standing.state.as_str(),
+            standing.reason,
+            fixed.rule,
+            fixed.novelty,
+            fixed.received_at,
+            standing.settled_at,
+            standing.bytes,
+            fixed.request,
+            sql(raw_in),
+            fixed.update_hash,
+            fixed.occurrence,
+            fixed.past_occurrence,
+            fixed.replay_of,
+            fixed.charset,
+            fixed.priority,
+            fixed.sum(),
+            standing.sum(fixed.id),
+        ])?;
+        Ok(())
+    }
+
+    fn insert_content(
+        &self,
+        fixed: &Fixed<'_>,
+        raw: Option<&[u8]>,
+        body: &[u8],
+        element: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        let raw_sum = raw.map(|raw| sum::of_raw(fixed.request, raw));
+        self.prepare("INSERT INTO content (id, raw, body, element, sum, raw_sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![sql(fixed.id), raw, body, element, sum::of_content(fixed.id, body, element), raw_sum])?;
+        Ok(())
+    }
+
+    /// Where an event stands; none if it is not kept, or was altered: then nothing is known to build on, and the next start
+    /// sets it aside.
+    pub(super) fn standing(&self, id: EventId) -> Result<Option<Standing>, Error> {
+        // Asked first rather than by `RETURNING`, for which SQLite builds a table and a journal each time.
+        let mut statement = self.prepare(&format!("SELECT {STANDING} FROM event WHERE id = ?1"))?;
+        let mut rows = statement.query([sql(id)])?;
+        Ok(rows.next()?.and_then(|row| Standing::read(row, 0, id).ok()))
+    }
+
+    /// Writes how an event ended.
+    pub(super) fn write_end(&self, id: EventId, after: &Standing) -> Result<(), Error> {
+        self.prepare(
+            "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6, state_sum = ?7 \
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            sql(id),
+            after.state.as_str(),
+            after.outcome.map(Outcome::as_str),
+            after.reason,
+            after.attempts,
+            after.settled_at,
+            after.sum(id)
+        ])?;
+        Ok(())
+    }
+
+    /// Says how much of its request a row holds now.
+    fn hold(&self, id: EventId, bytes: impl FnOnce(u64) -> u64) -> Result<(), Error> {
+        let Some(mut standing) = self.standing(id)? else {
+            return Ok(());
+        };
+        standing.bytes = bytes(standing.bytes);
+        self.prepare("UPDATE event SET bytes = ?2, state_sum = ?3 WHERE id = ?1")?.execute(params![
+            sql(id),
+            standing.bytes,
+            standing.sum(id)
+        ])?;
+        Ok(())
+    }
+
     fn drop_oldest_refused(&mut self) -> Result<bool, Error> {
         let oldest: Option<(i64, u64)> = self
             .prepare("SELECT id, bytes FROM event WHERE state = 'refused' AND state <> 'delivered' AND id < ?1 ORDER BY id LIMIT 1")?
@@ -391,17 +483,17 @@ impl<'a> Batch<'a> {
         let Some(heir) = self.heir(id)? else {
             return Ok(0);
         };
-        self.prepare("UPDATE content SET raw = (SELECT raw FROM content WHERE id = ?1) WHERE id = ?2")?
-            .execute(params![sql(id), sql(heir.id)])?;
+        self.prepare(
+            "UPDATE content SET (raw, raw_sum) = (SELECT raw, raw_sum FROM content WHERE id = ?1) WHERE id = ?2",
+        )?
+        .execute(params![sql(id), sql(heir.id)])?;
         self.prepare("UPDATE event SET raw_in = ?2 WHERE id > ?1 AND id <= ?3 AND raw_in = ?1")?.execute(params![
             sql(id),
             sql(heir.id),
             sql(heir.last)
         ])?;
-        self.prepare("UPDATE event SET bytes = bytes + ?2 WHERE id = ?1")?
-            .execute(params![sql(heir.id), heir.bytes])?;
-        self.prepare("UPDATE event SET bytes = max(bytes - ?2, 0) WHERE id = ?1")?
-            .execute(params![sql(id), heir.bytes])?;
+        self.hold(heir.id, |held| held.saturating_add(heir.bytes))?;
+        self.hold(id, |held| held.saturating_sub(heir.bytes))?;
         // What finished holds counts for nothing, so the bytes are new to the totals only then.
         if heir.of_finished {
             self.totals.grow(heir.state, heir.bytes);

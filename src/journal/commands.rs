@@ -1,11 +1,11 @@
 //! What a person's commands ask of the journal: an event as it is kept, its end, and what came after it.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::batch::{Batch, event, sql};
+use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, STANDING_READ, Standing};
 use super::{Error, read};
 use crate::event::{Action, EventId, Occurrence, Priority, State, UpdateHash};
 use crate::time::WallTime;
@@ -25,6 +25,18 @@ pub struct Kept {
     pub charset: Option<String>,
     /// None for what was refused.
     pub decided: Option<Decided>,
+    /// In which request it came.
+    pub request: String,
+}
+
+/// A body as a command finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blob {
+    Sound(Vec<u8>),
+    /// It was pruned with history.
+    Gone,
+    /// It is not what was written.
+    Damaged,
 }
 
 /// What the rules made of an event.
@@ -48,42 +60,69 @@ pub enum Later {
 }
 
 impl Batch<'_> {
-    /// An event or refused payload; none if it is not kept.
-    pub fn kept(&self, id: EventId) -> Result<Option<Kept>, Error> {
-        let row = self
-            .prepare(
-                "SELECT source, state, reason, bytes, raw_in, action, incident_key, rule, update_hash, occurrence, charset, priority \
-                 FROM event WHERE id = ?1",
-            )?
-            .query_row([sql(id)], |row| kept(id, row))
-            .optional()?;
-        let Some((word, kept)) = row else {
+    /// An event or refused payload; none if it is not kept. The damage, if it is not what was written.
+    pub fn kept(&self, id: EventId) -> Result<Option<Result<Kept, Damage>>, Error> {
+        let mut statement =
+            self.prepare(&format!("SELECT {FIXED}, {STANDING}, raw_in FROM event WHERE event.id = ?1"))?;
+        let mut rows = statement.query([sql(id)])?;
+        Ok(rows.next()?.map(kept))
+    }
+
+    /// Where a row stands that [`Batch::kept`] says is damaged, and of which source it is said to be; none where that is
+    /// not known either.
+    pub fn aside(&self, id: EventId) -> Result<Option<(State, Arc<str>)>, Error> {
+        let mut statement = self.prepare(&format!("SELECT {STANDING}, source FROM event WHERE id = ?1"))?;
+        let mut rows = statement.query([sql(id)])?;
+        let Some(row) = rows.next()? else {
             return Ok(None);
         };
-        match State::from_str(&word) {
-            Ok(state) => Ok(Some(Kept { state, ..kept })),
-            Err(()) => Err(Error::Fault(format!("event {id} has the unknown state {word}"))),
-        }
+        let source = row.get_ref(STANDING_READ)?.as_str().map(Arc::from);
+        Ok(Standing::read(row, 0, id).ok().and_then(|standing| Some((standing.state, source.ok()?))))
     }
 
-    /// The body that an event sends; none once history is pruned.
-    pub fn body(&self, id: EventId) -> Result<Option<Vec<u8>>, Error> {
-        self.blob("SELECT body FROM content WHERE id = ?1", id)
+    /// The body that an event sends.
+    pub fn body(&self, id: EventId) -> Result<Blob, Error> {
+        let mut statement = self.prepare("SELECT body, element, sum FROM content WHERE id = ?1")?;
+        let mut rows = statement.query([sql(id)])?;
+        let Some(row) = rows.next()? else {
+            return Ok(Blob::Gone);
+        };
+        let (Ok(Some(body)), Ok(element)) = (row.get_ref(0)?.as_bytes_or_null(), row.get_ref(1)?.as_bytes_or_null())
+        else {
+            return Ok(Blob::Damaged);
+        };
+        let is_sound = sum::is_sum(row.get_ref(2)?, || sum::of_content(id, body, element));
+        Ok(if is_sound { Blob::Sound(body.to_owned()) } else { Blob::Damaged })
     }
 
-    /// The raw body that this row holds.
-    pub fn raw(&self, raw_in: EventId) -> Result<Option<Vec<u8>>, Error> {
-        self.blob("SELECT raw FROM content WHERE id = ?1", raw_in)
+    /// The raw body of a request, which this row holds.
+    pub fn raw(&self, request: &str, raw_in: EventId) -> Result<Blob, Error> {
+        let mut statement = self.prepare("SELECT raw, raw_sum FROM content WHERE id = ?1")?;
+        let mut rows = statement.query([sql(raw_in)])?;
+        let Some(row) = rows.next()? else {
+            return Ok(Blob::Gone);
+        };
+        Ok(match row.get_ref(0)?.as_bytes_or_null() {
+            Ok(None) => Blob::Gone,
+            Ok(Some(raw)) if sum::is_sum(row.get_ref(1)?, || sum::of_raw(request, raw)) => Blob::Sound(raw.to_owned()),
+            _ => Blob::Damaged,
+        })
     }
 
     /// Ends what a person decided on: a dead letter or a refused payload. Anything else stays as it is.
     pub fn end(&mut self, id: EventId, reason: &str, at: WallTime) -> Result<(), Error> {
-        let Some(Kept { state: state @ (State::Dead | State::Refused), bytes, .. }) = self.kept(id)? else {
+        let Some(mut standing) = self.standing(id)? else {
             return Ok(());
         };
-        self.prepare("UPDATE event SET state = 'ended', reason = ?2, settled_at = ?3 WHERE id = ?1")?
-            .execute(params![sql(id), reason, at.0])?;
-        self.totals.remove(state, bytes);
+        let before = standing.state;
+        if !matches!(before, State::Dead | State::Refused) {
+            return Ok(());
+        }
+        standing.state = State::Ended;
+        standing.reason = Some(reason.to_owned());
+        standing.settled_at = Some(at.0);
+        self.write_end(id, &standing)?;
+        self.totals.remove(before, standing.bytes);
         Ok(())
     }
 
@@ -137,37 +176,32 @@ impl Batch<'_> {
             .optional()?;
         Ok(older.is_some())
     }
-
-    fn blob(&self, query: &str, id: EventId) -> Result<Option<Vec<u8>>, Error> {
-        let blob: Option<Option<Vec<u8>>> = self.prepare(query)?.query_row([sql(id)], |row| row.get(0)).optional()?;
-        Ok(blob.flatten())
-    }
 }
 
-/// The state's word, and the rest with a state that is still to be put in.
-fn kept(id: EventId, row: &Row<'_>) -> Result<(String, Kept), rusqlite::Error> {
-    let action: Option<String> = row.get(5)?;
-    let decided = match action.as_deref().and_then(read::action) {
-        None => None,
-        Some(action) => Some(Decided {
-            action,
-            incident_key: row.get(6)?,
-            rule: row.get::<_, Option<String>>(7)?.unwrap_or_default(),
-            priority: read::priority(row.get_ref(11)?),
-            update: UpdateHash(row.get::<_, Option<i64>>(8)?.unwrap_or(0).cast_unsigned()),
-            occurrence: row.get::<_, Option<String>>(9)?.map(|text| Occurrence(Arc::from(text))),
+fn kept(row: &Row<'_>) -> Result<Kept, Damage> {
+    let fixed = Fixed::read(row, 0)?;
+    let standing = Standing::read(row, FIXED_READ, fixed.id)?;
+    let decided = match (fixed.action, fixed.incident_key) {
+        (None, _) => None,
+        (Some(action), Some(incident_key)) => Some(Decided {
+            action: read::action(action).ok_or(Damage::Row)?,
+            incident_key: incident_key.to_owned(),
+            rule: fixed.rule.unwrap_or_default().to_owned(),
+            priority: read::priority(fixed.priority),
+            update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),
+            occurrence: fixed.occurrence.map(|text| Occurrence(Arc::from(text))),
         }),
+        (Some(_), None) => return Err(Damage::Row),
     };
-    let source: String = row.get(0)?;
-    let kept = Kept {
-        id,
-        source: Arc::from(source),
-        state: State::Queued,
-        reason: row.get(2)?,
-        bytes: row.get(3)?,
-        raw_in: event(row.get(4)?),
-        charset: row.get(10)?,
+    Ok(Kept {
+        id: fixed.id,
+        source: Arc::from(fixed.source),
+        state: standing.state,
+        reason: standing.reason,
+        bytes: standing.bytes,
+        raw_in: row.get(FIXED_READ + STANDING_READ).map(event).map_err(|_| Damage::Row)?,
+        charset: fixed.charset.map(str::to_owned),
         decided,
-    };
-    Ok((row.get(1)?, kept))
+        request: fixed.request.to_owned(),
+    })
 }

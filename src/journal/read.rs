@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
-use super::{Error, FILE, OpenError, Recovered, Settlement, Tried, files, salvage, schema};
+use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
+use super::{Error, FILE, Found, OpenError, Recovered, Settlement, Tried, files, salvage, schema};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
 use crate::time::WallTime;
@@ -144,12 +144,27 @@ pub struct Attempt {
     pub answer: Option<String>,
 }
 
-/// A row at a restart: what counts against the limits, and the event unless it was refused.
+/// A row at a restart.
 pub(super) struct RecoveredRow {
     pub(super) id: EventId,
-    pub(super) state: State,
-    pub(super) bytes: u64,
-    pub(super) event: Option<Recovered>,
+    /// Where it stands, unless that is not what was written.
+    pub(super) standing: Option<Standing>,
+    pub(super) read: Result<Read, Damage>,
+}
+
+/// What a sound row is.
+pub(super) enum Read {
+    Event(Recovered),
+    /// Also one that a person ended since.
+    Refused,
+}
+
+/// What is to be sent for an event, as it was read back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sendable {
+    Sound(Outgoing),
+    /// It is never to be sent.
+    Damaged(Damage),
 }
 
 impl Reader {
@@ -194,17 +209,17 @@ impl Reader {
     }
 
     /// Every event that is kept, oldest first.
-    pub fn recover(&self, mut each: impl FnMut(Recovered)) -> Result<(), Error> {
+    pub fn recover(&self, mut each: impl FnMut(Found)) -> Result<(), Error> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         recover(&connection, |row| {
-            if let Some(event) = row.event {
-                each(event);
+            if let Some(found) = row.found() {
+                each(found);
             }
         })
     }
 
-    /// What is to be sent for an event; none if it is not kept.
-    pub fn outgoing(&self, id: EventId) -> Result<Option<Outgoing>, Error> {
+    /// What is to be sent for an event.
+    pub fn outgoing(&self, id: EventId) -> Result<Sendable, Error> {
         self.with(|connection| outgoing(connection, id))
     }
 
@@ -229,26 +244,39 @@ impl Reader {
         })
     }
 
-    /// A refused payload, also one that was ended since; none if it is not kept or is an event.
+    /// A refused payload, also one that was ended since; none if it is not kept, is an event, or is not what came.
     pub fn refused(&self, id: EventId) -> Result<Option<RefusedPayload>, Error> {
         self.with(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT source, received_at, (SELECT raw FROM content WHERE content.id = event.raw_in), charset, \
-                     (SELECT element FROM content WHERE content.id = event.id) \
-                     FROM event WHERE id = ?1 AND action IS NULL",
-                )?
-                .query_row([sql(id)], |row| {
-                    Ok(RefusedPayload {
-                        id,
-                        source: row.get(0)?,
-                        received_at: WallTime(row.get(1)?),
-                        raw: row.get(2)?,
-                        charset: row.get(3)?,
-                        element: row.get(4)?,
-                    })
-                })
-                .optional()
+            let fixed = schema::of_event(connection, FIXED)?;
+            let has_sums = schema::has_column(connection, "content", "raw_sum")?;
+            let (raw_sum, own_sum) = if has_sums { ("held.raw_sum", "own.sum") } else { ("NULL", "NULL") };
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {fixed}, held.raw, {raw_sum}, own.element, own.body, {own_sum} FROM event \
+                 LEFT JOIN content AS held ON held.id = event.raw_in LEFT JOIN content AS own ON own.id = event.id \
+                 WHERE event.id = ?1 AND event.action IS NULL"
+            ))?;
+            let mut rows = statement.query([sql(id)])?;
+            let Some(row) = rows.next()? else {
+                return Ok(None);
+            };
+            let Ok(fixed) = Fixed::read(row, 0) else {
+                return Ok(None);
+            };
+            let (raw, raw_sum) = (bytes(row, FIXED_READ)?, row.get_ref(FIXED_READ + 1)?);
+            let is_raw = |raw: &Vec<u8>| sum::is_sum(raw_sum, || sum::of_raw(fixed.request, raw));
+            let (element, body) = (bytes(row, FIXED_READ + 2)?, bytes(row, FIXED_READ + 3)?);
+            let own = || sum::of_content(id, body.as_deref().unwrap_or_default(), element.as_deref());
+            if !sum::is_sum(row.get_ref(FIXED_READ + 4)?, own) {
+                return Ok(None);
+            }
+            Ok(Some(RefusedPayload {
+                id,
+                source: fixed.source.to_owned(),
+                received_at: WallTime(fixed.received_at),
+                raw: raw.filter(is_raw),
+                charset: fixed.charset.map(str::to_owned),
+                element,
+            }))
         })
     }
 
@@ -307,26 +335,25 @@ impl Reader {
                      (SELECT element FROM content WHERE content.id = event.id), priority FROM event WHERE id = ?1"
                 ))?
                 .query_row([sql(id)], |row| {
-                    let raw: Option<Vec<u8>> = row.get(14)?;
-                    let body: Option<Vec<u8>> = row.get(15)?;
+                    let (raw, body) = (bytes(row, 14)?, bytes(row, 15)?);
                     let body = body.and_then(|body| serde_json::from_slice(&body).ok());
                     let summary = summary(row)?;
-                    let element: Option<Vec<u8>> = row.get(18)?;
+                    let element = bytes(row, 18)?;
                     // What was refused had no action decided, whatever became of it since.
                     let refused = summary.action.is_none();
                     let (sent, errors) = if refused { (None, body) } else { (body, None) };
                     Ok(Details {
                         summary,
-                        novelty: row.get(10)?,
-                        priority: row.get(19)?,
-                        settled_at: row.get::<_, Option<i64>>(11)?.map(|at| WallTime(at).rfc3339()),
-                        duplicates: row.get(12)?,
-                        request_id: row.get(13)?,
-                        replay_of: row.get::<_, Option<i64>>(16)?.map(|id| id.to_string()),
+                        novelty: shown(row, 10)?,
+                        priority: shown(row, 19)?,
+                        settled_at: row.get(11).ok().flatten().map(|at| WallTime(at).rfc3339()),
+                        duplicates: row.get(12).unwrap_or(0),
+                        request_id: shown(row, 13)?.unwrap_or_default(),
+                        replay_of: shown(row, 16)?,
                         replayed_by: Vec::new(),
                         received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex),
                         received: raw.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
-                        charset: row.get(17)?,
+                        charset: shown(row, 17)?,
                         element: element.map(|element| serde_json::from_slice(&element).unwrap_or_default()),
                         sent,
                         errors,
@@ -411,124 +438,122 @@ impl Filter {
     }
 }
 
-/// What is to be sent for an event; none if it is not kept.
-pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Option<Outgoing>, rusqlite::Error> {
-    connection
-        .prepare_cached(
-            "SELECT event.source, content.body, event.received_at FROM event \
-             JOIN content ON content.id = event.id WHERE event.id = ?1",
-        )?
-        .query_row([sql(id)], |row| {
-            let source: String = row.get(0)?;
-            let body: Vec<u8> = row.get(1)?;
-            Ok(Outgoing { source: Arc::from(source), body: Bytes::from(body), acknowledged: WallTime(row.get(2)?) })
-        })
-        .optional()
+/// What is to be sent for an event.
+pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable, rusqlite::Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {FIXED}, content.body, content.element, content.sum FROM event \
+         LEFT JOIN content ON content.id = event.id WHERE event.id = ?1"
+    ))?;
+    let mut rows = statement.query([sql(id)])?;
+    let Some(row) = rows.next()? else {
+        return Ok(Sendable::Damaged(Damage::NoRow));
+    };
+    let fixed = match Fixed::read(row, 0) {
+        Ok(fixed) => fixed,
+        Err(damage) => return Ok(Sendable::Damaged(damage)),
+    };
+    let (body, element) = (row.get_ref(FIXED_READ)?, row.get_ref(FIXED_READ + 1)?);
+    let (body, element) = match (body.as_bytes_or_null(), element.as_bytes_or_null()) {
+        (Ok(Some(body)), Ok(element)) => (body, element),
+        (Ok(None), _) => return Ok(Sendable::Damaged(Damage::NoBody)),
+        _ => return Ok(Sendable::Damaged(Damage::Body)),
+    };
+    if !sum::is_sum(row.get_ref(FIXED_READ + 2)?, || sum::of_content(id, body, element)) {
+        return Ok(Sendable::Damaged(Damage::Body));
+    }
+    Ok(Sendable::Sound(Outgoing {
+        source: Arc::from(fixed.source),
+        body: Bytes::copy_from_slice(body),
+        acknowledged: WallTime(fixed.received_at),
+    }))
 }
 
 /// Reads every row, oldest first.
 pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
-    // A journal may be read that no relay of this version opened yet.
-    let added = |column: &'static str| match schema::has_column(connection, "event", column)? {
-        true => Ok::<_, Error>(column),
-        false => Ok("NULL"),
-    };
-    let (priority, tried_ms, asked_ms) = (added("priority")?, added("tried_ms")?, added("asked_ms")?);
-    let mut statement = connection.prepare(&format!(
-        "SELECT id, state, bytes, source, incident_key, action, received_at, outcome, update_hash, occurrence, \
-         attempts, retry_at, novelty = 'reopening', past_occurrence, novelty IN ('update', 'reminder'), {priority}, \
-         {tried_ms}, {asked_ms} FROM event ORDER BY id"
-    ))?;
+    let columns = schema::of_event(connection, &format!("{FIXED}, {STANDING}"))?;
+    let mut statement = connection.prepare(&format!("SELECT {columns} FROM event ORDER BY id"))?;
     let mut rows = statement.query([])?;
     let mut sources = HashSet::new();
     while let Some(row) = rows.next()? {
-        each(recovered(row, &mut sources)?);
+        let id = event(row.get(0)?);
+        let standing = Standing::read(row, FIXED_READ, id);
+        let read =
+            standing.as_ref().map_err(|damage| *damage).and_then(|standing| recovered(row, standing, &mut sources));
+        each(RecoveredRow { id, read, standing: standing.ok() });
     }
     Ok(())
 }
 
-/// How an event ended; none while it is queued.
+/// How an event ended; none while it is queued, and where that can't be told.
 pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Settlement>, Error> {
-    let row = connection
-        .prepare_cached(
-            "SELECT state, outcome, reason, attempts, settled_at FROM event WHERE id = ?1 AND state <> 'queued'",
-        )?
-        .query_row([sql(id)], |row| {
-            let word: String = row.get(0)?;
-            let outcome: Option<String> = row.get(1)?;
-            let settlement = Settlement {
-                id,
-                state: State::Queued,
-                outcome: outcome.and_then(|word| Outcome::from_str(&word).ok()),
-                reason: row.get(2)?,
-                attempts: row.get(3)?,
-                at: WallTime(row.get::<_, Option<i64>>(4)?.unwrap_or(0)),
-            };
-            Ok((word, settlement))
-        })
-        .optional()?;
-    let Some((word, settlement)) = row else {
-        return Ok(None);
-    };
-    Ok(State::from_str(&word).ok().map(|state| Settlement { state, ..settlement }))
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {STANDING} FROM event WHERE id = ?1 AND state <> 'queued'"))?;
+    let mut rows = statement.query([sql(id)])?;
+    let standing = rows.next()?.and_then(|row| Standing::read(row, 0, id).ok());
+    Ok(standing.map(|Standing { state, outcome, reason, attempts, settled_at, .. }| Settlement {
+        id,
+        state,
+        outcome,
+        reason,
+        attempts,
+        at: WallTime(settled_at.unwrap_or(0)),
+    }))
+}
+
+impl RecoveredRow {
+    /// What deduplication and delivery are to know of it.
+    pub(super) fn found(self) -> Option<Found> {
+        match self.read {
+            Ok(Read::Event(event)) => Some(Found::Event(event)),
+            Ok(Read::Refused) => None,
+            Err(_) => Some(Found::Damaged(self.id)),
+        }
+    }
 }
 
 /// `sources` holds the names that were met, so that a million events share a few texts.
-fn recovered(row: &Row<'_>, sources: &mut HashSet<Arc<str>>) -> Result<RecoveredRow, Error> {
-    let id = event(row.get(0)?);
-    let word = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-    let state = State::from_str(word).map_err(|()| Error::Fault(format!("event {id} has the unknown state {word}")))?;
-    let bytes = row.get(2)?;
-    let text = |index| Ok::<_, Error>(row.get_ref(index)?.as_str().map_err(rusqlite::Error::from)?);
-    let word: Option<&str> = row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-    let Some(word) = word else {
-        // A refused payload, or one that a person ended since.
-        return Ok(RecoveredRow { id, state, bytes, event: None });
+fn recovered(row: &Row<'_>, standing: &Standing, sources: &mut HashSet<Arc<str>>) -> Result<Read, Damage> {
+    let fixed = Fixed::read(row, 0)?;
+    let Some(word) = fixed.action else {
+        return Ok(Read::Refused);
     };
-    let action = action(word).ok_or_else(|| Error::Fault(format!("event {id} has the unknown action {word}")))?;
-    let outcome: Option<&str> = row.get_ref(7)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-    let occurrence = |index| {
-        let text: Option<&str> = row.get_ref(index)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-        Ok::<_, Error>(text.map(|text| Occurrence(Arc::from(text))))
-    };
-    let name = text(3)?;
-    let source = match sources.get(name) {
+    let source = match sources.get(fixed.source) {
         Some(source) => Arc::clone(source),
         None => {
-            let source: Arc<str> = Arc::from(name);
+            let source: Arc<str> = Arc::from(fixed.source);
             sources.insert(Arc::clone(&source));
             source
         }
     };
-    let event = Recovered {
-        id,
-        key: KeyId::new(name, text(4)?),
+    let occurrence = |text: Option<&str>| text.map(|text| Occurrence(Arc::from(text)));
+    Ok(Read::Event(Recovered {
+        id: fixed.id,
+        key: KeyId::new(fixed.source, fixed.incident_key.ok_or(Damage::Row)?),
         source,
-        action,
-        priority: priority(row.get_ref(15)?),
-        taken_at: WallTime(row.get(6)?),
-        state,
-        outcome: outcome.and_then(|word| Outcome::from_str(word).ok()),
-        update: UpdateHash(row.get::<_, Option<i64>>(8)?.unwrap_or(0).cast_unsigned()),
-        occurrences: Occurrences { last: occurrence(9)?, past: occurrence(13)? },
-        reopening: row.get(12)?,
-        continues: row.get(14)?,
-        tried: match (state, row.get::<_, Option<i64>>(11)?) {
+        action: action(word).ok_or(Damage::Row)?,
+        priority: priority(fixed.priority),
+        taken_at: WallTime(fixed.received_at),
+        state: standing.state,
+        outcome: standing.outcome,
+        update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),
+        occurrences: Occurrences { last: occurrence(fixed.occurrence), past: occurrence(fixed.past_occurrence) },
+        reopening: fixed.novelty == Some("reopening"),
+        continues: matches!(fixed.novelty, Some("update" | "reminder")),
+        tried: match (standing.state, standing.retry_at) {
             (State::Queued, Some(retry_at)) => Some(Tried {
-                attempts: row.get(10)?,
-                age: duration(row.get::<_, Option<i64>>(16)?.unwrap_or(0)),
+                attempts: standing.attempts,
+                age: duration(standing.tried_ms.unwrap_or(0)),
                 retry_at: WallTime(retry_at),
-                asked: row.get::<_, Option<i64>>(17)?.map(duration),
+                asked: standing.asked_ms.map(duration),
             }),
             _ => None,
         },
-    };
-    Ok(RecoveredRow { id, state, bytes, event: Some(event) })
+    }))
 }
 
 /// NULL stands for normal.
-pub(super) fn priority(word: ValueRef<'_>) -> Priority {
-    word.as_str().ok().and_then(|word| Priority::from_str(word).ok()).unwrap_or_default()
+pub(super) fn priority(word: Option<&str>) -> Priority {
+    word.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
 pub(super) fn action(word: &str) -> Option<Action> {
@@ -552,31 +577,47 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Shows also what is not what was written: a person is to see the rest.
 fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
     Ok(Summary {
         id: row.get::<_, i64>(0)?.to_string(),
-        source: row.get(1)?,
-        action: row.get(2)?,
-        incident_key: row.get(3)?,
-        state: row.get(4)?,
-        outcome: row.get(5)?,
-        reason: row.get(6)?,
-        rule: row.get(7)?,
-        received_at: WallTime(row.get(8)?).rfc3339(),
-        attempts: row.get(9)?,
+        source: shown(row, 1)?.unwrap_or_default(),
+        action: shown(row, 2)?,
+        incident_key: shown(row, 3)?,
+        state: shown(row, 4)?.unwrap_or_default(),
+        outcome: shown(row, 5)?,
+        reason: shown(row, 6)?,
+        rule: shown(row, 7)?,
+        received_at: WallTime(row.get(8).unwrap_or(0)).rfc3339(),
+        attempts: row.get(9).unwrap_or(0),
         differences: None,
     })
 }
 
+/// The text in a column, whatever else a damaged row has there.
+fn shown(row: &Row<'_>, column: usize) -> Result<Option<String>, rusqlite::Error> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => None,
+        ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+    })
+}
+
+/// The bytes in a column.
+fn bytes(row: &Row<'_>, column: usize) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+    Ok(row.get_ref(column)?.as_bytes_or_null().unwrap_or_default().map(<[u8]>::to_vec))
+}
+
 fn attempt(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
-    let answer: Option<Vec<u8>> = row.get(6)?;
+    let answer = bytes(row, 6)?;
     Ok(Attempt {
-        number: row.get(0)?,
-        started_at: WallTime(row.get(1)?).rfc3339(),
-        took_ms: row.get(2)?,
-        result: row.get(3)?,
-        status: row.get(4)?,
-        detail: row.get(5)?,
+        number: row.get(0).unwrap_or(0),
+        started_at: WallTime(row.get(1).unwrap_or(0)).rfc3339(),
+        took_ms: row.get(2).unwrap_or(0),
+        result: shown(row, 3)?.unwrap_or_default(),
+        status: row.get(4).unwrap_or_default(),
+        detail: shown(row, 5)?,
         answer: answer.map(|answer| String::from_utf8_lossy(&answer).into_owned()),
     })
 }

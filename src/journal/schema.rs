@@ -6,6 +6,18 @@
 
 use rusqlite::{Connection, params};
 
+/// A list of columns of events, written as `event.…`, with NULL in the place of those that a journal lacks which no relay
+/// opened since they were added.
+pub(super) fn of_event(connection: &Connection, columns: &str) -> Result<String, rusqlite::Error> {
+    let mut columns = columns.to_owned();
+    for (table, column, _) in COLUMNS_ADDED.iter().filter(|(table, ..)| *table == "event") {
+        if !has_column(connection, table, column)? {
+            columns = columns.replace(&format!("event.{column}"), "NULL");
+        }
+    }
+    Ok(columns)
+}
+
 /// The number of the layout below.
 pub(super) const VERSION: i64 = 2;
 
@@ -17,8 +29,10 @@ pub(super) fn add_missing(connection: &Connection) -> Result<(), rusqlite::Error
             connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {kind}"))?;
         }
     }
-    for (_, statement) in TABLES_ADDED {
-        connection.execute_batch(statement)?;
+    for (name, statement) in ADDED {
+        if !has(connection, name)? {
+            connection.execute_batch(statement)?;
+        }
     }
     Ok(())
 }
@@ -30,12 +44,16 @@ pub(super) fn is_missing_any(connection: &Connection) -> Result<bool, rusqlite::
             return Ok(true);
         }
     }
-    for (table, _) in TABLES_ADDED {
-        if !connection.table_exists(None, *table)? {
+    for (name, _) in ADDED {
+        if !has(connection, name)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn has(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
+    connection.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = ?1")?.exists([name])
 }
 
 /// Whether a table has a column that was added to it: a journal that no relay opened since has it not.
@@ -114,23 +132,32 @@ const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
     ("event", "asked_ms", "INTEGER"),
 ];
 
-/// Tables by name.
-const TABLES_ADDED: &[(&str, &str)] = &[
+/// Everything else by name.
+const ADDED: &[(&str, &str)] = &[
     (
         "difference",
         "-- What rules in the shadow of others would have decided otherwise, as a JSON list; of the newest such events only.
-         CREATE TABLE IF NOT EXISTS difference (event INTEGER PRIMARY KEY, found TEXT NOT NULL)",
+         CREATE TABLE difference (event INTEGER PRIMARY KEY, found TEXT NOT NULL)",
     ),
     (
         "hold",
         "-- What a person holds back: the events of one key (kind 'key') or of a whole source (kind 'source', where
          -- incident_key is empty).
-         CREATE TABLE IF NOT EXISTS hold (
+         CREATE TABLE hold (
              kind TEXT NOT NULL,
              source TEXT NOT NULL,
              incident_key TEXT NOT NULL DEFAULT '',
              since INTEGER NOT NULL,
              PRIMARY KEY (kind, source, incident_key)
          ) WITHOUT ROWID",
+    ),
+    (
+        "event_unsummed",
+        "-- Whoever changes where an event stands and knows of no checksum, as the version before or a person, leaves none.
+         CREATE TRIGGER event_unsummed
+         AFTER UPDATE OF state, outcome, reason, attempts, settled_at, tried_since, retry_at, tried_ms, asked_ms, bytes
+         ON event
+         WHEN new.state_sum = old.state_sum
+         BEGIN UPDATE event SET state_sum = NULL WHERE id = new.id; END",
     ),
 ];

@@ -36,6 +36,8 @@ pub enum Declined {
     NotKept,
     /// The event is kept, but what it sends is pruned with history.
     Pruned,
+    /// It is not what was written, so it is never sent.
+    Damaged,
     /// It is queued, and perhaps under way at this moment.
     Waiting,
     /// It was delivered: there is nothing to discard.
@@ -58,6 +60,7 @@ impl Declined {
         match self {
             Declined::NotKept => "not_kept",
             Declined::Pruned => "pruned",
+            Declined::Damaged => "damaged",
             Declined::Waiting => "waiting",
             Declined::Delivered => "delivered",
             Declined::Ended => "ended",
@@ -73,6 +76,10 @@ impl Declined {
         match self {
             Declined::NotKept => "no such event is kept; history is kept for `journal.keep_delivered`".to_owned(),
             Declined::Pruned => "what the event sends is not kept any more; the sender must send it again".to_owned(),
+            Declined::Damaged => {
+                "it is not what was written, by its checksum, and can only be discarded; the sender must send it again"
+                    .to_owned()
+            }
             Declined::Waiting => {
                 "the event waits to be delivered, or is being delivered now; it can be replayed or discarded when it is \
                  a dead letter"

@@ -21,7 +21,7 @@ use crate::journal::{self, Journal, Lock, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use linger::Lingering;
-use restore::{open_writable, restore};
+use restore::{Restored, open_writable, restore, set_aside};
 use work::{Owed, Work, settle};
 
 pub use restore::recollect;
@@ -86,7 +86,7 @@ impl Writer {
         }
         let journal = Journal::open(&parts.journal, &parts.lock, now)?;
         let sources = Arc::new(SourceNames::default());
-        let (journal, dedup, last) = restore(&parts, journal, &sources, each)?;
+        let Restored { journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
         let recorder = Recorder { messages: sender, health: watched, sources: Arc::clone(&sources) };
@@ -110,6 +110,11 @@ impl Writer {
             Ok(true) => {}
             Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
             Err(error) => writer.fail(&error),
+        }
+        if writer.fault.is_none()
+            && let Err(error) = set_aside(&writer.parts, &mut writer.journal, &damaged)
+        {
+            writer.fail(&error);
         }
         writer.show();
         Ok((recorder, writer))
@@ -369,7 +374,7 @@ impl Writer {
                 }
             })
         });
-        let (journal, dedup, last) = match restored {
+        let Restored { journal, dedup, last, damaged } = match restored {
             Ok(restored) => restored,
             Err(error) => {
                 tracing::debug!(error = %error, "the journal can't be reopened yet");
@@ -378,7 +383,8 @@ impl Writer {
             }
         };
         (self.journal, self.dedup) = (journal, dedup);
-        if let Err(error) = self.write_held() {
+        let written = set_aside(&self.parts, &mut self.journal, &damaged).and_then(|()| self.write_held());
+        if let Err(error) = written {
             tracing::debug!(error = %error, "the journal can't be written yet");
             if matches!(error, journal::Error::Damaged(_)) {
                 self.fail(&error);

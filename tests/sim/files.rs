@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gander::dedup::Novelty;
 use gander::event::{EventId, KeyId, State};
-use gander::journal::{self, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
+use gander::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
 use gander::time::WallTime;
 use tempfile::TempDir;
 
@@ -101,7 +101,11 @@ impl Files {
         // The model's numbers start at 1.
         let journal = self.journal.insert(Journal::open(&config, &self.lock, WallTime(1)).unwrap());
         let mut found = Vec::new();
-        journal.recover(|event| found.push(event)).unwrap();
+        let damaged = journal.recover(|row| match row {
+            Found::Event(event) => found.push(event),
+            Found::Damaged(id) => panic!("event {id} is damaged"),
+        });
+        assert_eq!(damaged.unwrap(), []);
         found
     }
 }

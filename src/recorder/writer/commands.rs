@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::work::{Origin, Work};
 use crate::dedup::{Arrival, Ending, Novelty, Occurrences};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
-use crate::journal::{self, Decided, Kept, Later, NewEvent, Raw};
+use crate::journal::{self, Blob, Decided, Kept, Later, NewEvent, Raw};
 use crate::recorder::{Command, Commanded, Declined, Entry, Fresh, Receipt, Submission, Unavailable};
 
 /// What the commands of one message share.
@@ -45,8 +45,9 @@ impl Work<'_> {
         let declined = |why| Ok(Ok(Err(why)));
         let kept = match self.batch.kept(of)? {
             None => return declined(Declined::NotKept),
-            Some(Kept { decided: Some(_), .. }) => return declined(Declined::Ended),
-            Some(kept) => kept,
+            Some(Err(_)) => return declined(Declined::Damaged),
+            Some(Ok(Kept { decided: Some(_), .. })) => return declined(Declined::Ended),
+            Some(Ok(kept)) => kept,
         };
         if !force {
             if kept.state == State::Ended && kept.reason.as_deref() == Some(REPLAYED) {
@@ -73,8 +74,10 @@ impl Work<'_> {
 
     fn replay(&mut self, id: EventId, force: bool, round: &mut Round<'_>) -> Result<Commanded, journal::Error> {
         let declined = |why| Ok(Commanded::Declined(why));
-        let Some(kept) = self.batch.kept(id)? else {
-            return declined(Declined::NotKept);
+        let kept = match self.batch.kept(id)? {
+            None => return declined(Declined::NotKept),
+            Some(Err(_)) => return declined(Declined::Damaged),
+            Some(Ok(kept)) => kept,
         };
         let Some(Decided { action, incident_key, rule, priority, update, occurrence }) = kept.decided else {
             return declined(Declined::Undecided);
@@ -86,11 +89,19 @@ impl Work<'_> {
         if !force && let Some(why) = self.later(key, &kept.source, &incident_key, id, &mut round.rows)? {
             return declined(why);
         }
-        let Some(body) = self.batch.body(id)? else {
-            return declined(Declined::Pruned);
+        let body = match self.batch.body(id)? {
+            Blob::Sound(body) => body,
+            Blob::Gone if kept.state == State::Dead => return declined(Declined::Damaged),
+            Blob::Gone => return declined(Declined::Pruned),
+            Blob::Damaged => return declined(Declined::Damaged),
         };
         let shared = round.raws.get(&kept.raw_in).copied();
-        let raw = if shared.is_some() { None } else { self.batch.raw(kept.raw_in)? };
+        let raw = match shared {
+            Some(_) => Blob::Gone,
+            None => self.batch.raw(&kept.request, kept.raw_in)?,
+        };
+        // What came is only kept for a person to see: the event does not rest on it.
+        let raw = if let Blob::Sound(raw) = raw { Some(raw) } else { None };
         let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len()) as u64;
         // A dead letter makes room for its own replay.
         let freed = if kept.state == State::Dead { (1, kept.bytes) } else { (0, 0) };
@@ -146,10 +157,18 @@ impl Work<'_> {
     }
 
     fn discard(&mut self, id: EventId) -> Result<Commanded, journal::Error> {
-        let Some(kept) = self.batch.kept(id)? else {
-            return Ok(Commanded::Declined(Declined::NotKept));
+        let (state, source, key) = match self.batch.kept(id)? {
+            None => return Ok(Commanded::Declined(Declined::NotKept)),
+            Some(Ok(kept)) => {
+                let key = kept.decided.map(|decided| KeyId::new(&kept.source, &decided.incident_key));
+                (kept.state, kept.source, key)
+            }
+            Some(Err(_)) => match self.batch.aside(id)? {
+                Some((state, source)) => (state, source, None),
+                None => return Ok(Commanded::Declined(Declined::Damaged)),
+            },
         };
-        match kept.state {
+        match state {
             State::Queued => return Ok(Commanded::Declined(Declined::Waiting)),
             State::Delivered => return Ok(Commanded::Declined(Declined::Delivered)),
             State::Ended => return Ok(Commanded::Declined(Declined::Ended)),
@@ -157,11 +176,10 @@ impl Work<'_> {
         }
         self.batch.end(id, DISCARDED, self.now.wall)?;
         self.wrote = true;
-        if let Some(decided) = kept.decided {
-            let key = KeyId::new(&kept.source, &decided.incident_key);
+        if let Some(key) = key {
             self.dedup.settle(key, id, Ending::WithoutEffect);
         }
-        Ok(Commanded::Discarded { source: kept.source })
+        Ok(Commanded::Discarded { source })
     }
 
     /// Whether an event of the key was taken after `id`.

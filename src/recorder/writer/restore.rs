@@ -3,7 +3,7 @@
 use super::WriterParts;
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, Queued, SourceNames, State};
-use crate::journal::{self, Journal, Recovered, Tried};
+use crate::journal::{self, Damaged, Found, Journal, Recovered, Tried};
 use crate::time::Now;
 
 /// The journal opened anew, after a write to it was synced.
@@ -27,16 +27,34 @@ pub(super) fn open_writable(parts: &WriterParts) -> Result<Journal, journal::Ope
     Ok(journal)
 }
 
+/// What was restored from a journal.
+pub(super) struct Restored {
+    pub(super) journal: Journal,
+    pub(super) dedup: Dedup,
+    /// The newest event.
+    pub(super) last: EventId,
+    /// Rows that are to be set aside.
+    pub(super) damaged: Vec<Damaged>,
+}
+
 pub(super) fn restore(
     parts: &WriterParts,
     mut journal: Journal,
     sources: &SourceNames,
     mut each: impl FnMut(Queued, Option<Tried>),
-) -> Result<(Journal, Dedup, EventId), journal::OpenError> {
+) -> Result<Restored, journal::OpenError> {
     let now = parts.clock.now();
     let mut dedup = Dedup::new(parts.dedup);
     let mut last = EventId(0);
-    let recovered = journal.recover(|event| {
+    let recovered = journal.recover(|found| {
+        let event = match found {
+            Found::Event(event) => event,
+            Found::Damaged(id) => {
+                last = id;
+                dedup.forget_all();
+                return;
+            }
+        };
         last = event.id;
         remember(&mut dedup, &event, now);
         if event.state == State::Queued {
@@ -47,7 +65,7 @@ pub(super) fn restore(
             each(Queued { id, key, source, action, priority, reopening, continues, acknowledged }, tried);
         }
     });
-    recovered.map_err(|error| {
+    let damaged = recovered.map_err(|error| {
         note_damage(parts, &error);
         journal::OpenError {
             path: parts.lock.directory().to_owned(),
@@ -56,13 +74,36 @@ pub(super) fn restore(
         }
     })?;
     dedup.forgotten();
-    Ok((journal, dedup, last))
+    Ok(Restored { journal, dedup, last, damaged })
+}
+
+/// Sets damaged rows aside as dead letters, and says so. Each is told once.
+pub(super) fn set_aside(parts: &WriterParts, journal: &mut Journal, damaged: &[Damaged]) -> Result<(), journal::Error> {
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    journal.set_aside(damaged, parts.clock.now().wall)?;
+    for Damaged { id, damage } in damaged.iter().take(TOLD_SINGLY) {
+        tracing::error!(event = id.0, reason = damage.reason(), "an event in the journal is damaged; it is never sent");
+    }
+    for Damaged { damage, .. } in damaged {
+        parts.metrics.event_damaged(damage.as_str());
+    }
+    tracing::error!(
+        events = damaged.len(),
+        "events in the journal are damaged: they were set aside as dead letters whose reason begins with \"damaged\"; \
+         check the disk and the memory of this machine"
+    );
+    Ok(())
 }
 
 /// What deduplication knows by a journal that no relay uses.
 pub fn recollect(reader: &journal::Reader, settings: dedup::Settings, now: Now) -> Result<Dedup, journal::Error> {
     let mut dedup = Dedup::new(settings);
-    reader.recover(|event| remember(&mut dedup, &event, now))?;
+    reader.recover(|found| match found {
+        Found::Event(event) => remember(&mut dedup, &event, now),
+        Found::Damaged(_) => dedup.forget_all(),
+    })?;
     Ok(dedup)
 }
 
@@ -78,3 +119,6 @@ fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
     let row = dedup::Row { id, key, action, update, state, outcome, occurrences: event.occurrences.clone() };
     dedup.recall(row, now.recall(event.taken_at));
 }
+
+/// As many as a person looks at one by one.
+const TOLD_SINGLY: usize = 20;

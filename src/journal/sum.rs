@@ -1,0 +1,264 @@
+//! Checksums of what is kept, so that nothing that a disk or a memory altered is ever sent.
+//!
+//! CRC-32C: it finds every single changed bit and every burst of up to 32 bits, and lets one in four thousand million
+//! other changes pass; a processor computes it faster than it copies. It is made for accidents: who means to alter the
+//! file can make the checksum too, and is kept out by the modes of the files.
+//!
+//! An event has two: of what never changes in its row, and of where it stands, so that an update sums a few words.
+//! Either holds the event's number, so that no row, state or body passes for another's.
+
+use rusqlite::Row;
+use rusqlite::types::{FromSqlError, ValueRef};
+
+use crate::event::{EventId, Outcome, State};
+
+/// What never changes in the row of an event or a refused payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fixed<'r> {
+    pub(super) id: EventId,
+    pub(super) source: &'r str,
+    pub(super) action: Option<&'r str>,
+    pub(super) incident_key: Option<&'r str>,
+    pub(super) rule: Option<&'r str>,
+    pub(super) novelty: Option<&'r str>,
+    pub(super) received_at: i64,
+    pub(super) request: &'r str,
+    pub(super) update_hash: Option<i64>,
+    pub(super) occurrence: Option<&'r str>,
+    pub(super) past_occurrence: Option<&'r str>,
+    pub(super) replay_of: Option<i64>,
+    pub(super) charset: Option<&'r str>,
+    pub(super) priority: Option<&'r str>,
+}
+
+/// Where it stands: what changes in its row, but for the count of its duplicates and the row that holds its raw body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) state: State,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) reason: Option<String>,
+    pub(super) attempts: u32,
+    pub(super) settled_at: Option<i64>,
+    pub(super) tried_since: Option<i64>,
+    pub(super) retry_at: Option<i64>,
+    pub(super) tried_ms: Option<i64>,
+    pub(super) asked_ms: Option<i64>,
+    pub(super) bytes: u64,
+}
+
+/// Why a row or a body is not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// What was decided of the event, or of whom it came.
+    Row,
+    /// Whether it is still to be delivered, or how it ended.
+    State,
+    /// What is to be sent, or what came.
+    Body,
+    /// The body is not there.
+    NoBody,
+    /// The row is not there.
+    NoRow,
+}
+
+impl Fixed<'_> {
+    /// Reads a row that was asked for [`FIXED`] from this column on, and compares it with its checksum, which comes after
+    /// it. A row that has none, as the version before wrote it, only has to make sense.
+    pub(super) fn read<'r>(row: &'r Row<'_>, first: usize) -> Result<Fixed<'r>, Damage> {
+        let fixed = Fixed::unchecked(row, first).map_err(|_| Damage::Row)?;
+        let sum = row.get_ref(first + FIXED_COLUMNS).map_err(|_| Damage::Row)?;
+        if is_sum(sum, || fixed.sum()) { Ok(fixed) } else { Err(Damage::Row) }
+    }
+
+    fn unchecked<'r>(row: &'r Row<'_>, first: usize) -> Result<Fixed<'r>, rusqlite::Error> {
+        let text = |index: usize| Ok::<_, rusqlite::Error>(row.get_ref(first + index)?.as_str()?);
+        let maybe = |index: usize| Ok::<_, rusqlite::Error>(row.get_ref(first + index)?.as_str_or_null()?);
+        Ok(Fixed {
+            id: EventId(row.get::<_, i64>(first)?.cast_unsigned()),
+            source: text(1)?,
+            action: maybe(2)?,
+            incident_key: maybe(3)?,
+            rule: maybe(4)?,
+            novelty: maybe(5)?,
+            received_at: row.get(first + 6)?,
+            request: text(7)?,
+            update_hash: row.get(first + 8)?,
+            occurrence: maybe(9)?,
+            past_occurrence: maybe(10)?,
+            replay_of: row.get(first + 11)?,
+            charset: maybe(12)?,
+            priority: maybe(13)?,
+        })
+    }
+
+    /// A field that is not there adds nothing, so that a column which is added later leaves the sums of older rows right.
+    pub(super) fn sum(&self) -> i64 {
+        Sum::of(b'e', self.id)
+            .text(1, Some(self.source))
+            .text(2, self.action)
+            .text(3, self.incident_key)
+            .text(4, self.rule)
+            .text(5, self.novelty)
+            .number(6, Some(self.received_at))
+            .text(7, Some(self.request))
+            .number(8, self.update_hash)
+            .text(9, self.occurrence)
+            .text(10, self.past_occurrence)
+            .number(11, self.replay_of)
+            .text(12, self.charset)
+            .text(13, self.priority)
+            .value()
+    }
+}
+
+impl Standing {
+    /// Of what was just appended.
+    pub(super) fn new(state: State, bytes: u64) -> Standing {
+        Standing {
+            state,
+            outcome: None,
+            reason: None,
+            attempts: 0,
+            settled_at: None,
+            tried_since: None,
+            retry_at: None,
+            tried_ms: None,
+            asked_ms: None,
+            bytes,
+        }
+    }
+
+    /// Reads a row that was asked for [`STANDING`] from this column on, and compares it with its checksum, which comes
+    /// after it.
+    pub(super) fn read(row: &Row<'_>, first: usize, id: EventId) -> Result<Standing, Damage> {
+        let standing = Standing::unchecked(row, first).map_err(|_| Damage::State)?;
+        let sum = row.get_ref(first + STANDING_COLUMNS).map_err(|_| Damage::State)?;
+        if is_sum(sum, || standing.sum(id)) { Ok(standing) } else { Err(Damage::State) }
+    }
+
+    fn unchecked(row: &Row<'_>, first: usize) -> Result<Standing, rusqlite::Error> {
+        let unknown = |_| rusqlite::Error::from(FromSqlError::InvalidType);
+        let outcome = row.get_ref(first + 1)?.as_str_or_null()?;
+        Ok(Standing {
+            state: row.get_ref(first)?.as_str()?.parse().map_err(unknown)?,
+            outcome: outcome.map(|word| word.parse().map_err(unknown)).transpose()?,
+            reason: row.get(first + 2)?,
+            attempts: row.get(first + 3)?,
+            settled_at: row.get(first + 4)?,
+            tried_since: row.get(first + 5)?,
+            retry_at: row.get(first + 6)?,
+            tried_ms: row.get(first + 7)?,
+            asked_ms: row.get(first + 8)?,
+            bytes: row.get(first + 9)?,
+        })
+    }
+
+    pub(super) fn sum(&self, id: EventId) -> i64 {
+        Sum::of(b's', id)
+            .text(1, Some(self.state.as_str()))
+            .text(2, self.outcome.map(Outcome::as_str))
+            .text(3, self.reason.as_deref())
+            .number(4, Some(i64::from(self.attempts)))
+            .number(5, self.settled_at)
+            .number(6, self.tried_since)
+            .number(7, self.retry_at)
+            .number(8, Some(self.bytes.cast_signed()))
+            .number(9, self.tried_ms)
+            .number(10, self.asked_ms)
+            .value()
+    }
+}
+
+/// Of what is sent for an event; for what was refused, of the errors and the element.
+pub(super) fn of_content(id: EventId, body: &[u8], element: Option<&[u8]>) -> i64 {
+    Sum::of(b'c', id).bytes(1, Some(body)).bytes(2, element).value()
+}
+
+/// Of a request's raw body. It goes from row to row of its request, so it is bound to that.
+pub(super) fn of_raw(request: &str, raw: &[u8]) -> i64 {
+    Sum(crc32c::crc32c(b"r")).text(1, Some(request)).bytes(2, Some(raw)).value()
+}
+
+/// Whether what is in the column is this checksum, or none was made.
+pub(super) fn is_sum(column: ValueRef<'_>, sum: impl FnOnce() -> i64) -> bool {
+    match column {
+        ValueRef::Null => true,
+        ValueRef::Integer(written) => written == sum(),
+        _ => false,
+    }
+}
+
+/// Fields one after another, each with its number and its length, so that no two rows spell the same bytes.
+#[derive(Clone, Copy)]
+struct Sum(u32);
+
+impl Sum {
+    fn of(kind: u8, id: EventId) -> Sum {
+        let mut bytes = [kind; 9];
+        bytes[1..].copy_from_slice(&id.0.to_le_bytes());
+        Sum(crc32c::crc32c(&bytes))
+    }
+
+    fn text(self, field: u8, text: Option<&str>) -> Sum {
+        self.bytes(field, text.map(str::as_bytes))
+    }
+
+    fn number(self, field: u8, number: Option<i64>) -> Sum {
+        self.bytes(field, number.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice))
+    }
+
+    fn bytes(self, field: u8, bytes: Option<&[u8]>) -> Sum {
+        let Some(bytes) = bytes else {
+            return self;
+        };
+        let mut head = [field; 9];
+        head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+        Sum(crc32c::crc32c_append(crc32c::crc32c_append(self.0, &head), bytes))
+    }
+
+    fn value(self) -> i64 {
+        i64::from(self.0)
+    }
+}
+
+impl Damage {
+    /// The word that logs and metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Damage::Row => "row",
+            Damage::State => "state",
+            Damage::Body => "body",
+            Damage::NoBody => "no_body",
+            Damage::NoRow => "no_row",
+        }
+    }
+
+    /// The reason with which an event becomes a dead letter.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Damage::Row => "damaged: its row is not what was written",
+            Damage::State => "damaged: whether it was delivered is not what was written",
+            Damage::Body => "damaged: its body is not what was written",
+            Damage::NoBody => "damaged: its body could not be read",
+            Damage::NoRow => "damaged: only its body could be read",
+        }
+    }
+}
+
+/// Whether an event was set aside as damaged before.
+pub(super) fn is_reason_of_damage(reason: Option<&str>) -> bool {
+    reason.is_some_and(|reason| reason.starts_with("damaged: "))
+}
+
+/// The columns of [`Fixed`] and their checksum.
+pub(super) const FIXED: &str = "event.id, event.source, event.action, event.incident_key, event.rule, event.novelty, \
+                                event.received_at, event.request, event.update_hash, event.occurrence, \
+                                event.past_occurrence, event.replay_of, event.charset, event.priority, event.sum";
+const FIXED_COLUMNS: usize = 14;
+pub(super) const FIXED_READ: usize = FIXED_COLUMNS + 1;
+/// The columns of [`Standing`] and their checksum.
+pub(super) const STANDING: &str = "event.state, event.outcome, event.reason, event.attempts, event.settled_at, \
+                                   event.tried_since, event.retry_at, event.tried_ms, event.asked_ms, event.bytes, \
+                                   event.state_sum";
+const STANDING_COLUMNS: usize = 10;
+pub(super) const STANDING_READ: usize = STANDING_COLUMNS + 1;
