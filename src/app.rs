@@ -73,6 +73,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         journal: config.journal.clone(),
         lock,
         dedup: config.dedup,
+        superseded: config.dispatch.superseded,
         clock,
         metrics: Arc::clone(&metrics),
         durable: durable_sender,

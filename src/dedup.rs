@@ -242,6 +242,11 @@ impl Dedup {
         self.keys.last(key)
     }
 
+    /// Whether a trigger was the last event that was taken for a key.
+    pub fn is_open(&self, key: KeyId) -> bool {
+        self.keys.get(key).is_some_and(|state| state.last_action == Action::Trigger)
+    }
+
     /// Whether a key was ever forgotten, for want of room or of certainty: then a key that is not known may have delivered events.
     pub fn has_forgotten(&self) -> bool {
         self.keys.has_forgotten()

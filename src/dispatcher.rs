@@ -20,13 +20,13 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::event::{Queued, State, Superseded};
-use crate::gate;
+use crate::breaker;
+use crate::event::{Outcome, Queued, State, Superseded};
 use crate::journal::{AttemptRecord, Damage, Reader, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Trouble, Verdict};
 use crate::recorder::{Durable, End, Fresh, Recorder};
-use crate::schedule::{Delivery, Limits, Overtaken, Schedule, Step, Trial, Unsent};
+use crate::schedule::{Delivery, Lane, Limits, Overtaken, Schedule, Step, Trial, Unsent, Why};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, Monotonic, Now, WallTime};
 use crate::upstream::Upstream;
@@ -130,11 +130,12 @@ impl Config {
             per_second: self.per_second,
             burst: self.burst,
             unsettled: UNSETTLED_MAX,
-            gate: gate::Settings {
+            breaker: breaker::Settings {
                 failures: self.breaker.failures,
                 open: self.breaker.open.min(self.retry.max),
                 pause: PAUSE.min(self.retry.max),
             },
+            superseded: self.superseded,
         }
     }
 }
@@ -142,7 +143,7 @@ impl Config {
 /// Puts an event that was queued before this start into the schedule, where its retries stood.
 pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, retry: retry::Settings, now: Now) {
     let Some(Tried { attempts, age, retry_at, asked }) = tried else {
-        schedule.enqueue(event);
+        schedule.enqueue(event, now.monotonic);
         return;
     };
     let trial = Trial { attempts, since: now.monotonic.before(age), resends: 0, answered: None };
@@ -240,6 +241,7 @@ impl Dispatcher {
                     if delivery.late.is_some() && self.late.sent(now.monotonic) {
                         late_begins();
                     }
+                    self.count_first_attempt(&delivery, now);
                     let body = self.bodies.take(delivery.event.id);
                     self.spawn(delivery::deliver(Arc::clone(&self.desk), delivery, body));
                 }
@@ -255,7 +257,8 @@ impl Dispatcher {
     fn take(&mut self, Durable { fresh, ended }: Durable) {
         self.release(ended);
         for Fresh { event, outgoing } in fresh {
-            if let Some(overtaken) = self.schedule.enqueue(&event) {
+            let now = self.desk.clock.now().monotonic;
+            if let Some(overtaken) = self.schedule.enqueue(&event, now) {
                 self.settle_overtaken(overtaken);
             }
             // Behind a long backlog it waits for a while: until then the journal keeps its body.
@@ -271,9 +274,17 @@ impl Dispatcher {
             Report::Called(called) => self.conclude(*called, now),
             Report::NotCalled(delivery) => {
                 // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
-                self.schedule.not_called(&delivery, now.monotonic.after(self.desk.config.retry.max));
+                self.schedule.not_called(&delivery, now.monotonic.after(self.desk.config.retry.max), now.monotonic);
             }
             Report::Damaged(delivery, damage) => self.settle_damaged(&delivery, damage, now),
+        }
+    }
+
+    fn count_first_attempt(&self, delivery: &Delivery, now: Now) {
+        if delivery.before.is_none() {
+            let source = self.desk.recorder.sources().name(delivery.event.source);
+            let wait = now.monotonic.since(delivery.event.acknowledged);
+            self.desk.metrics.first_attempt(&source, delivery.lane.as_str(), wait);
         }
     }
 
@@ -286,11 +297,12 @@ impl Dispatcher {
             Err(error) if error.trouble == Trouble::Unauthorized => Verdict::Blocked(error.trouble),
             Err(error) => Verdict::Again(error.trouble),
         };
-        self.schedule.ended(&delivery, verdict, now.monotonic);
+        let retry_after = called.retry_after(now);
+        let fault = self.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
         self.desk.metrics.attempted(word(verdict), called.took);
-        condition::notice(&self.condition, self.schedule.gate().shut_by(), verdict, &called, &self.desk, now.wall);
+        condition::notice(&self.condition, self.schedule.breaker().open_by(), verdict, &called, &self.desk, now.wall);
 
-        let heard = Heard { delivery, verdict, retry_after: called.retry_after(now) };
+        let heard = Heard { delivery, verdict, fault, retry_after };
         let settings = self.desk.config.retry;
         match conclude(heard, settings, &self.schedule, &self.lately, now, fastrand::f64()) {
             Conclusion::Again { trial, at, tried } => {
@@ -325,7 +337,7 @@ impl Dispatcher {
 
     /// What was to be sent is not what was written: it is never sent.
     fn settle_damaged(&mut self, delivery: &Delivery, damage: Damage, now: Now) {
-        self.schedule.unsendable(delivery);
+        self.schedule.unsendable(delivery, now.monotonic);
         let (event, key) = (delivery.event, delivery.key);
         let settlement = Settlement {
             id: event.id,
@@ -352,22 +364,22 @@ impl Dispatcher {
         self.write_down(Written { event, key, how: How::Overtaken }, None, settlement, true);
     }
 
-    /// A stale trigger ends unsent, since a resolve of its key follows.
+    /// An event ends without a call.
     fn settle_unsent(&mut self, unsent: Unsent, now: Now) {
-        let Unsent { event, key, attempts, age } = unsent;
+        let Unsent { event, key, attempts, why } = unsent;
         self.bodies.take(event.id);
-        if self.late.unsent(now.monotonic) {
+        if matches!(why, Why::Stale { .. }) && self.late.unsent(now.monotonic) {
             late_begins();
         }
         let settlement = Settlement {
             id: event.id,
             state: State::Ended,
             outcome: None,
-            reason: Some(stale::REASON.to_owned()),
+            reason: Some(why.as_str().to_owned()),
             attempts,
             at: now.wall,
         };
-        self.write_down(Written { event, key, how: How::Unsent { age } }, None, settlement, true);
+        self.write_down(Written { event, key, how: How::Unsent { why } }, None, settlement, true);
     }
 
     /// Has an end written down. The key is free when a [`Durable`] tells that it is on disk.
@@ -382,6 +394,7 @@ impl Dispatcher {
 
     /// These ends are on disk.
     fn release(&mut self, ended: Vec<Settlement>) {
+        let now = self.desk.clock.now().monotonic;
         for settlement in ended {
             let Some(Written { event, key, how }) = self.ends.take(settlement.id) else {
                 continue;
@@ -392,12 +405,13 @@ impl Dispatcher {
                 }
                 How::Overtaken => {}
                 How::Damaged(damage) => delivery::tell_damaged(&self.desk.metrics, &event, damage),
-                How::Unsent { age } => {
-                    self.desk.metrics.event_ended(State::Ended.as_str(), stale::REASON);
-                    tracing::debug!(event = event.id.0, age = stale::spell(age), "a stale trigger ended unsent");
+                How::Unsent { why } => {
+                    self.desk.metrics.event_ended(State::Ended.as_str(), why.as_str());
+                    tracing::debug!(event = event.id.0, reason = why.as_str(), "an event ended unsent");
                 }
             }
-            self.schedule.release(key);
+            let done = settlement.state == State::Delivered && settlement.outcome != Some(Outcome::Unmatched);
+            self.schedule.release(key, done, now);
         }
     }
 
@@ -417,17 +431,24 @@ impl Dispatcher {
         }
         let metrics = &self.desk.metrics;
         metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
-        let drain_time = self.schedule.drain_time();
-        metrics.queue_drain.set(drain_time.as_secs_f64());
-        if drain_time < BACKLOG_WORTH_TELLING || self.schedule.gate().shut_by().is_some() {
-            return;
+        let drain_time = self.schedule.drain_time(now);
+        metrics.queue_drain.set(seconds(drain_time));
+        for lane in [Lane::Fresh, Lane::Backlog] {
+            metrics.lane_drain(lane.as_str(), seconds(self.schedule.lane_drain_time(lane, now)));
         }
-        if now.since(self.backlog_told) < BACKLOG_TOLD_EVERY {
+        let Some(drain_time) = drain_time.filter(|time| *time >= BACKLOG_WORTH_TELLING) else {
+            return;
+        };
+        if self.schedule.breaker().open_by().is_some() || now.since(self.backlog_told) < BACKLOG_TOLD_EVERY {
             return;
         }
         self.backlog_told = now;
         let (events, takes_s) = (self.schedule.len(), drain_time.as_secs());
-        tracing::info!(events, takes_s, "a backlog is being delivered at `upstream.rate_limit`");
+        tracing::info!(
+            events,
+            takes_s,
+            "a backlog is being delivered; it takes so long at the rate of the last minute"
+        );
     }
 }
 
@@ -436,6 +457,11 @@ impl Desk {
         // Fails only when the dispatcher has stopped listening, at the end of the process.
         let _ = self.reports.send(report).await;
     }
+}
+
+/// As a gauge shows it: infinite while nothing is delivered.
+fn seconds(drain_time: Option<Duration>) -> f64 {
+    drain_time.map_or(f64::INFINITY, |time| time.as_secs_f64())
 }
 
 /// Events that waited too long: one line for all that follow, at whose end another tells how many they were.
@@ -460,6 +486,6 @@ const REPORTS: usize = 1_024;
 /// Messages that are heard before what may start is started.
 const HEARD_AT_ONCE: usize = 256;
 /// How long a pause lasts before a probe, if `retry.max` does not say less.
-const PAUSE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(10);
 const BACKLOG_WORTH_TELLING: Duration = Duration::from_secs(30);
 const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(60);

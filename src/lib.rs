@@ -25,7 +25,7 @@
 //! | 4 shells | [`ingest`] [`dispatcher`] | call the decisions, drive IO |
 //! | 3 owners | [`recorder`] (of dedup and the journal) [`upstream`] (of the connections to it) | one task or thread owns the state |
 //! | 2 one resource each | [`journal`] (SQLite) [`tls`] (certificates and roots) | |
-//! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`gate`] [`stale`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
+//! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`breaker`] [`stale`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
 //! | 0 words | [`event`] [`time`] [`document`] | the vocabulary; a YAML tree with places |
 //!
 //! [`files`], [`metrics`], [`logging`] and [`shutdown`] stand beside floors 2 to 6.
@@ -44,6 +44,7 @@
 pub mod admin;
 pub mod app;
 pub mod auth;
+pub mod breaker;
 pub mod cli;
 pub mod config;
 pub mod dedup;
@@ -52,7 +53,6 @@ pub mod document;
 pub mod event;
 pub mod files;
 pub mod filters;
-pub mod gate;
 pub mod ingest;
 pub mod journal;
 pub mod limits;

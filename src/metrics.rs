@@ -47,6 +47,7 @@ pub struct Metrics {
     forgotten: Family<Phase, Counter>,
     acknowledge: Histogram,
     delivery: Histogram,
+    first_attempt: Family<SourceLane, Histogram, fn() -> Histogram>,
     attempt: Histogram,
     commit: Histogram,
     /// Connections of senders that are open now.
@@ -55,8 +56,9 @@ pub struct Metrics {
     pub queue_events: Gauge,
     /// Age of the oldest of them.
     pub queue_oldest_age: Gauge<f64, AtomicU64>,
-    /// How long the queue takes at `upstream.rate_limit`.
+    /// How long the queue takes at the rate of the last minute; infinite while nothing is delivered.
     pub queue_drain: Gauge<f64, AtomicU64>,
+    lane_drain: Family<LaneLabel, Gauge<f64, AtomicU64>>,
     /// 1 while the circuit breaker is open.
     pub breaker_open: Gauge,
     /// 1 while deliveries are paused because token, proxy or endpoint is wrong.
@@ -75,6 +77,17 @@ pub struct Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Source {
     source: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceLane {
+    source: Arc<str>,
+    lane: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LaneLabel {
+    lane: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -157,6 +170,13 @@ impl Metrics {
         );
         let delivery =
             seconds(&mut registry, "delivery", "Time from an event's acknowledgement to its delivery", &SLOW_SECONDS);
+        let first_attempt = Family::new_with_constructor((|| Histogram::new(SLOW_SECONDS)) as fn() -> Histogram);
+        registry.register_with_unit(
+            "first_attempt",
+            "Time from an event's acknowledgement to the start of its first call, by source and lane",
+            Unit::Seconds,
+            first_attempt.clone(),
+        );
         let attempt = seconds(&mut registry, "attempt", "Time of one call to the upstream", &SLOW_SECONDS);
         let commit = seconds(&mut registry, "journal_commit", "Time of one synced journal commit", &FAST_SECONDS);
         let queue_oldest_age = Gauge::<f64, AtomicU64>::default();
@@ -169,9 +189,16 @@ impl Metrics {
         let queue_drain = Gauge::<f64, AtomicU64>::default();
         registry.register_with_unit(
             "queue_drain",
-            "How long the events that wait take at upstream.rate_limit",
+            "How long the events that wait take at the rate of the last minute; +Inf while none is delivered",
             Unit::Seconds,
             queue_drain.clone(),
+        );
+        let lane_drain = Family::<LaneLabel, Gauge<f64, AtomicU64>>::default();
+        registry.register_with_unit(
+            "queue_lane_drain",
+            "How long the events of a lane take at the rate of the last minute; +Inf while none is sent",
+            Unit::Seconds,
+            lane_drain.clone(),
         );
         let reload_succeeded_at = Gauge::<f64, AtomicU64>::default();
         registry.register_with_unit(
@@ -274,9 +301,11 @@ impl Metrics {
             ),
             reload_succeeded_at,
             queue_drain,
+            lane_drain,
             queue_oldest_age,
             acknowledge,
             delivery,
+            first_attempt,
             attempt,
             commit,
             registry,
@@ -293,6 +322,17 @@ impl Metrics {
 
     pub fn event_accepted(&self, source: &Arc<str>, action: Action) {
         self.accepted.get_or_create(&SourceAction { source: Arc::clone(source), action: action.as_str() }).inc();
+    }
+
+    /// The first call of an event starts, so long after its acknowledgement.
+    pub fn first_attempt(&self, source: &Arc<str>, lane: &'static str, wait: Duration) {
+        let labels = SourceLane { source: Arc::clone(source), lane };
+        self.first_attempt.get_or_create(&labels).observe(wait.as_secs_f64());
+    }
+
+    /// How long the events of a lane take, in seconds.
+    pub fn lane_drain(&self, lane: &'static str, seconds: f64) {
+        self.lane_drain.get_or_create(&LaneLabel { lane }).set(seconds);
     }
 
     pub fn event_duplicate(&self, source: &Arc<str>, action: Action) {

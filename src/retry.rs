@@ -31,6 +31,8 @@ pub struct Attempt {
     /// The time since the first try of this event ended, not counting pauses.
     pub age: Duration,
     pub verdict: Verdict,
+    /// Whether others are taken: what keeps this event from being done is then its own.
+    pub own_fault: bool,
     /// What the answer's `Retry-After` asks for, read by [`retry_after`].
     pub retry_after: Option<Duration>,
     /// Whether the answer may be another in a while, see [`may_be_early`].
@@ -79,9 +81,9 @@ pub fn next(settings: Settings, attempt: Attempt, now: Monotonic, random: f64) -
         Verdict::Done(outcome) => Next::Delivered(outcome),
         Verdict::Rejected(_) => Next::Dead(Death::Rejected),
         // The token or the endpoint is wrong, not the event: however old it gets, it is not given up for that.
-        Verdict::Blocked(_) => again(wait()),
-        Verdict::Again(_) if attempt.age >= settings.give_up_after => Next::Dead(Death::TooOld),
-        Verdict::Again(_) => again(wait()),
+        Verdict::Blocked(_) if !attempt.own_fault => again(wait()),
+        Verdict::Again(_) | Verdict::Blocked(_) if attempt.age >= settings.give_up_after => Next::Dead(Death::TooOld),
+        Verdict::Again(_) | Verdict::Blocked(_) => again(wait()),
     }
 }
 
@@ -176,7 +178,7 @@ mod tests {
     const DAY: u64 = 86_400_000;
 
     fn attempt(number: u32, verdict: Verdict) -> Attempt {
-        Attempt { number, age: Duration::ZERO, verdict, retry_after: None, early: false, resends: 0 }
+        Attempt { number, age: Duration::ZERO, verdict, own_fault: false, retry_after: None, early: false, resends: 0 }
     }
 
     fn after(number: u32, verdict: Verdict, age_ms: u64, random: f64) -> Next {

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::View;
+use crate::breaker::Cause;
 use crate::dispatcher::Condition;
-use crate::gate::Shut;
 use crate::outcome::Trouble;
 use crate::recorder::{Health, Unavailable};
 
@@ -55,11 +55,11 @@ fn of_condition(condition: Condition) -> Option<Degradation> {
         return None;
     };
     let reason = match why {
-        Shut::Breaker => "breaker_open",
-        Shut::Pause(Trouble::Unauthorized) => "upstream_auth",
-        Shut::Pause(Trouble::ProxyUnauthorized) => "upstream_proxy",
-        Shut::Pause(Trouble::NotJson) => "upstream_not_json",
-        Shut::Pause(_) => "upstream_endpoint",
+        Cause::Failures => "breaker_open",
+        Cause::Pause(Trouble::Unauthorized) => "upstream_auth",
+        Cause::Pause(Trouble::ProxyUnauthorized) => "upstream_proxy",
+        Cause::Pause(Trouble::NotJson) => "upstream_not_json",
+        Cause::Pause(_) => "upstream_endpoint",
     };
     let detail = Some(match detail {
         Some(detail) => format!("{}: {detail}", trouble.as_str()),

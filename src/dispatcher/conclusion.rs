@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::lately::Lately;
+use crate::breaker::Fault;
 use crate::event::Outcome;
 use crate::journal::Tried;
 use crate::outcome::Verdict;
@@ -15,6 +16,8 @@ use crate::time::{Monotonic, Now, WallTime};
 pub struct Heard {
     pub delivery: Delivery,
     pub verdict: Verdict,
+    /// Whose fault it is, where it failed, as the schedule said.
+    pub fault: Option<Fault>,
     pub retry_after: Option<Duration>,
 }
 
@@ -48,8 +51,8 @@ pub fn conclude(
     now: Now,
     random: f64,
 ) -> Conclusion {
-    let Heard { delivery, verdict, retry_after } = heard;
-    let running = schedule.gate().running(now.monotonic);
+    let Heard { delivery, verdict, fault, retry_after } = heard;
+    let running = schedule.breaker().running(now.monotonic);
     let before = delivery.before;
     let never_in_doubt = before.is_none_or(|trial| trial.attempts == trial.resends);
     let circumstances = Circumstances {
@@ -65,6 +68,7 @@ pub fn conclude(
         number: before.map_or(0, |trial| trial.attempts) + 1,
         age: running.since(since),
         verdict,
+        own_fault: fault == Some(Fault::Event),
         retry_after,
         early: retry::may_be_early(verdict, circumstances),
         resends: before.map_or(0, |trial| trial.resends),
@@ -97,8 +101,8 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::event::{Action, EventId, KeyId, Priority, Queued, SourceId};
-    use crate::gate;
+    use crate::breaker;
+    use crate::event::{Action, EventId, KeyId, Priority, Queued, SourceId, Superseded};
     use crate::outcome::Trouble;
     use crate::retry::Unresolved;
     use crate::schedule::{Limits, Step};
@@ -124,8 +128,15 @@ mod tests {
     /// A schedule with one event, whose delivery has begun and was preceded by this.
     fn begun(action: Action, before: Option<Trial>) -> (Schedule, Delivery) {
         let one = NonZeroU32::MIN;
-        let gate = gate::Settings { failures: 9, open: Duration::from_secs(10), pause: Duration::from_secs(60) };
-        let mut schedule = Schedule::new(Limits { concurrency: 1, per_second: one, burst: one, unsettled: 9, gate });
+        let breaker = breaker::Settings { failures: 9, open: Duration::from_secs(10), pause: Duration::from_secs(60) };
+        let mut schedule = Schedule::new(Limits {
+            concurrency: 1,
+            per_second: one,
+            burst: one,
+            unsettled: 9,
+            breaker,
+            superseded: Superseded::Send,
+        });
         let event = Queued {
             id: EventId(1),
             key: KeyId(1),
@@ -138,7 +149,7 @@ mod tests {
         };
         match before {
             Some(trial) => schedule.enqueue_tried(&event, trial, Monotonic(0)),
-            None => assert_eq!(schedule.enqueue(&event), None),
+            None => assert_eq!(schedule.enqueue(&event, Monotonic(0)), None),
         }
         match schedule.next(Monotonic(0), |_, _| Decision::Send) {
             Step::Start(delivery) => (schedule, delivery),
@@ -149,8 +160,8 @@ mod tests {
     /// What follows when the call of a delivery that was preceded by this ends so, at [`NOW`].
     fn after(action: Action, before: Option<Trial>, verdict: Verdict, lately: &Lately) -> Conclusion {
         let (mut schedule, delivery) = begun(action, before);
-        schedule.ended(&delivery, verdict, NOW.monotonic);
-        conclude(Heard { delivery, verdict, retry_after: None }, SETTINGS, &schedule, lately, NOW, 1.0)
+        schedule.ended(&delivery, verdict, None, NOW.monotonic);
+        conclude(Heard { delivery, verdict, fault: None, retry_after: None }, SETTINGS, &schedule, lately, NOW, 1.0)
     }
 
     fn nothing_lately() -> Lately {
@@ -189,8 +200,8 @@ mod tests {
     #[test]
     fn a_pause_makes_no_event_older() {
         let (mut schedule, delivery) = begun(Action::Trigger, tried(1, 0, 400));
-        schedule.ended(&delivery, DENIED, Monotonic(500_000));
-        let heard = Heard { delivery, verdict: DOWN, retry_after: None };
+        schedule.ended(&delivery, DENIED, None, Monotonic(500_000));
+        let heard = Heard { delivery, verdict: DOWN, fault: None, retry_after: None };
         let conclusion = conclude(heard, SETTINGS, &schedule, &nothing_lately(), NOW, 1.0);
         let Conclusion::Again { trial, tried, .. } = conclusion else { panic!("{conclusion:?}") };
         assert_eq!((trial.since, tried.age), (Monotonic(400_000), Duration::from_secs(100)));
@@ -200,8 +211,8 @@ mod tests {
     fn what_the_upstream_asked_for_is_kept_for_a_restart() {
         for (asked, wait, kept) in [(None, 500, None), (Some(0), 500, None), (Some(40), 44_000, Some(44_000))] {
             let (mut schedule, delivery) = begun(Action::Trigger, None);
-            schedule.ended(&delivery, DOWN, NOW.monotonic);
-            let heard = Heard { delivery, verdict: DOWN, retry_after: asked.map(Duration::from_secs) };
+            schedule.ended(&delivery, DOWN, None, NOW.monotonic);
+            let heard = Heard { delivery, verdict: DOWN, fault: None, retry_after: asked.map(Duration::from_secs) };
             let conclusion = conclude(heard, SETTINGS, &schedule, &nothing_lately(), NOW, 1.0);
             let Conclusion::Again { tried, .. } = conclusion else { panic!("{conclusion:?}") };
             let expected = (WallTime(70_000_000 + wait), kept.map(Duration::from_millis));
@@ -252,10 +263,16 @@ mod tests {
         let mut lately = nothing_lately();
         let (mut schedule, delivery) = begun(Action::Resolve, None);
         lately.delivered(&Queued { action: Action::Trigger, ..delivery.event }, Outcome::Created, NOW.monotonic);
-        schedule.ended(&delivery, MISSED, NOW.monotonic);
-        schedule.enqueue(&Queued { id: EventId(2), ..delivery.event });
-        let conclusion =
-            conclude(Heard { delivery, verdict: MISSED, retry_after: None }, SETTINGS, &schedule, &lately, NOW, 1.0);
+        schedule.ended(&delivery, MISSED, None, NOW.monotonic);
+        schedule.enqueue(&Queued { id: EventId(2), ..delivery.event }, Monotonic(0));
+        let conclusion = conclude(
+            Heard { delivery, verdict: MISSED, fault: None, retry_after: None },
+            SETTINGS,
+            &schedule,
+            &lately,
+            NOW,
+            1.0,
+        );
         let delivered = Conclusion::Delivered { attempts: 1, outcome: Outcome::NotResolved, in_doubt: false };
         assert_eq!(conclusion, delivered);
     }

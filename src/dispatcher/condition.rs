@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::{Called, Desk};
-use crate::gate::Shut;
+use crate::breaker::Cause;
 use crate::outcome::{Trouble, Verdict};
 use crate::time::WallTime;
 
@@ -13,27 +13,27 @@ pub enum Condition {
     /// Calls go out.
     Fine,
     /// Only probes do.
-    Shut { why: Shut, trouble: Trouble, status: Option<u16>, detail: Option<String>, since: WallTime },
+    Shut { why: Cause, trouble: Trouble, status: Option<u16>, detail: Option<String>, since: WallTime },
 }
 
-/// Takes over how a call left the gate. What is logged is the change: one line at the beginning of an outage, one at
+/// Takes over how a call left the breaker. What is logged is the change: one line at the beginning of an outage, one at
 /// its end.
 pub(super) fn notice(
     condition: &watch::Sender<Condition>,
-    shut: Option<Shut>,
+    open: Option<Cause>,
     verdict: Verdict,
     called: &Called,
     desk: &Desk,
     now: WallTime,
 ) {
-    desk.metrics.breaker_open.set(i64::from(shut == Some(Shut::Breaker)));
-    desk.metrics.paused.set(i64::from(matches!(shut, Some(Shut::Pause(_)))));
+    desk.metrics.breaker_open.set(i64::from(open == Some(Cause::Failures)));
+    desk.metrics.paused.set(i64::from(matches!(open, Some(Cause::Pause(_)))));
     let known = condition.borrow().clone();
-    if shut.is_none() && known == Condition::Fine {
+    if open.is_none() && known == Condition::Fine {
         return;
     }
     let url = desk.upstream.shown_url();
-    let Some(why) = shut else {
+    let Some(why) = open else {
         condition.send_replace(Condition::Fine);
         tracing::info!(url, "the upstream answers as it should again; deliveries go on");
         return;
@@ -54,7 +54,7 @@ pub(super) fn notice(
     }
     let (reason, fault, remedy) = (trouble.as_str(), trouble.attribution().as_str(), trouble.remedy());
     match why {
-        Shut::Breaker => tracing::warn!(
+        Cause::Failures => tracing::warn!(
             url,
             reason,
             fault,
@@ -63,7 +63,7 @@ pub(super) fn notice(
             remedy,
             "the upstream fails again and again: the breaker is open, one probe at a time goes on; nothing is lost"
         ),
-        Shut::Pause(_) => tracing::error!(
+        Cause::Pause(_) => tracing::error!(
             url,
             reason,
             fault,

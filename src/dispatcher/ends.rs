@@ -1,11 +1,10 @@
 //! Events that ended, while their end is on its way to the disk: what is to be done when it is there.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::event::{EventId, Outgoing, Queued};
 use crate::journal::Damage;
-use crate::schedule::KeySlot;
+use crate::schedule::{KeySlot, Why};
 
 use super::delivery::Ending;
 
@@ -30,8 +29,8 @@ pub(super) enum How {
     Overtaken,
     /// What was to be sent is not what was written.
     Damaged(Damage),
-    /// Its age, when its resolve followed.
-    Unsent { age: Duration },
+    /// No call.
+    Unsent { why: Why },
 }
 
 impl Ends {

@@ -176,6 +176,22 @@ impl Batch<'_> {
             .optional()?;
         Ok(older.is_some())
     }
+
+    /// Whether an incident of this key may be open at the upstream although nothing is known of the key: its last event
+    /// before `id` that left it unknown was not a resolve that ended because nothing of its incident was sent.
+    pub fn may_be_open(&self, source: &str, incident_key: &str, id: EventId) -> Result<bool, Error> {
+        let closed: Option<bool> = self
+            .prepare(
+                "SELECT action = 'resolve' AND state = 'ended' AND reason = 'superseded' \
+                 FROM event INDEXED BY event_without_effect \
+                 WHERE incident_key = ?1 AND source = ?2 AND id < ?3 \
+                 AND (state IN ('dead', 'ended') OR outcome IN ('unmatched', 'not_resolved')) \
+                 ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row(params![incident_key, source, sql(id)], |row| row.get(0))
+            .optional()?;
+        Ok(closed == Some(false))
+    }
 }
 
 fn kept(row: &Row<'_>) -> Result<Kept, Damage> {

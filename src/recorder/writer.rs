@@ -16,7 +16,7 @@ use super::{
     Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, Unavailable,
 };
 use crate::dedup::{self, Dedup};
-use crate::event::{EventId, KeyId, Queued, SourceNames, State};
+use crate::event::{EventId, KeyId, Queued, SourceNames, State, Superseded};
 use crate::journal::{self, Journal, Lock, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
@@ -54,6 +54,7 @@ pub struct WriterParts {
     pub journal: journal::Config,
     pub lock: Lock,
     pub dedup: dedup::Settings,
+    pub superseded: Superseded,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     /// Where it is told what each commit made durable.
@@ -205,6 +206,7 @@ impl Writer {
         let mut work = Work {
             dedup: &mut self.dedup,
             sources: &self.sources,
+            superseded: self.parts.superseded,
             followers: &mut self.followers,
             duplicates: &mut self.duplicates,
             batch: self.journal.begin()?,

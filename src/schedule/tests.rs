@@ -1,13 +1,21 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::event::{Action, KeyId, Priority, SourceId};
+use crate::event::{Action, Priority};
 use crate::outcome::Trouble;
 
 fn limits(concurrency: usize, per_second: u32, burst: u32) -> Limits {
     let positive = |number| NonZeroU32::new(number).unwrap();
-    let gate = gate::Settings { failures: 1_000_000, open: Duration::from_secs(10), pause: Duration::from_secs(60) };
-    Limits { concurrency, per_second: positive(per_second), burst: positive(burst), unsettled: 1_000, gate }
+    let breaker =
+        breaker::Settings { failures: 1_000_000, open: Duration::from_secs(10), pause: Duration::from_secs(60) };
+    Limits {
+        concurrency,
+        per_second: positive(per_second),
+        burst: positive(burst),
+        unsettled: 1_000,
+        breaker,
+        superseded: Superseded::Send,
+    }
 }
 
 const DONE: Verdict = Verdict::Done(Outcome::Created);
@@ -56,13 +64,13 @@ fn ids(deliveries: &[Delivery]) -> Vec<u64> {
 fn a_key_has_one_event_under_way_and_the_next_follows_when_it_is_settled() {
     let mut schedule = wide();
     for (id, key) in [(1, 1), (2, 1), (3, 2)] {
-        schedule.enqueue(&queued(id, key));
+        schedule.enqueue(&queued(id, key), Monotonic(0));
     }
     let started = start(&mut schedule, 0);
     assert_eq!(ids(&started), [1, 3]);
-    schedule.ended(&started[0], DONE, Monotonic(0));
+    schedule.ended(&started[0], DONE, None, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "the call ended, its end is not on disk yet");
-    schedule.release(started[0].key);
+    schedule.release(started[0].key, true, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [2]);
 }
 
@@ -70,15 +78,15 @@ fn a_key_has_one_event_under_way_and_the_next_follows_when_it_is_settled() {
 fn a_key_that_backs_off_holds_up_nobody_else_and_keeps_its_order() {
     let mut schedule = wide();
     for (id, key) in [(1, 1), (2, 1), (3, 2)] {
-        schedule.enqueue(&queued(id, key));
+        schedule.enqueue(&queued(id, key), Monotonic(0));
     }
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], DOWN, Monotonic(0));
+    schedule.ended(&started[0], DOWN, None, Monotonic(0));
     let trial = trial(1);
     schedule.again(started[0].key, trial, Monotonic(500));
-    schedule.ended(&started[1], DONE, Monotonic(0));
-    schedule.release(started[1].key);
-    schedule.enqueue(&queued(4, 2));
+    schedule.ended(&started[1], DONE, None, Monotonic(0));
+    schedule.release(started[1].key, true, Monotonic(0));
+    schedule.enqueue(&queued(4, 2), Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 1)), [4]);
     assert_eq!(next(&mut schedule, 1), Step::WaitUntil(Monotonic(500)));
     let again = start(&mut schedule, 500);
@@ -90,12 +98,12 @@ fn a_key_that_backs_off_holds_up_nobody_else_and_keeps_its_order() {
 fn no_more_calls_are_under_way_than_allowed() {
     let mut schedule = Schedule::new(limits(2, 1_000, 1_000));
     for id in 1..=5 {
-        schedule.enqueue(&queued(id, u128::from(id)));
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
     }
     let started = start(&mut schedule, 0);
     assert_eq!(ids(&started), [1, 2]);
     assert_eq!(next(&mut schedule, 0), Step::Wait);
-    schedule.ended(&started[0], DONE, Monotonic(0));
+    schedule.ended(&started[0], DONE, None, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [3]);
 }
 
@@ -103,14 +111,14 @@ fn no_more_calls_are_under_way_than_allowed() {
 fn calls_wait_when_too_many_ends_are_not_on_disk() {
     let mut schedule = Schedule::new(Limits { unsettled: 1, ..limits(9, 1_000, 1_000) });
     for id in 1..=3 {
-        schedule.enqueue(&queued(id, u128::from(id)));
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
     }
     let started = start(&mut schedule, 0);
     assert_eq!(started.len(), 3);
-    schedule.enqueue(&queued(4, 4));
-    schedule.ended(&started[0], DONE, Monotonic(0));
+    schedule.enqueue(&queued(4, 4), Monotonic(0));
+    schedule.ended(&started[0], DONE, None, Monotonic(0));
     assert_eq!(next(&mut schedule, 0), Step::Wait);
-    schedule.release(started[0].key);
+    schedule.release(started[0].key, true, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [4]);
 }
 
@@ -118,7 +126,7 @@ fn calls_wait_when_too_many_ends_are_not_on_disk() {
 fn the_pace_allows_a_burst_and_then_so_many_a_second() {
     let mut schedule = Schedule::new(limits(1_000, 10, 3));
     for id in 1..=20 {
-        schedule.enqueue(&queued(id, u128::from(id)));
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
     }
     assert_eq!(start(&mut schedule, 0).len(), 3);
     assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(100)));
@@ -127,57 +135,70 @@ fn the_pace_allows_a_burst_and_then_so_many_a_second() {
     assert_eq!(start(&mut schedule, 1_100).len(), 3, "no more than a burst is saved up");
     let mut thirds = Schedule::new(limits(1_000, 3, 1));
     for id in 1..=2 {
-        thirds.enqueue(&queued(id, u128::from(id)));
+        thirds.enqueue(&queued(id, u128::from(id)), Monotonic(0));
     }
     assert_eq!(start(&mut thirds, 0).len(), 1);
     assert_eq!(next(&mut thirds, 0), Step::WaitUntil(Monotonic(334)), "not a moment too early");
 }
 
 #[test]
-fn a_backlog_says_how_long_it_takes() {
+fn a_backlog_takes_as_long_as_it_does_at_the_rate_of_the_last_minute() {
     let mut schedule = Schedule::new(limits(1, 20, 40));
-    for id in 0..1_200 {
-        schedule.enqueue(&queued(id, 1));
+    for id in 0..1_220 {
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
     }
-    assert_eq!(schedule.drain_time(), Duration::from_secs(60));
+    assert_eq!(schedule.drain_time(Monotonic(0)), None, "nobody knows while nothing is delivered");
+    for second in 1..=20 {
+        let now = Monotonic(second * 1_000);
+        let Step::Start(delivery) = next(&mut schedule, now.0) else { panic!("one may start") };
+        schedule.ended(&delivery, DONE, None, now);
+        schedule.release(delivery.key, true, now);
+    }
+    let takes = schedule.drain_time(Monotonic(20_000)).unwrap().as_secs();
+    assert!((1_100..=1_200).contains(&takes), "one a second, not twenty: {takes} s");
+    assert_eq!(schedule.drain_time(Monotonic(100_000)), None);
 }
 
 #[test]
-fn a_shut_gate_lets_one_probe_through_and_rather_an_event_that_was_not_tried() {
+fn an_open_breaker_lets_one_probe_through_the_newest_event_that_was_not_tried() {
     let mut schedule = Schedule::new(Limits {
-        gate: gate::Settings { failures: 1, open: Duration::from_secs(10), pause: Duration::from_secs(60) },
+        breaker: breaker::Settings { failures: 2, open: Duration::from_secs(10), pause: Duration::from_secs(60) },
         ..limits(100, 1_000, 1_000)
     });
-    schedule.enqueue(&queued(1, 1));
-    let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], DOWN, Monotonic(0));
-    schedule.again(started[0].key, trial(1), Monotonic(1));
-    schedule.enqueue(&queued(2, 2));
-    schedule.enqueue(&queued(3, 3));
+    for id in [1, 2] {
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
+    }
+    for failed in start(&mut schedule, 0) {
+        schedule.ended(&failed, DOWN, None, Monotonic(0));
+        schedule.again(failed.key, trial(1), Monotonic(1));
+    }
+    for id in [3, 4, 5] {
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
+    }
     assert_eq!(next(&mut schedule, 5), Step::WaitUntil(Monotonic(10_000)));
     let probes = start(&mut schedule, 10_000);
-    assert_eq!((ids(&probes), probes[0].probe), (vec![2], true));
-    schedule.ended(&probes[0], DONE, Monotonic(10_001));
-    schedule.release(probes[0].key);
-    assert_eq!(ids(&start(&mut schedule, 10_001)), [3, 1], "recovery allows two at once");
+    assert_eq!((ids(&probes), probes[0].probe), (vec![5], true));
+    schedule.ended(&probes[0], DONE, None, Monotonic(10_001));
+    schedule.release(probes[0].key, true, Monotonic(10_001));
+    assert_eq!(ids(&start(&mut schedule, 10_001)), [3, 4], "recovery allows two at once");
 }
 
 #[test]
 fn a_later_event_ends_the_wait_for_a_better_answer_at_once() {
     for fired in [false, true] {
         let mut schedule = wide();
-        schedule.enqueue(&queued(1, 1));
+        schedule.enqueue(&queued(1, 1), Monotonic(0));
         let started = start(&mut schedule, 0);
-        schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), Monotonic(0));
+        schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
         let waiting = Trial { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
         schedule.again(started[0].key, waiting, Monotonic(100_000));
         if fired {
             schedule.wake(Monotonic(100_000));
         }
-        let overtaken = schedule.enqueue(&queued(2, 1)).unwrap();
+        let overtaken = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
         assert_eq!((overtaken.event.id, overtaken.answered), (EventId(1), Outcome::NotResolved));
         assert_eq!(ids(&start(&mut schedule, 200_000)), [0; 0], "its end is not on disk yet");
-        schedule.release(overtaken.key);
+        schedule.release(overtaken.key, true, Monotonic(0));
         assert_eq!(ids(&start(&mut schedule, 200_000)), [2]);
     }
 }
@@ -186,7 +207,7 @@ fn a_later_event_ends_the_wait_for_a_better_answer_at_once() {
 fn a_restart_goes_on_where_the_retries_stood() {
     let mut schedule = wide();
     schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(5_000));
-    schedule.enqueue(&queued(2, 1));
+    schedule.enqueue(&queued(2, 1), Monotonic(0));
     assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(5_000)));
     let started = start(&mut schedule, 5_000);
     assert_eq!((ids(&started), started[0].before), (vec![1], Some(trial(7))));
@@ -197,7 +218,7 @@ fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
     let mut schedule = Schedule::new(limits(1, 1, 1));
     let resolve = Queued { action: Action::Resolve, ..queued(4, 1) };
     for event in [queued(1, 1), queued(2, 2), queued(3, 1), resolve] {
-        schedule.enqueue(&event);
+        schedule.enqueue(&event, Monotonic(0));
     }
     let age = Duration::from_secs(7);
     // As where the trigger is stale, and may end where it was closed since.
@@ -210,17 +231,17 @@ fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
         Step::End(unsent) => unsent,
         other => panic!("{other:?}"),
     };
-    let unsent = end(&mut schedule);
-    assert_eq!((unsent.event.id, unsent.attempts, unsent.age), (EventId(1), 0, age));
     let Step::Start(marked) = schedule.next(Monotonic(0), decide) else { panic!("the one call that the pace allows") };
     assert_eq!((marked.event.id, marked.late), (EventId(2), Some(age)));
-    schedule.ended(&marked, DONE, Monotonic(0));
-    schedule.release(marked.key);
+    schedule.ended(&marked, DONE, None, Monotonic(0));
+    schedule.release(marked.key, true, Monotonic(0));
+    let unsent = end(&mut schedule);
+    assert_eq!((unsent.event.id, unsent.attempts, unsent.why), (EventId(1), 0, Why::Stale { age }));
     assert_eq!(schedule.next(Monotonic(0), decide), Step::Wait, "the end of the first is not on disk yet");
-    schedule.release(unsent.key);
+    schedule.release(unsent.key, true, Monotonic(0));
     let unsent = end(&mut schedule);
     assert_eq!(unsent.event.id, EventId(3));
-    schedule.release(unsent.key);
+    schedule.release(unsent.key, true, Monotonic(0));
     assert_eq!(schedule.next(Monotonic(0), decide), Step::WaitUntil(Monotonic(1_000)), "the pace is for calls");
     let Step::Start(sent) = schedule.next(Monotonic(1_000), decide) else { panic!("the resolve goes out") };
     assert_eq!((sent.event.id, sent.late), (EventId(4), None));
@@ -230,7 +251,7 @@ fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
 fn a_million_that_end_unsent_leave_room_beside_them() {
     let mut schedule = wide();
     for key in 0..1_000 {
-        schedule.enqueue(&queued(u64::try_from(key).unwrap() + 1, key));
+        schedule.enqueue(&queued(u64::try_from(key).unwrap() + 1, key), Monotonic(0));
     }
     let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), |_, _| Decision::End { age: Duration::ZERO })
     {
@@ -242,9 +263,9 @@ fn a_million_that_end_unsent_leave_room_beside_them() {
     };
     let ends: Vec<_> = std::iter::from_fn(|| end(&mut schedule)).collect();
     assert_eq!(ends.len(), UNSENT_AT_ONCE);
-    schedule.release(ends[0].key);
+    schedule.release(ends[0].key, true, Monotonic(0));
     let next = end(&mut schedule).expect("one of them is on disk");
-    assert_eq!(next.event.id.0, ends.last().unwrap().event.id.0 + 1, "in their order");
+    assert!(ends.iter().all(|ended| ended.event.id != next.event.id), "another one");
     assert_eq!(end(&mut schedule), None);
 }
 
@@ -252,34 +273,34 @@ fn a_million_that_end_unsent_leave_room_beside_them() {
 fn a_tried_event_that_ends_unsent_is_forgotten_with_its_timer() {
     let mut schedule = wide();
     schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(5_000));
-    schedule.enqueue(&Queued { action: Action::Resolve, ..queued(2, 1) });
+    schedule.enqueue(&Queued { action: Action::Resolve, ..queued(2, 1) }, Monotonic(0));
     let Step::End(unsent) = schedule.next(Monotonic(5_000), |_, _| Decision::End { age: Duration::ZERO }) else {
         panic!("it was due");
     };
     assert_eq!(unsent.attempts, 7);
     assert!(!schedule.is_quiet());
-    schedule.release(unsent.key);
+    schedule.release(unsent.key, true, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 5_000)), [2]);
 }
 
 #[test]
 fn a_call_that_was_not_made_is_due_again_and_a_probe_is_still_owed() {
     let mut schedule = Schedule::new(Limits {
-        gate: gate::Settings { failures: 1, open: Duration::from_secs(10), pause: Duration::from_secs(60) },
+        breaker: breaker::Settings { failures: 1, open: Duration::from_secs(10), pause: Duration::from_secs(60) },
         ..limits(1, 1_000, 1_000)
     });
-    schedule.enqueue(&queued(1, 1));
+    schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.not_called(&started[0], Monotonic(50));
+    schedule.not_called(&started[0], Monotonic(50), Monotonic(0));
     assert!(schedule.is_quiet());
     assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(50)));
     let again = start(&mut schedule, 50);
     assert_eq!((ids(&again), again[0].before.map(|trial| trial.attempts)), (vec![1], Some(0)));
-    schedule.ended(&again[0], DOWN, Monotonic(50));
+    schedule.ended(&again[0], DOWN, None, Monotonic(50));
     schedule.again(again[0].key, trial(1), Monotonic(60));
     let probes = start(&mut schedule, 10_050);
     assert!(probes[0].probe);
-    schedule.not_called(&probes[0], Monotonic(10_060));
+    schedule.not_called(&probes[0], Monotonic(10_060), Monotonic(0));
     let probes = start(&mut schedule, 10_060);
     assert_eq!((probes[0].probe, probes[0].before), (true, Some(trial(1))));
 }
@@ -287,9 +308,9 @@ fn a_call_that_was_not_made_is_due_again_and_a_probe_is_still_owed() {
 #[test]
 fn a_changed_secret_ends_the_wait_of_a_pause() {
     let mut schedule = wide();
-    schedule.enqueue(&queued(1, 1));
+    schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], Verdict::Blocked(Trouble::Unauthorized), Monotonic(0));
+    schedule.ended(&started[0], Verdict::Blocked(Trouble::Unauthorized), None, Monotonic(0));
     schedule.again(started[0].key, trial(1), Monotonic(500));
     assert_eq!(next(&mut schedule, 1_000), Step::WaitUntil(Monotonic(60_000)));
     schedule.resume(Monotonic(1_000));
@@ -299,15 +320,15 @@ fn a_changed_secret_ends_the_wait_of_a_pause() {
 #[test]
 fn the_timer_of_an_event_that_was_overtaken_wakes_nobody() {
     let mut schedule = wide();
-    schedule.enqueue(&queued(1, 1));
+    schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), Monotonic(0));
+    schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
     let waiting = Trial { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
     schedule.again(started[0].key, waiting, Monotonic(1_000));
-    let overtaken = schedule.enqueue(&queued(2, 1)).unwrap();
-    schedule.release(overtaken.key);
+    let overtaken = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
+    schedule.release(overtaken.key, true, Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], DOWN, Monotonic(0));
+    schedule.ended(&started[0], DOWN, None, Monotonic(0));
     schedule.again(started[0].key, trial(1), Monotonic(5_000));
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
     assert_eq!(next(&mut schedule, 1_000), Step::WaitUntil(Monotonic(5_000)));
@@ -321,11 +342,11 @@ fn nothing_overtakes_an_event_that_was_not_answered_or_that_is_under_way_again()
         let trial = Trial { answered, ..trial(1) };
         schedule.enqueue_tried(&queued(1, 1), trial, Monotonic(5_000));
         if answered.is_none() {
-            assert_eq!(schedule.enqueue(&queued(2, 1)), None, "it backs off");
+            assert_eq!(schedule.enqueue(&queued(2, 1), Monotonic(0)), None, "it backs off");
         }
         let started = start(&mut schedule, 5_000);
         assert_eq!((ids(&started), started[0].before), (vec![1], Some(trial)));
-        assert_eq!(schedule.enqueue(&queued(3, 1)), None, "it is under way");
+        assert_eq!(schedule.enqueue(&queued(3, 1), Monotonic(0)), None, "it is under way");
     }
 }
 
@@ -333,10 +354,10 @@ fn nothing_overtakes_an_event_that_was_not_answered_or_that_is_under_way_again()
 fn what_was_tried_of_an_event_is_not_laid_to_the_next() {
     let mut schedule = wide();
     schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(0));
-    schedule.enqueue(&queued(2, 1));
+    schedule.enqueue(&queued(2, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], DONE, Monotonic(0));
-    schedule.release(started[0].key);
+    schedule.ended(&started[0], DONE, None, Monotonic(0));
+    schedule.release(started[0].key, true, Monotonic(0));
     let started = start(&mut schedule, 0);
     assert_eq!((ids(&started), started[0].before), (vec![2], None));
 }
@@ -347,18 +368,18 @@ fn what_waits_is_counted_until_its_end_is_on_disk() {
     let mut schedule = wide();
     assert_eq!(counts(&schedule), (0, true, 0, true));
     for (id, key) in [(1, 1), (2, 1), (3, 2)] {
-        schedule.enqueue(&queued(id, key));
+        schedule.enqueue(&queued(id, key), Monotonic(0));
     }
     assert_eq!(counts(&schedule), (3, false, 0, true));
     let started = start(&mut schedule, 0);
     assert_eq!(counts(&schedule), (3, false, 2, false));
     assert_eq!((schedule.has_later(started[0].key), schedule.has_later(started[1].key)), (true, false));
     for delivery in &started {
-        schedule.ended(delivery, DONE, Monotonic(0));
+        schedule.ended(delivery, DONE, None, Monotonic(0));
     }
     assert_eq!(counts(&schedule), (3, false, 0, false));
     for delivery in &started {
-        schedule.release(delivery.key);
+        schedule.release(delivery.key, true, Monotonic(0));
     }
     assert_eq!(counts(&schedule), (1, false, 0, true));
 }
@@ -377,7 +398,7 @@ proptest::proptest! {
         let mut now = 0;
         for (id, key) in keys.iter().enumerate() {
             let id = id as u64;
-            schedule.enqueue(&queued(id, *key));
+            schedule.enqueue(&queued(id, *key), Monotonic(0));
             waiting.entry(*key).or_default().push_back(id);
         }
         for _ in 0..100_000 {
@@ -394,7 +415,7 @@ proptest::proptest! {
                 continue;
             };
             let fate = fates.next();
-            schedule.ended(&delivery, if fate == Some(0) { DOWN } else { DONE }, Monotonic(now));
+            schedule.ended(&delivery, if fate == Some(0) { DOWN } else { DONE }, None, Monotonic(now));
             match fate {
                 Some(0) => {
                     let attempts = delivery.before.map_or(0, |trial| trial.attempts) + 1;
@@ -402,7 +423,7 @@ proptest::proptest! {
                 }
                 _ => {
                     waiting.get_mut(&key).unwrap().pop_front();
-                    schedule.release(delivery.key);
+                    schedule.release(delivery.key, true, Monotonic(0));
                 }
             }
         }

@@ -122,6 +122,7 @@ impl Setup {
             },
             lock: Lock::take(&directory.path().join("data")).unwrap(),
             dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },
+            superseded: Default::default(),
             clock,
             metrics: Arc::clone(&metrics),
             durable: sender,

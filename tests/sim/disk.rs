@@ -2,7 +2,7 @@
 //! make half a million commits, and a real sync for each would take an hour. A few worlds have the real journal
 //! beside it, which must tell the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gander::dedup::{Novelty, Occurrences};
 use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
@@ -16,6 +16,8 @@ use crate::senders::key_id;
 #[derive(Debug)]
 pub struct Disk {
     rows: BTreeMap<EventId, Row>,
+    /// Resolves that ended because nothing of their incident was sent.
+    superseded: BTreeSet<EventId>,
     files: Option<Files>,
 }
 
@@ -47,7 +49,7 @@ pub struct Batch {
 
 impl Disk {
     pub fn new(files: Option<Files>) -> Disk {
-        Disk { rows: BTreeMap::new(), files }
+        Disk { rows: BTreeMap::new(), superseded: BTreeSet::new(), files }
     }
 
     /// The process starts, or goes on after a fault.
@@ -78,6 +80,26 @@ impl Disk {
                 (row.state, row.outcome, row.settled_at) = (state, outcome, at);
             }
         }
+    }
+
+    pub fn note_superseded(&mut self, id: EventId) {
+        self.superseded.insert(id);
+    }
+
+    /// As the journal tells it, with what a batch is about to change.
+    pub fn may_be_open(&self, key: usize, batch: &Batch) -> bool {
+        let rows = self.rows.values().chain(&batch.appended).filter(|row| row.key == key);
+        let mut ends = rows.map(|row| {
+            let settled = batch.settled.iter().find(|(id, ..)| *id == row.id && row.state == State::Queued);
+            let (state, outcome) =
+                settled.map_or((row.state, row.outcome), |(_, state, outcome, _)| (*state, *outcome));
+            (row, state, outcome)
+        });
+        let last = ends.rfind(|(_, state, outcome)| {
+            let unknown = matches!(outcome, Some(Outcome::Unmatched | Outcome::NotResolved));
+            matches!(state, State::Dead | State::Ended) || unknown
+        });
+        last.is_some_and(|(row, ..)| row.action == Action::Trigger || !self.superseded.contains(&row.id))
     }
 
     /// Every row, oldest first.
@@ -125,7 +147,7 @@ impl Row {
     /// As a start finds it.
     pub fn queued(&self, now: Now) -> Queued {
         let Row { id, action, priority, novelty, .. } = *self;
-        let (reopening, continues) = (novelty == Novelty::Reopening, novelty.continues());
+        let (reopening, continues) = (novelty == Novelty::Reopening, true);
         let acknowledged = now.monotonic.before(now.wall.since(self.taken_at));
         Queued { id, key: key_id(self.key), source: SourceId(0), action, priority, reopening, continues, acknowledged }
     }

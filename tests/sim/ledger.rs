@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use gander::dedup::{Admission, Ending};
-use gander::event::{Action, EventId, Outcome, State};
-use gander::schedule::Step;
+use gander::event::{Action, EventId, Outcome, State, Superseded};
+use gander::schedule::{Step, Why};
 use gander::stale::Then;
 
 use crate::disk::Disk;
@@ -53,12 +53,16 @@ pub enum Promise {
     StaleForCause,
     /// A trigger that is old is not sent as if it were news.
     LateIsSaid,
+    /// A trigger and its resolve end unsent only where that is configured, and nothing was tried of them.
+    SupersededForCause,
+    /// What a person holds is not called.
+    HeldIsHeld,
     /// When the troubles end, everything comes to rest.
     Quiesces,
 }
 
 impl Promise {
-    pub const ALL: [Promise; 17] = [
+    pub const ALL: [Promise; 19] = [
         Promise::NothingLost,
         Promise::Order,
         Promise::EndedIsEnded,
@@ -75,6 +79,8 @@ impl Promise {
         Promise::DeliveredForCause,
         Promise::StaleForCause,
         Promise::LateIsSaid,
+        Promise::SupersededForCause,
+        Promise::HeldIsHeld,
         Promise::Quiesces,
     ];
 }
@@ -89,6 +95,10 @@ pub struct Ledger {
     first_answer: BTreeMap<EventId, (i64, u32)>,
     /// How often deduplication was restored: what it recalls of times before that goes by the wall clock.
     restores: u32,
+    /// What was ever called, in any life.
+    tried: BTreeSet<EventId>,
+    /// Keys that a person holds.
+    held: BTreeSet<usize>,
     life: Life,
     /// What was counted, so that a test can tell that its worlds do not stand still.
     pub seen: Seen,
@@ -137,9 +147,17 @@ struct Life {
     unsent: BTreeSet<EventId>,
     not_before: BTreeMap<EventId, i64>,
     last_answer: BTreeMap<EventId, (i64, Kind)>,
-    /// Failures since the last answer.
+    /// Failures since the last answer that count against the upstream.
     failures: u32,
-    /// Calls that started while the gate had to be shut.
+    /// When the upstream last took or rejected something.
+    succeeded: Option<i64>,
+    /// When the calls under way started.
+    started_at: BTreeMap<EventId, i64>,
+    /// What was called in this life.
+    tried: BTreeSet<EventId>,
+    /// What was tried before, and is under way again.
+    retrying: BTreeSet<EventId>,
+    /// Calls that started while the breaker had to be open.
     probes: BTreeSet<EventId>,
     /// Calls that may be made now, and when that was so.
     allowance: f64,
@@ -156,6 +174,8 @@ impl Ledger {
             acknowledged: BTreeSet::new(),
             first_answer: BTreeMap::new(),
             restores: 0,
+            tried: BTreeSet::new(),
+            held: BTreeSet::new(),
             life: Life::default(),
             seen: Seen::default(),
         };
@@ -256,7 +276,7 @@ impl Ledger {
             (State::Delivered, Kind::Done { true_now }) => taken.true_now = true_now,
             (State::Delivered, _) => return broken(Promise::DeliveredForCause, format!("{id} by {kind:?}")),
             (State::Dead, Kind::Rejected) => {}
-            (State::Dead, Kind::Later) if age >= give_up_after => {}
+            (State::Dead, Kind::Later | Kind::Blocked) if age >= give_up_after => {}
             _ => return broken(Promise::GivenUpForCause, format!("{id} {state} by {kind:?} after {age} ms")),
         }
         let lost = state != State::Delivered || matches!(outcome, Some(Outcome::Unmatched | Outcome::NotResolved));
@@ -360,7 +380,10 @@ impl Ledger {
         if late.is_some() && ends && self.is_offered_a_resolve_behind(key, id) {
             return broken(Promise::LateIsSaid, format!("{:?} is called before a resolve", line[at]));
         }
-        if self.life.failures >= limits.gate.failures {
+        if self.held.contains(&key) {
+            return broken(Promise::HeldIsHeld, format!("{:?} is called", self.lines[key][at]));
+        }
+        if self.life.failures >= limits.breaker.failures {
             if !self.life.probes.is_empty() {
                 return broken(Promise::SingleProbe, format!("{id} while {:?} probe", self.life.probes));
             }
@@ -368,11 +391,17 @@ impl Ledger {
         }
         self.seen.marked += u64::from(late.is_some());
         self.life.in_flight.insert(key, id);
+        self.life.started_at.insert(id, time);
+        self.tried.insert(id);
+        self.life.tried.insert(id);
+        if self.life.not_before.contains_key(&id) {
+            self.life.retrying.insert(id);
+        }
         Ok(())
     }
 
     /// An event is about to end without a call.
-    pub fn ends_unsent(&mut self, key: usize, id: EventId, time: i64) -> Checked {
+    pub fn ends_unsent(&mut self, key: usize, id: EventId, why: Why, disk: &Disk, time: i64) -> Checked {
         if self.life.in_flight.contains_key(&key) || self.life.unsettled.contains_key(&key) {
             return broken(Promise::OnePerKey, format!("{id}"));
         }
@@ -389,6 +418,12 @@ impl Ledger {
         if let Some(before) = line[..at].iter().find(|taken| taken.end.is_none_or(|end| !end.on_disk)) {
             return broken(Promise::Order, format!("{id} ends before the end of {before:?} is on disk"));
         }
+        if why == Why::Superseded {
+            self.superseded_for_cause(key, at, disk)?;
+            self.life.unsent.insert(id);
+            self.life.unsettled.insert(key, id);
+            return Ok(());
+        }
         self.late_for_cause(&line[at], true, time)?;
         let closes = |taken: &Taken| taken.on_disk && taken.element.action == Action::Resolve;
         let may_end = self.plan.stale.is_some_and(|stale| stale.then == Then::End);
@@ -398,6 +433,43 @@ impl Ledger {
         self.life.unsent.insert(id);
         self.life.unsettled.insert(key, id);
         Ok(())
+    }
+
+    /// Nothing was tried of it, and a resolve of its key was taken later; or it is that resolve, and nothing was ever
+    /// tried of the incident that it closes.
+    fn superseded_for_cause(&self, key: usize, at: usize, disk: &Disk) -> Checked {
+        let line = &self.lines[key];
+        let tried = |taken: &Taken| self.tried.contains(&taken.id);
+        let is = |taken: &Taken, action| taken.element.action == action;
+        let ended = |taken: &Taken| taken.end.is_some_and(|end| end.state == State::Ended);
+        let cause = match line[at].element.action {
+            Action::Trigger => line[at + 1..].iter().any(|taken| taken.on_disk && is(taken, Action::Resolve)),
+            Action::Resolve => {
+                let triggers = line[..at].iter().rev().take_while(|taken| is(taken, Action::Trigger)).count();
+                let (before, incident) = line[..at].split_at(at - triggers);
+                // What is pruned nobody can know any more.
+                let known = |taken: &&Taken| disk.get(taken.id).is_some();
+                let closed = before.last().filter(known).and_then(|resolve| resolve.end);
+                triggers > 0
+                    && incident.iter().filter(known).all(|taken| ended(taken) && !tried(taken))
+                    && closed.is_none_or(|end| matches!(end.state, State::Delivered | State::Ended))
+            }
+        };
+        // Of a call before a restart nobody may know; then its resolve goes out.
+        let tried = self.life.tried.contains(&line[at].id) || is(&line[at], Action::Resolve) && tried(&line[at]);
+        if self.plan.limits.superseded == Superseded::Send || tried || !cause {
+            return broken(Promise::SupersededForCause, format!("{:?} ends unsent in {line:?}", line[at]));
+        }
+        Ok(())
+    }
+
+    /// A person holds a key, or lets it go.
+    pub fn hold(&mut self, key: usize, held: bool) {
+        if held {
+            self.held.insert(key)
+        } else {
+            self.held.remove(&key)
+        };
     }
 
     /// Whether an event is said to be late, or not, as it should be by the time that passed in the world.
@@ -429,12 +501,20 @@ impl Ledger {
     pub fn call_ended(&mut self, key: usize, id: EventId, kind: Kind, time: i64) {
         self.life.in_flight.remove(&key);
         self.life.probes.remove(&id);
+        self.life.retrying.remove(&id);
+        let started = self.life.started_at.remove(&id).unwrap_or(time);
+        let first = self.first_answer.get(&id).map(|(at, _)| *at);
+        // While others are taken it is the event's own fault.
+        let open = i64::try_from(self.plan.limits.breaker.open.as_millis()).unwrap();
+        let own = self.life.succeeded.is_some_and(|at| started - at < open || first.is_some_and(|first| first <= at));
         self.life.failures = match kind {
             Kind::Done { .. } | Kind::Rejected => 0,
+            Kind::Blocked | Kind::Later if own => self.life.failures,
             Kind::Blocked => u32::MAX,
             Kind::Later => self.life.failures.saturating_add(1),
         };
-        if self.life.failures == 0 {
+        if matches!(kind, Kind::Done { .. } | Kind::Rejected) {
+            self.life.succeeded = Some(time);
             self.life.probes.clear();
         }
         self.life.unsettled.insert(key, id);
@@ -462,7 +542,7 @@ impl Ledger {
         self.life.offered.entry(key).or_default().pop_front();
     }
 
-    /// The dispatcher starts nothing more now, and the gate would let it: then nothing may be ready.
+    /// The dispatcher starts nothing more now, and the breaker would let it: then nothing may be ready.
     pub fn idle(&self, next: Step, time: i64) -> Checked {
         let life = &self.life;
         let limits = self.plan.limits;
@@ -476,6 +556,13 @@ impl Ledger {
         for (key, line) in &life.offered {
             let Some(first) = line.front() else { continue };
             let busy = life.in_flight.contains_key(key) || life.unsettled.contains_key(key);
+            if self.held.contains(key) {
+                continue;
+            }
+            // What failed before gets a quarter of the places.
+            if life.not_before.contains_key(first) && life.retrying.len() >= (limits.concurrency / 4).max(1) {
+                continue;
+            }
             if !busy && life.not_before.get(first).is_none_or(|at| *at <= time) {
                 return broken(Promise::NobodyWaits, format!("{first} is ready and {next:?} is said"));
             }

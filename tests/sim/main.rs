@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod disk;
+mod fairness;
 mod files;
 mod ledger;
 mod plan;
@@ -113,7 +114,7 @@ fn a_world_without_a_mechanism_breaks_its_promise() {
     assert!(missing.is_empty(), "no control shows that the ledger sees {missing:?}");
 }
 
-const CONTROLS: [(Without, Promise); 27] = [
+const CONTROLS: [(Without, Promise); 29] = [
     (Without::Deduplication, Promise::RepeatIsDuplicate),
     (Without::Endings, Promise::NewIsTaken),
     (Without::Endings, Promise::RestoredExactly),
@@ -141,6 +142,8 @@ const CONTROLS: [(Without, Promise); 27] = [
     (Without::ResolveBehind, Promise::StaleForCause),
     (Without::StaleTriggersOnly, Promise::StaleForCause),
     (Without::SteadyAge, Promise::StaleForCause),
+    (Without::Holds, Promise::HeldIsHeld),
+    (Without::UntriedOnly, Promise::SupersededForCause),
 ];
 
 fn number(variable: &str) -> Option<u64> {

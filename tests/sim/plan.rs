@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fastrand::Rng;
+use gander::event::Superseded;
 use gander::schedule::Limits;
 use gander::stale::{self, Then};
-use gander::{dedup, gate, retry};
+use gander::{breaker, dedup, retry};
 
 /// The settings of the relay and the troubles that it meets.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Plan {
     pub fault: f64,
     /// How often the wall clock jumps.
     pub jumps: u32,
+    /// How often a person holds a key or a source for a while.
+    pub holds: u32,
     pub dedup: dedup::Settings,
     pub limits: Limits,
     pub retry: retry::Settings,
@@ -88,6 +91,10 @@ pub enum Without {
     StaleTriggersOnly,
     /// Events age by the wall clock alone.
     SteadyAge,
+    /// Nobody tells the schedule what is held.
+    Holds,
+    /// Whatever was tried of it, a trigger that is undone ends.
+    UntriedOnly,
 }
 
 impl Plan {
@@ -104,6 +111,7 @@ impl Plan {
             crash: [0.0, 0.002, 0.005, 0.02][rng.usize(0..4)],
             fault: [0.0, 0.0, 0.02, 0.1][rng.usize(0..4)],
             jumps: if rng.bool() { 0 } else { rng.u32(1..=5) },
+            holds: if rng.u32(0..3) == 0 { rng.u32(1..=6) } else { 0 },
             dedup: dedup::Settings {
                 window: seconds(rng, 5, 60),
                 remind: rng.u32(0..4) != 0,
@@ -114,11 +122,12 @@ impl Plan {
                 per_second: positive(rng.u32(2..=40)),
                 burst: positive(rng.u32(1..=10)),
                 unsettled: if often == 0 { rng.usize(1..=2) } else { 100 },
-                gate: gate::Settings {
+                breaker: breaker::Settings {
                     failures: rng.u32(1..=6),
                     open: seconds(rng, 1, 10),
                     pause: seconds(rng, 1, 15),
                 },
+                superseded: if rng.u32(0..3) == 0 { Superseded::End } else { Superseded::Send },
             },
             retry: retry::Settings {
                 initial: Duration::from_millis(rng.u64(100..=1_000)),

@@ -7,12 +7,12 @@
 mod dispatcher;
 mod recorder;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
+use gander::breaker;
 use gander::dedup::{self, Decision, Dedup, Novelty};
 use gander::event::{Action, EventId, State};
-use gander::gate;
 use gander::journal::Tried;
 use gander::schedule::{KeySlot, Limits, Schedule};
 use gander::time::{Monotonic, Now, WallTime};
@@ -40,6 +40,8 @@ pub struct World {
     requests: Vec<Request>,
     disk: Disk,
     upstream: Upstream,
+    /// Keys that a person holds.
+    held: BTreeSet<usize>,
     ledger: Ledger,
     relay: Option<Relay>,
     /// Counts the process's lives: a step of an earlier one never happens.
@@ -64,18 +66,32 @@ enum Step {
     Boot,
     Jump(i64),
     Turn(Mode),
+    /// A person holds a key, or lets it go.
+    Hold(usize, bool),
     // What follows belongs to one life of the process.
     Decide,
     Commit,
     Heal,
-    Answer { request: usize, receipts: Vec<Receipt> },
-    Refuse { request: usize },
+    Answer {
+        request: usize,
+        receipts: Vec<Receipt>,
+    },
+    Refuse {
+        request: usize,
+    },
     HandOver,
     Wake,
     Answered(u64),
     Tell(Settle),
-    Note { id: EventId, tried: Tried },
-    Release { key: usize, slot: KeySlot },
+    Note {
+        id: EventId,
+        tried: Tried,
+    },
+    Release {
+        key: usize,
+        slot: KeySlot,
+        done: bool,
+    },
 }
 
 /// How a world went.
@@ -115,6 +131,7 @@ impl World {
             requests,
             disk: Disk::new(None),
             upstream: Upstream::new(plan.keys, plan.poison),
+            held: BTreeSet::new(),
             ledger: Ledger::new(&plan),
             relay: None,
             life: 0,
@@ -138,6 +155,12 @@ impl World {
             time += world.rng.i64(1_000..30_000);
         }
         world.at(world.plan.chaos, Step::Turn(Mode::Up));
+        for _ in 0..world.plan.holds {
+            let (key, time) = (world.rng.usize(0..world.plan.keys), world.rng.i64(0..world.plan.chaos));
+            let until = world.rng.i64(time..world.plan.chaos);
+            world.at(time, Step::Hold(key, true));
+            world.at(until, Step::Hold(key, false));
+        }
         world
     }
 
@@ -173,6 +196,7 @@ impl World {
             Step::Boot => return self.boot(),
             Step::Jump(by) => self.wall_ahead += by,
             Step::Turn(mode) => self.upstream.turn(mode),
+            Step::Hold(key, held) => return self.hold(key, held),
             Step::Decide => return self.decide(),
             Step::Commit => return self.commit(),
             Step::Heal => return self.heal(),
@@ -195,7 +219,7 @@ impl World {
                 self.relay().desk.attempted(id, tried);
                 self.call_recorder();
             }
-            Step::Release { key, slot } => return self.release(key, slot),
+            Step::Release { key, slot, done } => return self.release(key, slot, done),
         }
         Ok(())
     }
@@ -248,11 +272,29 @@ impl World {
         Ok(())
     }
 
+    /// The journal keeps what is held, so that a restart knows it.
+    fn hold(&mut self, key: usize, held: bool) -> Result<(), Broken> {
+        self.ledger.hold(key, held);
+        if held {
+            self.held.insert(key)
+        } else {
+            self.held.remove(&key)
+        };
+        let now = self.now().monotonic;
+        let Some(relay) = self.relay.as_mut().filter(|_| self.without != Without::Holds) else { return Ok(()) };
+        if held {
+            relay.schedule.hold_key(key_id(key));
+            return Ok(());
+        }
+        relay.schedule.let_go_key(key_id(key), now);
+        self.start_what_may()
+    }
+
     fn boot(&mut self) -> Result<(), Broken> {
         let limits = match (self.without, self.plan.limits) {
             (Without::Concurrency, limits) => Limits { concurrency: usize::MAX, ..limits },
             (Without::Breaker, limits) => {
-                Limits { gate: gate::Settings { failures: u32::MAX, ..limits.gate }, ..limits }
+                Limits { breaker: breaker::Settings { failures: u32::MAX, ..limits.breaker }, ..limits }
             }
             (Without::Pace, limits) => Limits { per_second: MANY, burst: MANY, ..limits },
             (Without::UnsettledLimit, limits) => Limits { unsettled: usize::MAX, ..limits },
@@ -267,6 +309,9 @@ impl World {
             calls: Calls::new(self.plan.retry.unresolved.over),
         };
         relay.desk.handed_over = self.disk.last();
+        if self.without != Without::Holds {
+            self.held.iter().for_each(|key| relay.schedule.hold_key(key_id(*key)));
+        }
         self.relay = Some(relay);
         if self.life > 0 {
             self.disk.opened();
@@ -293,6 +338,11 @@ impl World {
             if tried.is_some() {
                 // How long it waits goes by a clock that may have been turned; that it goes on at all is seen at the end.
                 self.ledger.waits_until(event.id, i64::MAX);
+            }
+            if self.without == Without::UntriedOnly {
+                let event = gander::event::Queued { continues: false, ..event };
+                self.relay().schedule.enqueue(&event, now.monotonic);
+                continue;
             }
             let retry = self.plan.retry;
             gander::dispatcher::restore(&mut self.relay().schedule, &event, tried, retry, now);

@@ -144,7 +144,8 @@ impl Work<'_> {
                 action,
                 priority,
                 reopening: false,
-                continues: false,
+                // Whatever was sent before it may have opened its incident.
+                continues: true,
                 acknowledged: self.now.monotonic,
             },
             outgoing: Some(Outgoing {

@@ -58,10 +58,12 @@ pub(super) fn restore(
         last = event.id;
         remember(&mut dedup, &event, now);
         if event.state == State::Queued {
-            let Recovered { id, key, action, priority, reopening, continues, taken_at, tried, .. } = event;
+            let Recovered { id, key, action, priority, reopening, taken_at, tried, .. } = event;
             let source = sources.id(&event.source);
             // A clock that was turned back meanwhile makes it new, not lasting.
             let acknowledged = now.monotonic.before(now.wall.since(taken_at));
+            // A call of it may have been under way when the process ended: it may have opened its incident.
+            let continues = true;
             each(Queued { id, key, source, action, priority, reopening, continues, acknowledged }, tried);
         }
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Foresight, Novelty, Occurrences};
-use crate::event::{EventId, KeyId, Outgoing, Queued, SourceNames, State};
+use crate::event::{Action, EventId, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
 use crate::journal::{self, Batch, Kept, NewEvent, NewRefusal, Raw, Settlement};
 use crate::recorder::{
     Commanded, End, Entry, Expected, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission,
@@ -40,6 +40,7 @@ pub(super) enum Origin<'o> {
 pub(super) struct Work<'a> {
     pub(super) dedup: &'a mut Dedup,
     pub(super) sources: &'a SourceNames,
+    pub(super) superseded: Superseded,
     pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
     pub(super) duplicates: &'a mut HashMap<EventId, u64>,
     pub(super) batch: Batch<'a>,
@@ -167,6 +168,7 @@ impl Work<'_> {
             Origin::Sender => (None, false),
             Origin::Refused { payload, force } => (Some(payload.id), force),
         };
+        let open = event.action == Action::Trigger && self.dedup.is_open(event.key);
         let (batch, received_at) = (&mut self.batch, self.now.wall);
         let append = |novelty: Novelty, occurrences: &Occurrences| {
             batch.append(NewEvent {
@@ -210,7 +212,7 @@ impl Work<'_> {
                 action: event.action,
                 priority: event.priority,
                 reopening: novelty == Novelty::Reopening,
-                continues: novelty.continues(),
+                continues: open || self.may_be_open(submission, event, novelty, id)?,
                 acknowledged: self.now.monotonic,
             },
             outgoing: Some(Outgoing {
@@ -220,6 +222,21 @@ impl Work<'_> {
             }),
         });
         Ok(Receipt::Queued { id, follow: self.follow(submission, id)? })
+    }
+
+    /// Whether an incident of a key that is not known may be open at the upstream nevertheless. It matters only where a
+    /// trigger and its resolve may end unsent: that resolve would close it.
+    fn may_be_open(
+        &self,
+        submission: &Submission,
+        event: &Recordable,
+        novelty: Novelty,
+        id: EventId,
+    ) -> Result<bool, journal::Error> {
+        if self.superseded == Superseded::Send || novelty != Novelty::Opening {
+            return Ok(false);
+        }
+        Ok(self.dedup.has_forgotten() || self.batch.may_be_open(&submission.source, &event.incident_key, id)?)
     }
 
     pub(super) fn follow(&mut self, submission: &Submission, id: EventId) -> Result<Option<Follow>, journal::Error> {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gander::breaker::{Permit, Waiting};
 use gander::dispatcher::{Conclusion, Heard, Lately, conclude};
 use gander::event::{Action, KeyId, Outcome, Queued, State};
-use gander::gate::Leave;
 use gander::journal::Tried;
 use gander::outcome::{Body, Verdict, judge};
 use gander::retry::{self, Death};
-use gander::schedule::{self, KeySlot, Overtaken, Trial, Unsent};
+use gander::schedule::{self, KeySlot, Overtaken, Trial, Unsent, Why};
 use gander::stale::{self, Decision};
 use gander::time::{Monotonic, WallTime};
 
@@ -51,7 +51,8 @@ impl World {
             if self.without == Without::Order {
                 event.key = KeyId(u128::from(event.id.0) << 64);
             }
-            if let Some(overtaken) = self.relay().schedule.enqueue(&event) {
+            let now = self.now().monotonic;
+            if let Some(overtaken) = self.relay().schedule.enqueue(&event, now) {
                 let Overtaken { event, key: slot, answered, .. } = overtaken;
                 self.ledger.overtaken(key, event.id);
                 let (state, outcome) = (State::Delivered, Some(answered));
@@ -107,21 +108,25 @@ impl World {
         }
     }
 
-    /// A stale trigger ends without a call.
+    /// An event ends without a call.
     fn end_unsent(&mut self, unsent: Unsent) -> Result<(), Broken> {
-        let Unsent { event, key: slot, age, .. } = unsent;
+        let Unsent { event, key: slot, why, .. } = unsent;
         let Some(key) = self.disk.get(event.id).map(|row| row.key) else {
             return Err(Broken { promise: Promise::Order, how: format!("{} ends and is not on disk", event.id) });
         };
-        self.note(|| format!("event {} of key {key} ends unsent at the age of {age:?}", event.id));
-        self.ledger.ends_unsent(key, event.id, self.time)?;
+        self.note(|| format!("event {} of key {key} ends unsent: {why:?}", event.id));
+        self.ledger.ends_unsent(key, event.id, why, &self.disk, self.time)?;
+        if why == Why::Superseded && event.action == Action::Resolve {
+            self.disk.note_superseded(event.id);
+        }
         self.settle(Settle { key, slot, id: event.id, state: State::Ended, outcome: None })
     }
 
     fn idle(&mut self, step: schedule::Step) -> Result<(), Broken> {
         let (now, time) = (self.now().monotonic, self.time);
         let schedule = &self.relay().schedule;
-        if schedule.gate().ask(schedule.in_flight(), now) != Leave::Granted {
+        let any = Waiting { untried: true, tried: true };
+        if schedule.breaker().permit(schedule.in_flight(), any, now) != Permit::Call {
             return Ok(());
         }
         self.ledger.idle(step, time)
@@ -174,8 +179,8 @@ impl World {
         self.ledger.call_ended(key, id, reply.kind, self.time);
         let (settings, without) = (self.plan.retry, self.without);
         let relay = self.relay();
-        relay.schedule.ended(&delivery, verdict, now.monotonic);
-        let heard = Heard { delivery, verdict, retry_after };
+        let fault = relay.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
+        let heard = Heard { delivery, verdict, fault, retry_after };
         let conclusion = match conclude(heard, settings, &relay.schedule, &relay.calls.lately, now, random) {
             Conclusion::Again { trial, .. } if without == Without::Patience => {
                 Conclusion::Dead { attempts: trial.attempts, death: Death::TooOld }
@@ -205,7 +210,11 @@ impl World {
     fn settle(&mut self, settle: Settle) -> Result<(), Broken> {
         let wait = self.rng.i64(0..4);
         self.soon(wait, Step::Tell(settle));
-        if self.without == Without::SettlingFirst { self.release(settle.key, settle.slot) } else { Ok(()) }
+        if self.without == Without::SettlingFirst {
+            self.release(settle.key, settle.slot, settle.is_done())
+        } else {
+            Ok(())
+        }
     }
 
     fn again(
@@ -217,7 +226,7 @@ impl World {
         tried: Tried,
     ) -> Result<(), Broken> {
         if self.without == Without::Retry {
-            return self.release(key, delivery.key);
+            return self.release(key, delivery.key, false);
         }
         let time = self.time_of(at);
         self.ledger.tried_again_at(key, delivery.event.id, time);
@@ -230,9 +239,10 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn release(&mut self, key: usize, slot: KeySlot) -> Result<(), Broken> {
+    pub(super) fn release(&mut self, key: usize, slot: KeySlot, done: bool) -> Result<(), Broken> {
         self.ledger.released(key);
-        self.relay().schedule.release(slot);
+        let now = self.now().monotonic;
+        self.relay().schedule.release(slot, done, now);
         self.start_what_may()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use gander::dedup::{Admission, Ending, Novelty, Occurrences};
-use gander::event::{EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
+use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
 use gander::schedule::KeySlot;
 use gander::time::WallTime;
@@ -46,6 +46,13 @@ pub(super) struct Settle {
     pub(super) id: EventId,
     pub(super) state: State,
     pub(super) outcome: Option<Outcome>,
+}
+
+impl Settle {
+    /// The upstream did what the event asked.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == State::Delivered && self.outcome != Some(Outcome::Unmatched)
+    }
 }
 
 /// What a sender is told of one element.
@@ -151,6 +158,7 @@ impl World {
                 }))
             };
             let dedup = &mut self.relay().dedup;
+            let known_open = element.action == Action::Trigger && dedup.is_open(key_id(element.key));
             let admission = if without == Without::Deduplication {
                 let id = dedup.take(arrival, now.monotonic, |occurrences| append(Novelty::Opening, occurrences))?;
                 Admission::Taken { id, novelty: Novelty::Opening }
@@ -161,7 +169,10 @@ impl World {
             self.note(|| format!("{element:?}: {admission:?}"));
             receipts.push(match admission {
                 Admission::Taken { id, novelty } => {
-                    let (reopening, continues) = (novelty == Novelty::Reopening, novelty.continues());
+                    let forgotten = self.relay().dedup.has_forgotten();
+                    let loose =
+                        novelty == Novelty::Opening && (forgotten || self.disk.may_be_open(element.key, &open.batch));
+                    let (reopening, continues) = (novelty == Novelty::Reopening, known_open || loose);
                     let (source, priority) = (SourceId(0), priority(element.key));
                     let (key, action) = (key_id(element.key), element.action);
                     let acknowledged = now.monotonic;
@@ -250,7 +261,7 @@ impl World {
     fn tell_end(&mut self, settle: Settle) {
         if self.without != Without::SettlingFirst {
             let wait = self.rng.i64(0..4);
-            self.soon(wait, Step::Release { key: settle.key, slot: settle.slot });
+            self.soon(wait, Step::Release { key: settle.key, slot: settle.slot, done: settle.is_done() });
         }
     }
 

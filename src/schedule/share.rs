@@ -1,0 +1,55 @@
+//! A share of turns for what stands behind: every so many turns it goes first.
+
+/// Two that take turns: the preferred one, and another that gets one turn in `every` while both wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    every: u8,
+    passed: u8,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Preferred,
+    Other,
+}
+
+impl Share {
+    pub(super) const fn one_in(every: u8) -> Share {
+        Share { every, passed: 0 }
+    }
+
+    /// Chooses one of those that wait; none if neither does.
+    pub(super) fn choose(&mut self, preferred: bool, other: bool) -> Option<Side> {
+        match (preferred, other) {
+            (false, false) => None,
+            (true, false) => Some(Side::Preferred),
+            (false, true) => Some(Side::Other),
+            (true, true) if self.passed + 1 >= self.every => {
+                self.passed = 0;
+                Some(Side::Other)
+            }
+            (true, true) => {
+                self.passed += 1;
+                Some(Side::Preferred)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_gets_one_turn_in_so_many_and_every_turn_that_nobody_else_wants() {
+        for every in 1..20 {
+            let mut share = Share::one_in(every);
+            let turns: Vec<_> = (0..usize::from(every) * 3).filter_map(|_| share.choose(true, true)).collect();
+            assert_eq!(turns.iter().filter(|side| **side == Side::Other).count(), 3, "one in {every}");
+            assert_eq!(share.choose(false, true), Some(Side::Other));
+            assert_eq!(share.choose(true, false), Some(Side::Preferred));
+            assert_eq!(share.choose(false, false), None);
+        }
+    }
+}
