@@ -11,6 +11,7 @@ mod problem;
 mod readiness;
 mod reload;
 mod selection;
+mod unseen;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -111,8 +112,6 @@ pub async fn serve(
 
 fn router(state: State) -> Router {
     let api = Router::new()
-        .route("/metrics", get(api::metrics))
-        .route("/api/v1/events", get(api::events))
         .route("/api/v1/events/{id}", get(api::event))
         .route("/api/v1/events/{id}/replay", post(commands::replay))
         .route("/api/v1/events/{id}/discard", post(commands::discard))
@@ -121,6 +120,9 @@ fn router(state: State) -> Router {
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/dedup", post(dedup::foresee))
         .route("/api/v1/status", get(api::status))
+        .route_layer(middleware::from_fn(api::without_query))
+        .route("/metrics", get(api::metrics))
+        .route("/api/v1/events", get(api::events))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()
         .route("/healthz", get(api::health))

@@ -14,6 +14,7 @@ mod files;
 mod read;
 mod salvage;
 mod schema;
+mod search;
 mod sum;
 mod version;
 
@@ -31,8 +32,9 @@ use schema::{SCHEMA, VERSION};
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
 pub use commands::{Blob, Decided, Kept, Later};
 pub use files::{Lock, inspect};
-pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Sendable, Summary};
+pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary};
 pub use salvage::{Salvage, is_marked_damaged, mark_damaged, mend};
+pub use search::{Searched, Texts};
 pub use sum::Damage;
 
 /// `data_dir` and the `journal` section.

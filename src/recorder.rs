@@ -29,6 +29,8 @@ pub struct Submission {
     pub source: Arc<str>,
     /// The relay's own id of the request, as in its logs.
     pub request_id: Arc<str>,
+    /// The sender's own, shortened and escaped.
+    pub sender_request_id: Option<Arc<str>>,
     pub received_at: WallTime,
     /// The body as it came.
     pub raw: Bytes,

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State as Extract};
+use axum::extract::{Path, Request, State as Extract};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::json;
 
 use super::guard::may_see_details;
 use super::problem::problem;
 use super::readiness::readiness;
 use super::selection::Selection;
+use super::unseen;
 use super::{State, View};
 use crate::event::EventId;
-use crate::journal::Error;
+use crate::journal::{Error, Page};
 use crate::time::WallTime;
 
 /// `GET /healthz`: the process is alive.
@@ -43,23 +46,35 @@ pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
     ([(CONTENT_TYPE, kind)], metrics.encode()).into_response()
 }
 
-/// `GET /api/v1/events`: newest first; `next` is the `after` of the next page.
-pub(super) async fn events(
-    Extract(state): Extract<State>,
-    query: Result<Query<Selection>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let filter = match query {
-        Ok(Query(selection)) => selection.list(WallTime::now()),
-        Err(rejection) => Err(rejection.body_text()),
-    };
-    let filter = match filter {
+/// `GET /api/v1/events`: newest first; `next` is the `after` of the next page. Where nothing is found, it is told what was
+/// not looked at.
+pub(super) async fn events(Extract(state): Extract<State>, uri: Uri) -> Response {
+    let filter = match Selection::of_query(&uri).and_then(|selection| selection.list(WallTime::now())) {
         Ok(filter) => filter,
         Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
     };
-    match read(&state.view, move |reader| reader.list(&filter)).await {
-        Ok(page) => Json(page).into_response(),
+    let found = read(&state.view, move |reader| {
+        let page = reader.list(&filter)?;
+        let scope = if page.events.is_empty() { Some(reader.scope()?) } else { None };
+        Ok((filter, page, scope))
+    });
+    match found.await {
+        Ok((filter, page, scope)) => {
+            let not_looked_at = scope.map(|scope| unseen::not_looked_at(&filter, &page, scope, &state.view.sources));
+            Json(Listed { page, not_looked_at }).into_response()
+        }
         Err(response) => response,
     }
+}
+
+/// A page of events.
+#[derive(Debug, Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    page: Page,
+    /// Where there are none: sentences on what the filter could not find.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_looked_at: Option<Vec<String>>,
 }
 
 /// `GET /api/v1/events/ID`: what came, what was decided, what was sent, each attempt and answer.
@@ -107,6 +122,14 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "dedup": { "keys": view.metrics.dedup_keys.get() },
     }))
     .into_response()
+}
+
+/// Refuses a question in a query where none is understood: an answer would pass for one to it.
+pub(super) async fn without_query(request: Request, next: Next) -> Response {
+    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+        return problem(StatusCode::BAD_REQUEST, "this takes nothing in its query; /api/v1/events takes a filter");
+    }
+    next.run(request).await
 }
 
 pub(super) async fn unknown() -> Response {

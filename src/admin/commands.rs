@@ -109,12 +109,11 @@ async fn selected(
         Err(response) => return response,
     };
     let view = &state.view;
-    let selection: Result<Selection, String> =
-        serde_json::from_value(Value::Object(rest)).map_err(|error| error.to_string());
-    let mut filter = match selection.and_then(|selection| selection.command(WallTime::now(), COMMANDED_AT_ONCE)) {
-        Ok(filter) => filter,
-        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
-    };
+    let mut filter =
+        match Selection::of_command(rest).and_then(|selection| selection.command(WallTime::now(), COMMANDED_AT_ONCE)) {
+            Ok(filter) => filter,
+            Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
+        };
     if dry_run {
         return match read(view, move |reader| reader.count(&filter, COUNTED_MAX)).await {
             Ok(matching) => Json(json!({ "matching": matching, "at_least": matching == COUNTED_MAX })).into_response(),

@@ -1,10 +1,15 @@
 //! Which events a list or a command is about, as a query or a JSON object says it.
 
+use axum::extract::Query;
+use axum::http::Uri;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::document::fields::parse_duration;
+use crate::document::nearest;
 use crate::event::{EventId, Outcome, State};
-use crate::journal::{Filter, Order};
+use crate::ingest::sender_id;
+use crate::journal::{Filter, Order, Texts};
 use crate::time::WallTime;
 
 /// The words of a selection. Unknown ones are refused: a filter that is ignored would lie.
@@ -20,8 +25,14 @@ pub(super) struct Selection {
     since: Option<String>,
     /// Received before this time, or longer ago than this.
     older_than: Option<String>,
-    /// Of which rules in the shadow of others would have decided otherwise. Of a list only.
+    /// Of which rules in the shadow of others would have decided otherwise. Of a list only, as the texts below are.
     differs: Option<bool>,
+    /// A part of the incident key.
+    key_contains: Option<String>,
+    /// A part of what came or is sent.
+    search: Option<String>,
+    /// The id of the request, the relay's or the sender's own.
+    request: Option<String>,
     limit: Option<usize>,
     after: Option<String>,
 }
@@ -31,14 +42,26 @@ impl Selection {
     pub(super) fn list(&self, now: WallTime) -> Result<Filter, String> {
         let after = word("after", self.after.as_deref(), "the `next` of the page before")?;
         let differs = self.differs.unwrap_or(false);
-        Ok(Filter { after, differs, limit: self.limit.unwrap_or(LIST_DEFAULT), ..self.filter(now)? })
+        let texts = Texts {
+            key: self.key_contains.clone(),
+            payload: self.search.clone(),
+            request: self.request.as_ref().map(|id| sender_id(id.as_bytes())),
+        };
+        texts.check()?;
+        Ok(Filter { after, differs, texts, limit: self.limit.unwrap_or(LIST_DEFAULT), ..self.filter(now)? })
     }
 
     /// For a command: oldest first, so that the order of a key is kept. Where neither state nor outcome is said, it is
     /// about what waits for a person.
     pub(super) fn command(&self, now: WallTime, limit_max: usize) -> Result<Filter, String> {
-        if self.differs.is_some() {
-            return Err("`differs` is of a list only".to_owned());
+        let of_a_list = [
+            ("differs", self.differs.is_some()),
+            ("key_contains", self.key_contains.is_some()),
+            ("search", self.search.is_some()),
+            ("request", self.request.is_some()),
+        ];
+        if let Some((name, _)) = of_a_list.iter().find(|(_, given)| *given) {
+            return Err(format!("`{name}` is of a list only: list, and command by the ids"));
         }
         let words = [&self.state, &self.outcome, &self.key, &self.source, &self.since, &self.older_than];
         if words.iter().all(|word| word.is_none()) {
@@ -65,6 +88,21 @@ impl Selection {
         Ok(filter)
     }
 
+    /// Reads a query. A name that is none of a selection's is told with the one that was probably meant.
+    pub(super) fn of_query(uri: &Uri) -> Result<Selection, String> {
+        let Query(pairs) =
+            Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
+        check_names(pairs.iter().map(|(name, _)| name.as_str()))?;
+        let Query(selection) = Query::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
+        Ok(selection)
+    }
+
+    /// Reads what a command says beside its options.
+    pub(super) fn of_command(members: Map<String, Value>) -> Result<Selection, String> {
+        check_names(members.keys().map(String::as_str))?;
+        serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())
+    }
+
     fn filter(&self, now: WallTime) -> Result<Filter, String> {
         if self.limit == Some(0) {
             return Err("`limit` takes a number from 1; it is `0`".to_owned());
@@ -83,6 +121,14 @@ impl Selection {
             ..Filter::default()
         })
     }
+}
+
+fn check_names<'n>(mut names: impl Iterator<Item = &'n str>) -> Result<(), String> {
+    let Some(unknown) = names.find(|name| !NAMES.contains(name)) else {
+        return Ok(());
+    };
+    let meant = nearest(unknown, NAMES).map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
+    Err(format!("there is no `{unknown}` to choose events by{meant}; there are {}", NAMES.join(", ")))
 }
 
 /// Where the next page of a command starts: behind the last event, and with nothing that came since the first page,
@@ -115,6 +161,21 @@ fn moment(name: &str, value: Option<&str>, now: WallTime) -> Result<Option<WallT
 }
 
 const LIST_DEFAULT: usize = 50;
+/// The names of the fields of [`Selection`].
+const NAMES: [&str; 12] = [
+    "state",
+    "outcome",
+    "key",
+    "key_contains",
+    "search",
+    "request",
+    "source",
+    "since",
+    "older_than",
+    "differs",
+    "limit",
+    "after",
+];
 
 #[cfg(test)]
 mod tests {
@@ -159,7 +220,55 @@ mod tests {
             let problem = of(json).command(NOW, 100).unwrap_err();
             assert!(problem.contains(said), "{json}: {problem}");
         }
-        assert!(serde_json::from_str::<Selection>(r#"{"stat": "dead"}"#).is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_told_with_the_nearest_one() {
+        for (name, meant) in [
+            ("stat", Some("state")),
+            ("key-contains", Some("key_contains")),
+            ("olderthan", Some("older_than")),
+            ("requst", Some("request")),
+            ("q", None),
+        ] {
+            let of_query = Selection::of_query(&format!("/api/v1/events?limit=1&{name}=x").parse().unwrap());
+            let members = serde_json::from_value(serde_json::json!({ name: "x" })).unwrap();
+            for problem in [of_query.unwrap_err(), Selection::of_command(members).unwrap_err()] {
+                assert!(problem.contains(&format!("no `{name}`")) && problem.contains("key_contains"), "{problem}");
+                let nearest = meant.map(|meant| format!("did you mean `{meant}`?"));
+                assert_eq!(problem.contains("did you mean"), nearest.is_some(), "{problem}");
+                assert!(nearest.is_none_or(|nearest| problem.contains(&nearest)), "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_selection_has_its_name_in_the_list() {
+        let members = NAMES.map(|name| match name {
+            "limit" => (name.to_owned(), 5.into()),
+            "differs" => (name.to_owned(), true.into()),
+            _ => (name.to_owned(), "x".into()),
+        });
+        assert!(Selection::of_command(members.into_iter().collect()).is_ok());
+        let problem = serde_json::from_str::<Selection>(r#"{"x": 1}"#).unwrap_err().to_string();
+        assert_eq!(
+            NAMES.iter().filter(|name| problem.contains(&format!("`{name}`"))).count(),
+            NAMES.len(),
+            "{problem}"
+        );
+        assert_eq!(problem.matches('`').count(), 2 * (NAMES.len() + 1), "{problem}");
+    }
+
+    #[test]
+    fn texts_are_of_a_list_only() {
+        let filter = of(r#"{"key_contains": "disk", "search": "full", "request": "a\"b"}"#).list(NOW).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(filter.texts, Texts { key: text("disk"), payload: text("full"), request: text("a\\\"b") });
+        for name in ["key_contains", "search", "request"] {
+            let problem = of(&format!(r#"{{"state": "dead", "{name}": "x"}}"#)).command(NOW, 100).unwrap_err();
+            assert!(problem.contains("of a list only"), "{problem}");
+        }
+        assert!(of(r#"{"search": ""}"#).list(NOW).unwrap_err().contains("empty"));
     }
 
     #[test]

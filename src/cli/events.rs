@@ -16,7 +16,7 @@ use super::terminal::{Terminal, plain, table};
 use super::{ConfigArguments, Exit};
 use crate::ingest::NotJson;
 
-use selection::Selection;
+use selection::{Selection, Texts};
 
 /// Look at the journal of a running relay, replay and discard
 ///
@@ -42,13 +42,16 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  gander events list --state dead\n  gander events list --outcome unmatched --json\n  \
-                        gander events list --key host42/disk --since 24h"
+                        gander events list --key host42/disk --since 24h\n  \
+                        gander events list --search 'disk full' --since 2h"
 )]
 struct List {
     #[command(flatten)]
     config: ConfigArguments,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    texts: Texts,
     /// Only events of which the rules in `rules_shadow` would have decided otherwise, and what
     #[arg(long)]
     differs: bool,
@@ -100,6 +103,9 @@ impl List {
         let events = page_of(&body, "events");
         if events.is_empty() {
             terminal.say("no such events");
+            for sentence in page_of(&body, "not_looked_at") {
+                terminal.say(&format!("  {}", plain(&text(sentence))));
+            }
             return Ok(Exit::Fine);
         }
         if self.differs {
@@ -111,7 +117,14 @@ impl List {
             self.print(events, terminal);
         }
         if let Some(next) = body["next"].as_str() {
-            terminal.say(&format!("there are more: --after {}", plain(next)));
+            let what = match &body["searched"]["stopped"] {
+                Value::Bool(true) => {
+                    let looked_at = text(&body["searched"]["looked_at"]);
+                    format!("the search stopped after {looked_at} events, there may be more")
+                }
+                _ => "there are more".to_owned(),
+            };
+            terminal.say(&format!("{what}: --after {}", plain(next)));
         }
         Ok(Exit::Fine)
     }
@@ -127,6 +140,7 @@ impl List {
 
     fn path(&self) -> String {
         let mut more = vec![("limit", self.limit.to_string())];
+        more.extend(self.texts.words());
         more.extend(self.differs.then(|| ("differs", "true".to_owned())));
         more.extend(self.after.clone().map(|after| ("after", after)));
         format!("/api/v1/events?{}", self.selection.query(&more))
@@ -191,6 +205,7 @@ fn details(event: &Value) -> Vec<String> {
         "attempts",
         "duplicates",
         "request_id",
+        "sender_request_id",
         "replay_of",
         "charset",
     ];

@@ -60,6 +60,7 @@ impl Ingest {
         let submission = Submission {
             source: Arc::clone(&source.name),
             request_id: Arc::clone(request_id),
+            sender_request_id: None,
             received_at: shared.clock.now().wall,
             raw: Bytes::from(raw),
             charset: charset.label(),

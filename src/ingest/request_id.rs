@@ -26,6 +26,12 @@ pub fn request_time(id: &str) -> Option<WallTime> {
     time.iter().try_fold(0, |millis, byte| Some(millis << 5 | digit(*byte)?)).map(WallTime)
 }
 
+/// A sender's own id for the log and the journal: short, and with nothing in it that could forge a line.
+pub fn sender_id(given: &[u8]) -> String {
+    given[..given.len().min(SENDER_ID_BYTES_MAX)].escape_ascii().to_string()
+}
+
+const SENDER_ID_BYTES_MAX: usize = 128;
 /// Crockford's base 32: no letter looks like a digit, and the order is that of ASCII.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -50,6 +56,14 @@ mod tests {
         for wrong in ["", "01REQUEST", "UUUUUUUUUUUUUUUUUUUUUUUUUU", &"0".repeat(27), "ééééééééééééé"] {
             assert_eq!(request_time(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_senders_id_forges_no_line_of_the_log() {
+        assert_eq!(sender_id(b"abc-123"), "abc-123");
+        assert_eq!(sender_id(b"a\tb\"c\xff"), r#"a\tb\"c\xff"#);
+        assert!(sender_id(&[b'x'; 1_000]).len() <= SENDER_ID_BYTES_MAX);
+        assert_eq!(sender_id(request_id(WallTime(5)).as_bytes()).len(), 26, "ours stays as it is");
     }
 
     #[test]

@@ -199,6 +199,7 @@ mod tests {
                     novelty: "opening",
                     received_at: NOW,
                     request: "01REQUEST",
+                    sender_request: None,
                     raw: Raw::Bytes(b"{}"),
                     charset: None,
                     body,
@@ -363,6 +364,7 @@ mod tests {
                 source: "servicepilot",
                 received_at: NOW,
                 request: "01REQUEST",
+                sender_request: None,
                 raw: Raw::Bytes(b"[1]"),
                 charset: None,
                 element: Some(b"{\"n\":1}"),
@@ -405,8 +407,8 @@ mod tests {
         let asked = format!("{FIXED}, {STANDING}");
         let read: Vec<&str> = asked.split(", ").map(|name| name.trim_start_matches("event.")).collect();
         let without: Vec<&str> = names.iter().map(String::as_str).filter(|name| !read.contains(name)).collect();
-        // A count for a person; and where the raw body is, whose own checksum says of which request it is.
-        assert_eq!(without, ["duplicates", "raw_in"]);
+        // A count and a name for a person; and where the raw body is, whose own checksum says of which request it is.
+        assert_eq!(without, ["duplicates", "raw_in", "sender_request"]);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct NewEvent<'a> {
     pub novelty: &'a str,
     pub received_at: WallTime,
     pub request: &'a str,
+    /// The id that the sender gave the request.
+    pub sender_request: Option<&'a str>,
     pub raw: Raw<'a>,
     /// In which `raw` is to be read; none for UTF-8.
     pub charset: Option<&'a str>,
@@ -46,6 +48,8 @@ pub struct NewRefusal<'a> {
     pub source: &'a str,
     pub received_at: WallTime,
     pub request: &'a str,
+    /// The id that the sender gave the request.
+    pub sender_request: Option<&'a str>,
     pub raw: Raw<'a>,
     /// In which `raw` is to be read; none for UTF-8.
     pub charset: Option<&'a str>,
@@ -144,7 +148,7 @@ impl<'a> Batch<'a> {
             charset: event.charset,
             priority: Some(event.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
         };
-        self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in)?;
+        self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in, event.sender_request)?;
         self.insert_content(&fixed, raw, event.body, None)?;
         self.totals.add(State::Queued, bytes);
         Ok(id)
@@ -180,7 +184,7 @@ impl<'a> Batch<'a> {
             settled_at: Some(refusal.received_at.0),
             ..Standing::new(State::Refused, bytes)
         };
-        self.insert(&fixed, &standing, raw_in)?;
+        self.insert(&fixed, &standing, raw_in, refusal.sender_request)?;
         self.insert_content(&fixed, raw, refusal.errors, refusal.element)?;
         self.totals.add(State::Refused, bytes);
         Ok(id)
@@ -376,11 +380,19 @@ impl<'a> Batch<'a> {
         id
     }
 
-    fn insert(&self, fixed: &Fixed<'_>, standing: &Standing, raw_in: EventId) -> Result<(), Error> {
+    /// The sender's id of the request is only shown, so no checksum holds it.
+    fn insert(
+        &self,
+        fixed: &Fixed<'_>,
+        standing: &Standing,
+        raw_in: EventId,
+        sender_request: Option<&str>,
+    ) -> Result<(), Error> {
         self.prepare(
             "INSERT INTO event (id, source, action, incident_key, state, reason, rule, novelty, received_at, settled_at, \
-             bytes, request, raw_in, update_hash, occurrence, past_occurrence, replay_of, charset, priority, sum, state_sum) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+             bytes, request, raw_in, update_hash, occurrence, past_occurrence, replay_of, charset, priority, sum, state_sum, \
+             sender_request) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
         )?
         .execute(params![
             sql(fixed.id),
@@ -404,6 +416,7 @@ impl<'a> Batch<'a> {
             fixed.priority,
             fixed.sum(),
             standing.sum(fixed.id),
+            sender_request,
         ])?;
         Ok(())
     }

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
+use super::search::{Searched, Texts};
 use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
 use super::{Error, FILE, Found, OpenError, Recovered, Settlement, Tried, files, salvage, schema};
 use crate::dedup::Occurrences;
@@ -40,6 +41,8 @@ pub struct Filter {
     pub since: Option<WallTime>,
     /// Received before this time.
     pub before: Option<WallTime>,
+    /// Texts that must be found; of a list newest first only.
+    pub texts: Texts,
     pub order: Order,
     /// Where the page before ended, in that order.
     pub after: Option<EventId>,
@@ -75,6 +78,18 @@ pub struct RefusedPayload {
 pub struct Page {
     pub events: Vec<Summary>,
     pub next: Option<String>,
+    /// How far a search for a text went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub searched: Option<Searched>,
+}
+
+/// What the journal holds, to tell why nothing is found in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// When the oldest event that is kept was received.
+    pub oldest: Option<WallTime>,
+    /// Refused payloads are kept.
+    pub refused: bool,
 }
 
 /// An event in a list.
@@ -107,6 +122,9 @@ pub struct Details {
     pub settled_at: Option<String>,
     pub duplicates: u64,
     pub request_id: String,
+    /// The id that the sender gave the request, shortened and without what could forge a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_request_id: Option<String>,
     /// What this is a replay of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<String>,
@@ -244,6 +262,20 @@ impl Reader {
         })
     }
 
+    /// What the journal holds.
+    pub fn scope(&self) -> Result<Scope, Error> {
+        self.with(|connection| {
+            let oldest = connection
+                .prepare_cached("SELECT received_at FROM event ORDER BY id LIMIT 1")?
+                .query_row([], |row| row.get(0).map(WallTime))
+                .optional()?;
+            let refused = connection
+                .prepare_cached("SELECT 1 FROM event WHERE state = 'refused' AND state <> 'delivered'")?
+                .exists([])?;
+            Ok(Scope { oldest, refused })
+        })
+    }
+
     /// A refused payload, also one that was ended since; none if it is not kept, is an event, or is not what came.
     pub fn refused(&self, id: EventId) -> Result<Option<RefusedPayload>, Error> {
         self.with(|connection| {
@@ -291,13 +323,16 @@ impl Reader {
 
     /// Lists events.
     pub fn list(&self, filter: &Filter) -> Result<Page, Error> {
+        if !filter.texts.is_empty() {
+            return self.search(filter);
+        }
         let direction = match filter.order {
             Order::NewestFirst => "DESC",
             Order::OldestFirst => "ASC",
         };
         let query =
             format!("SELECT {SUMMARY} FROM event WHERE {} ORDER BY id {direction} LIMIT ?9", filter.condition());
-        let limit = filter.limit.clamp(1, LIST_MAX);
+        let limit = filter.limit();
         let events = self.with(|connection| {
             let mut events = connection
                 .prepare_cached(&query)?
@@ -309,7 +344,7 @@ impl Reader {
             Ok(events)
         })?;
         let next = if events.len() == limit { events.last().map(|last| last.id.clone()) } else { None };
-        Ok(Page { events, next })
+        Ok(Page { events, next, searched: None })
     }
 
     /// The given events, in the given order; those that are not kept are left out.
@@ -332,7 +367,8 @@ impl Reader {
                     "SELECT {SUMMARY}, novelty, settled_at, duplicates, request, \
                      (SELECT raw FROM content WHERE content.id = event.raw_in), \
                      (SELECT body FROM content WHERE content.id = event.id), replay_of, charset, \
-                     (SELECT element FROM content WHERE content.id = event.id), priority FROM event WHERE id = ?1"
+                     (SELECT element FROM content WHERE content.id = event.id), priority, sender_request FROM event \
+                     WHERE id = ?1"
                 ))?
                 .query_row([sql(id)], |row| {
                     let (raw, body) = (bytes(row, 14)?, bytes(row, 15)?);
@@ -349,6 +385,7 @@ impl Reader {
                         settled_at: row.get(11).ok().flatten().map(|at| WallTime(at).rfc3339()),
                         duplicates: row.get(12).unwrap_or(0),
                         request_id: shown(row, 13)?.unwrap_or_default(),
+                        sender_request_id: shown(row, 20)?,
                         replay_of: shown(row, 16)?,
                         replayed_by: Vec::new(),
                         received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex),
@@ -383,7 +420,7 @@ impl Reader {
         })
     }
 
-    fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, Error> {
+    pub(super) fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, Error> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         read(&connection).map_err(|error| {
             let error = Error::from(error);
@@ -399,7 +436,7 @@ impl Reader {
 impl Filter {
     /// The condition that SQLite is asked. States are spelled out rather than bound, so that it sees that the index of
     /// what is undelivered serves.
-    fn condition(&self) -> String {
+    pub(super) fn condition(&self) -> String {
         let states: Vec<String> = self.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
         let mut condition =
             "id > ?1 AND id < ?2 AND (?3 IS NULL OR outcome = ?3) AND (?4 IS NULL OR incident_key = ?4) \
@@ -418,7 +455,12 @@ impl Filter {
         condition
     }
 
-    fn parameters(&self, limit: i64) -> impl rusqlite::Params {
+    /// How many events a page has at most.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.clamp(1, LIST_MAX)
+    }
+
+    pub(super) fn parameters(&self, limit: i64) -> impl rusqlite::Params {
         let (above, below) = match (self.order, self.after) {
             (_, None) => (0, i64::MAX),
             (Order::NewestFirst, Some(after)) => (0, sql(after)),
@@ -578,7 +620,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Shows also what is not what was written: a person is to see the rest.
-fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
+pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
     Ok(Summary {
         id: row.get::<_, i64>(0)?.to_string(),
         source: shown(row, 1)?.unwrap_or_default(),
@@ -626,7 +668,8 @@ const EXISTS: &str = "name the `data_dir` of a relay that ran, and be a user who
 /// What stands for itself in the path of SQLite's URI (https://www.sqlite.org/uri.html).
 const URI_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 /// The columns of a [`Summary`], in its order.
-const SUMMARY: &str = "id, source, action, incident_key, state, outcome, reason, rule, received_at, attempts";
+pub(super) const SUMMARY: &str =
+    "id, source, action, incident_key, state, outcome, reason, rule, received_at, attempts";
 /// The longest page.
 const LIST_MAX: usize = 1_000;
 /// More replays of one event than anyone made.

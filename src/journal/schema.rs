@@ -130,6 +130,8 @@ const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
     // that the upstream asked for. NULL: a version before tried it; nothing was asked for.
     ("event", "tried_ms", "INTEGER"),
     ("event", "asked_ms", "INTEGER"),
+    // The id that the sender gave the request, shortened and escaped; NULL where it gave none.
+    ("event", "sender_request", "TEXT"),
 ];
 
 /// Everything else by name.

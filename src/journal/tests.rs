@@ -37,6 +37,7 @@ fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         novelty: "opening",
         received_at: NOW,
         request: "01REQUEST",
+        sender_request: None,
         raw: Raw::Bytes(b"{\"raw\":true}"),
         charset: None,
         body,
@@ -266,6 +267,7 @@ fn the_oldest_refused_payloads_make_room() {
             source: "servicepilot",
             received_at: NOW,
             request: "01REQUEST",
+            sender_request: None,
             raw: Raw::Bytes(b"{broken"),
             charset: None,
             element: None,
@@ -486,6 +488,7 @@ fn element<'a>(raw: Raw<'a>, element: &'a [u8]) -> NewRefusal<'a> {
         source: "servicepilot",
         received_at: NOW,
         request: "01REQUEST",
+        sender_request: None,
         raw,
         charset: None,
         element: Some(element),
@@ -699,4 +702,114 @@ fn a_relay_that_knows_none_of_the_additions_can_write_to_a_journal_that_has_them
     ] {
         journal.connection.execute(statement, []).unwrap();
     }
+}
+
+#[test]
+fn a_text_is_searched_for_in_keys_in_payloads_and_in_requests() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let sent = batch.append(event("db/Disk-7", b"{\"title\":\"Disk full\"}")).unwrap();
+    let raw = batch
+        .append(NewEvent {
+            raw: Raw::Bytes(br#"{"host":"Z\u00fcrich-1"}"#),
+            sender_request: Some("their-1"),
+            ..event("web", b"{}")
+        })
+        .unwrap();
+    // Three of one batch, of which each is sent for itself.
+    let first =
+        batch.append(NewEvent { raw: Raw::Bytes(b"[\"x1\",\"x2\",\"zz\"]"), ..event("x", b"[\"x1\"]") }).unwrap();
+    let second = batch.append(NewEvent { raw: Raw::In(first), ..event("x", b"[\"x2\"]") }).unwrap();
+    let third = batch.refuse(NewRefusal { reason: "unprocessable", ..element(Raw::In(first), b"\"zz\"") }).unwrap();
+    let latin = Raw::Bytes(b"Disk voll in Z\xfcrich");
+    let refused = batch
+        .refuse(NewRefusal { raw: latin, charset: Some("windows-1252"), element: None, ..element(latin, b"") })
+        .unwrap();
+    batch.commit().unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    let payload = |found: &str| Texts { payload: text(found), ..Texts::default() };
+    for (texts, found) in [
+        (Texts { key: text("DISK"), ..Texts::default() }, vec![sent]),
+        (Texts { key: text("%"), ..Texts::default() }, vec![]),
+        (payload("disk full"), vec![sent]),
+        (payload("DISK"), vec![refused, sent]),
+        (payload("Zürich"), vec![refused, raw]),
+        (payload("x2"), vec![second]),
+        (payload("zz"), vec![third]),
+        (Texts { key: text("web"), ..payload("disk full") }, vec![]),
+        (Texts { request: text("their-1"), ..Texts::default() }, vec![raw]),
+        (Texts { request: text("their"), ..Texts::default() }, vec![]),
+        (Texts { request: text("01REQUEST"), ..payload("disk") }, vec![refused, sent]),
+    ] {
+        let page = reader.list(&Filter { texts: texts.clone(), limit: 10, ..Filter::default() }).unwrap();
+        let ids: Vec<EventId> = page.events.iter().map(|event| event.id.parse().unwrap()).collect();
+        assert_eq!(ids, found, "{texts:?}");
+        let searched = page.searched.unwrap();
+        assert_eq!((searched.looked_at, searched.stopped, searched.without_payload), (6, false, 0), "{texts:?}");
+    }
+    let filter = Filter { texts: payload("disk"), states: vec![State::Queued], limit: 10, ..Filter::default() };
+    assert_eq!(
+        reader.list(&filter).unwrap().searched.unwrap().looked_at,
+        4,
+        "what the filter leaves out costs nothing"
+    );
+    let details = reader.details(raw).unwrap().unwrap();
+    assert_eq!(details.sender_request_id.as_deref(), Some("their-1"));
+}
+
+#[test]
+fn a_search_stops_at_its_bounds_says_so_and_goes_on_from_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&Config { max_events: 10_000, ..config(directory.path()) });
+    let mut batch = journal.begin().unwrap();
+    for number in 0..1_200 {
+        batch.append(event(if number % 400 == 0 { "needle" } else { "hay" }, b"{}")).unwrap();
+    }
+    batch.commit().unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let texts = Texts { key: Some("needle".to_owned()), ..Texts::default() };
+    let bounds = search::Bounds { events: 700, time: Duration::from_secs(60) };
+    let mut filter = Filter { texts, limit: 10, ..Filter::default() };
+    let mut pages = Vec::new();
+    loop {
+        let page = reader.search_within(&filter, bounds).unwrap();
+        let searched = page.searched.unwrap();
+        pages.push((page.events.len(), searched.looked_at, searched.stopped));
+        let Some(next) = page.next else { break };
+        filter.after = Some(next.parse().unwrap());
+    }
+    assert_eq!(pages, [(1, 700, true), (2, 500, false)]);
+
+    // A full page is no stop.
+    filter = Filter { limit: 2, after: None, ..filter };
+    let page = reader.search_within(&filter, bounds).unwrap();
+    assert_eq!((page.events.len(), page.searched.map(|searched| searched.stopped)), (1, Some(true)));
+    let page = reader.search(&filter).unwrap();
+    assert_eq!(
+        (page.events.len(), page.next.as_ref(), page.searched.map(|searched| searched.stopped)),
+        (2, Some(&page.events[1].id), Some(false))
+    );
+
+    // Time is a bound too: the first helping is looked at in any case.
+    let page = reader.search_within(&filter, search::Bounds { time: Duration::ZERO, ..bounds }).unwrap();
+    let searched = page.searched.unwrap();
+    assert!(searched.stopped && (1..700).contains(&searched.looked_at), "{searched:?}");
+}
+
+#[test]
+fn the_journal_tells_what_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let reader = Reader::open(directory.path()).unwrap();
+    assert_eq!(reader.scope().unwrap(), Scope { oldest: None, refused: false });
+    let mut batch = journal.begin().unwrap();
+    batch.append(event("a", b"{}")).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(reader.scope().unwrap(), Scope { oldest: Some(NOW), refused: false });
+    let mut batch = journal.begin().unwrap();
+    batch.refuse(element(Raw::Bytes(b"{"), b"")).unwrap();
+    batch.commit().unwrap();
+    assert!(reader.scope().unwrap().refused);
 }

@@ -85,6 +85,7 @@ fn submission(entries: Vec<Entry>) -> Submission {
     Submission {
         source: Arc::from("servicepilot"),
         request_id: Arc::from("01REQUEST"),
+        sender_request_id: None,
         received_at: WallTime::now(),
         raw: Bytes::from_static(b"{}"),
         charset: None,

@@ -79,7 +79,13 @@ async fn a_query_that_is_not_understood_is_refused_instead_of_half_followed() {
         let upstream = Upstream::start(|_, _| Reply::Done).await;
         let relay = Relay::start(&upstream, &Setup::default()).await;
         for (query, said) in [
-            ("events?colour=red", "colour"),
+            ("events?colour=red", "no `colour`"),
+            ("events?stat=dead", "did you mean `state`?"),
+            ("events?limit=1&key-contains=x", "did you mean `key_contains`?"),
+            ("events?search=", "`search` takes a text"),
+            ("incidents?source=x", "nothing in its query"),
+            ("status?x", "nothing in its query"),
+            ("events/1?x=y", "nothing in its query"),
             ("events?state=ded", "queued, delivered, dead, refused, ended"),
             ("events?outcome=fine", "created, resolved"),
             ("events?after=x", "`next`"),

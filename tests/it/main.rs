@@ -21,3 +21,4 @@ mod stale;
 mod support;
 mod upstream;
 mod upstream_answers;
+mod waiting;

@@ -41,6 +41,7 @@ impl Files {
                 novelty: row.novelty.as_str(),
                 received_at: row.taken_at,
                 request: "request",
+                sender_request: None,
                 raw: Raw::Bytes(b"{}"),
                 charset: None,
                 body: b"{}",

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::progress::Progress;
-use super::selection::Selection;
+use super::selection::{Selection, Texts};
 use super::{encode, page_of};
 use crate::cli::relay::Relay;
 use crate::cli::terminal::Terminal;
@@ -23,6 +23,8 @@ pub(super) struct Export {
     config: ConfigArguments,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    texts: Texts,
 }
 
 impl Export {
@@ -32,6 +34,7 @@ impl Export {
         let mut after = None;
         loop {
             let mut more = vec![("limit", PAGE.to_string())];
+            more.extend(self.texts.words());
             more.extend(after.take().map(|after| ("after", after)));
             let page = relay.ask(&format!("/api/v1/events?{}", self.selection.query(&more)), terminal)?;
             for event in page_of(&page, "events") {

@@ -32,6 +32,29 @@ pub(super) struct Selection {
     pub(super) older_than: Option<String>,
 }
 
+/// Texts to find, of a list; letters of either case are the same.
+#[derive(Debug, Default, Args)]
+pub(super) struct Texts {
+    /// Only events with this in their incident key
+    #[arg(long, value_name = "TEXT")]
+    pub(super) key_contains: Option<String>,
+    /// Only events with this in what came or what is sent, such as a title; looks at some seconds' worth of events, newest first
+    #[arg(long, value_name = "TEXT")]
+    pub(super) search: Option<String>,
+    /// Only events of the request with this `X-Request-Id`: the relay's or the sender's own
+    #[arg(long, value_name = "ID")]
+    pub(super) request: Option<String>,
+}
+
+impl Texts {
+    pub(super) fn words(&self) -> Vec<(&'static str, String)> {
+        [("key_contains", &self.key_contains), ("search", &self.search), ("request", &self.request)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?)))
+            .collect()
+    }
+}
+
 impl Selection {
     pub(super) fn is_empty(&self) -> bool {
         self.words().is_empty()

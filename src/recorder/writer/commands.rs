@@ -120,6 +120,7 @@ impl Work<'_> {
                 novelty: Novelty::Replay.as_str(),
                 received_at: now.wall,
                 request: round.request_id,
+                sender_request: None,
                 raw: match (shared, &raw) {
                     (Some(other), _) => Raw::In(other),
                     (None, Some(raw)) => Raw::Bytes(raw),
