@@ -16,7 +16,7 @@ use crate::admin::Reload;
 use crate::config::{Config, Inputs, Reading, Refreshed, SecretFiles};
 use crate::dispatcher::{self, Dispatcher};
 use crate::ingest::{BodyLimits, Ingest};
-use crate::journal::{Lock, OpenError, Reader};
+use crate::journal::{Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
 use crate::recorder::{Writer, WriterParts};
 use crate::schedule::Schedule;
@@ -60,6 +60,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listen_socket = bind("listen.address", config.listen.address).await?;
     let admin_socket = bind("admin.address", config.admin.address).await?;
     let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
+    let readers = lock.readers();
     let listen_tls = config.listen.tls.as_ref().map(server_tls).transpose()?;
     let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?;
     let served = [&listen_tls, &admin_tls].into_iter().flatten().map(Arc::clone).collect();
@@ -96,7 +97,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         config: config.dispatch,
         upstream,
         recorder: recorder.clone(),
-        reader: open_reader(&data_dir)?,
+        reader: open_reader(&readers, &data_dir)?,
         clock,
         metrics: Arc::clone(&metrics),
         schedule,
@@ -120,7 +121,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
-        reader: open_reader(&data_dir)?,
+        reader: open_reader(&readers, &data_dir)?,
         metrics: Arc::clone(&metrics),
         condition,
         reload,
@@ -220,8 +221,8 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-fn open_reader(data_dir: &Path) -> Result<Arc<Reader>, StartError> {
-    let opened = Reader::open(data_dir).map_err(|error| {
+fn open_reader(readers: &Arc<Readers>, data_dir: &Path) -> Result<Arc<Reader>, StartError> {
+    let opened = Reader::beside(readers).map_err(|error| {
         let remedy = "check the owner and the permissions of `data_dir`";
         StartError::Journal(OpenError { path: data_dir.to_owned(), problem: error.to_string(), remedy })
     });

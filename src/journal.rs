@@ -11,7 +11,10 @@ mod aside;
 mod batch;
 mod commands;
 mod files;
+mod mending;
+mod place;
 mod read;
+mod readers;
 mod salvage;
 mod schema;
 mod search;
@@ -22,17 +25,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Outcome, Priority, State, UpdateHash};
 use crate::time::WallTime;
+use place::{Frames, Place, Wrote};
 use schema::{SCHEMA, VERSION};
 
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
 pub use commands::{Blob, Decided, Kept, Later};
 pub use files::{Lock, inspect};
+pub use mending::{LetGo, Mended, Mending};
+pub use place::Fates;
 pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary};
+pub use readers::Readers;
 pub use salvage::{Salvage, is_marked_damaged, mark_damaged, mend};
 pub use search::{Searched, Texts};
 pub use sum::Damage;
@@ -51,6 +59,11 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Journal {
     connection: Connection,
+    /// The files that it has open.
+    place: Place,
+    readers: Arc<Readers>,
+    /// Whether times of writing are to be believed.
+    times: bool,
     config: Config,
     next_id: EventId,
     /// In milliseconds since 1970: numbers begin with that of the first start.
@@ -128,6 +141,8 @@ pub enum Error {
     Full(String),
     /// The file is damaged: what it holds can't be trusted, however often it is opened.
     Damaged(String),
+    /// What is open is no longer what a restart would find.
+    Replaced(Fates),
     /// Anything else: a failed write or sync.
     Fault(String),
 }
@@ -145,9 +160,28 @@ impl Journal {
     pub fn open(config: &Config, lock: &Lock, now: WallTime) -> Result<Journal, OpenError> {
         let path = lock.directory().join(FILE);
         files::private(&path)?;
+        let before = place::stat(&path);
         let connection = connect(&path, now).map_err(|error| OpenError::of(&path, &error))?;
+        // A close would delete the log by its path, which may be another's by then.
+        let noted = connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .and_then(|_| note_place(lock.directory(), &connection));
+        let place = noted.map_err(|error| OpenError::of(&path, &error))?;
+        match (before, place.database()) {
+            (Some(before), Some(opened)) if opened.is_same_file(&before) => lock.readers().allow(opened),
+            _ => {
+                return Err(OpenError {
+                    path,
+                    problem: "another program replaced it while it was opened".to_owned(),
+                    remedy: place::HANDS_OFF,
+                });
+            }
+        }
         Ok(Journal {
             connection,
+            place,
+            readers: lock.readers(),
+            times: true,
             config: config.clone(),
             next_id: EventId(0),
             opened_at: now.0.max(1).cast_unsigned(),
@@ -199,6 +233,64 @@ impl Journal {
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(!busy?)
+    }
+
+    /// What became of the files that are open, by what their paths name now. `wrote`: whether something was written since
+    /// that was asked last.
+    fn look(&mut self, wrote: Wrote) -> Fates {
+        let connection = &self.connection;
+        let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0)).ok();
+        let database_bytes = || Some(number("PRAGMA page_count")? * number("PRAGMA page_size")?);
+        let times = self.times && knows_frames();
+        self.place.look(wrote, times, || frames(connection).ok(), database_bytes)
+    }
+
+    /// Makes sure that what is open is what a restart would find. To be asked where no batch is under way.
+    pub fn verify(&mut self) -> Result<(), Error> {
+        self.verify_after(Wrote::Nobody)
+    }
+
+    fn verify_after(&mut self, wrote: Wrote) -> Result<(), Error> {
+        let fates = self.look(wrote);
+        if fates.is_intact() { Ok(()) } else { Err(Error::Replaced(fates)) }
+    }
+
+    /// Begins a transaction over files that are in their place.
+    fn start_transaction(&mut self) -> Result<(), Error> {
+        for _ in 0..STARTS_MAX {
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            if self.place.is_untouched() {
+                return Ok(());
+            }
+            // Another program wrote, or did worse. What SQLite knows of the log can't be asked within a transaction.
+            self.connection.execute_batch("ROLLBACK")?;
+            self.verify()?;
+        }
+        // It writes all the time. What it does is looked at after the commit.
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    }
+
+    /// Makes sure that a commit is written behind what the log holds. After it the size would tell nothing.
+    fn verify_log(&self) -> Result<(), Error> {
+        if self.place.is_log_shorter() { Err(Error::Replaced(Fates::LOG_CUT)) } else { Ok(()) }
+    }
+
+    /// How long the log is.
+    pub fn log_bytes(&self) -> u64 {
+        self.place.log_bytes()
+    }
+
+    /// Folds the log and closes the journal in order, after all its readers: only the main file stays, unless another
+    /// program has it open.
+    pub fn close(mut self) {
+        if self.verify().is_ok()
+            && self.readers.close()
+            && matches!(self.fold_log(), Ok(true))
+            && self.verify_after(Wrote::Us).is_ok()
+        {
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
     }
 
     /// Starts a batch: everything in it becomes durable together, when it is committed, or not at all.
@@ -278,6 +370,32 @@ impl Totals {
     }
 }
 
+/// Notes which files a connection has open.
+fn note_place(directory: &Path, connection: &Connection) -> Result<Place, rusqlite::Error> {
+    let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    Place::note(directory, frames(connection)?, page_bytes).map_err(|error| {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+        rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
+    })
+}
+
+/// What SQLite knows of its log.
+fn frames(connection: &Connection) -> Result<Frames, rusqlite::Error> {
+    if !knows_frames() {
+        return Ok(Frames::default());
+    }
+    // Negative where there is no log.
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    connection
+        .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
+        .query_row([], |row| Ok(Frames { log: number(row.get(1)?), folded: number(row.get(2)?) }))
+}
+
+/// Whether SQLite tells that without doing anything, which it does since 3.51.0.
+fn knows_frames() -> bool {
+    rusqlite::version_number() >= 3_051_000
+}
+
 fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
     let connection = files::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -344,6 +462,7 @@ impl std::fmt::Display for Error {
         match self {
             Error::Full(text) => write!(f, "the disk is full: {text}"),
             Error::Damaged(text) => write!(f, "the journal is damaged: {text}"),
+            Error::Replaced(fates) => write!(f, "the journal's files are not those that are open: {fates}"),
             Error::Fault(text) => write!(f, "the journal failed: {text}"),
         }
     }
@@ -385,6 +504,8 @@ const CHECKPOINT_PAGES: u64 = (16 << 20) / PAGE_BYTES;
 const WAL_BYTES_KEPT: u64 = 32 << 20;
 /// Numbers begin with the milliseconds since 1970 and grow by one: a higher one was never given.
 const ID_MAX: u64 = 1 << 52;
+/// Another program that writes each time is not one that a person uses.
+const STARTS_MAX: u32 = 3;
 /// More than all statements of this module.
 const STATEMENTS: usize = 48;
 /// A reader's lock on the file lasts for microseconds; an operator's `sqlite3` may hold it longer.

@@ -101,6 +101,8 @@ pub enum Unavailable {
     DiskFull,
     /// A write or sync failed; the journal is being reopened.
     JournalFault,
+    /// Another program changed the journal's files; the journal is being brought back to its place.
+    JournalReplaced,
     /// More requests wait than the recorder's queue holds.
     Overload,
     /// The relay is stopping.
@@ -330,6 +332,7 @@ impl Unavailable {
             Unavailable::Backlog => "backlog",
             Unavailable::DiskFull => "disk_full",
             Unavailable::JournalFault => "journal_fault",
+            Unavailable::JournalReplaced => "journal_replaced",
             Unavailable::Overload => "overload",
             Unavailable::Stopping => "stopping",
         }

@@ -44,10 +44,15 @@ fn of_health(health: &Health) -> Option<Degradation> {
         Unavailable::Backlog => {
             "see why deliveries do not go on; replay or discard dead letters; or raise `journal.max_events`"
         }
+        Unavailable::JournalReplaced => {
+            "leave `data_dir` to the relay: it brings its journal back by itself; stop it before anything in there is moved, \
+             restored or deleted"
+        }
         _ => "check the disk of `data_dir`; events are taken again by themselves once it can be written",
     };
     let detail = Some(format!("{}: {detail}", why.as_str()));
-    Some(Degradation { reason: "journal", since: since.rfc3339(), status: None, detail, remedy })
+    let reason = if *why == Unavailable::JournalReplaced { why.as_str() } else { "journal" };
+    Some(Degradation { reason, since: since.rfc3339(), status: None, detail, remedy })
 }
 
 fn of_condition(condition: Condition) -> Option<Degradation> {

@@ -118,7 +118,9 @@ impl Refusal {
             Refusal::OverLimit(exceeded) => Some(exceeded.retry_after_seconds),
             // A burst passes at once; a full disk or a long backlog takes somebody or some time.
             Refusal::BodiesFull | Refusal::Unavailable(Unavailable::Overload) => Some(1),
-            Refusal::Unavailable(Unavailable::Stopping | Unavailable::JournalFault) => Some(5),
+            Refusal::Unavailable(Unavailable::Stopping | Unavailable::JournalFault | Unavailable::JournalReplaced) => {
+                Some(5)
+            }
             Refusal::Unavailable(Unavailable::DiskFull | Unavailable::Backlog) => Some(15),
             _ => None,
         }
@@ -166,6 +168,9 @@ impl Refusal {
                 Unavailable::Backlog => "The queue is at its limit (`journal.max_events`, `journal.max_bytes`).",
                 Unavailable::DiskFull => "The disk that holds the journal is full.",
                 Unavailable::JournalFault => "The journal could not be written; the event may or may not be kept.",
+                Unavailable::JournalReplaced => {
+                    "Another program changed the journal's files; the event may or may not be kept."
+                }
                 Unavailable::Overload => "More requests wait than the relay can write. Try again.",
                 Unavailable::Stopping => "The relay is stopping.",
             }
@@ -284,6 +289,7 @@ mod tests {
             (Refusal::Unavailable(Unavailable::Backlog), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::DiskFull), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::JournalFault), 503, &[("retry-after", "5")]),
+            (Refusal::Unavailable(Unavailable::JournalReplaced), 503, &[("retry-after", "5")]),
             (Refusal::Unavailable(Unavailable::Overload), 503, &[("retry-after", "1")]),
             (Refusal::Unavailable(Unavailable::Stopping), 503, &[("retry-after", "5")]),
         ];

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
+use super::place::Wrote;
 use super::sum::{self, Fixed, STANDING, Standing};
 use super::{Error, Journal, Totals, Tried, read};
 use crate::dedup::Occurrences;
@@ -98,7 +99,7 @@ pub struct AttemptRecord {
 
 impl<'a> Batch<'a> {
     pub(super) fn begin(journal: &'a mut Journal) -> Result<Batch<'a>, Error> {
-        journal.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        journal.start_transaction()?;
         let (next_id, totals) = (journal.next_id, journal.totals);
         Ok(Batch { journal, next_id, totals, done: false })
     }
@@ -360,10 +361,12 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Makes the batch durable. When this returns, it is on disk.
+    /// Makes the batch durable. When this returns, it is on disk, in the files that a restart will find.
     pub fn commit(mut self) -> Result<(), Error> {
+        self.journal.verify_log()?;
         self.prepare("COMMIT")?.execute([])?;
         self.done = true;
+        self.journal.verify_after(Wrote::Us)?;
         self.journal.next_id = self.next_id;
         self.journal.totals = self.totals;
         Ok(())

@@ -4,11 +4,14 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, AtFlags, CWD};
 use tracing::warn;
 
+use super::place::{self, Stat};
+use super::readers::Readers;
 use super::{FILE, OpenError, version};
 
 /// Holds the data directory for this process, as long as it lives. The kernel lets go of it when the process
@@ -17,6 +20,9 @@ use super::{FILE, OpenError, version};
 pub struct Lock {
     directory: PathBuf,
     _file: File,
+    /// The file that is locked.
+    stat: Stat,
+    readers: Arc<Readers>,
 }
 
 impl Lock {
@@ -50,7 +56,12 @@ impl Lock {
             .open(&path)
             .map_err(|error| fail(format!("can't write here: {error}"), WRITABLE))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { directory: directory.to_owned(), _file: file }),
+            Ok(()) => {
+                let metadata =
+                    file.metadata().map_err(|error| fail(format!("can't look at `lock`: {error}"), WRITABLE))?;
+                let readers = Arc::new(Readers::new(directory));
+                Ok(Lock { directory: directory.to_owned(), _file: file, stat: Stat::from(&metadata), readers })
+            }
             Err(TryLockError::WouldBlock) => Err(fail(
                 "another gander uses this directory".to_owned(),
                 "stop the other process, or give this one a `data_dir` of its own",
@@ -64,6 +75,21 @@ impl Lock {
 
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Those who read beside the writing end.
+    pub fn readers(&self) -> Arc<Readers> {
+        Arc::clone(&self.readers)
+    }
+
+    /// Takes the directory again where it, or the file by which it is held, is not there any more: makes what is missing.
+    pub fn retake(&mut self) -> Result<(), OpenError> {
+        if place::stat(&self.directory.join(LOCK)).is_some_and(|found| found.is_same_file(&self.stat)) {
+            return Ok(());
+        }
+        let again = Lock::take(&self.directory)?;
+        *self = Lock { readers: self.readers(), ..again };
+        Ok(())
     }
 }
 
@@ -261,7 +287,7 @@ fn no_file(path: &Path) -> OpenError {
     }
 }
 
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 const ELSEWHERE: &str = "give gander a `data_dir` of its own: an empty directory, or one that it may make";
 const WRITABLE: &str = "give the user that runs gander the ownership of `data_dir`, or choose another one";
 

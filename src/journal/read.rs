@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
+use super::readers::{self, Readers, Slot};
 use super::search::{Searched, Texts};
 use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
 use super::{Error, FILE, Found, OpenError, Recovered, Settlement, Tried, files, salvage, schema};
@@ -22,7 +23,9 @@ use crate::time::WallTime;
 /// A connection that can't write. It never waits for the writing end, nor the writing end for it.
 #[derive(Debug)]
 pub struct Reader {
-    connection: Mutex<Connection>,
+    slot: Arc<Slot>,
+    /// Those beside which it reads; none where nobody writes, or another process does.
+    readers: Option<Arc<Readers>>,
     /// Where damage is to be noted; none where another is to be left alone.
     directory: Option<PathBuf>,
 }
@@ -188,10 +191,19 @@ pub enum Sendable {
 impl Reader {
     /// Opens the journal of a directory beside its writing end.
     pub fn open(directory: &Path) -> Result<Reader, Error> {
-        let connection = files::connect(&directory.join(FILE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(super::BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "cache_size", super::READER_CACHE_KIB)?;
-        Ok(Reader { connection: Mutex::new(connection), directory: Some(directory.to_owned()) })
+        Ok(Reader {
+            slot: Arc::new(Slot::new(Some(readers::open(&directory.join(FILE))?))),
+            readers: None,
+            directory: Some(directory.to_owned()),
+        })
+    }
+
+    /// Opens the journal beside the writing end of this process, and follows where that goes on in another file.
+    pub fn beside(readers: &Arc<Readers>) -> Result<Reader, Error> {
+        let directory = Some(readers.directory().to_owned());
+        let reader = Reader { slot: readers.enter(), readers: Some(Arc::clone(readers)), directory };
+        reader.with(|_| Ok(()))?;
+        Ok(reader)
     }
 
     /// Opens the journal of a directory that no relay uses, and leaves no trace there: not even the files that a log
@@ -217,7 +229,9 @@ impl Reader {
             Ok((connection, version))
         });
         match opened {
-            Ok((connection, schema::VERSION)) => Ok(Reader { connection: Mutex::new(connection), directory: None }),
+            Ok((connection, schema::VERSION)) => {
+                Ok(Reader { slot: Arc::new(Slot::new(Some(connection))), readers: None, directory: None })
+            }
             Ok((_, other)) => Err(fail(
                 format!("it has layout {other}, and this version of gander knows layout {}", schema::VERSION),
                 "use the version of gander that wrote it",
@@ -228,11 +242,12 @@ impl Reader {
 
     /// Every event that is kept, oldest first.
     pub fn recover(&self, mut each: impl FnMut(Found)) -> Result<(), Error> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        recover(&connection, |row| {
-            if let Some(found) = row.found() {
-                each(found);
-            }
+        self.connected(|connection| {
+            recover(connection, |row| {
+                if let Some(found) = row.found() {
+                    each(found);
+                }
+            })
         })
     }
 
@@ -421,15 +436,33 @@ impl Reader {
     }
 
     pub(super) fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, Error> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        read(&connection).map_err(|error| {
-            let error = Error::from(error);
-            if let (Error::Damaged(_), Some(directory)) = (&error, &self.directory) {
-                // The recorder looks for this note, and the next start.
-                salvage::mark_damaged(directory);
-            }
-            error
+        self.connected(|connection| {
+            read(connection).map_err(|error| {
+                let error = Error::from(error);
+                if let (Error::Damaged(_), Some(directory)) = (&error, &self.directory) {
+                    // The recorder looks for this note, and the next start.
+                    salvage::mark_damaged(directory);
+                }
+                error
+            })
         })
+    }
+
+    fn connected<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            // Before its place is taken, so that nobody waits there while the files are to be let go of.
+            self.readers.as_ref().map_or(Ok(()), |readers| readers.wait())?;
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(connection) = &*slot {
+                return read(connection);
+            }
+            let Some(readers) = &self.readers else {
+                return Err(Error::Fault("the journal is closed".to_owned()));
+            };
+            if let Some(connection) = readers.connect()? {
+                return read(slot.insert(connection));
+            }
+        }
     }
 }
 

@@ -77,7 +77,7 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Option<Salvage>, String> {
 }
 
 /// Puts a complete new journal where the damaged one is, which has another name already.
-fn replace(directory: &Path) -> io::Result<()> {
+pub(super) fn replace(directory: &Path) -> io::Result<()> {
     let sync = || File::open(directory)?.sync_all();
     sync()?;
     for beside in ["-wal", "-shm"] {
@@ -88,7 +88,7 @@ fn replace(directory: &Path) -> io::Result<()> {
     sync()
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -119,21 +119,34 @@ fn is_damaged(path: &Path) -> bool {
 }
 
 fn rebuild(directory: &Path, aside: PathBuf, now: WallTime) -> Result<Salvage, rusqlite::Error> {
+    // It can't write, so that what is set aside stays as it was found.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let old = Connection::open_with_flags(&aside, flags).ok();
+    let salvage = rebuild_of(directory, old.as_ref(), aside, now)?;
+    drop(old);
+    // The name in which its shared memory was does not matter any more.
+    let _ = remove(&salvage.aside.with_extension("db-shm"));
+    Ok(salvage)
+}
+
+/// Makes a new journal of what can be read of an old one.
+pub(super) fn rebuild_of(
+    directory: &Path,
+    old: Option<&Connection>,
+    aside: PathBuf,
+    now: WallTime,
+) -> Result<Salvage, rusqlite::Error> {
     let partial = directory.join(PARTIAL);
     for beside in ["", "-wal", "-shm"] {
         let _ = remove(&directory.join(format!("{PARTIAL}{beside}")));
     }
     let mut new = connect(&partial, now)?;
     let mut salvage = Salvage { aside, events: 0, queued: 0, without_body: 0, unreadable: 0 };
-    // It can't write, so that what is set aside stays as it was found.
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    if let Ok(old) = Connection::open_with_flags(&salvage.aside, flags) {
+    if let Some(old) = old {
         let batch = new.transaction()?;
-        carry_over(&old, &batch, &mut salvage)?;
+        carry_over(old, &batch, &mut salvage)?;
         batch.commit()?;
     }
-    // The name in which its shared memory was does not matter any more.
-    let _ = remove(&salvage.aside.with_extension("db-shm"));
     new.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     new.close().map_err(|(_, error)| error)?;
     Ok(salvage)
@@ -264,8 +277,8 @@ fn attempts(old: &Connection, id: i64) -> Result<Vec<Vec<Value>>, rusqlite::Erro
 /// There while the journal is known to be damaged.
 const MARK: &str = "damaged";
 /// The new journal while it is being made, and when it is complete.
-const PARTIAL: &str = "journal-partial.db";
-const REBUILT: &str = "journal-rebuilt.db";
+pub(super) const PARTIAL: &str = "journal-partial.db";
+pub(super) const REBUILT: &str = "journal-rebuilt.db";
 /// Numbers tried in a row: many times what a damaged page may have held.
 const MISSES_MAX: u32 = 100_000;
 

@@ -88,7 +88,8 @@ fn a_journal_that_was_made_before_priorities_is_read_by_who_may_write_nothing() 
     batch.append(event("a", b"{}")).unwrap();
     batch.commit().unwrap();
     journal.connection.execute_batch("ALTER TABLE event DROP COLUMN priority").unwrap();
-    drop((journal, lock));
+    journal.close();
+    drop(lock);
     let mut read = Vec::new();
     Reader::open_stopped(directory.path())
         .unwrap()
@@ -603,7 +604,8 @@ fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
     let (journal, lock, _) = open(&config);
     // A journal that was made before there were differences.
     journal.connection.execute_batch("DROP TABLE difference").unwrap();
-    drop((journal, lock));
+    journal.close();
+    drop(lock);
     let aside = Reader::open_stopped(directory.path()).unwrap();
     assert!(aside.details(EventId(1)).unwrap().is_none());
     drop(aside);

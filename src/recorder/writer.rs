@@ -1,5 +1,6 @@
 //! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
 
+mod bring_back;
 mod commands;
 mod linger;
 mod restore;
@@ -17,9 +18,10 @@ use super::{
 };
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, KeyId, Queued, SourceNames, State, Superseded};
-use crate::journal::{self, Journal, Lock, Settlement, Tried};
+use crate::journal::{self, Fates, Journal, Lock, Mended, Mending, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
+use bring_back::Files;
 use linger::Lingering;
 use restore::{Restored, open_writable, restore, set_aside};
 use work::{Owed, Work, settle};
@@ -46,6 +48,8 @@ pub struct Writer {
     fault: Option<Fault>,
     damaged: bool,
     prune_at: Instant,
+    /// When the files are looked at though nothing is written.
+    look_at: Instant,
 }
 
 /// What a writer needs.
@@ -65,8 +69,34 @@ pub struct WriterParts {
 #[derive(Debug)]
 struct Fault {
     try_at: Instant,
+    why: Unavailable,
+    /// What was seen of the files when it began.
+    found: Fates,
     /// Ends that were reported meanwhile: they are written when writing works again.
     held: Vec<End>,
+    files: Files,
+    /// What was done to bring the files back, told when events are taken again.
+    mended: Vec<(Mending, Mended)>,
+    /// What was told last of why they are not back yet.
+    told: String,
+}
+
+impl Fault {
+    /// Answers while nothing can be written. Ends of deliveries are held: they happened, and are written later.
+    fn refuse(&mut self, messages: &mut Vec<Message>) {
+        let why = self.why;
+        for message in messages.drain(..) {
+            match message {
+                Message::Record { reply, .. } => drop(reply.send(Err(why))),
+                Message::Settle(end) => self.held.push(end),
+                Message::Open { reply, .. } => drop(reply.send(None)),
+                Message::Foresee { reply, .. } => drop(reply.send(None)),
+                Message::Command { reply, .. } => drop(reply.send(Err(why))),
+                Message::Replace { reply, .. } => drop(reply.send(Err(why))),
+                Message::Attempt(..) | Message::Differ(_) => {}
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -105,6 +135,7 @@ impl Writer {
             fault: None,
             damaged: false,
             prune_at: Instant::now(),
+            look_at: Instant::now() + LOOK_INTERVAL,
         };
         // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
         match writer.journal.fold_log() {
@@ -129,7 +160,7 @@ impl Writer {
             let now = Instant::now();
             let patience = match &self.fault {
                 Some(fault) => fault.try_at.saturating_duration_since(now),
-                None => self.prune_at.saturating_duration_since(now).max(PRUNE_PAUSE),
+                None => self.prune_at.min(self.look_at).saturating_duration_since(now).max(PRUNE_PAUSE),
             };
             let patience =
                 self.lingering.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
@@ -163,29 +194,54 @@ impl Writer {
         }
         let mut last = self.lingering.take();
         self.turn(&mut last);
-        if self.fault.is_none() {
-            let _ = self.commit(&[]);
-            // Whoever copies the main file then has all of it. What can't be folded now is folded at the next start.
-            let _ = self.journal.fold_log();
+        self.finish();
+    }
+
+    /// Writes down what is left to count and closes the journal. Where its files are gone it is brought back before.
+    fn finish(mut self) {
+        let end = Instant::now() + FINISH;
+        loop {
+            if self.fault.is_none() {
+                match self.commit(&[]) {
+                    Ok(_) => break,
+                    Err(error) => self.fail(&error),
+                }
+            }
+            let Some(fault) = self.fault.as_mut().filter(|fault| fault.why == Unavailable::JournalReplaced) else {
+                // What is queued is on disk.
+                return;
+            };
+            fault.try_at = Instant::now();
+            self.heal();
+            if self.fault.is_some() {
+                if Instant::now() >= end {
+                    tracing::error!("the journal could not be brought back to its place: what waited in it is lost");
+                    return;
+                }
+                std::thread::sleep(FINISH_PAUSE);
+            }
         }
+        // Whoever copies the main file then has all of it. What can't be folded now is folded at the next start.
+        self.journal.close();
     }
 
     /// Handles what waits, as one batch.
     fn turn(&mut self, messages: &mut Vec<Message>) {
         self.heal();
-        if self.fault.is_some() {
-            self.refuse(messages);
+        if let Some(fault) = &mut self.fault {
+            fault.refuse(messages);
             return;
         }
         let prune = Instant::now() >= self.prune_at;
         if messages.is_empty() && !prune {
+            self.look();
             return;
         }
         match self.commit(messages) {
             Ok((owed, fresh)) => self.settle_up(messages, owed, fresh),
             Err(error) => {
                 self.fail(&error);
-                self.refuse(messages);
+                self.fault.iter_mut().for_each(|fault| fault.refuse(messages));
             }
         }
         if prune
@@ -197,6 +253,16 @@ impl Writer {
         // Damage that a reader met is no fault of this batch.
         self.damaged |= prune && journal::is_marked_damaged(self.parts.lock.directory());
         self.show();
+    }
+
+    /// Now and then looks at the files though nothing is written: what waits must be where a restart finds it.
+    fn look(&mut self) {
+        if self.fault.is_none() && Instant::now() >= self.look_at {
+            self.look_at = Instant::now() + LOOK_INTERVAL;
+            if let Err(error) = self.journal.verify() {
+                self.fail(&error);
+            }
+        }
     }
 
     /// Writes all messages as one batch and syncs it; without messages, what is left to count.
@@ -315,16 +381,32 @@ impl Writer {
     /// A write failed. Whatever the batch was, it may or may not be on disk, so nothing of it is believed: the
     /// journal is opened anew and everything is restored from it before anything is acknowledged again.
     fn fail(&mut self, error: &journal::Error) {
+        let found = match error {
+            journal::Error::Replaced(fates) => *fates,
+            // Files that were cut off look damaged, and a missing one makes all kinds of errors.
+            _ => self.journal.fates(),
+        };
+        let replaced = !found.is_intact();
         let why = match error {
+            _ if replaced => Unavailable::JournalReplaced,
             journal::Error::Full(_) => Unavailable::DiskFull,
-            journal::Error::Fault(_) => Unavailable::JournalFault,
             journal::Error::Damaged(_) => {
                 journal::mark_damaged(self.parts.lock.directory());
                 self.damaged = true;
                 Unavailable::JournalFault
             }
+            journal::Error::Fault(_) | journal::Error::Replaced(_) => Unavailable::JournalFault,
         };
-        tracing::error!(reason = why.as_str(), error = %error, "the journal can't be written; events are refused with 503 until it can");
+        let reason = why.as_str();
+        if replaced {
+            tracing::error!(
+                reason, error = %error,
+                "another program changed the journal's files: nothing is acknowledged until the journal is back at its place; \
+                 leave `data_dir` to the relay while it runs"
+            );
+        } else {
+            tracing::error!(reason, error = %error, "the journal can't be written; events are refused with 503 until it can");
+        }
         self.health.send_replace(Health::Refusing {
             why,
             detail: error.to_string(),
@@ -332,30 +414,11 @@ impl Writer {
         });
         // They may copy events of a batch that never was.
         self.duplicates.clear();
-        self.fault = Some(Fault { try_at: Instant::now() + HEAL_INTERVAL, held: Vec::new() });
-    }
-
-    /// Answers while nothing can be written. Ends of deliveries are held: they happened, and are written later.
-    fn refuse(&mut self, messages: &mut Vec<Message>) {
-        let why = match &*self.health.borrow() {
-            Health::Refusing { why, .. } => *why,
-            Health::Taking => Unavailable::JournalFault,
-        };
-        for message in messages.drain(..) {
-            match message {
-                Message::Record { reply, .. } => drop(reply.send(Err(why))),
-                Message::Settle(end) => {
-                    if let Some(fault) = &mut self.fault {
-                        fault.held.push(end);
-                    }
-                }
-                Message::Open { reply, .. } => drop(reply.send(None)),
-                Message::Foresee { reply, .. } => drop(reply.send(None)),
-                Message::Command { reply, .. } => drop(reply.send(Err(why))),
-                Message::Replace { reply, .. } => drop(reply.send(Err(why))),
-                Message::Attempt(..) | Message::Differ(_) => {}
-            }
-        }
+        let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
+        // What is open is all that there is, and may not stay so: it is brought back at once.
+        let try_at = if replaced { Instant::now() } else { Instant::now() + HEAL_INTERVAL };
+        self.fault =
+            Some(Fault { try_at, why, found, held, files: Files::default(), mended: Vec::new(), told: String::new() });
     }
 
     /// After a fault: reopens the journal, restores from it, writes what was held. Works or is tried again.
@@ -364,6 +427,10 @@ impl Writer {
             return;
         };
         fault.try_at = Instant::now() + HEAL_INTERVAL;
+        if let Err(error) = self.bring_back() {
+            self.tell_obstacle(&error);
+            return;
+        }
         let mut fresh = Vec::new();
         let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
         // Whether it can be written comes first: reading a large journal again each second would serve nobody.
@@ -385,15 +452,19 @@ impl Writer {
             }
         };
         (self.journal, self.dedup) = (journal, dedup);
+        // These are open from now on.
+        if let Some(fault) = &mut self.fault {
+            (fault.files, fault.found) = (Files::default(), Fates::INTACT);
+        }
         let written = set_aside(&self.parts, &mut self.journal, &damaged).and_then(|()| self.write_held());
         if let Err(error) = written {
             tracing::debug!(error = %error, "the journal can't be written yet");
-            if matches!(error, journal::Error::Damaged(_)) {
+            if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {
                 self.fail(&error);
             }
             return;
         }
-        let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
+        let (held, mended) = self.fault.take().map(|fault| (fault.held, fault.mended)).unwrap_or_default();
         let ended: Vec<Settlement> = held.into_iter().map(|end| end.settlement).collect();
         ended.iter().for_each(|settlement| self.tell_followers(settlement));
         self.forget_followers();
@@ -401,6 +472,7 @@ impl Writer {
         self.handed_over = self.handed_over.max(last);
         self.health.send_replace(Health::Taking);
         self.show();
+        self.tell_mended(&mended);
         tracing::info!("the journal can be written again; events are taken");
     }
 
@@ -469,6 +541,11 @@ impl Writer {
 
 /// How often a journal that failed is tried again: events are taken again well within five seconds.
 const HEAL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the files are looked at while nothing is written: a kill meanwhile would lose what waits.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a stop tries to bring back a journal whose files are gone.
+const FINISH: Duration = Duration::from_secs(15);
+const FINISH_PAUSE: Duration = Duration::from_millis(200);
 /// Messages at once that are a sign of load.
 const BUSY: usize = 8;
 /// A commit costs as much as ten events, so under load it is worth a moment; a sync takes that long on a good disk.

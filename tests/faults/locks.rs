@@ -25,7 +25,7 @@ fn locks(process: &Process, file: &Path) -> usize {
 }
 
 /// Who opens the journal sees by these two that the relay has it open.
-fn assert_locked(process: &Process, data: &Path, when: &str) {
+pub fn assert_locked(process: &Process, data: &Path, when: &str) {
     for file in ["journal.db", "journal.db-shm"] {
         assert!(locks(process, &data.join(file)) > 0, "{when}: no lock on {file}");
     }

@@ -20,6 +20,7 @@ mod full;
 mod kills;
 mod locks;
 mod other;
+mod place;
 mod process;
 mod senders;
 mod start;

@@ -71,6 +71,15 @@ pub enum Stop {
     Failed(Failure),
 }
 
+/// Tells senders to stop when it is dropped.
+struct Telling<'a>(&'a AtomicBool);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Senders {
     pub fn new(count: usize, dice: &mut fastrand::Rng) -> Senders {
         let sender = |number| Sender {
@@ -97,8 +106,10 @@ impl Senders {
             let told = &told;
             let threads: Vec<_> =
                 self.0.iter_mut().map(|sender| scope.spawn(move || sender.work(port, connections, told))).collect();
+            // Also where it panics: who sends would go on for ever.
+            let telling = Telling(told);
             let result = meanwhile();
-            told.store(true, Ordering::Relaxed);
+            drop(telling);
             (result, threads.into_iter().map(|thread| thread.join().unwrap()).collect())
         })
     }

@@ -1,0 +1,125 @@
+//! The readers of a journal that is written to: all of them let go of its files before these are opened anew.
+//!
+//! As long as one connection of a process has a file open, a further one shares what it knows of the log, also where the
+//! file is no longer the one that its path names.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::place::{self, Stat};
+use super::{Error, FILE, files};
+
+/// A connection, or none while its files are let go of.
+pub(super) type Slot = Mutex<Option<Connection>>;
+
+/// Every reader beside one writing end.
+#[derive(Debug)]
+pub struct Readers {
+    directory: PathBuf,
+    /// The main file that may be opened; none while it must not.
+    database: Mutex<Option<Stat>>,
+    allowed: Condvar,
+    slots: Mutex<Vec<Weak<Slot>>>,
+}
+
+impl Readers {
+    pub(super) fn new(directory: &Path) -> Readers {
+        Readers {
+            directory: directory.to_owned(),
+            database: Mutex::default(),
+            allowed: Condvar::new(),
+            slots: Mutex::default(),
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The place of a further reader.
+    pub(super) fn enter(&self) -> Arc<Slot> {
+        let slot = Arc::new(Slot::default());
+        let mut slots = lock(&self.slots);
+        slots.retain(|slot| slot.strong_count() > 0);
+        slots.push(Arc::downgrade(&slot));
+        slot
+    }
+
+    /// Waits until the files may be opened.
+    pub(super) fn wait(&self) -> Result<(), Error> {
+        let waited = self.allowed.wait_timeout_while(lock(&self.database), PATIENCE, |database| database.is_none());
+        let (database, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match *database {
+            Some(_) => Ok(()),
+            None => Err(Error::Fault("the journal is being brought back to its place".to_owned())),
+        }
+    }
+
+    /// Opens the main file, if it is the one that is written to; none while it must not be opened.
+    pub(super) fn connect(&self) -> Result<Option<Connection>, Error> {
+        let Some(allowed) = *lock(&self.database) else {
+            return Ok(None);
+        };
+        let path = self.directory.join(FILE);
+        let connection = open(&path)?;
+        if place::stat(&path).is_some_and(|found| found.is_same_file(&allowed)) {
+            Ok(Some(connection))
+        } else {
+            Err(Error::Fault("another file is in the place of the journal's".to_owned()))
+        }
+    }
+
+    /// Lets readers open this main file.
+    pub(super) fn allow(&self, database: Stat) {
+        *lock(&self.database) = Some(database);
+        self.allowed.notify_all();
+    }
+
+    /// Has every reader let go of the files, until they may be opened again. Returns false where one still reads: then this
+    /// is to be asked again.
+    pub(super) fn close(&self) -> bool {
+        *lock(&self.database) = None;
+        let end = Instant::now() + READING;
+        let mut slots: Vec<Arc<Slot>> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();
+        while !slots.is_empty() {
+            slots.retain(|slot| match slot.try_lock() {
+                Ok(mut connection) => {
+                    *connection = None;
+                    false
+                }
+                Err(_) => true,
+            });
+            if slots.is_empty() {
+                break;
+            }
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        true
+    }
+}
+
+/// A connection that can't write, and that leaves the log alone when it is closed.
+pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = files::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(super::BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "cache_size", super::READER_CACHE_KIB)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a reader waits for is over in a moment, unless it takes long to mend.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Nothing is acknowledged meanwhile, and nothing is lost by trying again.
+const READING: Duration = Duration::from_millis(200);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);

@@ -1,0 +1,168 @@
+//! After another program changed the journal's files: brings everything to where a restart would find it.
+
+use std::time::Duration;
+
+use super::{Fault, Writer};
+use crate::journal::{self, LetGo, Lock, Mended, Mending, OpenError};
+use crate::recorder::Health;
+
+/// Where the files stand while they are brought back.
+#[derive(Debug)]
+pub(super) enum Files {
+    /// They are open, and with them all that is in them. `copied`: it is complete beside their place, too.
+    Open { copied: Option<Mended> },
+    /// Nothing is open any more; all of it is on disk, if perhaps not yet in its place.
+    LetGo(LetGo, Mended),
+    /// It is in its place and can be opened.
+    Back,
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files::Open { copied: None }
+    }
+}
+
+impl Writer {
+    /// Where the files are not those that a restart would find: takes the directory again, makes a journal there that
+    /// holds all that this one does, and lets go of what is open.
+    pub(super) fn bring_back(&mut self) -> Result<(), OpenError> {
+        let now = self.parts.clock.now().wall;
+        if let Some(Fault { files: Files::Open { copied }, found, .. }) = &self.fault {
+            let fates = self.journal.fates().or_overwritten(*found);
+            if fates.is_intact() && copied.is_none() {
+                return Ok(());
+            }
+            self.parts.lock.retake()?;
+            let mut how = fates.mending();
+            if how == Mending::Fold && !matches!(self.journal.fold_log(), Ok(true)) || copied.is_some() {
+                how = Mending::Copy;
+            }
+            if how == Mending::Copy {
+                self.copy_out()?;
+            }
+            self.let_go(how)?;
+        }
+        let Some(fault) = &mut self.fault else {
+            return Ok(());
+        };
+        if let Files::LetGo(gone, copied) = &fault.files {
+            let Mended { aside, salvage } = gone.put_back(&self.parts.lock, now)?;
+            let aside = [copied.aside.clone(), aside].concat();
+            let salvage = salvage.or_else(|| copied.salvage.clone());
+            fault.mended.push((gone.how(), Mended { aside, salvage }));
+            fault.files = Files::Back;
+        }
+        Ok(())
+    }
+
+    /// Copies everything that is open, which may take long; who asks meanwhile is told to come again.
+    fn copy_out(&mut self) -> Result<(), OpenError> {
+        let now = self.parts.clock.now().wall;
+        let Writer { journal, parts, messages, fault: Some(fault), .. } = self else {
+            return Ok(());
+        };
+        if matches!(fault.files, Files::Open { copied: Some(_) }) {
+            return Ok(());
+        }
+        let lock = &parts.lock;
+        let copied = std::thread::scope(|scope| {
+            let copying = scope.spawn(|| journal.copy_out(lock, now));
+            let mut waiting = Vec::new();
+            while !copying.is_finished() {
+                while let Ok(message) = messages.try_recv() {
+                    waiting.push(message);
+                }
+                fault.refuse(&mut waiting);
+                std::thread::sleep(REFUSE_INTERVAL);
+            }
+            copying.join()
+        });
+        let copied = copied.unwrap_or_else(|_| Err(journal::Error::Fault("copying the journal failed".to_owned())));
+        fault.files = Files::Open { copied: Some(copied.map_err(|error| obstacle(lock, &error))?) };
+        Ok(())
+    }
+
+    fn let_go(&mut self, how: Mending) -> Result<(), OpenError> {
+        let gone = self.journal.let_go(how, &self.parts.lock);
+        let Some(fault) = &mut self.fault else {
+            return Ok(());
+        };
+        let copied = match std::mem::take(&mut fault.files) {
+            Files::Open { copied } => copied,
+            Files::LetGo(..) | Files::Back => None,
+        };
+        match gone {
+            Ok(Some(gone)) => fault.files = Files::LetGo(gone, copied.unwrap_or_default()),
+            Ok(None) => {
+                fault.files = Files::Open { copied };
+                let busy = journal::Error::Fault("somebody still reads it".to_owned());
+                return Err(obstacle(&self.parts.lock, &busy));
+            }
+            // The copy is made anew.
+            Err(error) => return Err(obstacle(&self.parts.lock, &error)),
+        }
+        Ok(())
+    }
+
+    /// Says why the journal is not back yet, once for each reason.
+    pub(super) fn tell_obstacle(&mut self, error: &OpenError) {
+        let Some(fault) = &mut self.fault else {
+            return;
+        };
+        let told = error.to_string();
+        if fault.told != told {
+            tracing::error!(error = %error, "the journal can't be brought back to its place yet; it is tried again");
+            self.health.send_modify(|health| {
+                if let Health::Refusing { detail, .. } = health {
+                    detail.clone_from(&told);
+                }
+            });
+            fault.told = told;
+        }
+    }
+
+    /// Says what was done to bring the files back.
+    pub(super) fn tell_mended(&self, mended: &[(Mending, Mended)]) {
+        let queued = self.journal.totals().queued;
+        for (how, Mended { aside, salvage }) in mended {
+            for aside in aside {
+                tracing::warn!(aside = %aside.display(), "a file that another program put in the journal's place was set aside");
+            }
+            match (how, salvage) {
+                (_, Some(salvage)) => {
+                    let journal::Salvage { events, without_body, unreadable, .. } = salvage;
+                    tracing::error!(
+                        events,
+                        queued,
+                        without_body,
+                        unreadable,
+                        "not everything in the journal's files could be read any more: what could is in its place"
+                    );
+                }
+                (Mending::Copy, None) => tracing::warn!(
+                    queued,
+                    "the journal was copied to its place from the files that were still open: nothing in it is lost"
+                ),
+                (Mending::Fold, None) => tracing::warn!(
+                    queued,
+                    "the journal's log was still open and was brought into the main file: nothing in it is lost"
+                ),
+                (Mending::Reopen, None) => tracing::warn!(queued, "the journal was opened anew: nothing in it is lost"),
+                (Mending::Reread, None) => {
+                    tracing::warn!(queued, "the journal was opened anew as it was found: all of it can be read");
+                }
+            }
+        }
+    }
+}
+
+fn obstacle(lock: &Lock, error: &journal::Error) -> OpenError {
+    let remedy = match error {
+        journal::Error::Full(_) => "make room on the disk: the journal is copied",
+        _ => "check the disk and the permissions of `data_dir`",
+    };
+    OpenError { path: lock.directory().to_owned(), problem: error.to_string(), remedy }
+}
+
+const REFUSE_INTERVAL: Duration = Duration::from_millis(5);
