@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use crate::dispatcher::Condition;
+use crate::dispatcher::{Condition, QueueHandle, Stuck};
 use crate::ingest::Ingest;
 use crate::journal::Reader;
 use crate::metrics::Metrics;
@@ -57,6 +57,10 @@ pub struct View {
     pub reader: Arc<Reader>,
     pub metrics: Arc<Metrics>,
     pub condition: watch::Receiver<Condition>,
+    /// Events that fail for long while others are taken.
+    pub stuck: watch::Receiver<Stuck>,
+    /// Ends and holds what waits.
+    pub queue: QueueHandle,
     pub reload: watch::Receiver<Reload>,
     pub sources: Vec<String>,
     /// Without its query.

@@ -93,7 +93,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let resume = Arc::new(Notify::new());
     let recorder_end = run_writer(writer)?;
 
-    let (dispatcher, condition) = Dispatcher::new(dispatcher::Parts {
+    let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
         config: config.dispatch,
         upstream,
         recorder: recorder.clone(),
@@ -123,7 +123,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         ingest: ingest.clone(),
         reader: open_reader(&readers, &data_dir)?,
         metrics: Arc::clone(&metrics),
-        condition,
+        condition: watched.condition,
+        stuck: watched.stuck,
+        queue: watched.queue,
         reload,
         sources,
         upstream_url: upstream_url.clone(),

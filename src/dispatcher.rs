@@ -11,22 +11,25 @@ mod delivery;
 mod ends;
 mod late;
 mod lately;
+mod queue;
+mod stuck;
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::breaker;
-use crate::event::{Outcome, Queued, State, Superseded};
+use crate::breaker::{self, Fault};
+use crate::event::{EventId, KeyId, Outcome, Queued, State, Superseded};
 use crate::journal::{AttemptRecord, Damage, Reader, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Trouble, Verdict};
 use crate::recorder::{Durable, End, Fresh, Recorder};
-use crate::schedule::{Delivery, Lane, Limits, Overtaken, Schedule, Step, Trial, Unsent, Why};
+use crate::schedule::{Delivery, Discard, Lane, Limits, Overtaken, Schedule, Step, Trial, Unsent, Why};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, Monotonic, Now, WallTime};
 use crate::upstream::Upstream;
@@ -39,6 +42,9 @@ use delivery::{Called, Ending, word};
 use ends::{Ends, How, Written};
 use late::Late;
 pub use lately::Lately;
+use queue::QueueCommand;
+pub use queue::{Hold, QueueHandle, Withdrawal};
+pub use stuck::{Failing, Stuck};
 
 /// The `upstream` section, as far as pacing and retrying are concerned, and the `delivery` section.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,6 +74,10 @@ pub struct Dispatcher {
     lately: Lately,
     late: Late,
     ends: Ends,
+    /// Events that end after the call that is under way.
+    discarded: HashSet<EventId>,
+    commands: mpsc::Receiver<QueueCommand>,
+    stuck: watch::Sender<Stuck>,
     /// When it began: what was found in the journal ages from there.
     started: Now,
     durable: mpsc::Receiver<Durable>,
@@ -93,6 +103,14 @@ struct Desk {
     metrics: Arc<Metrics>,
     config: Config,
     reports: mpsc::Sender<Report>,
+}
+
+/// What others see of the dispatcher, and what commands it.
+#[derive(Debug)]
+pub struct Watched {
+    pub condition: watch::Receiver<Condition>,
+    pub stuck: watch::Receiver<Stuck>,
+    pub queue: QueueHandle,
 }
 
 /// What the dispatcher needs to start.
@@ -152,11 +170,13 @@ pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, re
 }
 
 impl Dispatcher {
-    /// Puts it together. The receiver shows how deliveries go.
-    pub fn new(parts: Parts) -> (Dispatcher, watch::Receiver<Condition>) {
+    /// Puts it together. The receivers show how deliveries go.
+    pub fn new(parts: Parts) -> (Dispatcher, Watched) {
         let Parts { config, upstream, recorder, reader, clock, metrics, schedule, durable, resume } = parts;
         let (sender, reports) = mpsc::channel(REPORTS);
-        let (condition, watched) = watch::channel(Condition::Fine);
+        let (condition, condition_watched) = watch::channel(Condition::Fine);
+        let (stuck, stuck_watched) = watch::channel(Stuck::default());
+        let (queue, commands) = QueueHandle::new();
         let desk =
             Desk { upstream, recorder, reader, reading: Semaphore::new(1), clock, metrics, config, reports: sender };
         let dispatcher = Dispatcher {
@@ -165,6 +185,9 @@ impl Dispatcher {
             lately: Lately::new(config.retry.unresolved.over),
             late: Late::default(),
             ends: Ends::default(),
+            discarded: HashSet::new(),
+            commands,
+            stuck,
             started: clock.now(),
             durable,
             reports,
@@ -175,7 +198,7 @@ impl Dispatcher {
             cut_off: CancellationToken::new(),
             backlog_told: Monotonic(i64::MIN / 2),
         };
-        (dispatcher, watched)
+        (dispatcher, Watched { condition: condition_watched, stuck: stuck_watched, queue })
     }
 
     /// Delivers until the stop is told; then finishes what is under way, for at most `limit`. What is not finished
@@ -188,6 +211,7 @@ impl Dispatcher {
                 () = shutdown.begun() => break,
                 Some(durable) = self.durable.recv() => self.take(durable),
                 Some(report) = self.reports.recv() => self.hear(report),
+                Some(command) = self.commands.recv() => self.carry_out(command),
                 () = self.resume.notified() => self.schedule.resume(self.desk.clock.now().monotonic),
                 () = sleep_until(&self.desk.clock, wake) => {}
             }
@@ -268,6 +292,49 @@ impl Dispatcher {
         }
     }
 
+    fn carry_out(&mut self, command: QueueCommand) {
+        let now = self.desk.clock.now();
+        match command {
+            QueueCommand::Discard { events, reply } => {
+                let withdrawals = events.into_iter().map(|(event, key)| self.discard(event, key, now)).collect();
+                let _ = reply.send(withdrawals);
+            }
+            QueueCommand::Hold { what, held, done } => {
+                match (what, held) {
+                    (Hold::Key(key), true) => self.schedule.hold_key(key),
+                    (Hold::Key(key), false) => self.schedule.let_go_key(key, now.monotonic),
+                    (Hold::Source(source), true) => self.schedule.hold_source(source, now.monotonic),
+                    (Hold::Source(source), false) => self.schedule.let_go_source(source, now.monotonic),
+                }
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn discard(&mut self, event: EventId, key: KeyId, now: Now) -> Withdrawal {
+        let (told, written) = oneshot::channel();
+        match self.schedule.discard(key, event, now.monotonic) {
+            Discard::Unsent(unsent) => {
+                self.settle_unsent(unsent, now);
+                self.ends.tell(event, told);
+            }
+            Discard::Behind(behind) => {
+                self.bodies.take(event);
+                let why = Why::Discarded;
+                let settlement = unsent_settlement(event, why, 0, now);
+                self.write_down(Written::new(behind, None, How::Unsent { why }), None, settlement, false);
+                self.ends.tell(event, told);
+            }
+            Discard::UnderWay if self.ends.contains(event) => return Withdrawal::NotWaiting,
+            Discard::UnderWay => {
+                self.discarded.insert(event);
+                return Withdrawal::UnderWay;
+            }
+            Discard::NotWaiting => return Withdrawal::NotWaiting,
+        }
+        Withdrawal::Ends(written)
+    }
+
     fn hear(&mut self, report: Report) {
         let now = self.desk.clock.now();
         match report {
@@ -305,7 +372,11 @@ impl Dispatcher {
         let heard = Heard { delivery, verdict, fault, retry_after };
         let settings = self.desk.config.retry;
         match conclude(heard, settings, &self.schedule, &self.lately, now, fastrand::f64()) {
+            Conclusion::Again { trial, .. } if self.discarded.remove(&delivery.event.id) => {
+                self.settle(called, trial.attempts, verdict, Ending::Discarded, now.wall);
+            }
             Conclusion::Again { trial, at, tried } => {
+                self.note_failing(&called, verdict, fault, trial, now);
                 self.schedule.again(delivery.key, trial, at);
                 let (record, _) = called.record(trial.attempts, verdict);
                 let desk = Arc::clone(&self.desk);
@@ -325,6 +396,34 @@ impl Dispatcher {
         }
     }
 
+    /// An event that fails for long while others are taken is told once, and shown until it ends.
+    fn note_failing(&self, called: &Called, verdict: Verdict, fault: Option<Fault>, trial: Trial, now: Now) {
+        let (Some(Fault::Event), Verdict::Again(trouble) | Verdict::Blocked(trouble)) = (fault, verdict) else {
+            return;
+        };
+        let failing_for = self.schedule.breaker().running(now.monotonic).since(trial.since);
+        if failing_for < stuck::STUCK_AFTER {
+            return;
+        }
+        let (event, status) = (called.delivery.event.id, called.status());
+        let since = WallTime(now.wall.0.saturating_sub(i64::try_from(failing_for.as_millis()).unwrap_or(i64::MAX)));
+        let mut is_new = false;
+        self.stuck.send_modify(|stuck| is_new = stuck.put(event, Failing { since, trouble, status }));
+        if is_new {
+            let (source, reason) = (self.desk.recorder.sources().name(called.delivery.event.source), trouble.as_str());
+            tracing::warn!(
+                event = event.0,
+                source = &*source,
+                attempts = trial.attempts,
+                reason,
+                status,
+                remedy = trouble.remedy(),
+                "an event fails again and again while others are taken; only its own incident key waits; \
+                 `gander events show` tells what was answered, `gander events discard` ends it"
+            );
+        }
+    }
+
     /// The event ended by a call.
     fn settle(&mut self, called: Called, attempts: u32, verdict: Verdict, ending: Ending, at: WallTime) {
         let (event, key) = (called.delivery.event, called.delivery.key);
@@ -332,7 +431,7 @@ impl Dispatcher {
         let (record, outgoing) = called.record(attempts, verdict);
         let awaited = self.schedule.has_later(key);
         let how = How::Called { outgoing, ending };
-        self.write_down(Written { event, key, how }, Some(record), settlement, awaited);
+        self.write_down(Written::new(event, Some(key), how), Some(record), settlement, awaited);
     }
 
     /// What was to be sent is not what was written: it is never sent.
@@ -347,7 +446,7 @@ impl Dispatcher {
             attempts: delivery.before.map_or(0, |trial| trial.attempts),
             at: now.wall,
         };
-        self.write_down(Written { event, key, how: How::Damaged(damage) }, None, settlement, true);
+        self.write_down(Written::new(event, Some(key), How::Damaged(damage)), None, settlement, true);
     }
 
     /// A later event came while this one only waited for a better answer: it is settled with the one it has.
@@ -361,7 +460,7 @@ impl Dispatcher {
             attempts,
             at: self.desk.clock.now().wall,
         };
-        self.write_down(Written { event, key, how: How::Overtaken }, None, settlement, true);
+        self.write_down(Written::new(event, Some(key), How::Overtaken), None, settlement, true);
     }
 
     /// An event ends without a call.
@@ -371,15 +470,8 @@ impl Dispatcher {
         if matches!(why, Why::Stale { .. }) && self.late.unsent(now.monotonic) {
             late_begins();
         }
-        let settlement = Settlement {
-            id: event.id,
-            state: State::Ended,
-            outcome: None,
-            reason: Some(why.as_str().to_owned()),
-            attempts,
-            at: now.wall,
-        };
-        self.write_down(Written { event, key, how: How::Unsent { why } }, None, settlement, true);
+        let settlement = unsent_settlement(event.id, why, attempts, now);
+        self.write_down(Written::new(event, Some(key), How::Unsent { why }), None, settlement, true);
     }
 
     /// Has an end written down. The key is free when a [`Durable`] tells that it is on disk.
@@ -396,7 +488,7 @@ impl Dispatcher {
     fn release(&mut self, ended: Vec<Settlement>) {
         let now = self.desk.clock.now().monotonic;
         for settlement in ended {
-            let Some(Written { event, key, how }) = self.ends.take(settlement.id) else {
+            let Some(Written { event, key, how, told }) = self.ends.take(settlement.id) else {
                 continue;
             };
             match how {
@@ -410,8 +502,15 @@ impl Dispatcher {
                     tracing::debug!(event = event.id.0, reason = why.as_str(), "an event ended unsent");
                 }
             }
-            let done = settlement.state == State::Delivered && settlement.outcome != Some(Outcome::Unmatched);
-            self.schedule.release(key, done, now);
+            self.discarded.remove(&event.id);
+            self.stuck.send_if_modified(|stuck| stuck.remove(event.id));
+            if let Some(key) = key {
+                let done = settlement.state == State::Delivered && settlement.outcome != Some(Outcome::Unmatched);
+                self.schedule.release(key, done, now);
+            }
+            if let Some(told) = told {
+                let _ = told.send(());
+            }
         }
     }
 
@@ -457,6 +556,12 @@ impl Desk {
         // Fails only when the dispatcher has stopped listening, at the end of the process.
         let _ = self.reports.send(report).await;
     }
+}
+
+/// An end without a call.
+fn unsent_settlement(id: EventId, why: Why, attempts: u32, now: Now) -> Settlement {
+    let reason = Some(why.as_str().to_owned());
+    Settlement { id, state: State::Ended, outcome: None, reason, attempts, at: now.wall }
 }
 
 /// As a gauge shows it: infinite while nothing is delivered.

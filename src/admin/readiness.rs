@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::View;
 use crate::breaker::Cause;
-use crate::dispatcher::Condition;
+use crate::dispatcher::{Condition, Failing, Stuck};
 use crate::outcome::Trouble;
 use crate::recorder::{Health, Unavailable};
 
@@ -31,7 +31,8 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let condition = view.condition.borrow().clone();
     // Events are taken by the rules before, so that a reload that failed makes nothing unready.
     let reload = view.reload.borrow().degradation();
-    let degraded = [of_health(&health), of_condition(condition), reload].into_iter().flatten().collect();
+    let stuck = of_stuck(&view.stuck.borrow());
+    let degraded = [of_health(&health), of_condition(condition), stuck, reload].into_iter().flatten().collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
 }
 
@@ -53,6 +54,22 @@ fn of_health(health: &Health) -> Option<Degradation> {
     let detail = Some(format!("{}: {detail}", why.as_str()));
     let reason = if *why == Unavailable::JournalReplaced { why.as_str() } else { "journal" };
     Some(Degradation { reason, since: since.rfc3339(), status: None, detail, remedy })
+}
+
+fn of_stuck(stuck: &Stuck) -> Option<Degradation> {
+    let (event, Failing { since, trouble, status }) = stuck.first()?;
+    let others = match stuck.len() as u64 - 1 + stuck.more {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    Some(Degradation {
+        reason: "events_failing",
+        since: since.rfc3339(),
+        status: *status,
+        detail: Some(format!("event {event}{others}: {}", trouble.as_str())),
+        remedy: "only their own incident keys wait; `gander events show ID` tells what was answered, `gander events discard` \
+                 ends one",
+    })
 }
 
 fn of_condition(condition: Condition) -> Option<Degradation> {

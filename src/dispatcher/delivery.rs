@@ -8,7 +8,7 @@ use crate::journal::{AttemptRecord, Damage, Sendable, Settlement};
 use crate::metrics::Metrics;
 use crate::outcome::Verdict;
 use crate::retry::{self, Death};
-use crate::schedule::Delivery;
+use crate::schedule::{Delivery, Why};
 use crate::stale::{self, Marked};
 use crate::time::{Now, WallTime};
 use crate::upstream::{Answer, CallError};
@@ -37,6 +37,8 @@ pub(super) enum Ending {
         late: bool,
     },
     Dead(Death),
+    /// A person discarded it while its last call was under way.
+    Discarded,
 }
 
 /// Makes one call and reports how it ended. `body` is none where it must be read back.
@@ -168,6 +170,7 @@ impl Ending {
                 };
                 (State::Dead, None, Some(format!("{}: {trouble}", death.as_str())))
             }
+            Ending::Discarded => (State::Ended, None, Some(Why::Discarded.as_str().to_owned())),
         };
         Settlement { id, state, outcome, reason, attempts, at }
     }
@@ -177,6 +180,10 @@ impl Ending {
 pub(super) fn tell(metrics: &Metrics, event: &Queued, outgoing: &Outgoing, settlement: &Settlement, ending: Ending) {
     let (id, source, action) = (event.id.0, &*outgoing.source, event.action.as_str());
     let (outcome, in_doubt, late) = match ending {
+        Ending::Discarded => {
+            metrics.event_ended(State::Ended.as_str(), Why::Discarded.as_str());
+            return;
+        }
         Ending::Dead(death) => {
             metrics.event_ended(State::Dead.as_str(), death.as_str());
             let reason = settlement.reason.as_deref();

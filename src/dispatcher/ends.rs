@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use tokio::sync::oneshot;
+
 use crate::event::{EventId, Outgoing, Queued};
 use crate::journal::Damage;
 use crate::schedule::{KeySlot, Why};
@@ -16,8 +18,17 @@ pub(super) struct Ends(HashMap<EventId, Written>);
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) event: Queued,
-    pub(super) key: KeySlot,
+    /// None where it was not the first of its key, which then does not wait for it.
+    pub(super) key: Option<KeySlot>,
     pub(super) how: How,
+    /// Who waits for the end to be on disk.
+    pub(super) told: Option<oneshot::Sender<()>>,
+}
+
+impl Written {
+    pub(super) fn new(event: Queued, key: Option<KeySlot>, how: How) -> Written {
+        Written { event, key, how, told: None }
+    }
 }
 
 /// What an event ended by.
@@ -36,6 +47,17 @@ pub(super) enum How {
 impl Ends {
     pub(super) fn put(&mut self, end: Written) {
         self.0.insert(end.event.id, end);
+    }
+
+    /// Somebody waits for the end of this event to be on disk.
+    pub(super) fn tell(&mut self, id: EventId, told: oneshot::Sender<()>) {
+        if let Some(written) = self.0.get_mut(&id) {
+            written.told = Some(told);
+        }
+    }
+
+    pub(super) fn contains(&self, id: EventId) -> bool {
+        self.0.contains_key(&id)
     }
 
     /// The end of this event is on disk: what waited for that.
