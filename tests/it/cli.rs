@@ -1,8 +1,8 @@
 //! The command line as a process: what it prints, where, and with which exit code.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -49,10 +49,29 @@ async fn fed(mut command: Command, input: String) -> Ended {
     let run = move || -> Ended {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        feed(&mut child, &input);
         child.wait_with_output().unwrap().into()
     };
     tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// Hands over what a child may read, and closes it. One that has ended by then, or reads none of it, did nothing wrong:
+/// what it printed and its exit code tell how it ended.
+fn feed(child: &mut Child, input: &str) {
+    match child.stdin.take().unwrap().write_all(input.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.unwrap(),
+    }
+}
+
+#[test]
+fn a_command_that_ends_before_it_reads_is_fed_in_vain_and_that_is_all() {
+    let mut child = Command::new("sh").args(["-c", "exit 3"]).stdin(Stdio::piped()).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    feed(&mut child, "nobody reads this");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
 /// A command that finds the relay, whose ports were free ones.
@@ -725,8 +744,10 @@ fn a_reader_that_goes_away_is_no_panic() {
 fn a_relay_that_is_not_there_is_told_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gander.yaml");
-    // Bound and closed again: nobody listens there.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound, so that no other test gets this port, and nobody listens there.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let free = socket.local_addr().unwrap();
     let setting = format!("admin.address={free}");
     for (arguments, code) in [(&["events", "list"][..], 2), (&["events", "show", "1"], 2), (&["health"], 1)] {
         let mut command = gander(folder.path());

@@ -17,6 +17,7 @@ mod process;
 mod refusals;
 mod relay;
 mod reload;
+mod run;
 mod stale;
 mod support;
 mod upstream;

@@ -328,7 +328,8 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let mut first = [0; 12];
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 408");
-    stream.shutdown().await.unwrap();
+    // It may have closed by now, which is its right.
+    let _ = stream.shutdown().await;
     read_to_end(&mut stream).await;
     assert_eq!(edge.kept_count(), 0);
 }

@@ -1,6 +1,7 @@
 //! The edge of the relay in the test's own process: listener, ingest, recorder and journal, on port 0, with a
 //! throw-away certificate; and clients for it, well-behaved and raw.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -64,8 +65,8 @@ pub struct Answer {
 pub const TOKEN: &str = "correct-horse";
 pub const DRAIN: Duration = Duration::from_secs(5);
 
-/// Longer than anything here takes, so that a test that hangs fails instead.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything here takes on a machine that does much else, so that a test that hangs fails instead.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Setup {
     /// TLS on loopback, one source `servicepilot` with a bearer token and generous limits.
@@ -248,7 +249,7 @@ impl Edge {
     /// Sends bytes over TCP and returns all that comes until the relay closes.
     pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut stream = self.connect().await;
-        stream.write_all(bytes.as_ref()).await.unwrap();
+        write(&mut stream, bytes).await;
         read_to_end(&mut stream).await
     }
 
@@ -332,11 +333,28 @@ pub async fn answer_of(response: Response<hyper::body::Incoming>) -> Answer {
     Answer { status: head.status.as_u16(), headers: head.headers, body }
 }
 
-/// All that comes until the peer closes. That it closes is part of what a test checks.
+/// Sends bytes to a peer that may end the connection at any time: what it answered tells why.
+pub async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: impl AsRef<[u8]>) {
+    match stream.write_all(bytes.as_ref()).await {
+        Err(error) if has_ended(&error) => {}
+        written => written.unwrap(),
+    }
+}
+
+/// All that comes until the peer closes. That it closes is part of what a test checks; that it does so while bytes are
+/// on their way to it, which resets the connection, is not.
 pub async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it closes").unwrap();
+    match tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it closes") {
+        Err(error) if has_ended(&error) => {}
+        read => drop(read.unwrap()),
+    }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether the peer has ended the connection.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// One answer with its body, on a connection that may stay open.
