@@ -83,7 +83,7 @@ struct State {
 
 /// Serves until the stop is told. The caller bound the socket.
 pub async fn serve(
-    listener: TcpListener,
+    listener: &TcpListener,
     tls: Option<Arc<tls::Served>>,
     token: Option<Secret>,
     view: View,
@@ -98,7 +98,7 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             () = shutdown.begun() => break,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(listener, &connections) => accepted,
         };
         let Some((stream, place)) = accepted else {
             continue;

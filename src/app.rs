@@ -5,7 +5,7 @@ mod reload;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::recorder::{Writer, WriterParts};
 use crate::schedule::Schedule;
 use crate::shutdown::Shutdown;
+use crate::supervision::panicked;
 use crate::time::{Clock, WallTime};
 use crate::upstream::Upstream;
 use crate::{admin, listener, tls};
@@ -138,9 +139,19 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             let (listen, shutdown) = (config.listen, shutdown.clone());
             async move { listener::serve(listen_socket, listen_tls, &listen, ingest, metrics, shutdown, DRAIN).await }
         }),
-        tokio::spawn(admin::serve(admin_socket, admin_tls, config.admin.token, view, shutdown.clone())),
+        tokio::spawn({
+            let (token, shutdown) = (config.admin.token, shutdown.clone());
+            async move {
+                let serve =
+                    || admin::serve(&admin_socket, admin_tls.clone(), token.clone(), view.clone(), shutdown.clone());
+                while panicked("admin", serve()).await {}
+            }
+        }),
     ];
-    tokio::spawn(watch_secrets(config.secret_files, resume, shutdown.clone()));
+    if !config.secret_files.is_empty() {
+        let (files, shutdown) = (Arc::new(Mutex::new(config.secret_files)), shutdown.clone());
+        tokio::spawn(async move { while panicked("secrets", watch_secrets(&files, &resume, &shutdown)).await {} });
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), %listen, %admin, upstream = upstream_url, waiting,
         "gander takes events"
@@ -247,24 +258,16 @@ fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
 }
 
 /// Reads secret files again when they change, so that a rotated token needs no restart.
-async fn watch_secrets(mut files: SecretFiles, resume: Arc<Notify>, shutdown: Shutdown) {
-    if files.is_empty() {
-        return;
-    }
+async fn watch_secrets(files: &Arc<Mutex<SecretFiles>>, resume: &Notify, shutdown: &Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.begun() => return,
             () = tokio::time::sleep(SECRETS_EVERY) => {}
         }
-        let read = tokio::task::spawn_blocking(move || {
-            let changes = files.refresh();
-            (files, changes)
-        });
-        let Ok((again, changes)) = read.await else {
-            return;
-        };
-        files = again;
-        for change in changes {
+        let files = Arc::clone(files);
+        let read = tokio::task::spawn_blocking(move || files.lock().unwrap_or_else(PoisonError::into_inner).refresh());
+        // A panic is in the log, and they are read again.
+        for change in read.await.unwrap_or_default() {
             match change {
                 Refreshed::Changed { path } => {
                     tracing::info!(path = %path.display(), "a secret file changed; its new value is in use");

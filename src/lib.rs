@@ -28,7 +28,7 @@
 //! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`breaker`] [`stale`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
 //! | 0 words | [`event`] [`time`] [`document`] | the vocabulary; a YAML tree with places |
 //!
-//! [`files`], [`metrics`], [`logging`] and [`shutdown`] stand beside floors 2 to 6.
+//! [`files`], [`metrics`], [`logging`], [`shutdown`] and [`supervision`] stand beside floors 2 to 6.
 //!
 //! # What is true everywhere, because something is absent
 //!
@@ -69,6 +69,7 @@ pub mod schedule;
 pub mod secret;
 pub mod shutdown;
 pub mod stale;
+pub mod supervision;
 pub mod time;
 pub mod tls;
 pub mod upstream;

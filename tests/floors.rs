@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that stand beside floors 2 to 6: those may use them, and they use nothing above floor 0.
-const BESIDE: [&str; 4] = ["files", "metrics", "logging", "shutdown"];
+const BESIDE: [&str; 5] = ["files", "metrics", "logging", "shutdown", "supervision"];
 
 /// Floors whose modules may use each other: words are made of words, decisions of decisions.
 const SHARED_FLOORS: [f32; 3] = [0.0, 1.0, 6.0];

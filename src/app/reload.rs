@@ -20,6 +20,7 @@ use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::rule_tests;
 use crate::shutdown::Shutdown;
+use crate::supervision::panicked;
 use crate::time::WallTime;
 use crate::tls;
 
@@ -53,7 +54,7 @@ struct Reloader {
 impl Reloads {
     /// Starts watching what `reading`, the one of the start, was read from.
     pub(super) fn start(inputs: Inputs, reading: Reading, lacking: Vec<String>, in_force: InForce) -> Reloads {
-        let (sender, asked) = mpsc::channel(1);
+        let (sender, mut asked) = mpsc::channel(1);
         let Reading { mut files, rules, settings } = reading;
         // The start does not run tests; a change of them is one of what the next reload goes by.
         for name in rules.keys().flat_map(|path| rule_tests::names_beside(path)) {
@@ -61,12 +62,13 @@ impl Reloads {
         }
         // A first start makes the pair after it was looked for.
         in_force.served.iter().flat_map(|served| served.files()).for_each(|file| files.note_made(file));
-        let reloader =
+        let mut reloader =
             Reloader { inputs: Arc::new(inputs), started: settings, settling: Settling::new(files), in_force };
         if !lacking.is_empty() {
             reloader.lacks(lacking);
         }
-        tokio::spawn(reloader.run(rules.into_keys().collect(), asked));
+        let rules: Vec<PathBuf> = rules.into_keys().collect();
+        tokio::spawn(async move { while panicked("reload", reloader.run(&rules, &mut asked)).await {} });
         Reloads(sender)
     }
 
@@ -77,10 +79,10 @@ impl Reloads {
 }
 
 impl Reloader {
-    async fn run(mut self, rules: Vec<PathBuf>, mut asked: mpsc::Receiver<()>) {
+    async fn run(&mut self, rules: &[PathBuf], asked: &mut mpsc::Receiver<()>) {
         let shutdown = self.in_force.shutdown.clone();
         // What tests name is looked for beside the start, which does not wait for it.
-        let mut files = self.settling.files().clone();
+        let (rules, mut files) = (rules.to_vec(), self.settling.files().clone());
         let noted = tokio::task::spawn_blocking(move || {
             rules.iter().for_each(|path| attempt::note_named(path, &mut files));
             files

@@ -19,6 +19,7 @@ use crate::recorder::{Recorder, Unlike};
 use crate::rules::differs::{Difference, differences};
 use crate::rules::{Context, RuleSet};
 use crate::shutdown::Shutdown;
+use crate::supervision::panicked;
 use crate::time::{Clock, WallTime};
 
 /// Where payloads wait to be decided again. Nothing runs until the first one comes.
@@ -76,15 +77,16 @@ impl Shadow {
 
     fn queue(&self) -> &Sender<Waiting> {
         self.queue.get_or_init(|| {
-            let (queue, waiting) = mpsc::channel(PAYLOADS_MAX);
-            let worker = Worker {
+            let (queue, mut waiting) = mpsc::channel(PAYLOADS_MAX);
+            let mut worker = Worker {
                 recorder: self.recorder.clone(),
                 metrics: Arc::clone(&self.metrics),
                 clock: self.clock,
                 quiet: Quiet::default(),
                 unlike: Vec::new(),
             };
-            tokio::spawn(worker.run(waiting, self.shutdown.clone()));
+            let shutdown = self.shutdown.clone();
+            tokio::spawn(async move { while panicked("shadow", worker.run(&mut waiting, &shutdown)).await {} });
             queue
         })
     }
@@ -102,7 +104,7 @@ struct Worker {
 
 impl Worker {
     /// Until the relay stops: what waits then is not decided.
-    async fn run(mut self, mut waiting: Receiver<Waiting>, shutdown: Shutdown) {
+    async fn run(&mut self, waiting: &mut Receiver<Waiting>, shutdown: &Shutdown) {
         loop {
             let next = tokio::select! {
                 biased;
@@ -112,8 +114,11 @@ impl Worker {
             let Some(Waiting { sighting, shadow, _room }) = next else {
                 return;
             };
+            let source = Arc::clone(&sighting.source);
             let decided = tokio::task::spawn_blocking(move || (decided_otherwise(&sighting, &shadow), sighting)).await;
             let Ok((differences, sighting)) = decided else {
+                // It panicked, which the log tells.
+                self.metrics.shadow_decided(&source, Shadowed::Skipped);
                 continue;
             };
             self.take(&sighting, differences);
