@@ -40,6 +40,7 @@
 //! - No secret type has a revealing `Debug`.
 //! - A payload never chooses a host, a URL or a header name.
 //! - Administration never holds a lock of the pipeline.
+//! - No line of the log, no full pipe and no reader that is gone delays, ends or loses an event.
 
 pub mod admin;
 pub mod app;

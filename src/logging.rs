@@ -1,13 +1,27 @@
-//! Log lines: text on a terminal, JSON otherwise, always to standard error.
+//! Log lines: text on a terminal, JSON otherwise, always to standard error, for which nobody who logs ever waits.
 //!
 //! Only Gander's own lines follow `log.level`. The libraries beneath stay at warnings whatever it is: at their finer
 //! levels they write headers, and headers hold tokens.
 
-use std::io::{self, IsTerminal};
+mod lines;
+mod panics;
 
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::json;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::time::WallTime;
+
+use lines::Dropped;
+pub(crate) use lines::Lines;
+pub use panics::panics;
 
 /// The `log` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +39,14 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging for the whole process. A second call has no effect: what logs already goes on.
-pub fn start(config: Config) {
+/// The queue before standard error; none until the start.
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// Starts logging for the whole process, also of panics. A second call has no effect: what logs already goes on.
+pub fn start(config: Config) -> io::Result<()> {
+    if LINES.get().is_some() {
+        return Ok(());
+    }
     let terminal = io::stderr().is_terminal();
     let colour = terminal && !no_colour(std::env::var_os("NO_COLOR").as_deref());
     let format = match config.format {
@@ -34,8 +54,36 @@ pub fn start(config: Config) {
         Format::Auto => Format::Json,
         format => format,
     };
-    let subscriber = subscriber(config.level, format, colour, io::stderr);
+    // A descriptor of its own: the standard library's is locked while somebody waits in it.
+    let sink = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let lines = Lines::start("log", sink, move |dropped| dropped_line(dropped, format))?;
+    let lines = LINES.get_or_init(|| lines).clone();
+    let subscriber = subscriber(config.level, format, colour, lines);
     let _ = tracing::subscriber::set_global_default(subscriber);
+    panics::tell();
+    Ok(())
+}
+
+/// Says a line to whoever reads standard error: in turn with the log where that was started, else at once.
+pub fn say(line: &str) {
+    match LINES.get() {
+        Some(lines) => lines.put(format!("{line}\n").as_bytes()),
+        // With standard error closed there is nowhere left to complain.
+        None => drop(writeln!(io::stderr().lock(), "{line}")),
+    }
+}
+
+/// Waits until what was logged is written: the end of the process would cut it off. Not for long, since whoever reads
+/// the log may be stuck.
+pub fn finish() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(FINISH_MAX);
+    }
+}
+
+/// Log lines that were dropped so far: the log could not be written, or was not read as fast as they came.
+pub fn lines_dropped() -> u64 {
+    LINES.get().map_or(0, Lines::dropped)
 }
 
 /// Whether colours are unwanted: `NO_COLOR` is set to anything but nothing (<https://no-color.org>).
@@ -48,7 +96,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::new(format!("warn,gander={level}"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // What it can't log it would complain of to standard error itself, and wait there or panic.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     match format {
         Format::Json => Box::new(
             builder.json().flatten_event(true).with_current_span(true).with_span_list(false).with_ansi(false).finish(),
@@ -56,6 +105,52 @@ where
         Format::Text | Format::Auto => Box::new(builder.with_target(false).with_ansi(colour).finish()),
     }
 }
+
+/// The line that says how many are missing before it, whatever the level of the log.
+fn dropped_line(dropped: &Dropped, format: Format) -> String {
+    const MESSAGE: &str =
+        "lines of the log are missing here: it could not be written, or was not read as fast as they came";
+    let Dropped { lines, error } = dropped;
+    let (now, error) = (WallTime::now().rfc3339(), error.as_ref().map(ToString::to_string));
+    match format {
+        Format::Json => {
+            let mut line = json!({"timestamp": now, "level": "WARN", "message": MESSAGE, "lines": lines});
+            if let Some(error) = error {
+                line["error"] = error.into();
+            }
+            format!("{line}\n")
+        }
+        Format::Text | Format::Auto => {
+            let error = error.map(|error| format!(" error={error}")).unwrap_or_default();
+            format!("{now}  WARN {MESSAGE} lines={lines}{error}\n")
+        }
+    }
+}
+
+/// The log's own kind of writer: a whole line at a time.
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(self)
+    }
+}
+
+pub(crate) struct LineWriter<'a>(&'a Lines);
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Enough for a full queue on a slow disk, and little beside what the stop of a relay may take.
+const FINISH_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -66,7 +161,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Page {
+    impl Write for Page {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -123,5 +218,42 @@ mod tests {
         assert!(logged(Level::INFO, Format::Text, true, || tracing::info!("x")).contains('\u{1b}'));
         assert!(!logged(Level::INFO, Format::Text, false, || tracing::info!("x")).contains('\u{1b}'));
         assert!(no_colour(Some("1".as_ref())) && !no_colour(Some("".as_ref())) && !no_colour(None));
+    }
+
+    #[test]
+    fn missing_lines_are_told_in_the_form_of_the_others() {
+        let dropped = Dropped { lines: 7, error: Some(io::ErrorKind::StorageFull.into()) };
+        let json: serde_json::Value = serde_json::from_str(&dropped_line(&dropped, Format::Json)).unwrap();
+        assert_eq!(
+            (&json["lines"], &json["level"], &json["error"]),
+            (&7.into(), &"WARN".into(), &"no storage space".into())
+        );
+        let text = dropped_line(&Dropped { lines: 7, error: None }, Format::Text);
+        assert!(text.contains("Z  WARN lines of the log are missing here") && text.ends_with(" lines=7\n"), "{text}");
+    }
+
+    /// In a process of its own, since what tells of panics is the process's.
+    #[test]
+    fn a_panic_is_counted_and_has_one_line_in_the_log() {
+        const ALONE: &str = "GANDER_TEST_ALONE";
+        if std::env::var_os(ALONE).is_some() {
+            start(Config { level: Level::ERROR, format: Format::Json }).unwrap();
+            let ended =
+                std::thread::Builder::new().name("a part".into()).spawn(|| panic!("two\nlines")).unwrap().join();
+            assert!(ended.is_err());
+            say(&format!("panics: {}", panics()));
+            finish();
+            return;
+        }
+        let alone = ["--exact", "logging::tests::a_panic_is_counted_and_has_one_line_in_the_log", "--nocapture"];
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        let ended = process.args(alone).env(ALONE, "").env("RUST_BACKTRACE", "0").output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let (line, count) = said.split_once('\n').unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {said}"));
+        assert_eq!((&line["level"], &line["panic"]), (&"ERROR".into(), &"two\nlines".into()), "{line}");
+        assert_eq!(line["thread"], "a part", "{line}");
+        assert!(line["location"].as_str().unwrap().starts_with("src/logging.rs:"), "{line}");
+        assert_eq!(count, "panics: 1\n");
     }
 }

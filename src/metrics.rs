@@ -4,7 +4,7 @@
 //! the number of series is bounded.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -45,6 +45,8 @@ pub struct Metrics {
     damaged: Family<Part, Counter>,
     marked_stale: Family<Source, Counter>,
     forgotten: Family<Phase, Counter>,
+    log_lines_dropped: Counter,
+    panics: Counter,
     acknowledge: Histogram,
     delivery: Histogram,
     first_attempt: Family<SourceLane, Histogram, fn() -> Histogram>,
@@ -270,6 +272,12 @@ impl Metrics {
                 "dedup_keys_forgotten",
                 "Incident keys forgotten because dedup.max_keys was reached, by phase"
             ),
+            log_lines_dropped: register!(
+                Counter::default(),
+                "log_lines_dropped",
+                "Lines that are missing in the log: it could not be written, or was not read as fast as they came"
+            ),
+            panics: register!(Counter::default(), "panics", "Panics of a task or thread: faults of this program"),
             connections: register!(Gauge::default(), "connections", "Connections of senders that are open"),
             queue_events: register!(Gauge::default(), "queue_events", "Events that wait for delivery"),
             in_flight: register!(Gauge::default(), "deliveries_in_flight", "Calls to the upstream under way"),
@@ -400,6 +408,13 @@ impl Metrics {
         self.forgotten.get_or_create(&Phase { phase }).inc_by(count);
     }
 
+    /// What the whole process counted so far: lines that are missing in its log, and its panics.
+    pub fn process_counted(&self, log_lines_dropped: u64, panics: u64) {
+        // The log and the panic hook have their own counts, since both are there before and without any metric.
+        self.log_lines_dropped.inner().store(log_lines_dropped, Ordering::Relaxed);
+        self.panics.inner().store(panics, Ordering::Relaxed);
+    }
+
     /// The configuration of the start is in force.
     pub fn configured(&self, at: WallTime) {
         self.reload_successful.set(1);
@@ -447,5 +462,16 @@ mod tests {
         let text = metrics.encode();
         assert!(text.contains(r#"gander_events_accepted_total{source="servicepilot",action="trigger"} 1"#), "{text}");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_the_process_counts_is_shown_as_it_counts() {
+        let metrics = Metrics::new();
+        for (lines, panics) in [(0, 0), (7, 1)] {
+            metrics.process_counted(lines, panics);
+            let text = metrics.encode();
+            let shown = format!("gander_log_lines_dropped_total {lines}\n");
+            assert!(text.contains(&shown) && text.contains(&format!("gander_panics_total {panics}\n")), "{text}");
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::unseen;
 use super::{State, View};
 use crate::event::EventId;
 use crate::journal::{Error, Page};
+use crate::logging;
 use crate::time::WallTime;
 
 /// `GET /healthz`: the process is alive.
@@ -42,6 +43,7 @@ pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
     let oldest = read(&state.view, |reader| reader.oldest_queued()).await.ok().flatten();
     let age = oldest.map_or(0.0, |oldest| WallTime::now().since(oldest).as_secs_f64());
     metrics.queue_oldest_age.set(age);
+    metrics.process_counted(logging::lines_dropped(), logging::panics());
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(CONTENT_TYPE, kind)], metrics.encode()).into_response()
 }

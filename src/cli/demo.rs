@@ -2,6 +2,7 @@
 //! two examples sent through both over HTTPS.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use super::client::{Client, bearer};
 use super::terminal::Terminal;
@@ -44,25 +46,35 @@ struct Stage {
     directory: tempfile::TempDir,
     relay: Running,
     shutdown: Shutdown,
+    sandbox: JoinHandle<io::Result<()>>,
     sandbox_url: String,
     token: String,
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    logging::start(logging::Config { level: tracing::Level::WARN, format: logging::Format::Auto });
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let log = logging::Config { level: tracing::Level::WARN, format: logging::Format::Auto };
+    let runtime = logging::start(log)
+        .and_then(|()| terminal.detach())
+        .and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return could_not(&error.to_string(), terminal),
     };
     let exit = runtime.block_on(async {
-        let stage = match Stage::set_up(terminal).await {
+        let mut stage = match Stage::set_up(terminal).await {
             Ok(stage) => stage,
             Err(problem) => return could_not(&problem, terminal),
         };
         let confirmed = stage.play(terminal).await;
         if !arguments.once && confirmed {
             stage.tell_how_to_go_on(terminal);
-            stop_signal().await;
+            tokio::select! {
+                () = stop_signal() => {}
+                part = stage.failed() => {
+                    terminal.say(&format!("error: {part}"));
+                    return Exit::No;
+                }
+            }
         }
         stage.strike().await;
         if confirmed { Exit::Fine } else { Exit::No }
@@ -82,7 +94,7 @@ impl Stage {
         let at = directory.path();
         let (token, upstream_token) = (throw_away_token()?, throw_away_token()?);
         let shutdown = Shutdown::new();
-        let sandbox_url = start_sandbox(at, &upstream_token, shutdown.clone()).await?;
+        let (sandbox_url, sandbox) = start_sandbox(at, &upstream_token, shutdown.clone()).await?;
         let path = at.join("gander.yaml");
         let write = |path: &Path, text: &str| {
             std::fs::write(path, text).map_err(|error| format!("can't write {}: {error}", path.display()))
@@ -101,7 +113,7 @@ impl Stage {
             "the demonstration's own configuration is wrong".to_owned()
         })?;
         let relay = app::start(loaded.config).await.map_err(|error| error.to_string())?;
-        Ok(Stage { directory, relay, shutdown, sandbox_url, token })
+        Ok(Stage { directory, relay, shutdown, sandbox, sandbox_url, token })
     }
 
     /// Sends the guide's two examples; returns whether both did what they should.
@@ -161,14 +173,26 @@ It stays up until Ctrl-C. Send more, and see what becomes of it:
         ));
     }
 
+    /// Returns if a part of it has ended by itself.
+    async fn failed(&mut self) -> &'static str {
+        tokio::select! {
+            part = self.relay.failed() => part,
+            _ = &mut self.sandbox => "the sandbox ended",
+        }
+    }
+
     async fn strike(self) {
         self.relay.stop().await;
         self.shutdown.begin();
     }
 }
 
-/// Starts the stand-in over TLS; returns its URL without a path.
-async fn start_sandbox(directory: &Path, token: &str, shutdown: Shutdown) -> Result<String, String> {
+/// Starts the stand-in over TLS; returns its URL without a path, and its task.
+async fn start_sandbox(
+    directory: &Path,
+    token: &str,
+    shutdown: Shutdown,
+) -> Result<(String, JoinHandle<io::Result<()>>), String> {
     let source = sandbox_command::shipped_filters();
     let mut findings = Findings::discreet();
     let filters = Filters::read(&source, &mut findings).ok_or("the shipped filters are wrong")?;
@@ -179,8 +203,8 @@ async fn start_sandbox(directory: &Path, token: &str, shutdown: Shutdown) -> Res
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("can't listen: {error}"))?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let config = sandbox::Config::new(filters, Secret::new(token.to_owned()));
-    tokio::spawn(sandbox::serve(listener, Some(served.current()), config, shutdown));
-    Ok(format!("https://localhost:{port}"))
+    let task = tokio::spawn(sandbox::serve(listener, Some(served.current()), config, shutdown));
+    Ok((format!("https://localhost:{port}"), task))
 }
 
 fn pair(directory: &Path, name: &str) -> tls::Config {

@@ -1,5 +1,7 @@
 //! `gander run`: the relay as a process, from its configuration to its exit code.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -39,7 +41,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
             return Exit::CouldNotRun;
         }
     };
-    logging::start(loaded.config.log);
+    if let Err(error) = logging::start(loaded.config.log) {
+        terminal.say(&format!("error: can't start the log: {error}"));
+        return Exit::CouldNotRun;
+    }
     log_warnings(&loaded.warnings);
     if !loaded.shadow.has_errors() {
         log_warnings(&loaded.shadow);
@@ -51,7 +56,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
             return Exit::CouldNotRun;
         }
     };
-    let exit = runtime.block_on(serve(loaded, inputs, reading, terminal));
+    let served = AssertUnwindSafe(|| runtime.block_on(serve(loaded, inputs, reading, terminal)));
+    // The panic is in the log by now.
+    let exit = catch_unwind(served).unwrap_or(Exit::No);
     // What still runs was given its time by the stop.
     runtime.shutdown_background();
     exit

@@ -11,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::terminal::Terminal;
 use super::{Exit, environment};
-use crate::config;
 use crate::document::{Findings, Source};
 use crate::filters::Filters;
 use crate::sandbox;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
+use crate::{config, logging};
 
 /// Run a local stand-in for Callgoose, for trying rules and filters
 ///
@@ -58,14 +58,18 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         }
         return Exit::CouldNotRun;
     };
-    let served = super::block_on(serve(arguments.listen, &source.name, filters, token), terminal);
+    let log = logging::Config { level: tracing::Level::WARN, format: logging::Format::Auto };
+    let runtime = logging::start(log)
+        .and_then(|()| terminal.detach())
+        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let served =
+        runtime.and_then(|runtime| runtime.block_on(serve(arguments.listen, &source.name, filters, token, terminal)));
     match served {
-        Ok(Ok(())) => Exit::Fine,
-        Ok(Err(error)) => {
+        Ok(()) => Exit::Fine,
+        Err(error) => {
             terminal.say(&format!("error: {error}"));
             Exit::CouldNotRun
         }
-        Err(exit) => exit,
     }
 }
 
@@ -74,23 +78,19 @@ async fn serve(
     filters_name: &str,
     filters: Filters,
     token: Secret,
-) -> Result<io::Result<()>, Exit> {
+    terminal: &mut Terminal,
+) -> io::Result<()> {
     let shutdown = Shutdown::new();
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return Ok(Err(io::Error::other("can't listen for signals")));
-    };
-    let stop = shutdown.clone();
-    let listening = tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        stop.begin();
-    });
-    let served = run(listen, filters_name, filters, token, shutdown, &mut io::stdout()).await;
-    listening.abort();
-    Ok(served)
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let served = run(listen, filters_name, filters, token, shutdown.clone(), terminal);
+    tokio::pin!(served);
+    tokio::select! {
+        served = served.as_mut() => return served,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    shutdown.begin();
+    served.await
 }
 
 /// The text of the filters: the file that was named, else [`FILTERS_FILE`] where it exists, else the shipped one.

@@ -1,10 +1,13 @@
 //! Standard output and standard error, of which either may be closed, a pipe, or a terminal with colours.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::Exit;
-use crate::logging::no_colour;
+use crate::logging::{self, Lines, no_colour};
 
 /// Where a command writes.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub(crate) struct Terminal {
 #[derive(Debug)]
 enum Output {
     Open,
+    /// Nothing here waits for whoever reads it.
+    Queued(Lines),
     /// Whoever read it has gone (`gander events list | head`): the rest is for nobody.
     Closed,
     Failed(io::Error),
@@ -39,30 +44,42 @@ impl Terminal {
 
     /// Whether whoever read the result has gone, so that there is nobody to make more of it for.
     pub(crate) fn is_unread(&self) -> bool {
-        !matches!(self.output, Output::Open)
+        matches!(self.output, Output::Closed | Output::Failed(_))
+    }
+
+    /// From now on no line waits for its reader: for a command that serves others meanwhile.
+    pub(crate) fn detach(&mut self) -> io::Result<()> {
+        if matches!(self.output, Output::Open) {
+            let sink = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+            let lines =
+                Lines::start("output", sink, |dropped| format!("… {} lines are missing here\n", dropped.lines))?;
+            self.output = Output::Queued(lines);
+        }
+        Ok(())
     }
 
     /// Writes a line of the result.
     pub(crate) fn print(&mut self, line: &str) {
-        let _ = writeln!(self, "{line}");
+        let _ = self.write(format!("{line}\n").as_bytes());
     }
 
     /// Says something beside the result.
     pub(crate) fn say(&mut self, line: &str) {
-        // With standard error closed there is nowhere left to complain.
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        logging::say(line);
     }
 
     /// The process's exit code: a result that could not be written is no result.
     pub(crate) fn finish(&mut self, exit: Exit) -> ExitCode {
         let _ = self.flush();
-        match std::mem::replace(&mut self.output, Output::Open) {
+        let exit = match std::mem::replace(&mut self.output, Output::Open) {
             Output::Failed(error) => {
                 self.say(&format!("error: can't write the result: {error}"));
-                Exit::CouldNotRun.into()
+                Exit::CouldNotRun
             }
-            Output::Open | Output::Closed => exit.into(),
-        }
+            Output::Open | Output::Queued(_) | Output::Closed => exit,
+        };
+        logging::finish();
+        exit.into()
     }
 }
 
@@ -70,19 +87,32 @@ impl Terminal {
 /// that no command has to think of a reader that goes away.
 impl Write for Terminal {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if matches!(self.output, Output::Open)
-            && let Err(error) = io::stdout().lock().write_all(bytes)
-        {
-            self.note(error);
+        match &self.output {
+            Output::Open => {
+                if let Err(error) = io::stdout().lock().write_all(bytes) {
+                    self.note(error);
+                }
+            }
+            Output::Queued(lines) => lines.put(bytes),
+            Output::Closed | Output::Failed(_) => {}
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if matches!(self.output, Output::Open)
-            && let Err(error) = io::stdout().lock().flush()
-        {
-            self.note(error);
+        match &self.output {
+            Output::Open => {
+                if let Err(error) = io::stdout().lock().flush() {
+                    self.note(error);
+                }
+            }
+            Output::Queued(lines) => {
+                lines.flush(FLUSH_MAX);
+                if let Some(kind) = lines.failing() {
+                    self.note(kind.into());
+                }
+            }
+            Output::Closed | Output::Failed(_) => {}
         }
         Ok(())
     }
@@ -96,6 +126,9 @@ impl Terminal {
         };
     }
 }
+
+/// How long queued lines are waited for. Whoever reads them may be stuck.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// A text from outside as it may stand in a line of a terminal: control characters, which could forge lines or move
 /// the cursor, and what has no width, which could make two texts look alike, are escaped.

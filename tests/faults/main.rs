@@ -19,6 +19,7 @@ mod failing;
 mod full;
 mod kills;
 mod locks;
+mod log;
 mod other;
 mod place;
 mod process;

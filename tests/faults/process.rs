@@ -1,10 +1,12 @@
 //! `gander run` as a process: started, perhaps under another program, watched, and ended in every way.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -25,13 +27,31 @@ pub struct Process {
     pub port: u16,
     pub admin: u16,
     log: Arc<Mutex<Vec<String>>>,
+    /// The rest of the log, while nobody reads it.
+    unread: Option<BufReader<ChildStderr>>,
+    reading: Option<JoinHandle<()>>,
+}
+
+/// Who reads a relay's log once it has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    Reads,
+    /// Nobody, though somebody could: a pipe fills.
+    Asleep,
+    /// Nobody any more: a pipe is closed.
+    Gone,
 }
 
 impl Site {
     pub fn new(upstream: &Upstream) -> Site {
+        Site::with_log(upstream, "{ format: json }")
+    }
+
+    /// With a `log` section of its own.
+    pub fn with_log(upstream: &Upstream, log: &str) -> Site {
         let directory = tempfile::tempdir().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        std::fs::copy(root.join("config/rules/servicepilot.yaml"), directory.path().join("rules.yaml")).unwrap();
+        fs::copy(root.join("config/rules/servicepilot.yaml"), directory.path().join("rules.yaml")).unwrap();
         let text = format!(
             "listen: {{ address: '127.0.0.1:0', tls: off }}
 admin: {{ address: '127.0.0.1:0' }}
@@ -47,13 +67,13 @@ upstream:
   timeout: 500ms
   rate_limit: {{ per_second: 10000, burst: 10000 }}
   retry: {{ initial: 5ms, factor: 2, max: 50ms }}
-log: {{ format: json }}
+log: {log}
 ",
             shown = directory.path().display(),
             url = upstream.url(),
         );
         let configuration = directory.path().join("gander.yaml");
-        std::fs::write(&configuration, text).unwrap();
+        fs::write(&configuration, text).unwrap();
         Site { directory, configuration }
     }
 
@@ -63,23 +83,48 @@ log: {{ format: json }}
 
     /// Starts `gander run` and waits until it takes events. `under` is the command that is to start it, empty for none.
     pub fn start(&self, under: &[String]) -> Process {
+        self.start_with(under, Reader::Reads)
+    }
+
+    /// The same, for this reader of its log.
+    pub fn start_with(&self, under: &[String], reader: Reader) -> Process {
         let mut child = self.command(under).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let log = Arc::new(Mutex::new(Vec::new()));
+        let mut pipe = BufReader::new(child.stderr.take().unwrap());
+        let mut log = Vec::new();
         let (port, admin) = loop {
-            let Some(Ok(line)) = lines.next() else {
-                panic!("gander did not start:\n{}", log.lock().unwrap().join("\n"));
-            };
+            let mut line = String::new();
+            if !pipe.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                panic!("gander did not start:\n{}", log.join("\n"));
+            }
             let ports = ports_of(&line);
-            log.lock().unwrap().push(line);
+            log.push(line.trim_end().to_owned());
             if let Some(ports) = ports {
                 break ports;
             }
         };
-        // Read on, so that the process never waits for a full pipe.
-        let more = Arc::clone(&log);
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| more.lock().unwrap().push(line)));
-        Process { child, port, admin, log }
+        let log = Arc::new(Mutex::new(log));
+        let unread = (reader != Reader::Gone).then_some(pipe);
+        let mut process = Process { child, port, admin, log, unread, reading: None };
+        if reader == Reader::Reads {
+            process.read_log();
+        }
+        process
+    }
+
+    /// Starts it where it logs to a file, which is at `log` as this process sees it.
+    pub fn start_with_log_at(&self, under: &[String], log: impl Fn(u32) -> PathBuf) -> Process {
+        let child = self.command(under).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let path = log(child.id());
+        let end = Instant::now() + START_MAX;
+        let (port, admin) = loop {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if let Some(ports) = text.lines().find_map(ports_of) {
+                break ports;
+            }
+            assert!(Instant::now() < end, "gander did not start: {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        Process { child, port, admin, log: Arc::default(), unread: None, reading: None }
     }
 
     /// The errors that `gander check` finds in `data_dir`, under the same command.
@@ -134,6 +179,48 @@ impl Process {
         (self.child.wait().unwrap().code(), started.elapsed())
     }
 
+    /// Waits until it has ended; returns the exit code.
+    pub fn ended(&mut self, limit: Duration) -> Option<i32> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < end, "it goes on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Reads the log from now on, to its end.
+    pub fn read_log(&mut self) {
+        let Some(pipe) = self.unread.take() else { return };
+        let log = Arc::clone(&self.log);
+        self.reading = Some(std::thread::spawn(move || {
+            pipe.lines().map_while(Result::ok).for_each(|line| log.lock().unwrap().push(line));
+        }));
+    }
+
+    /// The log of a process that has ended, to its last line.
+    pub fn whole_log(&mut self) -> Vec<String> {
+        self.reading.take().into_iter().for_each(|reading| reading.join().unwrap());
+        self.log()
+    }
+
+    /// The id of its thread of this name; none if it has ended.
+    pub fn thread(&self, name: &str) -> Option<u32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut tasks = tasks.map_while(|task| Some(task.ok()?.path()));
+        let named = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name);
+        tasks.find(named)?.file_name()?.to_string_lossy().parse().ok()
+    }
+
+    /// The value of a metric without labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.ask("/metrics").1;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+
     pub fn signal(&self, name: &str) {
         let told = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(told.success());
@@ -153,12 +240,17 @@ impl Process {
 
     /// Asks the operator's face.
     pub fn get(&self, path: &str) -> (u16, Value) {
+        let (status, body) = self.ask(path);
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    fn ask(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     pub fn log(&self) -> Vec<String> {
@@ -194,3 +286,6 @@ fn ports_of(line: &str) -> Option<(u16, u16)> {
     let port = |name: &str| fields[name].as_str()?.rsplit(':').next()?.parse().ok();
     Some((port("listen")?, port("admin")?))
 }
+
+/// Longer than a start takes on a machine that does much else.
+const START_MAX: Duration = Duration::from_secs(60);

@@ -186,12 +186,18 @@ pub struct Client {
 
 impl Client {
     pub fn post(&mut self, payload: &Value) -> Result<Answer, Failure> {
+        self.post_as(TOKEN, payload)
+    }
+
+    /// With this token.
+    pub fn post_as(&mut self, token: &str, payload: &Value) -> Result<Answer, Failure> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => BufReader::new(TcpStream::connect(("127.0.0.1", self.port)).map_err(|_| Failure::Refused)?),
         };
         let port = stream.get_ref().local_addr().map_or(0, |address| address.port());
-        let answer = converse(&mut stream, payload, self.connections).map_err(|error| Failure::Cut { port, error })?;
+        let answer =
+            converse(&mut stream, token, payload, self.connections).map_err(|error| Failure::Cut { port, error })?;
         if self.connections == Connections::Kept {
             self.stream = Some(stream);
         }
@@ -199,13 +205,18 @@ impl Client {
     }
 }
 
-fn converse(stream: &mut BufReader<TcpStream>, payload: &Value, connections: Connections) -> io::Result<Answer> {
+fn converse(
+    stream: &mut BufReader<TcpStream>,
+    token: &str,
+    payload: &Value,
+    connections: Connections,
+) -> io::Result<Answer> {
     stream.get_ref().set_nodelay(true)?;
     stream.get_ref().set_read_timeout(Some(PATIENCE))?;
     let body = payload.to_string();
     let connection = if connections == Connections::Kept { "keep-alive" } else { "close" };
     let request = format!(
-        "POST /hooks/servicepilot HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\
+        "POST /hooks/servicepilot HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nConnection: {connection}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

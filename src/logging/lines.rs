@@ -1,0 +1,359 @@
+//! Lines for a reader that may be slow, stuck or gone: whoever has one never waits, and nothing is lost unsaid.
+//!
+//! A line goes into a bounded queue, from which one thread writes. What finds no room, and what can't be written, is
+//! dropped and counted; how much that was stands in a line of its own as soon as writing works.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A handle on the queue. Clones reach the same one; the thread that writes ends with the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines(Arc<Shared>);
+
+/// What was dropped since the last time that this was told.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    pub(crate) lines: u64,
+    /// The last one's, where it was not for want of room.
+    pub(crate) error: Option<io::Error>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Told to the writer: something waits.
+    came: Condvar,
+    /// Told to whoever flushes: nothing waits any more.
+    emptied: Condvar,
+    dropped: AtomicU64,
+}
+
+/// Nothing is done while it is locked that takes longer than to move a line.
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    /// In the lines that wait.
+    bytes: usize,
+    /// Whether the writer has a line in its hands.
+    writing: bool,
+    /// Why the last line could not be written; none since one could.
+    failing: Option<ErrorKind>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(Box<[u8]>),
+    /// So many lines found no room here.
+    Dropped(u64),
+}
+
+/// The thread's own part.
+struct Writer<S, T> {
+    shared: Arc<Shared>,
+    sink: S,
+    tell: T,
+    untold: Dropped,
+    /// Whether the sink's last line has no end, since writing failed in the middle of it.
+    torn: bool,
+}
+
+impl Lines {
+    /// Starts the thread that writes to `sink`. `tell` makes the line, with its end, that says how many were dropped.
+    pub(crate) fn start(
+        name: &str,
+        sink: impl Write + Send + 'static,
+        tell: impl Fn(&Dropped) -> String + Send + 'static,
+    ) -> io::Result<Lines> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            came: Condvar::new(),
+            emptied: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        });
+        let untold = Dropped { lines: 0, error: None };
+        let writer = Writer { shared: Arc::clone(&shared), sink, tell, untold, torn: false };
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || writer.run())?;
+        Ok(Lines(shared))
+    }
+
+    /// Has a line written, or drops it. Returns at once.
+    pub(crate) fn put(&self, line: &[u8]) {
+        let mut queue = self.0.queue();
+        if queue.bytes + line.len() <= BYTES_MAX && queue.entries.len() < LINES_MAX {
+            queue.bytes += line.len();
+            queue.entries.push_back(Entry::Line(line.into()));
+            self.0.came.notify_one();
+            return;
+        }
+        match queue.entries.back_mut() {
+            Some(Entry::Dropped(lines)) => *lines += 1,
+            _ => queue.entries.push_back(Entry::Dropped(1)),
+        }
+        self.0.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until everything is written, for at most `limit`; returns whether it is.
+    pub(crate) fn flush(&self, limit: Duration) -> bool {
+        let waits = |queue: &mut Queue| queue.writing || !queue.entries.is_empty();
+        let waited = self.0.emptied.wait_timeout_while(self.0.queue(), limit, waits);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Lines that were dropped so far.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Why the last line could not be written; none if it could.
+    pub(crate) fn failing(&self) -> Option<ErrorKind> {
+        self.0.queue().failing
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next entry; none if `until` comes first.
+    fn next(&self, until: Option<Instant>) -> Option<Entry> {
+        let mut queue = self.queue();
+        queue.writing = false;
+        loop {
+            if let Some(entry) = queue.entries.pop_front() {
+                if let Entry::Line(line) = &entry {
+                    queue.bytes -= line.len();
+                }
+                queue.writing = true;
+                return Some(entry);
+            }
+            queue.entries.shrink_to(LINES_KEPT);
+            self.emptied.notify_all();
+            let patience = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+            if patience.is_zero() {
+                return None;
+            }
+            queue = self.came.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl<S: Write, T: Fn(&Dropped) -> String> Writer<S, T> {
+    fn run(mut self) {
+        loop {
+            let again = (self.untold.lines > 0).then(|| Instant::now() + TRY_AGAIN);
+            match self.shared.next(again) {
+                Some(Entry::Line(line)) => {
+                    if self.tell_dropped() {
+                        self.write_line(&line);
+                    } else {
+                        self.drop_line();
+                    }
+                }
+                Some(Entry::Dropped(lines)) => {
+                    self.untold.lines += lines;
+                    self.tell_dropped();
+                }
+                None => drop(self.tell_dropped()),
+            }
+        }
+    }
+
+    /// Says how many lines were dropped, if any were; returns whether that is said.
+    fn tell_dropped(&mut self) -> bool {
+        if self.untold.lines == 0 {
+            return true;
+        }
+        let mut line = (self.tell)(&self.untold);
+        if self.torn {
+            line.insert(0, '\n');
+        }
+        match self.write(line.as_bytes()) {
+            Ok(()) => {
+                self.untold = Dropped { lines: 0, error: None };
+                true
+            }
+            Err(error) => {
+                self.untold.error = Some(error);
+                false
+            }
+        }
+    }
+
+    fn write_line(&mut self, line: &[u8]) {
+        if let Err(error) = self.write(line) {
+            self.untold.error = Some(error);
+            self.drop_line();
+        }
+    }
+
+    fn drop_line(&mut self) {
+        self.untold.lines += 1;
+        self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut rest = line;
+        let written = loop {
+            match self.sink.write(rest) {
+                Ok(0) if !rest.is_empty() => break Err(ErrorKind::WriteZero.into()),
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Who shares the pipe may have made it so. This thread alone can wait.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FULL_PAUSE),
+                Err(error) => break Err(error),
+            }
+            if rest.is_empty() {
+                break Ok(());
+            }
+        };
+        if rest.len() < line.len() {
+            self.torn = !rest.is_empty();
+        }
+        self.shared.queue().failing = written.as_ref().err().map(io::Error::kind);
+        written
+    }
+}
+
+/// What waits for a reader that is slow: some thousand lines, and never more memory than this.
+const BYTES_MAX: usize = 1 << 20;
+const LINES_MAX: usize = 8_192;
+/// Places that an idle queue keeps.
+const LINES_KEPT: usize = 64;
+/// How often a sink that fails is tried again while there is no line for it.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How often a full pipe that does not block is looked at.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+
+    /// So many bytes, or an error.
+    type Permit = Result<usize, ErrorKind>;
+
+    /// A sink that takes what it is allowed to: each write waits for the next permission.
+    struct Sink {
+        permits: Receiver<Permit>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let permitted = self.permits.recv().unwrap_or(Ok(usize::MAX))?;
+            let taken = bytes.len().min(permitted);
+            self.written.lock().unwrap().extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Permits, what was written, and the queue. Once nobody can permit any more everything may be written.
+    fn lines() -> (SyncSender<Permit>, Arc<Mutex<Vec<u8>>>, Lines) {
+        let (permit, permits) = sync_channel(0);
+        let written = Arc::default();
+        let sink = Sink { permits, written: Arc::clone(&written) };
+        let tell = |dropped: &Dropped| {
+            let error = dropped.error.as_ref().map(|error| format!("{:?}", error.kind()));
+            format!("dropped {} {}\n", dropped.lines, error.as_deref().unwrap_or("for want of room"))
+        };
+        (permit, written, Lines::start("lines", sink, tell).unwrap())
+    }
+
+    fn text(written: &Mutex<Vec<u8>>) -> String {
+        String::from_utf8(written.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn lines_are_written_in_their_order() {
+        let (permit, written, lines) = lines();
+        drop(permit);
+        (0..100).for_each(|number| lines.put(format!("{number}\n").as_bytes()));
+        assert!(lines.flush(PATIENCE));
+        assert_eq!(text(&written), (0..100).map(|number| format!("{number}\n")).collect::<String>());
+        assert_eq!(lines.dropped(), 0);
+    }
+
+    #[test]
+    fn who_puts_a_line_never_waits_and_what_found_no_room_is_told_where_it_is_missing() {
+        let (permit, written, lines) = lines();
+        let long = vec![b'x'; BYTES_MAX / 4];
+        lines.put(&long);
+        // The writer has it in its hands, and waits.
+        while lines.0.queue().bytes > 0 {
+            std::thread::yield_now();
+        }
+        (0..6).for_each(|_| lines.put(&long));
+        assert_eq!(lines.dropped(), 2, "there is room for four");
+        assert!(!lines.flush(Duration::from_millis(1)), "a flush has an end");
+        drop(permit);
+        assert!(lines.flush(PATIENCE));
+        lines.put(b"after\n");
+        assert!(lines.flush(PATIENCE));
+        let text = text(&written);
+        assert!(text.ends_with("xdropped 2 for want of room\nafter\n"), "{:?}", &text[text.len() - 60..]);
+        assert_eq!(text.matches("dropped").count(), 1);
+    }
+
+    #[test]
+    fn so_many_lines_wait_and_no_more_however_short_they_are() {
+        let (_permit, _, lines) = lines();
+        (0..2 * LINES_MAX).for_each(|_| lines.put(b"\n"));
+        assert!(lines.dropped() >= LINES_MAX as u64 - 1, "{}", lines.dropped());
+    }
+
+    #[test]
+    fn what_can_not_be_written_is_told_when_it_can_without_another_line() {
+        let (permit, written, lines) = lines();
+        lines.put(b"one\n");
+        permit.send(Ok(usize::MAX)).unwrap();
+        for line in [&b"two\n"[..], b"three\n"] {
+            lines.put(line);
+            permit.send(Err(ErrorKind::StorageFull)).unwrap();
+        }
+        assert!(lines.flush(PATIENCE));
+        assert_eq!((lines.dropped(), lines.failing()), (2, Some(ErrorKind::StorageFull)));
+        // The next try comes by itself.
+        permit.send(Ok(usize::MAX)).unwrap();
+        drop(permit);
+        lines.put(b"four\n");
+        assert!(lines.flush(PATIENCE));
+        assert_eq!(text(&written), "one\ndropped 2 StorageFull\nfour\n");
+        assert_eq!(lines.failing(), None);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_ended_before_the_next() {
+        let (permit, written, lines) = lines();
+        lines.put(b"cut off\n");
+        permit.send(Ok(3)).unwrap();
+        permit.send(Err(ErrorKind::StorageFull)).unwrap();
+        drop(permit);
+        lines.put(b"whole\n");
+        assert!(lines.flush(PATIENCE));
+        assert_eq!(text(&written), "cut\ndropped 1 StorageFull\nwhole\n");
+    }
+
+    #[test]
+    fn a_write_that_is_put_off_is_made_again() {
+        let (permit, written, lines) = lines();
+        lines.put(b"whole\n");
+        for permitted in [Err(ErrorKind::Interrupted), Ok(2), Err(ErrorKind::WouldBlock)] {
+            permit.send(permitted).unwrap();
+        }
+        drop(permit);
+        assert!(lines.flush(PATIENCE));
+        assert_eq!((text(&written).as_str(), lines.dropped()), ("whole\n", 0));
+    }
+
+    /// Longer than any of it takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+}

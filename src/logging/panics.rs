@@ -1,0 +1,61 @@
+//! Panics: each is a fault of this program, which is counted and has its line in the log, whichever thread it was on.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Panics so far, of any thread.
+pub fn panics() -> u64 {
+    COUNT.load(Ordering::Relaxed)
+}
+
+/// Has panics told by the log from now on. The standard library's own way is to write to standard error, which waits for
+/// whoever reads it.
+pub(super) fn tell() {
+    std::panic::set_hook(Box::new(note));
+}
+
+fn note(panic: &PanicHookInfo<'_>) {
+    COUNT.fetch_add(1, Ordering::Relaxed);
+    let said = message(panic.payload());
+    let location = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    // None unless RUST_BACKTRACE asks for it.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(
+        panic = said,
+        location,
+        thread = thread.name(),
+        backtrace,
+        "a part of gander panicked: a fault of this program; please report it with this line"
+    );
+}
+
+/// The beginning of what the code said. It may quote a payload, of which a line need not hold more.
+fn message(payload: &dyn std::any::Any) -> &str {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (None, Some(text)) => text.as_str(),
+        (None, None) => "",
+    };
+    let end = (0..=SAID_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+const SAID_BYTES_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_quoted_in_part() {
+        assert_eq!(message(&"short"), "short");
+        assert_eq!(message(&"é".repeat(1_000)), "é".repeat(250));
+        assert_eq!(message(&format!("a{}", "é".repeat(1_000))).len(), 499);
+        assert_eq!(message(&7), "");
+    }
+}
