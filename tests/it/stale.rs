@@ -41,7 +41,8 @@ async fn after_an_outage(delivery: &str, payloads: &[Value]) -> (Relay, Upstream
 /// As if everything had been acknowledged 6 hours, 12 minutes and a half earlier.
 fn turn_back(journal: &Path) {
     let journal = rusqlite::Connection::open(journal).unwrap();
-    journal.execute("UPDATE event SET received_at = received_at - 22350000", []).unwrap();
+    // What is altered behind the relay's back has no checksum that fits.
+    journal.execute("UPDATE event SET received_at = received_at - 22350000, sum = NULL, state_sum = NULL", []).unwrap();
 }
 
 fn only(calls: &[Call], key: &str) -> Value {
