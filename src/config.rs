@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::document::{self, Fields, Findings, Node, Place, Value, conceal};
+use crate::limits::Shares;
 use crate::rules::RuleSet;
 use crate::secret::Secret;
 use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging};
@@ -217,7 +218,8 @@ impl<'a> Reader<'a> {
         let (stale, superseded) = self.delivery(&mut top);
         let upstream = self.upstream(&mut top, stale, superseded);
         let dedup = self.dedup(&mut top);
-        let journal = self.journal(&mut top, data_dir);
+        let shares = sources.iter().flatten().map(|source| (Arc::clone(&source.name), source.max_queued));
+        let journal = self.journal(&mut top, data_dir, Shares::new(shares));
         let log = self.log(&mut top);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;

@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 
 use crate::auth;
-use crate::limits::RateLimit;
+use crate::limits::{RateLimit, Share};
 use crate::metrics::Metrics;
 use crate::recorder::{Entry, Follow, Receipt, Recorder, Settled, Submission};
 use crate::rules::{Context, Decision, Element, RuleSet};
@@ -68,6 +68,8 @@ pub struct SourceConfig {
     /// Empty: anywhere.
     pub allow_from: Vec<IpNet>,
     pub rate_limit: RateLimit,
+    /// How much of what waits, and of the memory for bodies, may be its own.
+    pub max_queued: Share,
     pub respond: Respond,
     pub respond_timeout: Duration,
 }
@@ -96,7 +98,6 @@ struct Shared {
     rules: CurrentRules,
     shadow: Shadow,
     limits: BodyLimits,
-    memory: Memory,
     recorder: Recorder,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -138,9 +139,8 @@ impl Ingest {
         Ingest(Arc::new(Shared {
             rules: CurrentRules::new(rules.collect()),
             shadow: Shadow::new(recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone()),
-            sources: Sources::new(sources),
+            sources: Sources::new(sources, &Memory::new(limits.bytes_max)),
             limits,
-            memory: Memory::new(limits.bytes_max),
             recorder,
             metrics,
             clock,
@@ -245,7 +245,7 @@ impl Shared {
         let known = allowed.authenticate(head)?;
         let admitted = known.limit(self.clock.now().monotonic)?;
         let charset = Charset::of(&head.headers)?;
-        let held = upload.read(self.limits, &self.memory).await?;
+        let held = upload.read(self.limits, admitted.memory()).await?;
 
         let decision = match decide(admitted.source(), &rules.live, &held, charset, ticket) {
             Ok(decision) => decision,

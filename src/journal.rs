@@ -15,6 +15,7 @@ mod mending;
 mod place;
 mod read;
 mod readers;
+mod room;
 mod salvage;
 mod schema;
 mod search;
@@ -30,8 +31,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Outcome, Priority, State, UpdateHash};
+use crate::limits::Shares;
 use crate::time::WallTime;
 use place::{Frames, Place, Wrote};
+use room::Holdings;
 use schema::{SCHEMA, VERSION};
 
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
@@ -41,6 +44,7 @@ pub use mending::{LetGo, Mended, Mending};
 pub use place::Fates;
 pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary};
 pub use readers::Readers;
+pub use room::{Fit, Held};
 pub use salvage::{Salvage, is_marked_damaged, mark_damaged, mend};
 pub use search::{Searched, Texts};
 pub use sum::Damage;
@@ -53,6 +57,8 @@ pub struct Config {
     pub max_bytes: u64,
     pub keep_delivered: Duration,
     pub keep_refused: u64,
+    /// How the configured sources share `max_events` and `max_bytes`.
+    pub shares: Shares,
 }
 
 /// The writing end. There is one a process, and one process a data directory.
@@ -68,7 +74,7 @@ pub struct Journal {
     next_id: EventId,
     /// In milliseconds since 1970: numbers begin with that of the first start.
     opened_at: u64,
-    totals: Totals,
+    holdings: Holdings,
     /// Where pruning goes on.
     prune_after: EventId,
 }
@@ -185,7 +191,7 @@ impl Journal {
             config: config.clone(),
             next_id: EventId(0),
             opened_at: now.0.max(1).cast_unsigned(),
-            totals: Totals::default(),
+            holdings: Holdings::default(),
             prune_after: EventId(0),
         })
     }
@@ -193,7 +199,7 @@ impl Journal {
     /// Reads every event that is kept, oldest first, and learns from them where to go on. To be called once,
     /// before the first batch. Returns the rows that are not what was written and were not set aside before.
     pub fn recover(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
-        let (mut totals, mut last, mut damaged) = (Totals::default(), 0, Vec::new());
+        let (mut holdings, mut last, mut damaged) = (Holdings::default(), 0, Vec::new());
         read::recover(&self.connection, |row| {
             last = last.max(row.id.0);
             match (&row.standing, &row.read) {
@@ -201,7 +207,7 @@ impl Journal {
                     damaged.push(Damaged { id: row.id, damage: *damage });
                 }
                 (None, Err(damage)) => damaged.push(Damaged { id: row.id, damage: *damage }),
-                (Some(standing), _) => totals.add(standing.state, standing.bytes),
+                (Some(standing), _) => holdings.add(&row.source, standing.state, standing.bytes),
                 (None, Ok(_)) => {}
             }
             if let Some(found) = row.found() {
@@ -212,7 +218,7 @@ impl Journal {
             return Err(Error::Damaged("an event has a number that was never given".to_owned()));
         }
         self.next_id = EventId(self.first_id()?.max(last + 1));
-        self.totals = totals;
+        self.holdings = holdings;
         Ok(damaged)
     }
 
@@ -300,12 +306,12 @@ impl Journal {
 
     /// What counts against the limits.
     pub fn totals(&self) -> Totals {
-        self.totals
+        self.holdings.totals
     }
 
     /// Whether no further event fits.
     pub fn is_full(&self) -> bool {
-        !self.totals.without_refused().fits(1, 1, self.config.max_events, self.config.max_bytes)
+        !self.totals().without_refused().fits(1, 1, self.config.max_events, self.config.max_bytes)
     }
 
     /// Whether payloads, bodies and history together take more room than `max_bytes`.

@@ -1,12 +1,16 @@
-//! How much one source may send: a token bucket, asked after authentication.
+//! How much one source may send: a token bucket, asked after authentication; and how much of what waits may be its own.
 //!
 //! The caller passes the time in; nothing here reads a clock.
+
+mod shares;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::time::Monotonic;
+
+pub use shares::{Room, Share, Shares};
 
 /// A source's `rate_limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,6 +44,8 @@ pub struct Metrics {
     ended: Family<StateReason, Counter>,
     damaged: Family<Part, Counter>,
     marked_stale: Family<Source, Counter>,
+    source_events: Family<Source, Gauge>,
+    source_bytes: Family<Source, Gauge>,
     forgotten: Family<Phase, Counter>,
     log_lines_dropped: Counter,
     panics: Counter,
@@ -267,6 +269,16 @@ impl Metrics {
                 "events_marked_stale",
                 "Triggers delivered later than delivery.stale.trigger, and marked as that, by source"
             ),
+            source_events: register!(
+                Family::default(),
+                "queue_source_events",
+                "Events that count against a source's share: those that wait for delivery, and dead letters"
+            ),
+            source_bytes: register!(
+                Family::default(),
+                "queue_source_bytes",
+                "Payloads and bodies of the events that count against a source's share"
+            ),
             forgotten: register!(
                 Family::default(),
                 "dedup_keys_forgotten",
@@ -402,6 +414,14 @@ impl Metrics {
 
     pub fn event_marked_stale(&self, source: &Arc<str>) {
         self.marked_stale.get_or_create(&Source { source: Arc::clone(source) }).inc();
+    }
+
+    /// What a source holds of the room that sources share.
+    pub fn source_holds(&self, source: &Arc<str>, events: u64, bytes: u64) {
+        let labels = Source { source: Arc::clone(source) };
+        for (gauge, value) in [(&self.source_events, events), (&self.source_bytes, bytes)] {
+            gauge.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
     }
 
     pub fn keys_forgotten(&self, phase: &'static str, count: u64) {

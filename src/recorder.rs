@@ -17,7 +17,7 @@ use crate::dedup::{Arrival, Foresight};
 use crate::event::{
     Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, SourceNames, State, UpdateHash, Violation,
 };
-use crate::journal::{AttemptRecord, Settlement, Tried};
+use crate::journal::{AttemptRecord, Held, Settlement, Tried};
 use crate::time::WallTime;
 
 pub use commands::{Command, Commanded, Declined};
@@ -97,6 +97,8 @@ pub struct Settled {
 pub enum Unavailable {
     /// `journal.max_events` or `max_bytes` is reached.
     Backlog,
+    /// The source has its share of the queue; others are taken.
+    SourceShare,
     /// The disk is full.
     DiskFull,
     /// A write or sync failed; the journal is being reopened.
@@ -114,6 +116,14 @@ pub enum Unavailable {
 pub enum Health {
     Taking,
     Refusing { why: Unavailable, detail: String, since: WallTime },
+}
+
+/// A source whose events are refused because it has its share of the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    pub source: Arc<str>,
+    pub since: WallTime,
+    pub held: Held,
 }
 
 /// How an event ended, to be written down.
@@ -171,6 +181,7 @@ impl Expected {
 pub struct Recorder {
     messages: mpsc::Sender<Message>,
     health: watch::Receiver<Health>,
+    turned_away: watch::Receiver<Vec<TurnedAway>>,
     sources: Arc<SourceNames>,
 }
 
@@ -302,6 +313,11 @@ impl Recorder {
         foresights.await.ok()?
     }
 
+    /// The sources that send more than their share of the queue.
+    pub fn turned_away(&self) -> Vec<TurnedAway> {
+        self.turned_away.borrow().clone()
+    }
+
     /// Whether events are taken now.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
@@ -330,6 +346,7 @@ impl Unavailable {
     pub fn as_str(self) -> &'static str {
         match self {
             Unavailable::Backlog => "backlog",
+            Unavailable::SourceShare => "source_share",
             Unavailable::DiskFull => "disk_full",
             Unavailable::JournalFault => "journal_fault",
             Unavailable::JournalReplaced => "journal_replaced",

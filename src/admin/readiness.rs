@@ -5,8 +5,9 @@ use serde::Serialize;
 use super::View;
 use crate::breaker::Cause;
 use crate::dispatcher::{Condition, Failing, Stuck};
+use crate::journal::Held;
 use crate::outcome::Trouble;
-use crate::recorder::{Health, Unavailable};
+use crate::recorder::{Health, TurnedAway, Unavailable};
 
 /// What `/readyz` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,7 +33,9 @@ pub(super) fn readiness(view: &View) -> Readiness {
     // Events are taken by the rules before, so that a reload that failed makes nothing unready.
     let reload = view.reload.borrow().degradation();
     let stuck = of_stuck(&view.stuck.borrow());
-    let degraded = [of_health(&health), of_condition(condition), stuck, reload].into_iter().flatten().collect();
+    let turned_away = view.recorder.turned_away();
+    let degraded = [of_health(&health), of_condition(condition), stuck, reload].into_iter().flatten();
+    let degraded = degraded.chain(turned_away.into_iter().map(of_share)).collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
 }
 
@@ -70,6 +73,19 @@ fn of_stuck(stuck: &Stuck) -> Option<Degradation> {
         remedy: "only their own incident keys wait; `gander events show ID` tells what was answered, `gander events discard` \
                  ends one",
     })
+}
+
+/// Events of other sources are taken, so it makes nothing unready.
+fn of_share(turned_away: TurnedAway) -> Degradation {
+    let TurnedAway { source, since, held: Held { queued, dead, bytes } } = turned_away;
+    Degradation {
+        reason: Unavailable::SourceShare.as_str(),
+        since: since.rfc3339(),
+        status: None,
+        detail: Some(format!("source {source}: {queued} events queued, {dead} dead letters, {bytes} bytes in all")),
+        remedy: "this source has its share of the queue and is told 503: find out why it sends so much, or why its events \
+                 are not delivered; replay or discard its dead letters; or give it another share by `max_queued`",
+    }
 }
 
 fn of_condition(condition: Condition) -> Option<Degradation> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Reader, Secrets, place_of};
 use crate::document::{Fields, Node, fields};
 use crate::event::Superseded;
+use crate::limits::Shares;
 use crate::logging::Format;
 use crate::stale::{self, Then};
 use crate::{dedup, journal, logging};
@@ -68,7 +69,7 @@ impl Reader<'_> {
         Some(stale::Settings { trigger: trigger?, then })
     }
 
-    pub(super) fn journal(&mut self, top: &mut Fields<'_>, data_dir: PathBuf) -> journal::Config {
+    pub(super) fn journal(&mut self, top: &mut Fields<'_>, data_dir: PathBuf, shares: Shares) -> journal::Config {
         let findings = &mut self.findings;
         let mut section = top.section_or_empty("journal", findings);
         let max_events = section.integer("max_events", 1..=1_000_000_000, findings);
@@ -82,6 +83,7 @@ impl Reader<'_> {
             max_bytes: max_bytes.unwrap_or(4 << 30),
             keep_delivered: keep_delivered.unwrap_or(7 * DAY),
             keep_refused: keep_refused.unwrap_or(10_000),
+            shares,
         }
     }
 

@@ -15,7 +15,7 @@ use super::{Reader, read_source};
 use crate::auth::{Credential, Policy};
 use crate::document::{Fields, Findings, Key, Node, Value, fields};
 use crate::ingest::{Respond, SourceConfig, SourceRules};
-use crate::limits::{OverLimit, RateLimit};
+use crate::limits::{OverLimit, RateLimit, Share};
 use crate::rules::RuleSet;
 
 impl Reader<'_> {
@@ -58,6 +58,7 @@ impl Reader<'_> {
         let auth = self.auth(&mut section);
         let allow_from = self.allow_from(&mut section);
         let rate_limit = self.source_rate_limit(&mut section);
+        let max_queued = self.max_queued(&mut section);
         let findings = &mut self.findings;
         let respond = section.choice("respond", &RESPOND, findings).unwrap_or(Respond::Queued);
         let respond_timeout = section.duration_within("respond_timeout", RESPOND_WAIT, findings);
@@ -72,6 +73,7 @@ impl Reader<'_> {
             auth: auth?,
             allow_from,
             rate_limit,
+            max_queued,
             respond,
             respond_timeout: respond_timeout.unwrap_or(Duration::from_secs(10)),
         })
@@ -197,6 +199,24 @@ impl Reader<'_> {
             }
         }
         networks
+    }
+
+    fn max_queued(&mut self, section: &mut Fields<'_>) -> Share {
+        let path = section.path_of("max_queued");
+        let Some(node) = section.take_some("max_queued") else {
+            return Share::Auto;
+        };
+        let share = match node.as_str().unwrap_or_default() {
+            "auto" => Some(Share::Auto),
+            text => (1..=100).find(|hundredths| text == format!("{hundredths}%")).map(Share::Percent),
+        };
+        if share.is_none() {
+            let message = format!("expected auto, or a share from 1% to 100%, found {}", shown(node));
+            self.error(node, &path, message).help(
+                "auto: no more than is still free; 30%: that much of `journal.max_events` and `journal.max_bytes`",
+            );
+        }
+        share.unwrap_or_default()
     }
 
     fn source_rate_limit(&mut self, section: &mut Fields<'_>) -> RateLimit {

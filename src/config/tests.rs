@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::Superseded;
+use crate::limits::{Share, Shares};
 
 /// A folder with a rule file, and the configuration written beside it.
 struct Desk {
@@ -124,6 +125,7 @@ fn what_the_file_leaves_out_has_the_documented_default() {
             max_bytes: 4 << 30,
             keep_delivered: Duration::from_secs(7 * 86_400),
             keep_refused: 10_000,
+            shares: Shares::new([("s".into(), Share::Auto)]),
         }
     );
     assert_eq!(config.log.level, tracing::Level::INFO);
@@ -491,6 +493,34 @@ fn a_data_directory_that_run_could_not_use_is_found_before() {
         }
         assert!(!theirs.join("deep").exists(), "nothing is written");
     }
+}
+
+#[test]
+fn a_source_takes_what_is_free_unless_it_has_a_share() {
+    let with = |line: &str| Desk::new(&BASE.replace("    auth:", &format!("    max_queued: {line}\n    auth:")));
+    let shares = |desk: Desk| {
+        let config = desk.load().config;
+        let share = config.sources[0].max_queued;
+        assert_eq!(config.journal.shares, Shares::new([(Arc::clone(&config.sources[0].name), share)]));
+        share
+    };
+    for (written, expected) in [
+        ("~", Share::Auto),
+        ("auto", Share::Auto),
+        ("1%", Share::Percent(1)),
+        ("30%", Share::Percent(30)),
+        ("'100%'", Share::Percent(100)),
+    ] {
+        assert_eq!(shares(with(written)), expected, "{written}");
+    }
+    for wrong in ["0%", "101%", "30", "0.3", "30.5%", "half", "030%", "+5%", "''", "[30%]", "true"] {
+        let found = listed(&with(wrong).findings());
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        assert!(found[0].contains("max_queued: expected auto, or a share from 1% to 100%, found "), "{found:?}");
+        assert!(found[0].contains("30%: that much of"), "{found:?}");
+    }
+    let found = listed(&Desk::new(&BASE.replace("    auth:", "    max_queud: auto\n    auth:")).findings());
+    assert!(found[0].contains("(did you mean `max_queued`?)"), "{found:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 
 use super::refusal::Refusal;
+use crate::limits::{Room, Share};
 
 /// How much of a body is taken, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(super) struct Upload<B> {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) bytes: Bytes,
-    _share: Share,
+    _taken: Taken,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
@@ -49,7 +50,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
     }
 
     /// Reads the whole body. A declared length that is too large is refused before a byte is read.
-    pub(super) async fn read(&mut self, limits: BodyLimits, memory: &Memory) -> Result<Held, Refusal> {
+    pub(super) async fn read(&mut self, limits: BodyLimits, memory: &SourceMemory) -> Result<Held, Refusal> {
         if self.exceeds(limits.bytes_max) {
             return Err(Refusal::BodyTooLarge { bytes_max: limits.bytes_max });
         }
@@ -60,25 +61,25 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         }
     }
 
-    async fn collect(&mut self, declared: usize, bytes_max: usize, memory: &Memory) -> Result<Held, Refusal> {
-        let mut share = memory.none();
+    async fn collect(&mut self, declared: usize, bytes_max: usize, memory: &SourceMemory) -> Result<Held, Refusal> {
+        let mut taken = memory.nothing();
         // A small body comes in one piece and is not copied.
-        let first = self.next_piece(&mut share, 0, bytes_max).await?.unwrap_or_default();
-        let Some(second) = self.next_piece(&mut share, first.len(), bytes_max).await? else {
-            return Ok(Held { bytes: first, _share: share });
+        let first = self.next_piece(&mut taken, 0, bytes_max).await?.unwrap_or_default();
+        let Some(second) = self.next_piece(&mut taken, first.len(), bytes_max).await? else {
+            return Ok(Held { bytes: first, _taken: taken });
         };
         let mut bytes = BytesMut::with_capacity(declared.max(first.len() + second.len()));
         bytes.extend_from_slice(&first);
         bytes.extend_from_slice(&second);
         drop((first, second));
-        while let Some(piece) = self.next_piece(&mut share, bytes.len(), bytes_max).await? {
+        while let Some(piece) = self.next_piece(&mut taken, bytes.len(), bytes_max).await? {
             bytes.extend_from_slice(&piece);
         }
-        Ok(Held { bytes: bytes.freeze(), _share: share })
+        Ok(Held { bytes: bytes.freeze(), _taken: taken })
     }
 
     /// The next piece that holds data; none at the end.
-    async fn next_piece(&mut self, share: &mut Share, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
+    async fn next_piece(&mut self, taken: &mut Taken, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
         while let Some(frame) = self.body.frame().await {
             // Trailers say nothing that is of use here.
             let Ok(piece) = frame.map_err(|_| Refusal::BodyBroken)?.into_data() else { continue };
@@ -88,7 +89,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
             if piece.len() > bytes_max - read {
                 return Err(Refusal::BodyTooLarge { bytes_max });
             }
-            share.grow(piece.len())?;
+            taken.grow(piece.len())?;
             return Ok(Some(piece));
         }
         self.ended = true;
@@ -120,10 +121,20 @@ struct Pool {
     max: usize,
 }
 
-/// A part of [`Memory`], given back when it is dropped.
-#[derive(Debug)]
-struct Share {
+/// It as one source may use it.
+#[derive(Clone, Debug)]
+pub(super) struct SourceMemory {
     pool: Arc<Pool>,
+    /// What the bodies of this source take.
+    own: Arc<AtomicUsize>,
+    /// None: as much as there is.
+    share: Option<Share>,
+}
+
+/// What one body takes of it, given back when it is dropped.
+#[derive(Debug)]
+struct Taken {
+    memory: SourceMemory,
     bytes: usize,
 }
 
@@ -134,22 +145,43 @@ impl Memory {
         Memory(Arc::new(Pool { used: AtomicUsize::new(0), max }))
     }
 
-    fn none(&self) -> Share {
-        Share { pool: Arc::clone(&self.0), bytes: 0 }
+    /// Its part for one more source.
+    pub(super) fn of_source(&self, share: Option<Share>) -> SourceMemory {
+        SourceMemory { pool: Arc::clone(&self.0), own: Arc::new(AtomicUsize::new(0)), share }
     }
 }
 
-impl Share {
+impl SourceMemory {
+    fn nothing(&self) -> Taken {
+        Taken { memory: self.clone(), bytes: 0 }
+    }
+}
+
+impl Taken {
+    /// Takes so much more. What does not fit is counted until the body is given up, a moment later.
     fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let used = self.pool.used.fetch_add(bytes, Ordering::Relaxed);
+        let SourceMemory { pool, own, share } = &self.memory;
+        let used = pool.used.fetch_add(bytes, Ordering::Relaxed);
+        let own = own.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.bytes;
         self.bytes += bytes;
-        if used.saturating_add(bytes) > self.pool.max { Err(Refusal::BodiesFull) } else { Ok(()) }
+        if used.saturating_add(bytes) > pool.max {
+            return Err(Refusal::BodiesFull);
+        }
+        // This body is what the source asks for, as a whole: the first one of a source comes in however long it is.
+        let [max, used, own] = [pool.max, used.saturating_sub(before), own.saturating_sub(before)].map(|n| n as u64);
+        let room = Room { max, used, own, left: 0 };
+        match share {
+            Some(share) if !share.admits(room, self.bytes as u64) => Err(Refusal::SourceBodies),
+            _ => Ok(()),
+        }
     }
 }
 
-impl Drop for Share {
+impl Drop for Taken {
     fn drop(&mut self) {
-        self.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.own.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -209,30 +241,55 @@ mod tests {
             (&[b"a", b"b", b"c", b"d", b"e", b"f", b"g"], Err("body_too_large")),
         ];
         for (pieces, expected) in rows {
-            let memory = Memory::new(LIMITS.bytes_max);
+            let memory = Memory::new(LIMITS.bytes_max).of_source(Some(Share::Auto));
             let read = upload(pieces, false).read(LIMITS, &memory).await;
             match (read, expected) {
                 (Ok(held), Ok(bytes)) => assert_eq!(held.bytes, *bytes),
                 (Err(refusal), Err(label)) => assert_eq!(refusal.label(), *label),
                 (read, expected) => panic!("{pieces:?}: {read:?} instead of {expected:?}"),
             }
-            assert_eq!(memory.0.used.load(Ordering::Relaxed), 0, "all memory is given back");
+            for used in [&memory.pool.used, &memory.own] {
+                assert_eq!(used.load(Ordering::Relaxed), 0, "all memory is given back");
+            }
         }
     }
 
     #[tokio::test]
     async fn a_body_that_stalls_is_not_waited_for() {
-        let read = upload(&[b"abc"], true).read(LIMITS, &Memory::new(6)).await;
+        let read = upload(&[b"abc"], true).read(LIMITS, &Memory::new(6).of_source(None)).await;
         assert_eq!(read.unwrap_err(), Refusal::BodyTimeout);
+    }
+
+    fn memory(max: usize) -> Memory {
+        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max }))
     }
 
     #[tokio::test]
     async fn bodies_share_the_memory_set_aside() {
-        let memory = Memory(Arc::new(Pool { used: AtomicUsize::new(0), max: 10 }));
+        let memory = memory(10).of_source(None);
         let first = upload(&[b"abc", b"def"], false).read(LIMITS, &memory).await.unwrap();
         let second = upload(&[b"abc", b"def"], false).read(LIMITS, &memory).await;
         assert_eq!(second.unwrap_err(), Refusal::BodiesFull);
         drop(first);
         assert!(upload(&[b"abc", b"def"], false).read(LIMITS, &memory).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_bodies_of_one_source_leave_as_much_free_as_they_take() {
+        let memory = memory(16);
+        let [flood, late] = [Share::Auto, Share::Auto].map(|share| memory.of_source(Some(share)));
+        let read = async |memory: &SourceMemory| upload(&[b"ab", b"cd"], false).read(LIMITS, memory).await;
+        let held = [read(&flood).await.unwrap(), read(&flood).await.unwrap()];
+        assert_eq!(read(&flood).await.unwrap_err(), Refusal::SourceBodies, "half of it is taken");
+        let first = read(&late).await.unwrap();
+        assert_eq!(read(&late).await.unwrap_err(), Refusal::SourceBodies, "four are free, it would have eight");
+        drop(held);
+        let second = read(&late).await.unwrap();
+        drop((first, second));
+        assert_eq!(memory.0.used.load(Ordering::Relaxed), 0, "also what was refused is given back");
+
+        let fixed = memory.of_source(Some(Share::Percent(30)));
+        let _first = read(&fixed).await.unwrap();
+        assert_eq!(read(&fixed).await.unwrap_err(), Refusal::SourceBodies, "30 % of 16 are four");
     }
 }

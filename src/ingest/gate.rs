@@ -9,10 +9,11 @@ use http::Method;
 use http::request::Parts;
 use ipnet::IpNet;
 
+use super::body::{Memory, SourceMemory};
 use super::refusal::Refusal;
 use super::{Respond, SourceConfig};
 use crate::auth::{Authenticated, Policy};
-use crate::limits::{Limiter, WithinLimit};
+use crate::limits::{Limiter, Shares, WithinLimit};
 use crate::time::Monotonic;
 
 /// Who is at the other end of a connection.
@@ -41,6 +42,7 @@ pub(super) struct Source {
     auth: Policy,
     allow_from: Vec<IpNet>,
     limiter: Limiter,
+    memory: SourceMemory,
 }
 
 /// Every source by its name.
@@ -72,15 +74,21 @@ pub(super) struct Admitted<'a>(&'a Source, WithinLimit);
 pub(super) struct Counted<'a>(&'a Source);
 
 impl Source {
-    fn new(config: SourceConfig) -> Source {
+    fn new(config: SourceConfig, memory: SourceMemory) -> Source {
         let SourceConfig { name, auth, allow_from, rate_limit, respond, respond_timeout, .. } = config;
-        Source { name, respond, respond_timeout, auth, allow_from, limiter: Limiter::new(rate_limit) }
+        Source { name, respond, respond_timeout, auth, allow_from, limiter: Limiter::new(rate_limit), memory }
     }
 }
 
 impl Sources {
-    pub(super) fn new(configs: Vec<SourceConfig>) -> Sources {
-        Sources(configs.into_iter().map(|config| (Arc::clone(&config.name), Source::new(config))).collect())
+    /// `memory` is for the bodies of them all.
+    pub(super) fn new(configs: Vec<SourceConfig>, memory: &Memory) -> Sources {
+        let shares = Shares::new(configs.iter().map(|config| (Arc::clone(&config.name), config.max_queued)));
+        let source = |config: SourceConfig| {
+            let memory = memory.of_source(shares.of(&config.name));
+            (Arc::clone(&config.name), Source::new(config, memory))
+        };
+        Sources(configs.into_iter().map(source).collect())
     }
 
     /// The source of this name, for what came in through it before.
@@ -135,6 +143,11 @@ impl<'a> Known<'a> {
 impl<'a> Admitted<'a> {
     pub(super) fn source(self) -> &'a Source {
         self.0
+    }
+
+    /// Where its body may be held.
+    pub(super) fn memory(self) -> &'a SourceMemory {
+        &self.0.memory
     }
 
     pub(super) fn count(self, elements: usize, now: Monotonic) -> Result<Counted<'a>, Refusal> {

@@ -36,6 +36,8 @@ pub enum Refusal {
     BodyBroken,
     /// The bodies being read fill the memory set aside for them.
     BodiesFull,
+    /// Those of this source take its share of that memory.
+    SourceBodies,
     NotJson(NotJson),
     Unavailable(Unavailable),
 }
@@ -90,6 +92,7 @@ impl Refusal {
             Refusal::BodyTimeout => "body_timeout",
             Refusal::BodyBroken => "body_broken",
             Refusal::BodiesFull => "bodies_full",
+            Refusal::SourceBodies => "source_bodies",
             Refusal::NotJson(_) => NOT_JSON,
             Refusal::Unavailable(why) => why.as_str(),
         }
@@ -108,7 +111,9 @@ impl Refusal {
             Refusal::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::ContentEncoding | Refusal::ContentType | Refusal::Charset => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::OverLimit(Exceeded { answer: OverLimit::TooManyRequests, .. }) => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::OverLimit(_) | Refusal::BodiesFull | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::OverLimit(_) | Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -117,11 +122,11 @@ impl Refusal {
         match self {
             Refusal::OverLimit(exceeded) => Some(exceeded.retry_after_seconds),
             // A burst passes at once; a full disk or a long backlog takes somebody or some time.
-            Refusal::BodiesFull | Refusal::Unavailable(Unavailable::Overload) => Some(1),
+            Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(Unavailable::Overload) => Some(1),
             Refusal::Unavailable(Unavailable::Stopping | Unavailable::JournalFault | Unavailable::JournalReplaced) => {
                 Some(5)
             }
-            Refusal::Unavailable(Unavailable::DiskFull | Unavailable::Backlog) => Some(15),
+            Refusal::Unavailable(Unavailable::DiskFull | Unavailable::Backlog | Unavailable::SourceShare) => Some(15),
             _ => None,
         }
     }
@@ -161,11 +166,15 @@ impl Refusal {
             Refusal::BodyTimeout => "The body did not arrive in time.".to_owned(),
             Refusal::BodyBroken => "The body ended early, or its chunks are malformed.".to_owned(),
             Refusal::BodiesFull => "Too many large requests arrive at once. Try again.".to_owned(),
+            Refusal::SourceBodies => "Too many large requests of this source arrive at once. Try again.".to_owned(),
             Refusal::NotJson(NotJson { problem, line, column, .. }) => {
                 format!("The body is not JSON: {problem} (line {line}, column {column}). It is kept as it came.")
             }
             Refusal::Unavailable(why) => match why {
                 Unavailable::Backlog => "The queue is at its limit (`journal.max_events`, `journal.max_bytes`).",
+                Unavailable::SourceShare => {
+                    "This source has its share of the queue (`max_queued`); the rest is for the other sources."
+                }
                 Unavailable::DiskFull => "The disk that holds the journal is full.",
                 Unavailable::JournalFault => "The journal could not be written; the event may or may not be kept.",
                 Unavailable::JournalReplaced => {
@@ -286,7 +295,9 @@ mod tests {
             (over(OverLimit::TooManyRequests), 429, &[("retry-after", "7")]),
             (over(OverLimit::ServiceUnavailable), 503, &[("retry-after", "7")]),
             (Refusal::BodiesFull, 503, &[("retry-after", "1")]),
+            (Refusal::SourceBodies, 503, &[("retry-after", "1")]),
             (Refusal::Unavailable(Unavailable::Backlog), 503, &[("retry-after", "15")]),
+            (Refusal::Unavailable(Unavailable::SourceShare), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::DiskFull), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::JournalFault), 503, &[("retry-after", "5")]),
             (Refusal::Unavailable(Unavailable::JournalReplaced), 503, &[("retry-after", "5")]),

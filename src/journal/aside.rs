@@ -14,10 +14,10 @@ impl Journal {
     pub fn set_aside(&mut self, damaged: &[Damaged], now: WallTime) -> Result<(), Error> {
         // A row that was altered where an index looks can't be changed while the index knows it as it was.
         self.connection.execute_batch("BEGIN IMMEDIATE; REINDEX event")?;
-        let mut totals = self.totals;
+        let mut holdings = self.holdings.clone();
         let done = damaged.iter().try_for_each(|row| {
             let standing = self.set_row_aside(*row, now)?;
-            totals.add(standing.state, standing.bytes);
+            holdings.add(&self.source_of(row.id)?, standing.state, standing.bytes);
             Ok(())
         });
         if let Err(error) = done.and_then(|()| Ok(self.connection.execute_batch("COMMIT")?)) {
@@ -25,7 +25,7 @@ impl Journal {
             let _ = self.connection.execute_batch("ROLLBACK");
             return Err(error);
         }
-        self.totals = totals;
+        self.holdings = holdings;
         Ok(())
     }
 
@@ -151,6 +151,7 @@ mod tests {
     use crate::journal::{
         Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, Recovered, Sendable, Settlement, Tried,
     };
+    use crate::limits::Shares;
 
     const NOW: WallTime = WallTime(1_700_000_000_000);
 
@@ -166,6 +167,7 @@ mod tests {
             max_bytes: 1 << 20,
             keep_delivered: Duration::from_secs(60),
             keep_refused: 3,
+            shares: Shares::default(),
         }
     }
 

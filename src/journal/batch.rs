@@ -5,8 +5,9 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::place::Wrote;
+use super::room::Holdings;
 use super::sum::{self, Fixed, STANDING, Standing};
-use super::{Error, Journal, Totals, Tried, read};
+use super::{Error, Journal, Tried, read};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, Outcome, Priority, State, UpdateHash};
 use crate::time::WallTime;
@@ -16,7 +17,7 @@ use crate::time::WallTime;
 pub struct Batch<'a> {
     pub(super) journal: &'a mut Journal,
     next_id: EventId,
-    pub(super) totals: Totals,
+    pub(super) holdings: Holdings,
     done: bool,
 }
 
@@ -100,28 +101,13 @@ pub struct AttemptRecord {
 impl<'a> Batch<'a> {
     pub(super) fn begin(journal: &'a mut Journal) -> Result<Batch<'a>, Error> {
         journal.start_transaction()?;
-        let (next_id, totals) = (journal.next_id, journal.totals);
-        Ok(Batch { journal, next_id, totals, done: false })
-    }
-
-    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all. Refused
-    /// payloads give way to them, the oldest first, unless even that would not do.
-    pub fn make_room(&mut self, events: u64, bytes: u64) -> Result<bool, Error> {
-        let config = &self.journal.config;
-        let (max_events, max_bytes) = (config.max_events, config.max_bytes);
-        if self.totals.without_refused().fits(events, bytes, max_events, max_bytes) {
-            while !self.totals.fits(events, bytes, max_events, max_bytes) {
-                if !self.drop_oldest_refused()? {
-                    break;
-                }
-            }
-        }
-        Ok(self.totals.fits(events, bytes, max_events, max_bytes))
+        let (next_id, holdings) = (journal.next_id, journal.holdings.clone());
+        Ok(Batch { journal, next_id, holdings, done: false })
     }
 
     /// How many refused payloads are kept.
     pub fn refused(&self) -> u64 {
-        self.totals.refused
+        self.holdings.totals.refused
     }
 
     /// Appends an event as queued.
@@ -151,7 +137,7 @@ impl<'a> Batch<'a> {
         };
         self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in, event.sender_request)?;
         self.insert_content(&fixed, raw, event.body, None)?;
-        self.totals.add(State::Queued, bytes);
+        self.holdings.add(event.source, State::Queued, bytes);
         Ok(id)
     }
 
@@ -187,15 +173,15 @@ impl<'a> Batch<'a> {
         };
         self.insert(&fixed, &standing, raw_in, refusal.sender_request)?;
         self.insert_content(&fixed, raw, refusal.errors, refusal.element)?;
-        self.totals.add(State::Refused, bytes);
+        self.holdings.add(refusal.source, State::Refused, bytes);
         Ok(id)
     }
 
     /// Removes the oldest refused ones beyond `keep_refused`. To be called when a request is written whole, since its
     /// rows name each other.
     pub fn trim_refused(&mut self) -> Result<(), Error> {
-        while self.totals.refused > self.journal.config.keep_refused
-            || self.totals.refused_bytes > self.journal.config.max_bytes / REFUSED_SHARE
+        while self.holdings.totals.refused > self.journal.config.keep_refused
+            || self.holdings.totals.refused_bytes > self.journal.config.max_bytes / REFUSED_SHARE
         {
             if !self.drop_oldest_refused()? {
                 break;
@@ -218,8 +204,9 @@ impl<'a> Batch<'a> {
             ..before
         };
         self.write_end(settlement.id, &after)?;
-        self.totals.remove(State::Queued, after.bytes);
-        self.totals.add(settlement.state, after.bytes);
+        let source = self.journal.source_of(settlement.id)?;
+        self.holdings.remove(&source, State::Queued, after.bytes);
+        self.holdings.add(&source, settlement.state, after.bytes);
         Ok(())
     }
 
@@ -368,7 +355,7 @@ impl<'a> Batch<'a> {
         self.done = true;
         self.journal.verify_after(Wrote::Us)?;
         self.journal.next_id = self.next_id;
-        self.journal.totals = self.totals;
+        self.journal.holdings = std::mem::take(&mut self.holdings);
         Ok(())
     }
 
@@ -478,7 +465,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn drop_oldest_refused(&mut self) -> Result<bool, Error> {
+    pub(super) fn drop_oldest_refused(&mut self) -> Result<bool, Error> {
         let oldest: Option<(i64, u64)> = self
             .prepare("SELECT id, bytes FROM event WHERE state = 'refused' AND state <> 'delivered' AND id < ?1 ORDER BY id LIMIT 1")?
             .query_row([sql(self.newest())], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -489,7 +476,7 @@ impl<'a> Batch<'a> {
         bytes = bytes.saturating_sub(self.pass_on_raw(event(id))?);
         self.prepare("DELETE FROM content WHERE id = ?1")?.execute([id])?;
         self.prepare("DELETE FROM event WHERE id = ?1")?.execute([id])?;
-        self.totals.remove(State::Refused, bytes);
+        self.holdings.remove_refused(bytes);
         Ok(true)
     }
 
@@ -510,11 +497,12 @@ impl<'a> Batch<'a> {
         ])?;
         self.hold(heir.id, |held| held.saturating_add(heir.bytes))?;
         self.hold(id, |held| held.saturating_sub(heir.bytes))?;
+        let source = self.journal.source_of(heir.id)?;
         // What finished holds counts for nothing, so the bytes are new to the totals only then.
         if heir.of_finished {
-            self.totals.grow(heir.state, heir.bytes);
+            self.holdings.grow(&source, heir.state, heir.bytes);
         } else if heir.state != State::Refused {
-            self.totals.refused_bytes = self.totals.refused_bytes.saturating_sub(heir.bytes);
+            self.holdings.take_over_refused(&source, heir.bytes);
         }
         Ok(heir.bytes)
     }

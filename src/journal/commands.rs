@@ -122,7 +122,8 @@ impl Batch<'_> {
         standing.reason = Some(reason.to_owned());
         standing.settled_at = Some(at.0);
         self.write_end(id, &standing)?;
-        self.totals.remove(before, standing.bytes);
+        let source = self.journal.source_of(id)?;
+        self.holdings.remove(&source, before, standing.bytes);
         Ok(())
     }
 

@@ -168,6 +168,8 @@ pub struct Attempt {
 /// A row at a restart.
 pub(super) struct RecoveredRow {
     pub(super) id: EventId,
+    /// By its text; empty where that is none.
+    pub(super) source: Arc<str>,
     /// Where it stands, unless that is not what was written.
     pub(super) standing: Option<Standing>,
     pub(super) read: Result<Read, Damage>,
@@ -551,10 +553,10 @@ pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow
     let mut sources = HashSet::new();
     while let Some(row) = rows.next()? {
         let id = event(row.get(0)?);
+        let source = shared(row.get_ref(1)?.as_str().unwrap_or_default(), &mut sources);
         let standing = Standing::read(row, FIXED_READ, id);
-        let read =
-            standing.as_ref().map_err(|damage| *damage).and_then(|standing| recovered(row, standing, &mut sources));
-        each(RecoveredRow { id, read, standing: standing.ok() });
+        let read = standing.as_ref().map_err(|damage| *damage).and_then(|standing| recovered(row, standing, &source));
+        each(RecoveredRow { id, source, read, standing: standing.ok() });
     }
     Ok(())
 }
@@ -586,25 +588,28 @@ impl RecoveredRow {
     }
 }
 
-/// `sources` holds the names that were met, so that a million events share a few texts.
-fn recovered(row: &Row<'_>, standing: &Standing, sources: &mut HashSet<Arc<str>>) -> Result<Read, Damage> {
+/// One text for each name that was met, so that a million events share a few.
+fn shared(name: &str, names: &mut HashSet<Arc<str>>) -> Arc<str> {
+    match names.get(name) {
+        Some(name) => Arc::clone(name),
+        None => {
+            let name: Arc<str> = Arc::from(name);
+            names.insert(Arc::clone(&name));
+            name
+        }
+    }
+}
+
+fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Read, Damage> {
     let fixed = Fixed::read(row, 0)?;
     let Some(word) = fixed.action else {
         return Ok(Read::Refused);
-    };
-    let source = match sources.get(fixed.source) {
-        Some(source) => Arc::clone(source),
-        None => {
-            let source: Arc<str> = Arc::from(fixed.source);
-            sources.insert(Arc::clone(&source));
-            source
-        }
     };
     let occurrence = |text: Option<&str>| text.map(|text| Occurrence(Arc::from(text)));
     Ok(Read::Event(Recovered {
         id: fixed.id,
         key: KeyId::new(fixed.source, fixed.incident_key.ok_or(Damage::Row)?),
-        source,
+        source: Arc::clone(source),
         action: action(word).ok_or(Damage::Row)?,
         priority: priority(fixed.priority),
         taken_at: WallTime(fixed.received_at),

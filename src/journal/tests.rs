@@ -1,19 +1,20 @@
 use super::*;
 
-const NOW: WallTime = WallTime(1_700_000_000_000);
+pub(super) const NOW: WallTime = WallTime(1_700_000_000_000);
 const NONE: Occurrences = Occurrences { last: None, past: None };
 
-fn config(directory: &Path) -> Config {
+pub(super) fn config(directory: &Path) -> Config {
     Config {
         data_dir: directory.to_owned(),
         max_events: 100,
         max_bytes: 1 << 20,
         keep_delivered: Duration::from_secs(60),
         keep_refused: 3,
+        shares: Shares::default(),
     }
 }
 
-fn open(config: &Config) -> (Journal, Lock, Vec<Recovered>) {
+pub(super) fn open(config: &Config) -> (Journal, Lock, Vec<Recovered>) {
     let lock = Lock::take(&config.data_dir).unwrap();
     let mut journal = Journal::open(config, &lock, NOW).unwrap();
     let mut recovered = Vec::new();
@@ -27,7 +28,7 @@ fn open(config: &Config) -> (Journal, Lock, Vec<Recovered>) {
     (journal, lock, recovered)
 }
 
-fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
+pub(super) fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
     NewEvent {
         source: "servicepilot",
         action: Action::Trigger,
@@ -47,7 +48,7 @@ fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
     }
 }
 
-fn delivered(id: EventId, at: WallTime) -> Settlement {
+pub(super) fn delivered(id: EventId, at: WallTime) -> Settlement {
     Settlement { id, state: State::Delivered, outcome: Some(Outcome::Created), reason: None, attempts: 1, at }
 }
 
@@ -234,14 +235,16 @@ fn queued_dead_and_refused_count_against_the_limits_and_delivered_does_not() {
     let mut batch = journal.begin().unwrap();
     let first = batch.append(event("a", b"{}")).unwrap();
     let second = batch.append(event("b", b"{}")).unwrap();
-    assert!(!batch.make_room(1, 0).unwrap());
+    assert!(batch.make_room(None, 1, 0).unwrap() != Fit::Fits);
     batch.settle(&delivered(first, NOW)).unwrap();
-    assert!(batch.make_room(1, 0).unwrap());
+    assert!(batch.make_room(None, 1, 0).unwrap() == Fit::Fits);
     batch.settle(&Settlement { state: State::Dead, ..delivered(second, NOW) }).unwrap();
-    assert!(batch.make_room(1, 0).unwrap() && !batch.make_room(2, 0).unwrap());
+    assert!(batch.make_room(None, 1, 0).unwrap() == Fit::Fits && batch.make_room(None, 2, 0).unwrap() != Fit::Fits);
     batch.commit().unwrap();
     let mut batch = journal.begin().unwrap();
-    assert!(batch.make_room(1, 0).unwrap() && !batch.make_room(1, 2 << 20).unwrap());
+    assert!(
+        batch.make_room(None, 1, 0).unwrap() == Fit::Fits && batch.make_room(None, 1, 2 << 20).unwrap() != Fit::Fits
+    );
 }
 
 #[test]
@@ -476,9 +479,9 @@ fn refused_payloads_give_way_to_events_and_only_where_that_is_enough() {
         batch.refuse(refusal).unwrap();
     }
     batch.append(event("a", b"{}")).unwrap();
-    assert!(!batch.make_room(3, 0).unwrap());
+    assert!(batch.make_room(None, 3, 0).unwrap() != Fit::Fits);
     assert_eq!(batch.refused(), 2, "nothing is thrown away in vain");
-    assert!(batch.make_room(1, 0).unwrap());
+    assert!(batch.make_room(None, 1, 0).unwrap() == Fit::Fits);
     assert_eq!(batch.refused(), 1);
     batch.commit().unwrap();
     assert!(!journal.is_full());

@@ -8,6 +8,7 @@ use super::*;
 use crate::dedup;
 use crate::event::Priority;
 use crate::journal::{self, Filter, Lock, Reader};
+use crate::limits::{Share, Shares};
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
@@ -22,6 +23,10 @@ struct Desk {
 }
 
 fn open(directory: &Path, max_events: u64) -> Desk {
+    open_sharing(directory, max_events, Shares::default())
+}
+
+fn open_sharing(directory: &Path, max_events: u64, shares: Shares) -> Desk {
     let (sender, durable) = mpsc::channel(1_000);
     let parts = WriterParts {
         journal: journal::Config {
@@ -30,6 +35,7 @@ fn open(directory: &Path, max_events: u64) -> Desk {
             max_bytes: 1 << 30,
             keep_delivered: Duration::from_secs(60),
             keep_refused: 10,
+            shares,
         },
         lock: Lock::take(directory).unwrap(),
         dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },
@@ -390,6 +396,48 @@ async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
             desk.close().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_has_its_share_is_turned_away_and_named_and_others_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let shares = Shares::new(["servicepilot", "other"].map(|name| (name.into(), Share::Auto)));
+    let mut desk = open_sharing(directory.path(), 8, shares.clone());
+    let record = async |desk: &Desk, source: &str, keys: &[&str]| {
+        let events = keys.iter().map(|key| event(Action::Trigger, key)).collect();
+        desk.recorder.record(Submission { source: source.into(), ..submission(events) }).await
+    };
+    for key in ["a", "b", "c", "d"] {
+        assert!(record(&desk, "servicepilot", &[key]).await.is_ok());
+    }
+    assert_eq!(desk.recorder.turned_away(), []);
+    assert_eq!(record(&desk, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
+    assert!(matches!(record(&desk, "servicepilot", &["a"]).await.unwrap()[0], Receipt::Duplicate { .. }));
+    assert_eq!(desk.recorder.health(), Health::Taking);
+    let [TurnedAway { source, held: Held { queued: 4, dead: 0, .. }, .. }] = &desk.recorder.turned_away()[..] else {
+        panic!("{:?}", desk.recorder.turned_away())
+    };
+    assert_eq!(&**source, "servicepilot");
+    assert!(record(&desk, "other", &["x", "y"]).await.is_ok(), "as many as it leaves free");
+    assert_eq!(record(&desk, "other", &["z"]).await.unwrap_err(), Unavailable::SourceShare);
+    let names: Vec<_> = desk.recorder.turned_away().into_iter().map(|turned| turned.source.to_string()).collect();
+    assert_eq!(names, ["other", "servicepilot"]);
+
+    // What is delivered makes room, a dead letter none.
+    while desk.handed.len() < 6 {
+        desk.hear().await;
+    }
+    let ids: Vec<EventId> = desk.handed.iter().map(|fresh| fresh.event.id).collect();
+    desk.settle(ids[0], "a", settlement(ids[0], State::Dead, None)).await;
+    assert_eq!(record(&desk, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
+    for (id, key) in [(ids[1], "b"), (ids[2], "c")] {
+        desk.settle(id, key, settlement(id, State::Delivered, Some(Outcome::Created))).await;
+    }
+    assert!(record(&desk, "servicepilot", &["e"]).await.is_ok());
+    assert_eq!(desk.recorder.turned_away().len(), 2, "that it is over is told when it has been for a while");
+    desk.close().await;
+    let desk = open_sharing(directory.path(), 8, shares);
+    assert_eq!(record(&desk, "servicepilot", &["f"]).await.unwrap_err(), Unavailable::SourceShare, "three of five");
 }
 
 #[tokio::test(flavor = "multi_thread")]

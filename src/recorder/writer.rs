@@ -4,6 +4,7 @@ mod bring_back;
 mod commands;
 mod linger;
 mod restore;
+mod shares;
 mod work;
 
 use std::collections::HashMap;
@@ -14,16 +15,18 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, Unavailable,
+    Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, TurnedAway,
+    Unavailable,
 };
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, KeyId, Queued, SourceNames, State, Superseded};
-use crate::journal::{self, Fates, Journal, Lock, Mended, Mending, Settlement, Tried};
+use crate::journal::{self, Fates, Held, Journal, Lock, Mended, Mending, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use bring_back::Files;
 use linger::Lingering;
 use restore::{Restored, open_writable, restore, set_aside};
+use shares::TurningAway;
 use work::{Owed, Work, settle};
 
 pub use restore::recollect;
@@ -37,6 +40,8 @@ pub struct Writer {
     sources: Arc<SourceNames>,
     messages: mpsc::Receiver<Message>,
     health: watch::Sender<Health>,
+    turning_away: TurningAway,
+    turned_away: watch::Sender<Vec<TurnedAway>>,
     /// Who waits for an event's end.
     followers: HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
     /// Duplicates counted since the last commit, by the event they copied.
@@ -120,7 +125,9 @@ impl Writer {
         let Restored { journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
-        let recorder = Recorder { messages: sender, health: watched, sources: Arc::clone(&sources) };
+        let (turned_away, crowd) = watch::channel(Vec::new());
+        let recorder =
+            Recorder { messages: sender, health: watched, turned_away: crowd, sources: Arc::clone(&sources) };
         let mut writer = Writer {
             parts,
             journal,
@@ -128,6 +135,8 @@ impl Writer {
             sources,
             messages,
             health,
+            turning_away: TurningAway::default(),
+            turned_away,
             followers: HashMap::new(),
             duplicates: HashMap::new(),
             handed_over: last,
@@ -164,6 +173,7 @@ impl Writer {
             };
             let patience =
                 self.lingering.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
+            let patience = if self.turning_away.is_empty() { patience } else { patience.min(shares::CALM_AFTER) };
             let received = runtime
                 .block_on(async { tokio::time::timeout(patience, self.messages.recv_many(&mut waiting, QUEUE)).await });
             if received == Ok(0) {
@@ -235,6 +245,7 @@ impl Writer {
         let prune = Instant::now() >= self.prune_at;
         if messages.is_empty() && !prune {
             self.look();
+            self.show_turned_away();
             return;
         }
         match self.commit(messages) {
@@ -308,6 +319,9 @@ impl Writer {
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
                 (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
+                    if matches!(receipts, Err(Unavailable::SourceShare)) {
+                        self.turn_away(&submission.source);
+                    }
                     self.count(&submission, receipts.as_deref().unwrap_or_default());
                     let _ = reply.send(receipts);
                 }
@@ -326,6 +340,22 @@ impl Writer {
                 // Of attempts and ends nobody waits for a reply, and no other pair is made.
                 _ => {}
             }
+        }
+    }
+
+    fn turn_away(&mut self, source: &Arc<str>) {
+        if self.turning_away.note(source, self.parts.clock.now().wall, Instant::now()) {
+            let Held { queued, dead, bytes } = self.journal.held(source);
+            tracing::warn!(
+                source = &**source,
+                queued,
+                dead,
+                bytes,
+                "this source has its share of the queue; its new events are refused with 503 until some of them are \
+                 delivered or ended, those of other sources are taken"
+            );
+            // Before its sender is told.
+            self.show_turned_away();
         }
     }
 
@@ -525,7 +555,11 @@ impl Writer {
                 _ => false,
             });
         }
+        self.show_turned_away();
         let metrics = &self.parts.metrics;
+        for (source, held) in self.journal.held_by_source() {
+            metrics.source_holds(source, held.events(), held.bytes);
+        }
         metrics.queue_events.set(i64::try_from(self.journal.totals().queued).unwrap_or(i64::MAX));
         metrics.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
         metrics.journal_writable.set(i64::from(self.fault.is_none()));
@@ -536,6 +570,22 @@ impl Writer {
         if forgotten.open > 0 {
             metrics.keys_forgotten("open", forgotten.open);
         }
+    }
+
+    /// Shows which sources have their share.
+    fn show_turned_away(&mut self) {
+        let (journal, turning_away) = (&self.journal, &mut self.turning_away);
+        if turning_away.is_empty() && self.turned_away.borrow().is_empty() {
+            return;
+        }
+        for source in turning_away.over(Instant::now(), |source| journal.admits_more_of(source)) {
+            tracing::info!(source = &*source, "this source has room in the queue again; its events are taken");
+        }
+        let turned_away = turning_away.sources().map(|(source, since)| {
+            let (source, held) = (Arc::clone(source), journal.held(source));
+            TurnedAway { source, since, held }
+        });
+        self.turned_away.send_replace(turned_away.collect());
     }
 }
 

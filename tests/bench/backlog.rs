@@ -10,6 +10,7 @@ use clap::Args;
 use gander::dedup::Occurrences;
 use gander::event::{Action, Priority, UpdateHash};
 use gander::journal::{self, Journal, Lock, NewEvent, Raw};
+use gander::limits::Shares;
 use gander::time::WallTime;
 
 use crate::load::{self, Pace, TOKEN};
@@ -80,6 +81,7 @@ fn fill(data: &Path, events: u64) -> Result<()> {
         max_bytes: u64::MAX / 2,
         keep_delivered: Duration::from_secs(1),
         keep_refused: 1,
+        shares: Shares::default(),
     };
     let failed = |error: journal::Error| error.to_string();
     let lock = Lock::take(data).map_err(|error| error.to_string())?;

@@ -18,6 +18,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod run;
+mod shares;
 mod stale;
 mod support;
 mod upstream;

@@ -14,7 +14,7 @@ use gander::document::{Findings, Source};
 use gander::event::{EventId, Outcome, State};
 use gander::ingest::{BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
 use gander::journal::{AttemptRecord, Details, Lock, Reader, Settlement};
-use gander::limits::{OverLimit, RateLimit};
+use gander::limits::{OverLimit, RateLimit, Share, Shares};
 use gander::metrics::Metrics;
 use gander::recorder::{Durable, End, Fresh, Recorder, Writer, WriterParts};
 use gander::rules::RuleSet;
@@ -113,6 +113,7 @@ impl Setup {
         });
         let (metrics, clock, shutdown) = (Arc::new(Metrics::new()), Clock::start(), Shutdown::new());
         let (sender, durable) = mpsc::channel(1_024);
+        let shares = self.sources.iter().map(|source| (Arc::clone(&source.name), source.max_queued));
         let parts = WriterParts {
             journal: journal::Config {
                 data_dir: directory.path().join("data"),
@@ -120,6 +121,7 @@ impl Setup {
                 max_bytes: 1 << 30,
                 keep_delivered: Duration::from_secs(3_600),
                 keep_refused: 100,
+                shares: Shares::new(shares),
             },
             lock: Lock::take(&directory.path().join("data")).unwrap(),
             dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },
@@ -169,6 +171,7 @@ pub fn source(name: &str) -> SourceConfig {
             burst: NonZeroU32::new(10_000).unwrap(),
             answer: OverLimit::ServiceUnavailable,
         },
+        max_queued: Share::Auto,
         respond: Respond::Queued,
         respond_timeout: Duration::from_secs(10),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gander::dedup::Novelty;
 use gander::event::{EventId, KeyId, State};
 use gander::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
+use gander::limits::Shares;
 use gander::time::WallTime;
 use tempfile::TempDir;
 
@@ -98,6 +99,7 @@ impl Files {
             max_bytes: 1 << 40,
             keep_delivered: Duration::ZERO,
             keep_refused: 0,
+            shares: Shares::default(),
         };
         // The model's numbers start at 1.
         let journal = self.journal.insert(Journal::open(&config, &self.lock, WallTime(1)).unwrap());

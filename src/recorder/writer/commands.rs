@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::work::{Origin, Work};
 use crate::dedup::{Arrival, Ending, Novelty, Occurrences};
 use crate::event::{EventId, KeyId, Outgoing, Queued, State};
-use crate::journal::{self, Blob, Decided, Kept, Later, NewEvent, Raw};
+use crate::journal::{self, Blob, Decided, Fit, Kept, Later, NewEvent, Raw};
 use crate::recorder::{Command, Commanded, Declined, Entry, Fresh, Receipt, Submission, Unavailable};
 
 /// What the commands of one message share.
@@ -105,7 +105,7 @@ impl Work<'_> {
         let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len()) as u64;
         // A dead letter makes room for its own replay.
         let freed = if kept.state == State::Dead { (1, kept.bytes) } else { (0, 0) };
-        if !self.make_room(1 - freed.0, bytes.saturating_sub(freed.1))? {
+        if self.make_room(None, 1 - freed.0, bytes.saturating_sub(freed.1))? != Fit::Fits {
             return declined(Declined::Backlog);
         }
         let arrival = Arrival { key, action, update, occurrence: occurrence.as_ref() };

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Foresight, Novelty, Occurrences};
 use crate::event::{Action, EventId, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
-use crate::journal::{self, Batch, Kept, NewEvent, NewRefusal, Raw, Settlement};
+use crate::journal::{self, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Settlement};
 use crate::recorder::{
     Commanded, End, Entry, Expected, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission,
     Unavailable,
@@ -88,8 +88,15 @@ impl Work<'_> {
         submission: &Submission,
         origin: Origin<'_>,
     ) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
-        if !self.has_room(submission, origin)? && !self.is_known(submission) {
-            return Ok(Err(Unavailable::Backlog));
+        let room = match self.room_for(submission, origin)? {
+            Fit::Fits => Ok(()),
+            Fit::Full => Err(Unavailable::Backlog),
+            Fit::BeyondShare => Err(Unavailable::SourceShare),
+        };
+        if let Err(why) = room
+            && !self.is_known(submission)
+        {
+            return Ok(Err(why));
         }
         let mut raw_in = None;
         let mut receipts = Vec::with_capacity(submission.entries.len());
@@ -123,7 +130,7 @@ impl Work<'_> {
 
     /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
     /// What is made of one takes its place.
-    pub(super) fn has_room(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<bool, journal::Error> {
+    pub(super) fn room_for(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<Fit, journal::Error> {
         let bodies = submission.entries.iter().filter_map(|entry| match entry {
             Entry::Event(event) => Some(event.body.len()),
             Entry::Refused { .. } => None,
@@ -131,18 +138,20 @@ impl Work<'_> {
         let (events, bytes) =
             bodies.fold((0_u64, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
         if events == 0 {
-            return Ok(true);
+            return Ok(Fit::Fits);
         }
         let (freed_events, freed_bytes) = match origin {
             Origin::Refused { payload: Kept { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
             _ => (0, 0),
         };
-        self.make_room(events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
+        // What a person asks for is kept out by no share.
+        let source = matches!(origin, Origin::Sender).then_some(&*submission.source);
+        self.make_room(source, events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
     }
 
-    pub(super) fn make_room(&mut self, events: u64, bytes: u64) -> Result<bool, journal::Error> {
+    pub(super) fn make_room(&mut self, source: Option<&str>, events: u64, bytes: u64) -> Result<Fit, journal::Error> {
         let before = self.batch.refused();
-        let room = self.batch.make_room(events, bytes)?;
+        let room = self.batch.make_room(source, events, bytes)?;
         self.wrote |= self.batch.refused() != before;
         Ok(room)
     }

@@ -1,0 +1,102 @@
+//! Several sources before one queue: one that floods leaves room for the others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::relay::{Answer, Relay, Setup, TOKEN, payload, within};
+use crate::upstream::{Reply, Upstream};
+
+/// Three sources before a queue of ninety; their events go out slowly, or not at all until `open`.
+async fn three_sources(open: &Arc<AtomicBool>) -> (Upstream, Relay) {
+    let gate = Arc::clone(open);
+    let upstream =
+        Upstream::start(move |_, _| if gate.load(Ordering::SeqCst) { Reply::Done } else { Reply::status(503) }).await;
+    let others = ["second", "third"].map(|name| {
+        format!("\n  {name}:\n    rules: rules.yaml\n    auth: [ {{ bearer: {{ env: SERVICEPILOT_TOKEN }} }} ]")
+    });
+    let setup = Setup {
+        source: vec![format!("max_queued: auto{}", others.concat())],
+        upstream: vec![
+            "rate_limit: { per_second: 10000, burst: 10000 }".into(),
+            "retry: { initial: 10ms, max: 50ms }".into(),
+        ],
+        sections: vec!["journal: { max_events: 90 }".into()],
+        ..Setup::default()
+    };
+    let relay = Relay::start(&upstream, &setup).await;
+    (upstream, relay)
+}
+
+async fn post(relay: &Relay, source: &str, id: &str) -> Answer {
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    relay.client.send(Method::POST, &relay.hook(source), &headers, payload(id, "CRITICAL").to_string()).await
+}
+
+/// Posts until it was turned away `times` times; returns how many were taken.
+async fn flood(relay: &Relay, source: &str, times: usize) -> usize {
+    let (mut taken, mut turned_away) = (0, 0);
+    for number in 0.. {
+        let answer = post(relay, source, &format!("{source}-{number}")).await;
+        match answer.status {
+            StatusCode::ACCEPTED => taken += 1,
+            _ => {
+                assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+                assert_eq!(answer.json["type"], "urn:problem-type:gander:source_share", "{answer:?}");
+                turned_away += 1;
+                if turned_away == times {
+                    return taken;
+                }
+            }
+        }
+    }
+    taken
+}
+
+fn degraded<'a>(ready: &'a Value, source: &str) -> Option<&'a Value> {
+    let entries = ready["degraded"].as_array()?;
+    entries.iter().find(|entry| {
+        let detail = entry["detail"].as_str().unwrap_or_default();
+        entry["reason"] == "source_share" && detail.contains(&format!("source {source}:"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sources_that_flood_leave_room_for_a_third() {
+    within(async {
+        let open = Arc::default();
+        let (_upstream, relay) = three_sources(&open).await;
+        let (first, second) = tokio::join!(flood(&relay, "servicepilot", 5), flood(&relay, "second", 5));
+        // A third each, or less for the one that came later; as much as the fuller of them has stays free.
+        assert!(first.max(second) <= 45 && first + second + first.max(second) <= 90, "{first} {second}");
+        assert!(first.min(second) >= 20, "{first} {second}");
+        let ready = relay.admin("/readyz").await;
+        assert_eq!((ready.status, &ready.json["ready"]), (StatusCode::OK, &json!(true)));
+        for source in ["servicepilot", "second"] {
+            let entry = degraded(&ready.json, source).unwrap_or_else(|| panic!("{source}: {:#}", ready.json));
+            assert!(entry["remedy"].as_str().unwrap().contains("max_queued"), "{entry}");
+        }
+
+        let third = flood(&relay, "third", 1).await;
+        assert!(third >= 9, "half of what they left is a ninth of the whole; it got {third}");
+        let metrics = relay.admin("/metrics").await.json.as_str().unwrap().to_owned();
+        for line in [
+            "gander_requests_refused_total{source=\"third\",reason=\"source_share\"} 1".to_owned(),
+            format!("gander_queue_source_events{{source=\"third\"}} {third}"),
+            format!("gander_queue_source_events{{source=\"servicepilot\"}} {first}"),
+        ] {
+            assert!(metrics.contains(&line), "{line} in {metrics}");
+        }
+
+        open.store(true, Ordering::SeqCst);
+        for source in ["servicepilot", "second", "third"] {
+            while post(&relay, source, &format!("{source}-later")).await.status != StatusCode::ACCEPTED {
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+}
