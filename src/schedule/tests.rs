@@ -384,34 +384,149 @@ fn what_waits_is_counted_until_its_end_is_on_disk() {
     assert_eq!(counts(&schedule), (1, false, 0, true));
 }
 
+/// Many keys, each with an event of its own, of a few sources and all priorities.
+fn crowd(number: u64) -> Schedule {
+    let mut schedule = Schedule::new(limits(16, 1_000_000, 1_000_000));
+    for id in 1..=number {
+        let (source, priority) = (SourceId(u16::try_from(id % 3).unwrap()), Priority::ALL[(id % 7 % 3) as usize]);
+        let acknowledged = Monotonic(if id % 2 == 0 { -1_000_000 } else { 0 });
+        let event = Queued { source, priority, acknowledged, ..queued(id, u128::from(id) << 64) };
+        schedule.enqueue(&event, Monotonic(0));
+    }
+    schedule
+}
+
+#[test]
+fn a_million_events_fit_a_small_sidecar() {
+    let number = 100_000;
+    let used = allocation_counter::measure(|| drop(std::hint::black_box(crowd(number))));
+    let bytes = used.bytes_max / number;
+    assert!(bytes < 110, "{bytes} bytes an event, while tables grow");
+}
+
+#[test]
+fn to_choose_from_a_hundred_thousand_keys_costs_hardly_more_than_from_a_hundred() {
+    let cost = |number: u64| {
+        let mut schedule = crowd(number);
+        let began = std::time::Instant::now();
+        for turn in 0..90 {
+            let Step::Start(delivery) = next(&mut schedule, turn) else { panic!("one may start") };
+            schedule.ended(&delivery, DONE, None, Monotonic(turn));
+            schedule.release(delivery.key, true, Monotonic(turn));
+        }
+        began.elapsed()
+    };
+    // The quickest of several: others may use the processor. Looking at each key would cost a thousand times as much.
+    let quickest = |number| (0..5).map(|_| cost(number)).min().unwrap();
+    let (few, many) = (quickest(100), quickest(100_000));
+    assert!(many < few * 50, "{few:?} and {many:?}");
+}
+
+#[test]
+fn what_is_held_waits_until_it_is_let_go_and_holds_up_nothing_else() {
+    let mut schedule = wide();
+    let other = |id, key| Queued { source: SourceId(1), ..queued(id, key) };
+    for event in [queued(1, 1), queued(2, 2), other(3, 3), other(4, 4)] {
+        schedule.enqueue(&event, Monotonic(0));
+    }
+    schedule.hold_key(KeyId(1));
+    schedule.hold_source(SourceId(1), Monotonic(0));
+    assert_eq!(ids(&start(&mut schedule, 0)), [2]);
+    schedule.enqueue(&queued(5, 1), Monotonic(0));
+    schedule.enqueue(&other(6, 6), Monotonic(0));
+    assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "also what comes meanwhile");
+    schedule.let_go_source(SourceId(1), Monotonic(0));
+    assert_eq!(ids(&start(&mut schedule, 0)), [3, 4, 6]);
+    schedule.let_go_key(KeyId(1), Monotonic(0));
+    assert_eq!(ids(&start(&mut schedule, 0)), [1]);
+}
+
+#[test]
+fn a_key_that_is_held_while_it_backs_off_is_tried_again_when_it_is_let_go() {
+    let mut schedule = wide();
+    schedule.enqueue(&queued(1, 1), Monotonic(0));
+    let started = start(&mut schedule, 0);
+    schedule.hold_key(KeyId(1));
+    schedule.ended(&started[0], DOWN, None, Monotonic(0));
+    schedule.again(started[0].key, trial(1), Monotonic(500));
+    assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
+    schedule.let_go_key(KeyId(1), Monotonic(2_000));
+    let again = start(&mut schedule, 2_000);
+    assert_eq!((ids(&again), again[0].before), (vec![1], Some(trial(1))));
+}
+
+#[test]
+fn what_waits_can_be_taken_out_wherever_it_stands() {
+    let mut schedule = wide();
+    for id in [1, 2, 3] {
+        schedule.enqueue(&queued(id, 1), Monotonic(0));
+    }
+    let Discard::Behind(behind) = schedule.discard(KeyId(1), EventId(2), Monotonic(0)) else { panic!("not the first") };
+    assert_eq!((behind.id, schedule.len()), (EventId(2), 2));
+    let Discard::Unsent(first) = schedule.discard(KeyId(1), EventId(1), Monotonic(0)) else { panic!("it waits") };
+    assert_eq!((first.event.id, first.why), (EventId(1), Why::Discarded));
+    assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "its end is not on disk yet");
+    assert_eq!(schedule.discard(KeyId(1), EventId(1), Monotonic(0)), Discard::UnderWay, "it ends already");
+    schedule.release(first.key, false, Monotonic(0));
+    assert_eq!(ids(&start(&mut schedule, 0)), [3]);
+    assert_eq!(schedule.discard(KeyId(1), EventId(3), Monotonic(0)), Discard::UnderWay);
+    assert_eq!(schedule.discard(KeyId(1), EventId(9), Monotonic(0)), Discard::NotWaiting);
+    assert_eq!(schedule.discard(KeyId(9), EventId(3), Monotonic(0)), Discard::NotWaiting);
+}
+
+#[test]
+fn what_failed_before_gets_a_quarter_of_the_slots() {
+    let mut schedule = Schedule::new(limits(16, 1_000, 1_000));
+    for id in 1..=40 {
+        schedule.enqueue_tried(&queued(id, u128::from(id)), trial(1), Monotonic(0));
+    }
+    assert_eq!(start(&mut schedule, 0).len(), 4, "also where nothing else waits");
+    for id in 41..=60 {
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
+    }
+    assert_eq!(start(&mut schedule, 0).len(), 12);
+    let mut narrow = Schedule::new(limits(1, 1_000, 1_000));
+    narrow.enqueue_tried(&queued(1, 1), trial(1), Monotonic(0));
+    narrow.enqueue(&queued(2, 2), Monotonic(0));
+    assert_eq!(ids(&start(&mut narrow, 0)), [2], "with one slot only when nothing else waits");
+}
+
 proptest::proptest! {
-    /// Whatever is told in whatever order: each key's events start in their order, one at a time, and all of them do.
+    /// Whatever is told in whatever order, of whatever source and priority, held for a while or not: each key's events
+    /// start in their order, one at a time, and all of them do.
     #[test]
     fn every_event_starts_once_and_in_order(
-        keys in proptest::collection::vec(0_u128..5, 1..60),
-        fates in proptest::collection::vec(0_u8..3, 200),
+        keys in proptest::collection::vec((0_u128..5, 0_usize..3, proptest::bool::ANY), 1..60),
+        fates in proptest::collection::vec(0_u8..4, 200),
     ) {
         let mut schedule = Schedule::new(limits(3, 1_000, 10));
         let mut waiting: std::collections::BTreeMap<u128, VecDeque<u64>> = Default::default();
         let mut fates = fates.into_iter().cycle();
         let mut running: Vec<(u128, Delivery)> = Vec::new();
+        let mut held = None;
         let mut now = 0;
-        for (id, key) in keys.iter().enumerate() {
+        for (id, (key, priority, resolve)) in keys.iter().enumerate() {
             let id = id as u64;
-            schedule.enqueue(&queued(id, *key), Monotonic(0));
+            let (source, priority) = (SourceId(u16::try_from(key % 2).unwrap()), Priority::ALL[*priority]);
+            let action = if *resolve { Action::Resolve } else { Action::Trigger };
+            schedule.enqueue(&Queued { source, priority, action, ..queued(id, *key) }, Monotonic(0));
             waiting.entry(*key).or_default().push_back(id);
         }
         for _ in 0..100_000 {
             now += 1;
             while let Step::Start(delivery) = next(&mut schedule, now) {
-                let key = keys[usize::try_from(delivery.event.id.0).unwrap()];
+                let (key, ..) = keys[usize::try_from(delivery.event.id.0).unwrap()];
                 proptest::prop_assert_eq!(waiting[&key].front(), Some(&delivery.event.id.0));
                 proptest::prop_assert!(running.iter().all(|(other, _)| *other != key));
+                proptest::prop_assert!(held != Some(KeyId(key)));
                 running.push((key, delivery));
                 proptest::prop_assert!(running.len() <= 3);
             }
             let Some((key, delivery)) = running.pop() else {
                 if schedule.is_empty() { break; }
+                if let Some(held) = held.take() {
+                    schedule.let_go_key(held, Monotonic(now));
+                }
                 continue;
             };
             let fate = fates.next();
@@ -422,8 +537,12 @@ proptest::proptest! {
                     schedule.again(delivery.key, trial(attempts), Monotonic(now + 5));
                 }
                 _ => {
+                    if fate == Some(1) && held.is_none() {
+                        held = Some(KeyId(key));
+                        schedule.hold_key(KeyId(key));
+                    }
                     waiting.get_mut(&key).unwrap().pop_front();
-                    schedule.release(delivery.key, true, Monotonic(0));
+                    schedule.release(delivery.key, true, Monotonic(now));
                 }
             }
         }
