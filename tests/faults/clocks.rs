@@ -69,4 +69,4 @@ fn states(process: &Process, state: &str) -> usize {
 
 const KEYS: usize = 20;
 /// Far less than the five minutes for which a wait was kept once.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);

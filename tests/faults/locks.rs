@@ -38,9 +38,7 @@ fn another_comes_and_goes(site: &Site, data: &Path, process: Process, senders: &
     assert!(count(&data.join("journal.db")) > 0);
     assert!(data.join("journal.db-wal").exists(), "the log is still there");
     assert_locked(&process, data, "after another program went");
-    let before = senders.acknowledged();
-    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(300)));
-    assert!(senders.acknowledged() > before, "events are taken");
+    senders.work_for(process.port, Connections::Kept, ENOUGH);
     assert!(data.join("journal.db-wal").exists(), "the log is still there");
     process.kill();
     upstream.follow(|| Reply::Done);
@@ -69,7 +67,7 @@ fn a_start_a_reload_and_another_program_leave_the_locks_in_place() {
     assert_eq!(site.start(&[]).terminate().0, Some(0));
     let process = site.start(&[]);
     assert_locked(&process, &site.data(), "after a start");
-    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(300)));
+    senders.work_for(process.port, Connections::Kept, ENOUGH);
     process.signal("HUP");
     process.until_logged("reload");
     assert_locked(&process, &site.data(), "after a reload");
@@ -82,7 +80,7 @@ fn a_lock_that_another_program_holds_too_long_leaves_ours_in_place() {
     let site = Site::new(&upstream);
     let mut senders = Senders::new(2, &mut seeded("locks, busy"));
     let process = site.start(&[]);
-    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(300)));
+    senders.work_for(process.port, Connections::Kept, ENOUGH);
 
     let mut other = Other::open(&site.data().join("journal.db"));
     other.does("BEGIN IMMEDIATE").unwrap();
@@ -112,7 +110,7 @@ fn a_full_disk_that_is_freed_leaves_the_locks_in_place() {
     // The volume as the process sees it.
     let data =
         Path::new("/proc").join(process.id().to_string()).join("root").join(site.data().strip_prefix("/").unwrap());
-    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(300)));
+    senders.work_for(process.port, Connections::Kept, ENOUGH);
 
     let ballast = data.join("ballast");
     fill(&ballast);
@@ -131,3 +129,6 @@ fn a_full_disk_that_is_freed_leaves_the_locks_in_place() {
     assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
     assert_eq!(process.terminate().0, Some(0));
 }
+
+/// Events that give the journal something to keep.
+const ENOUGH: usize = 20;

@@ -178,37 +178,52 @@ fn a_log_file_on_a_full_disk_costs_lines_and_nothing_else() {
 fn a_recorder_that_panics_ends_the_process_with_1_and_the_log_says_why() {
     let mut world = World::new("recorder panics");
     let mut process = world.site.start(&[]);
-    let thread = process.thread("recorder").unwrap();
-    // All that this thread writes with this call is what wakes others, and a wake that fails is a panic.
-    let mut strace = Command::new("strace")
-        .args([
-            "-qq",
-            "-e",
-            "trace=write",
-            "-e",
-            "inject=write:error=EIO",
-            "-o",
-            "/dev/null",
-            "-p",
-            &thread.to_string(),
-        ])
-        .spawn()
-        .unwrap();
+    let recorder = process.thread("recorder").unwrap();
+    let strace = fail_to_wake(&process, recorder);
+    let (code, _) = world.senders.work(process.port, Connections::Kept, || process.ended(PATIENCE));
+    assert_eq!(code, Some(1));
+    drop(strace);
+    assert_told_of_panic(&mut process, "recorder");
+    assert!(process.log().iter().any(|line| line.contains("a part of gander failed") && line.contains("the recorder")));
+}
+
+#[test]
+fn a_main_thread_that_panics_ends_the_process_with_1_too() {
+    let world = World::new("main thread panics");
+    let mut process = world.site.start(&[]);
+    let strace = fail_to_wake(&process, process.id());
+    // To tell another thread of a signal is all that it has to do, until the other one sleeps so that it is woken.
+    until("it ends", || {
+        let ended = process.has_ended();
+        if !ended {
+            process.signal("HUP");
+        }
+        ended
+    });
+    assert_eq!(process.ended(PATIENCE), Some(1));
+    drop(strace);
+    assert_told_of_panic(&mut process, "main");
+}
+
+/// Has a thread's next wake-up of another one fail, which is a panic: nothing else is written by this call there.
+fn fail_to_wake(process: &Process, thread: u32) -> Killed {
+    let strace = Command::new("strace")
+        .args(["-qq", "-e", "trace=write", "-e", "inject=write:error=EIO:when=1", "-o", "/dev/null"])
+        .args(["-p", &thread.to_string()])
+        .spawn();
+    let strace = Killed(strace.unwrap());
     let status = format!("/proc/{}/task/{thread}/status", process.id());
     until("strace is there", || !fs::read_to_string(&status).unwrap().contains("TracerPid:\t0\n"));
-    let (code, _) = world.senders.work(process.port, Connections::Kept, || process.ended(PATIENCE));
-    strace.wait().unwrap();
-    assert_eq!(code, Some(1));
+    strace
+}
+
+fn assert_told_of_panic(process: &mut Process, thread: &str) {
     let log = process.whole_log();
-    let found = |message: &str| {
-        let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut found = lines.filter(|line| line["message"].as_str().is_some_and(|said| said.contains(message)));
-        found.next().unwrap_or_else(|| panic!("no `{message}` in {}", log.join("\n")))
-    };
-    let panicked = found("panicked");
-    assert!(panicked["location"].as_str().unwrap().contains(".rs:"), "{panicked}");
-    assert_eq!((&panicked["level"], &panicked["thread"]), (&json!("ERROR"), &json!("recorder")), "{panicked}");
-    assert_eq!(found("a part of gander failed")["part"], "the recorder ended");
+    let mut told = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let told = told.find(|line| line["message"].as_str().is_some_and(|message| message.contains("panicked")));
+    let told = told.unwrap_or_else(|| panic!("no panic in {}", log.join("\n")));
+    assert!(told["location"].as_str().unwrap().contains(".rs:"), "{told}");
+    assert_eq!((&told["level"], &told["thread"]), (&json!("ERROR"), &json!(thread)), "{told}");
 }
 
 /// A pipe that is full, and the end of it that keeps it open.

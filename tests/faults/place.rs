@@ -64,10 +64,10 @@ fn with_waiting(test: &str) -> (Upstream, Site, Senders, Process) {
     let mut senders = Senders::new(2, &mut seeded(test)).paced(Duration::from_millis(2));
     // Some from a run before, in the main file, and some in the log.
     let process = site.start(&[]);
-    work(&process, &mut senders, 150);
+    senders.work_for(process.port, Connections::Kept, 20);
     assert_eq!(process.terminate().0, Some(0));
     let process = site.start(&[]);
-    work(&process, &mut senders, 150);
+    senders.work_for(process.port, Connections::Kept, 20);
     (upstream, site, senders, process)
 }
 

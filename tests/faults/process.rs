@@ -115,7 +115,7 @@ log: {log}
     pub fn start_with_log_at(&self, under: &[String], log: impl Fn(u32) -> PathBuf) -> Process {
         let child = self.command(under).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let path = log(child.id());
-        let end = Instant::now() + START_MAX;
+        let end = Instant::now() + PATIENCE;
         let (port, admin) = loop {
             let text = fs::read_to_string(&path).unwrap_or_default();
             if let Some(ports) = text.lines().find_map(ports_of) {
@@ -179,16 +179,18 @@ impl Process {
         (self.child.wait().unwrap().code(), started.elapsed())
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits until it has ended; returns the exit code.
     pub fn ended(&mut self, limit: Duration) -> Option<i32> {
         let end = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
+        while !self.has_ended() {
             assert!(Instant::now() < end, "it goes on");
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.child.wait().unwrap().code()
     }
 
     /// Reads the log from now on, to its end.
@@ -228,7 +230,7 @@ impl Process {
 
     /// Waits until a line of the log holds this text; returns the line.
     pub fn until_logged(&self, text: &str) -> String {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + PATIENCE;
         loop {
             if let Some(line) = self.log().into_iter().find(|line| line.contains(text)) {
                 return line;
@@ -287,5 +289,5 @@ fn ports_of(line: &str) -> Option<(u16, u16)> {
     Some((port("listen")?, port("admin")?))
 }
 
-/// Longer than a start takes on a machine that does much else.
-const START_MAX: Duration = Duration::from_secs(60);
+/// Longer than a start, or whatever is logged, takes on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,13 +13,18 @@ use crate::process::TOKEN;
 use crate::upstream::{Arrival, Upstream};
 
 /// Senders at work, each with keys of its own, so that the order of a key is the order in which it was acknowledged.
-pub struct Senders(Vec<Sender>);
+pub struct Senders {
+    all: Vec<Sender>,
+    /// Events of them all.
+    acknowledged: Arc<AtomicUsize>,
+}
 
 /// One sender. Like a real one it sends an event again until it is acknowledged, and only then the key's next one.
 pub struct Sender {
     name: String,
     dice: fastrand::Rng,
     pause: Duration,
+    acknowledged: Arc<AtomicUsize>,
     pub keys: Vec<Key>,
     /// What was answered, and when.
     pub answers: Vec<(Instant, Answer)>,
@@ -82,20 +88,22 @@ impl Drop for Telling<'_> {
 
 impl Senders {
     pub fn new(count: usize, dice: &mut fastrand::Rng) -> Senders {
+        let acknowledged = Arc::new(AtomicUsize::new(0));
         let sender = |number| Sender {
             name: format!("s{number}"),
             dice: dice.fork(),
             pause: Duration::ZERO,
+            acknowledged: Arc::clone(&acknowledged),
             keys: Vec::new(),
             answers: Vec::new(),
             contradictions: Vec::new(),
         };
-        Senders((0..count).map(sender).collect())
+        Senders { all: (0..count).map(sender).collect(), acknowledged }
     }
 
     /// The same, each with a pause between two events.
     pub fn paced(mut self, pause: Duration) -> Senders {
-        self.0.iter_mut().for_each(|sender| sender.pause = pause);
+        self.all.iter_mut().for_each(|sender| sender.pause = pause);
         self
     }
 
@@ -105,7 +113,7 @@ impl Senders {
         std::thread::scope(|scope| {
             let told = &told;
             let threads: Vec<_> =
-                self.0.iter_mut().map(|sender| scope.spawn(move || sender.work(port, connections, told))).collect();
+                self.all.iter_mut().map(|sender| scope.spawn(move || sender.work(port, connections, told))).collect();
             // Also where it panics: who sends would go on for ever.
             let telling = Telling(told);
             let result = meanwhile();
@@ -114,17 +122,32 @@ impl Senders {
         })
     }
 
+    /// The same, until so many events more were acknowledged, however long this machine takes for them.
+    pub fn work_for(&mut self, port: u16, connections: Connections, events: usize) -> Vec<Stop> {
+        let acknowledged = Arc::clone(&self.acknowledged);
+        let wanted = acknowledged.load(Ordering::Relaxed) + events;
+        let end = Instant::now() + LOAD_MAX;
+        let (enough, stops) = self.work(port, connections, || {
+            while acknowledged.load(Ordering::Relaxed) < wanted && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            acknowledged.load(Ordering::Relaxed) >= wanted
+        });
+        assert!(enough, "too little load to show anything: {stops:?}");
+        stops
+    }
+
     pub fn keys(&self) -> Vec<Key> {
-        self.0.iter().flat_map(|sender| sender.keys.clone()).collect()
+        self.all.iter().flat_map(|sender| sender.keys.clone()).collect()
     }
 
     pub fn acknowledged(&self) -> usize {
-        self.keys().iter().map(|key| key.acknowledged).sum()
+        self.acknowledged.load(Ordering::Relaxed)
     }
 
     /// All answers, in the order of time.
     pub fn answers(&self) -> Vec<(Instant, Answer)> {
-        let mut answers: Vec<_> = self.0.iter().flat_map(|sender| sender.answers.clone()).collect();
+        let mut answers: Vec<_> = self.all.iter().flat_map(|sender| sender.answers.clone()).collect();
         answers.sort_by_key(|(at, _)| *at);
         answers
     }
@@ -134,7 +157,7 @@ impl Senders {
         let keys = self.keys();
         upstream.until(limit, |arrivals| lost(&keys, arrivals).is_empty());
         let mut wrong = check(&keys, &upstream.arrivals());
-        wrong.extend(self.0.iter().flat_map(|sender| sender.contradictions.clone()));
+        wrong.extend(self.all.iter().flat_map(|sender| sender.contradictions.clone()));
         wrong
     }
 }
@@ -153,8 +176,8 @@ impl Sender {
                 Err(failure) => return Stop::Failed(failure),
             };
             match (answer.status, answer.json["status"].as_str().unwrap_or_default()) {
-                (202, "queued") => (key.acknowledged, key.uncertain) = (key.acknowledged + 1, false),
-                (200, "duplicate") if sent_before => (key.acknowledged, key.uncertain) = (key.acknowledged + 1, false),
+                (202, "queued") => self.was_acknowledged(index),
+                (200, "duplicate") if sent_before => self.was_acknowledged(index),
                 // Not to come again at once is what the answer asks for.
                 (503, _) if answer.retry_after.is_some() => std::thread::sleep(PAUSE),
                 _ => self.contradictions.push(format!("{payload} was answered {answer:?}")),
@@ -162,6 +185,12 @@ impl Sender {
             self.answers.push((Instant::now(), answer));
         }
         Stop::Told
+    }
+
+    fn was_acknowledged(&mut self, index: usize) {
+        let key = &mut self.keys[index];
+        (key.acknowledged, key.uncertain) = (key.acknowledged + 1, false);
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A fresh key, or one that is to go on.
@@ -291,6 +320,8 @@ fn sequences(arrivals: &[Arrival]) -> HashMap<&str, Vec<usize>> {
 
 /// Between a 503 and the next try.
 const PAUSE: Duration = Duration::from_millis(25);
+/// Longer than a little load takes on a machine that does much else.
+const LOAD_MAX: Duration = Duration::from_secs(120);
 /// Longer than any answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 

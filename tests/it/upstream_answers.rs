@@ -84,7 +84,7 @@ async fn a_rejection_is_one_whatever_becomes_of_its_body() {
             let started = Instant::now();
             let (_relay, upstream, answer) = ask(reply).await;
             assert_eq!((answer.json["status"].as_str(), upstream.calls().len()), (Some("dead"), 1), "{sentence}");
-            assert!(started.elapsed() < Duration::from_secs(6), "{sentence}: {:?}", started.elapsed());
+            assert!(started.elapsed() < Duration::from_secs(15), "{sentence}: {:?}", started.elapsed());
         }
     })
     .await;
