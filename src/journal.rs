@@ -11,6 +11,7 @@ mod aside;
 mod batch;
 mod commands;
 mod files;
+mod marker;
 mod mending;
 mod place;
 mod read;
@@ -33,6 +34,7 @@ use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Outcome, Priority, State, UpdateHash};
 use crate::limits::Shares;
 use crate::time::WallTime;
+use marker::{Marker, Memory};
 use place::{Frames, Place, Wrote};
 use room::Holdings;
 use schema::{SCHEMA, VERSION};
@@ -40,6 +42,7 @@ use schema::{SCHEMA, VERSION};
 pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
 pub use commands::{Blob, Decided, Kept, Later};
 pub use files::{Lock, inspect};
+pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended, Mending};
 pub use place::Fates;
 pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary};
@@ -68,6 +71,9 @@ pub struct Journal {
     /// The files that it has open.
     place: Place,
     readers: Arc<Readers>,
+    marker: Marker,
+    /// The number that it has for itself; none where it could not be read or given.
+    identity: Option<u64>,
     /// Whether times of writing are to be believed.
     times: bool,
     config: Config,
@@ -183,10 +189,13 @@ impl Journal {
                 });
             }
         }
+        let identity = identity_of(&connection);
         Ok(Journal {
             connection,
             place,
             readers: lock.readers(),
+            marker: Marker::new(lock.directory()),
+            identity,
             times: true,
             config: config.clone(),
             next_id: EventId(0),
@@ -282,6 +291,49 @@ impl Journal {
         if self.place.is_log_shorter() { Err(Error::Replaced(Fates::LOG_CUT)) } else { Ok(()) }
     }
 
+    /// What is missing of what a start found before it opened this journal; to be asked after everything was read. Numbers
+    /// of events that are missing are not given again.
+    pub fn lack(&mut self, left: &Left, salvaged: bool) -> Option<Lack> {
+        let lack = left.lack(self.identity, self.next_id, salvaged)?;
+        if let Lack::LogGone { events } | Lack::Older { events } = lack {
+            self.skip(events);
+        }
+        Some(lack)
+    }
+
+    /// Leaves out the next numbers, also after a restart.
+    fn skip(&mut self, numbers: u64) {
+        self.next_id = EventId(self.next_id.0.saturating_add(numbers).min(ID_MAX));
+        let raised = self
+            .connection
+            .execute("UPDATE meta SET value = max(value, ?1) WHERE name = 'first_id'", [self.next_id.0.cast_signed()]);
+        if let Err(error) = raised {
+            tracing::warn!(%error, "can't write down which numbers were given before; after a restart they may be given again");
+        }
+    }
+
+    /// Writes down beside it what it holds, and from now on with each commit. `log`: a log may hold what the main file does
+    /// not.
+    pub fn mark(&mut self, log: bool) -> std::io::Result<()> {
+        let memory = self.remember(log);
+        self.marker.renew(memory)
+    }
+
+    /// Whether somebody took that away, or it could not be written.
+    pub fn is_mark_gone(&self) -> bool {
+        self.marker.is_gone()
+    }
+
+    fn remember(&self, log: bool) -> Memory {
+        let last = EventId(self.next_id.0.saturating_sub(1));
+        Memory { identity: self.identity.unwrap_or(0), last, waiting: self.totals().queued, log }
+    }
+
+    /// Programs that keep the log from beginning anew.
+    pub fn log_holders(&self) -> Vec<String> {
+        self.place.log_holders()
+    }
+
     /// How long the log is.
     pub fn log_bytes(&self) -> u64 {
         self.place.log_bytes()
@@ -290,13 +342,19 @@ impl Journal {
     /// Folds the log and closes the journal in order, after all its readers: only the main file stays, unless another
     /// program has it open.
     pub fn close(mut self) {
-        if self.verify().is_ok()
+        let folded = self.verify().is_ok()
             && self.readers.close()
             && matches!(self.fold_log(), Ok(true))
-            && self.verify_after(Wrote::Us).is_ok()
-        {
-            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+            && self.verify_after(Wrote::Us).is_ok();
+        if !folded {
+            return;
         }
+        if !self.marker.is_gone()
+            && let Err(error) = self.mark(false)
+        {
+            tracing::warn!(%error, "can't note that the journal was closed in order");
+        }
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
     }
 
     /// Starts a batch: everything in it becomes durable together, when it is committed, or not at all.
@@ -376,6 +434,15 @@ impl Totals {
     }
 }
 
+/// The number by which a journal is known again; it is given one where it has none.
+fn identity_of(connection: &Connection) -> Option<u64> {
+    let read = || connection.query_row("SELECT value FROM meta WHERE name = 'identity'", [], |row| row.get(0));
+    read().ok().or_else(|| {
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?1)", [fastrand::i64(1..)]).ok()?;
+        read().ok()
+    })
+}
+
 /// Notes which files a connection has open.
 fn note_place(directory: &Path, connection: &Connection) -> Result<Place, rusqlite::Error> {
     let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
@@ -417,7 +484,7 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
     connection.execute_batch(&format!(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
-         PRAGMA journal_size_limit = {WAL_BYTES_KEPT};
+         PRAGMA journal_size_limit = {LOG_BYTES_KEPT};
          PRAGMA cache_size = {CACHE_KIB};
          PRAGMA temp_store = MEMORY;"
     ))?;
@@ -507,7 +574,7 @@ const READER_CACHE_KIB: i64 = -256;
 /// small enough to be read back in a moment.
 const CHECKPOINT_PAGES: u64 = (16 << 20) / PAGE_BYTES;
 /// A log that a storm made longer is cut back to this.
-const WAL_BYTES_KEPT: u64 = 32 << 20;
+pub const LOG_BYTES_KEPT: u64 = 32 << 20;
 /// Numbers begin with the milliseconds since 1970 and grow by one: a higher one was never given.
 const ID_MAX: u64 = 1 << 52;
 /// Another program that writes each time is not one that a person uses.

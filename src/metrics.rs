@@ -73,6 +73,8 @@ pub struct Metrics {
     pub dedup_keys: Gauge,
     /// 1 while the journal can be written, else 0.
     pub journal_writable: Gauge,
+    /// How long the journal's log is.
+    pub journal_log_bytes: Gauge,
     reloads: Family<Result, Counter>,
     reload_successful: Gauge,
     reload_succeeded_at: Gauge<f64, AtomicU64>,
@@ -298,6 +300,11 @@ impl Metrics {
                 Gauge::default(),
                 "journal_writable",
                 "1 while the journal can be written, else 0"
+            ),
+            journal_log_bytes: register!(
+                Gauge::default(),
+                "journal_log_bytes",
+                "Size of the journal's write-ahead log"
             ),
             breaker_open: register!(
                 Gauge::default(),

@@ -126,6 +126,16 @@ pub struct TurnedAway {
     pub held: Held,
 }
 
+/// Something about the journal that a person should know though events are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The word that `/readyz` uses.
+    pub reason: &'static str,
+    pub detail: String,
+    pub remedy: &'static str,
+    pub since: WallTime,
+}
+
 /// How an event ended, to be written down.
 #[derive(Clone, Debug)]
 pub struct End {
@@ -182,6 +192,7 @@ pub struct Recorder {
     messages: mpsc::Sender<Message>,
     health: watch::Receiver<Health>,
     turned_away: watch::Receiver<Vec<TurnedAway>>,
+    remarks: watch::Receiver<Vec<Remark>>,
     sources: Arc<SourceNames>,
 }
 
@@ -326,6 +337,11 @@ impl Recorder {
     /// The names of the sources of which it hands over events.
     pub fn sources(&self) -> &Arc<SourceNames> {
         &self.sources
+    }
+
+    /// What a person should know of the journal.
+    pub fn remarks(&self) -> Vec<Remark> {
+        self.remarks.borrow().clone()
     }
 
     /// Whether the thread behind it has ended, which it does only when every handle is gone or it failed.

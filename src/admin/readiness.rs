@@ -7,7 +7,7 @@ use crate::breaker::Cause;
 use crate::dispatcher::{Condition, Failing, Stuck};
 use crate::journal::Held;
 use crate::outcome::Trouble;
-use crate::recorder::{Health, TurnedAway, Unavailable};
+use crate::recorder::{Health, Remark, TurnedAway, Unavailable};
 
 /// What `/readyz` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,7 +35,8 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let stuck = of_stuck(&view.stuck.borrow());
     let turned_away = view.recorder.turned_away();
     let degraded = [of_health(&health), of_condition(condition), stuck, reload].into_iter().flatten();
-    let degraded = degraded.chain(turned_away.into_iter().map(of_share)).collect();
+    let remarks = view.recorder.remarks().into_iter().map(of_remark);
+    let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
 }
 
@@ -86,6 +87,10 @@ fn of_share(turned_away: TurnedAway) -> Degradation {
         remedy: "this source has its share of the queue and is told 503: find out why it sends so much, or why its events \
                  are not delivered; replay or discard its dead letters; or give it another share by `max_queued`",
     }
+}
+
+fn of_remark(Remark { reason, detail, remedy, since }: Remark) -> Degradation {
+    Degradation { reason, since: since.rfc3339(), status: None, detail: Some(detail), remedy }
 }
 
 fn of_condition(condition: Condition) -> Option<Degradation> {

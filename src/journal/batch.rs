@@ -356,6 +356,8 @@ impl<'a> Batch<'a> {
         self.journal.verify_after(Wrote::Us)?;
         self.journal.next_id = self.next_id;
         self.journal.holdings = std::mem::take(&mut self.holdings);
+        let memory = self.journal.remember(true);
+        self.journal.marker.update(memory);
         Ok(())
     }
 

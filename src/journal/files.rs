@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, AtFlags, CWD};
 use tracing::warn;
 
+use super::marker;
 use super::place::{self, Stat};
 use super::readers::Readers;
 use super::{FILE, OpenError, version};
@@ -154,7 +155,7 @@ fn is_ours(directory: &Path) -> io::Result<bool> {
     let mut empty = true;
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
-        if name == LOCK || name == FILE {
+        if marker::is_ours(&name) {
             return Ok(true);
         }
         // The root of a file system of its own, as a volume is, is never quite empty.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -114,6 +115,22 @@ impl Place {
     pub(super) fn files(&self) -> Vec<Stat> {
         let Named { database, log, index, lock } = self.noted;
         [database, log, index, lock].into_iter().flatten().collect()
+    }
+
+    /// Other programs that read from the log, by their locks on its index.
+    pub(super) fn log_holders(&self) -> Vec<String> {
+        let Some(index) = self.noted.index else {
+            return Vec::new();
+        };
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let own = std::process::id();
+        let mut holders = locks_on(&locks, index.inode, READ_LOCKS);
+        holders.retain(|process| *process != own);
+        let name = |process: u32| {
+            let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+            format!("{process} {}", name.trim()).trim_end().to_owned()
+        };
+        holders.into_iter().map(name).collect()
     }
 
     /// How long the log is.
@@ -240,6 +257,28 @@ impl fmt::Display for Fates {
     }
 }
 
+/// Processes that hold a POSIX lock on these bytes of a file, each once, as `/proc/locks` tells (proc_locks(5)). Those of
+/// other containers have no number.
+fn locks_on(locks: &str, inode: u64, bytes: RangeInclusive<u64>) -> Vec<u32> {
+    let mut processes: Vec<u32> = locks
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1).skip_while(|word| *word == "->");
+            let (kind, _, _, process, file) =
+                (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+            let first: u64 = words.next()?.parse().ok()?;
+            let last = words.next()?.parse().unwrap_or(u64::MAX);
+            let overlaps = first <= *bytes.end() && last >= *bytes.start();
+            let of_file = file.rsplit(':').next()?.parse() == Ok(inode);
+            (kind == "POSIX" && of_file && overlaps).then_some(process.parse().ok()?)
+        })
+        .collect();
+    processes.sort_unstable();
+    processes.dedup();
+    processes.retain(|process| *process > 0);
+    processes
+}
+
 /// What the paths in a directory name. Links are not followed: a start does not follow them either.
 pub(super) fn named(directory: &Path) -> Named {
     let beside = |name: &str| stat(&directory.join(format!("{FILE}{name}")));
@@ -292,6 +331,8 @@ fn log_bytes_min(frames: u64, page_bytes: u64) -> u64 {
 /// What keeps other programs' hands from the files.
 pub(super) const HANDS_OFF: &str =
     "leave `data_dir` to the relay while it runs; stop it before anything in there is moved, restored or deleted";
+/// Where a reader of the log locks its index (https://www.sqlite.org/walformat.html#wal_locks).
+const READ_LOCKS: RangeInclusive<u64> = 123..=127;
 /// Enough for another program to be done with what it does at most once in a while.
 const LOOKS: u32 = 3;
 
@@ -438,6 +479,19 @@ mod tests {
         for (said, wrote, change, [database, log, index, lock]) in cases {
             assert_eq!(fates(change, wrote), Fates { database, log, index, lock }, "{said}");
         }
+    }
+
+    #[test]
+    fn who_reads_from_the_log_is_told_by_the_locks_on_its_index() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 10 fe:00:77 0 EOF
+2: POSIX  ADVISORY  READ  11 fe:00:77 124 124
+3: POSIX  ADVISORY  READ  12 fe:00:78 124 124
+4: POSIX  ADVISORY  READ  13 fe:00:77 128 128
+5: POSIX  ADVISORY  WRITE 14 fe:00:77 120 127
+5: -> POSIX  ADVISORY  READ 11 fe:00:77 123 123
+6: POSIX  ADVISORY  READ  0 fe:00:77 125 125
+7: POSIX  ADVISORY  WRITE 15 fe:00:77 0 EOF";
+        assert_eq!(locks_on(locks, 77, READ_LOCKS), [11, 14, 15]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod bring_back;
 mod commands;
 mod linger;
+mod remarks;
 mod restore;
 mod shares;
 mod work;
@@ -20,11 +21,12 @@ use super::{
 };
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, KeyId, Queued, SourceNames, State, Superseded};
-use crate::journal::{self, Fates, Held, Journal, Lock, Mended, Mending, Settlement, Tried};
+use crate::journal::{self, Fates, Held, Journal, Left, Lock, Mended, Mending, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use bring_back::Files;
 use linger::Lingering;
+use remarks::Remarks;
 use restore::{Restored, open_writable, restore, set_aside};
 use shares::TurningAway;
 use work::{Owed, Work, settle};
@@ -42,6 +44,7 @@ pub struct Writer {
     health: watch::Sender<Health>,
     turning_away: TurningAway,
     turned_away: watch::Sender<Vec<TurnedAway>>,
+    remarks: Remarks,
     /// Who waits for an event's end.
     followers: HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
     /// Duplicates counted since the last commit, by the event they copied.
@@ -112,7 +115,10 @@ impl Writer {
         each: impl FnMut(Queued, Option<Tried>),
     ) -> Result<(Recorder, Writer), journal::OpenError> {
         let now = parts.clock.now().wall;
-        if let Some(salvage) = journal::mend(&parts.lock, now)? {
+        let left = Left::in_directory(parts.lock.directory());
+        let salvage = journal::mend(&parts.lock, now)?;
+        let salvaged = salvage.is_some();
+        if let Some(salvage) = salvage {
             let journal::Salvage { aside, events, queued, without_body, unreadable } = salvage;
             tracing::error!(
                 aside = %aside.display(), events, queued, without_body, unreadable,
@@ -122,12 +128,21 @@ impl Writer {
         }
         let journal = Journal::open(&parts.journal, &parts.lock, now)?;
         let sources = Arc::new(SourceNames::default());
-        let Restored { journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
+        let Restored { mut journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
         let (turned_away, crowd) = watch::channel(Vec::new());
-        let recorder =
-            Recorder { messages: sender, health: watched, turned_away: crowd, sources: Arc::clone(&sources) };
+        let (remarks, remarked) = Remarks::new();
+        if let Some(lack) = journal.lack(&left, salvaged) {
+            remarks.lack(lack, now);
+        }
+        let recorder = Recorder {
+            messages: sender,
+            health: watched,
+            turned_away: crowd,
+            remarks: remarked,
+            sources: Arc::clone(&sources),
+        };
         let mut writer = Writer {
             parts,
             journal,
@@ -137,6 +152,7 @@ impl Writer {
             health,
             turning_away: TurningAway::default(),
             turned_away,
+            remarks,
             followers: HashMap::new(),
             duplicates: HashMap::new(),
             handed_over: last,
@@ -157,6 +173,7 @@ impl Writer {
         {
             writer.fail(&error);
         }
+        writer.mark();
         writer.show();
         Ok((recorder, writer))
     }
@@ -272,7 +289,17 @@ impl Writer {
             self.look_at = Instant::now() + LOOK_INTERVAL;
             if let Err(error) = self.journal.verify() {
                 self.fail(&error);
+            } else if self.journal.is_mark_gone() {
+                self.mark();
             }
+        }
+    }
+
+    /// Has it remembered beside the journal what this holds, so that a start sees when less is there. Events are taken also
+    /// where that can't be written.
+    fn mark(&mut self) {
+        if let Err(error) = self.journal.mark(true) {
+            tracing::warn!(%error, "can't write what is remembered of the journal beside it; it is tried again");
         }
     }
 
@@ -500,6 +527,7 @@ impl Writer {
         self.forget_followers();
         self.hand_over(Durable { fresh, ended });
         self.handed_over = self.handed_over.max(last);
+        self.mark();
         self.health.send_replace(Health::Taking);
         self.show();
         self.tell_mended(&mended);
@@ -560,6 +588,8 @@ impl Writer {
         for (source, held) in self.journal.held_by_source() {
             metrics.source_holds(source, held.events(), held.bytes);
         }
+        self.remarks.log(&self.journal, self.parts.clock.now().wall);
+        metrics.journal_log_bytes.set(i64::try_from(self.journal.log_bytes()).unwrap_or(i64::MAX));
         metrics.queue_events.set(i64::try_from(self.journal.totals().queued).unwrap_or(i64::MAX));
         metrics.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
         metrics.journal_writable.set(i64::from(self.fault.is_none()));

@@ -48,7 +48,7 @@ fn another_comes_and_goes(site: &Site, data: &Path, process: Process, senders: &
 }
 
 /// Has events come until one is taken.
-fn work_until_taken(process: &Process, senders: &mut Senders, since: Instant) {
+pub fn work_until_taken(process: &Process, senders: &mut Senders, since: Instant) {
     loop {
         senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(100)));
         if senders.answers().iter().any(|(at, answer)| *at > since && answer.status == 202) {

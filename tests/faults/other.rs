@@ -51,6 +51,10 @@ impl Other {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Closes the journal and ends.
     pub fn close(mut self) {
         drop(self.orders);

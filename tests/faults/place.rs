@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::failing::AGAIN;
-use crate::locks::assert_locked;
+use crate::locks::{assert_locked, work_until_taken};
+use crate::other::{Other, count};
 use crate::process::{Process, Site};
 use crate::seeded;
 use crate::senders::{Connections, Senders};
@@ -97,24 +97,14 @@ fn nothing_is_lost(said: &str, upstream: &Upstream, site: &Site, senders: &Sende
 fn files_that_are_deleted_moved_or_replaced_under_load_cost_no_event() {
     for (said, deed) in DEEDS {
         let (upstream, site, mut senders, process) = with_waiting(said);
-        let before = senders.acknowledged();
         let mut done = Instant::now();
-        let process = {
-            let port = process.port;
-            senders.work(port, Connections::Kept, || {
-                std::thread::sleep(Duration::from_millis(50));
-                deed(&site.data());
-                done = Instant::now();
-                process.until_logged("events are taken");
-                process.until_logged("the journal can be written again");
-                std::thread::sleep(Duration::from_millis(100));
-            });
-            process
-        };
-        assert!(done.elapsed() < AGAIN, "{said}: taken again within five seconds");
-        let last = senders.answers().into_iter().rfind(|(_, answer)| answer.status != 200).unwrap();
-        assert_eq!(last.1.status, 202, "{said}");
-        assert!(senders.acknowledged() > before, "{said}");
+        senders.work(process.port, Connections::Kept, || {
+            std::thread::sleep(Duration::from_millis(50));
+            deed(&site.data());
+            done = Instant::now();
+            process.until_logged("the journal can be written again");
+        });
+        work_until_taken(&process, &mut senders, done);
         nothing_is_lost(said, &upstream, &site, &senders, process);
     }
 }
@@ -160,4 +150,130 @@ fn a_directory_that_another_relay_took_is_not_taken_from_it() {
     drop(lock);
     process.until_logged("the journal can be written again");
     nothing_is_lost("two relays", &upstream, &site, &senders, process);
+}
+
+/// Stops a relay with events that wait, by a kill or in order, does something to its files, and starts another over them.
+/// Returns what that one says of the journal in the log and in `/readyz`, and whether it takes events.
+fn said_at_a_start(said: &str, kill: bool, deed: impl FnOnce(&Path)) -> (Option<String>, Option<String>) {
+    let (_upstream, site, mut senders, process) = with_waiting(said);
+    if kill {
+        process.kill();
+    } else {
+        assert_eq!(process.terminate().0, Some(0));
+    }
+    deed(&site.data());
+    let process = site.start(&[]);
+    work_until_taken(&process, &mut senders, Instant::now());
+    let (status, ready) = process.get("/readyz");
+    assert_eq!(status, 200, "{said}");
+    let degraded = ready["degraded"].as_array().unwrap();
+    let remark = degraded.iter().find(|one| one["reason"] == "journal_incomplete");
+    let telling = ["the journal's log is gone", "told until the next start"];
+    let logged = process.log().into_iter().find(|line| telling.iter().any(|text| line.contains(text)));
+    // Told once: what is there now is what the next start expects.
+    process.kill();
+    let process = site.start(&[]);
+    let (_, ready) = process.get("/readyz");
+    let again = ready["degraded"].as_array().unwrap().iter().any(|one| one["reason"] == "journal_incomplete");
+    assert!(!again, "{said}: {ready}");
+    (logged, remark.map(|remark| remark["detail"].as_str().unwrap().to_owned()))
+}
+
+#[test]
+fn a_start_that_does_not_find_what_was_left_says_what_is_missing() {
+    for (said, kill, deed, expected) in [
+        ("stopped", false, (|_| ()) as Deed, None),
+        ("killed", true, |_| (), None),
+        ("stopped, and another program looked", false, |data| assert!(count(&data.join("journal.db")) > 0), None),
+        (
+            "killed, and the log deleted",
+            true,
+            |data| remove(data, &["journal.db-wal", "journal.db-shm"]),
+            Some("log is gone, and with it up to"),
+        ),
+        (
+            "killed, and the log folded",
+            true,
+            |data| assert!(count(&data.join("journal.db")) > 0),
+            Some("no event is known to be missing"),
+        ),
+        ("stopped, and the main file deleted", false, |data| remove(data, &["journal.db"]), Some("is gone; ")),
+        (
+            "stopped, and the main file emptied",
+            false,
+            |data| drop(fs::File::create(data.join("journal.db"))),
+            Some("is gone; "),
+        ),
+        (
+            "an older copy in its place",
+            false,
+            |data| fs::copy(data.join("older"), data.join("journal.db")).map(drop).unwrap(),
+            Some("is older than the one that was here: up to "),
+        ),
+        (
+            "another journal in its place",
+            false,
+            |data| fs::copy(data.join("another"), data.join("journal.db")).map(drop).unwrap(),
+            Some("another journal is in the place"),
+        ),
+    ] {
+        let deed = |data: &Path| {
+            put_copies(data);
+            deed(data);
+        };
+        let (logged, remark) = said_at_a_start(said, kill, deed);
+        match expected {
+            None => assert_eq!((logged, remark), (None, None), "{said}"),
+            Some(text) => {
+                let (logged, remark) = (logged.unwrap_or_default(), remark.unwrap_or_default());
+                assert!(remark.contains(text), "{said}: {remark}");
+                let level = if text.starts_with("no event") { "\"WARN\"" } else { "\"ERROR\"" };
+                assert!(logged.contains(level), "{said}: {logged}");
+            }
+        }
+    }
+}
+
+/// An older copy of the journal, as a backup would hold it, and a journal of another relay.
+fn put_copies(data: &Path) {
+    let older = data.join("older");
+    fs::copy(data.join("journal.db"), &older).unwrap();
+    let mut other = Other::open(&older);
+    for (table, id) in [("content", "id"), ("attempt", "event"), ("event", "id")] {
+        other.does(&format!("DELETE FROM {table} WHERE {id} > (SELECT min(id) + 3 FROM event)")).unwrap();
+    }
+    other.does("PRAGMA journal_mode = DELETE").unwrap_or_default();
+    other.close();
+    let another = data.join("another");
+    fs::copy(&older, &another).unwrap();
+    let mut other = Other::open(&another);
+    other.does("UPDATE meta SET value = 1 WHERE name = 'identity'").unwrap();
+    other.close();
+}
+
+#[test]
+fn a_log_that_another_program_keeps_from_beginning_anew_is_told_with_its_name() {
+    let upstream = Upstream::start(|| Reply::Done);
+    let site = Site::new(&upstream);
+    let mut senders = Senders::new(8, &mut seeded("long log")).padded(60_000);
+    let process = site.start(&[]);
+    senders.work_for(process.port, Connections::Kept, 20);
+    let mut other = Other::open(&site.data().join("journal.db"));
+    other.does("BEGIN").unwrap();
+    other.does("SELECT count(*) FROM event").unwrap();
+    let told = senders.work(process.port, Connections::Kept, || process.until_logged("keeps the journal's log")).0;
+    assert!(told.contains(&other.id().to_string()), "{told}");
+    let (status, ready) = process.get("/readyz");
+    let remark = ready["degraded"].as_array().unwrap().iter().find(|one| one["reason"] == "journal_log").cloned();
+    let detail = remark.unwrap()["detail"].as_str().unwrap().to_owned();
+    assert!(status == 200 && detail.contains(&other.id().to_string()), "{ready}");
+    assert!(process.metric("gander_journal_log_bytes") > 32 << 20);
+
+    other.does("COMMIT").unwrap();
+    senders.work(process.port, Connections::Kept, || process.until_logged("as short again"));
+    assert!(process.metric("gander_journal_log_bytes") <= 32 << 20);
+    let (_, ready) = process.get("/readyz");
+    assert!(!ready.to_string().contains("journal_log"), "{ready}");
+    other.close();
+    assert_eq!(process.terminate().0, Some(0));
 }

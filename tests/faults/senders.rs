@@ -25,6 +25,7 @@ pub struct Sender {
     dice: fastrand::Rng,
     pause: Duration,
     acknowledged: Arc<AtomicUsize>,
+    padding: usize,
     pub keys: Vec<Key>,
     /// What was answered, and when.
     pub answers: Vec<(Instant, Answer)>,
@@ -94,6 +95,7 @@ impl Senders {
             dice: dice.fork(),
             pause: Duration::ZERO,
             acknowledged: Arc::clone(&acknowledged),
+            padding: 0,
             keys: Vec::new(),
             answers: Vec::new(),
             contradictions: Vec::new(),
@@ -104,6 +106,12 @@ impl Senders {
     /// The same, each with a pause between two events.
     pub fn paced(mut self, pause: Duration) -> Senders {
         self.all.iter_mut().for_each(|sender| sender.pause = pause);
+        self
+    }
+
+    /// The same, with so many bytes more in each event.
+    pub fn padded(mut self, bytes: usize) -> Senders {
+        self.all.iter_mut().for_each(|sender| sender.padding = bytes);
         self
     }
 
@@ -169,7 +177,10 @@ impl Sender {
             std::thread::sleep(self.pause);
             let index = self.choose();
             let key = &mut self.keys[index];
-            let payload = payload(&key.name, key.acknowledged);
+            let mut payload = payload(&key.name, key.acknowledged);
+            if self.padding > 0 {
+                payload["description"] = "x".repeat(self.padding).into();
+            }
             let sent_before = std::mem::replace(&mut key.uncertain, true);
             let answer = match client.post(&payload) {
                 Ok(answer) => answer,

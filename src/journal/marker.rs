@@ -1,0 +1,266 @@
+//! What is remembered of the journal beside it, so that a start sees when the files that it finds are not the ones that
+//! were left: emptied, exchanged, or without the log in which the last events were.
+//!
+//! It is a note, not a record: it is written after each commit and not synced, so that a commit costs no second sync. It
+//! never says more than is on disk, and after a power cut perhaps less.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::files::LOCK;
+use super::place::{self, Stat};
+use super::{FILE, salvage};
+use crate::event::EventId;
+
+/// What is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// The number that the journal has for itself.
+    pub(super) identity: u64,
+    /// The newest number that was given.
+    pub(super) last: EventId,
+    /// How many events waited to be delivered.
+    pub(super) waiting: u64,
+    /// Whether a log may hold what the main file does not.
+    pub(super) log: bool,
+}
+
+/// The file that holds it.
+#[derive(Debug)]
+pub(super) struct Marker {
+    directory: PathBuf,
+    /// None where it could not be made: it is tried again.
+    file: Option<(File, Stat)>,
+    written: Option<Memory>,
+}
+
+/// The files as a start finds them, before it opens any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    memory: Option<Memory>,
+    /// Whether there was a main file with something in it.
+    database: bool,
+    /// Whether there was a log with something in it.
+    log: bool,
+    /// Whether a journal that was made anew waits for its place, which tells nothing of what was there before.
+    rebuilt: bool,
+}
+
+/// What a start lacks of what was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The journal is not there, or empty.
+    Emptied { waiting: u64 },
+    /// Another journal is in its place.
+    Exchanged { waiting: u64 },
+    /// Up to so many of its newest events are not there, because its log is not.
+    LogGone { events: u64 },
+    /// Up to so many of its newest events are not there: an older copy is in its place.
+    Older { events: u64 },
+    /// Its log is not there, but no event is known to be missing: another program may have folded it.
+    Log,
+}
+
+impl Left {
+    /// Looks at what is there. To be done before anything is opened.
+    pub fn in_directory(directory: &Path) -> Left {
+        let filled = |name: &str| place::stat(&directory.join(name)).is_some_and(|found| found.bytes > 0);
+        Left {
+            memory: fs::read(directory.join(MARKER)).ok().and_then(|text| Memory::parse(&text)),
+            database: filled(FILE),
+            log: filled(&format!("{FILE}-wal")),
+            rebuilt: filled(salvage::REBUILT),
+        }
+    }
+
+    /// What is missing, by the journal that was opened then: its identity and the next number. `salvaged`: it was made anew
+    /// of a damaged one, so that its identity tells nothing.
+    pub(super) fn lack(&self, identity: Option<u64>, next_id: EventId, salvaged: bool) -> Option<Lack> {
+        let memory = self.memory?;
+        let (waiting, salvaged) = (memory.waiting, salvaged || self.rebuilt);
+        if !salvaged && identity.is_some_and(|identity| identity != memory.identity) {
+            return Some(if self.database { Lack::Exchanged { waiting } } else { Lack::Emptied { waiting } });
+        }
+        let events = (memory.last.0 + 1).saturating_sub(next_id.0);
+        match (events, memory.log && !self.log) {
+            (0, true) if !salvaged => Some(Lack::Log),
+            (0, _) => None,
+            (events, true) => Some(Lack::LogGone { events }),
+            (events, false) => Some(Lack::Older { events }),
+        }
+    }
+}
+
+impl Marker {
+    pub(super) fn new(directory: &Path) -> Marker {
+        Marker { directory: directory.to_owned(), file: None, written: None }
+    }
+
+    /// Writes it anew and syncs it: the state of affairs changes with it.
+    pub(super) fn renew(&mut self, memory: Memory) -> io::Result<()> {
+        (self.file, self.written) = (None, None);
+        let (path, new) = (self.directory.join(MARKER), self.directory.join(NEW));
+        salvage::remove(&new)?;
+        let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
+        file.write_all_at(&memory.text(), 0)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(&self.directory)?.sync_all()?;
+        let stat = Stat::from(&file.metadata()?);
+        (self.file, self.written) = (Some((file, stat)), Some(memory));
+        Ok(())
+    }
+
+    /// Notes what was just written to the journal, where it is kept. What can't be noted is with the next commit.
+    pub(super) fn update(&mut self, memory: Memory) {
+        let (Some((file, _)), Some(written)) = (&self.file, self.written) else {
+            return;
+        };
+        if memory != written && file.write_all_at(&memory.text(), 0).is_ok() {
+            self.written = Some(memory);
+        }
+    }
+
+    /// Whether somebody took it away, or it could not be made.
+    pub(super) fn is_gone(&self) -> bool {
+        let there = place::stat(&self.directory.join(MARKER));
+        !self.file.as_ref().zip(there).is_some_and(|((_, stat), there)| there.is_same_file(stat))
+    }
+}
+
+impl Memory {
+    /// As long each time, so that it is written in its place; short enough to be written as a whole.
+    fn text(&self) -> Vec<u8> {
+        let Memory { identity, last, waiting, log } = *self;
+        let text =
+            format!("{TITLE}\nidentity {identity:016x}\nlast {last}\nwaiting {waiting}\nlog {log}\n", last = last.0);
+        let sum = crc32c::crc32c(text.as_bytes());
+        let mut text = format!("{text}sum {sum:08x}\n").into_bytes();
+        text.resize(TEXT_BYTES, b'\n');
+        text
+    }
+
+    /// None where it is not what was written.
+    fn parse(text: &[u8]) -> Option<Memory> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (summed, sum) = text.trim_end().rsplit_once("sum ")?;
+        if u32::from_str_radix(sum, 16).ok()? != crc32c::crc32c(summed.as_bytes()) {
+            return None;
+        }
+        let mut lines = summed.lines();
+        if lines.next()? != TITLE {
+            return None;
+        }
+        let mut value = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+        Some(Memory {
+            identity: u64::from_str_radix(&value("identity")?, 16).ok()?,
+            last: EventId(value("last")?.parse().ok()?),
+            waiting: value("waiting")?.parse().ok()?,
+            log: value("log")?.parse().ok()?,
+        })
+    }
+}
+
+/// Whether a file in the directory is one of ours.
+pub(super) fn is_ours(name: &std::ffi::OsStr) -> bool {
+    [LOCK, FILE, MARKER, salvage::REBUILT].iter().any(|ours| name == *ours)
+}
+
+/// The file beside the journal.
+pub(super) const MARKER: &str = "journal.id";
+const NEW: &str = "journal.id.new";
+const TITLE: &str = "gander journal";
+/// A sector.
+const TEXT_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMORY: Memory = Memory { identity: 7, last: EventId(1_000), waiting: 12, log: true };
+
+    #[test]
+    fn what_is_remembered_is_read_back_and_what_is_broken_is_not() {
+        let text = MEMORY.text();
+        assert_eq!((Memory::parse(&text), text.len()), (Some(MEMORY), TEXT_BYTES));
+        let broken = String::from_utf8(text).unwrap().replace("last 1000", "last 1001");
+        assert_eq!(Memory::parse(broken.as_bytes()), None);
+        assert_eq!(Memory::parse(b""), None);
+    }
+
+    #[test]
+    fn a_start_tells_what_is_missing_from_what_was_merely_folded() {
+        let found = |memory, database, log| Left { memory, database, log, rebuilt: false };
+        let running = Some(MEMORY);
+        let stopped = Some(Memory { log: false, ..MEMORY });
+        for (said, left, identity, next, salvaged, lack) in [
+            ("the first start", found(None, false, false), 9, 1, false, None),
+            ("a journal that was made before there was a marker", found(None, true, true), 9, 500, false, None),
+            ("stopped in order", found(stopped, true, false), 7, 1_001, false, None),
+            ("killed", found(running, true, true), 7, 1_001, false, None),
+            ("killed, with a commit that was not noted any more", found(running, true, true), 7, 1_003, false, None),
+            (
+                "stopped, then deleted",
+                found(stopped, false, false),
+                9,
+                5_000,
+                false,
+                Some(Lack::Emptied { waiting: 12 }),
+            ),
+            (
+                "another one restored",
+                found(stopped, true, false),
+                9,
+                5_000,
+                false,
+                Some(Lack::Exchanged { waiting: 12 }),
+            ),
+            (
+                "killed, then the log deleted",
+                found(running, true, false),
+                7,
+                990,
+                false,
+                Some(Lack::LogGone { events: 11 }),
+            ),
+            (
+                "killed, then the log folded by another program",
+                found(running, true, false),
+                7,
+                1_001,
+                false,
+                Some(Lack::Log),
+            ),
+            ("an older copy restored", found(stopped, true, false), 7, 901, false, Some(Lack::Older { events: 100 })),
+            (
+                "an older copy beside the log",
+                found(running, true, true),
+                7,
+                901,
+                false,
+                Some(Lack::Older { events: 100 }),
+            ),
+            ("made anew of a damaged one", found(running, true, true), 9, 1_001, true, None),
+            (
+                "the same, and less than there was",
+                found(running, true, true),
+                9,
+                999,
+                true,
+                Some(Lack::Older { events: 2 }),
+            ),
+            ("the same, and its log folded", found(running, true, false), 9, 1_001, true, None),
+        ] {
+            assert_eq!(left.lack(Some(identity), EventId(next), salvaged), lack, "{said}");
+        }
+        let rebuilt = Left { rebuilt: true, ..found(running, true, true) };
+        assert_eq!(rebuilt.lack(Some(9), EventId(1_001), false), None, "a crash kept it from its place");
+        assert_eq!(
+            found(running, true, true).lack(None, EventId(1_001), false),
+            None,
+            "an identity that can't be read"
+        );
+    }
+}
