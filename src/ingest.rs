@@ -135,11 +135,12 @@ impl Ingest {
         clock: Clock,
         shutdown: Shutdown,
     ) -> Ingest {
+        let memory = Memory::new(limits.bytes_max, Arc::clone(&metrics));
         let rules = sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
         Ingest(Arc::new(Shared {
             rules: CurrentRules::new(rules.collect()),
             shadow: Shadow::new(recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone()),
-            sources: Sources::new(sources, &Memory::new(limits.bytes_max)),
+            sources: Sources::new(sources, &memory),
             limits,
             recorder,
             metrics,

@@ -56,6 +56,8 @@ pub struct Metrics {
     commit: Histogram,
     /// Connections of senders that are open now.
     pub connections: Gauge,
+    /// What the bodies of requests take of the memory set aside for them.
+    pub body_bytes: Gauge,
     /// Events acknowledged and not yet confirmed, given up or ended.
     pub queue_events: Gauge,
     /// Age of the oldest of them.
@@ -293,6 +295,11 @@ impl Metrics {
             ),
             panics: register!(Counter::default(), "panics", "Panics of a task or thread: faults of this program"),
             connections: register!(Gauge::default(), "connections", "Connections of senders that are open"),
+            body_bytes: register!(
+                Gauge::default(),
+                "request_bodies_bytes",
+                "Bodies of requests in memory: being read, or waiting to be written to the journal"
+            ),
             queue_events: register!(Gauge::default(), "queue_events", "Events that wait for delivery"),
             in_flight: register!(Gauge::default(), "deliveries_in_flight", "Calls to the upstream under way"),
             dedup_keys: register!(Gauge::default(), "dedup_keys", "Incident keys that deduplication remembers"),

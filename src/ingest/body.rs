@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 
 use super::refusal::Refusal;
 use crate::limits::{Room, Share};
+use crate::metrics::Metrics;
 
 /// How much of a body is taken, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,7 @@ pub(super) struct Memory(Arc<Pool>);
 struct Pool {
     used: AtomicUsize,
     max: usize,
+    metrics: Arc<Metrics>,
 }
 
 /// It as one source may use it.
@@ -140,9 +142,9 @@ struct Taken {
 
 impl Memory {
     /// Room for some bodies of the largest size, however large that is.
-    pub(super) fn new(body_bytes_max: usize) -> Memory {
+    pub(super) fn new(body_bytes_max: usize, metrics: Arc<Metrics>) -> Memory {
         let max = MEMORY_BYTES.max(body_bytes_max.saturating_mul(4));
-        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max }))
+        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics }))
     }
 
     /// Its part for one more source.
@@ -163,6 +165,7 @@ impl Taken {
         let SourceMemory { pool, own, share } = &self.memory;
         let used = pool.used.fetch_add(bytes, Ordering::Relaxed);
         let own = own.fetch_add(bytes, Ordering::Relaxed);
+        pool.metrics.body_bytes.inc_by(i64::try_from(bytes).unwrap_or(0));
         let before = self.bytes;
         self.bytes += bytes;
         if used.saturating_add(bytes) > pool.max {
@@ -182,6 +185,7 @@ impl Drop for Taken {
     fn drop(&mut self) {
         self.memory.own.fetch_sub(self.bytes, Ordering::Relaxed);
         self.memory.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.pool.metrics.body_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(0));
     }
 }
 
@@ -241,7 +245,7 @@ mod tests {
             (&[b"a", b"b", b"c", b"d", b"e", b"f", b"g"], Err("body_too_large")),
         ];
         for (pieces, expected) in rows {
-            let memory = Memory::new(LIMITS.bytes_max).of_source(Some(Share::Auto));
+            let memory = Memory::new(LIMITS.bytes_max, Arc::default()).of_source(Some(Share::Auto));
             let read = upload(pieces, false).read(LIMITS, &memory).await;
             match (read, expected) {
                 (Ok(held), Ok(bytes)) => assert_eq!(held.bytes, *bytes),
@@ -256,12 +260,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_stalls_is_not_waited_for() {
-        let read = upload(&[b"abc"], true).read(LIMITS, &Memory::new(6).of_source(None)).await;
+        let read = upload(&[b"abc"], true).read(LIMITS, &Memory::new(6, Arc::default()).of_source(None)).await;
         assert_eq!(read.unwrap_err(), Refusal::BodyTimeout);
     }
 
     fn memory(max: usize) -> Memory {
-        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max }))
+        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics: Arc::default() }))
     }
 
     #[tokio::test]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::relay::{Answer, Relay, Setup, TOKEN, payload, within};
+use crate::support::{self, source};
 use crate::upstream::{Reply, Upstream};
 
 /// Three sources before a queue of ninety; their events go out slowly, or not at all until `open`.
@@ -100,3 +102,49 @@ async fn two_sources_that_flood_leave_room_for_a_third() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_large_bodies_of_one_source_leave_memory_for_those_of_another() {
+    within(async {
+        let mut setup = support::Setup::plain();
+        // Room for four of the largest bodies.
+        setup.listen.body_bytes_max = LARGE;
+        setup.sources.push(source("calm"));
+        let edge = setup.start().await;
+        let mut stalled = Vec::new();
+        for _ in 0..2 {
+            let mut stream = edge.connect().await;
+            let head = format!(
+                "POST /hooks/servicepilot HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+                 Content-Length: {LARGE}\r\n\r\n",
+                support::TOKEN
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&vec![b' '; LARGE - 1]).await.unwrap();
+            stalled.push(stream);
+        }
+        let post = async |source: &str, id: usize| {
+            let request = Request::builder().method(Method::POST).uri(edge.url(&format!("/hooks/{source}")));
+            let body = json!({"id": id.to_string(), "state": "CRITICAL", "text": "x".repeat(LARGE / 8)}).to_string();
+            edge.send(request.header("authorization", format!("Bearer {}", support::TOKEN)), body).await
+        };
+        while edge.metric("gander_request_bodies_bytes") != (2 * (LARGE - 1)).to_string() {
+            tokio::task::yield_now().await;
+        }
+        let refused = post("servicepilot", 0).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.body["type"], "urn:problem-type:gander:source_bodies");
+        assert_eq!(refused.header("retry-after"), "1");
+        assert_eq!(post("calm", 0).await.status, StatusCode::ACCEPTED);
+        let refused = "gander_requests_refused_total{source=\"servicepilot\",reason=\"source_bodies\"}";
+        assert_eq!(edge.metric(refused), "1");
+        drop(stalled);
+        while post("servicepilot", 1_000).await.status != StatusCode::ACCEPTED {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// More than a quarter of the memory that is set aside for small bodies.
+const LARGE: usize = 20 << 20;
