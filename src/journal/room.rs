@@ -253,6 +253,39 @@ mod tests {
         assert_eq!(fill(&mut batch, "b"), (5, Fit::BeyondShare));
     }
 
+    #[test]
+    fn what_an_event_takes_over_of_its_request_counts_for_its_source() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, ..) =
+            open(&Config { keep_refused: 0, ..shared(directory.path(), 20, &[("a", Share::Auto)]) });
+        let (raw, body) = (b"the request as it came", b"{ }");
+        for state in [None, Some(State::Delivered)] {
+            let held_before = journal.held("a").bytes;
+            let mut batch = journal.begin().unwrap();
+            // The first row of the request holds its raw body, and goes: as refused, or once it is delivered.
+            let first = match state {
+                None => batch.refuse(NewRefusal { request: "one", raw: Raw::Bytes(raw), ..refusal("a") }).unwrap(),
+                Some(_) => batch
+                    .append(NewEvent { source: "a", request: "two", raw: Raw::Bytes(raw), ..event("k", body) })
+                    .unwrap(),
+            };
+            let request = if state.is_none() { "one" } else { "two" };
+            batch.append(NewEvent { source: "a", request, raw: Raw::In(first), ..event("l", body) }).unwrap();
+            match state {
+                None => batch.trim_refused().unwrap(),
+                Some(state) => {
+                    batch.settle(&Settlement { state, ..delivered(first, NOW) }).unwrap();
+                    batch.prune(Some(WallTime(NOW.0 + 1)), |_, _, _| false).unwrap();
+                }
+            }
+            batch.commit().unwrap();
+            assert_eq!(journal.held("a").bytes - held_before, (raw.len() + body.len()) as u64, "{state:?}");
+            let counted = told(&journal);
+            journal.recover(|_| {}).unwrap();
+            assert_eq!(told(&journal), counted);
+        }
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         /// Events of one request, which share its raw body; by `refused` some are refused.
@@ -286,7 +319,7 @@ mod tests {
             2 => (0..60_usize).prop_map(|which| Step::End { which }),
             2 => (0..3_usize, 1..60_u64, 0..400_u64)
                 .prop_map(|(source, events, bytes)| Step::MakeRoom { source, events, bytes }),
-            1 => Just(Step::TrimRefused),
+            3 => Just(Step::TrimRefused),
             1 => Just(Step::Prune),
             1 => Just(Step::RollBack),
         ]
