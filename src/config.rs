@@ -219,7 +219,7 @@ impl<'a> Reader<'a> {
         let upstream = self.upstream(&mut top, stale, superseded);
         let dedup = self.dedup(&mut top);
         let shares = sources.iter().flatten().map(|source| (Arc::clone(&source.name), source.max_queued));
-        let journal = self.journal(&mut top, data_dir, Shares::new(shares));
+        let journal = self.journal(tree, &mut top, data_dir, Shares::new(shares));
         let log = self.log(&mut top);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;

@@ -22,6 +22,7 @@ mod schema;
 mod search;
 mod sum;
 mod version;
+mod volume;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,8 +39,9 @@ use marker::{Marker, Memory};
 use place::{Frames, Place, Wrote};
 use room::Holdings;
 use schema::{SCHEMA, VERSION};
+use volume::Volume;
 
-pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Raw, Settlement};
+pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Pruned, Raw, Settlement};
 pub use commands::{Blob, Decided, Kept, Later};
 pub use files::{Lock, inspect};
 pub use marker::{Lack, Left};
@@ -51,6 +53,7 @@ pub use room::{Fit, Held};
 pub use salvage::{Salvage, is_marked_damaged, mark_damaged, mend};
 pub use search::{Searched, Texts};
 pub use sum::Damage;
+pub use volume::{Reserve, Size, Space, TooSmall, footprint, too_small};
 
 /// `data_dir` and the `journal` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub struct Config {
     pub keep_refused: u64,
     /// How the configured sources share `max_events` and `max_bytes`.
     pub shares: Shares,
+    /// Room kept for the moment when the disk is full, in bytes; none: by the size of the volume.
+    pub reserve: Option<u64>,
 }
 
 /// The writing end. There is one a process, and one process a data directory.
@@ -77,6 +82,7 @@ pub struct Journal {
     /// Whether times of writing are to be believed.
     times: bool,
     config: Config,
+    volume: Volume,
     next_id: EventId,
     /// In milliseconds since 1970: numbers begin with that of the first start.
     opened_at: u64,
@@ -173,12 +179,19 @@ impl Journal {
         let path = lock.directory().join(FILE);
         files::private(&path)?;
         let before = place::stat(&path);
-        let connection = connect(&path, now).map_err(|error| OpenError::of(&path, &error))?;
+        let volume = Volume::of(lock.directory(), config.reserve);
+        let failed = |error: &rusqlite::Error| {
+            let failed = OpenError::of(&path, error);
+            // SQLite calls it an I/O error where its shared memory finds no room.
+            if volume::is_full(lock.directory()) { OpenError { remedy: MAKE_ROOM, ..failed } } else { failed }
+        };
+        let connection = connect(&path, now).map_err(|error| failed(&error))?;
         // A close would delete the log by its path, which may be another's by then.
         let noted = connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-            .and_then(|_| note_place(lock.directory(), &connection));
-        let place = noted.map_err(|error| OpenError::of(&path, &error))?;
+            .and_then(|_| connection.pragma_update(None, "journal_size_limit", volume.split.log_max()))
+            .and_then(|()| note_place(lock.directory(), &connection));
+        let place = noted.map_err(|error| failed(&error))?;
         match (before, place.database()) {
             (Some(before), Some(opened)) if opened.is_same_file(&before) => lock.readers().allow(opened),
             _ => {
@@ -198,6 +211,7 @@ impl Journal {
             identity,
             times: true,
             config: config.clone(),
+            volume,
             next_id: EventId(0),
             opened_at: now.0.max(1).cast_unsigned(),
             holdings: Holdings::default(),
@@ -248,6 +262,61 @@ impl Journal {
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(!busy?)
+    }
+
+    /// Folds the log where it is long, as far as no reader still needs it. To be called after each commit. Where room is
+    /// short it is long sooner, so that there is more of it for the next batch.
+    pub fn fold_long_log(&mut self, short: bool) -> Result<(), Error> {
+        let long = if short { self.volume.split.log / 4 } else { self.volume.split.log };
+        // Where SQLite does not tell more than the file does, that is enough: it only folds more often.
+        let bytes = if knows_frames() { frames(&self.connection)?.log * PAGE_BYTES } else { self.log_bytes() };
+        if bytes < long { Ok(()) } else { self.fold_passively() }
+    }
+
+    /// Folds the log as far as no reader still needs it, so that the file ends where the database does.
+    fn fold_passively(&mut self) -> Result<(), Error> {
+        let fold = |connection: &Connection| {
+            connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
+        };
+        match fold(&self.connection) {
+            Ok(()) => self.verify_after(Wrote::Us),
+            Err(error) => {
+                // What was written until it failed is ours.
+                let fates = self.fates();
+                if fates.is_intact() { Err(error.into()) } else { Err(Error::Replaced(fates)) }
+            }
+        }
+    }
+
+    /// Gives pages in which nothing is back to the volume, a few, where it lacks them or they are many. Returns whether
+    /// there may be more to give.
+    pub fn give_back(&mut self) -> Result<bool, Error> {
+        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
+        let page = number("PRAGMA page_size")?;
+        let pages = self.space()?.spare(number("PRAGMA page_count")? * page).div_ceil(page);
+        if pages == 0 {
+            return Ok(false);
+        }
+        let at_once = pages.min(GIVEN_BACK_AT_ONCE);
+        let batch = self.begin()?;
+        batch.give_back(at_once)?;
+        batch.commit()?;
+        if pages == at_once {
+            self.fold_passively()?;
+        } else {
+            self.fold_long_log(true)?;
+        }
+        Ok(pages > at_once)
+    }
+
+    /// The space on the volume now.
+    pub fn space(&self) -> Result<Space, Error> {
+        Ok(self.volume.space(&self.connection, self.holdings.totals.queued)?)
+    }
+
+    /// Takes the reserve.
+    pub fn take_reserve(&self) -> std::io::Result<()> {
+        self.volume.take_reserve()
     }
 
     /// What became of the files that are open, by what their paths name now. `wrote`: whether something was written since
@@ -332,6 +401,11 @@ impl Journal {
     /// Programs that keep the log from beginning anew.
     pub fn log_holders(&self) -> Vec<String> {
         self.place.log_holders()
+    }
+
+    /// The log is no longer than this while nobody keeps it from beginning anew.
+    pub fn log_bytes_usual(&self) -> u64 {
+        2 * self.volume.split.log
     }
 
     /// How long the log is.
@@ -473,7 +547,11 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
     let connection = files::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+        // A file that was made without it never becomes shorter: that would take a copy of it, and the room for one.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(rusqlite::Error::SqliteFailure(
@@ -483,8 +561,7 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
     }
     connection.execute_batch(&format!(
         "PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
-         PRAGMA journal_size_limit = {LOG_BYTES_KEPT};
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA cache_size = {CACHE_KIB};
          PRAGMA temp_store = MEMORY;"
     ))?;
@@ -548,7 +625,7 @@ impl OpenError {
                 "the file is damaged: keep it aside under another name and start again; \
                  `sqlite3 FILE .recover` saves what can be read"
             }
-            Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk",
+            Some(rusqlite::ErrorCode::DiskFull) => MAKE_ROOM,
             Some(rusqlite::ErrorCode::TypeMismatch) => "run the version of gander that wrote it",
             _ => "check the owner and the permissions of `data_dir` and that the disk works",
         };
@@ -562,6 +639,7 @@ impl std::fmt::Display for OpenError {
     }
 }
 
+const MAKE_ROOM: &str = "the disk is full: make room on it";
 /// The journal's file in `data_dir`.
 const FILE: &str = "journal.db";
 /// An alert of 1 KB and the body made of it take two, and on a page of 4 KiB only one such pair finds room.
@@ -570,11 +648,8 @@ const PAGE_BYTES: u64 = 8192;
 const CACHE_KIB: i64 = -1024;
 /// A reader looks at an event once.
 const READER_CACHE_KIB: i64 = -256;
-/// 16 MiB of log between checkpoints, half of it where an older journal has pages of 4 KiB: rare enough for a storm,
-/// small enough to be read back in a moment.
-const CHECKPOINT_PAGES: u64 = (16 << 20) / PAGE_BYTES;
-/// A log that a storm made longer is cut back to this.
-pub const LOG_BYTES_KEPT: u64 = 32 << 20;
+/// Pages: a megabyte, so that whoever waits for the next batch hardly notices.
+const GIVEN_BACK_AT_ONCE: u64 = 128;
 /// Numbers begin with the milliseconds since 1970 and grow by one: a higher one was never given.
 const ID_MAX: u64 = 1 << 52;
 /// Another program that writes each time is not one that a person uses.

@@ -77,6 +77,10 @@ pub struct Metrics {
     pub journal_writable: Gauge,
     /// How long the journal's log is.
     pub journal_log_bytes: Gauge,
+    /// 1 while `journal.reserve` is held, else 0.
+    pub journal_reserve: Gauge,
+    /// What the volume of `data_dir` still gives.
+    pub volume_free: Gauge,
     reloads: Family<Result, Counter>,
     reload_successful: Gauge,
     reload_succeeded_at: Gauge<f64, AtomicU64>,
@@ -215,6 +219,13 @@ impl Metrics {
             Unit::Seconds,
             reload_succeeded_at.clone(),
         );
+        let volume_free = Gauge::default();
+        registry.register_with_unit(
+            "journal_volume_free",
+            "What the volume of data_dir still gives, beside the reserve",
+            Unit::Bytes,
+            volume_free.clone(),
+        );
         registry.register(
             "build",
             "The running version",
@@ -313,6 +324,11 @@ impl Metrics {
                 "journal_log_bytes",
                 "Size of the journal's write-ahead log"
             ),
+            journal_reserve: register!(
+                Gauge::default(),
+                "journal_reserve",
+                "1 while journal.reserve is held, 0 while the disk is too full for it"
+            ),
             breaker_open: register!(
                 Gauge::default(),
                 "upstream_breaker_open",
@@ -334,6 +350,7 @@ impl Metrics {
                 "1 if the configuration that was read last is in force, 0 if it could not be used"
             ),
             reload_succeeded_at,
+            volume_free,
             queue_drain,
             lane_drain,
             queue_oldest_age,

@@ -381,8 +381,8 @@ impl From<Settlement> for Settled {
 
 /// Requests that may wait for one sync. A storm beyond it is told to come again.
 const QUEUE: usize = 1_024;
-/// Events that one commit replays or discards: senders wait for the same sync.
-pub const COMMANDED_AT_ONCE: usize = 100;
+/// Events that one commit replays or discards: senders wait for the same sync, and each may be on pages of its own.
+pub const COMMANDED_AT_ONCE: usize = 25;
 
 #[cfg(test)]
 mod tests;

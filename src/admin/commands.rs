@@ -18,7 +18,7 @@ use super::selection::{Selection, cursor};
 use super::{State, View};
 use crate::event::{EventId, Violation};
 use crate::ingest::{Replayed, request_id};
-use crate::recorder::{COMMANDED_AT_ONCE, Command, Commanded, Declined, Unavailable};
+use crate::recorder::{Command, Commanded, Declined, Unavailable};
 use crate::time::WallTime;
 
 /// What became of a command for one event.
@@ -110,7 +110,7 @@ async fn selected(
     };
     let view = &state.view;
     let mut filter =
-        match Selection::of_command(rest).and_then(|selection| selection.command(WallTime::now(), COMMANDED_AT_ONCE)) {
+        match Selection::of_command(rest).and_then(|selection| selection.command(WallTime::now(), SELECTED_AT_ONCE)) {
             Ok(filter) => filter,
             Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
         };
@@ -325,6 +325,8 @@ fn unavailable(why: Unavailable) -> Response {
     response
 }
 
+/// Events that one call by filter is about: it answers within a moment.
+const SELECTED_AT_ONCE: usize = 100;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Counting further would only take time.

@@ -45,7 +45,9 @@ fn of_health(health: &Health) -> Option<Degradation> {
         return None;
     };
     let remedy = match why {
-        Unavailable::DiskFull => "make room on the disk of `data_dir`; events are taken again by themselves",
+        Unavailable::DiskFull => {
+            "make room on the volume of `data_dir`, or give it a larger one; deliveries go on, and events are taken again by themselves"
+        }
         Unavailable::Backlog => {
             "see why deliveries do not go on; replay or discard dead letters; or raise `journal.max_events`"
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Reader, Secrets, place_of};
 use crate::document::{Fields, Node, fields};
 use crate::event::Superseded;
+use crate::journal::{Size, TooSmall};
 use crate::limits::Shares;
 use crate::logging::Format;
 use crate::stale::{self, Then};
@@ -69,22 +70,53 @@ impl Reader<'_> {
         Some(stale::Settings { trigger: trigger?, then })
     }
 
-    pub(super) fn journal(&mut self, top: &mut Fields<'_>, data_dir: PathBuf, shares: Shares) -> journal::Config {
+    pub(super) fn journal(
+        &mut self,
+        tree: &Node,
+        top: &mut Fields<'_>,
+        data_dir: PathBuf,
+        shares: Shares,
+    ) -> journal::Config {
         let findings = &mut self.findings;
         let mut section = top.section_or_empty("journal", findings);
         let max_events = section.integer("max_events", 1..=1_000_000_000, findings);
         let max_bytes = section.size_within("max_bytes", 1 << 20..=1 << 44, findings);
         let keep_delivered = section.duration_within("keep_delivered", Duration::ZERO..=3650 * DAY, findings);
         let keep_refused = section.integer("keep_refused", 0..=1_000_000_000, findings);
+        let reserve = section.size_or_auto("reserve", 1 << 20..=1 << 40, findings);
         section.finish(findings);
-        journal::Config {
+        let config = journal::Config {
             data_dir,
             max_events: max_events.unwrap_or(1_000_000),
             max_bytes: max_bytes.unwrap_or(4 << 30),
             keep_delivered: keep_delivered.unwrap_or(7 * DAY),
             keep_refused: keep_refused.unwrap_or(10_000),
             shares,
+            reserve,
+        };
+        // A client may be on another machine.
+        if self.inputs.secrets == Secrets::Required {
+            self.too_small(tree, &config);
         }
+        config
+    }
+
+    fn too_small(&mut self, tree: &Node, config: &journal::Config) {
+        let Some(TooSmall { volume, needed, max_bytes }) = journal::too_small(config) else {
+            return;
+        };
+        let journal = tree.get("journal").filter(|journal| journal.get("max_bytes").is_some());
+        let place = place_of(journal.unwrap_or(tree), if journal.is_some() { &["max_bytes"] } else { &["data_dir"] });
+        let message = format!(
+            "the volume of {} has {} and the journal may need {}, with its log and the reserve",
+            config.data_dir.display(),
+            Size(volume),
+            Size(needed)
+        );
+        self.findings.warning(place, "journal.max_bytes", message).help(format!(
+            "set it to {} or less, or give `data_dir` a larger volume; senders are answered 503 while there is no room",
+            Size(max_bytes)
+        ));
     }
 
     pub(super) fn log(&mut self, top: &mut Fields<'_>) -> logging::Config {

@@ -126,6 +126,7 @@ fn what_the_file_leaves_out_has_the_documented_default() {
             keep_delivered: Duration::from_secs(7 * 86_400),
             keep_refused: 10_000,
             shares: Shares::new([("s".into(), Share::Auto)]),
+            reserve: None,
         }
     );
     assert_eq!(config.log.level, tracing::Level::INFO);
@@ -181,6 +182,7 @@ fn the_shipped_file_tells_the_truth_about_every_default() {
         "max_bytes",
         "keep_delivered",
         "keep_refused",
+        "reserve",
         "level",
         "format",
         "token",
@@ -245,6 +247,11 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
             "4:20 dedup.max_keys: expected a whole number from 1 to 100000000, found 0",
         ),
         ("1MiB", "1MiB\njournal: { max_bytes: 1KiB }", "4:23 journal.max_bytes: expected a size from 1MiB to 16TiB"),
+        (
+            "1MiB",
+            "1MiB\njournal: { reserve: 1KiB }",
+            "4:21 journal.reserve: expected `auto`, or a size from 1MiB to 1TiB, found a string",
+        ),
         ("1MiB", "1MiB\ndata_dir: ''", "4:11 data_dir: expected a path, found an empty text"),
         // Where one can listen, and how.
         (

@@ -142,6 +142,27 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// A size in bytes within `range`; none also for the word `auto`.
+    pub fn size_or_auto(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        findings: &mut Findings,
+    ) -> Option<u64> {
+        let path = self.path_of(name);
+        let node = self.take_some(name)?;
+        if node.as_str() == Some("auto") {
+            return None;
+        }
+        let value = parse_size(node).filter(|value| range.contains(value));
+        if value.is_none() {
+            let (least, most) = (spell_size(*range.start()), spell_size(*range.end()));
+            let message = format!("expected `auto`, or a size from {least} to {most}, found {}", shown(node));
+            findings.error(node.place.clone(), path, message);
+        }
+        value
+    }
+
     /// A number, whole or not, within `range`.
     pub fn number(&mut self, name: &'static str, range: RangeInclusive<f64>, findings: &mut Findings) -> Option<f64> {
         let path = self.path_of(name);
@@ -315,7 +336,18 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// A size in bytes, from a node at `path`: a whole number, or a number with `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`.
 pub fn size(node: &Node, path: &str, findings: &mut Findings) -> Option<u64> {
     const EXPECTED: &str = "a size such as 256KiB, 64MiB or 4GiB";
-    let parsed = match &node.value {
+    if !matches!(node.value, Value::Number(_) | Value::String(_)) {
+        return mismatch(node, path, EXPECTED, findings);
+    }
+    let parsed = parse_size(node);
+    if parsed.is_none() {
+        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found {}", shown(node)));
+    }
+    parsed
+}
+
+fn parse_size(node: &Node) -> Option<u64> {
+    match &node.value {
         Value::Number(number) => number.as_u64(),
         Value::String(text) => quantity(
             text,
@@ -331,12 +363,8 @@ pub fn size(node: &Node, path: &str, findings: &mut Findings) -> Option<u64> {
                 ("B", 1),
             ],
         ),
-        _ => return mismatch(node, path, EXPECTED, findings),
-    };
-    if parsed.is_none() {
-        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found {}", shown(node)));
+        _ => None,
     }
-    parsed
 }
 
 /// One of a few words, from a node at `path`.

@@ -168,6 +168,7 @@ mod tests {
             keep_delivered: Duration::from_secs(60),
             keep_refused: 3,
             shares: Shares::default(),
+            reserve: None,
         }
     }
 

@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::place::Wrote;
 use super::room::Holdings;
 use super::sum::{self, Fixed, STANDING, Standing};
-use super::{Error, Journal, Tried, read};
+use super::{Error, Journal, Space, Tried, read};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, Outcome, Priority, State, UpdateHash};
 use crate::time::WallTime;
@@ -190,6 +190,16 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// Removes the oldest refused ones, at most so many. Returns how many there were.
+    pub fn drop_refused(&mut self, most: usize) -> Result<usize, Error> {
+        for dropped in 0..most {
+            if !self.drop_oldest_refused()? {
+                return Ok(dropped);
+            }
+        }
+        Ok(most)
+    }
+
     /// Records how an event ended. One that ended before stays as it is.
     pub fn settle(&mut self, settlement: &Settlement) -> Result<(), Error> {
         let Some(before) = self.standing(settlement.id)?.filter(|standing| standing.state == State::Queued) else {
@@ -275,17 +285,32 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Removes a few finished events that are older than `before`, or the oldest ones where `before` is none;
+    /// Gives so many pages in which nothing is back to the volume.
+    pub(super) fn give_back(&self, pages: u64) -> Result<(), Error> {
+        let mut statement = connection(self.journal).prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        // A row for each page, and it goes on only while they are asked for.
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    }
+
+    /// The space on the volume, with what this batch holds already.
+    pub fn space(&self) -> Result<Space, Error> {
+        Ok(self.journal.volume.space(connection(self.journal), self.holdings.totals.queued)?)
+    }
+
+    /// Removes at most so many finished events that are older than `before`, or the oldest ones where `before` is none;
     /// one that `keep` asks for, because its key's state rests on it, stays as a bare row, and so does the newest
-    /// row of all. Returns whether there may be more to do at once.
+    /// row of all.
     ///
     /// It stops at the first finished event that is young: where the clock was turned back a later event of its key
     /// may look older, and without that one a restart would take the key for what the earlier event said.
     pub fn prune(
         &mut self,
         before: Option<WallTime>,
+        most: usize,
         mut keep: impl FnMut(EventId, &str, &str) -> bool,
-    ) -> Result<bool, Error> {
+    ) -> Result<Pruned, Error> {
         let before = before.map_or(i64::MAX, |at| at.0);
         let (mut last, mut ended, mut found) = (self.journal.prune_after, false, Vec::new());
         {
@@ -294,7 +319,7 @@ impl<'a> Batch<'a> {
                  FROM event WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3",
             )?;
             let mut rows = statement.query(params![sql(last), sql(self.newest()), LOOKED_AT_AT_ONCE])?;
-            while found.len() < PRUNED_AT_ONCE {
+            while found.len() < most {
                 let Some(row) = rows.next()? else {
                     break;
                 };
@@ -323,7 +348,7 @@ impl<'a> Batch<'a> {
         }
         // At the end the next round starts anew: rows that had to stay may go by then.
         self.journal.prune_after = if ended { EventId(0) } else { last };
-        Ok(!ended)
+        Ok(Pruned { events: found.len(), more: !ended })
     }
 
     /// Writes down, as JSON lists, what rules in the shadow of others would have decided otherwise of events; the oldest
@@ -563,6 +588,15 @@ impl Drop for Batch<'_> {
     }
 }
 
+/// What came of pruning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// Events that are only rows now, or not even that.
+    pub events: usize,
+    /// Whether there may be more to do at once.
+    pub more: bool,
+}
+
 /// Who gets a request's raw body next.
 struct Heir {
     id: EventId,
@@ -591,8 +625,6 @@ pub(super) fn event(id: i64) -> EventId {
 const REFUSED_SHARE: u64 = 16;
 const FIRST_ATTEMPTS_KEPT: u32 = 5;
 const LAST_ATTEMPTS_KEPT: u32 = 15;
-/// Few enough that whoever waits for the next batch hardly notices.
-const PRUNED_AT_ONCE: usize = 100;
 /// More than a person looks through.
 const DIFFERENCES_KEPT: i64 = 5_000;
 /// Rows that pruning passes over at once.

@@ -275,7 +275,7 @@ mod tests {
                 None => batch.trim_refused().unwrap(),
                 Some(state) => {
                     batch.settle(&Settlement { state, ..delivered(first, NOW) }).unwrap();
-                    batch.prune(Some(WallTime(NOW.0 + 1)), |_, _, _| false).unwrap();
+                    batch.prune(Some(WallTime(NOW.0 + 1)), 100, |_, _, _| false).unwrap();
                 }
             }
             batch.commit().unwrap();
@@ -352,7 +352,7 @@ mod tests {
                 batch.make_room(Some(SOURCES[*source]), *events, *bytes).unwrap();
             }
             Step::TrimRefused => batch.trim_refused().unwrap(),
-            Step::Prune => drop(batch.prune(Some(WallTime(NOW.0 + 1)), |_, _, _| false).unwrap()),
+            Step::Prune => drop(batch.prune(Some(WallTime(NOW.0 + 1)), 100, |_, _, _| false).unwrap()),
             Step::RollBack => {}
         }
     }

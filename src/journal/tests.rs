@@ -11,6 +11,7 @@ pub(super) fn config(directory: &Path) -> Config {
         keep_delivered: Duration::from_secs(60),
         keep_refused: 3,
         shares: Shares::default(),
+        reserve: None,
     }
 }
 
@@ -140,7 +141,7 @@ fn a_number_is_never_used_twice_even_when_its_event_is_gone() {
     batch.settle(&delivered(newest, NOW)).unwrap();
     batch.commit().unwrap();
     let mut batch = journal.begin().unwrap();
-    batch.prune(None, |_, _, _| false).unwrap();
+    batch.prune(None, 100, |_, _, _| false).unwrap();
     batch.commit().unwrap();
     drop((journal, lock));
     let (mut journal, _lock, recovered) = open(&config);
@@ -302,7 +303,7 @@ fn pruning_takes_what_is_old_and_leaves_what_a_key_rests_on() {
     batch.settle(&delivered(ids[2], WallTime(NOW.0 + 10))).unwrap();
     batch.commit().unwrap();
     let mut batch = journal.begin().unwrap();
-    batch.prune(Some(WallTime(NOW.0 + 5)), |_, source, key| (source, key) == ("servicepilot", "b")).unwrap();
+    batch.prune(Some(WallTime(NOW.0 + 5)), 100, |_, source, key| (source, key) == ("servicepilot", "b")).unwrap();
     batch.commit().unwrap();
     let reader = Reader::open(directory.path()).unwrap();
     let left = reader.summaries(&ids).unwrap();
@@ -325,7 +326,7 @@ fn an_event_is_not_pruned_before_an_older_one_however_the_clock_was_turned() {
     batch.commit().unwrap();
     for (before, left) in [(NOW.0 + 5, 3), (NOW.0 + 11, 1)] {
         let mut batch = journal.begin().unwrap();
-        batch.prune(Some(WallTime(before)), |_, _, _| false).unwrap();
+        batch.prune(Some(WallTime(before)), 100, |_, _, _| false).unwrap();
         batch.commit().unwrap();
         let reader = Reader::open(directory.path()).unwrap();
         assert_eq!(reader.summaries(&ids).unwrap().len(), left);
@@ -429,7 +430,7 @@ fn pruning_goes_on_where_it_stopped_and_ends_at_what_is_young() {
     loop {
         helpings += 1;
         let mut batch = journal.begin().unwrap();
-        let more = batch.prune(Some(young), |_, _, _| false).unwrap();
+        let Pruned { more, .. } = batch.prune(Some(young), 100, |_, _, _| false).unwrap();
         batch.commit().unwrap();
         if !more {
             break;
@@ -520,14 +521,14 @@ fn a_batch_keeps_its_raw_body_while_one_of_it_needs_a_person() {
     let whole = Some(String::from_utf8(raw.to_vec()).unwrap());
 
     let mut batch = journal.begin().unwrap();
-    while batch.prune(None, |_, _, _| false).unwrap() {}
+    while batch.prune(None, 100, |_, _, _| false).unwrap().more {}
     batch.commit().unwrap();
     assert_eq!((received(first), received(refused), received(dead)), (None, whole.clone(), whole.clone()));
     assert_eq!(reader.refused(refused).unwrap().unwrap().element.as_deref(), Some(&br#"{"n":2}"#[..]));
 
     let mut batch = journal.begin().unwrap();
     batch.end(refused, "discarded", NOW).unwrap();
-    while batch.prune(None, |_, _, _| false).unwrap() {}
+    while batch.prune(None, 100, |_, _, _| false).unwrap().more {}
     batch.commit().unwrap();
     assert_eq!((received(refused), received(dead)), (None, whole));
     let totals = journal.totals();
@@ -546,7 +547,7 @@ fn what_came_after_a_dead_letter_is_remembered_as_long_as_the_dead_letter() {
     let unmatched = |id| Settlement { outcome: Some(Outcome::Unmatched), ..delivered(id, NOW) };
     batch.settle(&unmatched(ids[1])).unwrap();
     batch.settle(&unmatched(ids[2])).unwrap();
-    batch.prune(None, |_, _, _| false).unwrap();
+    batch.prune(None, 100, |_, _, _| false).unwrap();
     batch.commit().unwrap();
     let batch = journal.begin().unwrap();
     assert!(matches!(batch.kept(ids[1]).unwrap(), Some(Ok(_))) && batch.kept(ids[2]).unwrap().is_none());
@@ -631,7 +632,7 @@ fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
     batch.commit().unwrap();
     loop {
         let mut batch = journal.begin().unwrap();
-        let more = batch.prune(None, |_, _, _| false).unwrap();
+        let Pruned { more, .. } = batch.prune(None, 100, |_, _, _| false).unwrap();
         batch.commit().unwrap();
         if !more {
             break;

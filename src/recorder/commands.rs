@@ -52,6 +52,8 @@ pub enum Declined {
     LaterUnknown,
     /// `journal.max_events` or `max_bytes` leaves no room.
     Backlog,
+    /// The volume of `data_dir` does not.
+    DiskFull,
 }
 
 impl Declined {
@@ -68,6 +70,7 @@ impl Declined {
             Declined::LaterEvent(_) => "later_event",
             Declined::LaterUnknown => "later_unknown",
             Declined::Backlog => "backlog",
+            Declined::DiskFull => "disk_full",
         }
     }
 
@@ -98,6 +101,7 @@ impl Declined {
             Declined::Backlog => "`journal.max_events` or `journal.max_bytes` leaves no room for it; discard what is not \
                                   needed, or raise the limit"
                 .to_owned(),
+            Declined::DiskFull => "the volume of `data_dir` has no room for it; see /readyz".to_owned(),
         }
     }
 }

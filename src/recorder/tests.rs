@@ -36,6 +36,7 @@ fn open_sharing(directory: &Path, max_events: u64, shares: Shares) -> Desk {
             keep_delivered: Duration::from_secs(60),
             keep_refused: 10,
             shares,
+            reserve: None,
         },
         lock: Lock::take(directory).unwrap(),
         dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },

@@ -6,6 +6,7 @@ mod linger;
 mod remarks;
 mod restore;
 mod shares;
+mod shortage;
 mod work;
 
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, KeyId, Queued, SourceNames, State, Superseded};
-use crate::journal::{self, Fates, Held, Journal, Left, Lock, Mended, Mending, Settlement, Tried};
+use crate::journal::{self, Fates, Held, Journal, Left, Lock, Mended, Mending, Reserve, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use bring_back::Files;
@@ -29,7 +30,8 @@ use linger::Lingering;
 use remarks::Remarks;
 use restore::{Restored, open_writable, restore, set_aside};
 use shares::TurningAway;
-use work::{Owed, Work, settle};
+use shortage::{REMOVAL_PAUSE, ROOM_INTERVAL, Shortage};
+use work::{Owed, Work, end, settle};
 
 pub use restore::recollect;
 
@@ -53,6 +55,7 @@ pub struct Writer {
     handed_over: EventId,
     /// Ends that wait for a batch to share.
     lingering: Lingering,
+    shortage: Shortage,
     fault: Option<Fault>,
     damaged: bool,
     prune_at: Instant,
@@ -116,6 +119,9 @@ impl Writer {
     ) -> Result<(Recorder, Writer), journal::OpenError> {
         let now = parts.clock.now().wall;
         let left = Left::in_directory(parts.lock.directory());
+        if Reserve::make_way(parts.lock.directory(), parts.journal.reserve) {
+            tracing::warn!("the volume of `data_dir` is full: the reserve was given up to open the journal");
+        }
         let salvage = journal::mend(&parts.lock, now)?;
         let salvaged = salvage.is_some();
         if let Some(salvage) = salvage {
@@ -143,6 +149,7 @@ impl Writer {
             remarks: remarked,
             sources: Arc::clone(&sources),
         };
+        let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
         let mut writer = Writer {
             parts,
             journal,
@@ -157,6 +164,7 @@ impl Writer {
             duplicates: HashMap::new(),
             handed_over: last,
             lingering: Lingering::default(),
+            shortage,
             fault: None,
             damaged: false,
             prune_at: Instant::now(),
@@ -169,7 +177,8 @@ impl Writer {
             Err(error) => writer.fail(&error),
         }
         if writer.fault.is_none()
-            && let Err(error) = set_aside(&writer.parts, &mut writer.journal, &damaged)
+            && let Err(error) =
+                set_aside(&writer.parts, &mut writer.journal, &damaged).and_then(|()| writer.tend_volume().map(drop))
         {
             writer.fail(&error);
         }
@@ -186,27 +195,30 @@ impl Writer {
             let now = Instant::now();
             let patience = match &self.fault {
                 Some(fault) => fault.try_at.saturating_duration_since(now),
-                None => self.prune_at.min(self.look_at).saturating_duration_since(now).max(PRUNE_PAUSE),
+                None => self.prune_at.min(self.look_at).saturating_duration_since(now).max(REMOVAL_PAUSE),
             };
             let patience =
                 self.lingering.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
             let patience = if self.turning_away.is_empty() { patience } else { patience.min(shares::CALM_AFTER) };
+            // Where the volume is nearly full a batch stays within the room that is kept for it.
+            let short = self.shortage.space.is_short();
+            let most = if short { self.shortage.space.ends_at_once().min(QUEUE) } else { QUEUE };
             let received = runtime
-                .block_on(async { tokio::time::timeout(patience, self.messages.recv_many(&mut waiting, QUEUE)).await });
+                .block_on(async { tokio::time::timeout(patience, self.messages.recv_many(&mut waiting, most)).await });
             if received == Ok(0) {
                 break;
             }
             if waiting.len() >= BUSY {
                 // Under load more are on their way: a moment's wait lets them share this sync instead of the next.
                 std::thread::sleep(GATHER);
-                while waiting.len() < QUEUE
+                while waiting.len() < most
                     && let Ok(message) = self.messages.try_recv()
                 {
                     waiting.push(message);
                 }
             }
             // Where there is no room, the room that these ends make is wanted at once.
-            let at_once = self.fault.is_some() || self.journal.is_full();
+            let at_once = self.fault.is_some() || short || self.journal.is_full();
             let followers = &self.followers;
             self.lingering.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
             self.turn(&mut waiting);
@@ -266,7 +278,10 @@ impl Writer {
             return;
         }
         match self.commit(messages) {
-            Ok((owed, fresh)) => self.settle_up(messages, owed, fresh),
+            Ok((owed, fresh)) => {
+                self.settle_up(messages, owed, fresh);
+                self.fold_long_log();
+            }
             Err(error) => {
                 self.fail(&error);
                 self.fault.iter_mut().for_each(|fault| fault.refuse(messages));
@@ -307,19 +322,24 @@ impl Writer {
     fn commit(&mut self, messages: &[Message]) -> Result<(Vec<Owed>, Vec<Fresh>), journal::Error> {
         let started = Instant::now();
         let now = self.parts.clock.now();
+        let mut batch = self.journal.begin()?;
+        let removed = self.shortage.make_room(&mut batch, &self.dedup, new_events(messages))?;
         let mut work = Work {
             dedup: &mut self.dedup,
             sources: &self.sources,
             superseded: self.parts.superseded,
             followers: &mut self.followers,
             duplicates: &mut self.duplicates,
-            batch: self.journal.begin()?,
+            batch,
             fresh: Vec::new(),
-            wrote: false,
+            wrote: removed,
+            space: self.shortage.space,
+            refusing: self.shortage.refusing,
             now,
         };
         let owed = messages.iter().map(|message| work.handle(message)).collect::<Result<Vec<_>, _>>()?;
-        let Work { mut batch, fresh, wrote, duplicates, .. } = work;
+        let Work { mut batch, fresh, wrote, duplicates, space, refusing, .. } = work;
+        (self.shortage.space, self.shortage.refusing) = (space, refusing);
         if !wrote && (duplicates.is_empty() || !messages.is_empty() && duplicates.len() < DUPLICATES_HELD) {
             // Nothing but repeats of what is on disk already: no sync is needed to say so. Their count is written
             // with the next batch, or when the relay is idle.
@@ -427,12 +447,68 @@ impl Writer {
         let before = if self.journal.is_large()? { None } else { Some(WallTime(now.0.saturating_sub(keep))) };
         let dedup = &self.dedup;
         let mut batch = self.journal.begin()?;
-        let more = batch.prune(before, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
+        let pruned =
+            batch.prune(before, PRUNED_AT_ONCE, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
+        let removed = self.shortage.make_room(&mut batch, dedup, 0)?;
         batch.commit()?;
-        let pause = if more { PRUNE_PAUSE } else { PRUNE_INTERVAL };
+        let gave = self.tend_volume()?;
+        self.fold_long_log();
+        let pause = match &self.shortage {
+            _ if removed => REMOVAL_PAUSE,
+            _ if pruned.more || gave => PRUNE_PAUSE,
+            Shortage { space, refusing, .. } if *refusing || space.is_short() || !space.has_reserve() => ROOM_INTERVAL,
+            _ => PRUNE_INTERVAL,
+        };
         self.prune_at = Instant::now() + pause;
         self.forget_followers();
         Ok(())
+    }
+
+    /// Gives back what the volume lacks, takes the reserve again where there is room for it, and new events where there
+    /// is room for them. Returns whether there may be more to give back.
+    fn tend_volume(&mut self) -> Result<bool, journal::Error> {
+        let gave = self.journal.give_back()?;
+        let mut space = self.journal.space()?;
+        if !space.has_reserve() && space.has_room_for_reserve() && Instant::now() >= self.shortage.reserve_at {
+            self.shortage.reserve_at = Instant::now() + PRUNE_INTERVAL;
+            match self.journal.take_reserve() {
+                Ok(()) => tracing::debug!("the reserve is held"),
+                Err(error) => tracing::warn!(%error, "there is room for the reserve, and it can't be taken"),
+            }
+            space = self.journal.space()?;
+        }
+        self.shortage.look(space);
+        Ok(gave)
+    }
+
+    /// Folds a log that became long. Where the database has no room to grow by what is in it, there is the reserve; what
+    /// can't be folded now is folded after a later batch.
+    fn fold_long_log(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
+        let short = self.shortage.space.is_short();
+        let mut folded = self.journal.fold_long_log(short);
+        if matches!(folded, Err(journal::Error::Full(_))) && self.give_up_reserve() {
+            folded = self.journal.fold_long_log(short);
+        }
+        match folded {
+            Err(error @ (journal::Error::Damaged(_) | journal::Error::Replaced(_))) => self.fail(&error),
+            Err(error) => tracing::debug!(%error, "the log of the journal can't be folded yet"),
+            Ok(()) => {}
+        }
+    }
+
+    /// Returns whether there was one.
+    fn give_up_reserve(&mut self) -> bool {
+        let given_up = Reserve::in_directory(self.parts.lock.directory()).give_up();
+        if given_up {
+            // It is to be taken again as soon as there is room.
+            let at = Instant::now() + ROOM_INTERVAL;
+            (self.prune_at, self.shortage.reserve_at) = (self.prune_at.min(at), at);
+            tracing::warn!("the volume of `data_dir` is full: the reserve was given up, so that deliveries go on");
+        }
+        given_up
     }
 
     /// A write failed. Whatever the batch was, it may or may not be on disk, so nothing of it is believed: the
@@ -473,7 +549,8 @@ impl Writer {
         self.duplicates.clear();
         let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
         // What is open is all that there is, and may not stay so: it is brought back at once.
-        let try_at = if replaced { Instant::now() } else { Instant::now() + HEAL_INTERVAL };
+        let at_once = replaced || why == Unavailable::DiskFull && self.give_up_reserve();
+        let try_at = if at_once { Instant::now() } else { Instant::now() + HEAL_INTERVAL };
         self.fault =
             Some(Fault { try_at, why, found, held, files: Files::default(), mended: Vec::new(), told: String::new() });
     }
@@ -513,7 +590,9 @@ impl Writer {
         if let Some(fault) = &mut self.fault {
             (fault.files, fault.found) = (Files::default(), Fates::INTACT);
         }
-        let written = set_aside(&self.parts, &mut self.journal, &damaged).and_then(|()| self.write_held());
+        let written = set_aside(&self.parts, &mut self.journal, &damaged)
+            .and_then(|()| self.write_held())
+            .and_then(|()| self.tend_volume());
         if let Err(error) = written {
             tracing::debug!(error = %error, "the journal can't be written yet");
             if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {
@@ -528,10 +607,9 @@ impl Writer {
         self.hand_over(Durable { fresh, ended });
         self.handed_over = self.handed_over.max(last);
         self.mark();
-        self.health.send_replace(Health::Taking);
-        self.show();
         self.tell_mended(&mended);
-        tracing::info!("the journal can be written again; events are taken");
+        tracing::info!("the journal can be written again");
+        self.show();
     }
 
     /// Whoever stopped waiting leaves no trace.
@@ -542,14 +620,20 @@ impl Writer {
         });
     }
 
+    /// Some at a time: there may be thousands, and little room.
     fn write_held(&mut self) -> Result<(), journal::Error> {
-        let mut batch = self.journal.begin()?;
-        for End { attempt, settlement, key, .. } in self.fault.iter().flat_map(|fault| &fault.held) {
-            attempt.iter().try_for_each(|attempt| batch.attempt(attempt))?;
-            batch.settle(settlement)?;
-            settle(&mut self.dedup, *key, settlement);
+        let space = self.journal.space()?;
+        let held = self.fault.as_ref().map_or(&[][..], |fault| &fault.held);
+        for some in held.chunks(space.ends_at_once()) {
+            let mut batch = self.journal.begin()?;
+            for End { attempt, settlement, key, .. } in some {
+                end(&mut batch, attempt.as_ref(), settlement, space.is_short())?;
+                settle(&mut self.dedup, *key, settlement);
+            }
+            batch.commit()?;
+            self.journal.fold_long_log(true)?;
         }
-        batch.commit()
+        Ok(())
     }
 
     /// Tells the dispatcher what is on disk now.
@@ -563,24 +647,44 @@ impl Writer {
         }
     }
 
+    /// Why new events are refused, if they are, while the journal can be written.
+    fn refusing(&self) -> Option<(Unavailable, String)> {
+        if self.shortage.refusing {
+            let detail = format!("the volume of `data_dir` has no room for new events: {}", self.shortage.space);
+            return Some((Unavailable::DiskFull, detail));
+        }
+        let detail = "`journal.max_events` or `journal.max_bytes` is reached".to_owned();
+        self.journal.is_full().then_some((Unavailable::Backlog, detail))
+    }
+
     /// Shows the state to those who watch from outside.
     fn show(&mut self) {
         if self.fault.is_none() {
-            let full = self.journal.is_full();
-            self.health.send_if_modified(|health| match (full, &health) {
-                (true, Health::Taking) => {
-                    let detail = "`journal.max_events` or `journal.max_bytes` is reached".to_owned();
-                    let since = self.parts.clock.now().wall;
-                    *health = Health::Refusing { why: Unavailable::Backlog, detail, since };
-                    tracing::error!("the backlog is at its limit; new events are refused with 503 until there is room");
-                    true
+            let refusing = self.refusing();
+            let (since, taking) = (self.parts.clock.now().wall, refusing.is_none());
+            self.health.send_if_modified(|health| {
+                let before = match health {
+                    Health::Taking => None,
+                    Health::Refusing { why, .. } => Some(*why),
+                };
+                if before == refusing.as_ref().map(|(why, _)| *why) {
+                    return false;
                 }
-                (false, Health::Refusing { why: Unavailable::Backlog, .. }) => {
-                    *health = Health::Taking;
-                    tracing::info!("the backlog has room again; events are taken");
-                    true
+                *health = match refusing {
+                    None => Health::Taking,
+                    Some((why, detail)) => {
+                        tracing::error!(
+                            reason = why.as_str(),
+                            detail,
+                            "new events are refused with 503 until there is room"
+                        );
+                        Health::Refusing { why, detail, since }
+                    }
+                };
+                if taking {
+                    tracing::info!("events are taken again");
                 }
-                _ => false,
+                true
             });
         }
         self.show_turned_away();
@@ -593,6 +697,8 @@ impl Writer {
         metrics.queue_events.set(i64::try_from(self.journal.totals().queued).unwrap_or(i64::MAX));
         metrics.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
         metrics.journal_writable.set(i64::from(self.fault.is_none()));
+        metrics.journal_reserve.set(i64::from(self.shortage.space.has_reserve()));
+        metrics.volume_free.set(i64::try_from(self.shortage.space.free()).unwrap_or(i64::MAX));
         let forgotten = self.dedup.forgotten();
         if forgotten.resolved > 0 {
             metrics.keys_forgotten("resolved", forgotten.resolved);
@@ -619,6 +725,24 @@ impl Writer {
     }
 }
 
+/// Events that may be new among messages.
+fn new_events(messages: &[Message]) -> usize {
+    let events = |message: &Message| match message {
+        Message::Record { submission, .. } | Message::Replace { submission, .. } => submission.entries.len(),
+        Message::Command { ids, .. } => ids.len(),
+        _ => 0,
+    };
+    messages.iter().map(events).sum()
+}
+
+fn unreadable(parts: &WriterParts, error: &journal::Error) -> journal::OpenError {
+    journal::OpenError {
+        path: parts.lock.directory().to_owned(),
+        problem: error.to_string(),
+        remedy: "check that the disk of `data_dir` works",
+    }
+}
+
 /// How often a journal that failed is tried again: events are taken again well within five seconds.
 const HEAL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the files are looked at while nothing is written: a kill meanwhile would lose what waits.
@@ -632,6 +756,8 @@ const BUSY: usize = 8;
 const GATHER: Duration = Duration::from_millis(1);
 /// How often old history is looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// Few enough that whoever waits for the next batch hardly notices.
+const PRUNED_AT_ONCE: usize = 100;
 /// The pause between two helpings of pruning while there is more to prune.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 /// Counts of duplicates that may wait for the next commit.

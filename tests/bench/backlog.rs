@@ -82,6 +82,7 @@ fn fill(data: &Path, events: u64) -> Result<()> {
         keep_delivered: Duration::from_secs(1),
         keep_refused: 1,
         shares: Shares::default(),
+        reserve: None,
     };
     let failed = |error: journal::Error| error.to_string();
     let lock = Lock::take(data).map_err(|error| error.to_string())?;

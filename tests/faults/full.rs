@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::failing::AGAIN;
-use crate::process::{Process, Site, words};
+use crate::process::{Site, words};
 use crate::seeded;
 use crate::senders::{Answer, Connections, Senders};
 use crate::upstream::{Arrival, Reply, Upstream};
@@ -33,14 +33,14 @@ pub fn with_mount(mount: &str) -> Vec<String> {
 }
 
 /// What starts a program beside a process that has a mount of its own, so that it sees the same volume.
-pub fn beside(process: &Process) -> Vec<String> {
+pub fn beside(process: u32) -> Vec<String> {
     for enter in ["-m", "-U -m --preserve-credentials"] {
-        let words = words(&format!("nsenter -t {} {enter}", process.id()));
+        let words = words(&format!("nsenter -t {process} {enter}"));
         if Command::new(&words[0]).args(&words[1..]).arg("true").output().is_ok_and(|output| output.status.success()) {
             return words;
         }
     }
-    panic!("nsenter (util-linux) could not join the mounts of process {}", process.id());
+    panic!("nsenter (util-linux) could not join the mounts of process {process}");
 }
 
 /// Fills the volume to its last byte, but for nothing.

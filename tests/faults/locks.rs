@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::failing::AGAIN;
-use crate::full::{beside, fill, with_mount};
+use crate::full::fill;
 use crate::other::{Other, count, count_under};
 use crate::process::{Process, Site};
 use crate::seeded;
 use crate::senders::{Connections, Senders};
 use crate::upstream::{Reply, Upstream};
+use crate::volume::Volume;
 
 /// Locks of a process on a file, by what it is for.
 fn locks(process: &Process, file: &Path) -> usize {
@@ -101,32 +102,31 @@ fn a_lock_that_another_program_holds_too_long_leaves_ours_in_place() {
 
 #[test]
 fn a_full_disk_that_is_freed_leaves_the_locks_in_place() {
-    let upstream = Upstream::start(|| Reply::Unavailable);
-    let site = Site::new(&upstream);
-    fs::create_dir(site.data()).unwrap();
+    let volume = Volume::new(8, Upstream::start(|| Reply::Unavailable));
     let mut senders = Senders::new(2, &mut seeded("locks, full")).paced(Duration::from_millis(20));
-    let mount = format!("mount -t tmpfs -o size=8m none {}", site.data().display());
-    let process = site.start(&with_mount(&mount));
-    // The volume as the process sees it.
-    let data =
-        Path::new("/proc").join(process.id().to_string()).join("root").join(site.data().strip_prefix("/").unwrap());
+    let process = volume.start();
     senders.work_for(process.port, Connections::Kept, ENOUGH);
+    // In order, so that the log is gone and a write needs room.
+    assert_eq!(process.terminate().0, Some(0));
+    let process = volume.start();
+    let data = volume.file("");
 
-    let ballast = data.join("ballast");
+    let ballast = volume.file("ballast");
     fill(&ballast);
-    senders.work(process.port, Connections::Kept, || process.until_logged("the journal can't be written"));
+    process.until_logged("the journal can't be written");
     assert_locked(&process, &data, "while the disk is full");
     fs::remove_file(&ballast).unwrap();
     let freed = Instant::now();
     work_until_taken(&process, &mut senders, freed);
     assert_locked(&process, &data, "after there is room again");
 
-    assert!(count_under(&beside(&process), &site.data().join("journal.db")) > 0);
+    assert!(count_under(&volume.under, &volume.site.data().join("journal.db")) > 0);
     assert!(data.join("journal.db-wal").exists(), "the log is still there");
     assert_locked(&process, &data, "after another program went");
-    // What is on this volume is gone with the process, so it is not killed.
-    upstream.follow(|| Reply::Done);
-    assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
+    process.kill();
+    let process = volume.start();
+    volume.upstream.follow(|| Reply::Done);
+    assert_eq!(senders.settle(&volume.upstream, Duration::from_secs(60)), Vec::<String>::new());
     assert_eq!(process.terminate().0, Some(0));
 }
 

@@ -28,6 +28,7 @@ mod start;
 mod stops;
 mod syncs;
 mod upstream;
+mod volume;
 
 /// How often, how many, or which seed: from the environment, else as in CI.
 fn setting(name: &str, otherwise: u64) -> u64 {

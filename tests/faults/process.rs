@@ -218,7 +218,7 @@ impl Process {
 
     /// The value of a metric without labels.
     pub fn metric(&self, name: &str) -> u64 {
-        let text = self.ask("/metrics").1;
+        let text = self.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").1;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
@@ -242,13 +242,24 @@ impl Process {
 
     /// Asks the operator's face.
     pub fn get(&self, path: &str) -> (u16, Value) {
-        let (status, body) = self.ask(path);
+        let (status, body) = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         (status, serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 
-    fn ask(&self, path: &str) -> (u16, String) {
+    /// Commands, as an operator would.
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let (status, body) = self.ask(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    fn ask(&self, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

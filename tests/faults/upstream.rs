@@ -20,6 +20,8 @@ pub enum Reply {
     /// What Callgoose would.
     Done,
     Unavailable,
+    /// For good, and at length.
+    Rejected,
     /// Read it whole and close without an answer.
     HangUp,
     /// What Callgoose would, so much later.
@@ -146,7 +148,7 @@ impl Shared {
                     return None;
                 }
                 Reply::Late(by) => std::thread::sleep(by),
-                Reply::Done | Reply::Unavailable => {}
+                Reply::Done | Reply::Unavailable | Reply::Rejected => {}
             }
             let mut stream = stream;
             stream.write_all(answer(reply, body["state"] == "OK").as_bytes()).ok()?;
@@ -157,6 +159,10 @@ impl Shared {
 fn answer(reply: Reply, resolve: bool) -> String {
     if matches!(reply, Reply::Unavailable) {
         return "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned();
+    }
+    if matches!(reply, Reply::Rejected) {
+        let body = "no such service; ".repeat(200);
+        return format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     }
     let body = json!({
         "id": "1",

@@ -122,6 +122,7 @@ impl Setup {
                 keep_delivered: Duration::from_secs(3_600),
                 keep_refused: 100,
                 shares: Shares::new(shares),
+                reserve: None,
             },
             lock: Lock::take(&directory.path().join("data")).unwrap(),
             dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },

@@ -64,7 +64,7 @@ impl Files {
 
     pub fn prune(&mut self, before: WallTime, keep: impl Fn(EventId, usize) -> bool) {
         let mut batch = self.journal.as_mut().unwrap().begin().unwrap();
-        batch.prune(Some(before), |id, _, key| keep(id, key.parse().unwrap())).unwrap();
+        batch.prune(Some(before), 100, |id, _, key| keep(id, key.parse().unwrap())).unwrap();
         batch.commit().unwrap();
     }
 
@@ -100,6 +100,7 @@ impl Files {
             keep_delivered: Duration::ZERO,
             keep_refused: 0,
             shares: Shares::default(),
+            reserve: None,
         };
         // The model's numbers start at 1.
         let journal = self.journal.insert(Journal::open(&config, &self.lock, WallTime(1)).unwrap());

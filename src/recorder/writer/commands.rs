@@ -65,6 +65,7 @@ impl Work<'_> {
         let receipts = match self.record(submission, Origin::Refused { payload: &kept, force })? {
             Ok(receipts) => receipts,
             Err(Unavailable::Backlog) => return declined(Declined::Backlog),
+            Err(Unavailable::DiskFull) => return declined(Declined::DiskFull),
             Err(why) => return Ok(Err(why)),
         };
         self.batch.end(of, REPLAYED, self.now.wall)?;
@@ -108,6 +109,11 @@ impl Work<'_> {
         if self.make_room(None, 1 - freed.0, bytes.saturating_sub(freed.1))? != Fit::Fits {
             return declined(Declined::Backlog);
         }
+        let footprint = journal::footprint(1, bytes);
+        if !self.fits(footprint) {
+            return declined(Declined::DiskFull);
+        }
+        self.space.promise(footprint);
         let arrival = Arrival { key, action, update, occurrence: occurrence.as_ref() };
         let (batch, now) = (&mut self.batch, self.now);
         let append = |occurrences: &Occurrences| {

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::journal::{Journal, LOG_BYTES_KEPT, Lack};
+use crate::journal::{Journal, Lack};
 use crate::recorder::Remark;
 use crate::time::WallTime;
 
@@ -69,7 +69,7 @@ impl Remarks {
     /// Says so while another program keeps the log from beginning anew.
     pub(super) fn log(&self, journal: &Journal, now: WallTime) {
         let bytes = journal.log_bytes();
-        if bytes <= LOG_BYTES_KEPT {
+        if bytes <= journal.log_bytes_usual() {
             if self.is_made(LONG_LOG) {
                 self.end(LONG_LOG);
                 tracing::info!(bytes, "the journal's log is as short again as it should be");

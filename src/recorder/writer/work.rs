@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Foresight, Novelty, Occurrences};
 use crate::event::{Action, EventId, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
-use crate::journal::{self, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Settlement};
+use crate::journal::{self, AttemptRecord, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Settlement, Space};
 use crate::recorder::{
     Commanded, End, Entry, Expected, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission,
     Unavailable,
 };
 use crate::time::Now;
+
+use super::shortage::shortened;
 
 /// What is owed to the sender of one message once the batch is on disk.
 #[derive(Debug)]
@@ -46,6 +49,9 @@ pub(super) struct Work<'a> {
     pub(super) batch: Batch<'a>,
     pub(super) fresh: Vec<Fresh>,
     pub(super) wrote: bool,
+    pub(super) space: Space,
+    /// Nothing new is taken for want of room.
+    pub(super) refusing: bool,
     pub(super) now: Now,
 }
 
@@ -54,19 +60,23 @@ impl Work<'_> {
         match message {
             Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
             Message::Attempt(attempt, tried) => {
-                self.batch.attempt(attempt)?;
+                // While there is little room calls that came to nothing are not listed: it is kept for those that end
+                // something.
+                if !self.space.is_short() {
+                    self.batch.attempt(attempt)?;
+                }
                 self.batch.tried(attempt.event, *tried, self.now.wall)?;
                 self.wrote = true;
                 Ok(Owed::Done)
             }
             Message::Settle(End { attempt, settlement, key, .. }) => {
-                attempt.iter().try_for_each(|attempt| self.batch.attempt(attempt))?;
-                self.batch.settle(settlement)?;
+                end(&mut self.batch, attempt.as_ref(), settlement, self.space.is_short())?;
                 settle(self.dedup, *key, settlement);
                 self.wrote = true;
                 Ok(Owed::Done)
             }
             Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
+            Message::Differ(_) if self.space.is_short() => Ok(Owed::Done),
             Message::Differ(unlike) => {
                 self.batch.differ(unlike.iter().map(|unlike| (unlike.event, unlike.differences.as_str())))?;
                 self.wrote = true;
@@ -98,6 +108,11 @@ impl Work<'_> {
         {
             return Ok(Err(why));
         }
+        let footprint = footprint(submission);
+        let writes = submission.entries.iter().any(|entry| matches!(entry, Entry::Refused { .. }));
+        if !self.fits(footprint) && (writes || !self.is_known(submission)) {
+            return Ok(Err(Unavailable::DiskFull));
+        }
         let mut raw_in = None;
         let mut receipts = Vec::with_capacity(submission.entries.len());
         for entry in &submission.entries {
@@ -125,7 +140,18 @@ impl Work<'_> {
         if receipts.iter().any(|receipt| matches!(receipt, Receipt::Refused { .. })) {
             self.batch.trim_refused()?;
         }
+        if raw_in.is_some() {
+            self.space.promise(footprint);
+        }
         Ok(Ok(receipts))
+    }
+
+    /// Whether the volume has room for so many bytes more. Where it has not even that for what is small nothing new is
+    /// taken until there is much.
+    pub(super) fn fits(&mut self, bytes: u64) -> bool {
+        let fits = !self.refusing && self.space.takes(bytes);
+        self.refusing |= !fits && bytes <= self.space.headroom();
+        fits
     }
 
     /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
@@ -268,6 +294,31 @@ impl Work<'_> {
     }
 }
 
+/// Writes down how an event ended.
+pub(super) fn end(
+    batch: &mut Batch<'_>,
+    attempt: Option<&AttemptRecord>,
+    settlement: &Settlement,
+    short: bool,
+) -> Result<(), journal::Error> {
+    if let Some(attempt) = attempt {
+        if short { batch.attempt(&shortened(attempt))? } else { batch.attempt(attempt)? }
+    }
+    batch.settle(settlement)
+}
+
+/// What all of it takes on the volume.
+fn footprint(submission: &Submission) -> u64 {
+    let bytes = |entry: &Entry| match entry {
+        Entry::Event(event) => event.body.len() + 2 * event.incident_key.len(),
+        Entry::Refused { element, violations, .. } => {
+            element.as_ref().map_or(0, Bytes::len) + violations.len() * VIOLATION_BYTES
+        }
+    };
+    let bytes = submission.raw.len() + submission.entries.iter().map(bytes).sum::<usize>();
+    journal::footprint(submission.entries.len() as u64, bytes as u64)
+}
+
 /// The request's raw body, which its first row holds for all.
 pub(super) fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_> {
     raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
@@ -276,6 +327,9 @@ pub(super) fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_
 pub(super) fn arrival(event: &Recordable) -> Arrival<'_> {
     Arrival { key: event.key, action: event.action, update: event.update, occurrence: event.occurrence.as_ref() }
 }
+
+/// What a violation takes as JSON, as far as its texts go.
+const VIOLATION_BYTES: usize = 256;
 
 pub(super) fn settle(dedup: &mut Dedup, key: KeyId, settlement: &Settlement) {
     if let Some(ending) = Ending::of(settlement.state, settlement.outcome) {
