@@ -305,7 +305,8 @@ impl std::error::Error for StartError {}
 const HANDOVERS: usize = 4;
 /// For requests and calls under way when the stop is told.
 const DRAIN: Duration = Duration::from_secs(20);
-/// For the whole stop: what orchestrators grant is usually thirty seconds.
-const LIMIT: Duration = Duration::from_secs(25);
+/// For the stop of everything but the log, whose last lines may take two seconds more: what orchestrators grant is
+/// usually thirty.
+const LIMIT: Duration = Duration::from_secs(23);
 /// How soon a rotated secret is in use.
 const SECRETS_EVERY: Duration = Duration::from_secs(1);

@@ -166,7 +166,6 @@ fn a_log_file_on_a_full_disk_costs_lines_and_nothing_else() {
     let told = || lines().into_iter().find(|line| line.contains("missing here"));
     assert_eq!(told(), None, "there is no room to");
     fs::remove_file(&ballast).unwrap();
-    // Without another line that gives cause to.
     until("it is told", || told().is_some());
     assert!(told().unwrap().contains("No space left on device"), "{told:?}", told = told());
     assert_eq!(said_to_be_missing(&lines()), process.metric(DROPPED));
