@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Runs a task; returns whether it panicked and is to be begun again, after a pause. What it changed by then stays as it
 /// is, so it must be such that any step of it may be the last.
 ///
-/// ```ignore
+/// ```text
 /// while panicked("admin", admin::serve(…)).await {}
 /// ```
 pub async fn panicked(task: &'static str, run: impl Future<Output = ()>) -> bool {
