@@ -7,11 +7,13 @@ mod api;
 mod commands;
 pub mod dedup;
 mod guard;
+mod holds;
 mod problem;
 mod readiness;
 mod reload;
 mod selection;
 mod unseen;
+mod withdraw;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
@@ -61,6 +63,8 @@ pub struct View {
     pub stuck: watch::Receiver<Stuck>,
     /// Ends and holds what waits.
     pub queue: QueueHandle,
+    /// Taken for each change of what is held back.
+    pub holding: Arc<Mutex<()>>,
     pub reload: watch::Receiver<Reload>,
     pub sources: Vec<String>,
     /// Without its query.
@@ -121,6 +125,9 @@ fn router(state: State) -> Router {
         .route("/api/v1/events/{id}/discard", post(commands::discard))
         .route("/api/v1/events/replay", post(commands::replay_selected))
         .route("/api/v1/events/discard", post(commands::discard_selected))
+        .route("/api/v1/events/hold", post(holds::hold))
+        .route("/api/v1/events/release", post(holds::release))
+        .route("/api/v1/holds", get(holds::list))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/dedup", post(dedup::foresee))
         .route("/api/v1/status", get(api::status))

@@ -86,6 +86,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let (recorder, writer) = Writer::open(parts, |event, tried| {
             dispatcher::restore(&mut schedule, &event, tried, retry, now);
         })?;
+        dispatcher::hold_again(&mut schedule, &recorder.holds(), recorder.sources(), now);
         Ok((recorder, writer, schedule))
     })
     .await
@@ -127,6 +128,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         condition: watched.condition,
         stuck: watched.stuck,
         queue: watched.queue,
+        holding: Arc::default(),
         reload,
         sources,
         upstream_url: upstream_url.clone(),

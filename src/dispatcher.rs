@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::breaker::{self, Fault};
-use crate::event::{EventId, KeyId, Outcome, Queued, State, Superseded};
+use crate::event::{EventId, HoldRecord, KeyId, Outcome, Queued, SourceNames, State, Superseded};
 use crate::journal::{AttemptRecord, Damage, Reader, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Trouble, Verdict};
@@ -169,6 +169,16 @@ pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, re
     schedule.enqueue_tried(event, trial, now.monotonic.after(wait));
 }
 
+/// Holds back what was held back before this start.
+pub fn hold_again(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
+    for HoldRecord { target, .. } in holds {
+        match &target.incident_key {
+            Some(key) => schedule.hold_key(KeyId::new(&target.source, key), now.monotonic),
+            None => schedule.hold_source(sources.id(&target.source), now.monotonic),
+        }
+    }
+}
+
 impl Dispatcher {
     /// Puts it together. The receivers show how deliveries go.
     pub fn new(parts: Parts) -> (Dispatcher, Watched) {
@@ -301,7 +311,7 @@ impl Dispatcher {
             }
             QueueCommand::Hold { what, held, done } => {
                 match (what, held) {
-                    (Hold::Key(key), true) => self.schedule.hold_key(key),
+                    (Hold::Key(key), true) => self.schedule.hold_key(key, now.monotonic),
                     (Hold::Key(key), false) => self.schedule.let_go_key(key, now.monotonic),
                     (Hold::Source(source), true) => self.schedule.hold_source(source, now.monotonic),
                     (Hold::Source(source), false) => self.schedule.let_go_source(source, now.monotonic),

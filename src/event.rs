@@ -1,5 +1,6 @@
 //! The vocabulary: what an event is and what can become of it. Everything else speaks in these words.
 
+mod hold;
 mod source_names;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 
 use crate::time::{Monotonic, WallTime};
 
+pub use hold::{HoldRecord, HoldTarget};
 pub use source_names::{SourceId, SourceNames};
 
 /// What an event asks of the upstream.

@@ -11,6 +11,7 @@ mod aside;
 mod batch;
 mod commands;
 mod files;
+mod holds;
 mod marker;
 mod mending;
 mod place;

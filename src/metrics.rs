@@ -73,6 +73,8 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Incident keys that deduplication remembers.
     pub dedup_keys: Gauge,
+    /// Keys and sources that a person holds back.
+    pub holds: Gauge,
     /// 1 while the journal can be written, else 0.
     pub journal_writable: Gauge,
     /// How long the journal's log is.
@@ -314,6 +316,7 @@ impl Metrics {
             queue_events: register!(Gauge::default(), "queue_events", "Events that wait for delivery"),
             in_flight: register!(Gauge::default(), "deliveries_in_flight", "Calls to the upstream under way"),
             dedup_keys: register!(Gauge::default(), "dedup_keys", "Incident keys that deduplication remembers"),
+            holds: register!(Gauge::default(), "holds", "Incident keys and sources that a person holds back"),
             journal_writable: register!(
                 Gauge::default(),
                 "journal_writable",

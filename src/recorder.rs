@@ -15,12 +15,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dedup::{Arrival, Foresight};
 use crate::event::{
-    Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, SourceNames, State, UpdateHash, Violation,
+    Action, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, SourceNames,
+    State, UpdateHash, Violation,
 };
 use crate::journal::{AttemptRecord, Held, Settlement, Tried};
 use crate::time::WallTime;
 
-pub use commands::{Command, Commanded, Declined};
+pub use commands::{Command, Commanded, Declined, HOLDS_MAX, Holding};
 pub use writer::{Writer, WriterParts, recollect};
 
 /// What one request asks to keep: all of it or nothing.
@@ -193,6 +194,7 @@ pub struct Recorder {
     health: watch::Receiver<Health>,
     turned_away: watch::Receiver<Vec<TurnedAway>>,
     remarks: watch::Receiver<Vec<Remark>>,
+    holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
     sources: Arc<SourceNames>,
 }
 
@@ -218,6 +220,11 @@ pub(crate) enum Message {
         ids: Vec<EventId>,
         request_id: Arc<str>,
         reply: oneshot::Sender<Result<Vec<Commanded>, Unavailable>>,
+    },
+    Hold {
+        target: HoldTarget,
+        held: bool,
+        reply: oneshot::Sender<Result<Holding, Unavailable>>,
     },
     Replace {
         of: EventId,
@@ -327,6 +334,18 @@ impl Recorder {
     /// The sources that send more than their share of the queue.
     pub fn turned_away(&self) -> Vec<TurnedAway> {
         self.turned_away.borrow().clone()
+    }
+
+    /// Writes down that something is held back from now on, or no longer; returns when that is on disk.
+    pub async fn hold(&self, target: HoldTarget, held: bool) -> Result<Holding, Unavailable> {
+        let (reply, holding) = oneshot::channel();
+        self.put(Message::Hold { target, held, reply })?;
+        holding.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// What is held back, in the order of source and key.
+    pub fn holds(&self) -> Arc<Vec<HoldRecord>> {
+        Arc::clone(&self.holds.borrow())
     }
 
     /// Whether events are taken now.

@@ -56,7 +56,8 @@ pub struct Schedule {
     /// Keys whose first event was tried before; most never enter.
     trials: HashMap<KeySlot, Trial>,
     /// Keys that a person holds, whether or not anything of them waits.
-    held: HashSet<KeyId>,
+    held: HashMap<KeyId, Monotonic>,
+    held_sources: HashMap<SourceId, Monotonic>,
     /// Keys whose first event ends because what waits behind it undoes it.
     undone: HashSet<KeySlot>,
     in_flight: usize,
@@ -182,7 +183,8 @@ impl Schedule {
             turns: Turns::new(limits.concurrency),
             timers: BinaryHeap::new(),
             trials: HashMap::new(),
-            held: HashSet::new(),
+            held: HashMap::new(),
+            held_sources: HashMap::new(),
             undone: HashSet::new(),
             in_flight: 0,
             unsettled: 0,
@@ -366,8 +368,8 @@ impl Schedule {
     }
 
     /// Holds a key back until it is let go; what is under way ends.
-    pub fn hold_key(&mut self, key: KeyId) {
-        self.held.insert(key);
+    pub fn hold_key(&mut self, key: KeyId, now: Monotonic) {
+        self.held.entry(key).or_insert(self.breaker.running(now));
         if let Some(slot) = self.queues.slot(key)
             && matches!(self.queues.place(slot), Place::Lane(_) | Place::Retry)
         {
@@ -378,22 +380,24 @@ impl Schedule {
 
     /// Lets a held key go on.
     pub fn let_go_key(&mut self, key: KeyId, now: Monotonic) {
-        self.held.remove(&key);
-        if let Some(slot) = self.queues.slot(key)
-            && self.queues.place(slot) == Place::Held
-        {
+        let (Some(since), Some(slot)) = (self.held.remove(&key), self.queues.slot(key)) else { return };
+        self.forgive(since, now, |queues, held| queues.first(held).key == key);
+        if self.queues.place(slot) == Place::Held {
             self.go_on(slot, false, now);
         }
     }
 
     /// Holds all of a source back until it is let go; what is under way ends.
     pub fn hold_source(&mut self, source: SourceId, now: Monotonic) {
-        self.turns.hold(source, true, now);
+        self.held_sources.entry(source).or_insert(self.breaker.running(now));
+        self.turns.hold(source, now);
     }
 
     /// Lets a held source go on.
     pub fn let_go_source(&mut self, source: SourceId, now: Monotonic) {
-        self.turns.hold(source, false, now);
+        let Some(since) = self.held_sources.remove(&source) else { return };
+        self.forgive(since, now, |queues, held| queues.source(held) == source);
+        self.turns.let_go(source, now);
     }
 
     /// Whether a later event of this key waits behind the first.
@@ -490,8 +494,16 @@ impl Schedule {
         }
     }
 
+    /// What was held since then by a person is no older for it.
+    fn forgive(&mut self, since: Monotonic, now: Monotonic, held: impl Fn(&Queues, KeySlot) -> bool) {
+        let running = self.breaker.running(now);
+        for (_, trial) in self.trials.iter_mut().filter(|(key, _)| held(&self.queues, **key)) {
+            trial.since = trial.since.after(running.since(since.max(trial.since)));
+        }
+    }
+
     fn is_held(&self, key: KeySlot) -> bool {
-        !self.held.is_empty() && self.held.contains(&self.queues.first(key).key)
+        !self.held.is_empty() && self.held.contains_key(&self.queues.first(key).key)
     }
 
     fn wait(&mut self, key: KeySlot, trial: Trial, at: Monotonic) {

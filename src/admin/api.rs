@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::guard::may_see_details;
+use super::holds;
 use super::problem::problem;
 use super::readiness::readiness;
 use super::selection::Selection;
@@ -61,7 +62,8 @@ pub(super) async fn events(Extract(state): Extract<State>, uri: Uri) -> Response
         Ok((filter, page, scope))
     });
     match found.await {
-        Ok((filter, page, scope)) => {
+        Ok((filter, mut page, scope)) => {
+            holds::mark(&mut page.events, &state.view.recorder.holds());
             let not_looked_at = scope.map(|scope| unseen::not_looked_at(&filter, &page, scope, &state.view.sources));
             Json(Listed { page, not_looked_at }).into_response()
         }
@@ -121,6 +123,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
             "drain_seconds": view.metrics.queue_drain.get(),
             "oldest_received_at": oldest.map(WallTime::rfc3339),
         },
+        "holds": holds::shown(&view.recorder.holds()),
         "dedup": { "keys": view.metrics.dedup_keys.get() },
     }))
     .into_response()
@@ -138,7 +141,7 @@ pub(super) async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
         "here are /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
-         /api/v1/events/replay and /discard, /api/v1/incidents, /api/v1/dedup and /api/v1/status",
+         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/incidents, /api/v1/dedup and /api/v1/status",
     )
 }
 

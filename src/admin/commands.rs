@@ -15,9 +15,11 @@ use super::api::read;
 use super::guard::may_see_details;
 use super::problem::{problem, problem_with};
 use super::selection::{Selection, cursor};
+use super::withdraw::{Withdrawn, withdraw};
 use super::{State, View};
-use crate::event::{EventId, Violation};
+use crate::event::{self, EventId, KeyId, Violation};
 use crate::ingest::{Replayed, request_id};
+use crate::journal::Summary;
 use crate::recorder::{Command, Commanded, Declined, Unavailable};
 use crate::time::WallTime;
 
@@ -26,12 +28,24 @@ enum Done {
     /// One object for each event that was made of it.
     Replayed(Vec<Value>),
     Discarded,
+    /// It is to be discarded, and a call of it is under way.
+    UnderWay,
     /// A refused payload that the rules refuse as before.
     RefusedAgain(Vec<Violation>),
     Declined {
         reason: &'static str,
         detail: String,
     },
+}
+
+/// An event that a command is about, as it stood a moment ago.
+#[derive(Clone, Copy)]
+struct Chosen {
+    id: EventId,
+    /// A payload that the rules refused: they decide on it anew.
+    refused: bool,
+    /// Where it is queued, its key.
+    queued: Option<KeyId>,
 }
 
 /// What a body may say beside the selection.
@@ -90,7 +104,7 @@ async fn one(
         let declined = Declined::NotKept;
         return Done::of_declined(declined).alone(id);
     };
-    let (mut done, stopped) = carry_out(&state.view, command, &[(id, summary.action.is_none())]).await;
+    let (mut done, stopped) = carry_out(&state.view, command, &[Chosen::of(id, summary)]).await;
     match (done.pop(), stopped) {
         (Some((id, done)), _) => done.alone(id),
         (None, Some(why)) => unavailable(why),
@@ -132,8 +146,8 @@ async fn selected(
         Ok(page) => page,
         Err(response) => return response,
     };
-    let events: Vec<(EventId, bool)> =
-        page.events.iter().filter_map(|event| Some((event.id.parse().ok()?, event.action.is_none()))).collect();
+    let events: Vec<Chosen> =
+        page.events.iter().filter_map(|event| Some(Chosen::of(event.id.parse().ok()?, event))).collect();
     let (done, stopped) = carry_out(view, command(force), &events).await;
     let next = match (&stopped, done.last()) {
         (None, Some((last, _))) if page.next.is_some() => Some(cursor(*last, until)),
@@ -147,41 +161,71 @@ async fn selected(
     Json(json!({ "results": results, "next": next, "stopped": stopped })).into_response()
 }
 
-/// Carries out a command for each event, in order, refused payloads (the marked ones) through the rules. Where the
-/// recorder can't go on, what was done until then and why.
-async fn carry_out(
-    view: &View,
-    command: Command,
-    events: &[(EventId, bool)],
-) -> (Vec<(EventId, Done)>, Option<Unavailable>) {
+/// Carries out a command for each event, in order: refused payloads are replayed through the rules, and what is queued is
+/// discarded by the dispatcher. Where it can't go on, what was done until then and why.
+async fn carry_out(view: &View, command: Command, events: &[Chosen]) -> (Vec<(EventId, Done)>, Option<Unavailable>) {
     let request_id = request_id(WallTime::now());
     let mut done = Vec::with_capacity(events.len());
     let mut stopped = None;
-    let through_rules = |refused: bool| refused && matches!(command, Command::Replay { .. });
-    for run in events.chunk_by(|one, next| !through_rules(one.1) && !through_rules(next.1)) {
-        let result = match (command, run) {
-            (Command::Replay { force }, [(id, true)]) => {
-                through_the_rules(view, *id, force, &request_id).await.map(|one| vec![one])
+    let by = |chosen: &Chosen| match command {
+        Command::Replay { .. } if chosen.refused => By::Rules,
+        Command::Discard if chosen.queued.is_some() => By::Dispatcher,
+        _ => By::Recorder,
+    };
+    for run in events.chunk_by(|one, next| by(one) == by(next)) {
+        let ids: Vec<EventId> = run.iter().map(|chosen| chosen.id).collect();
+        let (results, why) = match by(&run[0]) {
+            By::Rules => through_the_rules(view, &ids, command == Command::Replay { force: true }, &request_id).await,
+            By::Dispatcher => {
+                let queued: Vec<_> = run.iter().filter_map(|chosen| Some((chosen.id, chosen.queued?))).collect();
+                let (withdrawn, why) = withdraw(view, &queued).await;
+                (withdrawn.into_iter().map(Done::of_withdrawn).collect(), why)
             }
-            _ => {
-                let ids: Vec<EventId> = run.iter().map(|(id, _)| *id).collect();
-                let commanded = view.recorder.command(command, &ids, &request_id).await;
-                commanded.map(|commanded| commanded.into_iter().map(Done::of).collect())
-            }
+            By::Recorder => match view.recorder.command(command, &ids, &request_id).await {
+                Ok(commanded) => (commanded.into_iter().map(Done::of).collect(), None),
+                Err(why) => (Vec::new(), Some(why)),
+            },
         };
-        match result {
-            Ok(results) => done.extend(run.iter().map(|(id, _)| *id).zip(results)),
-            Err(why) => {
-                stopped = Some(why);
-                break;
-            }
+        done.extend(ids.into_iter().zip(results));
+        if why.is_some() {
+            stopped = why;
+            break;
         }
     }
     tell(command, &done, events.len(), &request_id);
     (done, stopped)
 }
 
-async fn through_the_rules(view: &View, id: EventId, force: bool, request_id: &Arc<str>) -> Result<Done, Unavailable> {
+/// Who carries a command out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Rules,
+    Dispatcher,
+    Recorder,
+}
+
+async fn through_the_rules(
+    view: &View,
+    ids: &[EventId],
+    force: bool,
+    request_id: &Arc<str>,
+) -> (Vec<Done>, Option<Unavailable>) {
+    let mut done = Vec::with_capacity(ids.len());
+    for id in ids {
+        match one_through_the_rules(view, *id, force, request_id).await {
+            Ok(one) => done.push(one),
+            Err(why) => return (done, Some(why)),
+        }
+    }
+    (done, None)
+}
+
+async fn one_through_the_rules(
+    view: &View,
+    id: EventId,
+    force: bool,
+    request_id: &Arc<str>,
+) -> Result<Done, Unavailable> {
     let payload = match read(view, move |reader| reader.refused(id)).await {
         Ok(Some(payload)) => payload,
         Ok(None) => return Ok(Done::of_declined(Declined::NotKept)),
@@ -214,13 +258,22 @@ fn tell(command: Command, done: &[(EventId, Done)], asked: usize, request_id: &s
     let Some((first, _)) = done.first() else {
         return;
     };
-    let carried_out = done.iter().filter(|(_, done)| matches!(done, Done::Replayed(_) | Done::Discarded)).count();
+    let carried_out = |done: &Done| matches!(done, Done::Replayed(_) | Done::Discarded | Done::UnderWay);
+    let carried_out = done.iter().filter(|(_, done)| carried_out(done)).count();
     let (command, force) = match command {
         Command::Replay { force } => ("replay", force),
         Command::Discard => ("discard", false),
     };
     let event = first.0;
     tracing::info!(request_id, command, force, event, asked, done = carried_out, "a person commanded over kept events");
+}
+
+impl Chosen {
+    fn of(id: EventId, summary: &Summary) -> Chosen {
+        let queued = summary.state == event::State::Queued.as_str();
+        let key = summary.incident_key.as_deref().filter(|_| queued);
+        Chosen { id, refused: summary.action.is_none(), queued: key.map(|key| KeyId::new(&summary.source, key)) }
+    }
 }
 
 impl Done {
@@ -234,6 +287,14 @@ impl Done {
         }
     }
 
+    fn of_withdrawn(withdrawn: Withdrawn) -> Done {
+        match withdrawn {
+            Withdrawn::Ended => Done::Discarded,
+            Withdrawn::UnderWay => Done::UnderWay,
+            Withdrawn::Declined(declined) => Done::of_declined(declined),
+        }
+    }
+
     fn of_declined(declined: Declined) -> Done {
         Done::Declined { reason: declined.as_str(), detail: declined.explain() }
     }
@@ -243,6 +304,7 @@ impl Done {
         match self {
             Done::Replayed(events) => json!({ "id": id, "status": "replayed", "events": events }),
             Done::Discarded => json!({ "id": id, "status": "discarded" }),
+            Done::UnderWay => json!({ "id": id, "status": "under_way", "detail": UNDER_WAY }),
             Done::RefusedAgain(errors) => json!({ "id": id, "status": "refused", "errors": errors }),
             Done::Declined { reason, detail } => {
                 json!({ "id": id, "status": "declined", "reason": reason, "detail": detail })
@@ -266,6 +328,7 @@ impl Done {
                 };
                 problem_with(status, &detail, &[("reason", json!(reason))])
             }
+            Done::UnderWay => (StatusCode::ACCEPTED, Json(Done::UnderWay.listed(id))).into_response(),
             done => Json(done.listed(id)).into_response(),
         }
     }
@@ -315,7 +378,7 @@ async fn options(state: &State, headers: &HeaderMap, body: Body) -> Result<Optio
     Ok(Options { force, dry_run, rest })
 }
 
-fn unavailable(why: Unavailable) -> Response {
+pub(super) fn unavailable(why: Unavailable) -> Response {
     let detail = format!(
         "the journal takes no command now ({}), see /readyz; look at the event before you repeat it",
         why.as_str()
@@ -327,6 +390,7 @@ fn unavailable(why: Unavailable) -> Response {
 
 /// Events that one call by filter is about: it answers within a moment.
 const SELECTED_AT_ONCE: usize = 100;
+const UNDER_WAY: &str = "a call of it is under way: it ends after that, delivered or discarded, and is not tried again";
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Counting further would only take time.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::View;
 use crate::breaker::Cause;
 use crate::dispatcher::{Condition, Failing, Stuck};
+use crate::event::HoldRecord;
 use crate::journal::Held;
 use crate::outcome::Trouble;
 use crate::recorder::{Health, Remark, TurnedAway, Unavailable};
@@ -32,9 +33,9 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let condition = view.condition.borrow().clone();
     // Events are taken by the rules before, so that a reload that failed makes nothing unready.
     let reload = view.reload.borrow().degradation();
-    let stuck = of_stuck(&view.stuck.borrow());
+    let (stuck, holds) = (of_stuck(&view.stuck.borrow()), of_holds(&view.recorder.holds()));
     let turned_away = view.recorder.turned_away();
-    let degraded = [of_health(&health), of_condition(condition), stuck, reload].into_iter().flatten();
+    let degraded = [of_health(&health), of_condition(condition), stuck, holds, reload].into_iter().flatten();
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
     let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
@@ -75,6 +76,21 @@ fn of_stuck(stuck: &Stuck) -> Option<Degradation> {
         detail: Some(format!("event {event}{others}: {}", trouble.as_str())),
         remedy: "only their own incident keys wait; `gander events show ID` tells what was answered, `gander events discard` \
                  ends one",
+    })
+}
+
+fn of_holds(holds: &[HoldRecord]) -> Option<Degradation> {
+    let first = holds.iter().min_by_key(|hold| hold.since)?;
+    let others = match holds.len() - 1 {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    Some(Degradation {
+        reason: "held",
+        since: first.since.rfc3339(),
+        status: None,
+        detail: Some(format!("a person holds back {}{others}", first.target)),
+        remedy: "nothing of it is sent until `gander events release`; `gander events hold` lists what is held",
     })
 }
 

@@ -3,6 +3,7 @@
 mod against;
 mod command;
 mod export;
+mod hold;
 mod progress;
 mod selection;
 
@@ -18,7 +19,7 @@ use crate::ingest::NotJson;
 
 use selection::{Selection, Texts};
 
-/// Look at the journal of a running relay, replay and discard
+/// Look at the journal of a running relay; replay, discard and hold
 ///
 /// Talks to the admin API at the configured `admin.address`, with `admin.token` where one is set.
 #[derive(Debug, Args)]
@@ -33,6 +34,8 @@ enum Command {
     Show(Show),
     Replay(command::Replay),
     Discard(command::Discard),
+    Hold(hold::Hold),
+    Release(hold::Release),
     Export(export::Export),
 }
 
@@ -86,6 +89,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         Command::Show(show) => show.run(terminal),
         Command::Replay(replay) => replay.run(terminal),
         Command::Discard(discard) => discard.run(terminal),
+        Command::Hold(hold) => hold.run(terminal),
+        Command::Release(release) => release.run(terminal),
         Command::Export(export) => export.run(terminal),
     };
     match result {
@@ -168,9 +173,13 @@ fn page_of<'a>(body: &'a Value, name: &str) -> &'a [Value] {
 }
 
 fn row(event: &Value) -> Vec<String> {
-    ["id", "received_at", "source", "state", "outcome", "action", "attempts", "incident_key", "reason"]
-        .map(|name| shortened(&text(&event[name])))
-        .to_vec()
+    let mut row = ["id", "received_at", "source", "state", "outcome", "action", "attempts", "incident_key", "reason"]
+        .map(|name| shortened(&text(&event[name])));
+    if let Some(by) = event["held"].as_str() {
+        let [.., reason] = &mut row;
+        *reason = if reason.is_empty() { format!("held ({by})") } else { format!("held ({by}); {reason}") };
+    }
+    row.to_vec()
 }
 
 /// An event above what differs of it.

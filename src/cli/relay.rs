@@ -54,7 +54,7 @@ impl Relay {
 
     pub(crate) fn understood(&self, answer: &Answer, terminal: &mut Terminal) -> Result<Value, Exit> {
         match answer.status {
-            StatusCode::OK => match answer.json() {
+            StatusCode::OK | StatusCode::ACCEPTED => match answer.json() {
                 Some(body) => Ok(body),
                 None => {
                     terminal.say(&format!("error: what answers at {} is no relay", self.client.base()));

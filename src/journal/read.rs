@@ -108,6 +108,9 @@ pub struct Summary {
     pub rule: Option<String>,
     pub received_at: String,
     pub attempts: u32,
+    /// What holds it back, a hold of its `key` or of its `source`, where it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<&'static str>,
     /// What rules in the shadow of others would have decided otherwise; in a list of such events and in details.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differences: Option<serde_json::Value>,
@@ -670,6 +673,7 @@ pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
         rule: shown(row, 7)?,
         received_at: WallTime(row.get(8).unwrap_or(0)).rfc3339(),
         attempts: row.get(9).unwrap_or(0),
+        held: None,
         differences: None,
     })
 }
@@ -705,9 +709,10 @@ fn attempt(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
 const EXISTS: &str = "name the `data_dir` of a relay that ran, and be a user who may read it";
 /// What stands for itself in the path of SQLite's URI (https://www.sqlite.org/uri.html).
 const URI_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
-/// The columns of a [`Summary`], in its order.
-pub(super) const SUMMARY: &str =
-    "id, source, action, incident_key, state, outcome, reason, rule, received_at, attempts";
+/// The columns of a [`Summary`], in its order. The reason of what is tried again is what came of its last call.
+pub(super) const SUMMARY: &str = "id, source, action, incident_key, state, outcome, CASE state WHEN 'queued' THEN \
+     (SELECT result || coalesce(' (' || status || ')', '') FROM attempt WHERE attempt.event = event.id \
+     ORDER BY number DESC LIMIT 1) ELSE reason END, rule, received_at, attempts";
 /// The longest page.
 const LIST_MAX: usize = 1_000;
 /// More replays of one event than anyone made.

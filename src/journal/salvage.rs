@@ -11,8 +11,8 @@ use std::str::FromStr;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params, params_from_iter};
 
-use super::{FILE, Lock, OpenError, connect};
-use crate::event::{Action, State};
+use super::{FILE, Lock, OpenError, connect, holds};
+use crate::event::{Action, HoldRecord, State};
 use crate::time::WallTime;
 
 /// What became of a damaged journal.
@@ -145,6 +145,7 @@ pub(super) fn rebuild_of(
     if let Some(old) = old {
         let batch = new.transaction()?;
         carry_over(old, &batch, &mut salvage)?;
+        carry_over_holds(old, &batch)?;
         batch.commit()?;
     }
     new.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -192,6 +193,20 @@ fn carry_over(old: &Connection, new: &Transaction<'_>, salvage: &mut Salvage) ->
         salvage.unreadable += 1;
         misses += 1;
         next += 1;
+    }
+    Ok(())
+}
+
+/// Takes over what a person holds back, as far as it can be read.
+fn carry_over_holds(old: &Connection, new: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    for HoldRecord { target, since } in holds::read(old).unwrap_or_default() {
+        new.prepare_cached("INSERT OR IGNORE INTO hold (kind, source, incident_key, since) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![
+            target.kind(),
+            &*target.source,
+            target.incident_key.as_deref().unwrap_or_default(),
+            since.0
+        ])?;
     }
     Ok(())
 }

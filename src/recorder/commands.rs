@@ -9,7 +9,7 @@ use crate::event::{Action, EventId};
 pub enum Command {
     /// Append it anew at the end of its key. `force`: also if a later event of the key was taken.
     Replay { force: bool },
-    /// End a dead letter or a refused payload for good.
+    /// End a dead letter or a refused payload for good. What is queued the dispatcher ends.
     Discard,
 }
 
@@ -29,6 +29,16 @@ pub enum Commanded {
     Declined(Declined),
 }
 
+/// What became of a hold that was to be put in force or released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    Changed,
+    /// It was in force already, or was not.
+    AsItWas,
+    /// [`HOLDS_MAX`] are in force.
+    TooMany,
+}
+
 /// Why a command was not carried out. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Declined {
@@ -44,6 +54,8 @@ pub enum Declined {
     Delivered,
     /// It ended before, or was replayed.
     Ended,
+    /// A person discarded it.
+    Discarded,
     /// It was refused: only the rules can make an event of it.
     Undecided,
     /// A later event of its key was taken: this one.
@@ -66,6 +78,7 @@ impl Declined {
             Declined::Waiting => "waiting",
             Declined::Delivered => "delivered",
             Declined::Ended => "ended",
+            Declined::Discarded => "discarded",
             Declined::Undecided => "undecided",
             Declined::LaterEvent(_) => "later_event",
             Declined::LaterUnknown => "later_unknown",
@@ -84,12 +97,14 @@ impl Declined {
                     .to_owned()
             }
             Declined::Waiting => {
-                "the event waits to be delivered, or is being delivered now; it can be replayed or discarded when it is \
-                 a dead letter"
+                "the event waits to be delivered, or is being delivered now; it can be replayed when it has ended"
                     .to_owned()
             }
             Declined::Delivered => "the event was delivered; there is nothing to discard".to_owned(),
-            Declined::Ended => "it ended before, for the reason that `events show` tells; `force` replays it nevertheless".to_owned(),
+            Declined::Ended => {
+                "it ended before, for the reason that `events show` tells; `force` replays it nevertheless".to_owned()
+            }
+            Declined::Discarded => "a person discarded it; `force` replays it nevertheless".to_owned(),
             Declined::Undecided => "it was refused, so it is replayed through the rules".to_owned(),
             Declined::LaterEvent(later) => format!(
                 "event {later} of the same incident key was taken later: after it an old trigger could open an incident \
@@ -98,10 +113,15 @@ impl Declined {
             Declined::LaterUnknown => "more keys are in use than `dedup.max_keys`, and too many events came since to \
                                        tell whether one was of the same incident key; `force` replays it nevertheless"
                 .to_owned(),
-            Declined::Backlog => "`journal.max_events` or `journal.max_bytes` leaves no room for it; discard what is not \
+            Declined::Backlog => {
+                "`journal.max_events` or `journal.max_bytes` leaves no room for it; discard what is not \
                                   needed, or raise the limit"
-                .to_owned(),
+                    .to_owned()
+            }
             Declined::DiskFull => "the volume of `data_dir` has no room for it; see /readyz".to_owned(),
         }
     }
 }
+
+/// More than a person keeps in mind.
+pub const HOLDS_MAX: usize = 1_000;

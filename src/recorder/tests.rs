@@ -355,7 +355,7 @@ const REPLAYS: [(&str, usize, &str, &str); 16] = [
     ("Td", 0, "replayed", "nothing came after it"),
     ("Tu", 0, "replayed", "nobody was alerted, and the filters may be right now"),
     ("Tc", 0, "replayed", "it was delivered, and a person wants it again"),
-    ("Tx", 0, "replayed", "a person may have been wrong"),
+    ("Tx", 0, "discarded", "a person ended it"),
     ("T", 0, "waiting", "it will be delivered"),
     ("Td Rc", 0, "later_event", "the resolve was delivered: nobody would close the incident"),
     ("Td R", 0, "later_event", "the resolve is to be delivered"),
@@ -482,6 +482,62 @@ async fn the_dispatcher_knows_source_priority_and_open_keys_also_after_a_restart
     let [_, update, (gone, normal, _)] = expected;
     let restored = [update, (gone, normal, true), replayed];
     assert_eq!(told(&desk, &desk.restored), restored, "calls may have been under way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_is_on_disk_when_it_is_told_and_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 1_000);
+    let target =
+        |source: &str, key: Option<&str>| HoldTarget { source: source.into(), incident_key: key.map(Into::into) };
+    let (source, key, other) = (target("b", None), target("a", Some("k")), target("b", Some("")));
+    for (target, held, expected) in [
+        (&source, true, Holding::Changed),
+        (&key, true, Holding::Changed),
+        (&other, true, Holding::Changed),
+        (&source, true, Holding::AsItWas),
+        (&other, false, Holding::Changed),
+        (&other, false, Holding::AsItWas),
+    ] {
+        assert_eq!(desk.recorder.hold(target.clone(), held).await, Ok(expected), "{target} {held}");
+    }
+    let held = |desk: &Desk| desk.recorder.holds().iter().map(|hold| hold.target.clone()).collect::<Vec<_>>();
+    assert_eq!(held(&desk), [key.clone(), source.clone()]);
+    desk.close().await;
+    let desk = open(directory.path(), 1_000);
+    assert_eq!(held(&desk), [key, source]);
+    for number in 2..HOLDS_MAX {
+        desk.recorder.hold(target("c", Some(&number.to_string())), true).await.unwrap();
+    }
+    assert_eq!(desk.recorder.hold(target("d", None), true).await, Ok(Holding::TooMany));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_discarded_is_replayed_only_where_a_person_insists() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let entries = vec![event(Action::Trigger, "k"), refused_entry()];
+    let receipts = desk.recorder.record(submission(entries)).await.unwrap();
+    let (Receipt::Queued { id, .. }, Receipt::Refused { id: refused }) = (&receipts[0], &receipts[1]) else {
+        panic!("{receipts:?}")
+    };
+    let (id, refused) = (*id, *refused);
+    desk.settle(id, "k", settlement(id, State::Dead, None)).await;
+    for id in [id, refused] {
+        assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
+    }
+    assert_eq!(command(&desk, REPLAY, id).await, Commanded::Declined(Declined::Discarded));
+    let replaced = desk.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), false).await.unwrap();
+    assert!(matches!(replaced, Err(Declined::Discarded)), "{replaced:?}");
+    assert!(matches!(command(&desk, FORCED, id).await, Commanded::Replayed { .. }));
+    let replaced = desk.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), true).await.unwrap();
+    assert!(replaced.is_ok(), "{replaced:?}");
+    desk.close().await;
+}
+
+fn refused_entry() -> Entry {
+    Entry::Refused { element: None, reason: "not_json", violations: Vec::new() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,14 +21,14 @@ use super::{
     Unavailable,
 };
 use crate::dedup::{self, Dedup};
-use crate::event::{EventId, KeyId, Queued, SourceNames, State, Superseded};
+use crate::event::{EventId, HoldRecord, KeyId, Queued, SourceNames, State, Superseded};
 use crate::journal::{self, Fates, Held, Journal, Left, Lock, Mended, Mending, Reserve, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use bring_back::Files;
 use linger::Lingering;
 use remarks::Remarks;
-use restore::{Restored, open_writable, restore, set_aside};
+use restore::{Restored, holds_of, open_writable, restore, set_aside};
 use shares::TurningAway;
 use shortage::{REMOVAL_PAUSE, ROOM_INTERVAL, Shortage};
 use work::{Owed, Work, end, settle};
@@ -47,6 +47,8 @@ pub struct Writer {
     turning_away: TurningAway,
     turned_away: watch::Sender<Vec<TurnedAway>>,
     remarks: Remarks,
+    /// What a person holds back, as it is on disk.
+    holds: watch::Sender<Arc<Vec<HoldRecord>>>,
     /// Who waits for an event's end.
     followers: HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
     /// Duplicates counted since the last commit, by the event they copied.
@@ -103,6 +105,7 @@ impl Fault {
                 Message::Open { reply, .. } => drop(reply.send(None)),
                 Message::Foresee { reply, .. } => drop(reply.send(None)),
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
+                Message::Hold { reply, .. } => drop(reply.send(Err(why))),
                 Message::Replace { reply, .. } => drop(reply.send(Err(why))),
                 Message::Attempt(..) | Message::Differ(_) => {}
             }
@@ -142,11 +145,13 @@ impl Writer {
         if let Some(lack) = journal.lack(&left, salvaged) {
             remarks.lack(lack, now);
         }
+        let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
         let recorder = Recorder {
             messages: sender,
             health: watched,
             turned_away: crowd,
             remarks: remarked,
+            holds: holds_watched,
             sources: Arc::clone(&sources),
         };
         let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
@@ -160,6 +165,7 @@ impl Writer {
             turning_away: TurningAway::default(),
             turned_away,
             remarks,
+            holds,
             followers: HashMap::new(),
             duplicates: HashMap::new(),
             handed_over: last,
@@ -330,6 +336,7 @@ impl Writer {
             superseded: self.parts.superseded,
             followers: &mut self.followers,
             duplicates: &mut self.duplicates,
+            holds: Arc::clone(&self.holds.borrow()),
             batch,
             fresh: Vec::new(),
             wrote: removed,
@@ -338,7 +345,7 @@ impl Writer {
             now,
         };
         let owed = messages.iter().map(|message| work.handle(message)).collect::<Result<Vec<_>, _>>()?;
-        let Work { mut batch, fresh, wrote, duplicates, space, refusing, .. } = work;
+        let Work { mut batch, fresh, wrote, duplicates, holds, space, refusing, .. } = work;
         (self.shortage.space, self.shortage.refusing) = (space, refusing);
         if !wrote && (duplicates.is_empty() || !messages.is_empty() && duplicates.len() < DUPLICATES_HELD) {
             // Nothing but repeats of what is on disk already: no sync is needed to say so. Their count is written
@@ -350,6 +357,7 @@ impl Writer {
         }
         batch.commit()?;
         self.parts.metrics.committed(started.elapsed());
+        self.holds.send_if_modified(|known| std::mem::replace(known, Arc::clone(&holds)) != holds);
         Ok((owed, fresh))
     }
 
@@ -378,6 +386,7 @@ impl Writer {
                     self.count_commanded(&commanded);
                     let _ = reply.send(Ok(commanded));
                 }
+                (Message::Hold { reply, .. }, Owed::Holding(holding)) => drop(reply.send(Ok(holding))),
                 (Message::Replace { submission, reply, .. }, Owed::Replaced(replaced)) => {
                     if let Ok(Ok(receipts)) = &replaced {
                         self.count(&submission, receipts);
@@ -633,7 +642,10 @@ impl Writer {
             batch.commit()?;
             self.journal.fold_long_log(true)?;
         }
-        Ok(())
+        // A hold is what a person was told that it is, whatever became of the commit that failed, or of the file.
+        let mut batch = self.journal.begin()?;
+        batch.set_holds(&self.holds.borrow())?;
+        batch.commit()
     }
 
     /// Tells the dispatcher what is on disk now.
@@ -696,6 +708,7 @@ impl Writer {
         metrics.journal_log_bytes.set(i64::try_from(self.journal.log_bytes()).unwrap_or(i64::MAX));
         metrics.queue_events.set(i64::try_from(self.journal.totals().queued).unwrap_or(i64::MAX));
         metrics.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
+        metrics.holds.set(i64::try_from(self.holds.borrow().len()).unwrap_or(i64::MAX));
         metrics.journal_writable.set(i64::from(self.fault.is_none()));
         metrics.journal_reserve.set(i64::from(self.shortage.space.has_reserve()));
         metrics.volume_free.set(i64::try_from(self.shortage.space.free()).unwrap_or(i64::MAX));

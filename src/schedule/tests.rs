@@ -429,7 +429,7 @@ fn what_is_held_waits_until_it_is_let_go_and_holds_up_nothing_else() {
     for event in [queued(1, 1), queued(2, 2), other(3, 3), other(4, 4)] {
         schedule.enqueue(&event, Monotonic(0));
     }
-    schedule.hold_key(KeyId(1));
+    schedule.hold_key(KeyId(1), Monotonic(0));
     schedule.hold_source(SourceId(1), Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [2]);
     schedule.enqueue(&queued(5, 1), Monotonic(0));
@@ -446,13 +446,91 @@ fn a_key_that_is_held_while_it_backs_off_is_tried_again_when_it_is_let_go() {
     let mut schedule = wide();
     schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.hold_key(KeyId(1));
+    schedule.hold_key(KeyId(1), Monotonic(0));
     schedule.ended(&started[0], DOWN, None, Monotonic(0));
     schedule.again(started[0].key, trial(1), Monotonic(500));
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
     schedule.let_go_key(KeyId(1), Monotonic(2_000));
     let again = start(&mut schedule, 2_000);
-    assert_eq!((ids(&again), again[0].before), (vec![1], Some(trial(1))));
+    let before = Trial { since: Monotonic(2_000), ..trial(1) };
+    assert_eq!((ids(&again), again[0].before), (vec![1], Some(before)), "no older for it");
+}
+
+#[test]
+fn what_was_held_is_no_older_for_it() {
+    let tried = |since| Some(Trial { since: Monotonic(since), ..trial(3) });
+    for (sentence, began, held, let_go, since) in [
+        ("it failed before", 1_000, 5_000, 105_000, 101_000),
+        ("its first failure was told after the hold began", 7_000, 5_000, 105_000, 105_000),
+    ] {
+        for by_source in [false, true] {
+            let mut schedule = wide();
+            schedule.enqueue_tried(&queued(1, 1), tried(began).unwrap(), Monotonic(8_000));
+            schedule.enqueue_tried(
+                &Queued { source: SourceId(1), ..queued(2, 2) },
+                tried(1_000).unwrap(),
+                Monotonic(8_000),
+            );
+            if by_source {
+                schedule.hold_source(SourceId(0), Monotonic(held));
+                schedule.let_go_source(SourceId(0), Monotonic(let_go));
+            } else {
+                schedule.hold_key(KeyId(1), Monotonic(held));
+                schedule.hold_key(KeyId(1), Monotonic(held + 1_000));
+                schedule.let_go_key(KeyId(1), Monotonic(let_go));
+            }
+            let mut started = start(&mut schedule, 200_000);
+            started.sort_by_key(|delivery| delivery.event.id);
+            let before: Vec<Option<Trial>> = started.iter().map(|delivery| delivery.before).collect();
+            assert_eq!(before, [tried(since), tried(1_000)], "{sentence}, by source {by_source}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_is_let_go_saved_nothing_up() {
+    let mut schedule = Schedule::new(limits(1, 1_000, 1_000));
+    let other = |id, key| Queued { source: SourceId(1), ..queued(id, key) };
+    schedule.enqueue(&queued(1, 1), Monotonic(0));
+    schedule.hold_source(SourceId(1), Monotonic(0));
+    for id in 10..20 {
+        schedule.enqueue(&other(id, u128::from(id)), Monotonic(0));
+    }
+    // An hour of calls of the one that is not held.
+    for id in 2..40 {
+        schedule.enqueue(&queued(id, u128::from(id) + 100), Monotonic(0));
+    }
+    for call in 0..18 {
+        let started = start(&mut schedule, call * 200_000);
+        schedule.ended(&started[0], DONE, None, Monotonic(call * 200_000 + 199_999));
+        schedule.release(started[0].key, true, Monotonic(call * 200_000 + 199_999));
+    }
+    schedule.let_go_source(SourceId(1), Monotonic(3_600_000));
+    let mut sources = Vec::new();
+    for call in 0..6 {
+        let at = 3_600_000 + call * 1_000;
+        let started = start(&mut schedule, at);
+        sources.push(started[0].event.source.0);
+        schedule.ended(&started[0], DONE, None, Monotonic(at + 999));
+        schedule.release(started[0].key, true, Monotonic(at + 999));
+    }
+    assert_eq!(sources.iter().filter(|source| **source == 1).count(), 3, "{sources:?}");
+}
+
+#[test]
+fn what_is_held_or_backs_off_since_the_start_can_be_taken_out() {
+    let mut schedule = wide();
+    schedule.hold_key(KeyId(1), Monotonic(0));
+    schedule.enqueue(&queued(1, 1), Monotonic(0));
+    schedule.enqueue_tried(&queued(2, 2), trial(1), Monotonic(500));
+    for (id, key) in [(1, 1), (2, 2)] {
+        let Discard::Unsent(unsent) = schedule.discard(KeyId(key), EventId(id), Monotonic(0)) else {
+            panic!("{id} waits")
+        };
+        schedule.release(unsent.key, false, Monotonic(0));
+    }
+    assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
+    assert!(schedule.is_empty() && schedule.is_quiet());
 }
 
 #[test]
@@ -539,7 +617,7 @@ proptest::proptest! {
                 _ => {
                     if fate == Some(1) && held.is_none() {
                         held = Some(KeyId(key));
-                        schedule.hold_key(KeyId(key));
+                        schedule.hold_key(KeyId(key), Monotonic(now));
                     }
                     waiting.get_mut(&key).unwrap().pop_front();
                     schedule.release(delivery.key, true, Monotonic(now));

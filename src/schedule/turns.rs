@@ -58,9 +58,11 @@ impl Turns {
         self.join(queues.source(key), now).lanes.insert_retry(key, queues);
     }
 
-    /// A key may not go for now.
+    /// A key may not go for now. It may be that nothing of its source ever could.
     pub(super) fn remove(&mut self, key: KeySlot, queues: &mut Queues) {
-        self.source(queues.source(key)).lanes.remove(key, queues);
+        if let Some(source) = self.sources.get_mut(usize::from(queues.source(key).0)) {
+            source.lanes.remove(key, queues);
+        }
     }
 
     /// Keys that get older move to the backlog.
@@ -127,9 +129,17 @@ impl Turns {
         source.charge += now.0 - started.0;
     }
 
-    /// Holds a source, or goes on with it.
-    pub(super) fn hold(&mut self, source: SourceId, held: bool, now: Monotonic) {
-        self.join(source, now).held = held;
+    /// Holds a source back.
+    pub(super) fn hold(&mut self, source: SourceId, now: Monotonic) {
+        self.join(source, now).held = true;
+    }
+
+    /// Goes on with a source. What it did not use meanwhile is not saved up.
+    pub(super) fn let_go(&mut self, source: SourceId, now: Monotonic) {
+        let least = self.least_charge(now);
+        let source = self.join(source, now);
+        source.charge = least.map_or(source.charge, |least| source.charge.max(least));
+        source.held = false;
     }
 
     /// How many events wait in a lane.
@@ -159,15 +169,20 @@ impl Turns {
         if self.sources.len() <= number {
             self.sources.resize_with(number + 1, Source::default);
         }
-        if self.sources[number].is_idle() {
-            let others = self.sources.iter().filter(|source| !source.is_idle());
-            if let Some(least) = others.map(|source| source.charge_at(now)).min() {
-                let charge = &mut self.sources[number].charge;
-                *charge = (*charge).max(least);
-            }
+        if self.sources[number].is_idle()
+            && let Some(least) = self.least_charge(now)
+        {
+            let charge = &mut self.sources[number].charge;
+            *charge = (*charge).max(least);
         }
         self.sources[number].seen = true;
         &mut self.sources[number]
+    }
+
+    /// The charge of the source that comes next among those that have something to send.
+    fn least_charge(&self, now: Monotonic) -> Option<i64> {
+        let busy = self.sources.iter().filter(|source| !source.held && !source.is_idle());
+        busy.map(|source| source.charge_at(now)).min()
     }
 
     fn source(&mut self, source: SourceId) -> &mut Source {

@@ -115,7 +115,7 @@ async fn a_command_needs_its_content_type_and_says_what_is_wrong() {
             ("no number", "/x/discard".into(), &[json], "", 404, "number"),
             ("what is queued", format!("/{waiting}/replay"), &[json], "", 409, "waits"),
             ("what is queued, by force", format!("/{waiting}/replay"), &[json], r#"{"force":true}"#, 409, "waits"),
-            ("what is queued, discarded", format!("/{waiting}/discard"), &[json], "", 409, "waits"),
+            ("what is under way, discarded", format!("/{waiting}/discard"), &[json], "", 202, "under way"),
             ("everything", "/replay".into(), &[json], "{}", 400, "at least one of"),
             ("an unknown filter", "/replay".into(), &[json], r#"{"stat": "dead"}"#, 400, "stat"),
             ("an unknown state", "/discard".into(), &[json], r#"{"state": "ded"}"#, 400, "`state` takes"),

@@ -283,7 +283,7 @@ impl World {
         let now = self.now().monotonic;
         let Some(relay) = self.relay.as_mut().filter(|_| self.without != Without::Holds) else { return Ok(()) };
         if held {
-            relay.schedule.hold_key(key_id(key));
+            relay.schedule.hold_key(key_id(key), now);
             return Ok(());
         }
         relay.schedule.let_go_key(key_id(key), now);
@@ -310,7 +310,7 @@ impl World {
         };
         relay.desk.handed_over = self.disk.last();
         if self.without != Without::Holds {
-            self.held.iter().for_each(|key| relay.schedule.hold_key(key_id(*key)));
+            self.held.iter().for_each(|key| relay.schedule.hold_key(key_id(*key), Monotonic(0)));
         }
         self.relay = Some(relay);
         if self.life > 0 {

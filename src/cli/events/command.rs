@@ -49,15 +49,17 @@ pub(super) struct Replay {
     force: bool,
 }
 
-/// End dead letters and refused payloads for good
+/// End dead letters, refused payloads, or what is queued for good
 ///
 /// They stay in the journal's history as ended, with the reason `discarded`, for `journal.keep_delivered`. Filters
-/// without --state and --outcome are about both.
+/// without --state and --outcome are about dead letters and refused payloads; --state queued is about what waits. An event
+/// whose call is under way ends after that, delivered or discarded.
 ///
-/// Exit codes: 0 all were discarded; 1 one was declined, or the relay refused; 2 it could not be asked, or --yes is missing.
+/// Exit codes: 0 all were discarded, or end after their calls; 1 one was declined, or the relay refused; 2 it could not be asked, or --yes is missing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander events discard 1764000000123\n  \
-                        gander events discard --state refused --older-than 7d --yes")]
+                        gander events discard --state refused --older-than 7d --yes\n  \
+                        gander events discard --state queued --source servicepilot --older-than 2h")]
 pub(super) struct Discard {
     #[command(flatten)]
     which: Which,
@@ -234,7 +236,7 @@ impl Run<'_> {
     }
 
     fn tell(&mut self, result: &Value, terminal: &mut Terminal) {
-        if matches!(result["status"].as_str(), Some("replayed" | "discarded")) {
+        if matches!(result["status"].as_str(), Some("replayed" | "discarded" | "under_way")) {
             self.done += 1;
         } else {
             self.declined += 1;
@@ -289,6 +291,7 @@ fn line(result: &Value) -> String {
             format!("{id} refused again: {}", errors.join("; "))
         }
         Some("declined") => format!("{id} declined: {}", said(&result["detail"])),
+        Some("under_way") => format!("{id} under way: {}", said(&result["detail"])),
         _ => format!("{id} {}", said(&result["status"])),
     }
 }
@@ -311,6 +314,10 @@ mod tests {
                 "1 replayed: 5 queued (trigger of k\\u{1b}), a duplicate of 4, ignored",
             ),
             (json!({"id": "1", "status": "discarded"}), "1 discarded"),
+            (
+                json!({"id": "1", "status": "under_way", "detail": "it ends after that"}),
+                "1 under way: it ends after that",
+            ),
             (json!({"id": "1", "status": "declined", "reason": "later_event", "detail": "why"}), "1 declined: why"),
             (
                 json!({"id": "1", "status": "refused", "errors": [{"path": "$.state", "problem": "is missing"}]}),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::work::{Origin, Work};
 use crate::dedup::{Arrival, Ending, Novelty, Occurrences};
-use crate::event::{EventId, KeyId, Outgoing, Queued, State};
+use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, State};
 use crate::journal::{self, Blob, Decided, Fit, Kept, Later, NewEvent, Raw};
-use crate::recorder::{Command, Commanded, Declined, Entry, Fresh, Receipt, Submission, Unavailable};
+use crate::recorder::{
+    Command, Commanded, Declined, Entry, Fresh, HOLDS_MAX, Holding, Receipt, Submission, Unavailable,
+};
 
 /// What the commands of one message share.
 struct Round<'r> {
@@ -50,8 +52,10 @@ impl Work<'_> {
             Some(Ok(kept)) => kept,
         };
         if !force {
-            if kept.state == State::Ended && kept.reason.as_deref() == Some(REPLAYED) {
-                return declined(Declined::Ended);
+            match (kept.state, kept.reason.as_deref()) {
+                (State::Ended, Some(REPLAYED)) => return declined(Declined::Ended),
+                (State::Ended, Some(DISCARDED)) => return declined(Declined::Discarded),
+                _ => {}
             }
             let mut rows = ROWS_LOOKED_AT_MAX;
             for entry in &submission.entries {
@@ -87,6 +91,9 @@ impl Work<'_> {
             return declined(Declined::Waiting);
         }
         let key = KeyId::new(&kept.source, &incident_key);
+        if !force && kept.state == State::Ended && kept.reason.as_deref() == Some(DISCARDED) {
+            return declined(Declined::Discarded);
+        }
         if !force && let Some(why) = self.later(key, &kept.source, &incident_key, id, &mut round.rows)? {
             return declined(why);
         }
@@ -188,6 +195,23 @@ impl Work<'_> {
             self.dedup.settle(key, id, Ending::WithoutEffect);
         }
         Ok(Commanded::Discarded { source })
+    }
+
+    /// Puts a hold in force, or releases it.
+    pub(super) fn hold(&mut self, target: &HoldTarget, held: bool) -> Result<Holding, journal::Error> {
+        let place = self.holds.binary_search_by(|known| known.target.cmp(target));
+        match (place, held) {
+            (Ok(_), true) | (Err(_), false) => return Ok(Holding::AsItWas),
+            (Err(_), true) if self.holds.len() >= HOLDS_MAX => return Ok(Holding::TooMany),
+            (Err(at), true) => {
+                let held = HoldRecord { target: target.clone(), since: self.now.wall };
+                Arc::make_mut(&mut self.holds).insert(at, held);
+            }
+            (Ok(at), false) => drop(Arc::make_mut(&mut self.holds).remove(at)),
+        }
+        self.batch.set_holds(&self.holds)?;
+        self.wrote = true;
+        Ok(Holding::Changed)
     }
 
     /// Whether an event of the key was taken after `id`.

@@ -2,7 +2,7 @@
 
 use super::WriterParts;
 use crate::dedup::{self, Dedup};
-use crate::event::{EventId, Queued, SourceNames, State};
+use crate::event::{EventId, HoldRecord, Queued, SourceNames, State};
 use crate::journal::{self, Damaged, Found, Journal, Recovered, Tried};
 use crate::time::Now;
 
@@ -77,6 +77,20 @@ pub(super) fn restore(
     })?;
     dedup.forgotten();
     Ok(Restored { journal, dedup, last, damaged })
+}
+
+/// What a person holds back, in the order in which it is looked through.
+pub(super) fn holds_of(parts: &WriterParts, journal: &Journal) -> Result<Vec<HoldRecord>, journal::OpenError> {
+    let mut holds = journal.holds().map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
+        }
+    })?;
+    holds.sort_by(|one, other| one.target.cmp(&other.target));
+    Ok(holds)
 }
 
 /// Sets damaged rows aside as dead letters, and says so. Each is told once.

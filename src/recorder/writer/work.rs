@@ -7,11 +7,11 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::dedup::{Admission, Arrival, Decision, Dedup, Ending, Foresight, Novelty, Occurrences};
-use crate::event::{Action, EventId, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
+use crate::event::{Action, EventId, HoldRecord, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
 use crate::journal::{self, AttemptRecord, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Settlement, Space};
 use crate::recorder::{
-    Commanded, End, Entry, Expected, Follow, Fresh, Message, Receipt, Recordable, Replaced, Settled, Submission,
-    Unavailable,
+    Commanded, End, Entry, Expected, Follow, Fresh, Holding, Message, Receipt, Recordable, Replaced, Settled,
+    Submission, Unavailable,
 };
 use crate::time::Now;
 
@@ -24,6 +24,7 @@ pub(super) enum Owed {
     Ids(Option<Vec<EventId>>),
     Foresights(Vec<Foresight>),
     Commanded(Vec<Commanded>),
+    Holding(Holding),
     Replaced(Replaced),
     Done,
 }
@@ -46,6 +47,8 @@ pub(super) struct Work<'a> {
     pub(super) superseded: Superseded,
     pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
     pub(super) duplicates: &'a mut HashMap<EventId, u64>,
+    /// What is held back, with the changes of this batch.
+    pub(super) holds: Arc<Vec<HoldRecord>>,
     pub(super) batch: Batch<'a>,
     pub(super) fresh: Vec<Fresh>,
     pub(super) wrote: bool,
@@ -86,6 +89,7 @@ impl Work<'_> {
                 let arrivals = arrivals.iter().map(Expected::arrival);
                 Ok(Owed::Foresights(self.dedup.foresee(arrivals, self.now)))
             }
+            Message::Hold { target, held, .. } => self.hold(target, *held).map(Owed::Holding),
             Message::Command { command, ids, request_id, .. } => {
                 self.command(*command, ids, request_id).map(Owed::Commanded)
             }

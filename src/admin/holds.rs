@@ -1,0 +1,231 @@
+//! Holding back what waits: a key or a whole source, until a person releases it.
+//!
+//! A hold is written down before the dispatcher is told, so that a restart holds what was held. One change is made at a
+//! time, and to its end whether or not its sender still listens: what is on disk and what the dispatcher does stay the same.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State as Extract;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::read;
+use super::commands::{json_body, unavailable};
+use super::problem::problem;
+use super::{State, View};
+use crate::dispatcher::Hold;
+use crate::document::nearest;
+use crate::event::{self, HoldRecord, HoldTarget, KeyId};
+use crate::journal::{Filter, Summary};
+use crate::recorder::{HOLDS_MAX, Holding, Unavailable};
+
+/// What is to be held or released, as a command says it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    source: Option<String>,
+    key: Option<String>,
+}
+
+/// `GET /api/v1/holds`: what is held back.
+pub(super) async fn list(Extract(state): Extract<State>) -> Response {
+    Json(json!({ "holds": shown(&state.view.recorder.holds()) })).into_response()
+}
+
+/// `POST /api/v1/events/hold`, with `{"source": …}` or `{"key": …, "source": …}`; the source may be left out where there
+/// is but one.
+pub(super) async fn hold(extract: Extract<State>, headers: HeaderMap, body: Body) -> Response {
+    change(extract, headers, body, true).await
+}
+
+/// `POST /api/v1/events/release`: likewise.
+pub(super) async fn release(extract: Extract<State>, headers: HeaderMap, body: Body) -> Response {
+    change(extract, headers, body, false).await
+}
+
+async fn change(Extract(state): Extract<State>, headers: HeaderMap, body: Body, held: bool) -> Response {
+    let bytes = match json_body(&state, &headers, body, BODY_BYTES_MAX).await {
+        Ok(bytes) => bytes,
+        Err(response) => return response,
+    };
+    let target = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("it takes {{\"source\": …}} or {{\"key\": …, \"source\": …}}: {error}"))
+        .and_then(|named| target(named, &state.view.sources));
+    let target = match target {
+        Ok(target) => target,
+        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
+    };
+    let waiting = match waiting(&state.view, &target).await {
+        Ok(waiting) => waiting,
+        Err(response) => return response,
+    };
+    let known = waiting > 0 || state.view.recorder.holds().iter().any(|held| held.target.source == target.source);
+    if !known && let Err(detail) = check_source(&target.source, &state.view.sources) {
+        return problem(StatusCode::BAD_REQUEST, &detail);
+    }
+    let (view, changing) = (state.view.clone(), target.clone());
+    let done = match tokio::spawn(async move { carry_out(&view, changing, held).await }).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(why)) => return unavailable(why),
+        Err(_) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "the command failed; see the log"),
+    };
+    match (done, held) {
+        (Holding::TooMany, _) => {
+            let detail = format!("{HOLDS_MAX} holds are in force; release some, or hold a whole source");
+            problem(StatusCode::CONFLICT, &detail)
+        }
+        (Holding::AsItWas, false) => problem(StatusCode::NOT_FOUND, &format!("{target} is not held")),
+        (done, _) => Json(json!({
+            "status": if held { "held" } else { "released" },
+            "source": &*target.source,
+            "key": target.incident_key.as_deref(),
+            "changed": done == Holding::Changed,
+            "waiting": waiting,
+        }))
+        .into_response(),
+    }
+}
+
+/// The target that is named.
+fn target(named: Named, sources: &[String]) -> Result<HoldTarget, String> {
+    let source = match (named.source, sources) {
+        (Some(source), _) => source,
+        (None, _) if named.key.is_none() => return Err("name a `source`, or a `key`".to_owned()),
+        (None, [source]) => source.clone(),
+        (None, _) => return Err(format!("a key is one of a source: name the `source` too, of {}", sources.join(", "))),
+    };
+    Ok(HoldTarget { source: source.into(), incident_key: named.key.map(Into::into) })
+}
+
+fn check_source(source: &str, sources: &[String]) -> Result<(), String> {
+    if sources.iter().any(|known| known == source) {
+        return Ok(());
+    }
+    let meant = nearest(source, sources.iter().map(String::as_str));
+    let meant = meant.map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
+    Err(format!("no source `{source}` is configured{meant}, and nothing of it waits; there are {}", sources.join(", ")))
+}
+
+/// How many events wait that the target is about.
+async fn waiting(view: &View, target: &HoldTarget) -> Result<usize, Response> {
+    let filter = Filter {
+        states: vec![event::State::Queued],
+        source: Some(target.source.to_string()),
+        key: target.incident_key.as_deref().map(str::to_owned),
+        ..Filter::default()
+    };
+    read(view, move |reader| reader.count(&filter, COUNTED_MAX)).await
+}
+
+async fn carry_out(view: &View, target: HoldTarget, held: bool) -> Result<Holding, Unavailable> {
+    let _one = view.holding.lock().await;
+    let done = view.recorder.hold(target.clone(), held).await?;
+    if done == Holding::TooMany {
+        return Ok(done);
+    }
+    let what = match &target.incident_key {
+        Some(key) => Hold::Key(KeyId::new(&target.source, key)),
+        None => Hold::Source(view.recorder.sources().id(&target.source)),
+    };
+    view.queue.hold(what, held).await;
+    if done == Holding::Changed {
+        let (source, incident_key) = (&*target.source, target.incident_key.as_deref());
+        if held {
+            tracing::warn!(
+                source,
+                incident_key,
+                "a person holds this back: nothing of it is sent until it is released"
+            );
+        } else {
+            tracing::info!(source, incident_key, "a person released this: it is sent again");
+        }
+    }
+    Ok(done)
+}
+
+/// Holds as the API shows them.
+pub(super) fn shown(holds: &[HoldRecord]) -> Vec<Value> {
+    let one = |held: &HoldRecord| {
+        json!({
+            "source": &*held.target.source,
+            "key": held.target.incident_key.as_deref(),
+            "since": held.since.rfc3339(),
+        })
+    };
+    holds.iter().map(one).collect()
+}
+
+/// Marks the events of a list that are held back.
+pub(super) fn mark(events: &mut [Summary], holds: &[HoldRecord]) {
+    if holds.is_empty() {
+        return;
+    }
+    for event in events.iter_mut().filter(|event| event.state == event::State::Queued.as_str()) {
+        let Some(key) = event.incident_key.as_deref() else { continue };
+        let by = holds.iter().find(|held| held.target.covers(&event.source, key));
+        event.held = by.map(|held| held.target.kind());
+    }
+}
+
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Counting further would only take time.
+const COUNTED_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::WallTime;
+
+    #[test]
+    fn a_target_is_a_key_or_a_source_and_the_only_source_need_not_be_named() {
+        let (one, two) = (vec!["a".to_owned()], vec!["a".to_owned(), "b".to_owned()]);
+        let text = |text: &str| Some(text.to_owned());
+        for (source, key, sources, expected) in [
+            (text("b"), None, &two, Ok("source `b`")),
+            (text("b"), text("k"), &two, Ok("key `k` of source `b`")),
+            (None, text("k"), &one, Ok("key `k` of source `a`")),
+            (None, text("k"), &two, Err("name the `source` too, of a, b")),
+            (None, None, &one, Err("name a `source`, or a `key`")),
+        ] {
+            let found = target(Named { source, key }, sources).map(|target| target.to_string());
+            match expected {
+                Ok(expected) => assert_eq!(found.as_deref(), Ok(expected)),
+                Err(said) => assert!(found.unwrap_err().contains(said)),
+            }
+        }
+        assert!(check_source("a", &two).is_ok());
+        assert!(check_source("servicepilo", &["servicepilot".to_owned()]).unwrap_err().contains("`servicepilot`?"));
+    }
+
+    #[test]
+    fn what_is_queued_and_held_is_marked() {
+        let summary = |source: &str, key: &str, state: &str| Summary {
+            id: "1".to_owned(),
+            source: source.to_owned(),
+            action: Some("trigger".to_owned()),
+            incident_key: Some(key.to_owned()),
+            state: state.to_owned(),
+            outcome: None,
+            reason: None,
+            rule: None,
+            received_at: String::new(),
+            attempts: 0,
+            held: None,
+            differences: None,
+        };
+        let hold = |source: &str, key: Option<&str>| HoldRecord {
+            target: HoldTarget { source: source.into(), incident_key: key.map(Into::into) },
+            since: WallTime(0),
+        };
+        let mut events = [
+            summary("a", "k", "queued"),
+            summary("a", "other", "queued"),
+            summary("b", "k", "queued"),
+            summary("b", "k", "delivered"),
+        ];
+        mark(&mut events, &[hold("a", Some("k")), hold("b", None)]);
+        assert_eq!(events.map(|event| event.held), [Some("key"), None, Some("source"), None]);
+    }
+}

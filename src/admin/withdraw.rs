@@ -1,0 +1,77 @@
+//! Discarding what is queued: the dispatcher ends it, since a call of it may be under way.
+
+use std::time::Duration;
+
+use super::View;
+use crate::dispatcher::Withdrawal;
+use crate::event::{EventId, KeyId};
+use crate::ingest::request_id;
+use crate::recorder::{Command, Commanded, Declined, Unavailable};
+use crate::time::WallTime;
+
+/// What became of a queued event that was to be discarded.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Withdrawn {
+    /// It ended, and that is on disk.
+    Ended,
+    /// A call of it is under way: it ends after that.
+    UnderWay,
+    Declined(Declined),
+}
+
+/// Ends queued events, in their order. Where that can't be gone on with, what was done until then and why.
+pub(super) async fn withdraw(view: &View, events: &[(EventId, KeyId)]) -> (Vec<Withdrawn>, Option<Unavailable>) {
+    let Some(withdrawals) = view.queue.discard(events.to_vec()).await else {
+        return (Vec::new(), Some(Unavailable::Stopping));
+    };
+    let deadline = tokio::time::Instant::now() + DISK_TIMEOUT;
+    let mut withdrawn = Vec::with_capacity(events.len());
+    for ((id, key), withdrawal) in events.iter().zip(withdrawals) {
+        let one = match withdrawal {
+            Withdrawal::UnderWay => Ok(Withdrawn::UnderWay),
+            Withdrawal::Ends(written) => match tokio::time::timeout_at(deadline, written).await {
+                Ok(Ok(())) => Ok(Withdrawn::Ended),
+                Ok(Err(_)) => Err(Unavailable::Stopping),
+                Err(_) => Err(Unavailable::JournalFault),
+            },
+            Withdrawal::NotWaiting => ended_otherwise(view, *id, *key).await,
+        };
+        match one {
+            Ok(one) => withdrawn.push(one),
+            Err(why) => return (withdrawn, Some(why)),
+        }
+    }
+    (withdrawn, None)
+}
+
+/// It was queued a moment ago, and the dispatcher does not know it: it ended meanwhile, ends at this moment, or comes to
+/// the dispatcher in the next one.
+async fn ended_otherwise(view: &View, id: EventId, key: KeyId) -> Result<Withdrawn, Unavailable> {
+    for look in 0..LOOKS {
+        if look > 0 {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        let commanded = view.recorder.command(Command::Discard, &[id], &request_id(WallTime::now())).await?;
+        match commanded.into_iter().next() {
+            Some(Commanded::Declined(Declined::Waiting)) => {}
+            Some(Commanded::Declined(declined)) => return Ok(Withdrawn::Declined(declined)),
+            Some(_) => return Ok(Withdrawn::Ended),
+            None => return Err(Unavailable::Stopping),
+        }
+        match view.queue.discard(vec![(id, key)]).await.and_then(|mut one| one.pop()) {
+            Some(Withdrawal::UnderWay) => return Ok(Withdrawn::UnderWay),
+            Some(Withdrawal::Ends(written)) => {
+                return written.await.map(|()| Withdrawn::Ended).map_err(|_| Unavailable::Stopping);
+            }
+            Some(Withdrawal::NotWaiting) => {}
+            None => return Err(Unavailable::Stopping),
+        }
+    }
+    Ok(Withdrawn::Declined(Declined::Waiting))
+}
+
+/// A commit takes milliseconds; while the journal can't be written nothing ends.
+const DISK_TIMEOUT: Duration = Duration::from_secs(10);
+/// An event that was just acknowledged, or whose end is being written, is known in a few milliseconds.
+const LOOKS: usize = 20;
+const LOOK_PAUSE: Duration = Duration::from_millis(25);
