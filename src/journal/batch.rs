@@ -133,9 +133,10 @@ impl<'a> Batch<'a> {
             past_occurrence: event.occurrences.past.as_ref().map(|occurrence| &*occurrence.0),
             replay_of: event.replay_of.map(sql),
             charset: event.charset,
+            sender_request: event.sender_request,
             priority: Some(event.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
         };
-        self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in, event.sender_request)?;
+        self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in)?;
         self.insert_content(&fixed, raw, event.body, None)?;
         self.holdings.add(event.source, State::Queued, bytes);
         Ok(id)
@@ -164,6 +165,7 @@ impl<'a> Batch<'a> {
             past_occurrence: None,
             replay_of: None,
             charset: refusal.charset,
+            sender_request: refusal.sender_request,
             priority: None,
         };
         let standing = Standing {
@@ -171,7 +173,7 @@ impl<'a> Batch<'a> {
             settled_at: Some(refusal.received_at.0),
             ..Standing::new(State::Refused, bytes)
         };
-        self.insert(&fixed, &standing, raw_in, refusal.sender_request)?;
+        self.insert(&fixed, &standing, raw_in)?;
         self.insert_content(&fixed, raw, refusal.errors, refusal.element)?;
         self.holdings.add(refusal.source, State::Refused, bytes);
         Ok(id)
@@ -397,14 +399,7 @@ impl<'a> Batch<'a> {
         id
     }
 
-    /// The sender's id of the request is only shown, so no checksum holds it.
-    fn insert(
-        &self,
-        fixed: &Fixed<'_>,
-        standing: &Standing,
-        raw_in: EventId,
-        sender_request: Option<&str>,
-    ) -> Result<(), Error> {
+    fn insert(&self, fixed: &Fixed<'_>, standing: &Standing, raw_in: EventId) -> Result<(), Error> {
         self.prepare(
             "INSERT INTO event (id, source, action, incident_key, state, reason, rule, novelty, received_at, settled_at, \
              bytes, request, raw_in, update_hash, occurrence, past_occurrence, replay_of, charset, priority, sum, state_sum, \
@@ -433,7 +428,7 @@ impl<'a> Batch<'a> {
             fixed.priority,
             fixed.sum(),
             standing.sum(fixed.id),
-            sender_request,
+            fixed.sender_request,
         ])?;
         Ok(())
     }

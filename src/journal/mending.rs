@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::place::{self, Stat, Wrote};
-use super::salvage::{self, PARTIAL, REBUILT, Salvage};
+use super::salvage::{self, PARTIAL, REBUILT, Repairs};
 use super::{Error, FILE, Fates, Journal, Lock, OpenError};
 use crate::time::WallTime;
 
@@ -34,8 +34,8 @@ pub enum Mending {
 pub struct Mended {
     /// What others put in the place of the journal's files.
     pub aside: Vec<PathBuf>,
-    /// Set where not everything could be read.
-    pub salvage: Option<Salvage>,
+    /// Where not everything could be read.
+    pub repairs: Repairs,
 }
 
 /// A journal of which nothing is open any more, and whose files are not yet in their place.
@@ -68,13 +68,14 @@ impl Journal {
             Ok(()) => None,
             Err(Error::Full(text)) => return Err(Error::Full(text)),
             // Not all of it can be read. Event by event, then.
-            Err(_) => Some(salvage::rebuild_of(directory, Some(&self.connection), PathBuf::new(), now)?),
+            Err(_) => Some(salvage::rebuild_from(directory, &self.connection, now)?),
         };
+        let repairs = Repairs { journal: salvage, log: None };
         let ours = self.place.files();
         let aside = set_aside(directory, &["", "-wal"], &ours, now)
             .map_err(|error| failed("setting aside what is there", &error))?;
         finish(directory).map_err(|error| failed("keeping the copy", &error))?;
-        Ok(Mended { aside, salvage })
+        Ok(Mended { aside, repairs })
     }
 
     fn copy_into(&self, path: &Path) -> Result<(), Error> {
@@ -130,8 +131,8 @@ impl LetGo {
             problem: format!("can't put the journal in its place: {error}"),
             remedy: "check the permissions of `data_dir` and that there is room",
         })?;
-        let salvage = if self.how == Mending::Reread { salvage::mend(lock, now)? } else { None };
-        Ok(Mended { aside, salvage })
+        let repairs = if self.how == Mending::Reread { salvage::mend(lock, now)? } else { Repairs::default() };
+        Ok(Mended { aside, repairs })
     }
 
     pub fn how(&self) -> Mending {

@@ -1,37 +1,86 @@
-//! A damaged journal: set aside whole, and what can be read of it carried over into a new one.
+//! A damaged journal: set aside whole, and what can be read of it carried over into a new one. And a log whose end was
+//! damaged: set aside, and what stands behind the damage taken in again.
 //!
 //! It happens at a start, before anything else is open. A crash at any moment of it leaves either the damaged journal
 //! in its place, and it begins again, or the new one complete.
 
-use std::fs::{self, File};
-use std::io;
+mod examine;
+mod harvest;
+mod intake;
+mod open;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params, params_from_iter};
+use rusqlite::Connection;
 
-use super::{FILE, Lock, OpenError, connect, holds};
-use crate::event::{Action, HoldRecord, State};
+use super::pages::Pages;
+use super::wal::{self, Behind};
+use super::{Error, FILE, Lock, OpenError, connect};
 use crate::time::WallTime;
+use examine::Examined;
+use intake::{Intake, Taken};
+
+/// What was done to files that were damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// To the journal as a whole.
+    pub journal: Option<Salvage>,
+    /// To the end of its log.
+    pub log: Option<LogSalvage>,
+}
+
+impl Repairs {
+    /// Whether nothing was to be done.
+    pub fn is_empty(&self) -> bool {
+        *self == Repairs::default()
+    }
+}
 
 /// What became of a damaged journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salvage {
-    /// The damaged journal, whole.
-    pub aside: PathBuf,
+    /// The damaged journal, whole; none where its files had no name any more.
+    pub aside: Option<PathBuf>,
+    /// What is damaged.
+    pub problem: String,
     /// Events carried over, in whatever state.
     pub events: u64,
     /// Of these, the ones that are still to be delivered.
     pub queued: u64,
     /// Of these, the ones that could no longer be: their bodies are gone. They are dead letters.
     pub without_body: u64,
-    /// Places where an event may have been and nothing could be read.
+    /// Of these, the ones of which nothing but the body is left. They are dead letters.
+    pub without_row: u64,
+    /// Of these, the ones that may have been delivered. They are dead letters.
+    pub in_doubt: u64,
+    /// How many more events there may have been, of which nothing could be read.
     pub unreadable: u64,
 }
 
-/// Looks whether the journal can be read, and if not sets it aside and makes a new one of what can.
-pub fn mend(lock: &Lock, now: WallTime) -> Result<Option<Salvage>, OpenError> {
+/// What became of a log that goes on behind the place where SQLite ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSalvage {
+    /// The log, whole, where it is damaged; none where a power cut may have ended it.
+    pub aside: Option<PathBuf>,
+    /// Pages behind that place.
+    pub pages: u64,
+    /// Of these, the ones that are not what was written.
+    pub damaged: u64,
+    /// Events that were only there.
+    pub events: u64,
+    /// Events whose last state was only there.
+    pub states: u64,
+    /// Events that may have been delivered, as ones after them were. They are dead letters.
+    pub in_doubt: u64,
+    /// What looked like an event and could not be read.
+    pub unreadable: u64,
+}
+
+/// Looks whether the journal can be read whole, and if not sets it aside and makes a new one of what can.
+pub fn mend(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
     let directory = lock.directory();
     mend_in(directory, now).map_err(|problem| OpenError {
         path: directory.join(FILE),
@@ -51,29 +100,77 @@ pub fn is_marked_damaged(directory: &Path) -> bool {
     directory.join(MARK).exists()
 }
 
-fn mend_in(directory: &Path, now: WallTime) -> Result<Option<Salvage>, String> {
+fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let failed = |doing: &'static str| move |error: io::Error| format!("{doing}: {error}");
     if directory.join(REBUILT).exists() {
         replace(directory).map_err(failed("putting the new journal in its place"))?;
     }
-    if !is_marked_damaged(directory) && !is_orphaned(directory) && !is_damaged(&directory.join(FILE)) {
-        return Ok(None);
+    let Examined { log, problem } = examine_twice(directory).map_err(failed("reading the journal"))?;
+    let mut repairs = Repairs::default();
+    let behind = log.as_ref().map_or(Behind::Nothing, |log| log.behind());
+    let left = directory.join(LOG_LEFT);
+    if matches!(behind, Behind::OneCommit | Behind::Commits) {
+        // SQLite writes over it as soon as it opens the journal.
+        copy(&directory.join(format!("{FILE}-wal")), &left).map_err(failed("setting the log of the journal aside"))?;
     }
-    let name = format!("journal-damaged-{}.db", now.0);
-    let aside = directory.join(&name);
+    let problem = problem
+        .or_else(|| is_marked_damaged(directory).then(|| "damage was met while it was in use".to_owned()))
+        .or_else(|| is_orphaned(directory).then(|| "there is its log, and it is not".to_owned()));
+    if let Some(problem) = problem {
+        let aside = set_aside(directory, now).map_err(failed("setting the damaged journal aside"))?;
+        let salvage =
+            rebuild(directory, aside, problem, now).map_err(|error| format!("making a new journal: {error}"))?;
+        fs::rename(directory.join(PARTIAL), directory.join(REBUILT)).map_err(failed("keeping the new journal"))?;
+        replace(directory).map_err(failed("putting the new journal in its place"))?;
+        repairs.journal = Some(salvage);
+    }
+    if left.exists() {
+        let taken =
+            take_in_log(directory, &left, now).map_err(|error| format!("reading what its log has left: {error}"))?;
+        repairs.log = finish_log(directory, &left, taken).map_err(failed("keeping what its log has left"))?;
+    }
+    Ok(repairs)
+}
+
+/// Another program that reads the journal may fold its log meanwhile: what is seen twice is there.
+fn examine_twice(directory: &Path) -> io::Result<Examined> {
+    let looked = |directory: &Path| {
+        let named = |beside: &str| fs::metadata(directory.join(format!("{FILE}{beside}"))).ok();
+        let stat = |file: Option<fs::Metadata>| file.and_then(|file| Some((file.len(), file.modified().ok()?)));
+        [stat(named("")), stat(named("-wal"))]
+    };
+    for _ in 0..LOOKS {
+        let before = looked(directory);
+        let examined = examine::examine(directory)?;
+        if examined.problem.is_none() || looked(directory) == before {
+            return Ok(examined);
+        }
+    }
+    examine::examine(directory)
+}
+
+/// Gives the files second names, under which they stay when the first ones are taken away.
+fn set_aside(directory: &Path, now: WallTime) -> io::Result<PathBuf> {
+    let aside = directory.join(format!("journal-damaged-{}.db", now.0));
     for beside in ["", "-wal"] {
         let from = directory.join(format!("{FILE}{beside}"));
         if from.exists() {
-            let to = directory.join(format!("{name}{beside}"));
-            fs::hard_link(&from, &to)
-                .or_else(|_| fs::copy(&from, &to).map(drop))
-                .map_err(failed("setting the damaged journal aside"))?;
+            let to = directory.join(format!("journal-damaged-{}.db{beside}", now.0));
+            remove(&to)?;
+            fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))?;
         }
     }
-    let salvage = rebuild(directory, aside, now).map_err(|error| format!("making a new journal: {error}"))?;
-    fs::rename(directory.join(PARTIAL), directory.join(REBUILT)).map_err(failed("keeping the new journal"))?;
-    replace(directory).map_err(failed("putting the new journal in its place"))?;
-    Ok(Some(salvage))
+    Ok(aside)
+}
+
+/// Makes a copy that is complete if it is there.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let partial = to.with_extension("partial");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
+    io::copy(&mut File::open(from)?, &mut file)?;
+    file.sync_all()?;
+    fs::rename(&partial, to)?;
+    to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 /// Puts a complete new journal where the damaged one is, which has another name already.
@@ -101,192 +198,104 @@ fn is_orphaned(directory: &Path) -> bool {
     bytes(FILE) == 0 && bytes(&format!("{FILE}-wal")) > 0
 }
 
-/// Whether SQLite says so when it reads every event. It does not see a changed byte in a text.
-fn is_damaged(path: &Path) -> bool {
-    if fs::metadata(path).map_or(0, |file| file.len()) == 0 {
-        return false;
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let read = || {
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.query_row("SELECT total(received_at) FROM event NOT INDEXED", [], |_| Ok(()))?;
-        connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))
-    };
-    matches!(
-        read().map_err(|error: rusqlite::Error| error.sqlite_error_code()),
-        Err(Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-    )
+/// Makes a new journal of everything that the files hold. They are only read.
+fn rebuild(directory: &Path, aside: PathBuf, problem: String, now: WallTime) -> Result<Salvage, harvest::Error> {
+    let (mut pages, _) = examine::open(directory)?;
+    let salvage = rebuild_of(directory, now, |intake| harvest::database(&mut pages, intake))?;
+    Ok(Salvage { aside: Some(aside), problem, ..salvage })
 }
 
-fn rebuild(directory: &Path, aside: PathBuf, now: WallTime) -> Result<Salvage, rusqlite::Error> {
-    // It can't write, so that what is set aside stays as it was found.
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let old = Connection::open_with_flags(&aside, flags).ok();
-    let salvage = rebuild_of(directory, old.as_ref(), aside, now)?;
-    drop(old);
-    // The name in which its shared memory was does not matter any more.
-    let _ = remove(&salvage.aside.with_extension("db-shm"));
-    Ok(salvage)
+/// Makes a new journal of what can be read of one that is open.
+pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) -> Result<Salvage, Error> {
+    let salvage = rebuild_of(directory, now, |intake| open::connection(old, intake));
+    salvage.map_err(|error| match error {
+        harvest::Error::Reading(error) => Error::Fault(error.to_string()),
+        harvest::Error::Writing(error) => error.into(),
+    })
 }
 
-/// Makes a new journal of what can be read of an old one.
-pub(super) fn rebuild_of(
+/// Makes a new journal of what `take` takes in, which returns how many events may not be among that.
+fn rebuild_of(
     directory: &Path,
-    old: Option<&Connection>,
-    aside: PathBuf,
     now: WallTime,
-) -> Result<Salvage, rusqlite::Error> {
-    let partial = directory.join(PARTIAL);
+    take: impl FnOnce(&mut Intake<'_>) -> Result<u64, harvest::Error>,
+) -> Result<Salvage, harvest::Error> {
     for beside in ["", "-wal", "-shm"] {
-        let _ = remove(&directory.join(format!("{PARTIAL}{beside}")));
+        remove(&directory.join(format!("{PARTIAL}{beside}")))?;
     }
-    let mut new = connect(&partial, now)?;
-    let mut salvage = Salvage { aside, events: 0, queued: 0, without_body: 0, unreadable: 0 };
-    if let Some(old) = old {
-        let batch = new.transaction()?;
-        carry_over(old, &batch, &mut salvage)?;
-        carry_over_holds(old, &batch)?;
-        batch.commit()?;
-    }
+    let mut new = connect(&directory.join(PARTIAL), now)?;
+    let batch = new.transaction()?;
+    let mut intake = Intake::of(&batch, now)?;
+    let unreadable = take(&mut intake)? + intake.taken.unreadable;
+    let without_body = intake.bury_without_body()?;
+    let in_doubt = intake.bury_overtaken()?;
+    let without_row = intake.taken.without_row;
+    number_on(&batch)?;
+    let count = |condition: &str| {
+        batch.query_row(&format!("SELECT count(*) FROM event WHERE {condition}"), [], |row| row.get::<_, u64>(0))
+    };
+    let (events, queued) = (count("TRUE")?, count("state = 'queued' AND state <> 'delivered'")?);
+    batch.commit()?;
     new.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     new.close().map_err(|(_, error)| error)?;
-    Ok(salvage)
+    let problem = "not all of it can be read".to_owned();
+    Ok(Salvage { aside: None, problem, events, queued, without_body, without_row, in_doubt, unreadable })
 }
 
-/// Reads event by event; where that fails, from the next number on, until one can be read again.
-fn carry_over(old: &Connection, new: &Transaction<'_>, salvage: &mut Salvage) -> Result<(), rusqlite::Error> {
-    let Ok(mut statement) = old.prepare("SELECT * FROM event NOT INDEXED WHERE id >= ?1 ORDER BY id") else {
-        salvage.unreadable += 1;
-        return Ok(());
+/// Takes in what a log holds behind the place where SQLite ends, of which there is a copy. May be done again: what is there
+/// already stays as it is.
+fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, harvest::Error> {
+    let mut salvage =
+        LogSalvage { aside: None, pages: 0, damaged: 0, events: 0, states: 0, in_doubt: 0, unreadable: 0 };
+    let mut file = File::open(left)?;
+    let Some(log) = wal::read(&mut file)? else {
+        return Ok(salvage);
     };
-    let (mut next, mut misses) = (0_i64, 0);
-    while misses < MISSES_MAX {
-        let Ok(mut rows) = statement.query([next]) else { return Ok(()) };
-        loop {
-            match rows.next() {
-                Ok(None) => return Ok(()),
-                Ok(Some(row)) => {
-                    misses = 0;
-                    match columns(row) {
-                        Some((id, values)) => {
-                            keep(old, new, id, values, salvage)?;
-                            next = id + 1;
-                        }
-                        None => {
-                            salvage.unreadable += 1;
-                            next = row.get(0).unwrap_or(next) + 1;
-                        }
-                    }
-                }
-                Err(_) => break,
-            }
-        }
-        // Where nothing has been read yet, the first number is unknown: it is looked for from the other end.
-        if next == 0 {
-            next = first_readable(old).unwrap_or(i64::MAX);
-            salvage.unreadable += 1;
-            if next == i64::MAX {
-                return Ok(());
-            }
-            continue;
-        }
-        salvage.unreadable += 1;
-        misses += 1;
-        next += 1;
+    let mut versions = Vec::new();
+    for frame in log.left() {
+        let mut page = vec![0; log.page_bytes];
+        file.seek(SeekFrom::Start(frame.at))?;
+        file.read_exact(&mut page)?;
+        versions.push((frame.page, page));
     }
+    // What goes on elsewhere went to the log with it.
+    let mut pages = Pages::of(File::open("/dev/null")?, log.page_bytes)?;
+    pages.overlay(file, log.frames.iter().map(|frame| (frame.page, frame.at)));
+    let mut journal = connect(&directory.join(FILE), now)?;
+    let batch = journal.transaction()?;
+    let mut intake = Intake::of(&batch, now)?;
+    harvest::versions(&mut pages, &versions, &mut intake)?;
+    salvage.in_doubt = intake.bury_overtaken()?;
+    let Taken { events, versions: states, without_row, unreadable } = intake.taken;
+    number_on(&batch)?;
+    batch.commit()?;
+    journal.close().map_err(|(_, error)| error)?;
+    if log.behind() == Behind::Commits {
+        salvage.aside = Some(directory.join(format!("journal-damaged-{}.wal", now.0)));
+    }
+    salvage.pages = log.left().len() as u64;
+    salvage.damaged = log.left().iter().filter(|frame| !frame.sound).count() as u64;
+    Ok(LogSalvage { events: events + without_row, states, unreadable, ..salvage })
+}
+
+/// Numbers go on behind the newest event.
+fn number_on(journal: &Connection) -> Result<(), rusqlite::Error> {
+    journal.execute(
+        "UPDATE meta SET value = max(value, (SELECT coalesce(max(id), 0) + 1 FROM event)) WHERE name = 'first_id'",
+        [],
+    )?;
     Ok(())
 }
 
-/// Takes over what a person holds back, as far as it can be read.
-fn carry_over_holds(old: &Connection, new: &Transaction<'_>) -> Result<(), rusqlite::Error> {
-    for HoldRecord { target, since } in holds::read(old).unwrap_or_default() {
-        new.prepare_cached("INSERT OR IGNORE INTO hold (kind, source, incident_key, since) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![
-            target.kind(),
-            &*target.source,
-            target.incident_key.as_deref().unwrap_or_default(),
-            since.0
-        ])?;
+/// Gives the copy of a damaged log its name; one that a power cut ended is of no more use.
+fn finish_log(directory: &Path, left: &Path, salvage: LogSalvage) -> io::Result<Option<LogSalvage>> {
+    match &salvage.aside {
+        Some(aside) => fs::rename(left, aside)?,
+        None => remove(left)?,
     }
-    Ok(())
-}
-
-/// Goes down from the newest event as far as that can be read.
-fn first_readable(old: &Connection) -> Option<i64> {
-    let mut statement = old.prepare("SELECT id FROM event NOT INDEXED ORDER BY id DESC").ok()?;
-    let mut rows = statement.query([]).ok()?;
-    let mut first = None;
-    while let Ok(Some(row)) = rows.next() {
-        first = row.get(0).ok().or(first);
-    }
-    first
-}
-
-/// The columns of an event that makes sense.
-fn columns(row: &Row<'_>) -> Option<(i64, Vec<Value>)> {
-    let id = row.get(0).ok()?;
-    let state = State::from_str(row.get_ref(STATE).ok()?.as_str().ok()?).ok()?;
-    row.get_ref(SOURCE).ok()?.as_str().ok()?;
-    if state != State::Refused {
-        let action = row.get_ref(ACTION).ok()?.as_str().ok()?;
-        if action != Action::Trigger.as_str() && action != Action::Resolve.as_str() {
-            return None;
-        }
-        row.get_ref(INCIDENT_KEY).ok()?.as_str().ok()?;
-    }
-    (0..row.as_ref().column_count()).map(|index| row.get(index).ok()).collect::<Option<_>>().map(|values| (id, values))
-}
-
-fn keep(
-    old: &Connection,
-    new: &Transaction<'_>,
-    id: i64,
-    mut values: Vec<Value>,
-    salvage: &mut Salvage,
-) -> Result<(), rusqlite::Error> {
-    let content = old
-        .prepare_cached("SELECT body, raw, element FROM content WHERE id = ?1")
-        .and_then(|mut statement| {
-            statement.query_row([id], |row| Ok([row.get::<_, Value>(0)?, row.get(1)?, row.get(2)?])).optional()
-        })
-        .ok()
-        .flatten();
-    let queued = values[STATE] == Value::Text(State::Queued.as_str().to_owned());
-    match (queued, &content) {
-        (true, Some([Value::Blob(_), ..])) => salvage.queued += 1,
-        (true, _) => {
-            salvage.without_body += 1;
-            values[STATE] = Value::Text(State::Dead.as_str().to_owned());
-            values[REASON] = Value::Text("damaged: its body could not be read".to_owned());
-        }
-        (false, _) => {}
-    }
-    new.prepare_cached(&insert_event(new, values.len())?)?.execute(params_from_iter(&values))?;
-    if let Some([body, raw, element]) = content {
-        new.prepare_cached("INSERT OR IGNORE INTO content (id, raw, body, element) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![id, raw, body, element])?;
-    }
-    for attempt in attempts(old, id).unwrap_or_default() {
-        new.prepare_cached("INSERT OR IGNORE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?
-            .execute(params_from_iter(&attempt))?;
-    }
-    new.prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'first_id'")?.execute([id + 1])?;
-    salvage.events += 1;
-    Ok(())
-}
-
-/// Columns that were added stand last, so a journal that was made before them has the first ones.
-fn insert_event(new: &Connection, columns: usize) -> Result<String, rusqlite::Error> {
-    let mut statement = new.prepare_cached("SELECT name FROM pragma_table_info('event') ORDER BY cid LIMIT ?1")?;
-    let names = statement.query_map([columns as i64], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-    let places = vec!["?"; names.len()].join(", ");
-    Ok(format!("INSERT OR IGNORE INTO event ({}) VALUES ({places})", names.join(", ")))
-}
-
-fn attempts(old: &Connection, id: i64) -> Result<Vec<Vec<Value>>, rusqlite::Error> {
-    old.prepare_cached("SELECT * FROM attempt WHERE event = ?1")?
-        .query_map([id], |row| (0..ATTEMPT_COLUMNS).map(|index| row.get(index)).collect())?
-        .collect()
+    File::open(directory)?.sync_all()?;
+    let found_nothing = salvage.aside.is_none() && salvage.events + salvage.states + salvage.in_doubt == 0;
+    Ok((!found_nothing).then_some(salvage))
 }
 
 /// There while the journal is known to be damaged.
@@ -294,13 +303,7 @@ const MARK: &str = "damaged";
 /// The new journal while it is being made, and when it is complete.
 pub(super) const PARTIAL: &str = "journal-partial.db";
 pub(super) const REBUILT: &str = "journal-rebuilt.db";
-/// Numbers tried in a row: many times what a damaged page may have held.
-const MISSES_MAX: u32 = 100_000;
-
-/// Columns of `event`, as the schema has them.
-const SOURCE: usize = 1;
-const ACTION: usize = 2;
-const INCIDENT_KEY: usize = 3;
-const STATE: usize = 4;
-const REASON: usize = 6;
-const ATTEMPT_COLUMNS: usize = 8;
+/// A log whose end is still to be taken in.
+const LOG_LEFT: &str = "journal-left.wal";
+/// How often files are looked at that another program changes meanwhile.
+const LOOKS: usize = 3;

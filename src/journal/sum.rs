@@ -8,7 +8,7 @@
 //! Either holds the event's number, so that no row, state or body passes for another's.
 
 use rusqlite::Row;
-use rusqlite::types::{FromSqlError, ValueRef};
+use rusqlite::types::ValueRef;
 
 use crate::event::{EventId, Outcome, State};
 
@@ -29,6 +29,7 @@ pub(super) struct Fixed<'r> {
     pub(super) replay_of: Option<i64>,
     pub(super) charset: Option<&'r str>,
     pub(super) priority: Option<&'r str>,
+    pub(super) sender_request: Option<&'r str>,
 }
 
 /// Where it stands: what changes in its row, but for the count of its duplicates and the row that holds its raw body.
@@ -62,32 +63,40 @@ pub enum Damage {
 }
 
 impl Fixed<'_> {
-    /// Reads a row that was asked for [`FIXED`] from this column on, and compares it with its checksum, which comes after
-    /// it. A row that has none, as the version before wrote it, only has to make sense.
+    /// Reads a row that was asked for [`FIXED`] from this column on, and compares it with its checksum.
     pub(super) fn read<'r>(row: &'r Row<'_>, first: usize) -> Result<Fixed<'r>, Damage> {
-        let fixed = Fixed::unchecked(row, first).map_err(|_| Damage::Row)?;
-        let sum = row.get_ref(first + FIXED_COLUMNS).map_err(|_| Damage::Row)?;
+        Fixed::of(|column| row.get_ref(first + column).ok())
+    }
+
+    /// Reads [`FIXED`], and compares it with its checksum. A row that has none, as the version before wrote it, only has to
+    /// make sense.
+    pub(super) fn of<'r>(column: impl Fn(usize) -> Option<ValueRef<'r>>) -> Result<Fixed<'r>, Damage> {
+        let fixed = Fixed::unchecked(&column).ok_or(Damage::Row)?;
+        let sum = column(FIXED_COLUMNS).ok_or(Damage::Row)?;
         if is_sum(sum, || fixed.sum()) { Ok(fixed) } else { Err(Damage::Row) }
     }
 
-    fn unchecked<'r>(row: &'r Row<'_>, first: usize) -> Result<Fixed<'r>, rusqlite::Error> {
-        let text = |index: usize| Ok::<_, rusqlite::Error>(row.get_ref(first + index)?.as_str()?);
-        let maybe = |index: usize| Ok::<_, rusqlite::Error>(row.get_ref(first + index)?.as_str_or_null()?);
-        Ok(Fixed {
-            id: EventId(row.get::<_, i64>(first)?.cast_unsigned()),
+    fn unchecked<'r>(column: &impl Fn(usize) -> Option<ValueRef<'r>>) -> Option<Fixed<'r>> {
+        let text = |index| column(index)?.as_str().ok();
+        let maybe = |index| column(index)?.as_str_or_null().ok();
+        let number = |index| column(index)?.as_i64().ok();
+        let maybe_number = |index| column(index)?.as_i64_or_null().ok();
+        Some(Fixed {
+            id: EventId(number(0)?.cast_unsigned()),
             source: text(1)?,
             action: maybe(2)?,
             incident_key: maybe(3)?,
             rule: maybe(4)?,
             novelty: maybe(5)?,
-            received_at: row.get(first + 6)?,
+            received_at: number(6)?,
             request: text(7)?,
-            update_hash: row.get(first + 8)?,
+            update_hash: maybe_number(8)?,
             occurrence: maybe(9)?,
             past_occurrence: maybe(10)?,
-            replay_of: row.get(first + 11)?,
+            replay_of: maybe_number(11)?,
             charset: maybe(12)?,
             priority: maybe(13)?,
+            sender_request: maybe(14)?,
         })
     }
 
@@ -107,6 +116,7 @@ impl Fixed<'_> {
             .number(11, self.replay_of)
             .text(12, self.charset)
             .text(13, self.priority)
+            .text(14, self.sender_request)
             .value()
     }
 }
@@ -128,28 +138,36 @@ impl Standing {
         }
     }
 
-    /// Reads a row that was asked for [`STANDING`] from this column on, and compares it with its checksum, which comes
-    /// after it.
+    /// Reads a row that was asked for [`STANDING`] from this column on, and compares it with its checksum.
     pub(super) fn read(row: &Row<'_>, first: usize, id: EventId) -> Result<Standing, Damage> {
-        let standing = Standing::unchecked(row, first).map_err(|_| Damage::State)?;
-        let sum = row.get_ref(first + STANDING_COLUMNS).map_err(|_| Damage::State)?;
+        Standing::of(id, |column| row.get_ref(first + column).ok())
+    }
+
+    /// Reads [`STANDING`], and compares it with its checksum.
+    pub(super) fn of<'r>(id: EventId, column: impl Fn(usize) -> Option<ValueRef<'r>>) -> Result<Standing, Damage> {
+        let standing = Standing::unchecked(&column).ok_or(Damage::State)?;
+        let sum = column(STANDING_COLUMNS).ok_or(Damage::State)?;
         if is_sum(sum, || standing.sum(id)) { Ok(standing) } else { Err(Damage::State) }
     }
 
-    fn unchecked(row: &Row<'_>, first: usize) -> Result<Standing, rusqlite::Error> {
-        let unknown = |_| rusqlite::Error::from(FromSqlError::InvalidType);
-        let outcome = row.get_ref(first + 1)?.as_str_or_null()?;
-        Ok(Standing {
-            state: row.get_ref(first)?.as_str()?.parse().map_err(unknown)?,
-            outcome: outcome.map(|word| word.parse().map_err(unknown)).transpose()?,
-            reason: row.get(first + 2)?,
-            attempts: row.get(first + 3)?,
-            settled_at: row.get(first + 4)?,
-            tried_since: row.get(first + 5)?,
-            retry_at: row.get(first + 6)?,
-            tried_ms: row.get(first + 7)?,
-            asked_ms: row.get(first + 8)?,
-            bytes: row.get(first + 9)?,
+    fn unchecked<'r>(column: &impl Fn(usize) -> Option<ValueRef<'r>>) -> Option<Standing> {
+        let number = |index| column(index)?.as_i64().ok();
+        let maybe_number = |index| column(index)?.as_i64_or_null().ok();
+        let outcome = match column(1)?.as_str_or_null().ok()? {
+            Some(word) => Some(word.parse().ok()?),
+            None => None,
+        };
+        Some(Standing {
+            state: column(0)?.as_str().ok()?.parse().ok()?,
+            outcome,
+            reason: column(2)?.as_str_or_null().ok()?.map(str::to_owned),
+            attempts: number(3)?.try_into().ok()?,
+            settled_at: maybe_number(4)?,
+            tried_since: maybe_number(5)?,
+            retry_at: maybe_number(6)?,
+            tried_ms: maybe_number(7)?,
+            asked_ms: maybe_number(8)?,
+            bytes: number(9)?.try_into().ok()?,
         })
     }
 
@@ -250,11 +268,14 @@ pub(super) fn is_reason_of_damage(reason: Option<&str>) -> bool {
     reason.is_some_and(|reason| reason.starts_with("damaged: "))
 }
 
+/// In the place of a checksum it is that of no row: they are of 32 bits, and positive.
+pub(super) const NO_SUM: i64 = -1;
 /// The columns of [`Fixed`] and their checksum.
 pub(super) const FIXED: &str = "event.id, event.source, event.action, event.incident_key, event.rule, event.novelty, \
                                 event.received_at, event.request, event.update_hash, event.occurrence, \
-                                event.past_occurrence, event.replay_of, event.charset, event.priority, event.sum";
-const FIXED_COLUMNS: usize = 14;
+                                event.past_occurrence, event.replay_of, event.charset, event.priority, event.sender_request, \
+                                event.sum";
+const FIXED_COLUMNS: usize = 15;
 pub(super) const FIXED_READ: usize = FIXED_COLUMNS + 1;
 /// The columns of [`Standing`] and their checksum.
 pub(super) const STANDING: &str = "event.state, event.outcome, event.reason, event.attempts, event.settled_at, \

@@ -689,7 +689,7 @@ fn a_journal_of_the_version_before_gets_what_was_added_and_keeps_what_it_holds()
     drop(before);
     mark_damaged(directory.path());
     let lock = Lock::take(directory.path()).unwrap();
-    assert_eq!(mend(&lock, NOW).unwrap().unwrap().queued, 2);
+    assert_eq!(mend(&lock, NOW).unwrap().journal.unwrap().queued, 2);
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::time::{Clock, WallTime};
 use bring_back::Files;
 use linger::Lingering;
 use remarks::Remarks;
-use restore::{Restored, holds_of, open_writable, restore, set_aside};
+use restore::{Restored, holds_of, open_writable, restore, set_aside, tell_repairs};
 use shares::TurningAway;
 use shortage::{REMOVAL_PAUSE, ROOM_INTERVAL, Shortage};
 use work::{Owed, Work, end, settle};
@@ -125,16 +125,9 @@ impl Writer {
         if Reserve::make_way(parts.lock.directory(), parts.journal.reserve) {
             tracing::warn!("the volume of `data_dir` is full: the reserve was given up to open the journal");
         }
-        let salvage = journal::mend(&parts.lock, now)?;
-        let salvaged = salvage.is_some();
-        if let Some(salvage) = salvage {
-            let journal::Salvage { aside, events, queued, without_body, unreadable } = salvage;
-            tracing::error!(
-                aside = %aside.display(), events, queued, without_body, unreadable,
-                "the journal was damaged: it was set aside whole, and the events that could be read were carried over; \
-                 `sqlite3 FILE .recover` may find more in it"
-            );
-        }
+        let repairs = journal::mend(&parts.lock, now)?;
+        let salvaged = repairs.journal.is_some();
+        tell_repairs(&repairs);
         let journal = Journal::open(&parts.journal, &parts.lock, now)?;
         let sources = Arc::new(SourceNames::default());
         let Restored { mut journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;

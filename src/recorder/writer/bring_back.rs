@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::restore::tell_repairs;
 use super::{Fault, Writer};
 use crate::journal::{self, LetGo, Lock, Mended, Mending, OpenError};
 use crate::recorder::Health;
@@ -47,10 +48,10 @@ impl Writer {
             return Ok(());
         };
         if let Files::LetGo(gone, copied) = &fault.files {
-            let Mended { aside, salvage } = gone.put_back(&self.parts.lock, now)?;
+            let Mended { aside, repairs } = gone.put_back(&self.parts.lock, now)?;
             let aside = [copied.aside.clone(), aside].concat();
-            let salvage = salvage.or_else(|| copied.salvage.clone());
-            fault.mended.push((gone.how(), Mended { aside, salvage }));
+            let repairs = if repairs.is_empty() { copied.repairs.clone() } else { repairs };
+            fault.mended.push((gone.how(), Mended { aside, repairs }));
             fault.files = Files::Back;
         }
         Ok(())
@@ -125,31 +126,25 @@ impl Writer {
     /// Says what was done to bring the files back.
     pub(super) fn tell_mended(&self, mended: &[(Mending, Mended)]) {
         let queued = self.journal.totals().queued;
-        for (how, Mended { aside, salvage }) in mended {
+        for (how, Mended { aside, repairs }) in mended {
             for aside in aside {
                 tracing::warn!(aside = %aside.display(), "a file that another program put in the journal's place was set aside");
             }
-            match (how, salvage) {
-                (_, Some(salvage)) => {
-                    let journal::Salvage { events, without_body, unreadable, .. } = salvage;
-                    tracing::error!(
-                        events,
-                        queued,
-                        without_body,
-                        unreadable,
-                        "not everything in the journal's files could be read any more: what could is in its place"
-                    );
-                }
-                (Mending::Copy, None) => tracing::warn!(
+            if !repairs.is_empty() {
+                tell_repairs(repairs);
+                continue;
+            }
+            match how {
+                Mending::Copy => tracing::warn!(
                     queued,
                     "the journal was copied to its place from the files that were still open: nothing in it is lost"
                 ),
-                (Mending::Fold, None) => tracing::warn!(
+                Mending::Fold => tracing::warn!(
                     queued,
                     "the journal's log was still open and was brought into the main file: nothing in it is lost"
                 ),
-                (Mending::Reopen, None) => tracing::warn!(queued, "the journal was opened anew: nothing in it is lost"),
-                (Mending::Reread, None) => {
+                Mending::Reopen => tracing::warn!(queued, "the journal was opened anew: nothing in it is lost"),
+                Mending::Reread => {
                     tracing::warn!(queued, "the journal was opened anew as it was found: all of it can be read");
                 }
             }

@@ -3,7 +3,7 @@
 use super::WriterParts;
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, HoldRecord, Queued, SourceNames, State};
-use crate::journal::{self, Damaged, Found, Journal, Recovered, Tried};
+use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Recovered, Repairs, Salvage, Tried};
 use crate::time::Now;
 
 /// The journal opened anew, after a write to it was synced.
@@ -91,6 +91,45 @@ pub(super) fn holds_of(parts: &WriterParts, journal: &Journal) -> Result<Vec<Hol
     })?;
     holds.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(holds)
+}
+
+/// Says what was damaged, and what became of it.
+pub(super) fn tell_repairs(repairs: &Repairs) {
+    if let Some(salvage) = &repairs.journal {
+        let Salvage { aside, problem, events, queued, without_body, without_row, in_doubt, unreadable } = salvage;
+        tracing::error!(
+            aside = aside.as_deref().map(|aside| tracing::field::display(aside.display())),
+            problem,
+            events,
+            queued,
+            without_body,
+            without_row,
+            in_doubt,
+            unreadable,
+            "the journal was damaged: it was set aside whole, and the events that could be read were carried over; \
+             `sqlite3 FILE .recover` may find more in it"
+        );
+    }
+    let Some(log) = &repairs.log else {
+        return;
+    };
+    let LogSalvage { aside, pages, damaged, events, states, in_doubt, unreadable } = log;
+    match aside {
+        Some(aside) => tracing::error!(
+            aside = %aside.display(), pages, damaged, events, states, in_doubt, unreadable,
+            "the log of the journal was damaged: it was set aside whole, and what stands behind the damage was taken in"
+        ),
+        None => tracing::warn!(
+            pages,
+            damaged,
+            events,
+            states,
+            in_doubt,
+            unreadable,
+            "the last commit in the log of the journal was not whole, as a power cut leaves it: what could be read of it \
+             was taken in"
+        ),
+    }
 }
 
 /// Sets damaged rows aside as dead letters, and says so. Each is told once.

@@ -1,0 +1,371 @@
+//! A write-ahead log, read past the point where SQLite ends.
+//!
+//! SQLite takes the frames up to the last commit before the first one whose checksum is wrong, in silence, since behind a
+//! power cut that is how a log ends. It is also how it ends where one bit flipped, and then everything behind that bit was
+//! acknowledged. The two are told apart here: a commit is only begun when the one before it is synced, so whatever stands
+//! behind a whole commit proves that it was.
+//!
+//! The format is at <https://www.sqlite.org/fileformat2.html#walformat>. A checksum goes on from the one before it, which
+//! is stored: so each frame can be checked by itself, with the frame before it or with what that should have had.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// What a log holds of its newest generation: a log is written from its begin again, over what is left of the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Log {
+    pub(super) page_bytes: usize,
+    pub(super) frames: Vec<Frame>,
+    /// How many of them SQLite takes.
+    pub(super) taken: usize,
+}
+
+/// One page as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// Where the page begins in the log.
+    pub(super) at: u64,
+    /// The page's number; not to be trusted where the frame is not sound.
+    pub(super) page: u32,
+    /// It ends a commit.
+    pub(super) commits: bool,
+    /// Its checksum is right.
+    pub(super) sound: bool,
+}
+
+/// What is behind the end that SQLite finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    Nothing,
+    /// The beginning of a commit that was never made: a kill or a power cut in the midst of it.
+    Unfinished,
+    /// One commit with something wrong in it: cut off by a power cut before it was synced, or damaged after that.
+    OneCommit,
+    /// A commit that was synced, since more stands behind it: damage.
+    Commits,
+}
+
+/// The byte order of the words that a checksum adds up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Little,
+    Big,
+}
+
+/// The two words of a checksum.
+type Sum = (u32, u32);
+
+/// Reads a log. None if nothing in it can be made out; an empty one, or one whose first page was never written.
+pub(super) fn read<R: Read + Seek>(log: &mut R) -> io::Result<Option<Log>> {
+    let mut header = [0; HEADER_BYTES];
+    log.seek(SeekFrom::Start(0))?;
+    if !fill(log, &mut header)? {
+        return Ok(None);
+    }
+    match Format::of(&header) {
+        Some(format) => frames(log, format, &header, pair(&header, 16), true).map(Some),
+        None => guess(log, &header),
+    }
+}
+
+/// How to read a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Format {
+    order: Order,
+    page_bytes: usize,
+}
+
+impl Format {
+    /// By a header whose checksum is right.
+    fn of(header: &[u8; HEADER_BYTES]) -> Option<Format> {
+        let order = match word(header, 0) {
+            MAGIC => Order::Little,
+            magic if magic == MAGIC | 1 => Order::Big,
+            _ => return None,
+        };
+        let page_bytes = word(header, 8) as usize;
+        let is_sound = page_bytes.is_power_of_two()
+            && (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page_bytes)
+            && add(order, (0, 0), &header[..24]) == pair(header, 24);
+        is_sound.then_some(Format { order, page_bytes })
+    }
+
+    /// The checksum of a frame that stands behind this one.
+    fn after(self, before: Sum, frame: &[u8]) -> Sum {
+        add(self.order, add(self.order, before, &frame[..8]), &frame[FRAME_HEADER_BYTES..])
+    }
+}
+
+/// The header is damaged: how to read the log is found by trying, until the checksum of some frame comes out right.
+fn guess<R: Read + Seek>(log: &mut R, header: &[u8; HEADER_BYTES]) -> io::Result<Option<Log>> {
+    for page_bytes in GUESSES {
+        for order in [Order::Little, Order::Big] {
+            let format = Format { order, page_bytes };
+            if let Some(salts) = salts(log, format, header)? {
+                return frames(log, format, header, salts, false).map(Some);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The salts of the first frame that goes on from what is before it.
+fn salts<R: Read + Seek>(log: &mut R, format: Format, header: &[u8; HEADER_BYTES]) -> io::Result<Option<Sum>> {
+    let mut frame = vec![0; FRAME_HEADER_BYTES + format.page_bytes];
+    let mut stored = pair(header, 24);
+    log.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+    for _ in 0..GUESSED_BY {
+        if !fill(log, &mut frame)? {
+            break;
+        }
+        let own = pair(&frame, 16);
+        if format.after(stored, &frame) == own && word(&frame, 0) != 0 {
+            return Ok(Some(pair(&frame, 8)));
+        }
+        stored = own;
+    }
+    Ok(None)
+}
+
+/// Reads the frames of the generation that has these salts.
+fn frames<R: Read + Seek>(
+    log: &mut R,
+    format: Format,
+    header: &[u8; HEADER_BYTES],
+    salts: Sum,
+    header_is_sound: bool,
+) -> io::Result<Log> {
+    let mut found = Log { page_bytes: format.page_bytes, frames: Vec::new(), taken: 0 };
+    let mut frame = vec![0; FRAME_HEADER_BYTES + format.page_bytes];
+    // The checksum before this frame, as it is stored and as it should be.
+    let (mut stored, mut computed) = (pair(header, 24), add(format.order, (0, 0), &header[..24]));
+    let (mut unbroken, mut before_is_ours) = (header_is_sound, true);
+    log.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+    for place in 0_u64.. {
+        if !fill(log, &mut frame)? {
+            break;
+        }
+        let (page, commits, own) = (word(&frame, 0), word(&frame, 4) != 0, pair(&frame, 16));
+        let sum = format.after(stored, &frame);
+        let goes_on = sum == own || stored != computed && format.after(computed, &frame) == own;
+        let has_salts = pair(&frame, 8) == salts;
+        // A frame whose salts are damaged goes on from one of ours; what is left of another generation does not.
+        let is_ours = has_salts || before_is_ours && goes_on;
+        let sound = is_ours && goes_on && page != 0;
+        if is_ours {
+            let at = HEADER_BYTES as u64 + place * frame.len() as u64 + FRAME_HEADER_BYTES as u64;
+            found.frames.push(Frame { at, page, commits, sound });
+        }
+        unbroken &= has_salts && sound && sum == own;
+        if unbroken && commits {
+            found.taken = found.frames.len();
+        }
+        (stored, computed, before_is_ours) = (own, if goes_on { own } else { sum }, is_ours);
+    }
+    Ok(found)
+}
+
+impl Log {
+    /// The frames that SQLite leaves.
+    pub(super) fn left(&self) -> &[Frame] {
+        &self.frames[self.taken..]
+    }
+
+    pub(super) fn behind(&self) -> Behind {
+        let left = self.left();
+        match left.iter().position(|frame| frame.commits) {
+            None if left.is_empty() => Behind::Nothing,
+            None => Behind::Unfinished,
+            Some(commit) if commit + 1 == left.len() => Behind::OneCommit,
+            Some(_) => Behind::Commits,
+        }
+    }
+}
+
+/// Reads as much as fits; false where there is less.
+fn fill<R: Read>(log: &mut R, bytes: &mut [u8]) -> io::Result<bool> {
+    match log.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The checksum after these bytes, whose number is a multiple of eight.
+fn add(order: Order, before: Sum, bytes: &[u8]) -> Sum {
+    let (mut first, mut second) = before;
+    for eight in bytes.chunks_exact(8) {
+        let words = [[eight[0], eight[1], eight[2], eight[3]], [eight[4], eight[5], eight[6], eight[7]]];
+        let [one, two] = match order {
+            Order::Little => words.map(u32::from_le_bytes),
+            Order::Big => words.map(u32::from_be_bytes),
+        };
+        first = first.wrapping_add(one).wrapping_add(second);
+        second = second.wrapping_add(two).wrapping_add(first);
+    }
+    (first, second)
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn pair(bytes: &[u8], at: usize) -> Sum {
+    (word(bytes, at), word(bytes, at + 4))
+}
+
+const MAGIC: u32 = 0x377f_0682;
+const HEADER_BYTES: usize = 32;
+const FRAME_HEADER_BYTES: usize = 24;
+const PAGE_BYTES_MIN: usize = 512;
+const PAGE_BYTES_MAX: usize = 65_536;
+/// The pages of our journals, and of older ones.
+const GUESSES: [usize; 2] = [8_192, 4_096];
+/// Frames that are looked at for a guess.
+const GUESSED_BY: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Cursor;
+    use std::path::Path;
+
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// A log of so many commits, each with a row of its own, as SQLite left it; and the database.
+    fn written(commits: i64) -> (Vec<u8>, Vec<u8>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("some.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update(None, "page_size", 4_096).unwrap();
+        connection.pragma_update(None, "journal_mode", "wal").unwrap();
+        connection.execute_batch("CREATE TABLE line (number INTEGER PRIMARY KEY, text BLOB)").unwrap();
+        for number in 1..=commits {
+            connection.execute("INSERT INTO line VALUES (?1, zeroblob(600))", [number]).unwrap();
+        }
+        let read = |end: &str| fs::read(format!("{}{end}", path.display())).unwrap();
+        (read(""), read("-wal"))
+    }
+
+    /// How many rows SQLite finds.
+    fn rows(database: &[u8], log: &[u8], directory: &Path) -> usize {
+        let path = directory.join("copy.db");
+        fs::write(&path, database).unwrap();
+        fs::write(directory.join("copy.db-wal"), log).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row("SELECT count(*) FROM line", [], |row| row.get(0)).unwrap_or(0)
+    }
+
+    fn log_of(bytes: &[u8]) -> Log {
+        read(&mut Cursor::new(bytes)).unwrap().unwrap()
+    }
+
+    /// The commits in the frames that SQLite takes, but for the one that made the table.
+    fn taken(log: &Log) -> usize {
+        log.frames[..log.taken].iter().filter(|frame| frame.commits).count().saturating_sub(1)
+    }
+
+    #[test]
+    fn a_sound_log_has_nothing_behind_its_end() {
+        let (_, log) = written(40);
+        let log = log_of(&log);
+        assert!(log.frames.iter().all(|frame| frame.sound));
+        assert_eq!((log.behind(), log.page_bytes, taken(&log)), (Behind::Nothing, 4_096, 40));
+    }
+
+    #[test]
+    fn wherever_a_bit_flips_we_end_where_sqlite_ends_and_see_what_is_behind() {
+        let (database, sound) = written(12);
+        let directory = tempfile::tempdir().unwrap();
+        let whole = log_of(&sound);
+        let last =
+            whole.frames.len() - whole.frames.iter().rev().skip(1).take_while(|frame| !frame.commits).count() - 1;
+        let frame_bytes = FRAME_HEADER_BYTES + 4_096;
+        let places = (0..200).chain((200..sound.len()).step_by(97)).chain(sound.len() - 30..sound.len());
+        for at in places {
+            let mut log = sound.clone();
+            log[at] ^= 1 << (at % 8);
+            let found = read(&mut Cursor::new(&log)).unwrap().unwrap_or_else(|| panic!("nothing at {at}"));
+            assert_eq!(taken(&found), rows(&database, &log, directory.path()), "byte {at}");
+            let frame = at.checked_sub(HEADER_BYTES).map(|at| at / frame_bytes);
+            let broken = found.frames.iter().filter(|frame| !frame.sound).count();
+            assert!(broken <= 1, "byte {at} breaks {broken} frames");
+            assert_eq!(found.frames.len(), whole.frames.len(), "byte {at}");
+            match (frame, found.behind()) {
+                // Nothing but the last commit is left, of which it can't be said whether it was ever synced.
+                (Some(frame), behind) if frame >= last => assert_ne!(behind, Behind::Commits, "byte {at}"),
+                (_, behind) => assert_eq!(behind, Behind::Commits, "byte {at}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_ends_within_a_commit_is_no_damage() {
+        let (database, sound) = written(12);
+        let directory = tempfile::tempdir().unwrap();
+        for end in (0..sound.len()).step_by(113) {
+            let log = &sound[..end];
+            let Some(found) = read(&mut Cursor::new(log)).unwrap() else {
+                assert!(end < HEADER_BYTES);
+                continue;
+            };
+            assert!(matches!(found.behind(), Behind::Nothing | Behind::Unfinished), "{end}: {:?}", found.behind());
+            assert_eq!(taken(&found), rows(&database, log, directory.path()), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_an_older_generation_is_none_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("some.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update(None, "journal_mode", "wal").unwrap();
+        connection.execute_batch("CREATE TABLE line (number INTEGER PRIMARY KEY, text BLOB)").unwrap();
+        for _ in 0..30 {
+            connection.execute("INSERT INTO line (text) VALUES (zeroblob(600))", []).unwrap();
+        }
+        connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+        connection.execute("INSERT INTO line (text) VALUES (zeroblob(600))", []).unwrap();
+        let bytes = fs::read(directory.path().join("some.db-wal")).unwrap();
+        let log = log_of(&bytes);
+        assert!(log.frames.len() < 5 && bytes.len() > 30 * 4_096, "{}", log.frames.len());
+        assert_eq!(log.behind(), Behind::Nothing);
+        // Nor where the newest is cut off by a power cut: what is behind the cut is older.
+        let mut torn = bytes;
+        torn[HEADER_BYTES + 2_000..HEADER_BYTES + 2_100].fill(7);
+        let torn = log_of(&torn);
+        assert_eq!(torn.frames.len(), log.frames.len());
+    }
+
+    #[test]
+    fn a_page_that_never_came_to_the_disk_is_told_from_one_that_was_there() {
+        let (_, sound) = written(12);
+        let whole = log_of(&sound);
+        let commits: Vec<usize> = (0..whole.frames.len()).filter(|frame| whole.frames[*frame].commits).collect();
+        let frame_bytes = FRAME_HEADER_BYTES + 4_096;
+        let zeroed = |frame: usize| {
+            let mut log = sound.clone();
+            log[HEADER_BYTES + frame * frame_bytes..][..frame_bytes].fill(0);
+            log_of(&log)
+        };
+        let last_begins = commits[commits.len() - 2] + 1;
+        assert_eq!(
+            zeroed(*commits.last().unwrap()).behind(),
+            if last_begins == *commits.last().unwrap() { Behind::Nothing } else { Behind::Unfinished }
+        );
+        assert_eq!(zeroed(commits[3]).behind(), Behind::Commits);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3_000)) {
+            static WRITTEN: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+            let _ = read(&mut Cursor::new(&bytes));
+            let mut log = WRITTEN.get_or_init(|| written(1).1).clone();
+            let at = bytes.len().min(log.len());
+            log[..at].copy_from_slice(&bytes[..at]);
+            let _ = read(&mut Cursor::new(&log));
+        }
+    }
+}
