@@ -188,7 +188,12 @@ impl Journal {
             // SQLite calls it an I/O error where its shared memory finds no room.
             if volume::is_full(lock.directory()) { OpenError { remedy: MAKE_ROOM, ..failed } } else { failed }
         };
-        let connection = connect(&path, now).map_err(|error| failed(&error))?;
+        let connection = connect(&path, now).map_err(|error| {
+            if is_of_damage(&error) {
+                mark_damaged(lock.directory());
+            }
+            failed(&error)
+        })?;
         // A close would delete the log by its path, which may be another's by then.
         let noted = connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
@@ -596,6 +601,17 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
             Some(format!("it has layout {other}, and this version of gander knows layout {VERSION}")),
         )),
     }
+}
+
+/// Whether an error of opening speaks of the file rather than of what is around it. What a definition names and a table
+/// does not have is to SQLite an error of the statement.
+fn is_of_damage(error: &rusqlite::Error) -> bool {
+    let statement = error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR);
+    let file = matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
+    );
+    statement || file
 }
 
 impl From<rusqlite::Error> for Error {

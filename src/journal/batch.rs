@@ -98,6 +98,13 @@ pub struct AttemptRecord {
     pub answer: Vec<u8>,
 }
 
+impl Settlement {
+    /// Whether the event could not be sent since it is not what was written.
+    pub fn is_damaged(&self) -> bool {
+        sum::is_reason_of_damage(self.reason.as_deref())
+    }
+}
+
 impl<'a> Batch<'a> {
     pub(super) fn begin(journal: &'a mut Journal) -> Result<Batch<'a>, Error> {
         journal.start_transaction()?;

@@ -395,8 +395,9 @@ impl Reader {
                     let body = body.and_then(|body| serde_json::from_slice(&body).ok());
                     let summary = summary(row)?;
                     let element = bytes(row, 18)?;
-                    // What was refused had no action decided, whatever became of it since.
-                    let refused = summary.action.is_none();
+                    // What was refused had no action decided, whatever became of it since; of a dead letter that has none
+                    // only the body is left.
+                    let refused = summary.action.is_none() && summary.state != State::Dead.as_str();
                     let (sent, errors) = if refused { (None, body) } else { (body, None) };
                     Ok(Details {
                         summary,

@@ -22,13 +22,13 @@ use super::{
 };
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, HoldRecord, KeyId, Queued, SourceNames, State, Superseded};
-use crate::journal::{self, Fates, Held, Journal, Left, Lock, Mended, Mending, Reserve, Settlement, Tried};
+use crate::journal::{self, Damaged, Fates, Held, Journal, Left, Lock, Mended, Mending, Reserve, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use bring_back::Files;
 use linger::Lingering;
 use remarks::Remarks;
-use restore::{Restored, holds_of, open_writable, restore, set_aside, tell_repairs};
+use restore::{Restored, holds_of, open_mended, open_writable, restore, tell_damaged};
 use shares::TurningAway;
 use shortage::{REMOVAL_PAUSE, ROOM_INTERVAL, Shortage};
 use work::{Owed, Work, end, settle};
@@ -59,7 +59,6 @@ pub struct Writer {
     lingering: Lingering,
     shortage: Shortage,
     fault: Option<Fault>,
-    damaged: bool,
     prune_at: Instant,
     /// When the files are looked at though nothing is written.
     look_at: Instant,
@@ -125,16 +124,15 @@ impl Writer {
         if Reserve::make_way(parts.lock.directory(), parts.journal.reserve) {
             tracing::warn!("the volume of `data_dir` is full: the reserve was given up to open the journal");
         }
-        let repairs = journal::mend(&parts.lock, now)?;
+        let (journal, repairs) = open_mended(&parts, now)?;
         let salvaged = repairs.journal.is_some();
-        tell_repairs(&repairs);
-        let journal = Journal::open(&parts.journal, &parts.lock, now)?;
         let sources = Arc::new(SourceNames::default());
         let Restored { mut journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
         let (turned_away, crowd) = watch::channel(Vec::new());
-        let (remarks, remarked) = Remarks::new();
+        let (mut remarks, remarked) = Remarks::new();
+        remarks.repairs(&repairs, now);
         if let Some(lack) = journal.lack(&left, salvaged) {
             remarks.lack(lack, now);
         }
@@ -165,7 +163,6 @@ impl Writer {
             lingering: Lingering::default(),
             shortage,
             fault: None,
-            damaged: false,
             prune_at: Instant::now(),
             look_at: Instant::now() + LOOK_INTERVAL,
         };
@@ -176,8 +173,7 @@ impl Writer {
             Err(error) => writer.fail(&error),
         }
         if writer.fault.is_none()
-            && let Err(error) =
-                set_aside(&writer.parts, &mut writer.journal, &damaged).and_then(|()| writer.tend_volume().map(drop))
+            && let Err(error) = writer.set_aside(&damaged).and_then(|()| writer.tend_volume().map(drop))
         {
             writer.fail(&error);
         }
@@ -186,8 +182,7 @@ impl Writer {
         Ok((recorder, writer))
     }
 
-    /// Works until every [`Recorder`] is gone, then folds the log and closes the journal. Ends before that where the journal is damaged:
-    /// what supervises the process starts it again, and a start sets the journal aside.
+    /// Works until every [`Recorder`] is gone, then folds the log and closes the journal.
     pub fn run(mut self, runtime: &Handle) {
         let mut waiting = Vec::with_capacity(QUEUE);
         loop {
@@ -221,14 +216,6 @@ impl Writer {
             let followers = &self.followers;
             self.lingering.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
             self.turn(&mut waiting);
-            if self.damaged {
-                let mut last = self.lingering.take();
-                self.turn(&mut last);
-                tracing::error!(
-                    "the journal is damaged; stopping: the next start sets it aside and saves what can be read"
-                );
-                return;
-            }
         }
         let mut last = self.lingering.take();
         self.turn(&mut last);
@@ -292,9 +279,22 @@ impl Writer {
         {
             self.fail(&error);
         }
-        // Damage that a reader met is no fault of this batch.
-        self.damaged |= prune && journal::is_marked_damaged(self.parts.lock.directory());
+        if prune {
+            self.notice_damage();
+        }
         self.show();
+    }
+
+    /// Sets damaged rows aside as dead letters, and says so. Each is told once.
+    fn set_aside(&mut self, damaged: &[Damaged]) -> Result<(), journal::Error> {
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let now = self.parts.clock.now().wall;
+        self.journal.set_aside(damaged, now)?;
+        tell_damaged(&self.parts.metrics, damaged);
+        self.remarks.damaged(damaged.len() as u64, now);
+        Ok(())
     }
 
     /// Now and then looks at the files though nothing is written: what waits must be where a restart finds it.
@@ -306,6 +306,14 @@ impl Writer {
             } else if self.journal.is_mark_gone() {
                 self.mark();
             }
+            self.notice_damage();
+        }
+    }
+
+    /// Damage that a reader met is mended as damage that a writer meets.
+    fn notice_damage(&mut self) {
+        if self.fault.is_none() && journal::is_marked_damaged(self.parts.lock.directory()) {
+            self.fail(&journal::Error::Damaged("a part of it could not be read".to_owned()));
         }
     }
 
@@ -360,6 +368,9 @@ impl Writer {
         for message in messages.iter() {
             if let Message::Settle(End { settlement, .. }) = message {
                 self.tell_followers(settlement);
+                if settlement.is_damaged() {
+                    self.remarks.damaged(1, settlement.at);
+                }
                 ended.push(settlement.clone());
             }
         }
@@ -527,7 +538,6 @@ impl Writer {
             journal::Error::Full(_) => Unavailable::DiskFull,
             journal::Error::Damaged(_) => {
                 journal::mark_damaged(self.parts.lock.directory());
-                self.damaged = true;
                 Unavailable::JournalFault
             }
             journal::Error::Fault(_) | journal::Error::Replaced(_) => Unavailable::JournalFault,
@@ -583,7 +593,6 @@ impl Writer {
             Ok(restored) => restored,
             Err(error) => {
                 tracing::debug!(error = %error, "the journal can't be reopened yet");
-                self.damaged = journal::is_marked_damaged(self.parts.lock.directory());
                 return;
             }
         };
@@ -592,9 +601,7 @@ impl Writer {
         if let Some(fault) = &mut self.fault {
             (fault.files, fault.found) = (Files::default(), Fates::INTACT);
         }
-        let written = set_aside(&self.parts, &mut self.journal, &damaged)
-            .and_then(|()| self.write_held())
-            .and_then(|()| self.tend_volume());
+        let written = self.set_aside(&damaged).and_then(|()| self.write_held()).and_then(|()| self.tend_volume());
         if let Err(error) = written {
             tracing::debug!(error = %error, "the journal can't be written yet");
             if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {

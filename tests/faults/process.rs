@@ -266,6 +266,26 @@ impl Process {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
+    /// The fields of the first line of the log that says so.
+    pub fn said(&self, words: &str) -> Option<Value> {
+        self.log().iter().find(|line| line.contains(words)).map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line.get("fields").unwrap_or(&line).clone()
+        })
+    }
+
+    /// The same, waited for.
+    pub fn until_said(&self, words: &str, limit: Duration) -> Option<Value> {
+        let end = Instant::now() + limit;
+        loop {
+            let said = self.said(words);
+            if said.is_some() || Instant::now() >= end {
+                return said;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }

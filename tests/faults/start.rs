@@ -50,11 +50,7 @@ impl Left {
     fn start(&self) -> (Process, Option<Value>) {
         self.upstream.follow(|| Reply::Done);
         let process = self.site.start(&[]);
-        let lines = process.log();
-        let said = lines.iter().find(|line| line.contains("the journal was damaged")).map(|line| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            line.get("fields").unwrap_or(&line).clone()
-        });
+        let said = process.said("the journal was damaged");
         (process, said)
     }
 
@@ -127,17 +123,21 @@ fn a_body_that_is_lost_is_noticed_when_it_is_to_be_sent_and_its_event_becomes_a_
 
     let (process, said) = left.start();
     assert_eq!(said, None, "events are all there");
-    assert!(left.lost(Duration::from_secs(2)) > 0);
-    assert!(left.site.data().join("damaged").exists(), "noted for the next start");
-    process.kill();
-    let (_process, said) = left.start();
-    let said = said.expect("it says what it did");
+    let lost = left.lost(Duration::from_secs(5));
+    let said = process.until_said("the journal was damaged", Duration::from_secs(20)).expect("it says what it did");
     assert_eq!(
         (said["events"].as_u64().unwrap() as usize, &said["unreadable"]),
         (left.senders.acknowledged(), &0.into())
     );
-    let lost = left.lost(Duration::from_secs(5));
     assert!(lost > 0 && lost as u64 == said["without_body"].as_u64().unwrap(), "{lost}: {said}");
+    let (status, ready) = process.get("/readyz");
+    let reasons = ready["degraded"].as_array().unwrap().iter().map(|degraded| &degraded["reason"]);
+    assert!(status == 200 && reasons.into_iter().any(|reason| reason == "journal_damaged"), "{ready}");
+    let mut senders = Senders::new(1, &mut seeded("damaged bodies, then"));
+    senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(200)));
+    assert!(senders.acknowledged() > 0, "events are taken all the while");
+    assert_eq!(process.terminate().0, Some(0));
+    assert_eq!(left.start().1, None, "once is enough");
 }
 
 #[test]

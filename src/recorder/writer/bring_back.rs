@@ -31,11 +31,16 @@ impl Writer {
         let now = self.parts.clock.now().wall;
         if let Some(Fault { files: Files::Open { copied }, found, .. }) = &self.fault {
             let fates = self.journal.fates().or_overwritten(*found);
-            if fates.is_intact() && copied.is_none() {
+            let damaged = journal::is_marked_damaged(self.parts.lock.directory());
+            if fates.is_intact() && copied.is_none() && !damaged {
                 return Ok(());
             }
             self.parts.lock.retake()?;
-            let mut how = fates.mending();
+            let mut how = match fates.mending() {
+                // All of it is there, and it is read as a start reads it.
+                Mending::Reopen if damaged => Mending::Reread,
+                how => how,
+            };
             if how == Mending::Fold && !matches!(self.journal.fold_log(), Ok(true)) || copied.is_some() {
                 how = Mending::Copy;
             }
@@ -124,7 +129,7 @@ impl Writer {
     }
 
     /// Says what was done to bring the files back.
-    pub(super) fn tell_mended(&self, mended: &[(Mending, Mended)]) {
+    pub(super) fn tell_mended(&mut self, mended: &[(Mending, Mended)]) {
         let queued = self.journal.totals().queued;
         for (how, Mended { aside, repairs }) in mended {
             for aside in aside {
@@ -132,6 +137,7 @@ impl Writer {
             }
             if !repairs.is_empty() {
                 tell_repairs(repairs);
+                self.remarks.repairs(repairs, self.parts.clock.now().wall);
                 continue;
             }
             match how {

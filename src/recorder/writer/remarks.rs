@@ -1,34 +1,84 @@
 //! What a person should know of the journal though events are taken.
 
+use std::path::PathBuf;
+
 use tokio::sync::watch;
 
-use crate::journal::{Journal, Lack};
+use crate::journal::{Journal, Lack, LogSalvage, Repairs};
 use crate::recorder::Remark;
 use crate::time::WallTime;
 
 /// What is shown, and when it was seen first.
 #[derive(Debug)]
-pub(super) struct Remarks(watch::Sender<Vec<Remark>>);
+pub(super) struct Remarks {
+    shown: watch::Sender<Vec<Remark>>,
+    damage: Damage,
+}
+
+/// What was damaged since the start.
+#[derive(Debug, Default)]
+struct Damage {
+    since: Option<WallTime>,
+    /// Dead letters because of it.
+    events: u64,
+    /// How many more events there may have been.
+    unreadable: u64,
+    /// The files as they were.
+    aside: Vec<PathBuf>,
+}
 
 impl Remarks {
     pub(super) fn new() -> (Remarks, watch::Receiver<Vec<Remark>>) {
-        let (sender, watched) = watch::channel(Vec::new());
-        (Remarks(sender), watched)
+        let (shown, watched) = watch::channel(Vec::new());
+        (Remarks { shown, damage: Damage::default() }, watched)
     }
 
     fn begin(&self, reason: &'static str, detail: String, remedy: &'static str, since: WallTime) {
-        self.0.send_modify(|remarks| {
+        self.shown.send_modify(|remarks| {
             remarks.retain(|remark| remark.reason != reason);
             remarks.push(Remark { reason, detail, remedy, since });
         });
     }
 
     fn end(&self, reason: &'static str) {
-        self.0.send_modify(|remarks| remarks.retain(|remark| remark.reason != reason));
+        self.shown.send_modify(|remarks| remarks.retain(|remark| remark.reason != reason));
     }
 
     fn is_made(&self, reason: &'static str) -> bool {
-        self.0.borrow().iter().any(|remark| remark.reason == reason)
+        self.shown.borrow().iter().any(|remark| remark.reason == reason)
+    }
+
+    /// Says what was damaged, where it was more than the end of a log that a power cut leaves.
+    pub(super) fn repairs(&mut self, repairs: &Repairs, now: WallTime) {
+        let (mut events, damage) = (0, &mut self.damage);
+        if let Some(salvage) = &repairs.journal {
+            events += salvage.without_body + salvage.without_row + salvage.in_doubt;
+            damage.unreadable += salvage.unreadable;
+            damage.aside.extend(salvage.aside.clone());
+        }
+        if let Some(LogSalvage { aside: Some(aside), in_doubt, unreadable, .. }) = &repairs.log {
+            events += in_doubt;
+            damage.unreadable += unreadable;
+            damage.aside.push(aside.clone());
+        }
+        if !damage.aside.is_empty() || repairs.journal.is_some() {
+            self.damaged(events, now);
+        }
+    }
+
+    /// Says that so many more events are dead letters because they are damaged.
+    pub(super) fn damaged(&mut self, events: u64, now: WallTime) {
+        self.damage.events += events;
+        let since = *self.damage.since.get_or_insert(now);
+        let Damage { events, unreadable, aside, .. } = &self.damage;
+        let mut detail = format!("{events} events are dead letters because they are damaged");
+        if *unreadable > 0 {
+            detail.push_str(&format!(", and up to {unreadable} more could not be read"));
+        }
+        for aside in aside {
+            detail.push_str(&format!("; the file as it was: {}", aside.display()));
+        }
+        self.begin(DAMAGE, detail, LOOK_AT_DEAD, since);
     }
 
     /// Says what a start did not find of what was left.
@@ -92,9 +142,12 @@ impl Remarks {
 /// The words that `/readyz` uses.
 const LACK: &str = "journal_incomplete";
 const LONG_LOG: &str = "journal_log";
+const DAMAGE: &str = "journal_damaged";
 
 const RESTORE: &str = "where the files are kept elsewhere, stop the relay and put them back as they were; else have the \
                        senders send again what is open (told until the next start)";
 const WATCH: &str = "look into the journal with `sqlite3 -readonly` only, and keep other programs out of `data_dir` (told \
                      until the next start)";
+const LOOK_AT_DEAD: &str = "check the disk and the memory of this machine; see `gander events list --state dead` for what is \
+                            damaged, and have its senders send it again where it is still needed (told until the next start)";
 const END_IT: &str = "end the transaction, or the program, that reads the journal";

@@ -4,7 +4,29 @@ use super::WriterParts;
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, HoldRecord, Queued, SourceNames, State};
 use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Recovered, Repairs, Salvage, Tried};
-use crate::time::Now;
+use crate::metrics::Metrics;
+use crate::time::{Now, WallTime};
+
+/// The journal at a start, mended where it is damaged.
+pub(super) fn open_mended(parts: &WriterParts, now: WallTime) -> Result<(Journal, Repairs), journal::OpenError> {
+    let repairs = journal::mend(&parts.lock, now)?;
+    tell_repairs(&repairs);
+    let opened = Journal::open(&parts.journal, &parts.lock, now).and_then(|journal| {
+        // What a person holds back is asked for first.
+        holds_of(parts, &journal)?;
+        Ok(journal)
+    });
+    match opened {
+        Ok(journal) => Ok((journal, repairs)),
+        // SQLite found what looking at the files did not.
+        Err(_) if journal::is_marked_damaged(parts.lock.directory()) => {
+            let repairs = journal::mend(&parts.lock, now)?;
+            tell_repairs(&repairs);
+            Ok((Journal::open(&parts.journal, &parts.lock, now)?, repairs))
+        }
+        Err(error) => Err(error),
+    }
+}
 
 /// The journal opened anew, after a write to it was synced.
 pub(super) fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
@@ -132,24 +154,19 @@ pub(super) fn tell_repairs(repairs: &Repairs) {
     }
 }
 
-/// Sets damaged rows aside as dead letters, and says so. Each is told once.
-pub(super) fn set_aside(parts: &WriterParts, journal: &mut Journal, damaged: &[Damaged]) -> Result<(), journal::Error> {
-    if damaged.is_empty() {
-        return Ok(());
-    }
-    journal.set_aside(damaged, parts.clock.now().wall)?;
+/// Says which events were set aside.
+pub(super) fn tell_damaged(metrics: &Metrics, damaged: &[Damaged]) {
     for Damaged { id, damage } in damaged.iter().take(TOLD_SINGLY) {
         tracing::error!(event = id.0, reason = damage.reason(), "an event in the journal is damaged; it is never sent");
     }
     for Damaged { damage, .. } in damaged {
-        parts.metrics.event_damaged(damage.as_str());
+        metrics.event_damaged(damage.as_str());
     }
     tracing::error!(
         events = damaged.len(),
         "events in the journal are damaged: they were set aside as dead letters whose reason begins with \"damaged\"; \
          check the disk and the memory of this machine"
     );
-    Ok(())
 }
 
 /// What deduplication knows by a journal that no relay uses.
