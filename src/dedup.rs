@@ -266,6 +266,16 @@ impl Dedup {
         self.len() == 0
     }
 
+    /// Forgets the oldest keys, at most so many, of those whose last event is not newer than this one: resolved ones first.
+    pub fn forget_oldest(&mut self, until: EventId, most: usize) -> usize {
+        (0..most).take_while(|_| self.keys.forget_oldest_until(until)).count()
+    }
+
+    /// The last events of keys that were forgotten for want of room since this was last asked.
+    pub fn take_forgotten(&mut self) -> Vec<EventId> {
+        self.keys.take_forgotten()
+    }
+
     /// How many keys were forgotten to stay within `max_keys`, since this was last asked.
     pub fn forgotten(&mut self) -> Forgotten {
         self.keys.forgotten()

@@ -12,6 +12,7 @@ mod batch;
 mod commands;
 mod files;
 mod holds;
+mod key_state;
 mod marker;
 mod mending;
 mod pages;
@@ -38,6 +39,7 @@ use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Outcome, Priority, State, UpdateHash};
 use crate::limits::Shares;
 use crate::time::WallTime;
+use key_state::KeyStates;
 use marker::{Marker, Memory};
 use place::{Frames, Place, Wrote};
 use room::Holdings;
@@ -90,6 +92,7 @@ pub struct Journal {
     /// In milliseconds since 1970: numbers begin with that of the first start.
     opened_at: u64,
     holdings: Holdings,
+    key_states: KeyStates,
     /// Where pruning goes on.
     prune_after: EventId,
 }
@@ -120,9 +123,9 @@ pub struct Recovered {
     pub update: UpdateHash,
     /// What its key knew with it.
     pub occurrences: Occurrences,
-    /// A trigger that followed a resolve.
+    /// A trigger that followed a resolve and is still queued.
     pub reopening: bool,
-    /// A trigger of a key that was open.
+    /// A trigger of a key that was open, which is still queued.
     pub continues: bool,
     /// Where its retries stand, if it was tried and is still queued.
     pub tried: Option<Tried>,
@@ -223,16 +226,24 @@ impl Journal {
             next_id: EventId(0),
             opened_at: now.0.max(1).cast_unsigned(),
             holdings: Holdings::default(),
+            key_states: KeyStates::UNREAD,
             prune_after: EventId(0),
         })
     }
 
     /// Reads every event that is kept, oldest first, and learns from them where to go on. To be called once,
-    /// before the first batch. Returns the rows that are not what was written and were not set aside before.
+    /// before the first batch. Returns the rows that are not what was written and were not set aside before; of a key's
+    /// state that is not, the row is dropped when it is pruned next.
     pub fn recover(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
         let (mut holdings, mut last, mut damaged) = (Holdings::default(), 0, Vec::new());
+        let mut key_states = KeyStates::UNREAD;
         read::recover(&self.connection, |row| {
             last = last.max(row.id.0);
+            if !row.is_event {
+                key_states.found(&row);
+                row.found().into_iter().for_each(&mut each);
+                return;
+            }
             match (&row.standing, &row.read) {
                 (Some(standing), Err(damage)) if !sum::is_reason_of_damage(standing.reason.as_deref()) => {
                     damaged.push(Damaged { id: row.id, damage: *damage });
@@ -249,7 +260,7 @@ impl Journal {
             return Err(Error::Damaged("an event has a number that was never given".to_owned()));
         }
         self.next_id = EventId(self.first_id()?.max(last + 1));
-        self.holdings = holdings;
+        (self.holdings, self.key_states) = (holdings, key_states);
         Ok(damaged)
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Keys {
     /// Few installations name occurrences, so they are kept beside the slots.
     occurrences: HashMap<u32, Occurrences>,
     forgotten: Forgotten,
+    /// Their last events.
+    last_of_forgotten: Vec<EventId>,
     has_forgotten: bool,
 }
 
@@ -72,6 +74,7 @@ impl Keys {
             resolved: List { oldest: NONE, newest: NONE },
             occurrences: HashMap::new(),
             forgotten: Forgotten::default(),
+            last_of_forgotten: Vec::new(),
             has_forgotten: false,
         }
     }
@@ -82,6 +85,10 @@ impl Keys {
 
     pub(super) fn forgotten(&mut self) -> Forgotten {
         std::mem::take(&mut self.forgotten)
+    }
+
+    pub(super) fn take_forgotten(&mut self) -> Vec<EventId> {
+        std::mem::take(&mut self.last_of_forgotten)
     }
 
     pub(super) fn has_forgotten(&self) -> bool {
@@ -160,17 +167,25 @@ impl Keys {
 
     /// Resolved keys are forgotten first: the next event of one is delivered either way.
     fn forget_oldest(&mut self) {
-        self.has_forgotten = true;
-        let at = if self.resolved.oldest == NONE {
-            self.forgotten.open += 1;
-            self.open.oldest
-        } else {
-            self.forgotten.resolved += 1;
-            self.resolved.oldest
+        self.forget_oldest_until(EventId(u64::MAX));
+    }
+
+    /// Forgets one whose last event is not newer than this one. Returns whether there was one.
+    pub(super) fn forget_oldest_until(&mut self, until: EventId) -> bool {
+        let fits = |at: &u32| *at != NONE && self.slots[*at as usize].last() <= until;
+        let Some(at) = [self.resolved.oldest, self.open.oldest].into_iter().find(fits) else {
+            return false;
         };
-        if at != NONE {
-            self.remove(join(self.slots[at as usize].key));
+        let slot = &self.slots[at as usize];
+        let (key, last) = (join(slot.key), slot.last());
+        match slot.last_action() {
+            Action::Resolve => self.forgotten.resolved += 1,
+            Action::Trigger => self.forgotten.open += 1,
         }
+        self.has_forgotten = true;
+        self.last_of_forgotten.push(last);
+        self.remove(key);
+        true
     }
 
     fn find(&self, key: KeyId) -> Option<u32> {
@@ -308,6 +323,20 @@ mod tests {
     }
 
     #[test]
+    fn of_keys_up_to_an_event_the_oldest_is_forgotten_and_no_newer_one() {
+        let mut keys = Keys::new(9);
+        keys.put(KeyId(1), state(Action::Trigger, 1));
+        keys.put(KeyId(2), state(Action::Resolve, 5));
+        keys.put(KeyId(3), state(Action::Resolve, 6));
+        let mut told = Vec::new();
+        while keys.forget_oldest_until(EventId(5)) {
+            told.extend(keys.take_forgotten());
+        }
+        assert_eq!((told, keys.last(KeyId(3))), (vec![EventId(5), EventId(1)], Some(EventId(6))));
+        assert_eq!(keys.forgotten(), Forgotten { resolved: 1, open: 1 });
+    }
+
+    #[test]
     fn a_key_taken_again_is_young_again() {
         let mut keys = Keys::new(2);
         keys.put(KeyId(1), state(Action::Trigger, 1));
@@ -368,6 +397,7 @@ mod tests {
                 let open: Vec<_> = open.take(4).map(|(_, _, last)| EventId(*last)).collect();
                 proptest::prop_assert_eq!(keys.open(4), open);
             }
+            proptest::prop_assert_eq!(keys.take_forgotten().len() as u64, forgotten.resolved + forgotten.open);
             proptest::prop_assert_eq!(keys.has_forgotten(), forgotten != Forgotten::default());
             proptest::prop_assert_eq!(keys.forgotten(), forgotten);
         }

@@ -207,6 +207,7 @@ mod tests {
                     body,
                     update: UpdateHash(7),
                     occurrences: &occurrences,
+                    follows: None,
                     replay_of: Some(EventId(1)),
                 };
                 batch.append(event).unwrap()
@@ -410,8 +411,9 @@ mod tests {
         let asked = format!("{FIXED}, {STANDING}");
         let read: Vec<&str> = asked.split(", ").map(|name| name.trim_start_matches("event.")).collect();
         let without: Vec<&str> = names.iter().map(String::as_str).filter(|name| !read.contains(name)).collect();
-        // A count and a name for a person; and where the raw body is, whose own checksum says of which request it is.
-        assert_eq!(without, ["duplicates", "raw_in"]);
+        // A count and a name for a person; where the raw body is, whose own checksum says of which request it is; and that
+        // an event came later, over which a person may go.
+        assert_eq!(without, ["duplicates", "raw_in", "later"]);
     }
 
     #[test]

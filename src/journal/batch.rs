@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
+use super::key_state::KeyStates;
 use super::place::Wrote;
 use super::room::Holdings;
 use super::sum::{self, Fixed, STANDING, Standing};
@@ -18,6 +19,7 @@ pub struct Batch<'a> {
     pub(super) journal: &'a mut Journal,
     next_id: EventId,
     pub(super) holdings: Holdings,
+    pub(super) key_states: KeyStates,
     done: bool,
 }
 
@@ -40,6 +42,8 @@ pub struct NewEvent<'a> {
     pub body: &'a [u8],
     pub update: UpdateHash,
     pub occurrences: &'a Occurrences,
+    /// On which its key's state rested until now.
+    pub follows: Option<EventId>,
     /// The event or refused payload that a person had replayed.
     pub replay_of: Option<EventId>,
 }
@@ -108,8 +112,8 @@ impl Settlement {
 impl<'a> Batch<'a> {
     pub(super) fn begin(journal: &'a mut Journal) -> Result<Batch<'a>, Error> {
         journal.start_transaction()?;
-        let (next_id, holdings) = (journal.next_id, journal.holdings.clone());
-        Ok(Batch { journal, next_id, holdings, done: false })
+        let (next_id, holdings, key_states) = (journal.next_id, journal.holdings.clone(), journal.key_states);
+        Ok(Batch { journal, next_id, holdings, key_states, done: false })
     }
 
     /// How many refused payloads are kept.
@@ -146,6 +150,7 @@ impl<'a> Batch<'a> {
         self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in)?;
         self.insert_content(&fixed, raw, event.body, None)?;
         self.holdings.add(event.source, State::Queued, bytes);
+        event.follows.map_or(Ok(()), |before| self.drop_key_state(before))?;
         Ok(id)
     }
 
@@ -309,8 +314,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Removes at most so many finished events that are older than `before`, or the oldest ones where `before` is none;
-    /// one that `keep` asks for, because its key's state rests on it, stays as a bare row, and so does the newest
-    /// row of all.
+    /// of one that `keep` asks for, because its key's state rests on it, that state is kept. The newest row of all stays.
     ///
     /// It stops at the first finished event that is young: where the clock was turned back a later event of its key
     /// may look older, and without that one a restart would take the key for what the earlier event said.
@@ -320,11 +324,15 @@ impl<'a> Batch<'a> {
         most: usize,
         mut keep: impl FnMut(EventId, &str, &str) -> bool,
     ) -> Result<Pruned, Error> {
+        if self.sweep_key_states(&mut keep)? {
+            return Ok(Pruned { events: 0, more: true });
+        }
         let before = before.map_or(i64::MAX, |at| at.0);
         let (mut last, mut ended, mut found) = (self.journal.prune_after, false, Vec::new());
         {
             let mut statement = self.prepare(
-                "SELECT id, received_at, source, incident_key, state IN ('delivered', 'ended'), coalesce(settled_at, 0) \
+                "SELECT id, received_at, source, incident_key, state IN ('delivered', 'ended'), coalesce(settled_at, 0), \
+                 state = 'delivered' AND coalesce(outcome, '') NOT IN ('unmatched', 'not_resolved') \
                  FROM event WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3",
             )?;
             let mut rows = statement.query(params![sql(last), sql(self.newest()), LOOKED_AT_AT_ONCE])?;
@@ -341,17 +349,24 @@ impl<'a> Batch<'a> {
                 last = event(row.get(0)?);
                 if finished {
                     let key: Option<String> = row.get(3)?;
-                    found.push((last, row.get::<_, String>(2)?, key.unwrap_or_default()));
+                    found.push((last, row.get::<_, String>(2)?, key.unwrap_or_default(), row.get::<_, bool>(6)?));
                 }
             }
         }
         ended |= last == self.journal.prune_after;
-        for (id, source, key) in &found {
+        for (id, source, key, had_effect) in &found {
             self.pass_on_raw(*id)?;
             self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(*id)])?;
             self.prepare("DELETE FROM attempt WHERE event = ?1")?.execute([sql(*id)])?;
             self.prepare("DELETE FROM difference WHERE event = ?1")?.execute([sql(*id)])?;
-            if !keep(*id, source, key) && !self.follows_a_dead_letter(*id, source, key)? {
+            if self.follows_a_dead_letter(*id, source, key)? {
+                // What left its key unknown is asked for itself.
+                if !had_effect {
+                    continue;
+                }
+                self.note_later(*id, source, key)?;
+            }
+            if !keep(*id, source, key) || self.keep_key_state(*id)? {
                 self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(*id)])?;
             }
         }
@@ -390,6 +405,7 @@ impl<'a> Batch<'a> {
         self.journal.verify_after(Wrote::Us)?;
         self.journal.next_id = self.next_id;
         self.journal.holdings = std::mem::take(&mut self.holdings);
+        self.journal.key_states = self.key_states;
         let memory = self.journal.remember(true);
         self.journal.marker.update(memory);
         Ok(())

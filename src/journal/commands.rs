@@ -178,6 +178,24 @@ impl Batch<'_> {
         Ok(older.is_some())
     }
 
+    /// Notes on the dead letters of a key that this event, which is about to be pruned, was taken after them.
+    pub(super) fn note_later(&self, id: EventId, source: &str, incident_key: &str) -> Result<(), Error> {
+        self.prepare(
+            "UPDATE event INDEXED BY event_without_effect SET later = ?3 \
+             WHERE incident_key = ?1 AND source = ?2 AND id < ?3 AND state = 'dead' \
+             AND (state IN ('dead', 'ended') OR outcome IN ('unmatched', 'not_resolved')) AND coalesce(later, 0) < ?3",
+        )?
+        .execute(params![incident_key, source, sql(id)])?;
+        Ok(())
+    }
+
+    /// The event of the same key that was noted on this one as a later one, when that was pruned.
+    pub fn later_noted(&self, id: EventId) -> Result<Later, Error> {
+        let later: Option<Option<i64>> =
+            self.prepare("SELECT later FROM event WHERE id = ?1")?.query_row([sql(id)], |row| row.get(0)).optional()?;
+        Ok(later.flatten().map_or(Later::None, |later| Later::Event(event(later))))
+    }
+
     /// Whether an incident of this key may be open at the upstream although nothing is known of the key: its last event
     /// before `id` that left it unknown was not a resolve that ended because nothing of its incident was sent.
     pub fn may_be_open(&self, source: &str, incident_key: &str, id: EventId) -> Result<bool, Error> {

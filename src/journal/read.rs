@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::batch::{event, sql};
 use super::readers::{self, Readers, Slot};
 use super::search::{Searched, Texts};
 use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
-use super::{Error, FILE, Found, OpenError, Recovered, Settlement, Tried, files, salvage, schema};
+use super::{Error, FILE, Found, OpenError, Recovered, Settlement, Tried, files, key_state, salvage, schema};
 use crate::dedup::Occurrences;
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
 use crate::time::WallTime;
@@ -176,6 +176,8 @@ pub(super) struct RecoveredRow {
     /// Where it stands, unless that is not what was written.
     pub(super) standing: Option<Standing>,
     pub(super) read: Result<Read, Damage>,
+    /// Whether it is the event's own row, and not what its key's state rests on.
+    pub(super) is_event: bool,
 }
 
 /// What a sound row is.
@@ -367,13 +369,23 @@ impl Reader {
         Ok(Page { events, next, searched: None })
     }
 
-    /// The given events, in the given order; those that are not kept are left out.
+    /// The given events, in the given order; those that are not kept are left out. Of an event that is history, and on
+    /// which its key's state still rests, what is known.
     pub fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, Error> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(&format!("SELECT {SUMMARY} FROM event WHERE id = ?1"))?;
+            // A journal that no relay opened since has no such table.
+            let of_keys = format!("SELECT {} FROM key_state WHERE id = ?1", key_state::SUMMARY);
+            let mut of_keys =
+                connection.table_exists(None, "key_state")?.then(|| connection.prepare_cached(&of_keys)).transpose()?;
             let mut found = Vec::with_capacity(ids.len());
             for id in ids {
-                found.extend(statement.query_row([sql(*id)], summary).optional()?);
+                let event = statement.query_row([sql(*id)], summary).optional()?;
+                let of_key = |statement: &mut CachedStatement<'_>| statement.query_row([sql(*id)], summary).optional();
+                found.extend(match (event, &mut of_keys) {
+                    (None, Some(statement)) => of_key(statement)?,
+                    (event, _) => event,
+                });
             }
             Ok(found)
         })
@@ -549,18 +561,26 @@ pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable,
     }))
 }
 
-/// Reads every row, oldest first.
+/// Reads every row, oldest first, and what the states of keys rest on whose last event is pruned, in its place.
 pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
     let columns = schema::of_event(connection, &format!("{FIXED}, {STANDING}"))?;
     let mut statement = connection.prepare(&format!("SELECT {columns} FROM event ORDER BY id"))?;
     let mut rows = statement.query([])?;
     let mut sources = HashSet::new();
+    let mut of_keys = key_state::statement(connection)?;
+    let mut keys = key_state::Reading::new(of_keys.as_mut(), &mut sources)?;
     while let Some(row) = rows.next()? {
         let id = event(row.get(0)?);
+        while let Some(before) = keys.before(Some(id), &mut sources)? {
+            each(before);
+        }
         let source = shared(row.get_ref(1)?.as_str().unwrap_or_default(), &mut sources);
         let standing = Standing::read(row, FIXED_READ, id);
         let read = standing.as_ref().map_err(|damage| *damage).and_then(|standing| recovered(row, standing, &source));
-        each(RecoveredRow { id, source, read, standing: standing.ok() });
+        each(RecoveredRow { id, source, read, standing: standing.ok(), is_event: true });
+    }
+    while let Some(last) = keys.before(None, &mut sources)? {
+        each(last);
     }
     Ok(())
 }
@@ -570,7 +590,10 @@ pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Sett
     let mut statement =
         connection.prepare_cached(&format!("SELECT {STANDING} FROM event WHERE id = ?1 AND state <> 'queued'"))?;
     let mut rows = statement.query([sql(id)])?;
-    let standing = rows.next()?.and_then(|row| Standing::read(row, 0, id).ok());
+    let Some(row) = rows.next()? else {
+        return Ok(key_state::ending(connection, id)?);
+    };
+    let standing = Standing::read(row, 0, id).ok();
     Ok(standing.map(|Standing { state, outcome, reason, attempts, settled_at, .. }| Settlement {
         id,
         state,
@@ -593,7 +616,7 @@ impl RecoveredRow {
 }
 
 /// One text for each name that was met, so that a million events share a few.
-fn shared(name: &str, names: &mut HashSet<Arc<str>>) -> Arc<str> {
+pub(super) fn shared(name: &str, names: &mut HashSet<Arc<str>>) -> Arc<str> {
     match names.get(name) {
         Some(name) => Arc::clone(name),
         None => {
@@ -610,19 +633,20 @@ fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Re
         return Ok(Read::Refused);
     };
     let occurrence = |text: Option<&str>| text.map(|text| Occurrence(Arc::from(text)));
+    let is_queued = standing.state == State::Queued;
     Ok(Read::Event(Recovered {
         id: fixed.id,
         key: KeyId::new(fixed.source, fixed.incident_key.ok_or(Damage::Row)?),
         source: Arc::clone(source),
         action: action(word).ok_or(Damage::Row)?,
-        priority: priority(fixed.priority),
+        priority: if is_queued { priority(fixed.priority) } else { Priority::default() },
         taken_at: WallTime(fixed.received_at),
         state: standing.state,
         outcome: standing.outcome,
         update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),
         occurrences: Occurrences { last: occurrence(fixed.occurrence), past: occurrence(fixed.past_occurrence) },
-        reopening: fixed.novelty == Some("reopening"),
-        continues: matches!(fixed.novelty, Some("update" | "reminder")),
+        reopening: is_queued && fixed.novelty == Some("reopening"),
+        continues: is_queued && matches!(fixed.novelty, Some("update" | "reminder")),
         tried: match (standing.state, standing.retry_at) {
             (State::Queued, Some(retry_at)) => Some(Tried {
                 attempts: standing.attempts,

@@ -281,7 +281,8 @@ fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvag
 /// Numbers go on behind the newest event.
 fn number_on(journal: &Connection) -> Result<(), rusqlite::Error> {
     journal.execute(
-        "UPDATE meta SET value = max(value, (SELECT coalesce(max(id), 0) + 1 FROM event)) WHERE name = 'first_id'",
+        "UPDATE meta SET value = max(value, (SELECT coalesce(max(id), 0) + 1 FROM event), \
+         (SELECT coalesce(max(id), 0) + 1 FROM key_state)) WHERE name = 'first_id'",
         [],
     )?;
     Ok(())

@@ -132,6 +132,8 @@ const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
     ("event", "asked_ms", "INTEGER"),
     // The id that the sender gave the request, shortened and escaped; NULL where it gave none.
     ("event", "sender_request", "TEXT"),
+    // Of a dead letter: the newest event of its key that was taken after it, had an effect and is pruned.
+    ("event", "later", "INTEGER"),
 ];
 
 /// Everything else by name.
@@ -140,6 +142,27 @@ const ADDED: &[(&str, &str)] = &[
         "difference",
         "-- What rules in the shadow of others would have decided otherwise, as a JSON list; of the newest such events only.
          CREATE TABLE difference (event INTEGER PRIMARY KEY, found TEXT NOT NULL)",
+    ),
+    (
+        "key_state",
+        "-- What the state of an incident key rests on, of a delivered event whose row is pruned: read at a start in its
+         -- place. The number is the event's.
+         CREATE TABLE IF NOT EXISTS key_state (
+             id INTEGER PRIMARY KEY,
+             source TEXT NOT NULL,
+             incident_key TEXT NOT NULL,
+             action TEXT NOT NULL,
+             rule TEXT,
+             received_at INTEGER NOT NULL,
+             update_hash INTEGER NOT NULL,
+             occurrence TEXT,
+             past_occurrence TEXT,
+             outcome TEXT,
+             reason TEXT,
+             attempts INTEGER NOT NULL,
+             settled_at INTEGER,
+             sum INTEGER
+         )",
     ),
     (
         "hold",

@@ -32,7 +32,7 @@ pub(super) struct Fixed<'r> {
     pub(super) sender_request: Option<&'r str>,
 }
 
-/// Where it stands: what changes in its row, but for the count of its duplicates and the row that holds its raw body.
+/// Where it stands: what changes in its row, but for the count of its duplicates, the row that holds its raw body and the event noted as later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) state: State,
@@ -45,6 +45,24 @@ pub(super) struct Standing {
     pub(super) tried_ms: Option<i64>,
     pub(super) asked_ms: Option<i64>,
     pub(super) bytes: u64,
+}
+
+/// What the state of an incident key rests on, of an event that was delivered and pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyState<'r> {
+    pub(super) id: EventId,
+    pub(super) source: &'r str,
+    pub(super) incident_key: &'r str,
+    pub(super) action: &'r str,
+    pub(super) rule: Option<&'r str>,
+    pub(super) received_at: i64,
+    pub(super) update_hash: i64,
+    pub(super) occurrence: Option<&'r str>,
+    pub(super) past_occurrence: Option<&'r str>,
+    pub(super) outcome: Option<&'r str>,
+    pub(super) reason: Option<&'r str>,
+    pub(super) attempts: u32,
+    pub(super) settled_at: Option<i64>,
 }
 
 /// Why a row or a body is not what was written.
@@ -187,6 +205,90 @@ impl Standing {
     }
 }
 
+impl<'r> KeyState<'r> {
+    /// Of an event's row; none where no key's state can rest on it.
+    pub(super) fn of(fixed: &Fixed<'r>, standing: &'r Standing) -> Option<KeyState<'r>> {
+        let (Some(action), Some(incident_key), State::Delivered) = (fixed.action, fixed.incident_key, standing.state)
+        else {
+            return None;
+        };
+        Some(KeyState {
+            id: fixed.id,
+            source: fixed.source,
+            incident_key,
+            action,
+            rule: fixed.rule,
+            received_at: fixed.received_at,
+            update_hash: fixed.update_hash.unwrap_or(0),
+            occurrence: fixed.occurrence,
+            past_occurrence: fixed.past_occurrence,
+            outcome: standing.outcome.map(Outcome::as_str),
+            reason: standing.reason.as_deref(),
+            attempts: standing.attempts,
+            settled_at: standing.settled_at,
+        })
+    }
+
+    /// Reads a row that was asked for the columns in the order of the fields, and compares it with its checksum, which
+    /// comes after them.
+    pub(super) fn read(row: &'r Row<'_>) -> Result<KeyState<'r>, Damage> {
+        KeyState::of_columns(|column| row.get_ref(column).ok())
+    }
+
+    /// Reads columns in the order of the fields, and compares them with the checksum that comes after them.
+    pub(super) fn of_columns(column: impl Fn(usize) -> Option<ValueRef<'r>>) -> Result<KeyState<'r>, Damage> {
+        let state = KeyState::unchecked(&column).ok_or(Damage::Row)?;
+        let sum = column(KEY_STATE_COLUMNS).ok_or(Damage::Row)?;
+        if is_sum(sum, || state.sum()) { Ok(state) } else { Err(Damage::Row) }
+    }
+
+    fn unchecked(column: &impl Fn(usize) -> Option<ValueRef<'r>>) -> Option<KeyState<'r>> {
+        let text = |index| column(index)?.as_str().ok();
+        let maybe = |index| column(index)?.as_str_or_null().ok();
+        let number = |index| column(index)?.as_i64().ok();
+        Some(KeyState {
+            id: EventId(number(0)?.cast_unsigned()),
+            source: text(1)?,
+            incident_key: text(2)?,
+            action: text(3)?,
+            rule: maybe(4)?,
+            received_at: number(5)?,
+            update_hash: number(6)?,
+            occurrence: maybe(7)?,
+            past_occurrence: maybe(8)?,
+            outcome: maybe(9)?,
+            reason: maybe(10)?,
+            attempts: number(11)?.try_into().ok()?,
+            settled_at: column(12)?.as_i64_or_null().ok()?,
+        })
+    }
+
+    /// What the row takes, about: its texts and some sixty bytes of numbers, on pages that are never quite full.
+    pub(super) fn bytes(&self) -> u64 {
+        let maybe = [self.rule, self.occurrence, self.past_occurrence, self.outcome, self.reason];
+        let texts = [self.source, self.incident_key, self.action].into_iter().chain(maybe.into_iter().flatten());
+        let bytes = 60 + texts.map(str::len).sum::<usize>() as u64;
+        bytes + bytes / 4
+    }
+
+    pub(super) fn sum(&self) -> i64 {
+        Sum::of(b'k', self.id)
+            .text(1, Some(self.source))
+            .text(2, Some(self.incident_key))
+            .text(3, Some(self.action))
+            .text(4, self.rule)
+            .number(5, Some(self.received_at))
+            .number(6, Some(self.update_hash))
+            .text(7, self.occurrence)
+            .text(8, self.past_occurrence)
+            .text(9, self.outcome)
+            .text(10, self.reason)
+            .number(11, Some(i64::from(self.attempts)))
+            .number(12, self.settled_at)
+            .value()
+    }
+}
+
 /// Of what is sent for an event; for what was refused, of the errors and the element.
 pub(super) fn of_content(id: EventId, body: &[u8], element: Option<&[u8]>) -> i64 {
     Sum::of(b'c', id).bytes(1, Some(body)).bytes(2, element).value()
@@ -282,4 +384,5 @@ pub(super) const STANDING: &str = "event.state, event.outcome, event.reason, eve
                                    event.tried_since, event.retry_at, event.tried_ms, event.asked_ms, event.bytes, \
                                    event.state_sum";
 const STANDING_COLUMNS: usize = 10;
+const KEY_STATE_COLUMNS: usize = 13;
 pub(super) const STANDING_READ: usize = STANDING_COLUMNS + 1;

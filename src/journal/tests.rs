@@ -1,4 +1,5 @@
 use super::*;
+use crate::event::Occurrence;
 
 pub(super) const NOW: WallTime = WallTime(1_700_000_000_000);
 const NONE: Occurrences = Occurrences { last: None, past: None };
@@ -45,6 +46,7 @@ pub(super) fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         body,
         update: UpdateHash(u64::MAX),
         occurrences: &NONE,
+        follows: None,
         replay_of: None,
     }
 }
@@ -293,7 +295,7 @@ fn the_oldest_refused_payloads_make_room() {
 }
 
 #[test]
-fn pruning_takes_what_is_old_and_leaves_what_a_key_rests_on() {
+fn pruning_takes_what_is_old_and_keeps_what_a_key_rests_on_in_a_row_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, ..) = open(&config(directory.path()));
     let mut batch = journal.begin().unwrap();
@@ -309,8 +311,79 @@ fn pruning_takes_what_is_old_and_leaves_what_a_key_rests_on() {
     let left = reader.summaries(&ids).unwrap();
     let left: Vec<_> = left.iter().map(|event| event.incident_key.clone().unwrap()).collect();
     assert_eq!(left, ["b", "c", "d"]);
-    assert_eq!(reader.details(ids[1]).unwrap().unwrap().received, None, "only the bare row stays");
+    assert!(reader.details(ids[1]).unwrap().is_none(), "its history is gone");
+    let kept = &reader.summaries(&ids[1..2]).unwrap()[0];
+    assert_eq!((kept.state.as_str(), kept.outcome.as_deref(), kept.attempts), ("delivered", Some("created"), 1));
     assert!(matches!(reader.outgoing(ids[3]).unwrap(), Sendable::Sound(_)));
+}
+
+#[test]
+fn what_a_key_rests_on_is_recovered_in_the_place_of_its_event_until_the_key_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let known = Occurrences { last: Some(Occurrence("[2]".into())), past: Some(Occurrence("[1]".into())) };
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "b", "c", "d"]
+        .iter()
+        .map(|key| batch.append(NewEvent { occurrences: &known, ..event(key, b"{}") }).unwrap())
+        .collect();
+    for id in [ids[0], ids[1], ids[3]] {
+        batch.settle(&delivered(id, NOW)).unwrap();
+    }
+    batch.commit().unwrap();
+    drop((journal, lock));
+    let (mut journal, lock, before) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    batch.prune(None, 100, |_, _, _| true).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(journal.begin().unwrap().ending(ids[1]).unwrap(), Some(delivered(ids[1], NOW)));
+    drop((journal, lock));
+
+    let (mut journal, lock, after) = open(&config);
+    assert_eq!(after, before, "in the order of the events");
+    let list = Reader::open(directory.path()).unwrap().list(&Filter { limit: 10, ..Filter::default() }).unwrap();
+    assert_eq!(list.events.len(), 2, "what is queued, and the newest");
+    // The next event of a key stands for it from then on.
+    let mut batch = journal.begin().unwrap();
+    let next = batch.append(NewEvent { follows: Some(ids[1]), ..event("b", b"{}") }).unwrap();
+    batch.commit().unwrap();
+    drop((journal, lock));
+    let (mut journal, lock, after) = open(&config);
+    assert_eq!(after.iter().map(|event| event.id).collect::<Vec<_>>(), [ids[0], ids[2], ids[3], next]);
+    // What no key rests on any more goes before anything is pruned.
+    let mut batch = journal.begin().unwrap();
+    batch.prune(Some(WallTime(0)), 100, |_, _, _| false).unwrap();
+    batch.commit().unwrap();
+    drop((journal, lock));
+    assert_eq!(open(&config).2.iter().map(|event| event.id).collect::<Vec<_>>(), [ids[2], ids[3], next]);
+}
+
+#[test]
+fn of_a_key_whose_state_was_altered_nothing_is_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "b", "c"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
+    ids[..2].iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    batch.prune(None, 100, |_, _, _| true).unwrap();
+    batch.commit().unwrap();
+    journal.connection.execute("UPDATE key_state SET action = 'resolve' WHERE id = ?1", [ids[0].0]).unwrap();
+    drop((journal, lock));
+    let lock = Lock::take(&config.data_dir).unwrap();
+    let mut journal = Journal::open(&config, &lock, NOW).unwrap();
+    let mut found = Vec::new();
+    let damaged = journal
+        .recover(|row| {
+            found.push(match row {
+                Found::Event(event) => (event.id, true),
+                Found::Damaged(id) => (id, false),
+            });
+        })
+        .unwrap();
+    assert_eq!(found, [(ids[0], false), (ids[1], true), (ids[2], true)]);
+    assert_eq!(damaged, [], "there is no event to set aside");
 }
 
 #[test]
@@ -553,6 +626,59 @@ fn what_came_after_a_dead_letter_is_remembered_as_long_as_the_dead_letter() {
     assert!(matches!(batch.kept(ids[1]).unwrap(), Some(Ok(_))) && batch.kept(ids[2]).unwrap().is_none());
     assert_eq!(batch.later_without_effect("servicepilot", "a", ids[0]).unwrap(), Later::Event(ids[1]));
     assert_eq!(batch.later_without_effect("other", "a", ids[0]).unwrap(), Later::None);
+}
+
+#[test]
+fn what_keys_rest_on_is_taken_over_from_a_damaged_journal() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> =
+        (0..50).map(|number| batch.append(event(&format!("host-{number}"), b"{}")).unwrap()).collect();
+    ids.iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    batch.prune(None, 100, |_, _, _| true).unwrap();
+    batch.commit().unwrap();
+    drop((journal, lock));
+    let (journal, lock, before) = open(&config);
+    assert_eq!(before.len(), ids.len());
+    drop((journal, lock));
+
+    // Read from its pages, at a start; and through a connection, while running.
+    mark_damaged(directory.path());
+    let (mut journal, lock, after) = open(&config);
+    assert_eq!(after, before);
+    salvage::rebuild_from(directory.path(), &journal.connection, NOW).unwrap();
+    let kept = |connection: &Connection| -> u64 {
+        connection.query_row("SELECT count(*) FROM key_state", [], |row| row.get(0)).unwrap()
+    };
+    let rebuilt = Connection::open(directory.path().join(salvage::PARTIAL)).unwrap();
+    assert_eq!(kept(&rebuilt), kept(&journal.connection));
+    // The newest number is of an event that is history; the next one is greater all the same.
+    let mut batch = journal.begin().unwrap();
+    batch.prune(None, 100, |_, _, _| true).unwrap();
+    batch.commit().unwrap();
+    drop((journal, lock));
+    mark_damaged(directory.path());
+    let (mut journal, _lock, _) = open(&config);
+    let next = journal.begin().unwrap().append(event("another", b"{}")).unwrap();
+    assert!(next > ids[49], "{next:?}");
+}
+
+#[test]
+fn that_an_event_came_after_a_dead_letter_is_noted_when_it_becomes_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "a", "a", "b", "c"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
+    batch.settle(&Settlement { state: State::Dead, outcome: None, ..delivered(ids[0], NOW) }).unwrap();
+    ids[1..].iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    batch.prune(None, 100, |_, _, _| false).unwrap();
+    batch.commit().unwrap();
+    let batch = journal.begin().unwrap();
+    assert!(ids[1..4].iter().all(|id| batch.kept(*id).unwrap().is_none()));
+    assert_eq!(batch.later_noted(ids[0]).unwrap(), Later::Event(ids[2]));
+    assert_eq!(batch.later_noted(ids[4]).unwrap(), Later::None);
 }
 
 #[test]

@@ -18,6 +18,8 @@ use super::{Config, FILE};
 /// How the room of a volume is shared out, in bytes. Settled when the journal is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Split {
+    /// The size of the volume.
+    volume: u64,
     /// The size of the reserve.
     reserve: u64,
     /// The log is folded when it is as long as this.
@@ -73,7 +75,7 @@ impl Split {
     fn of(asked: Option<u64>, volume: u64) -> Split {
         let reserve = asked.unwrap_or_else(|| (volume / AUTO_PART).min(AUTO_MAX));
         // A reserve is folding a whole log, which may be all new pages, and then writing another and its last batch.
-        Split { reserve, log: (reserve / 3).clamp(LOG_MIN, LOG_MAX) }
+        Split { volume, reserve, log: (reserve / 3).clamp(LOG_MIN, LOG_MAX) }
     }
 
     /// The length that the log may come to: it is folded after the batch with which it became long.
@@ -127,6 +129,11 @@ impl Space {
     /// Whether there is room to make it whole.
     pub fn has_room_for_reserve(&self) -> bool {
         self.lacks_outside(0) == 0
+    }
+
+    /// Whether so many bytes are a quarter of the volume.
+    pub fn is_much(&self, bytes: u64) -> bool {
+        bytes > self.split.volume / 4
     }
 
     /// What the volume still gives.
@@ -392,9 +399,9 @@ mod tests {
         for (volume, reserve, log) in
             [(8 * MIB, MIB, MIB / 3), (64 * MIB, 8 * MIB, 8 * MIB / 3), (UNKNOWN, 48 * MIB, 16 * MIB)]
         {
-            assert_eq!(Split::of(None, volume), Split { reserve, log });
+            assert_eq!(Split::of(None, volume), Split { volume, reserve, log });
         }
-        assert_eq!(Split::of(Some(6 * MIB), 8 * MIB), Split { reserve: 6 * MIB, log: 2 * MIB });
+        assert_eq!(Split::of(Some(6 * MIB), 8 * MIB), Split { volume: 8 * MIB, reserve: 6 * MIB, log: 2 * MIB });
         let split = Split::of(None, 8 * MIB);
         assert!(split.log + split.log_max() <= split.reserve, "folding one log and writing the next");
     }

@@ -330,7 +330,7 @@ impl Writer {
         let started = Instant::now();
         let now = self.parts.clock.now();
         let mut batch = self.journal.begin()?;
-        let removed = self.shortage.make_room(&mut batch, &self.dedup, new_events(messages))?;
+        let removed = self.shortage.make_room(&mut batch, &mut self.dedup, new_events(messages))?;
         let mut work = Work {
             dedup: &mut self.dedup,
             sources: &self.sources,
@@ -346,7 +346,7 @@ impl Writer {
             now,
         };
         let owed = messages.iter().map(|message| work.handle(message)).collect::<Result<Vec<_>, _>>()?;
-        let Work { mut batch, fresh, wrote, duplicates, holds, space, refusing, .. } = work;
+        let Work { mut batch, dedup, fresh, wrote, duplicates, holds, space, refusing, .. } = work;
         (self.shortage.space, self.shortage.refusing) = (space, refusing);
         if !wrote && (duplicates.is_empty() || !messages.is_empty() && duplicates.len() < DUPLICATES_HELD) {
             // Nothing but repeats of what is on disk already: no sync is needed to say so. Their count is written
@@ -355,6 +355,9 @@ impl Writer {
         }
         for (of, count) in duplicates.drain() {
             batch.count_duplicates(of, count)?;
+        }
+        for last in dedup.take_forgotten() {
+            batch.drop_key_state(last)?;
         }
         batch.commit()?;
         self.parts.metrics.committed(started.elapsed());
@@ -458,7 +461,7 @@ impl Writer {
         let now = self.parts.clock.now().wall;
         let keep = i64::try_from(self.parts.journal.keep_delivered.as_millis()).unwrap_or(i64::MAX);
         let before = if self.journal.is_large()? { None } else { Some(WallTime(now.0.saturating_sub(keep))) };
-        let dedup = &self.dedup;
+        let dedup = &mut self.dedup;
         let mut batch = self.journal.begin()?;
         let pruned =
             batch.prune(before, PRUNED_AT_ONCE, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;

@@ -110,6 +110,7 @@ fn fill(data: &Path, events: u64) -> Result<()> {
                 body: body.as_bytes(),
                 update: UpdateHash(number),
                 occurrences: &none,
+                follows: None,
                 replay_of: None,
             };
             batch.append(event).map_err(failed)?;

@@ -81,6 +81,12 @@ log: {log}
         self.directory.path().join("data")
     }
 
+    /// Adds a section to the configuration.
+    pub fn configure(&self, section: &str) {
+        let text = fs::read_to_string(&self.configuration).unwrap();
+        fs::write(&self.configuration, format!("{text}{section}\n")).unwrap();
+    }
+
     /// Starts `gander run` and waits until it takes events. `under` is the command that is to start it, empty for none.
     pub fn start(&self, under: &[String]) -> Process {
         self.start_with(under, Reader::Reads)

@@ -117,6 +117,7 @@ fn commit(
                 update: UpdateHash(number as u64),
                 occurrences: &Occurrences::default(),
                 replay_of: None,
+                follows: None,
             })
             .unwrap();
         events.insert(id, Truth { key, action, body, state: State::Queued });

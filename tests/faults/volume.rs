@@ -2,6 +2,8 @@
 //! stranger's file. Whatever filled it, the relay goes on by itself as soon as there is room.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::failing::AGAIN;
 use crate::full::{beside, fill, with_mount};
+use crate::other::Other;
 use crate::process::{Process, Site};
 use crate::senders::{Client, Connections};
 use crate::upstream::{Reply, Upstream};
@@ -36,16 +39,31 @@ struct Told {
 
 impl Volume {
     pub fn new(mib: u64, upstream: Upstream) -> Volume {
+        Volume::mounted(upstream, |data| format!("mount -t tmpfs -o size={mib}m none {data}"))
+    }
+
+    /// With blocks, metadata and a share that only root may use. It takes room of the disk below as it is written to.
+    fn ext4(mib: u64, upstream: Upstream) -> Volume {
+        Volume::mounted(upstream, |data| {
+            let image = format!("{data}.image");
+            File::create(&image).unwrap().set_len(mib << 20).unwrap();
+            let made = Command::new("mkfs.ext4").args(["-q", &image]).output().expect("mkfs.ext4 is there (e2fsprogs)");
+            assert!(made.status.success(), "{made:?}");
+            format!("mount -o loop {image} {data}")
+        })
+    }
+
+    fn mounted(upstream: Upstream, mount: impl Fn(&str) -> String) -> Volume {
         let site = Site::new(&upstream);
         let data = site.data();
         std::fs::create_dir(&data).unwrap();
-        let alone = with_mount(&format!("mount -t tmpfs -o size={mib}m none {}", data.display()));
+        let before = std::fs::metadata(&data).unwrap().dev();
+        let alone = with_mount(&mount(&data.display().to_string()));
         let holder = Command::new(&alone[0]).args(&alone[1..]).args(["sleep", "600"]).spawn().unwrap();
         let mut volume = Volume { site, upstream, holder, under: Vec::new() };
-        // It is seen as soon as it is mounted, and has a size of its own then.
-        let size = || rustix::fs::statvfs(volume.file("")).map_or(0, |volume| volume.f_blocks * volume.f_frsize);
+        let mounted = || std::fs::metadata(volume.file("")).is_ok_and(|file| file.dev() != before);
         let end = Instant::now() + Duration::from_secs(5);
-        while size() != mib << 20 {
+        while !mounted() {
             assert!(Instant::now() < end, "the volume is not there");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -192,16 +210,10 @@ fn missing_since(upstream: &Upstream, called: usize, keys: &[String], limit: Dur
 }
 
 /// History that is many times as large as the volume goes through it.
-fn history_goes_through(mib: u64, text: usize, events: usize) {
-    let volume = Volume::new(mib, Upstream::start(|| Reply::Done));
+fn history_goes_through(volume: &Volume, text: usize, events: usize) {
     let process = volume.start();
     let told = volume.work(&process, "k", text, events, Duration::from_secs(60));
-    eprintln!(
-        "{mib} MiB: {} acknowledged, {} refused, longest {:?}",
-        told.acknowledged.len(),
-        told.refused,
-        told.longest_refusal
-    );
+    eprintln!("{} acknowledged, {} refused, longest {:?}", told.acknowledged.len(), told.refused, told.longest_refusal);
     assert!(told.acknowledged.len() >= events, "{} acknowledged, {} refused", told.acknowledged.len(), told.refused);
     assert!(told.longest_refusal < Duration::from_secs(2), "{:?}", told.longest_refusal);
     assert_eq!(missing(&volume.upstream, &told.acknowledged, Duration::from_secs(20)), 0);
@@ -212,13 +224,74 @@ fn history_goes_through(mib: u64, text: usize, events: usize) {
 
 #[test]
 fn history_goes_through_a_volume_of_8_mib() {
-    history_goes_through(8, 8_000, 6_000);
+    history_goes_through(&Volume::new(8, Upstream::start(|| Reply::Done)), 8_000, 6_000);
 }
 
 #[test]
 fn history_goes_through_a_volume_of_64_mib() {
-    history_goes_through(64, 32_000, 6_000);
+    history_goes_through(&Volume::new(64, Upstream::start(|| Reply::Done)), 32_000, 6_000);
 }
+
+#[test]
+fn history_goes_through_an_ext4_volume() {
+    history_goes_through(&Volume::ext4(24, Upstream::start(|| Reply::Done)), 16_000, 4_000);
+}
+
+/// Open incidents without end: what is known of their keys would fill the volume.
+#[test]
+fn keys_that_would_fill_a_volume_are_forgotten_the_oldest_first() {
+    let volume = Volume::new(2, Upstream::start(|| Reply::Done));
+    let process = volume.start();
+    let told = volume.work(&process, &"k".repeat(180), 10, 8_000, Duration::from_secs(60));
+    assert!(told.acknowledged.len() >= 8_000, "{} acknowledged, {} refused", told.acknowledged.len(), told.refused);
+    assert!(told.longest_refusal < Duration::from_secs(2), "{:?}", told.longest_refusal);
+    assert_eq!(missing(&volume.upstream, &told.acknowledged, Duration::from_secs(20)), 0);
+    assert_eq!(faults(&process), Vec::<String>::new());
+    let known = process.metric("gander_dedup_keys");
+    assert!(known > 1_000 && known < 7_000, "{known}");
+    process.assert_no_panic();
+    assert_eq!(process.terminate().0, Some(0));
+}
+
+#[test]
+fn the_history_of_open_incidents_is_not_kept_for_ever_and_they_stay_open() {
+    let volume = Volume::new(64, Upstream::start(|| Reply::Done));
+    volume.site.configure(&format!("journal: {{ keep_delivered: 1s }}\ndedup: {{ max_keys: {KEYS} }}"));
+    let process = volume.start();
+    let told = volume.work(&process, "k", 100, 1_000, Duration::from_secs(20));
+    none_waits(&process, Duration::from_secs(5));
+    std::thread::sleep(Duration::from_millis(1_100));
+    // History is looked for at a start, and once a minute.
+    assert_eq!(process.terminate().0, Some(0));
+    let mut process = volume.start();
+    let end = Instant::now() + Duration::from_secs(5);
+    while count(&process, "") > 1 {
+        assert!(Instant::now() < end, "{} events are kept, of {}", count(&process, ""), told.acknowledged.len());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for _ in 0..2 {
+        let (_, open) = process.get("/api/v1/incidents");
+        let open = open["incidents"].as_array().unwrap();
+        assert_eq!(open.len(), KEYS);
+        let key = open[KEYS / 2]["incident_key"].as_str().unwrap();
+        let mut client = Client { port: process.port, connections: Connections::Kept, stream: None };
+        let again = client.post(&payload(key, 100)).unwrap();
+        assert_eq!((again.status, &again.json["status"]), (200, &json!("duplicate")), "{key} is open");
+        process.kill();
+        process = volume.start();
+    }
+    // Of a key that is forgotten nothing is kept.
+    assert!(volume.work(&process, "more", 100, KEYS / 2, Duration::from_secs(20)).acknowledged.len() >= KEYS / 2);
+    none_waits(&process, Duration::from_secs(5));
+    let mut other = Other::open_under(&volume.under, &volume.site.data().join("journal.db"));
+    let kept = other.does("SELECT count(*) FROM key_state").unwrap();
+    other.close();
+    assert!(kept > 0 && kept as usize <= KEYS / 2, "{kept}");
+    process.assert_no_panic();
+}
+
+/// As many as are remembered.
+const KEYS: usize = 800;
 
 /// What the log says of writes that failed.
 fn faults(process: &Process) -> Vec<String> {

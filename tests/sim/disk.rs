@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gander::dedup::{Novelty, Occurrences};
+use gander::dedup::{Ending, Novelty, Occurrences};
 use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
 use gander::time::{Now, WallTime};
@@ -18,6 +18,10 @@ pub struct Disk {
     rows: BTreeMap<EventId, Row>,
     /// Resolves that ended because nothing of their incident was sent.
     superseded: BTreeSet<EventId>,
+    /// Rows of which only what their keys rest on is kept: each goes when its key goes on.
+    of_keys: BTreeSet<EventId>,
+    /// Whether those on which no key rests were looked for since the journal was opened.
+    swept: bool,
     files: Option<Files>,
 }
 
@@ -29,6 +33,8 @@ pub struct Row {
     pub action: Action,
     pub update: UpdateHash,
     pub occurrences: Occurrences,
+    /// On which its key's state rested until now.
+    pub follows: Option<EventId>,
     pub priority: Priority,
     pub novelty: Novelty,
     pub tried: Option<Tried>,
@@ -49,7 +55,7 @@ pub struct Batch {
 
 impl Disk {
     pub fn new(files: Option<Files>) -> Disk {
-        Disk { rows: BTreeMap::new(), superseded: BTreeSet::new(), files }
+        Disk { rows: BTreeMap::new(), superseded: BTreeSet::new(), of_keys: BTreeSet::new(), swept: false, files }
     }
 
     /// The process starts, or goes on after a fault.
@@ -57,6 +63,7 @@ impl Disk {
         if let Some(files) = &mut self.files {
             files.check(self.rows.values());
         }
+        self.swept = false;
     }
 
     pub fn begin(&self) -> Batch {
@@ -69,7 +76,12 @@ impl Disk {
         if let Some(files) = &mut self.files {
             files.commit(&batch);
         }
-        self.rows.extend(batch.appended.into_iter().map(|row| (row.id, row)));
+        for row in batch.appended {
+            if row.follows.is_some_and(|before| self.of_keys.remove(&before)) {
+                self.rows.retain(|id, _| Some(*id) != row.follows);
+            }
+            self.rows.insert(row.id, row);
+        }
         for (id, tried) in batch.tried {
             if let Some(row) = self.rows.get_mut(&id).filter(|row| row.state == State::Queued) {
                 row.tried = Some(tried);
@@ -115,22 +127,36 @@ impl Disk {
         self.rows.last_key_value().map(|(last, _)| *last)
     }
 
-    /// Removes delivered rows that ended before, where `in_order` oldest first up to one that did not; but none that
-    /// `keep` asks for, none whose key has an older dead letter, since a person may ask to replay that, and not the
-    /// newest.
+    /// Removes delivered rows that ended before, where `in_order` oldest first up to one that did not; but of those that
+    /// `keep` asks for what their keys rest on stays, and none without effect whose key has an older dead letter, since a person may ask to replay that, and
+    /// not the newest.
     pub fn prune(&mut self, before: WallTime, in_order: bool, keep: impl Fn(EventId, usize) -> bool) {
         if let Some(files) = &mut self.files {
             files.prune(before, &keep);
         }
+        if !std::mem::replace(&mut self.swept, true) {
+            let gone = |id: &EventId| self.rows.get(id).is_some_and(|row| !keep(*id, row.key));
+            let gone: Vec<EventId> = self.of_keys.iter().copied().filter(gone).collect();
+            for id in gone {
+                self.of_keys.remove(&id);
+                self.rows.remove(&id);
+            }
+        }
         let newest = self.last();
-        let old: Vec<EventId> = self
+        let old: Vec<&Row> = self
             .rows
             .values()
             .filter(|row| matches!(row.state, State::Delivered | State::Ended) && Some(row.id) != newest)
+            .filter(|row| !self.of_keys.contains(&row.id))
             .take_while(|row| !in_order || row.settled_at < before)
-            .filter(|row| row.settled_at < before && !keep(row.id, row.key) && !self.follows_a_dead_letter(row))
-            .map(|row| row.id)
+            .filter(|row| row.settled_at < before)
+            .filter(|row| {
+                Ending::of(row.state, row.outcome) == Some(Ending::Confirmed) || !self.follows_a_dead_letter(row)
+            })
             .collect();
+        let (rest, old): (Vec<&Row>, Vec<&Row>) = old.into_iter().partition(|row| keep(row.id, row.key));
+        let old: Vec<EventId> = old.into_iter().map(|row| row.id).collect();
+        self.of_keys.extend(rest.into_iter().map(|row| row.id));
         for id in old {
             self.rows.remove(&id);
         }

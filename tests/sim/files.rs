@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use gander::dedup::Novelty;
-use gander::event::{EventId, KeyId, State};
+use gander::event::{EventId, KeyId, Priority, State};
 use gander::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
 use gander::limits::Shares;
 use gander::time::WallTime;
@@ -48,6 +48,7 @@ impl Files {
                 body: b"{}",
                 update: row.update,
                 occurrences: &row.occurrences,
+                follows: row.follows,
                 replay_of: None,
             });
             assert_eq!(id.unwrap(), row.id);
@@ -71,21 +72,23 @@ impl Files {
     /// What a start finds is what the model holds.
     pub fn check<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) {
         let found = self.open();
+        let queued = |row: &Row| row.state == State::Queued;
         let expected: Vec<Recovered> = rows
             .map(|row| Recovered {
                 id: row.id,
                 key: KeyId::new(SOURCE, &row.key.to_string()),
                 source: SOURCE.into(),
                 action: row.action,
-                priority: row.priority,
+                // What only a delivery needs is not told of what needs none.
+                priority: if queued(row) { row.priority } else { Priority::default() },
                 taken_at: row.taken_at,
                 state: row.state,
                 outcome: row.outcome.filter(|_| row.state == State::Delivered),
                 update: row.update,
                 occurrences: row.occurrences.clone(),
-                reopening: row.novelty == Novelty::Reopening,
-                continues: row.novelty.continues(),
-                tried: row.tried.filter(|_| row.state == State::Queued),
+                reopening: queued(row) && row.novelty == Novelty::Reopening,
+                continues: queued(row) && row.novelty.continues(),
+                tried: row.tried.filter(|_| queued(row)),
             })
             .collect();
         assert_eq!(found, expected, "the journal tells something else than it was told");

@@ -20,6 +20,7 @@ pub(super) enum Error {
 enum Rows {
     Events,
     Bodies,
+    KeyStates,
 }
 
 /// Takes in everything that pages hold. Returns how many events may have been on pages that are damaged, beyond those that
@@ -31,16 +32,18 @@ pub(super) fn database<R: Read + Seek>(pages: &mut Pages<R>, intake: &mut Intake
     let free = pages.free()?;
     let roots = roots(pages)?;
     let mut trees = HashMap::new();
-    for table in ["event", "content"] {
+    for (table, _) in TABLES {
         if let Some(root) = roots.get(table) {
             trees.insert(table, pages.leaves(*root)?);
         }
     }
     // Where a tree does not lead to all of its leaves, whatever is in use and looks like one may be.
-    let is_whole = trees.len() == 2 && trees.values().all(|tree| tree.broken.is_empty());
+    // A journal of before has no states of keys.
+    let is_whole = ["event", "content"].iter().all(|table| trees.contains_key(table))
+        && trees.values().all(|tree| tree.broken.is_empty());
     let strays = if is_whole { Vec::new() } else { strays(pages, free.as_ref())? };
     let mut damaged: Vec<Leaf> = trees.get("event").map(|tree| tree.broken.clone()).unwrap_or_default();
-    for (table, rows) in [("event", Rows::Events), ("content", Rows::Bodies)] {
+    for (table, rows) in TABLES {
         let own = trees.get(table).map(|tree| tree.pages.as_slice()).unwrap_or_default();
         for leaf in own {
             if !leaf_rows(pages, leaf.page, rows, intake)? && rows == Rows::Events {
@@ -66,7 +69,7 @@ pub(super) fn versions<R: Read + Seek>(
     versions: &[(u32, Vec<u8>)],
     intake: &mut Intake<'_>,
 ) -> Result<(), Error> {
-    for rows in [Rows::Events, Rows::Bodies] {
+    for (_, rows) in TABLES {
         for (number, page) in versions {
             rows_of(pages, page, *number, rows, intake)?;
         }
@@ -167,6 +170,7 @@ fn take<R: Read + Seek>(
     let taken = match rows {
         Rows::Events => intake.event(cell.id, &columns, proven),
         Rows::Bodies => intake.content(cell.id, &columns, proven),
+        Rows::KeyStates => intake.key_state(cell.id, &columns),
     };
     Ok(Some(taken?))
 }
@@ -195,6 +199,9 @@ fn rows_beside<R: Read + Seek>(
     }
     Ok(())
 }
+
+/// In the order in which their rows are taken in.
+const TABLES: [(&str, Rows); 3] = [("event", Rows::Events), ("content", Rows::Bodies), ("key_state", Rows::KeyStates)];
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {

@@ -9,9 +9,10 @@ use rusqlite::{Connection, params, params_from_iter};
 use crate::event::{EventId, State};
 use crate::journal::ID_MAX;
 use crate::journal::batch::sql;
+use crate::journal::key_state;
 use crate::journal::pages::Leaf;
 use crate::journal::read;
-use crate::journal::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
+use crate::journal::sum::{self, Damage, FIXED, FIXED_READ, Fixed, KeyState, STANDING, Standing};
 use crate::time::WallTime;
 
 /// A journal that takes rows in, within a transaction.
@@ -207,6 +208,27 @@ impl Intake<'_> {
         Ok(())
     }
 
+    /// Takes what a key's state rests on, where its checksum says that it is that: a key that is not known can only page
+    /// once more. Returns whether it is. Every event must be in before.
+    pub(super) fn key_state(&self, id: i64, row: &[ValueRef<'_>]) -> Result<bool, rusqlite::Error> {
+        let column = |column: usize| match column {
+            0 => Some(ValueRef::Integer(id)),
+            _ => row.get(column).copied(),
+        };
+        let has_sum = row.len() == KEY_STATE_COLUMNS && row[KEY_STATE_COLUMNS - 1] != ValueRef::Null;
+        if !has_sum || KeyState::of_columns(column).is_err() || !(1..=ID_MAX.cast_signed()).contains(&id) {
+            return Ok(false);
+        }
+        let places = vec!["?"; KEY_STATE_COLUMNS].join(", ");
+        let statement = format!(
+            "INSERT OR IGNORE INTO key_state ({}) SELECT {places} WHERE NOT EXISTS (SELECT 1 FROM event WHERE id = ?1)",
+            key_state::COLUMNS
+        );
+        let values = (0..KEY_STATE_COLUMNS).filter_map(column).map(ToSqlOutput::Borrowed);
+        self.journal.prepare_cached(&statement)?.execute(params_from_iter(values))?;
+        Ok(true)
+    }
+
     /// Takes a call, by what its row looks like.
     pub(super) fn attempt(&self, row: &[ValueRef<'_>]) -> Result<(), rusqlite::Error> {
         let [event @ ValueRef::Integer(_), rest @ ..] = row else {
@@ -380,6 +402,8 @@ impl<'r> Content<'r> {
     }
 }
 
+/// Of what a key's state rests on, with its checksum.
+const KEY_STATE_COLUMNS: usize = 14;
 /// Of an event, before anything was added.
 const COLUMNS_MIN: usize = 23;
 const NEVER_NULL: [&str; 8] =

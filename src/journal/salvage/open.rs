@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row};
 
 use super::harvest::Error;
 use super::intake::Intake;
+use crate::journal::key_state;
 
 /// Takes in what can be read; where that fails it goes on with the next number, until one can be read again. Returns how
 /// many places there were where nothing could be read.
@@ -50,6 +51,15 @@ pub(super) fn connection(old: &Connection, intake: &mut Intake<'_>) -> Result<u6
     }
     for id in taken {
         beside(old, id, intake)?;
+    }
+    if let Ok(mut statement) = old.prepare(&format!("SELECT {} FROM key_state", key_state::COLUMNS))
+        && let Ok(mut rows) = statement.query([])
+    {
+        while let Ok(Some(row)) = rows.next() {
+            if let (Ok(id), Some(row)) = (row.get(0), columns(row)) {
+                intake.key_state(id, &row)?;
+            }
+        }
     }
     if let Ok(mut statement) = old.prepare("SELECT kind, source, incident_key, since FROM hold")
         && let Ok(mut rows) = statement.query([])

@@ -122,6 +122,7 @@ impl Work<'_> {
         }
         self.space.promise(footprint);
         let arrival = Arrival { key, action, update, occurrence: occurrence.as_ref() };
+        let follows = self.dedup.last(key);
         let (batch, now) = (&mut self.batch, self.now);
         let append = |occurrences: &Occurrences| {
             batch.append(NewEvent {
@@ -143,6 +144,7 @@ impl Work<'_> {
                 body: &body,
                 update,
                 occurrences,
+                follows,
                 replay_of: Some(id),
             })
         };
@@ -217,7 +219,7 @@ impl Work<'_> {
     /// Whether an event of the key was taken after `id`.
     ///
     /// Deduplication knows the last event of every key, but for keys whose last event ended without effect, which an
-    /// index finds, and for keys that it forgot, for which the newest rows are searched.
+    /// index finds, and for keys that it forgot, for which what was pruned is noted and the newest rows are searched.
     fn later(
         &self,
         key: KeyId,
@@ -230,6 +232,9 @@ impl Work<'_> {
             return Ok((last > id).then_some(Declined::LaterEvent(last)));
         }
         let mut later = self.batch.later_without_effect(source, incident_key, id)?;
+        if later == Later::None {
+            later = self.batch.later_noted(id)?;
+        }
         if later == Later::None && self.dedup.has_forgotten() {
             later = self.batch.later_of_any(source, incident_key, id, rows)?;
         }

@@ -98,6 +98,8 @@ pub(super) fn restore(
         }
     })?;
     dedup.forgotten();
+    // What the journal kept of these is dropped when it is looked through, before anything is pruned.
+    dedup.take_forgotten();
     Ok(Restored { journal, dedup, last, damaged })
 }
 

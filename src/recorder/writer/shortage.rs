@@ -34,7 +34,7 @@ impl Shortage {
     pub(super) fn make_room(
         &mut self,
         batch: &mut Batch<'_>,
-        dedup: &Dedup,
+        dedup: &mut Dedup,
         events: usize,
     ) -> Result<bool, journal::Error> {
         self.space = batch.space()?;
@@ -48,7 +48,7 @@ impl Shortage {
                 removed += pruned.events;
                 self.found += pruned.events;
                 if !pruned.more {
-                    removed += self.searched_all(batch)?;
+                    removed += self.searched_all(batch, dedup)?;
                     break;
                 }
                 if removed >= wanted {
@@ -67,12 +67,20 @@ impl Shortage {
         self.refusing = if self.refusing { space.is_short() } else { !space.takes(0) };
     }
 
-    /// Every finished event was looked at: if there was none to remove, refused payloads are next.
-    fn searched_all(&mut self, batch: &mut Batch<'_>) -> Result<usize, journal::Error> {
+    /// Every finished event was looked at: if there was none to remove, refused payloads are next, and then what is known
+    /// of the keys that were taken longest ago, where that is much.
+    fn searched_all(&mut self, batch: &mut Batch<'_>, dedup: &mut Dedup) -> Result<usize, journal::Error> {
         if std::mem::take(&mut self.found) > 0 {
             return Ok(0);
         }
-        let removed = batch.drop_refused(self.space.removed_at_once())?;
+        let most = self.space.removed_at_once();
+        let mut removed = batch.drop_refused(most)?;
+        if removed == 0 && self.space.is_much(batch.key_states().bytes) {
+            removed = dedup.forget_oldest(batch.key_states().until, 10 * most);
+            for last in dedup.take_forgotten() {
+                batch.drop_key_state(last)?;
+            }
+        }
         if removed == 0 {
             self.search_at = Instant::now() + SEARCH_PAUSE;
         }

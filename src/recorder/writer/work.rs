@@ -209,6 +209,7 @@ impl Work<'_> {
             Origin::Refused { payload, force } => (Some(payload.id), force),
         };
         let open = event.action == Action::Trigger && self.dedup.is_open(event.key);
+        let follows = self.dedup.last(event.key);
         let (batch, received_at) = (&mut self.batch, self.now.wall);
         let append = |novelty: Novelty, occurrences: &Occurrences| {
             batch.append(NewEvent {
@@ -226,6 +227,7 @@ impl Work<'_> {
                 body: &event.body,
                 update: event.update,
                 occurrences,
+                follows,
                 replay_of,
             })
         };

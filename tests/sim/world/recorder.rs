@@ -141,6 +141,7 @@ impl World {
         for element in self.requests[request].elements.clone() {
             let named = element.named();
             let arrival = element.arrival(named.as_ref());
+            let follows = self.relay().dedup.last(key_id(element.key));
             let mut append = |novelty, occurrences: &Occurrences| {
                 Ok::<_, Broken>(open.batch.append(Row {
                     id: EventId(0),
@@ -148,6 +149,7 @@ impl World {
                     action: element.action,
                     update: UpdateHash(element.update),
                     occurrences: occurrences.clone(),
+                    follows,
                     priority: priority(element.key),
                     novelty,
                     tried: None,
