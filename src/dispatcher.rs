@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::breaker::{self, Fault};
-use crate::event::{EventId, HoldRecord, KeyId, Outcome, Queued, SourceNames, State, Superseded};
+use crate::event::{EventId, HoldRecord, KeyId, Outcome, Queued, SourceNames, State, Superseded, Waits};
 use crate::journal::{AttemptRecord, Damage, Reader, Settlement, Tried};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Trouble, Verdict};
-use crate::recorder::{Durable, End, Fresh, Recorder};
+use crate::recorder::{Durable, End, Fresh, Recorder, Remembered};
 use crate::schedule::{Delivery, Discard, Lane, Limits, Overtaken, Schedule, Step, Trial, Unsent, Why};
 use crate::shutdown::Shutdown;
 use crate::time::{Clock, Monotonic, Now, WallTime};
@@ -276,7 +276,7 @@ impl Dispatcher {
                         late_begins();
                     }
                     self.count_first_attempt(&delivery, now);
-                    let body = self.bodies.take(delivery.event.id);
+                    let body = self.bodies.get(delivery.event.id);
                     self.spawn(delivery::deliver(Arc::clone(&self.desk), delivery, body));
                 }
                 Step::End(unsent) => self.settle_unsent(unsent, now),
@@ -288,8 +288,11 @@ impl Dispatcher {
         wake
     }
 
-    fn take(&mut self, Durable { fresh, ended }: Durable) {
+    fn take(&mut self, Durable { fresh, ended, recall }: Durable) {
         self.release(ended);
+        if let Some(reply) = recall {
+            let _ = reply.send(self.remembered());
+        }
         for Fresh { event, outgoing } in fresh {
             let now = self.desk.clock.now().monotonic;
             if let Some(overtaken) = self.schedule.enqueue(&event, now) {
@@ -300,6 +303,13 @@ impl Dispatcher {
                 self.bodies.put(event.id, outgoing);
             }
         }
+    }
+
+    /// What is known here of the queue, for a journal that lacks some of it.
+    fn remembered(&self) -> Remembered {
+        let mut waiting: Vec<Waits> = self.schedule.events().collect();
+        waiting.retain(|waits| !self.ends.contains(waits.event));
+        Remembered { waiting, ending: self.ends.events().collect(), bodies: self.bodies.all() }
     }
 
     fn carry_out(&mut self, command: QueueCommand) {
@@ -329,7 +339,6 @@ impl Dispatcher {
                 self.ends.tell(event, told);
             }
             Discard::Behind(behind) => {
-                self.bodies.take(event);
                 let why = Why::Discarded;
                 let settlement = unsent_settlement(event, why, 0, now);
                 self.write_down(Written::new(behind, None, How::Unsent { why }), None, settlement, false);
@@ -476,7 +485,6 @@ impl Dispatcher {
     /// An event ends without a call.
     fn settle_unsent(&mut self, unsent: Unsent, now: Now) {
         let Unsent { event, key, attempts, why } = unsent;
-        self.bodies.take(event.id);
         if matches!(why, Why::Stale { .. }) && self.late.unsent(now.monotonic) {
             late_begins();
         }
@@ -486,6 +494,7 @@ impl Dispatcher {
 
     /// Has an end written down. The key is free when a [`Durable`] tells that it is on disk.
     fn write_down(&mut self, written: Written, attempt: Option<AttemptRecord>, settlement: Settlement, awaited: bool) {
+        self.bodies.remove(written.event.id);
         let end = End { attempt, settlement, key: written.event.key, awaited };
         self.ends.put(written);
         if let Err(end) = self.desk.recorder.settle(end) {

@@ -136,10 +136,20 @@ pub struct Queued {
     pub acknowledged: Monotonic,
 }
 
+/// An event that waits for its delivery, as the schedule knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    pub event: EventId,
+    pub source: SourceId,
+    pub action: Action,
+    pub priority: Priority,
+}
+
 /// What is sent for one event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outgoing {
     pub source: Arc<str>,
+    pub incident_key: Arc<str>,
     pub body: Bytes,
     /// When the event was acknowledged.
     pub acknowledged: WallTime,

@@ -19,6 +19,7 @@ mod pages;
 mod place;
 mod read;
 mod readers;
+mod rescue;
 mod room;
 mod salvage;
 mod schema;
@@ -54,6 +55,7 @@ pub use mending::{LetGo, Mended, Mending};
 pub use place::Fates;
 pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary};
 pub use readers::Readers;
+pub use rescue::Rescue;
 pub use room::{Fit, Held};
 pub use salvage::{LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
 pub use search::{Searched, Texts};
@@ -389,8 +391,21 @@ impl Journal {
         Some(lack)
     }
 
+    /// Gives no number that was given before, also after a restart.
+    pub fn continue_after(&mut self, before: &Journal) {
+        self.skip(before.next_id.0.saturating_sub(self.next_id.0));
+    }
+
+    /// Whether times of writing are to be believed.
+    pub fn believe_times(&mut self, believe: bool) {
+        self.times = believe;
+    }
+
     /// Leaves out the next numbers, also after a restart.
     fn skip(&mut self, numbers: u64) {
+        if numbers == 0 {
+            return;
+        }
         self.next_id = EventId(self.next_id.0.saturating_add(numbers).min(ID_MAX));
         let raised = self
             .connection
@@ -529,11 +544,14 @@ impl Totals {
 
 /// The number by which a journal is known again; it is given one where it has none.
 fn identity_of(connection: &Connection) -> Option<u64> {
-    let read = || connection.query_row("SELECT value FROM meta WHERE name = 'identity'", [], |row| row.get(0));
-    read().ok().or_else(|| {
+    identity_in(connection).or_else(|| {
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?1)", [fastrand::i64(1..)]).ok()?;
-        read().ok()
+        identity_in(connection)
     })
+}
+
+fn identity_in(connection: &Connection) -> Option<u64> {
+    connection.query_row("SELECT value FROM meta WHERE name = 'identity'", [], |row| row.get(0)).ok()
 }
 
 /// Notes which files a connection has open.

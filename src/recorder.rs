@@ -8,6 +8,7 @@
 mod commands;
 mod writer;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::dedup::{Arrival, Foresight};
 use crate::event::{
     Action, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, SourceNames,
-    State, UpdateHash, Violation,
+    State, UpdateHash, Violation, Waits,
 };
 use crate::journal::{AttemptRecord, Held, Settlement, Tried};
 use crate::time::WallTime;
@@ -153,6 +154,19 @@ pub struct End {
 pub struct Durable {
     pub fresh: Vec<Fresh>,
     pub ended: Vec<Settlement>,
+    /// Where somebody cut off the journal's files: asks for what is still known of the queue.
+    pub recall: Option<oneshot::Sender<Remembered>>,
+}
+
+/// What is known in memory of the queue.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// Every event that waits or is under way.
+    pub waiting: Vec<Waits>,
+    /// Events that ended, and whose end is not on disk.
+    pub ending: HashSet<EventId>,
+    /// What is to be sent for the newest of those that wait.
+    pub bodies: HashMap<EventId, Outgoing>,
 }
 
 /// An event that just became durable.

@@ -19,7 +19,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::breaker::{self, Breaker, Fault, Kind, Permit};
-use crate::event::{EventId, KeyId, Outcome, Queued, SourceId, Superseded};
+use crate::event::{EventId, KeyId, Outcome, Queued, SourceId, Superseded, Waits};
 use crate::limits::Bucket;
 use crate::outcome::Verdict;
 use crate::stale::{self, Decision};
@@ -413,6 +413,11 @@ impl Schedule {
     /// A secret changed: a pause is probed at once.
     pub fn resume(&mut self, now: Monotonic) {
         self.breaker.resume(now);
+    }
+
+    /// Every event that waits or is under way, in no order.
+    pub fn events(&self) -> impl Iterator<Item = Waits> {
+        self.queues.events()
     }
 
     /// Events that wait, those under way included.

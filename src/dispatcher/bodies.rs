@@ -1,4 +1,5 @@
-//! The bodies of events that just came, kept in memory so that they need not be read back from disk.
+//! The bodies of events that just came, kept in memory until the events end: so that they need not be read back from
+//! disk, and where somebody cut the journal's files off they are all that is left.
 
 use std::collections::HashMap;
 
@@ -13,18 +14,30 @@ pub(super) struct Bodies {
 
 impl Bodies {
     pub(super) fn put(&mut self, id: EventId, outgoing: Outgoing) {
-        let bytes = outgoing.body.len() + OVERHEAD_BYTES;
+        let bytes = size(&outgoing);
         if self.bytes + bytes <= BYTES_MAX {
             self.bytes += bytes;
             self.bodies.insert(id, outgoing);
         }
     }
 
-    pub(super) fn take(&mut self, id: EventId) -> Option<Outgoing> {
-        let outgoing = self.bodies.remove(&id)?;
-        self.bytes -= outgoing.body.len() + OVERHEAD_BYTES;
-        Some(outgoing)
+    pub(super) fn get(&self, id: EventId) -> Option<Outgoing> {
+        self.bodies.get(&id).cloned()
     }
+
+    pub(super) fn remove(&mut self, id: EventId) {
+        if let Some(outgoing) = self.bodies.remove(&id) {
+            self.bytes -= size(&outgoing);
+        }
+    }
+
+    pub(super) fn all(&self) -> HashMap<EventId, Outgoing> {
+        self.bodies.clone()
+    }
+}
+
+fn size(outgoing: &Outgoing) -> usize {
+    outgoing.body.len() + outgoing.incident_key.len() + OVERHEAD_BYTES
 }
 
 /// As many events may wait before the bodies of further ones are left to the journal.
@@ -41,18 +54,20 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
-    fn what_does_not_fit_is_left_to_the_journal_and_what_is_taken_makes_room() {
+    fn what_does_not_fit_is_left_to_the_journal_and_what_ended_makes_room() {
         let outgoing = || Outgoing {
             source: "s".into(),
+            incident_key: "".into(),
             body: Bytes::from(vec![b'x'; BYTES_MAX - OVERHEAD_BYTES]),
             acknowledged: WallTime(0),
         };
         let mut bodies = Bodies::default();
         bodies.put(EventId(1), outgoing());
         bodies.put(EventId(2), outgoing());
-        assert!(bodies.take(EventId(2)).is_none());
-        assert!(bodies.take(EventId(1)).is_some());
+        assert!(bodies.get(EventId(2)).is_none());
+        assert!(bodies.get(EventId(1)).is_some());
+        bodies.remove(EventId(1));
         bodies.put(EventId(3), outgoing());
-        assert!(bodies.take(EventId(3)).is_some());
+        assert!(bodies.get(EventId(3)).is_some() && bodies.get(EventId(1)).is_none());
     }
 }

@@ -60,6 +60,11 @@ impl Ends {
         self.0.contains_key(&id)
     }
 
+    /// Events that ended, and whose end is not on disk.
+    pub(super) fn events(&self) -> impl Iterator<Item = EventId> {
+        self.0.keys().copied()
+    }
+
     /// The end of this event is on disk: what waited for that.
     pub(super) fn take(&mut self, id: EventId) -> Option<Written> {
         self.0.remove(&id)

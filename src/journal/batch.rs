@@ -422,7 +422,7 @@ impl<'a> Batch<'a> {
         id
     }
 
-    fn insert(&self, fixed: &Fixed<'_>, standing: &Standing, raw_in: EventId) -> Result<(), Error> {
+    pub(super) fn insert(&self, fixed: &Fixed<'_>, standing: &Standing, raw_in: EventId) -> Result<(), Error> {
         self.prepare(
             "INSERT INTO event (id, source, action, incident_key, state, reason, rule, novelty, received_at, settled_at, \
              bytes, request, raw_in, update_hash, occurrence, past_occurrence, replay_of, charset, priority, sum, state_sum, \
@@ -456,7 +456,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn insert_content(
+    pub(super) fn insert_content(
         &self,
         fixed: &Fixed<'_>,
         raw: Option<&[u8]>,

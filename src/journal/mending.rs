@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::place::{self, Stat, Wrote};
+use super::readers;
 use super::salvage::{self, PARTIAL, REBUILT, Repairs};
 use super::{Error, FILE, Fates, Journal, Lock, OpenError};
 use crate::time::WallTime;
@@ -44,6 +45,7 @@ pub struct LetGo {
     how: Mending,
     /// The files that were open.
     ours: Vec<Stat>,
+    identity: Option<u64>,
 }
 
 impl Journal {
@@ -103,7 +105,7 @@ impl Journal {
         // Whatever is asked of this one fails.
         let nothing = Connection::open_in_memory()?;
         std::mem::replace(&mut self.connection, nothing).close().map_err(|(_, error)| error)?;
-        Ok(Some(LetGo { how, ours }))
+        Ok(Some(LetGo { how, ours, identity: self.identity }))
     }
 }
 
@@ -126,13 +128,23 @@ impl LetGo {
                 Mending::Reopen | Mending::Reread => Ok(Vec::new()),
             }
         };
-        let aside = put().map_err(|error| OpenError {
+        let fail = |error: io::Error| OpenError {
             path: directory.to_owned(),
             problem: format!("can't put the journal in its place: {error}"),
             remedy: "check the permissions of `data_dir` and that there is room",
-        })?;
+        };
+        let mut aside = put().map_err(fail)?;
         let repairs = if self.how == Mending::Reread { salvage::mend(lock, now)? } else { Repairs::default() };
+        if self.how == Mending::Reread && repairs.journal.is_none() && self.is_another(directory) {
+            aside = clear(directory, now).map_err(fail)?;
+        }
         Ok(Mended { aside, repairs })
+    }
+
+    /// Whether what was written over the journal is another journal, whose events are none of ours.
+    fn is_another(&self, directory: &Path) -> bool {
+        let found = readers::open(&directory.join(FILE)).ok().and_then(|connection| super::identity_in(&connection));
+        found.is_some() && found != self.identity
     }
 
     pub fn how(&self) -> Mending {
@@ -158,6 +170,16 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
         fs::hard_link(&path, &to).or_else(|_| fs::rename(&path, &to))?;
         aside.push(to);
     }
+    Ok(aside)
+}
+
+/// Sets aside what is in the place of the journal, all of it.
+fn clear(directory: &Path, now: WallTime) -> io::Result<Vec<PathBuf>> {
+    let aside = set_aside(directory, &["", "-wal"], &[], now)?;
+    for beside in ["", "-wal", "-shm"] {
+        salvage::remove(&directory.join(format!("{FILE}{beside}")))?;
+    }
+    File::open(directory)?.sync_all()?;
     Ok(aside)
 }
 

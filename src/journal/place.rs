@@ -219,6 +219,16 @@ impl Fates {
         Fates { database: worse(self.database, other.database), log: worse(self.log, other.log), ..self }
     }
 
+    /// Whether what is open was changed itself, so that some of it may be gone.
+    pub fn is_altered(&self) -> bool {
+        [self.database, self.log].iter().any(|fate| matches!(fate, Fate::Cut | Fate::Overwritten))
+    }
+
+    /// Whether a file is shorter than it was, of which there can be no doubt.
+    pub fn is_cut(&self) -> bool {
+        self.database == Fate::Cut || self.log == Fate::Cut
+    }
+
     /// How a journal of which this became comes back.
     pub fn mending(&self) -> Mending {
         let gone = |fate| matches!(fate, Fate::Missing | Fate::Replaced);
@@ -501,12 +511,12 @@ mod tests {
             (Missing, Missing, Missing, Mending::Copy),
             (Replaced, Intact, Intact, Mending::Copy),
             (Replaced, Replaced, Replaced, Mending::Copy),
-            // What the log that is open holds is better than what is there.
             (Cut, Missing, Intact, Mending::Copy),
             (Intact, Missing, Missing, Mending::Fold),
             (Intact, Replaced, Intact, Mending::Fold),
             (Intact, Cut, Intact, Mending::Reread),
             (Cut, Intact, Intact, Mending::Reread),
+            (Overwritten, Missing, Intact, Mending::Copy),
             (Overwritten, Intact, Missing, Mending::Reread),
             (Intact, Intact, Missing, Mending::Reopen),
             (Intact, Intact, Intact, Mending::Reopen),

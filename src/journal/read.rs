@@ -556,6 +556,7 @@ pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable,
     }
     Ok(Sendable::Sound(Outgoing {
         source: Arc::from(fixed.source),
+        incident_key: Arc::from(fixed.incident_key.unwrap_or_default()),
         body: Bytes::copy_from_slice(body),
         acknowledged: WallTime(fixed.received_at),
     }))

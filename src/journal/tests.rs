@@ -634,8 +634,7 @@ fn what_keys_rest_on_is_taken_over_from_a_damaged_journal() {
     let config = config(directory.path());
     let (mut journal, lock, _) = open(&config);
     let mut batch = journal.begin().unwrap();
-    let ids: Vec<_> =
-        (0..50).map(|number| batch.append(event(&format!("host-{number}"), b"{}")).unwrap()).collect();
+    let ids: Vec<_> = (0..50).map(|number| batch.append(event(&format!("host-{number}"), b"{}")).unwrap()).collect();
     ids.iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
     batch.prune(None, 100, |_, _, _| true).unwrap();
     batch.commit().unwrap();

@@ -62,7 +62,7 @@ impl Desk {
 
     /// Hears what one commit made durable; returns what ended.
     async fn hear(&mut self) -> Vec<Settlement> {
-        let Durable { fresh, ended } = self.durable.recv().await.unwrap();
+        let Durable { fresh, ended, .. } = self.durable.recv().await.unwrap();
         self.handed.extend(fresh);
         ended
     }

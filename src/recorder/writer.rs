@@ -22,7 +22,9 @@ use super::{
 };
 use crate::dedup::{self, Dedup};
 use crate::event::{EventId, HoldRecord, KeyId, Queued, SourceNames, State, Superseded};
-use crate::journal::{self, Damaged, Fates, Held, Journal, Left, Lock, Mended, Mending, Reserve, Settlement, Tried};
+use crate::journal::{
+    self, Damaged, Fates, Held, Journal, Left, Lock, Mended, Mending, Rescue, Reserve, Settlement, Tried,
+};
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use bring_back::Files;
@@ -62,6 +64,8 @@ pub struct Writer {
     prune_at: Instant,
     /// When the files are looked at though nothing is written.
     look_at: Instant,
+    /// How often times of writing spoke against files that were whole.
+    false_alarms: u32,
 }
 
 /// What a writer needs.
@@ -89,8 +93,30 @@ struct Fault {
     files: Files,
     /// What was done to bring the files back, told when events are taken again.
     mended: Vec<(Mending, Mended)>,
+    /// Whether some of what was open may be gone, and whether that is beyond doubt.
+    altered: bool,
+    cut: bool,
+    /// What was made good from memory; none where nothing had to be.
+    rescue: Option<Rescue>,
     /// What was told last of why they are not back yet.
     told: String,
+}
+
+impl Default for Fault {
+    fn default() -> Fault {
+        Fault {
+            try_at: Instant::now(),
+            why: Unavailable::JournalFault,
+            found: Fates::INTACT,
+            held: Vec::new(),
+            files: Files::default(),
+            mended: Vec::new(),
+            altered: false,
+            cut: false,
+            rescue: None,
+            told: String::new(),
+        }
+    }
 }
 
 impl Fault {
@@ -165,6 +191,7 @@ impl Writer {
             fault: None,
             prune_at: Instant::now(),
             look_at: Instant::now() + LOOK_INTERVAL,
+            false_alarms: 0,
         };
         // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
         match writer.journal.fold_log() {
@@ -377,7 +404,7 @@ impl Writer {
                 ended.push(settlement.clone());
             }
         }
-        self.hand_over(Durable { fresh, ended });
+        self.hand_over(Durable { fresh, ended, recall: None });
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
                 (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
@@ -562,12 +589,11 @@ impl Writer {
         });
         // They may copy events of a batch that never was.
         self.duplicates.clear();
-        let held = self.fault.take().map(|fault| fault.held).unwrap_or_default();
         // What is open is all that there is, and may not stay so: it is brought back at once.
         let at_once = replaced || why == Unavailable::DiskFull && self.give_up_reserve();
         let try_at = if at_once { Instant::now() } else { Instant::now() + HEAL_INTERVAL };
-        self.fault =
-            Some(Fault { try_at, why, found, held, files: Files::default(), mended: Vec::new(), told: String::new() });
+        let before = self.fault.take().unwrap_or_default();
+        self.fault = Some(Fault { try_at, why, found, files: Files::default(), told: String::new(), ..before });
     }
 
     /// After a fault: reopens the journal, restores from it, writes what was held. Works or is tried again.
@@ -583,7 +609,8 @@ impl Writer {
         let mut fresh = Vec::new();
         let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
         // Whether it can be written comes first: reading a large journal again each second would serve nobody.
-        let restored = open_writable(&self.parts).and_then(|journal| {
+        let opened = open_writable(&self.parts).and_then(|journal| self.make_good(journal));
+        let restored = opened.and_then(|journal| {
             restore(&self.parts, journal, &self.sources, |event, _| {
                 // A commit that was reported as failed may have reached the disk after all. Its sender was told that it
                 // was not taken: its age counts from here.
@@ -592,13 +619,15 @@ impl Writer {
                 }
             })
         });
-        let Restored { journal, dedup, last, damaged } = match restored {
+        let Restored { mut journal, dedup, last, damaged } = match restored {
             Ok(restored) => restored,
             Err(error) => {
-                tracing::debug!(error = %error, "the journal can't be reopened yet");
+                self.tell_obstacle(&error);
                 return;
             }
         };
+        journal.continue_after(&self.journal);
+        journal.believe_times(self.false_alarms < FALSE_ALARMS_MAX);
         (self.journal, self.dedup) = (journal, dedup);
         // These are open from now on.
         if let Some(fault) = &mut self.fault {
@@ -612,14 +641,16 @@ impl Writer {
             }
             return;
         }
-        let (held, mended) = self.fault.take().map(|fault| (fault.held, fault.mended)).unwrap_or_default();
-        let ended: Vec<Settlement> = held.into_iter().map(|end| end.settlement).collect();
+        let Some(fault) = self.fault.take() else {
+            return;
+        };
+        let ended: Vec<Settlement> = fault.held.iter().map(|end| end.settlement.clone()).collect();
         ended.iter().for_each(|settlement| self.tell_followers(settlement));
         self.forget_followers();
-        self.hand_over(Durable { fresh, ended });
+        self.hand_over(Durable { fresh, ended, recall: None });
         self.handed_over = self.handed_over.max(last);
         self.mark();
-        self.tell_mended(&mended);
+        self.tell_mended(&fault);
         tracing::info!("the journal can be written again");
         self.show();
     }
@@ -763,6 +794,8 @@ fn unreadable(parts: &WriterParts, error: &journal::Error) -> journal::OpenError
 const HEAL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the files are looked at while nothing is written: a kill meanwhile would lose what waits.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Files whose times of writing change though nobody writes to them are on a file system that does that.
+const FALSE_ALARMS_MAX: u32 = 3;
 /// How long a stop tries to bring back a journal whose files are gone.
 const FINISH: Duration = Duration::from_secs(15);
 const FINISH_PAUSE: Duration = Duration::from_millis(200);

@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use crate::event::{Action, EventId, KeyId, Priority, Queued, SourceId};
+use crate::event::{Action, EventId, KeyId, Priority, Queued, SourceId, Waits};
 use crate::time::Monotonic;
 
 /// A key that has events waiting. The slot is its name while it has; then another key may get it.
@@ -100,6 +100,30 @@ impl Queues {
     /// Events of all keys.
     pub(super) fn len(&self) -> usize {
         self.keys.len() + self.behind.len()
+    }
+
+    /// The events of all keys, in no order.
+    pub(super) fn events(&self) -> impl Iterator<Item = Waits> {
+        self.index.iter().flat_map(move |at| {
+            let source = self.keys[*at].source;
+            let first = self.keys[*at].first;
+            let mut next = self.tail(KeySlot(*at)).map_or(NONE, |tail| tail.first);
+            let behind = std::iter::from_fn(move || {
+                if next == NONE {
+                    return None;
+                }
+                let Behind { event, next: after } = self.behind[next];
+                next = after;
+                Some(event)
+            });
+            let waits = move |event: Waiting| Waits {
+                event: event.id(),
+                source,
+                action: event.action(),
+                priority: event.priority(),
+            };
+            std::iter::once(first).chain(behind).map(waits)
+        })
     }
 
     /// Appends an event to its key; returns the key, and whether this is its only event.

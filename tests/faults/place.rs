@@ -277,3 +277,94 @@ fn a_log_that_another_program_keeps_from_beginning_anew_is_told_with_its_name() 
     other.close();
     assert_eq!(process.terminate().0, Some(0));
 }
+
+fn cut(file: &Path, bytes: u64) {
+    fs::OpenOptions::new().write(true).open(file).unwrap().set_len(bytes).unwrap();
+}
+
+/// Deeds that alter the files themselves, so that what is open is altered, too; and whether what waited since the start,
+/// which is all in the log and in memory, and what waited before it, which is in the main file alone, survive.
+const ALTERATIONS: [(&str, Deed, bool); 7] = [
+    ("the log emptied", |data| cut(&data.join("journal.db-wal"), 0), true),
+    (
+        "the log cut in half",
+        |data| {
+            let log = data.join("journal.db-wal");
+            cut(&log, fs::metadata(&log).unwrap().len() / 2);
+        },
+        true,
+    ),
+    (
+        "the log overwritten",
+        |data| {
+            let log = data.join("journal.db-wal");
+            let bytes = fs::metadata(&log).unwrap().len() as usize;
+            let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xA5; bytes], 0).unwrap();
+        },
+        true,
+    ),
+    (
+        "the main file copied over itself",
+        |data| {
+            let whole = fs::read(data.join("journal.db")).unwrap();
+            fs::write(data.join("journal.db"), whole).unwrap();
+        },
+        true,
+    ),
+    ("the main file emptied", |data| cut(&data.join("journal.db"), 0), false),
+    (
+        "an older copy written over the main file",
+        |data| {
+            put_copies(data);
+            fs::copy(data.join("older"), data.join("journal.db")).unwrap();
+        },
+        false,
+    ),
+    (
+        "another journal written over the main file",
+        |data| {
+            put_copies(data);
+            fs::copy(data.join("another"), data.join("journal.db")).unwrap();
+        },
+        false,
+    ),
+];
+
+#[test]
+fn files_that_are_cut_off_or_overwritten_are_made_good_from_memory_and_what_is_lost_is_told() {
+    for (said, deed, whole) in ALTERATIONS {
+        let (upstream, site, mut senders, process) = with_waiting(said);
+        let mut done = Instant::now();
+        senders.work(process.port, Connections::Kept, || {
+            deed(&site.data());
+            done = Instant::now();
+            process.until_logged("the journal can be written again");
+        });
+        work_until_taken(&process, &mut senders, done);
+        let log = process.log().join("\n");
+        assert!(log.contains("another program changed the journal's files"), "{said}: {log}");
+        process.assert_no_panic();
+        assert_locked(&process, &site.data(), said);
+        let (_, dead) = process.get("/api/v1/events?state=dead&limit=1000");
+        let dead = dead["events"].as_array().unwrap().clone();
+        let told = |event: &serde_json::Value| {
+            let reason = event["reason"].as_str().unwrap_or_default();
+            reason.starts_with("lost") || reason.starts_with("damaged")
+        };
+        assert!(dead.iter().all(told), "{said}: {dead:?}");
+        process.kill();
+        upstream.follow(|| Reply::Done);
+        let process = site.start(&[]);
+        if whole {
+            assert_eq!((dead.len(), log.contains("nothing that waited is lost")), (0, true), "{said}: {log}");
+            assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new(), "{said}");
+        } else {
+            senders.settle(&upstream, Duration::from_secs(5));
+            let missing = senders.missing(&upstream);
+            assert!(missing <= dead.len(), "{said}: {missing} are missing and {} were told", dead.len());
+            assert!(missing < senders.acknowledged(), "{said}: everything is missing");
+        }
+        assert_eq!(process.terminate().0, Some(0), "{said}");
+    }
+}

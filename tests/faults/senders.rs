@@ -1,6 +1,6 @@
 //! Senders that keep a ledger, and the join of what was acknowledged with what arrived.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -158,6 +158,16 @@ impl Senders {
         let mut answers: Vec<_> = self.all.iter().flat_map(|sender| sender.answers.clone()).collect();
         answers.sort_by_key(|(at, _)| *at);
         answers
+    }
+
+    /// How many steps were acknowledged and have not arrived.
+    pub fn missing(&self, upstream: &Upstream) -> usize {
+        let arrivals = upstream.arrivals();
+        let arrived: HashSet<(&str, usize)> =
+            arrivals.iter().map(|arrival| (arrival.key.as_str(), arrival.step)).collect();
+        let keys = self.keys();
+        let missing = |key: &Key| (0..key.acknowledged).filter(|step| !arrived.contains(&(&key.name, *step))).count();
+        keys.iter().map(missing).sum()
     }
 
     /// Waits until all that was acknowledged has arrived, and says what is wrong with it: nothing, if all is well.

@@ -1,11 +1,15 @@
 //! After another program changed the journal's files: brings everything to where a restart would find it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::restore::tell_repairs;
-use super::{Fault, Writer};
-use crate::journal::{self, LetGo, Lock, Mended, Mending, OpenError};
-use crate::recorder::Health;
+use super::{FALSE_ALARMS_MAX, Fault, Writer};
+use crate::event::EventId;
+use crate::journal::{self, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
+use crate::recorder::{Durable, Health, Remembered, Unavailable};
 
 /// Where the files stand while they are brought back.
 #[derive(Debug)]
@@ -29,11 +33,16 @@ impl Writer {
     /// holds all that this one does, and lets go of what is open.
     pub(super) fn bring_back(&mut self) -> Result<(), OpenError> {
         let now = self.parts.clock.now().wall;
-        if let Some(Fault { files: Files::Open { copied }, found, .. }) = &self.fault {
+        if let Some(Fault { files: Files::Open { copied }, found, why, .. }) = &self.fault {
             let fates = self.journal.fates().or_overwritten(*found);
             let damaged = journal::is_marked_damaged(self.parts.lock.directory());
             if fates.is_intact() && copied.is_none() && !damaged {
                 return Ok(());
+            }
+            if !fates.is_intact() && *why != Unavailable::JournalReplaced {
+                // It happened while the disk was full, or failed.
+                self.fail(&journal::Error::Replaced(fates));
+                return self.bring_back();
             }
             self.parts.lock.retake()?;
             let mut how = match fates.mending() {
@@ -45,9 +54,19 @@ impl Writer {
                 how = Mending::Copy;
             }
             if how == Mending::Copy {
-                self.copy_out()?;
+                let copied = self.copy_out();
+                if copied.is_err() && self.give_up_reserve() {
+                    // It takes as much room again as what is open.
+                    self.copy_out()?;
+                } else {
+                    copied?;
+                }
             }
             self.let_go(how)?;
+            if let Some(fault) = &mut self.fault {
+                fault.altered |= fates.is_altered();
+                fault.cut |= fates.is_cut();
+            }
         }
         let Some(fault) = &mut self.fault else {
             return Ok(());
@@ -56,6 +75,8 @@ impl Writer {
             let Mended { aside, repairs } = gone.put_back(&self.parts.lock, now)?;
             let aside = [copied.aside.clone(), aside].concat();
             let repairs = if repairs.is_empty() { copied.repairs.clone() } else { repairs };
+            fault.altered |= repairs.journal.is_some();
+            fault.cut |= repairs.journal.is_some();
             fault.mended.push((gone.how(), Mended { aside, repairs }));
             fault.files = Files::Back;
         }
@@ -117,6 +138,10 @@ impl Writer {
             return;
         };
         let told = error.to_string();
+        if fault.why != Unavailable::JournalReplaced {
+            tracing::debug!(%error, "the journal can't be reopened yet");
+            return;
+        }
         if fault.told != told {
             tracing::error!(error = %error, "the journal can't be brought back to its place yet; it is tried again");
             self.health.send_modify(|health| {
@@ -128,31 +153,97 @@ impl Writer {
         }
     }
 
+    /// Where files were cut off or overwritten: writes again what is missing and still known of the queue.
+    pub(super) fn make_good(&mut self, mut journal: Journal) -> Result<Journal, OpenError> {
+        let Some(fault) = &mut self.fault else {
+            return Ok(journal);
+        };
+        if !fault.altered {
+            return Ok(journal);
+        }
+        let (reply, answer) = oneshot::channel();
+        let asked = self.parts.durable.blocking_send(Durable { recall: Some(reply), ..Durable::default() });
+        // At the end of the process nobody answers any more.
+        let Some(Remembered { waiting, ending, bodies }) = asked.ok().and_then(|()| answer.blocking_recv().ok()) else {
+            return Ok(journal);
+        };
+        let now = self.parts.clock.now().wall;
+        let known: HashSet<EventId> = waiting.iter().map(|waits| waits.event).chain(ending).collect();
+        let mut rescue = Rescue::default();
+        let mut write = || {
+            let mut batch = journal.begin()?;
+            for waits in &waiting {
+                let source = self.sources.name(waits.source);
+                batch.write_again(*waits, &source, bodies.get(&waits.event), now, &mut rescue)?;
+            }
+            batch.end_unknown(&known, now, &mut rescue)?;
+            batch.commit()
+        };
+        write().map_err(|error| obstacle(&self.parts.lock, &error))?;
+        let before = fault.rescue.unwrap_or_default();
+        fault.rescue = Some(Rescue {
+            again: before.again + rescue.again,
+            lost: before.lost + rescue.lost,
+            ended: before.ended + rescue.ended,
+        });
+        Ok(journal)
+    }
+
     /// Says what was done to bring the files back.
-    pub(super) fn tell_mended(&mut self, mended: &[(Mending, Mended)]) {
+    pub(super) fn tell_mended(&mut self, fault: &Fault) {
+        let (mended, rescue) = (&fault.mended, fault.rescue);
         let queued = self.journal.totals().queued;
-        for (how, Mended { aside, repairs }) in mended {
-            for aside in aside {
-                tracing::warn!(aside = %aside.display(), "a file that another program put in the journal's place was set aside");
-            }
-            if !repairs.is_empty() {
-                tell_repairs(repairs);
-                self.remarks.repairs(repairs, self.parts.clock.now().wall);
-                continue;
-            }
-            match how {
-                Mending::Copy => tracing::warn!(
+        for aside in mended.iter().flat_map(|(_, mended)| &mended.aside) {
+            tracing::warn!(aside = %aside.display(), "a file that another program put in the journal's place was set aside");
+        }
+        for repairs in mended.iter().map(|(_, mended)| &mended.repairs).filter(|repairs| !repairs.is_empty()) {
+            tell_repairs(repairs);
+            self.remarks.repairs(repairs, self.parts.clock.now().wall);
+        }
+        if let Some(Rescue { again, lost, ended }) = rescue {
+            if lost > 0 {
+                tracing::error!(
                     queued,
-                    "the journal was copied to its place from the files that were still open: nothing in it is lost"
-                ),
-                Mending::Fold => tracing::warn!(
+                    again,
+                    lost,
+                    ended,
+                    "the journal's files were cut off or overwritten: of what waited, some was written again from memory, and \
+                     what is lost became dead letters that say so"
+                );
+            } else if again + ended > 0 {
+                tracing::warn!(
                     queued,
-                    "the journal's log was still open and was brought into the main file: nothing in it is lost"
-                ),
-                Mending::Reopen => tracing::warn!(queued, "the journal was opened anew: nothing in it is lost"),
-                Mending::Reread => {
-                    tracing::warn!(queued, "the journal was opened anew as it was found: all of it can be read");
+                    again,
+                    ended,
+                    "the journal's files were cut off or overwritten: what was missing of what waited was written again from \
+                     memory; nothing that waited is lost"
+                );
+            } else {
+                tracing::warn!(queued, "the journal was opened anew as it was found: nothing that waited is lost");
+                self.false_alarms += u32::from(!fault.cut);
+                if !fault.cut && self.false_alarms == FALSE_ALARMS_MAX {
+                    self.journal.believe_times(false);
+                    tracing::warn!(
+                        "times of writing changed again and again on files that were whole: from now on only their sizes tell \
+                         whether another program wrote to them"
+                    );
                 }
+            }
+            return;
+        }
+        match mended.last().map(|(how, _)| how) {
+            None => {}
+            Some(Mending::Copy) => tracing::warn!(
+                queued,
+                "the journal was copied to its place from the files that were still open: nothing in it is lost"
+            ),
+            Some(Mending::Fold) => tracing::warn!(
+                queued,
+                "the journal's log was still open and was brought into the main file: nothing in it is lost"
+            ),
+            Some(Mending::Reopen) => tracing::warn!(queued, "the journal was opened anew: nothing in it is lost"),
+            Some(Mending::Reread) => {
+                tracing::warn!(queued, "the journal was opened anew as it was found: all of it can be read");
             }
         }
     }

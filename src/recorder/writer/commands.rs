@@ -166,6 +166,7 @@ impl Work<'_> {
             },
             outgoing: Some(Outgoing {
                 source: Arc::clone(&kept.source),
+                incident_key: Arc::from(&*incident_key),
                 body: body.into(),
                 acknowledged: self.now.wall,
             }),

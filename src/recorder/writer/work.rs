@@ -260,6 +260,7 @@ impl Work<'_> {
             },
             outgoing: Some(Outgoing {
                 source: Arc::clone(&submission.source),
+                incident_key: Arc::from(&*event.incident_key),
                 body: event.body.clone(),
                 acknowledged: self.now.wall,
             }),
