@@ -213,10 +213,14 @@ impl Fates {
         *self == Fates::INTACT
     }
 
-    /// Both verdicts together: times of writing were asked for one of them only.
-    pub fn or_overwritten(self, other: Fates) -> Fates {
-        let worse = |fate, other| if fate == Fate::Intact && other == Fate::Overwritten { other } else { fate };
-        Fates { database: worse(self.database, other.database), log: worse(self.log, other.log), ..self }
+    /// With what was found before: times of writing were only asked for then, and a file that was cut off and is long again
+    /// was written by somebody else.
+    pub fn or_overwritten(self, before: Fates) -> Fates {
+        let worse = |fate, before| match (fate, before) {
+            (Fate::Intact, Fate::Cut | Fate::Overwritten) => Fate::Overwritten,
+            _ => fate,
+        };
+        Fates { database: worse(self.database, before.database), log: worse(self.log, before.log), ..self }
     }
 
     /// Whether what is open was changed itself, so that some of it may be gone.
@@ -502,6 +506,13 @@ mod tests {
 6: POSIX  ADVISORY  READ  0 fe:00:77 125 125
 7: POSIX  ADVISORY  WRITE 15 fe:00:77 0 EOF";
         assert_eq!(locks_on(locks, 77, READ_LOCKS), [11, 14, 15]);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_and_is_long_again_was_written_by_somebody_else() {
+        let cut = Fates { database: Fate::Cut, ..Fates::INTACT };
+        let found = Fates::INTACT.or_overwritten(cut);
+        assert_eq!((found.database, found.mending()), (Fate::Overwritten, Mending::Reread));
     }
 
     #[test]
