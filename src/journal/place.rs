@@ -311,8 +311,9 @@ fn judge(noted: &Named, noted_frames: Frames, found: &Found, wrote: Wrote, page_
         _ => Fate::Replaced,
     };
     let named = &found.named;
-    // Whoever writes to the log or folds it as SQLite does changes these.
+    // Whoever writes to the log as SQLite does changes these; and whoever folds it, of which the main file is written.
     let same_frames = found.frames == noted_frames;
+    let same_fold = found.frames.folded == noted_frames.folded && found.frames.log >= noted_frames.log;
     let written = |noted: Option<Stat>, named: Option<Stat>| {
         found.times && noted.zip(named).is_some_and(|(noted, named)| noted.modified != named.modified)
     };
@@ -322,7 +323,7 @@ fn judge(noted: &Named, noted_frames: Frames, found: &Found, wrote: Wrote, page_
         // It becomes shorter only where the database does.
         if now.bytes < before.bytes && found.database_bytes.is_none_or(|bytes| now.bytes < bytes) {
             database = Fate::Cut;
-        } else if same_frames && written(noted.database, named.database) {
+        } else if same_fold && written(noted.database, named.database) {
             database = Fate::Overwritten;
         }
     }
@@ -377,7 +378,7 @@ mod tests {
     fn each_thing_that_can_be_done_to_a_file_is_told_from_what_sqlite_does() {
         use Fate::{Cut, Intact, Missing, Overwritten, Replaced};
         type Change = fn(&mut Found);
-        let cases: [(&str, Wrote, Change, [Fate; 4]); 21] = [
+        let cases: [(&str, Wrote, Change, [Fate; 4]); 22] = [
             ("nothing happened", Wrote::Nobody, |_| (), [Intact; 4]),
             ("the main file deleted", Wrote::Us, |f| f.named.database = None, [Missing, Intact, Intact, Intact]),
             ("the log deleted", Wrote::Us, |f| f.named.log = None, [Intact, Missing, Intact, Intact]),
@@ -469,6 +470,15 @@ mod tests {
                 "another file copied into the main file",
                 Wrote::Us,
                 |f| f.named.database = file(1, 10 * PAGE, 101),
+                [Overwritten, Intact, Intact, Intact],
+            ),
+            (
+                "the same beside a commit of ours",
+                Wrote::Us,
+                |f| {
+                    f.named.database = file(1, 10 * PAGE, 101);
+                    (f.named.log, f.frames.log) = (file(2, 32 + 6 * (24 + PAGE), 101), 6);
+                },
                 [Overwritten, Intact, Intact, Intact],
             ),
             (
