@@ -1,9 +1,9 @@
 //! After another program changed the journal's files: brings everything to where a restart would find it.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::restore::tell_repairs;
 use super::{FALSE_ALARMS_MAX, Fault, Writer};
@@ -155,16 +155,10 @@ impl Writer {
 
     /// Where files were cut off or overwritten: writes again what is missing and still known of the queue.
     pub(super) fn make_good(&mut self, mut journal: Journal) -> Result<Journal, OpenError> {
-        let Some(fault) = &mut self.fault else {
-            return Ok(journal);
-        };
-        if !fault.altered {
+        if !self.fault.as_ref().is_some_and(|fault| fault.altered) {
             return Ok(journal);
         }
-        let (reply, answer) = oneshot::channel();
-        let asked = self.parts.durable.blocking_send(Durable { recall: Some(reply), ..Durable::default() });
-        // At the end of the process nobody answers any more.
-        let Some(Remembered { waiting, ending, bodies }) = asked.ok().and_then(|()| answer.blocking_recv().ok()) else {
+        let Some(Remembered { waiting, ending, bodies }) = self.recall() else {
             return Ok(journal);
         };
         let now = self.parts.clock.now().wall;
@@ -180,13 +174,38 @@ impl Writer {
             batch.commit()
         };
         write().map_err(|error| obstacle(&self.parts.lock, &error))?;
-        let before = fault.rescue.unwrap_or_default();
-        fault.rescue = Some(Rescue {
-            again: before.again + rescue.again,
-            lost: before.lost + rescue.lost,
-            ended: before.ended + rescue.ended,
-        });
+        if let Some(fault) = &mut self.fault {
+            let before = fault.rescue.unwrap_or_default();
+            fault.rescue = Some(Rescue {
+                again: before.again + rescue.again,
+                lost: before.lost + rescue.lost,
+                ended: before.ended + rescue.ended,
+            });
+        }
         Ok(journal)
+    }
+
+    /// Asks the dispatcher what it knows of the queue; none where nobody answers, as at the end of the process. Senders are
+    /// told to come again meanwhile.
+    fn recall(&mut self) -> Option<Remembered> {
+        let (reply, mut answer) = oneshot::channel();
+        self.parts.durable.blocking_send(Durable { recall: Some(reply), ..Durable::default() }).ok()?;
+        let until = Instant::now() + RECALL;
+        let mut messages = Vec::new();
+        loop {
+            match answer.try_recv() {
+                Ok(remembered) => return Some(remembered),
+                Err(TryRecvError::Empty) if Instant::now() < until => {}
+                Err(_) => return None,
+            }
+            while let Ok(message) = self.messages.try_recv() {
+                messages.push(message);
+            }
+            if let Some(fault) = &mut self.fault {
+                fault.refuse(&mut messages);
+            }
+            std::thread::sleep(REFUSE_INTERVAL);
+        }
     }
 
     /// Says what was done to bring the files back.
@@ -258,3 +277,5 @@ fn obstacle(lock: &Lock, error: &journal::Error) -> OpenError {
 }
 
 const REFUSE_INTERVAL: Duration = Duration::from_millis(5);
+/// The dispatcher answers within milliseconds.
+const RECALL: Duration = Duration::from_secs(10);
