@@ -1,12 +1,19 @@
-//! How much one source may send: a token bucket, asked after authentication; and how much of what waits may be its own.
+//! How much one source may send: governor's token bucket, asked after authentication; and how much of what waits may be its own.
 //!
 //! The caller passes the time in; nothing here reads a clock.
 
 mod shares;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
 
 use crate::time::Monotonic;
 
@@ -34,15 +41,22 @@ pub struct Limiter {
     answer: OverLimit,
 }
 
-/// A token bucket that may be overdrawn once (the generic cell rate algorithm of ATM, ITU-T I.371).
+/// governor's token bucket, told the time instead of asking for it, which may be overdrawn once.
 #[derive(Debug)]
 pub struct Bucket {
-    interval_nanos: u64,
-    burst: NonZeroU32,
-    /// When all that was taken will have been made up for, in nanoseconds. A full bucket has it in the past, an empty one
-    /// `burst` intervals ahead; beyond that tokens are owed.
-    due_nanos: AtomicU64,
+    limiter: RateLimiter<NotKeyed, Due, LatestTime, NoOpMiddleware<Nanos>>,
+    due: Due,
+    quota: Quota,
 }
+
+/// When all that was taken will have been made up for. A full bucket has it in the past, an empty one `burst` intervals
+/// ahead; beyond that tokens are owed.
+#[derive(Clone, Debug, Default)]
+struct Due(Arc<InMemoryState>);
+
+/// The latest time that a caller told.
+#[derive(Debug, Default)]
+struct LatestTime(AtomicU64);
 
 /// The proof that a request fits the limit; it was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,31 +99,58 @@ impl Limiter {
 
 impl Bucket {
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Bucket {
-        let interval_nanos = (NANOS_PER_SECOND / u64::from(per_second.get())).max(1);
-        Bucket { interval_nanos, burst, due_nanos: AtomicU64::new(0) }
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        let due = Due::default();
+        Bucket { limiter: RateLimiter::new(quota, due.clone(), LatestTime::default()), due, quota }
     }
 
     /// Takes one, or says how long to wait for it.
     pub fn take(&self, now: Monotonic) -> Result<(), Duration> {
-        self.add(1, u64::from(self.burst.get()) - 1, now)
+        let now = self.limiter.clock().tell(now);
+        self.limiter.check().map_err(|not_until| not_until.wait_time_from(now))
     }
 
     /// Takes many, also more than there are, unless some are owed already; or says how long to wait until one can be
     /// taken.
     fn overdraw(&self, count: u64, now: Monotonic) -> Result<(), Duration> {
-        self.add(count, u64::from(self.burst.get()), now)
+        let now = self.limiter.clock().tell(now).as_u64();
+        let interval = u64::try_from(self.quota.replenish_interval().as_nanos()).unwrap_or(u64::MAX);
+        let ahead = |tokens: u64| now.saturating_add(tokens.saturating_mul(interval));
+        let burst = u64::from(self.quota.burst_size().get());
+        self.due.measure_and_replace(&NotKeyed::NonKey, |due| {
+            let due = due.map_or(now, Nanos::as_u64).max(now);
+            if due > ahead(burst) {
+                return Err(Duration::from_nanos(due.saturating_sub(ahead(burst - 1))));
+            }
+            Ok(((), Nanos::from(due.saturating_add(count.saturating_mul(interval)))))
+        })
     }
+}
 
-    /// Takes `count` if no more than `taken_max` are taken and not yet made up for.
-    fn add(&self, count: u64, taken_max: u64, now: Monotonic) -> Result<(), Duration> {
-        let now = u64::try_from(now.0).unwrap_or(0).saturating_mul(NANOS_PER_MILLI);
-        let ahead = |tokens: u64| now.saturating_add(tokens.saturating_mul(self.interval_nanos));
-        let added = self.due_nanos.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
-            let due = due.max(now);
-            (due <= ahead(taken_max)).then(|| due.saturating_add(count.saturating_mul(self.interval_nanos)))
-        });
-        let one_fits = ahead(u64::from(self.burst.get()) - 1);
-        added.map(|_| ()).map_err(|due| Duration::from_nanos(due.saturating_sub(one_fits)))
+impl StateStore for Due {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, key: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.0.measure_and_replace(key, decide)
+    }
+}
+
+impl LatestTime {
+    fn tell(&self, now: Monotonic) -> Nanos {
+        let nanos = u64::try_from(now.0).unwrap_or(0).saturating_mul(NANOS_PER_MILLI);
+        // Requests race; the bucket's time never goes back.
+        Nanos::from(self.0.fetch_max(nanos, Ordering::Relaxed).max(nanos))
+    }
+}
+
+impl Clock for LatestTime {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -118,7 +159,6 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
 #[cfg(test)]
