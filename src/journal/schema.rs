@@ -117,7 +117,7 @@ CREATE TABLE attempt (
 ";
 
 /// Columns by table, in the order in which they were added. They stand behind those of the layout.
-const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
+pub(super) const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
     // The word of the rule; NULL for normal.
     ("event", "priority", "TEXT"),
     // Of what never changes in the row, and of where the event stands. NULL: a version that made none wrote it.
@@ -137,7 +137,7 @@ const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
 ];
 
 /// Everything else by name.
-const ADDED: &[(&str, &str)] = &[
+pub(super) const ADDED: &[(&str, &str)] = &[
     (
         "difference",
         "-- What rules in the shadow of others would have decided otherwise, as a JSON list; of the newest such events only.

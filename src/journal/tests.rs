@@ -796,6 +796,9 @@ fn a_journal_of_the_version_before_gets_what_was_added_and_keeps_what_it_holds()
         ))
         .unwrap();
     drop(before);
+    let lock = Lock::take(directory.path()).unwrap();
+    assert_eq!(mend(&lock, NOW).unwrap(), Repairs::default());
+    drop(lock);
     let (mut journal, lock, recovered) = open(&config);
     assert_eq!(recovered.len(), 1);
     assert!(!schema::is_missing_any(&journal.connection).unwrap());
@@ -815,6 +818,68 @@ fn a_journal_of_the_version_before_gets_what_was_added_and_keeps_what_it_holds()
     mark_damaged(directory.path());
     let lock = Lock::take(directory.path()).unwrap();
     assert_eq!(mend(&lock, NOW).unwrap().journal.unwrap().queued, 2);
+}
+
+#[test]
+fn a_journal_of_any_version_before_is_no_damaged_one() {
+    // By one addition, as any of them may have been the newest of a version; then all up to each.
+    let columns =
+        schema::COLUMNS_ADDED.iter().map(|(table, column, _)| format!("ALTER TABLE {table} DROP COLUMN {column}"));
+    let objects = schema::ADDED
+        .iter()
+        .filter(|(name, _)| *name != "event_unsummed")
+        .map(|(name, _)| format!("DROP TABLE {name}"));
+    let additions: Vec<String> = columns.chain(objects).collect();
+    let each = additions.iter().map(|addition| vec![addition.clone()]);
+    let newest = (0..additions.len()).map(|count| additions[count..].iter().rev().cloned().collect());
+    for lacking in each.chain(newest).chain([Vec::new()]) {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let (mut journal, lock, _) = open(&config);
+        let mut batch = journal.begin().unwrap();
+        let id = batch.append(event("a", b"{}")).unwrap();
+        batch.commit().unwrap();
+        // The trigger names columns, and came with them.
+        journal.connection.execute_batch(&format!("DROP TRIGGER event_unsummed; {}", lacking.join("; "))).unwrap();
+        journal.close();
+        drop(lock);
+
+        let lock = Lock::take(directory.path()).unwrap();
+        assert_eq!(mend(&lock, NOW).unwrap(), Repairs::default(), "{lacking:?}");
+        drop(lock);
+        let lacks_checksum = lacking.len() == 1 && lacking[0].ends_with("COLUMN sum");
+        if !lacks_checksum {
+            let (journal, _lock, recovered) = open(&config);
+            assert_eq!(recovered.iter().map(|event| event.id).collect::<Vec<_>>(), [id], "{lacking:?}");
+            assert!(!schema::is_missing_any(&journal.connection).unwrap(), "{lacking:?}");
+        }
+    }
+}
+
+#[test]
+fn a_table_whose_name_or_definition_rotted_is_damage_also_where_a_version_before_had_none() {
+    for (name, rotted) in [
+        ("hold", "hole"),
+        ("key_state", "key_statd"),
+        ("difference", "eifference"),
+        ("event_unsummed", "event_unsummee"),
+    ] {
+        for column in ["name", "sql"] {
+            let directory = tempfile::tempdir().unwrap();
+            let (journal, lock, _) = open(&config(directory.path()));
+            journal.close();
+            let connection = Connection::open(directory.path().join(FILE)).unwrap();
+            connection
+                .execute_batch(&format!(
+                    "PRAGMA writable_schema = ON; \
+                     UPDATE sqlite_schema SET {column} = replace({column}, '{name}', '{rotted}') WHERE name = '{name}'"
+                ))
+                .unwrap();
+            drop(connection);
+            let problem = mend(&lock, NOW).unwrap().journal.expect("it is damaged").problem;
+            assert!(problem.contains(name), "{name}, {column}: {problem}");
+        }
+    }
 }
 
 #[test]
