@@ -581,6 +581,30 @@ fn knows_frames() -> bool {
 }
 
 fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
+    let connection = connect_file(path)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
+            Some("this file system has no shared memory, which write-ahead logging needs".to_owned()),
+        ));
+    }
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0")?;
+    lay_out(&connection, now)?;
+    Ok(connection)
+}
+
+/// Connects to a file that is of no use until all of it is written: nothing in it survives a crash or an error, and it is
+/// to be synced by whoever makes it.
+fn connect_unlogged(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
+    let connection = connect_file(path)?;
+    connection.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(()))?;
+    connection.execute_batch("PRAGMA synchronous = OFF")?;
+    lay_out(&connection, now)?;
+    Ok(connection)
+}
+
+fn connect_file(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = files::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -589,19 +613,12 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
         // A file that was made without it never becomes shorter: that would take a copy of it, and the room for one.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
-            Some("this file system has no shared memory, which write-ahead logging needs".to_owned()),
-        ));
-    }
-    connection.execute_batch(&format!(
-        "PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 0;
-         PRAGMA cache_size = {CACHE_KIB};
-         PRAGMA temp_store = MEMORY;"
-    ))?;
+    connection.execute_batch(&format!("PRAGMA cache_size = {CACHE_KIB}; PRAGMA temp_store = MEMORY"))?;
+    Ok(connection)
+}
+
+/// Makes what a journal lacks of the tables.
+fn lay_out(connection: &Connection, now: WallTime) -> Result<(), rusqlite::Error> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         0 => {
@@ -612,18 +629,17 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
                 "BEGIN; {SCHEMA} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
                  PRAGMA user_version = {VERSION};"
             ))?;
-            schema::add_missing(&connection)?;
-            connection.execute_batch("COMMIT")?;
-            Ok(connection)
+            schema::add_missing(connection)?;
+            connection.execute_batch("COMMIT")
         }
         VERSION => {
             // Nothing is written where nothing is missing: a full disk must not keep the relay from starting.
-            if schema::is_missing_any(&connection)? {
+            if schema::is_missing_any(connection)? {
                 connection.execute_batch("BEGIN IMMEDIATE")?;
-                schema::add_missing(&connection)?;
+                schema::add_missing(connection)?;
                 connection.execute_batch("COMMIT")?;
             }
-            Ok(connection)
+            Ok(())
         }
         other => Err(rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH),

@@ -68,7 +68,11 @@ impl Journal {
         };
         let salvage = match self.copy_into(&directory.join(PARTIAL)) {
             Ok(()) => None,
-            Err(Error::Full(text)) => return Err(Error::Full(text)),
+            Err(Error::Full(text)) => {
+                // What there is of it would only take the room from what must be written.
+                salvage::clear(directory).map_err(|error| failed("removing a copy that is not complete", &error))?;
+                return Err(Error::Full(text));
+            }
             // Not all of it can be read. Event by event, then.
             Err(_) => Some(salvage::rebuild_from(directory, &self.connection, now)?),
         };
@@ -82,11 +86,7 @@ impl Journal {
 
     fn copy_into(&self, path: &Path) -> Result<(), Error> {
         let fault = |error: io::Error| Error::Fault(format!("making a copy of the journal: {error}"));
-        for beside in ["", "-wal", "-shm", "-journal"] {
-            let mut name = path.as_os_str().to_owned();
-            name.push(beside);
-            salvage::remove(Path::new(&name)).map_err(fault)?;
-        }
+        path.parent().map_or(Ok(()), salvage::clear).map_err(fault)?;
         OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(fault)?;
         self.connection.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
         Ok(())

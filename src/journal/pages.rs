@@ -84,6 +84,12 @@ impl<R: Read + Seek> Pages<R> {
     /// Puts a log over it: pages by number and where in the log they begin, older ones first.
     pub(super) fn overlay(&mut self, log: R, pages: impl IntoIterator<Item = (u32, u64)>) {
         self.log = Some(log);
+        self.lay_over(pages);
+    }
+
+    /// Takes other pages of the log that is over it.
+    pub(super) fn lay_over(&mut self, pages: impl IntoIterator<Item = (u32, u64)>) {
+        self.bytes -= self.newest.len() as u64 * self.page_bytes as u64;
         self.newest = pages.into_iter().filter(|(page, _)| *page > 0).collect();
         self.count = self.newest.keys().copied().fold(self.count, u32::max);
         self.bytes += self.newest.len() as u64 * self.page_bytes as u64;
@@ -108,15 +114,19 @@ impl<R: Read + Seek> Pages<R> {
 
     /// Reads a page; one that the file does not hold whole goes on with zeros.
     pub(super) fn read(&mut self, page: u32) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(self.page_bytes);
         let (from, at) = match (self.newest.get(&page), &mut self.log) {
             (Some(at), Some(log)) => (log, *at),
             _ => (&mut self.database, u64::from(page.saturating_sub(1)) * self.page_bytes as u64),
         };
-        from.seek(SeekFrom::Start(at))?;
-        from.take(self.page_bytes as u64).read_to_end(&mut bytes)?;
-        bytes.resize(self.page_bytes, 0);
-        Ok(bytes)
+        read_at(from, at, self.page_bytes)
+    }
+
+    /// Reads a version of a page, by where in the log it begins.
+    pub(super) fn version(&mut self, at: u64) -> io::Result<Vec<u8>> {
+        match &mut self.log {
+            Some(log) => read_at(log, at, self.page_bytes),
+            None => Ok(vec![0; self.page_bytes]),
+        }
     }
 
     /// The whole payload of a cell; none where the pages that it goes on in do not hold it.
@@ -219,6 +229,14 @@ impl<R: Read + Seek> Pages<R> {
         }
         Ok(Some(free).filter(|free| free.len() == count as usize))
     }
+}
+
+fn read_at<R: Read + Seek>(from: &mut R, at: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(length);
+    from.seek(SeekFrom::Start(at))?;
+    from.take(length as u64).read_to_end(&mut bytes)?;
+    bytes.resize(length, 0);
+    Ok(bytes)
 }
 
 impl<'p> Node<'p> {

@@ -5,22 +5,25 @@
 //! in its place, and it begins again, or the new one complete.
 
 mod examine;
+mod fitting;
 mod harvest;
 mod intake;
 mod open;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use super::pages::Pages;
+use super::volume::Reserve;
 use super::wal::{self, Behind};
-use super::{Error, FILE, Lock, OpenError, connect};
+use super::{Error, FILE, Lock, OpenError, connect, connect_unlogged, volume};
 use crate::time::WallTime;
 use examine::Examined;
+use fitting::{Extent, fitting};
 use intake::{Intake, Taken};
 
 /// What was done to files that were damaged.
@@ -58,6 +61,8 @@ pub struct Salvage {
     pub in_doubt: u64,
     /// How many more events there may have been, of which nothing could be read.
     pub unreadable: u64,
+    /// Events that had ended, of which there was room for nothing but the row.
+    pub left_out: u64,
 }
 
 /// What became of a log that goes on behind the place where SQLite ends.
@@ -102,6 +107,7 @@ pub fn is_marked_damaged(directory: &Path) -> bool {
 
 fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let failed = |doing: &'static str| move |error: io::Error| format!("{doing}: {error}");
+    clear(directory).map_err(failed("removing what a start before did not finish"))?;
     if directory.join(REBUILT).exists() {
         replace(directory).map_err(failed("putting the new journal in its place"))?;
     }
@@ -109,17 +115,21 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let mut repairs = Repairs::default();
     let behind = log.as_ref().map_or(Behind::Nothing, |log| log.behind());
     let left = directory.join(LOG_LEFT);
+    let mut no_room = None;
     if matches!(behind, Behind::OneCommit | Behind::Commits) {
         // SQLite writes over it as soon as it opens the journal.
-        copy(&directory.join(format!("{FILE}-wal")), &left).map_err(failed("setting the log of the journal aside"))?;
+        let kept = copy_log(directory, &left).map_err(failed("setting the log of the journal aside"))?;
+        no_room = (!kept).then(|| "its log is damaged, and there is no room for a copy of it".to_owned());
     }
-    let problem = problem
+    let with_log = no_room.is_some();
+    let problem = no_room
+        .or(problem)
         .or_else(|| is_marked_damaged(directory).then(|| "damage was met while it was in use".to_owned()))
         .or_else(|| is_orphaned(directory).then(|| "there is its log, and it is not".to_owned()));
     if let Some(problem) = problem {
         let aside = set_aside(directory, now).map_err(failed("setting the damaged journal aside"))?;
-        let salvage =
-            rebuild(directory, aside, problem, now).map_err(|error| format!("making a new journal: {error}"))?;
+        let salvage = rebuild(directory, aside, problem, with_log, now)
+            .map_err(|error| format!("making a new journal: {error}"))?;
         fs::rename(directory.join(PARTIAL), directory.join(REBUILT)).map_err(failed("keeping the new journal"))?;
         replace(directory).map_err(failed("putting the new journal in its place"))?;
         repairs.journal = Some(salvage);
@@ -163,14 +173,48 @@ fn set_aside(directory: &Path, now: WallTime) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
+/// Copies the log. Returns whether there was room for that.
+fn copy_log(directory: &Path, to: &Path) -> io::Result<bool> {
+    let log = directory.join(format!("{FILE}-wal"));
+    let full = |error: &io::Error| volume::is_of_room(error);
+    let copied = match copy(&log, to) {
+        Err(error) if full(&error) && Reserve::in_directory(directory).give_up_whole() => {
+            tracing::warn!(
+                "the volume of `data_dir` is full: the reserve was given up for a copy of the journal's log"
+            );
+            copy(&log, to)
+        }
+        copied => copied,
+    };
+    match copied {
+        Err(error) if full(&error) => remove(to).map(|()| false),
+        copied => copied.map(|()| true),
+    }
+}
+
 /// Makes a copy that is complete if it is there.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let partial = to.with_extension("partial");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
-    io::copy(&mut File::open(from)?, &mut file)?;
-    file.sync_all()?;
-    fs::rename(&partial, to)?;
+    let copied = copy_to(from, &partial).and_then(|()| fs::rename(&partial, to));
+    if copied.is_err() {
+        let _ = remove(&partial);
+    }
+    copied?;
     to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+fn copy_to(from: &Path, to: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(to)?;
+    io::copy(&mut File::open(from)?, &mut file)?;
+    file.sync_all()
+}
+
+/// Removes what is not complete.
+pub(super) fn clear(directory: &Path) -> io::Result<()> {
+    for beside in ["", "-wal", "-shm", "-journal"] {
+        remove(&directory.join(format!("{PARTIAL}{beside}")))?;
+    }
+    remove(&directory.join(LOG_LEFT).with_extension("partial"))
 }
 
 /// Puts a complete new journal where the damaged one is, which has another name already.
@@ -198,11 +242,31 @@ fn is_orphaned(directory: &Path) -> bool {
     bytes(FILE) == 0 && bytes(&format!("{FILE}-wal")) > 0
 }
 
-/// Makes a new journal of everything that the files hold. They are only read.
-fn rebuild(directory: &Path, aside: PathBuf, problem: String, now: WallTime) -> Result<Salvage, harvest::Error> {
-    let (mut pages, _) = examine::open(directory)?;
-    let salvage = rebuild_of(directory, now, |intake| harvest::database(&mut pages, intake))?;
-    Ok(Salvage { aside: Some(aside), problem, ..salvage })
+/// Makes a new journal of everything that the files hold; `with_log`: also of what the log holds behind the place where
+/// SQLite ends. They are only read. Where that fails they have one name again.
+fn rebuild(
+    directory: &Path,
+    aside: PathBuf,
+    problem: String,
+    with_log: bool,
+    now: WallTime,
+) -> Result<Salvage, harvest::Error> {
+    let rebuilt = rebuild_of(directory, now, |intake| {
+        let (mut pages, log) = examine::open(directory)?;
+        let mut unreadable = harvest::database(&mut pages, intake)?;
+        if let Some(log) = log.filter(|_| with_log) {
+            pages.lay_over(log.frames.iter().map(|frame| (frame.page, frame.at)));
+            harvest::versions(&mut pages, log.left(), intake)?;
+            unreadable += log.left_damaged();
+        }
+        Ok(unreadable)
+    });
+    if rebuilt.is_err() {
+        for beside in ["", "-wal"] {
+            remove(&directory.join(format!("{}{beside}", aside.display())))?;
+        }
+    }
+    Ok(Salvage { aside: Some(aside), problem, ..rebuilt? })
 }
 
 /// Makes a new journal of what can be read of one that is open.
@@ -211,21 +275,40 @@ pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) ->
     salvage.map_err(|error| match error {
         harvest::Error::Reading(error) => Error::Fault(error.to_string()),
         harvest::Error::Writing(error) => error.into(),
+        harvest::Error::Full => Error::Full(error.to_string()),
     })
 }
 
-/// Makes a new journal of what `take` takes in, which returns how many events may not be among that.
+/// Makes a new journal of what `take` takes in, as much of it as there is room for.
 fn rebuild_of(
     directory: &Path,
     now: WallTime,
-    take: impl FnOnce(&mut Intake<'_>) -> Result<u64, harvest::Error>,
+    mut take: impl FnMut(&mut Intake<'_>) -> Result<u64, harvest::Error>,
 ) -> Result<Salvage, harvest::Error> {
-    for beside in ["", "-wal", "-shm"] {
-        remove(&directory.join(format!("{PARTIAL}{beside}")))?;
-    }
-    let mut new = connect(&directory.join(PARTIAL), now)?;
+    let rebuilt = fitting(directory, |extent| {
+        clear(directory)?;
+        let rebuilt = rebuild_once(directory, extent, now, &mut take);
+        if rebuilt.is_err() {
+            clear(directory)?;
+        }
+        rebuilt
+    });
+    rebuilt.map(|(salvage, _)| salvage)
+}
+
+/// `take` returns how many events may not be among what it takes in. Written without a log and synced once, since a crash
+/// only begins again: a log would take the room for all of it twice.
+fn rebuild_once(
+    directory: &Path,
+    extent: Extent,
+    now: WallTime,
+    take: &mut impl FnMut(&mut Intake<'_>) -> Result<u64, harvest::Error>,
+) -> Result<Salvage, harvest::Error> {
+    let path = directory.join(PARTIAL);
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
+    let mut new = connect_unlogged(&path, now)?;
     let batch = new.transaction()?;
-    let mut intake = Intake::of(&batch, now)?;
+    let mut intake = Intake::of(&batch, extent, now)?;
     let unreadable = take(&mut intake)? + intake.taken.unreadable;
     let without_body = intake.bury_without_body()?;
     let in_doubt = intake.bury_overtaken()?;
@@ -235,36 +318,42 @@ fn rebuild_of(
         batch.query_row(&format!("SELECT count(*) FROM event WHERE {condition}"), [], |row| row.get::<_, u64>(0))
     };
     let (events, queued) = (count("TRUE")?, count("state = 'queued' AND state <> 'delivered'")?);
+    let left_out = if extent == Extent::All { 0 } else { count("state IN ('delivered', 'ended')")? };
     batch.commit()?;
-    new.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     new.close().map_err(|(_, error)| error)?;
+    File::open(&path)?.sync_all()?;
+    if !volume::has_room_to_open(directory) {
+        return Err(harvest::Error::Full);
+    }
     let problem = "not all of it can be read".to_owned();
-    Ok(Salvage { aside: None, problem, events, queued, without_body, without_row, in_doubt, unreadable })
+    Ok(Salvage { aside: None, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out })
 }
 
-/// Takes in what a log holds behind the place where SQLite ends, of which there is a copy. May be done again: what is there
-/// already stays as it is.
+/// Takes in what a log holds behind the place where SQLite ends, of which there is a copy, as much of it as there is room
+/// for. May be done again: what is there already stays as it is.
 fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, harvest::Error> {
+    fitting(directory, |extent| take_in_log_once(directory, left, extent, now)).map(|(salvage, _)| salvage)
+}
+
+fn take_in_log_once(
+    directory: &Path,
+    left: &Path,
+    extent: Extent,
+    now: WallTime,
+) -> Result<LogSalvage, harvest::Error> {
     let mut salvage =
         LogSalvage { aside: None, pages: 0, damaged: 0, events: 0, states: 0, in_doubt: 0, unreadable: 0 };
     let mut file = File::open(left)?;
     let Some(log) = wal::read(&mut file)? else {
         return Ok(salvage);
     };
-    let mut versions = Vec::new();
-    for frame in log.left() {
-        let mut page = vec![0; log.page_bytes];
-        file.seek(SeekFrom::Start(frame.at))?;
-        file.read_exact(&mut page)?;
-        versions.push((frame.page, page));
-    }
     // What goes on elsewhere went to the log with it.
     let mut pages = Pages::of(File::open("/dev/null")?, log.page_bytes)?;
     pages.overlay(file, log.frames.iter().map(|frame| (frame.page, frame.at)));
     let mut journal = connect(&directory.join(FILE), now)?;
     let batch = journal.transaction()?;
-    let mut intake = Intake::of(&batch, now)?;
-    harvest::versions(&mut pages, &versions, &mut intake)?;
+    let mut intake = Intake::of(&batch, extent, now)?;
+    harvest::versions(&mut pages, log.left(), &mut intake)?;
     salvage.in_doubt = intake.bury_overtaken()?;
     let Taken { events, versions: states, without_row, unreadable } = intake.taken;
     number_on(&batch)?;
@@ -274,7 +363,7 @@ fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvag
         salvage.aside = Some(directory.join(format!("journal-damaged-{}.wal", now.0)));
     }
     salvage.pages = log.left().len() as u64;
-    salvage.damaged = log.left().iter().filter(|frame| !frame.sound).count() as u64;
+    salvage.damaged = log.left_damaged();
     Ok(LogSalvage { events: events + without_row, states, unreadable, ..salvage })
 }
 

@@ -231,7 +231,12 @@ impl Reserve {
     pub fn make_way(directory: &Path, asked: Option<u64>) -> bool {
         let (free, size) = look(directory);
         let reserve = Reserve::in_directory(directory);
-        free < Split::of(asked, size).log_max() + SLACK && fs::remove_file(&reserve.0).is_ok()
+        free < Split::of(asked, size).log_max() + SLACK && reserve.give_up_whole()
+    }
+
+    /// Gives all of it up. Returns whether there was one.
+    pub(super) fn give_up_whole(&self) -> bool {
+        fs::remove_file(&self.0).is_ok()
     }
 
     /// Gives it up, but for as much as it takes to open the journal: who takes all the room there is must not keep the
@@ -319,6 +324,16 @@ fn look(directory: &Path) -> (u64, u64) {
 /// Whether there is too little room to open a journal.
 pub(super) fn is_full(directory: &Path) -> bool {
     look(directory).0 < SLACK
+}
+
+/// Whether there is room to open a journal and to write the first events' ends.
+pub(super) fn has_room_to_open(directory: &Path) -> bool {
+    look(directory).0 >= TO_OPEN + SLACK
+}
+
+/// Whether there is no room for what was to be written.
+pub(super) fn is_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A reserve this large is whole: file systems round in both directions.

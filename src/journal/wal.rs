@@ -170,6 +170,11 @@ impl Log {
         &self.frames[self.taken..]
     }
 
+    /// How many of these are not what was written.
+    pub(super) fn left_damaged(&self) -> u64 {
+        self.left().iter().filter(|frame| !frame.sound).count() as u64
+    }
+
     pub(super) fn behind(&self) -> Behind {
         let left = self.left();
         match left.iter().position(|frame| frame.commits) {

@@ -23,6 +23,7 @@ mod log;
 mod other;
 mod place;
 mod process;
+mod rebuild;
 mod rot;
 mod senders;
 mod start;

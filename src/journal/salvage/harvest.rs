@@ -7,12 +7,15 @@ use rusqlite::types::ValueRef;
 
 use super::intake::Intake;
 use crate::journal::pages::{Cell, Kind, Leaf, Node, Pages, columns};
+use crate::journal::wal::Frame;
 
 /// Why rows could not be brought over.
 #[derive(Debug)]
 pub(super) enum Error {
     Reading(io::Error),
     Writing(rusqlite::Error),
+    /// They are brought over, and the volume has no room left to open them.
+    Full,
 }
 
 /// What a page was asked for.
@@ -62,21 +65,23 @@ pub(super) fn database<R: Read + Seek>(pages: &mut Pages<R>, intake: &mut Intake
     damaged.iter().map(|leaf| intake.missing(*leaf).map_err(Error::Writing)).sum()
 }
 
-/// Takes in what single pages hold, which may be earlier versions of each other. The rest of what they hold is looked for in
-/// `pages`.
+/// Takes in what single pages of the log hold, which may be earlier versions of each other: one at a time, since a log may
+/// be larger than the memory. The rest of what they hold is looked for in `pages`.
 pub(super) fn versions<R: Read + Seek>(
     pages: &mut Pages<R>,
-    versions: &[(u32, Vec<u8>)],
+    frames: &[Frame],
     intake: &mut Intake<'_>,
 ) -> Result<(), Error> {
     for (_, rows) in TABLES {
-        for (number, page) in versions {
-            rows_of(pages, page, *number, rows, intake)?;
+        for frame in frames {
+            let page = pages.version(frame.at)?;
+            rows_of(pages, &page, frame.page, rows, intake)?;
         }
     }
-    for (number, page) in versions {
+    for frame in frames {
         // What a person held back once may be released in a version that is not among these.
-        rows_beside(pages, page, *number, false, intake)?;
+        let page = pages.version(frame.at)?;
+        rows_beside(pages, &page, frame.page, false, intake)?;
     }
     Ok(())
 }
@@ -220,6 +225,7 @@ impl std::fmt::Display for Error {
         match self {
             Error::Reading(error) => error.fmt(f),
             Error::Writing(error) => error.fmt(f),
+            Error::Full => f.write_str("the disk is full"),
         }
     }
 }

@@ -3,9 +3,12 @@
 //! What is not what was written comes in too, where nothing better was found: a start then sets it aside as a dead letter,
 //! so that it is told.
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, params, params_from_iter};
+use std::collections::HashSet;
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+
+use super::fitting::Extent;
 use crate::event::{EventId, State};
 use crate::journal::ID_MAX;
 use crate::journal::batch::sql;
@@ -18,6 +21,9 @@ use crate::time::WallTime;
 /// A journal that takes rows in, within a transaction.
 pub(super) struct Intake<'c> {
     journal: &'c Connection,
+    extent: Extent,
+    /// Rows whose payload is that of an event that has not ended; known when all events are in.
+    raws: Option<HashSet<i64>>,
     now: WallTime,
     /// The columns of an event by their place in a row.
     columns: Vec<String>,
@@ -59,7 +65,7 @@ enum Trust {
 }
 
 impl Intake<'_> {
-    pub(super) fn of(journal: &Connection, now: WallTime) -> Result<Intake<'_>, rusqlite::Error> {
+    pub(super) fn of(journal: &Connection, extent: Extent, now: WallTime) -> Result<Intake<'_>, rusqlite::Error> {
         let columns = journal
             .prepare("SELECT name FROM pragma_table_info('event') ORDER BY cid")?
             .query_map([], |row| row.get(0))?
@@ -69,7 +75,7 @@ impl Intake<'_> {
             asked.split(", ").map(|name| place(name).unwrap_or(usize::MAX)).collect()
         };
         let (fixed, standing) = (places(FIXED), places(STANDING));
-        Ok(Intake { journal, now, columns, fixed, standing, taken: Taken::default() })
+        Ok(Intake { journal, extent, raws: None, now, columns, fixed, standing, taken: Taken::default() })
     }
 
     /// Takes an event, whose columns are as a row has them, but for the first one. `proven`: only if its checksum says
@@ -146,13 +152,14 @@ impl Intake<'_> {
         if !(1..=ID_MAX.cast_signed()).contains(&id) {
             return Ok(false);
         }
-        let mut statement = self.journal.prepare_cached("SELECT 1 FROM event WHERE id = ?1")?;
-        if !statement.exists([id])? {
+        let mut statement =
+            self.journal.prepare_cached("SELECT state IN ('delivered', 'ended') FROM event WHERE id = ?1")?;
+        match statement.query_row([id], |row| row.get(0)).optional()? {
+            Some(true) if self.extent == Extent::Open && !self.is_raw_of_others(id)? => return Ok(true),
+            Some(_) => {}
             // Nothing says that what has no checksum is a body at all.
-            if content.trust != Trust::Proven {
-                return Ok(true);
-            }
-            self.placeholder(id, &content)?;
+            None if content.trust != Trust::Proven => return Ok(true),
+            None => self.placeholder(id, &content)?,
         }
         let mut statement =
             self.journal.prepare_cached("SELECT NULL, raw, body, element, sum, raw_sum FROM content WHERE id = ?1")?;
@@ -180,6 +187,17 @@ impl Intake<'_> {
                 ])?;
         }
         Ok(true)
+    }
+
+    /// Whether an event that has not ended was in the same request, whose payload this row holds.
+    fn is_raw_of_others(&mut self, id: i64) -> Result<bool, rusqlite::Error> {
+        if self.raws.is_none() {
+            let mut statement = self.journal.prepare(
+                "SELECT DISTINCT raw_in FROM event WHERE state IN ('queued', 'dead', 'refused') AND state <> 'delivered'",
+            )?;
+            self.raws = Some(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?);
+        }
+        Ok(self.raws.as_ref().is_some_and(|raws| raws.contains(&id)))
     }
 
     /// A dead letter for a body whose event could not be read.
@@ -243,9 +261,10 @@ impl Intake<'_> {
         if looks_like_one {
             let mut statement = self.journal.prepare_cached(
                 "INSERT OR IGNORE INTO attempt SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
-                 WHERE EXISTS (SELECT 1 FROM event WHERE id = ?1)",
+                 WHERE EXISTS (SELECT 1 FROM event WHERE id = ?1 AND (?9 OR state NOT IN ('delivered', 'ended')))",
             )?;
-            let values = std::iter::once(event).chain(rest).copied();
+            let all = ValueRef::Integer((self.extent == Extent::All).into());
+            let values = std::iter::once(event).chain(rest).copied().chain([all]);
             statement.execute(params_from_iter(values.map(ToSqlOutput::Borrowed)))?;
         }
         Ok(())
@@ -301,7 +320,7 @@ impl Intake<'_> {
     pub(super) fn bury_overtaken(&self) -> Result<u64, rusqlite::Error> {
         let mut statement = self.journal.prepare(&format!("SELECT {FIXED}, {STANDING} FROM event ORDER BY id DESC"))?;
         let mut rows = statement.query([])?;
-        let (mut tried, mut buried) = (std::collections::HashSet::new(), Vec::new());
+        let (mut tried, mut buried) = (HashSet::new(), Vec::new());
         while let Some(row) = rows.next()? {
             let id = row.get(0)?;
             let (Ok(fixed), Ok(standing)) =

@@ -120,7 +120,8 @@ pub(super) fn holds_of(parts: &WriterParts, journal: &Journal) -> Result<Vec<Hol
 /// Says what was damaged, and what became of it.
 pub(super) fn tell_repairs(repairs: &Repairs) {
     if let Some(salvage) = &repairs.journal {
-        let Salvage { aside, problem, events, queued, without_body, without_row, in_doubt, unreadable } = salvage;
+        let Salvage { aside, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out } =
+            salvage;
         tracing::error!(
             aside = aside.as_deref().map(|aside| tracing::field::display(aside.display())),
             problem,
@@ -130,9 +131,17 @@ pub(super) fn tell_repairs(repairs: &Repairs) {
             without_row,
             in_doubt,
             unreadable,
+            left_out,
             "the journal was damaged: it was set aside whole, and the events that could be read were carried over; \
              `sqlite3 FILE .recover` may find more in it"
         );
+        if *left_out > 0 {
+            tracing::error!(
+                events = left_out,
+                "the volume of `data_dir` has no room for all of them: of these events, which had ended, neither payloads \
+                 nor bodies nor calls were carried over"
+            );
+        }
     }
     let Some(log) = &repairs.log else {
         return;
