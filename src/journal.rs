@@ -24,6 +24,7 @@ mod room;
 mod salvage;
 mod schema;
 mod search;
+mod sectors;
 mod sum;
 mod version;
 mod volume;
@@ -656,7 +657,14 @@ fn is_of_damage(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
     );
-    statement || file
+    statement || file || is_of_reading(error)
+}
+
+/// Whether what is written can't be read, by the disk or the file system: it is no more to be had than what is damaged.
+fn is_of_reading(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
+    let codes = [SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA];
+    error.sqlite_error().is_some_and(|error| codes.contains(&error.extended_code))
 }
 
 impl From<rusqlite::Error> for Error {
@@ -666,6 +674,7 @@ impl From<rusqlite::Error> for Error {
             Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
                 Error::Damaged(error.to_string())
             }
+            _ if is_of_reading(&error) => Error::Damaged(error.to_string()),
             _ => Error::Fault(error.to_string()),
         }
     }

@@ -9,6 +9,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use rusqlite::types::ValueRef;
 
+use super::sectors;
+
 /// Where pages come from: a database, and over it the pages of a log.
 #[derive(Debug)]
 pub(super) struct Pages<R> {
@@ -106,9 +108,7 @@ impl<R: Read + Seek> Pages<R> {
     /// The header of the database's own file, which SQLite reads before any log; of a file without one that of its first
     /// page.
     pub(super) fn file_header(&mut self) -> io::Result<Vec<u8>> {
-        let mut header = Vec::with_capacity(FILE_HEADER_BYTES);
-        self.database.seek(SeekFrom::Start(0))?;
-        (&mut self.database).take(FILE_HEADER_BYTES as u64).read_to_end(&mut header)?;
+        let header = sectors::read_at(&mut self.database, 0, FILE_HEADER_BYTES)?.bytes;
         if header.len() == FILE_HEADER_BYTES { Ok(header) } else { Ok(self.read(1)?[..FILE_HEADER_BYTES].to_vec()) }
     }
 
@@ -118,13 +118,13 @@ impl<R: Read + Seek> Pages<R> {
             (Some(at), Some(log)) => (log, *at),
             _ => (&mut self.database, u64::from(page.saturating_sub(1)) * self.page_bytes as u64),
         };
-        read_at(from, at, self.page_bytes)
+        read_page(from, at, self.page_bytes)
     }
 
     /// Reads a version of a page, by where in the log it begins.
     pub(super) fn version(&mut self, at: u64) -> io::Result<Vec<u8>> {
         match &mut self.log {
-            Some(log) => read_at(log, at, self.page_bytes),
+            Some(log) => read_page(log, at, self.page_bytes),
             None => Ok(vec![0; self.page_bytes]),
         }
     }
@@ -231,10 +231,9 @@ impl<R: Read + Seek> Pages<R> {
     }
 }
 
-fn read_at<R: Read + Seek>(from: &mut R, at: u64, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(length);
-    from.seek(SeekFrom::Start(at))?;
-    from.take(length as u64).read_to_end(&mut bytes)?;
+/// Reads a page; one that can't be read, or not whole, goes on with zeros.
+fn read_page<R: Read + Seek>(from: &mut R, at: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = sectors::read_at(from, at, length)?.bytes;
     bytes.resize(length, 0);
     Ok(bytes)
 }

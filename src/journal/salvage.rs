@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::pages::Pages;
+use super::sectors;
 use super::volume::Reserve;
 use super::wal::{self, Behind};
 use super::{Error, FILE, Lock, OpenError, connect, connect_unlogged, volume};
@@ -115,14 +116,15 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let mut repairs = Repairs::default();
     let behind = log.as_ref().map_or(Behind::Nothing, |log| log.behind());
     let left = directory.join(LOG_LEFT);
-    let mut no_room = None;
-    if matches!(behind, Behind::OneCommit | Behind::Commits) {
+    // As it is it can't be opened.
+    let mut of_log = log.as_ref().filter(|log| !log.is_readable).map(|_| "a part of its log can't be read".to_owned());
+    if of_log.is_none() && matches!(behind, Behind::OneCommit | Behind::Commits) {
         // SQLite writes over it as soon as it opens the journal.
         let kept = copy_log(directory, &left).map_err(failed("setting the log of the journal aside"))?;
-        no_room = (!kept).then(|| "its log is damaged, and there is no room for a copy of it".to_owned());
+        of_log = (!kept).then(|| "its log is damaged, and there is no room for a copy of it".to_owned());
     }
-    let with_log = no_room.is_some();
-    let problem = no_room
+    let with_log = of_log.is_some();
+    let problem = of_log
         .or(problem)
         .or_else(|| is_marked_damaged(directory).then(|| "damage was met while it was in use".to_owned()))
         .or_else(|| is_orphaned(directory).then(|| "there is its log, and it is not".to_owned()));
@@ -167,7 +169,7 @@ fn set_aside(directory: &Path, now: WallTime) -> io::Result<PathBuf> {
         if from.exists() {
             let to = directory.join(format!("journal-damaged-{}.db{beside}", now.0));
             remove(&to)?;
-            fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))?;
+            fs::hard_link(&from, &to).or_else(|_| sectors::copy(&from, &to))?;
         }
     }
     Ok(aside)
@@ -195,18 +197,12 @@ fn copy_log(directory: &Path, to: &Path) -> io::Result<bool> {
 /// Makes a copy that is complete if it is there.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let partial = to.with_extension("partial");
-    let copied = copy_to(from, &partial).and_then(|()| fs::rename(&partial, to));
+    let copied = sectors::copy(from, &partial).and_then(|()| fs::rename(&partial, to));
     if copied.is_err() {
         let _ = remove(&partial);
     }
     copied?;
     to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-}
-
-fn copy_to(from: &Path, to: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(to)?;
-    io::copy(&mut File::open(from)?, &mut file)?;
-    file.sync_all()
 }
 
 /// Removes what is not complete.

@@ -8,7 +8,9 @@
 //! The format is at <https://www.sqlite.org/fileformat2.html#walformat>. A checksum goes on from the one before it, which
 //! is stored: so each frame can be checked by itself, with the frame before it or with what that should have had.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
+
+use super::sectors;
 
 /// What a log holds of its newest generation: a log is written from its begin again, over what is left of the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(super) struct Log {
     pub(super) frames: Vec<Frame>,
     /// How many of them SQLite takes.
     pub(super) taken: usize,
+    /// Whether the disk gives all that SQLite reads of it.
+    pub(super) is_readable: bool,
 }
 
 /// One page as it was written.
@@ -57,14 +61,14 @@ type Sum = (u32, u32);
 /// Reads a log. None if nothing in it can be made out; an empty one, or one whose first page was never written.
 pub(super) fn read<R: Read + Seek>(log: &mut R) -> io::Result<Option<Log>> {
     let mut header = [0; HEADER_BYTES];
-    log.seek(SeekFrom::Start(0))?;
-    if !fill(log, &mut header)? {
+    let Some(is_readable) = fill(log, 0, &mut header)? else {
         return Ok(None);
-    }
-    match Format::of(&header) {
-        Some(format) => frames(log, format, &header, pair(&header, 16), true).map(Some),
-        None => guess(log, &header),
-    }
+    };
+    let found = match Format::of(&header) {
+        Some(format) => frames(log, format, &header, pair(&header, 16), true).map(Some)?,
+        None => guess(log, &header)?,
+    };
+    Ok(found.map(|found| Log { is_readable: is_readable && found.is_readable, ..found }))
 }
 
 /// How to read a log.
@@ -87,6 +91,11 @@ impl Format {
             && (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page_bytes)
             && add(order, (0, 0), &header[..24]) == pair(header, 24);
         is_sound.then_some(Format { order, page_bytes })
+    }
+
+    /// Where a frame begins.
+    fn at(self, place: u64) -> u64 {
+        HEADER_BYTES as u64 + place * (FRAME_HEADER_BYTES + self.page_bytes) as u64
     }
 
     /// The checksum of a frame that stands behind this one.
@@ -112,9 +121,8 @@ fn guess<R: Read + Seek>(log: &mut R, header: &[u8; HEADER_BYTES]) -> io::Result
 fn salts<R: Read + Seek>(log: &mut R, format: Format, header: &[u8; HEADER_BYTES]) -> io::Result<Option<Sum>> {
     let mut frame = vec![0; FRAME_HEADER_BYTES + format.page_bytes];
     let mut stored = pair(header, 24);
-    log.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
-    for _ in 0..GUESSED_BY {
-        if !fill(log, &mut frame)? {
+    for place in 0..GUESSED_BY {
+        if fill(log, format.at(place), &mut frame)?.is_none() {
             break;
         }
         let own = pair(&frame, 16);
@@ -134,15 +142,18 @@ fn frames<R: Read + Seek>(
     salts: Sum,
     header_is_sound: bool,
 ) -> io::Result<Log> {
-    let mut found = Log { page_bytes: format.page_bytes, frames: Vec::new(), taken: 0 };
+    let mut found = Log { page_bytes: format.page_bytes, frames: Vec::new(), taken: 0, is_readable: true };
+    let (mut first_unreadable, mut last_ours) = (u64::MAX, 0);
     let mut frame = vec![0; FRAME_HEADER_BYTES + format.page_bytes];
     // The checksum before this frame, as it is stored and as it should be.
     let (mut stored, mut computed) = (pair(header, 24), add(format.order, (0, 0), &header[..24]));
     let (mut unbroken, mut before_is_ours) = (header_is_sound, true);
-    log.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
     for place in 0_u64.. {
-        if !fill(log, &mut frame)? {
+        let Some(is_readable) = fill(log, format.at(place), &mut frame)? else {
             break;
+        };
+        if !is_readable {
+            first_unreadable = first_unreadable.min(place);
         }
         let (page, commits, own) = (word(&frame, 0), word(&frame, 4) != 0, pair(&frame, 16));
         let sum = format.after(stored, &frame);
@@ -152,7 +163,8 @@ fn frames<R: Read + Seek>(
         let is_ours = has_salts || before_is_ours && goes_on;
         let sound = is_ours && goes_on && page != 0;
         if is_ours {
-            let at = HEADER_BYTES as u64 + place * frame.len() as u64 + FRAME_HEADER_BYTES as u64;
+            last_ours = place;
+            let at = format.at(place) + FRAME_HEADER_BYTES as u64;
             found.frames.push(Frame { at, page, commits, sound });
         }
         unbroken &= has_salts && sound && sum == own;
@@ -161,6 +173,8 @@ fn frames<R: Read + Seek>(
         }
         (stored, computed, before_is_ours) = (own, if goes_on { own } else { sum }, is_ours);
     }
+    // SQLite reads up to the first frame that it does not take; what is left of an older generation matters to nobody.
+    found.is_readable = first_unreadable > last_ours.max(found.taken as u64);
     Ok(found)
 }
 
@@ -186,13 +200,14 @@ impl Log {
     }
 }
 
-/// Reads as much as fits; false where there is less.
-fn fill<R: Read>(log: &mut R, bytes: &mut [u8]) -> io::Result<bool> {
-    match log.read_exact(bytes) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
+/// Reads as much as fits; none where there is less. Returns whether all of it can be read.
+fn fill<R: Read + Seek>(log: &mut R, at: u64, bytes: &mut [u8]) -> io::Result<Option<bool>> {
+    let piece = sectors::read_at(log, at, bytes.len())?;
+    if piece.bytes.len() < bytes.len() {
+        return Ok(None);
     }
+    bytes.copy_from_slice(&piece.bytes);
+    Ok(Some(piece.is_whole))
 }
 
 /// The checksum after these bytes, whose number is a multiple of eight.
@@ -226,7 +241,7 @@ const PAGE_BYTES_MAX: usize = 65_536;
 /// The pages of our journals, and of older ones.
 const GUESSES: [usize; 2] = [8_192, 4_096];
 /// Frames that are looked at for a guess.
-const GUESSED_BY: usize = 64;
+const GUESSED_BY: u64 = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,12 @@
 //! Starts over data that can't be used, or not all of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::full::with_mount;
@@ -48,8 +50,12 @@ impl Left {
 
     /// Starts again, delivers what is there, and returns what the log says of the journal that was set aside.
     fn start(&self) -> (Process, Option<Value>) {
+        self.start_under(&[])
+    }
+
+    fn start_under(&self, under: &[String]) -> (Process, Option<Value>) {
         self.upstream.follow(|| Reply::Done);
-        let process = self.site.start(&[]);
+        let process = self.site.start(under);
         let said = process.said("the journal was damaged");
         (process, said)
     }
@@ -87,6 +93,13 @@ fn page_of_events(journal: &[u8]) -> usize {
     pages[pages.len() / 2]
 }
 
+/// A page of payloads and bodies, in the middle of them.
+fn page_of_bodies(journal: &[u8]) -> usize {
+    let is_body = |page: &[u8]| page[0] == 0x0D && String::from_utf8_lossy(page).contains("{\"servicepilot_event_id");
+    let pages: Vec<usize> = (1..journal.len() / PAGE).filter(|at| is_body(&journal[at * PAGE..][..PAGE])).collect();
+    pages[pages.len() / 2]
+}
+
 #[test]
 fn a_damaged_page_costs_what_was_on_it_and_the_rest_is_delivered() {
     let left = Left::behind("damaged page", false);
@@ -115,9 +128,7 @@ fn a_damaged_page_costs_what_was_on_it_and_the_rest_is_delivered() {
 fn a_body_that_is_lost_is_noticed_when_it_is_to_be_sent_and_its_event_becomes_a_dead_letter() {
     let left = Left::behind("damaged bodies", false);
     let mut journal = fs::read(left.journal("")).unwrap();
-    let is_body = |page: &[u8]| page[0] == 0x0D && String::from_utf8_lossy(page).contains("{\"servicepilot_event_id");
-    let pages: Vec<usize> = (1..journal.len() / PAGE).filter(|at| is_body(&journal[at * PAGE..][..PAGE])).collect();
-    let at = pages[pages.len() / 2] * PAGE;
+    let at = page_of_bodies(&journal) * PAGE;
     journal[at..at + PAGE].fill(0xFF);
     fs::write(left.journal(""), &journal).unwrap();
 
@@ -151,6 +162,69 @@ fn a_file_that_is_no_journal_is_set_aside_and_said_to_have_given_nothing() {
     let mut senders = Senders::new(1, &mut seeded("no journal, then"));
     senders.work(process.port, Connections::Kept, || std::thread::sleep(Duration::from_millis(200)));
     assert!(senders.acknowledged() > 0, "events are taken again");
+}
+
+/// What starts a program for which some bytes of a file can't be read, whatever its name is meanwhile.
+fn with_bad_sector(site: &Site, file: &Path, at: usize, bytes: usize, error: Errno) -> Vec<String> {
+    let library = site.directory.path().join("bad_sector.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/bad_sector.c");
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let inode = fs::metadata(file).unwrap().ino();
+    let bad = format!("BAD_INODE={inode} BAD_FROM={at} BAD_UNTIL={} BAD_ERRNO={}", at + bytes, error.raw_os_error());
+    words(&format!("env LD_PRELOAD={} {bad}", library.display()))
+}
+
+#[test]
+fn a_sector_of_events_that_can_not_be_read_costs_what_was_in_it() {
+    let left = Left::behind("bad sector of events", false);
+    let at = page_of_events(&fs::read(left.journal("")).unwrap()) * PAGE;
+    let under = with_bad_sector(&left.site, &left.journal(""), at, SECTOR, Errno::IO);
+    let (process, said) = left.start_under(&under);
+    let said = said.expect("a damaged journal is never passed over in silence");
+    let lost = left.lost(Duration::from_secs(5));
+    assert!(lost > 0 && lost < 100, "{lost}: {said}");
+    // Of each of these the body is left, and kept as a dead letter.
+    assert_eq!(said["events"].as_u64().unwrap() as usize, left.senders.acknowledged(), "{said}");
+    assert_eq!((said["without_row"].as_u64().unwrap() as usize, &said["unreadable"]), (lost, &0.into()), "{said}");
+    assert_eq!(process.terminate().0, Some(0));
+    assert_eq!(left.start_under(&under).1, None, "the new file is elsewhere");
+}
+
+#[test]
+fn a_body_that_can_not_be_read_is_a_dead_letter_and_its_key_goes_on() {
+    // What a disk says, and what a file system or a layer below it says that checks what it reads.
+    for error in [Errno::IO, Errno::NODATA] {
+        let left = Left::behind("bad sector of bodies", false);
+        let journal = fs::read(left.journal("")).unwrap();
+        let at = page_of_bodies(&journal) * PAGE;
+        let (process, said) = left.start_under(&with_bad_sector(&left.site, &left.journal(""), at, PAGE, error));
+        assert_eq!(said, None, "events are all there");
+        let said = process.until_said("the journal was damaged", Duration::from_secs(20)).expect("it says what it did");
+        assert_eq!(
+            (said["events"].as_u64().unwrap() as usize, &said["unreadable"]),
+            (left.senders.acknowledged(), &0.into())
+        );
+        let lost = left.lost(Duration::from_secs(5));
+        assert!(lost > 0 && lost as u64 == said["without_body"].as_u64().unwrap(), "{lost}: {said}");
+        let (status, dead) = process.get("/api/v1/events?state=dead&limit=1000");
+        let dead = dead["events"].as_array().unwrap();
+        assert_eq!((status, dead.len()), (200, lost));
+        assert!(dead.iter().all(|event| event["reason"].as_str().unwrap().starts_with("damaged")), "{dead:?}");
+        assert_eq!(process.terminate().0, Some(0));
+    }
+}
+
+#[test]
+fn a_sector_of_the_log_that_can_not_be_read_loses_nothing_behind_it() {
+    let left = Left::behind("bad sector of the log", true);
+    let bytes = fs::metadata(left.journal("-wal")).unwrap().len() as usize;
+    let at = bytes / 2 / SECTOR * SECTOR;
+    let (process, said) = left.start_under(&with_bad_sector(&left.site, &left.journal("-wal"), at, SECTOR, Errno::IO));
+    let said = said.expect("a damaged journal is never passed over in silence");
+    let lost = left.lost(Duration::from_secs(5));
+    assert!(lost as u64 <= 2 + said["unreadable"].as_u64().unwrap(), "{lost}: {said}");
+    assert_eq!(process.terminate().0, Some(0));
 }
 
 #[test]
@@ -298,3 +372,5 @@ fn check_and_run_agree_about_a_directory_whoever_runs_them() {
 
 /// As the journal's pages are.
 const PAGE: usize = 8192;
+/// What can't be read of a disk is this much at least, to a file.
+const SECTOR: usize = 4096;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -10,6 +10,7 @@ use rusqlite::types::ValueRef;
 
 use crate::journal::pages::{FILE_HEADER_BYTES, Kind, Leaf, Node, Pages, columns};
 use crate::journal::schema::{self, VERSION};
+use crate::journal::sectors;
 use crate::journal::wal::{self, Log};
 use crate::journal::{FILE, ID_MAX};
 
@@ -24,9 +25,7 @@ pub(super) struct Examined {
 
 /// The size of a database's pages by its first bytes, where these may be damaged.
 fn page_bytes(database: &mut (impl Read + Seek), log: Option<&Log>) -> io::Result<usize> {
-    let mut header = Vec::new();
-    database.seek(SeekFrom::Start(0))?;
-    database.take(FILE_HEADER_BYTES as u64).read_to_end(&mut header)?;
+    let header = sectors::read_at(database, 0, FILE_HEADER_BYTES)?.bytes;
     let said = header.get(16..18).map_or(0, |bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
     match log {
         Some(log) => Ok(log.page_bytes),
