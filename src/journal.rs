@@ -58,7 +58,7 @@ pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Sc
 pub use readers::Readers;
 pub use rescue::Rescue;
 pub use room::{Fit, Held};
-pub use salvage::{LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
+pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
 pub use search::{Searched, Texts};
 pub use sum::Damage;
 pub use volume::{Reserve, Size, Space, TooSmall, footprint, too_small};

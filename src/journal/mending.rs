@@ -170,6 +170,9 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
         fs::hard_link(&path, &to).or_else(|_| fs::rename(&path, &to))?;
         aside.push(to);
     }
+    if !aside.is_empty() {
+        salvage::keep_newest(directory, now);
+    }
     Ok(aside)
 }
 
@@ -188,4 +191,23 @@ fn finish(directory: &Path) -> io::Result<()> {
     File::open(directory.join(PARTIAL))?.sync_all()?;
     fs::rename(directory.join(PARTIAL), directory.join(REBUILT))?;
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_others_put_in_the_place_of_the_journal_the_newest_files_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        for at in 1..=10 {
+            fs::write(directory.path().join(FILE), format!("the copy of {at}")).unwrap();
+            let aside = set_aside(directory.path(), &["", "-wal"], &[], WallTime(at)).unwrap();
+            assert_eq!(aside, [directory.path().join(format!("journal-replaced-{at}.db"))]);
+            fs::remove_file(directory.path().join(FILE)).unwrap();
+        }
+        let kept: Vec<i64> =
+            (1..=10).filter(|at| directory.path().join(format!("journal-replaced-{at}.db")).exists()).collect();
+        assert_eq!(kept, [8, 9, 10]);
+    }
 }

@@ -8,6 +8,7 @@ mod examine;
 mod fitting;
 mod harvest;
 mod intake;
+mod kept;
 mod open;
 
 use std::fs::{self, File, OpenOptions};
@@ -26,6 +27,9 @@ use crate::time::WallTime;
 use examine::Examined;
 use fitting::{Extent, fitting};
 use intake::{Intake, Taken};
+
+pub use kept::ASIDE_KEPT;
+pub(super) use kept::keep_newest;
 
 /// What was done to files that were damaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,6 +145,7 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
             take_in_log(directory, &left, now).map_err(|error| format!("reading what its log has left: {error}"))?;
         repairs.log = finish_log(directory, &left, taken).map_err(failed("keeping what its log has left"))?;
     }
+    keep_newest(directory, now);
     Ok(repairs)
 }
 
@@ -281,15 +286,14 @@ fn rebuild_of(
     now: WallTime,
     mut take: impl FnMut(&mut Intake<'_>) -> Result<u64, harvest::Error>,
 ) -> Result<Salvage, harvest::Error> {
-    let rebuilt = fitting(directory, |extent| {
+    fitting(directory, now, |extent| {
         clear(directory)?;
         let rebuilt = rebuild_once(directory, extent, now, &mut take);
         if rebuilt.is_err() {
             clear(directory)?;
         }
         rebuilt
-    });
-    rebuilt.map(|(salvage, _)| salvage)
+    })
 }
 
 /// `take` returns how many events may not be among what it takes in. Written without a log and synced once, since a crash
@@ -328,7 +332,7 @@ fn rebuild_once(
 /// Takes in what a log holds behind the place where SQLite ends, of which there is a copy, as much of it as there is room
 /// for. May be done again: what is there already stays as it is.
 fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, harvest::Error> {
-    fitting(directory, |extent| take_in_log_once(directory, left, extent, now)).map(|(salvage, _)| salvage)
+    fitting(directory, now, |extent| take_in_log_once(directory, left, extent, now))
 }
 
 fn take_in_log_once(

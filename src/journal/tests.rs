@@ -883,6 +883,20 @@ fn a_table_whose_name_or_definition_rotted_is_damage_also_where_a_version_before
 }
 
 #[test]
+fn a_disk_that_damages_the_journal_again_and_again_does_not_fill_the_volume_with_copies() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, lock, _) = open(&config(directory.path()));
+    journal.close();
+    let mut newest = Vec::new();
+    for at in 1..=6 {
+        mark_damaged(directory.path());
+        newest.extend(mend(&lock, WallTime(NOW.0 + at)).unwrap().journal.unwrap().aside);
+    }
+    let kept = newest.split_off(newest.len() - ASIDE_KEPT);
+    assert!(kept.iter().all(|path| path.exists()) && !newest.iter().any(|path| path.exists()));
+}
+
+#[test]
 fn a_relay_that_knows_none_of_the_additions_can_write_to_a_journal_that_has_them() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _lock, _) = open(&config(directory.path()));

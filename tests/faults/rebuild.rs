@@ -97,17 +97,17 @@ fn end(batch: &mut journal::Batch<'_>, id: EventId, at: WallTime) {
     batch.settle(&Settlement { id, state: State::Delivered, outcome, reason: None, attempts: 1, at }).unwrap();
 }
 
-/// Starts over a damaged journal of so many events, on a volume of 16 MiB where a reserve of so many bytes is kept.
-/// Returns what the start said.
-fn start_over(delivered: usize, queued: usize, reserve: usize) -> (Volume, Process, Value, u64) {
+/// Starts over a damaged journal of so many events, on a volume of 16 MiB that another file fills by so many bytes.
+/// Returns what the start said, and how long the journal was.
+fn start_over(delivered: usize, queued: usize, other: &str, other_bytes: usize) -> (Volume, Process, Value, u64) {
     let made = tempfile::tempdir().unwrap();
     write(made.path(), delivered, queued, true);
     let volume = Volume::new(16, Upstream::start(|| Reply::Done));
     let bytes = fs::copy(made.path().join("journal.db"), volume.file("journal.db")).unwrap();
-    fs::write(volume.file("reserve"), vec![0; reserve]).unwrap();
+    fs::write(volume.file(other), vec![0; other_bytes]).unwrap();
     fs::write(volume.file("damaged"), "").unwrap();
     // As a crash leaves it.
-    fs::write(volume.file("journal-partial.db"), vec![0; 1 << 20]).unwrap();
+    fs::write(volume.file("journal-partial.db"), vec![0; 256 << 10]).unwrap();
     let process = volume.start();
     let said = process.said("the journal was damaged").expect("a damaged journal is never passed over in silence");
     assert_eq!((&said["events"], &said["queued"]), (&(delivered + queued).into(), &queued.into()), "{said}");
@@ -132,7 +132,7 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn a_journal_that_fills_almost_half_of_its_volume_is_made_anew_whole() {
-    let (_volume, process, said, bytes) = start_over(1_500, 30, 0);
+    let (_volume, process, said, bytes) = start_over(1_500, 30, "reserve", 0);
     assert!(bytes > 6 * MIB && bytes < 8 * MIB, "{bytes}");
     assert_eq!(said["left_out"], 0, "{said}");
     assert_eq!(process.terminate().0, Some(0));
@@ -140,7 +140,7 @@ fn a_journal_that_fills_almost_half_of_its_volume_is_made_anew_whole() {
 
 #[test]
 fn the_reserve_gives_way_to_a_journal_that_is_made_anew() {
-    let (_volume, process, said, bytes) = start_over(1_650, 30, 3 << 20);
+    let (_volume, process, said, bytes) = start_over(1_650, 30, "reserve", 3 << 20);
     assert!(bytes > 6 * MIB + MIB / 2 && bytes < 8 * MIB, "{bytes}: else the reserve is not in the way");
     assert_eq!(said["left_out"], 0, "{said}");
     assert!(process.said("the reserve was given up for a new journal").is_some());
@@ -149,7 +149,7 @@ fn the_reserve_gives_way_to_a_journal_that_is_made_anew() {
 
 #[test]
 fn where_a_whole_new_journal_has_no_room_what_ended_is_left_behind_and_that_is_said() {
-    let (volume, process, said, bytes) = start_over(2_600, 30, 1 << 20);
+    let (volume, process, said, bytes) = start_over(2_600, 30, "reserve", 1 << 20);
     assert!(bytes > 10 * MIB, "{bytes}");
     assert_eq!(said["left_out"], 2_600, "{said}");
     assert!(process.said("the volume of `data_dir` has no room for all of them").is_some());
@@ -161,6 +161,16 @@ fn where_a_whole_new_journal_has_no_room_what_ended_is_left_behind_and_that_is_s
         .map(|file| file.unwrap())
         .find(|file| file.file_name().to_string_lossy().starts_with("journal-damaged-"));
     assert_eq!(aside.unwrap().metadata().unwrap().len(), bytes);
+    assert_eq!(process.terminate().0, Some(0));
+}
+
+#[test]
+fn where_even_what_waits_has_no_room_files_that_were_set_aside_before_give_way() {
+    let older = "journal-damaged-1700000000000.db";
+    let (volume, process, said, bytes) = start_over(1_500, 30, older, 9 << 20);
+    assert!(bytes > 6 * MIB && bytes < 7 * MIB - MIB / 2, "{bytes}");
+    assert!(!volume.file(older).exists());
+    assert_eq!(said["left_out"], 0, "{said}");
     assert_eq!(process.terminate().0, Some(0));
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 
 use super::harvest::Error;
+use super::kept;
 use crate::journal::volume::{self, Reserve};
+use crate::time::WallTime;
 
 /// How much is carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,26 +18,29 @@ pub(super) enum Extent {
     Open,
 }
 
-/// Carries over what fits, giving up first what is worth least: the reserve, the contents of what has ended.
+/// Carries over what fits, giving up first what is worth least: the reserve, the contents of what has ended,
+/// journals that were damaged before.
 pub(super) fn fitting<T>(
     directory: &Path,
+    now: WallTime,
     mut carry: impl FnMut(Extent) -> Result<T, Error>,
-) -> Result<(T, Extent), Error> {
-    let mut failed = match carry(Extent::All) {
-        Ok(carried) => return Ok((carried, Extent::All)),
-        Err(error) => error,
-    };
-    if is_full(&failed, directory) && Reserve::in_directory(directory).give_up_whole() {
+) -> Result<T, Error> {
+    let is_too_much = |carried: &Result<T, Error>| carried.as_ref().is_err_and(|error| is_full(error, directory));
+    let mut carried = carry(Extent::All);
+    if is_too_much(&carried) && Reserve::in_directory(directory).give_up_whole() {
         tracing::warn!("the volume of `data_dir` is full: the reserve was given up for a new journal");
-        failed = match carry(Extent::All) {
-            Ok(carried) => return Ok((carried, Extent::All)),
-            Err(error) => error,
-        };
+        carried = carry(Extent::All);
     }
-    if is_full(&failed, directory) {
-        return carry(Extent::Open).map(|carried| (carried, Extent::Open));
+    if is_too_much(&carried) {
+        carried = carry(Extent::Open);
     }
-    Err(failed)
+    if is_too_much(&carried) && kept::keep_none_before(directory, now) {
+        carried = carry(Extent::All);
+        if is_too_much(&carried) {
+            carried = carry(Extent::Open);
+        }
+    }
+    carried
 }
 
 /// Whether it failed for want of room.

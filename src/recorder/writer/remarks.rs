@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::sync::watch;
 
-use crate::journal::{Journal, Lack, LogSalvage, Repairs};
+use crate::journal::{ASIDE_KEPT, Journal, Lack, LogSalvage, Repairs};
 use crate::recorder::Remark;
 use crate::time::WallTime;
 
@@ -61,6 +61,8 @@ impl Remarks {
             damage.unreadable += unreadable;
             damage.aside.push(aside.clone());
         }
+        // Older ones are not kept.
+        damage.aside.drain(..damage.aside.len().saturating_sub(ASIDE_KEPT));
         if !damage.aside.is_empty() || repairs.journal.is_some() {
             self.damaged(events, now);
         }
@@ -151,3 +153,32 @@ const WATCH: &str = "look into the journal with `sqlite3 -readonly` only, and ke
 const LOOK_AT_DEAD: &str = "check the disk and the memory of this machine; see `gander events list --state dead` for what is \
                             damaged, and have its senders send it again where it is still needed (told until the next start)";
 const END_IT: &str = "end the transaction, or the program, that reads the journal";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Salvage;
+
+    #[test]
+    fn of_the_files_that_were_set_aside_those_are_named_that_are_kept() {
+        let (mut remarks, shown) = Remarks::new();
+        for at in 1..=10 {
+            let salvage = Salvage {
+                aside: Some(PathBuf::from(format!("journal-damaged-{at}.db"))),
+                problem: String::new(),
+                events: 2,
+                queued: 1,
+                without_body: 1,
+                without_row: 0,
+                in_doubt: 0,
+                unreadable: 0,
+                left_out: 0,
+            };
+            remarks.repairs(&Repairs { journal: Some(salvage), log: None }, WallTime(at));
+        }
+        let detail = shown.borrow()[0].detail.clone();
+        assert!(detail.starts_with("10 events are dead letters"), "{detail}");
+        let named: Vec<i64> = (1..=10).filter(|at| detail.contains(&format!("damaged-{at}.db"))).collect();
+        assert_eq!(named, [8, 9, 10], "{detail}");
+    }
+}
