@@ -279,11 +279,14 @@ impl Journal {
     /// Brings everything of the write-ahead log into the main file and syncs that, so that the log begins anew: it
     /// gives back its room, and nothing rests on a page of it whose sync may have failed and which a kernel then takes
     /// for written. Returns whether it was done; it isn't while another process reads.
-    pub fn fold_log(&self) -> Result<bool, Error> {
+    pub fn fold_log(&mut self) -> Result<bool, Error> {
         self.connection.busy_timeout(FOLD_TIMEOUT)?;
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        Ok(!busy?)
+        let folded = !busy?;
+        // What this wrote is ours. If it is not what a restart finds, the next commit says so.
+        self.look(Wrote::UsFolding);
+        Ok(folded)
     }
 
     /// Folds the log where it is long, as far as no reader still needs it. To be called after each commit. Where room is
@@ -301,7 +304,7 @@ impl Journal {
             connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
         };
         match fold(&self.connection) {
-            Ok(()) => self.verify_after(Wrote::Us),
+            Ok(()) => self.verify_after(Wrote::UsFolding),
             Err(error) => {
                 // What was written until it failed is ours.
                 let fates = self.fates();

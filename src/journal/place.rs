@@ -67,6 +67,8 @@ pub(super) enum Wrote {
     Nobody,
     /// This process, to the log.
     Us,
+    /// This process, which brought the log into the main file.
+    UsFolding,
 }
 
 /// What became of one file.
@@ -323,7 +325,7 @@ fn judge(noted: &Named, noted_frames: Frames, found: &Found, wrote: Wrote, page_
         // It becomes shorter only where the database does.
         if now.bytes < before.bytes && found.database_bytes.is_none_or(|bytes| now.bytes < bytes) {
             database = Fate::Cut;
-        } else if same_fold && written(noted.database, named.database) {
+        } else if same_fold && wrote != Wrote::UsFolding && written(noted.database, named.database) {
             database = Fate::Overwritten;
         }
     }
@@ -378,7 +380,7 @@ mod tests {
     fn each_thing_that_can_be_done_to_a_file_is_told_from_what_sqlite_does() {
         use Fate::{Cut, Intact, Missing, Overwritten, Replaced};
         type Change = fn(&mut Found);
-        let cases: [(&str, Wrote, Change, [Fate; 4]); 22] = [
+        let cases: [(&str, Wrote, Change, [Fate; 4]); 23] = [
             ("nothing happened", Wrote::Nobody, |_| (), [Intact; 4]),
             ("the main file deleted", Wrote::Us, |f| f.named.database = None, [Missing, Intact, Intact, Intact]),
             ("the log deleted", Wrote::Us, |f| f.named.log = None, [Intact, Missing, Intact, Intact]),
@@ -430,6 +432,15 @@ mod tests {
                 |f| {
                     f.named.database = file(1, 12 * PAGE, 101);
                     (f.named.log, f.frames) = (file(2, 0, 101), Frames::default());
+                },
+                [Intact; 4],
+            ),
+            (
+                "a commit of ours, folded and cut to nothing since it was looked at",
+                Wrote::UsFolding,
+                |f| {
+                    f.named.database = file(1, 12 * PAGE, 101);
+                    f.named.log = file(2, 32 + 5 * (24 + PAGE), 101);
                 },
                 [Intact; 4],
             ),
