@@ -19,7 +19,7 @@ pub struct Settings {
     /// How long it stays open before a probe, and how long a success speaks for the upstream. Never more than
     /// `retry.max`.
     pub open: Duration,
-    /// How long a pause lasts before a probe. Never more than `retry.max`.
+    /// How long a pause lasts before a probe, at most: the first come sooner. Never more than `retry.max`.
     pub pause: Duration,
 }
 
@@ -52,6 +52,8 @@ enum State {
         since: Monotonic,
         probe_at: Monotonic,
         probing: bool,
+        /// Probes that failed.
+        probes: u32,
         /// The event that failed, where it was only this one: then another may tell at once whether it is the upstream.
         only: Option<EventId>,
     },
@@ -262,9 +264,9 @@ impl Breaker {
                 streak.count(call.event);
                 let streak = *streak;
                 if blocked || streak.failures >= self.settings.failures {
-                    let probe_at = now.after(self.wait(cause, call.retry_after));
+                    let probe_at = now.after(wait(self.settings, cause, 0, call.retry_after));
                     let only = streak.only.filter(|_| call.retry_after.is_none());
-                    self.state = State::Open { cause, since: now, probe_at, probing: false, only };
+                    self.state = State::Open { cause, since: now, probe_at, probing: false, probes: 0, only };
                 }
             }
             State::Open { .. } if call.probe => self.open_again(cause, call, now),
@@ -280,24 +282,26 @@ impl Breaker {
 
     /// A probe failed. A pause that follows a pause is the same one, whatever it is for; likewise failures.
     fn open_again(&mut self, cause: Cause, call: &Call, now: Monotonic) {
-        let State::Open { cause: known, since, only, .. } = self.state else { return };
+        let State::Open { cause: known, since, probes, only, .. } = self.state else { return };
         let same = matches!(known, Cause::Pause(_)) == matches!(cause, Cause::Pause(_));
         if !same && matches!(known, Cause::Pause(_)) {
             self.paused += now.since(since);
         }
-        let since = if same { since } else { now };
-        let probe_at = now.after(self.wait(cause, call.retry_after));
+        let (since, probes) = if same { (since, probes.saturating_add(1)) } else { (now, 0) };
+        let probe_at = now.after(wait(self.settings, cause, probes, call.retry_after));
         let only = only.filter(|only| *only == call.event && call.retry_after.is_none());
-        self.state = State::Open { cause, since, probe_at, probing: false, only };
+        self.state = State::Open { cause, since, probe_at, probing: false, probes, only };
     }
+}
 
-    fn wait(&self, cause: Cause, retry_after: Option<Duration>) -> Duration {
-        let wait = match cause {
-            Cause::Failures => self.settings.open,
-            Cause::Pause(_) => self.settings.pause,
-        };
-        retry_after.map_or(wait, |asked| wait.max(asked.min(crate::retry::RETRY_AFTER_MAX)))
-    }
+/// How long until the next probe, when so many failed. The first probes of a pause come soon: it may be about one event,
+/// where nothing was tried yet that would tell.
+fn wait(settings: Settings, cause: Cause, probes: u32, retry_after: Option<Duration>) -> Duration {
+    let wait = match cause {
+        Cause::Failures => settings.open,
+        Cause::Pause(_) => settings.pause.min(FIRST_PROBE.saturating_mul(1 << probes.min(16))),
+    };
+    retry_after.map_or(wait, |asked| wait.max(asked.min(crate::retry::RETRY_AFTER_MAX)))
 }
 
 impl Streak {
@@ -310,6 +314,7 @@ impl Streak {
     }
 }
 
+const FIRST_PROBE: Duration = Duration::from_secs(1);
 /// When so many calls at once go well, the upstream is back.
 const RECOVERED_CALLS: usize = 64;
 

@@ -296,6 +296,9 @@ impl Schedule {
         self.leave(delivery, now);
         self.unsettled += 1;
         self.queues.put(delivery.key, Place::Away);
+        if delivery.lane == Lane::Fresh && matches!(verdict, Verdict::Again(_) | Verdict::Blocked(_)) {
+            self.turns.failed(self.queues.source(delivery.key), now);
+        }
         let failing_since = delivery.before.filter(|trial| trial.attempts > 0).map(|trial| trial.since);
         let call = breaker::Call {
             event: delivery.event.id,

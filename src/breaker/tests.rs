@@ -177,10 +177,16 @@ fn recovery_ramps_up_with_successes_and_with_time() {
 #[test]
 fn one_denial_pauses_and_a_changed_secret_probes_at_once() {
     let mut breaker = after(&[DENIED]);
-    assert_eq!(breaker.permit(0, TRIED, at(59)), Permit::NotBefore(at(60)));
-    breaker.resume(at(5));
-    assert_eq!(breaker.permit(0, TRIED, at(5)), Permit::Probe(Kind::Tried));
-    probe(&mut breaker, 1, DONE, 6);
+    let mut now = 0;
+    for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(breaker.permit(0, TRIED, at(now)), Permit::NotBefore(at(now + wait)), "the first probes come soon");
+        now += wait;
+        probe(&mut breaker, 1, DENIED, now);
+    }
+    assert_eq!(breaker.permit(0, TRIED, at(now + 5)), Permit::NotBefore(at(now + 60)));
+    breaker.resume(at(now + 5));
+    assert_eq!(breaker.permit(0, TRIED, at(now + 5)), Permit::Probe(Kind::Tried));
+    probe(&mut breaker, 1, DONE, now + 6);
     assert_eq!(breaker.open_by(), None);
 }
 
@@ -250,6 +256,6 @@ fn a_probe_that_meets_another_trouble_tells_it_and_the_pause_goes_on() {
     let mut breaker = after(&[DENIED]);
     probe(&mut breaker, 2, Verdict::Blocked(Trouble::Endpoint), 60);
     assert_eq!(breaker.open_by(), Some(Cause::Pause(Trouble::Endpoint)));
-    assert_eq!(breaker.permit(0, BOTH, at(119)), Permit::NotBefore(at(120)));
-    assert_eq!(breaker.running(at(119)), at(0));
+    assert_eq!(breaker.permit(0, BOTH, at(61)), Permit::NotBefore(at(62)));
+    assert_eq!(breaker.running(at(61)), at(0));
 }

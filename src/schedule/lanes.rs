@@ -44,6 +44,8 @@ pub(super) struct Lanes {
     fresh_events: usize,
     backlog_events: usize,
     shares: Shares,
+    /// When an attempt of a fresh event failed last.
+    failed_at: Option<Monotonic>,
 }
 
 /// Keys of each priority, by their newest event.
@@ -56,8 +58,10 @@ pub(super) struct Shares {
     fresh: Priorities,
     open: Priorities,
     over: Priorities,
-    /// Within the fresh lane.
+    /// Within the fresh lane: the newest beside the oldest.
     newest: Share,
+    /// Likewise while attempts fail: the oldest beside the newest.
+    oldest_fresh: Share,
     /// Within the backlog: incidents that are over, beside those that are open.
     ended: Share,
     /// Within the backlog.
@@ -122,6 +126,11 @@ impl Lanes {
         queues.put(key, Place::Away);
     }
 
+    /// An attempt of a fresh event failed.
+    pub(super) fn failed(&mut self, now: Monotonic) {
+        self.failed_at = Some(now);
+    }
+
     /// Moves keys that are fresh no longer to the backlog, but no more than a few at once.
     pub(super) fn age(&mut self, queues: &mut Queues, now: Monotonic) {
         for _ in 0..AGED_AT_ONCE {
@@ -174,8 +183,9 @@ impl Lanes {
         }
     }
 
-    /// Oldest first, and now and then the newest: a storm of alerts that fail must not stand before one that would not.
-    /// Once the oldest waited long, newest first: some alerts are then on time instead of all late.
+    /// Oldest first, and now and then the newest. Newest first, and now and then the oldest, while attempts fail: a storm
+    /// of alerts that fail, or hang, must not stand before one that would not. Once the oldest waited long, newest first:
+    /// some alerts are then on time instead of all late.
     fn fresh_key(&self, queues: &Queues, shares: &mut Shares, newest: bool, now: Monotonic) -> Option<KeySlot> {
         if let Some(key) = self.next_fresh.front() {
             return Some(*key);
@@ -183,7 +193,13 @@ impl Lanes {
         let keys = shares.fresh.choose(&self.fresh)?;
         let (_, oldest) = keys.first()?;
         let late = now.since(queues.newest(*oldest).acknowledged) >= ON_TIME;
-        let newest = newest || late || shares.newest.choose(true, true) == Some(Side::Other);
+        let failing = self.failed_at.is_some_and(|failed| now.since(failed) < FAILING);
+        let newest = newest
+            || late
+            || match failing {
+                true => shares.oldest_fresh.choose(true, true) == Some(Side::Preferred),
+                false => shares.newest.choose(true, true) == Some(Side::Other),
+            };
         let (_, key) = if newest { keys.last()? } else { keys.first()? };
         Some(*key)
     }
@@ -234,6 +250,7 @@ impl Default for Shares {
             open: priorities,
             over: priorities,
             newest: Share::one_in(4),
+            oldest_fresh: Share::one_in(16),
             ended: Share::one_in(10),
             oldest: Share::one_in(2),
         }
@@ -266,5 +283,7 @@ fn some(keys: &ByPriority) -> bool {
 const FRESH: Duration = Duration::from_secs(300);
 /// While fresh alerts wait no longer than this, they go in their order.
 const ON_TIME: Duration = Duration::from_secs(60);
+/// What failed a moment ago says that others may.
+const FAILING: Duration = Duration::from_secs(60);
 /// A storm of five minutes ago need not be moved in one go.
 const AGED_AT_ONCE: usize = 64;

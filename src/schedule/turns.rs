@@ -129,6 +129,11 @@ impl Turns {
         source.charge += now.0 - started.0;
     }
 
+    /// An attempt of a fresh event of this source failed.
+    pub(super) fn failed(&mut self, source: SourceId, now: Monotonic) {
+        self.source(source).lanes.failed(now);
+    }
+
     /// Holds a source back.
     pub(super) fn hold(&mut self, source: SourceId, now: Monotonic) {
         self.join(source, now).held = true;
