@@ -369,11 +369,6 @@ impl Novelty {
         Novelty::Replay,
     ];
 
-    /// Whether the key was open already: a trigger of it was taken before and not resolved.
-    pub fn continues(self) -> bool {
-        matches!(self, Novelty::Update | Novelty::Reminder)
-    }
-
     /// The word that the journal and the API use.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -128,8 +128,6 @@ pub struct Recovered {
     pub occurrences: Occurrences,
     /// A trigger that followed a resolve and is still queued.
     pub reopening: bool,
-    /// A trigger of a key that was open, which is still queued.
-    pub continues: bool,
     /// Where its retries stand, if it was tried and is still queued.
     pub tried: Option<Tried>,
 }

@@ -456,11 +456,6 @@ impl Schedule {
         rate.time_for(self.turns.events(lane), now)
     }
 
-    /// How many events wait in a lane.
-    pub fn waiting_in(&self, lane: Lane) -> usize {
-        self.turns.events(lane)
-    }
-
     /// A later event came for a key that is nowhere in a lane: if its first event only waits for a better answer, it
     /// waits no longer.
     fn overtake(&mut self, key: KeySlot) -> Option<Overtaken> {

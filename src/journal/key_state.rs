@@ -226,7 +226,6 @@ fn recovered(row: &Row<'_>, source: &Arc<str>) -> Result<Recovered, Damage> {
         update: UpdateHash(state.update_hash.cast_unsigned()),
         occurrences: Occurrences { last: occurrence(state.occurrence), past: occurrence(state.past_occurrence) },
         reopening: false,
-        continues: false,
         tried: None,
     })
 }

@@ -647,7 +647,6 @@ fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Re
         update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),
         occurrences: Occurrences { last: occurrence(fixed.occurrence), past: occurrence(fixed.past_occurrence) },
         reopening: is_queued && fixed.novelty == Some("reopening"),
-        continues: is_queued && matches!(fixed.novelty, Some("update" | "reminder")),
         tried: match (standing.state, standing.retry_at) {
             (State::Queued, Some(retry_at)) => Some(Tried {
                 attempts: standing.attempts,

@@ -87,7 +87,6 @@ impl Files {
                 update: row.update,
                 occurrences: row.occurrences.clone(),
                 reopening: queued(row) && row.novelty == Novelty::Reopening,
-                continues: queued(row) && row.novelty.continues(),
                 tried: row.tried.filter(|_| queued(row)),
             })
             .collect();
