@@ -1,5 +1,6 @@
 //! Writing: a batch is one transaction and one sync.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
@@ -354,25 +355,44 @@ impl<'a> Batch<'a> {
             }
         }
         ended |= last == self.journal.prune_after;
+        let (mut events, mut later) = (0, HashMap::new());
         for (id, source, key, had_effect) in &found {
-            self.pass_on_raw(*id)?;
-            self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(*id)])?;
-            self.prepare("DELETE FROM attempt WHERE event = ?1")?.execute([sql(*id)])?;
-            self.prepare("DELETE FROM difference WHERE event = ?1")?.execute([sql(*id)])?;
-            if self.follows_a_dead_letter(*id, source, key)? {
-                // What left its key unknown is asked for itself.
-                if !had_effect {
-                    continue;
-                }
-                self.note_later(*id, source, key)?;
+            let lost_content = self.drop_content(*id)?;
+            let follows_dead = self.follows_a_dead_letter(*id, source, key)?;
+            if follows_dead && *had_effect {
+                later.insert((source, key), *id);
             }
-            if !keep(*id, source, key) || self.keep_key_state(*id)? {
+            // Behind a dead letter what left its key unknown is asked for itself.
+            let goes = (!follows_dead || *had_effect) && (!keep(*id, source, key) || self.keep_key_state(*id)?);
+            if goes {
                 self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(*id)])?;
             }
+            // One that has to stay is met again in each round, and is no gain.
+            events += usize::from(goes || lost_content);
+        }
+        // The newest alone, since each of them would be written to every dead letter of its key.
+        for ((source, key), id) in later {
+            self.note_later(id, source, key)?;
         }
         // At the end the next round starts anew: rows that had to stay may go by then.
         self.journal.prune_after = if ended { EventId(0) } else { last };
-        Ok(Pruned { events: found.len(), more: !ended })
+        Ok(Pruned { events, more: !ended })
+    }
+
+    /// Removes all of a finished event but its row. Returns whether there was anything.
+    fn drop_content(&mut self, id: EventId) -> Result<bool, Error> {
+        if self.prepare("SELECT 1 FROM content WHERE id = ?1")?.exists([sql(id)])? {
+            self.pass_on_raw(id)?;
+        }
+        let mut dropped = 0;
+        for statement in [
+            "DELETE FROM content WHERE id = ?1",
+            "DELETE FROM attempt WHERE event = ?1",
+            "DELETE FROM difference WHERE event = ?1",
+        ] {
+            dropped += self.prepare(statement)?.execute([sql(id)])?;
+        }
+        Ok(dropped > 0)
     }
 
     /// Writes down, as JSON lists, what rules in the shadow of others would have decided otherwise of events; the oldest
@@ -525,8 +545,11 @@ impl<'a> Batch<'a> {
         Ok(true)
     }
 
-    /// A row that goes and holds its request's raw body leaves it to another row of the request that still needs a
+    /// A row that goes and holds its request's raw body leaves it to the newest row of the request that still needs a
     /// person or a delivery. Returns how many bytes went over.
+    ///
+    /// The oldest rows go first: the next one would have to pass it on at once, and each time all rows that name it are
+    /// looked at.
     fn pass_on_raw(&mut self, id: EventId) -> Result<u64, Error> {
         let Some(heir) = self.heir(id)? else {
             return Ok(0);
@@ -535,9 +558,10 @@ impl<'a> Batch<'a> {
             "UPDATE content SET (raw, raw_sum) = (SELECT raw, raw_sum FROM content WHERE id = ?1) WHERE id = ?2",
         )?
         .execute(params![sql(id), sql(heir.id)])?;
-        self.prepare("UPDATE event SET raw_in = ?2 WHERE id > ?1 AND id <= ?3 AND raw_in = ?1")?.execute(params![
+        self.prepare("UPDATE event SET raw_in = ?2 WHERE id >= ?3 AND id <= ?4 AND raw_in = ?1")?.execute(params![
             sql(id),
             sql(heir.id),
+            sql(heir.first),
             sql(heir.last)
         ])?;
         self.hold(heir.id, |held| held.saturating_add(heir.bytes))?;
@@ -552,44 +576,51 @@ impl<'a> Batch<'a> {
         Ok(heir.bytes)
     }
 
-    /// The rows of a request stand next to each other, so looking further ends at the first of another request.
     fn heir(&self, id: EventId) -> Result<Option<Heir>, Error> {
-        let mut statement = self.prepare("SELECT id, state, raw_in, request FROM event WHERE id >= ?1 ORDER BY id")?;
-        let mut rows = statement.query([sql(id)])?;
-        let Some(own) = rows.next()? else {
+        let own: Option<(bool, i64, String)> = self
+            .prepare("SELECT state IN ('delivered', 'ended'), raw_in, request FROM event WHERE id = ?1")?
+            .query_row([sql(id)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        let Some((of_finished, _, request)) = own.filter(|(_, raw_in, _)| *raw_in == sql(id)) else {
             return Ok(None);
         };
-        let (request, raw_in): (String, i64) = (own.get(3)?, own.get(2)?);
-        if raw_in != sql(id) {
-            return Ok(None);
-        }
-        let of_finished = matches!(own.get_ref(1)?.as_str(), Ok("delivered" | "ended"));
-        let mut heir: Option<Heir> = None;
-        while let Some(row) = rows.next()? {
-            if row.get_ref(3)?.as_str() != Ok(request.as_str()) {
-                break;
+        let (mut first, mut last, mut newest) = (id, id, None);
+        // The rows of a request stand next to each other, so looking further ends at the first of another request.
+        for beside in [
+            "SELECT id, state, raw_in, request FROM event WHERE id > ?1 ORDER BY id",
+            "SELECT id, state, raw_in, request FROM event WHERE id < ?1 ORDER BY id DESC",
+        ] {
+            let mut statement = self.prepare(beside)?;
+            let mut rows = statement.query([sql(id)])?;
+            while let Some(row) = rows.next()? {
+                if row.get_ref(3)?.as_str() != Ok(request.as_str()) {
+                    break;
+                }
+                if row.get::<_, i64>(2)? != sql(id) {
+                    continue;
+                }
+                let other = event(row.get(0)?);
+                (first, last) = (first.min(other), last.max(other));
+                let state = match row.get_ref(1)?.as_str() {
+                    Ok("queued") => State::Queued,
+                    Ok("dead") => State::Dead,
+                    Ok("refused") => State::Refused,
+                    _ => continue,
+                };
+                if newest.is_none_or(|(newest, _)| other > newest) {
+                    newest = Some((other, state));
+                }
             }
-            if row.get::<_, i64>(2)? != sql(id) {
-                continue;
-            }
-            let state = match row.get_ref(1)?.as_str() {
-                Ok("queued") => State::Queued,
-                Ok("dead") => State::Dead,
-                Ok("refused") => State::Refused,
-                _ => continue,
-            };
-            let last = event(row.get(0)?);
-            heir.get_or_insert(Heir { id: last, state, last, bytes: 0, of_finished }).last = last;
         }
-        let Some(mut heir) = heir else {
+        let Some((heir, state)) = newest else {
             return Ok(None);
         };
-        heir.bytes = self
+        let bytes = self
             .prepare("SELECT coalesce(length(raw), 0) FROM content WHERE id = ?1")?
             .query_row([sql(id)], |row| row.get(0))
             .optional()?
             .unwrap_or(0);
-        Ok(Some(heir))
+        Ok(Some(Heir { id: heir, state, first, last, bytes, of_finished }))
     }
 
     pub(super) fn prepare(&self, statement: &str) -> Result<CachedStatement<'_>, Error> {
@@ -609,7 +640,7 @@ impl Drop for Batch<'_> {
 /// What came of pruning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pruned {
-    /// Events that are only rows now, or not even that.
+    /// Events that lost what was kept of them beside their row, or went.
     pub events: usize,
     /// Whether there may be more to do at once.
     pub more: bool,
@@ -619,7 +650,8 @@ pub struct Pruned {
 struct Heir {
     id: EventId,
     state: State,
-    /// The last row that needs it.
+    /// The first and the last row that name the one that held it.
+    first: EventId,
     last: EventId,
     bytes: u64,
     /// Whether the row that held it counts for nothing any more.

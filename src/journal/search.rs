@@ -221,9 +221,14 @@ fn holds_in(needle: &Regex, raw: Option<&[u8]>, charset: Option<&str>) -> bool {
     }
 }
 
-/// Whether what came with this row came with the next one too: rows of one request are neighbours.
+/// Whether what came with this row came with another one too: rows of one request are neighbours.
 fn is_shared(connection: &Connection, id: EventId) -> Result<bool, rusqlite::Error> {
-    connection.prepare_cached("SELECT 1 FROM event WHERE id = ?1 AND raw_in = ?2")?.exists([sql(id) + 1, sql(id)])
+    connection
+        .prepare_cached(
+            "SELECT (SELECT raw_in FROM event WHERE id > ?1 ORDER BY id LIMIT 1) = ?1 \
+             OR (SELECT raw_in FROM event WHERE id < ?1 ORDER BY id DESC LIMIT 1) = ?1",
+        )?
+        .query_row([sql(id)], |row| Ok(row.get::<_, Option<bool>>(0)?.unwrap_or(false)))
 }
 
 /// The text as JSON may write it: as it is, with what must be escaped, and with all escaped that can be.

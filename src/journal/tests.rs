@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use super::*;
 use crate::event::Occurrence;
 
@@ -72,10 +74,7 @@ fn an_event_is_found_again_with_its_source_and_its_priority() {
 
     let (_journal, _lock, recovered) = open(&config);
     let seen: Vec<_> = recovered.iter().map(|event| (&*event.source, event.priority)).collect();
-    assert_eq!(
-        seen,
-        [("servicepilot", Priority::High), ("other", Priority::Low), ("servicepilot", Priority::Normal)]
-    );
+    assert_eq!(seen, [("servicepilot", Priority::High), ("other", Priority::Low), ("servicepilot", Priority::Normal)]);
     let details = Reader::open(directory.path()).unwrap().details(high).unwrap().unwrap();
     assert_eq!(details.priority.as_deref(), Some("high"));
 }
@@ -569,6 +568,109 @@ fn element<'a>(raw: Raw<'a>, element: &'a [u8]) -> NewRefusal<'a> {
         reason: "unprocessable",
         errors: b"[]",
     }
+}
+
+/// Appends a request of so many rows, of which this many come first and are refused.
+fn take_request(journal: &mut Journal, request: &str, refused: u32, raw: &[u8]) -> Vec<EventId> {
+    let mut batch = journal.begin().unwrap();
+    let mut ids = Vec::new();
+    for number in 0..refused + 2 {
+        let raw = ids.first().map_or(Raw::Bytes(raw), |first| Raw::In(*first));
+        let id = match number < refused {
+            true => batch.refuse(NewRefusal { request, ..element(raw, b"{}") }),
+            false => batch.append(NewEvent { request, raw, ..event(&format!("{number}"), b"{}") }),
+        };
+        ids.push(id.unwrap());
+    }
+    batch.commit().unwrap();
+    ids
+}
+
+#[test]
+fn a_request_of_many_rows_goes_in_no_more_time_than_it_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { keep_refused: 0, ..config(directory.path()) };
+    let config = Config { max_events: 100_000, max_bytes: 1 << 30, ..config };
+    let (mut journal, ..) = open(&config);
+    let raw = vec![b'x'; 30_000];
+    for all_at_once in [true, false] {
+        let begun = Instant::now();
+        let request = format!("01REQUEST{all_at_once}");
+        let ids = take_request(&mut journal, &request, MANY, &raw);
+        let taking = begun.elapsed();
+        let begun = Instant::now();
+        let mut batch = journal.begin().unwrap();
+        if all_at_once {
+            batch.trim_refused().unwrap();
+        } else {
+            while batch.drop_refused(10).unwrap() > 0 {}
+        }
+        batch.commit().unwrap();
+        let dropping = begun.elapsed();
+        assert!(dropping < 3 * taking + Duration::from_secs(1), "{dropping:?} after {taking:?}");
+        let left = ids.iter().rev().take(2).map(|id| {
+            let details = Reader::open(directory.path()).unwrap().details(*id).unwrap().unwrap();
+            details.received.map(String::into_bytes)
+        });
+        assert_eq!(left.collect::<Vec<_>>(), [Some(raw.clone()), Some(raw.clone())]);
+    }
+    assert_eq!((journal.totals().refused, journal.totals().queued), (0, 4));
+}
+
+#[test]
+fn events_of_one_request_become_history_in_no_more_time_than_they_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { max_events: 100_000, max_bytes: 1 << 30, ..config(directory.path()) };
+    let (mut journal, ..) = open(&config);
+    let begun = Instant::now();
+    let mut batch = journal.begin().unwrap();
+    let first = batch.append(event("key", b"{}")).unwrap();
+    let mut ids = vec![first];
+    for _ in 1..MANY {
+        ids.push(batch.append(NewEvent { raw: Raw::In(first), ..event("key", b"{}") }).unwrap());
+    }
+    // Half of them dead letters of the key that the others have, too.
+    for (number, id) in ids.iter().enumerate() {
+        let state = if number % 2 == 0 { State::Dead } else { State::Delivered };
+        batch.settle(&Settlement { state, ..delivered(*id, NOW) }).unwrap();
+    }
+    batch.commit().unwrap();
+    let taking = begun.elapsed();
+    let begun = Instant::now();
+    let mut batch = journal.begin().unwrap();
+    while batch.prune(None, 1_000, |_, _, _| false).unwrap().more {}
+    for some in ids.chunks(500) {
+        some.iter().step_by(2).for_each(|id| batch.end(*id, "discarded", NOW).unwrap());
+        batch.prune(None, 250, |_, _, _| false).unwrap();
+    }
+    batch.commit().unwrap();
+    let going = begun.elapsed();
+    assert!(going < 3 * taking + Duration::from_secs(1), "{going:?} after {taking:?}");
+}
+
+/// Rows of one request, so many that to look at all of them for each takes most of a minute.
+const MANY: u32 = 10_000;
+
+#[test]
+fn what_has_to_stay_behind_a_dead_letter_is_removed_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "a", "b"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
+    batch.settle(&Settlement { state: State::Dead, outcome: None, ..delivered(ids[0], NOW) }).unwrap();
+    batch.settle(&Settlement { outcome: Some(Outcome::Unmatched), ..delivered(ids[1], NOW) }).unwrap();
+    let mut removed = || {
+        let mut events = 0;
+        loop {
+            let pruned = batch.prune(None, 100, |_, _, _| false).unwrap();
+            events += pruned.events;
+            if !pruned.more {
+                return events;
+            }
+        }
+    };
+    assert_eq!((removed(), removed()), (1, 0), "it stays, and there is no more to gain from it");
+    assert!(batch.kept(ids[1]).unwrap().is_some());
 }
 
 #[test]

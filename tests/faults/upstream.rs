@@ -22,6 +22,8 @@ pub enum Reply {
     Unavailable,
     /// For good, and at length.
     Rejected,
+    /// Nothing came of it.
+    Unmatched,
     /// Read it whole and close without an answer.
     HangUp,
     /// What Callgoose would, so much later.
@@ -148,7 +150,7 @@ impl Shared {
                     return None;
                 }
                 Reply::Late(by) => std::thread::sleep(by),
-                Reply::Done | Reply::Unavailable | Reply::Rejected => {}
+                Reply::Done | Reply::Unavailable | Reply::Rejected | Reply::Unmatched => {}
             }
             let mut stream = stream;
             stream.write_all(answer(reply, body["state"] == "OK").as_bytes()).ok()?;
@@ -164,13 +166,20 @@ fn answer(reply: Reply, resolve: bool) -> String {
         let body = "no such service; ".repeat(200);
         return format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     }
+    let matched = !matches!(reply, Reply::Unmatched);
     let body = json!({
         "id": "1",
-        "resolved": { "duplicate": false, "resolved": resolve },
-        "triggered": { "duplicate": false, "created": !resolve },
+        "resolved": { "duplicate": false, "resolved": matched && resolve },
+        "triggered": { "duplicate": false, "created": matched && !resolve },
     })
     .to_string();
-    let status = if resolve { "200 OK" } else { "201 Created" };
+    let status = if !matched {
+        "202 Accepted"
+    } else if resolve {
+        "200 OK"
+    } else {
+        "201 Created"
+    };
     let length = body.len();
     format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
 }

@@ -242,6 +242,7 @@ fn history_goes_through_an_ext4_volume() {
 fn keys_that_would_fill_a_volume_are_forgotten_the_oldest_first() {
     let volume = Volume::new(2, Upstream::start(|| Reply::Done));
     let process = volume.start();
+    leave_a_dead_letter(&volume, &process);
     let told = volume.work(&process, &"k".repeat(180), 10, 8_000, Duration::from_secs(60));
     assert!(told.acknowledged.len() >= 8_000, "{} acknowledged, {} refused", told.acknowledged.len(), told.refused);
     assert!(told.longest_refusal < Duration::from_secs(2), "{:?}", told.longest_refusal);
@@ -251,6 +252,22 @@ fn keys_that_would_fill_a_volume_are_forgotten_the_oldest_first() {
     assert!(known > 1_000 && known < 7_000, "{known}");
     process.assert_no_panic();
     assert_eq!(process.terminate().0, Some(0));
+}
+
+/// A dead letter, and behind it a resolve that was delivered without effect, which stays while the dead letter does.
+fn leave_a_dead_letter(volume: &Volume, process: &Process) {
+    let mut client = Client { port: process.port, connections: Connections::Kept, stream: None };
+    volume.upstream.follow(|| Reply::Rejected);
+    assert_eq!(client.post(&payload("dead", 100)).unwrap().status, 202);
+    let end = Instant::now() + Duration::from_secs(5);
+    while count(process, "dead") == 0 {
+        assert!(Instant::now() < end, "it is no dead letter");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    volume.upstream.follow(|| Reply::Unmatched);
+    assert_eq!(client.post(&payload("dead", 100)).unwrap().status, 202);
+    none_waits(process, Duration::from_secs(5));
+    volume.upstream.follow(|| Reply::Done);
 }
 
 #[test]

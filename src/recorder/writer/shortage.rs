@@ -17,7 +17,7 @@ pub(super) struct Shortage {
     pub(super) refusing: bool,
     /// When to try next to take the reserve, if there is room for it.
     pub(super) reserve_at: Instant,
-    /// Finished events that were found since the search began anew.
+    /// Finished events of which something was removed since the search began anew.
     found: usize,
     /// There was nothing more to remove; ends make more of it.
     search_at: Instant,
