@@ -13,6 +13,8 @@ mod late;
 mod lately;
 mod queue;
 mod stuck;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -230,8 +232,8 @@ impl Dispatcher {
             while !self.schedule.is_quiet() {
                 tokio::select! {
                     Some(report) = self.reports.recv() => self.hear(report),
-                    // What is fresh is not delivered any more, but the recorder must not wait for its place.
-                    Some(Durable { ended, .. }) = self.durable.recv() => self.release(ended),
+                    // What is fresh is not delivered any more, but is known: the recorder may ask for all that waits.
+                    Some(durable) = self.durable.recv() => self.take(durable),
                 }
             }
         });
@@ -240,13 +242,29 @@ impl Dispatcher {
             let in_flight = self.schedule.in_flight();
             tracing::warn!(in_flight, "calls under way were cut off; their events stay queued");
         }
-        // Nobody listens from here on, and the recorder, which the last tasks write to, must not wait for that.
-        self.durable.close();
-        while let Ok(Durable { ended, .. }) = self.durable.try_recv() {
-            self.release(ended);
-        }
+        self.end().await;
+    }
+
+    /// Hears the last tasks, and leaves what is known of the queue to the recorder, which ends later.
+    async fn end(mut self) {
         self.tasks.close();
-        self.tasks.wait().await;
+        let tasks = self.tasks.clone();
+        loop {
+            tokio::select! {
+                // Whatever was told before the last task ended is heard.
+                biased;
+                Some(report) = self.reports.recv() => self.hear(report),
+                // The recorder, which the last tasks write to, must not wait for its place.
+                Some(durable) = self.durable.recv() => self.take(durable),
+                () = tasks.wait() => break,
+            }
+        }
+        // The recorder notes for itself what it can't tell here any more.
+        self.durable.close();
+        while let Some(durable) = self.durable.recv().await {
+            self.take(durable);
+        }
+        self.desk.recorder.leave(self.remembered());
     }
 
     /// Whatever has been told by now, so that one round serves it all.
@@ -358,6 +376,9 @@ impl Dispatcher {
         let now = self.desk.clock.now();
         match report {
             Report::Called(called) => self.conclude(*called, now),
+            Report::NotCalled(delivery) if self.discarded.remove(&delivery.event.id) => {
+                self.settle_discarded(&delivery, now);
+            }
             Report::NotCalled(delivery) => {
                 // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
                 self.schedule.not_called(&delivery, now.monotonic.after(self.desk.config.retry.max), now.monotonic);
@@ -468,6 +489,15 @@ impl Dispatcher {
         self.write_down(Written::new(event, Some(key), How::Damaged(damage)), None, settlement, true);
     }
 
+    /// A person discarded it while its call was under way, and that call was not made, or was cut off.
+    fn settle_discarded(&mut self, delivery: &Delivery, now: Now) {
+        self.schedule.unsendable(delivery, now.monotonic);
+        let (event, key, why) = (delivery.event, delivery.key, Why::Discarded);
+        let attempts = delivery.before.map_or(0, |trial| trial.attempts);
+        let settlement = unsent_settlement(event.id, why, attempts, now);
+        self.write_down(Written::new(event, Some(key), How::Unsent { why }), None, settlement, true);
+    }
+
     /// A later event came while this one only waited for a better answer: it is settled with the one it has.
     fn settle_overtaken(&mut self, overtaken: Overtaken) {
         let Overtaken { event, key, attempts, answered } = overtaken;
@@ -499,7 +529,8 @@ impl Dispatcher {
         self.ends.put(written);
         if let Err(end) = self.desk.recorder.settle(end) {
             let desk = Arc::clone(&self.desk);
-            self.spawn(async move { desk.recorder.settle_in_turn(*end).await });
+            // Never cut off: it is no call, and what it tells happened.
+            self.tasks.spawn(async move { desk.recorder.settle_in_turn(*end).await });
         }
     }
 

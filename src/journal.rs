@@ -467,6 +467,12 @@ impl Journal {
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
     }
 
+    /// For tests of faults that only a statement of theirs makes.
+    #[cfg(test)]
+    pub(crate) fn execute(&self, statement: &str) {
+        self.connection.execute_batch(statement).unwrap();
+    }
+
     /// Starts a batch: everything in it becomes durable together, when it is committed, or not at all.
     pub fn begin(&mut self) -> Result<Batch<'_>, Error> {
         Batch::begin(self)

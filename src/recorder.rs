@@ -159,7 +159,7 @@ pub struct Durable {
 }
 
 /// What is known in memory of the queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Remembered {
     /// Every event that waits or is under way.
     pub waiting: Vec<Waits>,
@@ -210,6 +210,7 @@ pub struct Recorder {
     remarks: watch::Receiver<Vec<Remark>>,
     holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
     sources: Arc<SourceNames>,
+    left: mpsc::Sender<Remembered>,
 }
 
 #[derive(Debug)]
@@ -318,6 +319,12 @@ impl Recorder {
     /// The same, when its turn comes. If the recorder ended before that, the event is still queued at the next start.
     pub async fn settle_in_turn(&self, end: End) {
         let _ = self.messages.send(Message::Settle(end)).await;
+    }
+
+    /// Leaves what is known of the queue when the dispatcher ends, for a journal that lacks some of it later.
+    pub fn leave(&self, remembered: Remembered) {
+        // Nobody else does, so there is room.
+        let _ = self.left.try_send(remembered);
     }
 
     /// The triggers on which open incidents rest, newest first; none while that can't be told.

@@ -1,13 +1,9 @@
 //! After somebody cut off or overwrote the journal's files: what is left of them is brought together with what is still
 //! known of the queue in memory.
 
-use std::collections::HashSet;
-
-use rusqlite::OptionalExtension;
-
 use super::batch::{event, sql};
 use super::sum::{self, Fixed, Standing};
-use super::{Batch, Error, Settlement};
+use super::{Batch, Error, Journal, Settlement};
 use crate::event::{EventId, Outgoing, Priority, State, Waits};
 use crate::time::WallTime;
 
@@ -22,6 +18,13 @@ pub struct Rescue {
     pub ended: u64,
 }
 
+impl Rescue {
+    pub fn add(&mut self, more: Rescue) {
+        let Rescue { again, lost, ended } = more;
+        (self.again, self.lost, self.ended) = (self.again + again, self.lost + lost, self.ended + ended);
+    }
+}
+
 impl Batch<'_> {
     /// Writes an event that waits again, under its number, where its row or its body is gone.
     pub fn write_again(
@@ -34,11 +37,6 @@ impl Batch<'_> {
     ) -> Result<(), Error> {
         let id = waits.event;
         let standing = self.standing(id)?;
-        let body: Option<Option<Vec<u8>>> = self
-            .prepare("SELECT body FROM content WHERE id = ?1")?
-            .query_row([sql(id)], |row| row.get(0))
-            .optional()?;
-        let is_whole = |outgoing: &Outgoing| body.as_ref().and_then(Option::as_deref) == Some(&outgoing.body[..]);
         let fixed = Fixed {
             id,
             source: outgoing.map_or(source, |outgoing| &outgoing.source),
@@ -65,7 +63,7 @@ impl Batch<'_> {
                     let queued = Standing { state: State::Queued, reason: None, settled_at: None, ..standing };
                     self.write_end(id, &queued)?;
                 }
-                let is_whole = is_whole(outgoing);
+                let is_whole = self.holds_body(id, &outgoing.body)?;
                 if !is_whole {
                     self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(id)])?;
                     self.insert_content(&fixed, None, &outgoing.body, None)?;
@@ -93,6 +91,12 @@ impl Batch<'_> {
         Ok(())
     }
 
+    fn holds_body(&self, id: EventId, body: &[u8]) -> Result<bool, Error> {
+        let mut statement = self.prepare("SELECT body FROM content WHERE id = ?1")?;
+        let mut rows = statement.query([sql(id)])?;
+        Ok(rows.next()?.is_some_and(|row| row.get_ref(0).is_ok_and(|held| held.as_blob() == Ok(body))))
+    }
+
     /// Removes what can't be read of an event.
     fn clear(&self, id: EventId) -> Result<(), Error> {
         self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(id)])?;
@@ -100,27 +104,29 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Ends what is queued by the journal and not known to wait: it had ended, and sent again it would come after what was
-    /// sent since; or it was never acknowledged, or is another journal's.
-    pub fn end_unknown(&mut self, known: &HashSet<EventId>, now: WallTime, rescue: &mut Rescue) -> Result<(), Error> {
-        let queued = {
-            let mut statement =
-                self.prepare("SELECT id FROM event WHERE state = 'queued' AND state <> 'delivered' ORDER BY id")?;
-            let rows = statement.query_map([], |row| row.get(0).map(event))?;
-            rows.collect::<Result<Vec<EventId>, _>>()?
-        };
-        for id in queued.into_iter().filter(|id| !known.contains(id)) {
-            self.settle(&Settlement {
-                id,
-                state: State::Ended,
-                outcome: None,
-                reason: Some(END_LOST.to_owned()),
-                attempts: 0,
-                at: now,
-            })?;
-            rescue.ended += 1;
-        }
-        Ok(())
+    /// Ends an event that is queued by the journal and not known to wait: it had ended, and sent again it would come after
+    /// what was sent since; or it was never acknowledged, or is another journal's.
+    pub fn end_unknown(&mut self, id: EventId, now: WallTime, rescue: &mut Rescue) -> Result<(), Error> {
+        rescue.ended += 1;
+        self.settle(&Settlement {
+            id,
+            state: State::Ended,
+            outcome: None,
+            reason: Some(END_LOST.to_owned()),
+            attempts: 0,
+            at: now,
+        })
+    }
+}
+
+impl Journal {
+    /// Every event that is queued, in order.
+    pub fn queued(&self) -> Result<Vec<EventId>, Error> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT id FROM event WHERE state = 'queued' AND state <> 'delivered' ORDER BY id")?;
+        let rows = statement.query_map([], |row| row.get(0).map(event))?;
+        Ok(rows.collect::<Result<Vec<EventId>, _>>()?)
     }
 }
 

@@ -2,14 +2,17 @@
 
 mod bring_back;
 mod commands;
+mod left;
 mod linger;
 mod remarks;
 mod restore;
 mod shares;
 mod shortage;
+#[cfg(test)]
+mod tests;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +31,7 @@ use crate::journal::{
 use crate::metrics::Metrics;
 use crate::time::{Clock, WallTime};
 use bring_back::Files;
+use left::LeftBehind;
 use linger::Lingering;
 use remarks::Remarks;
 use restore::{Restored, holds_of, open_mended, open_writable, restore, tell_damaged};
@@ -57,6 +61,7 @@ pub struct Writer {
     duplicates: HashMap<EventId, u64>,
     /// The newest event that the dispatcher knows.
     handed_over: EventId,
+    left_behind: LeftBehind,
     /// Ends that wait for a batch to share.
     lingering: Lingering,
     shortage: Shortage,
@@ -89,7 +94,7 @@ struct Fault {
     /// What was seen of the files when it began.
     found: Fates,
     /// Ends that were reported meanwhile: they are written when writing works again.
-    held: Vec<End>,
+    held: VecDeque<End>,
     files: Files,
     /// What was done to bring the files back, told when events are taken again.
     mended: Vec<(Mending, Mended)>,
@@ -108,7 +113,7 @@ impl Default for Fault {
             try_at: Instant::now(),
             why: Unavailable::JournalFault,
             found: Fates::INTACT,
-            held: Vec::new(),
+            held: VecDeque::new(),
             files: Files::default(),
             mended: Vec::new(),
             altered: false,
@@ -126,7 +131,7 @@ impl Fault {
         for message in messages.drain(..) {
             match message {
                 Message::Record { reply, .. } => drop(reply.send(Err(why))),
-                Message::Settle(end) => self.held.push(end),
+                Message::Settle(end) => self.held.push_back(end),
                 Message::Open { reply, .. } => drop(reply.send(None)),
                 Message::Foresee { reply, .. } => drop(reply.send(None)),
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
@@ -157,6 +162,7 @@ impl Writer {
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
         let (turned_away, crowd) = watch::channel(Vec::new());
+        let (leave, left_behind) = LeftBehind::new();
         let (mut remarks, remarked) = Remarks::new();
         remarks.repairs(&repairs, now);
         if let Some(lack) = journal.lack(&left, salvaged) {
@@ -170,6 +176,7 @@ impl Writer {
             remarks: remarked,
             holds: holds_watched,
             sources: Arc::clone(&sources),
+            left: leave,
         };
         let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
         let mut writer = Writer {
@@ -186,6 +193,7 @@ impl Writer {
             followers: HashMap::new(),
             duplicates: HashMap::new(),
             handed_over: last,
+            left_behind,
             lingering: Lingering::default(),
             shortage,
             fault: None,
@@ -267,7 +275,10 @@ impl Writer {
             self.heal();
             if self.fault.is_some() {
                 if Instant::now() >= end {
-                    tracing::error!("the journal could not be brought back to its place: what waited in it is lost");
+                    tracing::error!(
+                        "the journal could not be brought back to its place: what waited in it may be lost; the next start \
+                         tells what is missing"
+                    );
                     return;
                 }
                 std::thread::sleep(FINISH_PAUSE);
@@ -394,16 +405,12 @@ impl Writer {
 
     /// Everything is on disk: says so to everyone.
     fn settle_up(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, fresh: Vec<Fresh>) {
-        let mut ended = Vec::new();
-        for message in messages.iter() {
-            if let Message::Settle(End { settlement, .. }) = message {
-                self.tell_followers(settlement);
-                if settlement.is_damaged() {
-                    self.remarks.damaged(1, settlement.at);
-                }
-                ended.push(settlement.clone());
-            }
-        }
+        let ended = messages.iter().filter_map(|message| match message {
+            Message::Settle(End { settlement, .. }) => Some(settlement.clone()),
+            _ => None,
+        });
+        let ended = ended.collect::<Vec<_>>();
+        self.tell_ended(&ended);
         self.hand_over(Durable { fresh, ended, recall: None });
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
@@ -474,11 +481,17 @@ impl Writer {
         }
     }
 
-    fn tell_followers(&mut self, settlement: &Settlement) {
-        if let Some(followers) = self.followers.remove(&settlement.id) {
-            let settled = Settled::from(settlement.clone());
-            for follower in followers {
-                let _ = follower.send(settled.clone());
+    /// These ends are on disk.
+    fn tell_ended(&mut self, ended: &[Settlement]) {
+        for settlement in ended {
+            if let Some(followers) = self.followers.remove(&settlement.id) {
+                let settled = Settled::from(settlement.clone());
+                for follower in followers {
+                    let _ = follower.send(settled.clone());
+                }
+            }
+            if settlement.is_damaged() {
+                self.remarks.damaged(1, settlement.at);
             }
         }
     }
@@ -644,10 +657,8 @@ impl Writer {
         let Some(fault) = self.fault.take() else {
             return;
         };
-        let ended: Vec<Settlement> = fault.held.iter().map(|end| end.settlement.clone()).collect();
-        ended.iter().for_each(|settlement| self.tell_followers(settlement));
         self.forget_followers();
-        self.hand_over(Durable { fresh, ended, recall: None });
+        self.hand_over(Durable { fresh, ..Durable::default() });
         self.handed_over = self.handed_over.max(last);
         self.mark();
         self.tell_mended(&fault);
@@ -663,17 +674,21 @@ impl Writer {
         });
     }
 
-    /// Some at a time: there may be thousands, and little room.
+    /// Some at a time: there may be thousands, and little room. What was written is told at once, and not written again
+    /// where a later helping fails.
     fn write_held(&mut self) -> Result<(), journal::Error> {
         let space = self.journal.space()?;
-        let held = self.fault.as_ref().map_or(&[][..], |fault| &fault.held);
-        for some in held.chunks(space.ends_at_once()) {
+        while let Some(fault) = self.fault.as_mut().filter(|fault| !fault.held.is_empty()) {
+            let some = fault.held.len().min(space.ends_at_once());
             let mut batch = self.journal.begin()?;
-            for End { attempt, settlement, key, .. } in some {
+            for End { attempt, settlement, key, .. } in fault.held.iter().take(some) {
                 end(&mut batch, attempt.as_ref(), settlement, space.is_short())?;
                 settle(&mut self.dedup, *key, settlement);
             }
             batch.commit()?;
+            let ended: Vec<Settlement> = fault.held.drain(..some).map(|end| end.settlement).collect();
+            self.tell_ended(&ended);
+            self.hand_over(Durable { ended, ..Durable::default() });
             self.journal.fold_long_log(true)?;
         }
         // A hold is what a person was told that it is, whatever became of the commit that failed, or of the file.
@@ -689,7 +704,9 @@ impl Writer {
         }
         if !durable.fresh.is_empty() || !durable.ended.is_empty() {
             // Fails only when the dispatcher is gone, at the end of the process: the events are on disk.
-            let _ = self.parts.durable.blocking_send(durable);
+            if let Err(mpsc::error::SendError(durable)) = self.parts.durable.blocking_send(durable) {
+                self.left_behind.note(durable);
+            }
         }
     }
 

@@ -1,14 +1,16 @@
 //! After another program changed the journal's files: brings everything to where a restart would find it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
 
 use super::restore::tell_repairs;
 use super::{FALSE_ALARMS_MAX, Fault, Writer};
 use crate::event::EventId;
-use crate::journal::{self, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
+use crate::journal::{self, Batch, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
 use crate::recorder::{Durable, Health, Remembered, Unavailable};
 
 /// Where the files stand while they are brought back.
@@ -158,53 +160,82 @@ impl Writer {
         if !self.fault.as_ref().is_some_and(|fault| fault.altered) {
             return Ok(journal);
         }
-        let Some(Remembered { waiting, ending, bodies }) = self.recall() else {
-            return Ok(journal);
-        };
+        let Remembered { waiting, ending, bodies } = self.recall()?;
         let now = self.parts.clock.now().wall;
         let known: HashSet<EventId> = waiting.iter().map(|waits| waits.event).chain(ending).collect();
-        let mut rescue = Rescue::default();
-        let mut write = || {
-            let mut batch = journal.begin()?;
-            for waits in &waiting {
-                let source = self.sources.name(waits.source);
-                batch.write_again(*waits, &source, bodies.get(&waits.event), now, &mut rescue)?;
-            }
-            batch.end_unknown(&known, now, &mut rescue)?;
-            batch.commit()
-        };
-        write().map_err(|error| obstacle(&self.parts.lock, &error))?;
         if let Some(fault) = &mut self.fault {
-            let before = fault.rescue.unwrap_or_default();
-            fault.rescue = Some(Rescue {
-                again: before.again + rescue.again,
-                lost: before.lost + rescue.lost,
-                ended: before.ended + rescue.ended,
-            });
+            fault.rescue.get_or_insert_default();
+        }
+        let sources = Arc::clone(&self.sources);
+        for some in waiting.chunks(MADE_GOOD_AT_ONCE) {
+            self.make_some_good(&mut journal, |batch, rescue| {
+                some.iter().try_for_each(|waits| {
+                    batch.write_again(*waits, &sources.name(waits.source), bodies.get(&waits.event), now, rescue)
+                })
+            })?;
+        }
+        let mut unknown = journal.queued().map_err(|error| obstacle(&self.parts.lock, &error))?;
+        unknown.retain(|id| !known.contains(id));
+        for some in unknown.chunks(MADE_GOOD_AT_ONCE) {
+            self.make_some_good(&mut journal, |batch, rescue| {
+                some.iter().try_for_each(|id| batch.end_unknown(*id, now, rescue))
+            })?;
         }
         Ok(journal)
     }
 
-    /// Asks the dispatcher what it knows of the queue; none where nobody answers, as at the end of the process. Senders are
-    /// told to come again meanwhile.
-    fn recall(&mut self) -> Option<Remembered> {
+    /// A helping of it: what waits may be a million events, and who asks meanwhile is told to come again.
+    fn make_some_good(
+        &mut self,
+        journal: &mut Journal,
+        write: impl FnOnce(&mut Batch<'_>, &mut Rescue) -> Result<(), journal::Error>,
+    ) -> Result<(), OpenError> {
+        self.refuse_waiting();
+        let mut rescue = Rescue::default();
+        let mut batch = journal.begin().map_err(|error| obstacle(&self.parts.lock, &error))?;
+        let written = write(&mut batch, &mut rescue).and_then(|()| batch.commit());
+        written.and_then(|()| journal.fold_long_log(true)).map_err(|error| obstacle(&self.parts.lock, &error))?;
+        if let Some(fault) = &mut self.fault {
+            fault.rescue.get_or_insert_default().add(rescue);
+        }
+        Ok(())
+    }
+
+    /// Asks the dispatcher what it knows of the queue, or takes what it left when it ended. Senders are told to come again
+    /// meanwhile. Without an answer the journal can't be believed to hold all that waits.
+    fn recall(&mut self) -> Result<Remembered, OpenError> {
         let (reply, mut answer) = oneshot::channel();
-        self.parts.durable.blocking_send(Durable { recall: Some(reply), ..Durable::default() }).ok()?;
+        let mut asking = Some(Durable { recall: Some(reply), ..Durable::default() });
         let until = Instant::now() + RECALL;
-        let mut messages = Vec::new();
         loop {
-            match answer.try_recv() {
-                Ok(remembered) => return Some(remembered),
-                Err(TryRecvError::Empty) if Instant::now() < until => {}
-                Err(_) => return None,
+            if let Some(durable) = asking.take()
+                && let Err(TrySendError::Full(durable)) = self.parts.durable.try_send(durable)
+            {
+                asking = Some(durable);
             }
-            while let Ok(message) = self.messages.try_recv() {
-                messages.push(message);
+            if let Ok(remembered) = answer.try_recv() {
+                return Ok(remembered);
             }
-            if let Some(fault) = &mut self.fault {
-                fault.refuse(&mut messages);
+            if let Some(remembered) = self.left_behind.remembered() {
+                return Ok(remembered.clone());
             }
+            let ended = self.parts.durable.is_closed() && self.left_behind.is_nothing();
+            if ended || Instant::now() >= until {
+                let nobody = "its files were cut off or overwritten, and nobody answers what else waits";
+                return Err(obstacle(&self.parts.lock, &journal::Error::Fault(nobody.to_owned())));
+            }
+            self.refuse_waiting();
             std::thread::sleep(REFUSE_INTERVAL);
+        }
+    }
+
+    fn refuse_waiting(&mut self) {
+        let mut waiting = Vec::new();
+        while let Ok(message) = self.messages.try_recv() {
+            waiting.push(message);
+        }
+        if let Some(fault) = &mut self.fault {
+            fault.refuse(&mut waiting);
         }
     }
 
@@ -279,3 +310,5 @@ fn obstacle(lock: &Lock, error: &journal::Error) -> OpenError {
 const REFUSE_INTERVAL: Duration = Duration::from_millis(5);
 /// The dispatcher answers within milliseconds.
 const RECALL: Duration = Duration::from_secs(10);
+/// Events that are brought together with memory in one batch: some tens of milliseconds.
+const MADE_GOOD_AT_ONCE: usize = 1_000;
