@@ -232,7 +232,7 @@ impl Schedule {
             return Step::Wait;
         }
         self.turns.age(&mut self.queues, now);
-        let waiting = self.turns.waiting();
+        let waiting = self.turns.waiting(now);
         if !waiting.untried && !waiting.tried {
             return self.wait_for_timer();
         }

@@ -628,3 +628,17 @@ proptest::proptest! {
         proptest::prop_assert!(waiting.values().all(VecDeque::is_empty));
     }
 }
+
+#[test]
+fn slots_are_left_for_a_source_that_sent_something_lately_and_no_longer() {
+    let mut schedule = Schedule::new(limits(16, 1_000, 1_000));
+    schedule.enqueue(&Queued { source: SourceId(1), ..queued(1, 1) }, Monotonic(0));
+    let other = start(&mut schedule, 0);
+    schedule.ended(&other[0], DONE, None, Monotonic(10));
+    schedule.release(other[0].key, true, Monotonic(10));
+    for id in 2..100 {
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(20));
+    }
+    assert_eq!(start(&mut schedule, 30).len(), 14);
+    assert_eq!(start(&mut schedule, 600_000).len(), 2, "nobody needs them any more");
+}

@@ -1,6 +1,8 @@
 //! The sources take turns, charged by the time that their calls held slots: a flood, or calls that hang, of one source
 //! delay another's alert by one turn.
 
+use std::time::Duration;
+
 use super::lanes::{Choice, Lane, Lanes};
 use super::queues::{KeySlot, Queues};
 use super::share::{Share, Side};
@@ -31,8 +33,8 @@ struct Source {
     /// When it had its last turn.
     turn: u64,
     held: bool,
-    /// It had an event since the start.
-    seen: bool,
+    /// When an event of it could go last.
+    seen: Option<Monotonic>,
 }
 
 /// A source and the key of it that may go next.
@@ -71,8 +73,8 @@ impl Turns {
     }
 
     /// The kinds of calls that could start now.
-    pub(super) fn waiting(&self) -> Waiting {
-        let most = self.slots_at_most();
+    pub(super) fn waiting(&self, now: Monotonic) -> Waiting {
+        let most = self.slots_at_most(now);
         let any = |kind| self.sources.iter().any(|source| source.may(kind, most));
         let untried = any(Kind::Untried);
         Waiting { untried, tried: self.retry_fits(untried) && any(Kind::Tried) }
@@ -81,7 +83,7 @@ impl Turns {
     /// Whose turn it is; a probe is of this kind.
     pub(super) fn choose(&self, probe: Option<Kind>, queues: &Queues, now: Monotonic) -> Option<Turn> {
         let mut retries = self.retries;
-        let Waiting { untried, tried } = self.waiting();
+        let Waiting { untried, tried } = self.waiting(now);
         let kind = match probe {
             Some(kind) => kind,
             None => match retries.choose(untried, tried)? {
@@ -94,7 +96,7 @@ impl Turns {
             candidates.min_by_key(|(_, source)| (source.charge_at(now), source.turn))
         };
         // While others wait no source holds more than half of the slots.
-        let (number, source) = first(self.slots.div_ceil(2)).or_else(|| first(self.slots_at_most()))?;
+        let (number, source) = first(self.slots.div_ceil(2)).or_else(|| first(self.slots_at_most(now)))?;
         let choice = match kind {
             Kind::Untried => source.lanes.untried(queues, probe.is_some(), now)?,
             Kind::Tried => source.lanes.retry()?,
@@ -161,10 +163,11 @@ impl Turns {
         }
     }
 
-    /// The slots that one source may hold. Where there are several it leaves an eighth: calls of one that all hang would
-    /// keep an alert of another waiting for as long as a call may take.
-    fn slots_at_most(&self) -> usize {
-        let sources = self.sources.iter().filter(|source| source.seen).count();
+    /// The slots that one source may hold. Where another sent something in the last minutes it leaves an eighth: calls
+    /// that all hang would keep an alert of the other waiting for as long as a call may take.
+    fn slots_at_most(&self, now: Monotonic) -> usize {
+        let lately = |source: &&Source| source.seen.is_some_and(|seen| now.since(seen) < SEEN_LATELY);
+        let sources = self.sources.iter().filter(lately).count();
         if sources > 1 { self.slots - self.slots / 8 } else { self.slots }
     }
 
@@ -180,7 +183,7 @@ impl Turns {
             let charge = &mut self.sources[number].charge;
             *charge = (*charge).max(least);
         }
-        self.sources[number].seen = true;
+        self.sources[number].seen = Some(now);
         &mut self.sources[number]
     }
 
@@ -215,3 +218,6 @@ impl Source {
         self.charge.saturating_add(under_way)
     }
 }
+
+/// A source that sent nothing for so long leaves its slots to others.
+const SEEN_LATELY: Duration = Duration::from_secs(600);
