@@ -81,7 +81,7 @@ impl Readers {
 
     /// Has every reader let go of the files, until they may be opened again. Returns false where one still reads: then this
     /// is to be asked again.
-    pub(super) fn close(&self) -> bool {
+    pub(crate) fn close(&self) -> bool {
         *lock(&self.database) = None;
         let end = Instant::now() + READING;
         let mut slots: Vec<Arc<Slot>> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();

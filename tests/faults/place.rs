@@ -282,6 +282,30 @@ fn cut(file: &Path, bytes: u64) {
     fs::OpenOptions::new().write(true).open(file).unwrap().set_len(bytes).unwrap();
 }
 
+#[test]
+fn wherever_a_page_is_overwritten_under_load_events_are_taken_again() {
+    for page in [1, 3, 4, 5, 6, 7, 9, 11] {
+        let said = format!("page {page} overwritten");
+        let (upstream, site, mut senders, process) = with_waiting(&said);
+        senders.work(process.port, Connections::Kept, || {
+            let file = fs::OpenOptions::new().write(true).open(site.data().join("journal.db")).unwrap();
+            let bytes = file.metadata().unwrap().len();
+            assert!(bytes > page * 4096, "{said}: the database has {bytes} bytes");
+            let noise: Vec<u8> = (0..4096).map(|_| fastrand::u8(..)).collect();
+            std::os::unix::fs::FileExt::write_all_at(&file, &noise, page * 4096).unwrap();
+            process.until_logged("the journal can be written again");
+        });
+        work_until_taken(&process, &mut senders, Instant::now());
+        process.assert_no_panic();
+        upstream.follow(|| Reply::Done);
+        senders.settle(&upstream, Duration::from_secs(5));
+        let (_, dead) = process.get("/api/v1/events?state=dead&limit=1000");
+        let (missing, told) = (senders.missing(&upstream), dead["events"].as_array().unwrap().len());
+        assert!(missing <= told, "{said}: {missing} are missing and {told} were told");
+        assert_eq!(process.terminate().0, Some(0), "{said}");
+    }
+}
+
 /// Deeds that alter the files themselves, so that what is open is altered, too; and whether what waited since the start,
 /// which is all in the log and in memory, and what waited before it, which is in the main file alone, survive.
 const ALTERATIONS: [(&str, Deed, bool); 7] = [

@@ -81,6 +81,15 @@ impl Writer {
             fault.cut |= repairs.journal.is_some();
             fault.mended.push((gone.how(), Mended { aside, repairs }));
             fault.files = Files::Back;
+        } else if matches!(fault.files, Files::Back) && journal::is_marked_damaged(self.parts.lock.directory()) {
+            // Only opening it, or reading all of it, found that it is damaged.
+            if !self.parts.lock.readers().close() {
+                let busy = journal::Error::Fault("somebody still reads it".to_owned());
+                return Err(obstacle(&self.parts.lock, &busy));
+            }
+            let repairs = journal::mend(&self.parts.lock, now)?;
+            (fault.altered, fault.cut) = (true, true);
+            fault.mended.push((Mending::Reread, Mended { aside: Vec::new(), repairs }));
         }
         Ok(())
     }
