@@ -30,11 +30,11 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use crate::dispatcher::{Condition, QueueHandle, Stuck};
-use crate::ingest::Ingest;
+use crate::delivery::dispatcher::{Condition, QueueHandle, Stuck};
+use crate::inbound::Ingest;
 use crate::journal::Reader;
+use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
-use crate::recorder::Recorder;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::tls;

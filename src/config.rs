@@ -24,11 +24,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::document::{self, Fields, Findings, Node, Place, Value, conceal};
-use crate::limits::Shares;
+use crate::admin;
+use crate::delivery::dispatcher;
+use crate::inbound;
+use crate::journal;
+use crate::journal::Shares;
+use crate::journal::dedup;
+use crate::logging;
 use crate::rules::RuleSet;
 use crate::secret::Secret;
-use crate::{admin, dedup, dispatcher, ingest, journal, listener, logging};
+use crate::server;
+use crate::yaml::{self, Fields, Findings, Node, Place, Value, conceal};
 
 pub use files::{Unreadable, read_bytes, read_source};
 pub use parts::{
@@ -40,10 +46,10 @@ pub use secrets::{Refreshed, SecretFiles};
 /// Everything the relay needs to run, checked.
 #[derive(Debug)]
 pub struct Config {
-    pub listen: listener::Config,
+    pub listen: server::Config,
     pub admin: admin::Config,
-    pub sources: Vec<ingest::SourceConfig>,
-    pub upstream: crate::upstream::Config,
+    pub sources: Vec<inbound::SourceConfig>,
+    pub upstream: crate::delivery::client::Config,
     pub dispatch: dispatcher::Config,
     pub dedup: dedup::Settings,
     pub journal: journal::Config,
@@ -195,7 +201,7 @@ impl<'a> Reader<'a> {
     fn tree(&mut self) -> Result<Option<Node>, Failure> {
         self.files.note(&self.inputs.path);
         let source = read_source(&self.inputs.path).map_err(Failure::Unreadable)?;
-        let Some(mut tree) = document::parse(&source, &mut self.findings) else {
+        let Some(mut tree) = yaml::parse(&source, &mut self.findings) else {
             return Ok(None);
         };
         if tree.is_null() {
@@ -237,7 +243,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An error at `node`.
-    fn error(&mut self, node: &Node, path: &str, message: impl Into<String>) -> &mut document::Finding {
+    fn error(&mut self, node: &Node, path: &str, message: impl Into<String>) -> &mut yaml::Finding {
         self.findings.error(node.place.clone(), path, message)
     }
 }

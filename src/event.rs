@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::time::{Monotonic, WallTime};
+use crate::clock::{Monotonic, WallTime};
 
 pub use hold::{HoldRecord, HoldTarget};
 pub use source_names::{SourceId, SourceNames};

@@ -1,41 +1,58 @@
 //! Gander: a sidecar and edge relay between ServicePilot, which posts alert webhooks, and Callgoose SQIBS,
 //! which opens and closes incidents.
 //!
-//! # How data flows
+//! # The way of an event
+//!
+//! `server → inbound → rules → journal → delivery → callgoose`
 //!
 //! ```text
-//! sender ─TLS─▶ listener ─▶ ingest: authenticate ▶ limit ▶ decode ▶ rules ─▶ recorder: dedup + append ─▶ 202
-//!                                                                               │ (durable)
-//!                           upstream ◀─TLS─ dispatcher: pace, order, retry ◀────┘ ─▶ outcome ─▶ recorder
+//! sender ─TLS─▶ server ─▶ inbound: authenticate ▶ limit ▶ decode ▶ rules ─▶ journal: dedup + append ─▶ 202
+//!                                                                              │ (durable)
+//!                       upstream ◀─TLS─ delivery: pace, order, retry ◀─────────┘ ─▶ answer ─▶ journal
 //! admin, metrics: read snapshots, give few explicit commands
 //! ```
 //!
 //! It flows one way: each stage takes the previous stage's result as proof that the stage was passed. What the
 //! upstream said comes back to the recorder, which alone writes to the journal.
 //!
-//! # Floors
+//! # Rooms
 //!
-//! A module uses only modules of lower floors; within floors 0, 1 and 6 also of its own, without circles.
-//! `tests/floors.rs` keeps it so.
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`server`] | TCP and TLS connections, HTTP framing, deadlines |
+//! | [`inbound`] | a request becomes a submission: who may, how much, body, charset, rules, the answer |
+//! | [`rules`] | the language: conditions, validation, keys, what is sent; JSONPath |
+//! | [`journal`] | what is known and durable: deduplication, the recorder that decides and appends, SQLite |
+//! | [`delivery`] | to the upstream, in order: schedule, calls, retries, circuit breaker |
+//! | [`callgoose`] | what an answer means, the filters, a stand-in for Callgoose |
+//! | [`admin`] | health, API, commands |
+//! | [`authoring`] | help for who writes rules |
+//! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |
+//! | [`tls`] | certificates and roots, for both directions |
+//! | [`relay`] [`cli`] | start, stop, reload; one file a command |
 //!
-//! | floor | modules | rule |
+//! # Layers
+//!
+//! A room uses rooms of its own layer and of lower ones, and no two use each other, directly or in a circle; nor do two
+//! files. `tests/floors.rs` keeps it so. A part of a room may stand on another layer than the room.
+//!
+//! | layer | rooms | rule |
 //! | --- | --- | --- |
-//! | 6 composition | [`app`] [`cli`] [`config`] [`rule_tests`] | the only place that knows everything |
-//! | 5 faces | [`listener`] [`admin`] [`sandbox`] | HTTP in; talk to what is below by handles and snapshots |
-//! | 4 shells | [`ingest`] [`dispatcher`] | call the decisions, drive IO |
-//! | 3 owners | [`recorder`] (of dedup and the journal) [`upstream`] (of the connections to it) | one task or thread owns the state |
-//! | 2 one resource each | [`journal`] (SQLite) [`tls`] (certificates and roots) | |
-//! | 1 decisions, pure | [`auth`] [`limits`] [`rules`] [`dedup`] [`retry`] [`schedule`] [`breaker`] [`stale`] [`outcome`] [`filters`] [`secret`] | no tokio, no hyper, no files, no clock |
-//! | 0 words | [`event`] [`time`] [`document`] | the vocabulary; a YAML tree with places |
-//!
-//! [`files`], [`metrics`], [`logging`], [`shutdown`] and [`supervision`] stand beside floors 2 to 6.
+//! | 7 composition | `relay` `cli` | knows everything |
+//! | 6 tools, configuration | `config` `authoring` | |
+//! | 5 faces | `server` `admin` `inbound` `callgoose/sandbox` | HTTP in; talk to what is below by handles and snapshots |
+//! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
+//! | 3 resources | `journal` `tls` | SQLite; certificates and roots |
+//! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` | |
+//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `token_bucket` `secret` | pure: no tokio, no hyper, no files, no clock |
+//! | 0 vocabulary | `event` `clock` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent
 //!
 //! - No 2xx leaves before the record is on disk: only the recorder makes receipts, after the commit.
 //! - Deduplication keeps no state that the journal can't restore.
-//! - One file maps reasons to the statuses we answer (`ingest/refusal.rs`), one upstream answers to outcomes
-//!   (`outcome.rs`), one spells metric names (`metrics.rs`), one names the JSONPath crate (`rules/path.rs`).
+//! - One file maps reasons to the statuses we answer (`inbound/refusal.rs`), one upstream answers to outcomes
+//!   (`callgoose/answer.rs`), one spells metric names (`metrics.rs`), one names the JSONPath crate (`rules/path.rs`).
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.
 //! - A payload never chooses a host, a URL or a header name.
@@ -43,34 +60,24 @@
 //! - No line of the log, no full pipe and no reader that is gone delays, ends or loses an event.
 
 pub mod admin;
-pub mod app;
-pub mod auth;
-pub mod breaker;
+pub mod authoring;
+pub mod callgoose;
 pub mod cli;
+pub mod clock;
 pub mod config;
-pub mod dedup;
-pub mod dispatcher;
-pub mod document;
+pub mod delivery;
 pub mod event;
 pub mod files;
-pub mod filters;
-pub mod ingest;
+pub mod inbound;
 pub mod journal;
-pub mod limits;
-pub mod listener;
 pub mod logging;
 pub mod metrics;
-pub mod outcome;
-pub mod recorder;
-pub mod retry;
-pub mod rule_tests;
+pub mod relay;
 pub mod rules;
-pub mod sandbox;
-pub mod schedule;
 pub mod secret;
+pub mod server;
 pub mod shutdown;
-pub mod stale;
 pub mod supervision;
-pub mod time;
 pub mod tls;
-pub mod upstream;
+pub mod token_bucket;
+pub mod yaml;

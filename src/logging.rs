@@ -5,6 +5,7 @@
 
 mod lines;
 mod panics;
+mod throttle;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -17,11 +18,12 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::time::WallTime;
+use crate::clock::WallTime;
 
 use lines::Dropped;
 pub(crate) use lines::Lines;
 pub use panics::panics;
+pub use throttle::LogThrottle;
 
 /// The `log` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

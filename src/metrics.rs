@@ -16,8 +16,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::clock::WallTime;
 use crate::event::{Action, Outcome};
-use crate::time::WallTime;
 
 /// What came of a payload that rules in the shadow of others were to decide too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,8 +41,8 @@ pub use self::outline::{Known, Outline};
 pub use self::trace::{
     ConditionTrace, ElementTrace, Nearest, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
 };
-use crate::document::{Findings, Source};
 use crate::event::{Draft, Priority, Violation};
+use crate::yaml::{Findings, Source};
 
 /// A compiled rule file. Everything that can be wrong with it was found when it was compiled.
 #[derive(Debug)]

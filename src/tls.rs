@@ -19,7 +19,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::time::WallTime;
+use crate::clock::WallTime;
 
 pub use error::{Error, Warning};
 pub use pinned::pinned_client;
@@ -71,7 +71,7 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
 ///
 /// With a `client_ca`, a certificate that it did not sign ends the handshake with the TLS alert that says why, in
 /// rustls's own verifier. A sender without any certificate passes the handshake and is answered 403 by
-/// [`crate::ingest`]: in TLS 1.3 a client believes the handshake done before the server has judged its
+/// [`crate::inbound`]: in TLS 1.3 a client believes the handshake done before the server has judged its
 /// certificate, so an alert would reach it as a broken connection in the middle of its request.
 fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<ServerConfig, Error> {
     let provider = provider();

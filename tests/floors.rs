@@ -1,6 +1,7 @@
-//! Keeps the floors of the house: a module uses only modules of lower floors, and no two use each other.
+//! Keeps the house in order: a room uses only rooms of its own layer and of lower ones, and no two use each
+//! other in a circle.
 //!
-//! The map is the one in `src/lib.rs`; a module that is not on it fails here.
+//! The map is the table of layers in `src/lib.rs`; a room that is not on it fails here.
 
 // A test that panics is a test that fails.
 #![allow(clippy::unwrap_used)]
@@ -9,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules that stand beside floors 2 to 6: those may use them, and they use nothing above floor 0.
-const BESIDE: [&str; 5] = ["files", "metrics", "logging", "shutdown", "supervision"];
+/// A module by its path within the crate, which is also that of its file.
+type Module = Vec<String>;
 
-/// Floors whose modules may use each other: words are made of words, decisions of decisions.
-const SHARED_FLOORS: [f32; 3] = [0.0, 1.0, 6.0];
+/// The layer whose rooms are pure.
+const DOMAIN: u8 = 1;
 
-/// What floor 1 may not name: it is pure. Of `std::net` addresses may be named, of `Instant` an instant that is given.
+/// What the domain may not name. Of `std::net` addresses may be named, of `Instant` an instant that is given.
 const IMPURE: [&str; 14] = [
     "tokio",
     "hyper",
@@ -34,26 +35,20 @@ const IMPURE: [&str; 14] = [
 ];
 
 #[test]
-fn every_module_uses_only_lower_floors() {
-    let floors = floors();
+fn every_room_uses_only_its_own_layer_and_lower_ones() {
+    let (layers, house) = (layers(), House::read());
     let mut wrong = Vec::new();
-    for (module, uses) in uses() {
-        let Some(floor) = floor_of(&floors, &module) else {
-            wrong.push(format!("`{module}` is not on the map in src/lib.rs"));
+    for (module, used) in house.uses() {
+        let Some((room, layer)) = room_of(&layers, &module) else {
+            wrong.push(format!("{} is in no room of the map in src/lib.rs", module.join("/")));
             continue;
         };
-        for used in uses.iter().filter(|used| **used != module) {
-            let fits = match floor_of(&floors, used) {
-                None => {
-                    wrong.push(format!("`{module}` uses `{used}`, which is not on the map"));
-                    continue;
-                }
-                Some(_) if BESIDE.contains(&used.as_str()) => floor >= 2.0,
-                Some(_) if BESIDE.contains(&module.as_str()) => floors.get(used) == Some(&0),
-                Some(other) => other < floor || other == floor && SHARED_FLOORS.contains(&floor),
-            };
-            if !fits {
-                wrong.push(format!("`{module}` (floor {floor}) uses `{used}` on no lower floor"));
+        for used in used {
+            if let Some((other, below)) = room_of(&layers, &used)
+                && below > layer
+            {
+                let (module, used) = (module.join("/"), used.join("/"));
+                wrong.push(format!("{module} ({room}, layer {layer}) uses {used} ({other}, layer {below})"));
             }
         }
     }
@@ -61,34 +56,27 @@ fn every_module_uses_only_lower_floors() {
 }
 
 #[test]
-fn no_two_modules_use_each_other() {
-    let uses = uses();
-    for module in uses.keys() {
-        let mut reached = BTreeSet::new();
-        let mut ahead: Vec<&String> = uses[module].iter().filter(|used| *used != module).collect();
-        while let Some(next) = ahead.pop() {
-            assert_ne!(next, module, "a circle of uses leads back to `{module}`");
-            if reached.insert(next)
-                && let Some(further) = uses.get(next)
-            {
-                ahead.extend(further.iter().filter(|used| *used != next));
-            }
-        }
+fn no_rooms_use_each_other_in_a_circle() {
+    let layers = layers();
+    let mut rooms: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
+    for (module, used) in House::read().uses() {
+        let room = |module: &Module| room_of(&layers, module).map(|(room, _)| vec![room]);
+        let Some(own) = room(&module) else { continue };
+        rooms.entry(own.clone()).or_default().extend(used.iter().filter_map(room).filter(|other| *other != own));
     }
+    assert_eq!(circles(&rooms), Vec::<String>::new());
 }
 
 #[test]
-fn decisions_are_pure() {
-    let pure: BTreeSet<String> =
-        floors().into_iter().filter(|(_, floor)| *floor == 1).map(|(module, _)| module).collect();
+fn the_domain_is_pure() {
+    let layers = layers();
     let mut wrong = Vec::new();
-    for path in sources() {
-        if !pure.contains(&module_of(&path)) {
-            continue;
+    for (module, code) in House::read().0 {
+        if room_of(&layers, &module).is_some_and(|(_, layer)| layer == DOMAIN) {
+            wrong.extend(impure(&code).map(|word| format!("{}: {word}", module.join("/"))));
         }
-        wrong.extend(impure(&code(&path)).map(|word| format!("{}: {word}", path.display())));
     }
-    assert!(wrong.is_empty(), "floor 1 is pure:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "the domain is pure:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -112,15 +100,184 @@ fn no_spelling_of_an_import_hides_it() {
 }
 
 #[test]
+fn no_spelling_of_a_path_hides_what_it_leads_to() {
+    let house = House(
+        [
+            ("a", "pub mod b; mod c; pub use c::Thing; use b::Other;"),
+            ("a/b", "use super::Thing; fn f() { super::d::g(); }"),
+            ("a/c", "use crate::a::{b::{self, X}, d as e};"),
+            ("a/d", "fn g() { crate::h::i() }"),
+            ("h", "use crate::a::Thing;"),
+        ]
+        .map(|(path, code)| (module(path), code.to_owned()))
+        .into(),
+    );
+    let expected: BTreeMap<Module, BTreeSet<Module>> = [
+        ("a", vec!["a/b", "a/c"]),
+        ("a/b", vec!["a/c", "a/d"]),
+        ("a/c", vec!["a/b", "a/d"]),
+        ("a/d", vec!["h"]),
+        ("h", vec!["a/c"]),
+    ]
+    .map(|(path, uses)| (module(path), uses.into_iter().map(module).collect()))
+    .into();
+    assert_eq!(house.uses(), expected);
+    assert_eq!(circles(&expected), ["a/b a/c a/d h"]);
+}
+
+#[test]
 fn what_one_file_owns_no_other_names() {
     for (owner, word) in
-        [("src/rules/path.rs", "jsonpath_rust"), ("src/metrics.rs", "prometheus_client"), ("src/journal", "rusqlite")]
+        [("rules/path", "jsonpath_rust"), ("metrics", "prometheus_client"), ("journal/sqlite", "rusqlite")]
     {
-        for path in sources() {
-            let named = code(&path).contains(&format!("{word}::"));
-            assert!(!named || path.to_string_lossy().contains(owner), "{} names {word}", path.display());
+        for (module, code) in House::read().0 {
+            let named = code.contains(&format!("{word}::"));
+            assert!(!named || module.starts_with(&self::module(owner)), "{} names {word}", module.join("/"));
         }
     }
+}
+
+/// The code of every module, without tests and comments.
+struct House(BTreeMap<Module, String>);
+
+impl House {
+    fn read() -> House {
+        let mut modules = BTreeMap::new();
+        let mut folders = vec![root().join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                // Tests may read clocks and files, as those in a module's own file may.
+                if path.is_dir() && !path.ends_with("tests") {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+                    let inside = path.strip_prefix(root().join("src")).unwrap().with_extension("");
+                    modules.insert(module(inside.to_str().unwrap()), code(&path));
+                }
+            }
+        }
+        modules.remove(&module("lib"));
+        modules.remove(&module("main"));
+        House(modules)
+    }
+
+    /// For every module: which others it uses, by whatever name they are told to it.
+    fn uses(&self) -> BTreeMap<Module, BTreeSet<Module>> {
+        let used_by = |module: &Module, code: &str| {
+            let paths = self.paths(module, code);
+            paths.iter().filter_map(|path| self.lead_to(path, 0)).filter(|used| used != module).collect()
+        };
+        self.0.iter().map(|(module, code)| (module.clone(), used_by(module, code))).collect()
+    }
+
+    /// The paths into the crate that a module's code names.
+    fn paths(&self, module: &Module, code: &str) -> Vec<Module> {
+        let mut paths = self.imports(module, code);
+        let starts = ["crate::", "super::"].iter().flat_map(|start| code.match_indices(start));
+        let inline = starts.map(|(at, _)| code[at..].chars().take_while(|c| is_of_path(*c)).collect::<String>());
+        // Of an import this finds the beginning only.
+        let inline = inline.filter(|path| !path.ends_with("::"));
+        paths.extend(inline.filter_map(|path| self.absolute(module, &path)));
+        // By the names of its own parts.
+        let parts = self.0.keys().filter(|part| part.len() == module.len() + 1 && part.starts_with(module));
+        for part in parts {
+            let start = format!("{}::", part[module.len()]);
+            for (at, _) in code.match_indices(&start) {
+                if code[..at].chars().next_back().is_none_or(|before| !is_of_path(before)) {
+                    let path: String = code[at..].chars().take_while(|c| is_of_path(*c)).collect();
+                    paths.extend(self.absolute(module, &path));
+                }
+            }
+        }
+        paths
+    }
+
+    fn imports(&self, module: &Module, code: &str) -> Vec<Module> {
+        let imports = code.split("use ").skip(1).filter_map(|rest| rest.split(';').next()).flat_map(spelled_out);
+        imports.filter_map(|path| self.absolute(module, &path)).collect()
+    }
+
+    fn absolute(&self, module: &Module, path: &str) -> Option<Module> {
+        let mut path: Vec<String> = path.split("::").map(str::to_owned).collect();
+        let mut base = match path[0].as_str() {
+            "crate" => return Some(path.split_off(1)),
+            "self" | "super" => module.clone(),
+            _ => {
+                let part = [module.as_slice(), &path[..1]].concat();
+                return self.0.contains_key(&part).then(|| [module.as_slice(), &path].concat());
+            }
+        };
+        let up = path.iter().take_while(|word| *word == "super").count();
+        base.truncate(base.len().saturating_sub(up));
+        let rest = path.into_iter().skip_while(|word| word == "super" || word == "self");
+        Some(base.into_iter().chain(rest).collect())
+    }
+
+    /// The module that a path leads to: the one that makes the thing, where another hands it on.
+    fn lead_to(&self, path: &[String], hops: usize) -> Option<Module> {
+        let found = (1..=path.len()).rev().map(|end| &path[..end]).find(|path| self.0.contains_key(*path))?.to_vec();
+        if let Some(name) = path.get(found.len())
+            && hops < 4
+            && let Some(elsewhere) = self.imports(&found, &self.0[&found]).into_iter().find(|import| {
+                import.last() == Some(name) && import.len() > found.len() + 1 && import.starts_with(&found)
+            })
+        {
+            return self.lead_to(&elsewhere, hops + 1);
+        }
+        Some(found)
+    }
+}
+
+fn module(path: &str) -> Module {
+    path.split('/').map(str::to_owned).collect()
+}
+
+fn is_of_path(character: char) -> bool {
+    character.is_alphanumeric() || character == '_' || character == ':'
+}
+
+/// The groups of nodes that can be reached from each other, each as its names in order.
+fn circles(uses: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<String> {
+    let reached = |from: &Module| {
+        let (mut reached, mut ahead) = (BTreeSet::new(), vec![from]);
+        while let Some(next) = ahead.pop() {
+            for used in uses.get(next).into_iter().flatten() {
+                if reached.insert(used) {
+                    ahead.push(used);
+                }
+            }
+        }
+        reached
+    };
+    let all: BTreeMap<&Module, BTreeSet<&Module>> = uses.keys().map(|module| (module, reached(module))).collect();
+    let group = |module: &Module| {
+        let in_circle = |other: &&Module| all.get(*other).is_some_and(|reached| reached.contains(module));
+        all[module].iter().copied().filter(in_circle).map(|module| module.join("/")).collect::<Vec<_>>().join(" ")
+    };
+    let circles: BTreeSet<String> = uses.keys().map(group).filter(|group| !group.is_empty()).collect();
+    circles.into_iter().collect()
+}
+
+/// The rooms of the table in `src/lib.rs`, by their paths, with their layers.
+fn layers() -> BTreeMap<Module, u8> {
+    let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let mut layers = BTreeMap::new();
+    for line in map.lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let mut cells = line.split('|').map(str::trim);
+        let (Some(head), Some(rooms)) = (cells.next(), cells.next()) else { continue };
+        let Some(layer) = head.split(' ').next().and_then(|number| number.parse().ok()) else { continue };
+        for room in rooms.split('`').skip(1).step_by(2) {
+            layers.insert(module(room), layer);
+        }
+    }
+    assert!(layers.len() > 20, "the map in src/lib.rs was not read: {layers:?}");
+    layers
+}
+
+/// The room that a module is in: the part of the house with the longest path that holds it.
+fn room_of(layers: &BTreeMap<Module, u8>, module: &Module) -> Option<(String, u8)> {
+    let rooms = (1..=module.len()).rev().map(|end| module[..end].to_vec());
+    rooms.filter_map(|room| layers.get(&room).map(|layer| (room.join("/"), *layer))).next()
 }
 
 /// Which of [`IMPURE`] a code names, in whatever form of import or path.
@@ -154,58 +311,6 @@ fn spelled_out(import: &str) -> Vec<String> {
     parts(group).into_iter().flat_map(spelled_out).map(|path| format!("{prefix}{path}")).collect()
 }
 
-/// The floors of the table in `src/lib.rs`.
-fn floors() -> BTreeMap<String, u8> {
-    let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let mut floors = BTreeMap::new();
-    for line in map.lines().filter_map(|line| line.strip_prefix("//! | ")) {
-        let mut cells = line.split('|').map(str::trim);
-        let (Some(head), Some(modules)) = (cells.next(), cells.next()) else { continue };
-        let Some(floor) = head.split(' ').next().and_then(|number| number.parse().ok()) else { continue };
-        for module in modules.split('[').skip(1).filter_map(|part| part.split(']').next()) {
-            floors.insert(module.trim_matches('`').to_owned(), floor);
-        }
-    }
-    assert!(floors.len() > 20, "the map in src/lib.rs was not read: {floors:?}");
-    floors
-}
-
-fn floor_of(floors: &BTreeMap<String, u8>, module: &str) -> Option<f32> {
-    if BESIDE.contains(&module) {
-        return Some(1.5);
-    }
-    floors.get(module).map(|floor| f32::from(*floor))
-}
-
-/// For every module of the crate's root: which others its files name as `crate::…`.
-fn uses() -> BTreeMap<String, BTreeSet<String>> {
-    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for path in sources() {
-        let module = module_of(&path);
-        if ["lib", "main"].contains(&module.as_str()) {
-            continue;
-        }
-        let text = code(&path);
-        let used = uses.entry(module).or_default();
-        for part in text.split("crate::").skip(1) {
-            if let Some(group) = part.strip_prefix('{') {
-                let group = group.split("};").next().unwrap_or_default();
-                used.extend(top_level(group));
-            } else {
-                used.insert(word(part));
-            }
-        }
-    }
-    uses
-}
-
-/// The first words of a group of imports: `a::{b, c}, d` are `a` and `d`.
-fn top_level(group: &str) -> Vec<String> {
-    let mut words: Vec<String> = parts(group).into_iter().map(|part| word(part.trim())).collect();
-    words.retain(|word| !word.is_empty());
-    words
-}
-
 /// The parts of a group, split at its own commas.
 fn parts(group: &str) -> Vec<&str> {
     let (mut depth, mut parts, mut start) = (0, Vec::new(), 0);
@@ -221,11 +326,8 @@ fn parts(group: &str) -> Vec<&str> {
         }
     }
     parts.push(&group[start..]);
+    parts.retain(|part| !part.trim().is_empty());
     parts
-}
-
-fn word(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 /// A file without its tests and comments.
@@ -233,31 +335,6 @@ fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("#[cfg(test)]").next().unwrap_or_default();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
-}
-
-fn module_of(path: &Path) -> String {
-    let inside = path.strip_prefix(root().join("src")).unwrap();
-    let first = inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
-    first.strip_suffix(".rs").map_or(first.clone(), str::to_owned)
-}
-
-fn sources() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut folders = vec![root().join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                // Tests may read clocks and files, as those in a module's own file may.
-                if !path.ends_with("tests") {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
-                files.push(path);
-            }
-        }
-    }
-    files
 }
 
 fn root() -> PathBuf {

@@ -18,10 +18,10 @@ use super::readiness::readiness;
 use super::selection::Selection;
 use super::unseen;
 use super::{State, View};
+use crate::clock::WallTime;
 use crate::event::EventId;
 use crate::journal::{Error, Page};
 use crate::logging;
-use crate::time::WallTime;
 
 /// `GET /healthz`: the process is alive.
 pub(super) async fn health() -> Response {

@@ -17,11 +17,11 @@ use super::problem::{problem, problem_with};
 use super::selection::{Selection, cursor};
 use super::withdraw::{Withdrawn, withdraw};
 use super::{State, View};
+use crate::clock::WallTime;
 use crate::event::{self, EventId, KeyId, Violation};
-use crate::ingest::{Replayed, request_id};
+use crate::inbound::{Replayed, request_id};
 use crate::journal::Summary;
-use crate::recorder::{Command, Commanded, Declined, Unavailable};
-use crate::time::WallTime;
+use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
 
 /// What became of a command for one event.
 enum Done {

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::State;
 use super::commands::json_body;
 use super::problem::problem;
-use crate::dedup::{Decision, Foresight};
 use crate::event::{Action, Draft, EventId, KeyId, Occurrence, UpdateHash};
-use crate::recorder::Expected;
+use crate::journal::dedup::{Decision, Foresight};
+use crate::journal::recorder::Expected;
 use crate::rules::ELEMENTS_MAX;
 
 /// Events that would come together, one after the other, as the elements of a batch do.

@@ -15,11 +15,11 @@ use super::api::read;
 use super::commands::{json_body, unavailable};
 use super::problem::problem;
 use super::{State, View};
-use crate::dispatcher::Hold;
-use crate::document::nearest;
+use crate::delivery::dispatcher::Hold;
 use crate::event::{self, HoldRecord, HoldTarget, KeyId};
+use crate::journal::recorder::{HOLDS_MAX, Holding, Unavailable};
 use crate::journal::{Filter, Summary};
-use crate::recorder::{HOLDS_MAX, Holding, Unavailable};
+use crate::yaml::nearest;
 
 /// What is to be held or released, as a command says it.
 #[derive(Debug, Deserialize)]
@@ -176,7 +176,7 @@ const COUNTED_MAX: usize = 100_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::WallTime;
+    use crate::clock::WallTime;
 
     #[test]
     fn a_target_is_a_key_or_a_source_and_the_only_source_need_not_be_named() {

@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::View;
-use crate::breaker::Cause;
-use crate::dispatcher::{Condition, Failing, Stuck};
+use crate::callgoose::answer::Trouble;
+use crate::delivery::breaker::Cause;
+use crate::delivery::dispatcher::{Condition, Failing, Stuck};
 use crate::event::HoldRecord;
 use crate::journal::Held;
-use crate::outcome::Trouble;
-use crate::recorder::{Health, Remark, TurnedAway, Unavailable};
+use crate::journal::recorder::{Health, Remark, TurnedAway, Unavailable};
 
 /// What `/readyz` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

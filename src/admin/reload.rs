@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::readiness::Degradation;
-use crate::time::WallTime;
+use crate::clock::WallTime;
 
 /// What is in force, and what keeps the files as they are now from it.
 #[derive(Clone, Debug, PartialEq, Eq)]

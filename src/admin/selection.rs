@@ -5,12 +5,12 @@ use axum::http::Uri;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::document::fields::parse_duration;
-use crate::document::nearest;
+use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, State};
-use crate::ingest::sender_id;
+use crate::inbound::sender_id;
 use crate::journal::{Filter, Order, Texts};
-use crate::time::WallTime;
+use crate::yaml::fields::parse_duration;
+use crate::yaml::nearest;
 
 /// The words of a selection. Unknown ones are refused: a filter that is ignored would lie.
 #[derive(Debug, Default, Deserialize)]

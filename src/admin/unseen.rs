@@ -1,9 +1,9 @@
 //! What a list of events could not show, for who finds nothing: an empty list otherwise says that there was nothing.
 
-use crate::document::nearest;
+use crate::clock::WallTime;
 use crate::event::State;
 use crate::journal::{Filter, Page, Scope};
-use crate::time::WallTime;
+use crate::yaml::nearest;
 
 /// Says in sentences what the filter did not look at, or could not.
 pub(super) fn not_looked_at(filter: &Filter, page: &Page, scope: Scope, sources: &[String]) -> Vec<String> {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::View;
-use crate::dispatcher::Withdrawal;
+use crate::clock::WallTime;
+use crate::delivery::dispatcher::Withdrawal;
 use crate::event::{EventId, KeyId};
-use crate::ingest::request_id;
-use crate::recorder::{Command, Commanded, Declined, Unavailable};
-use crate::time::WallTime;
+use crate::inbound::request_id;
+use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
 
 /// What became of a queued event that was to be discarded.
 #[derive(Clone, Copy, Debug)]

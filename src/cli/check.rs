@@ -10,7 +10,7 @@ use clap::Args;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, FILTERS_BESIDE};
 use crate::config::{self, Config, Failure, Loaded, Secrets};
-use crate::document::{Findings, Severity, Source};
+use crate::yaml::{Findings, Severity, Source};
 
 /// Check the configuration, its rules, certificates and secrets
 ///

@@ -18,15 +18,16 @@ use tokio::task::JoinHandle;
 use super::client::{Client, bearer};
 use super::terminal::Terminal;
 use super::{Exit, sandbox as sandbox_command};
-use crate::app::{self, Running};
+use crate::callgoose::filters::Filters;
+use crate::callgoose::sandbox;
+use crate::clock::WallTime;
 use crate::config::{self, Inputs, Secrets};
-use crate::document::Findings;
-use crate::filters::Filters;
-use crate::sandbox;
+use crate::logging;
+use crate::relay::{self, Running};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
-use crate::time::WallTime;
-use crate::{logging, tls};
+use crate::tls;
+use crate::yaml::Findings;
 
 /// Try the whole way: relay and a stand-in for Callgoose in one process
 ///
@@ -112,7 +113,7 @@ impl Stage {
             terminal.say_failure(&failure);
             "the demonstration's own configuration is wrong".to_owned()
         })?;
-        let relay = app::start(loaded.config).await.map_err(|error| error.to_string())?;
+        let relay = relay::start(loaded.config).await.map_err(|error| error.to_string())?;
         Ok(Stage { directory, relay, shutdown, sandbox, sandbox_url, token })
     }
 

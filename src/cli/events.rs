@@ -15,7 +15,7 @@ use super::kept::payload;
 use super::relay::Relay;
 use super::terminal::{Terminal, plain, table};
 use super::{ConfigArguments, Exit};
-use crate::ingest::NotJson;
+use crate::inbound::NotJson;
 
 use selection::{Selection, Texts};
 

@@ -16,10 +16,10 @@ use super::client::could_not;
 use super::kept::Kept;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, input};
+use crate::clock::WallTime;
 use crate::config::{Desk, load_addresses, load_desk, load_sender_name, locate};
 use crate::event::Draft;
 use crate::rules::{Context, Decision, Element, Trace};
-use crate::time::WallTime;
 
 /// Show why a payload is decided as it is
 ///

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::Exit;
 use super::terminal::Terminal;
-use crate::document::nearest;
+use crate::yaml::nearest;
 use files::{Failure, token_variable};
 use presets::{PRESETS, Preset};
 

@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::Exit;
 use super::terminal::Terminal;
 use crate::config::read_source;
-use crate::document::Findings;
-use crate::ingest::{NotJson, read_payload};
+use crate::inbound::{NotJson, read_payload};
 use crate::rules::RuleSet;
+use crate::yaml::Findings;
 
 /// Reads all of it; a sentence for the reader where that fails.
 pub(crate) fn read(file: Option<&Path>) -> Result<Vec<u8>, String> {

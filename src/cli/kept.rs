@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::terminal::plain;
+use crate::clock::WallTime;
 use crate::event::{Action, Body, Draft, Occurrence, Priority, UpdateHash};
-use crate::ingest::{NotJson, read_payload, request_time};
+use crate::inbound::{NotJson, read_payload, request_time};
 use crate::rules::Element;
-use crate::time::WallTime;
 
 /// An event that is kept.
 #[derive(Debug)]

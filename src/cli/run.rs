@@ -7,10 +7,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit};
-use crate::app::{self, StartError};
 use crate::config::{self, Inputs, Loaded, Reading, Secrets};
-use crate::document::Findings;
 use crate::logging;
+use crate::relay::{self, StartError};
+use crate::yaml::Findings;
 
 /// Run the relay
 ///
@@ -74,7 +74,7 @@ async fn serve(loaded: Loaded, inputs: Inputs, reading: Reading, terminal: &mut 
         }
     };
     let lacking = loaded.shadow.error_lines();
-    let mut running = match app::start(loaded.config).await {
+    let mut running = match relay::start(loaded.config).await {
         Ok(running) => running,
         Err(error) => {
             say_start_error(&error, terminal);

@@ -11,12 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::terminal::Terminal;
 use super::{Exit, environment};
-use crate::document::{Findings, Source};
-use crate::filters::Filters;
-use crate::sandbox;
+use crate::callgoose::filters::Filters;
+use crate::callgoose::sandbox;
+use crate::config;
+use crate::logging;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
-use crate::{config, logging};
+use crate::yaml::{Findings, Source};
 
 /// Run a local stand-in for Callgoose, for trying rules and filters
 ///

@@ -14,8 +14,8 @@ use super::client::{Answer, Client, bearer, could_not};
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, block_on, input};
 use crate::admin;
-use crate::auth::{Credential, Policy};
 use crate::config::{load_addresses, load_policy};
+use crate::inbound::auth::{Credential, Policy};
 
 /// Post a payload to the running relay and follow it to its outcome
 ///

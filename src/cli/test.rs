@@ -13,10 +13,10 @@ use clap::builder::RangedU64ValueParser;
 pub use self::report::{FileReport, Report, RulesCoverage};
 use super::Exit;
 use super::terminal::Terminal;
+use crate::authoring::rule_tests::{self, TestFile};
 use crate::config;
-use crate::document::{Findings, Source};
-use crate::rule_tests::{self, TestFile};
 use crate::rules::{Coverage, RuleSet};
+use crate::yaml::{Findings, Source};
 
 /// Run rule tests and print what differs
 ///

@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use super::{Reader, Secrets, place_of};
-use crate::document::{Node, Place};
-use crate::time::WallTime;
+use crate::clock::WallTime;
 use crate::tls::{self, Error};
+use crate::yaml::{Node, Place};
 
 impl Reader<'_> {
     /// The server's pair and the senders' CA. Keys are the relay's: a client of it may not be able to read them.

@@ -4,8 +4,8 @@ use http::HeaderName;
 
 use super::Reader;
 use super::secrets::{Direction, Use, one_of};
-use crate::document::{Fields, Node, Value, fields};
 use crate::secret::Secret;
+use crate::yaml::{Fields, Node, Value, fields};
 
 /// How a secret travels.
 #[derive(Debug)]

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::secrets::{Direction, Use};
 use super::{Reader, place_of};
-use crate::document::{Fields, Node, Value, fields};
-use crate::{admin, listener, tls};
+use crate::admin;
+use crate::server;
+use crate::tls;
+use crate::yaml::{Fields, Node, Value, fields};
 
 impl Reader<'_> {
-    pub(super) fn listen(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<listener::Config> {
+    pub(super) fn listen(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<server::Config> {
         let around = tree.get("listen").unwrap_or(tree);
         let mut section = top.section_or_empty("listen", &mut self.findings);
         let address = self.address(&mut section, "address", "0.0.0.0:8443");
@@ -33,7 +35,7 @@ impl Reader<'_> {
         let body_timeout = section.duration_within("body_timeout", WAIT, findings);
         let idle_timeout = section.duration_within("idle_timeout", WAIT, findings);
         section.finish(findings);
-        Some(listener::Config {
+        Some(server::Config {
             address: address?,
             tls: if off { None } else { Some(tls?) },
             body_bytes_max: usize::try_from(body_bytes_max).ok()?,

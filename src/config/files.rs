@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::document::Source;
 use crate::files;
+use crate::yaml::Source;
 
 /// A file that can't be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use figment::value::{Dict, Map, Tag, Value as Setting};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::{Flag, Inputs};
-use crate::document::{Key, Node, Place, Value, conceal};
+use crate::yaml::{Key, Node, Place, Value, conceal};
 
 /// Lays the environment over `tree`, and the flags over that.
 pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs) {

@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Failure, Inputs, Reader};
-use crate::auth::Policy;
-use crate::document::{Fields, Node, Value};
+use crate::admin;
+use crate::inbound::auth::Policy;
+use crate::journal::dedup;
 use crate::rules::RuleSet;
-use crate::{admin, dedup, listener};
+use crate::server;
+use crate::yaml::{Fields, Node, Value};
 
 /// Where the relay can be asked.
 #[derive(Debug)]
 pub struct Addresses {
-    pub listen: listener::Config,
+    pub listen: server::Config,
     pub admin: admin::Config,
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::document::Node;
 use crate::rules::RuleSet;
+use crate::yaml::Node;
 
 /// One reading of a configuration, successful or not.
 #[derive(Debug, Default)]

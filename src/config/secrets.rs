@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::files::read_text;
 use super::{Reader, Secrets};
-use crate::document::{Fields, Node, Place, Value, fields};
 use crate::secret::Secret;
+use crate::yaml::{Fields, Node, Place, Value, fields};
 
 /// What a secret is for, and so which characters it may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Reader, Secrets, place_of};
-use crate::document::{Fields, Node, fields};
+use crate::delivery::staleness::{self, Then};
 use crate::event::Superseded;
+use crate::journal;
+use crate::journal::Shares;
+use crate::journal::dedup;
 use crate::journal::{Size, TooSmall};
-use crate::limits::Shares;
+use crate::logging;
 use crate::logging::Format;
-use crate::stale::{self, Then};
-use crate::{dedup, journal, logging};
+use crate::yaml::{Fields, Node, fields};
 
 impl Reader<'_> {
     pub(super) fn data_dir(&mut self, tree: &Node, top: &mut Fields<'_>) -> PathBuf {
@@ -50,7 +52,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn delivery(&mut self, top: &mut Fields<'_>) -> (Option<stale::Settings>, Superseded) {
+    pub(super) fn delivery(&mut self, top: &mut Fields<'_>) -> (Option<staleness::Settings>, Superseded) {
         let findings = &mut self.findings;
         let mut section = top.section_or_empty("delivery", findings);
         let stale = section.section("stale", findings);
@@ -60,14 +62,14 @@ impl Reader<'_> {
     }
 
     /// None unless it is switched on: what is delivered late is nobody's surprise who did not ask for this.
-    fn stale(&mut self, section: Option<Fields<'_>>) -> Option<stale::Settings> {
+    fn stale(&mut self, section: Option<Fields<'_>>) -> Option<staleness::Settings> {
         let findings = &mut self.findings;
         let mut section = section?;
         let (node, path) = (section.require("trigger", findings), section.path_of("trigger"));
         let trigger = node.and_then(|node| fields::duration_within(node, &path, MOMENT..=365 * DAY, findings));
         let then = section.choice("do", &STALE, findings).unwrap_or(Then::Mark);
         section.finish(findings);
-        Some(stale::Settings { trigger: trigger?, then })
+        Some(staleness::Settings { trigger: trigger?, then })
     }
 
     pub(super) fn journal(

@@ -12,11 +12,12 @@ use ipnet::IpNet;
 use super::credential::Carrier;
 use super::secrets::Direction;
 use super::{Reader, read_source};
-use crate::auth::{Credential, Policy};
-use crate::document::{Fields, Findings, Key, Node, Value, fields};
-use crate::ingest::{Respond, SourceConfig, SourceRules};
-use crate::limits::{OverLimit, RateLimit, Share};
+use crate::inbound::auth::{Credential, Policy};
+use crate::inbound::limits::{OverLimit, RateLimit};
+use crate::inbound::{Respond, SourceConfig, SourceRules};
+use crate::journal::Share;
 use crate::rules::RuleSet;
+use crate::yaml::{Fields, Findings, Key, Node, Value, fields};
 
 impl Reader<'_> {
     pub(super) fn sources(&mut self, top: &mut Fields<'_>) -> Option<Vec<SourceConfig>> {

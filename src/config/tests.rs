@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::Superseded;
-use crate::limits::{Share, Shares};
+use crate::journal::{Share, Shares};
 
 /// A folder with a rule file, and the configuration written beside it.
 struct Desk {
@@ -67,7 +67,7 @@ fn found(from: &str, to: &str) -> Vec<String> {
 }
 
 fn listed(findings: &Findings) -> Vec<String> {
-    let one = |finding: &document::Finding| {
+    let one = |finding: &yaml::Finding| {
         let (line, column) = finding.place.line_column().unwrap_or((0, 0));
         let help = finding.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
         format!("{line}:{column} {}: {}{help}", finding.path, finding.message)
@@ -107,8 +107,8 @@ fn what_the_file_leaves_out_has_the_documented_default() {
     assert!(config.admin.token.is_none() && config.admin.tls.is_none());
     let source = &config.sources[0];
     assert_eq!((source.rate_limit.per_second.get(), source.rate_limit.burst.get()), (2_000, 20_000));
-    assert_eq!(source.rate_limit.answer, crate::limits::OverLimit::ServiceUnavailable);
-    assert_eq!((source.respond, source.respond_timeout), (ingest::Respond::Queued, Duration::from_secs(10)));
+    assert_eq!(source.rate_limit.answer, inbound::limits::OverLimit::ServiceUnavailable);
+    assert_eq!((source.respond, source.respond_timeout), (inbound::Respond::Queued, Duration::from_secs(10)));
     assert!(source.from.is_none() && source.allow_from.is_empty());
     assert_eq!((config.upstream.timeout, config.upstream.concurrency), (Duration::from_secs(10), 16));
     assert_eq!((config.dispatch.per_second.get(), config.dispatch.burst.get()), (20, 40));
@@ -558,7 +558,7 @@ fn what_is_superseded_is_sent_unless_it_is_said_to_end() {
 
 #[test]
 fn staleness_is_off_unless_it_says_after_how_long() {
-    use crate::stale::{Settings, Then};
+    use crate::delivery::staleness::{Settings, Then};
     let stale = |desk: Desk| desk.load().config.dispatch.stale;
     let with = |section: &str| Desk::new(&format!("{BASE}delivery: {section}\n"));
     let settings = |hours: u64, then| Some(Settings { trigger: Duration::from_secs(hours * 3_600), then });
@@ -706,10 +706,12 @@ fn a_layer_may_say_otherwise_where_a_secret_is() {
         .env("OTHER", "other-secret")
         .env("GANDER_LISTEN__TLS", "off");
     let config = desk.load().config;
-    let crate::upstream::Authorization::Header { name, secret } = config.upstream.authorization else { panic!() };
+    let crate::delivery::client::Authorization::Header { name, secret } = config.upstream.authorization else {
+        panic!()
+    };
     assert!(name == "x-callgoose-auth" && secret.matches(b"from-a-file"));
-    let crate::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { panic!() };
-    let crate::auth::Credential::Bearer(secret) = &credentials[0] else { panic!() };
+    let inbound::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { panic!() };
+    let inbound::auth::Credential::Bearer(secret) = &credentials[0] else { panic!() };
     assert!(secret.matches(b"other-secret"));
     assert!(config.listen.tls.is_none());
 }
@@ -742,7 +744,7 @@ fn a_variable_reaches_a_source_whose_name_it_cant_spell() {
     let desk = Desk::new(&text).env("GANDER_SOURCES__SERVICE_PILOT__RESPOND", "delivered");
     let config = desk.load().config;
     assert_eq!(config.sources.len(), 1);
-    assert_eq!(config.sources[0].respond, ingest::Respond::Delivered);
+    assert_eq!(config.sources[0].respond, inbound::Respond::Delivered);
 }
 
 #[test]
@@ -769,8 +771,8 @@ fn a_client_needs_only_the_secrets_it_uses() {
     desk.inputs.environment.remove("IN");
     desk.inputs.secrets = Secrets::Optional;
     let config = desk.load().config;
-    let crate::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { unreachable!() };
-    let crate::auth::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
+    let inbound::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { unreachable!() };
+    let inbound::auth::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
     assert!(!secret.matches(b"") && secret.expose(|_| ()).is_none());
 }
 
@@ -789,8 +791,8 @@ fn a_secret_file_is_trimmed_and_read_again() {
     let text = BASE.replace("{ env: IN }", &format!("{{ file: {} }}", path.display()));
     std::fs::write(&desk.inputs.path, text).unwrap();
     let mut config = desk.load().config;
-    let crate::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { unreachable!() };
-    let crate::auth::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
+    let inbound::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { unreachable!() };
+    let inbound::auth::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
     assert!(secret.matches(b"first"));
 
     assert_eq!(config.secret_files.refresh(), []);
@@ -834,7 +836,7 @@ fn a_wrong_certificate_is_told_at_its_key() {
         self_signed: true,
     };
     for name in ["one", "two"] {
-        crate::tls::make_missing_pair(&pair(name), crate::time::WallTime::now()).unwrap();
+        crate::tls::make_missing_pair(&pair(name), crate::clock::WallTime::now()).unwrap();
     }
     desk.file("text.pem", "hello\n");
     for (certificate, key, more, expected) in [

@@ -8,16 +8,18 @@ use http::Uri;
 use super::credential::Carrier;
 use super::secrets::Direction;
 use super::{Reader, place_of};
-use crate::document::{Fields, Node, fields};
+use crate::delivery::client::{Authorization, Config};
+use crate::delivery::dispatcher;
+use crate::delivery::retry;
+use crate::delivery::staleness;
 use crate::event::Superseded;
-use crate::upstream::{Authorization, Config};
-use crate::{dispatcher, retry, stale};
+use crate::yaml::{Fields, Node, fields};
 
 impl Reader<'_> {
     pub(super) fn upstream(
         &mut self,
         top: &mut Fields<'_>,
-        stale: Option<stale::Settings>,
+        stale: Option<staleness::Settings>,
         superseded: Superseded,
     ) -> Option<(Config, dispatcher::Config)> {
         let node = top.require("upstream", &mut self.findings)?;

@@ -18,8 +18,8 @@ use super::template::Templates;
 use super::trace::Spot;
 use super::validate::Validation;
 use super::{Otherwise, Rule, RuleSet, Then};
-use crate::document::{Fields, Findings, Node, Place, Source, Value, fields, parse};
 use crate::event::Priority;
+use crate::yaml::{Fields, Findings, Node, Place, Source, Value, fields, parse};
 
 /// Compiles a rule file; none if there is an error in it.
 pub(super) fn rule_set(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {

@@ -289,9 +289,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::document::{Findings, Source};
     use crate::rules::RuleSet;
     use crate::rules::path::Budget;
+    use crate::yaml::{Findings, Source};
 
     /// How many of a thousand rules are candidates for an element that matches the last but one.
     fn candidates(when: &str) -> usize {

@@ -11,7 +11,7 @@ use std::ops::Range;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 
-use crate::document::nearest;
+use crate::yaml::nearest;
 
 /// The templates of a rule file, compiled.
 pub(super) struct Templates {

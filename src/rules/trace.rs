@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::path::{JsonPath, Scope};
 use super::value::{kind_of, shortened_size, shown};
-use crate::document::Place;
 use crate::event::Violation;
+use crate::yaml::Place;
 
 /// How one element was decided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem;
 
 use super::Config;
-use crate::time::WallTime;
+use crate::clock::WallTime;
 
 /// Why there is no usable certificate, key or set of roots.
 #[derive(Debug)]

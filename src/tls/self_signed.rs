@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsag
 use zeroize::Zeroizing;
 
 use super::{Config, Error, fingerprint};
-use crate::time::WallTime;
+use crate::clock::WallTime;
 
 /// A pair that was just written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
 use super::{Config, Error, Warning, load_identity, pem, server_config};
-use crate::time::WallTime;
+use crate::clock::WallTime;
 
 /// The TLS of one listener. Each connection takes what is current when it begins.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Warning;
-use crate::time::WallTime;
+use crate::clock::WallTime;
 
 /// From when to when a certificate may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

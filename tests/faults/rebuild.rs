@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use gander::dedup::Occurrences;
+use gander::clock::WallTime;
 use gander::event::{Action, EventId, Outcome, Priority, State, UpdateHash};
+use gander::journal::Shares;
+use gander::journal::dedup::Occurrences;
 use gander::journal::{self, AttemptRecord, Journal, Lock, NewEvent, Raw, Settlement};
-use gander::limits::Shares;
-use gander::time::WallTime;
 use serde_json::Value;
 
 use crate::process::{Process, Site};

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gander::dedup::{self, Occurrences};
+use gander::clock::{Clock, WallTime};
 use gander::event::{Action, EventId, KeyId, Outcome, Priority, State, Superseded, UpdateHash};
+use gander::journal::Shares;
+use gander::journal::dedup::{self, Occurrences};
+use gander::journal::recorder::{Entry, Receipt, Recordable, Submission, Writer, WriterParts};
 use gander::journal::{
     self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Settlement, Tried,
 };
-use gander::limits::Shares;
 use gander::metrics::Metrics;
-use gander::recorder::{Entry, Receipt, Recordable, Submission, Writer, WriterParts};
-use gander::time::{Clock, WallTime};
 use tokio::sync::mpsc;
 
 use crate::seeded;

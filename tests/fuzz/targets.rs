@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use gander::callgoose::filters::Filters;
+use gander::cli;
 use gander::config::{self, Inputs, Secrets};
-use gander::document::{Findings, Place, Source};
 use gander::event::Body;
-use gander::filters::Filters;
+use gander::inbound;
 use gander::rules::path::{Budget, JsonPath, Scope};
 use gander::rules::{Context, Decision, Element, RuleSet};
-use gander::{cli, ingest};
+use gander::yaml::{Findings, Place, Source};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -229,10 +230,10 @@ fn body(input: &[u8]) -> String {
         headers.insert("content-type", value);
         rest = &input[at + 1..];
     }
-    match ingest::json(&headers, rest) {
+    match inbound::json(&headers, rest) {
         Ok(value) => format!("taken: {}", value.is_object()),
         Err(refusal) => {
-            if let ingest::Refusal::NotJson(problem) = &refusal {
+            if let inbound::Refusal::NotJson(problem) = &refusal {
                 assert!(problem.line >= 1, "{problem:?}");
             }
             format!("{refusal:?}")

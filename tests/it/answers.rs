@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gander::event::{Outcome, State};
-use gander::ingest::Respond;
+use gander::inbound::Respond;
 use serde_json::{Value, json};
 
 use crate::support::{BATCH_RULES, Setup, rules};

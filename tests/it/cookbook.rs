@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use gander::cli::test;
-use gander::document::{Findings, Source};
 use gander::rules::RuleSet;
+use gander::yaml::{Findings, Source};
 use serde_json::Value;
 
 const COOKBOOK: &str = include_str!("../../config/rules/COOKBOOK.md");

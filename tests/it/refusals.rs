@@ -4,8 +4,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use gander::auth::{Credential, Policy};
-use gander::limits::{OverLimit, RateLimit};
+use gander::inbound::auth::{Credential, Policy};
+use gander::inbound::limits::{OverLimit, RateLimit};
 use gander::secret::Secret;
 use http::{HeaderName, Method, Request};
 use serde_json::json;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gander::app::{self, Running};
 use gander::config::{self, Inputs, Secrets};
+use gander::relay::{self, Running};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -77,7 +77,7 @@ impl Relay {
             Ok(loaded) => loaded,
             Err(failure) => panic!("the test's configuration is wrong: {failure:?}"),
         };
-        let running = app::start(loaded.config).await.unwrap();
+        let running = relay::start(loaded.config).await.unwrap();
         let client = HttpsClient::trusting(&directory.path().join("server.pem"));
         Relay { running, directory, client }
     }

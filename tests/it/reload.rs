@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use gander::ingest::RulesBySource;
+use gander::inbound::RulesBySource;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -516,7 +516,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
             client_ca: None,
             self_signed: true,
         };
-        gander::tls::make_missing_pair(&config, gander::time::WallTime::now()).unwrap();
+        gander::tls::make_missing_pair(&config, gander::clock::WallTime::now()).unwrap();
         assert_eq!(world.rule_for("e1").await, "first");
 
         // One without the other belongs to nothing: the pair before it stays.

@@ -9,19 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gander::auth::{Credential, Policy};
-use gander::document::{Findings, Source};
+use gander::clock::{Clock, WallTime};
 use gander::event::{EventId, Outcome, State};
-use gander::ingest::{BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
+use gander::inbound::auth::{Credential, Policy};
+use gander::inbound::limits::{OverLimit, RateLimit};
+use gander::inbound::{BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
+use gander::journal;
+use gander::journal::dedup;
+use gander::journal::recorder::{Durable, End, Fresh, Recorder, Writer, WriterParts};
 use gander::journal::{AttemptRecord, Details, Lock, Reader, Settlement};
-use gander::limits::{OverLimit, RateLimit, Share, Shares};
+use gander::journal::{Share, Shares};
 use gander::metrics::Metrics;
-use gander::recorder::{Durable, End, Fresh, Recorder, Writer, WriterParts};
 use gander::rules::RuleSet;
 use gander::secret::Secret;
+use gander::server;
 use gander::shutdown::Shutdown;
-use gander::time::{Clock, WallTime};
-use gander::{dedup, journal, listener, tls};
+use gander::tls;
+use gander::yaml::{Findings, Source};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::HttpsConnectorBuilder;
@@ -35,7 +39,7 @@ use tokio::task::JoinHandle;
 
 /// How the edge is set up; a test changes what it is about.
 pub struct Setup {
-    pub listen: listener::Config,
+    pub listen: server::Config,
     pub sources: Vec<SourceConfig>,
     pub journal_max_events: u64,
 }
@@ -72,7 +76,7 @@ impl Setup {
     /// TLS on loopback, one source `servicepilot` with a bearer token and generous limits.
     pub fn new() -> Setup {
         Setup {
-            listen: listener::Config {
+            listen: server::Config {
                 address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
                 tls: Some(tls::Config {
                     certificate: PathBuf::from("server.pem"),
@@ -143,7 +147,7 @@ impl Setup {
         let (listen, counted, stop) = (self.listen, Arc::clone(&metrics), shutdown.clone());
         let taken = ingest.clone();
         let served = tokio::spawn(async move {
-            listener::serve(socket, config, &listen, taken, counted, stop, DRAIN).await;
+            server::serve(socket, config, &listen, taken, counted, stop, DRAIN).await;
         });
         Edge {
             address,

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gander::dedup::{Ending, Novelty, Occurrences};
+use gander::clock::{Now, WallTime};
 use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
-use gander::time::{Now, WallTime};
+use gander::journal::dedup::{Ending, Novelty, Occurrences};
 
 use crate::files::Files;
 use crate::senders::key_id;

@@ -11,14 +11,14 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gander::breaker;
-use gander::dispatcher::{Conclusion, Heard, Lately, conclude};
+use gander::callgoose::answer::{Trouble, Verdict};
+use gander::clock::{Monotonic, Now, WallTime};
+use gander::delivery::breaker;
+use gander::delivery::dispatcher::{Conclusion, Heard, Lately, conclude};
+use gander::delivery::retry;
+use gander::delivery::schedule::{Delivery, Limits, Schedule, Step};
+use gander::delivery::staleness::Decision;
 use gander::event::{Action, EventId, KeyId, Outcome, Priority, Queued, SourceId, Superseded};
-use gander::outcome::{Trouble, Verdict};
-use gander::retry;
-use gander::schedule::{Delivery, Limits, Schedule, Step};
-use gander::stale::Decision;
-use gander::time::{Monotonic, Now, WallTime};
 
 /// What the upstream makes of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

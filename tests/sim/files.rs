@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use gander::dedup::Novelty;
+use gander::clock::WallTime;
 use gander::event::{EventId, KeyId, Priority, State};
+use gander::journal::Shares;
+use gander::journal::dedup::Novelty;
 use gander::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
-use gander::limits::Shares;
-use gander::time::WallTime;
 use tempfile::TempDir;
 
 use crate::disk::{Batch, Row};

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gander::dedup::{Admission, Ending};
+use gander::delivery::schedule::{Step, Why};
+use gander::delivery::staleness::Then;
 use gander::event::{Action, EventId, Outcome, State, Superseded};
-use gander::schedule::{Step, Why};
-use gander::stale::Then;
+use gander::journal::dedup::{Admission, Ending};
 
 use crate::disk::Disk;
 use crate::plan::Plan;

@@ -4,10 +4,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fastrand::Rng;
+use gander::delivery::breaker;
+use gander::delivery::retry;
+use gander::delivery::schedule::Limits;
+use gander::delivery::staleness::{self, Then};
 use gander::event::Superseded;
-use gander::schedule::Limits;
-use gander::stale::{self, Then};
-use gander::{breaker, dedup, retry};
+use gander::journal::dedup;
 
 /// The settings of the relay and the troubles that it meets.
 #[derive(Clone, Debug)]
@@ -34,7 +36,7 @@ pub struct Plan {
     pub limits: Limits,
     pub retry: retry::Settings,
     pub keep_delivered: Duration,
-    pub stale: Option<stale::Settings>,
+    pub stale: Option<staleness::Settings>,
 }
 
 /// Which mechanism a control's world lacks, to show that the ledger sees what comes of it.
@@ -137,7 +139,7 @@ impl Plan {
                 unresolved: retry::Unresolved { attempts: rng.u32(0..=3), over: seconds(rng, 5, 60) },
             },
             keep_delivered: seconds(rng, 1, 120),
-            stale: (rng.u32(0..3) == 0).then(|| stale::Settings {
+            stale: (rng.u32(0..3) == 0).then(|| staleness::Settings {
                 trigger: seconds(rng, 2, 60),
                 then: if rng.u32(0..3) == 0 { Then::Mark } else { Then::End },
             }),

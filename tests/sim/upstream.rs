@@ -3,9 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use fastrand::Rng;
+use gander::callgoose::answer::Trouble;
+use gander::clock::Now;
 use gander::event::Action;
-use gander::outcome::Trouble;
-use gander::time::Now;
 
 /// The upstream and what is true there.
 #[derive(Debug)]

@@ -10,12 +10,12 @@ mod recorder;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use gander::breaker;
-use gander::dedup::{self, Decision, Dedup, Novelty};
+use gander::clock::{Monotonic, Now, WallTime};
+use gander::delivery::breaker;
+use gander::delivery::schedule::{KeySlot, Limits, Schedule};
 use gander::event::{Action, EventId, State};
 use gander::journal::Tried;
-use gander::schedule::{KeySlot, Limits, Schedule};
-use gander::time::{Monotonic, Now, WallTime};
+use gander::journal::dedup::{self, Decision, Dedup, Novelty};
 
 use crate::disk::Disk;
 use crate::files::Files;
@@ -345,7 +345,7 @@ impl World {
                 continue;
             }
             let retry = self.plan.retry;
-            gander::dispatcher::restore(&mut self.relay().schedule, &event, tried, retry, now);
+            gander::delivery::dispatcher::restore(&mut self.relay().schedule, &event, tried, retry, now);
         }
         self.start_what_may()
     }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::callgoose::filters::{Doubt, DoubtKind, FilterKey, Filters, ITEM_CHARS_MAX};
 use crate::config::read_source;
-use crate::document::{Findings, Node, Place, Source, Value as Yaml, nearest, parse};
 use crate::event::Action;
-use crate::filters::{Doubt, DoubtKind, FilterKey, Filters, ITEM_CHARS_MAX};
 use crate::rules::{Known, Outline, RuleSet};
+use crate::yaml::{Findings, Node, Place, Source, Value as Yaml, nearest, parse};
 
 /// A rule file, compiled and as a tree with places.
 struct Rules {

@@ -5,9 +5,9 @@ use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
 
 use super::encode;
-use crate::document::fields::parse_duration;
+use crate::clock::WallTime;
 use crate::event::{Outcome, State};
-use crate::time::WallTime;
+use crate::yaml::fields::parse_duration;
 
 /// Which events; everything that is given must hold.
 #[derive(Debug, Default, Args)]

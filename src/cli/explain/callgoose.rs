@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::callgoose::filters::{Filters, Match};
 use crate::cli::terminal::Terminal;
 use crate::cli::{Exit, FILTERS_BESIDE};
 use crate::config::read_source;
-use crate::document::Findings;
 use crate::event::Action;
-use crate::filters::{Filters, Match};
 use crate::rules::{Decision, Element};
+use crate::yaml::Findings;
 
 /// The filters, and what they make of each element.
 #[derive(Debug)]

@@ -11,12 +11,12 @@ use crate::cli::kept::Kept;
 use crate::cli::relay::Relay;
 use crate::cli::terminal::Terminal;
 use crate::cli::{ConfigArguments, Exit};
+use crate::clock::{Clock, Now};
 use crate::config::load_dedup;
-use crate::dedup::Dedup;
 use crate::event::{Draft, EventId};
 use crate::journal::Reader;
-use crate::recorder::{Expected, recollect};
-use crate::time::{Clock, Now};
+use crate::journal::dedup::Dedup;
+use crate::journal::recorder::{Expected, recollect};
 
 #[derive(Debug)]
 pub(super) enum Past {

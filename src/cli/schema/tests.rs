@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::authoring::rule_tests;
+use crate::callgoose::filters::Filters;
 use crate::cli::init::shipped_files;
 use crate::config::{self, Failure, Inputs, Secrets};
-use crate::document::{Findings, Source, parse};
-use crate::filters::Filters;
-use crate::rule_tests;
 use crate::rules::RuleSet;
+use crate::yaml::{Findings, Source, parse};
 
 fn schema(kind: Kind) -> Value {
     serde_json::from_str(kind.schema()).unwrap()

@@ -11,7 +11,7 @@ use quick_xml::Writer;
 use quick_xml::events::BytesText;
 
 use super::report::{FileReport, Report};
-use crate::rule_tests::{Difference, TestReport};
+use crate::authoring::rule_tests::{Difference, TestReport};
 
 /// Writes the report into a file, or `-`, standard output.
 pub(super) fn write(report: &Report, file: &Path, output: &mut impl Write) -> io::Result<()> {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::authoring::rule_tests::{Difference, TestReport};
 use crate::cli::terminal::plain;
-use crate::document::Findings;
-use crate::rule_tests::{Difference, TestReport};
 use crate::rules::{Coverage, Gap, PartKind};
+use crate::yaml::Findings;
 
 /// What ran and what came of it.
 #[derive(Debug, Default)]

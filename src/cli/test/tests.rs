@@ -1,5 +1,5 @@
 use super::*;
-use crate::rule_tests::Difference;
+use crate::authoring::rule_tests::Difference;
 use crate::rules::{Gap, Lack, PartKind};
 
 /// A folder with some files; the tests in `t.test.yaml` are run.

@@ -5,7 +5,7 @@ use super::super::path::JsonPath;
 use super::super::text::{Ask, OneOf, TextTest};
 use super::super::trace::Spot;
 use super::{path, scalar};
-use crate::document::{Fields, Findings, Node, Value};
+use crate::yaml::{Fields, Findings, Node, Value};
 
 /// A condition at `at`.
 pub(super) fn condition(node: &Node, at: &str, findings: &mut Findings) -> Option<Condition> {
@@ -75,11 +75,10 @@ fn test(node: &Node, mut fields: Fields<'_>, findings: &mut Findings) -> Option<
     };
     let every = fields.boolean("every", findings).unwrap_or(false);
     let ignore_case_node = fields.take_some("ignore_case");
-    let any_case = ignore_case_node
-        .and_then(|node| crate::document::fields::boolean(node, &fields.path_of("ignore_case"), findings));
+    let any_case =
+        ignore_case_node.and_then(|node| crate::yaml::fields::boolean(node, &fields.path_of("ignore_case"), findings));
     let exists_node = fields.take_some("exists");
-    let exists =
-        exists_node.and_then(|node| crate::document::fields::boolean(node, &fields.path_of("exists"), findings));
+    let exists = exists_node.and_then(|node| crate::yaml::fields::boolean(node, &fields.path_of("exists"), findings));
     let broken = exists_node.is_some() && exists.is_none();
     let mut reading = Reading { fields, any_case: any_case.unwrap_or(false), folds: false, broken, findings };
     let mut operators = reading.operators();

@@ -7,7 +7,7 @@ use super::super::emit::{Case, Emit, EmitMap, Operators, Source};
 use super::super::path::JsonPath;
 use super::super::template::{Templates, is_template};
 use super::path;
-use crate::document::{Fields, Findings, Key, Node, Place, Value};
+use crate::yaml::{Fields, Findings, Key, Node, Place, Value};
 
 /// The `emit` of a file or of a rule: a mapping of the body's keys.
 pub(super) fn body(node: &Node, at: &str, templates: &mut Templates, findings: &mut Findings) -> Option<EmitMap> {

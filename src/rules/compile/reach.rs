@@ -7,7 +7,7 @@ use super::super::implies::{Contradiction, Prover};
 use super::super::validate::Validation;
 use super::Kept;
 use super::earlier::Earlier;
-use crate::document::{Findings, Node, Place, Value};
+use crate::yaml::{Findings, Node, Place, Value};
 
 /// Warns of each rule that can never match. `kept` says where each of the `rules` stands.
 pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], validations: &[Validation], findings: &mut Findings) {

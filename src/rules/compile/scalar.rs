@@ -5,7 +5,7 @@ use serde_json::Number;
 use super::super::pattern::Pattern;
 use super::super::text;
 use super::super::value::{Kind, number_of};
-use crate::document::{Findings, Node, Value, fields};
+use crate::yaml::{Findings, Node, Value, fields};
 
 /// A node's items with their paths: those of a list, or the one value itself. An empty list is an error.
 pub(super) fn items<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Vec<(&'a Node, String)> {

@@ -4,7 +4,7 @@ use super::super::text::OneOf;
 use super::super::trace::Spot;
 use super::super::validate::{Check, Validation};
 use super::{path, scalar};
-use crate::document::{Fields, Findings, Node, Value};
+use crate::yaml::{Fields, Findings, Node, Value};
 
 pub(super) fn validations(node: &Node, findings: &mut Findings) -> Vec<Validation> {
     let Value::List(items) = &node.value else {
@@ -51,9 +51,9 @@ fn validation(mut fields: Fields<'_>, findings: &mut Findings) -> Option<Validat
         }
     }
     let min = taken("min_length", &mut fields)
-        .and_then(|(node, at)| crate::document::fields::integer(node, &at, 0..=LENGTH_MAX, findings));
+        .and_then(|(node, at)| crate::yaml::fields::integer(node, &at, 0..=LENGTH_MAX, findings));
     let max = taken("max_length", &mut fields).and_then(|(node, at)| {
-        crate::document::fields::integer(node, &at, 0..=LENGTH_MAX, findings).map(|max| (node, max))
+        crate::yaml::fields::integer(node, &at, 0..=LENGTH_MAX, findings).map(|max| (node, max))
     });
     if let (Some(min), Some((node, max))) = (min, max)
         && min > max

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::query::Step;
-use crate::document::nearest;
+use crate::yaml::nearest;
 
 /// A sentence where there is more to say than that the last name is missing: a value on the way that has no members, a
 /// name on the way that is missing, a name that is nearly there.

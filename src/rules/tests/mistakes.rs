@@ -19,7 +19,7 @@ fn findings(yaml: &str) -> Vec<String> {
         .iter()
         .map(|finding| {
             let marked = match &finding.place {
-                crate::document::Place::Text { span, .. } => yaml[span.clone()].to_owned(),
+                crate::yaml::Place::Text { span, .. } => yaml[span.clone()].to_owned(),
                 other => format!("{other:?}"),
             };
             let help = finding.help.as_deref().unwrap_or("");

@@ -1,7 +1,7 @@
 //! Where each kind of mistake is shown: file, line, column and the width of its caret, however the YAML is written.
 
 use super::*;
-use crate::document::Place;
+use crate::yaml::Place;
 
 /// What stands before and behind the lines of a row, which begin in line 4.
 const HEAD: &str = "version: 1\nincident_key: $.id\nvalidate: [{ path: $.id, required: true }]\n";

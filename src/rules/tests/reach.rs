@@ -9,7 +9,7 @@ use serde_json::json;
 use super::super::implies::Prover;
 use super::super::path::{Budget, Scope};
 use super::*;
-use crate::document::Place;
+use crate::yaml::Place;
 
 /// The warnings for two rules, of which the first has the condition `earlier`: the text that is marked, and the message.
 fn warnings(earlier: &str, later: &str) -> Vec<(String, String)> {

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gander::breaker::{Permit, Waiting};
-use gander::dispatcher::{Conclusion, Heard, Lately, conclude};
+use gander::callgoose::answer::{Body, Verdict, judge};
+use gander::clock::{Monotonic, WallTime};
+use gander::delivery::breaker::{Permit, Waiting};
+use gander::delivery::dispatcher::{Conclusion, Heard, Lately, conclude};
+use gander::delivery::retry::{self, Death};
+use gander::delivery::schedule::{self, KeySlot, Overtaken, Trial, Unsent, Why};
+use gander::delivery::staleness::{self, Decision};
 use gander::event::{Action, KeyId, Outcome, Queued, State};
 use gander::journal::Tried;
-use gander::outcome::{Body, Verdict, judge};
-use gander::retry::{self, Death};
-use gander::schedule::{self, KeySlot, Overtaken, Trial, Unsent, Why};
-use gander::stale::{self, Decision};
-use gander::time::{Monotonic, WallTime};
 
 use super::recorder::Settle;
 use super::{Step, World};
@@ -95,15 +95,15 @@ impl World {
         move |event, resolve_waits| {
             let age = match without {
                 Without::SteadyAge => now.wall.since(WallTime(start.wall.0 + event.acknowledged.0)),
-                _ => stale::age(event, start, now),
+                _ => staleness::age(event, start, now),
             };
             match without {
                 Without::Staleness => Decision::Send,
-                Without::ResolveBehind => stale::decide(settings, event, age, true),
+                Without::ResolveBehind => staleness::decide(settings, event, age, true),
                 Without::StaleTriggersOnly => {
-                    stale::decide(settings, &Queued { action: Action::Trigger, ..*event }, age, resolve_waits)
+                    staleness::decide(settings, &Queued { action: Action::Trigger, ..*event }, age, resolve_waits)
                 }
-                _ => stale::decide(settings, event, age, resolve_waits),
+                _ => staleness::decide(settings, event, age, resolve_waits),
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use gander::dedup::{Admission, Ending, Novelty, Occurrences};
+use gander::clock::WallTime;
+use gander::delivery::schedule::KeySlot;
 use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
-use gander::schedule::KeySlot;
-use gander::time::WallTime;
+use gander::journal::dedup::{Admission, Ending, Novelty, Occurrences};
 
 use super::{Step, World};
 use crate::disk::{Batch, Row};

@@ -1,0 +1,3 @@
+//! Help for who writes rules.
+
+pub mod rule_tests;

@@ -1,0 +1,401 @@
+//! A local stand-in for Callgoose: its documented calls, filters and answers. It is not Callgoose.
+//!
+//! It lets a person see at the desk what an alert would do there, and gives tests an upstream that judges
+//! bodies as the documentation says Callgoose does. What the documentation leaves open is decided in
+//! [`Callgoose`] and [`crate::callgoose::filters`], and said there. It keeps nothing on disk, alerts nobody and knows one
+//! token, valid for every service of its filters file.
+//!
+//! The caller binds the socket, owns the stop signal and chooses TLS or plain HTTP.
+
+mod callgoose;
+mod http;
+
+pub use callgoose::{Answer, Call, Callgoose, Incident, IncidentState};
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use crate::callgoose::filters::Filters;
+use crate::clock::Clock;
+use crate::secret::Secret;
+use crate::shutdown::Shutdown;
+
+/// What the stand-in is to stand in for.
+#[derive(Debug)]
+pub struct Config {
+    pub filters: Filters,
+    /// The API token; a call without it is answered 401.
+    pub token: Secret,
+    /// How long a repeated call is a duplicate. Callgoose does not say how long its own window is.
+    pub duplicate_window: Duration,
+}
+
+impl Config {
+    /// With [`DUPLICATE_WINDOW`].
+    pub fn new(filters: Filters, token: Secret) -> Config {
+        Config { filters, token, duplicate_window: DUPLICATE_WINDOW }
+    }
+}
+
+/// What every request sees.
+#[derive(Debug)]
+struct Shared {
+    token: Secret,
+    clock: Clock,
+    /// Held for one pure step at a time, never across an await.
+    callgoose: Mutex<Callgoose>,
+}
+
+impl Shared {
+    fn callgoose(&self) -> MutexGuard<'_, Callgoose> {
+        self.callgoose.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves until `shutdown` begins, then finishes the requests in flight. With `tls` it speaks HTTP/2 where ALPN
+/// chose it, else HTTP/1.1.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    config: Config,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let shared = Arc::new(Shared {
+        token: config.token,
+        clock: Clock::start(),
+        callgoose: Mutex::new(Callgoose::new(config.filters, config.duplicate_window)),
+    });
+    let tls = tls.map(TlsAcceptor::from);
+    let connections = TaskTracker::new();
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&permits).acquire_owned() => permit.map_err(io::Error::other)?,
+            () = shutdown.begun() => break,
+        };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the sandbox could not accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = shutdown.begun() => break,
+        };
+        let (shared, tls, shutdown) = (Arc::clone(&shared), tls.clone(), shutdown.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, tls, shared, shutdown).await {
+                tracing::debug!(%error, "a connection to the sandbox ended early");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    // What is still open after the limit is dropped with the process: a stand-in owes nobody an answer.
+    let _ = timeout(DRAIN_MAX, connections.wait()).await;
+    Ok(())
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+) -> Result<(), Fault> {
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        return http1(stream, shared, shutdown).await;
+    };
+    let stream = timeout(HANDSHAKE_MAX, tls.accept(stream)).await??;
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        http2(stream, shared, shutdown).await
+    } else {
+        http1(stream, shared, shutdown).await
+    }
+}
+
+async fn http1<S>(stream: S, shared: Arc<Shared>, shutdown: Shutdown) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| http::answer(Arc::clone(&shared), request));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = shutdown.begun() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+async fn http2<S>(stream: S, shared: Arc<Shared>, shutdown: Shutdown) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| http::answer(Arc::clone(&shared), request));
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(IDLE_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = shutdown.begun() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+/// Long enough for a person who presses a button twice, short enough not to be in the way of the next try.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(5);
+const CONNECTIONS_MAX: usize = 1_000;
+const STREAMS_MAX: u32 = 100;
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may wait for its next request, and that request for the end of its head.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Accepting fails when file descriptors run out; trying again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use rstest::rstest;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::yaml::{Findings, Source};
+
+    const TOKEN: &str = "t0k3n";
+    const TRIGGER: &str = r#"{"id":"e1","state":"CRITICAL","title":"CPU"}"#;
+    const RESOLVE: &str = r#"{"id":"e1","state":"OK"}"#;
+
+    fn config() -> Config {
+        let text = "
+services:
+  - name: payments
+    trigger:
+      - { urgency: high, keys: [{ key: state, contains: [CRITICAL] }], title_from: title, map_incident_with: id }
+    resolve: { keys: [{ key: state, contains: [OK] }], incident_mapped_with: id }
+";
+        let source = Arc::new(Source::new("filters.yaml".into(), text.into()));
+        let filters = Filters::read(&source, &mut Findings::new()).expect("the filters above are valid");
+        Config::new(filters, Secret::new(TOKEN.into()))
+    }
+
+    struct Sandbox {
+        address: std::net::SocketAddr,
+        shutdown: Shutdown,
+        server: JoinHandle<io::Result<()>>,
+    }
+
+    async fn sandbox(tls: Option<Arc<rustls::ServerConfig>>) -> Sandbox {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let server = tokio::spawn(serve(listener, tls, config(), shutdown.clone()));
+        Sandbox { address, shutdown, server }
+    }
+
+    impl Sandbox {
+        /// Sends one request as written (its `Host` and framing are added) and returns status and body.
+        async fn request(&self, line: &str, headers: &str, body: &str) -> (u16, String) {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let length = body.len();
+            let text = format!(
+                "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            );
+            stream.write_all(text.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            (head[9..12].parse().unwrap(), body.to_owned())
+        }
+
+        async fn call(&self, body: &str) -> (u16, Value) {
+            let headers = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+            let (status, body) = self.request("POST /sqibs-api/v1/process?from=ServicePilot", &headers, body).await;
+            (status, serde_json::from_str(&body).unwrap())
+        }
+
+        async fn incidents(&self) -> Vec<Value> {
+            let (status, body) = self.request("GET /incidents", "", "").await;
+            assert_eq!(status, 200);
+            let Value::Array(incidents) = serde_json::from_str::<Value>(&body).unwrap()["incidents"].take() else {
+                panic!("no list: {body}");
+            };
+            incidents
+        }
+    }
+
+    #[tokio::test]
+    async fn a_trigger_and_its_resolve_are_answered_and_listed_as_documented() {
+        let sandbox = sandbox(None).await;
+        let (status, answer) = sandbox.call(TRIGGER).await;
+        assert_eq!(status, 201);
+        assert_eq!(
+            answer,
+            json!({"id": "call-1", "resolved": {"duplicate": false, "resolved": false}, "triggered": {"duplicate": false, "created": true}})
+        );
+        let open = sandbox.incidents().await;
+        assert_eq!(open.len(), 1);
+        for (name, expected) in [
+            ("id", json!(1)),
+            ("service", json!("payments")),
+            ("title", json!("ServicePilot - CPU")),
+            ("description", json!(TRIGGER)),
+            ("urgency", json!("high")),
+            ("key", json!("e1")),
+            ("state", json!("open")),
+            ("resolved_at", Value::Null),
+        ] {
+            assert_eq!(open[0][name], expected, "{name}");
+        }
+        assert!(WallTime::parse_rfc3339(open[0]["opened_at"].as_str().unwrap()).is_some());
+
+        assert_eq!(sandbox.call(TRIGGER).await.1["triggered"], json!({"duplicate": true, "created": false}));
+        let (status, answer) = sandbox.call(RESOLVE).await;
+        assert_eq!((status, &answer["resolved"]), (200, &json!({"duplicate": false, "resolved": true})));
+        assert_eq!(sandbox.incidents().await[0]["state"], "resolved");
+        assert_eq!(sandbox.call(r#"{"state":"UNKNOWN"}"#).await.0, 202);
+    }
+
+    #[rstest]
+    #[case::bearer("POST /sqibs-api/v1/process", "Authorization: Bearer t0k3n\r\n", 201)]
+    #[case::scheme_in_any_case("POST /sqibs-api/v1/process", "Authorization: bearer t0k3n\r\n", 201)]
+    #[case::query("POST /sqibs-api/v1/process?from=a%20b&token=t0k3n", "", 201)]
+    #[case::header("POST /sqibs-api/v1/process", "X-Callgoose-Auth: t0k3n\r\n", 201)]
+    #[case::the_other_endpoint("POST /api/v1/process?token=t0k3n", "", 201)]
+    #[case::none("POST /sqibs-api/v1/process", "", 401)]
+    #[case::wrong("POST /sqibs-api/v1/process", "Authorization: Bearer t0k3\r\n", 401)]
+    #[case::empty("POST /sqibs-api/v1/process?token=", "", 401)]
+    #[case::other_scheme("POST /sqibs-api/v1/process", "Authorization: Basic t0k3n\r\n", 401)]
+    #[case::not_post("PUT /sqibs-api/v1/process?token=t0k3n", "", 405)]
+    #[case::unknown_path("POST /sqibs-api/v2/process?token=t0k3n", "", 404)]
+    #[case::the_list_is_read_only("POST /incidents", "", 405)]
+    #[tokio::test]
+    async fn who_may_call_what(#[case] line: &str, #[case] headers: &str, #[case] expected: u16) {
+        let sandbox = sandbox(None).await;
+        let headers = format!("{headers}Content-Type: application/json\r\n");
+        let (status, body) = sandbox.request(line, &headers, TRIGGER).await;
+        assert_eq!(status, expected, "{body}");
+        assert_eq!(sandbox.incidents().await.len(), usize::from(expected == 201));
+        assert!(!body.contains(TOKEN));
+    }
+
+    #[rstest]
+    #[case::json("Content-Type: application/json; charset=utf-8\r\n", 201)]
+    #[case::text("Content-Type: text/plain\r\n", 201)]
+    #[case::json_suffix("Content-Type: application/cloudevents+json\r\n", 201)]
+    #[case::other("Content-Type: application/octet-stream\r\n", 202)]
+    #[case::missing("", 202)]
+    #[tokio::test]
+    async fn a_payload_that_is_no_text_counts_as_empty(#[case] headers: &str, #[case] expected: u16) {
+        let sandbox = sandbox(None).await;
+        let headers = format!("{headers}Authorization: Bearer {TOKEN}\r\n");
+        assert_eq!(sandbox.request("POST /api/v1/process", &headers, TRIGGER).await.0, expected);
+    }
+
+    #[tokio::test]
+    async fn a_payload_over_the_limit_is_refused() {
+        let sandbox = sandbox(None).await;
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: text/plain\r\n");
+        let length = (1 << 20) + 1;
+        let mut stream = TcpStream::connect(sandbox.address).await.unwrap();
+        let head = format!("POST /api/v1/process HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 413");
+    }
+
+    #[tokio::test]
+    async fn it_stops_when_told_and_closes_idle_connections() {
+        let sandbox = sandbox(None).await;
+        let mut idle = TcpStream::connect(sandbox.address).await.unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut first = [0; 1];
+        idle.read_exact(&mut first).await.unwrap();
+        sandbox.shutdown.begin();
+        sandbox.server.await.unwrap().unwrap();
+        let mut rest = Vec::new();
+        idle.read_to_end(&mut rest).await.unwrap();
+        assert!(TcpStream::connect(sandbox.address).await.is_err());
+    }
+
+    #[rstest]
+    #[case::http_1(&[])]
+    #[case::http_2(&[b"h2".as_slice()])]
+    #[tokio::test]
+    async fn it_speaks_what_alpn_chose_over_tls(#[case] alpn: &[&[u8]]) {
+        let (server, client) = tls_pair(alpn);
+        let sandbox = sandbox(Some(server)).await;
+        let stream = TcpStream::connect(sandbox.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TokioIo::new(tokio_rustls::TlsConnector::from(client).connect(name, stream).await.unwrap());
+        let request = ::http::Request::post("https://localhost/sqibs-api/v1/process")
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(TRIGGER)))
+            .unwrap();
+        let response = if alpn.is_empty() {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        } else {
+            let executor = TokioExecutor::new();
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        };
+        assert_eq!(response.status(), 201);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["triggered"]["created"], true);
+    }
+
+    fn tls_pair(alpn: &[&[u8]]) -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let mut client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        client.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        (Arc::new(server), Arc::new(client))
+    }
+}

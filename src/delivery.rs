@@ -1,0 +1,8 @@
+//! From the journal to the upstream: in order for each key, again until it is done, at the upstream's pace.
+
+pub mod breaker;
+pub mod client;
+pub mod dispatcher;
+pub mod retry;
+pub mod schedule;
+pub mod staleness;

@@ -1,0 +1,408 @@
+//! The client for the upstream: one call, its answer, and what kept it from being answered.
+//!
+//! It decides nothing: whether an answer is a success is [`crate::callgoose::answer`]'s, whether to try again
+//! [`crate::delivery::retry`]'s. The URL is fixed by configuration; a payload chooses neither host nor path nor header.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::callgoose::answer::{self, Trouble};
+use crate::secret::Secret;
+use crate::tls;
+
+/// The `upstream` section, as far as one call is concerned.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub url: Uri,
+    pub authorization: Authorization,
+    /// For one whole attempt: connect, TLS, request and answer.
+    pub timeout: Duration,
+    /// PEM; stands instead of the system's roots.
+    pub ca: Option<PathBuf>,
+    /// How many calls may be under way at once.
+    pub concurrency: usize,
+}
+
+/// How the upstream knows us.
+#[derive(Clone, Debug)]
+pub enum Authorization {
+    Bearer(Secret),
+    Header { name: HeaderName, secret: Secret },
+    Query { name: String, secret: Secret },
+}
+
+/// The upstream, with its pool of connections.
+#[derive(Debug)]
+pub struct Upstream {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    config: Config,
+    /// The URL for each source that names itself to the upstream, with `from` in its query.
+    urls: HashMap<Arc<str>, Uri>,
+}
+
+/// What the upstream answered.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<String>,
+    /// Without the token, as `shown`.
+    pub location: Option<String>,
+    /// As it came, as far as it was read. An error page may repeat the token: this is to be judged, not kept.
+    pub body: Bytes,
+    /// Why there is no more of the body, where there was.
+    pub cut: Option<Cut>,
+    /// Its `Content-Type` is HTML.
+    pub page: bool,
+    /// The same without the token: what may be kept, logged or shown.
+    pub shown: Bytes,
+}
+
+/// Why a body was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It has more than [`ANSWER_BYTES_MAX`].
+    TooLong,
+    /// It did not end within the time that a body has.
+    TooLate,
+    /// The connection broke.
+    Broken,
+}
+
+/// No answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallError {
+    pub trouble: Trouble,
+    /// The cause in the words of the layer that failed; holds no secret and no query.
+    pub detail: String,
+}
+
+impl Upstream {
+    /// Makes the client. `from` names each source as the upstream is to show it. Fails if the trust anchors can't be
+    /// loaded.
+    pub fn new(
+        config: Config,
+        from: impl IntoIterator<Item = (Arc<str>, Option<String>)>,
+    ) -> Result<Upstream, tls::Error> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        // Without it an HTTP/2 request waits for the acknowledgement of its own first part.
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(config.timeout));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::client_config(config.ca.as_deref())?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(config.concurrency)
+            .http2_adaptive_window(true)
+            // A firewall may drop a connection without a word: without pings every call would time out on it.
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(connector);
+        let urls = from
+            .into_iter()
+            .filter_map(|(source, from)| Some((source, with_parameter(&config.url, "from", &from?)?)))
+            .collect();
+        Ok(Upstream { client, config, urls })
+    }
+
+    /// Posts one body and reads the answer.
+    pub async fn call(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
+        let request = self.request(source, body)?;
+        let started = Instant::now();
+        let response = match tokio::time::timeout(self.config.timeout, self.client.request(request)).await {
+            Ok(response) => response.map_err(|error| broken(&error))?,
+            Err(_) => {
+                return Err(CallError {
+                    trouble: Trouble::Timeout,
+                    detail: format!("no answer within {:.1} s", started.elapsed().as_secs_f64()),
+                });
+            }
+        };
+        let patience = patience(response.status(), self.config.timeout.saturating_sub(started.elapsed()));
+        let mut answer = read(response, patience).await;
+        self.mask(&mut answer);
+        Ok(answer)
+    }
+
+    /// The URL as it may be shown: without its query.
+    pub fn shown_url(&self) -> String {
+        shown(&self.config.url)
+    }
+
+    /// Takes the token out of what may be shown.
+    fn mask(&self, answer: &mut Answer) {
+        let (Authorization::Bearer(secret)
+        | Authorization::Header { secret, .. }
+        | Authorization::Query { secret, .. }) = &self.config.authorization;
+        secret.expose(|token| {
+            if token.is_empty() {
+                return;
+            }
+            if let Some(text) = answer.location.as_mut().filter(|text| text.contains(token)) {
+                *text = text.replace(token, MASK);
+            }
+            let body = String::from_utf8_lossy(&answer.body);
+            let begun = if answer.cut.is_some() { begun(&body, token) } else { 0 };
+            if begun > 0 || body.contains(token) {
+                let mask = if begun > 0 { MASK } else { "" };
+                answer.shown = Bytes::from(body[..body.len() - begun].replace(token, MASK) + mask);
+            }
+        });
+    }
+
+    fn request(&self, source: &Arc<str>, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
+        let mut url = self.urls.get(source).unwrap_or(&self.config.url).clone();
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Without it a server may compress as it likes (RFC 9110, section 12.5.3).
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gander/", env!("CARGO_PKG_VERSION"))));
+        let unusable = || CallError {
+            trouble: Trouble::Unauthorized,
+            detail:
+                "the secret of `upstream.authorization` can't be sent: it holds characters that a header or URL can't"
+                    .to_owned(),
+        };
+        match &self.config.authorization {
+            Authorization::Bearer(secret) => {
+                let value = secret.expose(|token| sensitive(&format!("Bearer {token}"))).flatten();
+                headers.insert(AUTHORIZATION, value.ok_or_else(unusable)?);
+            }
+            Authorization::Header { name, secret } => {
+                headers.insert(name.clone(), secret.expose(sensitive).flatten().ok_or_else(unusable)?);
+            }
+            Authorization::Query { name, secret } => {
+                let with_token = secret.expose(|token| with_parameter(&url, name, token)).flatten();
+                url = with_token.ok_or_else(unusable)?;
+            }
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+/// What came may repeat the token.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { status, retry_after, location, cut, shown, .. } = self;
+        write!(f, "Answer({status}, {retry_after:?}, {location:?}, {cut:?}, {shown:?})")
+    }
+}
+
+impl Answer {
+    /// The body, to be judged.
+    pub fn body(&self) -> answer::Body<'_> {
+        answer::Body { bytes: &self.body, cut: self.cut.is_some(), page: self.page }
+    }
+}
+
+impl Cut {
+    /// What a person needs to know of it.
+    pub fn explain(self) -> &'static str {
+        match self {
+            Cut::TooLong => "the answer's body is longer than 64 KiB and was not read to its end",
+            Cut::TooLate => "the answer's body did not end in time and was not read to its end",
+            Cut::Broken => "the answer's body broke off",
+        }
+    }
+}
+
+/// How long a body may take once its status is there, with so much time left for the whole attempt. What is not a
+/// success is judged without its body, which is only kept for a person. A status in the last moment still counts, so its
+/// body gets a moment more.
+fn patience(status: StatusCode, left: Duration) -> Duration {
+    let most = if status.is_success() { OUTCOME_TIME_MAX } else { BODY_TIME_MAX };
+    left.min(most).max(BODY_TIME_MIN)
+}
+
+/// Reads an answer whose status is there: nothing that happens to its body from here on takes that back.
+async fn read(response: Response<Incoming>, patience: Duration) -> Answer {
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (status, retry_after, location) = (response.status().as_u16(), text(RETRY_AFTER), text(LOCATION));
+    let location = location.map(|location| without_secrets(&location));
+    let page = text(CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().contains("html"));
+    let mut body = BytesMut::new();
+    let end = tokio::time::timeout(patience, collect(response.into_body(), &mut body)).await;
+    let cut = end.unwrap_or(Err(Cut::TooLate)).err();
+    let body = body.freeze();
+    Answer { status, retry_after, location, shown: body.clone(), body, cut, page }
+}
+
+async fn collect(mut body: Incoming, into: &mut BytesMut) -> Result<(), Cut> {
+    while let Some(frame) = body.frame().await {
+        // A frame of trailers holds no data.
+        let data = frame.map_err(|_| Cut::Broken)?.into_data().unwrap_or_default();
+        let room = ANSWER_BYTES_MAX - into.len();
+        into.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            return Err(Cut::TooLong);
+        }
+    }
+    Ok(())
+}
+
+/// How many of the last bytes of a text are the beginning of a token.
+fn begun(text: &str, token: &str) -> usize {
+    let longest = token.len().min(text.len() + 1) - 1;
+    (1..=longest).rev().find(|length| token.is_char_boundary(*length) && text.ends_with(&token[..*length])).unwrap_or(0)
+}
+
+/// A URL without user information, query and fragment.
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
+fn sensitive(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The URL with one more parameter in its query.
+fn with_parameter(url: &Uri, name: &str, value: &str) -> Option<Uri> {
+    let parameter =
+        format!("{}={}", utf8_percent_encode(name, NON_ALPHANUMERIC), utf8_percent_encode(value, NON_ALPHANUMERIC));
+    let query = match url.query() {
+        Some(query) if !query.is_empty() => format!("{query}&{parameter}"),
+        _ => parameter,
+    };
+    let mut parts = url.clone().into_parts();
+    parts.path_and_query = format!("{}?{query}", url.path()).parse().ok();
+    Uri::from_parts(parts).ok()
+}
+
+fn shown(url: &Uri) -> String {
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    format!("{}://{host}{}", url.scheme_str().unwrap_or("https"), url.path())
+}
+
+/// Tells from the chain of causes which layer failed.
+fn broken(error: &legacy::Error) -> CallError {
+    let mut detail = error.to_string();
+    let mut trouble = if error.is_connect() { Trouble::Connect } else { Trouble::Reset };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !detail.ends_with(&text) {
+            detail = format!("{detail}: {text}");
+        }
+        if text.starts_with("dns error") {
+            trouble = Trouble::Dns;
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            trouble = Trouble::Tls;
+        }
+        cause = error.source();
+    }
+    CallError { trouble, detail }
+}
+
+/// The documented answer has a hundred bytes; an error page may be longer and is of use.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// An upstream may send its status before it does what it was asked for, and the outcome tells whom it alerted.
+const OUTCOME_TIME_MAX: Duration = Duration::from_secs(5);
+/// No answer that ends at all takes longer, and a call holds a place among those under way.
+const BODY_TIME_MAX: Duration = Duration::from_secs(1);
+const BODY_TIME_MIN: Duration = Duration::from_millis(250);
+
+/// What stands for a token in what is kept of an answer.
+const MASK: &str = "***";
+const PING_EVERY: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Load balancers close idle connections after a minute or more; one that closes under our request costs a retry.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_added_to_what_the_url_has() {
+        for (url, value, expected) in [
+            ("https://example.org/process", "ServicePilot", "https://example.org/process?from=ServicePilot"),
+            ("https://example.org/process?a=b", "x", "https://example.org/process?a=b&from=x"),
+            ("https://example.org/", "a b&c=d#é", "https://example.org/?from=a%20b%26c%3Dd%23%C3%A9"),
+        ] {
+            let url = with_parameter(&url.parse().unwrap(), "from", value).unwrap();
+            assert_eq!(url.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_location_is_kept_without_what_may_be_secret() {
+        for (url, expected) in [
+            ("https://u:p@example.org/login?token=x#y", "https://example.org/login"),
+            ("https://example.org", "https://example.org"),
+            ("/login?next=a@b", "/login"),
+        ] {
+            assert_eq!(without_secrets(url), expected);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_text_may_be_the_beginning_of_a_token() {
+        for (text, token, length) in [
+            ("the token hunt", "hunter2", 4),
+            ("the token hunter2", "hunter2", 0),
+            ("the token hunter2h", "hunter2", 1),
+            ("hu", "hunter2", 2),
+            ("", "hunter2", 0),
+            ("x", "h", 0),
+            ("aab", "aaba", 3),
+            ("Zü", "Zürich", 3),
+        ] {
+            assert_eq!(begun(text, token), length, "{text:?} {token:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_the_time_that_is_left_up_to_its_own_limit_and_never_none() {
+        for (status, left, expected) in [
+            (201, 10_000, 5_000),
+            (201, 3_000, 3_000),
+            (201, 0, 250),
+            (422, 10_000, 1_000),
+            (503, 300, 300),
+            (403, 1, 250),
+        ] {
+            let found = patience(StatusCode::from_u16(status).unwrap(), Duration::from_millis(left));
+            assert_eq!(found, Duration::from_millis(expected), "{status} {left}");
+        }
+    }
+
+    #[test]
+    fn a_shown_url_has_no_query() {
+        let url: Uri = "https://example.org:8443/process?token=hunter2".parse().unwrap();
+        assert_eq!(shown(&url), "https://example.org:8443/process");
+    }
+}

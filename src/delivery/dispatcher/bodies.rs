@@ -1,0 +1,73 @@
+//! The bodies of events that just came, kept in memory until the events end: so that they need not be read back from
+//! disk, and where somebody cut the journal's files off they are all that is left.
+
+use std::collections::HashMap;
+
+use crate::event::{EventId, Outgoing};
+
+/// Bodies by event, up to a number of bytes. What does not fit is read from the journal when its turn comes.
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    bodies: HashMap<EventId, Outgoing>,
+    bytes: usize,
+}
+
+impl Bodies {
+    pub(super) fn put(&mut self, id: EventId, outgoing: Outgoing) {
+        let bytes = size(&outgoing);
+        if self.bytes + bytes <= BYTES_MAX {
+            self.bytes += bytes;
+            self.bodies.insert(id, outgoing);
+        }
+    }
+
+    pub(super) fn get(&self, id: EventId) -> Option<Outgoing> {
+        self.bodies.get(&id).cloned()
+    }
+
+    pub(super) fn remove(&mut self, id: EventId) {
+        if let Some(outgoing) = self.bodies.remove(&id) {
+            self.bytes -= size(&outgoing);
+        }
+    }
+
+    pub(super) fn all(&self) -> HashMap<EventId, Outgoing> {
+        self.bodies.clone()
+    }
+}
+
+fn size(outgoing: &Outgoing) -> usize {
+    outgoing.body.len() + outgoing.incident_key.len() + OVERHEAD_BYTES
+}
+
+/// As many events may wait before the bodies of further ones are left to the journal.
+pub(super) const WAITING_MAX: usize = 10_000;
+/// Enough for a storm of some ten thousand alerts at the pace of a fast upstream.
+const BYTES_MAX: usize = 8 << 20;
+/// What an entry costs beside its body.
+const OVERHEAD_BYTES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use bytes::Bytes;
+
+    #[test]
+    fn what_does_not_fit_is_left_to_the_journal_and_what_ended_makes_room() {
+        let outgoing = || Outgoing {
+            source: "s".into(),
+            incident_key: "".into(),
+            body: Bytes::from(vec![b'x'; BYTES_MAX - OVERHEAD_BYTES]),
+            acknowledged: WallTime(0),
+        };
+        let mut bodies = Bodies::default();
+        bodies.put(EventId(1), outgoing());
+        bodies.put(EventId(2), outgoing());
+        assert!(bodies.get(EventId(2)).is_none());
+        assert!(bodies.get(EventId(1)).is_some());
+        bodies.remove(EventId(1));
+        bodies.put(EventId(3), outgoing());
+        assert!(bodies.get(EventId(3)).is_some() && bodies.get(EventId(1)).is_none());
+    }
+}

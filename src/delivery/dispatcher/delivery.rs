@@ -1,0 +1,245 @@
+//! One call: read what is to be sent, send it, and report; and what is told when an event has ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::callgoose::answer::Verdict;
+use crate::clock::{Now, WallTime};
+use crate::delivery::client::{Answer, CallError};
+use crate::delivery::retry::{self, Death};
+use crate::delivery::schedule::{Delivery, Why};
+use crate::delivery::staleness::{self, Marked};
+use crate::event::{Action, EventId, Outcome, Outgoing, Queued, State};
+use crate::journal::{AttemptRecord, Damage, Sendable, Settlement};
+use crate::metrics::Metrics;
+
+use super::{Desk, Report};
+
+/// A call that ended.
+#[derive(Debug)]
+pub(super) struct Called {
+    pub(super) delivery: Delivery,
+    pub(super) answer: Result<Answer, CallError>,
+    pub(super) took: Duration,
+    /// How what was sent differs from what was recorded, where it was marked as late.
+    mark: Option<String>,
+    outgoing: Outgoing,
+    started_at: WallTime,
+}
+
+/// How an event ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// `in_doubt`: an earlier attempt may have taken effect unseen. `late`: it was marked as that.
+    Delivered {
+        outcome: Outcome,
+        in_doubt: bool,
+        late: bool,
+    },
+    Dead(Death),
+    /// A person discarded it while its last call was under way.
+    Discarded,
+}
+
+/// Makes one call and reports how it ended. `body` is none where it must be read back.
+pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Outgoing>) {
+    let mut promise = Promise { desk: &desk, delivery: Some(delivery) };
+    let sendable = match body {
+        Some(outgoing) => Some(Sendable::Sound(outgoing)),
+        None => read_back(&desk, delivery.event.id).await,
+    };
+    let outgoing = match sendable {
+        Some(Sendable::Sound(outgoing)) => outgoing,
+        Some(Sendable::Damaged(damage)) => {
+            promise.delivery = None;
+            desk.report(Report::Damaged(delivery, damage)).await;
+            return;
+        }
+        None => {
+            promise.delivery = None;
+            desk.report(Report::NotCalled(delivery)).await;
+            return;
+        }
+    };
+    let (body, mark) = match delivery.late {
+        Some(age) => {
+            let Marked { body, mark } = staleness::mark(&outgoing.body, age);
+            (body, Some(mark))
+        }
+        None => (outgoing.body.clone(), None),
+    };
+    let (started_at, started) = (desk.clock.now().wall, Instant::now());
+    let answer = desk.upstream.call(&outgoing.source, body).await;
+    let called = Called { delivery, answer, took: started.elapsed(), mark, outgoing, started_at };
+    promise.delivery = None;
+    desk.report(Report::Called(Box::new(called))).await;
+}
+
+/// The promise to report: whatever becomes of the task, a delivery's place and key are given back.
+struct Promise<'a> {
+    desk: &'a Desk,
+    delivery: Option<Delivery>,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery {
+            // The task failed, or was cut off at the end of the process, when nobody listens: nothing can be waited for.
+            let _ = self.desk.reports.try_send(Report::NotCalled(delivery));
+        }
+    }
+}
+
+async fn read_back(desk: &Desk, id: EventId) -> Option<Sendable> {
+    // Fails only when it is closed, which nobody does.
+    let _turn = desk.reading.acquire().await.ok()?;
+    let reader = Arc::clone(&desk.reader);
+    match tokio::task::spawn_blocking(move || reader.outgoing(id)).await {
+        Ok(Ok(sendable)) => Some(sendable),
+        Ok(Err(error)) => {
+            tracing::error!(event = id.0, error = %error, "an event can't be read back from the journal; it is tried again");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// What came of a call, as metrics and the journal name it: an outcome, or a trouble.
+pub(super) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Done(outcome) => outcome.as_str(),
+        Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => trouble.as_str(),
+    }
+}
+
+impl Called {
+    pub(super) fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|answer| answer.status)
+    }
+
+    /// What a person needs beside the status.
+    pub(super) fn detail(&self) -> Option<String> {
+        match &self.answer {
+            Ok(answer) => {
+                let location = answer.location.as_ref().map(|location| format!("Location: {location}"));
+                let cut = answer.cut.map(|cut| cut.explain().to_owned());
+                let parts: Vec<String> = location.into_iter().chain(cut).collect();
+                (!parts.is_empty()).then(|| parts.join("; "))
+            }
+            Err(error) => Some(error.detail.clone()),
+        }
+    }
+
+    pub(super) fn retry_after(&self, now: Now) -> Option<Duration> {
+        retry::retry_after(self.answer.as_ref().ok()?.retry_after.as_deref()?, now)
+    }
+
+    /// The call as it is written down, and what was sent.
+    pub(super) fn record(self, number: u32, verdict: Verdict) -> (AttemptRecord, Outgoing) {
+        let status = self.status();
+        let detail: Vec<String> = self.mark.clone().into_iter().chain(self.detail()).collect();
+        let detail = (!detail.is_empty()).then(|| detail.join("; "));
+        let answer = self.answer.map(|answer| answer.shown).unwrap_or_default();
+        let kept = answer.len().min(ANSWER_BYTES_KEPT);
+        let record = AttemptRecord {
+            event: self.delivery.event.id,
+            number,
+            started_at: self.started_at,
+            took: self.took,
+            result: word(verdict),
+            status,
+            detail,
+            answer: answer[..kept].to_vec(),
+        };
+        (record, self.outgoing)
+    }
+}
+
+impl Ending {
+    pub(super) fn settlement(self, id: EventId, verdict: Verdict, attempts: u32, at: WallTime) -> Settlement {
+        let (state, outcome, reason) = match self {
+            Ending::Delivered { outcome, late, .. } => {
+                (State::Delivered, Some(outcome), late.then(|| staleness::REASON.to_owned()))
+            }
+            Ending::Dead(death) => {
+                let trouble = match verdict {
+                    Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => {
+                        trouble.as_str()
+                    }
+                    Verdict::Done(outcome) => outcome.as_str(),
+                };
+                (State::Dead, None, Some(format!("{}: {trouble}", death.as_str())))
+            }
+            Ending::Discarded => (State::Ended, None, Some(Why::Discarded.as_str().to_owned())),
+        };
+        Settlement { id, state, outcome, reason, attempts, at }
+    }
+}
+
+/// Counts and logs an event's end, once that is on disk.
+pub(super) fn tell(metrics: &Metrics, event: &Queued, outgoing: &Outgoing, settlement: &Settlement, ending: Ending) {
+    let (id, source, action) = (event.id.0, &*outgoing.source, event.action.as_str());
+    let (outcome, in_doubt, late) = match ending {
+        Ending::Discarded => {
+            metrics.event_ended(State::Ended.as_str(), Why::Discarded.as_str());
+            return;
+        }
+        Ending::Dead(death) => {
+            metrics.event_ended(State::Dead.as_str(), death.as_str());
+            let reason = settlement.reason.as_deref();
+            tracing::error!(
+                event = id,
+                source,
+                action,
+                reason,
+                "the event is a dead letter; it is kept until a person replays or discards it"
+            );
+            return;
+        }
+        Ending::Delivered { outcome, in_doubt, late } => (outcome, in_doubt, late),
+    };
+    let age = settlement.at.since(outgoing.acknowledged);
+    metrics.event_delivered(&outgoing.source, event.action, outcome, age);
+    if late {
+        metrics.event_marked_stale(&outgoing.source);
+    }
+    match advice(event, outcome, in_doubt) {
+        Some(advice) => tracing::warn!(event = id, source, action, outcome = outcome.as_str(), "{advice}"),
+        None => tracing::debug!(event = id, source, action, outcome = outcome.as_str(), "delivered"),
+    }
+}
+
+/// Counts and logs that an event can't be sent, once that is on disk.
+pub(super) fn tell_damaged(metrics: &Metrics, event: &Queued, damage: Damage) {
+    metrics.event_damaged(damage.as_str());
+    metrics.event_ended(State::Dead.as_str(), "damaged");
+    tracing::error!(
+        event = event.id.0,
+        action = event.action.as_str(),
+        reason = damage.reason(),
+        "an event in the journal is damaged: it is not sent, and kept as a dead letter; check the disk and the memory of \
+         this machine"
+    );
+}
+
+/// What an outcome that is no success asks of a person.
+fn advice(event: &Queued, outcome: Outcome, in_doubt: bool) -> Option<&'static str> {
+    match outcome {
+        Outcome::Unmatched => Some(
+            "the upstream took the event and no filter there matched: nobody was alerted; compare its API Filters with \
+             what was sent",
+        ),
+        Outcome::NotResolved => Some(
+            "the upstream found no open incident for this key: compare `Incident Mapped With` there with what was sent",
+        ),
+        Outcome::Accepted => Some("the upstream answered 2xx and did not say what it did"),
+        Outcome::Duplicate if event.action == Action::Trigger && event.reopening && !in_doubt => Some(
+            "the upstream took the first trigger after a resolve for a repeat: perhaps nobody was alerted; its window \
+             for repeats compares what is sent, so let the body carry a start time",
+        ),
+        Outcome::Created | Outcome::Resolved | Outcome::Duplicate => None,
+    }
+}
+
+/// As much of an answer as tells what happened.
+const ANSWER_BYTES_KEPT: usize = 2_048;

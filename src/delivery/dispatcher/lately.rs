@@ -1,0 +1,112 @@
+//! Which keys had a trigger delivered within the last minutes: a resolve that found nothing there may have come too
+//! early.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::event::{Action, KeyId, Outcome, Queued};
+
+/// Remembers for `within`, and at most [`KEYS_MAX`] keys: the ones that were opened last.
+#[derive(Debug)]
+pub struct Lately {
+    within: Duration,
+    opened: HashMap<KeyId, Monotonic>,
+    /// In the order of time, also those that were resolved or opened again since.
+    order: VecDeque<(Monotonic, KeyId)>,
+}
+
+impl Lately {
+    pub fn new(within: Duration) -> Lately {
+        Lately { within, opened: HashMap::new(), order: VecDeque::new() }
+    }
+
+    pub fn delivered(&mut self, event: &Queued, outcome: Outcome, now: Monotonic) {
+        self.forget(now);
+        if event.action == Action::Resolve {
+            self.opened.remove(&event.key);
+            return;
+        }
+        if outcome.leaves_key_unknown() || self.within.is_zero() {
+            return;
+        }
+        self.opened.insert(event.key, now);
+        self.order.push_back((now, event.key));
+    }
+
+    pub fn opened(&self, key: KeyId, now: Monotonic) -> bool {
+        self.opened.get(&key).is_some_and(|at| now.since(*at) < self.within)
+    }
+
+    /// Forgets what is too old, and the oldest where there is no room for another.
+    fn forget(&mut self, now: Monotonic) {
+        while let Some((at, key)) = self.order.front().copied()
+            && (now.since(at) >= self.within || self.order.len() >= KEYS_MAX)
+        {
+            self.order.pop_front();
+            if self.opened.get(&key) == Some(&at) {
+                self.opened.remove(&key);
+            }
+        }
+    }
+}
+
+/// Five minutes of eighty a second, in two megabytes. Of what is beyond it, an early answer is believed.
+const KEYS_MAX: usize = 25_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventId, Priority, SourceId};
+
+    fn event(action: Action) -> Queued {
+        Queued {
+            id: EventId(1),
+            key: KeyId(1),
+            source: SourceId(0),
+            action,
+            priority: Priority::Normal,
+            reopening: false,
+            continues: false,
+            acknowledged: Monotonic(0),
+        }
+    }
+
+    #[test]
+    fn a_key_was_opened_lately_until_the_time_is_over_or_it_is_resolved() {
+        let mut lately = Lately::new(Duration::from_secs(300));
+        assert!(!lately.opened(KeyId(1), Monotonic(0)));
+        lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
+        assert!(lately.opened(KeyId(1), Monotonic(299_999)));
+        assert!(!lately.opened(KeyId(1), Monotonic(300_000)));
+        lately.delivered(&event(Action::Resolve), Outcome::Resolved, Monotonic(1));
+        assert!(!lately.opened(KeyId(1), Monotonic(2)));
+        lately.delivered(&event(Action::Trigger), Outcome::Unmatched, Monotonic(3));
+        assert!(!lately.opened(KeyId(1), Monotonic(4)), "nothing was opened");
+    }
+
+    #[test]
+    fn a_storm_of_keys_makes_room_for_the_latest_and_leaves_nothing_behind() {
+        let mut lately = Lately::new(Duration::from_secs(300));
+        let keys = KEYS_MAX as u64 * 2;
+        for number in 1..=keys {
+            let event = Queued { key: KeyId(u128::from(number)), ..event(Action::Trigger) };
+            lately.delivered(&event, Outcome::Created, Monotonic(0));
+        }
+        assert_eq!((lately.opened.len(), lately.order.len()), (KEYS_MAX, KEYS_MAX));
+        assert!(lately.opened(KeyId(u128::from(keys)), Monotonic(0)));
+        assert!(!lately.opened(KeyId(1), Monotonic(0)));
+        lately.delivered(&event(Action::Resolve), Outcome::Resolved, Monotonic(300_000));
+        assert_eq!((lately.opened.len(), lately.order.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_key_that_was_opened_again_is_remembered_from_then_on() {
+        let mut lately = Lately::new(Duration::from_secs(300));
+        lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
+        lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(200_000));
+        let other = Queued { key: KeyId(2), ..event(Action::Trigger) };
+        lately.delivered(&other, Outcome::Created, Monotonic(400_000));
+        assert!(lately.opened(KeyId(1), Monotonic(400_000)));
+    }
+}

@@ -1,0 +1,181 @@
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::delivery::client::{self, Authorization};
+use crate::delivery::staleness::Decision;
+use crate::event::{Action, Priority, UpdateHash};
+use crate::journal::Shares;
+use crate::journal::dedup;
+use crate::journal::recorder::{Entry, Recordable, Submission, Writer, WriterParts};
+use crate::journal::{self, Lock};
+use crate::secret::Secret;
+
+/// A dispatcher that a test drives itself, before an upstream that takes calls and never answers.
+struct Desk {
+    dispatcher: Dispatcher,
+    recorder: Recorder,
+    sender: mpsc::Sender<Durable>,
+    writer: std::thread::JoinHandle<()>,
+    _upstream: std::net::TcpListener,
+}
+
+fn open(directory: &Path) -> Desk {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let timeout = Duration::from_secs(60);
+    let authorization = Authorization::Bearer(Secret::new("token".to_owned()));
+    let calls = client::Config { url, authorization, timeout, ca: None, concurrency: 1 };
+    let (sender, durable) = mpsc::channel(16);
+    let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
+    let parts = WriterParts {
+        journal: journal::Config {
+            data_dir: directory.to_owned(),
+            max_events: 100,
+            max_bytes: 1 << 20,
+            keep_delivered: timeout,
+            keep_refused: 10,
+            shares: Shares::default(),
+            reserve: None,
+        },
+        lock: Lock::take(directory).unwrap(),
+        dedup: dedup::Settings { window: timeout, remind: true, max_keys: 100 },
+        superseded: Superseded::Send,
+        clock,
+        metrics: Arc::clone(&metrics),
+        durable: sender.clone(),
+    };
+    let (recorder, writer) = Writer::open(parts, |_, _| ()).unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let writer = std::thread::spawn(move || writer.run(&runtime));
+    let config = Config {
+        concurrency: 1,
+        per_second: NonZeroU32::MAX,
+        burst: NonZeroU32::MAX,
+        retry: retry::Settings {
+            initial: timeout,
+            factor: 1.0,
+            max: timeout,
+            give_up_after: timeout,
+            unresolved: retry::Unresolved { attempts: 1, over: timeout },
+        },
+        breaker: Breaker { failures: 9, open: timeout },
+        stale: None,
+        superseded: Superseded::Send,
+    };
+    let (dispatcher, _) = Dispatcher::new(Parts {
+        config,
+        upstream: Upstream::new(calls, []).unwrap(),
+        recorder: recorder.clone(),
+        reader: Arc::new(Reader::open(directory).unwrap()),
+        clock,
+        metrics,
+        schedule: Schedule::new(config.limits()),
+        durable,
+        resume: Arc::new(Notify::new()),
+    });
+    Desk { dispatcher, recorder, sender, writer, _upstream: listener }
+}
+
+impl Desk {
+    /// Has an event recorded, and tells the dispatcher of it.
+    async fn take(&mut self, key: &str) -> Queued {
+        let recordable = Recordable {
+            action: Action::Trigger,
+            key: KeyId::new("servicepilot", key),
+            incident_key: key.to_owned(),
+            rule: Arc::from("problem"),
+            occurrence: None,
+            update: UpdateHash(0),
+            priority: Priority::Normal,
+            body: Bytes::from_static(b"{}"),
+        };
+        let submission = Submission {
+            source: Arc::from("servicepilot"),
+            request_id: Arc::from("01REQUEST"),
+            sender_request_id: None,
+            received_at: WallTime::now(),
+            raw: Bytes::from_static(b"{}"),
+            charset: None,
+            entries: vec![Entry::Event(recordable)],
+            follow: false,
+        };
+        self.recorder.record(submission).await.unwrap();
+        let durable = self.dispatcher.durable.recv().await.unwrap();
+        let event = durable.fresh[0].event;
+        self.dispatcher.take(durable);
+        event
+    }
+
+    fn discard_under_way(&mut self, event: &Queued) {
+        let now = self.dispatcher.desk.clock.now();
+        let withdrawal = self.dispatcher.discard(event.id, event.key, now);
+        assert!(matches!(withdrawal, Withdrawal::UnderWay), "{withdrawal:?}");
+    }
+
+    /// Stops in order; returns the event's state and reason in the journal.
+    async fn stop(self, directory: &Path, id: EventId) -> (String, Option<String>) {
+        let Desk { dispatcher, recorder, sender, writer, .. } = self;
+        let shutdown = Shutdown::new();
+        shutdown.begin();
+        dispatcher.run(shutdown, Duration::from_millis(50)).await;
+        drop((recorder, sender));
+        tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap();
+        let found = Reader::open(directory).unwrap().summaries(&[id]).unwrap().remove(0);
+        (found.state.as_str().to_owned(), found.reason)
+    }
+}
+
+fn discarded() -> (String, Option<String>) {
+    ("ended".to_owned(), Some("discarded".to_owned()))
+}
+
+#[tokio::test]
+async fn an_event_that_was_discarded_under_way_ends_where_its_call_was_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path());
+    let event = desk.take("a").await;
+    let now = desk.dispatcher.desk.clock.now();
+    let step = desk.dispatcher.schedule.next(now.monotonic, |_, _| Decision::Send);
+    let Step::Start(delivery) = step else { panic!("{step:?}") };
+    desk.discard_under_way(&event);
+    desk.dispatcher.hear(Report::NotCalled(delivery));
+    assert!(desk.dispatcher.ends.contains(event.id), "it waits to be called again");
+    let durable = desk.dispatcher.durable.recv().await.unwrap();
+    desk.dispatcher.take(durable);
+    assert!(desk.dispatcher.schedule.is_empty() && desk.dispatcher.schedule.is_quiet());
+    assert_eq!(desk.stop(directory.path(), event.id).await, discarded());
+}
+
+#[tokio::test]
+async fn an_event_that_was_discarded_under_way_ends_where_a_stop_cuts_its_call_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path());
+    let event = desk.take("a").await;
+    desk.dispatcher.start_what_may();
+    desk.discard_under_way(&event);
+    assert_eq!(desk.stop(directory.path(), event.id).await, discarded());
+}
+
+#[tokio::test]
+async fn what_waits_is_known_while_the_relay_stops_and_what_came_meanwhile_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path());
+    let first = desk.take("a").await;
+    desk.dispatcher.start_what_may();
+    let second = Queued { id: EventId(first.id.0 + 1), key: KeyId::new("servicepilot", "b"), ..first };
+    let shutdown = Shutdown::new();
+    shutdown.begin();
+    // It drains, since a call is under way.
+    let running = tokio::spawn(desk.dispatcher.run(shutdown, Duration::from_secs(1)));
+    tokio::task::yield_now().await;
+    let fresh = vec![Fresh { event: second, outgoing: None }];
+    desk.sender.send(Durable { fresh, ..Durable::default() }).await.unwrap();
+    let (reply, answer) = oneshot::channel();
+    desk.sender.send(Durable { recall: Some(reply), ..Durable::default() }).await.unwrap();
+    let mut known: Vec<EventId> = answer.await.unwrap().waiting.iter().map(|waits| waits.event).collect();
+    known.sort();
+    assert_eq!(known, [first.id, second.id]);
+    running.await.unwrap();
+}

@@ -1,0 +1,458 @@
+//! The waiting events of every key: thirty-six bytes a key with its first event, sixteen for each event behind it.
+
+use hashbrown::HashTable;
+
+use crate::clock::Monotonic;
+use crate::event::{Action, EventId, KeyId, Priority, Queued, SourceId, Waits};
+
+/// A key that has events waiting. The slot is its name while it has; then another key may get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeySlot(pub(super) u32);
+
+/// Every key with its events, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    index: HashTable<u32>,
+    keys: Slab<KeyQueue>,
+    tails: Slab<Tail>,
+    behind: Slab<Behind>,
+}
+
+/// One key and the event of it that is to go first. Of a million keys most have no other.
+#[derive(Clone, Debug)]
+struct KeyQueue {
+    /// In quarters: a u128 would align every key to sixteen bytes.
+    key: [u32; 4],
+    first: Waiting,
+    /// The events behind the first.
+    tail: u32,
+    source: SourceId,
+    place: Place,
+}
+
+/// Where a key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nowhere: its first event is ending.
+    Away,
+    /// A call of its first event is under way.
+    Called,
+    /// Its first event failed and waits for its time.
+    Backoff,
+    /// In a lane of its source.
+    Lane(Spot),
+    /// Among the keys of its source whose retry is due.
+    Retry,
+    /// A person holds it.
+    Held,
+}
+
+/// A place in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// Its resolve goes directly after its trigger.
+    NextFresh,
+    NextBacklog,
+    Fresh(Priority),
+    /// The incident is open: its newest event is a trigger.
+    Open(Priority),
+    /// The incident is over: its newest event is a resolve.
+    Over(Priority),
+}
+
+impl Spot {
+    /// The key goes directly after its event before.
+    pub(super) fn follows(self) -> bool {
+        matches!(self, Spot::NextFresh | Spot::NextBacklog)
+    }
+}
+
+/// A key's events behind its first, in their order.
+#[derive(Clone, Debug)]
+struct Tail {
+    first: u32,
+    last: u32,
+    /// The last resolve among them, so that nobody walks the queue to find one.
+    last_resolve: u32,
+    count: u32,
+    /// How many of them have high and how many normal priority.
+    high: u32,
+    normal: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Behind {
+    event: Waiting,
+    next: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// The event's number and, in the five lowest bits, what else is known of it. In halves, for the alignment.
+    tagged: [u32; 2],
+    /// When it was acknowledged, in seconds. Rounded up, so that it is not taken for older than it is.
+    acknowledged_s: i32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Queues {
+    /// Events of all keys.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len() + self.behind.len()
+    }
+
+    /// The events of all keys, in no order.
+    pub(super) fn events(&self) -> impl Iterator<Item = Waits> {
+        self.index.iter().flat_map(move |at| {
+            let source = self.keys[*at].source;
+            let first = self.keys[*at].first;
+            let mut next = self.tail(KeySlot(*at)).map_or(NONE, |tail| tail.first);
+            let behind = std::iter::from_fn(move || {
+                if next == NONE {
+                    return None;
+                }
+                let Behind { event, next: after } = self.behind[next];
+                next = after;
+                Some(event)
+            });
+            let waits = move |event: Waiting| Waits {
+                event: event.id(),
+                source,
+                action: event.action(),
+                priority: event.priority(),
+            };
+            std::iter::once(first).chain(behind).map(waits)
+        })
+    }
+
+    /// Appends an event to its key; returns the key, and whether this is its only event.
+    pub(super) fn push(&mut self, queued: &Queued) -> (KeySlot, bool) {
+        let event = Waiting::of(queued);
+        if let Some(KeySlot(at)) = self.slot(queued.key) {
+            self.push_behind(at, event);
+            return (KeySlot(at), false);
+        }
+        let key = quarters(queued.key);
+        let (source, place) = (queued.source, Place::Away);
+        let at = self.keys.put(KeyQueue { key, first: event, tail: NONE, source, place });
+        let keys = &self.keys;
+        self.index.insert_unique(hash(key), at, |at| hash(keys[*at].key));
+        (KeySlot(at), true)
+    }
+
+    fn push_behind(&mut self, key: u32, event: Waiting) {
+        let at = self.behind.put(Behind { event, next: NONE });
+        if self.keys[key].tail == NONE {
+            let empty = Tail { first: at, last: at, last_resolve: NONE, count: 0, high: 0, normal: 0 };
+            self.keys[key].tail = self.tails.put(empty);
+        } else {
+            let last = self.tails[self.keys[key].tail].last;
+            self.behind[last].next = at;
+        }
+        let tail = &mut self.tails[self.keys[key].tail];
+        tail.last = at;
+        tail.count(event.priority(), 1);
+        if event.action() == Action::Resolve {
+            tail.last_resolve = at;
+        }
+    }
+
+    /// The key's place, if it has events waiting.
+    pub(super) fn slot(&self, key: KeyId) -> Option<KeySlot> {
+        let key = quarters(key);
+        self.index.find(hash(key), |at| self.keys[*at].key == key).map(|at| KeySlot(*at))
+    }
+
+    /// The event of this key that is to go first.
+    pub(super) fn first(&self, key: KeySlot) -> Queued {
+        self.queued(key, self.keys[key.0].first)
+    }
+
+    /// The event of this key that came last.
+    pub(super) fn newest(&self, key: KeySlot) -> Queued {
+        let event = self.tail(key).map_or(self.keys[key.0].first, |tail| self.behind[tail.last].event);
+        self.queued(key, event)
+    }
+
+    /// How many events of this key wait.
+    pub(super) fn count(&self, key: KeySlot) -> usize {
+        1 + self.tail(key).map_or(0, |tail| tail.count as usize)
+    }
+
+    /// The highest priority that waits in this key.
+    pub(super) fn priority(&self, key: KeySlot) -> Priority {
+        let behind = match self.tail(key) {
+            Some(tail) if tail.high > 0 => Priority::High,
+            Some(tail) if tail.normal > 0 => Priority::Normal,
+            _ => Priority::Low,
+        };
+        behind.min(self.keys[key.0].first.priority())
+    }
+
+    /// Whether another event of this key waits behind the first.
+    pub(super) fn has_next(&self, key: KeySlot) -> bool {
+        self.keys[key.0].tail != NONE
+    }
+
+    /// Whether a resolve of this key waits behind the first event.
+    pub(super) fn has_resolve_behind(&self, key: KeySlot) -> bool {
+        self.tail(key).is_some_and(|tail| tail.last_resolve != NONE)
+    }
+
+    /// Whether the key's first event, of which nothing was tried, is undone by what waits behind it: a trigger by a
+    /// resolve, and that resolve, where nothing of its incident was sent.
+    pub(super) fn is_undone(&self, key: KeySlot) -> bool {
+        let first = self.keys[key.0].first;
+        match first.action() {
+            Action::Trigger => self.has_resolve_behind(key),
+            Action::Resolve => first.has(MARKED),
+        }
+    }
+
+    pub(super) fn source(&self, key: KeySlot) -> SourceId {
+        self.keys[key.0].source
+    }
+
+    pub(super) fn place(&self, key: KeySlot) -> Place {
+        self.keys[key.0].place
+    }
+
+    pub(super) fn put(&mut self, key: KeySlot, place: Place) {
+        self.keys[key.0].place = place;
+    }
+
+    /// Removes a key's first event, which was settled; returns whether the key has another. `done`: the upstream did what
+    /// the event asked. After a trigger, and after a resolve that was not done, the incident may be open.
+    pub(super) fn pop(&mut self, key: KeySlot, done: bool) -> bool {
+        let open = !done || self.keys[key.0].first.action() == Action::Trigger;
+        self.remove_first(key, open)
+    }
+
+    /// Removes a key's first event. `open`: the incident may be open after it, so that the next trigger continues it.
+    fn remove_first(&mut self, key: KeySlot, open: bool) -> bool {
+        let at = self.keys[key.0].tail;
+        if at != NONE {
+            let first = self.tails[at].first;
+            let Behind { event, next } = self.behind[first];
+            self.unlink(key.0, first, NONE, next, event);
+            let first = &mut self.keys[key.0].first;
+            *first = event;
+            if event.action() == Action::Trigger {
+                first.set(CONTINUES, open);
+            }
+            return true;
+        }
+        let hash = hash(self.keys[key.0].key);
+        if let Ok(entry) = self.index.find_entry(hash, |at| *at == key.0) {
+            entry.remove();
+        }
+        self.keys.free(key.0);
+        if self.index.is_empty() {
+            // What was worked off gives its memory back.
+            *self = Queues::default();
+        }
+        false
+    }
+
+    /// Removes a key's first event, which ended unsent because it was undone. What follows stands for it: where the
+    /// incident was new with it, the next trigger is the first of the incident, and a resolve has nothing to close.
+    pub(super) fn pop_undone(&mut self, key: KeySlot) -> bool {
+        let undone = self.keys[key.0].first;
+        let trigger = undone.action() == Action::Trigger;
+        let open = trigger && undone.has(CONTINUES);
+        let has_next = self.remove_first(key, open);
+        if has_next && trigger && !open {
+            let next = &mut self.keys[key.0].first;
+            if next.action() == Action::Resolve {
+                next.set(MARKED, true);
+            }
+        }
+        has_next
+    }
+
+    /// Takes an event out from behind the first of its key.
+    pub(super) fn remove_behind(&mut self, key: KeySlot, id: EventId) -> Option<Queued> {
+        let (mut before, mut at) = (NONE, self.tail(key)?.first);
+        while at != NONE {
+            let Behind { event, next } = self.behind[at];
+            if event.id() == id {
+                self.unlink(key.0, at, before, next, event);
+                return Some(self.queued(key, event));
+            }
+            (before, at) = (at, next);
+        }
+        None
+    }
+
+    /// Takes one event out of a key's tail; `before` and `next` are its neighbours there.
+    fn unlink(&mut self, key: u32, at: u32, before: u32, next: u32, event: Waiting) {
+        let number = self.keys[key].tail;
+        if before != NONE {
+            self.behind[before].next = next;
+        }
+        self.behind.free(at);
+        let tail = &mut self.tails[number];
+        tail.count(event.priority(), -1);
+        if before == NONE {
+            tail.first = next;
+        }
+        if next == NONE {
+            tail.last = before;
+        }
+        if tail.first == NONE {
+            self.keys[key].tail = NONE;
+            self.tails.free(number);
+        } else if tail.last_resolve == at {
+            // It was the last one: before the first there is none, elsewhere one before it may be left.
+            let first = tail.first;
+            let last_resolve = if before == NONE { NONE } else { self.last_resolve_from(first) };
+            self.tails[number].last_resolve = last_resolve;
+        }
+    }
+
+    fn last_resolve_from(&self, first: u32) -> u32 {
+        let (mut found, mut at) = (NONE, first);
+        while at != NONE {
+            if self.behind[at].event.action() == Action::Resolve {
+                found = at;
+            }
+            at = self.behind[at].next;
+        }
+        found
+    }
+
+    fn tail(&self, key: KeySlot) -> Option<&Tail> {
+        let at = self.keys[key.0].tail;
+        (at != NONE).then(|| &self.tails[at])
+    }
+
+    fn queued(&self, key: KeySlot, event: Waiting) -> Queued {
+        let KeyQueue { key, source, .. } = &self.keys[key.0];
+        let key = KeyId(key.iter().fold(0, |key, quarter| key << 32 | u128::from(*quarter)));
+        let reopening = event.action() == Action::Trigger && event.has(MARKED);
+        Queued {
+            id: event.id(),
+            key,
+            source: *source,
+            action: event.action(),
+            priority: event.priority(),
+            reopening,
+            continues: event.has(CONTINUES),
+            acknowledged: Monotonic(i64::from(event.acknowledged_s) * 1_000),
+        }
+    }
+}
+
+impl Tail {
+    fn count(&mut self, priority: Priority, change: i32) {
+        self.count = self.count.wrapping_add_signed(change);
+        match priority {
+            Priority::High => self.high = self.high.wrapping_add_signed(change),
+            Priority::Normal => self.normal = self.normal.wrapping_add_signed(change),
+            Priority::Low => {}
+        }
+    }
+}
+
+impl Waiting {
+    fn of(queued: &Queued) -> Waiting {
+        let Queued { id, action, priority, reopening, continues, acknowledged, .. } = *queued;
+        let flag = |set: bool, flag: u32| if set { u64::from(flag) } else { 0 };
+        let flags = flag(action == Action::Resolve, RESOLVE)
+            | flag(reopening && action == Action::Trigger, MARKED)
+            | flag(continues, CONTINUES);
+        let tagged = id.0 << TAG_BITS | (priority as u64) << PRIORITY_SHIFT | flags;
+        let seconds = acknowledged.0.saturating_add(999).div_euclid(1_000);
+        // Sixty-eight years either way.
+        let acknowledged_s = seconds.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+        Waiting { tagged: [(tagged >> 32) as u32, tagged as u32], acknowledged_s }
+    }
+
+    fn id(self) -> EventId {
+        EventId((u64::from(self.tagged[0]) << 32 | u64::from(self.tagged[1])) >> TAG_BITS)
+    }
+
+    fn action(self) -> Action {
+        if self.has(RESOLVE) { Action::Resolve } else { Action::Trigger }
+    }
+
+    fn priority(self) -> Priority {
+        Priority::ALL[(self.tagged[1] >> PRIORITY_SHIFT & 3) as usize]
+    }
+
+    fn has(self, flag: u32) -> bool {
+        self.tagged[1] & flag != 0
+    }
+
+    fn set(&mut self, flag: u32, value: bool) {
+        if value { self.tagged[1] |= flag } else { self.tagged[1] &= !flag }
+    }
+}
+
+/// It is a resolve.
+const RESOLVE: u32 = 1;
+/// Of a trigger: it follows a resolve. Of a resolve: nothing of its incident was sent.
+const MARKED: u32 = 2;
+/// A trigger that repeats or updates an open incident.
+const CONTINUES: u32 = 4;
+const PRIORITY_SHIFT: u32 = 3;
+const TAG_BITS: u32 = 5;
+
+fn quarters(KeyId(key): KeyId) -> [u32; 4] {
+    [(key >> 96) as u32, (key >> 64) as u32, (key >> 32) as u32, key as u32]
+}
+
+/// A key is a hash already.
+fn hash(key: [u32; 4]) -> u64 {
+    u64::from(key[0]) << 32 | u64::from(key[1])
+}
+
+/// Things by number; a number that became free is given out again.
+#[derive(Debug)]
+struct Slab<T> {
+    items: Vec<T>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab { items: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    fn len(&self) -> usize {
+        self.items.len() - self.free.len()
+    }
+
+    fn put(&mut self, item: T) -> u32 {
+        if let Some(at) = self.free.pop() {
+            self[at] = item;
+            return at;
+        }
+        self.items.push(item);
+        u32::try_from(self.items.len() - 1).expect("`journal.max_events` keeps the backlog below u32::MAX")
+    }
+
+    fn free(&mut self, at: u32) {
+        self.free.push(at);
+    }
+}
+
+impl<T> std::ops::Index<u32> for Slab<T> {
+    type Output = T;
+
+    fn index(&self, at: u32) -> &T {
+        &self.items[at as usize]
+    }
+}
+
+impl<T> std::ops::IndexMut<u32> for Slab<T> {
+    fn index_mut(&mut self, at: u32) -> &mut T {
+        &mut self.items[at as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests;

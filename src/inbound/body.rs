@@ -1,0 +1,299 @@
+//! Reading a body: not more than allowed, not longer than allowed, and never more of all of them at once than
+//! there is memory set aside for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use super::refusal::Refusal;
+use crate::journal::{Room, Share};
+use crate::metrics::Metrics;
+
+/// How much of a body is taken, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyLimits {
+    pub bytes_max: usize,
+    /// For the whole body.
+    pub timeout: Duration,
+}
+
+/// A body that is being sent.
+pub(super) struct Upload<B> {
+    body: B,
+    ended: bool,
+}
+
+/// A body that was read whole, and its share of the memory set aside.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) bytes: Bytes,
+    _taken: Taken,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
+    pub(super) fn new(body: B) -> Upload<B> {
+        let ended = body.is_end_stream();
+        Upload { body, ended }
+    }
+
+    /// Whether nothing of it is still to come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether it declares that more than this is to come.
+    pub(super) fn exceeds(&self, bytes: usize) -> bool {
+        usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX) > bytes
+    }
+
+    /// Reads the whole body. A declared length that is too large is refused before a byte is read.
+    pub(super) async fn read(&mut self, limits: BodyLimits, memory: &SourceMemory) -> Result<Held, Refusal> {
+        if self.exceeds(limits.bytes_max) {
+            return Err(Refusal::BodyTooLarge { bytes_max: limits.bytes_max });
+        }
+        let declared = usize::try_from(self.body.size_hint().lower()).unwrap_or(0);
+        match tokio::time::timeout(limits.timeout, self.collect(declared, limits.bytes_max, memory)).await {
+            Ok(read) => read,
+            Err(_) => Err(Refusal::BodyTimeout),
+        }
+    }
+
+    async fn collect(&mut self, declared: usize, bytes_max: usize, memory: &SourceMemory) -> Result<Held, Refusal> {
+        let mut taken = memory.nothing();
+        // A small body comes in one piece and is not copied.
+        let first = self.next_piece(&mut taken, 0, bytes_max).await?.unwrap_or_default();
+        let Some(second) = self.next_piece(&mut taken, first.len(), bytes_max).await? else {
+            return Ok(Held { bytes: first, _taken: taken });
+        };
+        let mut bytes = BytesMut::with_capacity(declared.max(first.len() + second.len()));
+        bytes.extend_from_slice(&first);
+        bytes.extend_from_slice(&second);
+        drop((first, second));
+        while let Some(piece) = self.next_piece(&mut taken, bytes.len(), bytes_max).await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Held { bytes: bytes.freeze(), _taken: taken })
+    }
+
+    /// The next piece that holds data; none at the end.
+    async fn next_piece(&mut self, taken: &mut Taken, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
+        while let Some(frame) = self.body.frame().await {
+            // Trailers say nothing that is of use here.
+            let Ok(piece) = frame.map_err(|_| Refusal::BodyBroken)?.into_data() else { continue };
+            if piece.is_empty() {
+                continue;
+            }
+            if piece.len() > bytes_max - read {
+                return Err(Refusal::BodyTooLarge { bytes_max });
+            }
+            taken.grow(piece.len())?;
+            return Ok(Some(piece));
+        }
+        self.ended = true;
+        Ok(None)
+    }
+
+    /// Reads and drops what is still to come, within limits, so that the sender comes to read its answer.
+    pub(super) async fn drain(mut self) {
+        let mut dropped = 0;
+        let _ = tokio::time::timeout(DRAIN_TIME, async {
+            while let Some(Ok(frame)) = self.body.frame().await {
+                dropped += frame.data_ref().map_or(0, Bytes::len);
+                if dropped > DRAIN_BYTES {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// The memory set aside for bodies that are being read or wait to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Memory(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    used: AtomicUsize,
+    max: usize,
+    metrics: Arc<Metrics>,
+}
+
+/// It as one source may use it.
+#[derive(Clone, Debug)]
+pub(super) struct SourceMemory {
+    pool: Arc<Pool>,
+    /// What the bodies of this source take.
+    own: Arc<AtomicUsize>,
+    /// None: as much as there is.
+    share: Option<Share>,
+}
+
+/// What one body takes of it, given back when it is dropped.
+#[derive(Debug)]
+struct Taken {
+    memory: SourceMemory,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Room for some bodies of the largest size, however large that is.
+    pub(super) fn new(body_bytes_max: usize, metrics: Arc<Metrics>) -> Memory {
+        let max = MEMORY_BYTES.max(body_bytes_max.saturating_mul(4));
+        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics }))
+    }
+
+    /// Its part for one more source.
+    pub(super) fn of_source(&self, share: Option<Share>) -> SourceMemory {
+        SourceMemory { pool: Arc::clone(&self.0), own: Arc::new(AtomicUsize::new(0)), share }
+    }
+}
+
+impl SourceMemory {
+    fn nothing(&self) -> Taken {
+        Taken { memory: self.clone(), bytes: 0 }
+    }
+}
+
+impl Taken {
+    /// Takes so much more. What does not fit is counted until the body is given up, a moment later.
+    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let SourceMemory { pool, own, share } = &self.memory;
+        let used = pool.used.fetch_add(bytes, Ordering::Relaxed);
+        let own = own.fetch_add(bytes, Ordering::Relaxed);
+        pool.metrics.body_bytes.inc_by(i64::try_from(bytes).unwrap_or(0));
+        let before = self.bytes;
+        self.bytes += bytes;
+        if used.saturating_add(bytes) > pool.max {
+            return Err(Refusal::BodiesFull);
+        }
+        // This body is what the source asks for, as a whole: the first one of a source comes in however long it is.
+        let [max, used, own] = [pool.max, used.saturating_sub(before), own.saturating_sub(before)].map(|n| n as u64);
+        let room = Room { max, used, own, left: 0 };
+        match share {
+            Some(share) if !share.admits(room, self.bytes as u64) => Err(Refusal::SourceBodies),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.memory.own.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.pool.metrics.body_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(0));
+    }
+}
+
+/// What an early answer still reads and drops.
+pub(super) const DRAIN_BYTES: usize = 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// 256 bodies of the default limit at once; a sidecar stays small also while it is flooded.
+const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+
+    use super::*;
+
+    /// A body of these pieces; it stalls before its end where `stalls`.
+    struct Pieces {
+        pieces: VecDeque<&'static [u8]>,
+        stalls: bool,
+    }
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.pieces.pop_front() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(piece))))),
+                None if self.stalls => Poll::Pending,
+                None => Poll::Ready(None),
+            }
+        }
+    }
+
+    fn upload(pieces: &[&'static [u8]], stalls: bool) -> Upload<Pieces> {
+        Upload::new(Pieces { pieces: pieces.iter().copied().collect(), stalls })
+    }
+
+    const LIMITS: BodyLimits = BodyLimits { bytes_max: 6, timeout: Duration::from_millis(20) };
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit_and_not_beyond() {
+        type Row<'a> = (&'a [&'static [u8]], Result<&'a [u8], &'a str>);
+        let rows: &[Row<'_>] = &[
+            (&[], Ok(b"")),
+            (&[b"abc"], Ok(b"abc")),
+            (&[b"abc", b"", b"def"], Ok(b"abcdef")),
+            (&[b"a", b"b", b"c", b"d", b"e", b"f"], Ok(b"abcdef")),
+            (&[b"abcdefg"], Err("body_too_large")),
+            (&[b"abc", b"defg"], Err("body_too_large")),
+            (&[b"a", b"b", b"c", b"d", b"e", b"f", b"g"], Err("body_too_large")),
+        ];
+        for (pieces, expected) in rows {
+            let memory = Memory::new(LIMITS.bytes_max, Arc::default()).of_source(Some(Share::Auto));
+            let read = upload(pieces, false).read(LIMITS, &memory).await;
+            match (read, expected) {
+                (Ok(held), Ok(bytes)) => assert_eq!(held.bytes, *bytes),
+                (Err(refusal), Err(label)) => assert_eq!(refusal.label(), *label),
+                (read, expected) => panic!("{pieces:?}: {read:?} instead of {expected:?}"),
+            }
+            for used in [&memory.pool.used, &memory.own] {
+                assert_eq!(used.load(Ordering::Relaxed), 0, "all memory is given back");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stalls_is_not_waited_for() {
+        let read = upload(&[b"abc"], true).read(LIMITS, &Memory::new(6, Arc::default()).of_source(None)).await;
+        assert_eq!(read.unwrap_err(), Refusal::BodyTimeout);
+    }
+
+    fn memory(max: usize) -> Memory {
+        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics: Arc::default() }))
+    }
+
+    #[tokio::test]
+    async fn bodies_share_the_memory_set_aside() {
+        let memory = memory(10).of_source(None);
+        let first = upload(&[b"abc", b"def"], false).read(LIMITS, &memory).await.unwrap();
+        let second = upload(&[b"abc", b"def"], false).read(LIMITS, &memory).await;
+        assert_eq!(second.unwrap_err(), Refusal::BodiesFull);
+        drop(first);
+        assert!(upload(&[b"abc", b"def"], false).read(LIMITS, &memory).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_bodies_of_one_source_leave_as_much_free_as_they_take() {
+        let memory = memory(16);
+        let [flood, late] = [Share::Auto, Share::Auto].map(|share| memory.of_source(Some(share)));
+        let read = async |memory: &SourceMemory| upload(&[b"ab", b"cd"], false).read(LIMITS, memory).await;
+        let held = [read(&flood).await.unwrap(), read(&flood).await.unwrap()];
+        assert_eq!(read(&flood).await.unwrap_err(), Refusal::SourceBodies, "half of it is taken");
+        let first = read(&late).await.unwrap();
+        assert_eq!(read(&late).await.unwrap_err(), Refusal::SourceBodies, "four are free, it would have eight");
+        drop(held);
+        let second = read(&late).await.unwrap();
+        drop((first, second));
+        assert_eq!(memory.0.used.load(Ordering::Relaxed), 0, "also what was refused is given back");
+
+        let fixed = memory.of_source(Some(Share::Percent(30)));
+        let _first = read(&fixed).await.unwrap();
+        assert_eq!(read(&fixed).await.unwrap_err(), Refusal::SourceBodies, "30 % of 16 are four");
+    }
+}

@@ -1,0 +1,337 @@
+//! Why a request is not taken: the one place that maps a reason to the status, the label and the words of the answer.
+//!
+//! The answer is an RFC 9457 problem document. It says how to mend what the sender got wrong, and keeps silent on
+//! who may come in with what.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use crate::event::EventId;
+use crate::inbound::limits::{Exceeded, OverLimit};
+use crate::journal::recorder::Unavailable;
+
+/// Why a whole request is refused before anything of it became an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The head leaves room for two readings, or asks for another protocol; the text says which.
+    Framing(&'static str),
+    HeadTooLarge,
+    TargetTooLong,
+    UnknownSource,
+    NotPost,
+    AddressNotAllowed,
+    CertificateNotAllowed,
+    NotAuthenticated,
+    OverLimit(Exceeded),
+    ContentEncoding,
+    ContentType,
+    Charset,
+    BodyTooLarge {
+        bytes_max: usize,
+    },
+    BodyTimeout,
+    /// The body ended early, or its chunks are malformed.
+    BodyBroken,
+    /// The bodies being read fill the memory set aside for them.
+    BodiesFull,
+    /// Those of this source take its share of that memory.
+    SourceBodies,
+    NotJson(NotJson),
+    Unavailable(Unavailable),
+}
+
+/// Where a body stops being JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotJson {
+    pub problem: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in bytes; 0 where the line has none.
+    pub column: usize,
+    /// Under which the body is kept; none before it is.
+    pub id: Option<EventId>,
+}
+
+/// RFC 9457, with the members of ours that a refusal may carry.
+#[derive(Serialize)]
+pub(super) struct Problem<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) title: &'static str,
+    pub(super) status: u16,
+    pub(super) detail: &'a str,
+    pub(super) request_id: &'a str,
+    /// Under which the refused payload is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) column: Option<usize>,
+}
+
+impl Refusal {
+    /// The word for metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Refusal::Framing(_) => "framing",
+            Refusal::HeadTooLarge => "head_too_large",
+            Refusal::TargetTooLong => "target_too_long",
+            Refusal::UnknownSource => "unknown_source",
+            Refusal::NotPost => "method",
+            Refusal::AddressNotAllowed => "address",
+            Refusal::CertificateNotAllowed => "certificate",
+            Refusal::NotAuthenticated => "not_authenticated",
+            Refusal::OverLimit(_) => "rate_limit",
+            Refusal::ContentEncoding => "content_encoding",
+            Refusal::ContentType => "content_type",
+            Refusal::Charset => "charset",
+            Refusal::BodyTooLarge { .. } => "body_too_large",
+            Refusal::BodyTimeout => "body_timeout",
+            Refusal::BodyBroken => "body_broken",
+            Refusal::BodiesFull => "bodies_full",
+            Refusal::SourceBodies => "source_bodies",
+            Refusal::NotJson(_) => NOT_JSON,
+            Refusal::Unavailable(why) => why.as_str(),
+        }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Refusal::Framing(_) | Refusal::BodyBroken | Refusal::NotJson(_) => StatusCode::BAD_REQUEST,
+            Refusal::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Refusal::NotAuthenticated => StatusCode::UNAUTHORIZED,
+            Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => StatusCode::FORBIDDEN,
+            Refusal::UnknownSource => StatusCode::NOT_FOUND,
+            Refusal::NotPost => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Refusal::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::ContentEncoding | Refusal::ContentType | Refusal::Charset => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refusal::OverLimit(Exceeded { answer: OverLimit::TooManyRequests, .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::OverLimit(_) | Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// After how many seconds the sender may come again with the same request.
+    fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Refusal::OverLimit(exceeded) => Some(exceeded.retry_after_seconds),
+            // A burst passes at once; a full disk or a long backlog takes somebody or some time.
+            Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(Unavailable::Overload) => Some(1),
+            Refusal::Unavailable(Unavailable::Stopping | Unavailable::JournalFault | Unavailable::JournalReplaced) => {
+                Some(5)
+            }
+            Refusal::Unavailable(Unavailable::DiskFull | Unavailable::Backlog | Unavailable::SourceShare) => Some(15),
+            _ => None,
+        }
+    }
+
+    /// The same for an address and a certificate: the answer does not tell which of the two was wrong.
+    fn kind(&self) -> &'static str {
+        match self {
+            Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => "forbidden",
+            other => other.label(),
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Refusal::Framing(doubt) => (*doubt).to_owned(),
+            Refusal::HeadTooLarge => "The request line and headers are too many or too long.".to_owned(),
+            Refusal::TargetTooLong => "The request target is too long.".to_owned(),
+            Refusal::UnknownSource => "There is no such source here. Webhooks are posted to /hooks/SOURCE, where SOURCE \
+                                       is a name from the `sources` section of the configuration."
+                .to_owned(),
+            Refusal::NotPost => "Webhooks are sent by POST.".to_owned(),
+            Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => "This sender may not post here.".to_owned(),
+            Refusal::NotAuthenticated => "The request carries no valid credentials for this source.".to_owned(),
+            Refusal::OverLimit(_) => "This source sends more than its `rate_limit` allows.".to_owned(),
+            Refusal::ContentEncoding => "Send the body uncompressed, without a Content-Encoding header.".to_owned(),
+            Refusal::ContentType => {
+                "Send the header `Content-Type: application/json` (once), or none; any type that ends in `+json` and any \
+                 `text/…` will do too."
+                    .to_owned()
+            }
+            Refusal::Charset => "The charset in the Content-Type header is not known here. Send UTF-8 and the header \
+                                 `Content-Type: application/json`."
+                .to_owned(),
+            Refusal::BodyTooLarge { bytes_max } => {
+                format!("The body is larger than {bytes_max} bytes, the `listen.max_body` of this relay.")
+            }
+            Refusal::BodyTimeout => "The body did not arrive in time.".to_owned(),
+            Refusal::BodyBroken => "The body ended early, or its chunks are malformed.".to_owned(),
+            Refusal::BodiesFull => "Too many large requests arrive at once. Try again.".to_owned(),
+            Refusal::SourceBodies => "Too many large requests of this source arrive at once. Try again.".to_owned(),
+            Refusal::NotJson(NotJson { problem, line, column, .. }) => {
+                format!("The body is not JSON: {problem} (line {line}, column {column}). It is kept as it came.")
+            }
+            Refusal::Unavailable(why) => match why {
+                Unavailable::Backlog => "The queue is at its limit (`journal.max_events`, `journal.max_bytes`).",
+                Unavailable::SourceShare => {
+                    "This source has its share of the queue (`max_queued`); the rest is for the other sources."
+                }
+                Unavailable::DiskFull => "The disk that holds the journal is full.",
+                Unavailable::JournalFault => "The journal could not be written; the event may or may not be kept.",
+                Unavailable::JournalReplaced => {
+                    "Another program changed the journal's files; the event may or may not be kept."
+                }
+                Unavailable::Overload => "More requests wait than the relay can write. Try again.",
+                Unavailable::Stopping => "The relay is stopping.",
+            }
+            .to_owned(),
+        }
+    }
+
+    /// Whether the connection must end with the answer, because nobody can tell where the next request begins.
+    fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Refusal::Framing(_)
+                | Refusal::HeadTooLarge
+                | Refusal::TargetTooLong
+                | Refusal::BodyBroken
+                | Refusal::BodyTimeout
+                | Refusal::BodyTooLarge { .. }
+        )
+    }
+
+    /// The whole answer, but for the request id's header.
+    pub(super) fn response(&self, request_id: &str) -> Response<Bytes> {
+        let status = self.status();
+        let not_json = match self {
+            Refusal::NotJson(not_json) => Some(not_json),
+            _ => None,
+        };
+        let detail = self.detail();
+        let problem = Problem {
+            kind: problem_type(self.kind()),
+            title: status.canonical_reason().unwrap_or("Refused"),
+            status: status.as_u16(),
+            detail: &detail,
+            request_id,
+            id: not_json.and_then(|not_json| not_json.id),
+            line: not_json.map(|not_json| not_json.line),
+            column: not_json.map(|not_json| not_json.column),
+        };
+        let mut response = Response::new(to_json(&problem));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        match self {
+            Refusal::NotPost => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
+            Refusal::NotAuthenticated => {
+                drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"gander\"")));
+            }
+            Refusal::ContentType | Refusal::Charset => {
+                drop(headers.insert(ACCEPT, HeaderValue::from_static("application/json")));
+            }
+            Refusal::ContentEncoding => drop(headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"))),
+            _ => {}
+        }
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// The `type` member for a kind of problem.
+pub(super) fn problem_type(kind: &str) -> String {
+    format!("urn:problem-type:gander:{kind}")
+}
+
+/// The body of an answer. What is serialised here are this program's own structs, whose keys are strings.
+pub(super) fn to_json(answer: &impl Serialize) -> Bytes {
+    serde_json::to_vec(answer).map_or_else(|_| Bytes::new(), Bytes::from)
+}
+
+pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The word for a payload, or an element of one, that the rules refused.
+pub(super) const UNPROCESSABLE: &str = "unprocessable";
+/// The same for a body that is not JSON.
+pub(super) const NOT_JSON: &str = "not_json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn over(answer: OverLimit) -> Refusal {
+        Refusal::OverLimit(Exceeded { answer, retry_after_seconds: 7 })
+    }
+
+    fn body_of(response: &Response<Bytes>) -> serde_json::Value {
+        serde_json::from_slice(response.body()).unwrap()
+    }
+
+    #[test]
+    fn each_reason_has_its_status_and_headers() {
+        let not_json = Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14, id: None });
+        type Row<'a> = (Refusal, u16, &'a [(&'a str, &'a str)]);
+        let rows: &[Row<'_>] = &[
+            (Refusal::Framing("two lengths"), 400, &[("connection", "close")]),
+            (not_json, 400, &[]),
+            (Refusal::HeadTooLarge, 431, &[("connection", "close")]),
+            (Refusal::TargetTooLong, 414, &[("connection", "close")]),
+            (Refusal::BodyBroken, 400, &[("connection", "close")]),
+            (Refusal::NotAuthenticated, 401, &[("www-authenticate", "Bearer realm=\"gander\"")]),
+            (Refusal::AddressNotAllowed, 403, &[]),
+            (Refusal::CertificateNotAllowed, 403, &[]),
+            (Refusal::UnknownSource, 404, &[]),
+            (Refusal::NotPost, 405, &[("allow", "POST")]),
+            (Refusal::BodyTimeout, 408, &[("connection", "close")]),
+            (Refusal::BodyTooLarge { bytes_max: 9 }, 413, &[("connection", "close")]),
+            (Refusal::ContentType, 415, &[("accept", "application/json")]),
+            (Refusal::Charset, 415, &[("accept", "application/json")]),
+            (Refusal::ContentEncoding, 415, &[("accept-encoding", "identity")]),
+            (over(OverLimit::TooManyRequests), 429, &[("retry-after", "7")]),
+            (over(OverLimit::ServiceUnavailable), 503, &[("retry-after", "7")]),
+            (Refusal::BodiesFull, 503, &[("retry-after", "1")]),
+            (Refusal::SourceBodies, 503, &[("retry-after", "1")]),
+            (Refusal::Unavailable(Unavailable::Backlog), 503, &[("retry-after", "15")]),
+            (Refusal::Unavailable(Unavailable::SourceShare), 503, &[("retry-after", "15")]),
+            (Refusal::Unavailable(Unavailable::DiskFull), 503, &[("retry-after", "15")]),
+            (Refusal::Unavailable(Unavailable::JournalFault), 503, &[("retry-after", "5")]),
+            (Refusal::Unavailable(Unavailable::JournalReplaced), 503, &[("retry-after", "5")]),
+            (Refusal::Unavailable(Unavailable::Overload), 503, &[("retry-after", "1")]),
+            (Refusal::Unavailable(Unavailable::Stopping), 503, &[("retry-after", "5")]),
+        ];
+        for (refusal, status, headers) in rows {
+            let response = refusal.response("01J");
+            assert_eq!(response.status(), *status, "{refusal:?}");
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+            for (name, value) in *headers {
+                assert_eq!(response.headers()[*name], *value, "{refusal:?}");
+            }
+            assert_eq!(response.headers().len(), 1 + headers.len(), "{refusal:?}: {:?}", response.headers());
+            let body = body_of(&response);
+            assert_eq!(body["status"], *status);
+            assert_eq!(body["request_id"], "01J");
+            assert!(body["type"].as_str().unwrap().starts_with("urn:problem-type:gander:"));
+            assert!(!body["title"].as_str().unwrap().is_empty() && !body["detail"].as_str().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_is_answered_with_its_place() {
+        let at = NotJson { problem: "expected value".into(), line: 3, column: 14, id: Some(EventId(9)) };
+        let body = body_of(&Refusal::NotJson(at).response("x"));
+        assert_eq!((body["line"].as_u64(), body["column"].as_u64()), (Some(3), Some(14)));
+        assert_eq!(body["id"], "9", "as which it is kept");
+    }
+
+    #[test]
+    fn address_and_certificate_are_answered_alike() {
+        let [address, certificate] =
+            [Refusal::AddressNotAllowed, Refusal::CertificateNotAllowed].map(|refusal| body_of(&refusal.response("x")));
+        assert_eq!(address, certificate);
+    }
+}

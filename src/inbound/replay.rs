@@ -1,0 +1,120 @@
+//! A refused payload once more: through the rules that are loaded now to the recorder, without HTTP.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::answer::Part;
+use super::content::Charset;
+use super::handover::{self, Handover};
+use super::refusal::NotJson;
+use super::{Ingest, Shared, decode};
+use crate::event::Violation;
+use crate::journal::RefusedPayload;
+use crate::journal::recorder::{Declined, Entry, Submission, Unavailable};
+use crate::rules::{Context, Decision, RuleSet};
+
+/// What became of a refused payload that was replayed.
+#[derive(Debug)]
+pub enum Replayed {
+    /// The rules can use it, or part of it. It is ended, and what was made of it is on disk: one object an element, as
+    /// a sender is told.
+    Taken(Vec<Value>),
+    /// The rules refuse it as before; it stays as it was.
+    RefusedAgain(Vec<Violation>),
+    Declined(Declined),
+    /// Its source is not in the configuration any more.
+    NoSource,
+    /// It is one element of a batch, which the rules may read by `$$`, and the batch is not kept any more.
+    NoBatch,
+    Unavailable(Unavailable),
+}
+
+impl Ingest {
+    /// Decides a refused payload anew. `force`: also if a later event of its key was taken or it is a duplicate.
+    pub async fn replay(&self, payload: RefusedPayload, force: bool, request_id: &Arc<str>) -> Replayed {
+        let shared = &self.0;
+        let (Some(source), Some(rules)) = (shared.sources.named(&payload.source), shared.rules.of(&payload.source))
+        else {
+            return Replayed::NoSource;
+        };
+        let Some(raw) = payload.raw else {
+            return if payload.element.is_some() { Replayed::NoBatch } else { Replayed::Declined(Declined::Pruned) };
+        };
+        let charset = payload.charset.as_deref().and_then(Charset::named).unwrap_or_default();
+        // As it came: a template that says when speaks of then, not of the replay.
+        let received_at = payload.received_at.rfc3339();
+        let context = Context { source: &source.name, received_at: &received_at };
+        let decision = match decide(&rules.live, &raw, charset, payload.element.as_deref(), context) {
+            Ok(decision) => decision,
+            Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
+        };
+        let Handover { entries, told, .. } = Handover::of(&source.name, decision);
+        // Batches come here whole only where the rules could not even split them.
+        let untouched =
+            entries.len() == told.len() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. }));
+        if untouched {
+            return Replayed::RefusedAgain(entries.into_iter().flat_map(violations).collect());
+        }
+        let submission = Submission {
+            source: Arc::clone(&source.name),
+            request_id: Arc::clone(request_id),
+            sender_request_id: None,
+            received_at: shared.clock.now().wall,
+            raw: Bytes::from(raw),
+            charset: charset.label(),
+            entries,
+            follow: false,
+        };
+        match shared.recorder.replace(payload.id, submission, force).await {
+            Ok(Ok(receipts)) => {
+                let parts: Vec<Part> = handover::join(told, receipts).into_iter().map(|(part, _)| part).collect();
+                shared.count_ignored(&parts, &source.name);
+                Replayed::Taken(parts.iter().map(Part::told).collect())
+            }
+            Ok(Err(declined)) => Replayed::Declined(declined),
+            Err(unavailable) => Replayed::Unavailable(unavailable),
+        }
+    }
+}
+
+impl Shared {
+    fn count_ignored(&self, parts: &[Part], source: &Arc<str>) {
+        for _ in parts.iter().filter(|part| matches!(part, Part::Ignored { .. })) {
+            self.metrics.event_ignored(source);
+        }
+    }
+}
+
+fn decide(
+    rules: &RuleSet,
+    raw: &[u8],
+    charset: Charset,
+    element: Option<&[u8]>,
+    context: Context<'_>,
+) -> Result<Decision, NotJson> {
+    let payload = decode::decode(raw, charset)?;
+    match element {
+        None => Ok(rules.decide(&payload, context)),
+        Some(element) => {
+            let element = decode::decode(element, Charset::default())?;
+            Ok(rules.decide_element(&element, &payload, context))
+        }
+    }
+}
+
+fn violations(entry: Entry) -> Vec<Violation> {
+    match entry {
+        Entry::Refused { violations, .. } => violations,
+        Entry::Event(_) => Vec::new(),
+    }
+}
+
+impl From<NotJson> for Violation {
+    fn from(not_json: NotJson) -> Violation {
+        let NotJson { problem, line, column, .. } = not_json;
+        let problem = format!("the body is not JSON: {problem} (line {line}, column {column})");
+        Violation { path: "$".to_owned(), problem, found: None }
+    }
+}

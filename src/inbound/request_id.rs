@@ -1,0 +1,73 @@
+//! The relay's own name for each request: in its answer, its logs and its journal.
+
+use std::sync::Arc;
+
+use crate::clock::WallTime;
+
+/// 26 characters: 48 bits of time, so that ids sort as requests came, then 80 random bits.
+pub fn request_id(at: WallTime) -> Arc<str> {
+    let millis = u128::from(u64::try_from(at.0).unwrap_or(0)) & ((1 << 48) - 1);
+    let random = fastrand::u128(..) & ((1 << 80) - 1);
+    let bits = millis << 80 | random;
+    let mut text = [0_u8; 26];
+    for (index, character) in text.iter_mut().enumerate() {
+        let digit = (bits >> (5 * (25 - index))) & 0x1f;
+        *character = ALPHABET[usize::try_from(digit).unwrap_or(0)];
+    }
+    String::from_utf8_lossy(&text).into()
+}
+
+/// When the request of this id came; none of what is no such id.
+pub fn request_time(id: &str) -> Option<WallTime> {
+    // Ten characters of five bits hold the 48 bits of time and two that are zero.
+    let digit = |byte| ALPHABET.iter().position(|letter| *letter == byte).and_then(|digit| i64::try_from(digit).ok());
+    let (time, rest) = id.as_bytes().split_at_checked(10)?;
+    (rest.len() == 16).then_some(())?;
+    time.iter().try_fold(0, |millis, byte| Some(millis << 5 | digit(*byte)?)).map(WallTime)
+}
+
+/// A sender's own id for the log and the journal: short, and with nothing in it that could forge a line.
+pub fn sender_id(given: &[u8]) -> String {
+    given[..given.len().min(SENDER_ID_BYTES_MAX)].escape_ascii().to_string()
+}
+
+const SENDER_ID_BYTES_MAX: usize = 128;
+/// Crockford's base 32: no letter looks like a digit, and the order is that of ASCII.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_sort_by_time() {
+        let ids: Vec<_> = (0..1_000).map(|at| request_id(WallTime(1_764_000_000_000 + at))).collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+        let same: std::collections::HashSet<_> = (0..1_000).map(|_| request_id(WallTime(5))).collect();
+        assert_eq!(same.len(), 1_000);
+        assert!(same.iter().all(|id| id.len() == 26 && id.bytes().all(|byte| ALPHABET.contains(&byte))));
+    }
+
+    #[test]
+    fn an_id_tells_when_its_request_came() {
+        for at in [0, 5, 1_764_000_000_123, (1 << 48) - 1] {
+            assert_eq!(request_time(&request_id(WallTime(at))), Some(WallTime(at)));
+        }
+        for wrong in ["", "01REQUEST", "UUUUUUUUUUUUUUUUUUUUUUUUUU", &"0".repeat(27), "ééééééééééééé"] {
+            assert_eq!(request_time(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_senders_id_forges_no_line_of_the_log() {
+        assert_eq!(sender_id(b"abc-123"), "abc-123");
+        assert_eq!(sender_id(b"a\tb\"c\xff"), r#"a\tb\"c\xff"#);
+        assert!(sender_id(&[b'x'; 1_000]).len() <= SENDER_ID_BYTES_MAX);
+        assert_eq!(sender_id(request_id(WallTime(5)).as_bytes()).len(), 26, "ours stays as it is");
+    }
+
+    #[test]
+    fn a_clock_before_1970_does_no_harm() {
+        assert_eq!(request_id(WallTime(-1)).len(), 26);
+    }
+}

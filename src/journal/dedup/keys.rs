@@ -1,0 +1,405 @@
+//! The states of a million incident keys in some sixty bytes each, and which to forget when there are more.
+
+use std::collections::HashMap;
+
+use hashbrown::HashTable;
+
+use super::KeyState;
+use crate::clock::Monotonic;
+use crate::event::{Action, EventId, KeyId, Occurrence, UpdateHash};
+
+/// All known keys. Slots live in one vector, found through a table of 32-bit numbers; each stands in one of two
+/// lists, resolved or open, ordered by when it was last taken.
+#[derive(Debug)]
+pub(super) struct Keys {
+    max: usize,
+    index: HashTable<u32>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    open: List,
+    resolved: List,
+    /// Few installations name occurrences, so they are kept beside the slots.
+    occurrences: HashMap<u32, Occurrences>,
+    forgotten: Forgotten,
+    /// Their last events.
+    last_of_forgotten: Vec<EventId>,
+    has_forgotten: bool,
+}
+
+/// How many keys were forgotten, by their state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    pub resolved: u64,
+    pub open: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    /// Two halves: a u128 would align every slot to sixteen bytes.
+    key: [u64; 2],
+    /// The last event's number and, in the two lowest bits, its action and whether it waits.
+    tagged: u64,
+    taken: Monotonic,
+    update: UpdateHash,
+    older: u32,
+    newer: u32,
+}
+
+/// A list through the slots, from the one taken longest ago to the one taken last.
+#[derive(Clone, Copy, Debug)]
+struct List {
+    oldest: u32,
+    newest: u32,
+}
+
+/// The occurrences that a key knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occurrences {
+    /// That of the last event that named one, since the key became known.
+    pub last: Option<Occurrence>,
+    /// The one before it, which was resolved.
+    pub past: Option<Occurrence>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Keys {
+    pub(super) fn new(max: usize) -> Keys {
+        Keys {
+            max: max.clamp(1, NONE as usize - 1),
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            open: List { oldest: NONE, newest: NONE },
+            resolved: List { oldest: NONE, newest: NONE },
+            occurrences: HashMap::new(),
+            forgotten: Forgotten::default(),
+            last_of_forgotten: Vec::new(),
+            has_forgotten: false,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(super) fn forgotten(&mut self) -> Forgotten {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    pub(super) fn take_forgotten(&mut self) -> Vec<EventId> {
+        std::mem::take(&mut self.last_of_forgotten)
+    }
+
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.has_forgotten
+    }
+
+    pub(super) fn get(&self, key: KeyId) -> Option<KeyState> {
+        let at = self.find(key)?;
+        let slot = &self.slots[at as usize];
+        let occurrences = self.occurrences.get(&at).cloned().unwrap_or_default();
+        Some(KeyState {
+            last_action: slot.last_action(),
+            last: slot.last(),
+            taken: slot.taken,
+            waiting: slot.waiting(),
+            update: slot.update,
+            occurrences,
+        })
+    }
+
+    pub(super) fn last(&self, key: KeyId) -> Option<EventId> {
+        self.find(key).map(|at| self.slots[at as usize].last())
+    }
+
+    /// The last events of the keys that are open, newest first.
+    pub(super) fn open(&self, limit: usize) -> Vec<EventId> {
+        let slots = |at: u32| (at != NONE).then(|| &self.slots[at as usize]);
+        std::iter::successors(slots(self.open.newest), |slot| slots(slot.older)).take(limit).map(Slot::last).collect()
+    }
+
+    pub(super) fn set_delivered(&mut self, key: KeyId) {
+        if let Some(at) = self.find(key) {
+            self.slots[at as usize].tagged &= !WAITING;
+        }
+    }
+
+    /// Sets a key's state and makes it the newest of its list; forgets the oldest key if there are too many.
+    pub(super) fn put(&mut self, key: KeyId, state: KeyState) {
+        let at = match self.find(key) {
+            Some(at) => {
+                self.unlink(at);
+                at
+            }
+            None => {
+                if self.len() >= self.max {
+                    self.forget_oldest();
+                }
+                self.insert(key)
+            }
+        };
+        let slot = &mut self.slots[at as usize];
+        slot.tagged = tagged(state.last, state.last_action, state.waiting);
+        slot.taken = state.taken;
+        slot.update = state.update;
+        match state.occurrences {
+            Occurrences { last: None, .. } => self.occurrences.remove(&at),
+            occurrences => self.occurrences.insert(at, occurrences),
+        };
+        self.link_newest(at);
+    }
+
+    pub(super) fn remove(&mut self, key: KeyId) {
+        let hash = hash(split(key));
+        let Ok(entry) = self.index.find_entry(hash, |at| self.slots[*at as usize].key == split(key)) else {
+            return;
+        };
+        let (at, _) = entry.remove();
+        self.unlink(at);
+        self.occurrences.remove(&at);
+        self.free.push(at);
+    }
+
+    pub(super) fn forget_all(&mut self) {
+        *self = Keys { has_forgotten: true, ..Keys::new(self.max) };
+    }
+
+    /// Resolved keys are forgotten first: the next event of one is delivered either way.
+    fn forget_oldest(&mut self) {
+        self.forget_oldest_until(EventId(u64::MAX));
+    }
+
+    /// Forgets one whose last event is not newer than this one. Returns whether there was one.
+    pub(super) fn forget_oldest_until(&mut self, until: EventId) -> bool {
+        let fits = |at: &u32| *at != NONE && self.slots[*at as usize].last() <= until;
+        let Some(at) = [self.resolved.oldest, self.open.oldest].into_iter().find(fits) else {
+            return false;
+        };
+        let slot = &self.slots[at as usize];
+        let (key, last) = (join(slot.key), slot.last());
+        match slot.last_action() {
+            Action::Resolve => self.forgotten.resolved += 1,
+            Action::Trigger => self.forgotten.open += 1,
+        }
+        self.has_forgotten = true;
+        self.last_of_forgotten.push(last);
+        self.remove(key);
+        true
+    }
+
+    fn find(&self, key: KeyId) -> Option<u32> {
+        let key = split(key);
+        self.index.find(hash(key), |at| self.slots[*at as usize].key == key).copied()
+    }
+
+    fn insert(&mut self, key: KeyId) -> u32 {
+        let slot = Slot {
+            key: split(key),
+            tagged: tagged(EventId(0), Action::Trigger, false),
+            taken: Monotonic(0),
+            update: UpdateHash(0),
+            older: NONE,
+            newer: NONE,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at as usize] = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).expect("`max` keeps the number of slots below u32::MAX")
+            }
+        };
+        let slots = &self.slots;
+        self.index.insert_unique(hash(split(key)), at, |at| hash(slots[*at as usize].key));
+        at
+    }
+
+    fn list(&mut self, action: Action) -> &mut List {
+        match action {
+            Action::Trigger => &mut self.open,
+            Action::Resolve => &mut self.resolved,
+        }
+    }
+
+    fn link_newest(&mut self, at: u32) {
+        let action = self.slots[at as usize].last_action();
+        let list = self.list(action);
+        let before = list.newest;
+        list.newest = at;
+        if before == NONE {
+            list.oldest = at;
+        } else {
+            self.slots[before as usize].newer = at;
+        }
+        self.slots[at as usize].older = before;
+        self.slots[at as usize].newer = NONE;
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let slot = &self.slots[at as usize];
+        let (older, newer, last_action) = (slot.older, slot.newer, slot.last_action());
+        if older == NONE {
+            self.list(last_action).oldest = newer;
+        } else {
+            self.slots[older as usize].newer = newer;
+        }
+        if newer == NONE {
+            self.list(last_action).newest = older;
+        } else {
+            self.slots[newer as usize].older = older;
+        }
+    }
+}
+
+impl Slot {
+    fn last(&self) -> EventId {
+        EventId(self.tagged >> 2)
+    }
+
+    fn last_action(&self) -> Action {
+        if self.tagged & RESOLVE == 0 { Action::Trigger } else { Action::Resolve }
+    }
+
+    fn waiting(&self) -> bool {
+        self.tagged & WAITING != 0
+    }
+}
+
+/// Event numbers stay far below the two bits that are lost.
+fn tagged(last: EventId, action: Action, waiting: bool) -> u64 {
+    let resolve = if action == Action::Resolve { RESOLVE } else { 0 };
+    last.0 << 2 | resolve | if waiting { WAITING } else { 0 }
+}
+
+const RESOLVE: u64 = 1;
+const WAITING: u64 = 2;
+
+fn split(key: KeyId) -> [u64; 2] {
+    [(key.0 >> 64) as u64, key.0 as u64]
+}
+
+fn join(key: [u64; 2]) -> KeyId {
+    KeyId(u128::from(key[0]) << 64 | u128::from(key[1]))
+}
+
+/// The key is a cryptographic hash already: half of it spreads as well as any other hash of it would.
+fn hash(key: [u64; 2]) -> u64 {
+    key[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(action: Action, last: u64) -> KeyState {
+        KeyState {
+            last_action: action,
+            last: EventId(last),
+            taken: Monotonic(0),
+            waiting: false,
+            update: UpdateHash(0),
+            occurrences: Occurrences::default(),
+        }
+    }
+
+    #[test]
+    fn the_oldest_resolved_key_is_forgotten_before_any_open_one() {
+        let mut keys = Keys::new(3);
+        keys.put(KeyId(1), state(Action::Trigger, 1));
+        keys.put(KeyId(2), state(Action::Resolve, 2));
+        keys.put(KeyId(3), state(Action::Resolve, 3));
+        keys.put(KeyId(4), state(Action::Trigger, 4));
+        assert_eq!(keys.last(KeyId(2)), None);
+        keys.put(KeyId(5), state(Action::Trigger, 5));
+        assert_eq!(keys.last(KeyId(3)), None);
+        keys.put(KeyId(6), state(Action::Trigger, 6));
+        assert_eq!(keys.last(KeyId(1)), None, "then the oldest open one");
+        assert_eq!(keys.len(), 3);
+        assert_eq!(keys.forgotten(), Forgotten { resolved: 2, open: 1 });
+        assert_eq!(keys.forgotten(), Forgotten::default());
+    }
+
+    #[test]
+    fn of_keys_up_to_an_event_the_oldest_is_forgotten_and_no_newer_one() {
+        let mut keys = Keys::new(9);
+        keys.put(KeyId(1), state(Action::Trigger, 1));
+        keys.put(KeyId(2), state(Action::Resolve, 5));
+        keys.put(KeyId(3), state(Action::Resolve, 6));
+        let mut told = Vec::new();
+        while keys.forget_oldest_until(EventId(5)) {
+            told.extend(keys.take_forgotten());
+        }
+        assert_eq!((told, keys.last(KeyId(3))), (vec![EventId(5), EventId(1)], Some(EventId(6))));
+        assert_eq!(keys.forgotten(), Forgotten { resolved: 1, open: 1 });
+    }
+
+    #[test]
+    fn a_key_taken_again_is_young_again() {
+        let mut keys = Keys::new(2);
+        keys.put(KeyId(1), state(Action::Trigger, 1));
+        keys.put(KeyId(2), state(Action::Trigger, 2));
+        keys.put(KeyId(1), state(Action::Trigger, 3));
+        keys.put(KeyId(3), state(Action::Trigger, 4));
+        assert_eq!(keys.last(KeyId(1)), Some(EventId(3)));
+        assert_eq!(keys.last(KeyId(2)), None);
+    }
+
+    #[test]
+    fn a_slot_stays_small() {
+        assert_eq!(size_of::<Slot>(), 48);
+    }
+
+    /// A table in which all of a million keys met in one place would be walked for each event.
+    #[test]
+    fn keys_that_differ_in_their_first_half_are_spread() {
+        let keys = [64, 96].into_iter().flat_map(|shift| (1..500).map(move |number: u128| KeyId(number << shift)));
+        let hashes: std::collections::BTreeSet<u64> = keys.map(|key| hash(split(key))).collect();
+        assert_eq!(hashes.len(), 2 * 499);
+    }
+
+    proptest::proptest! {
+        /// The lists and the index agree with a plain model whatever is done to them.
+        #[test]
+        fn lists_and_index_agree_with_a_model(steps in proptest::collection::vec((0_u8..3, 0_u128..12), 1..200)) {
+            let mut keys = Keys::new(6);
+            // Oldest first.
+            let mut model: Vec<(u128, Action, u64)> = Vec::new();
+            let mut forgotten = Forgotten::default();
+            // Some differ in one half of the key only.
+            let name = |key: u128| KeyId(((key / 4) << 64) | (key % 4));
+            for (number, (what, key)) in steps.into_iter().enumerate() {
+                let number = number as u64;
+                if what == 2 {
+                    keys.remove(name(key));
+                    model.retain(|(known, ..)| *known != key);
+                } else {
+                    let action = if what == 0 { Action::Trigger } else { Action::Resolve };
+                    let known = model.iter().any(|(known, ..)| *known == key);
+                    model.retain(|(known, ..)| *known != key);
+                    if !known && model.len() == 6 {
+                        let at = model.iter().position(|(_, action, _)| *action == Action::Resolve);
+                        *if at.is_some() { &mut forgotten.resolved } else { &mut forgotten.open } += 1;
+                        model.remove(at.unwrap_or(0));
+                    }
+                    model.push((key, action, number));
+                    keys.put(name(key), state(action, number));
+                }
+                for key in 0..12 {
+                    let expected = model.iter().find(|(known, ..)| *known == key).map(|(_, _, last)| EventId(*last));
+                    proptest::prop_assert_eq!(keys.last(name(key)), expected);
+                }
+                proptest::prop_assert_eq!(keys.len(), model.len());
+                proptest::prop_assert!(keys.slots.len() <= 6, "slots are used again");
+                let open = model.iter().rev().filter(|(_, action, _)| *action == Action::Trigger);
+                let open: Vec<_> = open.take(4).map(|(_, _, last)| EventId(*last)).collect();
+                proptest::prop_assert_eq!(keys.open(4), open);
+            }
+            proptest::prop_assert_eq!(keys.take_forgotten().len() as u64, forgotten.resolved + forgotten.open);
+            proptest::prop_assert_eq!(keys.has_forgotten(), forgotten != Forgotten::default());
+            proptest::prop_assert_eq!(keys.forgotten(), forgotten);
+        }
+    }
+}

@@ -1,0 +1,458 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::WallTime;
+
+const WINDOW: Duration = Duration::from_secs(600);
+const SETTINGS: Settings = Settings { window: WINDOW, remind: true, max_keys: 100 };
+const KEY: KeyId = KeyId(7);
+
+/// One step of a story about one key, with the second at which it happens.
+enum Step {
+    Trigger(u64, Decision),
+    /// A trigger whose `update_on` values hash to the second number.
+    Changed(u64, u64, Decision),
+    Resolve(u64, Decision),
+    /// The last event taken was delivered.
+    Delivered,
+    /// The last event taken had no effect.
+    Lost,
+}
+use Step::{Changed, Delivered, Lost, Resolve, Trigger};
+
+const OPENING: Decision = Decision::Take(Novelty::Opening);
+const REOPENING: Decision = Decision::Take(Novelty::Reopening);
+const UPDATE: Decision = Decision::Take(Novelty::Update);
+const REMINDER: Decision = Decision::Take(Novelty::Reminder);
+const CLOSING: Decision = Decision::Take(Novelty::Closing);
+const CLOSING_UNKNOWN: Decision = Decision::Take(Novelty::ClosingUnknown);
+
+/// A duplicate of the `of`th event taken, from 1.
+const fn duplicate(of: u64, why: Repeat) -> Decision {
+    Decision::Duplicate { of: EventId(of), why }
+}
+
+/// So many milliseconds after 2025-11-24T16:00:00Z.
+fn at(millis: i64) -> Now {
+    Now { monotonic: Monotonic(millis), wall: WallTime(1_764_000_000_000 + millis) }
+}
+
+fn take(dedup: &mut Dedup, arrival: Arrival<'_>, id: u64, now: Now) {
+    let Ok(_) = dedup.admit(arrival, now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(id)));
+}
+
+fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
+    let mut dedup = Dedup::new(settings);
+    let mut taken = 0;
+    for (number, step) in story.into_iter().enumerate() {
+        let (second, action, update, expected) = match step {
+            Trigger(second, expected) => (second, Action::Trigger, 0, expected),
+            Changed(second, update, expected) => (second, Action::Trigger, update, expected),
+            Resolve(second, expected) => (second, Action::Resolve, 0, expected),
+            Delivered => {
+                dedup.settle(KEY, EventId(taken), Ending::Confirmed);
+                continue;
+            }
+            Lost => {
+                dedup.settle(KEY, EventId(taken), Ending::WithoutEffect);
+                continue;
+            }
+        };
+        let now = at(i64::try_from(second * 1_000).unwrap());
+        let arrival = Arrival { key: KEY, action, update: UpdateHash(update), occurrence: None };
+        let decision = dedup.decide(arrival, now);
+        assert_eq!(decision, expected, "{sentence}: step {}", number + 1);
+        if matches!(decision, Decision::Take(_)) {
+            taken += 1;
+            take(&mut dedup, arrival, taken, now);
+        }
+    }
+}
+
+#[test]
+fn decisions_by_story() {
+    let silent = Settings { remind: false, ..SETTINGS };
+    let (window, waiting) = (Repeat::WithinWindow, Repeat::StillWaiting);
+    for (sentence, settings, story) in [
+        (
+            "a repeated trigger is a duplicate within the window, delivered or not",
+            SETTINGS,
+            vec![Trigger(0, OPENING), Trigger(1, duplicate(1, waiting)), Delivered, Trigger(599, duplicate(1, window))],
+        ),
+        (
+            "trigger, resolve, trigger within the window is three events",
+            SETTINGS,
+            vec![Trigger(0, OPENING), Resolve(1, CLOSING), Trigger(2, REOPENING)],
+        ),
+        (
+            "a repeated resolve is a duplicate within the window and forwarded after it",
+            SETTINGS,
+            vec![
+                Trigger(0, OPENING),
+                Resolve(1, CLOSING),
+                Delivered,
+                Resolve(2, duplicate(2, window)),
+                Resolve(601, CLOSING_UNKNOWN),
+            ],
+        ),
+        (
+            "a resolve for an unknown key is forwarded",
+            SETTINGS,
+            vec![Resolve(0, CLOSING_UNKNOWN), Resolve(1, duplicate(1, waiting))],
+        ),
+        (
+            "a trigger with other values is an update, even while the one before waits",
+            SETTINGS,
+            vec![
+                Changed(0, 1, OPENING),
+                Changed(1, 2, UPDATE),
+                Changed(2, 2, duplicate(2, waiting)),
+                Changed(3, 1, UPDATE),
+            ],
+        ),
+        (
+            "a resolve resets the comparison of values",
+            SETTINGS,
+            vec![
+                Changed(0, 1, OPENING),
+                Resolve(1, CLOSING),
+                Changed(2, 2, REOPENING),
+                Changed(3, 2, duplicate(3, waiting)),
+            ],
+        ),
+        (
+            "after the window a repeat is a reminder and opens a new window",
+            SETTINGS,
+            vec![
+                Trigger(0, OPENING),
+                Delivered,
+                Trigger(600, REMINDER),
+                Delivered,
+                Trigger(1199, duplicate(2, window)),
+                Trigger(1200, REMINDER),
+            ],
+        ),
+        (
+            "without reminders an open incident's repeats are duplicates for ever",
+            silent,
+            vec![Trigger(0, OPENING), Delivered, Trigger(9_999, duplicate(1, Repeat::NoReminders))],
+        ),
+        (
+            "while a trigger waits no reminder piles up behind it",
+            SETTINGS,
+            vec![Trigger(0, OPENING), Trigger(601, duplicate(1, waiting)), Trigger(9_999, duplicate(1, waiting))],
+        ),
+        (
+            "an event without effect makes its key unknown, so the next trigger pages",
+            SETTINGS,
+            vec![Trigger(0, OPENING), Lost, Trigger(1, OPENING)],
+        ),
+        (
+            "a resolve without effect makes its key unknown, so the next resolve is sent",
+            SETTINGS,
+            vec![Resolve(0, CLOSING_UNKNOWN), Lost, Resolve(1, CLOSING_UNKNOWN)],
+        ),
+    ] {
+        play(sentence, settings, story);
+    }
+}
+
+#[test]
+fn an_earlier_event_without_effect_leaves_what_a_later_one_said() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let arrival = |action| Arrival { key: KEY, action, update: UpdateHash(0), occurrence: None };
+    take(&mut dedup, arrival(Action::Trigger), 1, at(0));
+    take(&mut dedup, arrival(Action::Resolve), 2, at(0));
+    dedup.settle(KEY, EventId(1), Ending::WithoutEffect);
+    assert_eq!(dedup.decide(arrival(Action::Resolve), at(1)), duplicate(2, Repeat::StillWaiting));
+}
+
+/// Occurrences "a" and then "b"; a resolve that names none, taken while both wait; then they die.
+#[test]
+fn what_a_key_knows_of_occurrences_is_restored_with_it() {
+    let (first, second) = (Occurrence("[\"a\"]".into()), Occurrence("[\"b\"]".into()));
+    let arrival = |action, occurrence| Arrival { key: KEY, action, update: UpdateHash(0), occurrence };
+    let mut live = Dedup::new(SETTINGS);
+    let mut rows: Vec<Row> = Vec::new();
+    let story = [(Action::Trigger, Some(&first)), (Action::Trigger, Some(&second)), (Action::Resolve, None)];
+    for (action, named) in story {
+        let append = |_, occurrences: &Occurrences| {
+            let id = EventId(rows.len() as u64 + 1);
+            let (update, occurrences) = (UpdateHash(0), occurrences.clone());
+            rows.push(Row { id, key: KEY, action, update, state: State::Queued, outcome: None, occurrences });
+            Ok::<_, std::convert::Infallible>(id)
+        };
+        let Ok(_) = live.admit(arrival(action, named), at(0), false, append);
+    }
+    for row in &mut rows[..2] {
+        row.state = State::Dead;
+        live.settle(KEY, row.id, Ending::WithoutEffect);
+    }
+    let mut restored = Dedup::new(SETTINGS);
+    for row in rows {
+        restored.recall(row, Monotonic(0));
+    }
+    for dedup in [live, restored] {
+        for late in [&first, &second] {
+            let decision = dedup.decide(arrival(Action::Trigger, Some(late)), at(1));
+            assert_eq!(decision, duplicate(3, Repeat::PastOccurrence), "{late:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_comes_together_is_foreseen_as_it_is_taken(
+        before in prop::collection::vec(arrivals(), 0..4),
+        together in prop::collection::vec(arrivals(), 0..8),
+        later in 0_i64..700_000,
+    ) {
+        let mut dedup = Dedup::new(SETTINGS);
+        for (number, expected) in before.iter().enumerate() {
+            take(&mut dedup, expected.arrival(), number as u64 + 1, at(0));
+        }
+        let now = at(later);
+        let foreseen = dedup.foresee(together.iter().map(Given::arrival), now);
+        prop_assert_eq!(foreseen.len(), together.len());
+        // A number that tells the place of whoever has it.
+        for (place, (given, foresight)) in together.iter().zip(foreseen).enumerate() {
+            prop_assert_eq!(dedup.keys.get(given.arrival().key).is_some(), foresight.known.is_some());
+            let admission = dedup.admit(given.arrival(), now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(100 + place as u64)));
+            let Ok(admission) = admission;
+            match (admission, foresight.decision) {
+                (Admission::Taken { novelty, .. }, Decision::Take(foreseen)) => prop_assert_eq!(novelty, foreseen),
+                (Admission::Duplicate { of, why }, Decision::Duplicate { of: known, why: foreseen }) => {
+                    prop_assert_eq!(why, foreseen);
+                    let rests_on = foresight.rests_on.map_or(known.0, |place| 100 + place as u64);
+                    prop_assert_eq!(of.0, rests_on);
+                }
+                (admission, decision) => prop_assert!(false, "{admission:?} where {decision:?} was foreseen"),
+            }
+        }
+    }
+}
+
+/// An arrival that owns its occurrence.
+#[derive(Clone, Debug)]
+struct Given {
+    key: KeyId,
+    action: Action,
+    update: UpdateHash,
+    occurrence: Option<Occurrence>,
+}
+
+impl Given {
+    fn arrival(&self) -> Arrival<'_> {
+        let Given { key, action, update, occurrence } = self;
+        Arrival { key: *key, action: *action, update: *update, occurrence: occurrence.as_ref() }
+    }
+}
+
+fn arrivals() -> impl Strategy<Value = Given> {
+    let occurrence = prop::option::of((1..3).prop_map(|number| Occurrence(format!("[{number}]").into())));
+    (0_u128..2, any::<bool>(), 0_u64..2, occurrence).prop_map(|(key, trigger, update, occurrence)| Given {
+        key: KeyId(key),
+        action: if trigger { Action::Trigger } else { Action::Resolve },
+        update: UpdateHash(update),
+        occurrence,
+    })
+}
+
+#[test]
+fn keys_do_not_touch_each_other() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let arrival = |key| Arrival { key, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
+    take(&mut dedup, arrival(KeyId(1)), 1, at(0));
+    assert_eq!(dedup.decide(arrival(KeyId(2)), at(1)), OPENING);
+}
+
+#[test]
+fn occurrences_by_story() {
+    let time = |time: &str| Occurrence(format!("[\"{time}\"]").into());
+    let (first, second) = (time("2025-11-24T07:30:00Z"), time("2025-11-24T09:00:00+01:00"));
+    let (one, other) = (Occurrence(r#"["outage-a"]"#.into()), Occurrence(r#"["outage-b"]"#.into()));
+    let past = |of| duplicate(of, Repeat::PastOccurrence);
+    // Sentence, and each step: action, occurrence, what it is.
+    let stories = [
+        (
+            "a late copy of a resolve does not close the newer incident",
+            vec![
+                (Action::Trigger, &first, OPENING),
+                (Action::Resolve, &first, CLOSING),
+                (Action::Trigger, &second, REOPENING),
+                (Action::Resolve, &first, past(3)),
+                (Action::Trigger, &first, past(3)),
+                (Action::Resolve, &second, CLOSING),
+            ],
+        ),
+        (
+            "a late copy of a trigger does not reopen what was resolved",
+            vec![
+                (Action::Trigger, &first, OPENING),
+                (Action::Resolve, &first, CLOSING),
+                (Action::Trigger, &first, past(2)),
+            ],
+        ),
+        (
+            "occurrences without an order are told apart by name: a late resolve closes nothing newer",
+            vec![
+                (Action::Trigger, &one, OPENING),
+                (Action::Resolve, &one, CLOSING),
+                (Action::Trigger, &other, REOPENING),
+                (Action::Resolve, &one, past(3)),
+                (Action::Trigger, &one, past(3)),
+                (Action::Resolve, &other, CLOSING),
+                (Action::Trigger, &one, past(4)),
+            ],
+        ),
+        (
+            "a newer occurrence of an open key is delivered",
+            vec![(Action::Trigger, &first, OPENING), (Action::Trigger, &second, REOPENING)],
+        ),
+    ];
+    for (sentence, story) in stories {
+        let mut dedup = Dedup::new(SETTINGS);
+        let mut taken = 0;
+        for (number, (action, occurrence, expected)) in story.into_iter().enumerate() {
+            let arrival = Arrival { key: KEY, action, update: UpdateHash(0), occurrence: Some(occurrence) };
+            // Long after every window: occurrences do not go by time of arrival.
+            let now = at(i64::try_from(number).unwrap() * 10_000_000);
+            let decision = dedup.decide(arrival, now);
+            assert_eq!(decision, expected, "{sentence}: step {}", number + 1);
+            if matches!(decision, Decision::Take(_)) {
+                taken += 1;
+                take(&mut dedup, arrival, taken, now);
+                dedup.settle(KEY, EventId(taken), Ending::Confirmed);
+            }
+        }
+    }
+}
+
+/// A sender whose clock was years ahead once.
+#[test]
+fn an_occurrence_in_the_future_does_not_shut_its_key() {
+    let ahead = Occurrence(r#"["2099-01-01T00:00:00Z"]"#.into());
+    let first = Occurrence(r#"["2025-11-24T15:00:00Z"]"#.into());
+    let second = Occurrence(r#"["2025-11-24T15:30:00Z"]"#.into());
+    let mut dedup = Dedup::new(SETTINGS);
+    for (id, (action, occurrence, expected)) in (1..).zip([
+        (Action::Trigger, &ahead, OPENING),
+        (Action::Resolve, &first, CLOSING),
+        (Action::Trigger, &second, REOPENING),
+        (Action::Resolve, &ahead, CLOSING),
+        (Action::Trigger, &second, duplicate(4, Repeat::PastOccurrence)),
+        (Action::Trigger, &first, REOPENING),
+    ]) {
+        let arrival = Arrival { key: KEY, action, update: UpdateHash(0), occurrence: Some(occurrence) };
+        assert_eq!(dedup.decide(arrival, at(0)), expected, "step {id}");
+        take(&mut dedup, arrival, id, at(0));
+    }
+}
+
+#[test]
+fn where_a_person_insists_a_repeat_is_taken_as_a_replay() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
+    for (force, expected) in [
+        (true, Admission::Taken { id: EventId(1), novelty: Novelty::Opening }),
+        (false, Admission::Duplicate { of: EventId(1), why: Repeat::StillWaiting }),
+        (true, Admission::Taken { id: EventId(2), novelty: Novelty::Replay }),
+        (false, Admission::Duplicate { of: EventId(2), why: Repeat::StillWaiting }),
+    ] {
+        let number = dedup.last(KEY).map_or(1, |last| last.0 + 1);
+        let append = |novelty, _: &Occurrences| {
+            assert_eq!(expected, Admission::Taken { id: EventId(number), novelty }, "it is written as what it is");
+            Ok::<_, std::convert::Infallible>(EventId(number))
+        };
+        assert_eq!(dedup.admit(trigger, at(0), force, append), Ok(expected));
+    }
+}
+
+#[test]
+fn what_was_not_written_is_not_known() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
+    assert_eq!(dedup.admit(trigger, at(0), false, |_, _| Err("the disk is full")), Err("the disk is full"));
+    assert!(dedup.is_empty());
+    assert_eq!(dedup.decide(trigger, at(0)), OPENING);
+}
+
+#[test]
+fn an_event_has_effect_where_the_upstream_holds_it() {
+    let (confirmed, without) = (Some(Ending::Confirmed), Some(Ending::WithoutEffect));
+    for (state, outcome, ending) in [
+        (State::Queued, None, None),
+        (State::Delivered, None, confirmed),
+        (State::Delivered, Some(Outcome::Created), confirmed),
+        (State::Delivered, Some(Outcome::Resolved), confirmed),
+        (State::Delivered, Some(Outcome::Duplicate), confirmed),
+        (State::Delivered, Some(Outcome::Accepted), confirmed),
+        (State::Delivered, Some(Outcome::NotResolved), without),
+        (State::Delivered, Some(Outcome::Unmatched), without),
+        (State::Dead, None, without),
+        (State::Ended, None, without),
+        (State::Refused, None, without),
+    ] {
+        assert_eq!(Ending::of(state, outcome), ending, "{state} {outcome:?}");
+    }
+}
+
+#[test]
+fn a_key_rests_on_the_event_that_was_taken_last() {
+    let mut dedup = Dedup::new(SETTINGS);
+    let arrival = |action| Arrival { key: KEY, action, update: UpdateHash(0), occurrence: None };
+    assert_eq!((dedup.last(KEY), dedup.rests_on(KEY, EventId(1))), (None, false));
+    take(&mut dedup, arrival(Action::Trigger), 1, at(0));
+    assert!(dedup.rests_on(KEY, EventId(1)));
+    take(&mut dedup, arrival(Action::Resolve), 2, at(0));
+    assert!(!dedup.rests_on(KEY, EventId(1)) && dedup.rests_on(KEY, EventId(2)));
+    assert_eq!(dedup.last(KEY), Some(EventId(2)));
+    dedup.settle(KEY, EventId(2), Ending::WithoutEffect);
+    assert_eq!((dedup.last(KEY), dedup.rests_on(KEY, EventId(2))), (None, false));
+}
+
+#[test]
+fn a_restart_knows_how_the_last_event_of_a_key_ended() {
+    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
+    for (state, outcome, expected) in [
+        (State::Queued, None, duplicate(1, Repeat::StillWaiting)),
+        (State::Delivered, Some(Outcome::Created), duplicate(1, Repeat::WithinWindow)),
+        (State::Delivered, Some(Outcome::Unmatched), OPENING),
+        (State::Dead, None, OPENING),
+    ] {
+        let mut dedup = Dedup::new(SETTINGS);
+        let (id, action, update) = (EventId(1), Action::Trigger, UpdateHash(0));
+        let row = Row { id, key: KEY, action, update, state, outcome, occurrences: Occurrences::default() };
+        dedup.recall(row, Monotonic(-1_000));
+        assert_eq!(dedup.decide(trigger, at(0)), expected, "{state} {outcome:?}");
+    }
+}
+
+#[test]
+fn open_incidents_are_told_newest_first_and_what_was_forgotten_is_counted_once() {
+    let mut dedup = Dedup::new(Settings { max_keys: 3, ..SETTINGS });
+    let arrival = |key, action| Arrival { key: KeyId(key), action, update: UpdateHash(0), occurrence: None };
+    assert!(dedup.is_empty() && !dedup.has_forgotten());
+    for (id, key, action) in
+        [(1, 1, Action::Trigger), (2, 2, Action::Trigger), (3, 3, Action::Trigger), (4, 2, Action::Resolve)]
+    {
+        take(&mut dedup, arrival(key, action), id, at(0));
+    }
+    assert_eq!((dedup.open(9), dedup.open(1)), (vec![EventId(3), EventId(1)], vec![EventId(3)]));
+    assert_eq!((dedup.len(), dedup.is_empty(), dedup.has_forgotten()), (3, false, false));
+    take(&mut dedup, arrival(4, Action::Trigger), 5, at(0));
+    take(&mut dedup, arrival(5, Action::Trigger), 6, at(0));
+    assert_eq!(dedup.open(9), [EventId(6), EventId(5), EventId(3)]);
+    assert_eq!(dedup.forgotten(), Forgotten { resolved: 1, open: 1 });
+    assert_eq!(dedup.forgotten(), Forgotten::default());
+    assert!(dedup.has_forgotten(), "that stays true");
+}
+
+#[test]
+fn every_reason_has_a_word_of_its_own() {
+    let repeats = [Repeat::WithinWindow, Repeat::StillWaiting, Repeat::NoReminders, Repeat::PastOccurrence];
+    let words: std::collections::BTreeSet<_> =
+        Novelty::ALL.map(Novelty::as_str).into_iter().chain(repeats.map(Repeat::as_str)).collect();
+    assert_eq!(words.len(), Novelty::ALL.len() + repeats.len());
+    assert!(words.iter().all(|word| !word.is_empty()));
+}

@@ -1,0 +1,428 @@
+//! The one owner of deduplication and of the journal's writing end.
+//!
+//! Whoever wants an event kept hands it a [`Submission`] and gets a receipt for each entry once everything in
+//! it is on disk. Deciding and appending are one step of one owner, so concurrent copies of one event are one
+//! event without a lock, and one sync serves everyone who waited meanwhile. The dispatcher tells it here how
+//! calls ended; nobody else writes.
+
+mod commands;
+mod writer;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::WallTime;
+use crate::event::{
+    Action, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, SourceNames,
+    State, UpdateHash, Violation, Waits,
+};
+use crate::journal::dedup::{Arrival, Foresight};
+use crate::journal::{AttemptRecord, Held, Settlement, Tried};
+
+pub use commands::{Command, Commanded, Declined, HOLDS_MAX, Holding};
+pub use writer::{Writer, WriterParts, recollect};
+
+/// What one request asks to keep: all of it or nothing.
+#[derive(Debug)]
+pub struct Submission {
+    pub source: Arc<str>,
+    /// The relay's own id of the request, as in its logs.
+    pub request_id: Arc<str>,
+    /// The sender's own, shortened and escaped.
+    pub sender_request_id: Option<Arc<str>>,
+    pub received_at: WallTime,
+    /// The body as it came.
+    pub raw: Bytes,
+    /// In which it is to be read; none for UTF-8.
+    pub charset: Option<&'static str>,
+    /// In the order of the payload. Ignored elements are not among them.
+    pub entries: Vec<Entry>,
+    /// Whether the receipts are to carry a [`Follow`].
+    pub follow: bool,
+}
+
+/// One thing to keep.
+#[derive(Debug)]
+pub enum Entry {
+    Event(Recordable),
+    Refused {
+        /// The element's own JSON; none where the whole request is refused, whose raw body stands for it.
+        element: Option<Bytes>,
+        /// A word for why: the label of the refusal.
+        reason: &'static str,
+        violations: Vec<Violation>,
+    },
+}
+
+/// An event ready to be written.
+#[derive(Debug)]
+pub struct Recordable {
+    pub action: Action,
+    pub key: KeyId,
+    pub incident_key: String,
+    pub rule: Arc<str>,
+    pub occurrence: Option<Occurrence>,
+    pub update: UpdateHash,
+    pub priority: Priority,
+    /// The canonical body, serialised.
+    pub body: Bytes,
+}
+
+/// What became of one entry, in the order of the entries. Its existence is the proof that the entry is on disk.
+#[derive(Debug)]
+pub enum Receipt {
+    Queued { id: EventId, follow: Option<Follow> },
+    Duplicate { of: EventId, follow: Option<Follow> },
+    Refused { id: EventId },
+}
+
+/// Resolves when the event is settled.
+#[derive(Debug)]
+pub struct Follow(oneshot::Receiver<Settled>);
+
+/// How an event ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    pub id: EventId,
+    pub state: State,
+    /// What the upstream said; none where it was never reached or its answer was no delivery.
+    pub outcome: Option<Outcome>,
+    /// Why, where it ended without delivery; that it was late, where it was delivered with a mark.
+    pub reason: Option<String>,
+}
+
+/// Why nothing was kept. The sender is asked to come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// `journal.max_events` or `max_bytes` is reached.
+    Backlog,
+    /// The source has its share of the queue; others are taken.
+    SourceShare,
+    /// The disk is full.
+    DiskFull,
+    /// A write or sync failed; the journal is being reopened.
+    JournalFault,
+    /// Another program changed the journal's files; the journal is being brought back to its place.
+    JournalReplaced,
+    /// More requests wait than the recorder's queue holds.
+    Overload,
+    /// The relay is stopping.
+    Stopping,
+}
+
+/// Whether events are taken, and since when not and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Taking,
+    Refusing { why: Unavailable, detail: String, since: WallTime },
+}
+
+/// A source whose events are refused because it has its share of the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    pub source: Arc<str>,
+    pub since: WallTime,
+    pub held: Held,
+}
+
+/// Something about the journal that a person should know though events are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The word that `/readyz` uses.
+    pub reason: &'static str,
+    pub detail: String,
+    pub remedy: &'static str,
+    pub since: WallTime,
+}
+
+/// How an event ended, to be written down.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The call that ended it, if there was one.
+    pub attempt: Option<AttemptRecord>,
+    pub settlement: Settlement,
+    pub key: KeyId,
+    /// Whether a later event of the key waits for it. Where neither that nor a sender does, it is on disk a moment later.
+    pub awaited: bool,
+}
+
+/// What one commit made durable, for the dispatcher.
+#[derive(Debug, Default)]
+pub struct Durable {
+    pub fresh: Vec<Fresh>,
+    pub ended: Vec<Settlement>,
+    /// Where somebody cut off the journal's files: asks for what is still known of the queue.
+    pub recall: Option<oneshot::Sender<Remembered>>,
+}
+
+/// What is known in memory of the queue.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// Every event that waits or is under way.
+    pub waiting: Vec<Waits>,
+    /// Events that ended, and whose end is not on disk.
+    pub ending: HashSet<EventId>,
+    /// What is to be sent for the newest of those that wait.
+    pub bodies: HashMap<EventId, Outgoing>,
+}
+
+/// An event that just became durable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fresh {
+    pub event: Queued,
+    /// What is to be sent; none where it is better read back from the journal.
+    pub outgoing: Option<Outgoing>,
+}
+
+/// What rules in the shadow of others would have decided otherwise of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlike {
+    pub event: EventId,
+    /// A JSON list.
+    pub differences: String,
+}
+
+/// An event that did not come yet, as deduplication is asked about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub key: KeyId,
+    pub action: Action,
+    pub update: UpdateHash,
+    pub occurrence: Option<Occurrence>,
+}
+
+impl Expected {
+    pub fn arrival(&self) -> Arrival<'_> {
+        let Expected { key, action, update, occurrence } = self;
+        Arrival { key: *key, action: *action, update: *update, occurrence: occurrence.as_ref() }
+    }
+}
+
+/// A handle on the recorder. Clones reach the same one; it ends when all are gone.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    messages: mpsc::Sender<Message>,
+    health: watch::Receiver<Health>,
+    turned_away: watch::Receiver<Vec<TurnedAway>>,
+    remarks: watch::Receiver<Vec<Remark>>,
+    holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
+    sources: Arc<SourceNames>,
+    left: mpsc::Sender<Remembered>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Message {
+    Record {
+        submission: Submission,
+        reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>>,
+    },
+    Attempt(AttemptRecord, Tried),
+    Settle(End),
+    Open {
+        limit: usize,
+        reply: oneshot::Sender<Option<Vec<EventId>>>,
+    },
+    Differ(Vec<Unlike>),
+    Foresee {
+        arrivals: Vec<Expected>,
+        reply: oneshot::Sender<Option<Vec<Foresight>>>,
+    },
+    Command {
+        command: Command,
+        ids: Vec<EventId>,
+        request_id: Arc<str>,
+        reply: oneshot::Sender<Result<Vec<Commanded>, Unavailable>>,
+    },
+    Hold {
+        target: HoldTarget,
+        held: bool,
+        reply: oneshot::Sender<Result<Holding, Unavailable>>,
+    },
+    Replace {
+        of: EventId,
+        submission: Submission,
+        force: bool,
+        reply: oneshot::Sender<Replaced>,
+    },
+}
+
+/// What became of a refused payload that was to be replaced.
+pub(crate) type Replaced = Result<Result<Vec<Receipt>, Declined>, Unavailable>;
+
+impl Recorder {
+    /// Keeps a submission; returns one receipt an entry, after the sync.
+    pub async fn record(&self, submission: Submission) -> Result<Vec<Receipt>, Unavailable> {
+        let (reply, receipts) = oneshot::channel();
+        self.put(Message::Record { submission, reply })?;
+        receipts.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// Carries out a command for each of these events, in their order; returns when everything of it is on disk. Of
+    /// more than [`COMMANDED_AT_ONCE`] senders may come between.
+    pub async fn command(
+        &self,
+        command: Command,
+        ids: &[EventId],
+        request_id: &Arc<str>,
+    ) -> Result<Vec<Commanded>, Unavailable> {
+        let mut done = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(COMMANDED_AT_ONCE) {
+            let (reply, commanded) = oneshot::channel();
+            let request_id = Arc::clone(request_id);
+            self.put(Message::Command { command, ids: ids.to_vec(), request_id, reply })?;
+            done.extend(commanded.await.unwrap_or(Err(Unavailable::Stopping))?);
+        }
+        Ok(done)
+    }
+
+    /// Keeps a submission in place of the refused payload that it was made of, which ends with it. `force`: also if a
+    /// later event of its key was taken, and whether or not it is a duplicate.
+    pub async fn replace(
+        &self,
+        of: EventId,
+        submission: Submission,
+        force: bool,
+    ) -> Result<Result<Vec<Receipt>, Declined>, Unavailable> {
+        let (reply, replaced) = oneshot::channel();
+        self.put(Message::Replace { of, submission, force, reply })?;
+        replaced.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    fn put(&self, message: Message) -> Result<(), Unavailable> {
+        self.messages.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Unavailable::Overload,
+            mpsc::error::TrySendError::Closed(_) => Unavailable::Stopping,
+        })
+    }
+
+    /// Writes down a call after which the event is to be tried again, and when. Not waited for: a lost line of this
+    /// record loses no event.
+    pub async fn attempted(&self, attempt: AttemptRecord, tried: Tried) {
+        let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
+    }
+
+    /// Has it written down how an event ended; a [`Durable`] tells when that is on disk. Gives it back where too much
+    /// waits for the recorder: then [`Recorder::settle_in_turn`].
+    pub fn settle(&self, end: End) -> Result<(), Box<End>> {
+        match self.messages.try_reserve() {
+            Ok(place) => {
+                place.send(Message::Settle(end));
+                Ok(())
+            }
+            Err(_) => Err(Box::new(end)),
+        }
+    }
+
+    /// The same, when its turn comes. If the recorder ended before that, the event is still queued at the next start.
+    pub async fn settle_in_turn(&self, end: End) {
+        let _ = self.messages.send(Message::Settle(end)).await;
+    }
+
+    /// Leaves what is known of the queue when the dispatcher ends, for a journal that lacks some of it later.
+    pub fn leave(&self, remembered: Remembered) {
+        // Nobody else does, so there is room.
+        let _ = self.left.try_send(remembered);
+    }
+
+    /// The triggers on which open incidents rest, newest first; none while that can't be told.
+    pub async fn open_incidents(&self, limit: usize) -> Option<Vec<EventId>> {
+        let (reply, ids) = oneshot::channel();
+        self.messages.send(Message::Open { limit, reply }).await.ok()?;
+        ids.await.ok()?
+    }
+
+    /// Has differences written down, unless much waits for the recorder: senders come first. Not waited for.
+    pub fn differ(&self, unlike: Vec<Unlike>) -> Result<(), Vec<Unlike>> {
+        if self.messages.capacity() < QUEUE / 2 {
+            return Err(unlike);
+        }
+        self.messages.try_send(Message::Differ(unlike)).map_err(|error| match error.into_inner() {
+            Message::Differ(unlike) => unlike,
+            _ => Vec::new(),
+        })
+    }
+
+    /// What deduplication would say of events that come together; none while that can't be told.
+    pub async fn foresee(&self, arrivals: Vec<Expected>) -> Option<Vec<Foresight>> {
+        let (reply, foresights) = oneshot::channel();
+        self.messages.send(Message::Foresee { arrivals, reply }).await.ok()?;
+        foresights.await.ok()?
+    }
+
+    /// The sources that send more than their share of the queue.
+    pub fn turned_away(&self) -> Vec<TurnedAway> {
+        self.turned_away.borrow().clone()
+    }
+
+    /// Writes down that something is held back from now on, or no longer; returns when that is on disk.
+    pub async fn hold(&self, target: HoldTarget, held: bool) -> Result<Holding, Unavailable> {
+        let (reply, holding) = oneshot::channel();
+        self.put(Message::Hold { target, held, reply })?;
+        holding.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// What is held back, in the order of source and key.
+    pub fn holds(&self) -> Arc<Vec<HoldRecord>> {
+        Arc::clone(&self.holds.borrow())
+    }
+
+    /// Whether events are taken now.
+    pub fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    /// The names of the sources of which it hands over events.
+    pub fn sources(&self) -> &Arc<SourceNames> {
+        &self.sources
+    }
+
+    /// What a person should know of the journal.
+    pub fn remarks(&self) -> Vec<Remark> {
+        self.remarks.borrow().clone()
+    }
+
+    /// Whether the thread behind it has ended, which it does only when every handle is gone or it failed.
+    pub fn is_closed(&self) -> bool {
+        self.messages.is_closed()
+    }
+}
+
+impl Follow {
+    /// Waits for the end of the event; none if the relay stops before that.
+    pub async fn settled(self) -> Option<Settled> {
+        self.0.await.ok()
+    }
+}
+
+impl Unavailable {
+    /// The word that logs, metrics and `/readyz` use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unavailable::Backlog => "backlog",
+            Unavailable::SourceShare => "source_share",
+            Unavailable::DiskFull => "disk_full",
+            Unavailable::JournalFault => "journal_fault",
+            Unavailable::JournalReplaced => "journal_replaced",
+            Unavailable::Overload => "overload",
+            Unavailable::Stopping => "stopping",
+        }
+    }
+}
+
+impl From<Settlement> for Settled {
+    fn from(settlement: Settlement) -> Settled {
+        let Settlement { id, state, outcome, reason, .. } = settlement;
+        Settled { id, state, outcome, reason }
+    }
+}
+
+/// Requests that may wait for one sync. A storm beyond it is told to come again.
+const QUEUE: usize = 1_024;
+/// Events that one commit replays or discards: senders wait for the same sync, and each may be on pages of its own.
+pub const COMMANDED_AT_ONCE: usize = 25;
+
+#[cfg(test)]
+mod tests;

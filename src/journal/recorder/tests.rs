@@ -1,0 +1,659 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::clock::Clock;
+use crate::event::Priority;
+use crate::journal::dedup;
+use crate::journal::{self, Filter, Lock, Reader};
+use crate::journal::{Share, Shares};
+use crate::metrics::Metrics;
+
+/// A recorder on its thread over a directory, and what it hands to the dispatcher.
+struct Desk {
+    recorder: Recorder,
+    durable: mpsc::Receiver<Durable>,
+    /// What was handed over to be delivered.
+    handed: Vec<Fresh>,
+    restored: Vec<Queued>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+fn open(directory: &Path, max_events: u64) -> Desk {
+    open_sharing(directory, max_events, Shares::default())
+}
+
+fn open_sharing(directory: &Path, max_events: u64, shares: Shares) -> Desk {
+    let (sender, durable) = mpsc::channel(1_000);
+    let parts = WriterParts {
+        journal: journal::Config {
+            data_dir: directory.to_owned(),
+            max_events,
+            max_bytes: 1 << 30,
+            keep_delivered: Duration::from_secs(60),
+            keep_refused: 10,
+            shares,
+            reserve: None,
+        },
+        lock: Lock::take(directory).unwrap(),
+        dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },
+        superseded: Default::default(),
+        clock: Clock::start(),
+        metrics: Arc::new(Metrics::new()),
+        durable: sender,
+    };
+    let mut restored = Vec::new();
+    let (recorder, writer) = Writer::open(parts, |event, _| restored.push(event)).unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let thread = std::thread::spawn(move || writer.run(&runtime));
+    Desk { recorder, durable, handed: Vec::new(), restored, thread }
+}
+
+impl Desk {
+    /// Ends an event by one call, and waits until that is on disk.
+    async fn settle(&mut self, id: EventId, key: &str, settlement: Settlement) {
+        let key = KeyId::new("servicepilot", key);
+        self.recorder.settle(End { attempt: Some(attempt(id)), settlement, key, awaited: false }).unwrap();
+        while !self.hear().await.iter().any(|ended| ended.id == id) {}
+    }
+
+    /// Hears what one commit made durable; returns what ended.
+    async fn hear(&mut self) -> Vec<Settlement> {
+        let Durable { fresh, ended, .. } = self.durable.recv().await.unwrap();
+        self.handed.extend(fresh);
+        ended
+    }
+
+    /// Closes the handle and waits for the journal to be closed.
+    async fn close(self) {
+        let Desk { recorder, thread, .. } = self;
+        drop(recorder);
+        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap();
+    }
+}
+
+fn event(action: Action, key: &str) -> Entry {
+    Entry::Event(Recordable {
+        action,
+        key: KeyId::new("servicepilot", key),
+        incident_key: key.to_owned(),
+        rule: Arc::from("problem"),
+        occurrence: None,
+        update: UpdateHash(0),
+        priority: Priority::Normal,
+        body: Bytes::from_static(b"{\"state\":\"CRITICAL\"}"),
+    })
+}
+
+fn submission(entries: Vec<Entry>) -> Submission {
+    Submission {
+        source: Arc::from("servicepilot"),
+        request_id: Arc::from("01REQUEST"),
+        sender_request_id: None,
+        received_at: WallTime::now(),
+        raw: Bytes::from_static(b"{}"),
+        charset: None,
+        entries,
+        follow: false,
+    }
+}
+
+/// `q` queued, `d` duplicate, `r` refused; in order.
+fn words(receipts: &[Receipt]) -> String {
+    receipts
+        .iter()
+        .map(|receipt| match receipt {
+            Receipt::Queued { .. } => 'q',
+            Receipt::Duplicate { .. } => 'd',
+            Receipt::Refused { .. } => 'r',
+        })
+        .collect()
+}
+
+fn attempt(event: EventId) -> AttemptRecord {
+    AttemptRecord {
+        event,
+        number: 1,
+        started_at: WallTime::now(),
+        took: Duration::from_millis(1),
+        result: "created",
+        status: Some(201),
+        detail: None,
+        answer: Vec::new(),
+    }
+}
+
+fn settlement(id: EventId, state: State, outcome: Option<Outcome>) -> Settlement {
+    Settlement { id, state, outcome, reason: None, attempts: 1, at: WallTime::now() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_copies_of_one_event_are_one_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 1_000);
+    let copies: Vec<_> = (0..50)
+        .map(|_| {
+            let recorder = desk.recorder.clone();
+            tokio::spawn(async move { recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap() })
+        })
+        .collect();
+    let mut queued = Vec::new();
+    let mut copied = Vec::new();
+    for copy in copies {
+        match &copy.await.unwrap()[0] {
+            Receipt::Queued { id, .. } => queued.push(*id),
+            Receipt::Duplicate { of, .. } => copied.push(*of),
+            Receipt::Refused { .. } => panic!("nothing was refused"),
+        }
+    }
+    assert_eq!((queued.len(), copied.len()), (1, 49));
+    assert!(copied.iter().all(|of| *of == queued[0]));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_decided_in_its_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 1_000);
+    let (trigger, resolve) = (Action::Trigger, Action::Resolve);
+    for (entries, expected) in [
+        (vec![event(trigger, "a"), event(resolve, "a"), event(trigger, "a")], "qqq"),
+        (vec![event(trigger, "b"), event(trigger, "b")], "qd"),
+    ] {
+        let receipts = desk.recorder.record(submission(entries)).await.unwrap();
+        assert_eq!(words(&receipts), expected);
+    }
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_knows_what_is_queued_and_what_was_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let entries = vec![event(Action::Trigger, "a"), event(Action::Trigger, "b"), event(Action::Trigger, "c")];
+    let receipts = desk.recorder.record(submission(entries)).await.unwrap();
+    let ids: Vec<EventId> = receipts
+        .iter()
+        .map(|receipt| match receipt {
+            Receipt::Queued { id, .. } => *id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let key = |key| KeyId::new("servicepilot", key);
+    let done = settlement(ids[0], State::Delivered, Some(Outcome::Created));
+    desk.settle(ids[0], "a", done).await;
+    let lost = settlement(ids[1], State::Delivered, Some(Outcome::Unmatched));
+    desk.settle(ids[1], "b", lost).await;
+    desk.close().await;
+
+    let desk = open(directory.path(), 1_000);
+    let [Queued { acknowledged, .. }] = desk.restored[..] else { panic!("{:?}", desk.restored) };
+    assert_eq!(desk.restored, [Queued { id: ids[2], key: key("c"), acknowledged, ..desk.restored[0] }]);
+    for (name, expected, why) in [
+        ("a", "d", "it was delivered"),
+        ("b", "q", "it matched nothing there, so its key is unknown"),
+        ("c", "d", "it still waits"),
+    ] {
+        let receipts = desk.recorder.record(submission(vec![event(Action::Trigger, name)])).await.unwrap();
+        assert_eq!(words(&receipts), expected, "{name}: {why}");
+    }
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn durable_events_are_handed_over_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    for key in ["a", "b", "a"] {
+        let action = if key == "b" { Action::Resolve } else { Action::Trigger };
+        desk.recorder.record(submission(vec![event(action, key)])).await.unwrap();
+    }
+    while desk.handed.len() < 2 {
+        desk.hear().await;
+    }
+    let handed = &desk.handed;
+    assert!(handed[0].event.id < handed[1].event.id);
+    assert_eq!(handed[0].outgoing.clone().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let follow = || Submission { follow: true, ..submission(vec![event(Action::Trigger, "a")]) };
+    let mut receipts = desk.recorder.record(follow()).await.unwrap();
+    let Some(Receipt::Queued { id, follow: Some(first) }) = receipts.pop() else { panic!("not followed") };
+    let mut receipts = desk.recorder.record(follow()).await.unwrap();
+    let Some(Receipt::Duplicate { follow: Some(second), .. }) = receipts.pop() else { panic!("not followed") };
+    let end = settlement(id, State::Delivered, Some(Outcome::Created));
+    desk.settle(id, "a", end.clone()).await;
+    let mut receipts = desk.recorder.record(follow()).await.unwrap();
+    let Some(Receipt::Duplicate { follow: Some(third), .. }) = receipts.pop() else { panic!("not followed") };
+    for follow in [first, second, third] {
+        assert_eq!(follow.settled().await, Some(Settled::from(end.clone())));
+    }
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 100);
+    let receipts = desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
+    let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
+    let end = settlement(id, State::Delivered, Some(Outcome::Created));
+    let key = KeyId::new("servicepilot", "a");
+    desk.recorder.settle(End { attempt: Some(attempt(id)), settlement: end, key, awaited: false }).unwrap();
+    desk.close().await;
+    let desk = open(directory.path(), 100);
+    assert_eq!(desk.restored, [], "it is not queued any more");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_closed_is_whole_in_its_main_file_even_while_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 100);
+    // A connection that stays open: without it the last one to close would fold the log anyway.
+    let reader = Reader::open(directory.path()).unwrap();
+    desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
+    let kept = |reader: &Reader| reader.list(&Filter { limit: 5, ..Filter::default() }).unwrap().events.len();
+    assert_eq!(kept(&reader), 1);
+    desk.close().await;
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(directory.path().join("journal.db"), copy.path().join("journal.db")).unwrap();
+    assert_eq!(kept(&Reader::open(copy.path()).unwrap()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 2);
+    let recorder = desk.recorder.clone();
+    let record = |key| recorder.record(submission(vec![event(Action::Trigger, key)]));
+    let receipts = record("a").await.unwrap();
+    let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
+    record("b").await.unwrap();
+    assert_eq!(record("c").await.unwrap_err(), Unavailable::Backlog);
+    assert!(matches!(desk.recorder.health(), Health::Refusing { why: Unavailable::Backlog, .. }));
+    assert_eq!(words(&record("a").await.unwrap()), "d");
+    let end = settlement(id, State::Delivered, Some(Outcome::Created));
+    desk.settle(id, "a", end).await;
+    assert_eq!(words(&record("c").await.unwrap()), "q");
+    drop(recorder);
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_are_counted_on_the_event_they_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 100);
+    for _ in 0..3 {
+        desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
+    }
+    desk.close().await;
+    let reader = Reader::open(directory.path()).unwrap();
+    let page = reader.list(&Filter { limit: 5, ..Filter::default() }).unwrap();
+    let details = reader.details(page.events[0].id.parse().unwrap()).unwrap().unwrap();
+    assert_eq!(details.duplicates, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_incidents_are_those_with_a_trigger_and_no_resolve() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 100);
+    for (action, key) in
+        [(Action::Trigger, "a"), (Action::Trigger, "b"), (Action::Resolve, "a"), (Action::Trigger, "c")]
+    {
+        desk.recorder.record(submission(vec![event(action, key)])).await.unwrap();
+    }
+    let open = desk.recorder.open_incidents(10).await.unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let keys: Vec<_> = reader.summaries(&open).unwrap().into_iter().map(|event| event.incident_key.unwrap()).collect();
+    assert_eq!(keys, ["c", "b"]);
+    desk.close().await;
+}
+
+/// What happened to one key before a person commands, in words: `T` or `R` takes a trigger or resolve; the letter after
+/// it ends it: `c` as the upstream should, `u` unmatched, `d` dead, `x` discarded after it was dead, none: it waits.
+async fn played(desk: &mut Desk, story: &str) -> Vec<EventId> {
+    let mut ids = Vec::new();
+    for word in story.split(' ').filter(|word| !word.is_empty()) {
+        let action = if word.starts_with('T') { Action::Trigger } else { Action::Resolve };
+        let receipts = desk.recorder.record(submission(vec![event(action, "k")])).await.unwrap();
+        let Receipt::Queued { id, .. } = receipts[0] else { panic!("{story}: {receipts:?}") };
+        ids.push(id);
+        let (state, outcome) = match (&word[1..], action) {
+            ("", _) => continue,
+            ("c", Action::Trigger) => (State::Delivered, Some(Outcome::Created)),
+            ("c", Action::Resolve) => (State::Delivered, Some(Outcome::Resolved)),
+            ("u", _) => (State::Delivered, Some(Outcome::Unmatched)),
+            _ => (State::Dead, None),
+        };
+        desk.settle(id, "k", settlement(id, state, outcome)).await;
+        if word.ends_with('x') {
+            assert!(matches!(command(desk, Command::Discard, id).await, Commanded::Discarded { .. }), "{story}");
+        }
+    }
+    ids
+}
+
+async fn command(desk: &Desk, command: Command, id: EventId) -> Commanded {
+    let request: Arc<str> = Arc::from("01COMMAND");
+    desk.recorder.command(command, &[id], &request).await.unwrap().remove(0)
+}
+
+const REPLAY: Command = Command::Replay { force: false };
+const FORCED: Command = Command::Replay { force: true };
+
+/// The stories of one key, which of its events is replayed, what comes of it, and why.
+const REPLAYS: [(&str, usize, &str, &str); 16] = [
+    ("Td", 0, "replayed", "nothing came after it"),
+    ("Tu", 0, "replayed", "nobody was alerted, and the filters may be right now"),
+    ("Tc", 0, "replayed", "it was delivered, and a person wants it again"),
+    ("Tx", 0, "discarded", "a person ended it"),
+    ("T", 0, "waiting", "it will be delivered"),
+    ("Td Rc", 0, "later_event", "the resolve was delivered: nobody would close the incident"),
+    ("Td R", 0, "later_event", "the resolve is to be delivered"),
+    ("Td Rd", 0, "later_event", "the service is well again, although nobody could be told"),
+    ("Td Rd", 1, "replayed", "it is the last word on the key"),
+    ("Td Ru", 0, "later_event", "a resolve without effect is a resolve"),
+    ("Td Rx", 0, "later_event", "a discarded resolve was taken"),
+    ("Td Td", 0, "later_event", "the later trigger says what is true now"),
+    ("Td Td", 1, "replayed", "it is the later one"),
+    ("Tc Rd", 1, "replayed", "the incident is still open"),
+    ("Tc Rd", 0, "later_event", "its resolve is a dead letter"),
+    ("Tc Rc Tc", 1, "later_event", "an old resolve would close the new incident"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
+    for restarted in [false, true] {
+        for (story, at, expected, why) in REPLAYS {
+            let directory = tempfile::tempdir().unwrap();
+            let mut desk = open(directory.path(), 1_000);
+            let ids = played(&mut desk, story).await;
+            // Other keys' events do not count.
+            desk.recorder.record(submission(vec![event(Action::Resolve, "other")])).await.unwrap();
+            if restarted {
+                desk.close().await;
+                desk = open(directory.path(), 1_000);
+            }
+            let word = |commanded: &Commanded| match commanded {
+                Commanded::Replayed { .. } => "replayed",
+                Commanded::Discarded { .. } => "discarded",
+                Commanded::Declined(declined) => declined.as_str(),
+            };
+            let plain = command(&desk, REPLAY, ids[at]).await;
+            assert_eq!(word(&plain), expected, "{story}[{at}], restarted {restarted}: {why}");
+            if expected == "later_event" {
+                let forced = command(&desk, FORCED, ids[at]).await;
+                assert_eq!(word(&forced), "replayed", "{story}[{at}]: a person insists");
+            }
+            desk.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_has_its_share_is_turned_away_and_named_and_others_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let shares = Shares::new(["servicepilot", "other"].map(|name| (name.into(), Share::Auto)));
+    let mut desk = open_sharing(directory.path(), 8, shares.clone());
+    let record = async |desk: &Desk, source: &str, keys: &[&str]| {
+        let events = keys.iter().map(|key| event(Action::Trigger, key)).collect();
+        desk.recorder.record(Submission { source: source.into(), ..submission(events) }).await
+    };
+    for key in ["a", "b", "c", "d"] {
+        assert!(record(&desk, "servicepilot", &[key]).await.is_ok());
+    }
+    assert_eq!(desk.recorder.turned_away(), []);
+    assert_eq!(record(&desk, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
+    assert!(matches!(record(&desk, "servicepilot", &["a"]).await.unwrap()[0], Receipt::Duplicate { .. }));
+    assert_eq!(desk.recorder.health(), Health::Taking);
+    let [TurnedAway { source, held: Held { queued: 4, dead: 0, .. }, .. }] = &desk.recorder.turned_away()[..] else {
+        panic!("{:?}", desk.recorder.turned_away())
+    };
+    assert_eq!(&**source, "servicepilot");
+    assert!(record(&desk, "other", &["x", "y"]).await.is_ok(), "as many as it leaves free");
+    assert_eq!(record(&desk, "other", &["z"]).await.unwrap_err(), Unavailable::SourceShare);
+    let names: Vec<_> = desk.recorder.turned_away().into_iter().map(|turned| turned.source.to_string()).collect();
+    assert_eq!(names, ["other", "servicepilot"]);
+
+    // What is delivered makes room, a dead letter none.
+    while desk.handed.len() < 6 {
+        desk.hear().await;
+    }
+    let ids: Vec<EventId> = desk.handed.iter().map(|fresh| fresh.event.id).collect();
+    desk.settle(ids[0], "a", settlement(ids[0], State::Dead, None)).await;
+    assert_eq!(record(&desk, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
+    for (id, key) in [(ids[1], "b"), (ids[2], "c")] {
+        desk.settle(id, key, settlement(id, State::Delivered, Some(Outcome::Created))).await;
+    }
+    assert!(record(&desk, "servicepilot", &["e"]).await.is_ok());
+    assert_eq!(desk.recorder.turned_away().len(), 2, "that it is over is told when it has been for a while");
+    desk.close().await;
+    let desk = open_sharing(directory.path(), 8, shares);
+    assert_eq!(record(&desk, "servicepilot", &["f"]).await.unwrap_err(), Unavailable::SourceShare, "three of five");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dispatcher_knows_source_priority_and_open_keys_also_after_a_restart_and_of_a_replay() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let urgent = |update| match event(Action::Trigger, "k") {
+        Entry::Event(event) => {
+            Entry::Event(Recordable { priority: Priority::High, update: UpdateHash(update), ..event })
+        }
+        refused => refused,
+    };
+    desk.recorder.record(submission(vec![urgent(1), urgent(2)])).await.unwrap();
+    let other = Submission { source: "gone".into(), ..submission(vec![event(Action::Trigger, "g")]) };
+    desk.recorder.record(other).await.unwrap();
+    while desk.handed.len() < 3 {
+        desk.hear().await;
+    }
+    let told = |desk: &Desk, events: &[Queued]| {
+        let names = desk.recorder.sources();
+        let told = events.iter().map(|event| (names.name(event.source).to_string(), event.priority, event.continues));
+        told.collect::<Vec<_>>()
+    };
+    let fresh: Vec<Queued> = desk.handed.iter().map(|fresh| fresh.event).collect();
+    let (here, gone) = ("servicepilot".to_owned(), "gone".to_owned());
+    let expected =
+        [(here.clone(), Priority::High, false), (here.clone(), Priority::High, true), (gone, Priority::Normal, false)];
+    assert_eq!(told(&desk, &fresh), expected);
+    let dead = settlement(fresh[0].id, State::Dead, None);
+    desk.settle(fresh[0].id, "k", dead).await;
+    let Commanded::Replayed { .. } = command(&desk, Command::Replay { force: true }, fresh[0].id).await else {
+        panic!("declined")
+    };
+    while desk.handed.len() < 4 {
+        desk.hear().await;
+    }
+    let replayed = (here, Priority::High, true);
+    assert_eq!(told(&desk, &[desk.handed[3].event]), std::slice::from_ref(&replayed));
+    desk.close().await;
+    let desk = open(directory.path(), 1_000);
+    let [_, update, (gone, normal, _)] = expected;
+    let restored = [update, (gone, normal, true), replayed];
+    assert_eq!(told(&desk, &desk.restored), restored, "calls may have been under way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_is_on_disk_when_it_is_told_and_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 1_000);
+    let target =
+        |source: &str, key: Option<&str>| HoldTarget { source: source.into(), incident_key: key.map(Into::into) };
+    let (source, key, other) = (target("b", None), target("a", Some("k")), target("b", Some("")));
+    for (target, held, expected) in [
+        (&source, true, Holding::Changed),
+        (&key, true, Holding::Changed),
+        (&other, true, Holding::Changed),
+        (&source, true, Holding::AsItWas),
+        (&other, false, Holding::Changed),
+        (&other, false, Holding::AsItWas),
+    ] {
+        assert_eq!(desk.recorder.hold(target.clone(), held).await, Ok(expected), "{target} {held}");
+    }
+    let held = |desk: &Desk| desk.recorder.holds().iter().map(|hold| hold.target.clone()).collect::<Vec<_>>();
+    assert_eq!(held(&desk), [key.clone(), source.clone()]);
+    desk.close().await;
+    let desk = open(directory.path(), 1_000);
+    assert_eq!(held(&desk), [key, source]);
+    for number in 2..HOLDS_MAX {
+        desk.recorder.hold(target("c", Some(&number.to_string())), true).await.unwrap();
+    }
+    assert_eq!(desk.recorder.hold(target("d", None), true).await, Ok(Holding::TooMany));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_discarded_is_replayed_only_where_a_person_insists() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let entries = vec![event(Action::Trigger, "k"), refused_entry()];
+    let receipts = desk.recorder.record(submission(entries)).await.unwrap();
+    let (Receipt::Queued { id, .. }, Receipt::Refused { id: refused }) = (&receipts[0], &receipts[1]) else {
+        panic!("{receipts:?}")
+    };
+    let (id, refused) = (*id, *refused);
+    desk.settle(id, "k", settlement(id, State::Dead, None)).await;
+    for id in [id, refused] {
+        assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
+    }
+    assert_eq!(command(&desk, REPLAY, id).await, Commanded::Declined(Declined::Discarded));
+    let replaced = desk.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), false).await.unwrap();
+    assert!(matches!(replaced, Err(Declined::Discarded)), "{replaced:?}");
+    assert!(matches!(command(&desk, FORCED, id).await, Commanded::Replayed { .. }));
+    let replaced = desk.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), true).await.unwrap();
+    assert!(replaced.is_ok(), "{replaced:?}");
+    desk.close().await;
+}
+
+fn refused_entry() -> Entry {
+    Entry::Refused { element: None, reason: "not_json", violations: Vec::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let dead = played(&mut desk, "Td").await[0];
+    let Commanded::Replayed { id: new, action, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
+    assert!(new > dead && action == Action::Trigger);
+    while desk.handed.len() < 2 {
+        desk.hear().await;
+    }
+    let handed = &desk.handed;
+    let Queued { acknowledged, .. } = handed[1].event;
+    assert_eq!(
+        handed[1].event,
+        Queued {
+            id: new,
+            key: KeyId::new("servicepilot", "k"),
+            source: handed[0].event.source,
+            action: Action::Trigger,
+            priority: Priority::Normal,
+            reopening: false,
+            continues: true,
+            acknowledged
+        }
+    );
+    assert!(acknowledged >= handed[0].event.acknowledged, "its age counts anew");
+    assert_eq!(handed[1].outgoing.as_ref().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
+
+    let again = desk.recorder.record(submission(vec![event(Action::Trigger, "k")])).await.unwrap();
+    assert!(matches!(again[0], Receipt::Duplicate { of, .. } if of == new), "{again:?}");
+    assert_eq!(command(&desk, REPLAY, dead).await, Commanded::Declined(Declined::LaterEvent(new)));
+    assert_eq!(command(&desk, Command::Discard, dead).await, Commanded::Declined(Declined::Ended));
+    assert_eq!(command(&desk, REPLAY, EventId(1)).await, Commanded::Declined(Declined::NotKept));
+    desk.close().await;
+
+    let desk = open(directory.path(), 1_000);
+    assert_eq!(desk.restored.iter().map(|event| event.id).collect::<Vec<_>>(), [new], "and so it is after a restart");
+    let reader = Reader::open(directory.path()).unwrap();
+    let (old, new) = (reader.details(dead).unwrap().unwrap(), reader.details(new).unwrap().unwrap());
+    assert_eq!((old.summary.state.as_str(), old.summary.reason.as_deref()), ("ended", Some("replayed")));
+    assert_eq!(
+        (old.replayed_by.as_slice(), new.replay_of.as_deref()),
+        (&[new.summary.id.clone()][..], Some(&*old.summary.id))
+    );
+    assert_eq!((new.novelty.as_deref(), new.received.as_deref()), (Some("replay"), Some("{}")));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_that_fill_the_journal_can_be_replayed_and_discarded() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1);
+    let dead = played(&mut desk, "Td").await[0];
+    let other = || submission(vec![event(Action::Trigger, "other")]);
+    assert_eq!(desk.recorder.record(other()).await.unwrap_err(), Unavailable::Backlog);
+    let Commanded::Replayed { id, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
+    assert_eq!(command(&desk, Command::Discard, id).await, Commanded::Declined(Declined::Waiting));
+    let end = settlement(id, State::Dead, None);
+    desk.settle(id, "k", end).await;
+    assert_eq!(command(&desk, FORCED, dead).await, Commanded::Declined(Declined::Backlog), "ended ones free nothing");
+    assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
+    assert_eq!(words(&desk.recorder.record(other()).await.unwrap()), "q");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_payload_ends_with_what_replaces_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = open(directory.path(), 1_000);
+    let refusal = || Entry::Refused { element: None, reason: "unprocessable", violations: Vec::new() };
+    let refused = |receipts: Vec<Receipt>| match receipts[0] {
+        Receipt::Refused { id } => id,
+        ref other => panic!("{other:?}"),
+    };
+    let first = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
+    let second = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
+    assert_eq!(command(&desk, REPLAY, first).await, Commanded::Declined(Declined::Undecided));
+
+    let trigger = || submission(vec![event(Action::Trigger, "k")]);
+    let receipts = desk.recorder.replace(first, trigger(), false).await.unwrap().unwrap();
+    let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
+    let again = desk.recorder.replace(first, trigger(), false).await.unwrap();
+    assert_eq!(again.unwrap_err(), Declined::Ended);
+    // The second came before the first was replayed, so its trigger is the older one.
+    let later = desk.recorder.replace(second, trigger(), false).await.unwrap();
+    assert_eq!(later.unwrap_err(), Declined::LaterEvent(id));
+    assert_eq!(words(&desk.recorder.replace(second, trigger(), true).await.unwrap().unwrap()), "q");
+
+    let third = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
+    let copy = desk.recorder.replace(third, trigger(), false).await.unwrap().unwrap();
+    assert_eq!(words(&copy), "d", "it says what is known; the payload is done with");
+    let fourth = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
+    assert!(matches!(command(&desk, Command::Discard, fourth).await, Commanded::Discarded { .. }));
+    desk.close().await;
+
+    let desk = open(directory.path(), 1_000);
+    let reader = Reader::open(directory.path()).unwrap();
+    let kept = reader.summaries(&[first, second, third, fourth]).unwrap();
+    let ends: Vec<_> = kept.iter().map(|event| (event.state.as_str(), event.reason.as_deref().unwrap())).collect();
+    let replayed = ("ended", "replayed");
+    assert_eq!(ends, [replayed, replayed, replayed, ("ended", "discarded")], "also after a restart");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_forgotten_is_looked_for_in_the_journal() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 10_000);
+    let ids = played(&mut desk, "Td Rc").await;
+    // More keys than are remembered: the resolved one goes first.
+    for round in 0..11 {
+        let entries = (0..100).map(|key| event(Action::Trigger, &format!("{round}-{key}"))).collect();
+        desk.recorder.record(submission(entries)).await.unwrap();
+    }
+    assert_eq!(command(&desk, REPLAY, ids[0]).await, Commanded::Declined(Declined::LaterEvent(ids[1])));
+    desk.close().await;
+}

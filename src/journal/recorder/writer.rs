@@ -1,0 +1,830 @@
+//! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
+
+mod bring_back;
+mod commands;
+mod left;
+mod linger;
+mod remarks;
+mod restore;
+mod shares;
+mod shortage;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, TurnedAway,
+    Unavailable,
+};
+use crate::clock::{Clock, WallTime};
+use crate::event::{EventId, HoldRecord, KeyId, Queued, SourceNames, State, Superseded};
+use crate::journal::dedup::{self, Dedup};
+use crate::journal::{
+    self, Damaged, Fates, Held, Journal, Left, Lock, Mended, Mending, Rescue, Reserve, Settlement, Tried,
+};
+use crate::metrics::Metrics;
+use bring_back::Files;
+use left::LeftBehind;
+use linger::Lingering;
+use remarks::Remarks;
+use restore::{Restored, holds_of, open_mended, open_writable, restore, tell_damaged};
+use shares::TurningAway;
+use shortage::{REMOVAL_PAUSE, ROOM_INTERVAL, Shortage};
+use work::{Owed, Work, end, settle};
+
+pub use restore::recollect;
+
+/// The owner of deduplication and the journal. Lives on a thread of its own, because a sync blocks.
+#[derive(Debug)]
+pub struct Writer {
+    parts: WriterParts,
+    journal: Journal,
+    dedup: Dedup,
+    sources: Arc<SourceNames>,
+    messages: mpsc::Receiver<Message>,
+    health: watch::Sender<Health>,
+    turning_away: TurningAway,
+    turned_away: watch::Sender<Vec<TurnedAway>>,
+    remarks: Remarks,
+    /// What a person holds back, as it is on disk.
+    holds: watch::Sender<Arc<Vec<HoldRecord>>>,
+    /// Who waits for an event's end.
+    followers: HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
+    /// Duplicates counted since the last commit, by the event they copied.
+    duplicates: HashMap<EventId, u64>,
+    /// The newest event that the dispatcher knows.
+    handed_over: EventId,
+    left_behind: LeftBehind,
+    /// Ends that wait for a batch to share.
+    lingering: Lingering,
+    shortage: Shortage,
+    fault: Option<Fault>,
+    prune_at: Instant,
+    /// When the files are looked at though nothing is written.
+    look_at: Instant,
+    /// How often times of writing spoke against files that were whole.
+    false_alarms: u32,
+}
+
+/// What a writer needs.
+#[derive(Debug)]
+pub struct WriterParts {
+    pub journal: journal::Config,
+    pub lock: Lock,
+    pub dedup: dedup::Settings,
+    pub superseded: Superseded,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    /// Where it is told what each commit made durable.
+    pub durable: mpsc::Sender<Durable>,
+}
+
+/// The journal can't be written. Nothing is acknowledged until it was reopened and a write was synced.
+#[derive(Debug)]
+struct Fault {
+    try_at: Instant,
+    why: Unavailable,
+    /// What was seen of the files when it began.
+    found: Fates,
+    /// Ends that were reported meanwhile: they are written when writing works again.
+    held: VecDeque<End>,
+    files: Files,
+    /// What was done to bring the files back, told when events are taken again.
+    mended: Vec<(Mending, Mended)>,
+    /// Whether some of what was open may be gone, and whether that is beyond doubt.
+    altered: bool,
+    cut: bool,
+    /// What was made good from memory; none where nothing had to be.
+    rescue: Option<Rescue>,
+    /// What was told last of why they are not back yet.
+    told: String,
+}
+
+impl Default for Fault {
+    fn default() -> Fault {
+        Fault {
+            try_at: Instant::now(),
+            why: Unavailable::JournalFault,
+            found: Fates::INTACT,
+            held: VecDeque::new(),
+            files: Files::default(),
+            mended: Vec::new(),
+            altered: false,
+            cut: false,
+            rescue: None,
+            told: String::new(),
+        }
+    }
+}
+
+impl Fault {
+    /// Answers while nothing can be written. Ends of deliveries are held: they happened, and are written later.
+    fn refuse(&mut self, messages: &mut Vec<Message>) {
+        let why = self.why;
+        for message in messages.drain(..) {
+            match message {
+                Message::Record { reply, .. } => drop(reply.send(Err(why))),
+                Message::Settle(end) => self.held.push_back(end),
+                Message::Open { reply, .. } => drop(reply.send(None)),
+                Message::Foresee { reply, .. } => drop(reply.send(None)),
+                Message::Command { reply, .. } => drop(reply.send(Err(why))),
+                Message::Hold { reply, .. } => drop(reply.send(Err(why))),
+                Message::Replace { reply, .. } => drop(reply.send(Err(why))),
+                Message::Attempt(..) | Message::Differ(_) => {}
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Opens the journal and restores everything from it. `each` gets the events that are still to be delivered, in
+    /// their order, and where their retries stand.
+    pub fn open(
+        parts: WriterParts,
+        each: impl FnMut(Queued, Option<Tried>),
+    ) -> Result<(Recorder, Writer), journal::OpenError> {
+        let now = parts.clock.now().wall;
+        let left = Left::in_directory(parts.lock.directory());
+        if Reserve::make_way(parts.lock.directory(), parts.journal.reserve) {
+            tracing::warn!("the volume of `data_dir` is full: the reserve was given up to open the journal");
+        }
+        let (journal, repairs) = open_mended(&parts, now)?;
+        let salvaged = repairs.journal.is_some();
+        let sources = Arc::new(SourceNames::default());
+        let Restored { mut journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
+        let (sender, messages) = mpsc::channel(QUEUE);
+        let (health, watched) = watch::channel(Health::Taking);
+        let (turned_away, crowd) = watch::channel(Vec::new());
+        let (leave, left_behind) = LeftBehind::new();
+        let (mut remarks, remarked) = Remarks::new();
+        remarks.repairs(&repairs, now);
+        if let Some(lack) = journal.lack(&left, salvaged) {
+            remarks.lack(lack, now);
+        }
+        let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
+        let recorder = Recorder {
+            messages: sender,
+            health: watched,
+            turned_away: crowd,
+            remarks: remarked,
+            holds: holds_watched,
+            sources: Arc::clone(&sources),
+            left: leave,
+        };
+        let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
+        let mut writer = Writer {
+            parts,
+            journal,
+            dedup,
+            sources,
+            messages,
+            health,
+            turning_away: TurningAway::default(),
+            turned_away,
+            remarks,
+            holds,
+            followers: HashMap::new(),
+            duplicates: HashMap::new(),
+            handed_over: last,
+            left_behind,
+            lingering: Lingering::default(),
+            shortage,
+            fault: None,
+            prune_at: Instant::now(),
+            look_at: Instant::now() + LOOK_INTERVAL,
+            false_alarms: 0,
+        };
+        // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
+        match writer.journal.fold_log() {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
+            Err(error) => writer.fail(&error),
+        }
+        if writer.fault.is_none()
+            && let Err(error) = writer.set_aside(&damaged).and_then(|()| writer.tend_volume().map(drop))
+        {
+            writer.fail(&error);
+        }
+        writer.mark();
+        writer.show();
+        Ok((recorder, writer))
+    }
+
+    /// Works until every [`Recorder`] is gone, then folds the log and closes the journal.
+    pub fn run(mut self, runtime: &Handle) {
+        let mut waiting = Vec::with_capacity(QUEUE);
+        loop {
+            let now = Instant::now();
+            let patience = match &self.fault {
+                Some(fault) => fault.try_at.saturating_duration_since(now),
+                None => self.prune_at.min(self.look_at).saturating_duration_since(now).max(REMOVAL_PAUSE),
+            };
+            let patience =
+                self.lingering.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
+            let patience = if self.turning_away.is_empty() { patience } else { patience.min(shares::CALM_AFTER) };
+            // Where the volume is nearly full a batch stays within the room that is kept for it.
+            let short = self.shortage.space.is_short();
+            let most = if short { self.shortage.space.ends_at_once().min(QUEUE) } else { QUEUE };
+            let received = runtime
+                .block_on(async { tokio::time::timeout(patience, self.messages.recv_many(&mut waiting, most)).await });
+            if received == Ok(0) {
+                break;
+            }
+            if waiting.len() >= BUSY {
+                // Under load more are on their way: a moment's wait lets them share this sync instead of the next.
+                std::thread::sleep(GATHER);
+                while waiting.len() < most
+                    && let Ok(message) = self.messages.try_recv()
+                {
+                    waiting.push(message);
+                }
+            }
+            // Where there is no room, the room that these ends make is wanted at once.
+            let at_once = self.fault.is_some() || short || self.journal.is_full();
+            let followers = &self.followers;
+            self.lingering.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
+            self.turn(&mut waiting);
+        }
+        let mut last = self.lingering.take();
+        self.turn(&mut last);
+        self.finish();
+    }
+
+    /// Writes down what is left to count and closes the journal. Where its files are gone it is brought back before.
+    fn finish(mut self) {
+        let end = Instant::now() + FINISH;
+        loop {
+            if self.fault.is_none() {
+                match self.commit(&[]) {
+                    Ok(_) => break,
+                    Err(error) => self.fail(&error),
+                }
+            }
+            let Some(fault) = self.fault.as_mut().filter(|fault| fault.why == Unavailable::JournalReplaced) else {
+                // What is queued is on disk.
+                return;
+            };
+            fault.try_at = Instant::now();
+            self.heal();
+            if self.fault.is_some() {
+                if Instant::now() >= end {
+                    tracing::error!(
+                        "the journal could not be brought back to its place: what waited in it may be lost; the next start \
+                         tells what is missing"
+                    );
+                    return;
+                }
+                std::thread::sleep(FINISH_PAUSE);
+            }
+        }
+        // Whoever copies the main file then has all of it. What can't be folded now is folded at the next start.
+        self.journal.close();
+    }
+
+    /// Handles what waits, as one batch.
+    fn turn(&mut self, messages: &mut Vec<Message>) {
+        self.heal();
+        if let Some(fault) = &mut self.fault {
+            fault.refuse(messages);
+            return;
+        }
+        let prune = Instant::now() >= self.prune_at;
+        if messages.is_empty() && !prune {
+            self.look();
+            self.show_turned_away();
+            return;
+        }
+        match self.commit(messages) {
+            Ok((owed, fresh)) => {
+                self.settle_up(messages, owed, fresh);
+                self.fold_long_log();
+            }
+            Err(error) => {
+                self.fail(&error);
+                self.fault.iter_mut().for_each(|fault| fault.refuse(messages));
+            }
+        }
+        if prune
+            && self.fault.is_none()
+            && let Err(error) = self.prune()
+        {
+            self.fail(&error);
+        }
+        if prune {
+            self.notice_damage();
+        }
+        self.show();
+    }
+
+    /// Sets damaged rows aside as dead letters, and says so. Each is told once.
+    fn set_aside(&mut self, damaged: &[Damaged]) -> Result<(), journal::Error> {
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let now = self.parts.clock.now().wall;
+        self.journal.set_aside(damaged, now)?;
+        tell_damaged(&self.parts.metrics, damaged);
+        self.remarks.damaged(damaged.len() as u64, now);
+        Ok(())
+    }
+
+    /// Now and then looks at the files though nothing is written: what waits must be where a restart finds it.
+    fn look(&mut self) {
+        if self.fault.is_none() && Instant::now() >= self.look_at {
+            self.look_at = Instant::now() + LOOK_INTERVAL;
+            if let Err(error) = self.journal.verify() {
+                self.fail(&error);
+            } else if self.journal.is_mark_gone() {
+                self.mark();
+            }
+            self.notice_damage();
+        }
+    }
+
+    /// Damage that a reader met is mended as damage that a writer meets.
+    fn notice_damage(&mut self) {
+        if self.fault.is_none() && journal::is_marked_damaged(self.parts.lock.directory()) {
+            self.fail(&journal::Error::Damaged("a part of it could not be read".to_owned()));
+        }
+    }
+
+    /// Has it remembered beside the journal what this holds, so that a start sees when less is there. Events are taken also
+    /// where that can't be written.
+    fn mark(&mut self) {
+        if let Err(error) = self.journal.mark(true) {
+            tracing::warn!(%error, "can't write what is remembered of the journal beside it; it is tried again");
+        }
+    }
+
+    /// Writes all messages as one batch and syncs it; without messages, what is left to count.
+    fn commit(&mut self, messages: &[Message]) -> Result<(Vec<Owed>, Vec<Fresh>), journal::Error> {
+        let started = Instant::now();
+        let now = self.parts.clock.now();
+        let mut batch = self.journal.begin()?;
+        let removed = self.shortage.make_room(&mut batch, &mut self.dedup, new_events(messages))?;
+        let mut work = Work {
+            dedup: &mut self.dedup,
+            sources: &self.sources,
+            superseded: self.parts.superseded,
+            followers: &mut self.followers,
+            duplicates: &mut self.duplicates,
+            holds: Arc::clone(&self.holds.borrow()),
+            batch,
+            fresh: Vec::new(),
+            wrote: removed,
+            space: self.shortage.space,
+            refusing: self.shortage.refusing,
+            now,
+        };
+        let owed = messages.iter().map(|message| work.handle(message)).collect::<Result<Vec<_>, _>>()?;
+        let Work { mut batch, dedup, fresh, wrote, duplicates, holds, space, refusing, .. } = work;
+        (self.shortage.space, self.shortage.refusing) = (space, refusing);
+        if !wrote && (duplicates.is_empty() || !messages.is_empty() && duplicates.len() < DUPLICATES_HELD) {
+            // Nothing but repeats of what is on disk already: no sync is needed to say so. Their count is written
+            // with the next batch, or when the relay is idle.
+            return Ok((owed, fresh));
+        }
+        for (of, count) in duplicates.drain() {
+            batch.count_duplicates(of, count)?;
+        }
+        for last in dedup.take_forgotten() {
+            batch.drop_key_state(last)?;
+        }
+        batch.commit()?;
+        self.parts.metrics.committed(started.elapsed());
+        self.holds.send_if_modified(|known| std::mem::replace(known, Arc::clone(&holds)) != holds);
+        Ok((owed, fresh))
+    }
+
+    /// Everything is on disk: says so to everyone.
+    fn settle_up(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, fresh: Vec<Fresh>) {
+        let ended = messages.iter().filter_map(|message| match message {
+            Message::Settle(End { settlement, .. }) => Some(settlement.clone()),
+            _ => None,
+        });
+        let ended = ended.collect::<Vec<_>>();
+        self.tell_ended(&ended);
+        self.hand_over(Durable { fresh, ended, recall: None });
+        for (message, owed) in messages.drain(..).zip(owed) {
+            match (message, owed) {
+                (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
+                    if matches!(receipts, Err(Unavailable::SourceShare)) {
+                        self.turn_away(&submission.source);
+                    }
+                    self.count(&submission, receipts.as_deref().unwrap_or_default());
+                    let _ = reply.send(receipts);
+                }
+                (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
+                (Message::Foresee { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
+                (Message::Command { reply, .. }, Owed::Commanded(commanded)) => {
+                    self.count_commanded(&commanded);
+                    let _ = reply.send(Ok(commanded));
+                }
+                (Message::Hold { reply, .. }, Owed::Holding(holding)) => drop(reply.send(Ok(holding))),
+                (Message::Replace { submission, reply, .. }, Owed::Replaced(replaced)) => {
+                    if let Ok(Ok(receipts)) = &replaced {
+                        self.count(&submission, receipts);
+                    }
+                    let _ = reply.send(replaced);
+                }
+                // Of attempts and ends nobody waits for a reply, and no other pair is made.
+                _ => {}
+            }
+        }
+    }
+
+    fn turn_away(&mut self, source: &Arc<str>) {
+        if self.turning_away.note(source, self.parts.clock.now().wall, Instant::now()) {
+            let Held { queued, dead, bytes } = self.journal.held(source);
+            tracing::warn!(
+                source = &**source,
+                queued,
+                dead,
+                bytes,
+                "this source has its share of the queue; its new events are refused with 503 until some of them are \
+                 delivered or ended, those of other sources are taken"
+            );
+            // Before its sender is told.
+            self.show_turned_away();
+        }
+    }
+
+    fn count(&self, submission: &Submission, receipts: &[Receipt]) {
+        let metrics = &self.parts.metrics;
+        for (entry, receipt) in submission.entries.iter().zip(receipts) {
+            match (entry, receipt) {
+                (Entry::Event(event), Receipt::Queued { .. }) => {
+                    metrics.event_accepted(&submission.source, event.action);
+                }
+                (Entry::Event(event), Receipt::Duplicate { .. }) => {
+                    metrics.event_duplicate(&submission.source, event.action);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn count_commanded(&self, commanded: &[Commanded]) {
+        for one in commanded {
+            match one {
+                Commanded::Replayed { source, action, .. } => self.parts.metrics.event_accepted(source, *action),
+                Commanded::Discarded { .. } => self.parts.metrics.event_ended(State::Ended.as_str(), "discarded"),
+                Commanded::Declined(_) => {}
+            }
+        }
+    }
+
+    /// These ends are on disk.
+    fn tell_ended(&mut self, ended: &[Settlement]) {
+        for settlement in ended {
+            if let Some(followers) = self.followers.remove(&settlement.id) {
+                let settled = Settled::from(settlement.clone());
+                for follower in followers {
+                    let _ = follower.send(settled.clone());
+                }
+            }
+            if settlement.is_damaged() {
+                self.remarks.damaged(1, settlement.at);
+            }
+        }
+    }
+
+    /// Removes a few finished events that are old, or more than there is room for.
+    fn prune(&mut self) -> Result<(), journal::Error> {
+        let now = self.parts.clock.now().wall;
+        let keep = i64::try_from(self.parts.journal.keep_delivered.as_millis()).unwrap_or(i64::MAX);
+        let before = if self.journal.is_large()? { None } else { Some(WallTime(now.0.saturating_sub(keep))) };
+        let dedup = &mut self.dedup;
+        let mut batch = self.journal.begin()?;
+        let pruned =
+            batch.prune(before, PRUNED_AT_ONCE, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
+        let removed = self.shortage.make_room(&mut batch, dedup, 0)?;
+        batch.commit()?;
+        let gave = self.tend_volume()?;
+        self.fold_long_log();
+        let pause = match &self.shortage {
+            _ if removed => REMOVAL_PAUSE,
+            _ if pruned.more || gave => PRUNE_PAUSE,
+            Shortage { space, refusing, .. } if *refusing || space.is_short() || !space.has_reserve() => ROOM_INTERVAL,
+            _ => PRUNE_INTERVAL,
+        };
+        self.prune_at = Instant::now() + pause;
+        self.forget_followers();
+        Ok(())
+    }
+
+    /// Gives back what the volume lacks, takes the reserve again where there is room for it, and new events where there
+    /// is room for them. Returns whether there may be more to give back.
+    fn tend_volume(&mut self) -> Result<bool, journal::Error> {
+        let gave = self.journal.give_back()?;
+        let mut space = self.journal.space()?;
+        if !space.has_reserve() && space.has_room_for_reserve() && Instant::now() >= self.shortage.reserve_at {
+            self.shortage.reserve_at = Instant::now() + PRUNE_INTERVAL;
+            match self.journal.take_reserve() {
+                Ok(()) => tracing::debug!("the reserve is held"),
+                Err(error) => tracing::warn!(%error, "there is room for the reserve, and it can't be taken"),
+            }
+            space = self.journal.space()?;
+        }
+        self.shortage.look(space);
+        Ok(gave)
+    }
+
+    /// Folds a log that became long. Where the database has no room to grow by what is in it, there is the reserve; what
+    /// can't be folded now is folded after a later batch.
+    fn fold_long_log(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
+        let short = self.shortage.space.is_short();
+        let mut folded = self.journal.fold_long_log(short);
+        if matches!(folded, Err(journal::Error::Full(_))) && self.give_up_reserve() {
+            folded = self.journal.fold_long_log(short);
+        }
+        match folded {
+            Err(error @ (journal::Error::Damaged(_) | journal::Error::Replaced(_))) => self.fail(&error),
+            Err(error) => tracing::debug!(%error, "the log of the journal can't be folded yet"),
+            Ok(()) => {}
+        }
+    }
+
+    /// Returns whether there was one.
+    fn give_up_reserve(&mut self) -> bool {
+        let given_up = Reserve::in_directory(self.parts.lock.directory()).give_up();
+        if given_up {
+            // It is to be taken again as soon as there is room.
+            let at = Instant::now() + ROOM_INTERVAL;
+            (self.prune_at, self.shortage.reserve_at) = (self.prune_at.min(at), at);
+            tracing::warn!("the volume of `data_dir` is full: the reserve was given up, so that deliveries go on");
+        }
+        given_up
+    }
+
+    /// A write failed. Whatever the batch was, it may or may not be on disk, so nothing of it is believed: the
+    /// journal is opened anew and everything is restored from it before anything is acknowledged again.
+    fn fail(&mut self, error: &journal::Error) {
+        let found = match error {
+            journal::Error::Replaced(fates) => *fates,
+            // Files that were cut off look damaged, and a missing one makes all kinds of errors.
+            _ => self.journal.fates(),
+        };
+        let replaced = !found.is_intact();
+        let why = match error {
+            _ if replaced => Unavailable::JournalReplaced,
+            journal::Error::Full(_) => Unavailable::DiskFull,
+            journal::Error::Damaged(_) => {
+                journal::mark_damaged(self.parts.lock.directory());
+                Unavailable::JournalFault
+            }
+            journal::Error::Fault(_) | journal::Error::Replaced(_) => Unavailable::JournalFault,
+        };
+        let reason = why.as_str();
+        if replaced {
+            tracing::error!(
+                reason, error = %error,
+                "another program changed the journal's files: nothing is acknowledged until the journal is back at its place; \
+                 leave `data_dir` to the relay while it runs"
+            );
+        } else {
+            tracing::error!(reason, error = %error, "the journal can't be written; events are refused with 503 until it can");
+        }
+        self.health.send_replace(Health::Refusing {
+            why,
+            detail: error.to_string(),
+            since: self.parts.clock.now().wall,
+        });
+        // They may copy events of a batch that never was.
+        self.duplicates.clear();
+        // What is open is all that there is, and may not stay so: it is brought back at once.
+        let at_once = replaced || why == Unavailable::DiskFull && self.give_up_reserve();
+        let try_at = if at_once { Instant::now() } else { Instant::now() + HEAL_INTERVAL };
+        let before = self.fault.take().unwrap_or_default();
+        self.fault = Some(Fault { try_at, why, found, files: Files::default(), told: String::new(), ..before });
+    }
+
+    /// After a fault: reopens the journal, restores from it, writes what was held. Works or is tried again.
+    fn heal(&mut self) {
+        let Some(fault) = self.fault.as_mut().filter(|fault| Instant::now() >= fault.try_at) else {
+            return;
+        };
+        fault.try_at = Instant::now() + HEAL_INTERVAL;
+        if let Err(error) = self.bring_back() {
+            self.tell_obstacle(&error);
+            return;
+        }
+        let mut fresh = Vec::new();
+        let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
+        // Whether it can be written comes first: reading a large journal again each second would serve nobody.
+        let opened = open_writable(&self.parts).and_then(|journal| self.make_good(journal));
+        let restored = opened.and_then(|journal| {
+            restore(&self.parts, journal, &self.sources, |event, _| {
+                // A commit that was reported as failed may have reached the disk after all. Its sender was told that it
+                // was not taken: its age counts from here.
+                if event.id > known {
+                    fresh.push(Fresh { event: Queued { acknowledged: now, ..event }, outgoing: None });
+                }
+            })
+        });
+        let Restored { mut journal, dedup, last, damaged } = match restored {
+            Ok(restored) => restored,
+            Err(error) => {
+                self.tell_obstacle(&error);
+                return;
+            }
+        };
+        journal.continue_after(&self.journal);
+        journal.believe_times(self.false_alarms < FALSE_ALARMS_MAX);
+        (self.journal, self.dedup) = (journal, dedup);
+        // These are open from now on.
+        if let Some(fault) = &mut self.fault {
+            (fault.files, fault.found) = (Files::default(), Fates::INTACT);
+        }
+        let written = self.set_aside(&damaged).and_then(|()| self.write_held()).and_then(|()| self.tend_volume());
+        if let Err(error) = written {
+            tracing::debug!(error = %error, "the journal can't be written yet");
+            if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {
+                self.fail(&error);
+            }
+            return;
+        }
+        let Some(fault) = self.fault.take() else {
+            return;
+        };
+        self.forget_followers();
+        self.hand_over(Durable { fresh, ..Durable::default() });
+        self.handed_over = self.handed_over.max(last);
+        self.mark();
+        self.tell_mended(&fault);
+        tracing::info!("the journal can be written again");
+        self.show();
+    }
+
+    /// Whoever stopped waiting leaves no trace.
+    fn forget_followers(&mut self) {
+        self.followers.retain(|_, followers| {
+            followers.retain(|follower| !follower.is_closed());
+            !followers.is_empty()
+        });
+    }
+
+    /// Some at a time: there may be thousands, and little room. What was written is told at once, and not written again
+    /// where a later helping fails.
+    fn write_held(&mut self) -> Result<(), journal::Error> {
+        let space = self.journal.space()?;
+        while let Some(fault) = self.fault.as_mut().filter(|fault| !fault.held.is_empty()) {
+            let some = fault.held.len().min(space.ends_at_once());
+            let mut batch = self.journal.begin()?;
+            for End { attempt, settlement, key, .. } in fault.held.iter().take(some) {
+                end(&mut batch, attempt.as_ref(), settlement, space.is_short())?;
+                settle(&mut self.dedup, *key, settlement);
+            }
+            batch.commit()?;
+            let ended: Vec<Settlement> = fault.held.drain(..some).map(|end| end.settlement).collect();
+            self.tell_ended(&ended);
+            self.hand_over(Durable { ended, ..Durable::default() });
+            self.journal.fold_long_log(true)?;
+        }
+        // A hold is what a person was told that it is, whatever became of the commit that failed, or of the file.
+        let mut batch = self.journal.begin()?;
+        batch.set_holds(&self.holds.borrow())?;
+        batch.commit()
+    }
+
+    /// Tells the dispatcher what is on disk now.
+    fn hand_over(&mut self, durable: Durable) {
+        if let Some(last) = durable.fresh.last() {
+            self.handed_over = last.event.id;
+        }
+        if !durable.fresh.is_empty() || !durable.ended.is_empty() {
+            // Fails only when the dispatcher is gone, at the end of the process: the events are on disk.
+            if let Err(mpsc::error::SendError(durable)) = self.parts.durable.blocking_send(durable) {
+                self.left_behind.note(durable);
+            }
+        }
+    }
+
+    /// Why new events are refused, if they are, while the journal can be written.
+    fn refusing(&self) -> Option<(Unavailable, String)> {
+        if self.shortage.refusing {
+            let detail = format!("the volume of `data_dir` has no room for new events: {}", self.shortage.space);
+            return Some((Unavailable::DiskFull, detail));
+        }
+        let detail = "`journal.max_events` or `journal.max_bytes` is reached".to_owned();
+        self.journal.is_full().then_some((Unavailable::Backlog, detail))
+    }
+
+    /// Shows the state to those who watch from outside.
+    fn show(&mut self) {
+        if self.fault.is_none() {
+            let refusing = self.refusing();
+            let (since, taking) = (self.parts.clock.now().wall, refusing.is_none());
+            self.health.send_if_modified(|health| {
+                let before = match health {
+                    Health::Taking => None,
+                    Health::Refusing { why, .. } => Some(*why),
+                };
+                if before == refusing.as_ref().map(|(why, _)| *why) {
+                    return false;
+                }
+                *health = match refusing {
+                    None => Health::Taking,
+                    Some((why, detail)) => {
+                        tracing::error!(
+                            reason = why.as_str(),
+                            detail,
+                            "new events are refused with 503 until there is room"
+                        );
+                        Health::Refusing { why, detail, since }
+                    }
+                };
+                if taking {
+                    tracing::info!("events are taken again");
+                }
+                true
+            });
+        }
+        self.show_turned_away();
+        let metrics = &self.parts.metrics;
+        for (source, held) in self.journal.held_by_source() {
+            metrics.source_holds(source, held.events(), held.bytes);
+        }
+        self.remarks.log(&self.journal, self.parts.clock.now().wall);
+        metrics.journal_log_bytes.set(i64::try_from(self.journal.log_bytes()).unwrap_or(i64::MAX));
+        metrics.queue_events.set(i64::try_from(self.journal.totals().queued).unwrap_or(i64::MAX));
+        metrics.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
+        metrics.holds.set(i64::try_from(self.holds.borrow().len()).unwrap_or(i64::MAX));
+        metrics.journal_writable.set(i64::from(self.fault.is_none()));
+        metrics.journal_reserve.set(i64::from(self.shortage.space.has_reserve()));
+        metrics.volume_free.set(i64::try_from(self.shortage.space.free()).unwrap_or(i64::MAX));
+        let forgotten = self.dedup.forgotten();
+        if forgotten.resolved > 0 {
+            metrics.keys_forgotten("resolved", forgotten.resolved);
+        }
+        if forgotten.open > 0 {
+            metrics.keys_forgotten("open", forgotten.open);
+        }
+    }
+
+    /// Shows which sources have their share.
+    fn show_turned_away(&mut self) {
+        let (journal, turning_away) = (&self.journal, &mut self.turning_away);
+        if turning_away.is_empty() && self.turned_away.borrow().is_empty() {
+            return;
+        }
+        for source in turning_away.over(Instant::now(), |source| journal.admits_more_of(source)) {
+            tracing::info!(source = &*source, "this source has room in the queue again; its events are taken");
+        }
+        let turned_away = turning_away.sources().map(|(source, since)| {
+            let (source, held) = (Arc::clone(source), journal.held(source));
+            TurnedAway { source, since, held }
+        });
+        self.turned_away.send_replace(turned_away.collect());
+    }
+}
+
+/// Events that may be new among messages.
+fn new_events(messages: &[Message]) -> usize {
+    let events = |message: &Message| match message {
+        Message::Record { submission, .. } | Message::Replace { submission, .. } => submission.entries.len(),
+        Message::Command { ids, .. } => ids.len(),
+        _ => 0,
+    };
+    messages.iter().map(events).sum()
+}
+
+fn unreadable(parts: &WriterParts, error: &journal::Error) -> journal::OpenError {
+    journal::OpenError {
+        path: parts.lock.directory().to_owned(),
+        problem: error.to_string(),
+        remedy: "check that the disk of `data_dir` works",
+    }
+}
+
+/// How often a journal that failed is tried again: events are taken again well within five seconds.
+const HEAL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the files are looked at while nothing is written: a kill meanwhile would lose what waits.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Files whose times of writing change though nobody writes to them are on a file system that does that.
+const FALSE_ALARMS_MAX: u32 = 3;
+/// How long a stop tries to bring back a journal whose files are gone.
+const FINISH: Duration = Duration::from_secs(15);
+const FINISH_PAUSE: Duration = Duration::from_millis(200);
+/// Messages at once that are a sign of load.
+const BUSY: usize = 8;
+/// A commit costs as much as ten events, so under load it is worth a moment; a sync takes that long on a good disk.
+const GATHER: Duration = Duration::from_millis(1);
+/// How often old history is looked for.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// Few enough that whoever waits for the next batch hardly notices.
+const PRUNED_AT_ONCE: usize = 100;
+/// The pause between two helpings of pruning while there is more to prune.
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+/// Counts of duplicates that may wait for the next commit.
+const DUPLICATES_HELD: usize = 10_000;

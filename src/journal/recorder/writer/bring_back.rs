@@ -1,0 +1,323 @@
+//! After another program changed the journal's files: brings everything to where a restart would find it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+
+use super::restore::tell_repairs;
+use super::{FALSE_ALARMS_MAX, Fault, Writer};
+use crate::event::EventId;
+use crate::journal::recorder::{Durable, Health, Remembered, Unavailable};
+use crate::journal::{self, Batch, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
+
+/// Where the files stand while they are brought back.
+#[derive(Debug)]
+pub(super) enum Files {
+    /// They are open, and with them all that is in them. `copied`: it is complete beside their place, too.
+    Open { copied: Option<Mended> },
+    /// Nothing is open any more; all of it is on disk, if perhaps not yet in its place.
+    LetGo(LetGo, Mended),
+    /// It is in its place and can be opened.
+    Back,
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files::Open { copied: None }
+    }
+}
+
+impl Writer {
+    /// Where the files are not those that a restart would find: takes the directory again, makes a journal there that
+    /// holds all that this one does, and lets go of what is open.
+    pub(super) fn bring_back(&mut self) -> Result<(), OpenError> {
+        let now = self.parts.clock.now().wall;
+        if let Some(Fault { files: Files::Open { copied }, found, why, .. }) = &self.fault {
+            let fates = self.journal.fates().or_overwritten(*found);
+            let damaged = journal::is_marked_damaged(self.parts.lock.directory());
+            if fates.is_intact() && copied.is_none() && !damaged {
+                return Ok(());
+            }
+            if !fates.is_intact() && *why != Unavailable::JournalReplaced {
+                // It happened while the disk was full, or failed.
+                self.fail(&journal::Error::Replaced(fates));
+                return self.bring_back();
+            }
+            self.parts.lock.retake()?;
+            let mut how = match fates.mending() {
+                // All of it is there, and it is read as a start reads it.
+                Mending::Reopen if damaged => Mending::Reread,
+                how => how,
+            };
+            if how == Mending::Fold && !matches!(self.journal.fold_log(), Ok(true)) || copied.is_some() {
+                how = Mending::Copy;
+            }
+            if how == Mending::Copy {
+                let copied = self.copy_out();
+                if copied.is_err() && self.give_up_reserve() {
+                    // It takes as much room again as what is open.
+                    self.copy_out()?;
+                } else {
+                    copied?;
+                }
+            }
+            self.let_go(how)?;
+            if let Some(fault) = &mut self.fault {
+                fault.altered |= fates.is_altered();
+                fault.cut |= fates.is_cut();
+            }
+        }
+        let Some(fault) = &mut self.fault else {
+            return Ok(());
+        };
+        if let Files::LetGo(gone, copied) = &fault.files {
+            let Mended { aside, repairs } = gone.put_back(&self.parts.lock, now)?;
+            let aside = [copied.aside.clone(), aside].concat();
+            let repairs = if repairs.is_empty() { copied.repairs.clone() } else { repairs };
+            fault.altered |= repairs.journal.is_some();
+            fault.cut |= repairs.journal.is_some();
+            fault.mended.push((gone.how(), Mended { aside, repairs }));
+            fault.files = Files::Back;
+        } else if matches!(fault.files, Files::Back) && journal::is_marked_damaged(self.parts.lock.directory()) {
+            // Only opening it, or reading all of it, found that it is damaged.
+            if !self.parts.lock.readers().close() {
+                let busy = journal::Error::Fault("somebody still reads it".to_owned());
+                return Err(obstacle(&self.parts.lock, &busy));
+            }
+            let repairs = journal::mend(&self.parts.lock, now)?;
+            (fault.altered, fault.cut) = (true, true);
+            fault.mended.push((Mending::Reread, Mended { aside: Vec::new(), repairs }));
+        }
+        Ok(())
+    }
+
+    /// Copies everything that is open, which may take long; who asks meanwhile is told to come again.
+    fn copy_out(&mut self) -> Result<(), OpenError> {
+        let now = self.parts.clock.now().wall;
+        let Writer { journal, parts, messages, fault: Some(fault), .. } = self else {
+            return Ok(());
+        };
+        if matches!(fault.files, Files::Open { copied: Some(_) }) {
+            return Ok(());
+        }
+        let lock = &parts.lock;
+        let copied = std::thread::scope(|scope| {
+            let copying = scope.spawn(|| journal.copy_out(lock, now));
+            let mut waiting = Vec::new();
+            while !copying.is_finished() {
+                while let Ok(message) = messages.try_recv() {
+                    waiting.push(message);
+                }
+                fault.refuse(&mut waiting);
+                std::thread::sleep(REFUSE_INTERVAL);
+            }
+            copying.join()
+        });
+        let copied = copied.unwrap_or_else(|_| Err(journal::Error::Fault("copying the journal failed".to_owned())));
+        fault.files = Files::Open { copied: Some(copied.map_err(|error| obstacle(lock, &error))?) };
+        Ok(())
+    }
+
+    fn let_go(&mut self, how: Mending) -> Result<(), OpenError> {
+        let gone = self.journal.let_go(how, &self.parts.lock);
+        let Some(fault) = &mut self.fault else {
+            return Ok(());
+        };
+        let copied = match std::mem::take(&mut fault.files) {
+            Files::Open { copied } => copied,
+            Files::LetGo(..) | Files::Back => None,
+        };
+        match gone {
+            Ok(Some(gone)) => fault.files = Files::LetGo(gone, copied.unwrap_or_default()),
+            Ok(None) => {
+                fault.files = Files::Open { copied };
+                let busy = journal::Error::Fault("somebody still reads it".to_owned());
+                return Err(obstacle(&self.parts.lock, &busy));
+            }
+            // The copy is made anew.
+            Err(error) => return Err(obstacle(&self.parts.lock, &error)),
+        }
+        Ok(())
+    }
+
+    /// Says why the journal is not back yet, once for each reason.
+    pub(super) fn tell_obstacle(&mut self, error: &OpenError) {
+        let Some(fault) = &mut self.fault else {
+            return;
+        };
+        let told = error.to_string();
+        if fault.why != Unavailable::JournalReplaced {
+            tracing::debug!(%error, "the journal can't be reopened yet");
+            return;
+        }
+        if fault.told != told {
+            tracing::error!(error = %error, "the journal can't be brought back to its place yet; it is tried again");
+            self.health.send_modify(|health| {
+                if let Health::Refusing { detail, .. } = health {
+                    detail.clone_from(&told);
+                }
+            });
+            fault.told = told;
+        }
+    }
+
+    /// Where files were cut off or overwritten: writes again what is missing and still known of the queue.
+    pub(super) fn make_good(&mut self, mut journal: Journal) -> Result<Journal, OpenError> {
+        if !self.fault.as_ref().is_some_and(|fault| fault.altered) {
+            return Ok(journal);
+        }
+        let Remembered { waiting, ending, bodies } = self.recall()?;
+        let now = self.parts.clock.now().wall;
+        let known: HashSet<EventId> = waiting.iter().map(|waits| waits.event).chain(ending).collect();
+        if let Some(fault) = &mut self.fault {
+            fault.rescue.get_or_insert_default();
+        }
+        let sources = Arc::clone(&self.sources);
+        for some in waiting.chunks(MADE_GOOD_AT_ONCE) {
+            self.make_some_good(&mut journal, |batch, rescue| {
+                some.iter().try_for_each(|waits| {
+                    batch.write_again(*waits, &sources.name(waits.source), bodies.get(&waits.event), now, rescue)
+                })
+            })?;
+        }
+        let mut unknown = journal.queued().map_err(|error| obstacle(&self.parts.lock, &error))?;
+        unknown.retain(|id| !known.contains(id));
+        for some in unknown.chunks(MADE_GOOD_AT_ONCE) {
+            self.make_some_good(&mut journal, |batch, rescue| {
+                some.iter().try_for_each(|id| batch.end_unknown(*id, now, rescue))
+            })?;
+        }
+        Ok(journal)
+    }
+
+    /// A helping of it: what waits may be a million events, and who asks meanwhile is told to come again.
+    fn make_some_good(
+        &mut self,
+        journal: &mut Journal,
+        write: impl FnOnce(&mut Batch<'_>, &mut Rescue) -> Result<(), journal::Error>,
+    ) -> Result<(), OpenError> {
+        self.refuse_waiting();
+        let mut rescue = Rescue::default();
+        let mut batch = journal.begin().map_err(|error| obstacle(&self.parts.lock, &error))?;
+        let written = write(&mut batch, &mut rescue).and_then(|()| batch.commit());
+        written.and_then(|()| journal.fold_long_log(true)).map_err(|error| obstacle(&self.parts.lock, &error))?;
+        if let Some(fault) = &mut self.fault {
+            fault.rescue.get_or_insert_default().add(rescue);
+        }
+        Ok(())
+    }
+
+    /// Asks the dispatcher what it knows of the queue, or takes what it left when it ended. Senders are told to come again
+    /// meanwhile. Without an answer the journal can't be believed to hold all that waits.
+    fn recall(&mut self) -> Result<Remembered, OpenError> {
+        let (reply, mut answer) = oneshot::channel();
+        let mut asking = Some(Durable { recall: Some(reply), ..Durable::default() });
+        let until = Instant::now() + RECALL;
+        loop {
+            if let Some(durable) = asking.take()
+                && let Err(TrySendError::Full(durable)) = self.parts.durable.try_send(durable)
+            {
+                asking = Some(durable);
+            }
+            if let Ok(remembered) = answer.try_recv() {
+                return Ok(remembered);
+            }
+            if let Some(remembered) = self.left_behind.remembered() {
+                return Ok(remembered.clone());
+            }
+            let ended = self.parts.durable.is_closed() && self.left_behind.is_nothing();
+            if ended || Instant::now() >= until {
+                let nobody = "its files were cut off or overwritten, and nobody answers what else waits";
+                return Err(obstacle(&self.parts.lock, &journal::Error::Fault(nobody.to_owned())));
+            }
+            self.refuse_waiting();
+            std::thread::sleep(REFUSE_INTERVAL);
+        }
+    }
+
+    fn refuse_waiting(&mut self) {
+        let mut waiting = Vec::new();
+        while let Ok(message) = self.messages.try_recv() {
+            waiting.push(message);
+        }
+        if let Some(fault) = &mut self.fault {
+            fault.refuse(&mut waiting);
+        }
+    }
+
+    /// Says what was done to bring the files back.
+    pub(super) fn tell_mended(&mut self, fault: &Fault) {
+        let (mended, rescue) = (&fault.mended, fault.rescue);
+        let queued = self.journal.totals().queued;
+        for aside in mended.iter().flat_map(|(_, mended)| &mended.aside) {
+            tracing::warn!(aside = %aside.display(), "a file that another program put in the journal's place was set aside");
+        }
+        for repairs in mended.iter().map(|(_, mended)| &mended.repairs).filter(|repairs| !repairs.is_empty()) {
+            tell_repairs(repairs);
+            self.remarks.repairs(repairs, self.parts.clock.now().wall);
+        }
+        if let Some(Rescue { again, lost, ended }) = rescue {
+            if lost > 0 {
+                tracing::error!(
+                    queued,
+                    again,
+                    lost,
+                    ended,
+                    "the journal's files were cut off or overwritten: of what waited, some was written again from memory, and \
+                     what is lost became dead letters that say so"
+                );
+            } else if again + ended > 0 {
+                tracing::warn!(
+                    queued,
+                    again,
+                    ended,
+                    "the journal's files were cut off or overwritten: what was missing of what waited was written again from \
+                     memory; nothing that waited is lost"
+                );
+            } else {
+                tracing::warn!(queued, "the journal was opened anew as it was found: nothing that waited is lost");
+                self.false_alarms += u32::from(!fault.cut);
+                if !fault.cut && self.false_alarms == FALSE_ALARMS_MAX {
+                    self.journal.believe_times(false);
+                    tracing::warn!(
+                        "times of writing changed again and again on files that were whole: from now on only their sizes tell \
+                         whether another program wrote to them"
+                    );
+                }
+            }
+            return;
+        }
+        match mended.last().map(|(how, _)| how) {
+            None => {}
+            Some(Mending::Copy) => tracing::warn!(
+                queued,
+                "the journal was copied to its place from the files that were still open: nothing in it is lost"
+            ),
+            Some(Mending::Fold) => tracing::warn!(
+                queued,
+                "the journal's log was still open and was brought into the main file: nothing in it is lost"
+            ),
+            Some(Mending::Reopen) => tracing::warn!(queued, "the journal was opened anew: nothing in it is lost"),
+            Some(Mending::Reread) => {
+                tracing::warn!(queued, "the journal was opened anew as it was found: all of it can be read");
+            }
+        }
+    }
+}
+
+fn obstacle(lock: &Lock, error: &journal::Error) -> OpenError {
+    let remedy = match error {
+        journal::Error::Full(_) => "make room on the disk: the journal is copied",
+        _ => "check the disk and the permissions of `data_dir`",
+    };
+    OpenError { path: lock.directory().to_owned(), problem: error.to_string(), remedy }
+}
+
+const REFUSE_INTERVAL: Duration = Duration::from_millis(5);
+/// The dispatcher answers within milliseconds.
+const RECALL: Duration = Duration::from_secs(10);
+/// Events that are brought together with memory in one batch: some tens of milliseconds.
+const MADE_GOOD_AT_ONCE: usize = 1_000;

@@ -1,0 +1,255 @@
+//! Replaying and discarding: decided in the batch that carries it out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::work::{Origin, Work};
+use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, State};
+use crate::journal::dedup::{Arrival, Ending, Novelty, Occurrences};
+use crate::journal::recorder::{
+    Command, Commanded, Declined, Entry, Fresh, HOLDS_MAX, Holding, Receipt, Submission, Unavailable,
+};
+use crate::journal::{self, Blob, Decided, Fit, Kept, Later, NewEvent, Raw};
+
+/// What the commands of one message share.
+struct Round<'r> {
+    request_id: &'r str,
+    /// Where raw bodies are by now: events of one batch still share theirs.
+    raws: HashMap<EventId, EventId>,
+    /// Rows that may still be looked at in search of later events.
+    rows: usize,
+}
+
+impl Work<'_> {
+    /// Carries out one command for each of these events, in their order.
+    pub(super) fn command(
+        &mut self,
+        command: Command,
+        ids: &[EventId],
+        request_id: &str,
+    ) -> Result<Vec<Commanded>, journal::Error> {
+        let mut round = Round { request_id, raws: HashMap::new(), rows: ROWS_LOOKED_AT_MAX };
+        ids.iter()
+            .map(|id| match command {
+                Command::Replay { force } => self.replay(*id, force, &mut round),
+                Command::Discard => self.discard(*id),
+            })
+            .collect()
+    }
+
+    /// Records what the rules make of a refused payload now, and ends the payload with it: all or nothing.
+    pub(super) fn replace(
+        &mut self,
+        of: EventId,
+        submission: &Submission,
+        force: bool,
+    ) -> Result<Result<Result<Vec<Receipt>, Declined>, Unavailable>, journal::Error> {
+        let declined = |why| Ok(Ok(Err(why)));
+        let kept = match self.batch.kept(of)? {
+            None => return declined(Declined::NotKept),
+            Some(Err(_)) => return declined(Declined::Damaged),
+            Some(Ok(Kept { decided: Some(_), .. })) => return declined(Declined::Ended),
+            Some(Ok(kept)) => kept,
+        };
+        if !force {
+            match (kept.state, kept.reason.as_deref()) {
+                (State::Ended, Some(REPLAYED)) => return declined(Declined::Ended),
+                (State::Ended, Some(DISCARDED)) => return declined(Declined::Discarded),
+                _ => {}
+            }
+            let mut rows = ROWS_LOOKED_AT_MAX;
+            for entry in &submission.entries {
+                if let Entry::Event(event) = entry
+                    && let Some(why) = self.later(event.key, &submission.source, &event.incident_key, of, &mut rows)?
+                {
+                    return declined(why);
+                }
+            }
+        }
+        let receipts = match self.record(submission, Origin::Refused { payload: &kept, force })? {
+            Ok(receipts) => receipts,
+            Err(Unavailable::Backlog) => return declined(Declined::Backlog),
+            Err(Unavailable::DiskFull) => return declined(Declined::DiskFull),
+            Err(why) => return Ok(Err(why)),
+        };
+        self.batch.end(of, REPLAYED, self.now.wall)?;
+        self.wrote = true;
+        Ok(Ok(Ok(receipts)))
+    }
+
+    fn replay(&mut self, id: EventId, force: bool, round: &mut Round<'_>) -> Result<Commanded, journal::Error> {
+        let declined = |why| Ok(Commanded::Declined(why));
+        let kept = match self.batch.kept(id)? {
+            None => return declined(Declined::NotKept),
+            Some(Err(_)) => return declined(Declined::Damaged),
+            Some(Ok(kept)) => kept,
+        };
+        let Some(Decided { action, incident_key, rule, priority, update, occurrence }) = kept.decided else {
+            return declined(Declined::Undecided);
+        };
+        if kept.state == State::Queued {
+            return declined(Declined::Waiting);
+        }
+        let key = KeyId::new(&kept.source, &incident_key);
+        if !force && kept.state == State::Ended && kept.reason.as_deref() == Some(DISCARDED) {
+            return declined(Declined::Discarded);
+        }
+        if !force && let Some(why) = self.later(key, &kept.source, &incident_key, id, &mut round.rows)? {
+            return declined(why);
+        }
+        let body = match self.batch.body(id)? {
+            Blob::Sound(body) => body,
+            Blob::Gone if kept.state == State::Dead => return declined(Declined::Damaged),
+            Blob::Gone => return declined(Declined::Pruned),
+            Blob::Damaged => return declined(Declined::Damaged),
+        };
+        let shared = round.raws.get(&kept.raw_in).copied();
+        let raw = match shared {
+            Some(_) => Blob::Gone,
+            None => self.batch.raw(&kept.request, kept.raw_in)?,
+        };
+        // What came is only kept for a person to see: the event does not rest on it.
+        let raw = if let Blob::Sound(raw) = raw { Some(raw) } else { None };
+        let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len()) as u64;
+        // A dead letter makes room for its own replay.
+        let freed = if kept.state == State::Dead { (1, kept.bytes) } else { (0, 0) };
+        if self.make_room(None, 1 - freed.0, bytes.saturating_sub(freed.1))? != Fit::Fits {
+            return declined(Declined::Backlog);
+        }
+        let footprint = journal::footprint(1, bytes);
+        if !self.fits(footprint) {
+            return declined(Declined::DiskFull);
+        }
+        self.space.promise(footprint);
+        let arrival = Arrival { key, action, update, occurrence: occurrence.as_ref() };
+        let follows = self.dedup.last(key);
+        let (batch, now) = (&mut self.batch, self.now);
+        let append = |occurrences: &Occurrences| {
+            batch.append(NewEvent {
+                source: &kept.source,
+                action,
+                incident_key: &incident_key,
+                rule: &rule,
+                priority,
+                novelty: Novelty::Replay.as_str(),
+                received_at: now.wall,
+                request: round.request_id,
+                sender_request: None,
+                raw: match (shared, &raw) {
+                    (Some(other), _) => Raw::In(other),
+                    (None, Some(raw)) => Raw::Bytes(raw),
+                    (None, None) => Raw::Gone,
+                },
+                charset: kept.charset.as_deref(),
+                body: &body,
+                update,
+                occurrences,
+                follows,
+                replay_of: Some(id),
+            })
+        };
+        let new = self.dedup.take(arrival, now.monotonic, append)?;
+        round.raws.entry(kept.raw_in).or_insert(new);
+        self.batch.end(id, REPLAYED, self.now.wall)?;
+        self.wrote = true;
+        self.fresh.push(Fresh {
+            event: Queued {
+                id: new,
+                key,
+                source: self.sources.id(&kept.source),
+                action,
+                priority,
+                reopening: false,
+                // Whatever was sent before it may have opened its incident.
+                continues: true,
+                acknowledged: self.now.monotonic,
+            },
+            outgoing: Some(Outgoing {
+                source: Arc::clone(&kept.source),
+                incident_key: Arc::from(&*incident_key),
+                body: body.into(),
+                acknowledged: self.now.wall,
+            }),
+        });
+        Ok(Commanded::Replayed { id: new, source: kept.source, action, incident_key })
+    }
+
+    fn discard(&mut self, id: EventId) -> Result<Commanded, journal::Error> {
+        let (state, source, key) = match self.batch.kept(id)? {
+            None => return Ok(Commanded::Declined(Declined::NotKept)),
+            Some(Ok(kept)) => {
+                let key = kept.decided.map(|decided| KeyId::new(&kept.source, &decided.incident_key));
+                (kept.state, kept.source, key)
+            }
+            Some(Err(_)) => match self.batch.aside(id)? {
+                Some((state, source)) => (state, source, None),
+                None => return Ok(Commanded::Declined(Declined::Damaged)),
+            },
+        };
+        match state {
+            State::Queued => return Ok(Commanded::Declined(Declined::Waiting)),
+            State::Delivered => return Ok(Commanded::Declined(Declined::Delivered)),
+            State::Ended => return Ok(Commanded::Declined(Declined::Ended)),
+            State::Dead | State::Refused => {}
+        }
+        self.batch.end(id, DISCARDED, self.now.wall)?;
+        self.wrote = true;
+        if let Some(key) = key {
+            self.dedup.settle(key, id, Ending::WithoutEffect);
+        }
+        Ok(Commanded::Discarded { source })
+    }
+
+    /// Puts a hold in force, or releases it.
+    pub(super) fn hold(&mut self, target: &HoldTarget, held: bool) -> Result<Holding, journal::Error> {
+        let place = self.holds.binary_search_by(|known| known.target.cmp(target));
+        match (place, held) {
+            (Ok(_), true) | (Err(_), false) => return Ok(Holding::AsItWas),
+            (Err(_), true) if self.holds.len() >= HOLDS_MAX => return Ok(Holding::TooMany),
+            (Err(at), true) => {
+                let held = HoldRecord { target: target.clone(), since: self.now.wall };
+                Arc::make_mut(&mut self.holds).insert(at, held);
+            }
+            (Ok(at), false) => drop(Arc::make_mut(&mut self.holds).remove(at)),
+        }
+        self.batch.set_holds(&self.holds)?;
+        self.wrote = true;
+        Ok(Holding::Changed)
+    }
+
+    /// Whether an event of the key was taken after `id`.
+    ///
+    /// Deduplication knows the last event of every key, but for keys whose last event ended without effect, which an
+    /// index finds, and for keys that it forgot, for which what was pruned is noted and the newest rows are searched.
+    fn later(
+        &self,
+        key: KeyId,
+        source: &str,
+        incident_key: &str,
+        id: EventId,
+        rows: &mut usize,
+    ) -> Result<Option<Declined>, journal::Error> {
+        if let Some(last) = self.dedup.last(key) {
+            return Ok((last > id).then_some(Declined::LaterEvent(last)));
+        }
+        let mut later = self.batch.later_without_effect(source, incident_key, id)?;
+        if later == Later::None {
+            later = self.batch.later_noted(id)?;
+        }
+        if later == Later::None && self.dedup.has_forgotten() {
+            later = self.batch.later_of_any(source, incident_key, id, rows)?;
+        }
+        Ok(match later {
+            Later::None => None,
+            Later::Event(later) => Some(Declined::LaterEvent(later)),
+            Later::Unknown => Some(Declined::LaterUnknown),
+        })
+    }
+}
+
+/// The reason of what a person ended.
+const DISCARDED: &str = "discarded";
+/// The reason of a dead letter or refused payload for which there is a new event.
+const REPLAYED: &str = "replayed";
+/// Some tens of milliseconds: senders wait for the same thread.
+const ROWS_LOOKED_AT_MAX: usize = 100_000;

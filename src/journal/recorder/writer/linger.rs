@@ -1,0 +1,139 @@
+//! Which ends of events wait a moment for a batch to share.
+//!
+//! An end that changes nothing for anyone costs as many pages alone as hundreds do together, since events that were
+//! acknowledged one after another stand side by side. Until it is on disk no other event of its key is delivered,
+//! and a restart would send its event once more.
+
+use std::time::{Duration, Instant};
+
+use crate::event::{EventId, State};
+use crate::journal::recorder::{End, Message};
+
+/// Ends that wait, in the order in which they were told.
+#[derive(Debug, Default)]
+pub(super) struct Lingering {
+    ends: Vec<Message>,
+    until: Option<Instant>,
+}
+
+impl Lingering {
+    /// When they are to wait no longer.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Takes out of `messages` what may wait, or puts everything that waited in front of them. `followed` tells
+    /// whether a sender waits for an event's end; with `at_once` nothing waits.
+    pub(super) fn sort_out(
+        &mut self,
+        messages: &mut Vec<Message>,
+        now: Instant,
+        at_once: bool,
+        followed: impl Fn(EventId) -> bool,
+    ) {
+        self.ends.extend(messages.extract_if(.., |message| match message {
+            Message::Settle(end) => may_wait(end, followed(end.settlement.id)),
+            _ => false,
+        }));
+        if self.ends.is_empty() {
+            return;
+        }
+        let until = *self.until.get_or_insert_with(|| now + LINGER);
+        // Whatever else there is to write may rest on how these events ended. To a new event it makes no difference.
+        let only_new = messages.iter().all(|message| matches!(message, Message::Record { .. }));
+        if at_once || !only_new || now >= until || self.ends.len() >= ENDS_MAX {
+            let mut all = self.take();
+            all.append(messages);
+            *messages = all;
+        }
+    }
+
+    /// Everything that waits.
+    pub(super) fn take(&mut self) -> Vec<Message> {
+        self.until = None;
+        std::mem::take(&mut self.ends)
+    }
+}
+
+/// Whether an end changes nothing for anyone: the upstream did what it was asked, so the state of its key stays, no
+/// later event of the key waits, and no sender does.
+fn may_wait(end: &End, followed: bool) -> bool {
+    let End { settlement, awaited, .. } = end;
+    let done = settlement.state == State::Delivered && settlement.outcome.is_some_and(|outcome| !outcome.is_warning());
+    done && !awaited && !followed
+}
+
+/// Long enough for a few hundred ends under load, too short to be noticed.
+const LINGER: Duration = Duration::from_millis(25);
+/// More at once would make senders wait for the batch that they share.
+const ENDS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::event::{KeyId, Outcome};
+    use crate::journal::Settlement;
+
+    fn end(id: u64, outcome: Outcome, awaited: bool) -> Message {
+        let settlement = Settlement {
+            id: EventId(id),
+            state: State::Delivered,
+            outcome: Some(outcome),
+            reason: None,
+            attempts: 1,
+            at: WallTime(0),
+        };
+        Message::Settle(End { attempt: None, settlement, key: KeyId(0), awaited })
+    }
+
+    fn numbers(messages: &[Message]) -> Vec<u64> {
+        let number = |message: &Message| match message {
+            Message::Settle(end) => Some(end.settlement.id.0),
+            _ => None,
+        };
+        messages.iter().filter_map(number).collect()
+    }
+
+    #[test]
+    fn only_an_end_that_changes_nothing_for_anyone_waits() {
+        for (outcome, awaited, followed, waits) in [
+            (Outcome::Created, false, false, true),
+            (Outcome::Resolved, false, false, true),
+            (Outcome::Duplicate, false, false, true),
+            (Outcome::Created, true, false, false),
+            (Outcome::Created, false, true, false),
+            // The key becomes unknown, or a person is to see it.
+            (Outcome::Unmatched, false, false, false),
+            (Outcome::NotResolved, false, false, false),
+            (Outcome::Accepted, false, false, false),
+        ] {
+            let (mut lingering, mut messages) = (Lingering::default(), vec![end(1, outcome, awaited)]);
+            lingering.sort_out(&mut messages, Instant::now(), false, |_| followed);
+            assert_eq!(messages.is_empty(), waits, "{outcome:?} {awaited} {followed}");
+            assert_eq!(lingering.until().is_some(), waits);
+        }
+    }
+
+    #[test]
+    fn what_waited_goes_first_when_the_time_is_over_when_there_are_many_or_when_something_rests_on_it() {
+        let start = Instant::now();
+        let waiting = || {
+            let mut lingering = Lingering::default();
+            lingering.sort_out(&mut vec![end(1, Outcome::Created, false)], start, false, |_| false);
+            lingering
+        };
+        let sorted = |mut messages: Vec<Message>, at: Instant, at_once: bool| {
+            waiting().sort_out(&mut messages, at, at_once, |_| false);
+            numbers(&messages)
+        };
+        let unmatched = || vec![end(2, Outcome::Unmatched, false)];
+        assert_eq!(sorted(vec![], start, false), [0; 0]);
+        assert_eq!(sorted(vec![end(2, Outcome::Created, false)], start, false), [0; 0]);
+        assert_eq!(sorted(vec![], start + LINGER, false), [1]);
+        assert_eq!(sorted(vec![], start, true), [1]);
+        assert_eq!(sorted(unmatched(), start, false), [1, 2]);
+        let many = (2..).take(ENDS_MAX - 1).map(|id| end(id, Outcome::Created, false)).collect();
+        assert_eq!(sorted(many, start, false).len(), ENDS_MAX);
+    }
+}

@@ -1,0 +1,184 @@
+//! What a person should know of the journal though events are taken.
+
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+
+use crate::clock::WallTime;
+use crate::journal::recorder::Remark;
+use crate::journal::{ASIDE_KEPT, Journal, Lack, LogSalvage, Repairs};
+
+/// What is shown, and when it was seen first.
+#[derive(Debug)]
+pub(super) struct Remarks {
+    shown: watch::Sender<Vec<Remark>>,
+    damage: Damage,
+}
+
+/// What was damaged since the start.
+#[derive(Debug, Default)]
+struct Damage {
+    since: Option<WallTime>,
+    /// Dead letters because of it.
+    events: u64,
+    /// How many more events there may have been.
+    unreadable: u64,
+    /// The files as they were.
+    aside: Vec<PathBuf>,
+}
+
+impl Remarks {
+    pub(super) fn new() -> (Remarks, watch::Receiver<Vec<Remark>>) {
+        let (shown, watched) = watch::channel(Vec::new());
+        (Remarks { shown, damage: Damage::default() }, watched)
+    }
+
+    fn begin(&self, reason: &'static str, detail: String, remedy: &'static str, since: WallTime) {
+        self.shown.send_modify(|remarks| {
+            remarks.retain(|remark| remark.reason != reason);
+            remarks.push(Remark { reason, detail, remedy, since });
+        });
+    }
+
+    fn end(&self, reason: &'static str) {
+        self.shown.send_modify(|remarks| remarks.retain(|remark| remark.reason != reason));
+    }
+
+    fn is_made(&self, reason: &'static str) -> bool {
+        self.shown.borrow().iter().any(|remark| remark.reason == reason)
+    }
+
+    /// Says what was damaged, where it was more than the end of a log that a power cut leaves.
+    pub(super) fn repairs(&mut self, repairs: &Repairs, now: WallTime) {
+        let (mut events, damage) = (0, &mut self.damage);
+        if let Some(salvage) = &repairs.journal {
+            events += salvage.without_body + salvage.without_row + salvage.in_doubt;
+            damage.unreadable += salvage.unreadable;
+            damage.aside.extend(salvage.aside.clone());
+        }
+        if let Some(LogSalvage { aside: Some(aside), in_doubt, unreadable, .. }) = &repairs.log {
+            events += in_doubt;
+            damage.unreadable += unreadable;
+            damage.aside.push(aside.clone());
+        }
+        // Older ones are not kept.
+        damage.aside.drain(..damage.aside.len().saturating_sub(ASIDE_KEPT));
+        if !damage.aside.is_empty() || repairs.journal.is_some() {
+            self.damaged(events, now);
+        }
+    }
+
+    /// Says that so many more events are dead letters because they are damaged.
+    pub(super) fn damaged(&mut self, events: u64, now: WallTime) {
+        self.damage.events += events;
+        let since = *self.damage.since.get_or_insert(now);
+        let Damage { events, unreadable, aside, .. } = &self.damage;
+        let mut detail = format!("{events} events are dead letters because they are damaged");
+        if *unreadable > 0 {
+            detail.push_str(&format!(", and up to {unreadable} more could not be read"));
+        }
+        for aside in aside {
+            detail.push_str(&format!("; the file as it was: {}", aside.display()));
+        }
+        self.begin(DAMAGE, detail, LOOK_AT_DEAD, since);
+    }
+
+    /// Says what a start did not find of what was left.
+    pub(super) fn lack(&self, lack: Lack, now: WallTime) {
+        let detail = match lack {
+            Lack::Emptied { waiting } => {
+                format!("the journal that was here is gone; {waiting} of its events were still to be delivered")
+            }
+            Lack::Exchanged { waiting } => {
+                format!(
+                    "another journal is in the place of the one that was here, of whose events {waiting} were still to be delivered"
+                )
+            }
+            Lack::LogGone { events } => {
+                format!(
+                    "the journal's log is gone, and with it up to {events} of the events that were acknowledged last"
+                )
+            }
+            Lack::Older { events } => {
+                format!(
+                    "the journal is older than the one that was here: up to {events} events that were acknowledged after it are missing"
+                )
+            }
+            Lack::Log => {
+                tracing::warn!(
+                    "the journal's log is gone, though the relay did not stop in order: another program folded it, or deleted it; \
+                     no event is known to be missing, but some may be sent again"
+                );
+                let detail =
+                    "the journal's log was folded or deleted by another program; no event is known to be missing";
+                return self.begin(LACK, detail.to_owned(), WATCH, now);
+            }
+        };
+        tracing::error!("{detail}; {RESTORE}");
+        self.begin(LACK, detail, RESTORE, now);
+    }
+
+    /// Says so while another program keeps the log from beginning anew.
+    pub(super) fn log(&self, journal: &Journal, now: WallTime) {
+        let bytes = journal.log_bytes();
+        if bytes <= journal.log_bytes_usual() {
+            if self.is_made(LONG_LOG) {
+                self.end(LONG_LOG);
+                tracing::info!(bytes, "the journal's log is as short again as it should be");
+            }
+        } else if !self.is_made(LONG_LOG) {
+            let holders = journal.log_holders().join(", ");
+            let by = if holders.is_empty() { String::new() } else { format!(": process {holders}") };
+            let mebibytes = bytes >> 20;
+            tracing::warn!(
+                bytes,
+                holders,
+                "another program's open transaction keeps the journal's log from beginning anew, and it grows; {END_IT}"
+            );
+            let detail = format!("the log has {mebibytes} MiB, since another program has a transaction open{by}");
+            self.begin(LONG_LOG, detail, END_IT, now);
+        }
+    }
+}
+
+/// The words that `/readyz` uses.
+const LACK: &str = "journal_incomplete";
+const LONG_LOG: &str = "journal_log";
+const DAMAGE: &str = "journal_damaged";
+
+const RESTORE: &str = "where the files are kept elsewhere, stop the relay and put them back as they were; else have the \
+                       senders send again what is open (told until the next start)";
+const WATCH: &str = "look into the journal with `sqlite3 -readonly` only, and keep other programs out of `data_dir` (told \
+                     until the next start)";
+const LOOK_AT_DEAD: &str = "check the disk and the memory of this machine; see `gander events list --state dead` for what is \
+                            damaged, and have its senders send it again where it is still needed (told until the next start)";
+const END_IT: &str = "end the transaction, or the program, that reads the journal";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Salvage;
+
+    #[test]
+    fn of_the_files_that_were_set_aside_those_are_named_that_are_kept() {
+        let (mut remarks, shown) = Remarks::new();
+        for at in 1..=10 {
+            let salvage = Salvage {
+                aside: Some(PathBuf::from(format!("journal-damaged-{at}.db"))),
+                problem: String::new(),
+                events: 2,
+                queued: 1,
+                without_body: 1,
+                without_row: 0,
+                in_doubt: 0,
+                unreadable: 0,
+                left_out: 0,
+            };
+            remarks.repairs(&Repairs { journal: Some(salvage), log: None }, WallTime(at));
+        }
+        let detail = shown.borrow()[0].detail.clone();
+        assert!(detail.starts_with("10 events are dead letters"), "{detail}");
+        let named: Vec<i64> = (1..=10).filter(|at| detail.contains(&format!("damaged-{at}.db"))).collect();
+        assert_eq!(named, [8, 9, 10], "{detail}");
+    }
+}

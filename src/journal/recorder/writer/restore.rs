@@ -1,0 +1,207 @@
+//! From the journal to memory: at a start, and after a fault.
+
+use super::WriterParts;
+use crate::clock::{Now, WallTime};
+use crate::event::{EventId, HoldRecord, Queued, SourceNames, State};
+use crate::journal::dedup::{self, Dedup};
+use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Recovered, Repairs, Salvage, Tried};
+use crate::metrics::Metrics;
+
+/// The journal at a start, mended where it is damaged.
+pub(super) fn open_mended(parts: &WriterParts, now: WallTime) -> Result<(Journal, Repairs), journal::OpenError> {
+    let repairs = journal::mend(&parts.lock, now)?;
+    tell_repairs(&repairs);
+    let opened = Journal::open(&parts.journal, &parts.lock, now).and_then(|journal| {
+        // What a person holds back is asked for first.
+        holds_of(parts, &journal)?;
+        Ok(journal)
+    });
+    match opened {
+        Ok(journal) => Ok((journal, repairs)),
+        // SQLite found what looking at the files did not.
+        Err(_) if journal::is_marked_damaged(parts.lock.directory()) => {
+            let repairs = journal::mend(&parts.lock, now)?;
+            tell_repairs(&repairs);
+            Ok((Journal::open(&parts.journal, &parts.lock, now)?, repairs))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The journal opened anew, after a write to it was synced.
+pub(super) fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
+    let now = parts.clock.now().wall;
+    let mut journal = Journal::open(&parts.journal, &parts.lock, now)?;
+    // Where the log itself filled the disk, folding it makes the room to go on.
+    let probed = journal.fold_log().and_then(|_| {
+        let mut batch = journal.begin()?;
+        batch.probe(now)?;
+        batch.commit()
+    });
+    probed.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "make room on the disk and check that it can be written",
+        }
+    })?;
+    Ok(journal)
+}
+
+/// What was restored from a journal.
+pub(super) struct Restored {
+    pub(super) journal: Journal,
+    pub(super) dedup: Dedup,
+    /// The newest event.
+    pub(super) last: EventId,
+    /// Rows that are to be set aside.
+    pub(super) damaged: Vec<Damaged>,
+}
+
+pub(super) fn restore(
+    parts: &WriterParts,
+    mut journal: Journal,
+    sources: &SourceNames,
+    mut each: impl FnMut(Queued, Option<Tried>),
+) -> Result<Restored, journal::OpenError> {
+    let now = parts.clock.now();
+    let mut dedup = Dedup::new(parts.dedup);
+    let mut last = EventId(0);
+    let recovered = journal.recover(|found| {
+        let event = match found {
+            Found::Event(event) => event,
+            Found::Damaged(id) => {
+                last = id;
+                dedup.forget_all();
+                return;
+            }
+        };
+        last = event.id;
+        remember(&mut dedup, &event, now);
+        if event.state == State::Queued {
+            let Recovered { id, key, action, priority, reopening, taken_at, tried, .. } = event;
+            let source = sources.id(&event.source);
+            // A clock that was turned back meanwhile makes it new, not lasting.
+            let acknowledged = now.monotonic.before(now.wall.since(taken_at));
+            // A call of it may have been under way when the process ended: it may have opened its incident.
+            let continues = true;
+            each(Queued { id, key, source, action, priority, reopening, continues, acknowledged }, tried);
+        }
+    });
+    let damaged = recovered.map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
+        }
+    })?;
+    dedup.forgotten();
+    // What the journal kept of these is dropped when it is looked through, before anything is pruned.
+    dedup.take_forgotten();
+    Ok(Restored { journal, dedup, last, damaged })
+}
+
+/// What a person holds back, in the order in which it is looked through.
+pub(super) fn holds_of(parts: &WriterParts, journal: &Journal) -> Result<Vec<HoldRecord>, journal::OpenError> {
+    let mut holds = journal.holds().map_err(|error| {
+        note_damage(parts, &error);
+        journal::OpenError {
+            path: parts.lock.directory().to_owned(),
+            problem: error.to_string(),
+            remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
+        }
+    })?;
+    holds.sort_by(|one, other| one.target.cmp(&other.target));
+    Ok(holds)
+}
+
+/// Says what was damaged, and what became of it.
+pub(super) fn tell_repairs(repairs: &Repairs) {
+    if let Some(salvage) = &repairs.journal {
+        let Salvage { aside, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out } =
+            salvage;
+        tracing::error!(
+            aside = aside.as_deref().map(|aside| tracing::field::display(aside.display())),
+            problem,
+            events,
+            queued,
+            without_body,
+            without_row,
+            in_doubt,
+            unreadable,
+            left_out,
+            "the journal was damaged: it was set aside whole, and the events that could be read were carried over; \
+             `sqlite3 FILE .recover` may find more in it"
+        );
+        if *left_out > 0 {
+            tracing::error!(
+                events = left_out,
+                "the volume of `data_dir` has no room for all of them: of these events, which had ended, neither payloads \
+                 nor bodies nor calls were carried over"
+            );
+        }
+    }
+    let Some(log) = &repairs.log else {
+        return;
+    };
+    let LogSalvage { aside, pages, damaged, events, states, in_doubt, unreadable } = log;
+    match aside {
+        Some(aside) => tracing::error!(
+            aside = %aside.display(), pages, damaged, events, states, in_doubt, unreadable,
+            "the log of the journal was damaged: it was set aside whole, and what stands behind the damage was taken in"
+        ),
+        None => tracing::warn!(
+            pages,
+            damaged,
+            events,
+            states,
+            in_doubt,
+            unreadable,
+            "the last commit in the log of the journal was not whole, as a power cut leaves it: what could be read of it \
+             was taken in"
+        ),
+    }
+}
+
+/// Says which events were set aside.
+pub(super) fn tell_damaged(metrics: &Metrics, damaged: &[Damaged]) {
+    for Damaged { id, damage } in damaged.iter().take(TOLD_SINGLY) {
+        tracing::error!(event = id.0, reason = damage.reason(), "an event in the journal is damaged; it is never sent");
+    }
+    for Damaged { damage, .. } in damaged {
+        metrics.event_damaged(damage.as_str());
+    }
+    tracing::error!(
+        events = damaged.len(),
+        "events in the journal are damaged: they were set aside as dead letters whose reason begins with \"damaged\"; \
+         check the disk and the memory of this machine"
+    );
+}
+
+/// What deduplication knows by a journal that no relay uses.
+pub fn recollect(reader: &journal::Reader, settings: dedup::Settings, now: Now) -> Result<Dedup, journal::Error> {
+    let mut dedup = Dedup::new(settings);
+    reader.recover(|found| match found {
+        Found::Event(event) => remember(&mut dedup, &event, now),
+        Found::Damaged(_) => dedup.forget_all(),
+    })?;
+    Ok(dedup)
+}
+
+pub(super) fn note_damage(parts: &WriterParts, error: &journal::Error) {
+    if matches!(error, journal::Error::Damaged(_)) {
+        journal::mark_damaged(parts.lock.directory());
+    }
+}
+
+/// Brings deduplication to where this event left it.
+fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
+    let Recovered { id, key, action, update, state, outcome, .. } = *event;
+    let row = dedup::Row { id, key, action, update, state, outcome, occurrences: event.occurrences.clone() };
+    dedup.recall(row, now.recall(event.taken_at));
+}
+
+/// As many as a person looks at one by one.
+const TOLD_SINGLY: usize = 20;

@@ -1,0 +1,193 @@
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::event::{Action, Outcome, Outgoing, Priority, SourceId, UpdateHash, Waits};
+use crate::journal::AttemptRecord;
+use crate::journal::Shares;
+use crate::journal::recorder::{Recordable, Remembered};
+
+/// A writer that a test drives itself.
+struct Desk {
+    writer: Writer,
+    recorder: Recorder,
+    durable: mpsc::Receiver<Durable>,
+}
+
+fn open(directory: &Path) -> Desk {
+    let (sender, durable) = mpsc::channel(1_000);
+    let parts = WriterParts {
+        journal: journal::Config {
+            data_dir: directory.to_owned(),
+            max_events: 1_000_000,
+            max_bytes: 1 << 30,
+            keep_delivered: Duration::from_secs(60),
+            keep_refused: 10,
+            shares: Shares::default(),
+            reserve: None,
+        },
+        lock: Lock::take(directory).unwrap(),
+        dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 100_000 },
+        superseded: Default::default(),
+        clock: Clock::start(),
+        metrics: Arc::new(Metrics::new()),
+        durable: sender,
+    };
+    let (recorder, writer) = Writer::open(parts, |_, _| ()).unwrap();
+    Desk { writer, recorder, durable }
+}
+
+fn submission(keys: std::ops::Range<u64>) -> Submission {
+    let entry = |key: u64| {
+        Entry::Event(Recordable {
+            action: Action::Trigger,
+            key: KeyId::new("servicepilot", &key.to_string()),
+            incident_key: key.to_string(),
+            rule: Arc::from("problem"),
+            occurrence: None,
+            update: UpdateHash(0),
+            priority: Priority::Normal,
+            body: Bytes::from_static(b"{}"),
+        })
+    };
+    Submission {
+        source: Arc::from("servicepilot"),
+        request_id: Arc::from("01REQUEST"),
+        sender_request_id: None,
+        received_at: WallTime::now(),
+        raw: Bytes::from_static(b"[]"),
+        charset: None,
+        entries: keys.map(entry).collect(),
+        follow: false,
+    }
+}
+
+type Reply = oneshot::Receiver<Result<Vec<Receipt>, Unavailable>>;
+
+fn record(keys: std::ops::Range<u64>) -> (Message, Reply) {
+    let (reply, receipts) = oneshot::channel();
+    (Message::Record { submission: submission(keys), reply }, receipts)
+}
+
+/// What one trigger is remembered by.
+fn waits(event: u64) -> Waits {
+    Waits { event: EventId(event), source: SourceId(0), action: Action::Trigger, priority: Priority::Normal }
+}
+
+fn ended(event: u64) -> End {
+    let attempt = AttemptRecord {
+        event: EventId(event),
+        number: 1,
+        started_at: WallTime(1),
+        took: Duration::from_millis(1),
+        result: "created",
+        status: Some(202),
+        detail: None,
+        answer: Vec::new(),
+    };
+    let settlement = Settlement {
+        id: EventId(event),
+        state: State::Delivered,
+        outcome: Some(Outcome::Created),
+        reason: None,
+        attempts: 1,
+        at: WallTime(1),
+    };
+    End { attempt: Some(attempt), settlement, key: KeyId::new("servicepilot", "any"), awaited: false }
+}
+
+impl Desk {
+    /// Has the writer take an event of each key; returns their numbers.
+    fn take(&mut self, keys: std::ops::Range<u64>) -> Vec<u64> {
+        self.writer.turn(&mut vec![record(keys).0]);
+        assert!(self.writer.fault.is_none());
+        self.durable.try_recv().unwrap().fresh.iter().map(|fresh| fresh.event.id.0).collect()
+    }
+
+    /// Ends that were told since the last look.
+    fn told(&mut self) -> Vec<u64> {
+        let mut told = Vec::new();
+        while let Ok(durable) = self.durable.try_recv() {
+            told.extend(durable.ended.iter().map(|settlement| settlement.id.0));
+        }
+        told
+    }
+}
+
+#[test]
+fn ends_that_were_written_after_a_fault_are_told_and_not_written_again_where_a_later_one_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path());
+    let at_once = desk.writer.journal.space().unwrap().ends_at_once() as u64;
+    let ids = desk.take(0..2 * at_once + 1);
+    let (last, before) = ids.split_last().unwrap();
+    desk.writer.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    let full = format!(
+        "CREATE TEMP TRIGGER full BEFORE INSERT ON attempt WHEN new.event = {last} BEGIN SELECT RAISE(ABORT, 'full'); END"
+    );
+    desk.writer.journal.execute(&full);
+    for _ in 0..2 {
+        assert!(desk.writer.write_held().is_err());
+    }
+    let held = desk.writer.fault.as_ref().unwrap().held.iter().map(|end| end.settlement.id.0);
+    assert_eq!(held.collect::<Vec<_>>(), [*last]);
+    assert_eq!(desk.told(), before);
+    desk.writer.journal.execute("DROP TRIGGER full");
+    desk.writer.write_held().unwrap();
+    assert_eq!((desk.told(), desk.writer.journal.totals().queued), (vec![*last], 0));
+}
+
+#[test]
+fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path());
+    let waiting = desk.take(0..2_001).into_iter().map(waits).collect();
+    desk.recorder.leave(Remembered { waiting, ..Remembered::default() });
+    drop(desk.durable);
+    desk.writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
+    let (message, mut reply) = record(3_000..3_001);
+    desk.recorder.put(message).unwrap();
+    let journal = open_writable(&desk.writer.parts).unwrap();
+    desk.writer.make_good(journal).unwrap();
+    assert!(matches!(reply.try_recv(), Ok(Err(Unavailable::JournalReplaced))));
+}
+
+#[test]
+fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path());
+    let ids = desk.take(0..3);
+    let outgoing = Outgoing {
+        source: Arc::from("servicepilot"),
+        incident_key: Arc::from("0"),
+        body: Bytes::from_static(b"{}"),
+        acknowledged: WallTime(1),
+    };
+    desk.recorder.leave(Remembered {
+        waiting: ids.iter().copied().map(waits).collect(),
+        bodies: HashMap::from([(EventId(ids[0]), outgoing)]),
+        ..Remembered::default()
+    });
+    drop(desk.durable);
+    // One more comes, and one ends, and nobody is there to be told.
+    desk.writer.turn(&mut vec![record(3..4).0, Message::Settle(ended(ids[1]))]);
+    desk.writer.journal.execute(&format!("DELETE FROM event WHERE id IN ({}, {})", ids[0], ids[2]));
+    desk.writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
+    let journal = open_writable(&desk.writer.parts).unwrap();
+    let journal = desk.writer.make_good(journal).unwrap();
+    assert_eq!(journal.queued().unwrap(), [EventId(ids[0]), EventId(ids[2] + 1)]);
+    let rescue = desk.writer.fault.as_ref().and_then(|fault| fault.rescue);
+    assert_eq!(rescue, Some(Rescue { again: 1, lost: 1, ended: 0 }));
+}
+
+#[test]
+fn without_an_answer_of_what_waits_the_journal_is_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let Desk { mut writer, recorder, durable } = open(directory.path());
+    drop((durable, recorder));
+    writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
+    let journal = open_writable(&writer.parts).unwrap();
+    let error = writer.make_good(journal).unwrap_err();
+    assert!(error.to_string().contains("nobody answers what else waits"), "{error}");
+}

@@ -1,0 +1,345 @@
+//! One batch being written: what each message asks is decided and appended in one step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::clock::Now;
+use crate::event::{Action, EventId, HoldRecord, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
+use crate::journal::dedup::{Admission, Arrival, Decision, Dedup, Ending, Foresight, Novelty, Occurrences};
+use crate::journal::recorder::{
+    Commanded, End, Entry, Expected, Follow, Fresh, Holding, Message, Receipt, Recordable, Replaced, Settled,
+    Submission, Unavailable,
+};
+use crate::journal::{self, AttemptRecord, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Settlement, Space};
+
+use super::shortage::shortened;
+
+/// What is owed to the sender of one message once the batch is on disk.
+#[derive(Debug)]
+pub(super) enum Owed {
+    Receipts(Result<Vec<Receipt>, Unavailable>),
+    Ids(Option<Vec<EventId>>),
+    Foresights(Vec<Foresight>),
+    Commanded(Vec<Commanded>),
+    Holding(Holding),
+    Replaced(Replaced),
+    Done,
+}
+
+/// Where a submission comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'o> {
+    Sender,
+    /// What the rules make now of a payload that they refused before. `force`: past deduplication.
+    Refused {
+        payload: &'o Kept,
+        force: bool,
+    },
+}
+
+/// One batch being written.
+pub(super) struct Work<'a> {
+    pub(super) dedup: &'a mut Dedup,
+    pub(super) sources: &'a SourceNames,
+    pub(super) superseded: Superseded,
+    pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
+    pub(super) duplicates: &'a mut HashMap<EventId, u64>,
+    /// What is held back, with the changes of this batch.
+    pub(super) holds: Arc<Vec<HoldRecord>>,
+    pub(super) batch: Batch<'a>,
+    pub(super) fresh: Vec<Fresh>,
+    pub(super) wrote: bool,
+    pub(super) space: Space,
+    /// Nothing new is taken for want of room.
+    pub(super) refusing: bool,
+    pub(super) now: Now,
+}
+
+impl Work<'_> {
+    pub(super) fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
+        match message {
+            Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
+            Message::Attempt(attempt, tried) => {
+                // While there is little room calls that came to nothing are not listed: it is kept for those that end
+                // something.
+                if !self.space.is_short() {
+                    self.batch.attempt(attempt)?;
+                }
+                self.batch.tried(attempt.event, *tried, self.now.wall)?;
+                self.wrote = true;
+                Ok(Owed::Done)
+            }
+            Message::Settle(End { attempt, settlement, key, .. }) => {
+                end(&mut self.batch, attempt.as_ref(), settlement, self.space.is_short())?;
+                settle(self.dedup, *key, settlement);
+                self.wrote = true;
+                Ok(Owed::Done)
+            }
+            Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
+            Message::Differ(_) if self.space.is_short() => Ok(Owed::Done),
+            Message::Differ(unlike) => {
+                self.batch.differ(unlike.iter().map(|unlike| (unlike.event, unlike.differences.as_str())))?;
+                self.wrote = true;
+                Ok(Owed::Done)
+            }
+            Message::Foresee { arrivals, .. } => {
+                let arrivals = arrivals.iter().map(Expected::arrival);
+                Ok(Owed::Foresights(self.dedup.foresee(arrivals, self.now)))
+            }
+            Message::Hold { target, held, .. } => self.hold(target, *held).map(Owed::Holding),
+            Message::Command { command, ids, request_id, .. } => {
+                self.command(*command, ids, request_id).map(Owed::Commanded)
+            }
+            Message::Replace { of, submission, force, .. } => self.replace(*of, submission, *force).map(Owed::Replaced),
+        }
+    }
+
+    pub(super) fn record(
+        &mut self,
+        submission: &Submission,
+        origin: Origin<'_>,
+    ) -> Result<Result<Vec<Receipt>, Unavailable>, journal::Error> {
+        let room = match self.room_for(submission, origin)? {
+            Fit::Fits => Ok(()),
+            Fit::Full => Err(Unavailable::Backlog),
+            Fit::BeyondShare => Err(Unavailable::SourceShare),
+        };
+        if let Err(why) = room
+            && !self.is_known(submission)
+        {
+            return Ok(Err(why));
+        }
+        let footprint = footprint(submission);
+        let writes = submission.entries.iter().any(|entry| matches!(entry, Entry::Refused { .. }));
+        if !self.fits(footprint) && (writes || !self.is_known(submission)) {
+            return Ok(Err(Unavailable::DiskFull));
+        }
+        let mut raw_in = None;
+        let mut receipts = Vec::with_capacity(submission.entries.len());
+        for entry in &submission.entries {
+            receipts.push(match entry {
+                Entry::Event(event) => self.event(submission, event, origin, &mut raw_in)?,
+                Entry::Refused { element, reason, violations } => {
+                    let errors = serde_json::to_vec(violations).unwrap_or_default();
+                    let id = self.batch.refuse(NewRefusal {
+                        source: &submission.source,
+                        received_at: submission.received_at,
+                        request: &submission.request_id,
+                        sender_request: submission.sender_request_id.as_deref(),
+                        raw: raw_of(submission, raw_in),
+                        charset: submission.charset,
+                        element: element.as_deref(),
+                        reason,
+                        errors: &errors,
+                    })?;
+                    raw_in.get_or_insert(id);
+                    self.wrote = true;
+                    Receipt::Refused { id }
+                }
+            });
+        }
+        if receipts.iter().any(|receipt| matches!(receipt, Receipt::Refused { .. })) {
+            self.batch.trim_refused()?;
+        }
+        if raw_in.is_some() {
+            self.space.promise(footprint);
+        }
+        Ok(Ok(receipts))
+    }
+
+    /// Whether the volume has room for so many bytes more. Where it has not even that for what is small nothing new is
+    /// taken until there is much.
+    pub(super) fn fits(&mut self, bytes: u64) -> bool {
+        let fits = !self.refusing && self.space.takes(bytes);
+        self.refusing |= !fits && bytes <= self.space.headroom();
+        fits
+    }
+
+    /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
+    /// What is made of one takes its place.
+    pub(super) fn room_for(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<Fit, journal::Error> {
+        let bodies = submission.entries.iter().filter_map(|entry| match entry {
+            Entry::Event(event) => Some(event.body.len()),
+            Entry::Refused { .. } => None,
+        });
+        let (events, bytes) =
+            bodies.fold((0_u64, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
+        if events == 0 {
+            return Ok(Fit::Fits);
+        }
+        let (freed_events, freed_bytes) = match origin {
+            Origin::Refused { payload: Kept { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
+            _ => (0, 0),
+        };
+        // What a person asks for is kept out by no share.
+        let source = matches!(origin, Origin::Sender).then_some(&*submission.source);
+        self.make_room(source, events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
+    }
+
+    pub(super) fn make_room(&mut self, source: Option<&str>, events: u64, bytes: u64) -> Result<Fit, journal::Error> {
+        let before = self.batch.refused();
+        let room = self.batch.make_room(source, events, bytes)?;
+        self.wrote |= self.batch.refused() != before;
+        Ok(room)
+    }
+
+    /// Whether it holds nothing new: a repeat needs no room.
+    pub(super) fn is_known(&self, submission: &Submission) -> bool {
+        submission.entries.iter().all(|entry| match entry {
+            Entry::Event(event) => {
+                matches!(self.dedup.decide(arrival(event), self.now), Decision::Duplicate { .. })
+            }
+            Entry::Refused { .. } => true,
+        })
+    }
+
+    pub(super) fn event(
+        &mut self,
+        submission: &Submission,
+        event: &Recordable,
+        origin: Origin<'_>,
+        raw_in: &mut Option<EventId>,
+    ) -> Result<Receipt, journal::Error> {
+        let arrival = arrival(event);
+        let (replay_of, force) = match origin {
+            Origin::Sender => (None, false),
+            Origin::Refused { payload, force } => (Some(payload.id), force),
+        };
+        let open = event.action == Action::Trigger && self.dedup.is_open(event.key);
+        let follows = self.dedup.last(event.key);
+        let (batch, received_at) = (&mut self.batch, self.now.wall);
+        let append = |novelty: Novelty, occurrences: &Occurrences| {
+            batch.append(NewEvent {
+                source: &submission.source,
+                action: event.action,
+                incident_key: &event.incident_key,
+                rule: &event.rule,
+                priority: event.priority,
+                novelty: novelty.as_str(),
+                received_at,
+                request: &submission.request_id,
+                sender_request: submission.sender_request_id.as_deref(),
+                raw: raw_of(submission, *raw_in),
+                charset: submission.charset,
+                body: &event.body,
+                update: event.update,
+                occurrences,
+                follows,
+                replay_of,
+            })
+        };
+        let (id, novelty) = match self.dedup.admit(arrival, self.now, force, append)? {
+            Admission::Taken { id, novelty } => (id, novelty),
+            Admission::Duplicate { of, why } => {
+                tracing::debug!(
+                    source = &*submission.source,
+                    incident_key = event.incident_key,
+                    of = of.0,
+                    why = why.as_str(),
+                    "duplicate"
+                );
+                *self.duplicates.entry(of).or_default() += 1;
+                return Ok(Receipt::Duplicate { of, follow: self.follow(submission, of)? });
+            }
+        };
+        raw_in.get_or_insert(id);
+        self.wrote = true;
+        self.fresh.push(Fresh {
+            event: Queued {
+                id,
+                key: event.key,
+                source: self.sources.id(&submission.source),
+                action: event.action,
+                priority: event.priority,
+                reopening: novelty == Novelty::Reopening,
+                continues: open || self.may_be_open(submission, event, novelty, id)?,
+                acknowledged: self.now.monotonic,
+            },
+            outgoing: Some(Outgoing {
+                source: Arc::clone(&submission.source),
+                incident_key: Arc::from(&*event.incident_key),
+                body: event.body.clone(),
+                acknowledged: self.now.wall,
+            }),
+        });
+        Ok(Receipt::Queued { id, follow: self.follow(submission, id)? })
+    }
+
+    /// Whether an incident of a key that is not known may be open at the upstream nevertheless. It matters only where a
+    /// trigger and its resolve may end unsent: that resolve would close it.
+    fn may_be_open(
+        &self,
+        submission: &Submission,
+        event: &Recordable,
+        novelty: Novelty,
+        id: EventId,
+    ) -> Result<bool, journal::Error> {
+        if self.superseded == Superseded::Send || novelty != Novelty::Opening {
+            return Ok(false);
+        }
+        Ok(self.dedup.has_forgotten() || self.batch.may_be_open(&submission.source, &event.incident_key, id)?)
+    }
+
+    pub(super) fn follow(&mut self, submission: &Submission, id: EventId) -> Result<Option<Follow>, journal::Error> {
+        if !submission.follow {
+            return Ok(None);
+        }
+        let (sender, receiver) = oneshot::channel();
+        match self.batch.ending(id)? {
+            Some(settlement) => drop(sender.send(settlement.into())),
+            None => {
+                let followers = self.followers.entry(id).or_default();
+                // Whoever stopped waiting leaves its place to the next.
+                followers.retain(|follower| !follower.is_closed());
+                followers.push(sender);
+            }
+        }
+        Ok(Some(Follow(receiver)))
+    }
+}
+
+/// Writes down how an event ended.
+pub(super) fn end(
+    batch: &mut Batch<'_>,
+    attempt: Option<&AttemptRecord>,
+    settlement: &Settlement,
+    short: bool,
+) -> Result<(), journal::Error> {
+    if let Some(attempt) = attempt {
+        if short { batch.attempt(&shortened(attempt))? } else { batch.attempt(attempt)? }
+    }
+    batch.settle(settlement)
+}
+
+/// What all of it takes on the volume.
+fn footprint(submission: &Submission) -> u64 {
+    let bytes = |entry: &Entry| match entry {
+        Entry::Event(event) => event.body.len() + 2 * event.incident_key.len(),
+        Entry::Refused { element, violations, .. } => {
+            element.as_ref().map_or(0, Bytes::len) + violations.len() * VIOLATION_BYTES
+        }
+    };
+    let bytes = submission.raw.len() + submission.entries.iter().map(bytes).sum::<usize>();
+    journal::footprint(submission.entries.len() as u64, bytes as u64)
+}
+
+/// The request's raw body, which its first row holds for all.
+pub(super) fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_> {
+    raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
+}
+
+pub(super) fn arrival(event: &Recordable) -> Arrival<'_> {
+    Arrival { key: event.key, action: event.action, update: event.update, occurrence: event.occurrence.as_ref() }
+}
+
+/// What a violation takes as JSON, as far as its texts go.
+const VIOLATION_BYTES: usize = 256;
+
+pub(super) fn settle(dedup: &mut Dedup, key: KeyId, settlement: &Settlement) {
+    if let Some(ending) = Ending::of(settlement.state, settlement.outcome) {
+        dedup.settle(key, settlement.id, ending);
+    }
+}

@@ -1,0 +1,427 @@
+//! A row that is not what was written is set aside where it is: as a dead letter that says so and is never sent.
+
+use rusqlite::params;
+use rusqlite::types::{Value, ValueRef};
+
+use super::batch::sql;
+use super::sum::{Damage, NO_SUM, STANDING, STANDING_READ, Standing};
+use super::{Damaged, Error, Journal};
+use crate::clock::WallTime;
+use crate::event::{EventId, Outcome, State};
+
+impl Journal {
+    /// Sets rows aside, all or none. What ended before stays ended, with the damage as its reason.
+    pub fn set_aside(&mut self, damaged: &[Damaged], now: WallTime) -> Result<(), Error> {
+        // A row that was altered where an index looks can't be changed while the index knows it as it was.
+        self.connection.execute_batch("BEGIN IMMEDIATE; REINDEX event")?;
+        let mut holdings = self.holdings.clone();
+        let done = damaged.iter().try_for_each(|row| {
+            let standing = self.set_row_aside(*row, now)?;
+            holdings.add(&self.source_of(row.id)?, standing.state, standing.bytes);
+            Ok(())
+        });
+        if let Err(error) = done.and_then(|()| Ok(self.connection.execute_batch("COMMIT")?)) {
+            // A connection that fails at this too is reopened by the recorder.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            return Err(error);
+        }
+        self.holdings = holdings;
+        Ok(())
+    }
+
+    fn set_row_aside(&self, damaged: Damaged, now: WallTime) -> Result<Standing, Error> {
+        let Damaged { id, damage } = damaged;
+        let before = self.standing_of_damaged(id)?;
+        self.make_readable(id)?;
+        let after = Standing {
+            state: if before.state == State::Queued { State::Dead } else { before.state },
+            reason: Some(damage.reason().to_owned()),
+            settled_at: before.settled_at.or(Some(now.0)),
+            ..before
+        };
+        // Where what was decided is in doubt its checksum becomes one that no row has.
+        let sum = (damage == Damage::Row).then_some(NO_SUM);
+        self.connection
+            .prepare_cached(
+                "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6, tried_since = ?7, \
+                 retry_at = ?8, bytes = ?9, state_sum = ?10, sum = coalesce(?11, sum), tried_ms = ?12, asked_ms = ?13 \
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                sql(id),
+                after.state.as_str(),
+                after.outcome.map(Outcome::as_str),
+                after.reason,
+                after.attempts,
+                after.settled_at,
+                after.tried_since,
+                after.retry_at,
+                after.bytes,
+                after.sum(id),
+                sum,
+                after.tried_ms,
+                after.asked_ms
+            ])?;
+        Ok(after)
+    }
+
+    /// Where it stands by what was written, or as one that was never tried.
+    fn standing_of_damaged(&self, id: EventId) -> Result<Standing, Error> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {STANDING}, (SELECT coalesce(length(raw), 0) + coalesce(length(body), 0) \
+             + coalesce(length(element), 0) FROM content WHERE content.id = event.id) FROM event WHERE id = ?1"
+        ))?;
+        let mut rows = statement.query([sql(id)])?;
+        // It was read when all were, and is not found by its number: the tree above it is damaged.
+        let Some(row) = rows.next()? else {
+            return Err(Error::Damaged(format!("event {id} is not found by its number")));
+        };
+        Ok(match Standing::read(row, 0, id) {
+            Ok(standing) => standing,
+            Err(_) => Standing::new(State::Queued, row.get(STANDING_READ).unwrap_or(0)),
+        })
+    }
+
+    /// Makes each column of a row what it is by the schema, so that whoever reads rows needs to know nothing of damage.
+    fn make_readable(&self, id: EventId) -> Result<(), Error> {
+        for (column, kind) in COLUMNS {
+            let mut statement = self.connection.prepare_cached(&format!("SELECT {column} FROM event WHERE id = ?1"))?;
+            let readable = statement.query_row([sql(id)], |row| Ok(kind.readable(row.get_ref(0)?)))?;
+            if let Some(value) = readable {
+                self.connection
+                    .execute(&format!("UPDATE event SET {column} = ?2 WHERE id = ?1"), params![sql(id), value])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a column holds.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Number,
+}
+
+impl Kind {
+    /// What is to be there in place of what is not of this kind.
+    fn readable(self, value: ValueRef<'_>) -> Option<Value> {
+        match (self, value) {
+            (_, ValueRef::Null) | (Kind::Number, ValueRef::Integer(_)) => None,
+            (Kind::Text, ValueRef::Text(text)) if std::str::from_utf8(text).is_ok() => None,
+            (Kind::Text, ValueRef::Text(text) | ValueRef::Blob(text)) => {
+                Some(Value::Text(String::from_utf8_lossy(text).into_owned()))
+            }
+            (Kind::Text, _) => Some(Value::Text(String::new())),
+            (Kind::Number, _) => Some(Value::Integer(0)),
+        }
+    }
+}
+
+/// The columns that a [`Standing`] does not write anew.
+const COLUMNS: [(&str, Kind); 16] = [
+    ("source", Kind::Text),
+    ("action", Kind::Text),
+    ("incident_key", Kind::Text),
+    ("rule", Kind::Text),
+    ("novelty", Kind::Text),
+    ("received_at", Kind::Number),
+    ("request", Kind::Text),
+    ("update_hash", Kind::Number),
+    ("occurrence", Kind::Text),
+    ("past_occurrence", Kind::Text),
+    ("replay_of", Kind::Number),
+    ("charset", Kind::Text),
+    ("priority", Kind::Text),
+    ("sender_request", Kind::Text),
+    ("raw_in", Kind::Number),
+    ("duplicates", Kind::Number),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::super::sum::FIXED;
+    use super::*;
+    use crate::event::{Action, Occurrence, Priority, UpdateHash};
+    use crate::journal::Shares;
+    use crate::journal::dedup::Occurrences;
+    use crate::journal::sqlite::{
+        Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, Recovered, Sendable, Settlement, Tried,
+    };
+
+    const NOW: WallTime = WallTime(1_700_000_000_000);
+
+    struct Desk {
+        journal: Journal,
+        lock: Lock,
+    }
+
+    fn config(directory: &Path) -> Config {
+        Config {
+            data_dir: directory.to_owned(),
+            max_events: 100,
+            max_bytes: 1 << 20,
+            keep_delivered: Duration::from_secs(60),
+            keep_refused: 3,
+            shares: Shares::default(),
+            reserve: None,
+        }
+    }
+
+    impl Desk {
+        fn open(directory: &Path) -> (Desk, Vec<Recovered>, Vec<Damaged>) {
+            let lock = Lock::take(directory).unwrap();
+            let mut journal = Journal::open(&config(directory), &lock, NOW).unwrap();
+            let mut events = Vec::new();
+            let damaged = journal
+                .recover(|found| match found {
+                    Found::Event(event) => events.push(event),
+                    Found::Damaged(_) => {}
+                })
+                .unwrap();
+            (Desk { journal, lock }, events, damaged)
+        }
+
+        /// Three events of one key; the first was delivered, the second tried.
+        fn with_three_events(directory: &Path) -> (Desk, [EventId; 3]) {
+            let (mut desk, ..) = Desk::open(directory);
+            let mut batch = desk.journal.begin().unwrap();
+            let occurrences =
+                Occurrences { last: Some(Occurrence("[2]".into())), past: Some(Occurrence("[1]".into())) };
+            let ids = [b"{\"n\":1}", b"{\"n\":2}", b"{\"n\":3}"].map(|body| {
+                let event = NewEvent {
+                    source: "servicepilot",
+                    action: Action::Trigger,
+                    incident_key: "key",
+                    rule: "problem",
+                    priority: Priority::High,
+                    novelty: "opening",
+                    received_at: NOW,
+                    request: "01REQUEST",
+                    sender_request: None,
+                    raw: Raw::Bytes(b"{}"),
+                    charset: None,
+                    body,
+                    update: UpdateHash(7),
+                    occurrences: &occurrences,
+                    follows: None,
+                    replay_of: Some(EventId(1)),
+                };
+                batch.append(event).unwrap()
+            });
+            batch
+                .settle(&Settlement {
+                    id: ids[0],
+                    state: State::Delivered,
+                    outcome: Some(Outcome::Created),
+                    reason: None,
+                    attempts: 1,
+                    at: NOW,
+                })
+                .unwrap();
+            batch
+                .tried(
+                    ids[1],
+                    Tried { attempts: 2, age: Duration::from_secs(9), retry_at: WallTime(NOW.0 + 60_000), asked: None },
+                    NOW,
+                )
+                .unwrap();
+            batch.commit().unwrap();
+            (desk, ids)
+        }
+
+        /// Changes the file past everything that would notice, as a disk does.
+        fn alter(&self, statement: &str) {
+            self.journal
+                .connection
+                .execute_batch(&format!("DROP TRIGGER IF EXISTS event_unsummed; {statement}"))
+                .unwrap();
+        }
+    }
+
+    /// Alters the second of three events and starts again.
+    fn after(alteration: &str) -> (tempfile::TempDir, Desk, [EventId; 3], Vec<Recovered>, Vec<Damaged>) {
+        let directory = tempfile::tempdir().unwrap();
+        let (desk, ids) = Desk::with_three_events(directory.path());
+        desk.alter(&alteration.replace("?1", &ids[1].to_string()));
+        drop(desk);
+        let (desk, events, damaged) = Desk::open(directory.path());
+        (directory, desk, ids, events, damaged)
+    }
+
+    #[test]
+    fn a_row_that_was_altered_is_found_set_aside_and_never_sent() {
+        for (altered, damage) in [
+            ("source = 'servicepiloT'", Damage::Row),
+            ("source = x'ff00'", Damage::Row),
+            ("action = 'resolve'", Damage::Row),
+            ("action = 'trigges'", Damage::Row),
+            ("action = NULL", Damage::Row),
+            ("incident_key = 'kex'", Damage::Row),
+            ("incident_key = CAST(x'6bff79' AS TEXT)", Damage::Row),
+            ("rule = 'problen'", Damage::Row),
+            ("novelty = 'reopening'", Damage::Row),
+            ("received_at = received_at + 1", Damage::Row),
+            ("received_at = 'then'", Damage::Row),
+            ("request = '02REQUEST'", Damage::Row),
+            ("update_hash = 6", Damage::Row),
+            ("occurrence = '[3]'", Damage::Row),
+            ("past_occurrence = NULL", Damage::Row),
+            ("replay_of = 3", Damage::Row),
+            ("charset = 'latin1'", Damage::Row),
+            ("priority = 'low'", Damage::Row),
+            ("sender_request = 'x'", Damage::Row),
+            ("sum = sum + 1", Damage::Row),
+            ("state = 'delivered'", Damage::State),
+            ("state = 'queuee'", Damage::State),
+            ("outcome = 'created'", Damage::State),
+            ("attempts = 3", Damage::State),
+            ("attempts = -1", Damage::State),
+            ("attempts = 4294967296", Damage::State),
+            ("tried_since = 1", Damage::State),
+            ("tried_ms = 1", Damage::State),
+            ("asked_ms = 1", Damage::State),
+            ("retry_at = 9223372036854775807", Damage::State),
+            ("bytes = 9223372036854775807", Damage::State),
+            ("bytes = -1", Damage::State),
+            ("state_sum = 'x'", Damage::State),
+        ] {
+            let (directory, mut desk, ids, events, damaged) =
+                after(&format!("UPDATE event SET {altered} WHERE id = ?1"));
+            assert_eq!(damaged, [Damaged { id: ids[1], damage }], "{altered}");
+            assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [ids[0], ids[2]], "{altered}");
+            desk.journal.set_aside(&damaged, NOW).unwrap();
+            let totals = desk.journal.totals();
+            assert_eq!((totals.queued, totals.dead), (1, 1), "{altered}");
+
+            let reader = Reader::open(directory.path()).unwrap();
+            let filter = Filter { states: vec![State::Dead], limit: 10, ..Filter::default() };
+            let dead = reader.list(&filter).unwrap().events;
+            assert_eq!(dead.len(), 1, "{altered}");
+            assert_eq!(dead[0].reason.as_deref(), Some(damage.reason()), "{altered}");
+            assert!(reader.details(ids[1]).unwrap().is_some(), "{altered}");
+            // What was decided is in doubt for good; that it was not delivered is a person's to judge.
+            let sendable = reader.outgoing(ids[1]).unwrap();
+            assert_eq!(sendable == Sendable::Damaged(damage), damage == Damage::Row, "{altered}: {sendable:?}");
+            drop(desk);
+            // It is told once, and counts as what it is.
+            let (desk, _, damaged) = Desk::open(directory.path());
+            assert_eq!(damaged, [], "{altered}");
+            assert_eq!(desk.journal.totals(), totals, "{altered}");
+        }
+    }
+
+    #[test]
+    fn a_finished_event_that_was_altered_stays_finished() {
+        let directory = tempfile::tempdir().unwrap();
+        let (desk, ids) = Desk::with_three_events(directory.path());
+        desk.alter(&format!("UPDATE event SET incident_key = 'kex' WHERE id = {}", ids[0]));
+        drop(desk);
+        let (mut desk, _, damaged) = Desk::open(directory.path());
+        desk.journal.set_aside(&damaged, NOW).unwrap();
+        let details = Reader::open(directory.path()).unwrap().details(ids[0]).unwrap().unwrap();
+        assert_eq!((&*details.summary.state, details.summary.outcome.as_deref()), ("delivered", Some("created")));
+        assert_eq!(details.summary.reason.as_deref(), Some(Damage::Row.reason()));
+    }
+
+    #[test]
+    fn a_body_that_was_altered_or_is_anothers_is_never_sent_nor_replayed() {
+        for (altered, damage) in [
+            ("UPDATE content SET body = x'7b7d' WHERE id = ?1", Damage::Body),
+            ("UPDATE content SET body = CAST(body AS TEXT) || ' ' WHERE id = ?1", Damage::Body),
+            ("UPDATE content SET body = NULL WHERE id = ?1", Damage::NoBody),
+            ("UPDATE content SET sum = sum + 1 WHERE id = ?1", Damage::Body),
+            ("DELETE FROM content WHERE id = ?1", Damage::NoBody),
+            // Another event's, with its checksum.
+            (
+                "UPDATE content SET (body, sum) = (SELECT body, sum FROM content WHERE id = ?1 + 1) WHERE id = ?1",
+                Damage::Body,
+            ),
+        ] {
+            let (directory, mut desk, ids, _, damaged) = after(altered);
+            assert_eq!(damaged, [], "bodies are read when they are sent");
+            let reader = Reader::open(directory.path()).unwrap();
+            assert_eq!(reader.outgoing(ids[1]).unwrap(), Sendable::Damaged(damage), "{altered}");
+            assert!(matches!(reader.outgoing(ids[2]).unwrap(), Sendable::Sound(_)), "{altered}");
+            let batch = desk.journal.begin().unwrap();
+            let body = batch.body(ids[1]).unwrap();
+            assert_eq!(matches!(body, Blob::Gone), altered.starts_with("DELETE"), "{altered}");
+            assert!(!matches!(body, Blob::Sound(_)), "{altered}");
+        }
+    }
+
+    #[test]
+    fn a_refused_payload_that_was_altered_is_not_decided_again() {
+        for altered in [
+            "UPDATE content SET element = '{\"n\":2}'",
+            "UPDATE content SET body = '[]'",
+            "UPDATE event SET source = 'other'",
+            "UPDATE content SET raw = '[1,2]'",
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let (mut desk, ..) = Desk::open(directory.path());
+            let mut batch = desk.journal.begin().unwrap();
+            let refusal = NewRefusal {
+                source: "servicepilot",
+                received_at: NOW,
+                request: "01REQUEST",
+                sender_request: None,
+                raw: Raw::Bytes(b"[1]"),
+                charset: None,
+                element: Some(b"{\"n\":1}"),
+                reason: "validation",
+                errors: b"[{}]",
+            };
+            let id = batch.refuse(refusal).unwrap();
+            batch.commit().unwrap();
+            let reader = Reader::open(directory.path()).unwrap();
+            assert!(reader.refused(id).unwrap().unwrap().raw.is_some());
+            desk.alter(altered);
+            let payload = reader.refused(id).unwrap();
+            assert!(payload.is_none_or(|payload| payload.raw.is_none()), "{altered}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_the_version_before_wrote_is_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (desk, ids) = Desk::with_three_events(directory.path());
+        desk.journal
+            .connection
+            .execute(
+                "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6 WHERE id = ?1",
+                params![sql(ids[1]), "delivered", "created", None::<String>, 3, NOW.0],
+            )
+            .unwrap();
+        drop(desk);
+        let (_desk, events, damaged) = Desk::open(directory.path());
+        assert_eq!(damaged, []);
+        assert_eq!(events[1].state, State::Delivered);
+    }
+
+    #[test]
+    fn every_column_of_an_event_has_a_part_in_a_checksum_or_is_known_to_have_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let (desk, ..) = Desk::open(directory.path());
+        let mut statement = desk.journal.connection.prepare("SELECT name FROM pragma_table_info('event')").unwrap();
+        let names: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        let asked = format!("{FIXED}, {STANDING}");
+        let read: Vec<&str> = asked.split(", ").map(|name| name.trim_start_matches("event.")).collect();
+        let without: Vec<&str> = names.iter().map(String::as_str).filter(|name| !read.contains(name)).collect();
+        // A count and a name for a person; where the raw body is, whose own checksum says of which request it is; and that
+        // an event came later, over which a person may go.
+        assert_eq!(without, ["duplicates", "raw_in", "later"]);
+    }
+
+    #[test]
+    fn a_row_that_its_number_does_not_lead_to_is_no_matter_of_that_row() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut desk, ids) = Desk::with_three_events(directory.path());
+        let missing = Damaged { id: EventId(ids[2].0 + 1), damage: Damage::Row };
+        assert!(matches!(desk.journal.set_aside(&[missing], NOW), Err(Error::Damaged(_))));
+        assert!(desk.lock.directory().exists());
+    }
+}

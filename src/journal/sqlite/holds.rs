@@ -1,0 +1,52 @@
+//! What a person holds back, as it is kept for the next start.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use super::batch::Batch;
+use super::{Error, Journal};
+use crate::clock::WallTime;
+use crate::event::{HoldRecord, HoldTarget};
+
+impl Journal {
+    /// The holds that are in force, in the order of source and key. A row that makes no sense is none.
+    pub fn holds(&self) -> Result<Vec<HoldRecord>, Error> {
+        Ok(read(&self.connection)?)
+    }
+}
+
+impl Batch<'_> {
+    /// Writes that these holds are in force, and no others.
+    pub fn set_holds(&mut self, holds: &[HoldRecord]) -> Result<(), Error> {
+        self.prepare("DELETE FROM hold")?.execute([])?;
+        for HoldRecord { target, since } in holds {
+            self.prepare("INSERT INTO hold (kind, source, incident_key, since) VALUES (?1, ?2, ?3, ?4)")?.execute(
+                params![target.kind(), &*target.source, target.incident_key.as_deref().unwrap_or_default(), since.0],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the holds of a journal, also of one that is set aside.
+pub(super) fn read(connection: &Connection) -> Result<Vec<HoldRecord>, rusqlite::Error> {
+    let mut statement = connection
+        .prepare_cached("SELECT kind, source, incident_key, since FROM hold ORDER BY source, kind, incident_key")?;
+    let mut rows = statement.query([])?;
+    let mut holds = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text = |index| row.get_ref(index).ok()?.as_str().ok();
+        let (Some(kind), Some(source), Some(key)) = (text(0), text(1), text(2)) else {
+            continue;
+        };
+        let incident_key = match kind {
+            "key" => Some(Arc::from(key)),
+            "source" => None,
+            _ => continue,
+        };
+        let target = HoldTarget { source: Arc::from(source), incident_key };
+        holds.push(HoldRecord { target, since: WallTime(row.get(3).unwrap_or(0)) });
+    }
+    Ok(holds)
+}

@@ -1,0 +1,744 @@
+//! Reading: what a restart needs, what the dispatcher sends, what a person looks at.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rusqlite::types::ValueRef;
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, params};
+use serde::Serialize;
+
+use super::batch::{event, sql};
+use super::readers::{self, Readers, Slot};
+use super::search::{Searched, Texts};
+use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
+use super::{Error, FILE, Found, OpenError, Recovered, Settlement, Tried, files, key_state, salvage, schema};
+use crate::clock::WallTime;
+use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
+use crate::journal::dedup::Occurrences;
+
+/// A connection that can't write. It never waits for the writing end, nor the writing end for it.
+#[derive(Debug)]
+pub struct Reader {
+    slot: Arc<Slot>,
+    /// Those beside which it reads; none where nobody writes, or another process does.
+    readers: Option<Arc<Readers>>,
+    /// Where damage is to be noted; none where another is to be left alone.
+    directory: Option<PathBuf>,
+}
+
+/// Which events to list; everything that is set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Any of these; empty: all.
+    pub states: Vec<State>,
+    pub outcome: Option<Outcome>,
+    pub key: Option<String>,
+    pub source: Option<String>,
+    /// Of which rules in the shadow of others would have decided otherwise.
+    pub differs: bool,
+    /// Received at this time or later.
+    pub since: Option<WallTime>,
+    /// Received before this time.
+    pub before: Option<WallTime>,
+    /// Texts that must be found; of a list newest first only.
+    pub texts: Texts,
+    pub order: Order,
+    /// Where the page before ended, in that order.
+    pub after: Option<EventId>,
+    /// No event that is newer than this one.
+    pub until: Option<EventId>,
+    pub limit: usize,
+}
+
+/// In which order events are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    #[default]
+    NewestFirst,
+    OldestFirst,
+}
+
+/// A refused payload as it is to be decided again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedPayload {
+    pub id: EventId,
+    pub source: String,
+    pub received_at: WallTime,
+    /// The request's body as it came; none if it is not kept any more.
+    pub raw: Option<Vec<u8>>,
+    /// In which `raw` is to be read; none for UTF-8.
+    pub charset: Option<String>,
+    /// The element of `raw` that was refused, as JSON; none where the whole was.
+    pub element: Option<Vec<u8>>,
+}
+
+/// Some events in the order asked for, and where the next page starts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Page {
+    pub events: Vec<Summary>,
+    pub next: Option<String>,
+    /// How far a search for a text went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub searched: Option<Searched>,
+}
+
+/// What the journal holds, to tell why nothing is found in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// When the oldest event that is kept was received.
+    pub oldest: Option<WallTime>,
+    /// Refused payloads are kept.
+    pub refused: bool,
+}
+
+/// An event in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub id: String,
+    pub source: String,
+    pub action: Option<String>,
+    pub incident_key: Option<String>,
+    pub state: String,
+    pub outcome: Option<String>,
+    pub reason: Option<String>,
+    pub rule: Option<String>,
+    pub received_at: String,
+    pub attempts: u32,
+    /// What holds it back, a hold of its `key` or of its `source`, where it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<&'static str>,
+    /// What rules in the shadow of others would have decided otherwise; in a list of such events and in details.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences: Option<serde_json::Value>,
+}
+
+/// Everything about one event.
+#[derive(Clone, Debug, Serialize)]
+pub struct Details {
+    #[serde(flatten)]
+    pub summary: Summary,
+    pub novelty: Option<String>,
+    /// None where it is normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    pub settled_at: Option<String>,
+    pub duplicates: u64,
+    pub request_id: String,
+    /// The id that the sender gave the request, shortened and without what could forge a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_request_id: Option<String>,
+    /// What this is a replay of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<String>,
+    /// The events that were made of this one when it was replayed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replayed_by: Vec<String>,
+    /// The request's body as it came; none once history is pruned.
+    pub received: Option<String>,
+    /// The same bytes in hexadecimal, where they are no UTF-8 and the text above can't show them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_hex: Option<String>,
+    /// The charset that the sender declared for a body that is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charset: Option<String>,
+    /// The element of a batch that was refused; `received` is then the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub element: Option<serde_json::Value>,
+    /// The body that is sent; none for what was refused.
+    pub sent: Option<serde_json::Value>,
+    /// What was wrong with what was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<serde_json::Value>,
+    pub deliveries: Vec<Attempt>,
+}
+
+/// One call, as shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attempt {
+    pub number: u32,
+    pub started_at: String,
+    pub took_ms: i64,
+    pub result: String,
+    pub status: Option<u16>,
+    pub detail: Option<String>,
+    pub answer: Option<String>,
+}
+
+/// A row at a restart.
+pub(super) struct RecoveredRow {
+    pub(super) id: EventId,
+    /// By its text; empty where that is none.
+    pub(super) source: Arc<str>,
+    /// Where it stands, unless that is not what was written.
+    pub(super) standing: Option<Standing>,
+    pub(super) read: Result<Read, Damage>,
+    /// Whether it is the event's own row, and not what its key's state rests on.
+    pub(super) is_event: bool,
+}
+
+/// What a sound row is.
+pub(super) enum Read {
+    Event(Recovered),
+    /// Also one that a person ended since.
+    Refused,
+}
+
+/// What is to be sent for an event, as it was read back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sendable {
+    Sound(Outgoing),
+    /// It is never to be sent.
+    Damaged(Damage),
+}
+
+impl Reader {
+    /// Opens the journal of a directory beside its writing end.
+    pub fn open(directory: &Path) -> Result<Reader, Error> {
+        Ok(Reader {
+            slot: Arc::new(Slot::new(Some(readers::open(&directory.join(FILE))?))),
+            readers: None,
+            directory: Some(directory.to_owned()),
+        })
+    }
+
+    /// Opens the journal beside the writing end of this process, and follows where that goes on in another file.
+    pub fn beside(readers: &Arc<Readers>) -> Result<Reader, Error> {
+        let directory = Some(readers.directory().to_owned());
+        let reader = Reader { slot: readers.enter(), readers: Some(Arc::clone(readers)), directory };
+        reader.with(|_| Ok(()))?;
+        Ok(reader)
+    }
+
+    /// Opens the journal of a directory that no relay uses, and leaves no trace there: not even the files that a log
+    /// needs are made, and damage is not noted.
+    pub fn open_stopped(directory: &Path) -> Result<Reader, OpenError> {
+        let path = directory.join(FILE);
+        let fail = |problem: String, remedy| OpenError { path: path.clone(), problem, remedy };
+        let file = std::path::absolute(&path).map_err(|error| fail(error.to_string(), EXISTS))?;
+        if let Err(error) = files::readable(&file) {
+            return Err(fail(error.to_string(), EXISTS));
+        }
+        let log = directory.join(format!("{FILE}-wal"));
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            return Err(fail(
+                "a relay uses it, or did not stop in order and left its log behind".to_owned(),
+                "ask the running relay; or start the relay once and stop it in order",
+            ));
+        }
+        let name = utf8_percent_encode(&file.to_string_lossy(), URI_PATH).to_string();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let opened = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags).and_then(|connection| {
+            let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok((connection, version))
+        });
+        match opened {
+            Ok((connection, schema::VERSION)) => {
+                Ok(Reader { slot: Arc::new(Slot::new(Some(connection))), readers: None, directory: None })
+            }
+            Ok((_, other)) => Err(fail(
+                format!("it has layout {other}, and this version of gander knows layout {}", schema::VERSION),
+                "use the version of gander that wrote it",
+            )),
+            Err(error) => Err(OpenError::of(&path, &error)),
+        }
+    }
+
+    /// Every event that is kept, oldest first.
+    pub fn recover(&self, mut each: impl FnMut(Found)) -> Result<(), Error> {
+        self.connected(|connection| {
+            recover(connection, |row| {
+                if let Some(found) = row.found() {
+                    each(found);
+                }
+            })
+        })
+    }
+
+    /// What is to be sent for an event.
+    pub fn outgoing(&self, id: EventId) -> Result<Sendable, Error> {
+        self.with(|connection| outgoing(connection, id))
+    }
+
+    /// When the event that waits longest was received.
+    pub fn oldest_queued(&self) -> Result<Option<WallTime>, Error> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT received_at FROM event WHERE state = 'queued' AND state <> 'delivered' ORDER BY id LIMIT 1",
+                )?
+                .query_row([], |row| row.get(0).map(WallTime))
+                .optional()
+        })
+    }
+
+    /// The newest row's number; zero where there is none.
+    pub fn newest(&self) -> Result<EventId, Error> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("SELECT coalesce(max(id), 0) FROM event")?
+                .query_row([], |row| row.get(0).map(event))
+        })
+    }
+
+    /// What the journal holds.
+    pub fn scope(&self) -> Result<Scope, Error> {
+        self.with(|connection| {
+            let oldest = connection
+                .prepare_cached("SELECT received_at FROM event ORDER BY id LIMIT 1")?
+                .query_row([], |row| row.get(0).map(WallTime))
+                .optional()?;
+            let refused = connection
+                .prepare_cached("SELECT 1 FROM event WHERE state = 'refused' AND state <> 'delivered'")?
+                .exists([])?;
+            Ok(Scope { oldest, refused })
+        })
+    }
+
+    /// A refused payload, also one that was ended since; none if it is not kept, is an event, or is not what came.
+    pub fn refused(&self, id: EventId) -> Result<Option<RefusedPayload>, Error> {
+        self.with(|connection| {
+            let fixed = schema::of_event(connection, FIXED)?;
+            let has_sums = schema::has_column(connection, "content", "raw_sum")?;
+            let (raw_sum, own_sum) = if has_sums { ("held.raw_sum", "own.sum") } else { ("NULL", "NULL") };
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {fixed}, held.raw, {raw_sum}, own.element, own.body, {own_sum} FROM event \
+                 LEFT JOIN content AS held ON held.id = event.raw_in LEFT JOIN content AS own ON own.id = event.id \
+                 WHERE event.id = ?1 AND event.action IS NULL"
+            ))?;
+            let mut rows = statement.query([sql(id)])?;
+            let Some(row) = rows.next()? else {
+                return Ok(None);
+            };
+            let Ok(fixed) = Fixed::read(row, 0) else {
+                return Ok(None);
+            };
+            let (raw, raw_sum) = (bytes(row, FIXED_READ)?, row.get_ref(FIXED_READ + 1)?);
+            let is_raw = |raw: &Vec<u8>| sum::is_sum(raw_sum, || sum::of_raw(fixed.request, raw));
+            let (element, body) = (bytes(row, FIXED_READ + 2)?, bytes(row, FIXED_READ + 3)?);
+            let own = || sum::of_content(id, body.as_deref().unwrap_or_default(), element.as_deref());
+            if !sum::is_sum(row.get_ref(FIXED_READ + 4)?, own) {
+                return Ok(None);
+            }
+            Ok(Some(RefusedPayload {
+                id,
+                source: fixed.source.to_owned(),
+                received_at: WallTime(fixed.received_at),
+                raw: raw.filter(is_raw),
+                charset: fixed.charset.map(str::to_owned),
+                element,
+            }))
+        })
+    }
+
+    /// How many events there are, counted up to `max`.
+    pub fn count(&self, filter: &Filter, max: usize) -> Result<usize, Error> {
+        let query = format!("SELECT count(*) FROM (SELECT 1 FROM event WHERE {} LIMIT ?9)", filter.condition());
+        self.with(|connection| {
+            let limit = i64::try_from(max).unwrap_or(i64::MAX);
+            connection.prepare_cached(&query)?.query_row(filter.parameters(limit), |row| row.get(0))
+        })
+    }
+
+    /// Lists events.
+    pub fn list(&self, filter: &Filter) -> Result<Page, Error> {
+        if !filter.texts.is_empty() {
+            return self.search(filter);
+        }
+        let direction = match filter.order {
+            Order::NewestFirst => "DESC",
+            Order::OldestFirst => "ASC",
+        };
+        let query =
+            format!("SELECT {SUMMARY} FROM event WHERE {} ORDER BY id {direction} LIMIT ?9", filter.condition());
+        let limit = filter.limit();
+        let events = self.with(|connection| {
+            let mut events = connection
+                .prepare_cached(&query)?
+                .query_map(filter.parameters(i64::try_from(limit).unwrap_or(i64::MAX)), summary)?
+                .collect::<Result<Vec<_>, _>>()?;
+            for event in events.iter_mut().filter(|_| filter.differs) {
+                event.differences = differences(connection, event.id.parse().unwrap_or(0))?;
+            }
+            Ok(events)
+        })?;
+        let next = if events.len() == limit { events.last().map(|last| last.id.clone()) } else { None };
+        Ok(Page { events, next, searched: None })
+    }
+
+    /// The given events, in the given order; those that are not kept are left out. Of an event that is history, and on
+    /// which its key's state still rests, what is known.
+    pub fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, Error> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(&format!("SELECT {SUMMARY} FROM event WHERE id = ?1"))?;
+            // A journal that no relay opened since has no such table.
+            let of_keys = format!("SELECT {} FROM key_state WHERE id = ?1", key_state::SUMMARY);
+            let mut of_keys =
+                connection.table_exists(None, "key_state")?.then(|| connection.prepare_cached(&of_keys)).transpose()?;
+            let mut found = Vec::with_capacity(ids.len());
+            for id in ids {
+                let event = statement.query_row([sql(*id)], summary).optional()?;
+                let of_key = |statement: &mut CachedStatement<'_>| statement.query_row([sql(*id)], summary).optional();
+                found.extend(match (event, &mut of_keys) {
+                    (None, Some(statement)) => of_key(statement)?,
+                    (event, _) => event,
+                });
+            }
+            Ok(found)
+        })
+    }
+
+    /// Everything about one event; none if it is not kept.
+    pub fn details(&self, id: EventId) -> Result<Option<Details>, Error> {
+        self.with(|connection| {
+            let details = connection
+                .prepare_cached(&format!(
+                    "SELECT {SUMMARY}, novelty, settled_at, duplicates, request, \
+                     (SELECT raw FROM content WHERE content.id = event.raw_in), \
+                     (SELECT body FROM content WHERE content.id = event.id), replay_of, charset, \
+                     (SELECT element FROM content WHERE content.id = event.id), priority, sender_request FROM event \
+                     WHERE id = ?1"
+                ))?
+                .query_row([sql(id)], |row| {
+                    let (raw, body) = (bytes(row, 14)?, bytes(row, 15)?);
+                    let body = body.and_then(|body| serde_json::from_slice(&body).ok());
+                    let summary = summary(row)?;
+                    let element = bytes(row, 18)?;
+                    // What was refused had no action decided, whatever became of it since; of a dead letter that has none
+                    // only the body is left.
+                    let refused = summary.action.is_none() && summary.state != State::Dead.as_str();
+                    let (sent, errors) = if refused { (None, body) } else { (body, None) };
+                    Ok(Details {
+                        summary,
+                        novelty: shown(row, 10)?,
+                        priority: shown(row, 19)?,
+                        settled_at: row.get(11).ok().flatten().map(|at| WallTime(at).rfc3339()),
+                        duplicates: row.get(12).unwrap_or(0),
+                        request_id: shown(row, 13)?.unwrap_or_default(),
+                        sender_request_id: shown(row, 20)?,
+                        replay_of: shown(row, 16)?,
+                        replayed_by: Vec::new(),
+                        received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex),
+                        received: raw.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
+                        charset: shown(row, 17)?,
+                        element: element.map(|element| serde_json::from_slice(&element).unwrap_or_default()),
+                        sent,
+                        errors,
+                        deliveries: Vec::new(),
+                    })
+                })
+                .optional()?;
+            let Some(mut details) = details else {
+                return Ok(None);
+            };
+            // A journal that no relay opened since has no such table.
+            if connection.table_exists(None, "difference")? {
+                details.summary.differences = differences(connection, sql(id))?;
+            }
+            details.deliveries = connection
+                .prepare_cached(
+                    "SELECT number, started_at, took_ms, result, status, detail, answer FROM attempt \
+                     WHERE event = ?1 ORDER BY number",
+                )?
+                .query_map([sql(id)], attempt)?
+                .collect::<Result<_, _>>()?;
+            details.replayed_by = connection
+                .prepare_cached("SELECT id FROM event WHERE replay_of = ?1 ORDER BY id LIMIT ?2")?
+                .query_map(params![sql(id), REPLAYS_SHOWN as i64], |row| row.get(0).map(|id: i64| id.to_string()))?
+                .collect::<Result<_, _>>()?;
+            Ok(Some(details))
+        })
+    }
+
+    pub(super) fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, Error> {
+        self.connected(|connection| {
+            read(connection).map_err(|error| {
+                let error = Error::from(error);
+                if let (Error::Damaged(_), Some(directory)) = (&error, &self.directory) {
+                    // The recorder looks for this note, and the next start.
+                    salvage::mark_damaged(directory);
+                }
+                error
+            })
+        })
+    }
+
+    fn connected<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            // Before its place is taken, so that nobody waits there while the files are to be let go of.
+            self.readers.as_ref().map_or(Ok(()), |readers| readers.wait())?;
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(connection) = &*slot {
+                return read(connection);
+            }
+            let Some(readers) = &self.readers else {
+                return Err(Error::Fault("the journal is closed".to_owned()));
+            };
+            if let Some(connection) = readers.connect()? {
+                return read(slot.insert(connection));
+            }
+        }
+    }
+}
+
+impl Filter {
+    /// The condition that SQLite is asked. States are spelled out rather than bound, so that it sees that the index of
+    /// what is undelivered serves.
+    pub(super) fn condition(&self) -> String {
+        let states: Vec<String> = self.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
+        let mut condition =
+            "id > ?1 AND id < ?2 AND (?3 IS NULL OR outcome = ?3) AND (?4 IS NULL OR incident_key = ?4) \
+             AND (?5 IS NULL OR source = ?5) AND (?6 IS NULL OR received_at >= ?6) \
+             AND (?7 IS NULL OR received_at < ?7) AND id <= ?8"
+                .to_owned();
+        if self.differs {
+            condition.push_str(" AND id IN (SELECT event FROM difference)");
+        }
+        if !states.is_empty() {
+            condition.push_str(&format!(" AND state IN ({})", states.join(", ")));
+            if !self.states.contains(&State::Delivered) {
+                condition.push_str(" AND state <> 'delivered'");
+            }
+        }
+        condition
+    }
+
+    /// How many events a page has at most.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.clamp(1, LIST_MAX)
+    }
+
+    pub(super) fn parameters(&self, limit: i64) -> impl rusqlite::Params {
+        let (above, below) = match (self.order, self.after) {
+            (_, None) => (0, i64::MAX),
+            (Order::NewestFirst, Some(after)) => (0, sql(after)),
+            (Order::OldestFirst, Some(after)) => (sql(after), i64::MAX),
+        };
+        (
+            above,
+            below,
+            self.outcome.map(Outcome::as_str),
+            self.key.clone(),
+            self.source.clone(),
+            self.since.map(|at| at.0),
+            self.before.map(|at| at.0),
+            self.until.map_or(i64::MAX, sql),
+            limit,
+        )
+    }
+}
+
+/// What is to be sent for an event.
+pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable, rusqlite::Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {FIXED}, content.body, content.element, content.sum FROM event \
+         LEFT JOIN content ON content.id = event.id WHERE event.id = ?1"
+    ))?;
+    let mut rows = statement.query([sql(id)])?;
+    let Some(row) = rows.next()? else {
+        return Ok(Sendable::Damaged(Damage::NoRow));
+    };
+    let fixed = match Fixed::read(row, 0) {
+        Ok(fixed) => fixed,
+        Err(damage) => return Ok(Sendable::Damaged(damage)),
+    };
+    let (body, element) = (row.get_ref(FIXED_READ)?, row.get_ref(FIXED_READ + 1)?);
+    let (body, element) = match (body.as_bytes_or_null(), element.as_bytes_or_null()) {
+        (Ok(Some(body)), Ok(element)) => (body, element),
+        (Ok(None), _) => return Ok(Sendable::Damaged(Damage::NoBody)),
+        _ => return Ok(Sendable::Damaged(Damage::Body)),
+    };
+    if !sum::is_sum(row.get_ref(FIXED_READ + 2)?, || sum::of_content(id, body, element)) {
+        return Ok(Sendable::Damaged(Damage::Body));
+    }
+    Ok(Sendable::Sound(Outgoing {
+        source: Arc::from(fixed.source),
+        incident_key: Arc::from(fixed.incident_key.unwrap_or_default()),
+        body: Bytes::copy_from_slice(body),
+        acknowledged: WallTime(fixed.received_at),
+    }))
+}
+
+/// Reads every row, oldest first, and what the states of keys rest on whose last event is pruned, in its place.
+pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
+    let columns = schema::of_event(connection, &format!("{FIXED}, {STANDING}"))?;
+    let mut statement = connection.prepare(&format!("SELECT {columns} FROM event ORDER BY id"))?;
+    let mut rows = statement.query([])?;
+    let mut sources = HashSet::new();
+    let mut of_keys = key_state::statement(connection)?;
+    let mut keys = key_state::Reading::new(of_keys.as_mut(), &mut sources)?;
+    while let Some(row) = rows.next()? {
+        let id = event(row.get(0)?);
+        while let Some(before) = keys.before(Some(id), &mut sources)? {
+            each(before);
+        }
+        let source = shared(row.get_ref(1)?.as_str().unwrap_or_default(), &mut sources);
+        let standing = Standing::read(row, FIXED_READ, id);
+        let read = standing.as_ref().map_err(|damage| *damage).and_then(|standing| recovered(row, standing, &source));
+        each(RecoveredRow { id, source, read, standing: standing.ok(), is_event: true });
+    }
+    while let Some(last) = keys.before(None, &mut sources)? {
+        each(last);
+    }
+    Ok(())
+}
+
+/// How an event ended; none while it is queued, and where that can't be told.
+pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Settlement>, Error> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {STANDING} FROM event WHERE id = ?1 AND state <> 'queued'"))?;
+    let mut rows = statement.query([sql(id)])?;
+    let Some(row) = rows.next()? else {
+        return Ok(key_state::ending(connection, id)?);
+    };
+    let standing = Standing::read(row, 0, id).ok();
+    Ok(standing.map(|Standing { state, outcome, reason, attempts, settled_at, .. }| Settlement {
+        id,
+        state,
+        outcome,
+        reason,
+        attempts,
+        at: WallTime(settled_at.unwrap_or(0)),
+    }))
+}
+
+impl RecoveredRow {
+    /// What deduplication and delivery are to know of it.
+    pub(super) fn found(self) -> Option<Found> {
+        match self.read {
+            Ok(Read::Event(event)) => Some(Found::Event(event)),
+            Ok(Read::Refused) => None,
+            Err(_) => Some(Found::Damaged(self.id)),
+        }
+    }
+}
+
+/// One text for each name that was met, so that a million events share a few.
+pub(super) fn shared(name: &str, names: &mut HashSet<Arc<str>>) -> Arc<str> {
+    match names.get(name) {
+        Some(name) => Arc::clone(name),
+        None => {
+            let name: Arc<str> = Arc::from(name);
+            names.insert(Arc::clone(&name));
+            name
+        }
+    }
+}
+
+fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Read, Damage> {
+    let fixed = Fixed::read(row, 0)?;
+    let Some(word) = fixed.action else {
+        return Ok(Read::Refused);
+    };
+    let occurrence = |text: Option<&str>| text.map(|text| Occurrence(Arc::from(text)));
+    let is_queued = standing.state == State::Queued;
+    Ok(Read::Event(Recovered {
+        id: fixed.id,
+        key: KeyId::new(fixed.source, fixed.incident_key.ok_or(Damage::Row)?),
+        source: Arc::clone(source),
+        action: action(word).ok_or(Damage::Row)?,
+        priority: if is_queued { priority(fixed.priority) } else { Priority::default() },
+        taken_at: WallTime(fixed.received_at),
+        state: standing.state,
+        outcome: standing.outcome,
+        update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),
+        occurrences: Occurrences { last: occurrence(fixed.occurrence), past: occurrence(fixed.past_occurrence) },
+        reopening: is_queued && fixed.novelty == Some("reopening"),
+        tried: match (standing.state, standing.retry_at) {
+            (State::Queued, Some(retry_at)) => Some(Tried {
+                attempts: standing.attempts,
+                age: duration(standing.tried_ms.unwrap_or(0)),
+                retry_at: WallTime(retry_at),
+                asked: standing.asked_ms.map(duration),
+            }),
+            _ => None,
+        },
+    }))
+}
+
+/// NULL stands for normal.
+pub(super) fn priority(word: Option<&str>) -> Priority {
+    word.and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+pub(super) fn action(word: &str) -> Option<Action> {
+    [Action::Trigger, Action::Resolve].into_iter().find(|action| action.as_str() == word)
+}
+
+/// What rules in the shadow of others would have decided otherwise of an event.
+fn differences(connection: &Connection, id: i64) -> Result<Option<serde_json::Value>, rusqlite::Error> {
+    let found: Option<String> = connection
+        .prepare_cached("SELECT found FROM difference WHERE event = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    Ok(found.and_then(|found| serde_json::from_str(&found).ok()))
+}
+
+fn duration(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Shows also what is not what was written: a person is to see the rest.
+pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
+    Ok(Summary {
+        id: row.get::<_, i64>(0)?.to_string(),
+        source: shown(row, 1)?.unwrap_or_default(),
+        action: shown(row, 2)?,
+        incident_key: shown(row, 3)?,
+        state: shown(row, 4)?.unwrap_or_default(),
+        outcome: shown(row, 5)?,
+        reason: shown(row, 6)?,
+        rule: shown(row, 7)?,
+        received_at: WallTime(row.get(8).unwrap_or(0)).rfc3339(),
+        attempts: row.get(9).unwrap_or(0),
+        held: None,
+        differences: None,
+    })
+}
+
+/// The text in a column, whatever else a damaged row has there.
+fn shown(row: &Row<'_>, column: usize) -> Result<Option<String>, rusqlite::Error> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => None,
+        ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+    })
+}
+
+/// The bytes in a column.
+fn bytes(row: &Row<'_>, column: usize) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+    Ok(row.get_ref(column)?.as_bytes_or_null().unwrap_or_default().map(<[u8]>::to_vec))
+}
+
+fn attempt(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
+    let answer = bytes(row, 6)?;
+    Ok(Attempt {
+        number: row.get(0).unwrap_or(0),
+        started_at: WallTime(row.get(1).unwrap_or(0)).rfc3339(),
+        took_ms: row.get(2).unwrap_or(0),
+        result: shown(row, 3)?.unwrap_or_default(),
+        status: row.get(4).unwrap_or_default(),
+        detail: shown(row, 5)?,
+        answer: answer.map(|answer| String::from_utf8_lossy(&answer).into_owned()),
+    })
+}
+
+const EXISTS: &str = "name the `data_dir` of a relay that ran, and be a user who may read it";
+/// What stands for itself in the path of SQLite's URI (https://www.sqlite.org/uri.html).
+const URI_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+/// The columns of a [`Summary`], in its order. The reason of what is tried again is what came of its last call.
+pub(super) const SUMMARY: &str = "id, source, action, incident_key, state, outcome, CASE state WHEN 'queued' THEN \
+     (SELECT result || coalesce(' (' || status || ')', '') FROM attempt WHERE attempt.event = event.id \
+     ORDER BY number DESC LIMIT 1) ELSE reason END, rule, received_at, attempts";
+/// The longest page.
+const LIST_MAX: usize = 1_000;
+/// More replays of one event than anyone made.
+const REPLAYS_SHOWN: usize = 100;

@@ -1,0 +1,134 @@
+//! After somebody cut off or overwrote the journal's files: what is left of them is brought together with what is still
+//! known of the queue in memory.
+
+use super::batch::{event, sql};
+use super::sum::{self, Fixed, Standing};
+use super::{Batch, Error, Journal, Settlement};
+use crate::clock::WallTime;
+use crate::event::{EventId, Outgoing, Priority, State, Waits};
+
+/// What became of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rescue {
+    /// Events that were written again from memory.
+    pub again: u64,
+    /// Events of which nothing could be read any more. They are dead letters.
+    pub lost: u64,
+    /// Events that had ended, though how was lost.
+    pub ended: u64,
+}
+
+impl Rescue {
+    pub fn add(&mut self, more: Rescue) {
+        let Rescue { again, lost, ended } = more;
+        (self.again, self.lost, self.ended) = (self.again + again, self.lost + lost, self.ended + ended);
+    }
+}
+
+impl Batch<'_> {
+    /// Writes an event that waits again, under its number, where its row or its body is gone.
+    pub fn write_again(
+        &mut self,
+        waits: Waits,
+        source: &str,
+        outgoing: Option<&Outgoing>,
+        now: WallTime,
+        rescue: &mut Rescue,
+    ) -> Result<(), Error> {
+        let id = waits.event;
+        let standing = self.standing(id)?;
+        let fixed = Fixed {
+            id,
+            source: outgoing.map_or(source, |outgoing| &outgoing.source),
+            action: Some(waits.action.as_str()),
+            incident_key: Some(outgoing.map_or("", |outgoing| &outgoing.incident_key)),
+            rule: None,
+            novelty: None,
+            received_at: outgoing.map_or(now, |outgoing| outgoing.acknowledged).0,
+            request: "",
+            update_hash: None,
+            occurrence: None,
+            past_occurrence: None,
+            replay_of: None,
+            charset: None,
+            sender_request: None,
+            priority: Some(waits.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
+        };
+        let bytes = outgoing.map_or(0, |outgoing| outgoing.body.len()) as u64;
+        match (standing, outgoing) {
+            (Some(standing), Some(outgoing)) => {
+                // A damaged journal that was made anew may hold it as a dead letter.
+                let is_buried = standing.state == State::Dead && sum::is_reason_of_damage(standing.reason.as_deref());
+                if is_buried {
+                    let queued = Standing { state: State::Queued, reason: None, settled_at: None, ..standing };
+                    self.write_end(id, &queued)?;
+                }
+                let is_whole = self.holds_body(id, &outgoing.body)?;
+                if !is_whole {
+                    self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(id)])?;
+                    self.insert_content(&fixed, None, &outgoing.body, None)?;
+                }
+                rescue.again += u64::from(is_buried || !is_whole);
+            }
+            (None, Some(outgoing)) => {
+                self.clear(id)?;
+                self.insert(&fixed, &Standing::new(State::Queued, bytes), id)?;
+                self.insert_content(&fixed, None, &outgoing.body, None)?;
+                rescue.again += 1;
+            }
+            (None, None) => {
+                self.clear(id)?;
+                let standing = Standing {
+                    reason: Some(LOST.to_owned()),
+                    settled_at: Some(now.0),
+                    ..Standing::new(State::Dead, bytes)
+                };
+                self.insert(&fixed, &standing, id)?;
+                rescue.lost += 1;
+            }
+            (Some(_), None) => {}
+        }
+        Ok(())
+    }
+
+    fn holds_body(&self, id: EventId, body: &[u8]) -> Result<bool, Error> {
+        let mut statement = self.prepare("SELECT body FROM content WHERE id = ?1")?;
+        let mut rows = statement.query([sql(id)])?;
+        Ok(rows.next()?.is_some_and(|row| row.get_ref(0).is_ok_and(|held| held.as_blob() == Ok(body))))
+    }
+
+    /// Removes what can't be read of an event.
+    fn clear(&self, id: EventId) -> Result<(), Error> {
+        self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(id)])?;
+        self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(id)])?;
+        Ok(())
+    }
+
+    /// Ends an event that is queued by the journal and not known to wait: it had ended, and sent again it would come after
+    /// what was sent since; or it was never acknowledged, or is another journal's.
+    pub fn end_unknown(&mut self, id: EventId, now: WallTime, rescue: &mut Rescue) -> Result<(), Error> {
+        rescue.ended += 1;
+        self.settle(&Settlement {
+            id,
+            state: State::Ended,
+            outcome: None,
+            reason: Some(END_LOST.to_owned()),
+            attempts: 0,
+            at: now,
+        })
+    }
+}
+
+impl Journal {
+    /// Every event that is queued, in order.
+    pub fn queued(&self) -> Result<Vec<EventId>, Error> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT id FROM event WHERE state = 'queued' AND state <> 'delivered' ORDER BY id")?;
+        let rows = statement.query_map([], |row| row.get(0).map(event))?;
+        Ok(rows.collect::<Result<Vec<EventId>, _>>()?)
+    }
+}
+
+const LOST: &str = "lost: another program cut its row off the journal";
+const END_LOST: &str = "end_lost";

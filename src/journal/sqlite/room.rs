@@ -1,0 +1,403 @@
+//! What the journal holds, in all and by source, and whether more fits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::batch::sql;
+use super::{Batch, Config, Error, Journal, Totals};
+use crate::event::{EventId, State};
+use crate::journal::Room;
+
+/// The totals, and what of them is whose. A batch works on a copy, which is the journal's once it is committed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holdings {
+    pub(super) totals: Totals,
+    sources: HashMap<Arc<str>, Held>,
+}
+
+/// What counts against a source's share. What was refused does not: it gives way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub queued: u64,
+    pub dead: u64,
+    /// The payloads and bodies of both.
+    pub bytes: u64,
+}
+
+/// Whether events fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Fits,
+    /// `max_events` or `max_bytes` is reached.
+    Full,
+    /// Their source has its share, and what is left is for others.
+    BeyondShare,
+}
+
+impl Holdings {
+    pub(super) fn add(&mut self, source: &str, state: State, bytes: u64) {
+        self.totals.add(state, bytes);
+        match state {
+            State::Queued => self.change(source, |held| held.queued += 1),
+            State::Dead => self.change(source, |held| held.dead += 1),
+            State::Refused | State::Delivered | State::Ended => return,
+        }
+        self.change(source, |held| held.bytes += bytes);
+    }
+
+    pub(super) fn remove(&mut self, source: &str, state: State, bytes: u64) {
+        self.totals.remove(state, bytes);
+        match state {
+            State::Queued => self.change(source, |held| held.queued = held.queued.saturating_sub(1)),
+            State::Dead => self.change(source, |held| held.dead = held.dead.saturating_sub(1)),
+            State::Refused | State::Delivered | State::Ended => return,
+        }
+        self.change(source, |held| held.bytes = held.bytes.saturating_sub(bytes));
+    }
+
+    pub(super) fn remove_refused(&mut self, bytes: u64) {
+        self.totals.remove(State::Refused, bytes);
+    }
+
+    /// A row took over bytes from one that finished, and so counted for nothing.
+    pub(super) fn grow(&mut self, source: &str, state: State, bytes: u64) {
+        self.totals.grow(state, bytes);
+        if matches!(state, State::Queued | State::Dead) {
+            self.change(source, |held| held.bytes += bytes);
+        }
+    }
+
+    /// A queued event or dead letter took over bytes of a refused payload.
+    pub(super) fn take_over_refused(&mut self, source: &str, bytes: u64) {
+        self.totals.refused_bytes = self.totals.refused_bytes.saturating_sub(bytes);
+        self.change(source, |held| held.bytes += bytes);
+    }
+
+    pub(super) fn of(&self, source: &str) -> Held {
+        self.sources.get(source).copied().unwrap_or_default()
+    }
+
+    /// Whether a source may have so much more, as far as its share goes.
+    fn admits(&self, config: &Config, source: &str, events: u64, bytes: u64) -> bool {
+        let Some(share) = config.shares.of(source) else {
+            return true;
+        };
+        let others = config.shares.sources().filter(|other| ***other != *source);
+        let with_nothing = others.filter(|other| self.of(other).events() == 0).count() as u64;
+        let (own, used) = (self.of(source), self.totals.without_refused());
+        let room = Room { max: config.max_events, used: used.events(), own: own.events(), left: with_nothing };
+        // How large the first event of another will be is not known: as large as this, it fits.
+        let left = if with_nothing > 0 { bytes } else { 0 };
+        let room_for_bytes = Room { max: config.max_bytes, used: used.bytes, own: own.bytes, left };
+        share.admits(room, events) && share.admits(room_for_bytes, bytes)
+    }
+
+    fn change(&mut self, source: &str, change: impl FnOnce(&mut Held)) {
+        match self.sources.get_mut(source) {
+            Some(held) => change(held),
+            None => {
+                let mut held = Held::default();
+                change(&mut held);
+                self.sources.insert(Arc::from(source), held);
+            }
+        }
+    }
+}
+
+impl Held {
+    /// What a share of `max_events` counts.
+    pub fn events(&self) -> u64 {
+        self.queued + self.dead
+    }
+}
+
+impl Journal {
+    /// What each configured source holds.
+    pub fn held_by_source(&self) -> impl Iterator<Item = (&Arc<str>, Held)> {
+        self.config.shares.sources().map(|source| (source, self.holdings.of(source)))
+    }
+
+    /// What one source holds.
+    pub fn held(&self, source: &str) -> Held {
+        self.holdings.of(source)
+    }
+
+    /// Whether one more event of a source fits into its share.
+    pub fn admits_more_of(&self, source: &str) -> bool {
+        self.holdings.admits(&self.config, source, 1, 1)
+    }
+
+    /// Of which source a row is, by its text: it counts for the same one however damaged the rest is. Empty where that is
+    /// no text, or the row is not kept.
+    pub(super) fn source_of(&self, id: EventId) -> Result<String, Error> {
+        let mut statement = self.connection.prepare_cached("SELECT source FROM event WHERE id = ?1")?;
+        let mut rows = statement.query([sql(id)])?;
+        let source = rows.next()?.map(|row| row.get_ref(0).map(|text| text.as_str().unwrap_or_default().to_owned()));
+        Ok(source.transpose()?.unwrap_or_default())
+    }
+}
+
+impl Batch<'_> {
+    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all; for what a
+    /// sender sent also within the share of its `source`. Refused payloads give way to them, the oldest first, unless
+    /// even that would not do.
+    pub fn make_room(&mut self, source: Option<&str>, events: u64, bytes: u64) -> Result<Fit, Error> {
+        let config = &self.journal.config;
+        let (max_events, max_bytes) = (config.max_events, config.max_bytes);
+        if !self.holdings.totals.without_refused().fits(events, bytes, max_events, max_bytes) {
+            return Ok(Fit::Full);
+        }
+        if source.is_some_and(|source| !self.holdings.admits(config, source, events, bytes)) {
+            return Ok(Fit::BeyondShare);
+        }
+        while !self.holdings.totals.fits(events, bytes, max_events, max_bytes) {
+            if !self.drop_oldest_refused()? {
+                return Ok(Fit::Full);
+            }
+        }
+        Ok(Fit::Fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::journal::sqlite::tests::{NOW, config, delivered, event, open};
+    use crate::journal::sqlite::{NewEvent, NewRefusal, Raw, Settlement};
+    use crate::journal::{Share, Shares};
+
+    const SOURCES: [&str; 3] = ["a", "b", "c"];
+
+    fn shared(directory: &std::path::Path, max_events: u64, shares: &[(&str, Share)]) -> Config {
+        let shares = Shares::new(shares.iter().map(|(name, share)| (Arc::from(*name), *share)));
+        Config { max_events, shares, ..config(directory) }
+    }
+
+    fn refusal(source: &'static str) -> NewRefusal<'static> {
+        NewRefusal {
+            source,
+            received_at: NOW,
+            request: "01REFUSED",
+            sender_request: None,
+            raw: Raw::Bytes(b"{broken"),
+            charset: None,
+            element: None,
+            reason: "not_json",
+            errors: b"[]",
+        }
+    }
+
+    /// Appends events of a source as long as they fit; returns how many did, and why no more.
+    fn fill(batch: &mut Batch<'_>, source: &str) -> (usize, Fit) {
+        for count in 0.. {
+            match batch.make_room(Some(source), 1, 14).unwrap() {
+                Fit::Fits => drop(batch.append(NewEvent { source, ..event("k", b"{}") }).unwrap()),
+                why => return (count, why),
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn each_source_gets_its_share_and_leaves_the_rest_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let auto = SOURCES.map(|source| (source, Share::Auto));
+        let (mut journal, lock, _) = open(&shared(directory.path(), 60, &auto));
+        let mut batch = journal.begin().unwrap();
+        assert_eq!(fill(&mut batch, "a"), (30, Fit::BeyondShare));
+        assert_eq!(fill(&mut batch, "b"), (15, Fit::BeyondShare), "as much as it leaves free");
+        assert_eq!(fill(&mut batch, "a"), (0, Fit::BeyondShare));
+        assert_eq!(batch.make_room(Some("c"), 7, 91).unwrap(), Fit::Fits);
+        assert_eq!(batch.make_room(Some("c"), 15, 195).unwrap(), Fit::Fits, "whoever has nothing may send a batch");
+        assert_eq!(batch.make_room(Some("c"), 16, 208).unwrap(), Fit::Full);
+        assert_eq!(batch.make_room(None, 15, 195).unwrap(), Fit::Fits, "a person");
+        assert_eq!(batch.make_room(Some("gone"), 15, 195).unwrap(), Fit::Fits, "and what is no source any more");
+        batch.commit().unwrap();
+        drop((journal, lock));
+
+        let fixed = [("a", Share::Percent(50)), ("b", Share::Percent(30)), ("c", Share::Auto)];
+        let (mut journal, _lock, _) = open(&shared(directory.path(), 60, &fixed));
+        assert!(!journal.admits_more_of("a") && journal.admits_more_of("b") && journal.admits_more_of("c"));
+        let mut batch = journal.begin().unwrap();
+        assert_eq!(fill(&mut batch, "b"), (3, Fit::BeyondShare), "eighteen are 30 %");
+    }
+
+    #[test]
+    fn bytes_are_shared_like_events() {
+        let directory = tempfile::tempdir().unwrap();
+        let auto = SOURCES.map(|source| (source, Share::Auto));
+        let config = Config { max_bytes: 600, ..shared(directory.path(), 1_000, &auto) };
+        let (mut journal, ..) = open(&config);
+        let mut batch = journal.begin().unwrap();
+        // Fourteen bytes each.
+        assert_eq!(fill(&mut batch, "a"), (21, Fit::BeyondShare));
+        assert_eq!(batch.make_room(Some("b"), 1, 154).unwrap(), Fit::BeyondShare, "c could not send as much");
+        assert_eq!(batch.make_room(Some("b"), 1, 153).unwrap(), Fit::Fits);
+    }
+
+    #[test]
+    fn what_was_refused_counts_for_no_source_and_gives_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let config =
+            Config { keep_refused: 100, ..shared(directory.path(), 20, &[("a", Share::Auto), ("b", Share::Auto)]) };
+        let (mut journal, ..) = open(&config);
+        let mut batch = journal.begin().unwrap();
+        for _ in 0..20 {
+            batch.refuse(refusal("b")).unwrap();
+        }
+        assert_eq!(fill(&mut batch, "a"), (10, Fit::BeyondShare));
+        assert_eq!(batch.refused(), 10);
+        assert_eq!(fill(&mut batch, "b"), (5, Fit::BeyondShare));
+    }
+
+    #[test]
+    fn what_an_event_takes_over_of_its_request_counts_for_its_source() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, ..) =
+            open(&Config { keep_refused: 0, ..shared(directory.path(), 20, &[("a", Share::Auto)]) });
+        let (raw, body) = (b"the request as it came", b"{ }");
+        for state in [None, Some(State::Delivered)] {
+            let held_before = journal.held("a").bytes;
+            let mut batch = journal.begin().unwrap();
+            // The first row of the request holds its raw body, and goes: as refused, or once it is delivered.
+            let first = match state {
+                None => batch.refuse(NewRefusal { request: "one", raw: Raw::Bytes(raw), ..refusal("a") }).unwrap(),
+                Some(_) => batch
+                    .append(NewEvent { source: "a", request: "two", raw: Raw::Bytes(raw), ..event("k", body) })
+                    .unwrap(),
+            };
+            let request = if state.is_none() { "one" } else { "two" };
+            batch.append(NewEvent { source: "a", request, raw: Raw::In(first), ..event("l", body) }).unwrap();
+            match state {
+                None => batch.trim_refused().unwrap(),
+                Some(state) => {
+                    batch.settle(&Settlement { state, ..delivered(first, NOW) }).unwrap();
+                    batch.prune(Some(WallTime(NOW.0 + 1)), 100, |_, _, _| false).unwrap();
+                }
+            }
+            batch.commit().unwrap();
+            assert_eq!(journal.held("a").bytes - held_before, (raw.len() + body.len()) as u64, "{state:?}");
+            let counted = told(&journal);
+            journal.recover(|_| {}).unwrap();
+            assert_eq!(told(&journal), counted);
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// Events of one request, which share its raw body; by `refused` some are refused.
+        Take {
+            source: usize,
+            refused: Vec<bool>,
+        },
+        Settle {
+            which: usize,
+            state: State,
+        },
+        End {
+            which: usize,
+        },
+        MakeRoom {
+            source: usize,
+            events: u64,
+            bytes: u64,
+        },
+        TrimRefused,
+        Prune,
+        RollBack,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let state = prop_oneof![Just(State::Delivered), Just(State::Dead), Just(State::Ended)];
+        prop_oneof![
+            4 => (0..3_usize, proptest::collection::vec(any::<bool>(), 1..4))
+                .prop_map(|(source, refused)| Step::Take { source, refused }),
+            4 => (0..60_usize, state).prop_map(|(which, state)| Step::Settle { which, state }),
+            2 => (0..60_usize).prop_map(|which| Step::End { which }),
+            2 => (0..3_usize, 1..60_u64, 0..400_u64)
+                .prop_map(|(source, events, bytes)| Step::MakeRoom { source, events, bytes }),
+            3 => Just(Step::TrimRefused),
+            1 => Just(Step::Prune),
+            1 => Just(Step::RollBack),
+        ]
+    }
+
+    fn carry_out(batch: &mut Batch<'_>, step: &Step, ids: &mut Vec<EventId>, request: &str) {
+        match step {
+            Step::Take { source, refused } => {
+                let source = SOURCES[*source];
+                let mut raw_in = None;
+                for refused in refused {
+                    let raw = raw_in.map_or(Raw::Bytes(b"the request as it came"), Raw::In);
+                    let id = match refused {
+                        true => batch.refuse(NewRefusal { request, raw, element: Some(b"{}"), ..refusal(source) }),
+                        false => batch.append(NewEvent { source, request, raw, ..event("k", b"{ }") }),
+                    };
+                    raw_in.get_or_insert(*id.as_ref().unwrap());
+                    ids.push(id.unwrap());
+                }
+            }
+            Step::Settle { which, state } => {
+                let Some(id) = ids.get(which % ids.len().max(1)) else { return };
+                batch.settle(&Settlement { state: *state, outcome: None, ..delivered(*id, NOW) }).unwrap();
+            }
+            Step::End { which } => {
+                let Some(id) = ids.get(which % ids.len().max(1)) else { return };
+                batch.end(*id, "discarded", NOW).unwrap();
+            }
+            Step::MakeRoom { source, events, bytes } => {
+                batch.make_room(Some(SOURCES[*source]), *events, *bytes).unwrap();
+            }
+            Step::TrimRefused => batch.trim_refused().unwrap(),
+            Step::Prune => drop(batch.prune(Some(WallTime(NOW.0 + 1)), 100, |_, _, _| false).unwrap()),
+            Step::RollBack => {}
+        }
+    }
+
+    fn told(journal: &Journal) -> (Totals, Vec<(String, Held)>) {
+        let held = journal.held_by_source().filter(|(_, held)| *held != Held::default());
+        let mut held: Vec<_> = held.map(|(source, held)| (source.to_string(), held)).collect();
+        held.sort_by(|one, other| one.0.cmp(&other.0));
+        (journal.totals(), held)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Whatever is done to events: what the journal counts is what a start would count, in all and by source, and the
+        /// sources' parts add up.
+        #[test]
+        fn totals_are_exact_in_all_and_by_source(
+            batches in proptest::collection::vec(proptest::collection::vec(step(), 1..12), 1..6),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let auto = SOURCES.map(|source| (source, Share::Auto));
+            let (mut journal, ..) = open(&shared(directory.path(), 40, &auto));
+            let (mut ids, mut requests) = (Vec::new(), 0);
+            for steps in batches {
+                let known = ids.len();
+                let mut batch = journal.begin().unwrap();
+                for step in &steps {
+                    requests += 1;
+                    carry_out(&mut batch, step, &mut ids, &format!("{requests:026}"));
+                }
+                if steps.iter().any(|step| matches!(step, Step::RollBack)) {
+                    drop(batch);
+                    ids.truncate(known);
+                } else {
+                    batch.commit().unwrap();
+                }
+                let counted = told(&journal);
+                let (totals, held) = &counted;
+                let sum = |of: fn(&Held) -> u64| held.iter().map(|(_, held)| of(held)).sum::<u64>();
+                prop_assert_eq!((sum(|held| held.queued), sum(|held| held.dead)), (totals.queued, totals.dead));
+                prop_assert_eq!(sum(|held| held.bytes), totals.bytes - totals.refused_bytes);
+                journal.recover(|_| {}).unwrap();
+                prop_assert_eq!(told(&journal), counted);
+            }
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! A damaged journal: set aside whole, and what can be read of it carried over into a new one. And a log whose end was
+//! damaged: set aside, and what stands behind the damage taken in again.
+//!
+//! It happens at a start, before anything else is open. A crash at any moment of it leaves either the damaged journal
+//! in its place, and it begins again, or the new one complete.
+
+mod examine;
+mod fitting;
+mod harvest;
+mod intake;
+mod kept;
+mod open;
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::pages::Pages;
+use super::sectors;
+use super::volume::Reserve;
+use super::wal::{self, Behind};
+use super::{Error, FILE, Lock, OpenError, connect, connect_unlogged, volume};
+use crate::clock::WallTime;
+use examine::Examined;
+use fitting::{Extent, fitting};
+use intake::{Intake, Taken};
+
+pub use kept::ASIDE_KEPT;
+pub(super) use kept::keep_newest;
+
+/// What was done to files that were damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// To the journal as a whole.
+    pub journal: Option<Salvage>,
+    /// To the end of its log.
+    pub log: Option<LogSalvage>,
+}
+
+impl Repairs {
+    /// Whether nothing was to be done.
+    pub fn is_empty(&self) -> bool {
+        *self == Repairs::default()
+    }
+}
+
+/// What became of a damaged journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salvage {
+    /// The damaged journal, whole; none where its files had no name any more.
+    pub aside: Option<PathBuf>,
+    /// What is damaged.
+    pub problem: String,
+    /// Events carried over, in whatever state.
+    pub events: u64,
+    /// Of these, the ones that are still to be delivered.
+    pub queued: u64,
+    /// Of these, the ones that could no longer be: their bodies are gone. They are dead letters.
+    pub without_body: u64,
+    /// Of these, the ones of which nothing but the body is left. They are dead letters.
+    pub without_row: u64,
+    /// Of these, the ones that may have been delivered. They are dead letters.
+    pub in_doubt: u64,
+    /// How many more events there may have been, of which nothing could be read.
+    pub unreadable: u64,
+    /// Events that had ended, of which there was room for nothing but the row.
+    pub left_out: u64,
+}
+
+/// What became of a log that goes on behind the place where SQLite ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSalvage {
+    /// The log, whole, where it is damaged; none where a power cut may have ended it.
+    pub aside: Option<PathBuf>,
+    /// Pages behind that place.
+    pub pages: u64,
+    /// Of these, the ones that are not what was written.
+    pub damaged: u64,
+    /// Events that were only there.
+    pub events: u64,
+    /// Events whose last state was only there.
+    pub states: u64,
+    /// Events that may have been delivered, as ones after them were. They are dead letters.
+    pub in_doubt: u64,
+    /// What looked like an event and could not be read.
+    pub unreadable: u64,
+}
+
+/// Looks whether the journal can be read whole, and if not sets it aside and makes a new one of what can.
+pub fn mend(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
+    let directory = lock.directory();
+    mend_in(directory, now).map_err(|problem| OpenError {
+        path: directory.join(FILE),
+        problem,
+        remedy: "it is damaged and can't be set aside: make room for a copy of it, and check that `data_dir` can be written",
+    })
+}
+
+/// Notes for the next start that the journal is damaged, where a start by itself may not see it.
+pub fn mark_damaged(directory: &Path) {
+    if let Err(error) = File::create(directory.join(MARK)) {
+        tracing::error!(%error, "can't note that the journal is damaged");
+    }
+}
+
+pub fn is_marked_damaged(directory: &Path) -> bool {
+    directory.join(MARK).exists()
+}
+
+fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
+    let failed = |doing: &'static str| move |error: io::Error| format!("{doing}: {error}");
+    clear(directory).map_err(failed("removing what a start before did not finish"))?;
+    if directory.join(REBUILT).exists() {
+        replace(directory).map_err(failed("putting the new journal in its place"))?;
+    }
+    let Examined { log, problem } = examine_twice(directory).map_err(failed("reading the journal"))?;
+    let mut repairs = Repairs::default();
+    let behind = log.as_ref().map_or(Behind::Nothing, |log| log.behind());
+    let left = directory.join(LOG_LEFT);
+    // As it is it can't be opened.
+    let mut of_log = log.as_ref().filter(|log| !log.is_readable).map(|_| "a part of its log can't be read".to_owned());
+    if of_log.is_none() && matches!(behind, Behind::OneCommit | Behind::Commits) {
+        // SQLite writes over it as soon as it opens the journal.
+        let kept = copy_log(directory, &left).map_err(failed("setting the log of the journal aside"))?;
+        of_log = (!kept).then(|| "its log is damaged, and there is no room for a copy of it".to_owned());
+    }
+    let with_log = of_log.is_some();
+    let problem = of_log
+        .or(problem)
+        .or_else(|| is_marked_damaged(directory).then(|| "damage was met while it was in use".to_owned()))
+        .or_else(|| is_orphaned(directory).then(|| "there is its log, and it is not".to_owned()));
+    if let Some(problem) = problem {
+        let aside = set_aside(directory, now).map_err(failed("setting the damaged journal aside"))?;
+        let salvage = rebuild(directory, aside, problem, with_log, now)
+            .map_err(|error| format!("making a new journal: {error}"))?;
+        fs::rename(directory.join(PARTIAL), directory.join(REBUILT)).map_err(failed("keeping the new journal"))?;
+        replace(directory).map_err(failed("putting the new journal in its place"))?;
+        repairs.journal = Some(salvage);
+    }
+    if left.exists() {
+        let taken =
+            take_in_log(directory, &left, now).map_err(|error| format!("reading what its log has left: {error}"))?;
+        repairs.log = finish_log(directory, &left, taken).map_err(failed("keeping what its log has left"))?;
+    }
+    keep_newest(directory, now);
+    Ok(repairs)
+}
+
+/// Another program that reads the journal may fold its log meanwhile: what is seen twice is there.
+fn examine_twice(directory: &Path) -> io::Result<Examined> {
+    let looked = |directory: &Path| {
+        let named = |beside: &str| fs::metadata(directory.join(format!("{FILE}{beside}"))).ok();
+        let stat = |file: Option<fs::Metadata>| file.and_then(|file| Some((file.len(), file.modified().ok()?)));
+        [stat(named("")), stat(named("-wal"))]
+    };
+    for _ in 0..LOOKS {
+        let before = looked(directory);
+        let examined = examine::examine(directory)?;
+        if examined.problem.is_none() || looked(directory) == before {
+            return Ok(examined);
+        }
+    }
+    examine::examine(directory)
+}
+
+/// Gives the files second names, under which they stay when the first ones are taken away.
+fn set_aside(directory: &Path, now: WallTime) -> io::Result<PathBuf> {
+    let aside = directory.join(format!("journal-damaged-{}.db", now.0));
+    for beside in ["", "-wal"] {
+        let from = directory.join(format!("{FILE}{beside}"));
+        if from.exists() {
+            let to = directory.join(format!("journal-damaged-{}.db{beside}", now.0));
+            remove(&to)?;
+            fs::hard_link(&from, &to).or_else(|_| sectors::copy(&from, &to))?;
+        }
+    }
+    Ok(aside)
+}
+
+/// Copies the log. Returns whether there was room for that.
+fn copy_log(directory: &Path, to: &Path) -> io::Result<bool> {
+    let log = directory.join(format!("{FILE}-wal"));
+    let full = |error: &io::Error| volume::is_of_room(error);
+    let copied = match copy(&log, to) {
+        Err(error) if full(&error) && Reserve::in_directory(directory).give_up_whole() => {
+            tracing::warn!(
+                "the volume of `data_dir` is full: the reserve was given up for a copy of the journal's log"
+            );
+            copy(&log, to)
+        }
+        copied => copied,
+    };
+    match copied {
+        Err(error) if full(&error) => remove(to).map(|()| false),
+        copied => copied.map(|()| true),
+    }
+}
+
+/// Makes a copy that is complete if it is there.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let partial = to.with_extension("partial");
+    let copied = sectors::copy(from, &partial).and_then(|()| fs::rename(&partial, to));
+    if copied.is_err() {
+        let _ = remove(&partial);
+    }
+    copied?;
+    to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+/// Removes what is not complete.
+pub(super) fn clear(directory: &Path) -> io::Result<()> {
+    for beside in ["", "-wal", "-shm", "-journal"] {
+        remove(&directory.join(format!("{PARTIAL}{beside}")))?;
+    }
+    remove(&directory.join(LOG_LEFT).with_extension("partial"))
+}
+
+/// Puts a complete new journal where the damaged one is, which has another name already.
+pub(super) fn replace(directory: &Path) -> io::Result<()> {
+    let sync = || File::open(directory)?.sync_all();
+    sync()?;
+    for beside in ["-wal", "-shm"] {
+        remove(&directory.join(format!("{FILE}{beside}")))?;
+    }
+    fs::rename(directory.join(REBUILT), directory.join(FILE))?;
+    remove(&directory.join(MARK))?;
+    sync()
+}
+
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a log is there without the file that it belongs to: SQLite would delete it.
+fn is_orphaned(directory: &Path) -> bool {
+    let bytes = |name: &str| fs::metadata(directory.join(name)).map_or(0, |file| file.len());
+    bytes(FILE) == 0 && bytes(&format!("{FILE}-wal")) > 0
+}
+
+/// Makes a new journal of everything that the files hold; `with_log`: also of what the log holds behind the place where
+/// SQLite ends. They are only read. Where that fails they have one name again.
+fn rebuild(
+    directory: &Path,
+    aside: PathBuf,
+    problem: String,
+    with_log: bool,
+    now: WallTime,
+) -> Result<Salvage, harvest::Error> {
+    let rebuilt = rebuild_of(directory, now, |intake| {
+        let (mut pages, log) = examine::open(directory)?;
+        let mut unreadable = harvest::database(&mut pages, intake)?;
+        if let Some(log) = log.filter(|_| with_log) {
+            pages.lay_over(log.frames.iter().map(|frame| (frame.page, frame.at)));
+            harvest::versions(&mut pages, log.left(), intake)?;
+            unreadable += log.left_damaged();
+        }
+        Ok(unreadable)
+    });
+    if rebuilt.is_err() {
+        for beside in ["", "-wal"] {
+            remove(&directory.join(format!("{}{beside}", aside.display())))?;
+        }
+    }
+    Ok(Salvage { aside: Some(aside), problem, ..rebuilt? })
+}
+
+/// Makes a new journal of what can be read of one that is open.
+pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) -> Result<Salvage, Error> {
+    let salvage = rebuild_of(directory, now, |intake| open::connection(old, intake));
+    salvage.map_err(|error| match error {
+        harvest::Error::Reading(error) => Error::Fault(error.to_string()),
+        harvest::Error::Writing(error) => error.into(),
+        harvest::Error::Full => Error::Full(error.to_string()),
+    })
+}
+
+/// Makes a new journal of what `take` takes in, as much of it as there is room for.
+fn rebuild_of(
+    directory: &Path,
+    now: WallTime,
+    mut take: impl FnMut(&mut Intake<'_>) -> Result<u64, harvest::Error>,
+) -> Result<Salvage, harvest::Error> {
+    fitting(directory, now, |extent| {
+        clear(directory)?;
+        let rebuilt = rebuild_once(directory, extent, now, &mut take);
+        if rebuilt.is_err() {
+            clear(directory)?;
+        }
+        rebuilt
+    })
+}
+
+/// `take` returns how many events may not be among what it takes in. Written without a log and synced once, since a crash
+/// only begins again: a log would take the room for all of it twice.
+fn rebuild_once(
+    directory: &Path,
+    extent: Extent,
+    now: WallTime,
+    take: &mut impl FnMut(&mut Intake<'_>) -> Result<u64, harvest::Error>,
+) -> Result<Salvage, harvest::Error> {
+    let path = directory.join(PARTIAL);
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
+    let mut new = connect_unlogged(&path, now)?;
+    let batch = new.transaction()?;
+    let mut intake = Intake::of(&batch, extent, now)?;
+    let unreadable = take(&mut intake)? + intake.taken.unreadable;
+    let without_body = intake.bury_without_body()?;
+    let in_doubt = intake.bury_overtaken()?;
+    let without_row = intake.taken.without_row;
+    number_on(&batch)?;
+    let count = |condition: &str| {
+        batch.query_row(&format!("SELECT count(*) FROM event WHERE {condition}"), [], |row| row.get::<_, u64>(0))
+    };
+    let (events, queued) = (count("TRUE")?, count("state = 'queued' AND state <> 'delivered'")?);
+    let left_out = if extent == Extent::All { 0 } else { count("state IN ('delivered', 'ended')")? };
+    batch.commit()?;
+    new.close().map_err(|(_, error)| error)?;
+    File::open(&path)?.sync_all()?;
+    if !volume::has_room_to_open(directory) {
+        return Err(harvest::Error::Full);
+    }
+    let problem = "not all of it can be read".to_owned();
+    Ok(Salvage { aside: None, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out })
+}
+
+/// Takes in what a log holds behind the place where SQLite ends, of which there is a copy, as much of it as there is room
+/// for. May be done again: what is there already stays as it is.
+fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, harvest::Error> {
+    fitting(directory, now, |extent| take_in_log_once(directory, left, extent, now))
+}
+
+fn take_in_log_once(
+    directory: &Path,
+    left: &Path,
+    extent: Extent,
+    now: WallTime,
+) -> Result<LogSalvage, harvest::Error> {
+    let mut salvage =
+        LogSalvage { aside: None, pages: 0, damaged: 0, events: 0, states: 0, in_doubt: 0, unreadable: 0 };
+    let mut file = File::open(left)?;
+    let Some(log) = wal::read(&mut file)? else {
+        return Ok(salvage);
+    };
+    // What goes on elsewhere went to the log with it.
+    let mut pages = Pages::of(File::open("/dev/null")?, log.page_bytes)?;
+    pages.overlay(file, log.frames.iter().map(|frame| (frame.page, frame.at)));
+    let mut journal = connect(&directory.join(FILE), now)?;
+    let batch = journal.transaction()?;
+    let mut intake = Intake::of(&batch, extent, now)?;
+    harvest::versions(&mut pages, log.left(), &mut intake)?;
+    salvage.in_doubt = intake.bury_overtaken()?;
+    let Taken { events, versions: states, without_row, unreadable } = intake.taken;
+    number_on(&batch)?;
+    batch.commit()?;
+    journal.close().map_err(|(_, error)| error)?;
+    if log.behind() == Behind::Commits {
+        salvage.aside = Some(directory.join(format!("journal-damaged-{}.wal", now.0)));
+    }
+    salvage.pages = log.left().len() as u64;
+    salvage.damaged = log.left_damaged();
+    Ok(LogSalvage { events: events + without_row, states, unreadable, ..salvage })
+}
+
+/// Numbers go on behind the newest event.
+fn number_on(journal: &Connection) -> Result<(), rusqlite::Error> {
+    journal.execute(
+        "UPDATE meta SET value = max(value, (SELECT coalesce(max(id), 0) + 1 FROM event), \
+         (SELECT coalesce(max(id), 0) + 1 FROM key_state)) WHERE name = 'first_id'",
+        [],
+    )?;
+    Ok(())
+}
+
+/// Gives the copy of a damaged log its name; one that a power cut ended is of no more use.
+fn finish_log(directory: &Path, left: &Path, salvage: LogSalvage) -> io::Result<Option<LogSalvage>> {
+    match &salvage.aside {
+        Some(aside) => fs::rename(left, aside)?,
+        None => remove(left)?,
+    }
+    File::open(directory)?.sync_all()?;
+    let found_nothing = salvage.aside.is_none() && salvage.events + salvage.states + salvage.in_doubt == 0;
+    Ok((!found_nothing).then_some(salvage))
+}
+
+/// There while the journal is known to be damaged.
+const MARK: &str = "damaged";
+/// The new journal while it is being made, and when it is complete.
+pub(super) const PARTIAL: &str = "journal-partial.db";
+pub(super) const REBUILT: &str = "journal-rebuilt.db";
+/// A log whose end is still to be taken in.
+const LOG_LEFT: &str = "journal-left.wal";
+/// How often files are looked at that another program changes meanwhile.
+const LOOKS: usize = 3;

@@ -1,0 +1,310 @@
+//! Looks at the journal's files before SQLite opens them: that changes them, and says nothing of what it leaves out.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use crate::journal::sqlite::pages::{FILE_HEADER_BYTES, Kind, Leaf, Node, Pages, columns};
+use crate::journal::sqlite::schema::{self, VERSION};
+use crate::journal::sqlite::sectors;
+use crate::journal::sqlite::wal::{self, Log};
+use crate::journal::sqlite::{FILE, ID_MAX};
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Examined {
+    /// The log, unless there is none or nothing in it can be made out.
+    pub(super) log: Option<Log>,
+    /// Why the journal is not to be used as it is.
+    pub(super) problem: Option<String>,
+}
+
+/// The size of a database's pages by its first bytes, where these may be damaged.
+fn page_bytes(database: &mut (impl Read + Seek), log: Option<&Log>) -> io::Result<usize> {
+    let header = sectors::read_at(database, 0, FILE_HEADER_BYTES)?.bytes;
+    let said = header.get(16..18).map_or(0, |bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
+    match log {
+        Some(log) => Ok(log.page_bytes),
+        None if said == 8_192 || said == 4_096 => Ok(said),
+        None => guessed_page_bytes(database),
+    }
+}
+
+/// The size that makes more of its pages look like those of a tree.
+fn guessed_page_bytes(database: &mut (impl Read + Seek)) -> io::Result<usize> {
+    let mut likeliest = (0, 8_192);
+    for page_bytes in [8_192, 4_096] {
+        let mut pages = Pages::of(&mut *database, page_bytes)?;
+        let looked_at = pages.count().min(PAGES_GUESSED_BY);
+        let mut trees = 0;
+        for page in 2..=looked_at {
+            let bytes = pages.read(page)?;
+            trees += u32::from(Node::of(&bytes, page).is_some());
+        }
+        let share = trees * 1_000 / looked_at.max(1);
+        likeliest = likeliest.max((share, page_bytes));
+    }
+    Ok(likeliest.1)
+}
+
+/// Opens the files as pages: the database, and over it what SQLite takes of the log.
+pub(super) fn open(directory: &Path) -> io::Result<(Pages<File>, Option<Log>)> {
+    let path = directory.join(FILE);
+    files(&path, &directory.join(format!("{FILE}-wal")))
+}
+
+/// The same for files of any name. What is not there counts as empty.
+pub(super) fn files(database: &Path, log: &Path) -> io::Result<(Pages<File>, Option<Log>)> {
+    let or_nothing = |path: &Path| match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => File::open("/dev/null"),
+        other => other,
+    };
+    let (mut database, mut log_file) = (or_nothing(database)?, or_nothing(log)?);
+    let log = wal::read(&mut log_file)?;
+    let page_bytes = page_bytes(&mut database, log.as_ref())?;
+    let mut pages = Pages::of(database, page_bytes)?;
+    if let Some(log) = &log {
+        pages.overlay(log_file, log.frames[..log.taken].iter().map(|frame| (frame.page, frame.at)));
+    }
+    Ok((pages, log))
+}
+
+/// Looks at everything that can be looked at without reading every payload.
+pub(super) fn examine(directory: &Path) -> io::Result<Examined> {
+    let (mut pages, log) = open(directory)?;
+    let mut problem = None;
+    if pages.count() > 0 {
+        problem = problem_of(&mut pages)?;
+    }
+    Ok(Examined { log, problem })
+}
+
+fn problem_of<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Option<String>> {
+    let first = pages.read(1)?;
+    for header in [&first[..FILE_HEADER_BYTES], &pages.file_header()?] {
+        if let Some(problem) = problem_of_header(header, pages.page_bytes(), pages.count()) {
+            return Ok(Some(problem));
+        }
+    }
+    let schema = match problem_of_schema(pages)? {
+        Ok(schema) => schema,
+        Err(problem) => return Ok(Some(problem)),
+    };
+    let version = word(&first, 60);
+    // Tables of another layout are another version's, which `connect` says.
+    if i64::from(version) != VERSION {
+        return Ok(schema.is_ours.then(|| format!("the number of its layout is {version}")));
+    }
+    let mut used = HashSet::new();
+    for (table, root) in schema.tables.iter().chain([(&"of tables".to_owned(), &1)]) {
+        let tree = pages.leaves(*root)?;
+        if !tree.broken.is_empty() {
+            return Ok(Some(format!("the tree of table {table} is broken")));
+        }
+        if table == "event"
+            && let Some(problem) = problem_of_events(pages, &tree.pages)?
+        {
+            return Ok(Some(problem));
+        }
+        let mut own = tree.pages.iter().map(|leaf| leaf.page).chain(tree.interior);
+        if let Some(twice) = own.find(|page| !used.insert(*page)) {
+            return Ok(Some(format!("page {twice} belongs to two tables")));
+        }
+    }
+    let Some(free) = pages.free()? else {
+        return Ok(Some("the list of its free pages is broken".to_owned()));
+    };
+    if let Some(page) = free.iter().find(|page| used.contains(page)) {
+        return Ok(Some(format!("page {page} is in use, and among the free ones")));
+    }
+    // Tables were made before anything was in them: a root that nothing leads to is among the first pages.
+    for number in (1..=pages.count().min(ROOTS_AMONG)).filter(|page| !used.contains(page) && !free.contains(page)) {
+        let page = pages.read(number)?;
+        let is_table = |node: Node<'_>| matches!(node.kind(), Kind::TableLeaf | Kind::TableInterior);
+        if Node::of(&page, number).is_some_and(is_table) {
+            return Ok(Some(format!("page {number} belongs to no table")));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether rows are where their numbers lead to, and whole.
+fn problem_of_events<R: Read + Seek>(pages: &mut Pages<R>, leaves: &[Leaf]) -> io::Result<Option<String>> {
+    for leaf in leaves {
+        let broken = || Ok(Some(format!("page {} of table event is broken", leaf.page)));
+        let page = pages.read(leaf.page)?;
+        let Some(node) = Node::of(&page, leaf.page).filter(|node| node.kind() == Kind::TableLeaf) else {
+            return broken();
+        };
+        let mut after = leaf.after.unwrap_or(0).max(0);
+        for cell in node.cells() {
+            let Some(cell) = cell else {
+                return broken();
+            };
+            let in_order = cell.id > after && leaf.until.is_none_or(|until| cell.id <= until);
+            if !in_order || cell.id > ID_MAX.cast_signed() {
+                return broken();
+            }
+            after = cell.id;
+            // SQLite reads no further than a row that it can't take apart.
+            let is_readable = pages.payload(&cell)?.is_some_and(|payload| columns(&payload).is_some());
+            if !is_readable {
+                return broken();
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What a header says that ours never say.
+fn problem_of_header(header: &[u8], page_bytes: usize, count: u32) -> Option<String> {
+    let said = usize::from(u16::from_be_bytes([header[16], header[17]]));
+    let is_ours = header.starts_with(b"SQLite format 3\0")
+        && said == page_bytes
+        // Either way of journaling, and nothing set aside on a page.
+        && matches!(header[18..21], [1, 1, 0] | [2, 2, 0])
+        && header[21..24] == [64, 32, 32]
+        && word(header, 44) == SCHEMA_FORMAT
+        && word(header, 56) == UTF_8
+        && word(header, 64) <= 1
+        && (word(header, 52) == 0) <= (word(header, 64) == 0)
+        && word(header, 52) <= count
+        && header[72..92].iter().all(|byte| *byte == 0);
+    if !is_ours {
+        return Some("its first bytes are not those of a journal".to_owned());
+    }
+    // SQLite believes the number of pages only if it was written with the last change.
+    let is_current = word(header, 24) == word(header, 92);
+    (is_current && word(header, 28) > count)
+        .then(|| format!("{} of its {} pages are missing", word(header, 28) - count, word(header, 28)))
+}
+
+struct Schema {
+    tables: HashMap<String, u32>,
+    /// The tables of this layout are there.
+    is_ours: bool,
+}
+
+/// Whether tables and indexes are those that this version makes, or one before it did. What another made beside them is
+/// let be.
+fn problem_of_schema<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Result<Schema, String>> {
+    let is_of_another_layout = i64::from(word(&pages.read(1)?, 60)) != VERSION;
+    let tree = pages.leaves(1)?;
+    let broken = || Ok(Err("the list of its tables is broken".to_owned()));
+    if !tree.broken.is_empty() {
+        return broken();
+    }
+    let (mut found, mut schema) = (HashMap::new(), Schema { tables: HashMap::new(), is_ours: false });
+    for leaf in &tree.pages {
+        let page = pages.read(leaf.page)?;
+        let Some(node) = Node::of(&page, leaf.page).filter(|node| node.kind() == Kind::TableLeaf) else {
+            return broken();
+        };
+        for cell in node.cells() {
+            let Some(payload) = cell.map(|cell| pages.payload(&cell)).transpose()?.flatten() else {
+                return broken();
+            };
+            let Some(row) = columns(&payload) else {
+                return broken();
+            };
+            let [ValueRef::Text(kind), ValueRef::Text(name), ValueRef::Text(_), ValueRef::Integer(root), sql] = row[..]
+            else {
+                return broken();
+            };
+            let (Ok(root), Ok(name)) = (u32::try_from(root), std::str::from_utf8(name)) else {
+                return broken();
+            };
+            let sql = words(sql.as_str_or_null().unwrap_or_default().unwrap_or_default());
+            if kind == b"table" && !is_without_rowid(&sql) {
+                schema.tables.insert(name.to_owned(), root);
+            }
+            if root > pages.count() {
+                return broken();
+            }
+            found.insert(name.to_owned(), sql);
+        }
+    }
+    let expected = expected().map_err(|error| io::Error::other(error.to_string()))?;
+    schema.is_ours =
+        expected.base.iter().all(|(name, sql)| found.get(name).is_some_and(|found| found.starts_with(sql)));
+    for (name, sql) in &expected.base {
+        match found.get(name) {
+            Some(found) if !is_rotten(found, sql, BYTES_ROTTEN_MAX) => {}
+            None if is_of_another_layout => {}
+            _ => return Ok(Err(format!("the definition of {name} is not what was written"))),
+        }
+    }
+    for (name, sql) in &expected.added {
+        let is_sound = match found.get(name) {
+            Some(found) => !is_rotten(found, sql, BYTES_ROTTEN_IN_ADDED),
+            // A version before made none, unless it is there under a name that nobody gave it.
+            None => !found.iter().any(|(other, found)| {
+                let is_that = found == sql || is_rotten(found, sql, BYTES_ROTTEN_IN_ADDED);
+                is_that && expected.added.iter().all(|(name, _)| name != other)
+            }),
+        };
+        if !is_sound {
+            return Ok(Err(format!("the definition of {name} is not what was written")));
+        }
+    }
+    Ok(Ok(schema))
+}
+
+/// Definitions by name.
+struct Expected {
+    /// What every journal of this layout has.
+    base: Vec<(String, String)>,
+    /// What was added to it.
+    added: Vec<(String, String)>,
+}
+
+fn expected() -> Result<Expected, rusqlite::Error> {
+    let connection = Connection::open_in_memory()?;
+    let definitions = || {
+        let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, words(&row.get::<_, String>(1)?))))?;
+        rows.collect::<Result<Vec<(String, String)>, rusqlite::Error>>()
+    };
+    connection.execute_batch(schema::SCHEMA)?;
+    let base = definitions()?;
+    schema::add_missing(&connection)?;
+    let added = definitions()?;
+    Ok(Expected { base, added })
+}
+
+/// A definition as its words, however it was laid out and explained.
+fn words(sql: &str) -> String {
+    let lines: Vec<&str> = sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
+    lines.join(" ").replace(['(', ')', ','], " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a definition is the expected one but for a few bytes, as far as both go. One that is quite another is another
+/// version's.
+fn is_rotten(found: &str, expected: &str, bytes_max: usize) -> bool {
+    let differing = found.bytes().zip(expected.bytes()).filter(|(one, other)| one != other).count();
+    (1..=bytes_max).contains(&differing)
+}
+
+/// Whether a table is an index by itself.
+fn is_without_rowid(sql: &str) -> bool {
+    sql.ends_with("WITHOUT ROWID")
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// A word that is changed by hand differs in more.
+const BYTES_ROTTEN_MAX: usize = 8;
+/// Another version may have added something else in the place of the last addition, which differs in more as well.
+const BYTES_ROTTEN_IN_ADDED: usize = 2;
+const SCHEMA_FORMAT: u32 = 4;
+const UTF_8: u32 = 1;
+/// More than there are tables and indexes.
+const ROOTS_AMONG: u32 = 32;
+/// Pages that are looked at to guess how large they are.
+const PAGES_GUESSED_BY: u32 = 64;

@@ -1,0 +1,231 @@
+//! Rows out of pages, whatever is wrong with the pages above them.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Seek};
+
+use rusqlite::types::ValueRef;
+
+use super::intake::Intake;
+use crate::journal::sqlite::pages::{Cell, Kind, Leaf, Node, Pages, columns};
+use crate::journal::sqlite::wal::Frame;
+
+/// Why rows could not be brought over.
+#[derive(Debug)]
+pub(super) enum Error {
+    Reading(io::Error),
+    Writing(rusqlite::Error),
+    /// They are brought over, and the volume has no room left to open them.
+    Full,
+}
+
+/// What a page was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    Events,
+    Bodies,
+    KeyStates,
+}
+
+/// Takes in everything that pages hold. Returns how many events may have been on pages that are damaged, beyond those that
+/// were found.
+pub(super) fn database<R: Read + Seek>(pages: &mut Pages<R>, intake: &mut Intake<'_>) -> Result<u64, Error> {
+    if pages.count() == 0 {
+        return Ok(0);
+    }
+    let free = pages.free()?;
+    let roots = roots(pages)?;
+    let mut trees = HashMap::new();
+    for (table, _) in TABLES {
+        if let Some(root) = roots.get(table) {
+            trees.insert(table, pages.leaves(*root)?);
+        }
+    }
+    // Where a tree does not lead to all of its leaves, whatever is in use and looks like one may be.
+    // A journal of before has no states of keys.
+    let is_whole = ["event", "content"].iter().all(|table| trees.contains_key(table))
+        && trees.values().all(|tree| tree.broken.is_empty());
+    let strays = if is_whole { Vec::new() } else { strays(pages, free.as_ref())? };
+    let mut damaged: Vec<Leaf> = trees.get("event").map(|tree| tree.broken.clone()).unwrap_or_default();
+    for (table, rows) in TABLES {
+        let own = trees.get(table).map(|tree| tree.pages.as_slice()).unwrap_or_default();
+        for leaf in own {
+            if !leaf_rows(pages, leaf.page, rows, intake)? && rows == Rows::Events {
+                damaged.push(*leaf);
+            }
+        }
+        let known: HashSet<u32> = own.iter().map(|leaf| leaf.page).collect();
+        for page in strays.iter().filter(|page| !known.contains(page)) {
+            leaf_rows(pages, *page, rows, intake)?;
+        }
+    }
+    for number in (1..=pages.count()).filter(|page| free.as_ref().is_none_or(|free| !free.contains(page))) {
+        let page = pages.read(number)?;
+        rows_beside(pages, &page, number, true, intake)?;
+    }
+    damaged.iter().map(|leaf| intake.missing(*leaf).map_err(Error::Writing)).sum()
+}
+
+/// Takes in what single pages of the log hold, which may be earlier versions of each other: one at a time, since a log may
+/// be larger than the memory. The rest of what they hold is looked for in `pages`.
+pub(super) fn versions<R: Read + Seek>(
+    pages: &mut Pages<R>,
+    frames: &[Frame],
+    intake: &mut Intake<'_>,
+) -> Result<(), Error> {
+    for (_, rows) in TABLES {
+        for frame in frames {
+            let page = pages.version(frame.at)?;
+            rows_of(pages, &page, frame.page, rows, intake)?;
+        }
+    }
+    for frame in frames {
+        // What a person held back once may be released in a version that is not among these.
+        let page = pages.version(frame.at)?;
+        rows_beside(pages, &page, frame.page, false, intake)?;
+    }
+    Ok(())
+}
+
+/// The roots of tables by name; those that the first pages tell.
+pub(super) fn roots<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<HashMap<String, u32>> {
+    let mut roots = HashMap::new();
+    for leaf in pages.leaves(1)?.pages {
+        let page = pages.read(leaf.page)?;
+        for cell in Node::of(&page, leaf.page).into_iter().flat_map(Node::cells).flatten() {
+            let Some(payload) = pages.payload(&cell)? else {
+                continue;
+            };
+            if let Some([ValueRef::Text(b"table"), ValueRef::Text(name), _, ValueRef::Integer(root), ..]) =
+                columns(&payload).as_deref()
+                && let (Ok(name), Ok(root)) = (std::str::from_utf8(name), u32::try_from(*root))
+            {
+                roots.insert(name.to_owned(), root);
+            }
+        }
+    }
+    Ok(roots)
+}
+
+/// The pages in use that look like leaves of tables.
+fn strays<R: Read + Seek>(pages: &mut Pages<R>, free: Option<&HashSet<u32>>) -> io::Result<Vec<u32>> {
+    let mut strays = Vec::new();
+    for page in (1..=pages.count()).filter(|page| free.is_none_or(|free| !free.contains(page))) {
+        let bytes = pages.read(page)?;
+        if Node::of(&bytes, page).is_some_and(|node| node.kind() == Kind::TableLeaf) {
+            strays.push(page);
+        }
+    }
+    Ok(strays)
+}
+
+fn leaf_rows<R: Read + Seek>(
+    pages: &mut Pages<R>,
+    number: u32,
+    rows: Rows,
+    intake: &mut Intake<'_>,
+) -> Result<bool, Error> {
+    let page = pages.read(number)?;
+    rows_of(pages, &page, number, rows, intake)
+}
+
+/// Takes in the rows of a leaf. Where it does not hold together, each place of it is tried for what is provably a row.
+/// Returns whether it does.
+fn rows_of<R: Read + Seek>(
+    pages: &mut Pages<R>,
+    page: &[u8],
+    number: u32,
+    rows: Rows,
+    intake: &mut Intake<'_>,
+) -> Result<bool, Error> {
+    let mut is_whole = true;
+    match Node::of(page, number) {
+        Some(node) if node.kind() == Kind::TableLeaf => {
+            for cell in node.cells() {
+                let taken = cell.map(|cell| take(pages, &cell, rows, false, intake)).transpose()?;
+                is_whole &= taken.is_some_and(|taken| taken.is_some());
+            }
+        }
+        Some(_) => return Ok(true),
+        None => is_whole = false,
+    }
+    if !is_whole {
+        for at in 0..page.len() {
+            if let Some(cell) = Cell::of(page, at, Kind::TableLeaf) {
+                take(pages, &cell, rows, true, intake)?;
+            }
+        }
+    }
+    Ok(is_whole)
+}
+
+/// Takes one row in. None where it is none at all, else whether it is of the kind that was asked for.
+fn take<R: Read + Seek>(
+    pages: &mut Pages<R>,
+    cell: &Cell<'_>,
+    rows: Rows,
+    proven: bool,
+    intake: &mut Intake<'_>,
+) -> Result<Option<bool>, Error> {
+    let Some(payload) = pages.payload(cell)? else {
+        return Ok(None);
+    };
+    let Some(columns) = columns(&payload).filter(|columns| columns.first() == Some(&ValueRef::Null)) else {
+        return Ok(None);
+    };
+    let taken = match rows {
+        Rows::Events => intake.event(cell.id, &columns, proven),
+        Rows::Bodies => intake.content(cell.id, &columns, proven),
+        Rows::KeyStates => intake.key_state(cell.id, &columns),
+    };
+    Ok(Some(taken?))
+}
+
+/// Takes in what a page holds of calls, and of what a person holds back.
+fn rows_beside<R: Read + Seek>(
+    pages: &mut Pages<R>,
+    page: &[u8],
+    number: u32,
+    holds: bool,
+    intake: &mut Intake<'_>,
+) -> Result<(), Error> {
+    let Some(node) = Node::of(page, number).filter(|node| matches!(node.kind(), Kind::IndexLeaf | Kind::IndexInterior))
+    else {
+        return Ok(());
+    };
+    for cell in node.cells().flatten() {
+        if let Some(payload) = pages.payload(&cell)?
+            && let Some(columns) = columns(&payload)
+        {
+            intake.attempt(&columns)?;
+            if holds {
+                intake.hold(&columns)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In the order in which their rows are taken in.
+const TABLES: [(&str, Rows); 3] = [("event", Rows::Events), ("content", Rows::Bodies), ("key_state", Rows::KeyStates)];
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Reading(error)
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
+        Error::Writing(error)
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Reading(error) => error.fmt(f),
+            Error::Writing(error) => error.fmt(f),
+            Error::Full => f.write_str("the disk is full"),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Searching for texts that no index finds: a bounded part of the journal at a time, the newest first.
+//!
+//! The connection is given back between two helpings, so that whoever else reads waits for one of them at most.
+
+use std::time::{Duration, Instant};
+
+use regex::bytes::{Regex, RegexBuilder};
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::Serialize;
+
+use super::Error;
+use super::batch::{event, sql};
+use super::read::{Filter, Page, Reader, SUMMARY, Summary, summary};
+use crate::clock::WallTime;
+use crate::event::EventId;
+
+/// Texts to search for; each that is set must be found. Letters of either case are the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    /// Somewhere in the incident key.
+    pub key: Option<String>,
+    /// Somewhere in what is sent or in what came.
+    pub payload: Option<String>,
+    /// The id of the request that it came with, the relay's or the sender's own, whole and as it is.
+    pub request: Option<String>,
+}
+
+/// How far a search went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Searched {
+    /// Events that were looked at.
+    pub looked_at: usize,
+    /// Of these, the ones whose payload is not kept any more.
+    pub without_payload: usize,
+    /// When the last of them came.
+    pub back_to: Option<String>,
+    /// There are more, and the search stopped for what it would take: it goes on behind the page's `next`.
+    pub stopped: bool,
+}
+
+/// What one page of a search may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) events: usize,
+    pub(super) time: Duration,
+}
+
+/// The texts, ready to be looked for.
+struct Needles {
+    key: Option<Regex>,
+    payload: Option<Regex>,
+    request: Option<String>,
+}
+
+/// One row of a helping.
+struct Candidate {
+    id: EventId,
+    found: Option<Summary>,
+    received_at: WallTime,
+    without_payload: bool,
+}
+
+impl Texts {
+    pub fn is_empty(&self) -> bool {
+        *self == Texts::default()
+    }
+
+    /// Says what is wrong with a text that can't be searched for.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, text) in [("key_contains", &self.key), ("search", &self.payload), ("request", &self.request)] {
+            match text {
+                Some(text) if text.is_empty() => return Err(format!("`{name}` takes a text; it is empty")),
+                Some(text) if text.len() > TEXT_BYTES_MAX => {
+                    return Err(format!("`{name}` takes at most {TEXT_BYTES_MAX} bytes; it has {}", text.len()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// Lists the events that fit a filter and hold its texts, newest first.
+    pub fn search(&self, filter: &Filter) -> Result<Page, Error> {
+        self.search_within(filter, Bounds { events: EVENTS_MAX, time: TIME_MAX })
+    }
+
+    pub(super) fn search_within(&self, filter: &Filter, bounds: Bounds) -> Result<Page, Error> {
+        let (started, needles) = (Instant::now(), Needles::new(&filter.texts)?);
+        let limit = filter.limit();
+        let mut filter = filter.clone();
+        let mut events = Vec::new();
+        let mut searched = Searched { looked_at: 0, without_payload: 0, back_to: None, stopped: false };
+        loop {
+            let most = HELPING.min(bounds.events - searched.looked_at);
+            let candidates = self.with(|connection| needles.helping(connection, &filter, most))?;
+            let all = candidates.len() < most;
+            for candidate in candidates {
+                searched.looked_at += 1;
+                searched.without_payload += usize::from(candidate.without_payload);
+                searched.back_to = Some(candidate.received_at.rfc3339());
+                filter.after = Some(candidate.id);
+                events.extend(candidate.found);
+                if events.len() == limit {
+                    let next = filter.after.map(|last| last.to_string());
+                    return Ok(Page { events, next, searched: Some(searched) });
+                }
+            }
+            if all {
+                return Ok(Page { events, next: None, searched: Some(searched) });
+            }
+            if searched.looked_at >= bounds.events || started.elapsed() >= bounds.time {
+                searched.stopped = true;
+                let next = filter.after.map(|last| last.to_string());
+                return Ok(Page { events, next, searched: Some(searched) });
+            }
+        }
+    }
+}
+
+impl Needles {
+    fn new(texts: &Texts) -> Result<Needles, Error> {
+        let needle = |forms: Vec<String>| {
+            let pattern: Vec<String> = forms.iter().map(|form| regex::escape(form)).collect();
+            let built = RegexBuilder::new(&pattern.join("|")).case_insensitive(true).build();
+            built.map_err(|error| Error::Fault(format!("the text can't be searched for: {error}")))
+        };
+        Ok(Needles {
+            key: texts.key.clone().map(|text| needle(vec![text])).transpose()?,
+            payload: texts.payload.as_deref().map(|text| needle(forms(text))).transpose()?,
+            request: texts.request.clone(),
+        })
+    }
+
+    /// The next events that the filter is about, with those that hold the texts marked.
+    fn helping(
+        &self,
+        connection: &Connection,
+        filter: &Filter,
+        most: usize,
+    ) -> Result<Vec<Candidate>, rusqlite::Error> {
+        let query = format!(
+            "SELECT {SUMMARY}, request, sender_request, raw_in, charset FROM event WHERE {} ORDER BY id DESC LIMIT ?9",
+            filter.condition()
+        );
+        let mut statement = connection.prepare_cached(&query)?;
+        let mut rows = statement.query(filter.parameters(i64::try_from(most).unwrap_or(i64::MAX)))?;
+        let mut candidates = Vec::new();
+        while let Some(row) = rows.next()? {
+            candidates.push(self.candidate(connection, row)?);
+        }
+        Ok(candidates)
+    }
+
+    fn candidate(&self, connection: &Connection, row: &Row<'_>) -> Result<Candidate, rusqlite::Error> {
+        let id = event(row.get(0)?);
+        let text = |index| Ok::<_, rusqlite::Error>(row.get_ref(index)?.as_str_or_null().unwrap_or_default());
+        let holds = |needle: &Option<Regex>, text: Option<&str>| {
+            needle.as_ref().is_none_or(|needle| text.is_some_and(|text| needle.is_match(text.as_bytes())))
+        };
+        let asked_for = |request: &String| {
+            Ok::<_, rusqlite::Error>([text(REQUEST)?, text(REQUEST + 1)?].contains(&Some(request.as_str())))
+        };
+        let mut candidate = Candidate {
+            id,
+            found: None,
+            received_at: WallTime(row.get(RECEIVED_AT).unwrap_or(0)),
+            without_payload: false,
+        };
+        if !holds(&self.key, text(INCIDENT_KEY)?) || !self.request.as_ref().map_or(Ok(true), asked_for)? {
+            return Ok(candidate);
+        }
+        if let Some(needle) = &self.payload {
+            match payload(connection, needle, id, event(row.get(REQUEST + 2).unwrap_or(0)), text(REQUEST + 3)?)? {
+                Some(true) => {}
+                Some(false) => return Ok(candidate),
+                None => {
+                    candidate.without_payload = true;
+                    return Ok(candidate);
+                }
+            }
+        }
+        candidate.found = Some(summary(row)?);
+        Ok(candidate)
+    }
+}
+
+/// Whether the payload of an event holds the text; none where it is not kept. What came in a batch came with many events
+/// and says of none of them what it holds: of those what is sent is searched, and the element that was refused.
+fn payload(
+    connection: &Connection,
+    needle: &Regex,
+    id: EventId,
+    raw_in: EventId,
+    charset: Option<&str>,
+) -> Result<Option<bool>, rusqlite::Error> {
+    let found = connection
+        .prepare_cached("SELECT body, element, raw FROM content WHERE id = ?1")?
+        .query_row([sql(id)], |row| {
+            let bytes = |index| Ok::<_, rusqlite::Error>(row.get_ref(index)?.as_bytes_or_null().unwrap_or_default());
+            let holds = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| needle.is_match(bytes));
+            let is_element = bytes(1)?.is_some();
+            let sent = holds(bytes(0)?) || holds(bytes(1)?);
+            Ok((sent, !sent && !is_element && raw_in == id && holds_in(needle, bytes(2)?, charset)))
+        })
+        .optional()?;
+    match found {
+        None => Ok(None),
+        Some((true, _)) => Ok(Some(true)),
+        Some((false, raw)) => Ok(Some(raw && !is_shared(connection, id)?)),
+    }
+}
+
+/// Whether what came holds the text, in the charset in which it came.
+fn holds_in(needle: &Regex, raw: Option<&[u8]>, charset: Option<&str>) -> bool {
+    let Some(raw) = raw else { return false };
+    match charset.and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes())) {
+        Some(encoding) => needle.is_match(encoding.decode(raw).0.as_bytes()),
+        None => needle.is_match(raw),
+    }
+}
+
+/// Whether what came with this row came with another one too: rows of one request are neighbours.
+fn is_shared(connection: &Connection, id: EventId) -> Result<bool, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT (SELECT raw_in FROM event WHERE id > ?1 ORDER BY id LIMIT 1) = ?1 \
+             OR (SELECT raw_in FROM event WHERE id < ?1 ORDER BY id DESC LIMIT 1) = ?1",
+        )?
+        .query_row([sql(id)], |row| Ok(row.get::<_, Option<bool>>(0)?.unwrap_or(false)))
+}
+
+/// The text as JSON may write it: as it is, with what must be escaped, and with all escaped that can be.
+fn forms(text: &str) -> Vec<String> {
+    let escaped = serde_json::to_string(text).unwrap_or_default();
+    let escaped = escaped.trim_start_matches('"').strip_suffix('"').unwrap_or_default().to_owned();
+    let ascii: String = escaped
+        .chars()
+        .map(|character| match character {
+            '/' => "\\/".to_owned(),
+            _ if character.is_ascii() => character.to_string(),
+            _ => {
+                let mut units = [0; 2];
+                character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+            }
+        })
+        .collect();
+    let mut forms = vec![text.to_owned(), escaped, ascii];
+    forms.dedup();
+    forms
+}
+
+/// Columns of a [`Summary`], and the first one behind them.
+const INCIDENT_KEY: usize = 3;
+const RECEIVED_AT: usize = 8;
+const REQUEST: usize = 10;
+
+/// Longer than any title, and a pattern that is built in no time.
+const TEXT_BYTES_MAX: usize = 512;
+/// Events looked at under one lock: some milliseconds.
+const HELPING: usize = 500;
+/// A million narrow rows, or so many payloads as two seconds allow.
+const EVENTS_MAX: usize = 1_000_000;
+const TIME_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_however_json_writes_it() {
+        for (text, written) in [
+            ("Disk full", r#"{"title":"DISK FULL"}"#),
+            ("a \"b\"\n", r#"{"t":"a \"b\"\n"}"#),
+            ("Zürich", "{\"t\":\"Zürich\"}"),
+            ("zürich", r#"{"t":"Z\u00FCrich"}"#),
+            ("a/b é", r#"{"t":"a\/b \u00e9"}"#),
+            ("🔥", r#"{"t":"\ud83d\udd25"}"#),
+            ("\"quoted", r#"["\"quoted"]"#),
+        ] {
+            let needles = Needles::new(&Texts { payload: Some(text.to_owned()), ..Texts::default() }).unwrap();
+            assert!(needles.payload.unwrap().is_match(written.as_bytes()), "{text} in {written}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_looked_for_as_it_is_and_not_as_a_pattern() {
+        let needles = Needles::new(&Texts { payload: Some("a.*b".to_owned()), ..Texts::default() }).unwrap();
+        assert!(!needles.payload.unwrap().is_match(b"axxb"));
+    }
+
+    #[test]
+    fn the_longest_text_can_be_searched_for_and_a_longer_one_is_refused() {
+        let longest = "é".repeat(TEXT_BYTES_MAX / 2);
+        let texts = Texts { key: Some(longest.clone()), payload: Some(longest), request: None };
+        assert!(texts.check().is_ok() && Needles::new(&texts).is_ok());
+        for (text, said) in [(String::new(), "empty"), ("x".repeat(TEXT_BYTES_MAX + 1), "at most 512 bytes")] {
+            let problem = Texts { request: Some(text), ..Texts::default() }.check().unwrap_err();
+            assert!(problem.contains("`request`") && problem.contains(said), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! How many lines about refusals go to the log: each is counted, a flood of them is not written out.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use crate::clock::Monotonic;
+
+/// Lets some lines a second through.
+#[derive(Debug, Default)]
+pub struct LogThrottle {
+    second: AtomicI64,
+    lines: AtomicU64,
+}
+
+impl LogThrottle {
+    /// Whether one more line may be written; if so, how many were held back before it.
+    pub fn line(&self, now: Monotonic) -> Option<u64> {
+        let second = now.0.div_euclid(1_000);
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            return Some(self.lines.swap(1, Ordering::Relaxed).saturating_sub(LINES_PER_SECOND));
+        }
+        (self.lines.fetch_add(1, Ordering::Relaxed) < LINES_PER_SECOND).then_some(0)
+    }
+}
+
+/// Enough for a person to see what goes on, too few to fill a disk.
+const LINES_PER_SECOND: u64 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_written_in_part_and_the_rest_is_told() {
+        let quiet = LogThrottle::default();
+        let written = |at| (0..100).filter(|_| quiet.line(Monotonic(at)).is_some()).count() as u64;
+        assert_eq!(written(5_000), LINES_PER_SECOND);
+        assert_eq!(quiet.line(Monotonic(6_000)), Some(100 - LINES_PER_SECOND));
+        assert_eq!(quiet.line(Monotonic(6_001)), Some(0));
+        assert_eq!(quiet.line(Monotonic(60_000)), Some(0));
+    }
+}

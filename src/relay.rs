@@ -1,0 +1,316 @@
+//! The whole relay put together: the only place that knows every part, and in which order they start and stop.
+
+mod reload;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::admin;
+use crate::admin::Reload;
+use crate::clock::{Clock, WallTime};
+use crate::config::{Config, Inputs, Reading, Refreshed, SecretFiles};
+use crate::delivery::client::Upstream;
+use crate::delivery::dispatcher::{self, Dispatcher};
+use crate::delivery::schedule::Schedule;
+use crate::inbound::{BodyLimits, Ingest};
+use crate::journal::recorder::{Writer, WriterParts};
+use crate::journal::{Lock, OpenError, Reader, Readers};
+use crate::metrics::Metrics;
+use crate::server;
+use crate::shutdown::Shutdown;
+use crate::supervision::panicked;
+use crate::tls;
+
+pub use reload::Reloads;
+
+/// A relay that runs. Dropped, it goes on until its runtime ends; [`Running::stop`] ends it in order.
+#[derive(Debug)]
+pub struct Running {
+    /// Where senders are heard; the port is the real one where port 0 was asked for.
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    shutdown: Shutdown,
+    faces: Vec<JoinHandle<()>>,
+    dispatcher: JoinHandle<()>,
+    /// Resolves when the recorder's thread has ended.
+    recorder: oneshot::Receiver<()>,
+    in_force: reload::InForce,
+}
+
+/// Why the relay can't start: one sentence that names what to mend.
+#[derive(Debug)]
+pub enum StartError {
+    Bind { key: &'static str, address: SocketAddr, error: std::io::Error },
+    Tls(tls::Error),
+    Journal(OpenError),
+    Thread(std::io::Error),
+}
+
+/// Starts everything; returns when events are taken. What fails before that leaves nothing running.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let started = Instant::now();
+    let clock = Clock::start();
+    let shutdown = Shutdown::new();
+    let metrics = Arc::new(Metrics::new());
+
+    let listen_socket = bind("listen.address", config.listen.address).await?;
+    let admin_socket = bind("admin.address", config.admin.address).await?;
+    let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
+    let readers = lock.readers();
+    let listen_tls = config.listen.tls.as_ref().map(server_tls).transpose()?;
+    let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?;
+    let served = [&listen_tls, &admin_tls].into_iter().flatten().map(Arc::clone).collect();
+    let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
+    let upstream = Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?;
+    let upstream_url = upstream.shown_url();
+
+    let data_dir = config.journal.data_dir.clone();
+    let (durable_sender, durable) = mpsc::channel(HANDOVERS);
+    let parts = WriterParts {
+        journal: config.journal.clone(),
+        lock,
+        dedup: config.dedup,
+        superseded: config.dispatch.superseded,
+        clock,
+        metrics: Arc::clone(&metrics),
+        durable: durable_sender,
+    };
+    let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
+    let (recorder, writer, schedule) = blocking(move || {
+        let now = clock.now();
+        let (recorder, writer) = Writer::open(parts, |event, tried| {
+            dispatcher::restore(&mut schedule, &event, tried, retry, now);
+        })?;
+        dispatcher::hold_again(&mut schedule, &recorder.holds(), recorder.sources(), now);
+        Ok((recorder, writer, schedule))
+    })
+    .await
+    .map_err(StartError::Journal)?;
+    let waiting = schedule.len();
+    let resume = Arc::new(Notify::new());
+    let recorder_end = run_writer(writer)?;
+
+    let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
+        config: config.dispatch,
+        upstream,
+        recorder: recorder.clone(),
+        reader: open_reader(&readers, &data_dir)?,
+        clock,
+        metrics: Arc::clone(&metrics),
+        schedule,
+        durable,
+        resume: Arc::clone(&resume),
+    });
+    let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
+
+    let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
+    let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
+    let ingest = Ingest::new(config.sources, limits, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
+    let (state, reload) = watch::channel(Reload::started(clock.now().wall));
+    metrics.configured(clock.now().wall);
+    let in_force = reload::InForce {
+        ingest: ingest.clone(),
+        served,
+        metrics: Arc::clone(&metrics),
+        state,
+        shutdown: shutdown.clone(),
+    };
+    let view = admin::View {
+        recorder,
+        ingest: ingest.clone(),
+        reader: open_reader(&readers, &data_dir)?,
+        metrics: Arc::clone(&metrics),
+        condition: watched.condition,
+        stuck: watched.stuck,
+        queue: watched.queue,
+        holding: Arc::default(),
+        reload,
+        sources,
+        upstream_url: upstream_url.clone(),
+        started,
+    };
+    let (listen, admin) =
+        (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
+    let faces = vec![
+        tokio::spawn({
+            let (listen, shutdown) = (config.listen, shutdown.clone());
+            async move { server::serve(listen_socket, listen_tls, &listen, ingest, metrics, shutdown, DRAIN).await }
+        }),
+        tokio::spawn({
+            let (token, shutdown) = (config.admin.token, shutdown.clone());
+            async move {
+                let serve =
+                    || admin::serve(&admin_socket, admin_tls.clone(), token.clone(), view.clone(), shutdown.clone());
+                while panicked("admin", serve()).await {}
+            }
+        }),
+    ];
+    if !config.secret_files.is_empty() {
+        let (files, shutdown) = (Arc::new(Mutex::new(config.secret_files)), shutdown.clone());
+        tokio::spawn(async move { while panicked("secrets", watch_secrets(&files, &resume, &shutdown)).await {} });
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), %listen, %admin, upstream = upstream_url, waiting,
+        "gander takes events"
+    );
+    Ok(Running { listen, admin, shutdown, faces, dispatcher, recorder: recorder_end, in_force })
+}
+
+impl Running {
+    /// Reloads from now on when it is asked to, and when a file of the start's `reading` changes. `lacking`: why the
+    /// start had to do without some shadow rules, which is a reload to be made up for.
+    pub fn reload(&self, inputs: Inputs, reading: Reading, lacking: Vec<String>) -> Reloads {
+        Reloads::start(inputs, reading, lacking, self.in_force.clone())
+    }
+
+    /// Returns if a part without which nothing works has ended by itself: a fault of this program.
+    pub async fn failed(&mut self) -> &'static str {
+        tokio::select! {
+            _ = &mut self.recorder => "the recorder ended",
+            _ = &mut self.dispatcher => "the dispatcher ended",
+            _ = &mut self.faces[0] => "the listener ended",
+        }
+    }
+
+    /// Stops in order: no new connections, requests under way answered, calls under way finished or left queued,
+    /// everything synced. Returns whether all of it was done within the limit; nothing is lost either way.
+    pub async fn stop(self) -> bool {
+        let Running { shutdown, faces, dispatcher, recorder, in_force, .. } = self;
+        // The recorder ends when nobody can give it anything more.
+        drop(in_force);
+        tracing::info!("stopping: finishing what is under way");
+        shutdown.begin();
+        let ended = tokio::time::timeout(LIMIT, async {
+            for face in faces {
+                let _ = face.await;
+            }
+            let _ = dispatcher.await;
+            let _ = recorder.await;
+        })
+        .await
+        .is_ok();
+        if ended {
+            tracing::info!("stopped");
+        } else {
+            tracing::warn!("stopped at the limit; what was not delivered is still queued on disk");
+        }
+        ended
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Bind { key, address, error })
+}
+
+fn local_address(key: &'static str, socket: &TcpListener) -> Result<SocketAddr, StartError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    socket.local_addr().map_err(|error| StartError::Bind { key, address: unknown, error })
+}
+
+/// The certificate as configured, made first if it may be and is missing.
+fn server_tls(config: &tls::Config) -> Result<Arc<tls::Served>, StartError> {
+    let now = WallTime::now();
+    if let Some(made) = tls::make_missing_pair(config, now).map_err(StartError::Tls)? {
+        tracing::warn!(
+            certificate = %config.certificate.display(), sha256 = made.fingerprint,
+            "made a self-signed certificate; senders must be told to trust it, or given a better one"
+        );
+    }
+    let (served, warnings) = tls::Served::load(config.clone(), now).map_err(StartError::Tls)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(Arc::new(served))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(OpenError { path: PathBuf::new(), problem: "reading the journal failed".to_owned(), remedy: "see the log" })
+    })
+}
+
+fn open_reader(readers: &Arc<Readers>, data_dir: &Path) -> Result<Arc<Reader>, StartError> {
+    let opened = Reader::beside(readers).map_err(|error| {
+        let remedy = "check the owner and the permissions of `data_dir`";
+        StartError::Journal(OpenError { path: data_dir.to_owned(), problem: error.to_string(), remedy })
+    });
+    opened.map(Arc::new)
+}
+
+/// The recorder on a thread of its own, since a sync blocks; the receiver resolves when it has ended.
+fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
+    let runtime = tokio::runtime::Handle::current();
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("recorder".to_owned())
+        .spawn(move || {
+            // Dropped also when the thread panics.
+            let _ended = ended;
+            writer.run(&runtime);
+        })
+        .map_err(StartError::Thread)?;
+    Ok(end)
+}
+
+/// Reads secret files again when they change, so that a rotated token needs no restart.
+async fn watch_secrets(files: &Arc<Mutex<SecretFiles>>, resume: &Notify, shutdown: &Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(SECRETS_EVERY) => {}
+        }
+        let files = Arc::clone(files);
+        let read = tokio::task::spawn_blocking(move || files.lock().unwrap_or_else(PoisonError::into_inner).refresh());
+        // A panic is in the log, and they are read again.
+        for change in read.await.unwrap_or_default() {
+            match change {
+                Refreshed::Changed { path } => {
+                    tracing::info!(path = %path.display(), "a secret file changed; its new value is in use");
+                    resume.notify_one();
+                }
+                Refreshed::Failed { path, problem } => {
+                    tracing::error!(path = %path.display(), problem, "a secret file can't be used; the value before it stays");
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind { key, address, error } => {
+                let remedy = match error.kind() {
+                    std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
+                    std::io::ErrorKind::PermissionDenied => "choose a port above 1023, or allow this user to bind it",
+                    _ => "choose an address of this machine",
+                };
+                write!(f, "{key}: can't listen on {address}: {error}; {remedy}")
+            }
+            StartError::Tls(error) => error.fmt(f),
+            StartError::Journal(error) => write!(f, "data_dir: {error}"),
+            StartError::Thread(error) => write!(f, "can't start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Group commits that may wait for the dispatcher, which takes one in microseconds.
+const HANDOVERS: usize = 4;
+/// For requests and calls under way when the stop is told.
+const DRAIN: Duration = Duration::from_secs(20);
+/// For the stop of everything but the log, whose last lines may take two seconds more: what orchestrators grant is
+/// usually thirty.
+const LIMIT: Duration = Duration::from_secs(23);
+/// How soon a rotated secret is in use.
+const SECRETS_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,155 @@
+//! One attempt to use the files as they are now: reads and compiles everything, runs the tests beside the rules, and
+//! changes nothing.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::authoring::rule_tests::{self, Difference, TestReport};
+use crate::clock::WallTime;
+use crate::config::{self, Failure, Files, Inputs, Loaded, Reading, Settings};
+use crate::inbound::RulesBySource;
+use crate::rules::RuleSet;
+use crate::tls;
+use crate::yaml::Findings;
+
+/// What was read, and whether it can be used.
+pub(super) struct Attempt {
+    pub(super) files: Files,
+    pub(super) result: Result<Usable, Vec<String>>,
+}
+
+/// A configuration that can be used.
+pub(super) struct Usable {
+    pub(super) rules: RulesBySource,
+    /// Certificates that are others than those in use.
+    pub(super) renewed: Vec<(Arc<tls::Served>, tls::Renewed)>,
+    pub(super) settings: Settings,
+    /// How many tests passed.
+    pub(super) tests: usize,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What came of the tests beside rules.
+#[derive(Default)]
+struct Tested {
+    passed: usize,
+    /// Why the rules can't be used, each in a line.
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// `served`: the listeners whose certificates are read again too.
+pub(super) fn attempt(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Attempt {
+    let (loaded, reading) = config::read(inputs);
+    let Reading { mut files, rules, settings } = reading;
+    let mut tested = Tested::default();
+    for (path, rules) in &rules {
+        for name in rule_tests::names_beside(path) {
+            files.note(&name);
+        }
+        tested.beside(path, rules, &mut files);
+    }
+    let result = match loaded {
+        Err(Failure::Unreadable(unreadable)) => Err(vec![unreadable.to_string()]),
+        Err(Failure::Invalid(findings)) => {
+            let mut problems = findings.error_lines();
+            problems.append(&mut tested.problems);
+            Err(problems)
+        }
+        Ok(Loaded { shadow, .. }) if shadow.has_errors() || !tested.problems.is_empty() => {
+            let mut problems = shadow.error_lines();
+            problems.append(&mut tested.problems);
+            Err(problems)
+        }
+        Ok(Loaded { config, mut warnings, shadow }) => {
+            warnings.extend(shadow);
+            let renewed = match renewed(served) {
+                Ok(renewed) => renewed,
+                Err(error) => return Attempt { files, result: Err(vec![error.to_string()]) },
+            };
+            let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
+            let mut warnings = warnings.lines();
+            warnings.append(&mut tested.warnings);
+            Ok(Usable { rules: rules.collect(), renewed, settings, tests: tested.passed, warnings })
+        }
+    };
+    Attempt { files, result: result.map_err(bounded) }
+}
+
+/// Adds what the tests beside a rule file read.
+pub(super) fn note_named(rules: &Path, files: &mut Files) {
+    if let Some(source) = rule_tests::beside(rules).and_then(|beside| config::read_source(&beside).ok()) {
+        let _ = rule_tests::read(&source, None, files, &mut Findings::new());
+    }
+}
+
+/// The certificates that are others than those in use; all of them can be used, or none is.
+fn renewed(served: &[Arc<tls::Served>]) -> Result<Vec<(Arc<tls::Served>, tls::Renewed)>, tls::Error> {
+    let now = WallTime::now();
+    let read = served.iter().map(|served| Ok(served.read_again(now)?.map(|renewed| (Arc::clone(served), renewed))));
+    read.filter_map(Result::transpose).collect()
+}
+
+impl Tested {
+    /// Runs the tests beside a rule file against what was compiled of it; where there are none, nothing speaks against it.
+    fn beside(&mut self, path: &Path, rules: &RuleSet, files: &mut Files) {
+        let Some(beside) = rule_tests::beside(path) else {
+            return;
+        };
+        let source = match config::read_source(&beside) {
+            Ok(source) => source,
+            Err(unreadable) => return self.problems.push(unreadable.to_string()),
+        };
+        let mut findings = Findings::new();
+        let tests = rule_tests::read(&source, None, files, &mut findings);
+        self.problems.append(&mut findings.error_lines());
+        let Some(tests) = tests.filter(|_| !findings.has_errors()) else {
+            return;
+        };
+        if !is_same_file(&tests.rules, path) {
+            let mut findings = Findings::new();
+            let message =
+                format!("these tests stand beside {} and are of other rules: they are not run", path.display());
+            findings.warning(tests.rules_place, "rules", message);
+            return self.warnings.append(&mut findings.lines());
+        }
+        for report in tests.play(rules) {
+            match failed(&source.name, &report) {
+                Some(problem) => self.problems.push(problem),
+                None => self.passed += 1,
+            }
+        }
+    }
+}
+
+/// The line that tells of a failed test; none of one that passed.
+fn failed(file: &str, report: &TestReport) -> Option<String> {
+    let Difference { at, line, expected, found } = report.differences.first()?;
+    let name = &report.name;
+    let more = match report.differences.len() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    Some(format!("{file}:{line}: the test `{name}` fails: {at}: expected {expected}, found {found}{more}"))
+}
+
+/// Whether two paths lead to one file, by whatever links.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// What the log and the status tell of a file that is wrong from end to end.
+fn bounded(mut problems: Vec<String>) -> Vec<String> {
+    let more = problems.len().saturating_sub(PROBLEMS_MAX);
+    if more > 0 {
+        problems.truncate(PROBLEMS_MAX);
+        problems.push(format!("{more} more are not shown"));
+    }
+    problems
+}
+
+const PROBLEMS_MAX: usize = 20;
