@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::StatusCode;
+use axum::response::Response;
 use axum::middleware;
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
@@ -32,13 +34,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::delivery::dispatcher::{Condition, QueueHandle, Stuck};
 use crate::inbound::Ingest;
-use crate::journal::Reader;
+use crate::journal::{self, Reader};
 use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::tls;
 
+use problem::problem;
 pub use reload::{Reload, ReloadFailure};
 
 /// The `admin` section.
@@ -70,6 +73,24 @@ pub struct View {
     /// Without its query.
     pub upstream_url: String,
     pub started: Instant,
+}
+
+impl View {
+    /// Reads from the journal, off the tasks that serve others.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, journal::Error> + Send + 'static,
+    ) -> Result<T, Response> {
+        let reader = Arc::clone(&self.reader);
+        match tokio::task::spawn_blocking(move || read(&reader)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "the journal can't be read for the admin API");
+                Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see the log"))
+            }
+            Err(_) => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, "reading the journal failed; see the log")),
+        }
+    }
 }
 
 /// How requests are let in.

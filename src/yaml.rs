@@ -12,6 +12,7 @@ pub mod conceal;
 pub mod fields;
 mod finding;
 mod parse;
+mod report;
 mod scalar;
 mod snippet;
 mod syntax;

@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::api::read;
 use super::guard::may_see_details;
 use super::problem::{problem, problem_with};
 use super::selection::{Selection, cursor};
@@ -96,7 +95,7 @@ async fn one(
         return problem(StatusCode::NOT_FOUND, "an event's id is a number");
     };
     let command = command(options.force);
-    let found = match read(&state.view, move |reader| reader.summaries(&[id])).await {
+    let found = match state.view.read(move |reader| reader.summaries(&[id])).await {
         Ok(found) => found,
         Err(response) => return response,
     };
@@ -129,12 +128,12 @@ async fn selected(
             Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
         };
     if dry_run {
-        return match read(view, move |reader| reader.count(&filter, COUNTED_MAX)).await {
+        return match view.read(move |reader| reader.count(&filter, COUNTED_MAX)).await {
             Ok(matching) => Json(json!({ "matching": matching, "at_least": matching == COUNTED_MAX })).into_response(),
             Err(response) => response,
         };
     }
-    let page = read(view, move |reader| {
+    let page = view.read(move |reader| {
         let until = match filter.until {
             Some(until) => until,
             None => reader.newest()?,
@@ -226,7 +225,7 @@ async fn one_through_the_rules(
     force: bool,
     request_id: &Arc<str>,
 ) -> Result<Done, Unavailable> {
-    let payload = match read(view, move |reader| reader.refused(id)).await {
+    let payload = match view.read(move |reader| reader.refused(id)).await {
         Ok(Some(payload)) => payload,
         Ok(None) => return Ok(Done::of_declined(Declined::NotKept)),
         Err(_) => return Err(Unavailable::JournalFault),

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::read;
 use super::commands::{json_body, unavailable};
 use super::problem::problem;
 use super::{State, View};
@@ -116,7 +115,7 @@ async fn waiting(view: &View, target: &HoldTarget) -> Result<usize, Response> {
         key: target.incident_key.as_deref().map(str::to_owned),
         ..Filter::default()
     };
-    read(view, move |reader| reader.count(&filter, COUNTED_MAX)).await
+    view.read(move |reader| reader.count(&filter, COUNTED_MAX)).await
 }
 
 async fn carry_out(view: &View, target: HoldTarget, held: bool) -> Result<Holding, Unavailable> {

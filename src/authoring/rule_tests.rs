@@ -12,6 +12,7 @@ mod read;
 use std::path::{Path, PathBuf};
 
 pub use self::read::{TestFile, read};
+use crate::event::{Draft, Outcome};
 use crate::rules::{Coverage, RuleSet};
 
 /// One test; it passed if nothing differs.
@@ -34,6 +35,20 @@ pub struct Difference {
     pub line: usize,
     pub expected: String,
     pub found: String,
+}
+
+/// An event of a test, and what became of it.
+#[derive(Debug)]
+struct Played<'a> {
+    draft: &'a Draft,
+    /// `queued` or `duplicate`.
+    status: &'static str,
+    /// Why it is a duplicate.
+    why: Option<String>,
+    /// What the stand-in said; none without filters, and for a duplicate, which is not sent.
+    outcome: Option<Outcome>,
+    /// Why no filter matched.
+    misses: Vec<String>,
 }
 
 impl TestFile {

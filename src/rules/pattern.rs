@@ -2,12 +2,10 @@
 //!
 //! The crate `regex` never backtracks: a search takes time by the length of the text. Nearly always a byte costs a
 //! nanosecond. A pattern that can be in very many states at once (`(a|b)*a(a|b){200}`) costs as much as a look at each
-//! of its parts, for every byte; [`Pattern`] knows which ones these are and pays for it.
+//! of its parts, for every byte; [`Pattern`] knows which ones these are and says so.
 
 use regex::Regex;
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind};
-
-use super::path::Budget;
 
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
@@ -38,10 +36,14 @@ impl Pattern {
         Pattern { regex, weight: WEIGHT * (1 + words as u64 / WORDS_PER_LOOK) }
     }
 
-    /// Whether it matches somewhere in the text. Where the budget does not suffice, it does not.
-    pub(super) fn is_match(&self, text: &str, budget: &Budget) -> bool {
-        let bytes = (text.len() as u64).saturating_mul(self.weight);
-        budget.spend_bytes(bytes) && self.regex.is_match(text)
+    /// What a search through the text costs, as bytes that are compared.
+    pub(super) fn cost(&self, text: &str) -> u64 {
+        (text.len() as u64).saturating_mul(self.weight)
+    }
+
+    /// Whether it matches somewhere in the text. Paid for by [`super::path::Budget::search`].
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
     }
 
     pub(super) fn as_str(&self) -> &str {

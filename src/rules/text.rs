@@ -112,9 +112,9 @@ impl TextTest {
         let mut words = self.words.iter().take_while(|_| budget.spend_bytes(text.len() as u64));
         match (&self.find, self.ask) {
             (Find::Patterns(patterns), Ask::ContainsAll) => {
-                patterns.iter().all(|pattern| pattern.is_match(text, budget))
+                patterns.iter().all(|pattern| budget.search(pattern, text))
             }
-            (Find::Patterns(patterns), _) => patterns.iter().any(|pattern| pattern.is_match(text, budget)),
+            (Find::Patterns(patterns), _) => patterns.iter().any(|pattern| budget.search(pattern, text)),
             (Find::Bytes, Ask::ContainsAll) => words.all(|word| text.contains(word.as_str())),
             (Find::Bytes, Ask::StartsWith) => words.any(|word| text.starts_with(word.as_str())),
             (Find::Bytes, Ask::EndsWith) => words.any(|word| text.ends_with(word.as_str())),

@@ -132,12 +132,12 @@ impl Check {
             }
             Check::Matches(patterns) => {
                 let matches = text_of(node)
-                    .is_some_and(|text| patterns.iter().any(|pattern| pattern.is_match(&text, scope.budget)));
+                    .is_some_and(|text| patterns.iter().any(|pattern| scope.budget.search(pattern, &text)));
                 (!matches).then(|| format!("has to match {}", shapes(patterns)))
             }
             Check::NotMatches(patterns) => {
                 let text = text_of(node)?;
-                let matched = patterns.iter().find(|pattern| pattern.is_match(&text, scope.budget))?;
+                let matched = patterns.iter().find(|pattern| scope.budget.search(pattern, &text))?;
                 Some(format!("must not match /{}/", matched.as_str()))
             }
         }

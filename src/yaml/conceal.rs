@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Findings, Node, Place, Source, Value, nearest};
+use super::{Findings, Key, Node, Place, Source, Value, nearest};
 
 /// What is known of the place of a syntax error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,19 @@ pub fn values(node: &Node, findings: &mut Findings) {
         Value::Map(entries) => entries.iter().for_each(|(_, node)| values(node, findings)),
         Value::Null => {}
         Value::Bool(_) | Value::Number(_) | Value::String(_) => findings.conceal(node.place.clone()),
+    }
+}
+
+/// Conceals what stands at a key that nobody knows, where the file may hold secrets, and the key itself unless it
+/// looks like one.
+pub(super) fn unknown(key: &Key, node: &Node, known: &[&'static str], findings: &mut Findings) {
+    if !findings.is_discreet() {
+        return;
+    }
+    values(node, findings);
+    let plain = key.name.len() <= 32 && key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if !plain && nearest(&key.name, known.iter().copied()).is_none() {
+        findings.conceal(key.place.clone());
     }
 }
 

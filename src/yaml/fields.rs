@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Findings, Key, Node, Place, Value};
+use super::{conceal, Findings, Key, Node, Place, Value};
 
 /// A mapping being read. Every `take` marks its key as known; [`Fields::finish`] reports the rest.
 #[derive(Debug)]
@@ -233,7 +233,7 @@ impl<'a> Fields<'a> {
                 if node.is_null() {
                     continue;
                 }
-                findings.conceal_unknown(key, node, later);
+                conceal::unknown(key, node, later, findings);
                 findings
                     .error(key.place.clone(), self.path_of(name), format!("`{name}` is not supported by this version"))
                     .code("not-supported")
@@ -246,7 +246,7 @@ impl<'a> Fields<'a> {
     /// may have been set by others for themselves (Kubernetes names them after services), so it is only a warning.
     pub fn finish(self, findings: &mut Findings) {
         for (key, node) in &self.entries {
-            findings.conceal_unknown(key, node, &self.known);
+            conceal::unknown(key, node, &self.known, findings);
             let path = self.path_of(&key.name);
             let finding = match &key.place {
                 Place::Environment(_) => {

@@ -1,10 +1,8 @@
-//! Findings: what is wrong or doubtful in a file, and their one look on a terminal.
+//! Findings: what is wrong or doubtful in a file.
 
 use std::sync::Arc;
 
-use serde_json::json;
-
-use super::{Key, Node, Place, Source, conceal, snippet};
+use super::{Place, Source};
 
 /// An error keeps the program from starting; a warning does not; a note is only worth knowing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,9 +30,9 @@ pub struct Finding {
 /// All findings of a reading, in the order they were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    findings: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
     /// What no finding may show, whatever it is about.
-    concealed: Vec<Place>,
+    pub(super) concealed: Vec<Place>,
     /// Whether the values of keys that nobody knows may be secrets.
     discreet: bool,
 }
@@ -112,19 +110,6 @@ impl Findings {
         self.discreet
     }
 
-    /// Conceals what stands at a key that nobody knows, where the file may hold secrets, and the key itself unless it
-    /// looks like one.
-    pub(super) fn conceal_unknown(&mut self, key: &Key, node: &Node, known: &[&'static str]) {
-        if !self.discreet {
-            return;
-        }
-        conceal::values(node, self);
-        let plain = key.name.len() <= 32 && key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        if !plain && nearest(&key.name, known.iter().copied()).is_none() {
-            self.conceal(key.place.clone());
-        }
-    }
-
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
@@ -142,37 +127,6 @@ impl Findings {
         self.findings.iter()
     }
 
-    /// Everything for a person: one block a finding, with the line shown and a caret under the exact part.
-    pub fn render(&self, colour: bool) -> String {
-        let shown = self.findings.iter().take(SHOWN_MAX);
-        let mut blocks: Vec<String> =
-            shown.map(|finding| snippet::render(finding, &self.concealed, colour) + "\n").collect();
-        blocks.extend(self.not_shown().map(|text| text + "\n"));
-        blocks.join("\n")
-    }
-
-    /// Everything for a log: one line a finding, `FILE:LINE:COLUMN: PATH: MESSAGE (HELP)`.
-    pub fn lines(&self) -> Vec<String> {
-        self.findings.iter().take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
-    }
-
-    /// The errors alone, likewise.
-    pub fn error_lines(&self) -> Vec<String> {
-        let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error);
-        errors.take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
-    }
-
-    /// Everything for an editor or CI: a list of `{severity, code, file, line, column, end_line, end_column, path, message,
-    /// help}`; lines and columns from 1, the end is the column behind the last.
-    pub fn to_json(&self) -> serde_json::Value {
-        let shown = self.findings.iter().take(SHOWN_MAX).map(|finding| finding.to_json(&self.concealed));
-        shown.chain(self.not_shown().map(|text| json!({ "severity": "error", "message": text }))).collect()
-    }
-
-    fn not_shown(&self) -> Option<String> {
-        let more = self.findings.len().saturating_sub(SHOWN_MAX);
-        (more > 0).then(|| format!("{more} more findings are not shown"))
-    }
 }
 
 impl Severity {
@@ -217,46 +171,6 @@ impl Finding {
         self.help(help)
     }
 
-    /// Path and message in one line.
-    pub(super) fn title(&self, concealed: &[Place]) -> String {
-        let message = snippet::masked(&self.message, concealed);
-        let path = snippet::masked(&self.path, concealed);
-        if path.is_empty() { message } else { format!("{path}: {message}") }
-    }
-
-    fn line(&self, concealed: &[Place]) -> String {
-        let place = match (&self.place, self.place.line_column()) {
-            (Place::Text { source, .. }, Some((line, column))) => format!("{}:{line}:{column}: ", source.name),
-            (Place::Environment(name), _) => format!("environment variable {name}: "),
-            (Place::Flag(flag), _) => format!("{flag}: "),
-            _ => String::new(),
-        };
-        let help = self.help.as_ref().map_or(String::new(), |help| format!(" ({})", snippet::masked(help, concealed)));
-        format!("{place}{}{help}", self.title(concealed))
-    }
-
-    fn to_json(&self, concealed: &[Place]) -> serde_json::Value {
-        let (line, column) = self.place.line_column().unzip();
-        let (end_line, end_column) = self.place.end_line_column().unzip();
-        let file = match &self.place {
-            Place::Text { source, .. } => Some(source.name.clone()),
-            Place::Environment(name) => Some(format!("${name}")),
-            Place::Flag(flag) => Some(flag.clone()),
-            Place::Default => None,
-        };
-        json!({
-            "severity": self.severity.as_str(),
-            "code": self.code,
-            "file": file,
-            "line": line,
-            "column": column,
-            "end_line": end_line,
-            "end_column": end_column,
-            "path": snippet::masked(&self.path, concealed),
-            "message": snippet::masked(&self.message, concealed),
-            "help": self.help.as_ref().map(|help| snippet::masked(help, concealed)),
-        })
-    }
 }
 
 /// The name among `names` that a typing mistake would turn into `found`, if any is near enough.
@@ -269,6 +183,3 @@ pub fn nearest<'a>(found: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
-
-/// Nobody reads more at once, and each one costs a look through the file for its line.
-const SHOWN_MAX: usize = 500;

@@ -13,7 +13,7 @@ pub(super) fn render(finding: &Finding, concealed: &[Place], colour: bool) -> St
         Severity::Note => Level::NOTE,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = Group::with_title(level.primary_title(finding.title(concealed)));
+    let mut group = Group::with_title(level.primary_title(title(finding, concealed)));
     let mut excerpt = None;
     match &finding.place {
         Place::Text { source, span } => {
@@ -42,6 +42,13 @@ pub(super) fn render(finding: &Finding, concealed: &[Place], colour: bool) -> St
         }
         None => rendered,
     }
+}
+
+/// Path and message in one line.
+pub(super) fn title(finding: &Finding, concealed: &[Place]) -> String {
+    let message = masked(&finding.message, concealed);
+    let path = masked(&finding.path, concealed);
+    if path.is_empty() { message } else { format!("{path}: {message}") }
 }
 
 /// `text` without any secret that it may quote. What is too short to be one would garble every message.

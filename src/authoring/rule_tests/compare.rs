@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Difference;
-use super::play::Played;
+use super::{Difference, Played};
 use super::read::{ExpectedError, ExpectedEvent, Test};
 use crate::event::Violation;
 use crate::rules::{Decision, Element, RuleSet};

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::TestReport;
 use super::compare;
 use super::read::{Test, TestFile};
+use super::{Played, TestReport};
 use crate::callgoose::answer::{Body, Verdict, judge};
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox::{Call, Callgoose, DUPLICATE_WINDOW};
@@ -15,20 +15,6 @@ use crate::event::{Draft, EventId, KeyId, Outcome, State};
 use crate::journal::dedup::{Admission, Arrival, Dedup, Ending};
 use crate::rules::{Context, Coverage, Decision, Element, RuleSet};
 use crate::yaml::{Findings, Source};
-
-/// What became of an event in a test.
-#[derive(Debug)]
-pub(super) struct Played<'a> {
-    pub(super) draft: &'a Draft,
-    /// `queued` or `duplicate`.
-    pub(super) status: &'static str,
-    /// Why it is a duplicate.
-    pub(super) why: Option<String>,
-    /// What the stand-in said; none without filters, and for a duplicate, which is not sent.
-    pub(super) outcome: Option<Outcome>,
-    /// Why no filter matched.
-    pub(super) misses: Vec<String>,
-}
 
 /// Plays every test in its order.
 pub(super) fn file(file: &TestFile, rules: &RuleSet, mut coverage: Option<&mut Coverage>) -> Vec<TestReport> {

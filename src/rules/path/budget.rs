@@ -53,6 +53,11 @@ impl Budget {
         self.spend(1 + bytes / BYTES_PER_STEP)
     }
 
+    /// Whether a pattern matches somewhere in a text. Where there are not enough steps for that, it does not.
+    pub(in crate::rules) fn search(&self, pattern: &Pattern, text: &str) -> bool {
+        self.spend_bytes(pattern.cost(text)) && pattern.is_match(text)
+    }
+
     pub fn is_exhausted(&self) -> bool {
         self.left.get() == 0
     }
@@ -74,7 +79,7 @@ impl Budget {
             whole,
             compiled: regexp::compile(pattern, whole).ok(),
         }));
-        last.compiled.as_ref().is_some_and(|compiled| compiled.is_match(text, self))
+        last.compiled.as_ref().is_some_and(|compiled| self.search(compiled, text))
     }
 }
 

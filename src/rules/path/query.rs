@@ -330,7 +330,7 @@ impl Logical {
                     return false;
                 };
                 match pattern {
-                    Pattern::Fixed(pattern) => pattern.is_match(text, sight.budget),
+                    Pattern::Fixed(pattern) => sight.budget.search(pattern, text),
                     Pattern::Read(pattern) => {
                         let pattern = pattern.value(sight);
                         let Some(pattern) = pattern.as_deref().and_then(Value::as_str) else {
