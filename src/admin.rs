@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::response::Response;
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,8 +34,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::delivery::dispatcher::{Condition, QueueHandle, Stuck};
 use crate::inbound::Ingest;
-use crate::journal::{self, Reader};
 use crate::journal::recorder::Recorder;
+use crate::journal::{self, Reader};
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;

@@ -1,5 +1,5 @@
-//! Keeps the house in order: a room uses only rooms of its own layer and of lower ones, and no two use each
-//! other in a circle.
+//! Keeps the house in order: a room uses only rooms of its own layer and of lower ones, and neither rooms nor files use
+//! each other in a circle.
 //!
 //! The map is the table of layers in `src/lib.rs`; a room that is not on it fails here.
 
@@ -65,6 +65,16 @@ fn no_rooms_use_each_other_in_a_circle() {
         rooms.entry(own.clone()).or_default().extend(used.iter().filter_map(room).filter(|other| *other != own));
     }
     assert_eq!(circles(&rooms), Vec::<String>::new());
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let mut uses = House::read().uses();
+    for (module, used) in &mut uses {
+        // A module knows its parts, and they what they are parts of.
+        used.retain(|used| !used.starts_with(module) && !module.starts_with(used));
+    }
+    assert_eq!(circles(&uses), Vec::<String>::new());
 }
 
 #[test]

@@ -11,13 +11,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
+use super::State;
 use super::guard::may_see_details;
 use super::holds;
 use super::problem::problem;
 use super::readiness::readiness;
 use super::selection::Selection;
 use super::unseen;
-use super::State;
 use crate::clock::WallTime;
 use crate::event::EventId;
 use crate::journal::Page;

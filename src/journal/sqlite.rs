@@ -10,15 +10,19 @@
 mod aside;
 mod batch;
 mod commands;
+mod connection;
 mod files;
 mod holds;
 mod key_state;
 mod marker;
 mod mending;
+mod names;
 mod pages;
 mod place;
 mod read;
 mod readers;
+mod records;
+mod recovered;
 mod rescue;
 mod room;
 mod salvage;
@@ -26,6 +30,7 @@ mod schema;
 mod search;
 mod sectors;
 mod sum;
+mod values;
 mod version;
 mod volume;
 mod wal;
@@ -43,23 +48,26 @@ use crate::journal::Shares;
 use crate::journal::dedup::Occurrences;
 use key_state::KeyStates;
 use marker::{Marker, Memory};
+use names::FILE;
 use place::{Frames, Place, Wrote};
 use room::Holdings;
 use schema::{SCHEMA, VERSION};
 use volume::Volume;
 
-pub use batch::{AttemptRecord, Batch, NewEvent, NewRefusal, Pruned, Raw, Settlement};
+pub use batch::{Batch, Pruned};
 pub use commands::{Blob, Decided, Kept, Later};
 pub use files::{Lock, inspect};
 pub use marker::{Lack, Left};
-pub use mending::{LetGo, Mended, Mending};
-pub use place::Fates;
-pub use read::{Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary};
+pub use mending::{LetGo, Mended};
+pub use place::{Fates, Mending};
+pub use read::{
+    Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Searched, Sendable, Summary, Texts,
+};
 pub use readers::Readers;
+pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw, Settlement};
 pub use rescue::Rescue;
 pub use room::{Fit, Held};
 pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
-pub use search::{Searched, Texts};
 pub use sum::Damage;
 pub use volume::{Reserve, Size, Space, TooSmall, footprint, too_small};
 
@@ -613,7 +621,7 @@ fn connect_unlogged(path: &Path, now: WallTime) -> Result<Connection, rusqlite::
 }
 
 fn connect_file(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = files::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let connection = connection::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY_TIMEOUT)?;
     if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
@@ -721,7 +729,6 @@ impl std::fmt::Display for OpenError {
 
 const MAKE_ROOM: &str = "the disk is full: make room on it";
 /// The journal's file in `data_dir`.
-const FILE: &str = "journal.db";
 /// An alert of 1 KB and the body made of it take two, and on a page of 4 KiB only one such pair finds room.
 const PAGE_BYTES: u64 = 8192;
 /// The pages to which events are appended and whose events end; what is older is seldom asked for. Negative: KiB.

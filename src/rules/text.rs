@@ -111,9 +111,7 @@ impl TextTest {
         // Each word runs through the text by itself.
         let mut words = self.words.iter().take_while(|_| budget.spend_bytes(text.len() as u64));
         match (&self.find, self.ask) {
-            (Find::Patterns(patterns), Ask::ContainsAll) => {
-                patterns.iter().all(|pattern| budget.search(pattern, text))
-            }
+            (Find::Patterns(patterns), Ask::ContainsAll) => patterns.iter().all(|pattern| budget.search(pattern, text)),
             (Find::Patterns(patterns), _) => patterns.iter().any(|pattern| budget.search(pattern, text)),
             (Find::Bytes, Ask::ContainsAll) => words.all(|word| text.contains(word.as_str())),
             (Find::Bytes, Ask::StartsWith) => words.any(|word| text.starts_with(word.as_str())),

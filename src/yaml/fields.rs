@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{conceal, Findings, Key, Node, Place, Value};
+use super::{Findings, Key, Node, Place, Value, conceal};
 
 /// A mapping being read. Every `take` marks its key as known; [`Fields::finish`] reports the rest.
 #[derive(Debug)]

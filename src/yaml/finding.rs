@@ -126,7 +126,6 @@ impl Findings {
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter()
     }
-
 }
 
 impl Severity {
@@ -170,7 +169,6 @@ impl Finding {
         };
         self.help(help)
     }
-
 }
 
 /// The name among `names` that a typing mistake would turn into `found`, if any is near enough.

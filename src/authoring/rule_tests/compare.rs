@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Difference, Played};
 use super::read::{ExpectedError, ExpectedEvent, Test};
+use super::{Difference, Played};
 use crate::event::Violation;
 use crate::rules::{Decision, Element, RuleSet};
 use crate::yaml::{self, Node, nearest};

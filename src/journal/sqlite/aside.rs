@@ -3,8 +3,8 @@
 use rusqlite::params;
 use rusqlite::types::{Value, ValueRef};
 
-use super::batch::sql;
 use super::sum::{Damage, NO_SUM, STANDING, STANDING_READ, Standing};
+use super::values::sql;
 use super::{Damaged, Error, Journal};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, State};

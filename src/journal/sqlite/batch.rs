@@ -1,18 +1,22 @@
 //! Writing: a batch is one transaction and one sync.
 
 use std::collections::HashMap;
+mod key_states;
+mod room;
+
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::key_state::KeyStates;
 use super::place::Wrote;
+use super::records::{AttemptRecord, NewEvent, NewRefusal, Raw, Settlement};
 use super::room::Holdings;
 use super::sum::{self, Fixed, STANDING, Standing};
+use super::values::{event, sql};
 use super::{Error, Journal, Space, Tried, read};
 use crate::clock::WallTime;
-use crate::event::{Action, EventId, Outcome, Priority, State, UpdateHash};
-use crate::journal::dedup::Occurrences;
+use crate::event::{EventId, Outcome, Priority, State};
 
 /// Everything that is to become durable together. Dropped without a commit, it never was.
 #[derive(Debug)]
@@ -22,92 +26,6 @@ pub struct Batch<'a> {
     pub(super) holdings: Holdings,
     pub(super) key_states: KeyStates,
     done: bool,
-}
-
-/// An event to append.
-#[derive(Clone, Copy, Debug)]
-pub struct NewEvent<'a> {
-    pub source: &'a str,
-    pub action: Action,
-    pub incident_key: &'a str,
-    pub rule: &'a str,
-    pub priority: Priority,
-    pub novelty: &'a str,
-    pub received_at: WallTime,
-    pub request: &'a str,
-    /// The id that the sender gave the request.
-    pub sender_request: Option<&'a str>,
-    pub raw: Raw<'a>,
-    /// In which `raw` is to be read; none for UTF-8.
-    pub charset: Option<&'a str>,
-    pub body: &'a [u8],
-    pub update: UpdateHash,
-    pub occurrences: &'a Occurrences,
-    /// On which its key's state rested until now.
-    pub follows: Option<EventId>,
-    /// The event or refused payload that a person had replayed.
-    pub replay_of: Option<EventId>,
-}
-
-/// Something refused, to keep for a person.
-#[derive(Clone, Copy, Debug)]
-pub struct NewRefusal<'a> {
-    pub source: &'a str,
-    pub received_at: WallTime,
-    pub request: &'a str,
-    /// The id that the sender gave the request.
-    pub sender_request: Option<&'a str>,
-    pub raw: Raw<'a>,
-    /// In which `raw` is to be read; none for UTF-8.
-    pub charset: Option<&'a str>,
-    /// The element of `raw` that was refused, as JSON; none where the whole was.
-    pub element: Option<&'a [u8]>,
-    pub reason: &'a str,
-    /// What is wrong with it, as a JSON list.
-    pub errors: &'a [u8],
-}
-
-/// A request's body: kept with the first row of the request, named by the others.
-#[derive(Clone, Copy, Debug)]
-pub enum Raw<'a> {
-    Bytes(&'a [u8]),
-    In(EventId),
-    /// It is not kept any more.
-    Gone,
-}
-
-/// How an event ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    pub id: EventId,
-    pub state: State,
-    pub outcome: Option<Outcome>,
-    pub reason: Option<String>,
-    pub attempts: u32,
-    pub at: WallTime,
-}
-
-/// One call to the upstream and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttemptRecord {
-    pub event: EventId,
-    pub number: u32,
-    pub started_at: WallTime,
-    pub took: Duration,
-    /// An outcome or a trouble, as a word.
-    pub result: &'static str,
-    pub status: Option<u16>,
-    /// What a person needs beside the status: the error's text, a `Location`.
-    pub detail: Option<String>,
-    /// The answer's body, shortened.
-    pub answer: Vec<u8>,
-}
-
-impl Settlement {
-    /// Whether the event could not be sent since it is not what was written.
-    pub fn is_damaged(&self) -> bool {
-        sum::is_reason_of_damage(self.reason.as_deref())
-    }
 }
 
 impl<'a> Batch<'a> {
@@ -660,15 +578,6 @@ struct Heir {
 
 fn connection(journal: &Journal) -> &Connection {
     &journal.connection
-}
-
-/// SQLite's integers are signed; event numbers stay far below the sign.
-pub(super) fn sql(id: EventId) -> i64 {
-    id.0.cast_signed()
-}
-
-pub(super) fn event(id: i64) -> EventId {
-    EventId(id.cast_unsigned())
 }
 
 /// Refused payloads take at most this part of `max_bytes`: whoever sends nonsense must not crowd out alerts.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::batch::{Batch, event, sql};
+use super::batch::Batch;
 use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, STANDING_READ, Standing};
-use super::{Error, read};
+use super::values::{event, sql};
+use super::{Error, values};
 use crate::clock::WallTime;
 use crate::event::{Action, EventId, Occurrence, Priority, State, UpdateHash};
 
@@ -219,10 +220,10 @@ fn kept(row: &Row<'_>) -> Result<Kept, Damage> {
     let decided = match (fixed.action, fixed.incident_key) {
         (None, _) => None,
         (Some(action), Some(incident_key)) => Some(Decided {
-            action: read::action(action).ok_or(Damage::Row)?,
+            action: values::action(action).ok_or(Damage::Row)?,
             incident_key: incident_key.to_owned(),
             rule: fixed.rule.unwrap_or_default().to_owned(),
-            priority: read::priority(fixed.priority),
+            priority: values::priority(fixed.priority),
             update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),
             occurrence: fixed.occurrence.map(|text| Occurrence(Arc::from(text))),
         }),

@@ -6,14 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, AtFlags, CWD};
 use tracing::warn;
 
-use super::marker;
+use super::names::{self, FILE, LOCK};
 use super::place::{self, Stat};
 use super::readers::Readers;
-use super::{FILE, OpenError, version};
+use super::{OpenError, version};
 
 /// Holds the data directory for this process, as long as it lives. The kernel lets go of it when the process
 /// ends, however it ends.
@@ -155,7 +154,7 @@ fn is_ours(directory: &Path) -> io::Result<bool> {
     let mut empty = true;
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
-        if marker::is_ours(&name) {
+        if names::is_ours(&name) {
             return Ok(true);
         }
         // The root of a file system of its own, as a volume is, is never quite empty.
@@ -261,15 +260,6 @@ pub(super) fn private(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Opens an SQLite file that stands in a directory. Links on the way to the directory are followed, one in the place of
-/// the file is not.
-pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
-    let whole = path.parent().and_then(|directory| directory.canonicalize().ok()).zip(path.file_name());
-    let path = whole.map_or_else(|| path.to_owned(), |(directory, name)| directory.join(name));
-    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    Connection::open_with_flags(path, flags)
-}
-
 /// Whether the user of this process may read a file; it is not opened for that.
 pub(super) fn readable(path: &Path) -> io::Result<()> {
     may(path, Access::READ_OK)
@@ -288,7 +278,6 @@ fn no_file(path: &Path) -> OpenError {
     }
 }
 
-pub(super) const LOCK: &str = "lock";
 const ELSEWHERE: &str = "give gander a `data_dir` of its own: an empty directory, or one that it may make";
 const WRITABLE: &str = "give the user that runs gander the ownership of `data_dir`, or choose another one";
 

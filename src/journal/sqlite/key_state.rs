@@ -6,113 +6,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row};
 
-use super::batch::{Batch, event, sql};
-use super::read::{self, RecoveredRow};
-use super::sum::{Damage, Fixed, KeyState, Standing};
+use super::recovered::{Read, RecoveredRow, shared};
+use super::sum::{Damage, KeyState, Standing};
+use super::values::{self, event, sql};
 use super::{Error, Recovered, Settlement};
 use crate::clock::WallTime;
 use crate::event::{EventId, KeyId, Occurrence, Priority, State, UpdateHash};
 use crate::journal::dedup::Occurrences;
-
-impl Batch<'_> {
-    /// Puts what a key's state rests on in the place of a delivered event. Returns whether it did: of a row that is not
-    /// what was written nothing is kept elsewhere.
-    pub(super) fn keep_key_state(&mut self, id: EventId) -> Result<bool, Error> {
-        let columns = format!("{}, {}", super::sum::FIXED, super::sum::STANDING);
-        let mut statement = self.prepare(&format!("SELECT {columns} FROM event WHERE id = ?1"))?;
-        let mut rows = statement.query([sql(id)])?;
-        let Some(row) = rows.next()? else {
-            return Ok(false);
-        };
-        let (Ok(fixed), Ok(standing)) = (Fixed::read(row, 0), Standing::read(row, super::sum::FIXED_READ, id)) else {
-            return Ok(false);
-        };
-        let Some(state) = KeyState::of(&fixed, &standing) else {
-            return Ok(false);
-        };
-        self.insert_key_state(&state)?;
-        let bytes = state.bytes();
-        drop(rows);
-        drop(statement);
-        self.key_states.add(id, bytes);
-        Ok(true)
-    }
-
-    fn insert_key_state(&self, state: &KeyState<'_>) -> Result<(), Error> {
-        self.prepare(
-            "INSERT OR REPLACE INTO key_state (id, source, incident_key, action, rule, received_at, update_hash, \
-             occurrence, past_occurrence, outcome, reason, attempts, settled_at, sum) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        )?
-        .execute(params![
-            sql(state.id),
-            state.source,
-            state.incident_key,
-            state.action,
-            state.rule,
-            state.received_at,
-            state.update_hash,
-            state.occurrence,
-            state.past_occurrence,
-            state.outcome,
-            state.reason,
-            state.attempts,
-            state.settled_at,
-            state.sum()
-        ])?;
-        Ok(())
-    }
-
-    /// The state of its key does not rest on this event any more.
-    pub fn drop_key_state(&mut self, id: EventId) -> Result<(), Error> {
-        // Most events were never moved there.
-        if id <= self.key_states.until {
-            let dropped = self.prepare("DELETE FROM key_state WHERE id = ?1")?.execute([sql(id)])?;
-            self.key_states.remove(dropped as u64);
-        }
-        Ok(())
-    }
-
-    /// Once after a start, before anything is pruned: drops rows on which no key rests. There are some where more keys were
-    /// kept than may be known now, or where one was damaged. Returns whether there may be more.
-    pub(super) fn sweep_key_states(
-        &mut self,
-        keep: &mut impl FnMut(EventId, &str, &str) -> bool,
-    ) -> Result<bool, Error> {
-        let Some(after) = self.key_states.sweep_after else {
-            return Ok(false);
-        };
-        let (mut seen, mut last, mut drop) = (0, after, Vec::new());
-        {
-            let mut statement =
-                self.prepare("SELECT id, source, incident_key FROM key_state WHERE id > ?1 ORDER BY id LIMIT ?2")?;
-            let mut rows = statement.query(params![sql(after), SWEPT_AT_ONCE])?;
-            while let Some(row) = rows.next()? {
-                (seen, last) = (seen + 1, event(row.get(0)?));
-                let rests = match (row.get_ref(1)?.as_str(), row.get_ref(2)?.as_str()) {
-                    (Ok(source), Ok(key)) => keep(last, source, key),
-                    _ => false,
-                };
-                if !rests {
-                    drop.push(last);
-                }
-            }
-        }
-        for id in drop {
-            self.drop_key_state(id)?;
-        }
-        let more = seen == SWEPT_AT_ONCE;
-        self.key_states.sweep_after = more.then_some(last);
-        Ok(more)
-    }
-
-    /// The events up to this one may have left a key's state behind, of which there are so many.
-    pub fn key_states(&self) -> KeyStates {
-        self.key_states
-    }
-}
 
 /// What is known of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,14 +44,14 @@ impl KeyStates {
         }
     }
 
-    fn add(&mut self, id: EventId, bytes: u64) {
+    pub(super) fn add(&mut self, id: EventId, bytes: u64) {
         self.kept += 1;
         self.bytes += bytes;
         self.until = self.until.max(id);
     }
 
     /// What those took that go is not asked: as much as others do.
-    fn remove(&mut self, rows: u64) {
+    pub(super) fn remove(&mut self, rows: u64) {
         self.bytes = self.bytes.saturating_sub(self.bytes / self.kept.max(1) * rows);
         self.kept = self.kept.saturating_sub(rows);
     }
@@ -200,9 +102,9 @@ impl<'c> Reading<'c> {
         if let Some(rows) = &mut self.rows
             && let Some(row) = rows.next()?
         {
-            let source = read::shared(row.get_ref(1)?.as_str().unwrap_or_default(), sources);
+            let source = shared(row.get_ref(1)?.as_str().unwrap_or_default(), sources);
             let id = event(row.get(0)?);
-            let read = recovered(row, &source).map(read::Read::Event);
+            let read = recovered(row, &source).map(Read::Event);
             let bytes = KeyState::read(row).map_or(0, |state| state.bytes());
             let standing = Some(Standing::new(State::Delivered, bytes));
             self.next = Some(RecoveredRow { id, source, read, standing, is_event: false });
@@ -218,7 +120,7 @@ fn recovered(row: &Row<'_>, source: &Arc<str>) -> Result<Recovered, Damage> {
         id: state.id,
         source: Arc::clone(source),
         key: KeyId::new(state.source, state.incident_key),
-        action: read::action(state.action).ok_or(Damage::Row)?,
+        action: values::action(state.action).ok_or(Damage::Row)?,
         priority: Priority::default(),
         taken_at: WallTime(state.received_at),
         state: State::Delivered,
@@ -253,5 +155,3 @@ pub(super) const SUMMARY: &str =
 /// As [`KeyState::read`] reads them.
 pub(super) const COLUMNS: &str = "id, source, incident_key, action, rule, received_at, update_hash, occurrence, \
                                   past_occurrence, outcome, reason, attempts, settled_at, sum";
-/// Rows looked at at once: some milliseconds.
-const SWEPT_AT_ONCE: usize = 1_000;

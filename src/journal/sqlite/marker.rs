@@ -9,9 +9,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::files::LOCK;
+use super::names::{FILE, MARKER, REBUILT};
 use super::place::{self, Stat};
-use super::{FILE, salvage};
 use crate::event::EventId;
 
 /// What is remembered.
@@ -71,7 +70,7 @@ impl Left {
             memory: fs::read(directory.join(MARKER)).ok().and_then(|text| Memory::parse(&text)),
             database: filled(FILE),
             log: filled(&format!("{FILE}-wal")),
-            rebuilt: filled(salvage::REBUILT),
+            rebuilt: filled(REBUILT),
         }
     }
 
@@ -102,7 +101,7 @@ impl Marker {
     pub(super) fn renew(&mut self, memory: Memory) -> io::Result<()> {
         (self.file, self.written) = (None, None);
         let (path, new) = (self.directory.join(MARKER), self.directory.join(NEW));
-        salvage::remove(&new)?;
+        place::remove(&new)?;
         let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
         file.write_all_at(&memory.text(), 0)?;
         file.sync_all()?;
@@ -163,13 +162,6 @@ impl Memory {
     }
 }
 
-/// Whether a file in the directory is one of ours.
-pub(super) fn is_ours(name: &std::ffi::OsStr) -> bool {
-    [LOCK, FILE, MARKER, salvage::REBUILT].iter().any(|ours| name == *ours)
-}
-
-/// The file beside the journal.
-pub(super) const MARKER: &str = "journal.id";
 const NEW: &str = "journal.id.new";
 const TITLE: &str = "gander journal";
 /// A sector.

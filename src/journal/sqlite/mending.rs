@@ -11,24 +11,12 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::place::{self, Stat, Wrote};
+use super::names::{FILE, PARTIAL, REBUILT};
+use super::place::{self, Mending, Stat, Wrote};
 use super::readers;
-use super::salvage::{self, PARTIAL, REBUILT, Repairs};
-use super::{Error, FILE, Fates, Journal, Lock, OpenError};
+use super::salvage::{self, Repairs};
+use super::{Error, Fates, Journal, Lock, OpenError};
 use crate::clock::WallTime;
-
-/// How a journal comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mending {
-    /// What is open is copied there: nothing is lost.
-    Copy,
-    /// The log that is open is brought into the main file, which is in its place: nothing is lost.
-    Fold,
-    /// What is open is what is there, and is opened anew: nothing is lost.
-    Reopen,
-    /// What is there was changed by somebody else, and nothing better is open: it is read as a start reads it.
-    Reread,
-}
 
 /// What was done to bring a journal back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,7 +108,7 @@ impl LetGo {
                     let aside = set_aside(directory, &["-wal"], &self.ours, now)?;
                     // What is known of the log that is gone goes with it.
                     for beside in ["-wal", "-shm"] {
-                        salvage::remove(&directory.join(format!("{FILE}{beside}")))?;
+                        place::remove(&directory.join(format!("{FILE}{beside}")))?;
                     }
                     File::open(directory)?.sync_all()?;
                     Ok(aside)
@@ -165,7 +153,7 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
             None => continue,
         }
         let to = directory.join(format!("journal-replaced-{}.db{beside}", now.0));
-        salvage::remove(&to)?;
+        place::remove(&to)?;
         // Where links can't be made, what is ours is complete beside it.
         fs::hard_link(&path, &to).or_else(|_| fs::rename(&path, &to))?;
         aside.push(to);
@@ -180,7 +168,7 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
 fn clear(directory: &Path, now: WallTime) -> io::Result<Vec<PathBuf>> {
     let aside = set_aside(directory, &["", "-wal"], &[], now)?;
     for beside in ["", "-wal", "-shm"] {
-        salvage::remove(&directory.join(format!("{FILE}{beside}")))?;
+        place::remove(&directory.join(format!("{FILE}{beside}")))?;
     }
     File::open(directory)?.sync_all()?;
     Ok(aside)

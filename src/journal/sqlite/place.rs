@@ -11,9 +11,7 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::FILE;
-use super::files::LOCK;
-use super::mending::Mending;
+use super::names::{FILE, LOCK};
 
 /// What is known of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +67,19 @@ pub(super) enum Wrote {
     Us,
     /// This process, which brought the log into the main file.
     UsFolding,
+}
+
+/// How a journal comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mending {
+    /// What is open is copied there: nothing is lost.
+    Copy,
+    /// The log that is open is brought into the main file, which is in its place: nothing is lost.
+    Fold,
+    /// What is open is what is there, and is opened anew: nothing is lost.
+    Reopen,
+    /// What is there was changed by somebody else, and nothing better is open: it is read as a start reads it.
+    Reread,
 }
 
 /// What became of one file.
@@ -303,6 +314,14 @@ pub(super) fn named(directory: &Path) -> Named {
 
 pub(super) fn stat(path: &Path) -> Option<Stat> {
     fs::symlink_metadata(path).ok().as_ref().map(Stat::from)
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// What became of the files, by what was noted and what is found.

@@ -11,13 +11,14 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
 
-use super::batch::{event, sql};
+use super::names::FILE;
 use super::readers::{self, Readers, Slot};
-use super::search::{Searched, Texts};
+use super::recovered::{Read, RecoveredRow, shared};
 use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
-use super::{Error, FILE, Found, OpenError, Recovered, Settlement, Tried, files, key_state, salvage, schema};
+use super::values::{action, event, priority, sql};
+use super::{Error, Found, OpenError, Recovered, Settlement, Tried, files, key_state, salvage, schema};
 use crate::clock::WallTime;
-use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
+use crate::event::{EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
 use crate::journal::dedup::Occurrences;
 
 /// A connection that can't write. It never waits for the writing end, nor the writing end for it.
@@ -168,23 +169,28 @@ pub struct Attempt {
     pub answer: Option<String>,
 }
 
-/// A row at a restart.
-pub(super) struct RecoveredRow {
-    pub(super) id: EventId,
-    /// By its text; empty where that is none.
-    pub(super) source: Arc<str>,
-    /// Where it stands, unless that is not what was written.
-    pub(super) standing: Option<Standing>,
-    pub(super) read: Result<Read, Damage>,
-    /// Whether it is the event's own row, and not what its key's state rests on.
-    pub(super) is_event: bool,
+/// Texts to search for; each that is set must be found. Letters of either case are the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    /// Somewhere in the incident key.
+    pub key: Option<String>,
+    /// Somewhere in what is sent or in what came.
+    pub payload: Option<String>,
+    /// The id of the request that it came with, the relay's or the sender's own, whole and as it is.
+    pub request: Option<String>,
 }
 
-/// What a sound row is.
-pub(super) enum Read {
-    Event(Recovered),
-    /// Also one that a person ended since.
-    Refused,
+/// How far a search went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Searched {
+    /// Events that were looked at.
+    pub looked_at: usize,
+    /// Of these, the ones whose payload is not kept any more.
+    pub without_payload: usize,
+    /// When the last of them came.
+    pub back_to: Option<String>,
+    /// There are more, and the search stopped for what it would take: it goes on behind the page's `next`.
+    pub stopped: bool,
 }
 
 /// What is to be sent for an event, as it was read back.
@@ -605,29 +611,6 @@ pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Sett
     }))
 }
 
-impl RecoveredRow {
-    /// What deduplication and delivery are to know of it.
-    pub(super) fn found(self) -> Option<Found> {
-        match self.read {
-            Ok(Read::Event(event)) => Some(Found::Event(event)),
-            Ok(Read::Refused) => None,
-            Err(_) => Some(Found::Damaged(self.id)),
-        }
-    }
-}
-
-/// One text for each name that was met, so that a million events share a few.
-pub(super) fn shared(name: &str, names: &mut HashSet<Arc<str>>) -> Arc<str> {
-    match names.get(name) {
-        Some(name) => Arc::clone(name),
-        None => {
-            let name: Arc<str> = Arc::from(name);
-            names.insert(Arc::clone(&name));
-            name
-        }
-    }
-}
-
 fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Read, Damage> {
     let fixed = Fixed::read(row, 0)?;
     let Some(word) = fixed.action else {
@@ -657,15 +640,6 @@ fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Re
             _ => None,
         },
     }))
-}
-
-/// NULL stands for normal.
-pub(super) fn priority(word: Option<&str>) -> Priority {
-    word.and_then(|word| word.parse().ok()).unwrap_or_default()
-}
-
-pub(super) fn action(word: &str) -> Option<Action> {
-    [Action::Trigger, Action::Resolve].into_iter().find(|action| action.as_str() == word)
 }
 
 /// What rules in the shadow of others would have decided otherwise of an event.

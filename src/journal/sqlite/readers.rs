@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::names::FILE;
 use super::place::{self, Stat};
-use super::{Error, FILE, files};
+use super::{Error, connection};
 
 /// A connection, or none while its files are let go of.
 pub(super) type Slot = Mutex<Option<Connection>>;
@@ -107,7 +108,7 @@ impl Readers {
 
 /// A connection that can't write, and that leaves the log alone when it is closed.
 pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = files::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let connection = connection::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(super::BUSY_TIMEOUT)?;
     connection.pragma_update(None, "cache_size", super::READER_CACHE_KIB)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

@@ -1,8 +1,8 @@
 //! After somebody cut off or overwrote the journal's files: what is left of them is brought together with what is still
 //! known of the queue in memory.
 
-use super::batch::{event, sql};
 use super::sum::{self, Fixed, Standing};
+use super::values::{event, sql};
 use super::{Batch, Error, Journal, Settlement};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outgoing, Priority, State, Waits};

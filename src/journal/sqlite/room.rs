@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::batch::sql;
-use super::{Batch, Config, Error, Journal, Totals};
+use super::values::sql;
+use super::{Config, Error, Journal, Totals};
 use crate::event::{EventId, State};
 use crate::journal::Room;
 
@@ -78,7 +78,7 @@ impl Holdings {
     }
 
     /// Whether a source may have so much more, as far as its share goes.
-    fn admits(&self, config: &Config, source: &str, events: u64, bytes: u64) -> bool {
+    pub(super) fn admits(&self, config: &Config, source: &str, events: u64, bytes: u64) -> bool {
         let Some(share) = config.shares.of(source) else {
             return true;
         };
@@ -137,28 +137,6 @@ impl Journal {
     }
 }
 
-impl Batch<'_> {
-    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all; for what a
-    /// sender sent also within the share of its `source`. Refused payloads give way to them, the oldest first, unless
-    /// even that would not do.
-    pub fn make_room(&mut self, source: Option<&str>, events: u64, bytes: u64) -> Result<Fit, Error> {
-        let config = &self.journal.config;
-        let (max_events, max_bytes) = (config.max_events, config.max_bytes);
-        if !self.holdings.totals.without_refused().fits(events, bytes, max_events, max_bytes) {
-            return Ok(Fit::Full);
-        }
-        if source.is_some_and(|source| !self.holdings.admits(config, source, events, bytes)) {
-            return Ok(Fit::BeyondShare);
-        }
-        while !self.holdings.totals.fits(events, bytes, max_events, max_bytes) {
-            if !self.drop_oldest_refused()? {
-                return Ok(Fit::Full);
-            }
-        }
-        Ok(Fit::Fits)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -166,7 +144,7 @@ mod tests {
     use super::*;
     use crate::clock::WallTime;
     use crate::journal::sqlite::tests::{NOW, config, delivered, event, open};
-    use crate::journal::sqlite::{NewEvent, NewRefusal, Raw, Settlement};
+    use crate::journal::sqlite::{Batch, NewEvent, NewRefusal, Raw, Settlement};
     use crate::journal::{Share, Shares};
 
     const SOURCES: [&str; 3] = ["a", "b", "c"];

@@ -4,6 +4,7 @@
 //! It happens at a start, before anything else is open. A crash at any moment of it leaves either the damaged journal
 //! in its place, and it begins again, or the new one complete.
 
+mod error;
 mod examine;
 mod fitting;
 mod harvest;
@@ -18,11 +19,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::names::{FILE, PARTIAL, REBUILT};
 use super::pages::Pages;
+use super::place::remove;
 use super::sectors;
 use super::volume::Reserve;
 use super::wal::{self, Behind};
-use super::{Error, FILE, Lock, OpenError, connect, connect_unlogged, volume};
+use super::{Error, Lock, OpenError, connect, connect_unlogged, volume};
 use crate::clock::WallTime;
 use examine::Examined;
 use fitting::{Extent, fitting};
@@ -230,13 +233,6 @@ pub(super) fn replace(directory: &Path) -> io::Result<()> {
     sync()
 }
 
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// Whether a log is there without the file that it belongs to: SQLite would delete it.
 fn is_orphaned(directory: &Path) -> bool {
     let bytes = |name: &str| fs::metadata(directory.join(name)).map_or(0, |file| file.len());
@@ -251,7 +247,7 @@ fn rebuild(
     problem: String,
     with_log: bool,
     now: WallTime,
-) -> Result<Salvage, harvest::Error> {
+) -> Result<Salvage, error::Error> {
     let rebuilt = rebuild_of(directory, now, |intake| {
         let (mut pages, log) = examine::open(directory)?;
         let mut unreadable = harvest::database(&mut pages, intake)?;
@@ -274,9 +270,9 @@ fn rebuild(
 pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) -> Result<Salvage, Error> {
     let salvage = rebuild_of(directory, now, |intake| open::connection(old, intake));
     salvage.map_err(|error| match error {
-        harvest::Error::Reading(error) => Error::Fault(error.to_string()),
-        harvest::Error::Writing(error) => error.into(),
-        harvest::Error::Full => Error::Full(error.to_string()),
+        error::Error::Reading(error) => Error::Fault(error.to_string()),
+        error::Error::Writing(error) => error.into(),
+        error::Error::Full => Error::Full(error.to_string()),
     })
 }
 
@@ -284,8 +280,8 @@ pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) ->
 fn rebuild_of(
     directory: &Path,
     now: WallTime,
-    mut take: impl FnMut(&mut Intake<'_>) -> Result<u64, harvest::Error>,
-) -> Result<Salvage, harvest::Error> {
+    mut take: impl FnMut(&mut Intake<'_>) -> Result<u64, error::Error>,
+) -> Result<Salvage, error::Error> {
     fitting(directory, now, |extent| {
         clear(directory)?;
         let rebuilt = rebuild_once(directory, extent, now, &mut take);
@@ -302,8 +298,8 @@ fn rebuild_once(
     directory: &Path,
     extent: Extent,
     now: WallTime,
-    take: &mut impl FnMut(&mut Intake<'_>) -> Result<u64, harvest::Error>,
-) -> Result<Salvage, harvest::Error> {
+    take: &mut impl FnMut(&mut Intake<'_>) -> Result<u64, error::Error>,
+) -> Result<Salvage, error::Error> {
     let path = directory.join(PARTIAL);
     OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
     let mut new = connect_unlogged(&path, now)?;
@@ -323,7 +319,7 @@ fn rebuild_once(
     new.close().map_err(|(_, error)| error)?;
     File::open(&path)?.sync_all()?;
     if !volume::has_room_to_open(directory) {
-        return Err(harvest::Error::Full);
+        return Err(error::Error::Full);
     }
     let problem = "not all of it can be read".to_owned();
     Ok(Salvage { aside: None, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out })
@@ -331,16 +327,11 @@ fn rebuild_once(
 
 /// Takes in what a log holds behind the place where SQLite ends, of which there is a copy, as much of it as there is room
 /// for. May be done again: what is there already stays as it is.
-fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, harvest::Error> {
+fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, error::Error> {
     fitting(directory, now, |extent| take_in_log_once(directory, left, extent, now))
 }
 
-fn take_in_log_once(
-    directory: &Path,
-    left: &Path,
-    extent: Extent,
-    now: WallTime,
-) -> Result<LogSalvage, harvest::Error> {
+fn take_in_log_once(directory: &Path, left: &Path, extent: Extent, now: WallTime) -> Result<LogSalvage, error::Error> {
     let mut salvage =
         LogSalvage { aside: None, pages: 0, damaged: 0, events: 0, states: 0, in_doubt: 0, unreadable: 0 };
     let mut file = File::open(left)?;
@@ -390,9 +381,6 @@ fn finish_log(directory: &Path, left: &Path, salvage: LogSalvage) -> io::Result<
 
 /// There while the journal is known to be damaged.
 const MARK: &str = "damaged";
-/// The new journal while it is being made, and when it is complete.
-pub(super) const PARTIAL: &str = "journal-partial.db";
-pub(super) const REBUILT: &str = "journal-rebuilt.db";
 /// A log whose end is still to be taken in.
 const LOG_LEFT: &str = "journal-left.wal";
 /// How often files are looked at that another program changes meanwhile.

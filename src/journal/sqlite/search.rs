@@ -6,37 +6,12 @@ use std::time::{Duration, Instant};
 
 use regex::bytes::{Regex, RegexBuilder};
 use rusqlite::{Connection, OptionalExtension, Row};
-use serde::Serialize;
 
 use super::Error;
-use super::batch::{event, sql};
-use super::read::{Filter, Page, Reader, SUMMARY, Summary, summary};
+use super::read::{Filter, Page, Reader, SUMMARY, Searched, Summary, Texts, summary};
+use super::values::{event, sql};
 use crate::clock::WallTime;
 use crate::event::EventId;
-
-/// Texts to search for; each that is set must be found. Letters of either case are the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Texts {
-    /// Somewhere in the incident key.
-    pub key: Option<String>,
-    /// Somewhere in what is sent or in what came.
-    pub payload: Option<String>,
-    /// The id of the request that it came with, the relay's or the sender's own, whole and as it is.
-    pub request: Option<String>,
-}
-
-/// How far a search went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Searched {
-    /// Events that were looked at.
-    pub looked_at: usize,
-    /// Of these, the ones whose payload is not kept any more.
-    pub without_payload: usize,
-    /// When the last of them came.
-    pub back_to: Option<String>,
-    /// There are more, and the search stopped for what it would take: it goes on behind the page's `next`.
-    pub stopped: bool,
-}
 
 /// What one page of a search may take.
 #[derive(Clone, Copy, Debug)]

@@ -749,7 +749,7 @@ fn what_keys_rest_on_is_taken_over_from_a_damaged_journal() {
     let kept = |connection: &Connection| -> u64 {
         connection.query_row("SELECT count(*) FROM key_state", [], |row| row.get(0)).unwrap()
     };
-    let rebuilt = Connection::open(directory.path().join(salvage::PARTIAL)).unwrap();
+    let rebuilt = Connection::open(directory.path().join(names::PARTIAL)).unwrap();
     assert_eq!(kept(&rebuilt), kept(&journal.connection));
     // The newest number is of an event that is history; the next one is greater all the same.
     let mut batch = journal.begin().unwrap();

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::{Config, FILE};
+use super::Config;
+use super::names::FILE;
 
 /// How the room of a volume is shared out, in bytes. Settled when the journal is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

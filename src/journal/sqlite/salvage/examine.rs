@@ -8,11 +8,12 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
+use crate::journal::sqlite::ID_MAX;
+use crate::journal::sqlite::names::FILE;
 use crate::journal::sqlite::pages::{FILE_HEADER_BYTES, Kind, Leaf, Node, Pages, columns};
 use crate::journal::sqlite::schema::{self, VERSION};
 use crate::journal::sqlite::sectors;
 use crate::journal::sqlite::wal::{self, Log};
-use crate::journal::sqlite::{FILE, ID_MAX};
 
 /// What was found.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use super::harvest::Error;
+use super::error::Error;
 use super::kept;
 use crate::clock::WallTime;
 use crate::journal::sqlite::volume::{self, Reserve};

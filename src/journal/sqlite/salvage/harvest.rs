@@ -5,18 +5,10 @@ use std::io::{self, Read, Seek};
 
 use rusqlite::types::ValueRef;
 
+use super::error::Error;
 use super::intake::Intake;
 use crate::journal::sqlite::pages::{Cell, Kind, Leaf, Node, Pages, columns};
 use crate::journal::sqlite::wal::Frame;
-
-/// Why rows could not be brought over.
-#[derive(Debug)]
-pub(super) enum Error {
-    Reading(io::Error),
-    Writing(rusqlite::Error),
-    /// They are brought over, and the volume has no room left to open them.
-    Full,
-}
 
 /// What a page was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,25 +199,3 @@ fn rows_beside<R: Read + Seek>(
 
 /// In the order in which their rows are taken in.
 const TABLES: [(&str, Rows); 3] = [("event", Rows::Events), ("content", Rows::Bodies), ("key_state", Rows::KeyStates)];
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Error {
-        Error::Reading(error)
-    }
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Error {
-        Error::Writing(error)
-    }
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Error::Reading(error) => error.fmt(f),
-            Error::Writing(error) => error.fmt(f),
-            Error::Full => f.write_str("the disk is full"),
-        }
-    }
-}

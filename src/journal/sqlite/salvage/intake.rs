@@ -12,11 +12,11 @@ use super::fitting::Extent;
 use crate::clock::WallTime;
 use crate::event::{EventId, State};
 use crate::journal::sqlite::ID_MAX;
-use crate::journal::sqlite::batch::sql;
 use crate::journal::sqlite::key_state;
 use crate::journal::sqlite::pages::Leaf;
-use crate::journal::sqlite::read;
 use crate::journal::sqlite::sum::{self, Damage, FIXED, FIXED_READ, Fixed, KeyState, STANDING, Standing};
+use crate::journal::sqlite::values;
+use crate::journal::sqlite::values::sql;
 
 /// A journal that takes rows in, within a transaction.
 pub(super) struct Intake<'c> {
@@ -97,7 +97,7 @@ impl Intake<'_> {
             return Ok(false);
         }
         let makes_sense = fixed.is_ok_and(|fixed| match fixed.action {
-            Some(action) => read::action(action).is_some() && fixed.incident_key.is_some(),
+            Some(action) => values::action(action).is_some() && fixed.incident_key.is_some(),
             None => true,
         });
         let rank = Rank::of(makes_sense, standing.as_ref().ok());

@@ -3,7 +3,7 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use super::harvest::Error;
+use super::error::Error;
 use super::intake::Intake;
 use crate::journal::sqlite::key_state;
 

@@ -1,0 +1,27 @@
+//! Makes room for events.
+
+use super::Batch;
+use crate::journal::sqlite::Error;
+use crate::journal::sqlite::room::Fit;
+
+impl Batch<'_> {
+    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all; for what a
+    /// sender sent also within the share of its `source`. Refused payloads give way to them, the oldest first, unless
+    /// even that would not do.
+    pub fn make_room(&mut self, source: Option<&str>, events: u64, bytes: u64) -> Result<Fit, Error> {
+        let config = &self.journal.config;
+        let (max_events, max_bytes) = (config.max_events, config.max_bytes);
+        if !self.holdings.totals.without_refused().fits(events, bytes, max_events, max_bytes) {
+            return Ok(Fit::Full);
+        }
+        if source.is_some_and(|source| !self.holdings.admits(config, source, events, bytes)) {
+            return Ok(Fit::BeyondShare);
+        }
+        while !self.holdings.totals.fits(events, bytes, max_events, max_bytes) {
+            if !self.drop_oldest_refused()? {
+                return Ok(Fit::Full);
+            }
+        }
+        Ok(Fit::Fits)
+    }
+}
