@@ -150,7 +150,7 @@ fn router(state: State) -> Router {
         .route("/api/v1/events/release", post(holds::release))
         .route("/api/v1/holds", get(holds::list))
         .route("/api/v1/incidents", get(api::incidents))
-        .route("/api/v1/dedup", post(dedup::foresee))
+        .route("/api/v1/dedup", post(dedup::preview))
         .route("/api/v1/status", get(api::status))
         .route_layer(middleware::from_fn(api::without_query))
         .route("/metrics", get(api::metrics))

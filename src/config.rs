@@ -11,14 +11,14 @@
 mod certificates;
 mod credential;
 mod face;
-mod files;
-mod layers;
-mod parts;
+mod overrides;
+mod partial;
 mod reading;
 mod secrets;
 mod sections;
 mod sources;
 mod upstream;
+mod watched_files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,12 +36,12 @@ use crate::secret::Secret;
 use crate::server;
 use crate::yaml::{self, Fields, Findings, Node, Place, Value, conceal};
 
-pub use files::{Unreadable, read_bytes, read_source};
-pub use parts::{
+pub use partial::{
     Addresses, Desk, load_addresses, load_dedup, load_desk, load_policy, load_sender_name, load_source_names,
 };
 pub use reading::{Files, Reading, Settings};
 pub use secrets::{Refreshed, SecretFiles};
+pub use watched_files::{Unreadable, read_bytes, read_source};
 
 /// Everything the relay needs to run, checked.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         if tree.is_null() {
             tree.value = Value::Map(Vec::new());
         }
-        layers::lay_over(&mut tree, self.inputs);
+        overrides::lay_over(&mut tree, self.inputs);
         conceal::secrets(&tree, &mut self.findings);
         Ok(Some(tree))
     }

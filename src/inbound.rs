@@ -4,13 +4,13 @@
 //! refuses leaves by one door, [`Refusal`]. It opens no socket and knows nothing of TLS; [`crate::server`] hands
 //! it requests and tells it who the peer is.
 
+mod admission;
 mod answer;
 pub mod auth;
 mod body;
 mod content;
 mod current;
 mod decode;
-mod gate;
 mod handover;
 pub mod limits;
 mod prefer;
@@ -42,17 +42,17 @@ use crate::metrics::Metrics;
 use crate::rules::{Context, Decision, Element, RuleSet};
 use crate::shutdown::Shutdown;
 
+use admission::{Admitted, Routed, Source, Sources};
 use answer::Part;
 use body::{Held, Memory, Upload};
 use content::Charset;
 use current::CurrentRules;
-use gate::{Admitted, Routed, Source, Sources};
 use handover::Handover;
 use shadow::{Shadow, Sighting};
 
+pub use admission::{ClientCertificate, Peer};
 pub use body::BodyLimits;
 pub use current::{RulesBySource, SourceRules};
-pub use gate::{ClientCertificate, Peer};
 pub use refusal::{NotJson, Refusal};
 pub use replay::Replayed;
 pub use request_id::{request_id, request_time, sender_id};
@@ -104,8 +104,8 @@ struct Shared {
     clock: Clock,
     shutdown: Shutdown,
     /// Lines about what was refused, and about what was taken: a flood of one does not hide the other.
-    quiet: LogThrottle,
-    taken: LogThrottle,
+    throttle: LogThrottle,
+    accepted_throttle: LogThrottle,
     /// The bodies that are being drained.
     draining: TaskTracker,
 }
@@ -147,8 +147,8 @@ impl Ingest {
             metrics,
             clock,
             shutdown,
-            quiet: LogThrottle::default(),
-            taken: LogThrottle::default(),
+            throttle: LogThrottle::default(),
+            accepted_throttle: LogThrottle::default(),
             draining: TaskTracker::new(),
         }))
     }
@@ -344,10 +344,10 @@ impl Shared {
             self.metrics.template_failed(source);
         }
         if failures.count > 0
-            && let Some(held_back) = self.quiet.line(self.clock.now().monotonic)
+            && let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic)
         {
             let (request_id, count, first) = (ticket.request_id, failures.count, failures.first.as_deref());
-            warn!(%request_id, source = &**source, count, first, held_back, "templates failed and left their text empty");
+            warn!(%request_id, source = &**source, count, first, suppressed, "templates failed and left their text empty");
         }
     }
 
@@ -366,24 +366,24 @@ impl Shared {
             _ => None,
         });
         if let Some((action, incident_key, standing)) = events.next()
-            && let Some(held_back) = self.taken.line(self.clock.now().monotonic)
+            && let Some(suppressed) = self.accepted_throttle.permit(self.clock.now().monotonic)
         {
             let (request_id, event, more) = (ticket.request_id, standing.event(), events.count());
             let (sender_request_id, status) =
                 (ticket.sender_request_id.map(|id| sender_id(id.as_bytes())), standing.word());
             info!(
-                %request_id, sender_request_id, source, %event, %action, incident_key, status, more, held_back,
+                %request_id, sender_request_id, source, %event, %action, incident_key, status, more, suppressed,
                 "took a request"
             );
         }
         if let Some((event, violations)) = refused.first()
-            && let Some(held_back) = self.quiet.line(self.clock.now().monotonic)
+            && let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic)
         {
             let (request_id, sender_request_id) =
                 (ticket.request_id, ticket.sender_request_id.map(|id| sender_id(id.as_bytes())));
             let (path, refused) = (violations.first().map_or("$", |violation| &violation.path), refused.len());
             warn!(
-                %request_id, sender_request_id, source, %event, path, refused, held_back,
+                %request_id, sender_request_id, source, %event, path, refused, suppressed,
                 "refused what the rules can't use; it is kept"
             );
         }
@@ -397,16 +397,16 @@ impl Shared {
         ticket: &Ticket<'_>,
     ) -> Response<Bytes> {
         self.metrics.request_refused(source, refusal.label());
-        if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
+        if let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) {
             let source = source.map_or("none", |source| source);
             let sender_request_id = ticket.sender_request_id.map(|id| sender_id(id.as_bytes()));
             let (request_id, peer) = (ticket.request_id, peer.address);
             let (status, reason) = (refusal.status().as_u16(), refusal.label());
             // Something was kept and nobody alerted, or nothing could be kept: a person should look.
             if matches!(refusal, Refusal::NotJson(_) | Refusal::Unavailable(_)) {
-                warn!(%request_id, sender_request_id, %peer, source, status, reason, held_back, "refused a request");
+                warn!(%request_id, sender_request_id, %peer, source, status, reason, suppressed, "refused a request");
             } else {
-                info!(%request_id, sender_request_id, %peer, source, status, reason, held_back, "refused a request");
+                info!(%request_id, sender_request_id, %peer, source, status, reason, suppressed, "refused a request");
             }
         }
         refusal.response(ticket.request_id)

@@ -9,19 +9,19 @@
 //! `fold`, `template` and `value` are what the steps are made of; `trace` is what an explained decision saw, `coverage`
 //! adds traces up, `differs` compares two decisions.
 
+mod body_shape;
+mod casefold;
 mod compile;
 mod condition;
+mod constraints;
 mod coverage;
 mod decide;
-pub mod differs;
+pub mod diff;
 mod emit;
-mod fixed;
-mod fold;
 mod implies;
 mod index;
 mod key;
-mod nearest;
-mod outline;
+mod near_miss;
 pub mod path;
 mod pattern;
 mod placeholder;
@@ -35,9 +35,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use self::body_shape::{Known, Outline};
 pub use self::coverage::{Coverage, Gap, Lack, PartKind};
 pub use self::decide::ELEMENTS_MAX;
-pub use self::outline::{Known, Outline};
 pub use self::trace::{
     ConditionTrace, ElementTrace, Nearest, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
 };
@@ -158,13 +158,13 @@ impl RuleSet {
 
     /// What the events of each rule that makes some may hold.
     pub fn outlines(&self) -> Vec<Outline> {
-        outline::outlines(self)
+        body_shape::outlines(self)
     }
 
     /// The rules that trigger, by their places, and whose incident key no rule that resolves can have; with the path that
     /// tells them apart. None where no rule resolves.
     pub fn unmet(&self) -> Vec<(usize, &str)> {
-        outline::unmet(self)
+        body_shape::unmet(self)
     }
 
     /// The paths of `incident_key` that `validate` does not require.

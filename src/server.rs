@@ -3,11 +3,11 @@
 //! It knows nothing of sources, rules or events: each request goes to [`Ingest`], with the peer it came from and
 //! what is doubtful about its framing.
 
-mod activity;
 mod connection;
+mod connection_table;
+mod deadlines;
 mod framing;
-mod room;
-mod wire;
+mod stream;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,9 +25,9 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::tls;
 
-use activity::{Order, Overdue, Timeouts};
 use connection::{End, Server};
-use room::{Place, Room};
+use connection_table::{Place, Room};
+use deadlines::{Order, Overdue, Timeouts};
 
 /// The `listen` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub async fn serve(
         room: Room::new(affordable(config.connections_max)),
         metrics,
         full: None,
-        log: Arc::new(Log { quiet: LogThrottle::default(), clock: Clock::start() }),
+        log: Arc::new(Log { throttle: LogThrottle::default(), clock: Clock::start() }),
         tasks: tasks.clone(),
     };
     tokio::select! {
@@ -122,7 +122,7 @@ struct Accepting {
 
 /// What is said of connections that came to nothing.
 struct Log {
-    quiet: LogThrottle,
+    throttle: LogThrottle,
     clock: Clock,
 }
 
@@ -218,22 +218,22 @@ impl Log {
             End::Handshake(error) => {
                 metrics.connection_refused("tls_handshake");
                 let hint = handshake_hint(error);
-                self.say(|held_back| info!(%peer, %error, hint, held_back, "a TLS handshake failed"));
+                self.say(|suppressed| info!(%peer, %error, hint, suppressed, "a TLS handshake failed"));
             }
             End::Overdue(Overdue::Head) => {
                 metrics.connection_refused("header_timeout");
-                self.say(|held_back| info!(%peer, held_back, "a request's head did not come in time"));
+                self.say(|suppressed| info!(%peer, suppressed, "a request's head did not come in time"));
             }
             End::Overdue(Overdue::Write) => {
                 metrics.connection_refused("write_timeout");
-                self.say(|held_back| info!(%peer, held_back, "a sender did not read its answer"));
+                self.say(|suppressed| info!(%peer, suppressed, "a sender did not read its answer"));
             }
         }
     }
 
     fn say(&self, line: impl FnOnce(u64)) {
-        if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
-            line(held_back);
+        if let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) {
+            line(suppressed);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::State;
 use super::commands::json_body;
 use super::problem::problem;
 use crate::event::{Action, Draft, EventId, KeyId, Occurrence, UpdateHash};
-use crate::journal::dedup::{Decision, Foresight};
+use crate::journal::dedup::{Decision, Preview};
 use crate::journal::recorder::Expected;
 use crate::rules::ELEMENTS_MAX;
 
@@ -38,7 +38,7 @@ pub struct Asked {
     update_hash: u64,
 }
 
-pub(super) async fn foresee(Extract(state): Extract<State>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn preview(Extract(state): Extract<State>, headers: HeaderMap, body: Body) -> Response {
     let bytes = match json_body(&state, &headers, body, BODY_BYTES_MAX).await {
         Ok(bytes) => bytes,
         Err(response) => return response,
@@ -56,7 +56,7 @@ pub(super) async fn foresee(Extract(state): Extract<State>, headers: HeaderMap, 
         Ok(expected) => expected,
         Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
     };
-    match state.view.recorder.foresee(expected).await {
+    match state.view.recorder.preview(expected).await {
         Some(foresights) => Json(answer(&foresights)).into_response(),
         None => problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be written now; see /readyz"),
     }
@@ -86,11 +86,11 @@ impl Asked {
 }
 
 /// The decision of each, and what would be known of its key.
-pub fn answer(foresights: &[Foresight]) -> Value {
+pub fn answer(foresights: &[Preview]) -> Value {
     json!({ "events": foresights.iter().map(one).collect::<Vec<Value>>() })
 }
 
-fn one(foresight: &Foresight) -> Value {
+fn one(foresight: &Preview) -> Value {
     let rests_on = foresight.rests_on;
     // An event that did not come yet has a place instead of a number.
     let number = |event: EventId| rests_on.is_none().then(|| event.to_string());

@@ -1,7 +1,7 @@
 //! `gander init`: a starting configuration for one kind of sender, with rules, tests and filters that work as they are.
 
-mod files;
 mod presets;
+mod scaffold;
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use clap::Args;
 use super::Exit;
 use super::terminal::Terminal;
 use crate::yaml::nearest;
-use files::{Failure, token_variable};
 use presets::{PRESETS, Preset};
+use scaffold::{Failure, token_variable};
 
 /// Write a starting configuration for a kind of sender
 ///
@@ -44,8 +44,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         terminal.say(&unknown(&arguments.sender));
         return Exit::CouldNotRun;
     };
-    let files = files::files(preset);
-    match files::write(&arguments.output, &files) {
+    let files = scaffold::files(preset);
+    match scaffold::write(&arguments.output, &files) {
         Ok(()) => {
             for file in &files {
                 terminal.print(&format!("wrote {}", arguments.output.join(&file.name).display()));
@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
 /// The YAML files that are written for every kind of sender, by name.
 #[cfg(test)]
 pub(super) fn shipped_files() -> Vec<(String, String)> {
-    let files = PRESETS.iter().flat_map(files::files);
+    let files = PRESETS.iter().flat_map(scaffold::files);
     files.filter(|file| file.name.ends_with(".yaml")).map(|file| (file.name, file.text)).collect()
 }
 

@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::files::read_text;
+use super::watched_files::read_text;
 use super::{Reader, Secrets};
 use crate::secret::Secret;
 use crate::yaml::{Fields, Node, Place, Value, fields};

@@ -9,9 +9,9 @@ mod conclusion;
 mod condition;
 mod delivery;
 mod ends;
-mod late;
-mod lately;
 mod queue;
+mod recent_triggers;
+mod stale_episode;
 mod stuck;
 #[cfg(test)]
 mod tests;
@@ -30,7 +30,7 @@ use crate::clock::{Clock, Monotonic, Now, WallTime};
 use crate::delivery::breaker::{self, Fault};
 use crate::delivery::client::Upstream;
 use crate::delivery::retry;
-use crate::delivery::schedule::{Delivery, Discard, Lane, Limits, Overtaken, Schedule, Step, Trial, Unsent, Why};
+use crate::delivery::schedule::{Delivery, Discard, Lane, Limits, Overtaken, RetryState, Schedule, Step, Unsent, Why};
 use crate::delivery::staleness;
 use crate::event::{EventId, HoldRecord, KeyId, Outcome, Queued, SourceNames, State, Superseded, Waits};
 use crate::journal::recorder::{Durable, End, Fresh, Recorder, Remembered};
@@ -43,10 +43,10 @@ pub use conclusion::{Conclusion, Heard, conclude};
 pub use condition::Condition;
 use delivery::{Called, Ending, word};
 use ends::{Ends, How, Written};
-use late::Late;
-pub use lately::Lately;
 use queue::QueueCommand;
 pub use queue::{Hold, QueueHandle, Withdrawal};
+pub use recent_triggers::RecentTriggers;
+use stale_episode::StaleEpisode;
 pub use stuck::{Failing, Stuck};
 
 /// The `upstream` section, as far as pacing and retrying are concerned, and the `delivery` section.
@@ -74,8 +74,8 @@ pub struct Breaker {
 pub struct Dispatcher {
     schedule: Schedule,
     bodies: Bodies,
-    lately: Lately,
-    late: Late,
+    lately: RecentTriggers,
+    late: StaleEpisode,
     ends: Ends,
     /// Events that end after the call that is under way.
     discarded: HashSet<EventId>,
@@ -87,7 +87,7 @@ pub struct Dispatcher {
     reports: mpsc::Receiver<Report>,
     /// Told when a secret changed.
     resume: Arc<Notify>,
-    desk: Arc<Desk>,
+    context: Arc<Context>,
     condition: watch::Sender<Condition>,
     tasks: TaskTracker,
     cut_off: CancellationToken,
@@ -96,7 +96,7 @@ pub struct Dispatcher {
 
 /// What the tasks share.
 #[derive(Debug)]
-struct Desk {
+struct Context {
     upstream: Upstream,
     recorder: Recorder,
     reader: Arc<Reader>,
@@ -167,7 +167,7 @@ pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, re
         schedule.enqueue(event, now.monotonic);
         return;
     };
-    let trial = Trial { attempts, since: now.monotonic.before(age), resends: 0, answered: None };
+    let trial = RetryState { attempts, since: now.monotonic.before(age), resends: 0, answered: None };
     let wait = retry::wait_left(retry, retry_at, asked, now.wall);
     schedule.enqueue_tried(event, trial, now.monotonic.after(wait));
 }
@@ -190,13 +190,13 @@ impl Dispatcher {
         let (condition, condition_watched) = watch::channel(Condition::Fine);
         let (stuck, stuck_watched) = watch::channel(Stuck::default());
         let (queue, commands) = QueueHandle::new();
-        let desk =
-            Desk { upstream, recorder, reader, reading: Semaphore::new(1), clock, metrics, config, reports: sender };
+        let context =
+            Context { upstream, recorder, reader, reading: Semaphore::new(1), clock, metrics, config, reports: sender };
         let dispatcher = Dispatcher {
             schedule,
             bodies: Bodies::default(),
-            lately: Lately::new(config.retry.unresolved.over),
-            late: Late::default(),
+            lately: RecentTriggers::new(config.retry.unresolved.over),
+            late: StaleEpisode::default(),
             ends: Ends::default(),
             discarded: HashSet::new(),
             commands,
@@ -205,7 +205,7 @@ impl Dispatcher {
             durable,
             reports,
             resume,
-            desk: Arc::new(desk),
+            context: Arc::new(context),
             condition,
             tasks: TaskTracker::new(),
             cut_off: CancellationToken::new(),
@@ -225,8 +225,8 @@ impl Dispatcher {
                 Some(durable) = self.durable.recv() => self.take(durable),
                 Some(report) = self.reports.recv() => self.hear(report),
                 Some(command) = self.commands.recv() => self.carry_out(command),
-                () = self.resume.notified() => self.schedule.resume(self.desk.clock.now().monotonic),
-                () = sleep_until(&self.desk.clock, wake) => {}
+                () = self.resume.notified() => self.schedule.resume(self.context.clock.now().monotonic),
+                () = sleep_until(&self.context.clock, wake) => {}
             }
         }
         let drained = tokio::time::timeout(limit, async {
@@ -265,7 +265,7 @@ impl Dispatcher {
         while let Some(durable) = self.durable.recv().await {
             self.take(durable);
         }
-        self.desk.recorder.leave(self.remembered());
+        self.context.recorder.leave(self.remembered());
     }
 
     /// Whatever has been told by now, so that one round serves it all.
@@ -284,8 +284,8 @@ impl Dispatcher {
     /// Starts every delivery that may start now; returns when to look again.
     fn start_what_may(&mut self) -> Option<Monotonic> {
         let wake = loop {
-            let now = self.desk.clock.now();
-            let (settings, started) = (self.desk.config.stale, self.started);
+            let now = self.context.clock.now();
+            let (settings, started) = (self.context.config.stale, self.started);
             let decide = |event: &Queued, resolve_waits| {
                 staleness::decide(settings, event, staleness::age(event, started, now), resolve_waits)
             };
@@ -296,7 +296,7 @@ impl Dispatcher {
                     }
                     self.count_first_attempt(&delivery, now);
                     let body = self.bodies.get(delivery.event.id);
-                    self.spawn(delivery::deliver(Arc::clone(&self.desk), delivery, body));
+                    self.spawn(delivery::deliver(Arc::clone(&self.context), delivery, body));
                 }
                 Step::End(unsent) => self.settle_unsent(unsent, now),
                 Step::WaitUntil(at) => break Some(at),
@@ -313,7 +313,7 @@ impl Dispatcher {
             let _ = reply.send(self.remembered());
         }
         for Fresh { event, outgoing } in fresh {
-            let now = self.desk.clock.now().monotonic;
+            let now = self.context.clock.now().monotonic;
             if let Some(overtaken) = self.schedule.enqueue(&event, now) {
                 self.settle_overtaken(overtaken);
             }
@@ -332,7 +332,7 @@ impl Dispatcher {
     }
 
     fn carry_out(&mut self, command: QueueCommand) {
-        let now = self.desk.clock.now();
+        let now = self.context.clock.now();
         match command {
             QueueCommand::Discard { events, reply } => {
                 let withdrawals = events.into_iter().map(|(event, key)| self.discard(event, key, now)).collect();
@@ -374,7 +374,7 @@ impl Dispatcher {
     }
 
     fn hear(&mut self, report: Report) {
-        let now = self.desk.clock.now();
+        let now = self.context.clock.now();
         match report {
             Report::Called(called) => self.conclude(*called, now),
             Report::NotCalled(delivery) if self.discarded.remove(&delivery.event.id) => {
@@ -382,7 +382,7 @@ impl Dispatcher {
             }
             Report::NotCalled(delivery) => {
                 // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
-                self.schedule.not_called(&delivery, now.monotonic.after(self.desk.config.retry.max), now.monotonic);
+                self.schedule.not_called(&delivery, now.monotonic.after(self.context.config.retry.max), now.monotonic);
             }
             Report::Damaged(delivery, damage) => self.settle_damaged(&delivery, damage, now),
         }
@@ -390,9 +390,9 @@ impl Dispatcher {
 
     fn count_first_attempt(&self, delivery: &Delivery, now: Now) {
         if delivery.before.is_none() {
-            let source = self.desk.recorder.sources().name(delivery.event.source);
+            let source = self.context.recorder.sources().name(delivery.event.source);
             let wait = now.monotonic.since(delivery.event.acknowledged);
-            self.desk.metrics.first_attempt(&source, delivery.lane.as_str(), wait);
+            self.context.metrics.first_attempt(&source, delivery.lane.as_str(), wait);
         }
     }
 
@@ -407,11 +407,18 @@ impl Dispatcher {
         };
         let retry_after = called.retry_after(now);
         let fault = self.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
-        self.desk.metrics.attempted(word(verdict), called.took);
-        condition::notice(&self.condition, self.schedule.breaker().open_by(), verdict, &called, &self.desk, now.wall);
+        self.context.metrics.attempted(word(verdict), called.took);
+        condition::notice(
+            &self.condition,
+            self.schedule.breaker().open_by(),
+            verdict,
+            &called,
+            &self.context,
+            now.wall,
+        );
 
         let heard = Heard { delivery, verdict, fault, retry_after };
-        let settings = self.desk.config.retry;
+        let settings = self.context.config.retry;
         match conclude(heard, settings, &self.schedule, &self.lately, now, fastrand::f64()) {
             Conclusion::Again { trial, .. } if self.discarded.remove(&delivery.event.id) => {
                 self.settle(called, trial.attempts, verdict, Ending::Discarded, now.wall);
@@ -420,8 +427,8 @@ impl Dispatcher {
                 self.note_failing(&called, verdict, fault, trial, now);
                 self.schedule.again(delivery.key, trial, at);
                 let (record, _) = called.record(trial.attempts, verdict);
-                let desk = Arc::clone(&self.desk);
-                self.spawn(async move { desk.recorder.attempted(record, tried).await });
+                let context = Arc::clone(&self.context);
+                self.spawn(async move { context.recorder.attempted(record, tried).await });
             }
             Conclusion::Delivered { attempts, outcome, in_doubt } => {
                 self.lately.delivered(&delivery.event, outcome, now.monotonic);
@@ -438,7 +445,7 @@ impl Dispatcher {
     }
 
     /// An event that fails for long while others are taken is told once, and shown until it ends.
-    fn note_failing(&self, called: &Called, verdict: Verdict, fault: Option<Fault>, trial: Trial, now: Now) {
+    fn note_failing(&self, called: &Called, verdict: Verdict, fault: Option<Fault>, trial: RetryState, now: Now) {
         let (Some(Fault::Event), Verdict::Again(trouble) | Verdict::Blocked(trouble)) = (fault, verdict) else {
             return;
         };
@@ -451,7 +458,8 @@ impl Dispatcher {
         let mut is_new = false;
         self.stuck.send_modify(|stuck| is_new = stuck.put(event, Failing { since, trouble, status }));
         if is_new {
-            let (source, reason) = (self.desk.recorder.sources().name(called.delivery.event.source), trouble.as_str());
+            let (source, reason) =
+                (self.context.recorder.sources().name(called.delivery.event.source), trouble.as_str());
             tracing::warn!(
                 event = event.0,
                 source = &*source,
@@ -508,7 +516,7 @@ impl Dispatcher {
             outcome: Some(answered),
             reason: None,
             attempts,
-            at: self.desk.clock.now().wall,
+            at: self.context.clock.now().wall,
         };
         self.write_down(Written::new(event, Some(key), How::Overtaken), None, settlement, true);
     }
@@ -528,28 +536,28 @@ impl Dispatcher {
         self.bodies.remove(written.event.id);
         let end = End { attempt, settlement, key: written.event.key, awaited };
         self.ends.put(written);
-        if let Err(end) = self.desk.recorder.settle(end) {
-            let desk = Arc::clone(&self.desk);
+        if let Err(end) = self.context.recorder.settle(end) {
+            let context = Arc::clone(&self.context);
             // Never cut off: it is no call, and what it tells happened.
-            self.tasks.spawn(async move { desk.recorder.settle_in_turn(*end).await });
+            self.tasks.spawn(async move { context.recorder.settle_in_turn(*end).await });
         }
     }
 
     /// These ends are on disk.
     fn release(&mut self, ended: Vec<Settlement>) {
-        let now = self.desk.clock.now().monotonic;
+        let now = self.context.clock.now().monotonic;
         for settlement in ended {
             let Some(Written { event, key, how, told }) = self.ends.take(settlement.id) else {
                 continue;
             };
             match how {
                 How::Called { outgoing, ending } => {
-                    delivery::tell(&self.desk.metrics, &event, &outgoing, &settlement, ending);
+                    delivery::tell(&self.context.metrics, &event, &outgoing, &settlement, ending);
                 }
                 How::Overtaken => {}
-                How::Damaged(damage) => delivery::tell_damaged(&self.desk.metrics, &event, damage),
+                How::Damaged(damage) => delivery::tell_damaged(&self.context.metrics, &event, damage),
                 How::Unsent { why } => {
-                    self.desk.metrics.event_ended(State::Ended.as_str(), why.as_str());
+                    self.context.metrics.event_ended(State::Ended.as_str(), why.as_str());
                     tracing::debug!(event = event.id.0, reason = why.as_str(), "an event ended unsent");
                 }
             }
@@ -574,12 +582,12 @@ impl Dispatcher {
 
     /// Shows how it stands to those who watch, and logs now and then how long a backlog will take.
     fn show(&mut self) {
-        let now = self.desk.clock.now().monotonic;
+        let now = self.context.clock.now().monotonic;
         if let Some(spell) = self.late.over(self.schedule.is_empty(), now) {
             let (marked, ended) = (spell.marked, spell.unsent);
             tracing::info!(marked, ended, "no stale trigger was met for a while");
         }
-        let metrics = &self.desk.metrics;
+        let metrics = &self.context.metrics;
         metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
         let drain_time = self.schedule.drain_time(now);
         metrics.queue_drain.set(seconds(drain_time));
@@ -602,7 +610,7 @@ impl Dispatcher {
     }
 }
 
-impl Desk {
+impl Context {
     async fn report(&self, report: Report) {
         // Fails only when the dispatcher has stopped listening, at the end of the process.
         let _ = self.reports.send(report).await;

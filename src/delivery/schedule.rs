@@ -54,7 +54,7 @@ pub struct Schedule {
     turns: Turns,
     timers: BinaryHeap<Reverse<Timer>>,
     /// Keys whose first event was tried before; most never enter.
-    trials: HashMap<KeySlot, Trial>,
+    trials: HashMap<KeySlot, RetryState>,
     /// Keys that a person holds, whether or not anything of them waits.
     held: HashMap<KeyId, Monotonic>,
     held_sources: HashMap<SourceId, Monotonic>,
@@ -69,7 +69,7 @@ pub struct Schedule {
 
 /// What was tried of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trial {
+pub struct RetryState {
     /// How many attempts have ended.
     pub attempts: u32,
     /// When the first of them ended, on the clock that stands still during pauses.
@@ -96,7 +96,7 @@ pub struct Delivery {
     pub event: Queued,
     pub key: KeySlot,
     /// None on the first attempt.
-    pub before: Option<Trial>,
+    pub before: Option<RetryState>,
     /// It alone goes through an open breaker.
     pub probe: bool,
     /// Its age, where it is to be sent marked with it.
@@ -216,7 +216,7 @@ impl Schedule {
     }
 
     /// Puts an event that was tried before a restart where its retries stand. It is the first of its key.
-    pub fn enqueue_tried(&mut self, event: &Queued, trial: Trial, at: Monotonic) {
+    pub fn enqueue_tried(&mut self, event: &Queued, trial: RetryState, at: Monotonic) {
         match self.queues.push(event) {
             (key, true) => self.wait(key, trial, at),
             (_, false) => debug_assert!(false, "only the first event of a key was tried"),
@@ -278,7 +278,7 @@ impl Schedule {
         let probe = self.breaker.started(if lane == Lane::Retry { Kind::Tried } else { Kind::Untried });
         let before = self.trials.get_mut(&key).map(|trial| {
             // Under way it waits for nothing that a later event could cut short.
-            Trial { answered: trial.answered.take(), ..*trial }
+            RetryState { answered: trial.answered.take(), ..*trial }
         });
         Step::Start(Delivery { event, key, before, probe, late, lane, started: now })
     }
@@ -315,7 +315,7 @@ impl Schedule {
     pub fn not_called(&mut self, delivery: &Delivery, at: Monotonic, now: Monotonic) {
         self.leave(delivery, now);
         self.breaker.not_called(delivery.probe);
-        let trial = delivery.before.unwrap_or(Trial { attempts: 0, since: at, resends: 0, answered: None });
+        let trial = delivery.before.unwrap_or(RetryState { attempts: 0, since: at, resends: 0, answered: None });
         self.wait(delivery.key, trial, at);
     }
 
@@ -341,7 +341,7 @@ impl Schedule {
     }
 
     /// The key's first event is to be tried again then. Only its own key waits for it.
-    pub fn again(&mut self, key: KeySlot, trial: Trial, at: Monotonic) {
+    pub fn again(&mut self, key: KeySlot, trial: RetryState, at: Monotonic) {
         self.unsettled -= 1;
         self.wait(key, trial, at);
     }
@@ -509,7 +509,7 @@ impl Schedule {
         !self.held.is_empty() && self.held.contains_key(&self.queues.first(key).key)
     }
 
-    fn wait(&mut self, key: KeySlot, trial: Trial, at: Monotonic) {
+    fn wait(&mut self, key: KeySlot, trial: RetryState, at: Monotonic) {
         let event = self.queues.first(key).id;
         self.queues.put(key, Place::Backoff);
         self.trials.insert(key, trial);

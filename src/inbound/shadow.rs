@@ -18,7 +18,7 @@ use crate::event::EventId;
 use crate::journal::recorder::{Recorder, Unlike};
 use crate::logging::LogThrottle;
 use crate::metrics::{Metrics, Shadowed};
-use crate::rules::differs::{Difference, differences};
+use crate::rules::diff::{Difference, differences};
 use crate::rules::{Context, RuleSet};
 use crate::shutdown::Shutdown;
 use crate::supervision::panicked;
@@ -83,7 +83,7 @@ impl Shadow {
                 recorder: self.recorder.clone(),
                 metrics: Arc::clone(&self.metrics),
                 clock: self.clock,
-                quiet: LogThrottle::default(),
+                throttle: LogThrottle::default(),
                 unlike: Vec::new(),
             };
             let shutdown = self.shutdown.clone();
@@ -98,7 +98,7 @@ struct Worker {
     recorder: Recorder,
     metrics: Arc<Metrics>,
     clock: Clock,
-    quiet: LogThrottle,
+    throttle: LogThrottle,
     /// What is to be recorded.
     unlike: Vec<Unlike>,
 }
@@ -135,11 +135,11 @@ impl Worker {
         };
         self.metrics.shadow_decided(&sighting.source, Shadowed::Differs);
         let event = sighting.events.get(first.index).copied().flatten();
-        if let Some(held_back) = self.quiet.line(self.clock.now().monotonic) {
+        if let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) {
             // The values that differ are a matter for those who may see events.
             let (source, event) = (&*sighting.source, event.map(|event| event.to_string()));
             let (what, path) = (first.what.as_str(), first.path.as_deref());
-            info!(source, event, what, path, held_back, "the shadow rules would decide otherwise");
+            info!(source, event, what, path, suppressed, "the shadow rules would decide otherwise");
         }
         let mut of: Vec<(EventId, Vec<Difference>)> = Vec::new();
         for difference in differences {

@@ -7,7 +7,7 @@
 //! The state is a fold over the events that were taken and how they ended, so the journal can restore it. It is
 //! bounded; a forgotten key can only page once more.
 
-mod keys;
+mod key_table;
 mod occurrence;
 
 use std::collections::HashMap;
@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::clock::{Monotonic, Now};
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
 
-use keys::Keys;
-pub use keys::{Forgotten, Occurrences};
+use key_table::KeyTable;
+pub use key_table::{Evicted, Occurrences};
 use occurrence::{Age, compare};
 
 /// The `dedup` section.
@@ -32,7 +32,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Dedup {
     settings: Settings,
-    keys: Keys,
+    keys: KeyTable,
 }
 
 /// What is asked of deduplication: an event that came and was not taken yet.
@@ -48,14 +48,14 @@ pub struct Arrival<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Worth delivering.
-    Take(Novelty),
+    Take(AcceptReason),
     /// Says what `of` said.
-    Duplicate { of: EventId, why: Repeat },
+    Duplicate { of: EventId, why: DuplicateReason },
 }
 
 /// What an arrival would be, and why, for a person who asks before it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foresight {
+pub struct Preview {
     pub decision: Decision,
     /// What would be known of its key then; none for a key that is not known.
     pub known: Option<KeyState>,
@@ -69,13 +69,13 @@ pub struct Foresight {
 /// What became of an arrival that was decided and, where it is new, written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    Taken { id: EventId, novelty: Novelty },
-    Duplicate { of: EventId, why: Repeat },
+    Taken { id: EventId, novelty: AcceptReason },
+    Duplicate { of: EventId, why: DuplicateReason },
 }
 
 /// Why an event is worth delivering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Novelty {
+pub enum AcceptReason {
     /// A trigger for a key that is not known.
     Opening,
     /// A trigger after a resolve.
@@ -95,7 +95,7 @@ pub enum Novelty {
 
 /// Why an event is a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub enum DuplicateReason {
     /// The same was taken within the window.
     WithinWindow,
     /// The same still waits for delivery: an outage must not pile up reminders.
@@ -146,7 +146,7 @@ pub struct KeyState {
 
 impl Dedup {
     pub fn new(settings: Settings) -> Dedup {
-        Dedup { settings, keys: Keys::new(settings.max_keys) }
+        Dedup { settings, keys: KeyTable::new(settings.max_keys) }
     }
 
     /// What this arrival is. Changes nothing.
@@ -155,7 +155,7 @@ impl Dedup {
     }
 
     /// What arrivals would be that come together, one after the other, and what is known of their keys. Changes nothing.
-    pub fn foresee<'a>(&self, arrivals: impl IntoIterator<Item = Arrival<'a>>, now: Now) -> Vec<Foresight> {
+    pub fn preview<'a>(&self, arrivals: impl IntoIterator<Item = Arrival<'a>>, now: Now) -> Vec<Preview> {
         let mut taken: HashMap<KeyId, (usize, KeyState)> = HashMap::new();
         let one = |(place, arrival): (usize, Arrival<'_>)| {
             let (rests_on, known) = match taken.get(&arrival.key) {
@@ -167,7 +167,7 @@ impl Dedup {
                 let state = arrival.taken(known.as_ref(), now.monotonic);
                 taken.insert(arrival.key, (place, state));
             }
-            Foresight { decision, known, rests_on, now: now.monotonic }
+            Preview { decision, known, rests_on, now: now.monotonic }
         };
         arrivals.into_iter().enumerate().map(one).collect()
     }
@@ -181,11 +181,11 @@ impl Dedup {
         arrival: Arrival<'_>,
         now: Now,
         force: bool,
-        append: impl FnOnce(Novelty, &Occurrences) -> Result<EventId, E>,
+        append: impl FnOnce(AcceptReason, &Occurrences) -> Result<EventId, E>,
     ) -> Result<Admission, E> {
         let novelty = match self.decide(arrival, now) {
             Decision::Take(novelty) => novelty,
-            Decision::Duplicate { .. } if force => Novelty::Replay,
+            Decision::Duplicate { .. } if force => AcceptReason::Replay,
             Decision::Duplicate { of, why } => return Ok(Admission::Duplicate { of, why }),
         };
         let id = self.take(arrival, now.monotonic, |occurrences| append(novelty, occurrences))?;
@@ -277,7 +277,7 @@ impl Dedup {
     }
 
     /// How many keys were forgotten to stay within `max_keys`, since this was last asked.
-    pub fn forgotten(&mut self) -> Forgotten {
+    pub fn forgotten(&mut self) -> Evicted {
         self.keys.forgotten()
     }
 }
@@ -307,8 +307,8 @@ impl Arrival<'_> {
 fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, now: Now) -> Decision {
     let Some(state) = state else {
         return Decision::Take(match arrival.action {
-            Action::Trigger => Novelty::Opening,
-            Action::Resolve => Novelty::ClosingUnknown,
+            Action::Trigger => AcceptReason::Opening,
+            Action::Resolve => AcceptReason::ClosingUnknown,
         });
     };
     let duplicate = |why| Decision::Duplicate { of: state.last, why };
@@ -320,28 +320,28 @@ fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, no
     let within_window = now.monotonic.since(state.taken) < settings.window;
     match (state.last_action, arrival.action) {
         (Action::Resolve, Action::Trigger) => match age {
-            Age::Same | Age::Older => duplicate(Repeat::PastOccurrence),
-            Age::Newer | Age::Unknown => Decision::Take(Novelty::Reopening),
+            Age::Same | Age::Older => duplicate(DuplicateReason::PastOccurrence),
+            Age::Newer | Age::Unknown => Decision::Take(AcceptReason::Reopening),
         },
         (Action::Trigger, Action::Resolve) => match age {
-            Age::Older => duplicate(Repeat::PastOccurrence),
-            Age::Same | Age::Newer | Age::Unknown => Decision::Take(Novelty::Closing),
+            Age::Older => duplicate(DuplicateReason::PastOccurrence),
+            Age::Same | Age::Newer | Age::Unknown => Decision::Take(AcceptReason::Closing),
         },
         (Action::Trigger, Action::Trigger) => match age {
-            Age::Older => duplicate(Repeat::PastOccurrence),
-            Age::Newer => Decision::Take(Novelty::Reopening),
-            Age::Same | Age::Unknown if state.update != arrival.update => Decision::Take(Novelty::Update),
-            Age::Same | Age::Unknown if state.waiting => duplicate(Repeat::StillWaiting),
-            Age::Same | Age::Unknown if within_window => duplicate(Repeat::WithinWindow),
-            Age::Same | Age::Unknown if settings.remind => Decision::Take(Novelty::Reminder),
-            Age::Same | Age::Unknown => duplicate(Repeat::NoReminders),
+            Age::Older => duplicate(DuplicateReason::PastOccurrence),
+            Age::Newer => Decision::Take(AcceptReason::Reopening),
+            Age::Same | Age::Unknown if state.update != arrival.update => Decision::Take(AcceptReason::Update),
+            Age::Same | Age::Unknown if state.waiting => duplicate(DuplicateReason::StillWaiting),
+            Age::Same | Age::Unknown if within_window => duplicate(DuplicateReason::WithinWindow),
+            Age::Same | Age::Unknown if settings.remind => Decision::Take(AcceptReason::Reminder),
+            Age::Same | Age::Unknown => duplicate(DuplicateReason::NoReminders),
         },
         (Action::Resolve, Action::Resolve) => match age {
-            Age::Same | Age::Older => duplicate(Repeat::PastOccurrence),
-            Age::Newer => Decision::Take(Novelty::ClosingUnknown),
-            Age::Unknown if state.waiting => duplicate(Repeat::StillWaiting),
-            Age::Unknown if within_window => duplicate(Repeat::WithinWindow),
-            Age::Unknown => Decision::Take(Novelty::ClosingUnknown),
+            Age::Same | Age::Older => duplicate(DuplicateReason::PastOccurrence),
+            Age::Newer => Decision::Take(AcceptReason::ClosingUnknown),
+            Age::Unknown if state.waiting => duplicate(DuplicateReason::StillWaiting),
+            Age::Unknown if within_window => duplicate(DuplicateReason::WithinWindow),
+            Age::Unknown => Decision::Take(AcceptReason::ClosingUnknown),
         },
     }
 }
@@ -358,39 +358,39 @@ impl Ending {
     }
 }
 
-impl Novelty {
-    pub const ALL: [Novelty; 7] = [
-        Novelty::Opening,
-        Novelty::Reopening,
-        Novelty::Update,
-        Novelty::Reminder,
-        Novelty::Closing,
-        Novelty::ClosingUnknown,
-        Novelty::Replay,
+impl AcceptReason {
+    pub const ALL: [AcceptReason; 7] = [
+        AcceptReason::Opening,
+        AcceptReason::Reopening,
+        AcceptReason::Update,
+        AcceptReason::Reminder,
+        AcceptReason::Closing,
+        AcceptReason::ClosingUnknown,
+        AcceptReason::Replay,
     ];
 
     /// The word that the journal and the API use.
     pub fn as_str(self) -> &'static str {
         match self {
-            Novelty::Opening => "opening",
-            Novelty::Reopening => "reopening",
-            Novelty::Update => "update",
-            Novelty::Reminder => "reminder",
-            Novelty::Closing => "closing",
-            Novelty::ClosingUnknown => "closing_unknown",
-            Novelty::Replay => "replay",
+            AcceptReason::Opening => "opening",
+            AcceptReason::Reopening => "reopening",
+            AcceptReason::Update => "update",
+            AcceptReason::Reminder => "reminder",
+            AcceptReason::Closing => "closing",
+            AcceptReason::ClosingUnknown => "closing_unknown",
+            AcceptReason::Replay => "replay",
         }
     }
 }
 
-impl Repeat {
+impl DuplicateReason {
     /// The word that logs and answers use.
     pub fn as_str(self) -> &'static str {
         match self {
-            Repeat::WithinWindow => "within_window",
-            Repeat::StillWaiting => "still_waiting",
-            Repeat::NoReminders => "no_reminders",
-            Repeat::PastOccurrence => "past_occurrence",
+            DuplicateReason::WithinWindow => "within_window",
+            DuplicateReason::StillWaiting => "still_waiting",
+            DuplicateReason::NoReminders => "no_reminders",
+            DuplicateReason::PastOccurrence => "past_occurrence",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! event without a lock, and one sync serves everyone who waited meanwhile. The dispatcher tells it here how
 //! calls ended; nobody else writes.
 
-mod commands;
+mod command;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
@@ -19,10 +19,10 @@ use crate::event::{
     Action, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, SourceNames,
     State, UpdateHash, Violation, Waits,
 };
-use crate::journal::dedup::{Arrival, Foresight};
+use crate::journal::dedup::{Arrival, Preview};
 use crate::journal::{AttemptRecord, Held, Settlement, Tried};
 
-pub use commands::{Command, Commanded, Declined, HOLDS_MAX, Holding};
+pub use command::{Command, Commanded, Declined, HOLDS_MAX, Holding};
 pub use writer::{Writer, WriterParts, recollect};
 
 /// What one request asks to keep: all of it or nothing.
@@ -228,7 +228,7 @@ pub(crate) enum Message {
     Differ(Vec<Unlike>),
     Foresee {
         arrivals: Vec<Expected>,
-        reply: oneshot::Sender<Option<Vec<Foresight>>>,
+        reply: oneshot::Sender<Option<Vec<Preview>>>,
     },
     Command {
         command: Command,
@@ -346,7 +346,7 @@ impl Recorder {
     }
 
     /// What deduplication would say of events that come together; none while that can't be told.
-    pub async fn foresee(&self, arrivals: Vec<Expected>) -> Option<Vec<Foresight>> {
+    pub async fn preview(&self, arrivals: Vec<Expected>) -> Option<Vec<Preview>> {
         let (reply, foresights) = oneshot::channel();
         self.messages.send(Message::Foresee { arrivals, reply }).await.ok()?;
         foresights.await.ok()?

@@ -1,7 +1,7 @@
 //! The durable log of events: SQLite behind a narrow interface.
 //!
 //! One [`Journal`] writes, in batches that are synced as a whole; any number of [`Reader`]s read beside it. It
-//! knows nothing of deduplication and of delivery: it keeps what it is told and tells it again.
+//! decides nothing about deduplication and delivery: it keeps what it is told and tells it again.
 //!
 //! The layout keeps what is large apart from what changes: `event` rows are narrow and their state is updated in
 //! place, `content` rows hold payload and body and are never touched again, `attempt` rows are only added. An
@@ -9,11 +9,11 @@
 
 mod aside;
 mod batch;
-mod commands;
 mod connection;
-mod files;
+mod data_dir;
 mod holds;
 mod key_state;
+mod lookup;
 mod marker;
 mod mending;
 mod names;
@@ -55,8 +55,8 @@ use schema::{SCHEMA, VERSION};
 use volume::Volume;
 
 pub use batch::{Batch, Pruned};
-pub use commands::{Blob, Decided, Kept, Later};
-pub use files::{Lock, inspect};
+pub use data_dir::{Lock, inspect};
+pub use lookup::{Blob, Decided, Kept, Later};
 pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
 pub use place::{Fates, Mending};
@@ -192,7 +192,7 @@ impl Journal {
     /// Opens or makes the journal in a directory whose [`Lock`] is held.
     pub fn open(config: &Config, lock: &Lock, now: WallTime) -> Result<Journal, OpenError> {
         let path = lock.directory().join(FILE);
-        files::private(&path)?;
+        data_dir::private(&path)?;
         let before = place::stat(&path);
         let volume = Volume::of(lock.directory(), config.reserve);
         let failed = |error: &rusqlite::Error| {

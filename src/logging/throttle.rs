@@ -12,8 +12,8 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Whether one more line may be written; if so, how many were held back before it.
-    pub fn line(&self, now: Monotonic) -> Option<u64> {
+    /// Permits one more line, or not; with how many were suppressed before it.
+    pub fn permit(&self, now: Monotonic) -> Option<u64> {
         let second = now.0.div_euclid(1_000);
         if self.second.swap(second, Ordering::Relaxed) != second {
             return Some(self.lines.swap(1, Ordering::Relaxed).saturating_sub(LINES_PER_SECOND));
@@ -31,11 +31,11 @@ mod tests {
 
     #[test]
     fn a_flood_is_written_in_part_and_the_rest_is_told() {
-        let quiet = LogThrottle::default();
-        let written = |at| (0..100).filter(|_| quiet.line(Monotonic(at)).is_some()).count() as u64;
+        let throttle = LogThrottle::default();
+        let written = |at| (0..100).filter(|_| throttle.permit(Monotonic(at)).is_some()).count() as u64;
         assert_eq!(written(5_000), LINES_PER_SECOND);
-        assert_eq!(quiet.line(Monotonic(6_000)), Some(100 - LINES_PER_SECOND));
-        assert_eq!(quiet.line(Monotonic(6_001)), Some(0));
-        assert_eq!(quiet.line(Monotonic(60_000)), Some(0));
+        assert_eq!(throttle.permit(Monotonic(6_000)), Some(100 - LINES_PER_SECOND));
+        assert_eq!(throttle.permit(Monotonic(6_001)), Some(0));
+        assert_eq!(throttle.permit(Monotonic(60_000)), Some(0));
     }
 }

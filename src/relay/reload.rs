@@ -5,8 +5,8 @@
 //! is named as waiting for a restart. What can't be used changes nothing: the log, `/readyz`, `/api/v1/status` and a
 //! metric say why.
 
-mod attempt;
-mod settling;
+mod candidate;
+mod debounce;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use crate::shutdown::Shutdown;
 use crate::supervision::panicked;
 use crate::tls;
 
-use attempt::{Attempt, Usable};
-use settling::Settling;
+use candidate::{Attempt, Usable};
+use debounce::Settling;
 
 /// What a reload acts on and reports to.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ impl Reloader {
         // What tests name is looked for beside the start, which does not wait for it.
         let (rules, mut files) = (rules.to_vec(), self.settling.files().clone());
         let noted = tokio::task::spawn_blocking(move || {
-            rules.iter().for_each(|path| attempt::note_named(path, &mut files));
+            rules.iter().for_each(|path| candidate::note_named(path, &mut files));
             files
         });
         tokio::select! {
@@ -121,7 +121,7 @@ impl Reloader {
 
     async fn reload(&mut self, cause: &str) {
         let (inputs, served) = (Arc::clone(&self.inputs), self.in_force.served.clone());
-        let mut reading = tokio::task::spawn_blocking(move || attempt::attempt(&inputs, &served));
+        let mut reading = tokio::task::spawn_blocking(move || candidate::attempt(&inputs, &served));
         let attempt = match tokio::time::timeout(SLOW_AFTER, &mut reading).await {
             Ok(attempt) => attempt,
             Err(_) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::emit::Setting;
-use super::nearest::nearest;
+use super::near_miss::nearest;
 use super::path::{Budget, JsonPath, Scope};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};

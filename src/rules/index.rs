@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::Rule;
+use super::casefold::folded;
 use super::condition::{Asks, Condition, Operator, Test};
-use super::fold::folded;
 use super::path::{JsonPath, Scope};
 use super::text::OneOf;
 use super::value::{Exact, exact};

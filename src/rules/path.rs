@@ -4,9 +4,9 @@
 //! the rest into the project's own [`Query`], which is walked without the crate. Beside `$…` there is `$$…`: a
 //! path into the whole payload, where `$` is one element of a batch.
 
-mod astray;
 mod budget;
-mod meaning;
+mod hints;
+mod miss;
 mod query;
 mod regexp;
 mod spelling;
@@ -83,7 +83,7 @@ impl JsonPath {
     /// Why it selects nothing, where there is more to say of it.
     pub fn astray(&self, scope: Scope<'_>) -> Option<String> {
         let (start, root) = if self.whole { ("$$", scope.root) } else { ("$", scope.element) };
-        astray::astray(self.query.steps()?, start, root)
+        miss::astray(self.query.steps()?, start, root)
     }
 
     /// Whether it selects one node at most, whatever the payload.
@@ -136,7 +136,7 @@ fn refused(text: &str, offset: usize, error: &JsonPathError) -> PathError {
         JsonPathError::PestError(error) => first_number(&format!("{:?}", error.location)),
         _ => None,
     };
-    meaning::explain(text, position.map(|position| position + offset))
+    hints::explain(text, position.map(|position| position + offset))
 }
 
 fn first_number(text: &str) -> Option<usize> {
@@ -344,7 +344,7 @@ impl Reading<'_> {
         PathError {
             message: format!("RFC 9535 has no function `{name}()`"),
             range: call.clone(),
-            help: meaning::of_function(self.text, call),
+            help: hints::of_function(self.text, call),
         }
     }
 

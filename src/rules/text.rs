@@ -9,7 +9,7 @@ use std::ops::Range;
 use regex::RegexBuilder;
 use serde_json::Value;
 
-use super::fold::FoldedTexts;
+use super::casefold::FoldedTexts;
 use super::path::Budget;
 use super::pattern::Pattern;
 use super::value::equal;

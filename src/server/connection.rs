@@ -23,9 +23,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::activity::{Activity, Order, Overdue, Timeouts};
+use super::deadlines::{Activity, Order, Overdue, Timeouts};
 use super::framing;
-use super::wire::{Unreadable, Wire};
+use super::stream::{Unreadable, Wire};
 use crate::inbound::{ClientCertificate, Ingest, Peer, Refusal};
 use crate::tls;
 

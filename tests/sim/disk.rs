@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gander::clock::{Now, WallTime};
 use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
-use gander::journal::dedup::{Ending, Novelty, Occurrences};
+use gander::journal::dedup::{AcceptReason, Ending, Occurrences};
 
 use crate::files::Files;
 use crate::senders::key_id;
@@ -36,7 +36,7 @@ pub struct Row {
     /// On which its key's state rested until now.
     pub follows: Option<EventId>,
     pub priority: Priority,
-    pub novelty: Novelty,
+    pub novelty: AcceptReason,
     pub tried: Option<Tried>,
     pub taken_at: WallTime,
     pub state: State,
@@ -173,7 +173,7 @@ impl Row {
     /// As a start finds it.
     pub fn queued(&self, now: Now) -> Queued {
         let Row { id, action, priority, novelty, .. } = *self;
-        let (reopening, continues) = (novelty == Novelty::Reopening, true);
+        let (reopening, continues) = (novelty == AcceptReason::Reopening, true);
         let acknowledged = now.monotonic.before(now.wall.since(self.taken_at));
         Queued { id, key: key_id(self.key), source: SourceId(0), action, priority, reopening, continues, acknowledged }
     }

@@ -14,7 +14,7 @@ use fastrand::Rng;
 use gander::callgoose::answer::{Trouble, Verdict};
 use gander::clock::{Monotonic, Now, WallTime};
 use gander::delivery::breaker;
-use gander::delivery::dispatcher::{Conclusion, Heard, Lately, conclude};
+use gander::delivery::dispatcher::{Conclusion, Heard, RecentTriggers, conclude};
 use gander::delivery::retry;
 use gander::delivery::schedule::{Delivery, Limits, Schedule, Step};
 use gander::delivery::staleness::Decision;
@@ -88,7 +88,7 @@ fn alert(source: u16, at: i64, fate: Fate) -> Alert {
 
 struct World {
     schedule: Schedule,
-    lately: Lately,
+    lately: RecentTriggers,
     alerts: Vec<Alert>,
     calls: BinaryHeap<Reverse<(i64, u64)>>,
     under_way: std::collections::HashMap<u64, Delivery>,
@@ -105,7 +105,7 @@ impl World {
         let alerts = story.0;
         let mut world = World {
             schedule: Schedule::new(LIMITS),
-            lately: Lately::new(SETTINGS.unresolved.over),
+            lately: RecentTriggers::new(SETTINGS.unresolved.over),
             calls: BinaryHeap::new(),
             under_way: Default::default(),
             number: 0,

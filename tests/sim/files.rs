@@ -6,7 +6,7 @@ use std::time::Duration;
 use gander::clock::WallTime;
 use gander::event::{EventId, KeyId, Priority, State};
 use gander::journal::Shares;
-use gander::journal::dedup::Novelty;
+use gander::journal::dedup::AcceptReason;
 use gander::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
 use tempfile::TempDir;
 
@@ -86,7 +86,7 @@ impl Files {
                 outcome: row.outcome.filter(|_| row.state == State::Delivered),
                 update: row.update,
                 occurrences: row.occurrences.clone(),
-                reopening: queued(row) && row.novelty == Novelty::Reopening,
+                reopening: queued(row) && row.novelty == AcceptReason::Reopening,
                 tried: row.tried.filter(|_| queued(row)),
             })
             .collect();

@@ -195,7 +195,7 @@ impl Ledger {
         let what = || format!("{element:?} after {last:?}: {admission:?}");
         match (self.expected(element, last, time), admission) {
             (Expected::New, Admission::Duplicate { .. }) => return broken(Promise::NewIsTaken, what()),
-            (Expected::Repeat, Admission::Taken { .. }) => return broken(Promise::RepeatIsDuplicate, what()),
+            (Expected::DuplicateReason, Admission::Taken { .. }) => return broken(Promise::RepeatIsDuplicate, what()),
             (_, Admission::Duplicate { of, .. }) if last.is_none_or(|last| last.id != of) => {
                 return broken(Promise::RepeatIsDuplicate, what());
             }
@@ -225,7 +225,7 @@ impl Ledger {
             return Expected::New;
         }
         // A key may have been forgotten; then it is new again, or it was not, and anything may be right.
-        let repeat = if self.plan.forgets() { Expected::Either } else { Expected::Repeat };
+        let repeat = if self.plan.forgets() { Expected::Either } else { Expected::DuplicateReason };
         match (element.occurrence, last.element.occurrence) {
             (Some(this), Some(known)) if this < known => return repeat,
             (Some(this), Some(known)) if this > known => return Expected::New,
@@ -610,7 +610,7 @@ impl Ledger {
 
 enum Expected {
     New,
-    Repeat,
+    DuplicateReason,
     Either,
 }
 

@@ -15,7 +15,7 @@ use gander::delivery::breaker;
 use gander::delivery::schedule::{KeySlot, Limits, Schedule};
 use gander::event::{Action, EventId, State};
 use gander::journal::Tried;
-use gander::journal::dedup::{self, Decision, Dedup, Novelty};
+use gander::journal::dedup::{self, AcceptReason, Decision, Dedup};
 
 use crate::disk::Disk;
 use crate::files::Files;
@@ -394,7 +394,8 @@ impl World {
         for key in 0..self.plan.keys {
             let probe = |action, update, occurrence| Element { key, action, update, occurrence };
             let opening = probe(Action::Trigger, 0, None);
-            let unknown = |dedup: &Dedup| dedup.decide(opening.arrival(None), now) == Decision::Take(Novelty::Opening);
+            let unknown =
+                |dedup: &Dedup| dedup.decide(opening.arrival(None), now) == Decision::Take(AcceptReason::Opening);
             if self.plan.forgets() && (unknown(&relay.dedup) || unknown(&restored)) {
                 continue;
             }

@@ -15,7 +15,7 @@ use crate::cli::terminal::{Terminal, plain, table};
 use crate::cli::{ConfigArguments, Exit, input};
 use crate::config::{Inputs, Secrets, load_desk, load_source_names};
 use crate::event::Draft;
-use crate::rules::differs::{Difference, element_differences, event_differences};
+use crate::rules::diff::{Difference, element_differences, event_differences};
 use crate::rules::{Context, Decision, Element, RuleSet};
 
 /// Which events, and how they are told.

@@ -88,7 +88,7 @@ impl Past {
             Past::Journal { dedup, now, .. } => {
                 let expected: Result<Vec<Expected>, String> = asked().map(|asked| asked.expected(source)).collect();
                 let expected = expected.map_err(|problem| could_not(&problem, terminal))?;
-                answer(&dedup.foresee(expected.iter().map(Expected::arrival), *now))
+                answer(&dedup.preview(expected.iter().map(Expected::arrival), *now))
             }
         };
         Ok(answer["events"].as_array().cloned().unwrap_or_default())

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::lately::Lately;
+use super::recent_triggers::RecentTriggers;
 use crate::callgoose::answer::Verdict;
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::delivery::breaker::Fault;
 use crate::delivery::retry::{self, Attempt, Circumstances, Death, Next};
-use crate::delivery::schedule::{Delivery, Schedule, Trial};
+use crate::delivery::schedule::{Delivery, RetryState, Schedule};
 use crate::event::Outcome;
 use crate::journal::Tried;
 
@@ -26,7 +26,7 @@ pub struct Heard {
 pub enum Conclusion {
     /// The event is sent again then; `tried` is what a restart needs to go on there.
     Again {
-        trial: Trial,
+        trial: RetryState,
         at: Monotonic,
         tried: Tried,
     },
@@ -47,7 +47,7 @@ pub fn conclude(
     heard: Heard,
     settings: retry::Settings,
     schedule: &Schedule,
-    lately: &Lately,
+    lately: &RecentTriggers,
     now: Now,
     random: f64,
 ) -> Conclusion {
@@ -81,7 +81,7 @@ pub fn conclude(
         Next::Dead(death) => return Conclusion::Dead { attempts, death },
     };
     let resends = attempt.resends + u32::from(answered.is_some());
-    let trial = Trial { attempts, since, resends, answered };
+    let trial = RetryState { attempts, since, resends, answered };
     let wait = at.since(now.monotonic);
     let tried = Tried {
         attempts,
@@ -121,12 +121,12 @@ mod tests {
     const MISSED: Verdict = Verdict::Done(Outcome::NotResolved);
 
     /// Some attempts of which so many were answered, the first of which ended at this second.
-    fn tried(attempts: u32, resends: u32, second: i64) -> Option<Trial> {
-        Some(Trial { attempts, since: Monotonic(second * 1_000), resends, answered: None })
+    fn tried(attempts: u32, resends: u32, second: i64) -> Option<RetryState> {
+        Some(RetryState { attempts, since: Monotonic(second * 1_000), resends, answered: None })
     }
 
     /// A schedule with one event, whose delivery has begun and was preceded by this.
-    fn begun(action: Action, before: Option<Trial>) -> (Schedule, Delivery) {
+    fn begun(action: Action, before: Option<RetryState>) -> (Schedule, Delivery) {
         let one = NonZeroU32::MIN;
         let breaker = breaker::Settings { failures: 9, open: Duration::from_secs(10), pause: Duration::from_secs(60) };
         let mut schedule = Schedule::new(Limits {
@@ -158,14 +158,14 @@ mod tests {
     }
 
     /// What follows when the call of a delivery that was preceded by this ends so, at [`NOW`].
-    fn after(action: Action, before: Option<Trial>, verdict: Verdict, lately: &Lately) -> Conclusion {
+    fn after(action: Action, before: Option<RetryState>, verdict: Verdict, lately: &RecentTriggers) -> Conclusion {
         let (mut schedule, delivery) = begun(action, before);
         schedule.ended(&delivery, verdict, None, NOW.monotonic);
         conclude(Heard { delivery, verdict, fault: None, retry_after: None }, SETTINGS, &schedule, lately, NOW, 1.0)
     }
 
-    fn nothing_lately() -> Lately {
-        Lately::new(SETTINGS.unresolved.over)
+    fn nothing_lately() -> RecentTriggers {
+        RecentTriggers::new(SETTINGS.unresolved.over)
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
         ] {
             let resends = before.map_or(0, |trial| trial.resends);
             let expected = Conclusion::Again {
-                trial: Trial { attempts, since: Monotonic(since), resends, answered: None },
+                trial: RetryState { attempts, since: Monotonic(since), resends, answered: None },
                 at: Monotonic(1_000_000 + wait),
                 tried: Tried {
                     attempts,
@@ -249,7 +249,7 @@ mod tests {
                 (Conclusion::Again { trial, at, tried }, Some(resends)) => {
                     let answered = Some(Outcome::NotResolved);
                     let since = before.map_or(NOW.monotonic, |trial| trial.since);
-                    assert_eq!(trial, Trial { attempts, since, resends, answered }, "{sentence}");
+                    assert_eq!(trial, RetryState { attempts, since, resends, answered }, "{sentence}");
                     assert_eq!((at, tried.retry_at), (Monotonic(1_100_000), WallTime(70_100_000)), "{sentence}");
                 }
                 (Conclusion::Delivered { outcome: Outcome::NotResolved, .. }, None) => {}

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::{Called, Desk};
+use super::{Called, Context};
 use crate::callgoose::answer::{Trouble, Verdict};
 use crate::clock::WallTime;
 use crate::delivery::breaker::Cause;
@@ -23,16 +23,16 @@ pub(super) fn notice(
     open: Option<Cause>,
     verdict: Verdict,
     called: &Called,
-    desk: &Desk,
+    context: &Context,
     now: WallTime,
 ) {
-    desk.metrics.breaker_open.set(i64::from(open == Some(Cause::Failures)));
-    desk.metrics.paused.set(i64::from(matches!(open, Some(Cause::Pause(_)))));
+    context.metrics.breaker_open.set(i64::from(open == Some(Cause::Failures)));
+    context.metrics.paused.set(i64::from(matches!(open, Some(Cause::Pause(_)))));
     let known = condition.borrow().clone();
     if open.is_none() && known == Condition::Fine {
         return;
     }
-    let url = desk.upstream.shown_url();
+    let url = context.upstream.shown_url();
     let Some(why) = open else {
         condition.send_replace(Condition::Fine);
         tracing::info!(url, "the upstream answers as it should again; deliveries go on");

@@ -13,7 +13,7 @@ use crate::event::{Action, EventId, Outcome, Outgoing, Queued, State};
 use crate::journal::{AttemptRecord, Damage, Sendable, Settlement};
 use crate::metrics::Metrics;
 
-use super::{Desk, Report};
+use super::{Context, Report};
 
 /// A call that ended.
 #[derive(Debug)]
@@ -42,22 +42,22 @@ pub(super) enum Ending {
 }
 
 /// Makes one call and reports how it ended. `body` is none where it must be read back.
-pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Outgoing>) {
-    let mut promise = Promise { desk: &desk, delivery: Some(delivery) };
+pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Option<Outgoing>) {
+    let mut promise = Promise { context: &context, delivery: Some(delivery) };
     let sendable = match body {
         Some(outgoing) => Some(Sendable::Sound(outgoing)),
-        None => read_back(&desk, delivery.event.id).await,
+        None => read_back(&context, delivery.event.id).await,
     };
     let outgoing = match sendable {
         Some(Sendable::Sound(outgoing)) => outgoing,
         Some(Sendable::Damaged(damage)) => {
             promise.delivery = None;
-            desk.report(Report::Damaged(delivery, damage)).await;
+            context.report(Report::Damaged(delivery, damage)).await;
             return;
         }
         None => {
             promise.delivery = None;
-            desk.report(Report::NotCalled(delivery)).await;
+            context.report(Report::NotCalled(delivery)).await;
             return;
         }
     };
@@ -68,16 +68,16 @@ pub(super) async fn deliver(desk: Arc<Desk>, delivery: Delivery, body: Option<Ou
         }
         None => (outgoing.body.clone(), None),
     };
-    let (started_at, started) = (desk.clock.now().wall, Instant::now());
-    let answer = desk.upstream.call(&outgoing.source, body).await;
+    let (started_at, started) = (context.clock.now().wall, Instant::now());
+    let answer = context.upstream.call(&outgoing.source, body).await;
     let called = Called { delivery, answer, took: started.elapsed(), mark, outgoing, started_at };
     promise.delivery = None;
-    desk.report(Report::Called(Box::new(called))).await;
+    context.report(Report::Called(Box::new(called))).await;
 }
 
 /// The promise to report: whatever becomes of the task, a delivery's place and key are given back.
 struct Promise<'a> {
-    desk: &'a Desk,
+    context: &'a Context,
     delivery: Option<Delivery>,
 }
 
@@ -85,15 +85,15 @@ impl Drop for Promise<'_> {
     fn drop(&mut self) {
         if let Some(delivery) = self.delivery {
             // The task failed, or was cut off at the end of the process, when nobody listens: nothing can be waited for.
-            let _ = self.desk.reports.try_send(Report::NotCalled(delivery));
+            let _ = self.context.reports.try_send(Report::NotCalled(delivery));
         }
     }
 }
 
-async fn read_back(desk: &Desk, id: EventId) -> Option<Sendable> {
+async fn read_back(context: &Context, id: EventId) -> Option<Sendable> {
     // Fails only when it is closed, which nobody does.
-    let _turn = desk.reading.acquire().await.ok()?;
-    let reader = Arc::clone(&desk.reader);
+    let _turn = context.reading.acquire().await.ok()?;
+    let reader = Arc::clone(&context.reader);
     match tokio::task::spawn_blocking(move || reader.outgoing(id)).await {
         Ok(Ok(sendable)) => Some(sendable),
         Ok(Err(error)) => {

@@ -13,7 +13,7 @@ use crate::journal::{self, Lock};
 use crate::secret::Secret;
 
 /// A dispatcher that a test drives itself, before an upstream that takes calls and never answers.
-struct Desk {
+struct Context {
     dispatcher: Dispatcher,
     recorder: Recorder,
     sender: mpsc::Sender<Durable>,
@@ -21,7 +21,7 @@ struct Desk {
     _upstream: std::net::TcpListener,
 }
 
-fn open(directory: &Path) -> Desk {
+fn open(directory: &Path) -> Context {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let timeout = Duration::from_secs(60);
@@ -75,10 +75,10 @@ fn open(directory: &Path) -> Desk {
         durable,
         resume: Arc::new(Notify::new()),
     });
-    Desk { dispatcher, recorder, sender, writer, _upstream: listener }
+    Context { dispatcher, recorder, sender, writer, _upstream: listener }
 }
 
-impl Desk {
+impl Context {
     /// Has an event recorded, and tells the dispatcher of it.
     async fn take(&mut self, key: &str) -> Queued {
         let recordable = Recordable {
@@ -109,14 +109,14 @@ impl Desk {
     }
 
     fn discard_under_way(&mut self, event: &Queued) {
-        let now = self.dispatcher.desk.clock.now();
+        let now = self.dispatcher.context.clock.now();
         let withdrawal = self.dispatcher.discard(event.id, event.key, now);
         assert!(matches!(withdrawal, Withdrawal::UnderWay), "{withdrawal:?}");
     }
 
     /// Stops in order; returns the event's state and reason in the journal.
     async fn stop(self, directory: &Path, id: EventId) -> (String, Option<String>) {
-        let Desk { dispatcher, recorder, sender, writer, .. } = self;
+        let Context { dispatcher, recorder, sender, writer, .. } = self;
         let shutdown = Shutdown::new();
         shutdown.begin();
         dispatcher.run(shutdown, Duration::from_millis(50)).await;
@@ -134,46 +134,46 @@ fn discarded() -> (String, Option<String>) {
 #[tokio::test]
 async fn an_event_that_was_discarded_under_way_ends_where_its_call_was_not_made() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path());
-    let event = desk.take("a").await;
-    let now = desk.dispatcher.desk.clock.now();
-    let step = desk.dispatcher.schedule.next(now.monotonic, |_, _| Decision::Send);
+    let mut context = open(directory.path());
+    let event = context.take("a").await;
+    let now = context.dispatcher.context.clock.now();
+    let step = context.dispatcher.schedule.next(now.monotonic, |_, _| Decision::Send);
     let Step::Start(delivery) = step else { panic!("{step:?}") };
-    desk.discard_under_way(&event);
-    desk.dispatcher.hear(Report::NotCalled(delivery));
-    assert!(desk.dispatcher.ends.contains(event.id), "it waits to be called again");
-    let durable = desk.dispatcher.durable.recv().await.unwrap();
-    desk.dispatcher.take(durable);
-    assert!(desk.dispatcher.schedule.is_empty() && desk.dispatcher.schedule.is_quiet());
-    assert_eq!(desk.stop(directory.path(), event.id).await, discarded());
+    context.discard_under_way(&event);
+    context.dispatcher.hear(Report::NotCalled(delivery));
+    assert!(context.dispatcher.ends.contains(event.id), "it waits to be called again");
+    let durable = context.dispatcher.durable.recv().await.unwrap();
+    context.dispatcher.take(durable);
+    assert!(context.dispatcher.schedule.is_empty() && context.dispatcher.schedule.is_quiet());
+    assert_eq!(context.stop(directory.path(), event.id).await, discarded());
 }
 
 #[tokio::test]
 async fn an_event_that_was_discarded_under_way_ends_where_a_stop_cuts_its_call_off() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path());
-    let event = desk.take("a").await;
-    desk.dispatcher.start_what_may();
-    desk.discard_under_way(&event);
-    assert_eq!(desk.stop(directory.path(), event.id).await, discarded());
+    let mut context = open(directory.path());
+    let event = context.take("a").await;
+    context.dispatcher.start_what_may();
+    context.discard_under_way(&event);
+    assert_eq!(context.stop(directory.path(), event.id).await, discarded());
 }
 
 #[tokio::test]
 async fn what_waits_is_known_while_the_relay_stops_and_what_came_meanwhile_too() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path());
-    let first = desk.take("a").await;
-    desk.dispatcher.start_what_may();
+    let mut context = open(directory.path());
+    let first = context.take("a").await;
+    context.dispatcher.start_what_may();
     let second = Queued { id: EventId(first.id.0 + 1), key: KeyId::new("servicepilot", "b"), ..first };
     let shutdown = Shutdown::new();
     shutdown.begin();
     // It drains, since a call is under way.
-    let running = tokio::spawn(desk.dispatcher.run(shutdown, Duration::from_secs(1)));
+    let running = tokio::spawn(context.dispatcher.run(shutdown, Duration::from_secs(1)));
     tokio::task::yield_now().await;
     let fresh = vec![Fresh { event: second, outgoing: None }];
-    desk.sender.send(Durable { fresh, ..Durable::default() }).await.unwrap();
+    context.sender.send(Durable { fresh, ..Durable::default() }).await.unwrap();
     let (reply, answer) = oneshot::channel();
-    desk.sender.send(Durable { recall: Some(reply), ..Durable::default() }).await.unwrap();
+    context.sender.send(Durable { recall: Some(reply), ..Durable::default() }).await.unwrap();
     let mut known: Vec<EventId> = answer.await.unwrap().waiting.iter().map(|waits| waits.event).collect();
     known.sort();
     assert_eq!(known, [first.id, second.id]);

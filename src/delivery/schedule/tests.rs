@@ -21,8 +21,8 @@ fn limits(concurrency: usize, per_second: u32, burst: u32) -> Limits {
 const DONE: Verdict = Verdict::Done(Outcome::Created);
 const DOWN: Verdict = Verdict::Again(Trouble::Connect);
 
-fn trial(attempts: u32) -> Trial {
-    Trial { attempts, since: Monotonic(0), resends: 0, answered: None }
+fn trial(attempts: u32) -> RetryState {
+    RetryState { attempts, since: Monotonic(0), resends: 0, answered: None }
 }
 
 fn wide() -> Schedule {
@@ -190,7 +190,7 @@ fn a_later_event_ends_the_wait_for_a_better_answer_at_once() {
         schedule.enqueue(&queued(1, 1), Monotonic(0));
         let started = start(&mut schedule, 0);
         schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
-        let waiting = Trial { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
+        let waiting = RetryState { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
         schedule.again(started[0].key, waiting, Monotonic(100_000));
         if fired {
             schedule.wake(Monotonic(100_000));
@@ -323,7 +323,7 @@ fn the_timer_of_an_event_that_was_overtaken_wakes_nobody() {
     schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
     schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
-    let waiting = Trial { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
+    let waiting = RetryState { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
     schedule.again(started[0].key, waiting, Monotonic(1_000));
     let overtaken = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
     schedule.release(overtaken.key, true, Monotonic(0));
@@ -339,7 +339,7 @@ fn the_timer_of_an_event_that_was_overtaken_wakes_nobody() {
 fn nothing_overtakes_an_event_that_was_not_answered_or_that_is_under_way_again() {
     for answered in [None, Some(Outcome::NotResolved)] {
         let mut schedule = wide();
-        let trial = Trial { answered, ..trial(1) };
+        let trial = RetryState { answered, ..trial(1) };
         schedule.enqueue_tried(&queued(1, 1), trial, Monotonic(5_000));
         if answered.is_none() {
             assert_eq!(schedule.enqueue(&queued(2, 1), Monotonic(0)), None, "it backs off");
@@ -452,13 +452,13 @@ fn a_key_that_is_held_while_it_backs_off_is_tried_again_when_it_is_let_go() {
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
     schedule.let_go_key(KeyId(1), Monotonic(2_000));
     let again = start(&mut schedule, 2_000);
-    let before = Trial { since: Monotonic(2_000), ..trial(1) };
+    let before = RetryState { since: Monotonic(2_000), ..trial(1) };
     assert_eq!((ids(&again), again[0].before), (vec![1], Some(before)), "no older for it");
 }
 
 #[test]
 fn what_was_held_is_no_older_for_it() {
-    let tried = |since| Some(Trial { since: Monotonic(since), ..trial(3) });
+    let tried = |since| Some(RetryState { since: Monotonic(since), ..trial(3) });
     for (sentence, began, held, let_go, since) in [
         ("it failed before", 1_000, 5_000, 105_000, 101_000),
         ("its first failure was told after the hold began", 7_000, 5_000, 105_000, 105_000),
@@ -481,7 +481,7 @@ fn what_was_held_is_no_older_for_it() {
             }
             let mut started = start(&mut schedule, 200_000);
             started.sort_by_key(|delivery| delivery.event.id);
-            let before: Vec<Option<Trial>> = started.iter().map(|delivery| delivery.before).collect();
+            let before: Vec<Option<RetryState>> = started.iter().map(|delivery| delivery.before).collect();
             assert_eq!(before, [tried(since), tried(1_000)], "{sentence}, by source {by_source}");
         }
     }

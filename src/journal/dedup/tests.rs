@@ -20,15 +20,15 @@ enum Step {
 }
 use Step::{Changed, Delivered, Lost, Resolve, Trigger};
 
-const OPENING: Decision = Decision::Take(Novelty::Opening);
-const REOPENING: Decision = Decision::Take(Novelty::Reopening);
-const UPDATE: Decision = Decision::Take(Novelty::Update);
-const REMINDER: Decision = Decision::Take(Novelty::Reminder);
-const CLOSING: Decision = Decision::Take(Novelty::Closing);
-const CLOSING_UNKNOWN: Decision = Decision::Take(Novelty::ClosingUnknown);
+const OPENING: Decision = Decision::Take(AcceptReason::Opening);
+const REOPENING: Decision = Decision::Take(AcceptReason::Reopening);
+const UPDATE: Decision = Decision::Take(AcceptReason::Update);
+const REMINDER: Decision = Decision::Take(AcceptReason::Reminder);
+const CLOSING: Decision = Decision::Take(AcceptReason::Closing);
+const CLOSING_UNKNOWN: Decision = Decision::Take(AcceptReason::ClosingUnknown);
 
 /// A duplicate of the `of`th event taken, from 1.
-const fn duplicate(of: u64, why: Repeat) -> Decision {
+const fn duplicate(of: u64, why: DuplicateReason) -> Decision {
     Decision::Duplicate { of: EventId(of), why }
 }
 
@@ -72,7 +72,7 @@ fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
 #[test]
 fn decisions_by_story() {
     let silent = Settings { remind: false, ..SETTINGS };
-    let (window, waiting) = (Repeat::WithinWindow, Repeat::StillWaiting);
+    let (window, waiting) = (DuplicateReason::WithinWindow, DuplicateReason::StillWaiting);
     for (sentence, settings, story) in [
         (
             "a repeated trigger is a duplicate within the window, delivered or not",
@@ -135,7 +135,7 @@ fn decisions_by_story() {
         (
             "without reminders an open incident's repeats are duplicates for ever",
             silent,
-            vec![Trigger(0, OPENING), Delivered, Trigger(9_999, duplicate(1, Repeat::NoReminders))],
+            vec![Trigger(0, OPENING), Delivered, Trigger(9_999, duplicate(1, DuplicateReason::NoReminders))],
         ),
         (
             "while a trigger waits no reminder piles up behind it",
@@ -164,7 +164,7 @@ fn an_earlier_event_without_effect_leaves_what_a_later_one_said() {
     take(&mut dedup, arrival(Action::Trigger), 1, at(0));
     take(&mut dedup, arrival(Action::Resolve), 2, at(0));
     dedup.settle(KEY, EventId(1), Ending::WithoutEffect);
-    assert_eq!(dedup.decide(arrival(Action::Resolve), at(1)), duplicate(2, Repeat::StillWaiting));
+    assert_eq!(dedup.decide(arrival(Action::Resolve), at(1)), duplicate(2, DuplicateReason::StillWaiting));
 }
 
 /// Occurrences "a" and then "b"; a resolve that names none, taken while both wait; then they die.
@@ -195,7 +195,7 @@ fn what_a_key_knows_of_occurrences_is_restored_with_it() {
     for dedup in [live, restored] {
         for late in [&first, &second] {
             let decision = dedup.decide(arrival(Action::Trigger, Some(late)), at(1));
-            assert_eq!(decision, duplicate(3, Repeat::PastOccurrence), "{late:?}");
+            assert_eq!(decision, duplicate(3, DuplicateReason::PastOccurrence), "{late:?}");
         }
     }
 }
@@ -212,7 +212,7 @@ proptest! {
             take(&mut dedup, expected.arrival(), number as u64 + 1, at(0));
         }
         let now = at(later);
-        let foreseen = dedup.foresee(together.iter().map(Given::arrival), now);
+        let foreseen = dedup.preview(together.iter().map(Given::arrival), now);
         prop_assert_eq!(foreseen.len(), together.len());
         // A number that tells the place of whoever has it.
         for (place, (given, foresight)) in together.iter().zip(foreseen).enumerate() {
@@ -271,7 +271,7 @@ fn occurrences_by_story() {
     let time = |time: &str| Occurrence(format!("[\"{time}\"]").into());
     let (first, second) = (time("2025-11-24T07:30:00Z"), time("2025-11-24T09:00:00+01:00"));
     let (one, other) = (Occurrence(r#"["outage-a"]"#.into()), Occurrence(r#"["outage-b"]"#.into()));
-    let past = |of| duplicate(of, Repeat::PastOccurrence);
+    let past = |of| duplicate(of, DuplicateReason::PastOccurrence);
     // Sentence, and each step: action, occurrence, what it is.
     let stories = [
         (
@@ -340,7 +340,7 @@ fn an_occurrence_in_the_future_does_not_shut_its_key() {
         (Action::Resolve, &first, CLOSING),
         (Action::Trigger, &second, REOPENING),
         (Action::Resolve, &ahead, CLOSING),
-        (Action::Trigger, &second, duplicate(4, Repeat::PastOccurrence)),
+        (Action::Trigger, &second, duplicate(4, DuplicateReason::PastOccurrence)),
         (Action::Trigger, &first, REOPENING),
     ]) {
         let arrival = Arrival { key: KEY, action, update: UpdateHash(0), occurrence: Some(occurrence) };
@@ -354,10 +354,10 @@ fn where_a_person_insists_a_repeat_is_taken_as_a_replay() {
     let mut dedup = Dedup::new(SETTINGS);
     let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
     for (force, expected) in [
-        (true, Admission::Taken { id: EventId(1), novelty: Novelty::Opening }),
-        (false, Admission::Duplicate { of: EventId(1), why: Repeat::StillWaiting }),
-        (true, Admission::Taken { id: EventId(2), novelty: Novelty::Replay }),
-        (false, Admission::Duplicate { of: EventId(2), why: Repeat::StillWaiting }),
+        (true, Admission::Taken { id: EventId(1), novelty: AcceptReason::Opening }),
+        (false, Admission::Duplicate { of: EventId(1), why: DuplicateReason::StillWaiting }),
+        (true, Admission::Taken { id: EventId(2), novelty: AcceptReason::Replay }),
+        (false, Admission::Duplicate { of: EventId(2), why: DuplicateReason::StillWaiting }),
     ] {
         let number = dedup.last(KEY).map_or(1, |last| last.0 + 1);
         let append = |novelty, _: &Occurrences| {
@@ -415,8 +415,8 @@ fn a_key_rests_on_the_event_that_was_taken_last() {
 fn a_restart_knows_how_the_last_event_of_a_key_ended() {
     let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
     for (state, outcome, expected) in [
-        (State::Queued, None, duplicate(1, Repeat::StillWaiting)),
-        (State::Delivered, Some(Outcome::Created), duplicate(1, Repeat::WithinWindow)),
+        (State::Queued, None, duplicate(1, DuplicateReason::StillWaiting)),
+        (State::Delivered, Some(Outcome::Created), duplicate(1, DuplicateReason::WithinWindow)),
         (State::Delivered, Some(Outcome::Unmatched), OPENING),
         (State::Dead, None, OPENING),
     ] {
@@ -443,16 +443,21 @@ fn open_incidents_are_told_newest_first_and_what_was_forgotten_is_counted_once()
     take(&mut dedup, arrival(4, Action::Trigger), 5, at(0));
     take(&mut dedup, arrival(5, Action::Trigger), 6, at(0));
     assert_eq!(dedup.open(9), [EventId(6), EventId(5), EventId(3)]);
-    assert_eq!(dedup.forgotten(), Forgotten { resolved: 1, open: 1 });
-    assert_eq!(dedup.forgotten(), Forgotten::default());
+    assert_eq!(dedup.forgotten(), Evicted { resolved: 1, open: 1 });
+    assert_eq!(dedup.forgotten(), Evicted::default());
     assert!(dedup.has_forgotten(), "that stays true");
 }
 
 #[test]
 fn every_reason_has_a_word_of_its_own() {
-    let repeats = [Repeat::WithinWindow, Repeat::StillWaiting, Repeat::NoReminders, Repeat::PastOccurrence];
+    let repeats = [
+        DuplicateReason::WithinWindow,
+        DuplicateReason::StillWaiting,
+        DuplicateReason::NoReminders,
+        DuplicateReason::PastOccurrence,
+    ];
     let words: std::collections::BTreeSet<_> =
-        Novelty::ALL.map(Novelty::as_str).into_iter().chain(repeats.map(Repeat::as_str)).collect();
-    assert_eq!(words.len(), Novelty::ALL.len() + repeats.len());
+        AcceptReason::ALL.map(AcceptReason::as_str).into_iter().chain(repeats.map(DuplicateReason::as_str)).collect();
+    assert_eq!(words.len(), AcceptReason::ALL.len() + repeats.len());
     assert!(words.iter().all(|word| !word.is_empty()));
 }

@@ -1,9 +1,9 @@
 //! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
 
 mod bring_back;
-mod commands;
+mod coalesce;
+mod command_work;
 mod left;
-mod linger;
 mod remarks;
 mod restore;
 mod shares;
@@ -31,8 +31,8 @@ use crate::journal::{
 };
 use crate::metrics::Metrics;
 use bring_back::Files;
+use coalesce::Coalesce;
 use left::LeftBehind;
-use linger::Lingering;
 use remarks::Remarks;
 use restore::{Restored, holds_of, open_mended, open_writable, restore, tell_damaged};
 use shares::TurningAway;
@@ -63,7 +63,7 @@ pub struct Writer {
     handed_over: EventId,
     left_behind: LeftBehind,
     /// Ends that wait for a batch to share.
-    lingering: Lingering,
+    lingering: Coalesce,
     shortage: Shortage,
     fault: Option<Fault>,
     prune_at: Instant,
@@ -194,7 +194,7 @@ impl Writer {
             duplicates: HashMap::new(),
             handed_over: last,
             left_behind,
-            lingering: Lingering::default(),
+            lingering: Coalesce::default(),
             shortage,
             fault: None,
             prune_at: Instant::now(),
@@ -205,15 +205,15 @@ impl Writer {
         match writer.journal.fold_log() {
             Ok(true) => {}
             Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
-            Err(error) => writer.fail(&error),
+            Err(error) => writer.enter_fault(&error),
         }
         if writer.fault.is_none()
             && let Err(error) = writer.set_aside(&damaged).and_then(|()| writer.tend_volume().map(drop))
         {
-            writer.fail(&error);
+            writer.enter_fault(&error);
         }
         writer.mark();
-        writer.show();
+        writer.publish_state();
         Ok((recorder, writer))
     }
 
@@ -264,7 +264,7 @@ impl Writer {
             if self.fault.is_none() {
                 match self.commit(&[]) {
                     Ok(_) => break,
-                    Err(error) => self.fail(&error),
+                    Err(error) => self.enter_fault(&error),
                 }
             }
             let Some(fault) = self.fault.as_mut().filter(|fault| fault.why == Unavailable::JournalReplaced) else {
@@ -272,7 +272,7 @@ impl Writer {
                 return;
             };
             fault.try_at = Instant::now();
-            self.heal();
+            self.reopen();
             if self.fault.is_some() {
                 if Instant::now() >= end {
                     tracing::error!(
@@ -290,7 +290,7 @@ impl Writer {
 
     /// Handles what waits, as one batch.
     fn turn(&mut self, messages: &mut Vec<Message>) {
-        self.heal();
+        self.reopen();
         if let Some(fault) = &mut self.fault {
             fault.refuse(messages);
             return;
@@ -303,11 +303,11 @@ impl Writer {
         }
         match self.commit(messages) {
             Ok((owed, fresh)) => {
-                self.settle_up(messages, owed, fresh);
+                self.acknowledge(messages, owed, fresh);
                 self.fold_long_log();
             }
             Err(error) => {
-                self.fail(&error);
+                self.enter_fault(&error);
                 self.fault.iter_mut().for_each(|fault| fault.refuse(messages));
             }
         }
@@ -315,12 +315,12 @@ impl Writer {
             && self.fault.is_none()
             && let Err(error) = self.prune()
         {
-            self.fail(&error);
+            self.enter_fault(&error);
         }
         if prune {
             self.notice_damage();
         }
-        self.show();
+        self.publish_state();
     }
 
     /// Sets damaged rows aside as dead letters, and says so. Each is told once.
@@ -340,7 +340,7 @@ impl Writer {
         if self.fault.is_none() && Instant::now() >= self.look_at {
             self.look_at = Instant::now() + LOOK_INTERVAL;
             if let Err(error) = self.journal.verify() {
-                self.fail(&error);
+                self.enter_fault(&error);
             } else if self.journal.is_mark_gone() {
                 self.mark();
             }
@@ -351,7 +351,7 @@ impl Writer {
     /// Damage that a reader met is mended as damage that a writer meets.
     fn notice_damage(&mut self) {
         if self.fault.is_none() && journal::is_marked_damaged(self.parts.lock.directory()) {
-            self.fail(&journal::Error::Damaged("a part of it could not be read".to_owned()));
+            self.enter_fault(&journal::Error::Damaged("a part of it could not be read".to_owned()));
         }
     }
 
@@ -404,7 +404,7 @@ impl Writer {
     }
 
     /// Everything is on disk: says so to everyone.
-    fn settle_up(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, fresh: Vec<Fresh>) {
+    fn acknowledge(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, fresh: Vec<Fresh>) {
         let ended = messages.iter().filter_map(|message| match message {
             Message::Settle(End { settlement, .. }) => Some(settlement.clone()),
             _ => None,
@@ -549,7 +549,7 @@ impl Writer {
             folded = self.journal.fold_long_log(short);
         }
         match folded {
-            Err(error @ (journal::Error::Damaged(_) | journal::Error::Replaced(_))) => self.fail(&error),
+            Err(error @ (journal::Error::Damaged(_) | journal::Error::Replaced(_))) => self.enter_fault(&error),
             Err(error) => tracing::debug!(%error, "the log of the journal can't be folded yet"),
             Ok(()) => {}
         }
@@ -569,7 +569,7 @@ impl Writer {
 
     /// A write failed. Whatever the batch was, it may or may not be on disk, so nothing of it is believed: the
     /// journal is opened anew and everything is restored from it before anything is acknowledged again.
-    fn fail(&mut self, error: &journal::Error) {
+    fn enter_fault(&mut self, error: &journal::Error) {
         let found = match error {
             journal::Error::Replaced(fates) => *fates,
             // Files that were cut off look damaged, and a missing one makes all kinds of errors.
@@ -610,7 +610,7 @@ impl Writer {
     }
 
     /// After a fault: reopens the journal, restores from it, writes what was held. Works or is tried again.
-    fn heal(&mut self) {
+    fn reopen(&mut self) {
         let Some(fault) = self.fault.as_mut().filter(|fault| Instant::now() >= fault.try_at) else {
             return;
         };
@@ -650,7 +650,7 @@ impl Writer {
         if let Err(error) = written {
             tracing::debug!(error = %error, "the journal can't be written yet");
             if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {
-                self.fail(&error);
+                self.enter_fault(&error);
             }
             return;
         }
@@ -663,7 +663,7 @@ impl Writer {
         self.mark();
         self.tell_mended(&fault);
         tracing::info!("the journal can be written again");
-        self.show();
+        self.publish_state();
     }
 
     /// Whoever stopped waiting leaves no trace.
@@ -721,7 +721,7 @@ impl Writer {
     }
 
     /// Shows the state to those who watch from outside.
-    fn show(&mut self) {
+    fn publish_state(&mut self) {
         if self.fault.is_none() {
             let refusing = self.refusing();
             let (since, taking) = (self.parts.clock.now().wall, refusing.is_none());

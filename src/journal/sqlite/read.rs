@@ -16,7 +16,7 @@ use super::readers::{self, Readers, Slot};
 use super::recovered::{Read, RecoveredRow, shared};
 use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
 use super::values::{action, event, priority, sql};
-use super::{Error, Found, OpenError, Recovered, Settlement, Tried, files, key_state, salvage, schema};
+use super::{Error, Found, OpenError, Recovered, Settlement, Tried, data_dir, key_state, salvage, schema};
 use crate::clock::WallTime;
 use crate::event::{EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
 use crate::journal::dedup::Occurrences;
@@ -225,7 +225,7 @@ impl Reader {
         let path = directory.join(FILE);
         let fail = |problem: String, remedy| OpenError { path: path.clone(), problem, remedy };
         let file = std::path::absolute(&path).map_err(|error| fail(error.to_string(), EXISTS))?;
-        if let Err(error) = files::readable(&file) {
+        if let Err(error) = data_dir::readable(&file) {
             return Err(fail(error.to_string(), EXISTS));
         }
         let log = directory.join(format!("{FILE}-wal"));

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::super::Rule;
+use super::super::casefold::folded;
 use super::super::condition::{Asks, Condition, Operator, Test};
-use super::super::fold::folded;
 use super::super::text::OneOf;
 use super::Kept;
 

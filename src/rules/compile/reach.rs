@@ -2,7 +2,7 @@
 
 use super::super::Rule;
 use super::super::condition::Condition;
-use super::super::fixed::Fixed;
+use super::super::constraints::Fixed;
 use super::super::implies::{Contradiction, Prover};
 use super::super::validate::Validation;
 use super::Kept;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::tokens::{end_of_text, is_blank, is_name_first, name_length, number_length};
-use super::{PathError, meaning};
+use super::{PathError, hints};
 
 /// Looks for what the parser would accept by mistake. A blank inside a shorthand name makes
 /// `[?@.status in ['firing']]` a test for a member called `status in`: it never matches, and alerts would be
@@ -101,7 +101,7 @@ fn shorthand(text: &str, name: Range<usize>) -> Result<(), PathError> {
         return Err(error(
             format!("a name can't hold a blank: this would ask for a member called `{written} {word}`"),
             word_at..word_at + word.len(),
-            meaning::of_word(text, &(word_at..word_at + word.len()))
+            hints::of_word(text, &(word_at..word_at + word.len()))
                 .or_else(|| Some(format!("a name with a blank is quoted: `['{written} {word}']`"))),
         ));
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::differs::{DIFFERENCES_MAX, differences};
+use super::super::diff::{DIFFERENCES_MAX, differences};
 use super::{CONTEXT, compile};
 
 const RULES: &str = "

@@ -6,9 +6,9 @@ use std::time::Duration;
 use gander::callgoose::answer::{Body, Verdict, judge};
 use gander::clock::{Monotonic, WallTime};
 use gander::delivery::breaker::{Permit, Waiting};
-use gander::delivery::dispatcher::{Conclusion, Heard, Lately, conclude};
+use gander::delivery::dispatcher::{Conclusion, Heard, RecentTriggers, conclude};
 use gander::delivery::retry::{self, Death};
-use gander::delivery::schedule::{self, KeySlot, Overtaken, Trial, Unsent, Why};
+use gander::delivery::schedule::{self, KeySlot, Overtaken, RetryState, Unsent, Why};
 use gander::delivery::staleness::{self, Decision};
 use gander::event::{Action, KeyId, Outcome, Queued, State};
 use gander::journal::Tried;
@@ -22,7 +22,7 @@ use crate::upstream::Reply;
 /// What the dispatcher has under way.
 #[derive(Debug)]
 pub(super) struct Calls {
-    lately: Lately,
+    lately: RecentTriggers,
     under_way: BTreeMap<u64, Call>,
     number: u64,
     /// When it looks again.
@@ -40,7 +40,13 @@ struct Call {
 
 impl Calls {
     pub(super) fn new(lately: Duration) -> Calls {
-        Calls { lately: Lately::new(lately), under_way: BTreeMap::new(), number: 0, wake_at: None, held_until: 0 }
+        Calls {
+            lately: RecentTriggers::new(lately),
+            under_way: BTreeMap::new(),
+            number: 0,
+            wake_at: None,
+            held_until: 0,
+        }
     }
 }
 
@@ -221,7 +227,7 @@ impl World {
         &mut self,
         key: usize,
         delivery: &schedule::Delivery,
-        trial: Trial,
+        trial: RetryState,
         at: Monotonic,
         tried: Tried,
     ) -> Result<(), Broken> {

@@ -6,7 +6,7 @@ use gander::clock::WallTime;
 use gander::delivery::schedule::KeySlot;
 use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
-use gander::journal::dedup::{Admission, Ending, Novelty, Occurrences};
+use gander::journal::dedup::{AcceptReason, Admission, Ending, Occurrences};
 
 use super::{Step, World};
 use crate::disk::{Batch, Row};
@@ -162,8 +162,9 @@ impl World {
             let dedup = &mut self.relay().dedup;
             let known_open = element.action == Action::Trigger && dedup.is_open(key_id(element.key));
             let admission = if without == Without::Deduplication {
-                let id = dedup.take(arrival, now.monotonic, |occurrences| append(Novelty::Opening, occurrences))?;
-                Admission::Taken { id, novelty: Novelty::Opening }
+                let id =
+                    dedup.take(arrival, now.monotonic, |occurrences| append(AcceptReason::Opening, occurrences))?;
+                Admission::Taken { id, novelty: AcceptReason::Opening }
             } else {
                 dedup.admit(arrival, now, false, append)?
             };
@@ -172,9 +173,9 @@ impl World {
             receipts.push(match admission {
                 Admission::Taken { id, novelty } => {
                     let forgotten = self.relay().dedup.has_forgotten();
-                    let loose =
-                        novelty == Novelty::Opening && (forgotten || self.disk.may_be_open(element.key, &open.batch));
-                    let (reopening, continues) = (novelty == Novelty::Reopening, known_open || loose);
+                    let loose = novelty == AcceptReason::Opening
+                        && (forgotten || self.disk.may_be_open(element.key, &open.batch));
+                    let (reopening, continues) = (novelty == AcceptReason::Reopening, known_open || loose);
                     let (source, priority) = (SourceId(0), priority(element.key));
                     let (key, action) = (key_id(element.key), element.action);
                     let acknowledged = now.monotonic;

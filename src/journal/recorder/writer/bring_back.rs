@@ -43,7 +43,7 @@ impl Writer {
             }
             if !fates.is_intact() && *why != Unavailable::JournalReplaced {
                 // It happened while the disk was full, or failed.
-                self.fail(&journal::Error::Replaced(fates));
+                self.enter_fault(&journal::Error::Replaced(fates));
                 return self.bring_back();
             }
             self.parts.lock.retake()?;

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Now;
 use crate::event::{Action, EventId, HoldRecord, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
-use crate::journal::dedup::{Admission, Arrival, Decision, Dedup, Ending, Foresight, Novelty, Occurrences};
+use crate::journal::dedup::{AcceptReason, Admission, Arrival, Decision, Dedup, Ending, Occurrences, Preview};
 use crate::journal::recorder::{
     Commanded, End, Entry, Expected, Follow, Fresh, Holding, Message, Receipt, Recordable, Replaced, Settled,
     Submission, Unavailable,
@@ -22,7 +22,7 @@ use super::shortage::shortened;
 pub(super) enum Owed {
     Receipts(Result<Vec<Receipt>, Unavailable>),
     Ids(Option<Vec<EventId>>),
-    Foresights(Vec<Foresight>),
+    Foresights(Vec<Preview>),
     Commanded(Vec<Commanded>),
     Holding(Holding),
     Replaced(Replaced),
@@ -87,7 +87,7 @@ impl Work<'_> {
             }
             Message::Foresee { arrivals, .. } => {
                 let arrivals = arrivals.iter().map(Expected::arrival);
-                Ok(Owed::Foresights(self.dedup.foresee(arrivals, self.now)))
+                Ok(Owed::Foresights(self.dedup.preview(arrivals, self.now)))
             }
             Message::Hold { target, held, .. } => self.hold(target, *held).map(Owed::Holding),
             Message::Command { command, ids, request_id, .. } => {
@@ -211,7 +211,7 @@ impl Work<'_> {
         let open = event.action == Action::Trigger && self.dedup.is_open(event.key);
         let follows = self.dedup.last(event.key);
         let (batch, received_at) = (&mut self.batch, self.now.wall);
-        let append = |novelty: Novelty, occurrences: &Occurrences| {
+        let append = |novelty: AcceptReason, occurrences: &Occurrences| {
             batch.append(NewEvent {
                 source: &submission.source,
                 action: event.action,
@@ -254,7 +254,7 @@ impl Work<'_> {
                 source: self.sources.id(&submission.source),
                 action: event.action,
                 priority: event.priority,
-                reopening: novelty == Novelty::Reopening,
+                reopening: novelty == AcceptReason::Reopening,
                 continues: open || self.may_be_open(submission, event, novelty, id)?,
                 acknowledged: self.now.monotonic,
             },
@@ -274,10 +274,10 @@ impl Work<'_> {
         &self,
         submission: &Submission,
         event: &Recordable,
-        novelty: Novelty,
+        novelty: AcceptReason,
         id: EventId,
     ) -> Result<bool, journal::Error> {
-        if self.superseded == Superseded::Send || novelty != Novelty::Opening {
+        if self.superseded == Superseded::Send || novelty != AcceptReason::Opening {
             return Ok(false);
         }
         Ok(self.dedup.has_forgotten() || self.batch.may_be_open(&submission.source, &event.incident_key, id)?)

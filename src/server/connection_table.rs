@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::activity::{Activity, Order};
+use super::deadlines::{Activity, Order};
 
 /// Every connection of the listener. The accept loop owns it.
 pub(super) struct Room {

@@ -11,12 +11,12 @@ use crate::journal::recorder::{End, Message};
 
 /// Ends that wait, in the order in which they were told.
 #[derive(Debug, Default)]
-pub(super) struct Lingering {
+pub(super) struct Coalesce {
     ends: Vec<Message>,
     until: Option<Instant>,
 }
 
-impl Lingering {
+impl Coalesce {
     /// When they are to wait no longer.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
@@ -108,7 +108,7 @@ mod tests {
             (Outcome::NotResolved, false, false, false),
             (Outcome::Accepted, false, false, false),
         ] {
-            let (mut lingering, mut messages) = (Lingering::default(), vec![end(1, outcome, awaited)]);
+            let (mut lingering, mut messages) = (Coalesce::default(), vec![end(1, outcome, awaited)]);
             lingering.sort_out(&mut messages, Instant::now(), false, |_| followed);
             assert_eq!(messages.is_empty(), waits, "{outcome:?} {awaited} {followed}");
             assert_eq!(lingering.until().is_some(), waits);
@@ -119,7 +119,7 @@ mod tests {
     fn what_waited_goes_first_when_the_time_is_over_when_there_are_many_or_when_something_rests_on_it() {
         let start = Instant::now();
         let waiting = || {
-            let mut lingering = Lingering::default();
+            let mut lingering = Coalesce::default();
             lingering.sort_out(&mut vec![end(1, Outcome::Created, false)], start, false, |_| false);
             lingering
         };

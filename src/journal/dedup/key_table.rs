@@ -11,7 +11,7 @@ use crate::event::{Action, EventId, KeyId, Occurrence, UpdateHash};
 /// All known keys. Slots live in one vector, found through a table of 32-bit numbers; each stands in one of two
 /// lists, resolved or open, ordered by when it was last taken.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(super) struct KeyTable {
     max: usize,
     index: HashTable<u32>,
     slots: Vec<Slot>,
@@ -20,7 +20,7 @@ pub(super) struct Keys {
     resolved: List,
     /// Few installations name occurrences, so they are kept beside the slots.
     occurrences: HashMap<u32, Occurrences>,
-    forgotten: Forgotten,
+    forgotten: Evicted,
     /// Their last events.
     last_of_forgotten: Vec<EventId>,
     has_forgotten: bool,
@@ -28,7 +28,7 @@ pub(super) struct Keys {
 
 /// How many keys were forgotten, by their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct Evicted {
     pub resolved: u64,
     pub open: u64,
 }
@@ -63,9 +63,9 @@ pub struct Occurrences {
 
 const NONE: u32 = u32::MAX;
 
-impl Keys {
-    pub(super) fn new(max: usize) -> Keys {
-        Keys {
+impl KeyTable {
+    pub(super) fn new(max: usize) -> KeyTable {
+        KeyTable {
             max: max.clamp(1, NONE as usize - 1),
             index: HashTable::new(),
             slots: Vec::new(),
@@ -73,7 +73,7 @@ impl Keys {
             open: List { oldest: NONE, newest: NONE },
             resolved: List { oldest: NONE, newest: NONE },
             occurrences: HashMap::new(),
-            forgotten: Forgotten::default(),
+            forgotten: Evicted::default(),
             last_of_forgotten: Vec::new(),
             has_forgotten: false,
         }
@@ -83,7 +83,7 @@ impl Keys {
         self.index.len()
     }
 
-    pub(super) fn forgotten(&mut self) -> Forgotten {
+    pub(super) fn forgotten(&mut self) -> Evicted {
         std::mem::take(&mut self.forgotten)
     }
 
@@ -162,7 +162,7 @@ impl Keys {
     }
 
     pub(super) fn forget_all(&mut self) {
-        *self = Keys { has_forgotten: true, ..Keys::new(self.max) };
+        *self = KeyTable { has_forgotten: true, ..KeyTable::new(self.max) };
     }
 
     /// Resolved keys are forgotten first: the next event of one is delivered either way.
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_oldest_resolved_key_is_forgotten_before_any_open_one() {
-        let mut keys = Keys::new(3);
+        let mut keys = KeyTable::new(3);
         keys.put(KeyId(1), state(Action::Trigger, 1));
         keys.put(KeyId(2), state(Action::Resolve, 2));
         keys.put(KeyId(3), state(Action::Resolve, 3));
@@ -318,13 +318,13 @@ mod tests {
         keys.put(KeyId(6), state(Action::Trigger, 6));
         assert_eq!(keys.last(KeyId(1)), None, "then the oldest open one");
         assert_eq!(keys.len(), 3);
-        assert_eq!(keys.forgotten(), Forgotten { resolved: 2, open: 1 });
-        assert_eq!(keys.forgotten(), Forgotten::default());
+        assert_eq!(keys.forgotten(), Evicted { resolved: 2, open: 1 });
+        assert_eq!(keys.forgotten(), Evicted::default());
     }
 
     #[test]
     fn of_keys_up_to_an_event_the_oldest_is_forgotten_and_no_newer_one() {
-        let mut keys = Keys::new(9);
+        let mut keys = KeyTable::new(9);
         keys.put(KeyId(1), state(Action::Trigger, 1));
         keys.put(KeyId(2), state(Action::Resolve, 5));
         keys.put(KeyId(3), state(Action::Resolve, 6));
@@ -333,12 +333,12 @@ mod tests {
             told.extend(keys.take_forgotten());
         }
         assert_eq!((told, keys.last(KeyId(3))), (vec![EventId(5), EventId(1)], Some(EventId(6))));
-        assert_eq!(keys.forgotten(), Forgotten { resolved: 1, open: 1 });
+        assert_eq!(keys.forgotten(), Evicted { resolved: 1, open: 1 });
     }
 
     #[test]
     fn a_key_taken_again_is_young_again() {
-        let mut keys = Keys::new(2);
+        let mut keys = KeyTable::new(2);
         keys.put(KeyId(1), state(Action::Trigger, 1));
         keys.put(KeyId(2), state(Action::Trigger, 2));
         keys.put(KeyId(1), state(Action::Trigger, 3));
@@ -364,10 +364,10 @@ mod tests {
         /// The lists and the index agree with a plain model whatever is done to them.
         #[test]
         fn lists_and_index_agree_with_a_model(steps in proptest::collection::vec((0_u8..3, 0_u128..12), 1..200)) {
-            let mut keys = Keys::new(6);
+            let mut keys = KeyTable::new(6);
             // Oldest first.
             let mut model: Vec<(u128, Action, u64)> = Vec::new();
-            let mut forgotten = Forgotten::default();
+            let mut forgotten = Evicted::default();
             // Some differ in one half of the key only.
             let name = |key: u128| KeyId(((key / 4) << 64) | (key % 4));
             for (number, (what, key)) in steps.into_iter().enumerate() {
@@ -398,7 +398,7 @@ mod tests {
                 proptest::prop_assert_eq!(keys.open(4), open);
             }
             proptest::prop_assert_eq!(keys.take_forgotten().len() as u64, forgotten.resolved + forgotten.open);
-            proptest::prop_assert_eq!(keys.has_forgotten(), forgotten != Forgotten::default());
+            proptest::prop_assert_eq!(keys.has_forgotten(), forgotten != Evicted::default());
             proptest::prop_assert_eq!(keys.forgotten(), forgotten);
         }
     }

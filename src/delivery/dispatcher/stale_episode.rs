@@ -6,7 +6,7 @@ use crate::clock::Monotonic;
 
 /// Triggers that were stale when their turn came.
 #[derive(Debug, Default)]
-pub(super) struct Late(Option<Spell>);
+pub(super) struct StaleEpisode(Option<Spell>);
 
 /// From the first of them to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) struct Spell {
     last: Monotonic,
 }
 
-impl Late {
+impl StaleEpisode {
     /// One is sent marked. Returns whether a spell begins with it.
     pub(super) fn sent(&mut self, now: Monotonic) -> bool {
         self.met(now).0
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_spell_begins_once_and_is_over_once() {
         let at = |minute: i64| Monotonic(minute * 60_000);
-        let mut late = Late::default();
+        let mut late = StaleEpisode::default();
         assert_eq!(late.over(true, at(0)), None, "none was late");
         assert!(late.sent(at(0)) && !late.sent(at(1)), "the same one again");
         late.delivered(at(2));

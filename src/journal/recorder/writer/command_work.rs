@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::work::{Origin, Work};
 use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, State};
-use crate::journal::dedup::{Arrival, Ending, Novelty, Occurrences};
+use crate::journal::dedup::{AcceptReason, Arrival, Ending, Occurrences};
 use crate::journal::recorder::{
     Command, Commanded, Declined, Entry, Fresh, HOLDS_MAX, Holding, Receipt, Submission, Unavailable,
 };
@@ -131,7 +131,7 @@ impl Work<'_> {
                 incident_key: &incident_key,
                 rule: &rule,
                 priority,
-                novelty: Novelty::Replay.as_str(),
+                novelty: AcceptReason::Replay.as_str(),
                 received_at: now.wall,
                 request: round.request_id,
                 sender_request: None,

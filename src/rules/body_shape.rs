@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
+use super::constraints::Fixed;
 use super::emit::{Emit, EmitMap, Operators, Source, is_empty};
-use super::fixed::Fixed;
 use super::path::JsonPath;
 use super::template::Templates;
 use super::value::text_of;

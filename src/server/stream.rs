@@ -11,7 +11,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::activity::Activity;
+use super::deadlines::Activity;
 use super::framing::Scanner;
 
 /// Makes the answer to a head that hyper could not read, for the status that hyper chose.

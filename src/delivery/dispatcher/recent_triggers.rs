@@ -9,16 +9,16 @@ use crate::event::{Action, KeyId, Outcome, Queued};
 
 /// Remembers for `within`, and at most [`KEYS_MAX`] keys: the ones that were opened last.
 #[derive(Debug)]
-pub struct Lately {
+pub struct RecentTriggers {
     within: Duration,
     opened: HashMap<KeyId, Monotonic>,
     /// In the order of time, also those that were resolved or opened again since.
     order: VecDeque<(Monotonic, KeyId)>,
 }
 
-impl Lately {
-    pub fn new(within: Duration) -> Lately {
-        Lately { within, opened: HashMap::new(), order: VecDeque::new() }
+impl RecentTriggers {
+    pub fn new(within: Duration) -> RecentTriggers {
+        RecentTriggers { within, opened: HashMap::new(), order: VecDeque::new() }
     }
 
     pub fn delivered(&mut self, event: &Queued, outcome: Outcome, now: Monotonic) {
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_key_was_opened_lately_until_the_time_is_over_or_it_is_resolved() {
-        let mut lately = Lately::new(Duration::from_secs(300));
+        let mut lately = RecentTriggers::new(Duration::from_secs(300));
         assert!(!lately.opened(KeyId(1), Monotonic(0)));
         lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
         assert!(lately.opened(KeyId(1), Monotonic(299_999)));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_storm_of_keys_makes_room_for_the_latest_and_leaves_nothing_behind() {
-        let mut lately = Lately::new(Duration::from_secs(300));
+        let mut lately = RecentTriggers::new(Duration::from_secs(300));
         let keys = KEYS_MAX as u64 * 2;
         for number in 1..=keys {
             let event = Queued { key: KeyId(u128::from(number)), ..event(Action::Trigger) };
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_key_that_was_opened_again_is_remembered_from_then_on() {
-        let mut lately = Lately::new(Duration::from_secs(300));
+        let mut lately = RecentTriggers::new(Duration::from_secs(300));
         lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
         lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(200_000));
         let other = Queued { key: KeyId(2), ..event(Action::Trigger) };
