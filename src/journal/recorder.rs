@@ -6,6 +6,7 @@
 //! calls ended; nobody else writes.
 
 mod command;
+mod progress;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,7 @@ use crate::journal::dedup::{Arrival, Preview};
 use crate::journal::{AttemptRecord, Held, Settlement, Tried};
 
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, Holding};
+use progress::Progress;
 pub use writer::{Writer, WriterParts, recollect};
 
 /// What one request asks to keep: all of it or nothing.
@@ -211,6 +213,7 @@ pub struct Recorder {
     holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
     sources: Arc<SourceNames>,
     left: mpsc::Sender<Remembered>,
+    progress: Arc<Progress>,
 }
 
 #[derive(Debug)]
@@ -255,9 +258,19 @@ pub(crate) type Replaced = Result<Result<Vec<Receipt>, Declined>, Unavailable>;
 impl Recorder {
     /// Keeps a submission; returns one receipt an entry, after the sync.
     pub async fn record(&self, submission: Submission) -> Result<Vec<Receipt>, Unavailable> {
-        let (reply, receipts) = oneshot::channel();
+        if self.progress.stalled().is_some() {
+            return Err(Unavailable::JournalFault);
+        }
+        let (reply, mut receipts) = oneshot::channel();
         self.put(Message::Record { submission, reply })?;
-        receipts.await.unwrap_or(Err(Unavailable::Stopping))
+        loop {
+            match tokio::time::timeout(progress::LOOK, &mut receipts).await {
+                Ok(receipts) => return receipts.unwrap_or(Err(Unavailable::Stopping)),
+                // It may be kept all the same, once the disk answers: a repeat is then a duplicate.
+                Err(_) if self.progress.stalled().is_some() => return Err(Unavailable::JournalFault),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Carries out a command for each of these events, in their order; returns when everything of it is on disk. Of
@@ -371,7 +384,15 @@ impl Recorder {
 
     /// Whether events are taken now.
     pub fn health(&self) -> Health {
-        self.health.borrow().clone()
+        let health = self.health.borrow().clone();
+        match (&health, self.progress.stalled()) {
+            (Health::Taking, Some(took)) => Health::Refusing {
+                why: Unavailable::JournalFault,
+                detail: format!("a write has not returned for {} s: the disk hangs", took.as_secs()),
+                since: WallTime(WallTime::now().0 - i64::try_from(took.as_millis()).unwrap_or(0)),
+            },
+            _ => health,
+        }
     }
 
     /// The names of the sources of which it hands over events.

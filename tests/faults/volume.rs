@@ -71,6 +71,13 @@ impl Volume {
         volume
     }
 
+    /// Runs a command on the mounted directory; returns whether it did what it should.
+    fn does(&self, command: &[&str]) -> bool {
+        let all = self.under.iter().map(String::as_str).chain(command.iter().copied());
+        let all: Vec<String> = all.map(str::to_owned).chain([self.site.data().display().to_string()]).collect();
+        Command::new(&all[0]).args(&all[1..]).status().is_ok_and(|status| status.success())
+    }
+
     pub fn start(&self) -> Process {
         self.site.start(&self.under)
     }
@@ -235,6 +242,44 @@ fn history_goes_through_a_volume_of_64_mib() {
 #[test]
 fn history_goes_through_an_ext4_volume() {
     history_goes_through(&Volume::ext4(24, Upstream::start(|| Reply::Done)), 16_000, 4_000);
+}
+
+/// A volume that nothing can be written to, and from which no call returns, until it is dropped.
+struct Frozen<'v>(&'v Volume);
+
+impl<'v> Frozen<'v> {
+    fn freeze(volume: &'v Volume) -> Frozen<'v> {
+        assert!(volume.does(&["fsfreeze", "--freeze"]), "fsfreeze is there (util-linux)");
+        Frozen(volume)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.does(&["fsfreeze", "--unfreeze"]);
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_is_told_and_senders_are_told_to_come_again() {
+    let volume = Volume::ext4(24, Upstream::start(|| Reply::Done));
+    let process = volume.start();
+    let mut client = Client { port: process.port, connections: Connections::Kept, stream: None };
+    assert_eq!(client.post(&payload("before", 100)).unwrap().status, 202);
+    let frozen = Frozen::freeze(&volume);
+    let mut refused = 0;
+    for _ in 0..3 {
+        refused += usize::from(client.post(&payload("meanwhile", 100)).unwrap().status == 503);
+    }
+    let (status, ready) = process.get("/readyz");
+    drop(frozen);
+    assert_eq!((refused, status), (3, 503), "{ready}");
+    assert!(ready["degraded"][0]["detail"].as_str().unwrap().contains("the disk hangs"), "{ready}");
+    process.until_logged("the disk of `data_dir` answers again");
+    assert_eq!(client.post(&payload("after", 100)).unwrap().status, 202);
+    assert_eq!(process.get("/readyz").0, 200);
+    process.assert_no_panic();
+    assert_eq!(process.terminate().0, Some(0));
 }
 
 /// Open incidents without end: what is known of their keys would fill the volume.

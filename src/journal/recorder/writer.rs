@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::progress::Progress;
 use super::{
     Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, TurnedAway,
     Unavailable,
@@ -62,6 +63,7 @@ pub struct Writer {
     /// The newest event that the dispatcher knows.
     handed_over: EventId,
     left_behind: LeftBehind,
+    progress: Arc<Progress>,
     /// Ends that wait for a batch to share.
     lingering: Coalesce,
     shortage: Shortage,
@@ -169,6 +171,7 @@ impl Writer {
             remarks.lack(lack, now);
         }
         let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
+        let progress = Arc::new(Progress::new());
         let recorder = Recorder {
             messages: sender,
             health: watched,
@@ -177,6 +180,7 @@ impl Writer {
             holds: holds_watched,
             sources: Arc::clone(&sources),
             left: leave,
+            progress: Arc::clone(&progress),
         };
         let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
         let mut writer = Writer {
@@ -194,6 +198,7 @@ impl Writer {
             duplicates: HashMap::new(),
             handed_over: last,
             left_behind,
+            progress,
             lingering: Coalesce::default(),
             shortage,
             fault: None,
@@ -250,7 +255,9 @@ impl Writer {
             let at_once = self.fault.is_some() || short || self.journal.is_full();
             let followers = &self.followers;
             self.lingering.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
+            self.progress.begin();
             self.turn(&mut waiting);
+            self.progress.end();
         }
         let mut last = self.lingering.take();
         self.turn(&mut last);
