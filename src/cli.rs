@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 fine; 1 it ran and the answer is
 //! no; 2 it could not run.
 
+mod admin_client;
 mod check;
 mod client;
 mod demo;
@@ -13,7 +14,6 @@ mod init;
 mod input;
 mod kept;
 pub mod query;
-mod relay;
 mod run;
 pub mod sandbox;
 mod schema;

@@ -178,7 +178,7 @@ impl Ingest {
         let mut upload = Upload::new(body);
         let mut response = self.0.respond(&head, &mut upload, &peer, doubt, &ticket).instrument(span).await;
         identify(&mut response, &request_id);
-        self.0.part_from(upload, &head, &mut response);
+        self.0.drain_upload(upload, &head, &mut response);
         response.map(Full::new)
     }
 
@@ -418,7 +418,7 @@ impl Shared {
     /// connection is reset under its hands. So a body of bearable size is drained beside the answer. One of which
     /// the sender has not sent a byte yet (it waits for `100 Continue`) may never come, and its place would be
     /// taken by the next request: there the connection ends with the answer.
-    fn part_from<B>(&self, upload: Upload<B>, head: &Parts, response: &mut Response<Bytes>)
+    fn drain_upload<B>(&self, upload: Upload<B>, head: &Parts, response: &mut Response<Bytes>)
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {

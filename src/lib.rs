@@ -12,8 +12,9 @@
 //! admin, metrics: read snapshots, give few explicit commands
 //! ```
 //!
-//! It flows one way: each stage takes the previous stage's result as proof that the stage was passed. What the
-//! upstream said comes back to the recorder, which alone writes to the journal.
+//! `inbound` calls the rules; `delivery/client` makes the call, and `callgoose` says what its answer means. Data flows one
+//! way: each stage takes the previous stage's result as proof that the stage was passed. What the upstream said comes back
+//! to the recorder, which alone writes to the journal.
 //!
 //! # Rooms
 //!
@@ -34,7 +35,7 @@
 //! # Layers
 //!
 //! A room uses rooms of its own layer and of lower ones, and no two use each other, directly or in a circle; nor do two
-//! files. `tests/floors.rs` keeps it so. A part of a room may stand on another layer than the room.
+//! files. `tests/layers.rs` keeps it so. A part of a room may stand on another layer than the room.
 //!
 //! | layer | rooms | rule |
 //! | --- | --- | --- |

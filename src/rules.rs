@@ -6,8 +6,8 @@
 //!
 //! Reading: `decide` is the order of things, `condition`, `validate`, `key` and `emit` are its steps, `compile`
 //! turns YAML into them, `index` leaves out the rules that can't match, `path` is JSONPath, `text`, `pattern`,
-//! `fold`, `template` and `value` are what the steps are made of; `trace` is what an explained decision saw, `coverage`
-//! adds traces up, `differs` compares two decisions.
+//! `casefold`, `template` and `value` are what the steps are made of; `trace` is what an explained decision saw, `coverage`
+//! adds traces up, `diff` compares two decisions.
 
 mod body_shape;
 mod casefold;

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::admin_client::Relay;
 use super::kept::payload;
-use super::relay::Relay;
 use super::terminal::{Terminal, plain, table};
 use super::{ConfigArguments, Exit};
 use crate::inbound::NotJson;

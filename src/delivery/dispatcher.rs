@@ -1,7 +1,7 @@
 //! Delivery: takes queued events, in order per key, to the upstream, until it has really done it.
 //!
 //! One task owns the [`Schedule`]: it asks what to do, starts calls, hears how they ended, and carries out what
-//! [`outcome`] and [`retry`] decide. Calls run in tasks of their own; how they ended goes to the recorder. A key is free
+//! [`conclusion`] and [`retry`] decide. Calls run in tasks of their own; how they ended goes to the recorder. A key is free
 //! for its next event when the end of the one before is on disk, so that no restart turns the two around.
 
 mod bodies;
@@ -9,7 +9,7 @@ mod conclusion;
 mod condition;
 mod delivery;
 mod ends;
-mod queue;
+mod queue_commands;
 mod recent_triggers;
 mod stale_episode;
 mod stuck;
@@ -43,8 +43,8 @@ pub use conclusion::{Conclusion, Heard, conclude};
 pub use condition::Condition;
 use delivery::{Called, Ending, word};
 use ends::{Ends, How, Written};
-use queue::QueueCommand;
-pub use queue::{Hold, QueueHandle, Withdrawal};
+use queue_commands::QueueCommand;
+pub use queue_commands::{Hold, QueueHandle, Withdrawal};
 pub use recent_triggers::RecentTriggers;
 use stale_episode::StaleEpisode;
 pub use stuck::{Failing, Stuck};

@@ -1,4 +1,5 @@
-//! What a request passes before a byte of its body is read. Each stage takes the stage before as its proof.
+//! Checks a request before its body is read: route, method, address, credential, rate. Each stage takes the stage
+//! before as its proof.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The rules that decide now, of every source, and their exchange for others while requests are under way.
+//! The rules in force, by source, exchanged by a reload while requests are under way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

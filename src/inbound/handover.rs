@@ -1,4 +1,4 @@
-//! Between the rules and the recorder: what is to be kept of a decision, and what its sender is told once it is.
+//! Converts a rules decision to entries for the recorder, and its receipts to the parts of an answer.
 
 use std::sync::Arc;
 

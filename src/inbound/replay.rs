@@ -1,4 +1,4 @@
-//! A refused payload once more: through the rules that are loaded now to the recorder, without HTTP.
+//! Replays a refused payload through the rules that are loaded now.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Rules in the shadow of others: what they would have decided otherwise, beside the way of an event and never in it.
+//! Decides payloads a second time by shadow rules, and records where they would decide otherwise.
 //!
-//! A payload is decided again, by both rule sets, once its sender has its answer; what differs goes to the recorder. Only
+//! A payload is decided again, by both rule sets, once it is recorded; what differs goes to the recorder. Only
 //! so much waits: beyond that payloads are skipped and counted, and no sender waits for any of it.
 
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! The one owner of deduplication and of the journal's writing end.
+//! The handle to the one owner of deduplication and of the journal's writing end, [`Writer`].
 //!
 //! Whoever wants an event kept hands it a [`Submission`] and gets a receipt for each entry once everything in
 //! it is on disk. Deciding and appending are one step of one owner, so concurrent copies of one event are one

@@ -3,6 +3,16 @@
 //! One [`Journal`] writes, in batches that are synced as a whole; any number of [`Reader`]s read beside it. It
 //! decides nothing about deduplication and delivery: it keeps what it is told and tells it again.
 //!
+//! What repairs it, by what is wrong:
+//!
+//! | file | when | what is wrong | from what |
+//! | --- | --- | --- | --- |
+//! | `salvage` | a start, or damage met while running | a file that is damaged, or a log that goes on behind its end | the pages of the files |
+//! | `aside` | a start, and before sending | a row or body whose checksum does not match | nothing: it becomes a dead letter |
+//! | `marker` | a start | files that are not those that were left | told only |
+//! | `place` and `mending` | while running | files deleted, moved or replaced | the files that are still open |
+//! | `rescue` | while running | files cut off or overwritten | what is known of the queue in memory |
+//!
 //! The layout keeps what is large apart from what changes: `event` rows are narrow and their state is updated in
 //! place, `content` rows hold payload and body and are never touched again, `attempt` rows are only added. An
 //! operator may look into `journal.db` with `sqlite3 -readonly` at any time; words are stored as words.

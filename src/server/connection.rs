@@ -25,7 +25,7 @@ use tracing::debug;
 
 use super::deadlines::{Activity, Order, Overdue, Timeouts};
 use super::framing;
-use super::stream::{Unreadable, Wire};
+use super::stream::{Unreadable, WatchedStream};
 use crate::inbound::{ClientCertificate, Ingest, Peer, Refusal};
 use crate::tls;
 
@@ -128,7 +128,7 @@ impl Server {
         let peer = Peer { address, certificate };
         // By ALPN and nothing else: guessing by the first bytes would need a timeout of its own.
         if session.alpn_protocol() == Some(b"h2") {
-            let wire = Wire::http2(stream, Arc::clone(activity));
+            let wire = WatchedStream::http2(stream, Arc::clone(activity));
             let service = self.service(peer, activity, false);
             converse(self.http2.serve_connection(TokioIo::new(wire), service), activity, self.timeouts).await
         } else {
@@ -140,7 +140,7 @@ impl Server {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let wire = Wire::http1(io, Arc::clone(activity), self.unreadable(peer));
+        let wire = WatchedStream::http1(io, Arc::clone(activity), self.unreadable(peer));
         let service = self.service(peer, activity, true);
         converse(self.http1.serve_connection(TokioIo::new(wire), service), activity, self.timeouts).await
     }

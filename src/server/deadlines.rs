@@ -1,4 +1,4 @@
-//! What one connection is doing and how long it may go on doing it, told to whoever must end it.
+//! Tracks what one connection does and how long it may go on, for whoever must end it.
 //!
 //! The connection's own task writes most of it; the accept loop reads it when it looks for a connection to close.
 

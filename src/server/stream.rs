@@ -1,5 +1,5 @@
-//! The bytes of one connection, between the socket or TLS and hyper: watched on their way in, and let run out
-//! before the connection closes.
+//! The I/O stream between one socket and hyper: scans the request framing on its way in, replaces hyper's own 4xx
+//! answers, and lingers before it closes.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use super::framing::Scanner;
 pub(super) type Unreadable = Box<dyn Fn(StatusCode) -> Vec<u8> + Send>;
 
 /// A connection's bytes.
-pub(super) struct Wire<IO> {
+pub(super) struct WatchedStream<IO> {
     io: IO,
     activity: Arc<Activity>,
     /// None for HTTP/2, whose frames leave no doubt where a request ends.
@@ -36,18 +36,18 @@ struct Http1 {
     instead: Vec<u8>,
 }
 
-impl<IO> Wire<IO> {
-    pub(super) fn http1(io: IO, activity: Arc<Activity>, unreadable: Unreadable) -> Wire<IO> {
+impl<IO> WatchedStream<IO> {
+    pub(super) fn http1(io: IO, activity: Arc<Activity>, unreadable: Unreadable) -> WatchedStream<IO> {
         let http1 = Http1 { scanner: Scanner::default(), unreadable, instead: Vec::new() };
-        Wire { io, activity, http1: Some(http1), linger: None, dropped: 0 }
+        WatchedStream { io, activity, http1: Some(http1), linger: None, dropped: 0 }
     }
 
-    pub(super) fn http2(io: IO, activity: Arc<Activity>) -> Wire<IO> {
-        Wire { io, activity, http1: None, linger: None, dropped: 0 }
+    pub(super) fn http2(io: IO, activity: Arc<Activity>) -> WatchedStream<IO> {
+        WatchedStream { io, activity, http1: None, linger: None, dropped: 0 }
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> WatchedStream<IO> {
     /// Writes what stands instead of an answer of hyper's.
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(http1) = &mut self.http1 else { return Poll::Ready(Ok(())) };
@@ -82,7 +82,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedStream<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
@@ -95,7 +95,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let waiting = this.poll_instead(cx)?;

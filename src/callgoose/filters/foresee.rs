@@ -1,4 +1,4 @@
-//! Whether what rules make could ever match, told without a payload.
+//! Checks without a payload whether the filters can match what a rule sends.
 
 use std::fmt;
 

@@ -12,8 +12,8 @@ use super::against::{self, Past};
 use super::progress::Progress;
 use super::selection::Selection;
 use super::{encode, page_of, text};
+use crate::cli::admin_client::Relay;
 use crate::cli::client::Answer;
-use crate::cli::relay::Relay;
 use crate::cli::terminal::{Terminal, plain};
 use crate::cli::{ConfigArguments, Exit};
 

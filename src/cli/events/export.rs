@@ -5,7 +5,7 @@ use clap::Args;
 use super::progress::Progress;
 use super::selection::{Selection, Texts};
 use super::{encode, page_of};
-use crate::cli::relay::Relay;
+use crate::cli::admin_client::Relay;
 use crate::cli::terminal::Terminal;
 use crate::cli::{ConfigArguments, Exit};
 

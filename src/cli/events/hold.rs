@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::page_of;
-use crate::cli::relay::Relay;
+use crate::cli::admin_client::Relay;
 use crate::cli::terminal::{Terminal, plain, table};
 use crate::cli::{ConfigArguments, Exit};
 

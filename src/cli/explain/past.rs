@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::admin::dedup::{Asked, Question, answer};
+use crate::cli::admin_client::Relay;
 use crate::cli::events::encode;
 use crate::cli::kept::Kept;
-use crate::cli::relay::Relay;
 use crate::cli::terminal::Terminal;
 use crate::cli::{ConfigArguments, Exit};
 use crate::clock::{Clock, Now};

@@ -1,4 +1,4 @@
-//! A share of turns for what stands behind: every so many turns it goes first.
+//! Weighted alternation of two: the second gets one turn in so many.
 
 /// Two that take turns: the preferred one, and another that gets one turn in `every` while both wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A row that is not what was written is set aside where it is: as a dead letter that says so and is never sent.
+//! Turns rows whose checksum does not match into dead letters, in their place: they say so and are never sent.
 
 use rusqlite::params;
 use rusqlite::types::{Value, ValueRef};

@@ -1,5 +1,4 @@
-//! What is remembered of the journal beside it, so that a start sees when the files that it finds are not the ones that
-//! were left: emptied, exchanged, or without the log in which the last events were.
+//! The file `journal.id`: by it a start sees that the journal was emptied, exchanged, or lost its log.
 //!
 //! It is a note, not a record: it is written after each commit and not synced, so that a commit costs no second sync. It
 //! never says more than is on disk, and after a power cut perhaps less.

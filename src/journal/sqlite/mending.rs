@@ -1,4 +1,5 @@
-//! Bringing a journal back to the place where a restart looks for it, out of what is still open.
+//! Brings a journal whose files were deleted, moved or replaced back to its place, out of the files that are still
+//! open.
 //!
 //! Files that were deleted, moved or replaced can be read as long as they are open, so nothing that was acknowledged is
 //! lost. A crash at any moment of it leaves either what was there before, or the new journal complete under a name that a

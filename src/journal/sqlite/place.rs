@@ -1,4 +1,4 @@
-//! Whether the journal's files are still those that a restart will find, and whole.
+//! Compares the open journal files with the files that their paths name.
 //!
 //! Another program may delete, move, replace, overwrite or cut off any of them while they are open. SQLite goes on with
 //! what it has open, so what is acknowledged then is gone with the process. Each commit is therefore held against what the

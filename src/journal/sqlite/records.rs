@@ -1,4 +1,4 @@
-//! What is written: events, refused payloads, calls and how events end.
+//! The rows that a batch writes: events, refused payloads, calls, settlements.
 
 use std::time::Duration;
 

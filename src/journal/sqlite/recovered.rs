@@ -1,4 +1,4 @@
-//! Rows as a start reads them.
+//! The rows that a start reads back.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! After somebody cut off or overwrote the journal's files: what is left of them is brought together with what is still
-//! known of the queue in memory.
+//! Writes queued events again from memory after the journal's files were cut off or overwritten.
 
 use super::sum::{self, Fixed, Standing};
 use super::values::{event, sql};

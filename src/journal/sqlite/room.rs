@@ -1,4 +1,4 @@
-//! What the journal holds, in all and by source, and whether more fits.
+//! Counts what the journal holds, in total and by source, and checks whether more fits.
 
 use std::collections::HashMap;
 use std::sync::Arc;

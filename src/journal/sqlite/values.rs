@@ -1,4 +1,4 @@
-//! Values as columns hold them.
+//! Conversions between the values of columns and of the program.
 
 use crate::event::{Action, EventId, Priority};
 

@@ -1,7 +1,7 @@
-//! Which ends of events wait a moment for a batch to share.
+//! Settlements that nobody waits for share a batch: each waits a moment for others.
 //!
-//! An end that changes nothing for anyone costs as many pages alone as hundreds do together, since events that were
-//! acknowledged one after another stand side by side. Until it is on disk no other event of its key is delivered,
+//! Settling one event dirties as many pages as settling its hundred neighbours, since events that were acknowledged one
+//! after another stand side by side. Until it is on disk no other event of its key is delivered,
 //! and a restart would send its event once more.
 
 use std::time::{Duration, Instant};

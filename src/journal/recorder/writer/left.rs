@@ -1,5 +1,4 @@
-//! What is known of the queue when the dispatcher has ended: what it left, and what became durable since. Whoever writes to
-//! the journal's files while the relay stops must not make it forget what waits.
+//! What the dispatcher knew of the queue when it ended, for a journal that must be repaired during a stop.
 
 use std::collections::HashSet;
 

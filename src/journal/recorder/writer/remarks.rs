@@ -1,4 +1,4 @@
-//! What a person should know of the journal though events are taken.
+//! Warnings about the journal for `/readyz`, while events are taken.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! From the journal to memory: at a start, and after a fault.
+//! Restores deduplication and the delivery queue from the journal: at a start, and after a fault.
 
 use super::WriterParts;
 use crate::clock::{Now, WallTime};

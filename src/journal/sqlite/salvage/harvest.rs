@@ -1,4 +1,4 @@
-//! Rows out of pages, whatever is wrong with the pages above them.
+//! Extracts rows from the pages of a damaged database, without SQLite.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Seek};

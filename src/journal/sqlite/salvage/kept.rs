@@ -1,5 +1,5 @@
-//! How many of the files that were set aside are kept: each is a whole journal, and a disk that fails makes one after the
-//! other.
+//! Keeps the newest few of the files that were set aside: each is a whole journal, and a failing disk makes one after
+//! the other.
 
 use std::fs;
 use std::io;
