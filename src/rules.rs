@@ -10,6 +10,7 @@
 //! adds traces up, `diff` compares two decisions.
 
 mod body_shape;
+pub mod budget;
 mod casefold;
 mod compile;
 mod condition;
@@ -25,6 +26,7 @@ mod near_miss;
 pub mod path;
 mod pattern;
 mod placeholder;
+mod regexp;
 mod template;
 mod text;
 mod trace;

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::terminal::Terminal;
 use super::{Exit, input};
-use crate::rules::path::{Budget, JsonPath, PathError, Scope};
+use crate::rules::budget::Budget;
+use crate::rules::path::{JsonPath, PathError, Scope};
 use crate::yaml::{Findings, Place, Source};
 
 /// Print each node that a JSONPath selects, one JSON value a line

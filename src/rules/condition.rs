@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
 
-use super::path::{Budget, JsonPath, Scope};
+use super::budget::Budget;
+use super::path::{JsonPath, Scope};
 use super::text::{Ask, OneOf, TextTest};
 use super::trace::{ConditionTrace, SEEN_MAX, Seen, Spot};
 use super::value::{Kind, compare_numbers, kind_of, number_of, shown, text_of};

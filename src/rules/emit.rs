@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::path::{Budget, JsonPath, Scope};
+use super::budget::Budget;
+use super::path::{JsonPath, Scope};
 use super::template::{Converted, TemplateId, Templates, Variables, convert};
 use super::value::text_of;
 use super::{Context, TemplateFailures};

@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
+use super::budget::Budget;
 use super::condition::{Asks, Comparison, Condition, Operator, Test};
-use super::path::Budget;
 use super::text::{Ask, OneOf, TextTest};
 use super::validate::Validation;
 use super::value::{Kind, compare_numbers};

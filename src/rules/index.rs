@@ -290,7 +290,7 @@ mod tests {
 
     use super::*;
     use crate::rules::RuleSet;
-    use crate::rules::path::Budget;
+    use crate::rules::budget::Budget;
     use crate::yaml::{Findings, Source};
 
     /// How many of a thousand rules are candidates for an element that matches the last but one.

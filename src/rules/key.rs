@@ -170,7 +170,7 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::path::Budget;
+    use crate::rules::budget::Budget;
     use serde_json::json;
 
     fn paths(texts: &[&str]) -> Vec<JsonPath> {

@@ -4,11 +4,9 @@
 //! the rest into the project's own [`Query`], which is walked without the crate. Beside `$…` there is `$$…`: a
 //! path into the whole payload, where `$` is one element of a batch.
 
-mod budget;
 mod hints;
 mod miss;
 mod query;
-mod regexp;
 mod spelling;
 mod tokens;
 
@@ -22,7 +20,9 @@ use jsonpath_rust::parser::model as parsed;
 use jsonpath_rust::parser::parse_json_path;
 use serde_json::Value;
 
-pub use self::budget::Budget;
+use super::budget::Budget;
+use super::regexp;
+
 pub use self::query::Nodes;
 use self::query::{Comparator, Logical, Operand, Pattern, Query, Segment, Selector, Start, Step};
 use self::tokens::{Kind, Token};

@@ -41,7 +41,7 @@ impl Pattern {
         (text.len() as u64).saturating_mul(self.weight)
     }
 
-    /// Whether it matches somewhere in the text. Paid for by [`super::path::Budget::search`].
+    /// Whether it matches somewhere in the text. Paid for by [`super::budget::Budget::search`].
     pub(super) fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }

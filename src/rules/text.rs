@@ -9,8 +9,8 @@ use std::ops::Range;
 use regex::RegexBuilder;
 use serde_json::Value;
 
+use super::budget::Budget;
 use super::casefold::FoldedTexts;
-use super::path::Budget;
 use super::pattern::Pattern;
 use super::value::equal;
 

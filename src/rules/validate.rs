@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::budget::Budget;
 use super::condition::{Asks, Condition, Operator, Test};
-use super::path::{Budget, JsonPath, Scope};
+use super::path::{JsonPath, Scope};
 use super::pattern::Pattern;
 use super::text::OneOf;
 use super::trace::{SEEN_MAX, Seen, Spot, ValidationTrace};

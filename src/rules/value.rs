@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
 
-use super::path::Budget;
+use super::budget::Budget;
 
 /// The kinds that `type` can ask for. A number without a fraction is an integer, however it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::budget::{BYTES_PER_STEP, Budget};
+use crate::rules::budget::{BYTES_PER_STEP, Budget};
 use crate::rules::pattern::Pattern as Compiled;
 use crate::rules::value::{compare_numbers, equal};
 

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::rules::path::{Budget, JsonPath, Scope};
+use crate::rules::budget::Budget;
+use crate::rules::path::{JsonPath, Scope};
 
 /// JSON documents with few names, so that paths hit something.
 fn documents() -> impl Strategy<Value = Value> {

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
+use super::super::budget::Budget;
 use super::super::implies::Prover;
-use super::super::path::{Budget, Scope};
+use super::super::path::Scope;
 use super::*;
 use crate::yaml::Place;
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::*;
-use crate::rules::path::{Budget, JsonPath, Scope};
+use crate::rules::budget::Budget;
+use crate::rules::path::{JsonPath, Scope};
 
 /// What a decision may take: see `decide`.
 const STEPS: u64 = 4_000_000;

@@ -54,7 +54,7 @@ impl Budget {
     }
 
     /// Whether a pattern matches somewhere in a text. Where there are not enough steps for that, it does not.
-    pub(in crate::rules) fn search(&self, pattern: &Pattern, text: &str) -> bool {
+    pub(super) fn search(&self, pattern: &Pattern, text: &str) -> bool {
         self.spend_bytes(pattern.cost(text)) && pattern.is_match(text)
     }
 
