@@ -394,7 +394,8 @@ fn varint(bytes: &[u8]) -> Option<(i64, usize)> {
     None
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+/// A big-endian number of four bytes, as SQLite's files hold them.
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 

@@ -763,6 +763,37 @@ fn what_keys_rest_on_is_taken_over_from_a_damaged_journal() {
 }
 
 #[test]
+fn a_start_mends_a_broken_page_of_what_keys_rest_on_before_it_reads_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut journal, lock, _) = open(&config);
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "b", "c"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
+    ids.iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    batch.prune(None, 100, |_, _, _| true).unwrap();
+    batch.commit().unwrap();
+    let root: u64 = journal
+        .connection
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'key_state'", [], |row| row.get(0))
+        .unwrap();
+    journal.close();
+    drop(lock);
+    // The length of its first row.
+    let path = directory.path().join(FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let page = (root as usize - 1) * PAGE_BYTES as usize;
+    let cell = page + usize::from(u16::from_be_bytes([bytes[page + 8], bytes[page + 9]]));
+    bytes[cell..cell + 8].fill(0xFF);
+    std::fs::write(&path, bytes).unwrap();
+
+    let lock = Lock::take(directory.path()).unwrap();
+    assert!(mend(&lock, NOW).unwrap().journal.is_some());
+    drop(lock);
+    let (_journal, _lock, recovered) = open(&config);
+    assert_eq!(recovered.len(), 2, "what is on the page is kept, but for the row that is broken");
+}
+
+#[test]
 fn that_an_event_came_after_a_dead_letter_is_noted_when_it_becomes_history() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, ..) = open(&config(directory.path()));

@@ -10,6 +10,7 @@
 
 use std::io::{self, Read, Seek};
 
+use super::pages::word;
 use super::sectors;
 
 /// What a log holds of its newest generation: a log is written from its begin again, over what is left of the one before.
@@ -223,10 +224,6 @@ fn add(order: Order, before: Sum, bytes: &[u8]) -> Sum {
         second = second.wrapping_add(two).wrapping_add(first);
     }
     (first, second)
-}
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 fn pair(bytes: &[u8], at: usize) -> Sum {

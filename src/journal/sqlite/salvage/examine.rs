@@ -10,7 +10,7 @@ use rusqlite::types::ValueRef;
 
 use crate::journal::sqlite::ID_MAX;
 use crate::journal::sqlite::names::FILE;
-use crate::journal::sqlite::pages::{FILE_HEADER_BYTES, Kind, Leaf, Node, Pages, columns};
+use crate::journal::sqlite::pages::{FILE_HEADER_BYTES, Kind, Leaf, Node, Pages, columns, word};
 use crate::journal::sqlite::schema::{self, VERSION};
 use crate::journal::sqlite::sectors;
 use crate::journal::sqlite::wal::{self, Log};
@@ -106,8 +106,8 @@ fn problem_of<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Option<String>
         if !tree.broken.is_empty() {
             return Ok(Some(format!("the tree of table {table} is broken")));
         }
-        if table == "event"
-            && let Some(problem) = problem_of_events(pages, &tree.pages)?
+        if READ_AT_A_START.contains(&table.as_str())
+            && let Some(problem) = problem_of_rows(pages, table, &tree.pages)?
         {
             return Ok(Some(problem));
         }
@@ -133,10 +133,10 @@ fn problem_of<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Option<String>
     Ok(None)
 }
 
-/// Whether rows are where their numbers lead to, and whole.
-fn problem_of_events<R: Read + Seek>(pages: &mut Pages<R>, leaves: &[Leaf]) -> io::Result<Option<String>> {
+/// Finds a row that is not where its number leads to, or not whole.
+fn problem_of_rows<R: Read + Seek>(pages: &mut Pages<R>, table: &str, leaves: &[Leaf]) -> io::Result<Option<String>> {
     for leaf in leaves {
-        let broken = || Ok(Some(format!("page {} of table event is broken", leaf.page)));
+        let broken = || Ok(Some(format!("page {} of table {table} is broken", leaf.page)));
         let page = pages.read(leaf.page)?;
         let Some(node) = Node::of(&page, leaf.page).filter(|node| node.kind() == Kind::TableLeaf) else {
             return broken();
@@ -295,10 +295,8 @@ fn is_without_rowid(sql: &str) -> bool {
     sql.ends_with("WITHOUT ROWID")
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
+/// Tables of which every row is read before anything is delivered.
+const READ_AT_A_START: [&str; 2] = ["event", "key_state"];
 /// A word that is changed by hand differs in more.
 const BYTES_ROTTEN_MAX: usize = 8;
 /// Another version may have added something else in the place of the last addition, which differs in more as well.
