@@ -11,6 +11,7 @@ mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -229,7 +230,7 @@ pub(crate) enum Message {
         reply: oneshot::Sender<Option<Vec<EventId>>>,
     },
     Differ(Vec<Unlike>),
-    Foresee {
+    Preview {
         arrivals: Vec<Expected>,
         reply: oneshot::Sender<Option<Vec<Preview>>>,
     },
@@ -258,19 +259,9 @@ pub(crate) type Replaced = Result<Result<Vec<Receipt>, Declined>, Unavailable>;
 impl Recorder {
     /// Keeps a submission; returns one receipt an entry, after the sync.
     pub async fn record(&self, submission: Submission) -> Result<Vec<Receipt>, Unavailable> {
-        if self.progress.stalled().is_some() {
-            return Err(Unavailable::JournalFault);
-        }
-        let (reply, mut receipts) = oneshot::channel();
+        let (reply, receipts) = oneshot::channel();
         self.put(Message::Record { submission, reply })?;
-        loop {
-            match tokio::time::timeout(progress::LOOK, &mut receipts).await {
-                Ok(receipts) => return receipts.unwrap_or(Err(Unavailable::Stopping)),
-                // It may be kept all the same, once the disk answers: a repeat is then a duplicate.
-                Err(_) if self.progress.stalled().is_some() => return Err(Unavailable::JournalFault),
-                Err(_) => {}
-            }
-        }
+        self.reply(receipts).await?
     }
 
     /// Carries out a command for each of these events, in their order; returns when everything of it is on disk. Of
@@ -286,7 +277,7 @@ impl Recorder {
             let (reply, commanded) = oneshot::channel();
             let request_id = Arc::clone(request_id);
             self.put(Message::Command { command, ids: ids.to_vec(), request_id, reply })?;
-            done.extend(commanded.await.unwrap_or(Err(Unavailable::Stopping))?);
+            done.extend(self.reply(commanded).await??);
         }
         Ok(done)
     }
@@ -301,14 +292,35 @@ impl Recorder {
     ) -> Result<Result<Vec<Receipt>, Declined>, Unavailable> {
         let (reply, replaced) = oneshot::channel();
         self.put(Message::Replace { of, submission, force, reply })?;
-        replaced.await.unwrap_or(Err(Unavailable::Stopping))
+        self.reply(replaced).await?
     }
 
     fn put(&self, message: Message) -> Result<(), Unavailable> {
+        if self.stalled().is_some() {
+            return Err(Unavailable::JournalFault);
+        }
         self.messages.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Unavailable::Overload,
             mpsc::error::TrySendError::Closed(_) => Unavailable::Stopping,
         })
+    }
+
+    /// Waits for a reply, but not for a disk that hangs. What was asked may be done all the same, once the disk answers: a
+    /// repeat is then a duplicate.
+    async fn reply<T>(&self, mut reply: oneshot::Receiver<T>) -> Result<T, Unavailable> {
+        loop {
+            match tokio::time::timeout(progress::LOOK, &mut reply).await {
+                Ok(reply) => return reply.map_err(|_| Unavailable::Stopping),
+                Err(_) if self.stalled().is_some() => return Err(Unavailable::JournalFault),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// For how long the disk has not answered. While the journal is repaired, which may take as long, its own reason holds.
+    fn stalled(&self) -> Option<Duration> {
+        let taking = *self.health.borrow() == Health::Taking;
+        if taking { self.progress.stalled() } else { None }
     }
 
     /// Writes down a call after which the event is to be tried again, and when. Not waited for: a lost line of this
@@ -343,8 +355,8 @@ impl Recorder {
     /// The triggers on which open incidents rest, newest first; none while that can't be told.
     pub async fn open_incidents(&self, limit: usize) -> Option<Vec<EventId>> {
         let (reply, ids) = oneshot::channel();
-        self.messages.send(Message::Open { limit, reply }).await.ok()?;
-        ids.await.ok()?
+        self.put(Message::Open { limit, reply }).ok()?;
+        self.reply(ids).await.ok()?
     }
 
     /// Has differences written down, unless much waits for the recorder: senders come first. Not waited for.
@@ -360,9 +372,9 @@ impl Recorder {
 
     /// What deduplication would say of events that come together; none while that can't be told.
     pub async fn preview(&self, arrivals: Vec<Expected>) -> Option<Vec<Preview>> {
-        let (reply, foresights) = oneshot::channel();
-        self.messages.send(Message::Foresee { arrivals, reply }).await.ok()?;
-        foresights.await.ok()?
+        let (reply, previews) = oneshot::channel();
+        self.put(Message::Preview { arrivals, reply }).ok()?;
+        self.reply(previews).await.ok()?
     }
 
     /// The sources that send more than their share of the queue.
@@ -374,7 +386,7 @@ impl Recorder {
     pub async fn hold(&self, target: HoldTarget, held: bool) -> Result<Holding, Unavailable> {
         let (reply, holding) = oneshot::channel();
         self.put(Message::Hold { target, held, reply })?;
-        holding.await.unwrap_or(Err(Unavailable::Stopping))
+        self.reply(holding).await?
     }
 
     /// What is held back, in the order of source and key.
@@ -384,14 +396,13 @@ impl Recorder {
 
     /// Whether events are taken now.
     pub fn health(&self) -> Health {
-        let health = self.health.borrow().clone();
-        match (&health, self.progress.stalled()) {
-            (Health::Taking, Some(took)) => Health::Refusing {
+        match self.stalled() {
+            Some(took) => Health::Refusing {
                 why: Unavailable::JournalFault,
                 detail: format!("a write has not returned for {} s: the disk hangs", took.as_secs()),
                 since: WallTime(WallTime::now().0 - i64::try_from(took.as_millis()).unwrap_or(0)),
             },
-            _ => health,
+            None => self.health.borrow().clone(),
         }
     }
 

@@ -135,7 +135,7 @@ impl Fault {
                 Message::Record { reply, .. } => drop(reply.send(Err(why))),
                 Message::Settle(end) => self.held.push_back(end),
                 Message::Open { reply, .. } => drop(reply.send(None)),
-                Message::Foresee { reply, .. } => drop(reply.send(None)),
+                Message::Preview { reply, .. } => drop(reply.send(None)),
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
                 Message::Hold { reply, .. } => drop(reply.send(Err(why))),
                 Message::Replace { reply, .. } => drop(reply.send(Err(why))),
@@ -429,7 +429,7 @@ impl Writer {
                     let _ = reply.send(receipts);
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
-                (Message::Foresee { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
+                (Message::Preview { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
                 (Message::Command { reply, .. }, Owed::Commanded(commanded)) => {
                     self.count_commanded(&commanded);
                     let _ = reply.send(Ok(commanded));

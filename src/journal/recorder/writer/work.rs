@@ -85,7 +85,7 @@ impl Work<'_> {
                 self.wrote = true;
                 Ok(Owed::Done)
             }
-            Message::Foresee { arrivals, .. } => {
+            Message::Preview { arrivals, .. } => {
                 let arrivals = arrivals.iter().map(Expected::arrival);
                 Ok(Owed::Foresights(self.dedup.preview(arrivals, self.now)))
             }
