@@ -8,7 +8,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use super::restore::tell_repairs;
-use super::{FALSE_ALARMS_MAX, Fault, Writer};
+use super::{FALSE_ALARMS_MAX, Fault, HEAL_INTERVAL, Writer};
 use crate::event::EventId;
 use crate::journal::recorder::{Durable, Health, Remembered, Unavailable};
 use crate::journal::{self, Batch, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
@@ -87,6 +87,10 @@ impl Writer {
                 let busy = journal::Error::Fault("somebody still reads it".to_owned());
                 return Err(obstacle(&self.parts.lock, &busy));
             }
+            // What is set aside each time takes the place of what was set aside before: a disk that damages whatever is
+            // written must not be tried every second.
+            let before = u32::try_from(fault.mended.len()).unwrap_or(u32::MAX);
+            fault.try_at = Instant::now() + HEAL_INTERVAL * (1 << before.min(MENDED_WAIT_MAX));
             let repairs = journal::mend(&self.parts.lock, now)?;
             (fault.altered, fault.cut) = (true, true);
             fault.mended.push((Mending::Reread, Mended { aside: Vec::new(), repairs }));
@@ -319,5 +323,7 @@ fn obstacle(lock: &Lock, error: &journal::Error) -> OpenError {
 const REFUSE_INTERVAL: Duration = Duration::from_millis(5);
 /// The dispatcher answers within milliseconds.
 const RECALL: Duration = Duration::from_secs(10);
+/// A repair that did not help is tried again after twice as long, up to four minutes.
+const MENDED_WAIT_MAX: u32 = 8;
 /// Events that are brought together with memory in one batch: some tens of milliseconds.
 const MADE_GOOD_AT_ONCE: usize = 1_000;
