@@ -196,7 +196,7 @@ fn holds_in(needle: &Regex, raw: Option<&[u8]>, charset: Option<&str>) -> bool {
     }
 }
 
-/// Whether what came with this row came with another one too: rows of one request are neighbours.
+/// Tells whether the payload kept with this row came with another one, too: rows of one request are neighbours.
 fn is_shared(connection: &Connection, id: EventId) -> Result<bool, rusqlite::Error> {
     connection
         .prepare_cached(
@@ -242,6 +242,24 @@ const TIME_MAX: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::sqlite::tests::{config, event, open};
+    use crate::journal::{NewEvent, Raw};
+
+    #[test]
+    fn the_payload_of_a_batch_is_known_as_shared_in_whichever_row_it_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, ..) = open(&config(directory.path()));
+        let mut batch = journal.begin().unwrap();
+        let alone = batch.append(event("a", b"{}")).unwrap();
+        let first = batch.append(event("b", b"{}")).unwrap();
+        let second = batch.append(NewEvent { raw: Raw::In(first), ..event("c", b"{}") }).unwrap();
+        batch.commit().unwrap();
+        let shared = |id| is_shared(&journal.connection, id).unwrap();
+        assert_eq!([alone, first, second].map(shared), [false, true, false]);
+        let moved = "UPDATE event SET raw_in = ?1 WHERE raw_in = ?2";
+        journal.connection.execute(moved, [sql(second), sql(first)]).unwrap();
+        assert_eq!([alone, first, second].map(shared), [false, false, true]);
+    }
 
     #[test]
     fn a_text_is_found_however_json_writes_it() {
