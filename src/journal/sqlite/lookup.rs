@@ -83,7 +83,10 @@ impl Batch<'_> {
 
     /// The body that an event sends.
     pub fn body(&self, id: EventId) -> Result<Blob, Error> {
-        let mut statement = self.prepare("SELECT body, element, sum FROM content WHERE id = ?1")?;
+        let mut statement = self.prepare(&format!(
+            "SELECT body, element, {} FROM content JOIN event ON event.id = content.id WHERE content.id = ?1",
+            sum::of_event_with_sum("content.sum")
+        ))?;
         let mut rows = statement.query([sql(id)])?;
         let Some(row) = rows.next()? else {
             return Ok(Blob::Gone);
@@ -98,7 +101,10 @@ impl Batch<'_> {
 
     /// The raw body of a request, which this row holds.
     pub fn raw(&self, request: &str, raw_in: EventId) -> Result<Blob, Error> {
-        let mut statement = self.prepare("SELECT raw, raw_sum FROM content WHERE id = ?1")?;
+        let mut statement = self.prepare(&format!(
+            "SELECT raw, {} FROM content JOIN event ON event.id = content.id WHERE content.id = ?1",
+            sum::of_event_with_sum("raw_sum")
+        ))?;
         let mut rows = statement.query([sql(raw_in)])?;
         let Some(row) = rows.next()? else {
             return Ok(Blob::Gone);

@@ -309,7 +309,8 @@ impl Reader {
         self.with(|connection| {
             let fixed = schema::of_event(connection, FIXED)?;
             let has_sums = schema::has_column(connection, "content", "raw_sum")?;
-            let (raw_sum, own_sum) = if has_sums { ("held.raw_sum", "own.sum") } else { ("NULL", "NULL") };
+            let of = |column| if has_sums { sum::of_event_with_sum(column) } else { "NULL".to_owned() };
+            let (raw_sum, own_sum) = (of("held.raw_sum"), of("own.sum"));
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {fixed}, held.raw, {raw_sum}, own.element, own.body, {own_sum} FROM event \
                  LEFT JOIN content AS held ON held.id = event.raw_in LEFT JOIN content AS own ON own.id = event.id \
@@ -540,8 +541,9 @@ impl Filter {
 /// What is to be sent for an event.
 pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable, rusqlite::Error> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {FIXED}, content.body, content.element, content.sum FROM event \
-         LEFT JOIN content ON content.id = event.id WHERE event.id = ?1"
+        "SELECT {FIXED}, content.body, content.element, {} FROM event \
+         LEFT JOIN content ON content.id = event.id WHERE event.id = ?1",
+        sum::of_event_with_sum("content.sum")
     ))?;
     let mut rows = statement.query([sql(id)])?;
     let Some(row) = rows.next()? else {

@@ -32,7 +32,8 @@ pub(super) struct Fixed<'r> {
     pub(super) sender_request: Option<&'r str>,
 }
 
-/// Where it stands: what changes in its row, but for the count of its duplicates, the row that holds its raw body and the event noted as later.
+/// The part of a row that changes, but for the count of its duplicates, the row that holds its raw body and the event
+/// noted as later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) state: State,
@@ -47,7 +48,7 @@ pub(super) struct Standing {
     pub(super) bytes: u64,
 }
 
-/// What the state of an incident key rests on, of an event that was delivered and pruned.
+/// The state of an incident key, of whose last event nothing else is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyState<'r> {
     pub(super) id: EventId,
@@ -239,7 +240,9 @@ impl<'r> KeyState<'r> {
     pub(super) fn of_columns(column: impl Fn(usize) -> Option<ValueRef<'r>>) -> Result<KeyState<'r>, Damage> {
         let state = KeyState::unchecked(&column).ok_or(Damage::Row)?;
         let sum = column(KEY_STATE_COLUMNS).ok_or(Damage::Row)?;
-        if is_sum(sum, || state.sum()) { Ok(state) } else { Err(Damage::Row) }
+        // Every version that made such rows gave them a checksum.
+        let matches = sum.as_i64().is_ok_and(|written| written == state.sum());
+        if matches { Ok(state) } else { Err(Damage::Row) }
     }
 
     fn unchecked(column: &impl Fn(usize) -> Option<ValueRef<'r>>) -> Option<KeyState<'r>> {
@@ -306,6 +309,12 @@ pub(super) fn is_sum(column: ValueRef<'_>, sum: impl FnOnce() -> i64) -> bool {
         ValueRef::Integer(written) => written == sum(),
         _ => false,
     }
+}
+
+/// The checksum in a column of contents, for a query that names their event. A version that made none made none for the
+/// event either: where only one is missing it was lost.
+pub(super) fn of_event_with_sum(column: &str) -> String {
+    format!("coalesce({column}, iif(event.sum IS NULL, NULL, {NO_SUM}))")
 }
 
 /// Fields one after another, each with its number and its length, so that no two rows spell the same bytes.

@@ -763,6 +763,23 @@ fn what_keys_rest_on_is_taken_over_from_a_damaged_journal() {
 }
 
 #[test]
+fn a_body_that_lost_its_checksum_is_not_sent_though_one_of_a_version_before_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let ids: Vec<_> = ["a", "b"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
+    batch.commit().unwrap();
+    journal.connection.execute_batch("UPDATE content SET sum = NULL, raw_sum = NULL, body = x'00'").unwrap();
+    journal.connection.execute("UPDATE event SET sum = NULL WHERE id = ?1", [ids[1].0]).unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    assert_eq!(reader.outgoing(ids[0]).unwrap(), Sendable::Damaged(Damage::Body));
+    assert!(matches!(reader.outgoing(ids[1]).unwrap(), Sendable::Sound(_)));
+    let batch = journal.begin().unwrap();
+    assert_eq!((batch.body(ids[0]).unwrap(), batch.raw("request", ids[0]).unwrap()), (Blob::Damaged, Blob::Damaged));
+    assert!(matches!(batch.body(ids[1]).unwrap(), Blob::Sound(_)));
+}
+
+#[test]
 fn a_start_mends_a_broken_page_of_what_keys_rest_on_before_it_reads_it() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());

@@ -1,7 +1,7 @@
 //! Rows that were found somewhere, put into a journal: of each the version that is sound and went furthest.
 //!
-//! What is not what was written comes in too, where nothing better was found: a start then sets it aside as a dead letter,
-//! so that it is told.
+//! A row whose checksum does not match comes in too, where nothing better was found: a start then sets it aside as a dead
+//! letter, so that it is told.
 
 use std::collections::HashSet;
 
@@ -33,7 +33,7 @@ pub(super) struct Intake<'c> {
     pub(super) taken: Taken,
 }
 
-/// What was taken in.
+/// Counts of what was taken in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
     /// Events that the journal did not have.
@@ -42,7 +42,7 @@ pub(super) struct Taken {
     pub(super) versions: u64,
     /// Bodies whose event was not found.
     pub(super) without_row: u64,
-    /// What looked like an event and could not be made one.
+    /// Rows that looked like events and could not be made any.
     pub(super) unreadable: u64,
 }
 
@@ -295,10 +295,11 @@ impl Intake<'_> {
 
     /// Makes a dead letter of each queued event whose body can't be sent. Returns how many.
     pub(super) fn bury_without_body(&self) -> Result<u64, rusqlite::Error> {
-        let mut statement = self.journal.prepare(
-            "SELECT event.id, raw, body, element, content.sum, raw_sum FROM event \
+        let mut statement = self.journal.prepare(&format!(
+            "SELECT event.id, raw, body, element, {}, raw_sum FROM event \
              LEFT JOIN content ON content.id = event.id WHERE state = 'queued' AND state <> 'delivered'",
-        )?;
+            sum::of_event_with_sum("content.sum")
+        ))?;
         let mut rows = statement.query([])?;
         let mut buried = Vec::new();
         while let Some(row) = rows.next()? {
