@@ -1,4 +1,4 @@
-//! What is known and durable: deduplication, the recorder that alone decides and appends, and the tables in SQLite.
+//! The durable state: deduplication, the recorder that alone decides and appends, and the tables in SQLite.
 
 pub mod dedup;
 pub mod recorder;

@@ -45,7 +45,7 @@ struct Played<'a> {
     status: &'static str,
     /// Why it is a duplicate.
     why: Option<String>,
-    /// What the stand-in said; none without filters, and for a duplicate, which is not sent.
+    /// The answer of the stand-in; none without filters, and for a duplicate, which is not sent.
     outcome: Option<Outcome>,
     /// Why no filter matched.
     misses: Vec<String>,

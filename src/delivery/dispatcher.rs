@@ -324,7 +324,7 @@ impl Dispatcher {
         }
     }
 
-    /// What is known here of the queue, for a journal that lacks some of it.
+    /// A copy of the queue, for a journal that lacks some of it.
     fn remembered(&self) -> Remembered {
         let mut waiting: Vec<Waits> = self.schedule.events().collect();
         waiting.retain(|waits| !self.ends.contains(waits.event));

@@ -161,14 +161,14 @@ pub struct Durable {
     pub recall: Option<oneshot::Sender<Remembered>>,
 }
 
-/// What is known in memory of the queue.
+/// The queue as memory has it.
 #[derive(Clone, Debug, Default)]
 pub struct Remembered {
     /// Every event that waits or is under way.
     pub waiting: Vec<Waits>,
     /// Events that ended, and whose end is not on disk.
     pub ending: HashSet<EventId>,
-    /// What is to be sent for the newest of those that wait.
+    /// The bodies of the newest of those that wait.
     pub bodies: HashMap<EventId, Outgoing>,
 }
 

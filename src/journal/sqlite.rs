@@ -3,7 +3,7 @@
 //! One [`Journal`] writes, in batches that are synced as a whole; any number of [`Reader`]s read beside it. It
 //! decides nothing about deduplication and delivery: it keeps what it is told and tells it again.
 //!
-//! What repairs it, by what is wrong:
+//! Repairs, by what is wrong:
 //!
 //! | file | when | what is wrong | from what |
 //! | --- | --- | --- | --- |
@@ -142,7 +142,7 @@ pub struct Recovered {
     pub state: State,
     pub outcome: Option<Outcome>,
     pub update: UpdateHash,
-    /// What its key knew with it.
+    /// The occurrences that its key knew with it.
     pub occurrences: Occurrences,
     /// A trigger that followed a resolve and is still queued.
     pub reopening: bool,
@@ -150,7 +150,7 @@ pub struct Recovered {
     pub tried: Option<Tried>,
 }
 
-/// What a restart finds in a row.
+/// A row as a restart finds it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     Event(Recovered),
@@ -184,7 +184,7 @@ pub enum Error {
     Full(String),
     /// The file is damaged: what it holds can't be trusted, however often it is opened.
     Damaged(String),
-    /// What is open is no longer what a restart would find.
+    /// The open files are no longer those that a restart would find.
     Replaced(Fates),
     /// Anything else: a failed write or sync.
     Fault(String),

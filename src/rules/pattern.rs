@@ -36,7 +36,7 @@ impl Pattern {
         Pattern { regex, weight: WEIGHT * (1 + words as u64 / WORDS_PER_LOOK) }
     }
 
-    /// What a search through the text costs, as bytes that are compared.
+    /// The cost of a search through the text, as bytes that are compared.
     pub(super) fn cost(&self, text: &str) -> u64 {
         (text.len() as u64).saturating_mul(self.weight)
     }

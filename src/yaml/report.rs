@@ -1,4 +1,4 @@
-//! What a person, a log or a program is shown of findings.
+//! Renders findings for a person, a log or a program.
 
 use serde_json::json;
 

@@ -283,7 +283,7 @@ fn some(keys: &ByPriority) -> bool {
 const FRESH: Duration = Duration::from_secs(300);
 /// While fresh alerts wait no longer than this, they go in their order.
 const ON_TIME: Duration = Duration::from_secs(60);
-/// What failed a moment ago says that others may.
+/// For so long after a failure the newest go first.
 const FAILING: Duration = Duration::from_secs(60);
 /// A storm of five minutes ago need not be moved in one go.
 const AGED_AT_ONCE: usize = 64;

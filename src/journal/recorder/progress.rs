@@ -1,4 +1,4 @@
-//! Whether the recorder's thread gets on: a disk that hangs returns from no call, and so is seen from outside only.
+//! Watches whether the recorder's thread gets on. A disk that hangs returns from no call, so only others can see it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -100,10 +100,10 @@ struct Fault {
     files: Files,
     /// What was done to bring the files back, told when events are taken again.
     mended: Vec<(Mending, Mended)>,
-    /// Whether some of what was open may be gone, and whether that is beyond doubt.
+    /// Some of what was open may be gone; and that is certain.
     altered: bool,
     cut: bool,
-    /// What was made good from memory; none where nothing had to be.
+    /// Events written again from memory; none where nothing was missing.
     rescue: Option<Rescue>,
     /// What was told last of why they are not back yet.
     told: String,

@@ -1,4 +1,4 @@
-//! What deduplication rests on when history is gone: one narrow row for each key whose last event was pruned.
+//! The state of deduplication for pruned history: one narrow row for each key whose last event is gone.
 //!
 //! A start reads them among the events, each in the place of its event, so that it finds what it would have found before.
 //! A row goes when its key's state comes to rest on another event, or is forgotten.
@@ -16,11 +16,11 @@ use crate::clock::WallTime;
 use crate::event::{EventId, KeyId, Occurrence, Priority, State, UpdateHash};
 use crate::journal::dedup::Occurrences;
 
-/// What is known of the rows.
+/// Counts of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyStates {
     kept: u64,
-    /// What they take on the volume, about.
+    /// About how much of the volume they take.
     pub bytes: u64,
     /// No row is of a newer event.
     pub until: EventId,
@@ -50,7 +50,7 @@ impl KeyStates {
         self.until = self.until.max(id);
     }
 
-    /// What those took that go is not asked: as much as others do.
+    /// Rows that go are taken to be as large as the others.
     pub(super) fn remove(&mut self, rows: u64) {
         self.bytes = self.bytes.saturating_sub(self.bytes / self.kept.max(1) * rows);
         self.kept = self.kept.saturating_sub(rows);

@@ -130,7 +130,7 @@ impl LetGo {
         Ok(Mended { aside, repairs })
     }
 
-    /// Whether what was written over the journal is another journal, whose events are none of ours.
+    /// Another journal was written over ours: its events are none of ours.
     fn is_another(&self, directory: &Path) -> bool {
         let found = readers::open(&directory.join(FILE)).ok().and_then(|connection| super::identity_in(&connection));
         found.is_some() && found != self.identity

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-/// Whether a file in the directory is one of ours.
+/// Tells a file of ours from others in the directory.
 pub(super) fn is_ours(name: &OsStr) -> bool {
     [LOCK, FILE, MARKER, REBUILT].iter().any(|ours| name == *ours)
 }
@@ -10,7 +10,7 @@ pub(super) fn is_ours(name: &OsStr) -> bool {
 pub(super) const FILE: &str = "journal.db";
 /// Locked by the process that writes.
 pub(super) const LOCK: &str = "lock";
-/// What is remembered of the journal.
+/// The note by which a start knows its journal again.
 pub(super) const MARKER: &str = "journal.id";
 /// A new journal while it is being made, and when it is complete.
 pub(super) const PARTIAL: &str = "journal-partial.db";

@@ -72,13 +72,13 @@ pub(super) enum Wrote {
 /// How a journal comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mending {
-    /// What is open is copied there: nothing is lost.
+    /// The open files are copied there: nothing is lost.
     Copy,
     /// The log that is open is brought into the main file, which is in its place: nothing is lost.
     Fold,
-    /// What is open is what is there, and is opened anew: nothing is lost.
+    /// The open files are in their place, and are opened anew: nothing is lost.
     Reopen,
-    /// What is there was changed by somebody else, and nothing better is open: it is read as a start reads it.
+    /// The files were changed by somebody else, and nothing better is open: they are read as a start reads them.
     Reread,
 }
 
@@ -236,12 +236,12 @@ impl Fates {
         Fates { database: worse(self.database, before.database), log: worse(self.log, before.log), ..self }
     }
 
-    /// Whether what is open was changed itself, so that some of it may be gone.
+    /// An open file was changed itself, so that some of it may be gone.
     pub fn is_altered(&self) -> bool {
         [self.database, self.log].iter().any(|fate| matches!(fate, Fate::Cut | Fate::Overwritten))
     }
 
-    /// Whether a file is shorter than it was, of which there can be no doubt.
+    /// A file is shorter than it was: some of it is gone.
     pub fn is_cut(&self) -> bool {
         self.database == Fate::Cut || self.log == Fate::Cut
     }

@@ -15,11 +15,11 @@ pub(super) struct RecoveredRow {
     /// Where it stands, unless that is not what was written.
     pub(super) standing: Option<Standing>,
     pub(super) read: Result<Read, Damage>,
-    /// Whether it is the event's own row, and not what its key's state rests on.
+    /// It is the event's own row, and not that of a key's state.
     pub(super) is_event: bool,
 }
 
-/// What a sound row is.
+/// A row whose checksum matches.
 pub(super) enum Read {
     Event(Recovered),
     /// Also one that a person ended since.
@@ -27,7 +27,7 @@ pub(super) enum Read {
 }
 
 impl RecoveredRow {
-    /// What deduplication and delivery are to know of it.
+    /// The row for deduplication and delivery; none for a refused payload.
     pub(super) fn found(self) -> Option<Found> {
         match self.read {
             Ok(Read::Event(event)) => Some(Found::Event(event)),

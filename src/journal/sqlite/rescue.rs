@@ -6,7 +6,7 @@ use super::{Batch, Error, Journal, Settlement};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outgoing, Priority, State, Waits};
 
-/// What became of the queue.
+/// Counts of events after a rescue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rescue {
     /// Events that were written again from memory.

@@ -34,7 +34,7 @@ use intake::{Intake, Taken};
 pub use kept::ASIDE_KEPT;
 pub(super) use kept::keep_newest;
 
-/// What was done to files that were damaged.
+/// Repairs of damaged files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repairs {
     /// To the journal as a whole.
@@ -44,18 +44,18 @@ pub struct Repairs {
 }
 
 impl Repairs {
-    /// Whether nothing was to be done.
+    /// Nothing was damaged.
     pub fn is_empty(&self) -> bool {
         *self == Repairs::default()
     }
 }
 
-/// What became of a damaged journal.
+/// The repair of a damaged journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salvage {
     /// The damaged journal, whole; none where its files had no name any more.
     pub aside: Option<PathBuf>,
-    /// What is damaged.
+    /// The damage, in words.
     pub problem: String,
     /// Events carried over, in whatever state.
     pub events: u64,
@@ -73,7 +73,7 @@ pub struct Salvage {
     pub left_out: u64,
 }
 
-/// What became of a log that goes on behind the place where SQLite ends.
+/// The repair of a log that goes on behind the place where SQLite ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSalvage {
     /// The log, whole, where it is damaged; none where a power cut may have ended it.
@@ -88,7 +88,7 @@ pub struct LogSalvage {
     pub states: u64,
     /// Events that may have been delivered, as ones after them were. They are dead letters.
     pub in_doubt: u64,
-    /// What looked like an event and could not be read.
+    /// Rows that looked like events and could not be read.
     pub unreadable: u64,
 }
 
@@ -233,7 +233,7 @@ pub(super) fn replace(directory: &Path) -> io::Result<()> {
     sync()
 }
 
-/// Whether a log is there without the file that it belongs to: SQLite would delete it.
+/// There is a log without its main file: SQLite would delete it.
 fn is_orphaned(directory: &Path) -> bool {
     let bytes = |name: &str| fs::metadata(directory.join(name)).map_or(0, |file| file.len());
     bytes(FILE) == 0 && bytes(&format!("{FILE}-wal")) > 0

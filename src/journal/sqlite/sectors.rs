@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-/// What was read.
+/// Bytes, and whether the disk gave all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     /// Fewer than were asked for only where the file ends.

@@ -37,7 +37,7 @@ pub(super) struct Frame {
     pub(super) sound: bool,
 }
 
-/// What is behind the end that SQLite finds.
+/// Frames behind the end that SQLite finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
     Nothing,

@@ -1,4 +1,4 @@
-//! What the dispatcher knew of the queue when it ended, for a journal that must be repaired during a stop.
+//! Keeps the dispatcher's last copy of the queue, for a journal that must be repaired during a stop.
 
 use std::collections::HashSet;
 
@@ -7,12 +7,12 @@ use tokio::sync::mpsc;
 use crate::event::{EventId, Waits};
 use crate::journal::recorder::{Durable, Fresh, Remembered};
 
-/// What the dispatcher left behind.
+/// The queue as the dispatcher left it, and commits since.
 #[derive(Debug)]
 pub(super) struct LeftBehind {
     left: mpsc::Receiver<Remembered>,
     remembered: Option<Remembered>,
-    /// What it was not told any more, in order.
+    /// Commits that it was not told any more, in order.
     untold: Vec<Durable>,
 }
 
@@ -28,7 +28,7 @@ impl LeftBehind {
         self.untold.push(durable);
     }
 
-    /// What is known by now; none while the dispatcher left nothing.
+    /// The queue by now; none while the dispatcher has left nothing.
     pub(super) fn remembered(&mut self) -> Option<&Remembered> {
         if let Ok(remembered) = self.left.try_recv() {
             self.remembered = Some(remembered);

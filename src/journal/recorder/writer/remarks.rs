@@ -8,14 +8,14 @@ use crate::clock::WallTime;
 use crate::journal::recorder::Remark;
 use crate::journal::{ASIDE_KEPT, Journal, Lack, LogSalvage, Repairs};
 
-/// What is shown, and when it was seen first.
+/// A warning, and when it was first seen.
 #[derive(Debug)]
 pub(super) struct Remarks {
     shown: watch::Sender<Vec<Remark>>,
     damage: Damage,
 }
 
-/// What was damaged since the start.
+/// Damage met since the start.
 #[derive(Debug, Default)]
 struct Damage {
     since: Option<WallTime>,

@@ -15,7 +15,7 @@ use crate::journal::sqlite::schema::{self, VERSION};
 use crate::journal::sqlite::sectors;
 use crate::journal::sqlite::wal::{self, Log};
 
-/// What was found.
+/// The result of looking at the files.
 #[derive(Debug)]
 pub(super) struct Examined {
     /// The log, unless there is none or nothing in it can be made out.
@@ -58,7 +58,7 @@ pub(super) fn open(directory: &Path) -> io::Result<(Pages<File>, Option<Log>)> {
     files(&path, &directory.join(format!("{FILE}-wal")))
 }
 
-/// The same for files of any name. What is not there counts as empty.
+/// Opens files of any name as pages. A file that is not there counts as empty.
 pub(super) fn files(database: &Path, log: &Path) -> io::Result<(Pages<File>, Option<Log>)> {
     let or_nothing = |path: &Path| match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => File::open("/dev/null"),
@@ -161,7 +161,7 @@ fn problem_of_rows<R: Read + Seek>(pages: &mut Pages<R>, table: &str, leaves: &[
     Ok(None)
 }
 
-/// What a header says that ours never say.
+/// Finds a value in the header that ours never have.
 fn problem_of_header(header: &[u8], page_bytes: usize, count: u32) -> Option<String> {
     let said = usize::from(u16::from_be_bytes([header[16], header[17]]));
     let is_ours = header.starts_with(b"SQLite format 3\0")
@@ -257,9 +257,9 @@ fn problem_of_schema<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Result<
 
 /// Definitions by name.
 struct Expected {
-    /// What every journal of this layout has.
+    /// Tables that every journal of this layout has.
     base: Vec<(String, String)>,
-    /// What was added to it.
+    /// Tables that were added to it.
     added: Vec<(String, String)>,
 }
 

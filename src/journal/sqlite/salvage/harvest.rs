@@ -10,7 +10,7 @@ use super::intake::Intake;
 use crate::journal::sqlite::pages::{Cell, Kind, Leaf, Node, Pages, columns};
 use crate::journal::sqlite::wal::Frame;
 
-/// What a page was asked for.
+/// The kind of rows that a page is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rows {
     Events,

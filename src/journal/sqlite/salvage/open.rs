@@ -84,7 +84,7 @@ fn first_readable(old: &Connection) -> Option<i64> {
     first
 }
 
-/// What there is to an event beside its row.
+/// Takes an event's bodies and calls.
 fn beside(old: &Connection, id: i64, intake: &mut Intake<'_>) -> Result<(), Error> {
     if let Ok(mut statement) = old.prepare_cached("SELECT * FROM content WHERE id = ?1")
         && let Ok(mut rows) = statement.query([id])
