@@ -5,18 +5,18 @@
 //! it requests and tells it who the peer is.
 
 mod admission;
-mod answer;
 pub mod auth;
 mod body;
-mod content;
-mod current;
-mod decode;
-mod handover;
+mod charset;
+mod elements;
 pub mod limits;
-mod prefer;
+mod loaded_rules;
+mod payload;
+mod preference;
 mod refusal;
 mod replay;
 mod request_id;
+mod response;
 mod shadow;
 
 use std::sync::Arc;
@@ -43,16 +43,16 @@ use crate::rules::{Context, Decision, Element, RuleSet};
 use crate::shutdown::Shutdown;
 
 use admission::{Admitted, Routed, Source, Sources};
-use answer::Part;
 use body::{Held, Memory, Upload};
-use content::Charset;
-use current::CurrentRules;
-use handover::Handover;
+use charset::Charset;
+use elements::Handover;
+use loaded_rules::CurrentRules;
+use response::Part;
 use shadow::{Shadow, Sighting};
 
 pub use admission::{ClientCertificate, Peer};
 pub use body::BodyLimits;
-pub use current::{RulesBySource, SourceRules};
+pub use loaded_rules::{RulesBySource, SourceRules};
 pub use refusal::{NotJson, Refusal};
 pub use replay::Replayed;
 pub use request_id::{request_id, request_time, sender_id};
@@ -86,7 +86,7 @@ pub enum Respond {
 
 /// What a body says that came with these headers: the first and the last word on any bytes, whoever sent them.
 pub fn json(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
-    decode::decode(body, Charset::of(headers)?).map_err(Refusal::NotJson)
+    payload::decode(body, Charset::of(headers)?).map_err(Refusal::NotJson)
 }
 
 /// Takes requests. Clones share everything.
@@ -256,7 +256,7 @@ impl Shared {
         // Only now is it known how many events it is.
         let counted = admitted.count(decision.elements.len(), self.clock.now().monotonic)?;
         let source = counted.source();
-        let preferred = prefer::wait_seconds(&head.headers);
+        let preferred = preference::wait_seconds(&head.headers);
         let wait = wait(source, preferred);
         self.note(&decision, &source.name, ticket);
         let Handover { entries, told, batch } = Handover::of(&source.name, decision);
@@ -268,7 +268,7 @@ impl Shared {
         let raw = rules.shadow.is_some().then(|| held.bytes.clone());
         drop(held);
         self.metrics.acknowledged(ticket.started.elapsed());
-        let joined = handover::join(told, receipts);
+        let joined = elements::join(told, receipts);
         if let Some(raw) = raw {
             let (source, received_at) = (Arc::clone(&source.name), ticket.received_at);
             let events = joined.iter().map(|(part, _)| part.event()).collect();
@@ -442,11 +442,11 @@ impl Shared {
 
 impl Recorded {
     fn response(&self, request_id: &str) -> Response<Bytes> {
-        let mut response = answer::answer(&self.parts, self.batch, request_id);
+        let mut response = response::answer(&self.parts, self.batch, request_id);
         if let Some(wait) = self.applied
             && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs()))
         {
-            response.headers_mut().insert(prefer::PREFERENCE_APPLIED, applied);
+            response.headers_mut().insert(preference::PREFERENCE_APPLIED, applied);
         }
         response
     }
@@ -461,7 +461,7 @@ fn decide(
     charset: Charset,
     ticket: &Ticket<'_>,
 ) -> Result<Decision, NotJson> {
-    let payload = decode::decode(&held.bytes, charset)?;
+    let payload = payload::decode(&held.bytes, charset)?;
     let received_at = ticket.received_at.rfc3339();
     Ok(rules.decide(&payload, Context { source: &source.name, received_at: &received_at }))
 }
@@ -506,5 +506,5 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A payload as it was received and kept, in its charset; none for UTF-8.
 pub fn read_payload(raw: &[u8], charset: Option<&str>) -> Result<Value, NotJson> {
-    decode::decode(raw, charset.and_then(Charset::named).unwrap_or_default())
+    payload::decode(raw, charset.and_then(Charset::named).unwrap_or_default())
 }

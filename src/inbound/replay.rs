@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::answer::Part;
-use super::content::Charset;
-use super::handover::{self, Handover};
+use super::charset::Charset;
+use super::elements::{self, Handover};
 use super::refusal::NotJson;
-use super::{Ingest, Shared, decode};
+use super::response::Part;
+use super::{Ingest, Shared, payload};
 use crate::event::Violation;
 use crate::journal::RefusedPayload;
 use crate::journal::recorder::{Declined, Entry, Submission, Unavailable};
@@ -69,7 +69,7 @@ impl Ingest {
         };
         match shared.recorder.replace(payload.id, submission, force).await {
             Ok(Ok(receipts)) => {
-                let parts: Vec<Part> = handover::join(told, receipts).into_iter().map(|(part, _)| part).collect();
+                let parts: Vec<Part> = elements::join(told, receipts).into_iter().map(|(part, _)| part).collect();
                 shared.count_ignored(&parts, &source.name);
                 Replayed::Taken(parts.iter().map(Part::told).collect())
             }
@@ -94,11 +94,11 @@ fn decide(
     element: Option<&[u8]>,
     context: Context<'_>,
 ) -> Result<Decision, NotJson> {
-    let payload = decode::decode(raw, charset)?;
+    let payload = payload::decode(raw, charset)?;
     match element {
         None => Ok(rules.decide(&payload, context)),
         Some(element) => {
-            let element = decode::decode(element, Charset::default())?;
+            let element = payload::decode(element, Charset::default())?;
             Ok(rules.decide_element(&element, &payload, context))
         }
     }

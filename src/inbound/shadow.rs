@@ -10,9 +10,9 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
-use super::content::Charset;
-use super::current::SourceRules;
-use super::decode;
+use super::charset::Charset;
+use super::loaded_rules::SourceRules;
+use super::payload;
 use crate::clock::{Clock, WallTime};
 use crate::event::EventId;
 use crate::journal::recorder::{Recorder, Unlike};
@@ -171,7 +171,7 @@ impl Worker {
 
 /// What the shadow rules would have decided otherwise.
 fn decided_otherwise(sighting: &Sighting, shadow: &RuleSet) -> Vec<Difference> {
-    let Ok(payload) = decode::decode(&sighting.raw, sighting.charset) else {
+    let Ok(payload) = payload::decode(&sighting.raw, sighting.charset) else {
         return Vec::new();
     };
     let received_at = sighting.received_at.rfc3339();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::answer::{Part, Standing};
 use super::refusal::{UNPROCESSABLE, to_json};
+use super::response::{Part, Standing};
 use crate::event::{Action, Draft, KeyId, Violation};
 use crate::journal::recorder::{Entry, Follow, Receipt, Recordable};
 use crate::rules::{Decision, Element};

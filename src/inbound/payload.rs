@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, UTF_8};
 use serde_json::Value;
 
-use super::content::Charset;
+use super::charset::Charset;
 use super::refusal::NotJson;
 
 /// Decodes a body. A byte order mark outweighs the charset, as everywhere on the web.
