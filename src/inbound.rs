@@ -36,7 +36,7 @@ use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 use crate::clock::{Clock, WallTime};
 use crate::inbound::limits::RateLimit;
 use crate::journal::Share;
-use crate::journal::recorder::{Entry, Follow, Receipt, Recorder, Settled, Submission};
+use crate::journal::recorder::{Entry, Follow, Recorder, Settled, Submission};
 use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::rules::{Context, Decision, Element, RuleSet};
@@ -45,7 +45,7 @@ use crate::shutdown::Shutdown;
 use admission::{Admitted, Routed, Source, Sources};
 use body::{Held, Memory, Upload};
 use charset::Charset;
-use elements::Handover;
+use elements::Elements;
 use loaded_rules::CurrentRules;
 use response::Part;
 use shadow::{Shadow, Sighting};
@@ -259,16 +259,16 @@ impl Shared {
         let preferred = preference::wait_seconds(&head.headers);
         let wait = wait(source, preferred);
         self.note(&decision, &source.name, ticket);
-        let Handover { entries, told, batch } = Handover::of(&source.name, decision);
-        let mut receipts = Vec::new();
+        let Elements { entries, ignored, batch } = Elements::of(&source.name, decision);
+        let mut recorded = Vec::new();
         if !entries.is_empty() {
             let submission = submission(&source.name, &held, charset, ticket, entries, wait.is_some());
-            receipts = self.recorder.record(submission).await.map_err(Refusal::Unavailable)?;
+            recorded = self.recorder.record(submission).await.map_err(Refusal::Unavailable)?;
         }
         let raw = rules.shadow.is_some().then(|| held.bytes.clone());
         drop(held);
         self.metrics.acknowledged(ticket.started.elapsed());
-        let joined = elements::join(told, receipts);
+        let joined = elements::replies(ignored, recorded);
         if let Some(raw) = raw {
             let (source, received_at) = (Arc::clone(&source.name), ticket.received_at);
             let events = joined.iter().map(|(part, _)| part.event()).collect();
@@ -291,11 +291,8 @@ impl Shared {
         let entry = Entry::Refused { element: None, reason: refusal::NOT_JSON, violations: Vec::new() };
         let submission = submission(&admitted.source().name, held, charset, ticket, vec![entry], false);
         match self.recorder.record(submission).await {
-            Ok(receipts) => {
-                let id = receipts.iter().find_map(|receipt| match receipt {
-                    Receipt::Refused { id } => Some(*id),
-                    _ => None,
-                });
+            Ok(recorded) => {
+                let id = recorded.first().map(|recorded| recorded.receipt.id());
                 Refusal::NotJson(NotJson { id, ..not_json })
             }
             Err(unavailable) => Refusal::Unavailable(unavailable),

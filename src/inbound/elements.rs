@@ -1,73 +1,78 @@
-//! Converts a rules decision to entries for the recorder, and its receipts to the parts of an answer.
+//! The elements of a payload: those that the recorder keeps, those that the rules ignored, and the reply to each.
 
 use std::sync::Arc;
 
 use super::refusal::{UNPROCESSABLE, to_json};
 use super::response::{Part, Standing};
-use crate::event::{Action, Draft, KeyId, Violation};
-use crate::journal::recorder::{Entry, Follow, Receipt, Recordable};
+use crate::event::{Draft, KeyId};
+use crate::journal::recorder::{Entry, Follow, Receipt, Recordable, Recorded};
 use crate::rules::{Decision, Element};
 
-/// A decision, taken apart.
-pub(super) struct Handover {
-    /// For the recorder, in the order of the payload.
+/// The elements of a decision: what there is to record, and what there is not.
+pub(super) struct Elements {
+    /// In the order of the payload.
     pub(super) entries: Vec<Entry>,
-    /// For the sender: every element, also the ignored.
-    pub(super) told: Vec<Told>,
-    /// Whether the sender expects a list.
+    pub(super) ignored: Vec<Ignored>,
+    /// The sender expects a list.
     pub(super) batch: bool,
 }
 
-/// One element as its sender knows it.
-pub(super) enum Told {
-    Event { action: Action, incident_key: String },
-    Ignored { rule: Option<Arc<str>> },
-    Refused { violations: Vec<Violation> },
+/// An element that the rules ignored. Nothing is kept of it.
+#[derive(Debug)]
+pub(super) struct Ignored {
+    /// Its place in the payload.
+    index: usize,
+    rule: Option<Arc<str>>,
 }
 
-impl Handover {
-    pub(super) fn of(source: &str, decision: Decision) -> Handover {
+impl Elements {
+    pub(super) fn of(source: &str, decision: Decision) -> Elements {
         // A payload that could not even be split is refused as one.
         let unsplit = matches!(decision.elements[..], [Element::Refused { element: None, .. }]);
         let mut entries = Vec::with_capacity(decision.elements.len());
-        let mut told = Vec::with_capacity(decision.elements.len());
-        for element in decision.elements {
+        let mut ignored = Vec::new();
+        for (index, element) in decision.elements.into_iter().enumerate() {
             match element {
-                Element::Event(draft) => {
-                    told.push(Told::Event { action: draft.action, incident_key: draft.incident_key.clone() });
-                    entries.push(Entry::Event(recordable(source, draft)));
-                }
-                Element::Ignored { rule } => told.push(Told::Ignored { rule }),
+                Element::Event(draft) => entries.push(Entry::Event(recordable(source, draft))),
+                Element::Ignored { rule } => ignored.push(Ignored { index, rule }),
                 Element::Refused { violations, element } => {
-                    told.push(Told::Refused { violations: violations.clone() });
                     let element = element.map(|element| to_json(&element));
                     entries.push(Entry::Refused { element, reason: UNPROCESSABLE, violations });
                 }
             }
         }
-        Handover { entries, told, batch: decision.batch && !unsplit }
+        Elements { entries, ignored, batch: decision.batch && !unsplit }
     }
 }
 
-/// Joins each element with its receipt, and with the means to follow it where its sender waits.
-pub(super) fn join(told: Vec<Told>, receipts: Vec<Receipt>) -> Vec<(Part, Option<Follow>)> {
-    let mut receipts = receipts.into_iter();
-    let joined = told.into_iter().filter_map(|told| match told {
-        Told::Ignored { rule } => Some((Part::Ignored { rule }, None)),
-        Told::Refused { violations } => match receipts.next() {
-            Some(Receipt::Refused { id }) => Some((Part::Refused { id, violations }, None)),
-            _ => None,
-        },
-        Told::Event { action, incident_key } => {
-            let (standing, follow) = match receipts.next() {
-                Some(Receipt::Queued { id, follow }) => (Standing::Queued { id }, follow),
-                Some(Receipt::Duplicate { of, follow }) => (Standing::Duplicate { of, open: follow.is_some() }, follow),
-                _ => return None,
-            };
-            Some((Part::Event { action, incident_key, standing }, follow))
+/// The reply to every element, in the order of the payload, with the means to follow those whose sender waits.
+pub(super) fn replies(ignored: Vec<Ignored>, recorded: Vec<Recorded>) -> Vec<(Part, Option<Follow>)> {
+    let mut replies = Vec::with_capacity(ignored.len() + recorded.len());
+    let mut recorded = recorded.into_iter();
+    for Ignored { index, rule } in ignored {
+        let before = index.saturating_sub(replies.len());
+        replies.extend(recorded.by_ref().take(before).map(reply));
+        replies.push((Part::Ignored { rule }, None));
+    }
+    replies.extend(recorded.map(reply));
+    replies
+}
+
+fn reply(Recorded { entry, receipt }: Recorded) -> (Part, Option<Follow>) {
+    match entry {
+        Entry::Event(Recordable { action, incident_key, .. }) => {
+            let (standing, follow) = standing(receipt);
+            (Part::Event { action, incident_key, standing }, follow)
         }
-    });
-    joined.collect()
+        Entry::Refused { violations, .. } => (Part::Refused { id: receipt.id(), violations }, None),
+    }
+}
+
+fn standing(receipt: Receipt) -> (Standing, Option<Follow>) {
+    let (id, duplicate, follow) = (receipt.id(), receipt.is_duplicate(), receipt.into_follow());
+    let standing =
+        if duplicate { Standing::Duplicate { of: id, open: follow.is_some() } } else { Standing::Queued { id } };
+    (standing, follow)
 }
 
 fn recordable(source: &str, draft: Draft) -> Recordable {
@@ -81,7 +86,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::{Body, EventId, Priority, UpdateHash};
+    use crate::event::{Action, Body, EventId, Priority, UpdateHash, Violation};
     use crate::rules::TemplateFailures;
 
     fn event(key: &str) -> Element {
@@ -101,48 +106,58 @@ mod tests {
         Element::Refused { violations: vec![violation], element: element.map(Box::new) }
     }
 
-    fn handover(batch: bool, elements: Vec<Element>) -> Handover {
-        Handover::of("s", Decision { batch, elements, template_failures: TemplateFailures::default() })
+    fn elements(batch: bool, elements: Vec<Element>) -> Elements {
+        Elements::of("s", Decision { batch, elements, template_failures: TemplateFailures::default() })
     }
 
     #[test]
-    fn what_is_ignored_is_told_and_not_kept() {
-        let handover = handover(true, vec![event("a"), Element::Ignored { rule: None }, refused(Some(json!(7)))]);
-        assert!(handover.batch);
-        assert_eq!((handover.entries.len(), handover.told.len()), (2, 3));
-        let [Entry::Event(event), Entry::Refused { element, .. }] = &handover.entries[..] else { panic!() };
+    fn an_ignored_element_is_answered_and_not_kept() {
+        let elements = elements(true, vec![event("a"), Element::Ignored { rule: None }, refused(Some(json!(7)))]);
+        assert!(elements.batch);
+        assert_eq!((elements.entries.len(), elements.ignored.len()), (2, 1));
+        let [Entry::Event(event), Entry::Refused { element, .. }] = &elements.entries[..] else { panic!() };
         assert_eq!((event.key, &event.body[..]), (KeyId::new("s", "a"), &br#"{"key":"a"}"#[..]));
         assert_eq!(event.priority, Priority::High);
         assert_eq!(element.as_deref(), Some(&b"7"[..]));
     }
 
     #[test]
-    fn what_could_not_be_split_is_no_batch() {
-        assert!(!handover(true, vec![refused(None)]).batch);
-        assert!(handover(true, vec![refused(Some(json!(1)))]).batch);
-        assert!(!handover(false, vec![event("a")]).batch);
+    fn a_payload_that_could_not_be_split_is_no_batch() {
+        assert!(!elements(true, vec![refused(None)]).batch);
+        assert!(elements(true, vec![refused(Some(json!(1)))]).batch);
+        assert!(!elements(false, vec![event("a")]).batch);
     }
 
     #[test]
-    fn each_element_gets_its_own_receipt() {
-        let handover = handover(true, vec![event("a"), Element::Ignored { rule: None }, refused(None), event("b")]);
-        let receipts = vec![
-            Receipt::Queued { id: EventId(1), follow: None },
-            Receipt::Refused { id: EventId(2) },
-            Receipt::Duplicate { of: EventId(1), follow: None },
-        ];
-        let parts: Vec<Part> = join(handover.told, receipts).into_iter().map(|(part, _)| part).collect();
-        let [
-            Part::Event { standing: first, .. },
-            Part::Ignored { .. },
-            Part::Refused { id, .. },
-            Part::Event { standing: last, .. },
-        ] = &parts[..]
-        else {
-            panic!("{parts:?}")
-        };
-        assert_eq!(*first, Standing::Queued { id: EventId(1) });
-        assert_eq!(*id, EventId(2));
-        assert_eq!(*last, Standing::Duplicate { of: EventId(1), open: false });
+    fn each_element_is_answered_by_its_own_receipt() {
+        let made = vec![ignored(), event("a"), ignored(), ignored(), refused(None), event("b"), event("b"), ignored()];
+        let elements = elements(true, made);
+        let receipts = [(1, false), (2, false), (3, false), (3, true)];
+        let receipts = receipts.map(|(id, duplicate)| Receipt::for_test(EventId(id), duplicate));
+        let recorded = elements.entries.into_iter().zip(receipts);
+        let recorded = recorded.map(|(entry, receipt)| Recorded { entry, receipt }).collect();
+        let told: Vec<String> = replies(elements.ignored, recorded).iter().map(|(part, _)| line(part)).collect();
+        assert_eq!(
+            told,
+            ["ignored", "a queued 1", "ignored", "ignored", "refused 2", "b queued 3", "b copies 3", "ignored"]
+        );
+    }
+
+    fn ignored() -> Element {
+        Element::Ignored { rule: None }
+    }
+
+    fn line(part: &Part) -> String {
+        match part {
+            Part::Ignored { .. } => "ignored".to_owned(),
+            Part::Refused { id, .. } => format!("refused {id}"),
+            Part::Event { incident_key, standing: Standing::Queued { id }, .. } => {
+                format!("{incident_key} queued {id}")
+            }
+            Part::Event { incident_key, standing: Standing::Duplicate { of, .. }, .. } => {
+                format!("{incident_key} copies {of}")
+            }
+            Part::Event { .. } => panic!("{part:?}"),
+        }
     }
 }

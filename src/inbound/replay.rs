@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::charset::Charset;
-use super::elements::{self, Handover};
+use super::elements::{self, Elements};
 use super::refusal::NotJson;
 use super::response::Part;
 use super::{Ingest, Shared, payload};
@@ -50,11 +50,9 @@ impl Ingest {
             Ok(decision) => decision,
             Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
         };
-        let Handover { entries, told, .. } = Handover::of(&source.name, decision);
+        let Elements { entries, ignored, .. } = Elements::of(&source.name, decision);
         // Batches come here whole only where the rules could not even split them.
-        let untouched =
-            entries.len() == told.len() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. }));
-        if untouched {
+        if ignored.is_empty() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. })) {
             return Replayed::RefusedAgain(entries.into_iter().flat_map(violations).collect());
         }
         let submission = Submission {
@@ -68,8 +66,8 @@ impl Ingest {
             follow: false,
         };
         match shared.recorder.replace(payload.id, submission, force).await {
-            Ok(Ok(receipts)) => {
-                let parts: Vec<Part> = elements::join(told, receipts).into_iter().map(|(part, _)| part).collect();
+            Ok(Ok(recorded)) => {
+                let parts: Vec<Part> = elements::replies(ignored, recorded).into_iter().map(|(part, _)| part).collect();
                 shared.count_ignored(&parts, &source.name);
                 Replayed::Taken(parts.iter().map(Part::told).collect())
             }

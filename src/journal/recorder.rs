@@ -7,6 +7,7 @@
 
 mod command;
 mod progress;
+mod receipt;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
@@ -26,6 +27,7 @@ use crate::journal::{AttemptRecord, Held, Settlement, Tried};
 
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, Holding};
 use progress::Progress;
+pub use receipt::{Receipt, Recorded};
 pub use writer::{Writer, WriterParts, recollect};
 
 /// What one request asks to keep: all of it or nothing.
@@ -72,14 +74,6 @@ pub struct Recordable {
     pub priority: Priority,
     /// The canonical body, serialised.
     pub body: Bytes,
-}
-
-/// What became of one entry, in the order of the entries. Its existence is the proof that the entry is on disk.
-#[derive(Debug)]
-pub enum Receipt {
-    Queued { id: EventId, follow: Option<Follow> },
-    Duplicate { of: EventId, follow: Option<Follow> },
-    Refused { id: EventId },
 }
 
 /// Resolves when the event is settled.
@@ -221,7 +215,7 @@ pub struct Recorder {
 pub(crate) enum Message {
     Record {
         submission: Submission,
-        reply: oneshot::Sender<Result<Vec<Receipt>, Unavailable>>,
+        reply: oneshot::Sender<Result<Vec<Recorded>, Unavailable>>,
     },
     Attempt(AttemptRecord, Tried),
     Settle(End),
@@ -254,14 +248,14 @@ pub(crate) enum Message {
 }
 
 /// What became of a refused payload that was to be replaced.
-pub(crate) type Replaced = Result<Result<Vec<Receipt>, Declined>, Unavailable>;
+pub(crate) type Replaced = Result<Result<Vec<Recorded>, Declined>, Unavailable>;
 
 impl Recorder {
-    /// Keeps a submission; returns one receipt an entry, after the sync.
-    pub async fn record(&self, submission: Submission) -> Result<Vec<Receipt>, Unavailable> {
-        let (reply, receipts) = oneshot::channel();
+    /// Keeps a submission; returns its entries in their order, each with its receipt, after the sync.
+    pub async fn record(&self, submission: Submission) -> Result<Vec<Recorded>, Unavailable> {
+        let (reply, recorded) = oneshot::channel();
         self.put(Message::Record { submission, reply })?;
-        self.reply(receipts).await?
+        self.reply(recorded).await?
     }
 
     /// Carries out a command for each of these events, in their order; returns when everything of it is on disk. Of
@@ -289,7 +283,7 @@ impl Recorder {
         of: EventId,
         submission: Submission,
         force: bool,
-    ) -> Result<Result<Vec<Receipt>, Declined>, Unavailable> {
+    ) -> Result<Result<Vec<Recorded>, Declined>, Unavailable> {
         let (reply, replaced) = oneshot::channel();
         self.put(Message::Replace { of, submission, force, reply })?;
         self.reply(replaced).await?

@@ -14,7 +14,7 @@ use gander::clock::{Clock, WallTime};
 use gander::event::{Action, EventId, KeyId, Outcome, Priority, State, Superseded, UpdateHash};
 use gander::journal::Shares;
 use gander::journal::dedup::{self, Occurrences};
-use gander::journal::recorder::{Entry, Receipt, Recordable, Submission, Writer, WriterParts};
+use gander::journal::recorder::{Entry, Recordable, Submission, Writer, WriterParts};
 use gander::journal::{
     self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Settlement, Tried,
 };
@@ -300,12 +300,10 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
     let taken = runtime.block_on(async { recorder.record(submission).await });
     drop(recorder);
     thread.join().unwrap();
-    let Ok(receipts) = taken else {
+    let Ok(recorded) = taken else {
         return false;
     };
-    seen.taken.extend(receipts.iter().map(|receipt| match receipt {
-        Receipt::Queued { id, .. } | Receipt::Duplicate { of: id, .. } | Receipt::Refused { id } => *id,
-    }));
+    seen.taken.extend(recorded.iter().map(|recorded| recorded.receipt.id()));
     true
 }
 

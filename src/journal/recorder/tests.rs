@@ -102,15 +102,28 @@ fn submission(entries: Vec<Entry>) -> Submission {
 }
 
 /// `q` queued, `d` duplicate, `r` refused; in order.
-fn words(receipts: &[Receipt]) -> String {
-    receipts
+fn words(recorded: &[Recorded]) -> String {
+    recorded
         .iter()
-        .map(|receipt| match receipt {
-            Receipt::Queued { .. } => 'q',
-            Receipt::Duplicate { .. } => 'd',
-            Receipt::Refused { .. } => 'r',
+        .map(|Recorded { entry, receipt }| match entry {
+            Entry::Refused { .. } => 'r',
+            Entry::Event(_) if receipt.duplicate => 'd',
+            Entry::Event(_) => 'q',
         })
         .collect()
+}
+
+/// The only entry that was recorded: its word and its number.
+fn only(recorded: &[Recorded]) -> (String, EventId) {
+    let [Recorded { receipt, .. }] = recorded else { panic!("{recorded:?}") };
+    (words(recorded), receipt.id)
+}
+
+/// The number of the only entry that was recorded, which was new.
+fn queued(recorded: &[Recorded]) -> EventId {
+    let (word, id) = only(recorded);
+    assert_eq!(word, "q");
+    id
 }
 
 fn attempt(event: EventId) -> AttemptRecord {
@@ -143,11 +156,8 @@ async fn concurrent_copies_of_one_event_are_one_event() {
     let mut queued = Vec::new();
     let mut copied = Vec::new();
     for copy in copies {
-        match &copy.await.unwrap()[0] {
-            Receipt::Queued { id, .. } => queued.push(*id),
-            Receipt::Duplicate { of, .. } => copied.push(*of),
-            Receipt::Refused { .. } => panic!("nothing was refused"),
-        }
+        let (word, id) = only(&copy.await.unwrap());
+        if word == "q" { queued.push(id) } else { copied.push(id) }
     }
     assert_eq!((queued.len(), copied.len()), (1, 49));
     assert!(copied.iter().all(|of| *of == queued[0]));
@@ -175,13 +185,8 @@ async fn a_restart_knows_what_is_queued_and_what_was_seen() {
     let mut desk = open(directory.path(), 1_000);
     let entries = vec![event(Action::Trigger, "a"), event(Action::Trigger, "b"), event(Action::Trigger, "c")];
     let receipts = desk.recorder.record(submission(entries)).await.unwrap();
-    let ids: Vec<EventId> = receipts
-        .iter()
-        .map(|receipt| match receipt {
-            Receipt::Queued { id, .. } => *id,
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    assert_eq!(words(&receipts), "qqq");
+    let ids: Vec<EventId> = receipts.iter().map(|recorded| recorded.receipt.id).collect();
     let key = |key| KeyId::new("servicepilot", key);
     let done = settlement(ids[0], State::Delivered, Some(Outcome::Created));
     desk.settle(ids[0], "a", done).await;
@@ -225,15 +230,16 @@ async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
     let directory = tempfile::tempdir().unwrap();
     let mut desk = open(directory.path(), 1_000);
     let follow = || Submission { follow: true, ..submission(vec![event(Action::Trigger, "a")]) };
-    let mut receipts = desk.recorder.record(follow()).await.unwrap();
-    let Some(Receipt::Queued { id, follow: Some(first) }) = receipts.pop() else { panic!("not followed") };
-    let mut receipts = desk.recorder.record(follow()).await.unwrap();
-    let Some(Receipt::Duplicate { follow: Some(second), .. }) = receipts.pop() else { panic!("not followed") };
+    let followed = |mut recorded: Vec<Recorded>| recorded.pop().unwrap().receipt.into_follow().expect("not followed");
+    let first = desk.recorder.record(follow()).await.unwrap();
+    let id = queued(&first);
+    let second = desk.recorder.record(follow()).await.unwrap();
+    assert_eq!(words(&second), "d");
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
     desk.settle(id, "a", end.clone()).await;
-    let mut receipts = desk.recorder.record(follow()).await.unwrap();
-    let Some(Receipt::Duplicate { follow: Some(third), .. }) = receipts.pop() else { panic!("not followed") };
-    for follow in [first, second, third] {
+    let third = desk.recorder.record(follow()).await.unwrap();
+    assert_eq!(words(&third), "d");
+    for follow in [first, second, third].map(followed) {
         assert_eq!(follow.settled().await, Some(Settled::from(end.clone())));
     }
     desk.close().await;
@@ -244,7 +250,7 @@ async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
     let directory = tempfile::tempdir().unwrap();
     let desk = open(directory.path(), 100);
     let receipts = desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
-    let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
+    let id = queued(&receipts);
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
     let key = KeyId::new("servicepilot", "a");
     desk.recorder.settle(End { attempt: Some(attempt(id)), settlement: end, key, awaited: false }).unwrap();
@@ -276,7 +282,7 @@ async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
     let recorder = desk.recorder.clone();
     let record = |key| recorder.record(submission(vec![event(Action::Trigger, key)]));
     let receipts = record("a").await.unwrap();
-    let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
+    let id = queued(&receipts);
     record("b").await.unwrap();
     assert_eq!(record("c").await.unwrap_err(), Unavailable::Backlog);
     assert!(matches!(desk.recorder.health(), Health::Refusing { why: Unavailable::Backlog, .. }));
@@ -325,7 +331,7 @@ async fn played(desk: &mut Desk, story: &str) -> Vec<EventId> {
     for word in story.split(' ').filter(|word| !word.is_empty()) {
         let action = if word.starts_with('T') { Action::Trigger } else { Action::Resolve };
         let receipts = desk.recorder.record(submission(vec![event(action, "k")])).await.unwrap();
-        let Receipt::Queued { id, .. } = receipts[0] else { panic!("{story}: {receipts:?}") };
+        let id = queued(&receipts);
         ids.push(id);
         let (state, outcome) = match (&word[1..], action) {
             ("", _) => continue,
@@ -413,7 +419,7 @@ async fn a_source_that_has_its_share_is_turned_away_and_named_and_others_are_not
     }
     assert_eq!(desk.recorder.turned_away(), []);
     assert_eq!(record(&desk, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
-    assert!(matches!(record(&desk, "servicepilot", &["a"]).await.unwrap()[0], Receipt::Duplicate { .. }));
+    assert_eq!(words(&record(&desk, "servicepilot", &["a"]).await.unwrap()), "d");
     assert_eq!(desk.recorder.health(), Health::Taking);
     let [TurnedAway { source, held: Held { queued: 4, dead: 0, .. }, .. }] = &desk.recorder.turned_away()[..] else {
         panic!("{:?}", desk.recorder.turned_away())
@@ -519,10 +525,8 @@ async fn what_a_person_discarded_is_replayed_only_where_a_person_insists() {
     let mut desk = open(directory.path(), 1_000);
     let entries = vec![event(Action::Trigger, "k"), refused_entry()];
     let receipts = desk.recorder.record(submission(entries)).await.unwrap();
-    let (Receipt::Queued { id, .. }, Receipt::Refused { id: refused }) = (&receipts[0], &receipts[1]) else {
-        panic!("{receipts:?}")
-    };
-    let (id, refused) = (*id, *refused);
+    assert_eq!(words(&receipts), "qr");
+    let (id, refused) = (receipts[0].receipt.id, receipts[1].receipt.id);
     desk.settle(id, "k", settlement(id, State::Dead, None)).await;
     for id in [id, refused] {
         assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
@@ -569,7 +573,7 @@ async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
     assert_eq!(handed[1].outgoing.as_ref().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
 
     let again = desk.recorder.record(submission(vec![event(Action::Trigger, "k")])).await.unwrap();
-    assert!(matches!(again[0], Receipt::Duplicate { of, .. } if of == new), "{again:?}");
+    assert_eq!(only(&again), ("d".to_owned(), new));
     assert_eq!(command(&desk, REPLAY, dead).await, Commanded::Declined(Declined::LaterEvent(new)));
     assert_eq!(command(&desk, Command::Discard, dead).await, Commanded::Declined(Declined::Ended));
     assert_eq!(command(&desk, REPLAY, EventId(1)).await, Commanded::Declined(Declined::NotKept));
@@ -610,17 +614,14 @@ async fn a_refused_payload_ends_with_what_replaces_it() {
     let directory = tempfile::tempdir().unwrap();
     let desk = open(directory.path(), 1_000);
     let refusal = || Entry::Refused { element: None, reason: "unprocessable", violations: Vec::new() };
-    let refused = |receipts: Vec<Receipt>| match receipts[0] {
-        Receipt::Refused { id } => id,
-        ref other => panic!("{other:?}"),
-    };
+    let refused = |recorded: Vec<Recorded>| recorded[0].receipt.id;
     let first = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
     let second = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
     assert_eq!(command(&desk, REPLAY, first).await, Commanded::Declined(Declined::Undecided));
 
     let trigger = || submission(vec![event(Action::Trigger, "k")]);
     let receipts = desk.recorder.replace(first, trigger(), false).await.unwrap().unwrap();
-    let Receipt::Queued { id, .. } = receipts[0] else { panic!("{receipts:?}") };
+    let id = queued(&receipts);
     let again = desk.recorder.replace(first, trigger(), false).await.unwrap();
     assert_eq!(again.unwrap_err(), Declined::Ended);
     // The second came before the first was replayed, so its trigger is the older one.

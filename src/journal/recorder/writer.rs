@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::progress::Progress;
 use super::{
-    Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorder, Settled, Submission, TurnedAway,
-    Unavailable,
+    Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorded, Recorder, Settled, Submission,
+    TurnedAway, Unavailable,
 };
 use crate::clock::{Clock, WallTime};
 use crate::event::{EventId, HoldRecord, KeyId, Queued, SourceNames, State, Superseded};
@@ -425,8 +425,7 @@ impl Writer {
                     if matches!(receipts, Err(Unavailable::SourceShare)) {
                         self.turn_away(&submission.source);
                     }
-                    self.count(&submission, receipts.as_deref().unwrap_or_default());
-                    let _ = reply.send(receipts);
+                    let _ = reply.send(receipts.and_then(|receipts| self.recorded(submission, receipts)));
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
                 (Message::Preview { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
@@ -436,10 +435,11 @@ impl Writer {
                 }
                 (Message::Hold { reply, .. }, Owed::Holding(holding)) => drop(reply.send(Ok(holding))),
                 (Message::Replace { submission, reply, .. }, Owed::Replaced(replaced)) => {
-                    if let Ok(Ok(receipts)) = &replaced {
-                        self.count(&submission, receipts);
-                    }
-                    let _ = reply.send(replaced);
+                    let _ = reply.send(match replaced {
+                        Ok(Ok(receipts)) => self.recorded(submission, receipts).map(Ok),
+                        Ok(Err(declined)) => Ok(Err(declined)),
+                        Err(why) => Err(why),
+                    });
                 }
                 // Of attempts and ends nobody waits for a reply, and no other pair is made.
                 _ => {}
@@ -463,19 +463,18 @@ impl Writer {
         }
     }
 
-    fn count(&self, submission: &Submission, receipts: &[Receipt]) {
-        let metrics = &self.parts.metrics;
-        for (entry, receipt) in submission.entries.iter().zip(receipts) {
-            match (entry, receipt) {
-                (Entry::Event(event), Receipt::Queued { .. }) => {
-                    metrics.event_accepted(&submission.source, event.action);
-                }
-                (Entry::Event(event), Receipt::Duplicate { .. }) => {
-                    metrics.event_duplicate(&submission.source, event.action);
-                }
-                _ => {}
+    /// Counts the events of a submission that is on disk, and gives its entries their receipts.
+    fn recorded(&self, submission: Submission, receipts: Vec<Receipt>) -> Result<Vec<Recorded>, Unavailable> {
+        let Submission { source, entries, .. } = submission;
+        let recorded = Recorded::pair(entries, receipts)?;
+        for Recorded { entry, receipt } in &recorded {
+            match entry {
+                Entry::Event(event) if receipt.duplicate => self.parts.metrics.event_duplicate(&source, event.action),
+                Entry::Event(event) => self.parts.metrics.event_accepted(&source, event.action),
+                Entry::Refused { .. } => {}
             }
         }
+        Ok(recorded)
     }
 
     fn count_commanded(&self, commanded: &[Commanded]) {

@@ -63,7 +63,7 @@ fn submission(keys: std::ops::Range<u64>) -> Submission {
     }
 }
 
-type Reply = oneshot::Receiver<Result<Vec<Receipt>, Unavailable>>;
+type Reply = oneshot::Receiver<Result<Vec<Recorded>, Unavailable>>;
 
 fn record(keys: std::ops::Range<u64>) -> (Message, Reply) {
     let (reply, receipts) = oneshot::channel();

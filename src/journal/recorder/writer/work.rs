@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::event::{Action, EventId, HoldRecord, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
 use crate::journal::dedup::{AcceptReason, Admission, Arrival, Decision, Dedup, Ending, Occurrences, Preview};
 use crate::journal::recorder::{
-    Commanded, End, Entry, Expected, Follow, Fresh, Holding, Message, Receipt, Recordable, Replaced, Settled,
+    Commanded, Declined, End, Entry, Expected, Follow, Fresh, Holding, Message, Receipt, Recordable, Settled,
     Submission, Unavailable,
 };
 use crate::journal::{self, AttemptRecord, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Settlement, Space};
@@ -25,7 +25,7 @@ pub(super) enum Owed {
     Foresights(Vec<Preview>),
     Commanded(Vec<Commanded>),
     Holding(Holding),
-    Replaced(Replaced),
+    Replaced(Result<Result<Vec<Receipt>, Declined>, Unavailable>),
     Done,
 }
 
@@ -137,11 +137,11 @@ impl Work<'_> {
                     })?;
                     raw_in.get_or_insert(id);
                     self.wrote = true;
-                    Receipt::Refused { id }
+                    Receipt { id, duplicate: false, follow: None }
                 }
             });
         }
-        if receipts.iter().any(|receipt| matches!(receipt, Receipt::Refused { .. })) {
+        if writes {
             self.batch.trim_refused()?;
         }
         if raw_in.is_some() {
@@ -242,7 +242,7 @@ impl Work<'_> {
                     "duplicate"
                 );
                 *self.duplicates.entry(of).or_default() += 1;
-                return Ok(Receipt::Duplicate { of, follow: self.follow(submission, of)? });
+                return Ok(Receipt { id: of, duplicate: true, follow: self.follow(submission, of)? });
             }
         };
         raw_in.get_or_insert(id);
@@ -265,7 +265,7 @@ impl Work<'_> {
                 acknowledged: self.now.wall,
             }),
         });
-        Ok(Receipt::Queued { id, follow: self.follow(submission, id)? })
+        Ok(Receipt { id, duplicate: false, follow: self.follow(submission, id)? })
     }
 
     /// Whether an incident of a key that is not known may be open at the upstream nevertheless. It matters only where a
