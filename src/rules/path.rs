@@ -7,8 +7,8 @@
 mod hints;
 mod miss;
 mod query;
+mod quotes;
 mod spelling;
-mod tokens;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -25,7 +25,6 @@ use super::regexp;
 
 pub use self::query::Nodes;
 use self::query::{Comparator, Logical, Operand, Pattern, Query, Segment, Selector, Start, Step};
-use self::tokens::{Kind, Token};
 
 /// A path, parsed and checked.
 #[derive(Clone, Debug)]
@@ -36,18 +35,18 @@ pub struct JsonPath {
     query: Query,
 }
 
-/// Why a text is no path that can be used.
+/// The reason why a text is no usable path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathError {
-    /// What is wrong, in a sentence.
+    /// The problem, in a sentence.
     pub message: String,
-    /// Where in the text, in bytes.
+    /// Its place in the text, in bytes.
     pub range: Range<usize>,
-    /// What was probably meant.
+    /// The likely meaning, or a remedy.
     pub help: Option<String>,
 }
 
-/// What a path can see, and how much work it may still do.
+/// The values that a path reads, and the work it may still do.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'v> {
     /// `$`.
@@ -64,7 +63,7 @@ impl JsonPath {
         let whole = text.starts_with("$$");
         let offset = usize::from(whole);
         let tree = parse_json_path(&text[offset..]).map_err(|error| refused(text, offset, &error))?;
-        let reading = Reading { text, parts: tokens::tokens(text), next: Cell::new(0) };
+        let reading = Reading { text, masked: quotes::masked(text).text, next: Cell::new(0) };
         let query = reading.query(Start::Root, &tree.segments)?;
         Ok(JsonPath { text: text.to_owned(), whole, query })
     }
@@ -80,23 +79,24 @@ impl JsonPath {
         self.select(scope).as_slice().first().copied()
     }
 
-    /// Why it selects nothing, where there is more to say of it.
+    /// Tells why it selects nothing, where more is wrong than that the last name is missing.
     pub fn astray(&self, scope: Scope<'_>) -> Option<String> {
         let (start, root) = if self.whole { ("$$", scope.root) } else { ("$", scope.element) };
         miss::astray(self.query.steps()?, start, root)
     }
 
-    /// Whether it selects one node at most, whatever the payload.
+    /// Tells a path that selects one node at most, whatever the payload.
     pub fn is_singular(&self) -> bool {
         self.query.is_singular()
     }
 
-    /// Whether it begins at the whole payload (`$$…`).
+    /// Tells a path into the whole payload (`$$…`).
     pub fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// Whether both select the same whatever the payload, as `$.a` and `$['a']` do. A no is only certain of singular ones.
+    /// Tells two spellings of one path, as `$.a` and `$['a']`. Two paths that are not singular are the same only if they
+    /// are spelled alike.
     pub fn is_same(&self, other: &JsonPath) -> bool {
         self.whole == other.whole && (self.text == other.text || self.query.is_same_singular(&other.query))
     }
@@ -145,12 +145,13 @@ fn first_number(text: &str) -> Option<usize> {
     digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())].parse().ok()
 }
 
-/// The turning of the parser's tree into ours. The tree has no positions. It is gone through in the order of the text,
-/// so that the functions in it are those in the text, one after the other.
+/// Turns the parser's tree into ours. The tree has no positions; it is walked in the order of the text, so that the
+/// functions met in it are those in the text, one after the other.
 struct Reading<'a> {
     text: &'a str,
-    parts: Vec<Token>,
-    /// The part behind the name of the function that was met last.
+    /// The text without what is quoted in it.
+    masked: String,
+    /// The byte behind the name of the function that was met last.
     next: Cell<usize>,
 }
 
@@ -209,7 +210,9 @@ impl Reading<'_> {
                     parsed::TestFunction::Custom(..) => Err(self.unknown_function(&call)),
                     parsed::TestFunction::Length(_)
                     | parsed::TestFunction::Count(_)
-                    | parsed::TestFunction::Value(_) => Err(self.uncompared(&call)),
+                    | parsed::TestFunction::Value(_) => {
+                        Err(self.misused(&call, "has to be compared with something", "for example `{}(…) > 0`"))
+                    }
                 }
             }
         }
@@ -304,71 +307,57 @@ impl Reading<'_> {
                 parsed::Test::Function(_) => {}
             }
         }
-        let function = &self.text[call.clone()];
-        Err(PathError {
-            message: format!("`{function}()` takes a path"),
-            range: call.clone(),
-            help: Some(format!("such as `{function}(@.items[*])`")),
-        })
+        Err(self.misused(call, "takes a path", "such as `{}(@.items[*])`"))
     }
 
-    fn uncompared(&self, call: &Range<usize>) -> PathError {
-        let function = &self.text[call.clone()];
+    /// Refuses a function for what is told of it; `{}` in the help is its name.
+    fn misused(&self, call: &Range<usize>, problem: &str, help: &str) -> PathError {
+        let name = &self.text[call.clone()];
         PathError {
-            message: format!("the result of `{function}()` has to be compared with something"),
+            message: format!("`{name}()` {problem}"),
             range: call.clone(),
-            help: Some(format!("for example `{function}(…) > 0`")),
+            help: Some(help.replace("{}", name)),
         }
     }
 
     fn no_value(&self, call: &Range<usize>) -> PathError {
-        let function = &self.text[call.clone()];
-        PathError {
-            message: format!("`{function}()` is true or false and can't be compared or passed on"),
-            range: call.clone(),
-            help: Some(format!("write it alone: `[?{function}(@.name, 'pattern')]`")),
-        }
+        let problem = "is true or false and can't be compared or passed on";
+        self.misused(call, problem, "write it alone: `[?{}(@.name, 'pattern')]`")
     }
 
     fn not_a_value(&self, call: &Range<usize>) -> PathError {
-        let function = &self.text[call.clone()];
-        PathError {
-            message: format!("`{function}()` takes one value here, and this path may select several"),
-            range: call.clone(),
-            help: Some("use a path without `*`, `..`, slices, lists or filters, or wrap it in `value(…)`".into()),
-        }
+        let help = "use a path without `*`, `..`, slices, lists or filters, or wrap it in `value(…)`";
+        self.misused(call, "takes one value here, and this path may select several", help)
     }
 
     fn unknown_function(&self, call: &Range<usize>) -> PathError {
-        let name = &self.text[call.clone()];
-        PathError {
-            message: format!("RFC 9535 has no function `{name}()`"),
-            range: call.clone(),
-            help: hints::of_function(self.text, call),
-        }
+        let help = hints::at(self.text, call.start);
+        let help = help.unwrap_or_else(|| hints::FUNCTIONS.to_owned());
+        self.misused(call, "is no function of RFC 9535", &help)
     }
 
     /// The place of the next function's name.
     fn call(&self) -> Range<usize> {
         let from = self.next.get();
-        let found = self.parts.windows(2).enumerate().skip(from).find_map(|(at, parts)| match parts {
-            [Token { kind: Kind::Word, range, .. }, Token { kind: Kind::ParenOpen, .. }] => {
-                Some((at + 1, range.clone()))
-            }
-            _ => None,
-        });
-        let (next, range) = found.unwrap_or((from, 0..self.text.len()));
-        self.next.set(next);
-        range
+        let calls = self.masked.match_indices('(').map(|(open, _)| open).filter(|open| *open >= from);
+        let mut names = calls.map(|open| self.masked[..open].trim_end_matches(is_function_name).len()..open);
+        let found = names.find(|name| !name.is_empty()).unwrap_or(0..self.text.len());
+        self.next.set(found.end + 1);
+        found
     }
 
     /// The place of a function's pattern: of the last text among its arguments, without the quotes.
     fn pattern_place(&self, call: &Range<usize>) -> Range<usize> {
-        let behind = self.parts.iter().skip_while(|part| part.range.start < call.end);
-        let arguments = behind.take_while(|part| part.kind != Kind::ParenClose);
-        let text = arguments.filter(|part| part.kind == Kind::Text).last();
-        text.map_or(call.clone(), |text| text.range.start + 1..text.range.end - 1)
+        let behind = &self.masked[call.end..];
+        let arguments = &behind[..behind.find(')').unwrap_or(behind.len())];
+        let quoted = |end: usize| Some(arguments[..end].rfind(['\'', '"'])? + 1..end);
+        let place = arguments.rfind(['\'', '"']).and_then(quoted);
+        place.map_or(call.clone(), |place| call.end + place.start..call.end + place.end)
     }
+}
+
+fn is_function_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
 fn negated(not: bool, logical: Logical) -> Logical {

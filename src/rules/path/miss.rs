@@ -1,4 +1,4 @@
-//! Why a singular path selects nothing: where it leaves the document, and which name it probably meant.
+//! Explains why a singular path selects nothing: where it leaves the document, and which name it probably meant.
 
 use serde_json::Value;
 

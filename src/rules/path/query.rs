@@ -10,7 +10,7 @@ use crate::rules::budget::{BYTES_PER_STEP, Budget};
 use crate::rules::pattern::Pattern as Compiled;
 use crate::rules::value::{compare_numbers, equal};
 
-/// What a path selects. One node, the common case, needs no memory.
+/// The nodes that a path selects. One node, the common case, needs no memory.
 #[derive(Clone, Debug)]
 pub enum Nodes<'v> {
     None,
@@ -24,7 +24,7 @@ pub(super) struct Query {
     steps: Steps,
 }
 
-/// Where a query begins.
+/// The node at which a query begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Start {
     /// `$`
@@ -61,7 +61,7 @@ pub(super) enum Selector {
     Filter(Logical),
 }
 
-/// What a filter asks of a node.
+/// The test that a filter makes of a node.
 #[derive(Clone, Debug)]
 pub(super) enum Logical {
     Or(Vec<Logical>),
@@ -100,7 +100,7 @@ pub(super) enum Pattern {
     Read(Operand),
 }
 
-/// What a filter is evaluated with: `@`, `$` and the budget.
+/// The surroundings of a filter: `@`, `$` and the budget.
 #[derive(Clone, Copy)]
 struct Sight<'v> {
     current: &'v Value,
@@ -132,7 +132,7 @@ impl Query {
         matches!(self.steps, Steps::Singular(_))
     }
 
-    /// Whether both go the same singular way.
+    /// Tells two singular queries that take the same steps.
     pub(super) fn is_same_singular(&self, other: &Query) -> bool {
         self.steps().is_some() && self.steps() == other.steps()
     }
@@ -391,7 +391,7 @@ impl Operand {
     }
 }
 
-/// What a path may hold at once: 80 MB of pointers. `$..['a','a',…]` selects more nodes than there are.
+/// The most nodes that a path may hold at once: 80 MB of pointers. `$..['a','a',…]` selects more nodes than there are.
 const NODES_MAX: usize = 10_000_000;
-/// How many names and indexes of a singular path are walked for the price of one visit.
+/// Names and indexes of a singular path that are walked for the price of one visit.
 const STEPS_PER_STEP: usize = 8;
