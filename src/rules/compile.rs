@@ -1,7 +1,6 @@
 //! From a rule file to a [`RuleSet`]: every mistake in it becomes a finding at its place, all at once.
 
 mod condition;
-mod earlier;
 mod emit;
 mod reach;
 mod scalar;
@@ -16,7 +15,6 @@ use super::index::Index;
 use super::path::JsonPath;
 use super::template::Templates;
 use super::trace::Spot;
-use super::validate::Validation;
 use super::{Otherwise, Rule, RuleSet, Then};
 use crate::event::Priority;
 use crate::yaml::{Fields, Findings, Node, Place, Source, Value, fields, parse};
@@ -59,8 +57,7 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
     let emit = file.take_some("emit").and_then(|node| emit::body(node, "emit", &mut templates, findings));
     let place = file.place();
     file.finish(findings);
-    let rules =
-        rules_node.map(|node| rules(node, emit.as_ref(), &validations, &mut templates, findings)).unwrap_or_default();
+    let rules = rules_node.map(|node| rules(node, emit.as_ref(), &mut templates, findings)).unwrap_or_default();
     let items = rules_node.map_or(0, |node| match &node.value {
         Value::List(items) => items.len(),
         _ => 0,
@@ -128,13 +125,7 @@ fn whole_path(file: &mut Fields<'_>, name: &'static str, findings: &mut Findings
     Some(path)
 }
 
-fn rules(
-    node: &Node,
-    emit: Option<&EmitMap>,
-    validations: &[Validation],
-    templates: &mut Templates,
-    findings: &mut Findings,
-) -> Vec<Rule> {
+fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, findings: &mut Findings) -> Vec<Rule> {
     let Value::List(items) = &node.value else {
         findings
             .error(node.place.clone(), "rules", format!("expected a list of rules, found {}", node.kind()))
@@ -174,7 +165,7 @@ fn rules(
         kept.push(Kept { path, node: item, readable });
         rules.push(Rule { name: name.into(), spot: Spot::of(&item.place), when, reads, then, priority, emit });
     }
-    reach::unreached(&rules, &kept, validations, findings);
+    reach::unreached(&rules, &kept, findings);
     rules
 }
 
@@ -182,7 +173,7 @@ fn rules(
 struct Kept<'a> {
     path: String,
     node: &'a Node,
-    /// Whether its `when` could be read.
+    /// Its `when` could be read.
     readable: bool,
 }
 

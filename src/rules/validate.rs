@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::budget::Budget;
-use super::condition::{Asks, Condition, Operator, Test};
 use super::path::{JsonPath, Scope};
 use super::pattern::Pattern;
 use super::text::OneOf;
@@ -70,30 +69,6 @@ impl Validation {
                 holds: violations.len() == before,
             });
         }
-    }
-
-    /// What holds of every element that passes, as far as a condition says it; none where that is nothing.
-    pub(super) fn condition(&self) -> Option<Condition> {
-        if !self.path.is_singular() {
-            return None;
-        }
-        let operators = self.checks.iter().filter_map(|check| match check {
-            Check::Type(kinds) => Some(Operator::Type(kinds.clone())),
-            Check::OneOf(values) => Some(Operator::OneOf(values.clone())),
-            _ => None,
-        });
-        let operators: Vec<Operator> = std::iter::once(Operator::Exists).chain(operators).collect();
-        let test = |asks| Condition::Test(Test { spot: self.spot, path: self.path.clone(), every: false, asks });
-        match (self.required, operators.as_slice()) {
-            (false, [_]) => None,
-            (false, _) => Some(Condition::Any(vec![test(Asks::Absent), test(Asks::Nodes(operators))])),
-            (true, _) => Some(test(Asks::Nodes(operators))),
-        }
-    }
-
-    /// Whether a value at the path is refused.
-    pub(super) fn refuses(&self, value: &Value, budget: &Budget) -> bool {
-        self.problems(value, Scope { element: value, root: value, budget }).next().is_some()
     }
 
     fn problems<'a>(&'a self, node: &'a Value, scope: Scope<'a>) -> impl Iterator<Item = String> + 'a {

@@ -1,127 +1,88 @@
-//! Rules that no payload reaches, because an earlier one always matches first, and rules that nothing can match.
+//! Warns of rules that no payload reaches: an earlier rule always matches first, or the parts of an `all` exclude each other.
 
 use super::super::Rule;
+use super::super::budget::Budget;
 use super::super::condition::Condition;
-use super::super::constraints::Fixed;
-use super::super::implies::{Contradiction, Prover};
-use super::super::validate::Validation;
+use super::super::implies::{exclude, excludes_itself, implies};
 use super::Kept;
-use super::earlier::Earlier;
 use crate::yaml::{Findings, Node, Place, Value};
 
-/// Warns of each rule that can never match. `kept` says where each of the `rules` stands.
-pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], validations: &[Validation], findings: &mut Findings) {
-    let prover = Prover::new();
-    let valid: Vec<(&Validation, Condition)> =
-        validations.iter().filter_map(|validation| Some((validation, validation.condition()?))).collect();
-    let always = Condition::All(Vec::new());
-    let mut earlier = Earlier::default();
-    for (rule, kept) in rules.iter().zip(kept) {
-        if prover.is_exhausted() {
-            return;
-        }
-        if !kept.readable {
-            continue;
-        }
-        let when = rule.when.as_ref().unwrap_or(&always);
-        let (candidates, conditions) = earlier.candidates(when);
-        let when_place = kept.node.get("when").map(|node| node.place.clone());
-        let name_place = || kept.node.get("name").map_or(&kept.node.place, |name| &name.place).clone();
-        if let Some(contradiction) = prover.contradiction(when) {
-            let (part, message, help) = match contradiction {
-                Contradiction::Between(first, second) => (
-                    Some(second),
-                    "this rule never matches: no payload fulfils this and what stands above it",
-                    excluding(kept.node, first, second),
-                ),
-                Contradiction::Inside(part) => (
-                    part,
-                    "this rule never matches: no payload fulfils what is asked here",
-                    "what stands in it excludes itself; `any` takes alternatives".to_owned(),
-                ),
-                Contradiction::Within(part) => (
-                    part,
-                    "this rule never matches: no value fulfils all that is asked here",
-                    "all of it must hold for one and the same value; `any` takes alternatives".to_owned(),
-                ),
-            };
-            findings.warning(part_of(kept.node, part), kept.path.as_str(), message).code("unreachable-rule").help(help);
-        } else if let Some(validation) = forbidding(&prover, when, validations, &valid) {
-            let (path, line) = (validation.path.as_str(), validation.spot.line);
-            findings
-                .warning(
-                    when_place.unwrap_or_else(name_place),
-                    kept.path.as_str(),
-                    "this rule never matches: `validate` refuses what it asks for",
-                )
-                .code("unreachable-rule")
-                .help(format!("line {line}: `{path}` is {}", validation.describe().join(", ")));
-        } else if let Some(covering) = prover.covered_by(when, &conditions) {
-            let first = conditions[covering[0]];
-            let covering: Vec<(&Rule, &Kept<'_>)> = covering.iter().map(|index| candidates[*index]).collect();
-            let names: Vec<String> = covering.iter().map(|(rule, kept)| named(rule, kept)).collect();
-            let names = names.join(" or ");
-            let rule_name = &covering[0].0.name;
-            match covering.len() == 1 && prover.always(first) {
-                true => findings
-                    .warning(
-                        name_place(),
-                        kept.path.as_str(),
-                        format!("this rule is never reached: {names} matches always"),
-                    )
-                    .code("unreachable-rule")
-                    .help(format!("put it before `{rule_name}`, or give that rule a narrower `when`")),
-                false => findings
-                    .warning(
-                        when_place.unwrap_or_else(name_place),
-                        kept.path.as_str(),
-                        format!("this rule is never reached: whatever it matches, {names} matches first"),
-                    )
-                    .code("unreachable-rule")
-                    .help(format!("put it before `{rule_name}`, or remove it")),
-            };
-        }
-        earlier.add(rule, kept, when);
+/// Warns of each rule that can never match. `kept` has the place of each of the `rules`.
+pub(super) fn unreached(rules: &[Rule], kept: &[Kept<'_>], findings: &mut Findings) {
+    let budget = Budget::new(STEPS_MAX);
+    let rules: Vec<(&Rule, &Kept<'_>)> = rules.iter().zip(kept).filter(|(_, kept)| kept.readable).collect();
+    for (index, (rule, kept)) in rules.iter().enumerate() {
+        let contradiction = rule.when.as_ref().and_then(|when| contradiction(when, kept.node, &budget));
+        let (place, message, help) = match contradiction {
+            Some(contradiction) => contradiction,
+            None => match rules[..index].iter().find(|(earlier, _)| covers(earlier, rule, &budget)) {
+                Some((earlier, at)) => covered(earlier, at, kept),
+                None => continue,
+            },
+        };
+        findings.warning(place, kept.path.as_str(), message).code("unreachable-rule").help(help);
     }
 }
 
-/// The validation that refuses whatever fulfils a condition.
-fn forbidding<'v>(
-    prover: &Prover,
-    when: &Condition,
-    validations: &'v [Validation],
-    valid: &[(&'v Validation, Condition)],
-) -> Option<&'v Validation> {
-    let excluded =
-        valid.iter().find(|(_, condition)| prover.exclude(when, condition)).map(|(validation, _)| *validation);
-    excluded.or_else(|| {
-        let fixed = Fixed::by(Some(when));
-        validations.iter().find(|validation| {
-            let values = fixed.values(&validation.path).filter(|values| !values.is_empty());
-            values.is_some_and(|values| values.iter().all(|value| prover.refuses(validation, value)))
-        })
-    })
+/// Tells whether an earlier rule matches whatever a later one does.
+fn covers(earlier: &Rule, later: &Rule, budget: &Budget) -> bool {
+    match (&earlier.when, &later.when) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(earlier), Some(later)) => implies(later, earlier, budget),
+    }
 }
 
-fn named(rule: &Rule, kept: &Kept<'_>) -> String {
-    let line = kept.node.get("name").and_then(|name| name.place.line_column());
-    let line = line.map_or_else(String::new, |(line, _)| format!(" in line {line}"));
-    format!("`{}`{line}", rule.name)
+/// The place, the message and the help for a rule that an earlier one forestalls.
+fn covered(earlier: &Rule, at: &Kept<'_>, rule: &Kept<'_>) -> (Place, String, String) {
+    let name = |kept: &Kept<'_>| kept.node.get("name").map_or(&kept.node.place, |name| &name.place).clone();
+    let line = name(at).line_column().map_or_else(String::new, |(line, _)| format!(" in line {line}"));
+    let first = format!("`{}`{line}", earlier.name);
+    match (&earlier.when, rule.node.get("when")) {
+        (Some(_), Some(when)) => (
+            when.place.clone(),
+            format!("this rule is never reached: whatever it matches, {first} matches first"),
+            format!("put it before `{}`, or remove it", earlier.name),
+        ),
+        _ => (
+            name(rule),
+            format!("this rule is never reached: {first} matches always"),
+            format!("put it before `{}`, or give that rule a narrower `when`", earlier.name),
+        ),
+    }
 }
 
-/// Which two parts of a rule's `all` exclude each other, by their indices.
-fn excluding(rule: &Node, first: usize, second: usize) -> String {
-    let line = part_of(rule, Some(first)).line_column();
-    let line = line.map_or_else(String::new, |(line, _)| format!(" in line {line}"));
-    format!("of `all`, number {}{line} and number {} exclude each other", first + 1, second + 1)
-}
-
-/// The condition in a rule's `all` that has this index; without one the whole `when`.
-fn part_of(rule: &Node, index: Option<usize>) -> Place {
-    let when = rule.get("when").unwrap_or(rule);
-    let part = match (when.get("all").map(|all| &all.value), index) {
-        (Some(Value::List(parts)), Some(index)) => parts.get(index),
-        _ => None,
+/// The place, the message and the help for a condition that no payload fulfils.
+fn contradiction(when: &Condition, rule: &Node, budget: &Budget) -> Option<(Place, String, String)> {
+    let node = rule.get("when").unwrap_or(rule);
+    let parts = match when {
+        Condition::All(parts) => parts.as_slice(),
+        other => std::slice::from_ref(other),
     };
-    part.unwrap_or(when).place.clone()
+    let nodes = match node.get("all").map(|all| &all.value) {
+        Some(Value::List(nodes)) => nodes.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    for (second, (part, node)) in parts.iter().zip(nodes).enumerate() {
+        if matches!(part, Condition::Test(test) if excludes_itself(test, budget)) {
+            return Some((
+                node.place.clone(),
+                "this rule never matches: no value fulfils all that is asked here".to_owned(),
+                "all of it must hold for one and the same value; `any` takes alternatives".to_owned(),
+            ));
+        }
+        if let Some(first) = parts[..second].iter().position(|first| exclude(first, part, budget)) {
+            let line = nodes[first].place.line_column();
+            let line = line.map_or_else(String::new, |(line, _)| format!(" in line {line}"));
+            return Some((
+                node.place.clone(),
+                "this rule never matches: no payload fulfils this and what stands above it".to_owned(),
+                format!("of `all`, number {}{line} and number {} exclude each other", first + 1, second + 1),
+            ));
+        }
+    }
+    None
 }
+
+/// Some hundred milliseconds. Of more than some two thousand rules the later ones are not compared.
+const STEPS_MAX: u64 = 4_000_000;

@@ -7,7 +7,6 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 use super::super::budget::Budget;
-use super::super::implies::Prover;
 use super::super::path::Scope;
 use super::*;
 use crate::yaml::Place;
@@ -37,33 +36,18 @@ fn a_rule_that_an_earlier_one_always_forestalls_is_told_at_its_condition() {
         ("{ path: $.a, equals: X, ignore_case: true }", "{ path: $.a, equals: x }"),
         ("{ path: $.a, exists: true }", "{ path: $.a, gt: 5 }"),
         ("{ path: $.a, exists: true }", "{ all: [{ path: $.b, equals: 1 }, { path: $.a, equals: null }] }"),
-        ("{ path: $.a, type: [string, number] }", "{ path: $.a, contains: x }"),
-        ("{ path: $.a, type: number }", "{ path: $.a, type: integer }"),
-        ("{ path: $.a, contains_word: [CRITICAL, ALARM], ignore_case: true }", "{ path: $.a, contains_word: alarm }"),
-        ("{ path: $.a, contains: x }", "{ path: $.a, starts_with: [xy, ax] }"),
-        ("{ path: $.a, contains: down }", "{ path: $.a, contains_word: [is down, down] }"),
-        ("{ path: $.a, contains_word: OK }", "{ path: $.a, contains_word: [is OK now] }"),
-        ("{ path: $.a, contains_word: OK }", "{ path: $.a, equals: all OK }"),
-        ("{ path: $.a, starts_with: a }", "{ path: $.a, starts_with: [ab, ac] }"),
-        ("{ path: $.a, ends_with: c }", "{ path: $.a, ends_with: bc }"),
-        ("{ path: $.a, contains_all: [b, c] }", "{ path: $.a, contains_all: [ab, cd] }"),
-        ("{ path: $.a, contains: [b, c] }", "{ path: $.a, contains_all: [x, ab] }"),
+        ("{ path: $.a, type: [string, number] }", "{ path: $.a, type: string }"),
+        ("{ path: $.a, contains_word: [CRITICAL, alarm], ignore_case: true }", "{ path: $.a, contains_word: alarm }"),
+        ("{ path: $.a, starts_with: [ab, ac] }", "{ path: $.a, starts_with: ab }"),
+        ("{ path: $.a, contains_all: [b, c] }", "{ path: $.a, contains_all: [c, b, a] }"),
         ("{ path: $.a, matches: ['^a', b] }", "{ path: $.a, matches: b }"),
-        ("{ path: $.a, gte: 5 }", "{ path: $.a, gt: 5 }"),
-        ("{ path: $.a, lt: 6.5 }", "{ path: $.a, lte: 6 }"),
-        ("{ path: $.a, gt: 4 }", "{ path: $.a, equals: 5 }"),
+        ("{ path: $.a, gte: 5 }", "{ path: $.a, gte: 5.0, lt: 9 }"),
         ("{ path: '$.a[*]', contains: x }", "{ path: '$.a[*]', contains: x, every: true }"),
         ("{ path: $.a, contains: x, every: true }", "{ path: $.a, contains: x }"),
         ("{ path: $.a, exists: false }", "{ all: [{ path: $.a, exists: false }, { path: $.b, equals: 1 }] }"),
         ("{ any: [{ path: $.b, equals: 1 }, { path: $.a, equals: x }] }", "{ path: $.a, equals: x }"),
         ("{ path: $.a, one_of: [x, y] }", "{ any: [{ path: $.a, equals: x }, { path: $.a, equals: y }] }"),
-        (
-            "{ path: $.a, contains: x, type: string }",
-            "{ all: [{ path: $.a, type: string }, { path: $.a, contains: x }] }",
-        ),
         ("{ not: { path: $.a, equals: x } }", "{ not: { path: $.a, one_of: [x, y] } }"),
-        ("{ not: { path: $.a, contains: z } }", "{ path: $.a, one_of: [x, y] }"),
-        ("{ not: { path: $.a, exists: true } }", "{ path: $.a, exists: false }"),
     ] {
         let told = warnings(earlier, later);
         assert_eq!(told.len(), 1, "{earlier} before {later}: {told:?}");
@@ -104,23 +88,15 @@ fn a_rule_that_some_payload_reaches_is_not_told() {
 }
 
 #[test]
-fn what_always_holds_and_what_never_does_is_known() {
+fn a_rule_behind_one_without_a_condition_is_told_at_its_name() {
+    let yaml = "version: 1\nincident_key: $.id\nrules:
+  - { name: first, then: trigger }
+  - { name: second, when: { path: $.a, equals: x }, then: resolve }
+  - { name: third, then: ignore }\n";
+    let (_, findings) = try_compile(yaml);
+    let told: Vec<_> = findings.iter().map(|one| (one.place.line_column(), one.message.as_str())).collect();
     let always = "this rule is never reached: `first` in line 4 matches always";
-    for earlier in [
-        "{ path: $, exists: true }",
-        "{ any: [{ path: $.b, exists: true }, { path: $.b, exists: false }] }",
-        "{ any: [{ path: $.b, contains: x }, { not: { path: $.b, equals: x } }] }",
-    ] {
-        let told = warnings(earlier, "{ path: $.a, equals: x }");
-        assert_eq!(told, [("second".to_owned(), always.to_owned())], "{earlier}");
-    }
-    let told = warnings(
-        "{ path: $.b, equals: 1 }",
-        "{ all: [{ path: $.a, equals: x }, { path: $.b, lt: 2 }, { path: $.a, equals: y }] }",
-    );
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].0, "{ path: $.a, equals: y }");
-    assert!(told[0].1.contains("never matches"), "{told:?}");
+    assert_eq!(told, [(Some((5, 13)), always), (Some((6, 13)), always)]);
 }
 
 #[test]
@@ -129,15 +105,11 @@ fn what_excludes_itself_is_told_at_its_place() {
     for (one, other) in [
         ("equals: 1", "equals: 2"),
         ("equals: x", "one_of: [y, z]"),
-        ("equals: X, ignore_case: true", "type: number"),
-        ("equals: true", "contains: x"),
-        ("equals: 4", "gt: 4"),
+        ("equals: X, ignore_case: true", "equals: y"),
         ("gt: 5", "lt: 3"),
         ("gt: 5", "lte: 5"),
         ("gte: 5", "lt: 5"),
         ("lte: 4.5", "gte: 5"),
-        ("gt: 1", "type: boolean"),
-        ("contains: x", "type: [array, 'null']"),
         ("type: string", "type: number"),
         ("exists: false", "equals: x"),
     ] {
@@ -150,6 +122,7 @@ fn what_excludes_itself_is_told_at_its_place() {
     for (one, other) in [
         ("equals: 1", "equals: 1.0"),
         ("equals: 1", "contains: '1.0'"),
+        ("equals: X, ignore_case: true", "one_of: [y, x]"),
         ("equals: X, ignore_case: true", "equals: x"),
         ("gte: 5", "lte: 5"),
         ("gt: 5", "type: string"),
@@ -167,6 +140,10 @@ fn what_excludes_itself_is_told_at_its_place() {
             [(marked.to_owned(), "this rule never matches: no value fulfils all that is asked here".into())]
         );
     }
+    let opposite = "{ not: { path: $.a, one_of: [x, y] } }";
+    let told = warnings("{ path: $.b, equals: 1 }", &format!("{{ all: [{{ path: $.a, equals: x }}, {opposite}] }}"));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0, opposite);
     let several = "{ all: [{ path: '$.a[*]', gt: 5 }, { path: '$.a[*]', lt: 3 }] }";
     assert_eq!(warnings("{ path: $.b, equals: 1 }", several), []);
 }
@@ -188,60 +165,6 @@ fn of_two_that_exclude_each_other_the_first_is_named_by_its_line() {
 }
 
 #[test]
-fn what_is_refused_before_is_told() {
-    let message = "this rule never matches: `validate` refuses what it asks for";
-    for (validation, when, told) in [
-        ("required: true", "{ path: $.a, exists: false }", true),
-        ("one_of: [x, y]", "{ path: $.a, equals: z }", true),
-        ("one_of: [x, y]", "{ all: [{ path: $.b, equals: 1 }, { path: \"$['a']\", contains: z }] }", true),
-        ("type: string", "{ path: $.a, equals: 5 }", true),
-        ("required: true", "{ path: $.a, equals: x }", false),
-        ("one_of: [x, y]", "{ path: $.a, exists: false }", false),
-        ("one_of: [x, y]", "{ any: [{ path: $.a, equals: z }, { path: $.b, equals: z }] }", false),
-        ("min_length: 3", "{ path: $.a, equals: z }", true),
-        ("matches: '^[A-Z]+$'", "{ path: $.a, one_of: [ok, fine] }", true),
-        ("matches: '^[A-Z]+$'", "{ path: $.a, one_of: [ok, OK] }", false),
-    ] {
-        let yaml = format!(
-            "version: 1\nincident_key: $.id\nvalidate:\n  - {{ path: $.a, {validation} }}\nrules:\n  - {{ name: r, when: {when}, then: trigger }}\n"
-        );
-        let (_, findings) = try_compile(&yaml);
-        let found: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
-        assert_eq!(found, if told { vec![message] } else { vec![] }, "{validation} and {when}");
-    }
-}
-
-#[test]
-fn what_can_not_be_within_a_combination_is_told_too() {
-    let never = "{ all: [{ path: $.a, equals: 1 }, { path: $.a, equals: 2 }] }";
-    let other = "{ path: $.a, gt: 2, lt: 1 }";
-    for (when, marked) in [
-        (format!("{{ any: [{never}, {other}] }}"), None),
-        (format!("{{ all: [{{ path: $.b, equals: 1 }}, {never}] }}"), Some(never)),
-        ("{ not: { any: [{ path: $.b, exists: true }, { path: $.b, exists: false }] } }".to_owned(), None),
-    ] {
-        let told = warnings("{ path: $.c, equals: 1 }", &when);
-        let message = "this rule never matches: no payload fulfils what is asked here";
-        assert_eq!(told, [(marked.unwrap_or(&when).to_owned(), message.to_owned())]);
-    }
-    assert_eq!(warnings("{ path: $.c, equals: 1 }", &format!("{{ any: [{never}, {{ path: $.b, equals: 1 }}] }}")), []);
-}
-
-#[test]
-fn several_rules_may_forestall_one_together() {
-    let yaml = "version: 1\nincident_key: $.id\nrules:
-  - { name: a, when: { path: $.s, contains: A }, then: trigger }
-  - { name: b, when: { path: $.s, contains: B }, then: resolve }
-  - { name: c, when: { any: [{ path: $.s, equals: B }, { path: $.s, equals: A }] }, then: resolve }\n";
-    let (_, findings) = try_compile(yaml);
-    let messages: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
-    assert_eq!(
-        messages,
-        ["this rule is never reached: whatever it matches, `a` in line 4 or `b` in line 5 matches first"]
-    );
-}
-
-#[test]
 fn a_thousand_rules_are_compared_at_once_and_any_number_ends() {
     for count in [1_000, 5_000] {
         let rules: String = (0..count)
@@ -250,18 +173,6 @@ fn a_thousand_rules_are_compared_at_once_and_any_number_ends() {
         let (rules, findings) = try_compile(&format!("version: 1\nincident_key: $.id\nrules:\n{rules}"));
         assert!(rules.is_some() && findings.iter().all(|finding| finding.message.contains("matches first")));
     }
-}
-
-#[test]
-fn rules_that_ask_for_values_of_their_own_are_compared_however_many_they_are() {
-    let rule = |index: usize, value: usize| {
-        format!("  - {{ name: r{index}, when: {{ path: $.a, one_of: [x{value}, y{value}] }}, then: trigger }}\n")
-    };
-    let mut rules: String = (0..5_000).map(|index| rule(index, index)).collect();
-    rules.push_str(&rule(5_000, 7));
-    let (_, findings) = try_compile(&format!("version: 1\nincident_key: $.id\nrules:\n{rules}"));
-    let told: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
-    assert_eq!(told, ["this rule is never reached: whatever it matches, `r7` in line 11 matches first"]);
 }
 
 #[test]
@@ -395,38 +306,17 @@ fn whenever_a_rule_is_told_unreachable_no_payload_reaches_it() {
         let (rules, findings) = try_compile(&rules);
         let rules = rules.unwrap_or_else(|| panic!("{}", findings.render(false)));
         let (earlier_when, later_when) = (rules.rules[0].when.as_ref().unwrap(), rules.rules[1].when.as_ref().unwrap());
-        let prover = Prover::new();
-        if prover.exclude(later_when, earlier_when) {
-            for payload in &payloads {
-                prop_assert!(!holds(later_when, payload) || !holds(earlier_when, payload), "{payload}: {earlier}, {later}");
-            }
-        }
-        let covered = prover.covered_by(later_when, &[earlier_when]).is_some();
-        if covered && prover.contradiction(later_when).is_none() {
-            let found = findings.iter().any(|finding| finding.message.contains("never reached"));
-            prop_assert!(found, "{later} is not compared with {earlier}");
-        }
-        if covered {
-            told.set(told.get() + 1);
-            for payload in &payloads {
-                prop_assert!(
-                    !holds(later_when, payload) || holds(earlier_when, payload),
-                    "{payload} passes by {earlier} and reaches {later}"
-                );
-            }
-        }
-        for when in [earlier_when, later_when] {
-            if prover.contradiction(when).is_some() {
-                told.set(told.get() + 1);
-                for payload in &payloads {
-                    prop_assert!(!holds(when, payload), "{payload} fulfils {earlier} or {later}");
-                }
-            }
-            if prover.always(when) {
-                for payload in &payloads {
-                    prop_assert!(holds(when, payload), "{payload} does not fulfil {earlier} or {later}");
-                }
-            }
+        let covered = findings.iter().any(|finding| finding.message.contains("never reached"));
+        let never = |rule: &str| {
+            findings.iter().any(|finding| finding.path == rule && finding.message.contains("never matches"))
+        };
+        let (first_never, second_never) = (never("rules[0]"), never("rules[1]"));
+        told.set(told.get() + u32::from(covered || first_never || second_never));
+        for payload in &payloads {
+            let (first, second) = (holds(earlier_when, payload), holds(later_when, payload));
+            prop_assert!(!(covered && second && !first), "{payload} passes by {earlier} and reaches {later}");
+            prop_assert!(!(first_never && first), "{payload} fulfils {earlier}");
+            prop_assert!(!(second_never && second), "{payload} fulfils {later}");
         }
         Ok(())
     });
