@@ -14,7 +14,6 @@ pub mod budget;
 mod casefold;
 mod compile;
 mod condition;
-mod constraints;
 mod coverage;
 mod decide;
 pub mod diff;
@@ -158,15 +157,9 @@ impl RuleSet {
         self.rules.iter().map(|rule| &*rule.name)
     }
 
-    /// What the events of each rule that makes some may hold.
+    /// The bodies of the rules that make events, as far as they are written out.
     pub fn outlines(&self) -> Vec<Outline> {
         body_shape::outlines(self)
-    }
-
-    /// The rules that trigger, by their places, and whose incident key no rule that resolves can have; with the path that
-    /// tells them apart. None where no rule resolves.
-    pub fn unmet(&self) -> Vec<(usize, &str)> {
-        body_shape::unmet(self)
     }
 
     /// The paths of `incident_key` that `validate` does not require.

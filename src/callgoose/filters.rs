@@ -1,4 +1,4 @@
-//! Callgoose's API Filters, as documented: would this body open or close an incident there?
+//! Callgoose's API Filters, as documented: tells whether a body would open or close an incident there.
 //!
 //! A service has up to ten trigger filters and one resolve filter. A filter names keys of the payload and, for
 //! each, texts that its value must all contain; the first trigger filter that matches opens the incident.
@@ -17,8 +17,6 @@
 //! - a mapped value that is missing, blank, no text or over [`KEY_BYTES_MAX`] maps nothing: the incident opens,
 //!   and no resolve will ever find it.
 
-mod doubts;
-mod foresee;
 mod read;
 
 use std::fmt;
@@ -28,60 +26,57 @@ use serde_json::Value;
 
 use crate::yaml::Node;
 
-pub use doubts::{Doubt, DoubtKind};
-pub use foresee::{FilterKey, Never};
-
 /// A file of API Filters, checked: what a person would type into Callgoose.
 #[derive(Debug)]
 pub struct Filters {
     /// The `token` key as it stands: `{ env: NAME }`, `{ file: PATH }` or the text. Whoever serves these filters
     /// reads it; evaluating them needs none.
     pub token: Option<Node>,
-    services: Vec<Service>,
+    pub(crate) services: Vec<Service>,
 }
 
 #[derive(Debug)]
-struct Service {
-    name: Arc<str>,
-    triggers: Vec<Trigger>,
-    resolve: Option<Resolve>,
+pub(crate) struct Service {
+    pub(crate) name: Arc<str>,
+    pub(crate) triggers: Vec<Trigger>,
+    pub(crate) resolve: Option<Resolve>,
 }
 
 /// A trigger filter.
 #[derive(Debug)]
-struct Trigger {
+pub(crate) struct Trigger {
     urgency: Arc<str>,
-    keys: Vec<KeyFilter>,
+    pub(crate) keys: Vec<KeyFilter>,
     title_from: Option<String>,
     description_from: Option<String>,
-    map_incident_with: Option<String>,
+    pub(crate) map_incident_with: Option<String>,
 }
 
 /// The resolve filter.
 #[derive(Debug)]
-struct Resolve {
-    keys: Vec<KeyFilter>,
-    incident_mapped_with: String,
+pub(crate) struct Resolve {
+    pub(crate) keys: Vec<KeyFilter>,
+    pub(crate) incident_mapped_with: String,
 }
 
 /// A *Payload JSON Key* with its *Key Value Contains*.
 #[derive(Debug)]
-struct KeyFilter {
-    key: String,
-    contains: Vec<String>,
+pub(crate) struct KeyFilter {
+    pub(crate) key: String,
+    pub(crate) contains: Vec<String>,
 }
 
-/// What the filters make of one payload.
+/// The filters that matched one payload, and why the others did not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// The services in which a filter matched, in the order of the file.
     pub services: Vec<ServiceMatch>,
-    /// Why each of the other filters did not, in the order of the file. A trigger filter after the first that
+    /// The reason of each of the other filters, in the order of the file. A trigger filter after the first that
     /// matched is not asked.
     pub misses: Vec<Miss>,
 }
 
-/// What one service makes of a payload: an incident to open, one to close, or (with careless filters) both.
+/// The outcome in one service: an incident to open, one to close, or (with careless filters) both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceMatch {
     pub service: Arc<str>,
@@ -92,7 +87,7 @@ pub struct ServiceMatch {
 /// An incident as a trigger filter would open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Which of the service's trigger filters matched, counted from 1.
+    /// The number of the trigger filter that matched, counted from 1.
     pub filter: usize,
     pub urgency: Arc<str>,
     pub title: String,
@@ -101,7 +96,7 @@ pub struct Opening {
     pub key: Option<String>,
 }
 
-/// What a resolve filter would close.
+/// An incident as the resolve filter would close it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
     /// The value the incident was mapped with; none: there is nothing it could close.
@@ -122,7 +117,7 @@ pub struct Miss {
 }
 
 impl Filters {
-    /// What these filters make of `body`. `from` is the query parameter of that name: it is put before the title.
+    /// Evaluates the filters on `body`. `from` is the query parameter of that name: it is put before the title.
     pub fn evaluate(&self, body: &Value, from: Option<&str>) -> Match {
         let mut result = Match::default();
         for service in &self.services {
@@ -137,17 +132,17 @@ impl Filters {
 }
 
 impl Match {
-    /// Whether no filter of any service matched: Callgoose answers 202 and nobody is alerted.
+    /// No filter of any service matched: Callgoose answers 202 and nobody is alerted.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()
     }
 
-    /// Whether a trigger filter matched.
+    /// A trigger filter matched.
     pub fn opens(&self) -> bool {
         self.services.iter().any(|service| service.trigger.is_some())
     }
 
-    /// Whether a resolve filter matched.
+    /// A resolve filter matched.
     pub fn closes(&self) -> bool {
         self.services.iter().any(|service| service.resolve.is_some())
     }
@@ -183,6 +178,13 @@ impl Service {
             item: miss.item.to_owned(),
             found: miss.found.as_deref().map(|text| text.chars().take(FOUND_CHARS_MAX).collect()),
         }
+    }
+}
+
+impl KeyFilter {
+    /// Tells whether a text contains all that is asked of the key.
+    pub(crate) fn accepts(&self, text: &str) -> bool {
+        self.contains.iter().all(|item| text.contains(item))
     }
 }
 
@@ -227,7 +229,8 @@ fn text_at(body: &Value, key: &str) -> Option<String> {
     text_of(body.get(key)?)
 }
 
-fn text_of(value: &Value) -> Option<String> {
+/// The text that items are compared with: a string, or a number by its JSON text.
+pub(crate) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -267,7 +270,7 @@ pub const ITEMS_MAX: usize = 10;
 pub const ITEM_CHARS_MAX: usize = 50;
 /// A mapped value longer than this maps nothing; twice what the relay lets an incident key have.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// How much of a value a miss shows.
+/// The part of a value that a miss shows.
 const FOUND_CHARS_MAX: usize = 100;
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! `gander check`: everything that is wrong or doubtful, at once.
 
-mod remarks;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +7,7 @@ use clap::Args;
 
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, FILTERS_BESIDE};
+use crate::authoring::lint;
 use crate::config::{self, Config, Failure, Loaded, Secrets};
 use crate::yaml::{Findings, Severity, Source};
 
@@ -63,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
     };
     // Rules in the shadow of others may be wrong where the configuration is not.
     let complete = config.is_some() && !findings.has_errors();
-    remarks::look(&reading.rules, complete, filters.as_ref(), &mut findings);
+    lint::look(&reading.rules, complete, filters.as_ref(), &mut findings);
     findings.sort();
     if let Some(config) = config
         && findings.is_fine()

@@ -10,7 +10,6 @@ mod query;
 mod quotes;
 mod spelling;
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
@@ -99,22 +98,6 @@ impl JsonPath {
     /// are spelled alike.
     pub fn is_same(&self, other: &JsonPath) -> bool {
         self.whole == other.whole && (self.text == other.text || self.query.is_same_singular(&other.query))
-    }
-
-    /// The member of an element that it names, where it is no more than that.
-    pub fn member(&self) -> Option<&str> {
-        match self.query.steps()? {
-            [Step::Name(name)] if !self.whole => Some(name),
-            _ => None,
-        }
-    }
-
-    /// Alike for all that [`JsonPath::is_same`] holds to be the same.
-    pub fn canonical(&self) -> Cow<'_, str> {
-        match self.query.steps() {
-            Some(steps) => Cow::Owned(format!("{}{steps:?}", if self.whole { "$$" } else { "$" })),
-            None => Cow::Borrowed(&self.text),
-        }
     }
 
     /// The path as it was written.

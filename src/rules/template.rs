@@ -153,17 +153,6 @@ impl Templates {
         }
     }
 
-    /// What a template renders as whatever the payload; none where that can't be told.
-    pub(super) fn constant(&self, id: TemplateId, action: &str, rule: &str) -> Option<String> {
-        let template = self.environment.get_template(&id.0.to_string()).ok()?;
-        let is_known = |name: &String| name == "action" || name == "rule";
-        if !template.undeclared_variables(false).iter().all(is_known) {
-            return None;
-        }
-        // One that fails renders empty.
-        Some(self.render(id, &minijinja::context! { action, rule }).1.unwrap_or_default())
-    }
-
     /// Whether a template reads `payload` or `root`: converting them costs time.
     pub(super) fn reads_payload(&self, id: TemplateId) -> bool {
         self.reads_payload.get(id.0).copied().unwrap_or(true)

@@ -138,7 +138,6 @@ emit:
       - { urgency: high, keys: [{ key: state, contains: [CRITICAL] }], title_from: title, description_from: title, map_incident_with: id }
     resolve: { keys: [{ key: state, contains: [OK] }], incident_mapped_with: id }
 ";
-    let long = "a state word of more than fifty characters, CRITICAL";
     let (required, other) = ("{ path: $.id, required: true }", "{ path: $.host, required: true }");
     let cases = [
         ("nothing", RULES.replace(required, &format!("{required}\n  - {other}")), FILTERS.to_owned(), 0, vec![]),
@@ -158,48 +157,21 @@ emit:
             ),
             FILTERS.to_owned(),
             1,
-            vec!["unmatched-rule rules.yaml:9", "opens-and-closes rules.yaml:9", "key-not-required rules.yaml:2"],
-        ),
-        (
-            "what a table does not hold passes, and the rule asks for it",
-            RULES.replace(
-                "{ $by_action: { trigger: CRITICAL, resolve: OK } }",
-                "{ $path: $.state, $map: { BAD: CRITICAL } }",
-            ),
-            FILTERS.to_owned(),
-            1,
             vec!["unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
         ),
         (
-            "the payload's own word, which the rules ask for",
-            RULES.replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state"),
-            FILTERS.to_owned(),
-            1,
-            vec!["unmatched-rule rules.yaml:6", "unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
-        ),
-        (
             "a value from the payload may match",
-            RULES
-                .replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state")
-                .replace("equals: BAD", "contains: BAD")
-                .replace("equals: GOOD", "contains: GOOD"),
+            RULES.replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state"),
             FILTERS.to_owned(),
             0,
             vec!["key-not-required rules.yaml:2"],
         ),
         (
-            "the payload itself, of which the rules say what it holds",
+            "the payload itself may hold anything",
             RULES.split("emit:").next().unwrap().to_owned(),
             FILTERS.to_owned(),
-            1,
-            vec!["unmatched-rule rules.yaml:6", "unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
-        ),
-        (
-            "a resolve that never has the trigger's key",
-            RULES.replace("$.host]", "$.state]").replace("$.host", "$.state"),
-            FILTERS.to_owned(),
-            1,
-            vec!["unmet-trigger rules.yaml:6", "key-not-required rules.yaml:2"],
+            0,
+            vec!["key-not-required rules.yaml:2"],
         ),
         (
             "rules of one kind",
@@ -221,26 +193,7 @@ emit:
             RULES.replace("  id: '{{ incident_key }}'", "  key: '{{ incident_key }}'"),
             FILTERS.to_owned(),
             1,
-            vec![
-                "unmapped-incident rules.yaml:6",
-                "unmapped-incident rules.yaml:9",
-                "key-not-required rules.yaml:2",
-                "unread-keys rules.yaml:12",
-            ],
-        ),
-        (
-            "one incident for all",
-            RULES.replace("'{{ incident_key }}'", "disk"),
-            FILTERS.to_owned(),
-            0,
-            vec!["constant-incident rules.yaml:6", "constant-incident rules.yaml:9", "key-not-required rules.yaml:2"],
-        ),
-        (
-            "a state that opens and closes",
-            RULES.replace("trigger: CRITICAL", "trigger: CRITICAL-NOK"),
-            FILTERS.to_owned(),
-            1,
-            vec!["opens-and-closes rules.yaml:6", "key-not-required rules.yaml:2"],
+            vec!["unmapped-incident rules.yaml:6", "unmapped-incident rules.yaml:9", "key-not-required rules.yaml:2"],
         ),
         (
             "a title that is not sent",
@@ -251,36 +204,7 @@ emit:
                 "unsent-key callgoose-filters.yaml:4",
                 "unsent-key callgoose-filters.yaml:4",
                 "key-not-required rules.yaml:2",
-                "unread-keys rules.yaml:12",
             ],
-        ),
-        (
-            "keys that nothing reads",
-            RULES.replace("emit:", "emit:\n  colour: red\n  tint: blue"),
-            FILTERS.to_owned(),
-            0,
-            vec!["key-not-required rules.yaml:2", "unread-keys rules.yaml:12"],
-        ),
-        (
-            "shown by the whole payload",
-            RULES.replace("emit:", "emit:\n  colour: red"),
-            FILTERS.replace("description_from: title, ", ""),
-            0,
-            vec!["key-not-required rules.yaml:2"],
-        ),
-        (
-            "a long word",
-            RULES.replace("trigger: CRITICAL", &format!("trigger: '{long}'")),
-            FILTERS.replace("contains: [CRITICAL]", "contains: [ALARM]"),
-            1,
-            vec!["unmatched-rule rules.yaml:6", "long-value rules.yaml:6", "key-not-required rules.yaml:2"],
-        ),
-        (
-            "a long word of which a filter names a part",
-            RULES.replace("trigger: CRITICAL", &format!("trigger: '{long}'")),
-            FILTERS.to_owned(),
-            0,
-            vec!["key-not-required rules.yaml:2"],
         ),
     ];
     for (claim, rules, filters, code, expected) in cases {

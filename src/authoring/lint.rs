@@ -1,0 +1,425 @@
+//! Warns of rules whose events Callgoose's filters can't use, by what is written out in both files.
+//!
+//! A warning holds for every payload. Values that a payload decides are told by playing the tests beside the rules
+//! through the filters.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::callgoose::filters::{Filters, KEY_BYTES_MAX, KeyFilter, text_of};
+use crate::config::read_source;
+use crate::event::Action;
+use crate::rules::{Known, Outline, RuleSet};
+use crate::yaml::{Findings, Node, Place, Source, Value as Yaml, nearest, parse};
+
+/// A rule file, compiled and as a tree with places.
+struct Rules {
+    set: Arc<RuleSet>,
+    tree: Node,
+    outlines: Vec<Outline>,
+}
+
+/// One API Filter.
+struct Filter<'f> {
+    service: usize,
+    /// Its number among the trigger filters of its service; none for the resolve filter.
+    trigger: Option<usize>,
+    /// For a person.
+    name: String,
+    keys: &'f [KeyFilter],
+    /// The key that ties a trigger to its resolve; none where there is no such tie.
+    mapped_with: Option<&'f str>,
+}
+
+/// Looks at every rule file that compiled, and at the filters if there are any. `complete`: these are all rules there are.
+pub fn look(
+    rules: &BTreeMap<PathBuf, Arc<RuleSet>>,
+    complete: bool,
+    filters: Option<&Arc<Source>>,
+    findings: &mut Findings,
+) {
+    let rules: Vec<Rules> = rules.iter().filter_map(|(path, set)| Rules::read(path, set)).collect();
+    for rules in &rules {
+        rules.keys(findings);
+        rules.directions(findings);
+    }
+    let Some(source) = filters else {
+        return;
+    };
+    let Some(filters) = Filters::read(source, findings) else {
+        return;
+    };
+    let Some(tree) = parse(source, &mut Findings::new()) else {
+        return;
+    };
+    for rules in &rules {
+        for outline in &rules.outlines {
+            rules.unmatched(outline, &filters, &source.name, findings);
+            rules.unmapped(outline, &filters, &source.name, findings);
+        }
+    }
+    // A rule that can't be read yet may send what the others do not.
+    if complete {
+        for action in [Action::Trigger, Action::Resolve] {
+            let outlines: Vec<&Outline> =
+                rules.iter().flat_map(|rules| &rules.outlines).filter(|outline| outline.action == action).collect();
+            if !outlines.is_empty() {
+                unsent(&outlines, action, &filters, &tree, findings);
+            }
+        }
+    }
+}
+
+impl Rules {
+    /// Reads the file once more, for the places in it.
+    fn read(path: &Path, set: &Arc<RuleSet>) -> Option<Rules> {
+        let tree = parse(&read_source(path).ok()?, &mut Findings::new())?;
+        Some(Rules { set: Arc::clone(set), tree, outlines: set.outlines() })
+    }
+
+    /// Notes parts of the incident key that only the key itself asks for.
+    fn keys(&self, findings: &mut Findings) {
+        let Some(node) = self.tree.get("incident_key") else {
+            return;
+        };
+        let unrequired = self.set.unrequired_keys();
+        for part in items(node).unwrap_or(std::slice::from_ref(node)) {
+            if let Some(path) = part.as_str().filter(|path| unrequired.contains(path)) {
+                findings
+                    .note(part.place.clone(), "incident_key", format!("`validate` does not require `{path}`"))
+                    .code("key-not-required")
+                    .help(format!(
+                        "a payload without it is refused only where a rule triggers or resolves; to refuse it at once, \
+                         and to say what it has to be: `- {{ path: {path}, required: true, type: string }}`"
+                    ));
+            }
+        }
+    }
+
+    /// Notes a file that only opens, or only closes.
+    fn directions(&self, findings: &mut Findings) {
+        let has = |action| self.outlines.iter().any(|outline| outline.action == action);
+        let (message, help) = match (has(Action::Trigger), has(Action::Resolve)) {
+            (true, false) => {
+                ("no rule here resolves: a person closes the incidents", "`then: resolve` closes what a rule opened")
+            }
+            (false, true) => {
+                ("no rule here triggers: nobody is alerted by this file", "`then: trigger` opens an incident")
+            }
+            _ => return,
+        };
+        findings.note(self.tree.key_place("rules"), "rules", message).code("one-direction").help(help);
+    }
+
+    /// Warns of a rule whose events no filter can match.
+    fn unmatched(&self, outline: &Outline, filters: &Filters, name: &str, findings: &mut Findings) {
+        let Some(reasons) = unmatched(filters, outline) else {
+            return;
+        };
+        let (kind, effect) = match outline.action {
+            Action::Trigger => ("trigger", "nobody would be alerted"),
+            Action::Resolve => ("resolve", "no incident would be closed"),
+        };
+        let message = format!("no {kind} filter in {name} can match what this rule sends: {effect}");
+        let (place, path) = self.place(outline);
+        let finding = findings.warning(place, path, message).code("unmatched-rule");
+        if !reasons.is_empty() {
+            finding.help(reasons.into_iter().take(REASONS_MAX).collect::<Vec<_>>().join("; "));
+        }
+    }
+
+    /// Warns of a rule whose events do not send what incidents are mapped with.
+    fn unmapped(&self, outline: &Outline, filters: &Filters, name: &str, findings: &mut Findings) {
+        let all = filters_of(filters, outline.action);
+        let may_match = all.iter().filter(|filter| !filter.keys.iter().any(|key| lacking(key, outline).is_some()));
+        let mut unmapped = may_match.filter_map(|filter| Some((filter, unmapping(filter.mapped_with?, outline)?)));
+        let Some((filter, (key, problem))) = unmapped.next() else {
+            return;
+        };
+        let effect = match outline.action {
+            Action::Trigger => "no resolve will find the incident that this rule opens",
+            Action::Resolve => "this rule will find no incident to close",
+        };
+        let message = format!("{effect}: {problem} ({name}, {})", filter.name);
+        let near = nearest(key, outline.keys.keys().map(String::as_str)).filter(|near| *near != key);
+        let near = near.map_or_else(String::new, |near| format!("it sends `{near}`; "));
+        let (place, path) = self.place(outline);
+        let finding = match filter.keys.iter().all(|key| texts(outline, &key.key).is_some()) {
+            true => findings.warning(place, path, message),
+            false => findings.note(place, path, format!("where that filter matches, {message}")),
+        };
+        finding
+            .code("unmapped-incident")
+            .help(format!("{near}emit as `{key}` a text that a trigger and its resolve share"));
+    }
+
+    /// The place of a rule's name, and the rule's path.
+    fn place(&self, outline: &Outline) -> (Place, String) {
+        let rule = item(self.tree.get("rules"), outline.rule).unwrap_or(&self.tree);
+        let place = rule.get("name").map_or(&rule.place, |name| &name.place).clone();
+        (place, format!("rules[{}]", outline.rule))
+    }
+}
+
+/// The filters that read the events of an action, in the order of their file.
+fn filters_of(filters: &Filters, action: Action) -> Vec<Filter<'_>> {
+    let mut found = Vec::new();
+    for (index, service) in filters.services.iter().enumerate() {
+        let filter = |trigger: Option<usize>, keys, mapped_with| {
+            let name = match trigger {
+                Some(number) => format!("service {}, trigger filter {}", service.name, number + 1),
+                None => format!("service {}, resolve filter", service.name),
+            };
+            Filter { service: index, trigger, name, keys, mapped_with }
+        };
+        match action {
+            Action::Trigger => found.extend(service.triggers.iter().enumerate().map(|(number, trigger)| {
+                let mapped_with = trigger.map_incident_with.as_deref().filter(|_| service.resolve.is_some());
+                filter(Some(number), trigger.keys.as_slice(), mapped_with)
+            })),
+            Action::Resolve => found.extend(
+                service.resolve.iter().map(|resolve| filter(None, &resolve.keys, Some(&resolve.incident_mapped_with))),
+            ),
+        }
+    }
+    found
+}
+
+/// The reasons why no filter can match the events of a rule, one for each filter; none if one might.
+fn unmatched(filters: &Filters, outline: &Outline) -> Option<Vec<String>> {
+    let reason = |filter: &Filter<'_>| {
+        let lacking = filter.keys.iter().find_map(|key| lacking(key, outline))?;
+        Some(format!("{}: {lacking}", filter.name))
+    };
+    filters_of(filters, outline.action).iter().map(reason).collect()
+}
+
+/// The texts that a rule sends in a key; none where a payload decides.
+fn texts(outline: &Outline, key: &str) -> Option<Vec<String>> {
+    match outline.keys.get(key) {
+        Some(Known::OneOf(values)) => Some(values.iter().filter_map(text_of).collect()),
+        Some(Known::Anything) => None,
+        None => (!outline.open).then(Vec::new),
+    }
+}
+
+/// Why no event of a rule has what a filter asks of a key.
+fn lacking(filter: &KeyFilter, outline: &Outline) -> Option<String> {
+    let texts = texts(outline, &filter.key)?;
+    if filter.contains.is_empty() || texts.iter().any(|text| filter.accepts(text)) {
+        return None;
+    }
+    let (key, asked) = (&filter.key, filter.contains.join("` and `"));
+    Some(match texts.as_slice() {
+        [] => format!("it sends no text as `{key}`"),
+        [one] => format!("its `{key}` is {one:?}, which does not contain `{asked}`"),
+        several => format!("its `{key}` is one of {}, and none contains `{asked}`", several.join(", ")),
+    })
+}
+
+/// Why no event of a rule has a value that incidents could be mapped with, after the key.
+fn unmapping<'f>(key: &'f str, outline: &Outline) -> Option<(&'f str, String)> {
+    let texts = texts(outline, key)?;
+    let maps = |text: &String| !text.trim().is_empty() && text.len() <= KEY_BYTES_MAX;
+    (!texts.iter().any(maps)).then(|| match outline.keys.contains_key(key) {
+        true => (key, format!("its `{key}` maps nothing")),
+        false => (key, format!("it does not send `{key}`")),
+    })
+}
+
+/// Keys that filters read and that no rule of their kind sends. Others than this relay's sources may send them, so it is
+/// a note, unless a key that is sent is spelled nearly so.
+fn unsent(outlines: &[&Outline], action: Action, filters: &Filters, tree: &Node, findings: &mut Findings) {
+    let sends = |key: &str| outlines.iter().any(|one| one.open || one.keys.contains_key(key));
+    let mut tell = |key: &str, node: &Node, path: String, message: String| {
+        let sent = outlines.iter().flat_map(|outline| outline.keys.keys().map(String::as_str));
+        match nearest(key, sent) {
+            Some(near) => findings
+                .warning(node.place.clone(), path, message)
+                .code("unsent-key")
+                .help(format!("did you mean `{near}`?")),
+            None => findings.note(node.place.clone(), path, message).code("unsent-key"),
+        };
+    };
+    for filter in filters_of(filters, action) {
+        let service = item(tree.get("services"), filter.service).unwrap_or(tree);
+        let (node, path, kind) = match filter.trigger {
+            Some(trigger) => (item(service.get("trigger"), trigger), format!("trigger[{trigger}]"), "triggers"),
+            None => (service.get("resolve"), "resolve".to_owned(), "resolves"),
+        };
+        let (node, path) = (node.unwrap_or(service), format!("services[{}].{path}", filter.service));
+        for (index, key) in filter.keys.iter().enumerate().filter(|(_, key)| !sends(&key.key)) {
+            let message = format!("no rule that {kind} sends `{}`, so this matches nothing that they send", key.key);
+            let place = item(node.get("keys"), index).and_then(|key| key.get("key")).unwrap_or(node);
+            tell(&key.key, place, format!("{path}.keys[{index}].key"), message);
+        }
+        // A filter that matches none of these rules shows nothing of them.
+        if outlines.iter().all(|outline| filter.keys.iter().any(|key| lacking(key, outline).is_some())) {
+            continue;
+        }
+        for (field, effect) in [
+            ("title_from", "every incident has the title that Callgoose gives it"),
+            ("description_from", "every incident shows the whole payload"),
+        ] {
+            let shown = node.get(field).and_then(|node| Some((node, node.as_str()?)));
+            if let Some((node, key)) = shown.filter(|(_, key)| !sends(key)) {
+                tell(key, node, format!("{path}.{field}"), format!("no rule that triggers sends `{key}`: {effect}"));
+            }
+        }
+    }
+}
+
+fn items(list: &Node) -> Option<&[Node]> {
+    match &list.value {
+        Yaml::List(items) => Some(items),
+        _ => None,
+    }
+}
+
+fn item(list: Option<&Node>, index: usize) -> Option<&Node> {
+    items(list?)?.get(index)
+}
+
+/// More than a person needs to see why.
+const REASONS_MAX: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn filters(text: &str) -> Filters {
+        let mut findings = Findings::new();
+        let filters = Filters::read(&Arc::new(Source::new("filters.yaml".into(), text.into())), &mut findings);
+        filters.unwrap_or_else(|| panic!("{}", findings.render(false)))
+    }
+
+    /// A rule that sends these keys, each one of some values or, with null, anything.
+    fn outline(action: Action, sent: &Value, open: bool) -> Outline {
+        let known = |value: &Value| value.as_array().map_or(Known::Anything, |values| Known::OneOf(values.clone()));
+        let keys = sent.as_object().unwrap().iter().map(|(key, value)| (key.clone(), known(value))).collect();
+        Outline { rule: 0, name: "rule".to_owned(), action, keys, open }
+    }
+
+    #[test]
+    fn a_filter_that_can_not_match_is_told_with_its_reason() {
+        let one = |key: &str, items: &str| {
+            filters(&format!(
+                "services: [{{ name: pay, trigger: [{{ urgency: high, keys: [{{ key: {key}, contains: {items} }}] }}] }}]\n"
+            ))
+        };
+        for (items, sent, reason) in [
+            ("[CRIT]", json!({ "state": ["CRITICAL"] }), None),
+            ("[CRIT]", json!({ "state": null }), None),
+            ("[CRIT]", json!({ "state": ["OK", "CRITICAL"] }), None),
+            ("[CRIT]", json!({ "other": null }), Some("it sends no text as `state`")),
+            ("[CRIT]", json!({ "state": [true, null] }), Some("it sends no text as `state`")),
+            ("['5']", json!({ "state": [1.5] }), None),
+            ("[CRIT]", json!({ "state": ["crit"] }), Some("its `state` is \"crit\", which does not contain `CRIT`")),
+            (
+                "[a, b]",
+                json!({ "state": ["a", "b"] }),
+                Some("its `state` is one of a, b, and none contains `a` and `b`"),
+            ),
+        ] {
+            let expected = reason.map(|reason| vec![format!("service pay, trigger filter 1: {reason}")]);
+            let told = unmatched(&one("state", items), &outline(Action::Trigger, &sent, false));
+            assert_eq!(told, expected, "{items} and {sent}");
+        }
+        let open = unmatched(&one("state", "[CRIT]"), &outline(Action::Trigger, &json!({}), true));
+        assert_eq!(open, None, "it may be the payload's");
+    }
+
+    #[test]
+    fn what_maps_no_incident_is_told() {
+        for (sent, open, told) in [
+            (json!({"id": null}), false, None),
+            (json!({"id": ["", "b"]}), false, None),
+            (json!({}), true, None),
+            (json!({}), false, Some("it does not send `id`")),
+            (json!({"id": [""]}), false, Some("its `id` maps nothing")),
+            (json!({"id": [null, {}, true]}), false, Some("its `id` maps nothing")),
+        ] {
+            let found = unmapping("id", &outline(Action::Trigger, &sent, open)).map(|(_, problem)| problem);
+            assert_eq!(found.as_deref(), told, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_key_may_be_sent_by_rules_that_can_not_be_read_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules.yaml");
+        let rules = "version: 1\nincident_key: $.id\nrules: [{ name: all, then: trigger }]\nemit: { state: BAD }\n";
+        std::fs::write(&path, rules).unwrap();
+        let set = RuleSet::compile(&read_source(&path).unwrap(), &mut Findings::new()).unwrap();
+        let rules = BTreeMap::from([(path, Arc::new(set))]);
+        let keys = "{ key: state, contains: [BAD] }, { key: region, contains: [eu] }";
+        let text = format!("services: [{{ name: pay, trigger: [{{ urgency: high, keys: [{keys}] }}] }}]\n");
+        let filters = Arc::new(Source::new("filters.yaml".into(), text));
+        let told = |complete| {
+            let mut findings = Findings::new();
+            look(&rules, complete, Some(&filters), &mut findings);
+            findings.iter().any(|finding| finding.message.contains("no rule that triggers sends `region`"))
+        };
+        assert!(told(true), "no other rules are there");
+        assert!(!told(false), "others may send it");
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let values = [json!("A"), json!("a"), json!("AB"), json!("1"), json!(1), json!(1.5), json!(true), json!(null)];
+        prop::sample::select([values.as_slice(), &[json!(["A"]), json!({ "A": 1 }), json!("")]].concat())
+    }
+
+    /// A key's known values or null, and a value that it may have then.
+    fn known() -> impl Strategy<Value = (Value, Value)> {
+        let among = prop::collection::vec(values(), 1..4)
+            .prop_flat_map(|values| (Just(json!(values)), prop::sample::select(values)));
+        prop_oneof![3 => among, 1 => values().prop_map(|value| (json!(null), value))]
+    }
+
+    /// The keys of a filter, one or two.
+    fn keys(most: usize) -> impl Strategy<Value = Value> {
+        let item = prop::sample::subsequence(vec!["A", "a", "B", "1", "1.5", "true", "null"], 1..3);
+        let all = (item.clone(), item, prop::sample::select(vec![1, 2]), any::<bool>());
+        all.prop_map(move |(first, second, count, swapped)| {
+            let names = if swapped { ["l", "k"] } else { ["k", "l"] };
+            let both = [json!({ "key": names[0], "contains": first }), json!({ "key": names[1], "contains": second })];
+            json!(both[..count.min(most)])
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_rule_that_is_told_as_unmatched_matches_by_no_payload(
+            triggers in prop::collection::vec(keys(2), 1..3),
+            resolve in keys(1),
+            (k, l) in (prop::option::of(known()), prop::option::of(known())),
+            (open, others) in (any::<bool>(), (values(), values())),
+        ) {
+            let triggers: Vec<Value> = triggers.iter().map(|keys| json!({ "urgency": "high", "keys": keys })).collect();
+            let resolve = json!({ "keys": resolve, "incident_mapped_with": "id" });
+            let filters = filters(&json!({ "services": [{ "name": "pay", "trigger": triggers, "resolve": resolve }] }).to_string());
+            let (mut sent, mut body) = (json!({}), json!({}));
+            for (name, own, other) in [("k", k, others.0), ("l", l, others.1)] {
+                match own {
+                    Some((known, value)) => {
+                        sent[name] = known;
+                        body[name] = value;
+                    }
+                    None if open => body[name] = other,
+                    None => {}
+                }
+            }
+            let matched = filters.evaluate(&body, None);
+            for (action, does) in [(Action::Trigger, matched.opens()), (Action::Resolve, matched.closes())] {
+                let never = unmatched(&filters, &outline(action, &sent, open));
+                prop_assert!(never.is_none() || !does, "{body} matches {filters:?}, and {never:?} was told");
+            }
+        }
+    }
+}
