@@ -1,4 +1,4 @@
-//! The operator's face: health, readiness, metrics and the journal's API.
+//! What operators ask of the relay: health, readiness, metrics and the journal's API.
 //!
 //! It reads snapshots and a read-only connection of its own; it never holds anything that an event waits for. It
 //! listens apart from senders, on loopback unless a token is set.
@@ -24,13 +24,13 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
-use tokio_util::task::TaskTracker;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
 
 use crate::delivery::dispatcher::{Condition, QueueHandle, Stuck};
 use crate::inbound::Ingest;
@@ -38,6 +38,7 @@ use crate::journal::recorder::Recorder;
 use crate::journal::{self, Reader};
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::server::{self, Answering, BadHead, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -52,7 +53,7 @@ pub struct Config {
     pub tls: Option<tls::Config>,
 }
 
-/// What the operator's face looks at and commands.
+/// What the API reads and commands.
 #[derive(Clone, Debug)]
 pub struct View {
     pub recorder: Recorder,
@@ -93,50 +94,48 @@ impl View {
     }
 }
 
-/// How requests are let in.
-#[derive(Debug)]
-struct Door {
+/// What every request may use.
+#[derive(Clone, Debug)]
+struct State {
+    view: View,
     bound: SocketAddr,
     token: Option<Secret>,
 }
 
-#[derive(Clone, Debug)]
-struct State {
-    view: View,
-    door: Arc<Door>,
-}
+/// The API as a service of the server.
+struct Api(Router);
 
-/// Serves until the stop is told. The caller bound the socket.
+/// Serves `socket`, which the caller bound, until `shutdown` begins.
 pub async fn serve(
-    listener: &TcpListener,
+    socket: TcpListener,
     tls: Option<Arc<tls::Served>>,
     token: Option<Secret>,
     view: View,
     shutdown: Shutdown,
 ) {
-    let Ok(bound) = listener.local_addr() else {
+    let Ok(bound) = socket.local_addr() else {
         return;
     };
-    let router = router(State { view, door: Arc::new(Door { bound, token }) });
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.begun() => break,
-            accepted = accept(listener, &connections) => accepted,
-        };
-        let Some((stream, place)) = accepted else {
-            continue;
-        };
-        let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
-        let (router, shutdown) = (router.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            converse(stream, acceptor, router, shutdown).await;
-            drop(place);
-        });
+    let api = Arc::new(Api(router(State { view, bound, token })));
+    server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown).await;
+}
+
+impl Service for Api {
+    fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Answering {
+        request.extensions_mut().insert(peer);
+        let answer = TowerToHyperService::new(self.0.clone()).call(request);
+        Box::pin(async move {
+            let Ok(response) = answer.await;
+            let (head, body) = response.into_parts();
+            // Every answer is whole already: this neither waits nor fails.
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+            http::Response::from_parts(head, body)
+        })
     }
-    tasks.close();
-    let _ = tokio::time::timeout(GOODBYE, tasks.wait()).await;
+
+    fn refuse(&self, head: BadHead, _: Peer) -> http::Response<Bytes> {
+        problem::document(head.status(), head.detail(), &[])
+    }
 }
 
 fn router(state: State) -> Router {
@@ -166,59 +165,13 @@ fn router(state: State) -> Router {
         .with_state(state)
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(connections).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
-        Err(error) => {
-            // Out of file descriptors, for one: trying again at once would only burn the processor.
-            tracing::warn!(error = %error, "the admin listener can't accept a connection");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
-}
-
-async fn converse(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, shutdown: Shutdown) {
-    let _ = stream.set_nodelay(true);
-    match acceptor {
-        None => serve_connection(stream, router, shutdown).await,
-        Some(acceptor) => {
-            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                serve_connection(stream, router, shutdown).await;
-            }
-        }
-    }
-}
-
-async fn serve_connection<S>(stream: S, router: Router, shutdown: Shutdown)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    // An error here is a client that went away or spoke no HTTP; there is nobody to tell.
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        () = shutdown.begun() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
-    }
-}
-
-/// Scrapers, probes and a few people.
-const CONNECTIONS_MAX: usize = 128;
-const HEADER_BYTES_MAX: usize = 16 * 1024;
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Also closes idle connections: the next request's header counts from the end of the answer before.
-const HEADER: Duration = Duration::from_secs(60);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const GOODBYE: Duration = Duration::from_secs(1);
+const LIMITS: Limits = Limits {
+    // Scrapers, probes and a few people.
+    connections_max: 128,
+    // Whoever asks here is near, and has its request ready.
+    header_timeout: Duration::from_secs(5),
+    // Longer than scrapes are usually apart, so that they keep their connection.
+    idle_timeout: Duration::from_secs(75),
+    // For a command under way; whoever only looks need not be waited for.
+    drain_timeout: Duration::from_secs(5),
+};

@@ -33,7 +33,6 @@ use crate::journal::dedup;
 use crate::logging;
 use crate::rules::RuleSet;
 use crate::secret::Secret;
-use crate::server;
 use crate::yaml::{self, Fields, Findings, Node, Place, Value, conceal};
 
 pub use partial::{
@@ -46,7 +45,7 @@ pub use watched_files::{Unreadable, read_bytes, read_source};
 /// Everything the relay needs to run, checked.
 #[derive(Debug)]
 pub struct Config {
-    pub listen: server::Config,
+    pub listen: inbound::Config,
     pub admin: admin::Config,
     pub sources: Vec<inbound::SourceConfig>,
     pub upstream: crate::delivery::client::Config,

@@ -1,8 +1,8 @@
 //! The way of one request: route, allow, authenticate, limit, read, decode, apply the rules, record, answer.
 //!
 //! It is written as one straight line of stages, each of which needs the result of the one before. What a stage
-//! refuses leaves by one door, [`Refusal`]. It opens no socket and knows nothing of TLS; [`crate::server`] hands
-//! it requests and tells it who the peer is.
+//! refuses leaves by one door, [`Refusal`]. It opens no socket and knows nothing of TLS: [`crate::server`] hands it requests
+//! and tells it who the peer is.
 
 mod admission;
 pub mod auth;
@@ -19,6 +19,7 @@ mod request_id;
 mod response;
 mod shadow;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body::Body;
-use http_body_util::Full;
+use hyper::body::Incoming;
 use ipnet::IpNet;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
@@ -40,7 +41,9 @@ use crate::journal::recorder::{Entry, Follow, Recorder, Settled, Submission};
 use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::rules::{Context, Decision, Element, RuleSet};
+use crate::server::{self, Answering, BadHead, Peer, Service};
 use crate::shutdown::Shutdown;
+use crate::tls;
 
 use admission::{Admitted, Routed, Source, Sources};
 use body::{Held, Memory, Upload};
@@ -50,12 +53,21 @@ use loaded_rules::CurrentRules;
 use response::Part;
 use shadow::{Shadow, Sighting};
 
-pub use admission::{ClientCertificate, Peer};
 pub use body::BodyLimits;
 pub use loaded_rules::{RulesBySource, SourceRules};
 pub use refusal::{NotJson, Refusal};
 pub use replay::Replayed;
 pub use request_id::{request_id, request_time, sender_id};
+
+/// The `listen` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub address: SocketAddr,
+    /// None: plain HTTP.
+    pub tls: Option<tls::Config>,
+    pub limits: server::Limits,
+    pub bodies: BodyLimits,
+}
 
 /// One entry of the `sources` section.
 #[derive(Debug)]
@@ -153,14 +165,7 @@ impl Ingest {
         }))
     }
 
-    /// Takes a request to its answer.
-    ///
-    /// `doubt` is what the listener saw in the head that leaves room for two readings; such a request is refused
-    /// whatever it says.
-    pub async fn answer<B>(&self, request: Request<B>, peer: Peer, doubt: Option<&'static str>) -> Response<Full<Bytes>>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-    {
+    async fn take_request(&self, request: Request<Incoming>, peer: Peer) -> Response<Bytes> {
         let received_at = WallTime::now();
         let request_id = request_id(received_at);
         let span = debug_span!(
@@ -176,26 +181,15 @@ impl Ingest {
         let sender_request_id = head.headers.get(X_REQUEST_ID);
         let ticket = Ticket { request_id: &request_id, sender_request_id, received_at, started };
         let mut upload = Upload::new(body);
-        let mut response = self.0.respond(&head, &mut upload, &peer, doubt, &ticket).instrument(span).await;
+        let mut response = self.0.respond(&head, &mut upload, &peer, &ticket).instrument(span).await;
         identify(&mut response, &request_id);
         self.0.drain_upload(upload, &head, &mut response);
-        response.map(Full::new)
+        response
     }
 
     /// Decides by other rules from now on. A request that has begun ends with those that it began with.
     pub fn exchange_rules(&self, rules: RulesBySource) {
         self.0.rules.exchange(rules);
-    }
-
-    /// The answer to a head that could not even be read as one.
-    pub fn answer_unreadable(&self, refusal: &Refusal, peer: Peer) -> Response<Bytes> {
-        let received_at = WallTime::now();
-        let request_id = request_id(received_at);
-        let started = Instant::now();
-        let ticket = Ticket { request_id: &request_id, sender_request_id: None, received_at, started };
-        let mut response = self.0.refuse(refusal, None, &peer, &ticket);
-        identify(&mut response, &request_id);
-        response
     }
 
     /// Waits until nothing is being drained any more.
@@ -205,19 +199,34 @@ impl Ingest {
     }
 }
 
+impl Service for Ingest {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering {
+        Box::pin(async move { self.take_request(request, peer).await })
+    }
+
+    fn refuse(&self, head: BadHead, peer: Peer) -> Response<Bytes> {
+        let received_at = WallTime::now();
+        let request_id = request_id(received_at);
+        let started = Instant::now();
+        let ticket = Ticket { request_id: &request_id, sender_request_id: None, received_at, started };
+        let mut response = self.0.refuse(&Refusal::Head(head), None, &peer, &ticket);
+        identify(&mut response, &request_id);
+        response
+    }
+}
+
 impl Shared {
     async fn respond<B>(
         &self,
         head: &Parts,
         upload: &mut Upload<B>,
         peer: &Peer,
-        doubt: Option<&'static str>,
         ticket: &Ticket<'_>,
     ) -> Response<Bytes>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let routed = match doubt.map_or_else(|| self.sources.route(head), |doubt| Err(Refusal::Framing(doubt))) {
+        let routed = match self.sources.route(head) {
             Ok(routed) => routed,
             Err(refusal) => return self.refuse(&refusal, None, peer, ticket),
         };

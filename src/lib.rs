@@ -20,7 +20,7 @@
 //!
 //! | room | what is in it |
 //! | --- | --- |
-//! | [`server`] | TCP and TLS connections, HTTP framing, deadlines |
+//! | [`server`] | one HTTP server for all listeners: TCP and TLS connections, HTTP framing, deadlines |
 //! | [`inbound`] | a request becomes a submission: who may, how much, body, charset, rules, the answer |
 //! | [`rules`] | the language: conditions, validation, keys, what is sent; JSONPath |
 //! | [`journal`] | what is known and durable: deduplication, the recorder that decides and appends, SQLite |
@@ -41,9 +41,9 @@
 //! | --- | --- | --- |
 //! | 7 composition | `relay` `cli` | knows everything |
 //! | 6 tools, configuration | `config` `authoring` | |
-//! | 5 faces | `server` `admin` `inbound` `callgoose/sandbox` | HTTP in; talk to what is below by handles and snapshots |
+//! | 5 services of the server | `admin` `inbound` `callgoose/sandbox` | requests in; talk to what is below by handles and snapshots |
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
-//! | 3 resources | `journal` `tls` | SQLite; certificates and roots |
+//! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` | |
 //! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `token_bucket` `secret` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `clock` `yaml` | |
@@ -52,7 +52,8 @@
 //!
 //! - No 2xx leaves before the record is on disk: only the recorder makes receipts, after the commit.
 //! - Deduplication keeps no state that the journal can't restore.
-//! - One file maps reasons to the statuses we answer (`inbound/refusal.rs`), one upstream answers to outcomes
+//! - One file maps reasons to the statuses we answer (`inbound/refusal.rs`; `server/service.rs` for heads that reach no
+//!   service), one upstream answers to outcomes
 //!   (`callgoose/answer.rs`), one spells metric names (`metrics.rs`), one names the JSONPath crate (`rules/path.rs`).
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.

@@ -19,12 +19,12 @@ use crate::config::{Config, Inputs, Reading, Refreshed, SecretFiles};
 use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{self, Dispatcher};
 use crate::delivery::schedule::Schedule;
-use crate::inbound::{BodyLimits, Ingest};
+use crate::inbound::Ingest;
 use crate::journal::recorder::{Writer, WriterParts};
 use crate::journal::{Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
 use crate::server;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{DRAIN, Shutdown};
 use crate::supervision::panicked;
 use crate::tls;
 
@@ -37,7 +37,8 @@ pub struct Running {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     shutdown: Shutdown,
-    faces: Vec<JoinHandle<()>>,
+    listener: JoinHandle<()>,
+    admin_listener: JoinHandle<()>,
     dispatcher: JoinHandle<()>,
     /// Resolves when the recorder's thread has ended.
     recorder: oneshot::Receiver<()>,
@@ -111,8 +112,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
 
     let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
-    let limits = BodyLimits { bytes_max: config.listen.body_bytes_max, timeout: config.listen.body_timeout };
-    let ingest = Ingest::new(config.sources, limits, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
+    let bodies = config.listen.bodies;
+    let ingest = Ingest::new(config.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
     let (state, reload) = watch::channel(Reload::started(clock.now().wall));
     metrics.configured(clock.now().wall);
     let in_force = reload::InForce {
@@ -138,20 +139,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let (listen, admin) =
         (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
-    let faces = vec![
-        tokio::spawn({
-            let (listen, shutdown) = (config.listen, shutdown.clone());
-            async move { server::serve(listen_socket, listen_tls, &listen, ingest, metrics, shutdown, DRAIN).await }
-        }),
-        tokio::spawn({
-            let (token, shutdown) = (config.admin.token, shutdown.clone());
-            async move {
-                let serve =
-                    || admin::serve(&admin_socket, admin_tls.clone(), token.clone(), view.clone(), shutdown.clone());
-                while panicked("admin", serve()).await {}
-            }
-        }),
-    ];
+    let listener = tokio::spawn({
+        let (limits, shutdown, service) = (config.listen.limits, shutdown.clone(), Arc::new(ingest.clone()));
+        async move {
+            let observer = server::Observer::of_senders(metrics);
+            server::serve(listen_socket, listen_tls, limits, service, observer, shutdown).await;
+            ingest.finished().await;
+        }
+    });
+    let admin_listener =
+        tokio::spawn(admin::serve(admin_socket, admin_tls, config.admin.token, view, shutdown.clone()));
     if !config.secret_files.is_empty() {
         let (files, shutdown) = (Arc::new(Mutex::new(config.secret_files)), shutdown.clone());
         tokio::spawn(async move { while panicked("secrets", watch_secrets(&files, &resume, &shutdown)).await {} });
@@ -160,7 +157,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         version = env!("CARGO_PKG_VERSION"), %listen, %admin, upstream = upstream_url, waiting,
         "gander takes events"
     );
-    Ok(Running { listen, admin, shutdown, faces, dispatcher, recorder: recorder_end, in_force })
+    Ok(Running { listen, admin, shutdown, listener, admin_listener, dispatcher, recorder: recorder_end, in_force })
 }
 
 impl Running {
@@ -175,23 +172,21 @@ impl Running {
         tokio::select! {
             _ = &mut self.recorder => "the recorder ended",
             _ = &mut self.dispatcher => "the dispatcher ended",
-            _ = &mut self.faces[0] => "the listener ended",
+            _ = &mut self.listener => "the listener ended",
+            _ = &mut self.admin_listener => "the admin listener ended",
         }
     }
 
     /// Stops in order: no new connections, requests under way answered, calls under way finished or left queued,
     /// everything synced. Returns whether all of it was done within the limit; nothing is lost either way.
     pub async fn stop(self) -> bool {
-        let Running { shutdown, faces, dispatcher, recorder, in_force, .. } = self;
+        let Running { shutdown, listener, admin_listener, dispatcher, recorder, in_force, .. } = self;
         // The recorder ends when nobody can give it anything more.
         drop(in_force);
         tracing::info!("stopping: finishing what is under way");
         shutdown.begin();
         let ended = tokio::time::timeout(LIMIT, async {
-            for face in faces {
-                let _ = face.await;
-            }
-            let _ = dispatcher.await;
+            let _ = tokio::join!(listener, admin_listener, dispatcher);
             let _ = recorder.await;
         })
         .await
@@ -307,8 +302,6 @@ impl std::error::Error for StartError {}
 
 /// Group commits that may wait for the dispatcher, which takes one in microseconds.
 const HANDOVERS: usize = 4;
-/// For requests and calls under way when the stop is told.
-const DRAIN: Duration = Duration::from_secs(20);
 /// For the stop of everything but the log, whose last lines may take two seconds more: what orchestrators grant is
 /// usually thirty.
 const LIMIT: Duration = Duration::from_secs(23);

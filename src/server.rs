@@ -1,12 +1,15 @@
-//! The public face: sockets, TLS, HTTP/1.1 and HTTP/2, and the limits that hold before a byte is believed.
+//! One HTTP server for every listener: sockets, TLS, HTTP/1.1 and HTTP/2, and the limits that hold before a byte is
+//! believed.
 //!
-//! It knows nothing of sources, rules or events: each request goes to [`Ingest`], with the peer it came from and
-//! what is doubtful about its framing.
+//! It knows nothing of what is asked: each request goes to the listener's [`Service`] with the [`Peer`] that sent it. What
+//! can be read in two ways never gets there ([`BadHead`]).
 
 mod connection;
 mod connection_table;
 mod deadlines;
 mod framing;
+mod observer;
+mod service;
 mod stream;
 
 use std::io;
@@ -14,57 +17,50 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use crate::clock::Clock;
-use crate::inbound::Ingest;
-use crate::logging::LogThrottle;
-use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::tls;
 
 use connection::{End, Server};
-use connection_table::{Place, Room};
-use deadlines::{Order, Overdue, Timeouts};
+use connection_table::{ConnectionTable, Slot};
 
-/// The `listen` section.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    pub address: SocketAddr,
-    /// None: plain HTTP.
-    pub tls: Option<tls::Config>,
-    pub body_bytes_max: usize,
+pub use observer::Observer;
+pub use service::{Answering, BadHead, ClientCertificate, Peer, Service};
+
+/// How many connections a listener serves, and how long each may take for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open at once.
     pub connections_max: usize,
+    /// For the TLS handshake, for the first head to begin, and for each head to end.
     pub header_timeout: Duration,
-    pub body_timeout: Duration,
+    /// For nothing at all between two requests.
     pub idle_timeout: Duration,
+    /// For the requests in flight when the stop is told.
+    pub drain_timeout: Duration,
 }
 
-/// Serves `socket`, which the caller bound, until `shutdown` begins; then finishes the requests in flight and
-/// returns, at the latest after `drain`.
+/// Serves `socket`, which the caller bound, until `shutdown` begins; then finishes the requests in flight and returns.
 ///
-/// `tls` is what `config.tls` names; none serves plain HTTP/1.1.
+/// Without `tls` it speaks plain HTTP/1.1.
 pub async fn serve(
     socket: TcpListener,
     tls: Option<Arc<tls::Served>>,
-    config: &Config,
-    ingest: Ingest,
-    metrics: Arc<Metrics>,
+    limits: Limits,
+    service: Arc<dyn Service>,
+    observer: Observer,
     shutdown: Shutdown,
-    drain: Duration,
 ) {
     let tasks = TaskTracker::new();
-    let certificate_asked = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    let timeouts = Timeouts { header: config.header_timeout, idle: config.idle_timeout };
-    let server = Server::new(tls, certificate_asked, timeouts, ingest.clone(), tasks.clone());
     let mut accepting = Accepting {
-        server: Arc::new(server),
-        room: Room::new(affordable(config.connections_max)),
-        metrics,
+        table: ConnectionTable::new(affordable(limits.connections_max, &observer)),
+        server: Arc::new(Server::new(tls, limits, service, tasks.clone(), shutdown.clone())),
         full: None,
-        log: Arc::new(Log { throttle: LogThrottle::default(), clock: Clock::start() }),
+        observer: Arc::new(observer),
         tasks: tasks.clone(),
     };
     tokio::select! {
@@ -72,58 +68,36 @@ pub async fn serve(
         () = shutdown.begun() => {}
     }
     accepting.take_the_last(socket);
-    let room = accepting.room;
-    room.order_all(Order::Finish);
     tasks.close();
-    let finished = async {
-        tasks.wait().await;
-        ingest.finished().await;
-    };
-    if tokio::time::timeout(drain, finished).await.is_err() {
-        warn!(connections = tasks.len(), "closing connections that did not finish in time");
-        room.order_all(Order::Close);
+    if tokio::time::timeout(limits.drain_timeout, tasks.wait()).await.is_err() {
+        accepting.observer.drain_timed_out(tasks.len());
+        accepting.table.close_all();
         tasks.wait().await;
     }
 }
 
 /// As many connections as are wished for, or as there are file descriptors left for beside the journal's and the
 /// upstream's: a flood of senders must not keep events from being written and delivered.
-fn affordable(wished: usize) -> usize {
-    let Some(open_files) = open_files_max(&std::fs::read_to_string("/proc/self/limits").unwrap_or_default()) else {
+fn affordable(wished: usize, observer: &Observer) -> usize {
+    let open_files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    let Some(open_files) = open_files else {
         return wished;
     };
     let affordable = open_files.saturating_sub(OTHER_FILES).max(open_files / 2);
     if affordable < wished {
-        warn!(
-            wished,
-            affordable,
-            open_files,
-            "listen.max_connections is more than this process may open files; raise `ulimit -n` (systemd: LimitNOFILE)"
-        );
+        observer.limit_lowered(wished, affordable, open_files);
     }
     affordable.min(wished)
-}
-
-/// The soft limit on open files, out of `/proc/self/limits`.
-fn open_files_max(limits: &str) -> Option<usize> {
-    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// The accept loop.
 struct Accepting {
     server: Arc<Server>,
-    room: Room,
-    metrics: Arc<Metrics>,
+    table: ConnectionTable,
     /// When the limit was last met.
     full: Option<Instant>,
-    log: Arc<Log>,
+    observer: Arc<Observer>,
     tasks: TaskTracker,
-}
-
-/// What is said of connections that came to nothing.
-struct Log {
-    throttle: LogThrottle,
-    clock: Clock,
 }
 
 impl Accepting {
@@ -133,122 +107,69 @@ impl Accepting {
             match socket.accept().await {
                 Ok((stream, address)) => {
                     if failing.take().is_some() {
-                        info!("connections are accepted again");
+                        self.observer.accepts_again();
                     }
-                    self.make_room().await;
-                    self.take(stream, address);
+                    let slot = self.free_slot().await;
+                    self.serve(slot, stream, address);
                 }
                 // The peer went away before we came to it.
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
-                    if failing != Some(error.kind()) {
-                        warn!(%error, "no connection can be accepted; trying on (check `ulimit -n`)");
-                        failing = Some(error.kind());
+                    if failing.replace(error.kind()) != Some(error.kind()) {
+                        self.observer.accept_failed(&error);
                     }
-                    self.metrics.connection_refused("accept");
-                    self.room.evict();
+                    self.observer.refused("accept");
+                    self.table.evict();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Takes the connections that the kernel made already, whose senders would see them cut, and no more.
+    /// Takes the connections that the kernel made already, whose peers would see them cut, and no more.
     fn take_the_last(&mut self, socket: TcpListener) {
         // Of the standard library's kind, so that it is closed at the very moment that none is left.
         let Ok(socket) = socket.into_std() else {
             return;
         };
-        while !self.room.is_full()
+        while let Some(slot) = self.table.take()
             && let Ok((stream, address)) = socket.accept()
         {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                self.take(stream, address);
+                self.serve(slot, stream, address);
             }
         }
     }
 
-    /// Returns when there is room for one connection more. Until then others wait in the kernel's queue.
-    async fn make_room(&mut self) {
-        while self.room.is_full() {
-            let evicted = self.room.evict();
-            for _ in 0..evicted {
-                self.metrics.connection_refused("evicted");
+    /// Waits for a slot in the connection table. Until then further connections wait in the kernel's queue.
+    async fn free_slot(&mut self) -> Slot {
+        loop {
+            if let Some(slot) = self.table.take() {
+                return slot;
+            }
+            for _ in 0..self.table.evict() {
+                self.observer.refused("evicted");
             }
             if self.full.replace(Instant::now()).is_none_or(|last| last.elapsed() > CALM) {
-                warn!("listen.max_connections is reached: the connections that achieved nothing for longest give way");
+                self.observer.full();
             }
-            self.room.freed().await;
+            self.table.freed().await;
         }
     }
 
-    fn take(&mut self, stream: TcpStream, address: SocketAddr) {
+    fn serve(&self, slot: Slot, stream: TcpStream, address: SocketAddr) {
         // Answers are one small write: waiting for more to send would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY");
         }
-        let place = self.room.take();
-        let (server, metrics, log) = (Arc::clone(&self.server), Arc::clone(&self.metrics), Arc::clone(&self.log));
-        metrics.connections.inc();
+        let (server, observer, open) = (Arc::clone(&self.server), Arc::clone(&self.observer), self.observer.opened());
         self.tasks.spawn(async move {
-            let open = Open { place, metrics };
-            let end = server.serve(stream, address.ip(), &open.place.activity).await;
-            log.end(&end, address, &open.metrics);
+            let served = server.serve(stream, address.ip(), &slot.deadlines);
+            let end = slot.close.run_until_cancelled(served).await.unwrap_or(End::Closed);
+            observer.ended(&end, address);
+            drop((slot, open));
         });
-    }
-}
-
-/// A connection that is counted while it is open, also if its task panics.
-struct Open {
-    place: Place,
-    metrics: Arc<Metrics>,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.metrics.connections.dec();
-    }
-}
-
-impl Log {
-    fn end(&self, end: &End, peer: SocketAddr, metrics: &Metrics) {
-        match end {
-            End::Served | End::Closed | End::Overdue(Overdue::Idle | Overdue::End) => {}
-            End::Handshake(error) => {
-                metrics.connection_refused("tls_handshake");
-                let hint = handshake_hint(error);
-                self.say(|suppressed| info!(%peer, %error, hint, suppressed, "a TLS handshake failed"));
-            }
-            End::Overdue(Overdue::Head) => {
-                metrics.connection_refused("header_timeout");
-                self.say(|suppressed| info!(%peer, suppressed, "a request's head did not come in time"));
-            }
-            End::Overdue(Overdue::Write) => {
-                metrics.connection_refused("write_timeout");
-                self.say(|suppressed| info!(%peer, suppressed, "a sender did not read its answer"));
-            }
-        }
-    }
-
-    fn say(&self, line: impl FnOnce(u64)) {
-        if let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) {
-            line(suppressed);
-        }
-    }
-}
-
-/// What the two commonest faults of a new installation mean.
-fn handshake_hint(error: &io::Error) -> Option<&'static str> {
-    use rustls::{AlertDescription, Error, InvalidMessage};
-    match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            Some("the sender does not speak TLS: its URL must begin with https://")
-        }
-        Error::AlertReceived(
-            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
-        ) => Some("the sender does not trust this server's certificate"),
-        _ => None,
     }
 }
 
@@ -265,28 +186,3 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// File descriptors for the journal, the upstream, the administration and the runtime.
 const OTHER_FILES: usize = 128;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_on_open_files_is_read() {
-        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                      Max processes             62852                62852                processes \n\
-                      Max open files            1024                 524288               files     \n";
-        assert_eq!(open_files_max(limits), Some(1_024));
-        assert_eq!(open_files_max(&limits.replace("1024  ", "unlimited")), None);
-        assert_eq!(open_files_max(""), None);
-    }
-
-    #[test]
-    fn the_commonest_handshake_faults_are_explained() {
-        let wrapped = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
-        assert!(handshake_hint(&wrapped(plain)).unwrap().contains("https://"));
-        let distrust = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
-        assert!(handshake_hint(&wrapped(distrust)).unwrap().contains("trust"));
-        assert_eq!(handshake_hint(&io::ErrorKind::TimedOut.into()), None);
-    }
-}

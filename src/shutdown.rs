@@ -1,5 +1,7 @@
 //! The stop signal: told once, heard by everyone.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 /// Tells whether the process is to stop, and waits for it. Clones hear the same signal.
@@ -25,3 +27,6 @@ impl Shutdown {
         self.0.cancelled().await;
     }
 }
+
+/// For the requests and the calls to the upstream that are under way when the stop is told.
+pub const DRAIN: Duration = Duration::from_secs(20);

@@ -24,14 +24,14 @@ pub(super) async fn authenticated(Extract(state): Extract<State>, request: Reque
 
 /// Whether a request may see details: it shows the token, or none is set and the address is loopback.
 pub(super) fn may_see_details(state: &State, headers: &HeaderMap) -> bool {
-    match state.door.token {
+    match state.token {
         Some(_) => shows_token(state, headers),
-        None => state.door.bound.ip().is_loopback(),
+        None => state.bound.ip().is_loopback(),
     }
 }
 
 fn shows_token(state: &State, headers: &HeaderMap) -> bool {
-    let Some(token) = &state.door.token else {
+    let Some(token) = &state.token else {
         return true;
     };
     let mut shown = headers.get_all(AUTHORIZATION).iter();
@@ -47,7 +47,7 @@ fn shows_token(state: &State, headers: &HeaderMap) -> bool {
 /// what a browser says another site asked for.
 pub(super) async fn same_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    if !host_is_ours(headers, state.door.bound.ip()) {
+    if !host_is_ours(headers, state.bound.ip()) {
         return problem(StatusCode::FORBIDDEN, "the Host header names another host than this listener's");
     }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());

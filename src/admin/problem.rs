@@ -1,8 +1,10 @@
-//! What the operator's face answers when it can't do what is asked: RFC 9457 problem documents.
+//! The API's answers when it can't do what is asked: RFC 9457 problem documents.
 
+use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// An RFC 9457 problem document.
@@ -10,8 +12,13 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
     problem_with(status, detail, &[])
 }
 
-/// The same with members of our own.
+/// One with members of our own.
 pub(super) fn problem_with(status: StatusCode, detail: &str, members: &[(&str, Value)]) -> Response {
+    document(status, detail, members).map(Body::from)
+}
+
+/// One as it goes to the server.
+pub(super) fn document(status: StatusCode, detail: &str, members: &[(&str, Value)]) -> http::Response<Bytes> {
     let mut body = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),
@@ -21,5 +28,8 @@ pub(super) fn problem_with(status: StatusCode, detail: &str, members: &[(&str, V
     for (name, value) in members {
         body[*name] = value.clone();
     }
-    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))], body.to_string()).into_response()
+    let mut response = http::Response::new(body.to_string().into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
 }

@@ -12,23 +12,20 @@ mod http;
 
 pub use callgoose::{Answer, Call, Callgoose, Incident, IncidentState};
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_util::task::TaskTracker;
+use ::http::{Request, Response};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
 
 use crate::callgoose::filters::Filters;
 use crate::clock::Clock;
 use crate::secret::Secret;
+use crate::server::{self, Answering, BadHead, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
+use crate::tls;
 
 /// What the stand-in is to stand in for.
 #[derive(Debug)]
@@ -62,127 +59,47 @@ impl Shared {
     }
 }
 
-/// Serves until `shutdown` begins, then finishes the requests in flight. With `tls` it speaks HTTP/2 where ALPN
-/// chose it, else HTTP/1.1.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    config: Config,
-    shutdown: Shutdown,
-) -> io::Result<()> {
-    let shared = Arc::new(Shared {
+/// Serves until `shutdown` begins, then finishes the requests in flight.
+pub async fn serve(listener: TcpListener, tls: Option<Arc<tls::Served>>, config: Config, shutdown: Shutdown) {
+    let shared = Shared {
         token: config.token,
         clock: Clock::start(),
         callgoose: Mutex::new(Callgoose::new(config.filters, config.duplicate_window)),
-    });
-    let tls = tls.map(TlsAcceptor::from);
-    let connections = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&permits).acquire_owned() => permit.map_err(io::Error::other)?,
-            () = shutdown.begun() => break,
-        };
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "the sandbox could not accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-            () = shutdown.begun() => break,
-        };
-        let (shared, tls, shutdown) = (Arc::clone(&shared), tls.clone(), shutdown.clone());
-        connections.spawn(async move {
-            if let Err(error) = connection(stream, tls, shared, shutdown).await {
-                tracing::debug!(%error, "a connection to the sandbox ended early");
-            }
-            drop(permit);
-        });
-    }
-    drop(listener);
-    connections.close();
-    // What is still open after the limit is dropped with the process: a stand-in owes nobody an answer.
-    let _ = timeout(DRAIN_MAX, connections.wait()).await;
-    Ok(())
-}
-
-type Fault = Box<dyn std::error::Error + Send + Sync>;
-
-async fn connection(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-    shared: Arc<Shared>,
-    shutdown: Shutdown,
-) -> Result<(), Fault> {
-    stream.set_nodelay(true)?;
-    let Some(tls) = tls else {
-        return http1(stream, shared, shutdown).await;
     };
-    let stream = timeout(HANDSHAKE_MAX, tls.accept(stream)).await??;
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2(stream, shared, shutdown).await
-    } else {
-        http1(stream, shared, shutdown).await
-    }
+    server::serve(listener, tls, LIMITS, Arc::new(shared), Observer::of("sandbox"), shutdown).await;
 }
 
-async fn http1<S>(stream: S, shared: Arc<Shared>, shutdown: Shutdown) -> Result<(), Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request| http::answer(Arc::clone(&shared), request));
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return Ok(ended?),
-        () = shutdown.begun() => connection.as_mut().graceful_shutdown(),
+impl Service for Shared {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, _: Peer) -> Answering {
+        Box::pin(async move { http::answer(&self, request).await })
     }
-    Ok(connection.await?)
-}
 
-async fn http2<S>(stream: S, shared: Arc<Shared>, shutdown: Shutdown) -> Result<(), Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request| http::answer(Arc::clone(&shared), request));
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(IDLE_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return Ok(ended?),
-        () = shutdown.begun() => connection.as_mut().graceful_shutdown(),
+    fn refuse(&self, head: BadHead, _: Peer) -> Response<Bytes> {
+        http::fault(head.status(), head.detail())
     }
-    Ok(connection.await?)
 }
 
 /// Long enough for a person who presses a button twice, short enough not to be in the way of the next try.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(5);
-const CONNECTIONS_MAX: usize = 1_000;
-const STREAMS_MAX: u32 = 100;
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// How long a connection may wait for its next request, and that request for the end of its head.
-const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Accepting fails when file descriptors run out; trying again at once would only spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+const LIMITS: Limits = Limits {
+    // The relay, and whoever looks on, within the usual limit on open files.
+    connections_max: 500,
+    header_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_secs(60),
+    // A stand-in owes nobody an answer.
+    drain_timeout: Duration::from_secs(5),
+};
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use rstest::rstest;
-    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::pki_types::ServerName;
     use serde_json::{Value, json};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -209,10 +126,10 @@ services:
     struct Sandbox {
         address: std::net::SocketAddr,
         shutdown: Shutdown,
-        server: JoinHandle<io::Result<()>>,
+        server: JoinHandle<()>,
     }
 
-    async fn sandbox(tls: Option<Arc<rustls::ServerConfig>>) -> Sandbox {
+    async fn sandbox(tls: Option<Arc<tls::Served>>) -> Sandbox {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
@@ -340,10 +257,34 @@ services:
         let mut first = [0; 1];
         idle.read_exact(&mut first).await.unwrap();
         sandbox.shutdown.begin();
-        sandbox.server.await.unwrap().unwrap();
+        sandbox.server.await.unwrap();
         let mut rest = Vec::new();
         idle.read_to_end(&mut rest).await.unwrap();
         assert!(TcpStream::connect(sandbox.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_call_in_flight_is_answered_before_it_stops() {
+        let sandbox = sandbox(None).await;
+        let mut call = TcpStream::connect(sandbox.address).await.unwrap();
+        let length = TRIGGER.len();
+        let head = format!(
+            "POST /api/v1/process?token={TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n\
+             Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        );
+        call.write_all(head.as_bytes()).await.unwrap();
+        // Asked for its payload, so it is being answered.
+        let mut asked = [0; 25];
+        call.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+        sandbox.shutdown.begin();
+        // As a payload that is still on its way.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        call.write_all(TRIGGER.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        call.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+        sandbox.server.await.unwrap();
     }
 
     #[rstest]
@@ -356,7 +297,8 @@ services:
         let stream = TcpStream::connect(sandbox.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TokioIo::new(tokio_rustls::TlsConnector::from(client).connect(name, stream).await.unwrap());
-        let request = ::http::Request::post("https://localhost/sqibs-api/v1/process")
+        let origin = if alpn.is_empty() { "" } else { "https://localhost" };
+        let request = Request::post(format!("{origin}/sqibs-api/v1/process"))
             .header("host", "localhost")
             .header("authorization", format!("Bearer {TOKEN}"))
             .header("content-type", "application/json")
@@ -377,25 +319,19 @@ services:
         assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["triggered"]["created"], true);
     }
 
-    fn tls_pair(alpn: &[&[u8]]) -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let mut client = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    /// TLS of a certificate made for this test, and a client that trusts it and offers these protocols.
+    fn tls_pair(alpn: &[&[u8]]) -> (Arc<tls::Served>, Arc<rustls::ClientConfig>) {
+        let directory = tempfile::tempdir().unwrap();
+        let config = tls::Config {
+            certificate: directory.path().join("a.pem"),
+            private_key: directory.path().join("a.key"),
+            client_ca: None,
+            self_signed: true,
+        };
+        tls::make_missing_pair(&config, WallTime::now()).unwrap();
+        let mut client = tls::client_config(Some(&config.certificate)).unwrap();
         client.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        (Arc::new(server), Arc::new(client))
+        let (served, _) = tls::Served::load(config, WallTime::now()).unwrap();
+        (Arc::new(served), Arc::new(client))
     }
 }

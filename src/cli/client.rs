@@ -15,8 +15,8 @@ use hyper_util::rt::TokioExecutor;
 use super::Exit;
 use super::terminal::Terminal;
 use crate::admin;
+use crate::inbound;
 use crate::secret::Secret;
-use crate::server;
 use crate::tls;
 
 /// Requests to one address of the relay.
@@ -38,7 +38,7 @@ pub(crate) struct Answer {
 
 impl Client {
     /// For the relay's public address.
-    pub(crate) fn public(listen: &server::Config) -> Result<Client, String> {
+    pub(crate) fn public(listen: &inbound::Config) -> Result<Client, String> {
         Client::new(listen.address, listen.tls.as_ref(), None)
     }
 

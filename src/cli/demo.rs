@@ -2,8 +2,8 @@
 //! two examples sent through both over HTTPS.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +47,7 @@ struct Stage {
     directory: tempfile::TempDir,
     relay: Running,
     shutdown: Shutdown,
-    sandbox: JoinHandle<io::Result<()>>,
+    sandbox: JoinHandle<()>,
     sandbox_url: String,
     token: String,
 }
@@ -189,11 +189,7 @@ It stays up until Ctrl-C. Send more, and see what becomes of it:
 }
 
 /// Starts the stand-in over TLS; returns its URL without a path, and its task.
-async fn start_sandbox(
-    directory: &Path,
-    token: &str,
-    shutdown: Shutdown,
-) -> Result<(String, JoinHandle<io::Result<()>>), String> {
+async fn start_sandbox(directory: &Path, token: &str, shutdown: Shutdown) -> Result<(String, JoinHandle<()>), String> {
     let source = sandbox_command::shipped_filters();
     let mut findings = Findings::discreet();
     let filters = Filters::read(&source, &mut findings).ok_or("the shipped filters are wrong")?;
@@ -204,7 +200,7 @@ async fn start_sandbox(
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("can't listen: {error}"))?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let config = sandbox::Config::new(filters, Secret::new(token.to_owned()));
-    let task = tokio::spawn(sandbox::serve(listener, Some(served.current()), config, shutdown));
+    let task = tokio::spawn(sandbox::serve(listener, Some(Arc::new(served)), config, shutdown));
     Ok((format!("https://localhost:{port}"), task))
 }
 

@@ -122,7 +122,7 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
             let bytes = could_not(input::read(arguments.file.as_deref()), terminal)?;
             if past.is_some() {
                 let addresses = config.part(load_addresses, terminal)?;
-                warnings.extend(too_large(bytes.len(), addresses.listen.body_bytes_max));
+                warnings.extend(too_large(bytes.len(), addresses.listen.bodies.bytes_max));
             }
             let payload = input::json(&bytes).map_err(|problem| format!("the payload is no JSON: {problem}"));
             let payload = could_not(payload, terminal)?;

@@ -123,7 +123,8 @@ pub async fn run(
         .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {listen}: {error}")))?;
     out.write_all(greeting(listener.local_addr()?, filters_name).as_bytes())?;
     out.flush()?;
-    sandbox::serve(listener, None, sandbox::Config::new(filters, token), shutdown).await
+    sandbox::serve(listener, None, sandbox::Config::new(filters, token), shutdown).await;
+    Ok(())
 }
 
 fn greeting(address: SocketAddr, filters_name: &str) -> String {

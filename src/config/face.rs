@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::secrets::{Direction, Use};
 use super::{Reader, place_of};
 use crate::admin;
+use crate::inbound;
 use crate::server;
+use crate::shutdown::DRAIN;
 use crate::tls;
 use crate::yaml::{Fields, Node, Value, fields};
 
 impl Reader<'_> {
-    pub(super) fn listen(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<server::Config> {
+    pub(super) fn listen(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<inbound::Config> {
         let around = tree.get("listen").unwrap_or(tree);
         let mut section = top.section_or_empty("listen", &mut self.findings);
         let address = self.address(&mut section, "address", "0.0.0.0:8443");
@@ -35,14 +37,19 @@ impl Reader<'_> {
         let body_timeout = section.duration_within("body_timeout", WAIT, findings);
         let idle_timeout = section.duration_within("idle_timeout", WAIT, findings);
         section.finish(findings);
-        Some(server::Config {
+        Some(inbound::Config {
             address: address?,
             tls: if off { None } else { Some(tls?) },
-            body_bytes_max: usize::try_from(body_bytes_max).ok()?,
-            connections_max: usize::try_from(connections_max).ok()?,
-            header_timeout: header_timeout.unwrap_or(Duration::from_secs(10)),
-            body_timeout: body_timeout.unwrap_or(Duration::from_secs(10)),
-            idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(75)),
+            limits: server::Limits {
+                connections_max: usize::try_from(connections_max).ok()?,
+                header_timeout: header_timeout.unwrap_or(Duration::from_secs(10)),
+                idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(75)),
+                drain_timeout: DRAIN,
+            },
+            bodies: inbound::BodyLimits {
+                bytes_max: usize::try_from(body_bytes_max).ok()?,
+                timeout: body_timeout.unwrap_or(Duration::from_secs(10)),
+            },
         })
     }
 

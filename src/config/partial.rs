@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use super::{Failure, Inputs, Reader};
 use crate::admin;
+use crate::inbound;
 use crate::inbound::auth::Policy;
 use crate::journal::dedup;
 use crate::rules::RuleSet;
-use crate::server;
 use crate::yaml::{Fields, Node, Value};
 
 /// Where the relay can be asked.
 #[derive(Debug)]
 pub struct Addresses {
-    pub listen: server::Config,
+    pub listen: inbound::Config,
     pub admin: admin::Config,
 }
 

@@ -95,11 +95,11 @@ upstream:
 fn what_the_file_leaves_out_has_the_documented_default() {
     let Loaded { config, warnings, .. } = Desk::new(BASE).load();
     assert!(warnings.is_empty(), "{}", warnings.render(false));
-    assert_eq!(config.listen.body_bytes_max, 1 << 20);
-    assert_eq!(config.listen.connections_max, 10_000);
-    assert_eq!(config.listen.header_timeout, Duration::from_secs(10));
-    assert_eq!(config.listen.body_timeout, Duration::from_secs(10));
-    assert_eq!(config.listen.idle_timeout, Duration::from_secs(75));
+    assert_eq!(config.listen.bodies.bytes_max, 1 << 20);
+    assert_eq!(config.listen.limits.connections_max, 10_000);
+    assert_eq!(config.listen.limits.header_timeout, Duration::from_secs(10));
+    assert_eq!(config.listen.bodies.timeout, Duration::from_secs(10));
+    assert_eq!(config.listen.limits.idle_timeout, Duration::from_secs(75));
     let tls = config.listen.tls.unwrap();
     assert_eq!((tls.certificate, tls.private_key), ("certs/server.pem".into(), "certs/server.key".into()));
     assert!(tls.self_signed && tls.client_ca.is_none());
@@ -687,7 +687,7 @@ fn later_layers_win() {
         .flag("--listen", "listen.address", "127.0.0.1:2222");
     let Loaded { config, warnings, .. } = desk.load();
     assert!(warnings.is_empty(), "{}", warnings.render(false));
-    assert_eq!(config.listen.body_bytes_max, 2048);
+    assert_eq!(config.listen.bodies.bytes_max, 2048);
     assert_eq!(config.dispatch.retry.factor, 1.5);
     assert!(!config.dedup.remind);
     assert_eq!(config.listen.address.port(), 2222);

@@ -2,7 +2,6 @@
 //! before as its proof.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,23 +16,7 @@ use crate::clock::Monotonic;
 use crate::inbound::auth::{Authenticated, Policy};
 use crate::inbound::limits::{Limiter, WithinLimit};
 use crate::journal::Shares;
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    pub address: IpAddr,
-    pub certificate: ClientCertificate,
-}
-
-/// What TLS knows of the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientCertificate {
-    /// No `client_ca` is configured.
-    NotAsked,
-    Missing,
-    /// One that a configured CA signed; TLS checked it.
-    Valid,
-}
+use crate::server::{ClientCertificate, Peer};
 
 /// A source that takes requests, without its rules, which change.
 #[derive(Debug)]

@@ -11,14 +11,12 @@ use serde::Serialize;
 use crate::event::EventId;
 use crate::inbound::limits::{Exceeded, OverLimit};
 use crate::journal::recorder::Unavailable;
+use crate::server::BadHead;
 
 /// Why a whole request is refused before anything of it became an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The head leaves room for two readings, or asks for another protocol; the text says which.
-    Framing(&'static str),
-    HeadTooLarge,
-    TargetTooLong,
+    Head(BadHead),
     UnknownSource,
     NotPost,
     AddressNotAllowed,
@@ -76,9 +74,7 @@ impl Refusal {
     /// The word for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
-            Refusal::Framing(_) => "framing",
-            Refusal::HeadTooLarge => "head_too_large",
-            Refusal::TargetTooLong => "target_too_long",
+            Refusal::Head(head) => head.label(),
             Refusal::UnknownSource => "unknown_source",
             Refusal::NotPost => "method",
             Refusal::AddressNotAllowed => "address",
@@ -100,9 +96,8 @@ impl Refusal {
 
     pub fn status(&self) -> StatusCode {
         match self {
-            Refusal::Framing(_) | Refusal::BodyBroken | Refusal::NotJson(_) => StatusCode::BAD_REQUEST,
-            Refusal::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Refusal::Head(head) => head.status(),
+            Refusal::BodyBroken | Refusal::NotJson(_) => StatusCode::BAD_REQUEST,
             Refusal::NotAuthenticated => StatusCode::UNAUTHORIZED,
             Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => StatusCode::FORBIDDEN,
             Refusal::UnknownSource => StatusCode::NOT_FOUND,
@@ -141,9 +136,7 @@ impl Refusal {
 
     fn detail(&self) -> String {
         match self {
-            Refusal::Framing(doubt) => (*doubt).to_owned(),
-            Refusal::HeadTooLarge => "The request line and headers are too many or too long.".to_owned(),
-            Refusal::TargetTooLong => "The request target is too long.".to_owned(),
+            Refusal::Head(head) => head.detail().to_owned(),
             Refusal::UnknownSource => "There is no such source here. Webhooks are posted to /hooks/SOURCE, where SOURCE \
                                        is a name from the `sources` section of the configuration."
                 .to_owned(),
@@ -189,15 +182,7 @@ impl Refusal {
 
     /// Whether the connection must end with the answer, because nobody can tell where the next request begins.
     fn ends_connection(&self) -> bool {
-        matches!(
-            self,
-            Refusal::Framing(_)
-                | Refusal::HeadTooLarge
-                | Refusal::TargetTooLong
-                | Refusal::BodyBroken
-                | Refusal::BodyTimeout
-                | Refusal::BodyTooLarge { .. }
-        )
+        matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
     }
 
     /// The whole answer, but for the request id's header.
@@ -277,10 +262,10 @@ mod tests {
         let not_json = Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14, id: None });
         type Row<'a> = (Refusal, u16, &'a [(&'a str, &'a str)]);
         let rows: &[Row<'_>] = &[
-            (Refusal::Framing("two lengths"), 400, &[("connection", "close")]),
+            (Refusal::Head(BadHead::Framing("two lengths")), 400, &[("connection", "close")]),
             (not_json, 400, &[]),
-            (Refusal::HeadTooLarge, 431, &[("connection", "close")]),
-            (Refusal::TargetTooLong, 414, &[("connection", "close")]),
+            (Refusal::Head(BadHead::TooLarge), 431, &[("connection", "close")]),
+            (Refusal::Head(BadHead::TargetTooLong), 414, &[("connection", "close")]),
             (Refusal::BodyBroken, 400, &[("connection", "close")]),
             (Refusal::NotAuthenticated, 401, &[("www-authenticate", "Bearer realm=\"gander\"")]),
             (Refusal::AddressNotAllowed, 403, &[]),

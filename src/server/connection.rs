@@ -3,39 +3,42 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::deadlines::{Activity, Order, Overdue, Timeouts};
-use super::framing;
-use super::stream::{Unreadable, WatchedStream};
-use crate::inbound::{ClientCertificate, Ingest, Peer, Refusal};
+use super::Limits;
+use super::deadlines::{Deadlines, Overdue};
+use super::framing::{self, Scanner};
+use super::service::{BadHead, ClientCertificate, Peer, Service};
+use super::stream::{Http1, WatchedStream};
+use crate::shutdown::Shutdown;
 use crate::tls;
 
 /// What every connection of a listener shares.
 pub(super) struct Server {
-    pub(super) tls: Option<Arc<tls::Served>>,
-    /// Whether senders must show a certificate.
-    pub(super) certificate_asked: bool,
-    pub(super) timeouts: Timeouts,
-    pub(super) ingest: Ingest,
+    tls: Option<Arc<tls::Served>>,
+    limits: Limits,
+    service: Arc<dyn Service>,
+    shutdown: Shutdown,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
 }
@@ -48,7 +51,7 @@ pub(super) enum End {
     /// The TLS handshake failed, or took too long.
     Handshake(io::Error),
     Overdue(Overdue),
-    /// By the accept loop's order.
+    /// It gave way to another one, or to the stop.
     Closed,
 }
 
@@ -65,15 +68,15 @@ trait Conversation: Future<Output = hyper::Result<()>> {
 impl Server {
     pub(super) fn new(
         tls: Option<Arc<tls::Served>>,
-        certificate_asked: bool,
-        timeouts: Timeouts,
-        ingest: Ingest,
+        limits: Limits,
+        service: Arc<dyn Service>,
         tasks: TaskTracker,
+        shutdown: Shutdown,
     ) -> Server {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
-            // It runs while the connection idles, too: the two limits are kept apart by `Activity`.
+            // It runs while the connection idles, too: `Deadlines` keeps the two limits apart.
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES)
             // A sender may end its side once it sent its request, and read the answer all the same.
@@ -90,37 +93,25 @@ impl Server {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        Server { tls, certificate_asked, timeouts, ingest, http1, http2 }
+        Server { tls, limits, service, shutdown, http1, http2 }
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve(&self, stream: TcpStream, address: std::net::IpAddr, activity: &Arc<Activity>) -> End {
+    pub(super) async fn serve(&self, stream: TcpStream, address: IpAddr, deadlines: &Arc<Deadlines>) -> End {
         let Some(tls) = &self.tls else {
-            let peer = Peer { address, certificate: ClientCertificate::NotAsked };
-            return self.http1(stream, peer, activity).await;
+            return self.http1(stream, Peer { address, certificate: ClientCertificate::NotAsked }, deadlines).await;
         };
-        let acceptor = TlsAcceptor::from(tls.current());
-        let mut handshake = pin!(tokio::time::timeout(self.timeouts.header, acceptor.accept(stream)));
+        let handshake = timeout(self.limits.header_timeout, TlsAcceptor::from(tls.current()).accept(stream));
         let done = tokio::select! {
-            done = handshake.as_mut() => done,
-            order = activity.ordered() => match order {
-                Order::Close => return End::Closed,
-                Order::Finish => {
-                    // For the conversation to hear, too.
-                    activity.order(Order::Finish);
-                    match tokio::time::timeout(FIRST_REQUEST, handshake).await {
-                        Ok(done) => done,
-                        Err(_) => return End::Closed,
-                    }
-                }
-            },
+            done = handshake => done,
+            () = self.told_to_stop(async { tokio::time::sleep(FIRST_REQUEST).await }) => return End::Closed,
         };
         let stream = match done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => stream,
             Err(problem) => return End::Handshake(problem),
         };
         let session = stream.get_ref().1;
-        let certificate = match (self.certificate_asked, session.peer_certificates()) {
+        let certificate = match (tls.asks_certificate(), session.peer_certificates()) {
             (false, _) => ClientCertificate::NotAsked,
             (true, None) => ClientCertificate::Missing,
             (true, Some(_)) => ClientCertificate::Valid,
@@ -128,110 +119,98 @@ impl Server {
         let peer = Peer { address, certificate };
         // By ALPN and nothing else: guessing by the first bytes would need a timeout of its own.
         if session.alpn_protocol() == Some(b"h2") {
-            let wire = WatchedStream::http2(stream, Arc::clone(activity));
-            let service = self.service(peer, activity, false);
-            converse(self.http2.serve_connection(TokioIo::new(wire), service), activity, self.timeouts).await
+            self.http2(stream, peer, deadlines).await
         } else {
-            self.http1(stream, peer, activity).await
+            self.http1(stream, peer, deadlines).await
         }
     }
 
-    async fn http1<IO>(&self, io: IO, peer: Peer, activity: &Arc<Activity>) -> End
+    async fn http1<IO>(&self, io: IO, peer: Peer, deadlines: &Arc<Deadlines>) -> End
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let wire = WatchedStream::http1(io, Arc::clone(activity), self.unreadable(peer));
-        let service = self.service(peer, activity, true);
-        converse(self.http1.serve_connection(TokioIo::new(wire), service), activity, self.timeouts).await
+        let scanner = Arc::new(Mutex::new(Scanner::default()));
+        let http1 = Http1 { scanner: Arc::clone(&scanner), service: Arc::clone(&self.service), peer };
+        let stream = WatchedStream::new(io, Arc::clone(deadlines), Some(http1));
+        let service = service_fn(|request| {
+            let framing = scanner.lock().unwrap_or_else(PoisonError::into_inner).request();
+            self.answer(request, peer, framing, deadlines)
+        });
+        self.converse(self.http1.serve_connection(TokioIo::new(stream), service), deadlines).await
     }
 
-    fn service(
-        &self,
-        peer: Peer,
-        activity: &Arc<Activity>,
-        scanned: bool,
-    ) -> impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static> + use<>
+    async fn http2<IO>(&self, io: IO, peer: Peer, deadlines: &Arc<Deadlines>) -> End
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let ingest = self.ingest.clone();
-        let activity = Arc::clone(activity);
-        service_fn(move |request: Request<Incoming>| {
-            let (ingest, activity) = (ingest.clone(), Arc::clone(&activity));
-            let number = activity.request();
-            async move {
-                let _in_flight = activity.in_flight();
-                let framing = if scanned { activity.framing_doubt(number) } else { None };
-                let doubt = framing.or_else(|| framing::doubt(&request));
-                Ok(ingest.answer(request, peer, doubt).await)
-            }
-        })
+        let stream = WatchedStream::new(io, Arc::clone(deadlines), None);
+        let service = service_fn(|request| self.answer(request, peer, None, deadlines));
+        self.converse(self.http2.serve_connection(TokioIo::new(stream), service), deadlines).await
     }
 
-    fn unreadable(&self, peer: Peer) -> Unreadable {
-        let ingest = self.ingest.clone();
-        Box::new(move |status| {
-            let refusal = match status {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Refusal::HeadTooLarge,
-                StatusCode::URI_TOO_LONG => Refusal::TargetTooLong,
-                _ => Refusal::Framing("The request line or a header is malformed."),
-            };
-            spelled_out(&ingest.answer_unreadable(&refusal, peer))
-        })
-    }
-}
-
-/// Runs a connection, and ends it when something takes too long or the accept loop says so.
-async fn converse(conversation: impl Conversation, activity: &Activity, timeouts: Timeouts) -> End {
-    let mut conversation = pin!(conversation);
-    let mut timer = pin!(tokio::time::sleep(LOOK));
-    // Until when a connection that is to end is kept for its first request, which may be on its way: closed now, it
-    // would be cut.
-    let mut first_until = None;
-    loop {
-        let end = tokio::select! {
-            biased;
-            end = run(conversation.as_mut(), timer.as_mut(), activity, timeouts) => end,
-            () = activity.first_request(), if first_until.is_some() => {
-                first_until = None;
-                conversation.as_mut().finish();
-                continue;
-            }
-            () = until(first_until), if first_until.is_some() => {
-                first_until = None;
-                conversation.as_mut().finish();
-                continue;
-            }
-            order = activity.ordered() => match order {
-                Order::Close => return End::Closed,
-                Order::Finish => {
-                    activity.ending();
-                    first_until = Some(tokio::time::Instant::now() + FIRST_REQUEST);
-                    continue;
+    /// Begins to answer a request, or refuses it for its head.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        framing: Option<&'static str>,
+        deadlines: &Arc<Deadlines>,
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + use<> {
+        let in_flight = deadlines.request();
+        let service = Arc::clone(&self.service);
+        async move {
+            let _in_flight = in_flight;
+            let response = match framing.or_else(|| framing::doubt(&request)) {
+                None => service.answer(request, peer).await,
+                Some(doubt) => {
+                    let mut response = service.refuse(BadHead::Framing(doubt), peer);
+                    // Nobody can tell where the next request begins.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    response
                 }
-            },
-        };
-        // A peer that may just be sending its next request is told that there will be no answer to it.
-        if let End::Overdue(Overdue::Idle) = end {
-            activity.ending();
-            conversation.as_mut().finish();
-            continue;
+            };
+            Ok(response.map(Full::new))
         }
-        return end;
+    }
+
+    /// Runs a connection, and ends it when something takes too long or the stop is told.
+    async fn converse(&self, conversation: impl Conversation, deadlines: &Deadlines) -> End {
+        let mut conversation = pin!(conversation);
+        let mut timer = pin!(tokio::time::sleep(TIMER_MAX));
+        // A first request may be on its way: a connection that is closed now would be cut.
+        let mut told_to_stop = pin!(self.told_to_stop(async {
+            deadlines.ending();
+            let _ = timeout(FIRST_REQUEST, deadlines.first_request()).await;
+        }));
+        let mut finishing = false;
+        loop {
+            tokio::select! {
+                biased;
+                end = run(conversation.as_mut(), timer.as_mut(), deadlines, self.limits) => match end {
+                    // A peer that may just be sending its next request is told that there will be no answer to it.
+                    End::Overdue(Overdue::Idle) => deadlines.ending(),
+                    end => return end,
+                },
+                () = told_to_stop.as_mut(), if !finishing => {}
+            }
+            finishing = true;
+            conversation.as_mut().finish();
+        }
+    }
+
+    /// Waits for the stop, and then for what is still to be done.
+    async fn told_to_stop(&self, then: impl Future<Output = ()>) {
+        self.shutdown.begun().await;
+        then.await;
     }
 }
 
-async fn until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Polls the connection, and its timer for whatever is due next at that moment.
+/// Polls the connection, and its timer for the deadline that is next at that moment.
 async fn run(
     mut conversation: Pin<&mut impl Conversation>,
     mut timer: Pin<&mut Sleep>,
-    activity: &Activity,
-    timeouts: Timeouts,
+    deadlines: &Deadlines,
+    limits: Limits,
 ) -> End {
     poll_fn(|context| {
         if let Poll::Ready(served) = conversation.as_mut().poll(context) {
@@ -241,9 +220,9 @@ async fn run(
             return Poll::Ready(End::Served);
         }
         loop {
-            let due = activity.due(timeouts);
-            // A timer that fires too early costs a look; one that fires too late lets a slow peer stay.
-            if let Some(due) = due
+            let next = deadlines.next(limits);
+            // A timer that fires too early costs a poll; one that fires too late lets a slow peer stay.
+            if let Some(due) = next
                 && timer.deadline() > due.at.into()
             {
                 timer.as_mut().reset(due.at.into());
@@ -251,30 +230,14 @@ async fn run(
             if timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
-            match due {
+            match next {
                 Some(due) if due.at <= std::time::Instant::now() => return Poll::Ready(End::Overdue(due.what)),
                 Some(due) => timer.as_mut().reset(due.at.into()),
-                None => timer.as_mut().reset(tokio::time::Instant::now() + LOOK),
+                None => timer.as_mut().reset(tokio::time::Instant::now() + TIMER_MAX),
             }
         }
     })
     .await
-}
-
-/// An answer as HTTP/1.1 has it on the wire, the last of its connection.
-fn spelled_out(response: &Response<Bytes>) -> Vec<u8> {
-    let status = response.status();
-    let mut text = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();
-    for (name, value) in response.headers() {
-        text.extend_from_slice(name.as_str().as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(b"\r\n");
-    }
-    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-    text.extend_from_slice(format!("content-length: {}\r\ndate: {date}\r\n\r\n", response.body().len()).as_bytes());
-    text.extend_from_slice(response.body());
-    text
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
@@ -286,7 +249,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
 impl<IO, S> Conversation for http1::Connection<IO, S>
 where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
@@ -296,18 +259,23 @@ where
 impl<IO, S> Conversation for http2::Connection<IO, S, Streams>
 where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>,
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = Response<Full<Bytes>>,
+            Error = Infallible,
+            Future: Send + 'static,
+        >,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
-/// At a stop, for a connection that has just been made to say what it was made for.
+/// At a stop, for the first request of a connection that has just been made.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// How long the timer rests while nothing is due.
-const LOOK: Duration = Duration::from_secs(60);
+/// How long the timer sleeps while nothing is due.
+const TIMER_MAX: Duration = Duration::from_secs(60);
 
 /// Of a request line and headers; also the piece in which a body is read. No sender of alerts comes near it.
 const HEAD_BYTES: usize = 16 * 1024;

@@ -1,115 +1,121 @@
-//! The open connections, and room for one more: at the limit the one that achieved nothing for longest gives way.
+//! The open connections of a listener. At the limit the one that achieved nothing for longest gives way.
 //!
-//! Turning new senders away instead would let a few thousand idle or slow connections lock everyone out for as
-//! long as they please.
+//! Turning new connections away instead would let a few thousand idle or slow ones lock everyone out for as long as they
+//! please.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use tokio::sync::Notify;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
-use super::deadlines::{Activity, Order};
+use super::deadlines::Deadlines;
 
-/// Every connection of the listener. The accept loop owns it.
-pub(super) struct Room {
-    connections: Vec<Arc<Activity>>,
+/// Every connection of a listener. The accept loop owns it.
+pub(super) struct ConnectionTable {
+    connections: Vec<Entry>,
     max: usize,
-    freed: Arc<Notify>,
+    free: Arc<Semaphore>,
+    close_all: CancellationToken,
 }
 
-/// A place in the room; free again when it is dropped.
-pub(super) struct Place {
-    pub(super) activity: Arc<Activity>,
-    freed: Arc<Notify>,
+struct Entry {
+    /// Gone when the connection has ended.
+    deadlines: Weak<Deadlines>,
+    close: CancellationToken,
 }
 
-impl Room {
-    pub(super) fn new(max: usize) -> Room {
-        Room { connections: Vec::new(), max: max.max(1), freed: Arc::new(Notify::new()) }
+/// A connection's place in the table; free again when it is dropped.
+pub(super) struct Slot {
+    pub(super) deadlines: Arc<Deadlines>,
+    /// Cancelled when the connection must close at once.
+    pub(super) close: CancellationToken,
+    _free: OwnedSemaphorePermit,
+}
+
+impl ConnectionTable {
+    pub(super) fn new(max: usize) -> ConnectionTable {
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        let free = Arc::new(Semaphore::new(max));
+        ConnectionTable { connections: Vec::new(), max, free, close_all: CancellationToken::new() }
     }
 
-    /// Whether a connection more would be one too many, after all that closed are forgotten.
-    pub(super) fn is_full(&mut self) -> bool {
-        if self.connections.len() >= self.max {
-            self.connections.retain(|connection| !connection.is_closed());
+    /// Takes a slot for one more connection; none at the limit.
+    pub(super) fn take(&mut self) -> Option<Slot> {
+        let free = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        // Not each time: searching thousands for the few that ended would make every accept slow.
+        if self.connections.len() >= 2 * self.max {
+            self.connections.retain(|connection| connection.deadlines.strong_count() > 0);
         }
-        self.connections.len() >= self.max
+        let slot = Slot { deadlines: Arc::default(), close: self.close_all.child_token(), _free: free };
+        self.connections.push(Entry { deadlines: Arc::downgrade(&slot.deadlines), close: slot.close.clone() });
+        Some(slot)
     }
 
-    /// Asks connections that achieved nothing for longest to close; returns how many.
+    /// Waits until a slot may be free.
+    pub(super) async fn freed(&self) {
+        // An error means that the semaphore is closed, which it never is.
+        let _ = self.free.acquire().await;
+    }
+
+    /// Closes the connections that achieved nothing for longest; returns how many.
     ///
-    /// More than one at once, so that a flood of new connections does not search the whole room for each. None
-    /// while every connection has a request in flight: those end soon.
+    /// More than one at once, so that a flood of new connections does not search the whole table for each. None while
+    /// every connection has a request in flight: those end soon.
     pub(super) fn evict(&self) -> usize {
-        let mut idle: Vec<&Arc<Activity>> =
-            self.connections.iter().filter(|connection| !connection.is_busy()).collect();
+        let open = self.connections.iter().filter(|connection| !connection.close.is_cancelled());
+        let idle = open.filter_map(|Entry { deadlines, close }| Some((deadlines.upgrade()?.idle_since()?, close)));
+        let mut idle: Vec<_> = idle.collect();
         let count = (self.max / EVICTED_PART).max(1).min(idle.len());
         if count < idle.len() {
-            idle.select_nth_unstable_by_key(count, |connection| connection.unproductive_since());
+            idle.select_nth_unstable_by_key(count, |(since, _)| *since);
         }
-        for connection in &idle[..count] {
-            connection.order(Order::Close);
+        for (_, close) in &idle[..count] {
+            close.cancel();
         }
         count
     }
 
-    /// Waits until a place may be free.
-    pub(super) async fn freed(&self) {
-        self.freed.notified().await;
-    }
-
-    pub(super) fn take(&mut self) -> Place {
-        let activity = Arc::new(Activity::new());
-        self.connections.push(Arc::clone(&activity));
-        Place { activity, freed: Arc::clone(&self.freed) }
-    }
-
-    pub(super) fn order_all(&self, order: Order) {
-        for connection in &self.connections {
-            connection.order(order);
-        }
+    pub(super) fn close_all(&self) {
+        self.close_all.cancel();
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.activity.close();
-        self.freed.notify_one();
-    }
-}
-
+/// So much of the table gives way at once.
 const EVICTED_PART: usize = 128;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ordered(place: &Place) -> bool {
-        use std::task::{Context, Poll, Waker};
-        let mut order = std::pin::pin!(place.activity.ordered());
-        matches!(order.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Order::Close))
-    }
-
     #[test]
     fn the_longest_idle_gives_way_and_the_busy_stay() {
-        let mut room = Room::new(3);
-        let busy = room.take();
-        let _request = busy.activity.in_flight();
-        let idle = room.take();
-        assert!(!room.is_full());
-        let newest = room.take();
-        assert!(room.is_full());
-        assert_eq!(room.evict(), 1);
-        assert!(ordered(&idle) && !ordered(&busy) && !ordered(&newest));
+        let mut table = ConnectionTable::new(3);
+        let busy = table.take().unwrap();
+        let _request = busy.deadlines.request();
+        let idle = table.take().unwrap();
+        let newest = table.take().unwrap();
+        assert!(table.take().is_none());
+        assert_eq!(table.evict(), 1);
+        assert_eq!([&idle, &busy, &newest].map(|slot| slot.close.is_cancelled()), [true, false, false]);
         drop(idle);
-        assert!(!room.is_full());
+        assert!(table.take().is_some());
     }
 
     #[test]
     fn nobody_gives_way_while_all_are_busy() {
-        let mut room = Room::new(1);
-        let busy = room.take();
-        let _request = busy.activity.in_flight();
-        assert!(room.is_full());
-        assert_eq!(room.evict(), 0);
+        let mut table = ConnectionTable::new(1);
+        let busy = table.take().unwrap();
+        let _request = busy.deadlines.request();
+        assert!(table.take().is_none());
+        assert_eq!(table.evict(), 0);
+    }
+
+    #[test]
+    fn connections_that_ended_are_forgotten() {
+        let mut table = ConnectionTable::new(3);
+        for _ in 0..100 {
+            drop(table.take());
+        }
+        assert!(table.connections.len() <= 6 && table.evict() == 0);
     }
 }

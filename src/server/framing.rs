@@ -1,9 +1,9 @@
-//! Where one HTTP/1 request ends and the next begins, read strictly.
+//! Follows where one HTTP/1 request ends and the next begins, and doubts what can be read in two ways.
 //!
-//! hyper reads what RFC 9112 lets a server forgive: two lengths in one head, of which it drops one; lines that end
-//! in a bare line feed. A proxy in front may have read the same bytes differently and seen another request in
-//! them. So these rules watch the bytes on their way to hyper and call in doubt what has two readings. They decide
-//! nothing else: every header and body is hyper's to parse.
+//! hyper forgives what RFC 9112 lets a server forgive: two lengths in one head, of which it drops one; lines that end in a
+//! bare line feed. A proxy in front may have read the same bytes differently and seen another request in them (request
+//! smuggling). The scanner reads the bytes on their way to hyper and decides nothing else: hyper parses every header and
+//! body.
 
 use http::header::{HOST, UPGRADE};
 use http::uri::Authority;
@@ -15,31 +15,33 @@ pub(super) struct Scanner {
     state: State,
     /// The beginning of a line that has not ended yet.
     partial: Vec<u8>,
-    /// Of the head that is being read.
+    /// The head that is being read.
     head: Head,
     /// How many heads began.
     heads: u64,
+    /// How many requests hyper made of these bytes.
+    requests: u64,
     doubt: Option<Doubt>,
 }
 
 /// Why a head can't be believed, and which one: the first of a connection is number 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Doubt {
-    pub(super) head: u64,
-    pub(super) why: &'static str,
+struct Doubt {
+    head: u64,
+    why: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
     Head,
-    /// So many bytes of a body are still to come.
+    /// Bytes of a body that are still to come.
     Body(u64),
     ChunkSize,
-    /// Data and the line end behind it.
+    /// Bytes of a chunk that are still to come, with the line end behind it.
     Chunk(u64),
     Trailers,
-    /// Nothing that follows can be trusted, or matters.
+    /// Nothing that follows can be trusted.
     Lost,
 }
 
@@ -62,16 +64,18 @@ impl Scanner {
         }
     }
 
-    /// How many heads began so far.
-    pub(super) fn heads(&self) -> u64 {
-        self.heads
+    /// Counts a request that hyper made of these bytes; returns why it can't be believed.
+    ///
+    /// A request that did not begin for the scanner was read differently by hyper, and one of the two is wrong.
+    pub(super) fn request(&mut self) -> Option<&'static str> {
+        self.requests += 1;
+        match self.doubt {
+            Some(doubt) if doubt.head <= self.requests => Some(doubt.why),
+            _ => (self.requests > self.heads).then_some("The request begins inside another one."),
+        }
     }
 
-    pub(super) fn doubt(&self) -> Option<Doubt> {
-        self.doubt
-    }
-
-    /// Whether a head has begun and not ended.
+    /// A head has begun and not ended.
     pub(super) fn in_head(&self) -> bool {
         self.state == State::Head && (self.head.began || !self.partial.is_empty())
     }
@@ -105,7 +109,7 @@ impl Scanner {
         rest
     }
 
-    /// Keeps the beginning of a line, of which nothing else matters, and its last byte, which tells how it ends.
+    /// Keeps the beginning of a line, which is all that is needed of a long one, and its last byte, which tells how it ends.
     fn keep(&mut self, bytes: &[u8]) {
         let room = LINE_BYTES.saturating_sub(self.partial.len());
         self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -193,7 +197,7 @@ impl Scanner {
     }
 }
 
-/// Why a head that hyper parsed leaves room for two readings, or asks for what is not spoken here.
+/// Why a head that hyper parsed can be read in two ways, or asks for what is not spoken here.
 pub(super) fn doubt<B>(request: &Request<B>) -> Option<&'static str> {
     // HTTP/2 has none of these: h2 refuses malformed requests by itself.
     if request.version() > Version::HTTP_11 {
@@ -203,7 +207,7 @@ pub(super) fn doubt<B>(request: &Request<B>) -> Option<&'static str> {
         return Some("This is no proxy: CONNECT is not spoken here.");
     }
     if request.uri().authority().is_some() || request.uri().scheme().is_some() {
-        return Some("This is no proxy: send the path alone (`POST /hooks/SOURCE HTTP/1.1`), not a whole URL.");
+        return Some("This is no proxy: send the path alone, not a whole URL.");
     }
     if asks_for_another_protocol(request.headers()) {
         return Some("Only HTTP is spoken on this connection: send no Upgrade header.");
@@ -230,13 +234,13 @@ fn host_doubt(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     }
 }
 
-/// Whether a line, or the part of it that is kept, may not be the whole of it.
+/// This may be only the beginning of a longer line.
 fn is_cut(line: &[u8]) -> bool {
     // Its carriage return is taken off already.
     line.len() >= LINE_BYTES - 1
 }
 
-/// Digits of this base and nothing else.
+/// A number of digits of this base and nothing else.
 fn number(digits: &[u8], base: u32) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(|&byte| char::from(byte).is_digit(base)) {
         return None;
@@ -255,17 +259,17 @@ mod tests {
 
     const POST: &str = "POST /hooks/a HTTP/1.1\r\nHost: a\r\n";
 
-    /// What the scanner makes of these bytes, however they are cut: heads, the doubted one, whether a head is open.
+    /// Scans these bytes, however they are cut: returns heads, the doubt, whether a head is open.
     fn scanned(bytes: &str) -> (u64, Option<Doubt>, bool) {
         let whole = {
             let mut scanner = Scanner::default();
             scanner.feed(bytes.as_bytes());
-            (scanner.heads(), scanner.doubt(), scanner.in_head())
+            (scanner.heads, scanner.doubt, scanner.in_head())
         };
         for cut in [1, 2, 3, 7] {
             let mut scanner = Scanner::default();
             bytes.as_bytes().chunks(cut).for_each(|piece| scanner.feed(piece));
-            assert_eq!((scanner.heads(), scanner.doubt(), scanner.in_head()), whole, "cut by {cut}: {bytes:?}");
+            assert_eq!((scanner.heads, scanner.doubt, scanner.in_head()), whole, "cut by {cut}: {bytes:?}");
         }
         whole
     }
@@ -356,6 +360,14 @@ mod tests {
             let (_, doubt, _) = scanned(&format!("{POST}Transfer-Encoding: chunked\r\n\r\n{chunks}{POST}\r\n"));
             assert!(doubt.is_some(), "{chunks:?}");
         }
+    }
+
+    #[test]
+    fn a_request_that_did_not_begin_for_the_scanner_is_not_believed() {
+        let mut scanner = Scanner::default();
+        scanner.feed(format!("{POST}\r\n").as_bytes());
+        assert_eq!(scanner.request(), None);
+        assert!(scanner.request().is_some());
     }
 
     #[test]

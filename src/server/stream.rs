@@ -1,72 +1,68 @@
-//! The I/O stream between one socket and hyper: scans the request framing on its way in, replaces hyper's own 4xx
-//! answers, and lingers before it closes.
+//! The I/O stream between one socket and hyper: scans the framing of requests, replaces hyper's own 4xx answers, and
+//! closes so that the peer can read its last answer.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::deadlines::Activity;
+use super::deadlines::Deadlines;
 use super::framing::Scanner;
-
-/// Makes the answer to a head that hyper could not read, for the status that hyper chose.
-pub(super) type Unreadable = Box<dyn Fn(StatusCode) -> Vec<u8> + Send>;
+use super::service::{BadHead, Peer, Service};
 
 /// A connection's bytes.
 pub(super) struct WatchedStream<IO> {
     io: IO,
-    activity: Arc<Activity>,
+    deadlines: Arc<Deadlines>,
     /// None for HTTP/2, whose frames leave no doubt where a request ends.
     http1: Option<Http1>,
-    /// After the end of our side: the time until the peer must have ended its own.
-    linger: Option<Pin<Box<Sleep>>>,
-    /// What was read and dropped since then.
+    /// An answer that stands instead of hyper's, not yet written.
+    instead: Vec<u8>,
+    /// Since our side ended: the time until the peer must have ended its own.
+    lingering_close: Option<Pin<Box<Sleep>>>,
+    /// Bytes that were read and dropped since then.
     dropped: usize,
 }
 
-struct Http1 {
-    scanner: Scanner,
-    unreadable: Unreadable,
-    /// An answer that stands instead of hyper's, not yet written.
-    instead: Vec<u8>,
+/// Reads the heads of HTTP/1 beside hyper, and answers those that hyper can't read.
+pub(super) struct Http1 {
+    pub(super) scanner: Arc<Mutex<Scanner>>,
+    pub(super) service: Arc<dyn Service>,
+    pub(super) peer: Peer,
 }
 
 impl<IO> WatchedStream<IO> {
-    pub(super) fn http1(io: IO, activity: Arc<Activity>, unreadable: Unreadable) -> WatchedStream<IO> {
-        let http1 = Http1 { scanner: Scanner::default(), unreadable, instead: Vec::new() };
-        WatchedStream { io, activity, http1: Some(http1), linger: None, dropped: 0 }
-    }
-
-    pub(super) fn http2(io: IO, activity: Arc<Activity>) -> WatchedStream<IO> {
-        WatchedStream { io, activity, http1: None, linger: None, dropped: 0 }
+    pub(super) fn new(io: IO, deadlines: Arc<Deadlines>, http1: Option<Http1>) -> WatchedStream<IO> {
+        WatchedStream { io, deadlines, http1, instead: Vec::new(), lingering_close: None, dropped: 0 }
     }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> WatchedStream<IO> {
     /// Writes what stands instead of an answer of hyper's.
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(http1) = &mut self.http1 else { return Poll::Ready(Ok(())) };
-        while !http1.instead.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &http1.instead))?;
+        while !self.instead.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.instead))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            http1.instead.drain(..written);
+            self.instead.drain(..written);
         }
         Poll::Ready(Ok(()))
     }
 
     /// Reads and drops what the peer still sends, until it ends its side, or has had its time or its bytes.
     ///
-    /// Closing a socket with unread bytes in it resets the connection, and the reset can overtake the answer that
-    /// was just written: the peer would never read why it was refused.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIME)));
+    /// Closing a socket with unread bytes in it resets the connection, and the reset can overtake the answer that was
+    /// just written: the peer would never read why it was refused.
+    fn poll_lingering_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.lingering_close.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIME)));
         if timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -86,10 +82,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedStream<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
-        let this = &mut *self;
-        if let Some(http1) = &mut this.http1 {
-            http1.scanner.feed(&buffer.filled()[before..]);
-            this.activity.scanned(&http1.scanner);
+        if let Some(Http1 { scanner, .. }) = &self.http1 {
+            let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
+            scanner.feed(&buffer.filled()[before..]);
+            self.deadlines.head(scanner.in_head());
         }
         Poll::Ready(read)
     }
@@ -99,16 +95,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let waiting = this.poll_instead(cx)?;
-        this.activity.stalled(waiting.is_pending());
+        this.deadlines.stalled(waiting.is_pending());
         ready!(waiting);
-        if let Some(http1) = &mut this.http1
+        if let Some(Http1 { service, peer, .. }) = &this.http1
             && let Some(status) = automatic_answer(bytes)
         {
-            http1.instead = (http1.unreadable)(status);
+            this.instead = spelled_out(&service.refuse(BadHead::of_status(status), *peer));
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut this.io).poll_write(cx, bytes);
-        this.activity.stalled(written.is_pending());
+        this.deadlines.stalled(written.is_pending());
         written
     }
 
@@ -118,35 +114,52 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<IO> {
             Poll::Ready(()) => Pin::new(&mut this.io).poll_flush(cx),
             Poll::Pending => Poll::Pending,
         };
-        this.activity.stalled(flushed.is_pending());
+        this.deadlines.stalled(flushed.is_pending());
         flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.activity.ending();
-        if this.linger.is_none() {
+        this.deadlines.ending();
+        if this.lingering_close.is_none() {
             ready!(this.poll_instead(cx))?;
             ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
         }
-        ready!(this.poll_linger(cx));
+        ready!(this.poll_lingering_close(cx));
         Poll::Ready(Ok(()))
     }
 }
 
-/// The status of an answer that hyper gave by itself because it could not read a head. Every answer of ours names
-/// its request id; hyper's do not.
+/// The status of an answer that hyper gave by itself because it could not read a head. Hyper's say nothing; those of a
+/// [`Service`] say of which type their text is.
 fn automatic_answer(bytes: &[u8]) -> Option<StatusCode> {
     let status = bytes.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
     if status[0] != b'4' {
         return None;
     }
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes, |end| &bytes[..end]);
-    let ours = head.windows(REQUEST_ID_LINE.len()).any(|window| window == REQUEST_ID_LINE);
+    let ours = head.windows(CONTENT_TYPE_LINE.len()).any(|window| window == CONTENT_TYPE_LINE);
     if ours { None } else { StatusCode::from_bytes(status).ok() }
 }
 
-const REQUEST_ID_LINE: &[u8] = b"\r\nx-request-id: ";
+/// An answer as HTTP/1.1 writes it, the last of its connection.
+fn spelled_out(response: &Response<Bytes>) -> Vec<u8> {
+    let status = response.status();
+    let mut text = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();
+    for (name, value) in response.headers().iter().filter(|(name, _)| *name != CONNECTION) {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    let (length, date) = (response.body().len(), httpdate::fmt_http_date(SystemTime::now()));
+    let rest = format!("connection: close\r\ncontent-length: {length}\r\ndate: {date}\r\n\r\n");
+    text.extend_from_slice(rest.as_bytes());
+    text.extend_from_slice(response.body());
+    text
+}
+
+const CONTENT_TYPE_LINE: &[u8] = b"\r\ncontent-type: ";
 
 /// What the contract grants a sender that is answered early.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -157,12 +170,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_answers_without_a_request_id_are_taken_for_hypers_own() {
+    fn only_answers_without_a_content_type_are_taken_for_hypers_own() {
         let rows: &[(&[u8], Option<u16>)] = &[
             (b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\ndate: x\r\n\r\n", Some(400)),
             (b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n", Some(431)),
-            (b"HTTP/1.1 401 Unauthorized\r\nx-request-id: 01J\r\n\r\n{}", None),
-            (b"HTTP/1.1 400 Bad Request\r\n\r\nbody\r\nx-request-id: 01J", Some(400)),
+            (b"HTTP/1.1 401 Unauthorized\r\ncontent-type: text/plain\r\n\r\nno", None),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\nbody\r\ncontent-type: text/plain", Some(400)),
             (b"HTTP/1.1 202 Accepted\r\n\r\n", None),
             (b"HTTP/1.1 100 Continue\r\n\r\n", None),
             (b"{\"status\":\"queued\"}", None),

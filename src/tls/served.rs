@@ -48,6 +48,11 @@ impl Served {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).server)
     }
 
+    /// Clients are asked for a certificate.
+    pub fn asks_certificate(&self) -> bool {
+        self.config.client_ca.is_some()
+    }
+
     /// The files that it is read from.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let Config { certificate, private_key, client_ca, .. } = &self.config;

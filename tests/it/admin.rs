@@ -1,9 +1,13 @@
-//! Who may look at the operator's face, and what it tells whom.
+//! Who may ask the admin API, what it tells whom, and how its listener protects itself.
+
+use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use crate::relay::{Answer, Relay, Setup, within};
+use crate::support::{read_answer, read_to_end, statuses, write};
 use crate::upstream::{Reply, Upstream};
 
 const ADMIN_TOKEN: &str = "admin-canary-51c0";
@@ -99,6 +103,72 @@ async fn a_query_that_is_not_understood_is_refused_instead_of_half_followed() {
         }
         assert_eq!(ask(&relay, "/api/v1/events?limit=1&state=dead", &[]).await.status, 200);
         assert_eq!(ask(&relay, "/api/v1/none", &[]).await.status, 404);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubtful_frame_is_refused_as_a_senders_is() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let second = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for (claim, request) in [
+            ("two lengths", "POST /api/v1/dedup HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}"),
+            ("a length and chunks", "POST /api/v1/dedup HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            ("a bare line feed", "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n"),
+            ("two Hosts", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"),
+            ("no HTTP", "hello\r\n\r\n"),
+        ] {
+            let mut stream = TcpStream::connect(("127.0.0.1", relay.ports().1)).await.unwrap();
+            write(&mut stream, format!("{request}{second}")).await;
+            let answer = read_to_end(&mut stream).await;
+            assert_eq!(statuses(&answer), [400], "{claim}: {answer}");
+            assert!(answer.contains("application/problem+json"), "{claim}: {answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{claim}: {answer}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_sent_heads_do_not_keep_probes_from_their_answer() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let address = ("127.0.0.1", relay.ports().1);
+        let mut slow = Vec::new();
+        for _ in 0..200 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            write(&mut stream, "GET /readyz HT").await;
+            slow.push(stream);
+        }
+        // Long before the first half of a head is overdue.
+        let asked = Instant::now();
+        assert_eq!(relay.admin("/readyz").await.status, 200);
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        assert_eq!(read_to_end(&mut slow[0]).await, "", "those that achieved nothing for longest gave way");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_in_flight_is_answered_before_the_relay_stops() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let mut stream = TcpStream::connect(("127.0.0.1", relay.ports().1)).await.unwrap();
+        let head = "POST /api/v1/events/1/replay HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                    Expect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        write(&mut stream, head).await;
+        // Asked for its body, so it is being answered.
+        assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100 "));
+        let stopped = tokio::spawn(relay.stop());
+        // As a body that is still on its way.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        write(&mut stream, "{}").await;
+        assert_eq!(statuses(&read_to_end(&mut stream).await), [404], "there is no such event");
+        stopped.await.unwrap();
     })
     .await;
 }

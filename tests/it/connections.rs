@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn a_connection_that_does_not_get_on_is_closed() {
     let mut setup = Setup::plain();
-    (setup.listen.header_timeout, setup.listen.idle_timeout) = (SHORT, LONG);
+    (setup.listen.limits.header_timeout, setup.listen.limits.idle_timeout) = (SHORT, LONG);
     let edge = setup.start().await;
     for sent in ["", "P", "POST /hooks/servicepilot HTTP/1.1\r\nHost: localhost\r\n"] {
         let mut stream = edge.connect().await;
@@ -39,7 +39,7 @@ async fn a_connection_that_does_not_get_on_is_closed() {
 #[tokio::test]
 async fn a_head_that_drips_is_closed_too() {
     let mut setup = Setup::plain();
-    (setup.listen.header_timeout, setup.listen.idle_timeout) = (SHORT, LONG);
+    (setup.listen.limits.header_timeout, setup.listen.limits.idle_timeout) = (SHORT, LONG);
     let edge = setup.start().await;
     let mut stream = edge.connect().await;
     let (mut from, mut to) = stream.split();
@@ -69,7 +69,7 @@ async fn a_head_that_drips_is_closed_too() {
 #[tokio::test]
 async fn an_idle_connection_rests_longer_than_a_head_may_take_and_then_ends() {
     let mut setup = Setup::plain();
-    (setup.listen.header_timeout, setup.listen.idle_timeout) = (SHORT, 4 * SHORT);
+    (setup.listen.limits.header_timeout, setup.listen.limits.idle_timeout) = (SHORT, 4 * SHORT);
     let edge = setup.start().await;
     let mut stream = edge.connect().await;
     stream.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
@@ -83,7 +83,7 @@ async fn an_idle_connection_rests_longer_than_a_head_may_take_and_then_ends() {
 #[tokio::test]
 async fn an_idle_http_2_connection_ends() {
     let mut setup = Setup::new();
-    setup.listen.idle_timeout = SHORT;
+    setup.listen.limits.idle_timeout = SHORT;
     let edge = setup.start().await;
     let client = client(Some(&edge.ca()), true);
     for _ in 0..2 {
@@ -103,7 +103,7 @@ async fn an_idle_http_2_connection_ends() {
 #[tokio::test]
 async fn a_handshake_that_stalls_or_fails_is_ended() {
     let mut setup = Setup::new();
-    setup.listen.header_timeout = SHORT;
+    setup.listen.limits.header_timeout = SHORT;
     let edge = setup.start().await;
     let mut stream = edge.connect().await;
     assert_eq!(read_to_end(&mut stream).await, "");
@@ -115,7 +115,7 @@ async fn a_handshake_that_stalls_or_fails_is_ended() {
 #[tokio::test]
 async fn at_the_limit_the_longest_idle_connection_gives_way() {
     let mut setup = Setup::plain();
-    setup.listen.connections_max = 2;
+    setup.listen.limits.connections_max = 2;
     let edge = setup.start().await;
     let mut idle = edge.connect().await;
     idle.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
@@ -135,7 +135,7 @@ async fn at_the_limit_the_longest_idle_connection_gives_way() {
 #[tokio::test]
 async fn while_all_are_busy_a_new_connection_waits_its_turn() {
     let mut setup = Setup::plain();
-    setup.listen.connections_max = 1;
+    setup.listen.limits.connections_max = 1;
     let edge = setup.start().await;
     let body = alert();
     let mut busy = edge.connect().await;

@@ -321,7 +321,7 @@ async fn what_a_refused_sender_goes_on_sending_has_an_end() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let mut setup = Setup::plain();
-    setup.listen.body_timeout = Duration::from_millis(50);
+    setup.listen.bodies.timeout = Duration::from_millis(50);
     let edge = setup.start().await;
     let mut stream = edge.connect().await;
     stream.write_all(request("Content-Length: 100\r\n", "{\"id\":").as_bytes()).await.unwrap();

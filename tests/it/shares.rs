@@ -108,7 +108,7 @@ async fn the_large_bodies_of_one_source_leave_memory_for_those_of_another() {
     within(async {
         let mut setup = support::Setup::plain();
         // Room for four of the largest bodies.
-        setup.listen.body_bytes_max = LARGE;
+        setup.listen.bodies.bytes_max = LARGE;
         setup.sources.push(source("calm"));
         let edge = setup.start().await;
         let mut stalled = Vec::new();

@@ -13,7 +13,7 @@ use gander::clock::{Clock, WallTime};
 use gander::event::{EventId, Outcome, State};
 use gander::inbound::auth::{Credential, Policy};
 use gander::inbound::limits::{OverLimit, RateLimit};
-use gander::inbound::{BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
+use gander::inbound::{self, BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
 use gander::journal;
 use gander::journal::dedup;
 use gander::journal::recorder::{Durable, End, Fresh, Recorder, Writer, WriterParts};
@@ -39,7 +39,7 @@ use tokio::task::JoinHandle;
 
 /// How the edge is set up; a test changes what it is about.
 pub struct Setup {
-    pub listen: server::Config,
+    pub listen: inbound::Config,
     pub sources: Vec<SourceConfig>,
     pub journal_max_events: u64,
 }
@@ -67,7 +67,6 @@ pub struct Answer {
 }
 
 pub const TOKEN: &str = "correct-horse";
-pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// Longer than anything here takes on a machine that does much else, so that a test that hangs fails instead.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,7 +75,7 @@ impl Setup {
     /// TLS on loopback, one source `servicepilot` with a bearer token and generous limits.
     pub fn new() -> Setup {
         Setup {
-            listen: server::Config {
+            listen: inbound::Config {
                 address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
                 tls: Some(tls::Config {
                     certificate: PathBuf::from("server.pem"),
@@ -84,11 +83,13 @@ impl Setup {
                     client_ca: None,
                     self_signed: true,
                 }),
-                body_bytes_max: 64 * 1024,
-                connections_max: 1_000,
-                header_timeout: Duration::from_secs(10),
-                body_timeout: Duration::from_secs(10),
-                idle_timeout: Duration::from_secs(75),
+                limits: server::Limits {
+                    connections_max: 1_000,
+                    header_timeout: Duration::from_secs(10),
+                    idle_timeout: Duration::from_secs(75),
+                    drain_timeout: Duration::from_secs(5),
+                },
+                bodies: BodyLimits { bytes_max: 64 * 1024, timeout: Duration::from_secs(10) },
             },
             sources: vec![source("servicepilot")],
             journal_max_events: 1_000_000,
@@ -139,16 +140,14 @@ impl Setup {
         let runtime = tokio::runtime::Handle::current();
         std::thread::spawn(move || writer.run(&runtime));
 
-        let limits = BodyLimits { bytes_max: self.listen.body_bytes_max, timeout: self.listen.body_timeout };
-        let ingest = Ingest::new(self.sources, limits, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
+        let bodies = self.listen.bodies;
+        let ingest = Ingest::new(self.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
         let socket = TcpListener::bind(self.listen.address).await.unwrap();
         let address = socket.local_addr().unwrap();
         let encrypted = config.is_some();
-        let (listen, counted, stop) = (self.listen, Arc::clone(&metrics), shutdown.clone());
-        let taken = ingest.clone();
-        let served = tokio::spawn(async move {
-            server::serve(socket, config, &listen, taken, counted, stop, DRAIN).await;
-        });
+        let observer = server::Observer::of_senders(Arc::clone(&metrics));
+        let (limits, service, stop) = (self.listen.limits, Arc::new(ingest.clone()), shutdown.clone());
+        let served = tokio::spawn(server::serve(socket, config, limits, service, observer, stop));
         Edge {
             address,
             metrics,

@@ -1,14 +1,12 @@
 //! The stand-in's HTTP: which requests there are, who may make them, and how an answer looks.
 
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use axum::extract::Query;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use serde_json::json;
 use tokio::time::timeout;
@@ -16,19 +14,16 @@ use tokio::time::timeout;
 use super::{Call, Incident, Shared};
 
 /// Answers one request.
-pub(super) async fn answer(
-    shared: Arc<Shared>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(match request.uri().path() {
-        "/sqibs-api/v1/process" | "/api/v1/process" | "/v1/process" => process(&shared, request).await,
-        "/incidents" => incidents(&shared, request.method()),
+pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
+    match request.uri().path() {
+        "/sqibs-api/v1/process" | "/api/v1/process" | "/v1/process" => process(shared, request).await,
+        "/incidents" => incidents(shared, request.method()),
         "/" => plain(StatusCode::OK, WHAT_THIS_IS),
         _ => fault(StatusCode::NOT_FOUND, "no such endpoint: POST /sqibs-api/v1/process, GET /incidents"),
-    })
+    }
 }
 
-async fn process(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn process(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
     if request.method() != Method::POST {
         return not_allowed("POST");
     }
@@ -58,7 +53,7 @@ async fn process(shared: &Shared, request: Request<Incoming>) -> Response<Full<B
     json_response(answer.status, &answer)
 }
 
-fn incidents(shared: &Shared, method: &Method) -> Response<Full<Bytes>> {
+fn incidents(shared: &Shared, method: &Method) -> Response<Bytes> {
     if method != Method::GET {
         return not_allowed("GET");
     }
@@ -100,29 +95,29 @@ fn is_text(headers: &HeaderMap) -> bool {
     essence.starts_with("text/") || essence == "application/json" || essence.ends_with("+json")
 }
 
-fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
+fn not_allowed(allow: &'static str) -> Response<Bytes> {
     let mut response = fault(StatusCode::METHOD_NOT_ALLOWED, "this endpoint takes another method");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
 
-fn fault(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
+pub(super) fn fault(status: StatusCode, message: &str) -> Response<Bytes> {
     json_response(status, &json!({ "error": message }))
 }
 
-fn json_response(status: StatusCode, value: &impl serde::Serialize) -> Response<Full<Bytes>> {
+fn json_response(status: StatusCode, value: &impl serde::Serialize) -> Response<Bytes> {
     // Values of this file and of callgoose.rs have string keys only, so serialising them can't fail.
     let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
     text.push(b'\n');
     respond(status, "application/json", text.into())
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
     respond(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

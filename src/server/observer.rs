@@ -1,0 +1,141 @@
+//! Counts and logs the connections of one listener.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::connection::End;
+use super::deadlines::Overdue;
+use crate::clock::Clock;
+use crate::logging::LogThrottle;
+use crate::metrics::Metrics;
+
+/// Watches one listener. Only connections of senders have metrics.
+pub struct Observer {
+    /// The log's name for the listener; none for that of senders.
+    listener: Option<&'static str>,
+    metrics: Option<Arc<Metrics>>,
+    throttle: LogThrottle,
+    clock: Clock,
+}
+
+/// A connection that is counted while it is open, also if its task panics.
+pub(super) struct Open(Arc<Observer>);
+
+impl Observer {
+    /// For the listener that senders meet.
+    pub fn of_senders(metrics: Arc<Metrics>) -> Observer {
+        Observer { listener: None, metrics: Some(metrics), throttle: LogThrottle::default(), clock: Clock::start() }
+    }
+
+    /// For another listener.
+    pub fn of(listener: &'static str) -> Observer {
+        Observer { listener: Some(listener), metrics: None, throttle: LogThrottle::default(), clock: Clock::start() }
+    }
+
+    pub(super) fn opened(self: &Arc<Self>) -> Open {
+        if let Some(metrics) = &self.metrics {
+            metrics.connections.inc();
+        }
+        Open(Arc::clone(self))
+    }
+
+    pub(super) fn refused(&self, reason: &'static str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.connection_refused(reason);
+        }
+    }
+
+    pub(super) fn limit_lowered(&self, wished: usize, affordable: usize, open_files: usize) {
+        let (listener, limit) = (self.listener, self.limit());
+        warn!(
+            listener,
+            wished,
+            affordable,
+            open_files,
+            "{limit} is more than this process may open files; raise `ulimit -n` (systemd: LimitNOFILE)"
+        );
+    }
+
+    pub(super) fn full(&self) {
+        let (listener, limit) = (self.listener, self.limit());
+        warn!(listener, "{limit} is reached: the connections that achieved nothing for longest give way");
+    }
+
+    pub(super) fn accept_failed(&self, error: &io::Error) {
+        warn!(listener = self.listener, %error, "no connection can be accepted; trying on (check `ulimit -n`)");
+    }
+
+    pub(super) fn accepts_again(&self) {
+        info!(listener = self.listener, "connections are accepted again");
+    }
+
+    pub(super) fn drain_timed_out(&self, connections: usize) {
+        warn!(listener = self.listener, connections, "closing connections that did not finish in time");
+    }
+
+    /// Counts and logs a connection that came to nothing.
+    pub(super) fn ended(&self, end: &End, peer: SocketAddr) {
+        let reason = match end {
+            End::Served | End::Closed | End::Overdue(Overdue::Idle | Overdue::End) => return,
+            End::Handshake(_) => "tls_handshake",
+            End::Overdue(Overdue::Head) => "header_timeout",
+            End::Overdue(Overdue::Write) => "write_timeout",
+        };
+        self.refused(reason);
+        let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) else { return };
+        let listener = self.listener;
+        match end {
+            End::Handshake(error) => {
+                let hint = handshake_hint(error);
+                info!(listener, %peer, %error, hint, suppressed, "a TLS handshake failed");
+            }
+            End::Overdue(Overdue::Write) => info!(listener, %peer, suppressed, "a sender did not read its answer"),
+            _ => info!(listener, %peer, suppressed, "a request's head did not come in time"),
+        }
+    }
+
+    /// The operator's word for the limit on connections.
+    fn limit(&self) -> &'static str {
+        if self.listener.is_none() { "listen.max_connections" } else { "the limit on connections" }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(metrics) = &self.0.metrics {
+            metrics.connections.dec();
+        }
+    }
+}
+
+/// Explains the two commonest faults of a new installation.
+fn handshake_hint(error: &io::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription, Error, InvalidMessage};
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            Some("the sender does not speak TLS: its URL must begin with https://")
+        }
+        Error::AlertReceived(
+            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
+        ) => Some("the sender does not trust this server's certificate"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commonest_handshake_faults_are_explained() {
+        let wrapped = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert!(handshake_hint(&wrapped(plain)).unwrap().contains("https://"));
+        let distrust = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
+        assert!(handshake_hint(&wrapped(distrust)).unwrap().contains("trust"));
+        assert_eq!(handshake_hint(&io::ErrorKind::TimedOut.into()), None);
+    }
+}

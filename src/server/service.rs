@@ -1,0 +1,86 @@
+//! The seam between the server and the services above it: who asks, how they answer, and which heads they never see.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+/// Answers the requests of one listener.
+///
+/// A 4xx answer has a Content-Type: one without is taken for hyper's own and replaced.
+pub trait Service: Send + Sync + 'static {
+    /// Answers a request whose framing is beyond doubt.
+    fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering;
+
+    /// Answers a head that is refused. The connection ends with this answer.
+    fn refuse(&self, head: BadHead, peer: Peer) -> Response<Bytes>;
+}
+
+/// An answer that is being made.
+pub type Answering = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub certificate: ClientCertificate,
+}
+
+/// The client certificate that TLS saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// No `client_ca` is configured.
+    NotAsked,
+    Missing,
+    /// A configured CA signed it; TLS checked that.
+    Valid,
+}
+
+/// Why the head of a request is refused before anybody looks at what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHead {
+    /// It can be read in two ways, or asks for another protocol; the text says which.
+    Framing(&'static str),
+    TooLarge,
+    TargetTooLong,
+}
+
+impl BadHead {
+    /// The word for metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            BadHead::Framing(_) => "framing",
+            BadHead::TooLarge => "head_too_large",
+            BadHead::TargetTooLong => "target_too_long",
+        }
+    }
+
+    pub fn status(self) -> StatusCode {
+        match self {
+            BadHead::Framing(_) => StatusCode::BAD_REQUEST,
+            BadHead::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            BadHead::TargetTooLong => StatusCode::URI_TOO_LONG,
+        }
+    }
+
+    /// One sentence for whoever sent it.
+    pub fn detail(self) -> &'static str {
+        match self {
+            BadHead::Framing(why) => why,
+            BadHead::TooLarge => "The request line and headers are too many or too long.",
+            BadHead::TargetTooLong => "The request target is too long.",
+        }
+    }
+
+    /// For the status with which hyper answers a head that it can't read.
+    pub(super) fn of_status(status: StatusCode) -> BadHead {
+        match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => BadHead::TooLarge,
+            StatusCode::URI_TOO_LONG => BadHead::TargetTooLong,
+            _ => BadHead::Framing("The request line or a header is malformed."),
+        }
+    }
+}
