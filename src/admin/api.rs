@@ -1,11 +1,11 @@
-//! What the operator's face answers, path by path. Shapes as in the README; errors are RFC 9457 problem documents.
+//! The API's answers to GET, path by path. Shapes as in the README; errors are RFC 9457 problem documents.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Request, State as Extract};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -29,10 +29,10 @@ pub(super) async fn health() -> Response {
 }
 
 /// `GET /readyz`: 200 while events are taken, else 503.
-pub(super) async fn ready(Extract(state): Extract<State>, headers: HeaderMap) -> Response {
+pub(super) async fn ready(Extract(state): Extract<State>, request: Request) -> Response {
     let readiness = readiness(&state.view);
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    if may_see_details(&state, &headers) {
+    if may_see_details(&state, &request) {
         return (status, Json(readiness)).into_response();
     }
     (status, Json(json!({ "ready": readiness.ready }))).into_response()

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, State as Extract};
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State as Extract};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -55,33 +55,32 @@ struct Options {
 }
 
 /// `POST /api/v1/events/ID/replay`, with `{"force": true}` or nothing.
-pub(super) async fn replay(extract: Extract<State>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
-    one(extract, path, headers, body, |force| Command::Replay { force }).await
+pub(super) async fn replay(extract: Extract<State>, path: Path<String>, request: Request) -> Response {
+    one(extract, path, request, |force| Command::Replay { force }).await
 }
 
 /// `POST /api/v1/events/ID/discard`.
-pub(super) async fn discard(extract: Extract<State>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
-    one(extract, path, headers, body, |_| Command::Discard).await
+pub(super) async fn discard(extract: Extract<State>, path: Path<String>, request: Request) -> Response {
+    one(extract, path, request, |_| Command::Discard).await
 }
 
 /// `POST /api/v1/events/replay`: a page by filter, oldest first, `next` being the `after` of the next page.
-pub(super) async fn replay_selected(extract: Extract<State>, headers: HeaderMap, body: Body) -> Response {
-    selected(extract, headers, body, |force| Command::Replay { force }).await
+pub(super) async fn replay_selected(extract: Extract<State>, request: Request) -> Response {
+    selected(extract, request, |force| Command::Replay { force }).await
 }
 
 /// `POST /api/v1/events/discard`: likewise.
-pub(super) async fn discard_selected(extract: Extract<State>, headers: HeaderMap, body: Body) -> Response {
-    selected(extract, headers, body, |_| Command::Discard).await
+pub(super) async fn discard_selected(extract: Extract<State>, request: Request) -> Response {
+    selected(extract, request, |_| Command::Discard).await
 }
 
 async fn one(
     Extract(state): Extract<State>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
     command: impl FnOnce(bool) -> Command,
 ) -> Response {
-    let options = match options(&state, &headers, body).await {
+    let options = match options(&state, request).await {
         Ok(options) => options,
         Err(response) => return response,
     };
@@ -111,13 +110,8 @@ async fn one(
     }
 }
 
-async fn selected(
-    Extract(state): Extract<State>,
-    headers: HeaderMap,
-    body: Body,
-    command: impl FnOnce(bool) -> Command,
-) -> Response {
-    let Options { force, dry_run, rest } = match options(&state, &headers, body).await {
+async fn selected(Extract(state): Extract<State>, request: Request, command: impl FnOnce(bool) -> Command) -> Response {
+    let Options { force, dry_run, rest } = match options(&state, request).await {
         Ok(options) => options,
         Err(response) => return response,
     };
@@ -334,21 +328,16 @@ impl Done {
 }
 
 /// What is sent as JSON, by one who may see events.
-pub(super) async fn json_body(
-    state: &State,
-    headers: &HeaderMap,
-    body: Body,
-    bytes_max: usize,
-) -> Result<Bytes, Response> {
-    if !may_see_details(state, headers) {
+pub(super) async fn json_body(state: &State, request: Request, bytes_max: usize) -> Result<Bytes, Response> {
+    if !may_see_details(state, &request) {
         return Err(problem(StatusCode::FORBIDDEN, "commands off loopback need an `admin.token`"));
     }
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         let detail = "a command is sent with the header `Content-Type: application/json`";
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, bytes_max)).await {
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(request.into_body(), bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => {
             let detail = format!("this command is at most {} KiB of JSON", bytes_max / 1024);
@@ -359,8 +348,8 @@ pub(super) async fn json_body(
 }
 
 /// Lets a command in, and reads what it says.
-async fn options(state: &State, headers: &HeaderMap, body: Body) -> Result<Options, Response> {
-    let bytes = json_body(state, headers, body, BODY_BYTES_MAX).await?;
+async fn options(state: &State, request: Request) -> Result<Options, Response> {
+    let bytes = json_body(state, request, BODY_BYTES_MAX).await?;
     let mut rest = match bytes.trim_ascii() {
         b"" => Map::new(),
         text => serde_json::from_slice(text).map_err(|error| {

@@ -1,9 +1,8 @@
 //! `POST /api/v1/dedup`: what deduplication would say of events that did not come yet. Changes nothing.
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State as Extract;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request, State as Extract};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -38,8 +37,8 @@ pub struct Asked {
     update_hash: u64,
 }
 
-pub(super) async fn preview(Extract(state): Extract<State>, headers: HeaderMap, body: Body) -> Response {
-    let bytes = match json_body(&state, &headers, body, BODY_BYTES_MAX).await {
+pub(super) async fn preview(Extract(state): Extract<State>, request: Request) -> Response {
+    let bytes = match json_body(&state, request, BODY_BYTES_MAX).await {
         Ok(bytes) => bytes,
         Err(response) => return response,
     };

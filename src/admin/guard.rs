@@ -1,33 +1,42 @@
-//! Who may look: the token where one is set, and no other site's page in an operator's browser.
+//! Who may ask: whoever shows the token or the certificate that is asked for, and no other site's page in an operator's
+//! browser.
 
 use std::net::IpAddr;
 
 use axum::extract::{Request, State as Extract};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::uri::Authority;
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::State;
 use super::problem::problem;
+use crate::server::{ClientCertificate, Peer};
 
-/// Lets in whoever shows the token, or everyone where none is set: then the address is loopback, or the operator
-/// wrote out that it is not.
+/// Lets in whoever shows the certificate and the token that are asked for. Where neither is, the address is loopback, or
+/// the operator wrote out that it is not.
 pub(super) async fn authenticated(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    if !shows_certificate(request.extensions()) {
+        return problem(StatusCode::FORBIDDEN, "show a client certificate that `admin.tls.client_ca` signed");
+    }
     if shows_token(&state, request.headers()) {
         return next.run(request).await;
     }
     let mut response = problem(StatusCode::UNAUTHORIZED, "send the admin token as `Authorization: Bearer TOKEN`");
-    response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
 
-/// Whether a request may see details: it shows the token, or none is set and the address is loopback.
-pub(super) fn may_see_details(state: &State, headers: &HeaderMap) -> bool {
-    match state.token {
-        Some(_) => shows_token(state, headers),
-        None => state.bound.ip().is_loopback(),
-    }
+/// A request may see details: it is authenticated, and by more than nothing where the address is not loopback.
+pub(super) fn may_see_details(state: &State, request: &Request) -> bool {
+    shows_certificate(request.extensions())
+        && shows_token(state, request.headers())
+        && (state.token.is_some() || state.bound.ip().is_loopback())
+}
+
+fn shows_certificate(extensions: &Extensions) -> bool {
+    extensions.get::<Peer>().is_some_and(|peer| peer.certificate != ClientCertificate::Missing)
 }
 
 fn shows_token(state: &State, headers: &HeaderMap) -> bool {
@@ -43,20 +52,17 @@ fn shows_token(state: &State, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Refuses a `Host` that is neither the bound address nor a loopback name (a rebound name of another site), and
-/// what a browser says another site asked for.
+/// Refuses a host that is neither the bound address nor a loopback name (a rebound name of another site), and what a
+/// browser says another site asked for.
 pub(super) async fn same_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    if !host_is_ours(headers, state.bound.ip()) {
+    let Some(host) = host(&request).filter(|host| is_ours(host, state.bound.ip())) else {
         return problem(StatusCode::FORBIDDEN, "the Host header names another host than this listener's");
-    }
+    };
+    let headers = request.headers();
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let cross_site = match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
         (Some(site), _) => !matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => {
-            let origin = origin.split_once("://").map_or(origin, |(_, authority)| authority);
-            text(HOST.as_str()) != Some(origin)
-        }
+        (None, Some(origin)) => origin.split_once("://").map_or(origin, |(_, authority)| authority) != host,
         (None, None) => false,
     };
     if cross_site {
@@ -65,25 +71,23 @@ pub(super) async fn same_site(Extract(state): Extract<State>, request: Request, 
     next.run(request).await
 }
 
-/// Bound to every address, any literal address is ours: a rebound name is still a name.
-fn host_is_ours(headers: &HeaderMap, bound: IpAddr) -> bool {
-    let mut hosts = headers.get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else {
-        return false;
-    };
-    let (name, port) = match host.strip_prefix('[').map(|rest| rest.split_once(']')) {
-        Some(Some((name, ""))) => (name, None),
-        Some(Some((name, rest))) if rest.starts_with(':') => (name, Some(&rest[1..])),
-        Some(_) => return false,
-        None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
-    };
-    if port.is_some_and(|port| port.starts_with('+') || port.parse::<u16>().is_err()) {
+/// The host that a request names: in HTTP/1.1 by its one Host header, in HTTP/2 by `:authority`.
+fn host(request: &Request) -> Option<Authority> {
+    let header = || Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok();
+    request.uri().authority().cloned().or_else(header)
+}
+
+/// The host is one of this listener's. Bound to every address, any literal address is: a rebound name is still a name.
+fn is_ours(host: &Authority, bound: IpAddr) -> bool {
+    let name = host.host();
+    if host.as_str() != name && host.port_u16().is_none() {
         return false;
     }
-    if name.eq_ignore_ascii_case("localhost") {
-        return true;
-    }
-    name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address == bound || bound.is_unspecified())
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || literal
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback() || address == bound || bound.is_unspecified())
 }
 
 #[cfg(test)]
@@ -115,10 +119,7 @@ mod tests {
             ("[::1]:9180.evil.com", local, false),
             ("[::1", local, false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, host.parse().unwrap());
-            assert_eq!(host_is_ours(&headers, bound), expected, "{host}");
+            assert_eq!(Authority::try_from(host).is_ok_and(|host| is_ours(&host, bound)), expected, "{host}");
         }
-        assert!(!host_is_ours(&HeaderMap::new(), local), "none");
     }
 }

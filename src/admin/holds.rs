@@ -4,9 +4,8 @@
 //! time, and to its end whether or not its sender still listens: what is on disk and what the dispatcher does stay the same.
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State as Extract;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request, State as Extract};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -35,17 +34,17 @@ pub(super) async fn list(Extract(state): Extract<State>) -> Response {
 
 /// `POST /api/v1/events/hold`, with `{"source": …}` or `{"key": …, "source": …}`; the source may be left out where there
 /// is but one.
-pub(super) async fn hold(extract: Extract<State>, headers: HeaderMap, body: Body) -> Response {
-    change(extract, headers, body, true).await
+pub(super) async fn hold(extract: Extract<State>, request: Request) -> Response {
+    change(extract, request, true).await
 }
 
 /// `POST /api/v1/events/release`: likewise.
-pub(super) async fn release(extract: Extract<State>, headers: HeaderMap, body: Body) -> Response {
-    change(extract, headers, body, false).await
+pub(super) async fn release(extract: Extract<State>, request: Request) -> Response {
+    change(extract, request, false).await
 }
 
-async fn change(Extract(state): Extract<State>, headers: HeaderMap, body: Body, held: bool) -> Response {
-    let bytes = match json_body(&state, &headers, body, BODY_BYTES_MAX).await {
+async fn change(Extract(state): Extract<State>, request: Request, held: bool) -> Response {
+    let bytes = match json_body(&state, request, BODY_BYTES_MAX).await {
         Ok(bytes) => bytes,
         Err(response) => return response,
     };

@@ -1,13 +1,15 @@
 //! Who may ask the admin API, what it tells whom, and how its listener protects itself.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, Request, Version};
+use http_body_util::Full;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::relay::{Answer, Relay, Setup, within};
-use crate::support::{read_answer, read_to_end, statuses, write};
+use crate::support::{answer_of, client, read_answer, read_to_end, statuses, write};
 use crate::upstream::{Reply, Upstream};
 
 const ADMIN_TOKEN: &str = "admin-canary-51c0";
@@ -169,6 +171,41 @@ async fn a_command_in_flight_is_answered_before_the_relay_stops() {
         write(&mut stream, "{}").await;
         assert_eq!(statuses(&read_to_end(&mut stream).await), [404], "there is no such event");
         stopped.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_it_speaks_both_versions_and_asks_for_the_certificate_that_is_configured() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let shown = directory.path().display();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap().self_signed(&key).unwrap();
+        std::fs::write(directory.path().join("ca.pem"), ca.pem()).unwrap();
+        let pair = format!("certificate: '{shown}/server.pem', private_key: '{shown}/server.key'");
+        for (client_ca, status, details) in
+            [(String::new(), 200, true), (format!(", client_ca: '{shown}/ca.pem'"), 403, false)]
+        {
+            let admin = format!("address: '127.0.0.1:0', tls: {{ {pair}{client_ca} }}");
+            let setup = Setup { admin: Some(admin), ..Setup::default() };
+            let relay = Relay::start_in(Arc::clone(&directory), &upstream, &setup).await;
+            for http2 in [true, false] {
+                let client = client(Some(&directory.path().join("server.pem")), http2);
+                let get = async |path: &str| {
+                    let url = format!("https://localhost:{}{path}", relay.ports().1);
+                    let request = Request::get(url).body(Full::default()).unwrap();
+                    let response = client.request(request).await.unwrap();
+                    assert_eq!(response.version() == Version::HTTP_2, http2);
+                    answer_of(response).await
+                };
+                assert_eq!(get("/api/v1/status").await.status, status, "{client_ca:?}");
+                let ready = get("/readyz").await;
+                assert_eq!((ready.status, keys(&ready.body).contains(&"degraded")), (200, details), "{client_ca:?}");
+            }
+            relay.stop().await;
+        }
     })
     .await;
 }
