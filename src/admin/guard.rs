@@ -80,7 +80,9 @@ fn host(request: &Request) -> Option<Authority> {
 /// The host is one of this listener's. Bound to every address, any literal address is: a rebound name is still a name.
 fn is_ours(host: &Authority, bound: IpAddr) -> bool {
     let name = host.host();
-    if host.as_str() != name && host.port_u16().is_none() {
+    // A name and perhaps a port, and nothing that looks like one.
+    let whole = host.port_u16().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    if host.as_str() != whole {
         return false;
     }
     let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
