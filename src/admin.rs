@@ -32,7 +32,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
-use crate::delivery::dispatcher::{Condition, QueueHandle, Stuck};
+use crate::delivery::dispatcher::{QueueHandle, Stuck, UpstreamStatus};
 use crate::inbound::Ingest;
 use crate::journal::recorder::Recorder;
 use crate::journal::{self, Reader};
@@ -62,7 +62,7 @@ pub struct View {
     /// A connection of its own: what a person looks at keeps no delivery waiting.
     pub reader: Arc<Reader>,
     pub metrics: Arc<Metrics>,
-    pub condition: watch::Receiver<Condition>,
+    pub upstream_status: watch::Receiver<UpstreamStatus>,
     /// Events that fail for long while others are taken.
     pub stuck: watch::Receiver<Stuck>,
     /// Ends and holds what waits.

@@ -1,6 +1,7 @@
 //! The vocabulary: what an event is and what can become of it. Everything else speaks in these words.
 
 mod hold;
+mod settlement;
 mod source_names;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use crate::clock::{Monotonic, WallTime};
 
 pub use hold::{HoldRecord, HoldTarget};
+pub use settlement::{Damage, Reason, Settlement};
 pub use source_names::{SourceId, SourceNames};
 
 /// What an event asks of the upstream.
@@ -138,7 +140,7 @@ pub struct Queued {
 
 /// An event that waits for its delivery, as the schedule knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waits {
+pub struct Pending {
     pub event: EventId,
     pub source: SourceId,
     pub action: Action,

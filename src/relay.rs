@@ -73,7 +73,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let upstream_url = upstream.shown_url();
 
     let data_dir = config.journal.data_dir.clone();
-    let (durable_sender, durable) = mpsc::channel(HANDOVERS);
+    let (commits_sender, committed) = mpsc::channel(HANDOVERS);
     let parts = WriterParts {
         journal: config.journal.clone(),
         lock,
@@ -81,7 +81,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         superseded: config.dispatch.superseded,
         clock,
         metrics: Arc::clone(&metrics),
-        durable: durable_sender,
+        committed: commits_sender,
     };
     let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
     let (recorder, writer, schedule) = blocking(move || {
@@ -106,7 +106,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         clock,
         metrics: Arc::clone(&metrics),
         schedule,
-        durable,
+        committed,
         resume: Arc::clone(&resume),
     });
     let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
@@ -128,7 +128,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         ingest: ingest.clone(),
         reader: open_reader(&readers, &data_dir)?,
         metrics: Arc::clone(&metrics),
-        condition: watched.condition,
+        upstream_status: watched.upstream_status,
         stuck: watched.stuck,
         queue: watched.queue,
         holding: Arc::default(),

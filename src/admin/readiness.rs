@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::View;
 use crate::callgoose::answer::Trouble;
 use crate::delivery::breaker::Cause;
-use crate::delivery::dispatcher::{Condition, Failing, Stuck};
+use crate::delivery::dispatcher::{Failing, Stuck, UpstreamStatus};
 use crate::event::HoldRecord;
 use crate::journal::Held;
 use crate::journal::recorder::{Health, Remark, TurnedAway, Unavailable};
@@ -30,12 +30,12 @@ pub(super) struct Degradation {
 
 pub(super) fn readiness(view: &View) -> Readiness {
     let health = view.recorder.health();
-    let condition = view.condition.borrow().clone();
+    let upstream = view.upstream_status.borrow().clone();
     // Events are taken by the rules before, so that a reload that failed makes nothing unready.
     let reload = view.reload.borrow().degradation();
     let (stuck, holds) = (of_stuck(&view.stuck.borrow()), of_holds(&view.recorder.holds()));
     let turned_away = view.recorder.turned_away();
-    let degraded = [of_health(&health), of_condition(condition), stuck, holds, reload].into_iter().flatten();
+    let degraded = [of_health(&health), of_upstream(upstream), stuck, holds, reload].into_iter().flatten();
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
     let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
@@ -111,8 +111,8 @@ fn of_remark(Remark { reason, detail, remedy, since }: Remark) -> Degradation {
     Degradation { reason, since: since.rfc3339(), status: None, detail: Some(detail), remedy }
 }
 
-fn of_condition(condition: Condition) -> Option<Degradation> {
-    let Condition::Shut { why, trouble, status, detail, since } = condition else {
+fn of_upstream(upstream: UpstreamStatus) -> Option<Degradation> {
+    let UpstreamStatus::Unavailable { why, trouble, status, detail, since } = upstream else {
         return None;
     };
     let reason = match why {

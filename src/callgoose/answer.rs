@@ -141,6 +141,24 @@ fn in_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+impl Verdict {
+    /// What kept the call from being done, if something did.
+    pub fn trouble(self) -> Option<Trouble> {
+        match self {
+            Verdict::Done(_) => None,
+            Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => Some(trouble),
+        }
+    }
+
+    /// The outcome or the trouble, as the word that metrics and the journal use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Done(outcome) => outcome.as_str(),
+            Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => trouble.as_str(),
+        }
+    }
+}
+
 impl<'a> Body<'a> {
     /// A body that was read to its end.
     pub fn whole(bytes: &'a [u8]) -> Body<'a> {
@@ -224,6 +242,18 @@ mod tests {
         r#"{"id":"1","resolved":{"duplicate":true,"resolved":false},"triggered":{"duplicate":true,"created":false}}"#;
     const BOTH: &str =
         r#"{"id":"1","resolved":{"duplicate":true,"resolved":true},"triggered":{"duplicate":true,"created":true}}"#;
+
+    #[test]
+    fn only_what_was_not_done_met_a_trouble() {
+        for (verdict, trouble, word) in [
+            (Verdict::Done(Unmatched), None, "unmatched"),
+            (Verdict::Again(Trouble::Busy), Some(Trouble::Busy), "busy"),
+            (Verdict::Blocked(Trouble::Endpoint), Some(Trouble::Endpoint), "endpoint"),
+            (Verdict::Rejected(Trouble::Payload), Some(Trouble::Payload), "payload"),
+        ] {
+            assert_eq!((verdict.trouble(), verdict.as_str()), (trouble, word), "{verdict:?}");
+        }
+    }
 
     #[test]
     fn an_answer_is_what_its_body_says() {

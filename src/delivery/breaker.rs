@@ -125,9 +125,9 @@ pub struct Call {
     pub retry_after: Option<Duration>,
 }
 
-/// Whose fault a failed call is.
+/// Whose failure a failed call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FailureOf {
     /// The upstream's, or of something on the way to it.
     Upstream,
     /// The event's: others are taken.
@@ -179,8 +179,8 @@ impl Breaker {
         true
     }
 
-    /// Takes in how a call ended; returns whose fault it is where it failed.
-    pub fn record(&mut self, call: Call, now: Monotonic) -> Option<Fault> {
+    /// Takes in how a call ended; returns whose failure it is, if it failed.
+    pub fn record(&mut self, call: Call, now: Monotonic) -> Option<FailureOf> {
         let trouble = match call.verdict {
             // A rejected event is an answer too: the upstream is there and works.
             Verdict::Done(_) | Verdict::Rejected(_) => {
@@ -189,11 +189,11 @@ impl Breaker {
             }
             Verdict::Again(trouble) | Verdict::Blocked(trouble) => trouble,
         };
-        let fault = self.fault(trouble, &call);
-        if call.probe || fault == Fault::Upstream {
+        let failure = self.failure_of(trouble, &call);
+        if call.probe || failure == FailureOf::Upstream {
             self.fail(&call, trouble, now);
         }
-        Some(fault)
+        Some(failure)
     }
 
     /// A call that had started was not made after all; a probe is still owed.
@@ -231,13 +231,13 @@ impl Breaker {
 
     /// A network failure is never the event's fault, nor a proxy that wants to know who we are. Anything else is, where
     /// another event was taken shortly before the call, or since this event failed first.
-    fn fault(&self, trouble: Trouble, call: &Call) -> Fault {
+    fn failure_of(&self, trouble: Trouble, call: &Call) -> FailureOf {
         let about_the_way =
             matches!(trouble, Trouble::Dns | Trouble::Connect | Trouble::Tls | Trouble::ProxyUnauthorized);
-        let Some(success) = self.succeeded.filter(|_| !about_the_way) else { return Fault::Upstream };
+        let Some(success) = self.succeeded.filter(|_| !about_the_way) else { return FailureOf::Upstream };
         let lately = call.started.since(success.at) < self.settings.open;
         let others_since = call.failing_since.is_some_and(|since| since <= success.running);
-        if lately || others_since { Fault::Event } else { Fault::Upstream }
+        if lately || others_since { FailureOf::Event } else { FailureOf::Upstream }
     }
 
     fn succeed(&mut self, now: Monotonic) {

@@ -1,20 +1,20 @@
 //! Delivery: takes queued events, in order per key, to the upstream, until it has really done it.
 //!
-//! One task owns the [`Schedule`]: it asks what to do, starts calls, hears how they ended, and carries out what
-//! [`conclusion`] and [`retry`] decide. Calls run in tasks of their own; how they ended goes to the recorder. A key is free
-//! for its next event when the end of the one before is on disk, so that no restart turns the two around.
+//! One task owns the [`Schedule`]: it asks what to do, starts calls, learns how they ended, and takes the
+//! [`NextStep`]. Calls run in tasks of their own; settlements go to the recorder. A key is free for its next event when the
+//! settlement of the one before is on disk, so that no restart turns the two around.
 
 mod bodies;
-mod conclusion;
-mod condition;
 mod delivery;
-mod ends;
+mod next_step;
 mod queue_commands;
 mod recent_triggers;
+mod settling;
 mod stale_episode;
 mod stuck;
 #[cfg(test)]
 mod tests;
+mod upstream_status;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -27,27 +27,29 @@ use tokio_util::task::TaskTracker;
 
 use crate::callgoose::answer::{self, Trouble, Verdict};
 use crate::clock::{Clock, Monotonic, Now, WallTime};
-use crate::delivery::breaker::{self, Fault};
+use crate::delivery::breaker::{self, FailureOf};
 use crate::delivery::client::Upstream;
-use crate::delivery::retry;
-use crate::delivery::schedule::{Delivery, Discard, Lane, Limits, Overtaken, RetryState, Schedule, Step, Unsent, Why};
+use crate::delivery::retry::{self, NextStep, RetryState};
+use crate::delivery::schedule::{Delivery, Discard, KeySlot, Lane, Limits, Schedule, Step, Withdrawn};
 use crate::delivery::staleness;
-use crate::event::{EventId, HoldRecord, KeyId, Outcome, Queued, SourceNames, State, Superseded, Waits};
-use crate::journal::recorder::{Durable, End, Fresh, Recorder, Remembered};
-use crate::journal::{AttemptRecord, Damage, Reader, Settlement, Tried};
+use crate::event::{
+    Damage, EventId, HoldRecord, KeyId, Outcome, Pending, Queued, Reason, Settlement, SourceNames, State, Superseded,
+};
+use crate::journal::recorder::{Accepted, Committed, End, QueueCopy, Recorder};
+use crate::journal::{AttemptRecord, Reader, Tried};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
 use bodies::Bodies;
-pub use conclusion::{Conclusion, Heard, conclude};
-pub use condition::Condition;
-use delivery::{Called, Ending, word};
-use ends::{Ends, How, Written};
+use delivery::Called;
+pub use next_step::{Ended, is_in_doubt, next_step, tried_before};
 use queue_commands::QueueCommand;
 pub use queue_commands::{Hold, QueueHandle, Withdrawal};
 pub use recent_triggers::RecentTriggers;
+use settling::{Settling, Unwritten};
 use stale_episode::StaleEpisode;
 pub use stuck::{Failing, Stuck};
+pub use upstream_status::UpstreamStatus;
 
 /// The `upstream` section, as far as pacing and retrying are concerned, and the `delivery` section.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,21 +76,21 @@ pub struct Breaker {
 pub struct Dispatcher {
     schedule: Schedule,
     bodies: Bodies,
-    lately: RecentTriggers,
-    late: StaleEpisode,
-    ends: Ends,
+    recent_triggers: RecentTriggers,
+    stale_episode: StaleEpisode,
+    settling: Settling,
     /// Events that end after the call that is under way.
     discarded: HashSet<EventId>,
     commands: mpsc::Receiver<QueueCommand>,
     stuck: watch::Sender<Stuck>,
     /// When it began: what was found in the journal ages from there.
     started: Now,
-    durable: mpsc::Receiver<Durable>,
+    committed: mpsc::Receiver<Committed>,
     reports: mpsc::Receiver<Report>,
     /// Told when a secret changed.
     resume: Arc<Notify>,
     context: Arc<Context>,
-    condition: watch::Sender<Condition>,
+    upstream_status: watch::Sender<UpstreamStatus>,
     tasks: TaskTracker,
     cut_off: CancellationToken,
     backlog_told: Monotonic,
@@ -111,7 +113,7 @@ struct Context {
 /// What others see of the dispatcher, and what commands it.
 #[derive(Debug)]
 pub struct Watched {
-    pub condition: watch::Receiver<Condition>,
+    pub upstream_status: watch::Receiver<UpstreamStatus>,
     pub stuck: watch::Receiver<Stuck>,
     pub queue: QueueHandle,
 }
@@ -128,7 +130,7 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What was queued before this start, see [`restore`].
     pub schedule: Schedule,
-    pub durable: mpsc::Receiver<Durable>,
+    pub committed: mpsc::Receiver<Committed>,
     pub resume: Arc<Notify>,
 }
 
@@ -167,9 +169,9 @@ pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, re
         schedule.enqueue(event, now.monotonic);
         return;
     };
-    let trial = RetryState { attempts, since: now.monotonic.before(age), resends: 0, answered: None };
+    let state = RetryState { attempts, since: now.monotonic.before(age), resends: 0, answered: None };
     let wait = retry::wait_left(retry, retry_at, asked, now.wall);
-    schedule.enqueue_tried(event, trial, now.monotonic.after(wait));
+    schedule.enqueue_tried(event, state, now.monotonic.after(wait));
 }
 
 /// Holds back what was held back before this start.
@@ -185,9 +187,9 @@ pub fn hold_again(schedule: &mut Schedule, holds: &[HoldRecord], sources: &Sourc
 impl Dispatcher {
     /// Puts it together. The receivers show how deliveries go.
     pub fn new(parts: Parts) -> (Dispatcher, Watched) {
-        let Parts { config, upstream, recorder, reader, clock, metrics, schedule, durable, resume } = parts;
+        let Parts { config, upstream, recorder, reader, clock, metrics, schedule, committed, resume } = parts;
         let (sender, reports) = mpsc::channel(REPORTS);
-        let (condition, condition_watched) = watch::channel(Condition::Fine);
+        let (upstream_status, status_watched) = watch::channel(UpstreamStatus::Answering);
         let (stuck, stuck_watched) = watch::channel(Stuck::default());
         let (queue, commands) = QueueHandle::new();
         let context =
@@ -195,23 +197,23 @@ impl Dispatcher {
         let dispatcher = Dispatcher {
             schedule,
             bodies: Bodies::default(),
-            lately: RecentTriggers::new(config.retry.unresolved.over),
-            late: StaleEpisode::default(),
-            ends: Ends::default(),
+            recent_triggers: RecentTriggers::new(config.retry.unresolved.over),
+            stale_episode: StaleEpisode::default(),
+            settling: Settling::default(),
             discarded: HashSet::new(),
             commands,
             stuck,
             started: clock.now(),
-            durable,
+            committed,
             reports,
             resume,
             context: Arc::new(context),
-            condition,
+            upstream_status,
             tasks: TaskTracker::new(),
             cut_off: CancellationToken::new(),
             backlog_told: Monotonic(i64::MIN / 2),
         };
-        (dispatcher, Watched { condition: condition_watched, stuck: stuck_watched, queue })
+        (dispatcher, Watched { upstream_status: status_watched, stuck: stuck_watched, queue })
     }
 
     /// Delivers until the stop is told; then finishes what is under way, for at most `limit`. What is not finished
@@ -222,7 +224,7 @@ impl Dispatcher {
             let wake = self.start_what_may();
             tokio::select! {
                 () = shutdown.begun() => break,
-                Some(durable) = self.durable.recv() => self.take(durable),
+                Some(committed) = self.committed.recv() => self.take(committed),
                 Some(report) = self.reports.recv() => self.hear(report),
                 Some(command) = self.commands.recv() => self.carry_out(command),
                 () = self.resume.notified() => self.schedule.resume(self.context.clock.now().monotonic),
@@ -234,7 +236,7 @@ impl Dispatcher {
                 tokio::select! {
                     Some(report) = self.reports.recv() => self.hear(report),
                     // What is fresh is not delivered any more, but is known: the recorder may ask for all that waits.
-                    Some(durable) = self.durable.recv() => self.take(durable),
+                    Some(committed) = self.committed.recv() => self.take(committed),
                 }
             }
         });
@@ -256,14 +258,14 @@ impl Dispatcher {
                 biased;
                 Some(report) = self.reports.recv() => self.hear(report),
                 // The recorder, which the last tasks write to, must not wait for its place.
-                Some(durable) = self.durable.recv() => self.take(durable),
+                Some(committed) = self.committed.recv() => self.take(committed),
                 () = tasks.wait() => break,
             }
         }
         // The recorder notes for itself what it can't tell here any more.
-        self.durable.close();
-        while let Some(durable) = self.durable.recv().await {
-            self.take(durable);
+        self.committed.close();
+        while let Some(committed) = self.committed.recv().await {
+            self.take(committed);
         }
         self.context.recorder.leave(self.remembered());
     }
@@ -271,8 +273,8 @@ impl Dispatcher {
     /// Whatever has been told by now, so that one round serves it all.
     fn hear_the_rest(&mut self) {
         for _ in 0..HEARD_AT_ONCE {
-            if let Ok(durable) = self.durable.try_recv() {
-                self.take(durable);
+            if let Ok(committed) = self.committed.try_recv() {
+                self.take(committed);
             } else if let Ok(report) = self.reports.try_recv() {
                 self.hear(report);
             } else {
@@ -291,14 +293,14 @@ impl Dispatcher {
             };
             match self.schedule.next(now.monotonic, decide) {
                 Step::Start(delivery) => {
-                    if delivery.late.is_some() && self.late.sent(now.monotonic) {
-                        late_begins();
+                    if delivery.stale.is_some() && self.stale_episode.sent(now.monotonic) {
+                        tell_stale_episode();
                     }
                     self.count_first_attempt(&delivery, now);
                     let body = self.bodies.get(delivery.event.id);
                     self.spawn(delivery::deliver(Arc::clone(&self.context), delivery, body));
                 }
-                Step::End(unsent) => self.settle_unsent(unsent, now),
+                Step::Settle(withdrawn) => self.settle_withdrawn(withdrawn, now),
                 Step::WaitUntil(at) => break Some(at),
                 Step::Wait => break None,
             }
@@ -307,15 +309,15 @@ impl Dispatcher {
         wake
     }
 
-    fn take(&mut self, Durable { fresh, ended, recall }: Durable) {
+    fn take(&mut self, Committed { accepted, settled: ended, recall }: Committed) {
         self.release(ended);
         if let Some(reply) = recall {
             let _ = reply.send(self.remembered());
         }
-        for Fresh { event, outgoing } in fresh {
-            let now = self.context.clock.now().monotonic;
-            if let Some(overtaken) = self.schedule.enqueue(&event, now) {
-                self.settle_overtaken(overtaken);
+        for Accepted { event, outgoing } in accepted {
+            let now = self.context.clock.now();
+            if let Some(withdrawn) = self.schedule.enqueue(&event, now.monotonic) {
+                self.settle_withdrawn(withdrawn, now);
             }
             // Behind a long backlog it waits for a while: until then the journal keeps its body.
             if let Some(outgoing) = outgoing.filter(|_| self.schedule.len() <= bodies::WAITING_MAX) {
@@ -325,10 +327,10 @@ impl Dispatcher {
     }
 
     /// A copy of the queue, for a journal that lacks some of it.
-    fn remembered(&self) -> Remembered {
-        let mut waiting: Vec<Waits> = self.schedule.events().collect();
-        waiting.retain(|waits| !self.ends.contains(waits.event));
-        Remembered { waiting, ending: self.ends.events().collect(), bodies: self.bodies.all() }
+    fn remembered(&self) -> QueueCopy {
+        let mut waiting: Vec<Pending> = self.schedule.events().collect();
+        waiting.retain(|waits| !self.settling.contains(waits.event));
+        QueueCopy { waiting, ending: self.settling.events().collect(), bodies: self.bodies.all() }
     }
 
     fn carry_out(&mut self, command: QueueCommand) {
@@ -353,17 +355,11 @@ impl Dispatcher {
     fn discard(&mut self, event: EventId, key: KeyId, now: Now) -> Withdrawal {
         let (told, written) = oneshot::channel();
         match self.schedule.discard(key, event, now.monotonic) {
-            Discard::Unsent(unsent) => {
-                self.settle_unsent(unsent, now);
-                self.ends.tell(event, told);
+            Discard::Settle(withdrawn) => {
+                self.settle_withdrawn(withdrawn, now);
+                self.settling.tell(event, told);
             }
-            Discard::Behind(behind) => {
-                let why = Why::Discarded;
-                let settlement = unsent_settlement(event, why, 0, now);
-                self.write_down(Written::new(behind, None, How::Unsent { why }), None, settlement, false);
-                self.ends.tell(event, told);
-            }
-            Discard::UnderWay if self.ends.contains(event) => return Withdrawal::NotWaiting,
+            Discard::UnderWay if self.settling.contains(event) => return Withdrawal::NotWaiting,
             Discard::UnderWay => {
                 self.discarded.insert(event);
                 return Withdrawal::UnderWay;
@@ -376,15 +372,18 @@ impl Dispatcher {
     fn hear(&mut self, report: Report) {
         let now = self.context.clock.now();
         match report {
-            Report::Called(called) => self.conclude(*called, now),
+            Report::Called(called) => self.called(*called, now),
             Report::NotCalled(delivery) if self.discarded.remove(&delivery.event.id) => {
-                self.settle_discarded(&delivery, now);
+                self.settle_uncalled(&delivery, State::Ended, Reason::Discarded, now);
             }
             Report::NotCalled(delivery) => {
                 // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
                 self.schedule.not_called(&delivery, now.monotonic.after(self.context.config.retry.max), now.monotonic);
             }
-            Report::Damaged(delivery, damage) => self.settle_damaged(&delivery, damage, now),
+            // What was to be sent is not what was written: it is never sent.
+            Report::Damaged(delivery, damage) => {
+                self.settle_uncalled(&delivery, State::Dead, Reason::Damaged(damage), now);
+            }
         }
     }
 
@@ -396,60 +395,60 @@ impl Dispatcher {
         }
     }
 
-    /// What follows from a call: another one later, or the end of the event.
-    fn conclude(&mut self, called: Called, now: Now) {
+    /// A call ended: another one follows later, or the event is settled.
+    fn called(&mut self, called: Called, now: Now) {
         let delivery = called.delivery;
-        let action = delivery.event.action;
+        let id = delivery.event.id;
         let verdict = match &called.answer {
-            Ok(answer) => answer::judge(action, answer.status, answer.body()),
+            Ok(answer) => answer::judge(delivery.event.action, answer.status, answer.body()),
             Err(error) if error.trouble == Trouble::Unauthorized => Verdict::Blocked(error.trouble),
             Err(error) => Verdict::Again(error.trouble),
         };
         let retry_after = called.retry_after(now);
-        let fault = self.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
-        self.context.metrics.attempted(word(verdict), called.took);
-        condition::notice(
-            &self.condition,
-            self.schedule.breaker().open_by(),
-            verdict,
-            &called,
-            &self.context,
-            now.wall,
-        );
+        let failure = self.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
+        self.context.metrics.attempted(verdict.as_str(), called.took);
+        let open = self.schedule.breaker().open_by();
+        upstream_status::update(&self.upstream_status, open, verdict, &called, &self.context, now.wall);
 
-        let heard = Heard { delivery, verdict, fault, retry_after };
-        let settings = self.context.config.retry;
-        match conclude(heard, settings, &self.schedule, &self.lately, now, fastrand::f64()) {
-            Conclusion::Again { trial, .. } if self.discarded.remove(&delivery.event.id) => {
-                self.settle(called, trial.attempts, verdict, Ending::Discarded, now.wall);
-            }
-            Conclusion::Again { trial, at, tried } => {
-                self.note_failing(&called, verdict, fault, trial, now);
-                self.schedule.again(delivery.key, trial, at);
-                let (record, _) = called.record(trial.attempts, verdict);
+        let (ended, settings) = (Ended { delivery, verdict, failure, retry_after }, self.context.config.retry);
+        let (schedule, recent) = (&self.schedule, &self.recent_triggers);
+        let (attempts, result) = match next_step(ended, settings, schedule, recent, now, fastrand::f64()) {
+            NextStep::Retry { state, .. } if self.discarded.remove(&id) => (state.attempts, Err(Reason::Discarded)),
+            NextStep::Retry { state, at } => {
+                self.note_failing(&called, verdict, failure, state, now);
+                let tried = tried_before(state, at, retry_after, &self.schedule, now);
+                self.schedule.again(delivery.key, state, at);
+                let record = called.record(state.attempts, verdict);
                 let context = Arc::clone(&self.context);
-                self.spawn(async move { context.recorder.attempted(record, tried).await });
+                return self.spawn(async move { context.recorder.attempted(record, tried).await });
             }
-            Conclusion::Delivered { attempts, outcome, in_doubt } => {
-                self.lately.delivered(&delivery.event, outcome, now.monotonic);
-                let late = delivery.late.is_some();
-                if late {
-                    self.late.delivered(now.monotonic);
-                }
-                self.settle(called, attempts, verdict, Ending::Delivered { outcome, in_doubt, late }, now.wall);
-            }
-            Conclusion::Dead { attempts, death } => {
-                self.settle(called, attempts, verdict, Ending::Dead(death), now.wall);
+            NextStep::Settle { attempts, result } => (attempts, result),
+        };
+        let is_stale = delivery.stale.is_some();
+        if let Ok(outcome) = result {
+            self.recent_triggers.delivered(&delivery.event, outcome, now.monotonic);
+            if is_stale {
+                self.stale_episode.delivered(now.monotonic);
             }
         }
+        let (state, outcome, reason) = match result {
+            Ok(outcome) => (State::Delivered, Some(outcome), is_stale.then_some(Reason::Stale)),
+            Err(Reason::Discarded) => (State::Ended, None, Some(Reason::Discarded)),
+            Err(reason) => (State::Dead, None, Some(reason)),
+        };
+        let settlement = Settlement { id, state, outcome, reason, attempts, at: now.wall };
+        let unwritten =
+            Unwritten { in_doubt: is_in_doubt(&delivery), ..self.unwritten(delivery.event, Some(delivery.key), now) };
+        let awaited = self.schedule.has_later(delivery.key);
+        self.settle(unwritten, Some(called.record(attempts, verdict)), settlement, awaited);
     }
 
     /// An event that fails for long while others are taken is told once, and shown until it ends.
-    fn note_failing(&self, called: &Called, verdict: Verdict, fault: Option<Fault>, trial: RetryState, now: Now) {
-        let (Some(Fault::Event), Verdict::Again(trouble) | Verdict::Blocked(trouble)) = (fault, verdict) else {
+    fn note_failing(&self, called: &Called, verdict: Verdict, failure: Option<FailureOf>, retry: RetryState, now: Now) {
+        let (Some(FailureOf::Event), Some(trouble)) = (failure, verdict.trouble()) else {
             return;
         };
-        let failing_for = self.schedule.breaker().running(now.monotonic).since(trial.since);
+        let failing_for = self.schedule.breaker().running(now.monotonic).since(retry.since);
         if failing_for < stuck::STUCK_AFTER {
             return;
         }
@@ -463,7 +462,7 @@ impl Dispatcher {
             tracing::warn!(
                 event = event.0,
                 source = &*source,
-                attempts = trial.attempts,
+                attempts = retry.attempts,
                 reason,
                 status,
                 remedy = trouble.remedy(),
@@ -473,69 +472,39 @@ impl Dispatcher {
         }
     }
 
-    /// The event ended by a call.
-    fn settle(&mut self, called: Called, attempts: u32, verdict: Verdict, ending: Ending, at: WallTime) {
-        let (event, key) = (called.delivery.event, called.delivery.key);
-        let settlement = ending.settlement(event.id, verdict, attempts, at);
-        let (record, outgoing) = called.record(attempts, verdict);
-        let awaited = self.schedule.has_later(key);
-        let how = How::Called { outgoing, ending };
-        self.write_down(Written::new(event, Some(key), how), Some(record), settlement, awaited);
-    }
-
-    /// What was to be sent is not what was written: it is never sent.
-    fn settle_damaged(&mut self, delivery: &Delivery, damage: Damage, now: Now) {
+    /// An event whose call had begun and was not made ends without it.
+    fn settle_uncalled(&mut self, delivery: &Delivery, state: State, reason: Reason, now: Now) {
         self.schedule.unsendable(delivery, now.monotonic);
-        let (event, key) = (delivery.event, delivery.key);
-        let settlement = Settlement {
-            id: event.id,
-            state: State::Dead,
-            outcome: None,
-            reason: Some(damage.reason().to_owned()),
-            attempts: delivery.before.map_or(0, |trial| trial.attempts),
-            at: now.wall,
+        let attempts = delivery.before.map_or(0, |retry| retry.attempts);
+        let id = delivery.event.id;
+        let settlement = Settlement { id, state, outcome: None, reason: Some(reason), attempts, at: now.wall };
+        self.settle(self.unwritten(delivery.event, Some(delivery.key), now), None, settlement, true);
+    }
+
+    /// The schedule gave an event up.
+    fn settle_withdrawn(&mut self, withdrawn: Withdrawn, now: Now) {
+        let Withdrawn { event, key, attempts, result } = withdrawn;
+        let (state, outcome, reason) = match result {
+            Ok(answered) => (State::Delivered, Some(answered), None),
+            Err(reason) => (State::Ended, None, Some(reason)),
         };
-        self.write_down(Written::new(event, Some(key), How::Damaged(damage)), None, settlement, true);
-    }
-
-    /// A person discarded it while its call was under way, and that call was not made, or was cut off.
-    fn settle_discarded(&mut self, delivery: &Delivery, now: Now) {
-        self.schedule.unsendable(delivery, now.monotonic);
-        let (event, key, why) = (delivery.event, delivery.key, Why::Discarded);
-        let attempts = delivery.before.map_or(0, |trial| trial.attempts);
-        let settlement = unsent_settlement(event.id, why, attempts, now);
-        self.write_down(Written::new(event, Some(key), How::Unsent { why }), None, settlement, true);
-    }
-
-    /// A later event came while this one only waited for a better answer: it is settled with the one it has.
-    fn settle_overtaken(&mut self, overtaken: Overtaken) {
-        let Overtaken { event, key, attempts, answered } = overtaken;
-        let settlement = Settlement {
-            id: event.id,
-            state: State::Delivered,
-            outcome: Some(answered),
-            reason: None,
-            attempts,
-            at: self.context.clock.now().wall,
-        };
-        self.write_down(Written::new(event, Some(key), How::Overtaken), None, settlement, true);
-    }
-
-    /// An event ends without a call.
-    fn settle_unsent(&mut self, unsent: Unsent, now: Now) {
-        let Unsent { event, key, attempts, why } = unsent;
-        if matches!(why, Why::Stale { .. }) && self.late.unsent(now.monotonic) {
-            late_begins();
+        if reason == Some(Reason::Stale) && self.stale_episode.unsent(now.monotonic) {
+            tell_stale_episode();
         }
-        let settlement = unsent_settlement(event.id, why, attempts, now);
-        self.write_down(Written::new(event, Some(key), How::Unsent { why }), None, settlement, true);
+        let settlement = Settlement { id: event.id, state, outcome, reason, attempts, at: now.wall };
+        self.settle(self.unwritten(event, key, now), None, settlement, key.is_some());
     }
 
-    /// Has an end written down. The key is free when a [`Durable`] tells that it is on disk.
-    fn write_down(&mut self, written: Written, attempt: Option<AttemptRecord>, settlement: Settlement, awaited: bool) {
-        self.bodies.remove(written.event.id);
-        let end = End { attempt, settlement, key: written.event.key, awaited };
-        self.ends.put(written);
+    fn unwritten(&self, event: Queued, key: Option<KeySlot>, now: Now) -> Unwritten {
+        let age = staleness::age(&event, self.started, now);
+        Unwritten { event, key, age, in_doubt: false, told: None }
+    }
+
+    /// Has a settlement written. The key is free when a commit has it. `awaited`: a later event of the key waits for it.
+    fn settle(&mut self, unwritten: Unwritten, attempt: Option<AttemptRecord>, settlement: Settlement, awaited: bool) {
+        self.bodies.remove(unwritten.event.id);
+        let end = End { attempt, settlement, key: unwritten.event.key, awaited };
+        self.settling.put(unwritten);
         if let Err(end) = self.context.recorder.settle(end) {
             let context = Arc::clone(&self.context);
             // Never cut off: it is no call, and what it tells happened.
@@ -543,31 +512,23 @@ impl Dispatcher {
         }
     }
 
-    /// These ends are on disk.
-    fn release(&mut self, ended: Vec<Settlement>) {
+    /// These settlements are on disk.
+    fn release(&mut self, settled: Vec<Settlement>) {
         let now = self.context.clock.now().monotonic;
-        for settlement in ended {
-            let Some(Written { event, key, how, told }) = self.ends.take(settlement.id) else {
+        for settlement in settled {
+            let Some(unwritten) = self.settling.take(settlement.id) else {
                 continue;
             };
-            match how {
-                How::Called { outgoing, ending } => {
-                    delivery::tell(&self.context.metrics, &event, &outgoing, &settlement, ending);
-                }
-                How::Overtaken => {}
-                How::Damaged(damage) => delivery::tell_damaged(&self.context.metrics, &event, damage),
-                How::Unsent { why } => {
-                    self.context.metrics.event_ended(State::Ended.as_str(), why.as_str());
-                    tracing::debug!(event = event.id.0, reason = why.as_str(), "an event ended unsent");
-                }
-            }
+            let event = unwritten.event;
+            let source = self.context.recorder.sources().name(event.source);
+            delivery::tell(&self.context.metrics, &source, &unwritten, &settlement);
             self.discarded.remove(&event.id);
             self.stuck.send_if_modified(|stuck| stuck.remove(event.id));
-            if let Some(key) = key {
+            if let Some(key) = unwritten.key {
                 let done = settlement.state == State::Delivered && settlement.outcome != Some(Outcome::Unmatched);
                 self.schedule.release(key, done, now);
             }
-            if let Some(told) = told {
+            if let Some(told) = unwritten.told {
                 let _ = told.send(());
             }
         }
@@ -583,8 +544,8 @@ impl Dispatcher {
     /// Shows how it stands to those who watch, and logs now and then how long a backlog will take.
     fn show(&mut self) {
         let now = self.context.clock.now().monotonic;
-        if let Some(spell) = self.late.over(self.schedule.is_empty(), now) {
-            let (marked, ended) = (spell.marked, spell.unsent);
+        if let Some(over) = self.stale_episode.over(self.schedule.is_empty(), now) {
+            let (marked, ended) = (over.marked, over.unsent);
             tracing::info!(marked, ended, "no stale trigger was met for a while");
         }
         let metrics = &self.context.metrics;
@@ -617,19 +578,13 @@ impl Context {
     }
 }
 
-/// An end without a call.
-fn unsent_settlement(id: EventId, why: Why, attempts: u32, now: Now) -> Settlement {
-    let reason = Some(why.as_str().to_owned());
-    Settlement { id, state: State::Ended, outcome: None, reason, attempts, at: now.wall }
-}
-
 /// As a gauge shows it: infinite while nothing is delivered.
 fn seconds(drain_time: Option<Duration>) -> f64 {
     drain_time.map_or(f64::INFINITY, |time| time.as_secs_f64())
 }
 
 /// Events that waited too long: one line for all that follow, at whose end another tells how many they were.
-fn late_begins() {
+fn tell_stale_episode() {
     tracing::warn!(
         "triggers are older than `delivery.stale.trigger`: they are sent marked with their age, or end unsent where that \
          is configured and a resolve of their key waits"

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::callgoose::answer::{Trouble, Verdict};
+use crate::callgoose::answer::Verdict;
 use crate::clock::{Monotonic, Now, WallTime};
-use crate::event::{Action, Outcome};
+use crate::event::{Action, Outcome, Reason};
 
 /// The `upstream.retry` section.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,67 +23,73 @@ pub struct Unresolved {
     pub over: Duration,
 }
 
+/// The attempts at one event so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryState {
+    /// How many attempts have ended.
+    pub attempts: u32,
+    /// When the first of them ended, on the clock that stands still during pauses.
+    pub since: Monotonic,
+    /// How often it was sent again although it was answered.
+    pub resends: u32,
+    /// The answer, where the event is only sent again in the hope of a better one: a later event of its key does not
+    /// wait for that.
+    pub answered: Option<Outcome>,
+}
+
 /// One call that ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attempt {
-    /// Which try of this event it was, from 1.
-    pub number: u32,
-    /// The time since the first try of this event ended, not counting pauses.
-    pub age: Duration,
+    /// None on the first attempt.
+    pub before: Option<RetryState>,
+    /// When it ended, on the clock that stands still during pauses.
+    pub ended: Monotonic,
     pub verdict: Verdict,
-    /// Whether others are taken: what keeps this event from being done is then its own.
+    /// Others are taken: what keeps this event from being done is then its own.
     pub own_fault: bool,
     /// What the answer's `Retry-After` asks for, read by [`retry_after`].
     pub retry_after: Option<Duration>,
-    /// Whether the answer may be another in a while, see [`may_be_early`].
+    /// The answer may be another in a while, see [`may_be_early`].
     pub early: bool,
-    /// How often the event was sent again for that.
-    pub resends: u32,
 }
 
-/// What to do with an event after an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// It is delivered.
-    Delivered(Outcome),
-    /// Try it again then.
-    Again { at: Monotonic },
-    /// It was answered, and is sent again then in the hope of a better answer.
-    Resend { at: Monotonic, answered: Outcome },
-    /// Keep it as a dead letter.
-    Dead(Death),
-}
-
-/// Why an event is given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Death {
-    /// The upstream said that it will never take it.
-    Rejected,
-    /// It was tried for `give_up_after`.
-    TooOld,
+/// What follows from a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// Call again then; `state.answered` tells that this is only in the hope of a better answer.
+    Retry { state: RetryState, at: Monotonic },
+    /// It is delivered, or given up for this reason.
+    Settle { attempts: u32, result: Result<Outcome, Reason> },
 }
 
 /// Decides what follows from an attempt. `random` is uniform in 0..1 and spreads the retries of many events.
-pub fn next(settings: Settings, attempt: Attempt, now: Monotonic, random: f64) -> Next {
-    let again = |wait: Duration| Next::Again { at: now.after(wait) };
-    let wait = || {
-        attempt.retry_after.filter(|asked| !asked.is_zero()).map_or_else(
-            || backoff(settings, attempt.number, random),
+pub fn next_step(settings: Settings, attempt: Attempt, now: Monotonic, random: f64) -> NextStep {
+    let state = attempt.state();
+    let settle = |result| NextStep::Settle { attempts: state.attempts, result };
+    let retry = || {
+        let wait = attempt.retry_after.filter(|asked| !asked.is_zero()).map_or_else(
+            || backoff(settings, state.attempts, random),
             // Everyone who was told the same moment would come back in it: a tenth more spreads them.
             |asked| asked.min(RETRY_AFTER_MAX).mul_f64(1.0 + random / 10.0),
-        )
+        );
+        NextStep::Retry { state, at: now.after(wait) }
     };
     match attempt.verdict {
-        Verdict::Done(answered) if attempt.early && attempt.resends < settings.unresolved.attempts => {
+        Verdict::Done(answered) if attempt.early && state.resends < settings.unresolved.attempts => {
             let at = now.after(settings.unresolved.over / settings.unresolved.attempts);
-            Next::Resend { at, answered }
+            let state = RetryState { resends: state.resends + 1, answered: Some(answered), ..state };
+            NextStep::Retry { state, at }
         }
-        Verdict::Done(outcome) => Next::Delivered(outcome),
-        Verdict::Rejected(_) => Next::Dead(Death::Rejected),
+        Verdict::Done(outcome) => settle(Ok(outcome)),
+        Verdict::Rejected(trouble) => settle(Err(Reason::Rejected(trouble.as_str().into()))),
         // The token or the endpoint is wrong, not the event: however old it gets, it is not given up for that.
-        Verdict::Blocked(_) if !attempt.own_fault => again(wait()),
-        Verdict::Again(_) | Verdict::Blocked(_) if attempt.age >= settings.give_up_after => Next::Dead(Death::TooOld),
-        Verdict::Again(_) | Verdict::Blocked(_) => again(wait()),
+        Verdict::Blocked(_) if !attempt.own_fault => retry(),
+        Verdict::Again(trouble) | Verdict::Blocked(trouble)
+            if attempt.ended.since(state.since) >= settings.give_up_after =>
+        {
+            settle(Err(Reason::TooOld(trouble.as_str().into())))
+        }
+        Verdict::Again(_) | Verdict::Blocked(_) => retry(),
     }
 }
 
@@ -139,21 +145,14 @@ pub fn retry_after(value: &str, now: Now) -> Option<Duration> {
     Some(at.saturating_sub(wall))
 }
 
-impl Death {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Death::Rejected => "rejected",
-            Death::TooOld => "too_old",
-        }
-    }
-}
-
 impl Attempt {
-    /// What kept it from being done, if something did.
-    pub fn trouble(&self) -> Option<Trouble> {
-        match self.verdict {
-            Verdict::Done(_) => None,
-            Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => Some(trouble),
+    /// The attempts at its event, with this one.
+    fn state(&self) -> RetryState {
+        match self.before {
+            Some(before) if before.attempts > 0 => {
+                RetryState { attempts: before.attempts + 1, answered: None, ..before }
+            }
+            _ => RetryState { attempts: 1, since: self.ended, resends: 0, answered: None },
         }
     }
 }
@@ -167,6 +166,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::callgoose::answer::Trouble;
 
     const SETTINGS: Settings = Settings {
         initial: Duration::from_millis(500),
@@ -175,15 +175,30 @@ mod tests {
         give_up_after: Duration::from_secs(86_400),
         unresolved: Unresolved { attempts: 3, over: Duration::from_secs(300) },
     };
-    const DAY: u64 = 86_400_000;
+    const DAY: i64 = 86_400_000;
 
+    /// The attempt of this number, which ends at 0.
     fn attempt(number: u32, verdict: Verdict) -> Attempt {
-        Attempt { number, age: Duration::ZERO, verdict, own_fault: false, retry_after: None, early: false, resends: 0 }
+        let before = RetryState { attempts: number - 1, since: Monotonic(0), resends: 0, answered: None };
+        Attempt {
+            before: Some(before),
+            ended: Monotonic(0),
+            verdict,
+            own_fault: false,
+            retry_after: None,
+            early: false,
+        }
     }
 
-    fn after(number: u32, verdict: Verdict, age_ms: u64, random: f64) -> Next {
-        let attempt = Attempt { age: Duration::from_millis(age_ms), ..attempt(number, verdict) };
-        next(SETTINGS, attempt, Monotonic(0), random)
+    /// What follows from the attempt of this number, so long after the first.
+    fn after(number: u32, verdict: Verdict, age_ms: i64, random: f64) -> NextStep {
+        let attempt = Attempt { ended: Monotonic(age_ms), ..attempt(number, verdict) };
+        next_step(SETTINGS, attempt, Monotonic(0), random)
+    }
+
+    fn retry(attempts: u32, wait: i64) -> NextStep {
+        let state = RetryState { attempts, since: Monotonic(0), resends: 0, answered: None };
+        NextStep::Retry { state, at: Monotonic(wait) }
     }
 
     #[test]
@@ -200,23 +215,26 @@ mod tests {
             (3, 0.5, 1_000),
             (3, 0.0, 10),
         ] {
-            assert_eq!(after(number, again, 0, random), Next::Again { at: Monotonic(wait) }, "{number} {random}");
+            assert_eq!(after(number, again, 0, random), retry(number, wait), "{number} {random}");
         }
     }
 
     #[test]
     fn an_event_is_given_up_by_age_unless_the_fault_is_not_its_own() {
         let again = Verdict::Again(Trouble::Connect);
-        assert!(matches!(after(9, again, DAY - 1, 1.0), Next::Again { .. }));
-        assert_eq!(after(9, again, DAY, 1.0), Next::Dead(Death::TooOld));
+        assert!(matches!(after(9, again, DAY - 1, 1.0), NextStep::Retry { .. }));
+        let too_old = NextStep::Settle { attempts: 9, result: Err(Reason::TooOld("connect".into())) };
+        assert_eq!(after(9, again, DAY, 1.0), too_old);
         let blocked = Verdict::Blocked(Trouble::Unauthorized);
-        assert!(matches!(after(9, blocked, 100 * DAY, 1.0), Next::Again { .. }));
+        assert!(matches!(after(9, blocked, 100 * DAY, 1.0), NextStep::Retry { .. }));
     }
 
     #[test]
     fn a_rejected_event_is_dead_at_once_and_a_delivered_one_is_delivered_however_old() {
-        assert_eq!(after(1, Verdict::Rejected(Trouble::Payload), 0, 1.0), Next::Dead(Death::Rejected));
-        assert_eq!(after(9, Verdict::Done(Outcome::Created), 2 * DAY, 1.0), Next::Delivered(Outcome::Created));
+        let rejected = NextStep::Settle { attempts: 1, result: Err(Reason::Rejected("payload".into())) };
+        assert_eq!(after(1, Verdict::Rejected(Trouble::Payload), 0, 1.0), rejected);
+        let created = NextStep::Settle { attempts: 9, result: Ok(Outcome::Created) };
+        assert_eq!(after(9, Verdict::Done(Outcome::Created), 2 * DAY, 1.0), created);
     }
 
     #[test]
@@ -224,22 +242,27 @@ mod tests {
         for (asked, random, wait) in [(7, 0.0, 7_000), (7, 1.0, 7_700), (86_400, 0.0, 300_000), (0, 1.0, 500)] {
             let retry_after = Some(Duration::from_secs(asked));
             let attempt = Attempt { retry_after, ..attempt(1, Verdict::Again(Trouble::Busy)) };
-            assert_eq!(next(SETTINGS, attempt, Monotonic(0), random), Next::Again { at: Monotonic(wait) }, "{asked}");
+            assert_eq!(next_step(SETTINGS, attempt, Monotonic(0), random), retry(1, wait), "{asked}");
         }
     }
 
     #[test]
     fn an_early_answer_is_asked_for_again_a_few_times_and_then_believed() {
-        let early = Attempt { early: true, ..attempt(1, Verdict::Done(Outcome::NotResolved)) };
-        for (resends, expected) in [
-            (0, Next::Resend { at: Monotonic(100_000), answered: Outcome::NotResolved }),
-            (2, Next::Resend { at: Monotonic(100_000), answered: Outcome::NotResolved }),
-            (3, Next::Delivered(Outcome::NotResolved)),
-        ] {
-            assert_eq!(next(SETTINGS, Attempt { resends, ..early }, Monotonic(0), 0.5), expected, "{resends}");
+        let missed = Outcome::NotResolved;
+        let early = |resends| {
+            let before = RetryState { attempts: resends, since: Monotonic(0), resends, answered: None };
+            Attempt { before: Some(before), early: true, ..attempt(1, Verdict::Done(missed)) }
+        };
+        let settle = |attempts| NextStep::Settle { attempts, result: Ok(missed) };
+        for resends in [0, 2] {
+            let again = resends + 1;
+            let state = RetryState { attempts: again, since: Monotonic(0), resends: again, answered: Some(missed) };
+            let resend = NextStep::Retry { state, at: Monotonic(100_000) };
+            assert_eq!(next_step(SETTINGS, early(resends), Monotonic(0), 0.5), resend, "{resends}");
         }
+        assert_eq!(next_step(SETTINGS, early(3), Monotonic(0), 0.5), settle(4));
         let never = Settings { unresolved: Unresolved { attempts: 0, over: Duration::ZERO }, ..SETTINGS };
-        assert_eq!(next(never, early, Monotonic(0), 0.5), Next::Delivered(Outcome::NotResolved));
+        assert_eq!(next_step(never, early(0), Monotonic(0), 0.5), settle(1));
     }
 
     #[test]
@@ -283,24 +306,6 @@ mod tests {
         ] {
             assert_eq!(may_be_early(verdict, circumstances), expected, "{sentence}");
         }
-    }
-
-    #[test]
-    fn only_what_was_not_done_met_a_trouble() {
-        for (verdict, trouble) in [
-            (Verdict::Done(Outcome::Unmatched), None),
-            (Verdict::Again(Trouble::Busy), Some(Trouble::Busy)),
-            (Verdict::Blocked(Trouble::Endpoint), Some(Trouble::Endpoint)),
-            (Verdict::Rejected(Trouble::Payload), Some(Trouble::Payload)),
-        ] {
-            assert_eq!(attempt(1, verdict).trouble(), trouble, "{verdict:?}");
-        }
-    }
-
-    #[test]
-    fn why_an_event_died_is_told_in_different_words() {
-        let (rejected, too_old) = (Death::Rejected.as_str(), Death::TooOld.as_str());
-        assert!(rejected != too_old && !rejected.is_empty());
     }
 
     #[test]

@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use crate::callgoose::answer::Verdict;
 use crate::clock::Monotonic;
-use crate::delivery::breaker::{self, Breaker, Fault, Kind, Permit};
-use crate::delivery::staleness::{self, Decision};
-use crate::event::{EventId, KeyId, Outcome, Queued, SourceId, Superseded, Waits};
+use crate::delivery::breaker::{self, Breaker, FailureOf, Kind, Permit};
+use crate::delivery::retry::RetryState;
+use crate::delivery::staleness::Decision;
+use crate::event::{EventId, KeyId, Outcome, Pending, Queued, Reason, SourceId, Superseded};
 use crate::token_bucket::TokenBucket;
 
 pub use lanes::Lane;
@@ -54,7 +55,7 @@ pub struct Schedule {
     turns: Turns,
     timers: BinaryHeap<Reverse<Timer>>,
     /// Keys whose first event was tried before; most never enter.
-    trials: HashMap<KeySlot, RetryState>,
+    retries: HashMap<KeySlot, RetryState>,
     /// Keys that a person holds, whether or not anything of them waits.
     held: HashMap<KeyId, Monotonic>,
     held_sources: HashMap<SourceId, Monotonic>,
@@ -65,20 +66,6 @@ pub struct Schedule {
     left: Rate,
     left_fresh: Rate,
     left_backlog: Rate,
-}
-
-/// What was tried of one event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryState {
-    /// How many attempts have ended.
-    pub attempts: u32,
-    /// When the first of them ended, on the clock that stands still during pauses.
-    pub since: Monotonic,
-    /// How often it was sent again although it was answered.
-    pub resends: u32,
-    /// The answer, where the event is only sent again in the hope of a better one: a later event of its key does not
-    /// wait for that.
-    pub answered: Option<Outcome>,
 }
 
 /// When a key is to go on. One that no longer fits what the key waits for is passed over.
@@ -100,73 +87,41 @@ pub struct Delivery {
     /// It alone goes through an open breaker.
     pub probe: bool,
     /// Its age, where it is to be sent marked with it.
-    pub late: Option<Duration>,
-    /// The line that it stood in.
+    pub stale: Option<Duration>,
+    /// The lane that it stood in.
     pub lane: Lane,
     pub started: Monotonic,
 }
 
 /// What to do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Start this delivery.
     Start(Delivery),
     /// Settle this event: it ends without a call.
-    End(Unsent),
+    Settle(Withdrawn),
     /// Nothing until then, or until something happens.
     WaitUntil(Monotonic),
     /// Nothing until something happens.
     Wait,
 }
 
-/// An event that was only sent again in the hope of a better answer, and that a later event of its key has overtaken:
-/// it is to be settled with the answer it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overtaken {
+/// An event to settle without a call, or without a further one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawn {
     pub event: Queued,
-    pub key: KeySlot,
+    /// None where it is not the first of its key, which then does not wait for it.
+    pub key: Option<KeySlot>,
     pub attempts: u32,
-    pub answered: Outcome,
-}
-
-/// An event that is to end unsent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsent {
-    pub event: Queued,
-    pub key: KeySlot,
-    pub attempts: u32,
-    pub why: Why,
-}
-
-/// Why an event ends unsent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It is that old, and its resolve waits behind it.
-    Stale { age: Duration },
-    /// What waits behind it undoes it.
-    Superseded,
-    /// A person discarded it.
-    Discarded,
-}
-
-impl Why {
-    /// The reason in the journal and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Why::Stale { .. } => staleness::REASON,
-            Why::Superseded => "superseded",
-            Why::Discarded => "discarded",
-        }
-    }
+    /// The answer that it has, where it was only sent again in the hope of a better one; else why it ends unsent.
+    pub result: Result<Outcome, Reason>,
 }
 
 /// What becomes of an event that a person discards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// It is to be settled; its key goes on when that is released.
-    Unsent(Unsent),
-    /// It is to be settled; nothing waits for that, since it was not the first of its key.
-    Behind(Queued),
+    /// It is to be settled; where it was the first of its key, that goes on when it is released.
+    Settle(Withdrawn),
     /// A call of it is under way, or it is ending by itself.
     UnderWay,
     /// It does not wait.
@@ -182,7 +137,7 @@ impl Schedule {
             queues: Queues::default(),
             turns: Turns::new(limits.concurrency),
             timers: BinaryHeap::new(),
-            trials: HashMap::new(),
+            retries: HashMap::new(),
             held: HashMap::new(),
             held_sources: HashMap::new(),
             undone: HashSet::new(),
@@ -195,7 +150,7 @@ impl Schedule {
     }
 
     /// Puts an event at the end of its key. Returns the event before it, if that one is to wait no longer.
-    pub fn enqueue(&mut self, event: &Queued, now: Monotonic) -> Option<Overtaken> {
+    pub fn enqueue(&mut self, event: &Queued, now: Monotonic) -> Option<Withdrawn> {
         // Where the key stands depends on all that waits in it.
         let (known, follows) = match self.queues.slot(event.key) {
             Some(key) => match self.queues.place(key) {
@@ -209,16 +164,16 @@ impl Schedule {
         };
         let (key, _) = self.queues.push(event);
         if known {
-            return self.overtake(key);
+            return self.cut_short(key);
         }
         self.go_on(key, follows, now);
         None
     }
 
     /// Puts an event that was tried before a restart where its retries stand. It is the first of its key.
-    pub fn enqueue_tried(&mut self, event: &Queued, trial: RetryState, at: Monotonic) {
+    pub fn enqueue_tried(&mut self, event: &Queued, retry: RetryState, at: Monotonic) {
         match self.queues.push(event) {
-            (key, true) => self.wait(key, trial, at),
+            (key, true) => self.wait(key, retry, at),
             (_, false) => debug_assert!(false, "only the first event of a key was tried"),
         }
     }
@@ -247,19 +202,19 @@ impl Schedule {
         };
         let key = turn.choice.key;
         let event = self.queues.first(key);
-        let (late, why) = match decide(&event, self.queues.has_resolve_behind(key)) {
-            _ if self.is_superseded(key) => (None, Some(Why::Superseded)),
+        let (stale, reason) = match decide(&event, self.queues.has_resolve_behind(key)) {
+            _ if self.is_superseded(key) => (None, Some(Reason::Superseded)),
             Decision::Send => (None, None),
             Decision::SendMarked { age } => (Some(age), None),
-            Decision::End { age } => (None, Some(Why::Stale { age })),
+            Decision::End => (None, Some(Reason::Stale)),
         };
-        if let Some(why) = why {
+        if let Some(reason) = reason {
             if self.unsettled >= UNSENT_AT_ONCE {
                 return Step::Wait;
             }
             // No call, so it costs nothing of the pace and tells nothing about the upstream.
             self.turns.take(turn, &mut self.queues);
-            return Step::End(self.end_unsent(key, why));
+            return Step::Settle(self.end_unsent(key, reason));
         }
         if let Err(wait) = self.pace.take(now) {
             // Whole milliseconds, rounded up: waking before the time would only ask again.
@@ -276,30 +231,30 @@ impl Schedule {
             Lane::Retry => {}
         }
         let probe = self.breaker.started(if lane == Lane::Retry { Kind::Tried } else { Kind::Untried });
-        let before = self.trials.get_mut(&key).map(|trial| {
+        let before = self.retries.get_mut(&key).map(|retry| {
             // Under way it waits for nothing that a later event could cut short.
-            RetryState { answered: trial.answered.take(), ..*trial }
+            RetryState { answered: retry.answered.take(), ..*retry }
         });
-        Step::Start(Delivery { event, key, before, probe, late, lane, started: now })
+        Step::Start(Delivery { event, key, before, probe, stale, lane, started: now })
     }
 
     /// The call of a delivery ended; its place among those under way is free. The key is not: what came of it
-    /// must be on disk first, then [`Schedule::release`] or [`Schedule::again`] follows. Returns whose fault it is where
-    /// the call failed.
+    /// must be on disk first, then [`Schedule::release`] or [`Schedule::again`] follows. Returns whose failure
+    /// it is, if it failed.
     pub fn ended(
         &mut self,
         delivery: &Delivery,
         verdict: Verdict,
         retry_after: Option<Duration>,
         now: Monotonic,
-    ) -> Option<Fault> {
+    ) -> Option<FailureOf> {
         self.leave(delivery, now);
         self.unsettled += 1;
         self.queues.put(delivery.key, Place::Away);
         if delivery.lane == Lane::Fresh && matches!(verdict, Verdict::Again(_) | Verdict::Blocked(_)) {
             self.turns.failed(self.queues.source(delivery.key), now);
         }
-        let failing_since = delivery.before.filter(|trial| trial.attempts > 0).map(|trial| trial.since);
+        let failing_since = delivery.before.filter(|retry| retry.attempts > 0).map(|retry| retry.since);
         let call = breaker::Call {
             event: delivery.event.id,
             started: delivery.started,
@@ -315,8 +270,8 @@ impl Schedule {
     pub fn not_called(&mut self, delivery: &Delivery, at: Monotonic, now: Monotonic) {
         self.leave(delivery, now);
         self.breaker.not_called(delivery.probe);
-        let trial = delivery.before.unwrap_or(RetryState { attempts: 0, since: at, resends: 0, answered: None });
-        self.wait(delivery.key, trial, at);
+        let retry = delivery.before.unwrap_or(RetryState { attempts: 0, since: at, resends: 0, answered: None });
+        self.wait(delivery.key, retry, at);
     }
 
     /// No call was made of a delivery and none can be: its event ends. The key is free when [`Schedule::release`] follows.
@@ -331,7 +286,7 @@ impl Schedule {
     /// event asked.
     pub fn release(&mut self, key: KeySlot, done: bool, now: Monotonic) {
         self.unsettled -= 1;
-        self.trials.remove(&key);
+        self.retries.remove(&key);
         self.left.count(now);
         let undone = self.undone.remove(&key);
         let has_next = if undone { self.queues.pop_undone(key) } else { self.queues.pop(key, done) };
@@ -341,9 +296,9 @@ impl Schedule {
     }
 
     /// The key's first event is to be tried again then. Only its own key waits for it.
-    pub fn again(&mut self, key: KeySlot, trial: RetryState, at: Monotonic) {
+    pub fn again(&mut self, key: KeySlot, retry: RetryState, at: Monotonic) {
         self.unsettled -= 1;
-        self.wait(key, trial, at);
+        self.wait(key, retry, at);
     }
 
     /// Takes an event out, for a person who discards it.
@@ -354,7 +309,7 @@ impl Schedule {
                 Place::Away | Place::Called => Discard::UnderWay,
                 Place::Lane(_) | Place::Retry | Place::Held | Place::Backoff => {
                     self.turns.remove(slot, &mut self.queues);
-                    Discard::Unsent(self.end_unsent(slot, Why::Discarded))
+                    Discard::Settle(self.end_unsent(slot, Reason::Discarded))
                 }
             };
         }
@@ -367,7 +322,9 @@ impl Schedule {
         if let Place::Lane(spot) = place {
             self.turns.insert(slot, &mut self.queues, spot.follows(), now);
         }
-        removed.map_or(Discard::NotWaiting, Discard::Behind)
+        let result = Err(Reason::Discarded);
+        removed
+            .map_or(Discard::NotWaiting, |event| Discard::Settle(Withdrawn { event, key: None, attempts: 0, result }))
     }
 
     /// Holds a key back until it is let go; what is under way ends.
@@ -419,7 +376,7 @@ impl Schedule {
     }
 
     /// Every event that waits or is under way, in no order.
-    pub fn events(&self) -> impl Iterator<Item = Waits> {
+    pub fn events(&self) -> impl Iterator<Item = Pending> {
         self.queues.events()
     }
 
@@ -458,27 +415,28 @@ impl Schedule {
 
     /// A later event came for a key that is nowhere in a lane: if its first event only waits for a better answer, it
     /// waits no longer.
-    fn overtake(&mut self, key: KeySlot) -> Option<Overtaken> {
-        let answered = self.trials.get(&key).and_then(|trial| trial.answered)?;
-        let trial = self.trials.remove(&key)?;
+    fn cut_short(&mut self, key: KeySlot) -> Option<Withdrawn> {
+        let answered = self.retries.get(&key).and_then(|retry| retry.answered)?;
+        let retry = self.retries.remove(&key)?;
         // It may be its turn already.
         self.turns.remove(key, &mut self.queues);
         self.unsettled += 1;
-        Some(Overtaken { event: self.queues.first(key), key, attempts: trial.attempts, answered })
+        let event = self.queues.first(key);
+        Some(Withdrawn { event, key: Some(key), attempts: retry.attempts, result: Ok(answered) })
     }
 
-    fn end_unsent(&mut self, key: KeySlot, why: Why) -> Unsent {
+    fn end_unsent(&mut self, key: KeySlot, reason: Reason) -> Withdrawn {
         self.queues.put(key, Place::Away);
         self.unsettled += 1;
-        if why == Why::Superseded {
+        if reason == Reason::Superseded {
             self.undone.insert(key);
         }
-        let attempts = self.trials.remove(&key).map_or(0, |trial| trial.attempts);
-        Unsent { event: self.queues.first(key), key, attempts, why }
+        let attempts = self.retries.remove(&key).map_or(0, |retry| retry.attempts);
+        Withdrawn { event: self.queues.first(key), key: Some(key), attempts, result: Err(reason) }
     }
 
     fn is_superseded(&self, key: KeySlot) -> bool {
-        self.limits.superseded == Superseded::End && !self.trials.contains_key(&key) && self.queues.is_undone(key)
+        self.limits.superseded == Superseded::End && !self.retries.contains_key(&key) && self.queues.is_undone(key)
     }
 
     fn leave(&mut self, delivery: &Delivery, now: Monotonic) {
@@ -490,7 +448,7 @@ impl Schedule {
     fn go_on(&mut self, key: KeySlot, follows: bool, now: Monotonic) {
         if self.is_held(key) {
             self.queues.put(key, Place::Held);
-        } else if self.trials.contains_key(&key) {
+        } else if self.retries.contains_key(&key) {
             self.turns.insert_retry(key, &mut self.queues, now);
         } else {
             self.turns.insert(key, &mut self.queues, follows, now);
@@ -500,8 +458,8 @@ impl Schedule {
     /// What was held since then by a person is no older for it.
     fn forgive(&mut self, since: Monotonic, now: Monotonic, held: impl Fn(&Queues, KeySlot) -> bool) {
         let running = self.breaker.running(now);
-        for (_, trial) in self.trials.iter_mut().filter(|(key, _)| held(&self.queues, **key)) {
-            trial.since = trial.since.after(running.since(since.max(trial.since)));
+        for (_, retry) in self.retries.iter_mut().filter(|(key, _)| held(&self.queues, **key)) {
+            retry.since = retry.since.after(running.since(since.max(retry.since)));
         }
     }
 
@@ -509,16 +467,16 @@ impl Schedule {
         !self.held.is_empty() && self.held.contains_key(&self.queues.first(key).key)
     }
 
-    fn wait(&mut self, key: KeySlot, trial: RetryState, at: Monotonic) {
+    fn wait(&mut self, key: KeySlot, retry: RetryState, at: Monotonic) {
         let event = self.queues.first(key).id;
         self.queues.put(key, Place::Backoff);
-        self.trials.insert(key, trial);
-        self.timers.push(Reverse(Timer { at, key, event, attempts: trial.attempts }));
+        self.retries.insert(key, retry);
+        self.timers.push(Reverse(Timer { at, key, event, attempts: retry.attempts }));
     }
 
     fn wake(&mut self, now: Monotonic) {
         while let Some(Reverse(timer)) = self.timers.peek().copied() {
-            let waits = self.trials.get(&timer.key).is_some_and(|trial| trial.attempts == timer.attempts)
+            let waits = self.retries.get(&timer.key).is_some_and(|retry| retry.attempts == timer.attempts)
                 && self.queues.first(timer.key).id == timer.event
                 && self.queues.place(timer.key) == Place::Backoff;
             if waits && timer.at > now {

@@ -38,16 +38,14 @@ pub enum Decision {
         age: Duration,
     },
     /// It ends without a call.
-    End {
-        age: Duration,
-    },
+    End,
 }
 
 /// Decides. `resolve_waits`: whether a resolve of its key waits anywhere behind it. Without settings nothing is stale.
 pub fn decide(settings: Option<Settings>, event: &Queued, age: Duration, resolve_waits: bool) -> Decision {
     match settings {
         Some(Settings { trigger, then }) if event.action == Action::Trigger && age > trigger => match then {
-            Then::End if resolve_waits => Decision::End { age },
+            Then::End if resolve_waits => Decision::End,
             Then::End | Then::Mark => Decision::SendMarked { age },
         },
         _ => Decision::Send,
@@ -107,9 +105,6 @@ pub fn spell(age: Duration) -> String {
     }
 }
 
-/// The reason in the journal and in metrics: of what ended unsent, and of what was delivered with the mark.
-pub const REASON: &str = "stale";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +135,7 @@ mod tests {
     #[test]
     fn a_stale_trigger_is_marked_or_ends_and_nothing_else_is_touched() {
         let (mark, end) = (Some(Then::Mark), Some(Then::End));
-        let (marked, ended) = (Decision::SendMarked { age: hours(7) }, Decision::End { age: hours(7) });
+        let (marked, ended) = (Decision::SendMarked { age: hours(7) }, Decision::End);
         for (claim, then, action, age, resolve_waits, decision) in [
             ("off", None, Action::Trigger, 7, true, Decision::Send),
             ("young enough", mark, Action::Trigger, 6, true, Decision::Send),

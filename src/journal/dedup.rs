@@ -106,13 +106,13 @@ pub enum DuplicateReason {
     PastOccurrence,
 }
 
-/// How an event that was taken ended, as far as its key is concerned.
+/// The effect at the upstream of an event that was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum Effect {
     /// The upstream has it.
     Confirmed,
-    /// It never took effect there: dead, discarded, stale, `unmatched` or `not_resolved`.
-    WithoutEffect,
+    /// Dead, discarded, stale, `unmatched` or `not_resolved`: the upstream holds nothing of it.
+    None,
 }
 
 /// An event as the journal keeps it for deduplication.
@@ -206,14 +206,14 @@ impl Dedup {
         Ok(last)
     }
 
-    /// An event ended. If nothing was taken for its key since, one that had no effect makes the key unknown.
-    pub fn settle(&mut self, key: KeyId, id: EventId, ending: Ending) {
+    /// An event was settled. If nothing was taken for its key since, one that had no effect makes the key unknown.
+    pub fn settle(&mut self, key: KeyId, id: EventId, effect: Effect) {
         if self.keys.last(key) != Some(id) {
             return;
         }
-        match ending {
-            Ending::Confirmed => self.keys.set_delivered(key),
-            Ending::WithoutEffect => self.keys.remove(key),
+        match effect {
+            Effect::Confirmed => self.keys.set_delivered(key),
+            Effect::None => self.keys.remove(key),
         }
     }
 
@@ -222,8 +222,8 @@ impl Dedup {
     pub fn recall(&mut self, row: Row, taken: Monotonic) {
         let Row { id, key, action, update, state, outcome, occurrences } = row;
         self.keys.put(key, KeyState { last_action: action, last: id, taken, waiting: true, update, occurrences });
-        if let Some(ending) = Ending::of(state, outcome) {
-            self.settle(key, id, ending);
+        if let Some(effect) = Effect::of(state, outcome) {
+            self.settle(key, id, effect);
         }
     }
 
@@ -346,14 +346,14 @@ fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, no
     }
 }
 
-impl Ending {
-    /// What a state and an outcome say of an event; none while it waits.
-    pub fn of(state: State, outcome: Option<Outcome>) -> Option<Ending> {
+impl Effect {
+    /// None while the event waits.
+    pub fn of(state: State, outcome: Option<Outcome>) -> Option<Effect> {
         match state {
             State::Queued => None,
-            State::Delivered if outcome.is_some_and(Outcome::leaves_key_unknown) => Some(Ending::WithoutEffect),
-            State::Delivered => Some(Ending::Confirmed),
-            State::Dead | State::Ended | State::Refused => Some(Ending::WithoutEffect),
+            State::Delivered if outcome.is_some_and(Outcome::leaves_key_unknown) => Some(Effect::None),
+            State::Delivered => Some(Effect::Confirmed),
+            State::Dead | State::Ended | State::Refused => Some(Effect::None),
         }
     }
 }

@@ -19,11 +19,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::WallTime;
 use crate::event::{
-    Action, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outcome, Outgoing, Priority, Queued, SourceNames,
-    State, UpdateHash, Violation, Waits,
+    Action, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outcome, Outgoing, Pending, Priority, Queued,
+    Settlement, SourceNames, State, UpdateHash, Violation,
 };
 use crate::journal::dedup::{Arrival, Preview};
-use crate::journal::{AttemptRecord, Held, Settlement, Tried};
+use crate::journal::{AttemptRecord, Held, Tried};
 
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, Holding};
 use progress::Progress;
@@ -148,18 +148,18 @@ pub struct End {
 
 /// What one commit made durable, for the dispatcher.
 #[derive(Debug, Default)]
-pub struct Durable {
-    pub fresh: Vec<Fresh>,
-    pub ended: Vec<Settlement>,
+pub struct Committed {
+    pub accepted: Vec<Accepted>,
+    pub settled: Vec<Settlement>,
     /// Where somebody cut off the journal's files: asks for what is still known of the queue.
-    pub recall: Option<oneshot::Sender<Remembered>>,
+    pub recall: Option<oneshot::Sender<QueueCopy>>,
 }
 
 /// The queue as memory has it.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered {
+pub struct QueueCopy {
     /// Every event that waits or is under way.
-    pub waiting: Vec<Waits>,
+    pub waiting: Vec<Pending>,
     /// Events that ended, and whose end is not on disk.
     pub ending: HashSet<EventId>,
     /// The bodies of the newest of those that wait.
@@ -168,7 +168,7 @@ pub struct Remembered {
 
 /// An event that just became durable.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fresh {
+pub struct Accepted {
     pub event: Queued,
     /// What is to be sent; none where it is better read back from the journal.
     pub outgoing: Option<Outgoing>,
@@ -207,7 +207,7 @@ pub struct Recorder {
     remarks: watch::Receiver<Vec<Remark>>,
     holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
     sources: Arc<SourceNames>,
-    left: mpsc::Sender<Remembered>,
+    left: mpsc::Sender<QueueCopy>,
     progress: Arc<Progress>,
 }
 
@@ -323,7 +323,7 @@ impl Recorder {
         let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
     }
 
-    /// Has it written down how an event ended; a [`Durable`] tells when that is on disk. Gives it back where too much
+    /// Has it written down how an event ended; a [`Committed`] tells when that is on disk. Gives it back where too much
     /// waits for the recorder: then [`Recorder::settle_in_turn`].
     pub fn settle(&self, end: End) -> Result<(), Box<End>> {
         match self.messages.try_reserve() {
@@ -341,7 +341,7 @@ impl Recorder {
     }
 
     /// Leaves what is known of the queue when the dispatcher ends, for a journal that lacks some of it later.
-    pub fn leave(&self, remembered: Remembered) {
+    pub fn leave(&self, remembered: QueueCopy) {
         // Nobody else does, so there is room.
         let _ = self.left.try_send(remembered);
     }
@@ -441,7 +441,7 @@ impl Unavailable {
 impl From<Settlement> for Settled {
     fn from(settlement: Settlement) -> Settled {
         let Settlement { id, state, outcome, reason, .. } = settlement;
-        Settled { id, state, outcome, reason }
+        Settled { id, state, outcome, reason: reason.map(|reason| reason.to_string()) }
     }
 }
 

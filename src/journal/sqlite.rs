@@ -53,7 +53,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::WallTime;
-use crate::event::{Action, EventId, KeyId, Outcome, Priority, State, UpdateHash};
+use crate::event::{Action, Damage, EventId, KeyId, Outcome, Priority, State, UpdateHash};
 use crate::journal::Shares;
 use crate::journal::dedup::Occurrences;
 use key_state::KeyStates;
@@ -74,11 +74,10 @@ pub use read::{
     Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Searched, Sendable, Summary, Texts,
 };
 pub use readers::Readers;
-pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw, Settlement};
+pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 pub use rescue::Rescue;
 pub use room::{Fit, Held};
 pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
-pub use sum::Damage;
 pub use volume::{Reserve, Size, Space, TooSmall, footprint, too_small};
 
 /// `data_dir` and the `journal` section.

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use gander::clock::WallTime;
-use gander::event::{Action, EventId, Outcome, Priority, State, UpdateHash};
+use gander::event::{Action, EventId, Outcome, Priority, Settlement, State, UpdateHash};
 use gander::journal::Shares;
 use gander::journal::dedup::Occurrences;
-use gander::journal::{self, AttemptRecord, Journal, Lock, NewEvent, Raw, Settlement};
+use gander::journal::{self, AttemptRecord, Journal, Lock, NewEvent, Raw};
 use serde_json::Value;
 
 use crate::process::{Process, Site};

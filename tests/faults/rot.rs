@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gander::clock::{Clock, WallTime};
-use gander::event::{Action, EventId, KeyId, Outcome, Priority, State, Superseded, UpdateHash};
+use gander::event::{Action, EventId, KeyId, Outcome, Priority, Settlement, State, Superseded, UpdateHash};
 use gander::journal::Shares;
 use gander::journal::dedup::{self, Occurrences};
 use gander::journal::recorder::{Entry, Recordable, Submission, Writer, WriterParts};
 use gander::journal::{
-    self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Settlement, Tried,
+    self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Tried,
 };
 use gander::metrics::Metrics;
 use tokio::sync::mpsc;
@@ -164,7 +164,16 @@ fn commit(
         };
         batch.attempt(&attempt).unwrap();
         let reason = (state == State::Dead).then(|| "rejected".to_owned());
-        batch.settle(&Settlement { id, state, outcome, reason, attempts: 1, at: now }).unwrap();
+        batch
+            .settle(&Settlement {
+                id,
+                state,
+                outcome,
+                reason: reason.as_deref().map(gander::event::Reason::read),
+                attempts: 1,
+                at: now,
+            })
+            .unwrap();
         truth.state = state;
     }
     batch.commit().unwrap();
@@ -246,7 +255,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
     let repairs = journal::mend(&lock, WallTime::now()).unwrap_or_else(|error| panic!("{what}: {error}"));
     seen.repairs.push(repairs);
     // Nobody delivers: what is left is in the files.
-    let (durable, _) = mpsc::channel(1);
+    let (committed, _) = mpsc::channel(1);
     let parts = WriterParts {
         journal: config(directory),
         lock,
@@ -254,7 +263,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
         superseded: Superseded::Send,
         clock: Clock::start(),
         metrics: Arc::new(Metrics::new()),
-        durable,
+        committed,
     };
     let mut queued = Vec::new();
     let opened = Writer::open(parts, |event, _| queued.push(event));

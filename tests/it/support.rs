@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gander::clock::{Clock, WallTime};
-use gander::event::{EventId, Outcome, State};
+use gander::event::{EventId, Outcome, Settlement, State};
 use gander::inbound::auth::{Credential, Policy};
 use gander::inbound::limits::{OverLimit, RateLimit};
 use gander::inbound::{self, BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
 use gander::journal;
 use gander::journal::dedup;
-use gander::journal::recorder::{Durable, End, Fresh, Recorder, Writer, WriterParts};
-use gander::journal::{AttemptRecord, Details, Lock, Reader, Settlement};
+use gander::journal::recorder::{Accepted, Committed, End, Recorder, Writer, WriterParts};
+use gander::journal::{AttemptRecord, Details, Lock, Reader};
 use gander::journal::{Share, Shares};
 use gander::metrics::Metrics;
 use gander::rules::RuleSet;
@@ -54,7 +54,7 @@ pub struct Edge {
     pub directory: tempfile::TempDir,
     /// Ends when the listener has drained.
     pub served: JoinHandle<()>,
-    durable: Mutex<mpsc::Receiver<Durable>>,
+    committed: Mutex<mpsc::Receiver<Committed>>,
     encrypted: bool,
 }
 
@@ -117,7 +117,7 @@ impl Setup {
             Arc::new(tls::Served::load(tls.clone(), WallTime::now()).unwrap().0)
         });
         let (metrics, clock, shutdown) = (Arc::new(Metrics::new()), Clock::start(), Shutdown::new());
-        let (sender, durable) = mpsc::channel(1_024);
+        let (sender, committed) = mpsc::channel(1_024);
         let shares = self.sources.iter().map(|source| (Arc::clone(&source.name), source.max_queued));
         let parts = WriterParts {
             journal: journal::Config {
@@ -134,7 +134,7 @@ impl Setup {
             superseded: Default::default(),
             clock,
             metrics: Arc::clone(&metrics),
-            durable: sender,
+            committed: sender,
         };
         let (recorder, writer) = Writer::open(parts, |_, _| {}).unwrap();
         let runtime = tokio::runtime::Handle::current();
@@ -156,7 +156,7 @@ impl Setup {
             ingest,
             directory,
             served,
-            durable: Mutex::new(durable),
+            committed: Mutex::new(committed),
             encrypted,
         }
     }
@@ -281,17 +281,17 @@ impl Edge {
 
     /// Plays the upstream for the next events that become durable: each ends in this way.
     pub async fn settle_next(&self, state: State, outcome: Option<Outcome>) {
-        let fresh = tokio::time::timeout(PATIENCE, async {
-            let mut durable = self.durable.lock().await;
+        let accepted = tokio::time::timeout(PATIENCE, async {
+            let mut committed = self.committed.lock().await;
             loop {
                 // The ends that are told here are those of the events before.
-                let Durable { fresh, .. } = durable.recv().await.unwrap();
-                if !fresh.is_empty() {
-                    return fresh;
+                let Committed { accepted, .. } = committed.recv().await.unwrap();
+                if !accepted.is_empty() {
+                    return accepted;
                 }
             }
         });
-        for Fresh { event, .. } in fresh.await.unwrap() {
+        for Accepted { event, .. } in accepted.await.unwrap() {
             let attempt = AttemptRecord {
                 event: event.id,
                 number: 1,

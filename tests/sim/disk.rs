@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gander::clock::{Now, WallTime};
 use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
-use gander::journal::dedup::{AcceptReason, Ending, Occurrences};
+use gander::journal::dedup::{AcceptReason, Effect, Occurrences};
 
 use crate::files::Files;
 use crate::senders::key_id;
@@ -151,7 +151,7 @@ impl Disk {
             .take_while(|row| !in_order || row.settled_at < before)
             .filter(|row| row.settled_at < before)
             .filter(|row| {
-                Ending::of(row.state, row.outcome) == Some(Ending::Confirmed) || !self.follows_a_dead_letter(row)
+                Effect::of(row.state, row.outcome) == Some(Effect::Confirmed) || !self.follows_a_dead_letter(row)
             })
             .collect();
         let (rest, old): (Vec<&Row>, Vec<&Row>) = old.into_iter().partition(|row| keep(row.id, row.key));

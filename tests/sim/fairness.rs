@@ -14,9 +14,10 @@ use fastrand::Rng;
 use gander::callgoose::answer::{Trouble, Verdict};
 use gander::clock::{Monotonic, Now, WallTime};
 use gander::delivery::breaker;
-use gander::delivery::dispatcher::{Conclusion, Heard, RecentTriggers, conclude};
+use gander::delivery::dispatcher::{Ended, RecentTriggers, next_step};
 use gander::delivery::retry;
-use gander::delivery::schedule::{Delivery, Limits, Schedule, Step};
+use gander::delivery::retry::NextStep;
+use gander::delivery::schedule::{Delivery, Limits, Schedule, Step, Withdrawn};
 use gander::delivery::staleness::Decision;
 use gander::event::{Action, EventId, KeyId, Outcome, Priority, Queued, SourceId, Superseded};
 
@@ -153,7 +154,7 @@ impl World {
             acknowledged: Monotonic(at),
         };
         if let Some(overtaken) = self.schedule.enqueue(&event, Monotonic(time)) {
-            self.schedule.release(overtaken.key, true, Monotonic(time));
+            self.schedule.release(overtaken.key.expect("the first of its key"), true, Monotonic(time));
         }
     }
 
@@ -170,7 +171,9 @@ impl World {
                     self.calls.push(Reverse((time + took, self.number)));
                     assert!(self.under_way.len() <= LIMITS.concurrency);
                 }
-                Step::End(unsent) => self.schedule.release(unsent.key, true, Monotonic(time)),
+                Step::Settle(Withdrawn { key, .. }) => {
+                    self.schedule.release(key.expect("the first of its key"), true, Monotonic(time));
+                }
                 Step::WaitUntil(at) => return Some(at.0),
                 Step::Wait => return None,
             }
@@ -188,16 +191,16 @@ impl World {
             (Fate::Refused, _) => Verdict::Blocked(Trouble::Unauthorized),
         };
         let now = Now { monotonic: Monotonic(time), wall: WallTime(time) };
-        let fault = self.schedule.ended(&delivery, verdict, None, now.monotonic);
-        let heard = Heard { delivery, verdict, fault, retry_after: None };
-        match conclude(heard, SETTINGS, &self.schedule, &self.lately, now, self.rng.f64()) {
-            Conclusion::Again { trial, at, .. } => self.schedule.again(delivery.key, trial, at),
-            Conclusion::Delivered { outcome, .. } => {
+        let failure = self.schedule.ended(&delivery, verdict, None, now.monotonic);
+        let ended = Ended { delivery, verdict, failure, retry_after: None };
+        match next_step(ended, SETTINGS, &self.schedule, &self.lately, now, self.rng.f64()) {
+            NextStep::Retry { state, at } => self.schedule.again(delivery.key, state, at),
+            NextStep::Settle { result: Ok(outcome), .. } => {
                 self.lately.delivered(&delivery.event, outcome, now.monotonic);
                 self.taken[index] = Some(time);
                 self.schedule.release(delivery.key, true, now.monotonic);
             }
-            Conclusion::Dead { .. } => self.schedule.release(delivery.key, true, now.monotonic),
+            NextStep::Settle { result: Err(_), .. } => self.schedule.release(delivery.key, true, now.monotonic),
         }
     }
 }

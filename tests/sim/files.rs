@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use gander::clock::WallTime;
-use gander::event::{EventId, KeyId, Priority, State};
+use gander::event::{EventId, KeyId, Priority, Settlement, State};
 use gander::journal::Shares;
 use gander::journal::dedup::AcceptReason;
-use gander::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered, Settlement};
+use gander::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered};
 use tempfile::TempDir;
 
 use crate::disk::{Batch, Row};

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gander::delivery::schedule::{Step, Why};
+use gander::delivery::schedule::Step;
 use gander::delivery::staleness::Then;
-use gander::event::{Action, EventId, Outcome, State, Superseded};
-use gander::journal::dedup::{Admission, Ending};
+use gander::event::{Action, EventId, Outcome, Reason, State, Superseded};
+use gander::journal::dedup::{Admission, Effect};
 
 use crate::disk::Disk;
 use crate::plan::Plan;
@@ -131,7 +131,7 @@ struct Taken {
 #[derive(Clone, Copy, Debug)]
 struct End {
     state: State,
-    ending: Ending,
+    ending: Effect,
     on_disk: bool,
 }
 
@@ -221,7 +221,7 @@ impl Ledger {
         let Some(last) = last else {
             return Expected::New;
         };
-        if last.end.is_some_and(|end| end.ending == Ending::WithoutEffect) {
+        if last.end.is_some_and(|end| end.ending == Effect::None) {
             return Expected::New;
         }
         // A key may have been forgotten; then it is new again, or it was not, and anything may be right.
@@ -259,7 +259,7 @@ impl Ledger {
             if !self.life.unsent.contains(&id) {
                 return broken(Promise::StaleForCause, format!("{id} ended {state} and is not stale"));
             }
-            let end = End { state, ending: Ending::WithoutEffect, on_disk: false };
+            let end = End { state, ending: Effect::None, on_disk: false };
             self.taken(key, id)?.end.get_or_insert(end);
             return Ok(());
         }
@@ -280,7 +280,7 @@ impl Ledger {
             _ => return broken(Promise::GivenUpForCause, format!("{id} {state} by {kind:?} after {age} ms")),
         }
         let lost = state != State::Delivered || matches!(outcome, Some(Outcome::Unmatched | Outcome::NotResolved));
-        let ending = if lost { Ending::WithoutEffect } else { Ending::Confirmed };
+        let ending = if lost { Effect::None } else { Effect::Confirmed };
         // Told twice where a failed commit reached the disk after all.
         taken.end.get_or_insert(End { state, ending, on_disk: false });
         Ok(())
@@ -357,7 +357,7 @@ impl Ledger {
             return broken(Promise::UnsettledLimit, format!("{id} while {:?} wait", self.life.unsettled));
         }
         let allowance = self.allowance(time);
-        // Waits are whole milliseconds, and so is the time here.
+        // Pending are whole milliseconds, and so is the time here.
         if allowance < 1.0 - 1e-6 {
             return broken(Promise::Pace, format!("{id} with an allowance of {allowance}"));
         }
@@ -401,7 +401,7 @@ impl Ledger {
     }
 
     /// An event is about to end without a call.
-    pub fn ends_unsent(&mut self, key: usize, id: EventId, why: Why, disk: &Disk, time: i64) -> Checked {
+    pub fn ends_unsent(&mut self, key: usize, id: EventId, reason: &Reason, disk: &Disk, time: i64) -> Checked {
         if self.life.in_flight.contains_key(&key) || self.life.unsettled.contains_key(&key) {
             return broken(Promise::OnePerKey, format!("{id}"));
         }
@@ -418,7 +418,7 @@ impl Ledger {
         if let Some(before) = line[..at].iter().find(|taken| taken.end.is_none_or(|end| !end.on_disk)) {
             return broken(Promise::Order, format!("{id} ends before the end of {before:?} is on disk"));
         }
-        if why == Why::Superseded {
+        if *reason == Reason::Superseded {
             self.superseded_for_cause(key, at, disk)?;
             self.life.unsent.insert(id);
             self.life.unsettled.insert(key, id);

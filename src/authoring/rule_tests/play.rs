@@ -12,7 +12,7 @@ use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox::{Call, Callgoose, DUPLICATE_WINDOW};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::event::{Draft, EventId, KeyId, Outcome, State};
-use crate::journal::dedup::{Admission, Arrival, Dedup, Ending};
+use crate::journal::dedup::{Admission, Arrival, Dedup, Effect};
 use crate::rules::{Context, Coverage, Decision, Element, RuleSet};
 use crate::yaml::{Findings, Source};
 
@@ -109,7 +109,7 @@ impl World {
             Some(standin) => standin.deliver(draft, now),
             None => (None, Vec::new()),
         };
-        if let Some(ending) = Ending::of(State::Delivered, outcome) {
+        if let Some(ending) = Effect::of(State::Delivered, outcome) {
             self.dedup.settle(key, self.last, ending);
         }
         Played { draft, status: "queued", why: None, outcome, misses }

@@ -48,21 +48,21 @@ fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
 fn what_fails_while_others_are_taken_is_the_events_own_fault() {
     let breaker = after(&[DONE]);
     for (sentence, verdict, started, failing_since, fault) in [
-        ("another was taken shortly before", ERROR, 9, None, Fault::Event),
-        ("a refusal likewise", DENIED, 9, None, Fault::Event),
-        ("a page likewise", Verdict::Blocked(Trouble::NotJson), 9, None, Fault::Event),
-        ("nothing was taken for long", ERROR, 10, None, Fault::Upstream),
-        ("likewise a refusal", DENIED, 10, None, Fault::Upstream),
-        ("another was taken since it failed first", ERROR, 1_000, Some(0), Fault::Event),
-        ("none was taken since it failed first", ERROR, 1_000, Some(1), Fault::Upstream),
-        ("the network is nobody's fault but its own", DOWN, 1, None, Fault::Upstream),
-        ("and a proxy refuses all", Verdict::Blocked(Trouble::ProxyUnauthorized), 1, None, Fault::Upstream),
+        ("another was taken shortly before", ERROR, 9, None, FailureOf::Event),
+        ("a refusal likewise", DENIED, 9, None, FailureOf::Event),
+        ("a page likewise", Verdict::Blocked(Trouble::NotJson), 9, None, FailureOf::Event),
+        ("nothing was taken for long", ERROR, 10, None, FailureOf::Upstream),
+        ("likewise a refusal", DENIED, 10, None, FailureOf::Upstream),
+        ("another was taken since it failed first", ERROR, 1_000, Some(0), FailureOf::Event),
+        ("none was taken since it failed first", ERROR, 1_000, Some(1), FailureOf::Upstream),
+        ("the network is nobody's fault but its own", DOWN, 1, None, FailureOf::Upstream),
+        ("and a proxy refuses all", Verdict::Blocked(Trouble::ProxyUnauthorized), 1, None, FailureOf::Upstream),
     ] {
         let failing_since = failing_since.map(at);
         let mut breaker = breaker.clone();
         let ended = Call { failing_since, ..call(7, verdict, started) };
         assert_eq!(breaker.record(ended, at(started + 5)), Some(fault), "{sentence}");
-        let open = fault == Fault::Upstream && matches!(verdict, Verdict::Blocked(_));
+        let open = fault == FailureOf::Upstream && matches!(verdict, Verdict::Blocked(_));
         assert_eq!(breaker.open_by().is_some(), open, "{sentence}");
     }
 }

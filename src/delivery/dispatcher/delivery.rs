@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use crate::callgoose::answer::Verdict;
 use crate::clock::{Now, WallTime};
 use crate::delivery::client::{Answer, CallError};
-use crate::delivery::retry::{self, Death};
-use crate::delivery::schedule::{Delivery, Why};
+use crate::delivery::retry;
+use crate::delivery::schedule::Delivery;
 use crate::delivery::staleness::{self, Marked};
-use crate::event::{Action, EventId, Outcome, Outgoing, Queued, State};
-use crate::journal::{AttemptRecord, Damage, Sendable, Settlement};
+use crate::event::{Action, EventId, Outcome, Outgoing, Queued, Reason, Settlement, State};
+use crate::journal::{AttemptRecord, Sendable};
 use crate::metrics::Metrics;
 
+use super::settling::Unwritten;
 use super::{Context, Report};
 
 /// A call that ended.
@@ -23,22 +24,7 @@ pub(super) struct Called {
     pub(super) took: Duration,
     /// How what was sent differs from what was recorded, where it was marked as late.
     mark: Option<String>,
-    outgoing: Outgoing,
     started_at: WallTime,
-}
-
-/// How an event ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// `in_doubt`: an earlier attempt may have taken effect unseen. `late`: it was marked as that.
-    Delivered {
-        outcome: Outcome,
-        in_doubt: bool,
-        late: bool,
-    },
-    Dead(Death),
-    /// A person discarded it while its last call was under way.
-    Discarded,
 }
 
 /// Makes one call and reports how it ended. `body` is none where it must be read back.
@@ -61,16 +47,16 @@ pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Opt
             return;
         }
     };
-    let (body, mark) = match delivery.late {
+    let (body, mark) = match delivery.stale {
         Some(age) => {
             let Marked { body, mark } = staleness::mark(&outgoing.body, age);
             (body, Some(mark))
         }
-        None => (outgoing.body.clone(), None),
+        None => (outgoing.body, None),
     };
     let (started_at, started) = (context.clock.now().wall, Instant::now());
     let answer = context.upstream.call(&outgoing.source, body).await;
-    let called = Called { delivery, answer, took: started.elapsed(), mark, outgoing, started_at };
+    let called = Called { delivery, answer, took: started.elapsed(), mark, started_at };
     promise.delivery = None;
     context.report(Report::Called(Box::new(called))).await;
 }
@@ -104,14 +90,6 @@ async fn read_back(context: &Context, id: EventId) -> Option<Sendable> {
     }
 }
 
-/// What came of a call, as metrics and the journal name it: an outcome, or a trouble.
-pub(super) fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Done(outcome) => outcome.as_str(),
-        Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => trouble.as_str(),
-    }
-}
-
 impl Called {
     pub(super) fn status(&self) -> Option<u16> {
         self.answer.as_ref().ok().map(|answer| answer.status)
@@ -134,92 +112,66 @@ impl Called {
         retry::retry_after(self.answer.as_ref().ok()?.retry_after.as_deref()?, now)
     }
 
-    /// The call as it is written down, and what was sent.
-    pub(super) fn record(self, number: u32, verdict: Verdict) -> (AttemptRecord, Outgoing) {
+    /// The call as it is written down.
+    pub(super) fn record(self, number: u32, verdict: Verdict) -> AttemptRecord {
         let status = self.status();
         let detail: Vec<String> = self.mark.clone().into_iter().chain(self.detail()).collect();
         let detail = (!detail.is_empty()).then(|| detail.join("; "));
         let answer = self.answer.map(|answer| answer.shown).unwrap_or_default();
         let kept = answer.len().min(ANSWER_BYTES_KEPT);
-        let record = AttemptRecord {
+        AttemptRecord {
             event: self.delivery.event.id,
             number,
             started_at: self.started_at,
             took: self.took,
-            result: word(verdict),
+            result: verdict.as_str(),
             status,
             detail,
             answer: answer[..kept].to_vec(),
-        };
-        (record, self.outgoing)
-    }
-}
-
-impl Ending {
-    pub(super) fn settlement(self, id: EventId, verdict: Verdict, attempts: u32, at: WallTime) -> Settlement {
-        let (state, outcome, reason) = match self {
-            Ending::Delivered { outcome, late, .. } => {
-                (State::Delivered, Some(outcome), late.then(|| staleness::REASON.to_owned()))
-            }
-            Ending::Dead(death) => {
-                let trouble = match verdict {
-                    Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => {
-                        trouble.as_str()
-                    }
-                    Verdict::Done(outcome) => outcome.as_str(),
-                };
-                (State::Dead, None, Some(format!("{}: {trouble}", death.as_str())))
-            }
-            Ending::Discarded => (State::Ended, None, Some(Why::Discarded.as_str().to_owned())),
-        };
-        Settlement { id, state, outcome, reason, attempts, at }
-    }
-}
-
-/// Counts and logs an event's end, once that is on disk.
-pub(super) fn tell(metrics: &Metrics, event: &Queued, outgoing: &Outgoing, settlement: &Settlement, ending: Ending) {
-    let (id, source, action) = (event.id.0, &*outgoing.source, event.action.as_str());
-    let (outcome, in_doubt, late) = match ending {
-        Ending::Discarded => {
-            metrics.event_ended(State::Ended.as_str(), Why::Discarded.as_str());
-            return;
         }
-        Ending::Dead(death) => {
-            metrics.event_ended(State::Dead.as_str(), death.as_str());
-            let reason = settlement.reason.as_deref();
+    }
+}
+
+/// Counts and logs how an event ended, once that is on disk.
+pub(super) fn tell(metrics: &Metrics, source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) {
+    let Unwritten { event, age, in_doubt, .. } = unwritten;
+    let (id, action) = (event.id.0, event.action.as_str());
+    let label = source;
+    let source = &**label;
+    let Some(reason) = settlement.reason.as_ref().filter(|_| settlement.state != State::Delivered) else {
+        let outcome = settlement.outcome.unwrap_or(Outcome::Accepted);
+        metrics.event_delivered(label, event.action, outcome, *age);
+        if settlement.reason == Some(Reason::Stale) {
+            metrics.event_marked_stale(label);
+        }
+        match advice(event, outcome, *in_doubt) {
+            Some(advice) => tracing::warn!(event = id, source, action, outcome = outcome.as_str(), "{advice}"),
+            None => tracing::debug!(event = id, source, action, outcome = outcome.as_str(), "delivered"),
+        }
+        return;
+    };
+    metrics.event_ended(settlement.state.as_str(), reason.label());
+    match reason {
+        Reason::Damaged(damage) => {
+            metrics.event_damaged(damage.as_str());
             tracing::error!(
                 event = id,
                 source,
                 action,
-                reason,
-                "the event is a dead letter; it is kept until a person replays or discards it"
+                %reason,
+                "an event in the journal is damaged: it is not sent, and kept as a dead letter; check the disk and the \
+                 memory of this machine"
             );
-            return;
         }
-        Ending::Delivered { outcome, in_doubt, late } => (outcome, in_doubt, late),
-    };
-    let age = settlement.at.since(outgoing.acknowledged);
-    metrics.event_delivered(&outgoing.source, event.action, outcome, age);
-    if late {
-        metrics.event_marked_stale(&outgoing.source);
+        reason if settlement.state == State::Dead => tracing::error!(
+            event = id,
+            source,
+            action,
+            %reason,
+            "the event is a dead letter; it is kept until a person replays or discards it"
+        ),
+        reason => tracing::debug!(event = id, source, action, %reason, "an event ended unsent"),
     }
-    match advice(event, outcome, in_doubt) {
-        Some(advice) => tracing::warn!(event = id, source, action, outcome = outcome.as_str(), "{advice}"),
-        None => tracing::debug!(event = id, source, action, outcome = outcome.as_str(), "delivered"),
-    }
-}
-
-/// Counts and logs that an event can't be sent, once that is on disk.
-pub(super) fn tell_damaged(metrics: &Metrics, event: &Queued, damage: Damage) {
-    metrics.event_damaged(damage.as_str());
-    metrics.event_ended(State::Dead.as_str(), "damaged");
-    tracing::error!(
-        event = event.id.0,
-        action = event.action.as_str(),
-        reason = damage.reason(),
-        "an event in the journal is damaged: it is not sent, and kept as a dead letter; check the disk and the memory of \
-         this machine"
-    );
 }
 
 /// What an outcome that is no success asks of a person.

@@ -74,39 +74,39 @@ mod tests {
 
     #[test]
     fn a_key_was_opened_lately_until_the_time_is_over_or_it_is_resolved() {
-        let mut lately = RecentTriggers::new(Duration::from_secs(300));
-        assert!(!lately.opened(KeyId(1), Monotonic(0)));
-        lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
-        assert!(lately.opened(KeyId(1), Monotonic(299_999)));
-        assert!(!lately.opened(KeyId(1), Monotonic(300_000)));
-        lately.delivered(&event(Action::Resolve), Outcome::Resolved, Monotonic(1));
-        assert!(!lately.opened(KeyId(1), Monotonic(2)));
-        lately.delivered(&event(Action::Trigger), Outcome::Unmatched, Monotonic(3));
-        assert!(!lately.opened(KeyId(1), Monotonic(4)), "nothing was opened");
+        let mut recent = RecentTriggers::new(Duration::from_secs(300));
+        assert!(!recent.opened(KeyId(1), Monotonic(0)));
+        recent.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
+        assert!(recent.opened(KeyId(1), Monotonic(299_999)));
+        assert!(!recent.opened(KeyId(1), Monotonic(300_000)));
+        recent.delivered(&event(Action::Resolve), Outcome::Resolved, Monotonic(1));
+        assert!(!recent.opened(KeyId(1), Monotonic(2)));
+        recent.delivered(&event(Action::Trigger), Outcome::Unmatched, Monotonic(3));
+        assert!(!recent.opened(KeyId(1), Monotonic(4)), "nothing was opened");
     }
 
     #[test]
     fn a_storm_of_keys_makes_room_for_the_latest_and_leaves_nothing_behind() {
-        let mut lately = RecentTriggers::new(Duration::from_secs(300));
+        let mut recent = RecentTriggers::new(Duration::from_secs(300));
         let keys = KEYS_MAX as u64 * 2;
         for number in 1..=keys {
             let event = Queued { key: KeyId(u128::from(number)), ..event(Action::Trigger) };
-            lately.delivered(&event, Outcome::Created, Monotonic(0));
+            recent.delivered(&event, Outcome::Created, Monotonic(0));
         }
-        assert_eq!((lately.opened.len(), lately.order.len()), (KEYS_MAX, KEYS_MAX));
-        assert!(lately.opened(KeyId(u128::from(keys)), Monotonic(0)));
-        assert!(!lately.opened(KeyId(1), Monotonic(0)));
-        lately.delivered(&event(Action::Resolve), Outcome::Resolved, Monotonic(300_000));
-        assert_eq!((lately.opened.len(), lately.order.len()), (0, 0));
+        assert_eq!((recent.opened.len(), recent.order.len()), (KEYS_MAX, KEYS_MAX));
+        assert!(recent.opened(KeyId(u128::from(keys)), Monotonic(0)));
+        assert!(!recent.opened(KeyId(1), Monotonic(0)));
+        recent.delivered(&event(Action::Resolve), Outcome::Resolved, Monotonic(300_000));
+        assert_eq!((recent.opened.len(), recent.order.len()), (0, 0));
     }
 
     #[test]
     fn a_key_that_was_opened_again_is_remembered_from_then_on() {
-        let mut lately = RecentTriggers::new(Duration::from_secs(300));
-        lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
-        lately.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(200_000));
+        let mut recent = RecentTriggers::new(Duration::from_secs(300));
+        recent.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
+        recent.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(200_000));
         let other = Queued { key: KeyId(2), ..event(Action::Trigger) };
-        lately.delivered(&other, Outcome::Created, Monotonic(400_000));
-        assert!(lately.opened(KeyId(1), Monotonic(400_000)));
+        recent.delivered(&other, Outcome::Created, Monotonic(400_000));
+        assert!(recent.opened(KeyId(1), Monotonic(400_000)));
     }
 }

@@ -16,7 +16,7 @@ use crate::secret::Secret;
 struct Context {
     dispatcher: Dispatcher,
     recorder: Recorder,
-    sender: mpsc::Sender<Durable>,
+    sender: mpsc::Sender<Committed>,
     writer: std::thread::JoinHandle<()>,
     _upstream: std::net::TcpListener,
 }
@@ -27,7 +27,7 @@ fn open(directory: &Path) -> Context {
     let timeout = Duration::from_secs(60);
     let authorization = Authorization::Bearer(Secret::new("token".to_owned()));
     let calls = client::Config { url, authorization, timeout, ca: None, concurrency: 1 };
-    let (sender, durable) = mpsc::channel(16);
+    let (sender, committed) = mpsc::channel(16);
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let parts = WriterParts {
         journal: journal::Config {
@@ -44,7 +44,7 @@ fn open(directory: &Path) -> Context {
         superseded: Superseded::Send,
         clock,
         metrics: Arc::clone(&metrics),
-        durable: sender.clone(),
+        committed: sender.clone(),
     };
     let (recorder, writer) = Writer::open(parts, |_, _| ()).unwrap();
     let runtime = tokio::runtime::Handle::current();
@@ -72,7 +72,7 @@ fn open(directory: &Path) -> Context {
         clock,
         metrics,
         schedule: Schedule::new(config.limits()),
-        durable,
+        committed,
         resume: Arc::new(Notify::new()),
     });
     Context { dispatcher, recorder, sender, writer, _upstream: listener }
@@ -102,9 +102,9 @@ impl Context {
             follow: false,
         };
         self.recorder.record(submission).await.unwrap();
-        let durable = self.dispatcher.durable.recv().await.unwrap();
-        let event = durable.fresh[0].event;
-        self.dispatcher.take(durable);
+        let committed = self.dispatcher.committed.recv().await.unwrap();
+        let event = committed.accepted[0].event;
+        self.dispatcher.take(committed);
         event
     }
 
@@ -141,9 +141,9 @@ async fn an_event_that_was_discarded_under_way_ends_where_its_call_was_not_made(
     let Step::Start(delivery) = step else { panic!("{step:?}") };
     context.discard_under_way(&event);
     context.dispatcher.hear(Report::NotCalled(delivery));
-    assert!(context.dispatcher.ends.contains(event.id), "it waits to be called again");
-    let durable = context.dispatcher.durable.recv().await.unwrap();
-    context.dispatcher.take(durable);
+    assert!(context.dispatcher.settling.contains(event.id), "it waits to be called again");
+    let committed = context.dispatcher.committed.recv().await.unwrap();
+    context.dispatcher.take(committed);
     assert!(context.dispatcher.schedule.is_empty() && context.dispatcher.schedule.is_quiet());
     assert_eq!(context.stop(directory.path(), event.id).await, discarded());
 }
@@ -170,10 +170,10 @@ async fn what_waits_is_known_while_the_relay_stops_and_what_came_meanwhile_too()
     // It drains, since a call is under way.
     let running = tokio::spawn(context.dispatcher.run(shutdown, Duration::from_secs(1)));
     tokio::task::yield_now().await;
-    let fresh = vec![Fresh { event: second, outgoing: None }];
-    context.sender.send(Durable { fresh, ..Durable::default() }).await.unwrap();
+    let accepted = vec![Accepted { event: second, outgoing: None }];
+    context.sender.send(Committed { accepted, ..Committed::default() }).await.unwrap();
     let (reply, answer) = oneshot::channel();
-    context.sender.send(Durable { recall: Some(reply), ..Durable::default() }).await.unwrap();
+    context.sender.send(Committed { recall: Some(reply), ..Committed::default() }).await.unwrap();
     let mut known: Vec<EventId> = answer.await.unwrap().waiting.iter().map(|waits| waits.event).collect();
     known.sort();
     assert_eq!(known, [first.id, second.id]);

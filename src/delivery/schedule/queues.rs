@@ -3,7 +3,7 @@
 use hashbrown::HashTable;
 
 use crate::clock::Monotonic;
-use crate::event::{Action, EventId, KeyId, Priority, Queued, SourceId, Waits};
+use crate::event::{Action, EventId, KeyId, Pending, Priority, Queued, SourceId};
 
 /// A key that has events waiting. The slot is its name while it has; then another key may get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,7 +103,7 @@ impl Queues {
     }
 
     /// The events of all keys, in no order.
-    pub(super) fn events(&self) -> impl Iterator<Item = Waits> {
+    pub(super) fn events(&self) -> impl Iterator<Item = Pending> {
         self.index.iter().flat_map(move |at| {
             let source = self.keys[*at].source;
             let first = self.keys[*at].first;
@@ -116,7 +116,7 @@ impl Queues {
                 next = after;
                 Some(event)
             });
-            let waits = move |event: Waiting| Waits {
+            let waits = move |event: Waiting| Pending {
                 event: event.id(),
                 source,
                 action: event.action(),

@@ -21,7 +21,7 @@ fn limits(concurrency: usize, per_second: u32, burst: u32) -> Limits {
 const DONE: Verdict = Verdict::Done(Outcome::Created);
 const DOWN: Verdict = Verdict::Again(Trouble::Connect);
 
-fn trial(attempts: u32) -> RetryState {
+fn tried(attempts: u32) -> RetryState {
     RetryState { attempts, since: Monotonic(0), resends: 0, answered: None }
 }
 
@@ -82,8 +82,8 @@ fn a_key_that_backs_off_holds_up_nobody_else_and_keeps_its_order() {
     }
     let started = start(&mut schedule, 0);
     schedule.ended(&started[0], DOWN, None, Monotonic(0));
-    let trial = trial(1);
-    schedule.again(started[0].key, trial, Monotonic(500));
+    let state = tried(1);
+    schedule.again(started[0].key, state, Monotonic(500));
     schedule.ended(&started[1], DONE, None, Monotonic(0));
     schedule.release(started[1].key, true, Monotonic(0));
     schedule.enqueue(&queued(4, 2), Monotonic(0));
@@ -91,7 +91,7 @@ fn a_key_that_backs_off_holds_up_nobody_else_and_keeps_its_order() {
     assert_eq!(next(&mut schedule, 1), Step::WaitUntil(Monotonic(500)));
     let again = start(&mut schedule, 500);
     assert_eq!(ids(&again), [1], "the event that failed, not the one behind it");
-    assert_eq!(again[0].before, Some(trial));
+    assert_eq!(again[0].before, Some(state));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_open_breaker_lets_one_probe_through_the_newest_event_that_was_not_tried() 
     }
     for failed in start(&mut schedule, 0) {
         schedule.ended(&failed, DOWN, None, Monotonic(0));
-        schedule.again(failed.key, trial(1), Monotonic(1));
+        schedule.again(failed.key, tried(1), Monotonic(1));
     }
     for id in [3, 4, 5] {
         schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
@@ -190,15 +190,15 @@ fn a_later_event_ends_the_wait_for_a_better_answer_at_once() {
         schedule.enqueue(&queued(1, 1), Monotonic(0));
         let started = start(&mut schedule, 0);
         schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
-        let waiting = RetryState { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
+        let waiting = RetryState { answered: Some(Outcome::NotResolved), resends: 1, ..tried(1) };
         schedule.again(started[0].key, waiting, Monotonic(100_000));
         if fired {
             schedule.wake(Monotonic(100_000));
         }
-        let overtaken = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
-        assert_eq!((overtaken.event.id, overtaken.answered), (EventId(1), Outcome::NotResolved));
+        let withdrawn = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
+        assert_eq!((withdrawn.event.id, withdrawn.result), (EventId(1), Ok(Outcome::NotResolved)));
         assert_eq!(ids(&start(&mut schedule, 200_000)), [0; 0], "its end is not on disk yet");
-        schedule.release(overtaken.key, true, Monotonic(0));
+        schedule.release(withdrawn.key.unwrap(), true, Monotonic(0));
         assert_eq!(ids(&start(&mut schedule, 200_000)), [2]);
     }
 }
@@ -206,11 +206,11 @@ fn a_later_event_ends_the_wait_for_a_better_answer_at_once() {
 #[test]
 fn a_restart_goes_on_where_the_retries_stood() {
     let mut schedule = wide();
-    schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(5_000));
+    schedule.enqueue_tried(&queued(1, 1), tried(7), Monotonic(5_000));
     schedule.enqueue(&queued(2, 1), Monotonic(0));
     assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(5_000)));
     let started = start(&mut schedule, 5_000);
-    assert_eq!((ids(&started), started[0].before), (vec![1], Some(trial(7))));
+    assert_eq!((ids(&started), started[0].before), (vec![1], Some(tried(7))));
 }
 
 #[test]
@@ -223,28 +223,28 @@ fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
     let age = Duration::from_secs(7);
     // As where the trigger is stale, and may end where it was closed since.
     let decide = |event: &Queued, resolve_waits: bool| match (event.action, resolve_waits) {
-        (Action::Trigger, true) => Decision::End { age },
+        (Action::Trigger, true) => Decision::End,
         (Action::Trigger, false) => Decision::SendMarked { age },
         (Action::Resolve, _) => Decision::Send,
     };
     let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), decide) {
-        Step::End(unsent) => unsent,
+        Step::Settle(unsent) => unsent,
         other => panic!("{other:?}"),
     };
     let Step::Start(marked) = schedule.next(Monotonic(0), decide) else { panic!("the one call that the pace allows") };
-    assert_eq!((marked.event.id, marked.late), (EventId(2), Some(age)));
+    assert_eq!((marked.event.id, marked.stale), (EventId(2), Some(age)));
     schedule.ended(&marked, DONE, None, Monotonic(0));
     schedule.release(marked.key, true, Monotonic(0));
     let unsent = end(&mut schedule);
-    assert_eq!((unsent.event.id, unsent.attempts, unsent.why), (EventId(1), 0, Why::Stale { age }));
+    assert_eq!((unsent.event.id, unsent.attempts, unsent.result), (EventId(1), 0, Err(Reason::Stale)));
     assert_eq!(schedule.next(Monotonic(0), decide), Step::Wait, "the end of the first is not on disk yet");
-    schedule.release(unsent.key, true, Monotonic(0));
+    schedule.release(unsent.key.unwrap(), true, Monotonic(0));
     let unsent = end(&mut schedule);
     assert_eq!(unsent.event.id, EventId(3));
-    schedule.release(unsent.key, true, Monotonic(0));
+    schedule.release(unsent.key.unwrap(), true, Monotonic(0));
     assert_eq!(schedule.next(Monotonic(0), decide), Step::WaitUntil(Monotonic(1_000)), "the pace is for calls");
     let Step::Start(sent) = schedule.next(Monotonic(1_000), decide) else { panic!("the resolve goes out") };
-    assert_eq!((sent.event.id, sent.late), (EventId(4), None));
+    assert_eq!((sent.event.id, sent.stale), (EventId(4), None));
 }
 
 #[test]
@@ -253,9 +253,8 @@ fn a_million_that_end_unsent_leave_room_beside_them() {
     for key in 0..1_000 {
         schedule.enqueue(&queued(u64::try_from(key).unwrap() + 1, key), Monotonic(0));
     }
-    let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), |_, _| Decision::End { age: Duration::ZERO })
-    {
-        Step::End(unsent) => Some(unsent),
+    let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), |_, _| Decision::End) {
+        Step::Settle(unsent) => Some(unsent),
         step => {
             assert_eq!(step, Step::Wait);
             None
@@ -263,7 +262,7 @@ fn a_million_that_end_unsent_leave_room_beside_them() {
     };
     let ends: Vec<_> = std::iter::from_fn(|| end(&mut schedule)).collect();
     assert_eq!(ends.len(), UNSENT_AT_ONCE);
-    schedule.release(ends[0].key, true, Monotonic(0));
+    schedule.release(ends[0].key.unwrap(), true, Monotonic(0));
     let next = end(&mut schedule).expect("one of them is on disk");
     assert!(ends.iter().all(|ended| ended.event.id != next.event.id), "another one");
     assert_eq!(end(&mut schedule), None);
@@ -272,14 +271,14 @@ fn a_million_that_end_unsent_leave_room_beside_them() {
 #[test]
 fn a_tried_event_that_ends_unsent_is_forgotten_with_its_timer() {
     let mut schedule = wide();
-    schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(5_000));
+    schedule.enqueue_tried(&queued(1, 1), tried(7), Monotonic(5_000));
     schedule.enqueue(&Queued { action: Action::Resolve, ..queued(2, 1) }, Monotonic(0));
-    let Step::End(unsent) = schedule.next(Monotonic(5_000), |_, _| Decision::End { age: Duration::ZERO }) else {
+    let Step::Settle(unsent) = schedule.next(Monotonic(5_000), |_, _| Decision::End) else {
         panic!("it was due");
     };
     assert_eq!(unsent.attempts, 7);
     assert!(!schedule.is_quiet());
-    schedule.release(unsent.key, true, Monotonic(0));
+    schedule.release(unsent.key.unwrap(), true, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 5_000)), [2]);
 }
 
@@ -295,14 +294,14 @@ fn a_call_that_was_not_made_is_due_again_and_a_probe_is_still_owed() {
     assert!(schedule.is_quiet());
     assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(50)));
     let again = start(&mut schedule, 50);
-    assert_eq!((ids(&again), again[0].before.map(|trial| trial.attempts)), (vec![1], Some(0)));
+    assert_eq!((ids(&again), again[0].before.map(|tried| tried.attempts)), (vec![1], Some(0)));
     schedule.ended(&again[0], DOWN, None, Monotonic(50));
-    schedule.again(again[0].key, trial(1), Monotonic(60));
+    schedule.again(again[0].key, tried(1), Monotonic(60));
     let probes = start(&mut schedule, 10_050);
     assert!(probes[0].probe);
     schedule.not_called(&probes[0], Monotonic(10_060), Monotonic(0));
     let probes = start(&mut schedule, 10_060);
-    assert_eq!((probes[0].probe, probes[0].before), (true, Some(trial(1))));
+    assert_eq!((probes[0].probe, probes[0].before), (true, Some(tried(1))));
 }
 
 #[test]
@@ -311,7 +310,7 @@ fn a_changed_secret_ends_the_wait_of_a_pause() {
     schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
     schedule.ended(&started[0], Verdict::Blocked(Trouble::Unauthorized), None, Monotonic(0));
-    schedule.again(started[0].key, trial(1), Monotonic(500));
+    schedule.again(started[0].key, tried(1), Monotonic(500));
     assert_eq!(next(&mut schedule, 500), Step::WaitUntil(Monotonic(1_000)));
     schedule.resume(Monotonic(500));
     assert_eq!(ids(&start(&mut schedule, 500)), [1]);
@@ -323,13 +322,13 @@ fn the_timer_of_an_event_that_was_overtaken_wakes_nobody() {
     schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
     schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
-    let waiting = RetryState { answered: Some(Outcome::NotResolved), resends: 1, ..trial(1) };
+    let waiting = RetryState { answered: Some(Outcome::NotResolved), resends: 1, ..tried(1) };
     schedule.again(started[0].key, waiting, Monotonic(1_000));
-    let overtaken = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
-    schedule.release(overtaken.key, true, Monotonic(0));
+    let withdrawn = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
+    schedule.release(withdrawn.key.unwrap(), true, Monotonic(0));
     let started = start(&mut schedule, 0);
     schedule.ended(&started[0], DOWN, None, Monotonic(0));
-    schedule.again(started[0].key, trial(1), Monotonic(5_000));
+    schedule.again(started[0].key, tried(1), Monotonic(5_000));
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
     assert_eq!(next(&mut schedule, 1_000), Step::WaitUntil(Monotonic(5_000)));
     assert_eq!(ids(&start(&mut schedule, 5_000)), [2]);
@@ -339,13 +338,13 @@ fn the_timer_of_an_event_that_was_overtaken_wakes_nobody() {
 fn nothing_overtakes_an_event_that_was_not_answered_or_that_is_under_way_again() {
     for answered in [None, Some(Outcome::NotResolved)] {
         let mut schedule = wide();
-        let trial = RetryState { answered, ..trial(1) };
-        schedule.enqueue_tried(&queued(1, 1), trial, Monotonic(5_000));
+        let state = RetryState { answered, ..tried(1) };
+        schedule.enqueue_tried(&queued(1, 1), state, Monotonic(5_000));
         if answered.is_none() {
             assert_eq!(schedule.enqueue(&queued(2, 1), Monotonic(0)), None, "it backs off");
         }
         let started = start(&mut schedule, 5_000);
-        assert_eq!((ids(&started), started[0].before), (vec![1], Some(trial)));
+        assert_eq!((ids(&started), started[0].before), (vec![1], Some(state)));
         assert_eq!(schedule.enqueue(&queued(3, 1), Monotonic(0)), None, "it is under way");
     }
 }
@@ -353,7 +352,7 @@ fn nothing_overtakes_an_event_that_was_not_answered_or_that_is_under_way_again()
 #[test]
 fn what_was_tried_of_an_event_is_not_laid_to_the_next() {
     let mut schedule = wide();
-    schedule.enqueue_tried(&queued(1, 1), trial(7), Monotonic(0));
+    schedule.enqueue_tried(&queued(1, 1), tried(7), Monotonic(0));
     schedule.enqueue(&queued(2, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
     schedule.ended(&started[0], DONE, None, Monotonic(0));
@@ -448,27 +447,27 @@ fn a_key_that_is_held_while_it_backs_off_is_tried_again_when_it_is_let_go() {
     let started = start(&mut schedule, 0);
     schedule.hold_key(KeyId(1), Monotonic(0));
     schedule.ended(&started[0], DOWN, None, Monotonic(0));
-    schedule.again(started[0].key, trial(1), Monotonic(500));
+    schedule.again(started[0].key, tried(1), Monotonic(500));
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
     schedule.let_go_key(KeyId(1), Monotonic(2_000));
     let again = start(&mut schedule, 2_000);
-    let before = RetryState { since: Monotonic(2_000), ..trial(1) };
+    let before = RetryState { since: Monotonic(2_000), ..tried(1) };
     assert_eq!((ids(&again), again[0].before), (vec![1], Some(before)), "no older for it");
 }
 
 #[test]
 fn what_was_held_is_no_older_for_it() {
-    let tried = |since| Some(RetryState { since: Monotonic(since), ..trial(3) });
+    let tried_since = |since| Some(RetryState { since: Monotonic(since), ..tried(3) });
     for (sentence, began, held, let_go, since) in [
         ("it failed before", 1_000, 5_000, 105_000, 101_000),
         ("its first failure was told after the hold began", 7_000, 5_000, 105_000, 105_000),
     ] {
         for by_source in [false, true] {
             let mut schedule = wide();
-            schedule.enqueue_tried(&queued(1, 1), tried(began).unwrap(), Monotonic(8_000));
+            schedule.enqueue_tried(&queued(1, 1), tried_since(began).unwrap(), Monotonic(8_000));
             schedule.enqueue_tried(
                 &Queued { source: SourceId(1), ..queued(2, 2) },
-                tried(1_000).unwrap(),
+                tried_since(1_000).unwrap(),
                 Monotonic(8_000),
             );
             if by_source {
@@ -482,7 +481,7 @@ fn what_was_held_is_no_older_for_it() {
             let mut started = start(&mut schedule, 200_000);
             started.sort_by_key(|delivery| delivery.event.id);
             let before: Vec<Option<RetryState>> = started.iter().map(|delivery| delivery.before).collect();
-            assert_eq!(before, [tried(since), tried(1_000)], "{sentence}, by source {by_source}");
+            assert_eq!(before, [tried_since(since), tried_since(1_000)], "{sentence}, by source {by_source}");
         }
     }
 }
@@ -522,12 +521,12 @@ fn what_is_held_or_backs_off_since_the_start_can_be_taken_out() {
     let mut schedule = wide();
     schedule.hold_key(KeyId(1), Monotonic(0));
     schedule.enqueue(&queued(1, 1), Monotonic(0));
-    schedule.enqueue_tried(&queued(2, 2), trial(1), Monotonic(500));
+    schedule.enqueue_tried(&queued(2, 2), tried(1), Monotonic(500));
     for (id, key) in [(1, 1), (2, 2)] {
-        let Discard::Unsent(unsent) = schedule.discard(KeyId(key), EventId(id), Monotonic(0)) else {
+        let Discard::Settle(unsent) = schedule.discard(KeyId(key), EventId(id), Monotonic(0)) else {
             panic!("{id} waits")
         };
-        schedule.release(unsent.key, false, Monotonic(0));
+        schedule.release(unsent.key.unwrap(), false, Monotonic(0));
     }
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
     assert!(schedule.is_empty() && schedule.is_quiet());
@@ -539,13 +538,13 @@ fn what_waits_can_be_taken_out_wherever_it_stands() {
     for id in [1, 2, 3] {
         schedule.enqueue(&queued(id, 1), Monotonic(0));
     }
-    let Discard::Behind(behind) = schedule.discard(KeyId(1), EventId(2), Monotonic(0)) else { panic!("not the first") };
-    assert_eq!((behind.id, schedule.len()), (EventId(2), 2));
-    let Discard::Unsent(first) = schedule.discard(KeyId(1), EventId(1), Monotonic(0)) else { panic!("it waits") };
-    assert_eq!((first.event.id, first.why), (EventId(1), Why::Discarded));
+    let Discard::Settle(behind) = schedule.discard(KeyId(1), EventId(2), Monotonic(0)) else { panic!("not the first") };
+    assert_eq!((behind.event.id, behind.key, schedule.len()), (EventId(2), None, 2));
+    let Discard::Settle(first) = schedule.discard(KeyId(1), EventId(1), Monotonic(0)) else { panic!("it waits") };
+    assert_eq!((first.event.id, first.result), (EventId(1), Err(Reason::Discarded)));
     assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "its end is not on disk yet");
     assert_eq!(schedule.discard(KeyId(1), EventId(1), Monotonic(0)), Discard::UnderWay, "it ends already");
-    schedule.release(first.key, false, Monotonic(0));
+    schedule.release(first.key.unwrap(), false, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [3]);
     assert_eq!(schedule.discard(KeyId(1), EventId(3), Monotonic(0)), Discard::UnderWay);
     assert_eq!(schedule.discard(KeyId(1), EventId(9), Monotonic(0)), Discard::NotWaiting);
@@ -556,7 +555,7 @@ fn what_waits_can_be_taken_out_wherever_it_stands() {
 fn what_failed_before_gets_a_quarter_of_the_slots() {
     let mut schedule = Schedule::new(limits(16, 1_000, 1_000));
     for id in 1..=40 {
-        schedule.enqueue_tried(&queued(id, u128::from(id)), trial(1), Monotonic(0));
+        schedule.enqueue_tried(&queued(id, u128::from(id)), tried(1), Monotonic(0));
     }
     assert_eq!(start(&mut schedule, 0).len(), 4, "also where nothing else waits");
     for id in 41..=60 {
@@ -564,7 +563,7 @@ fn what_failed_before_gets_a_quarter_of_the_slots() {
     }
     assert_eq!(start(&mut schedule, 0).len(), 12);
     let mut narrow = Schedule::new(limits(1, 1_000, 1_000));
-    narrow.enqueue_tried(&queued(1, 1), trial(1), Monotonic(0));
+    narrow.enqueue_tried(&queued(1, 1), tried(1), Monotonic(0));
     narrow.enqueue(&queued(2, 2), Monotonic(0));
     assert_eq!(ids(&start(&mut narrow, 0)), [2], "with one slot only when nothing else waits");
 }
@@ -611,8 +610,8 @@ proptest::proptest! {
             schedule.ended(&delivery, if fate == Some(0) { DOWN } else { DONE }, None, Monotonic(now));
             match fate {
                 Some(0) => {
-                    let attempts = delivery.before.map_or(0, |trial| trial.attempts) + 1;
-                    schedule.again(delivery.key, trial(attempts), Monotonic(now + 5));
+                    let attempts = delivery.before.map_or(0, |tried| tried.attempts) + 1;
+                    schedule.again(delivery.key, tried(attempts), Monotonic(now + 5));
                 }
                 _ => {
                     if fate == Some(1) && held.is_none() {

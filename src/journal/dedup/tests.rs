@@ -50,11 +50,11 @@ fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
             Changed(second, update, expected) => (second, Action::Trigger, update, expected),
             Resolve(second, expected) => (second, Action::Resolve, 0, expected),
             Delivered => {
-                dedup.settle(KEY, EventId(taken), Ending::Confirmed);
+                dedup.settle(KEY, EventId(taken), Effect::Confirmed);
                 continue;
             }
             Lost => {
-                dedup.settle(KEY, EventId(taken), Ending::WithoutEffect);
+                dedup.settle(KEY, EventId(taken), Effect::None);
                 continue;
             }
         };
@@ -163,7 +163,7 @@ fn an_earlier_event_without_effect_leaves_what_a_later_one_said() {
     let arrival = |action| Arrival { key: KEY, action, update: UpdateHash(0), occurrence: None };
     take(&mut dedup, arrival(Action::Trigger), 1, at(0));
     take(&mut dedup, arrival(Action::Resolve), 2, at(0));
-    dedup.settle(KEY, EventId(1), Ending::WithoutEffect);
+    dedup.settle(KEY, EventId(1), Effect::None);
     assert_eq!(dedup.decide(arrival(Action::Resolve), at(1)), duplicate(2, DuplicateReason::StillWaiting));
 }
 
@@ -186,7 +186,7 @@ fn what_a_key_knows_of_occurrences_is_restored_with_it() {
     }
     for row in &mut rows[..2] {
         row.state = State::Dead;
-        live.settle(KEY, row.id, Ending::WithoutEffect);
+        live.settle(KEY, row.id, Effect::None);
     }
     let mut restored = Dedup::new(SETTINGS);
     for row in rows {
@@ -322,7 +322,7 @@ fn occurrences_by_story() {
             if matches!(decision, Decision::Take(_)) {
                 taken += 1;
                 take(&mut dedup, arrival, taken, now);
-                dedup.settle(KEY, EventId(taken), Ending::Confirmed);
+                dedup.settle(KEY, EventId(taken), Effect::Confirmed);
             }
         }
     }
@@ -379,7 +379,7 @@ fn what_was_not_written_is_not_known() {
 
 #[test]
 fn an_event_has_effect_where_the_upstream_holds_it() {
-    let (confirmed, without) = (Some(Ending::Confirmed), Some(Ending::WithoutEffect));
+    let (confirmed, without) = (Some(Effect::Confirmed), Some(Effect::None));
     for (state, outcome, ending) in [
         (State::Queued, None, None),
         (State::Delivered, None, confirmed),
@@ -393,7 +393,7 @@ fn an_event_has_effect_where_the_upstream_holds_it() {
         (State::Ended, None, without),
         (State::Refused, None, without),
     ] {
-        assert_eq!(Ending::of(state, outcome), ending, "{state} {outcome:?}");
+        assert_eq!(Effect::of(state, outcome), ending, "{state} {outcome:?}");
     }
 }
 
@@ -407,7 +407,7 @@ fn a_key_rests_on_the_event_that_was_taken_last() {
     take(&mut dedup, arrival(Action::Resolve), 2, at(0));
     assert!(!dedup.rests_on(KEY, EventId(1)) && dedup.rests_on(KEY, EventId(2)));
     assert_eq!(dedup.last(KEY), Some(EventId(2)));
-    dedup.settle(KEY, EventId(2), Ending::WithoutEffect);
+    dedup.settle(KEY, EventId(2), Effect::None);
     assert_eq!((dedup.last(KEY), dedup.rests_on(KEY, EventId(2))), (None, false));
 }
 

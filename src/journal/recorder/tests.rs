@@ -15,9 +15,9 @@ use crate::metrics::Metrics;
 /// A recorder on its thread over a directory, and what it hands to the dispatcher.
 struct Desk {
     recorder: Recorder,
-    durable: mpsc::Receiver<Durable>,
+    committed: mpsc::Receiver<Committed>,
     /// What was handed over to be delivered.
-    handed: Vec<Fresh>,
+    handed: Vec<Accepted>,
     restored: Vec<Queued>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -27,7 +27,7 @@ fn open(directory: &Path, max_events: u64) -> Desk {
 }
 
 fn open_sharing(directory: &Path, max_events: u64, shares: Shares) -> Desk {
-    let (sender, durable) = mpsc::channel(1_000);
+    let (sender, committed) = mpsc::channel(1_000);
     let parts = WriterParts {
         journal: journal::Config {
             data_dir: directory.to_owned(),
@@ -43,13 +43,13 @@ fn open_sharing(directory: &Path, max_events: u64, shares: Shares) -> Desk {
         superseded: Default::default(),
         clock: Clock::start(),
         metrics: Arc::new(Metrics::new()),
-        durable: sender,
+        committed: sender,
     };
     let mut restored = Vec::new();
     let (recorder, writer) = Writer::open(parts, |event, _| restored.push(event)).unwrap();
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::spawn(move || writer.run(&runtime));
-    Desk { recorder, durable, handed: Vec::new(), restored, thread }
+    Desk { recorder, committed, handed: Vec::new(), restored, thread }
 }
 
 impl Desk {
@@ -62,8 +62,8 @@ impl Desk {
 
     /// Hears what one commit made durable; returns what ended.
     async fn hear(&mut self) -> Vec<Settlement> {
-        let Durable { fresh, ended, .. } = self.durable.recv().await.unwrap();
-        self.handed.extend(fresh);
+        let Committed { accepted, settled: ended, .. } = self.committed.recv().await.unwrap();
+        self.handed.extend(accepted);
         ended
     }
 
@@ -434,7 +434,7 @@ async fn a_source_that_has_its_share_is_turned_away_and_named_and_others_are_not
     while desk.handed.len() < 6 {
         desk.hear().await;
     }
-    let ids: Vec<EventId> = desk.handed.iter().map(|fresh| fresh.event.id).collect();
+    let ids: Vec<EventId> = desk.handed.iter().map(|accepted| accepted.event.id).collect();
     desk.settle(ids[0], "a", settlement(ids[0], State::Dead, None)).await;
     assert_eq!(record(&desk, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
     for (id, key) in [(ids[1], "b"), (ids[2], "c")] {
@@ -468,14 +468,14 @@ async fn the_dispatcher_knows_source_priority_and_open_keys_also_after_a_restart
         let told = events.iter().map(|event| (names.name(event.source).to_string(), event.priority, event.continues));
         told.collect::<Vec<_>>()
     };
-    let fresh: Vec<Queued> = desk.handed.iter().map(|fresh| fresh.event).collect();
+    let accepted: Vec<Queued> = desk.handed.iter().map(|accepted| accepted.event).collect();
     let (here, gone) = ("servicepilot".to_owned(), "gone".to_owned());
     let expected =
         [(here.clone(), Priority::High, false), (here.clone(), Priority::High, true), (gone, Priority::Normal, false)];
-    assert_eq!(told(&desk, &fresh), expected);
-    let dead = settlement(fresh[0].id, State::Dead, None);
-    desk.settle(fresh[0].id, "k", dead).await;
-    let Commanded::Replayed { .. } = command(&desk, Command::Replay { force: true }, fresh[0].id).await else {
+    assert_eq!(told(&desk, &accepted), expected);
+    let dead = settlement(accepted[0].id, State::Dead, None);
+    desk.settle(accepted[0].id, "k", dead).await;
+    let Commanded::Replayed { .. } = command(&desk, Command::Replay { force: true }, accepted[0].id).await else {
         panic!("declined")
     };
     while desk.handed.len() < 4 {

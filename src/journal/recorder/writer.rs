@@ -21,15 +21,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::progress::Progress;
 use super::{
-    Commanded, Durable, End, Entry, Fresh, Health, Message, QUEUE, Receipt, Recorded, Recorder, Settled, Submission,
-    TurnedAway, Unavailable,
+    Accepted, Commanded, Committed, End, Entry, Health, Message, QUEUE, Receipt, Recorded, Recorder, Settled,
+    Submission, TurnedAway, Unavailable,
 };
 use crate::clock::{Clock, WallTime};
-use crate::event::{EventId, HoldRecord, KeyId, Queued, SourceNames, State, Superseded};
+use crate::event::{EventId, HoldRecord, KeyId, Queued, Settlement, SourceNames, State, Superseded};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{
-    self, Damaged, Fates, Held, Journal, Left, Lock, Mended, Mending, Rescue, Reserve, Settlement, Tried,
-};
+use crate::journal::{self, Damaged, Fates, Held, Journal, Left, Lock, Mended, Mending, Rescue, Reserve, Tried};
 use crate::metrics::Metrics;
 use bring_back::Files;
 use coalesce::Coalesce;
@@ -85,7 +83,7 @@ pub struct WriterParts {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     /// Where it is told what each commit made durable.
-    pub durable: mpsc::Sender<Durable>,
+    pub committed: mpsc::Sender<Committed>,
 }
 
 /// The journal can't be written. Nothing is acknowledged until it was reopened and a write was synced.
@@ -309,8 +307,8 @@ impl Writer {
             return;
         }
         match self.commit(messages) {
-            Ok((owed, fresh)) => {
-                self.acknowledge(messages, owed, fresh);
+            Ok((owed, accepted)) => {
+                self.acknowledge(messages, owed, accepted);
                 self.fold_long_log();
             }
             Err(error) => {
@@ -371,7 +369,7 @@ impl Writer {
     }
 
     /// Writes all messages as one batch and syncs it; without messages, what is left to count.
-    fn commit(&mut self, messages: &[Message]) -> Result<(Vec<Owed>, Vec<Fresh>), journal::Error> {
+    fn commit(&mut self, messages: &[Message]) -> Result<(Vec<Owed>, Vec<Accepted>), journal::Error> {
         let started = Instant::now();
         let now = self.parts.clock.now();
         let mut batch = self.journal.begin()?;
@@ -384,19 +382,19 @@ impl Writer {
             duplicates: &mut self.duplicates,
             holds: Arc::clone(&self.holds.borrow()),
             batch,
-            fresh: Vec::new(),
+            accepted: Vec::new(),
             wrote: removed,
             space: self.shortage.space,
             refusing: self.shortage.refusing,
             now,
         };
         let owed = messages.iter().map(|message| work.handle(message)).collect::<Result<Vec<_>, _>>()?;
-        let Work { mut batch, dedup, fresh, wrote, duplicates, holds, space, refusing, .. } = work;
+        let Work { mut batch, dedup, accepted, wrote, duplicates, holds, space, refusing, .. } = work;
         (self.shortage.space, self.shortage.refusing) = (space, refusing);
         if !wrote && (duplicates.is_empty() || !messages.is_empty() && duplicates.len() < DUPLICATES_HELD) {
             // Nothing but repeats of what is on disk already: no sync is needed to say so. Their count is written
             // with the next batch, or when the relay is idle.
-            return Ok((owed, fresh));
+            return Ok((owed, accepted));
         }
         for (of, count) in duplicates.drain() {
             batch.count_duplicates(of, count)?;
@@ -407,18 +405,18 @@ impl Writer {
         batch.commit()?;
         self.parts.metrics.committed(started.elapsed());
         self.holds.send_if_modified(|known| std::mem::replace(known, Arc::clone(&holds)) != holds);
-        Ok((owed, fresh))
+        Ok((owed, accepted))
     }
 
     /// Everything is on disk: says so to everyone.
-    fn acknowledge(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, fresh: Vec<Fresh>) {
+    fn acknowledge(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, accepted: Vec<Accepted>) {
         let ended = messages.iter().filter_map(|message| match message {
             Message::Settle(End { settlement, .. }) => Some(settlement.clone()),
             _ => None,
         });
         let ended = ended.collect::<Vec<_>>();
         self.tell_ended(&ended);
-        self.hand_over(Durable { fresh, ended, recall: None });
+        self.hand_over(Committed { accepted, settled: ended, recall: None });
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
                 (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
@@ -625,7 +623,7 @@ impl Writer {
             self.tell_obstacle(&error);
             return;
         }
-        let mut fresh = Vec::new();
+        let mut accepted = Vec::new();
         let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
         // Whether it can be written comes first: reading a large journal again each second would serve nobody.
         let opened = open_writable(&self.parts).and_then(|journal| self.make_good(journal));
@@ -634,7 +632,7 @@ impl Writer {
                 // A commit that was reported as failed may have reached the disk after all. Its sender was told that it
                 // was not taken: its age counts from here.
                 if event.id > known {
-                    fresh.push(Fresh { event: Queued { acknowledged: now, ..event }, outgoing: None });
+                    accepted.push(Accepted { event: Queued { acknowledged: now, ..event }, outgoing: None });
                 }
             })
         });
@@ -664,7 +662,7 @@ impl Writer {
             return;
         };
         self.forget_followers();
-        self.hand_over(Durable { fresh, ..Durable::default() });
+        self.hand_over(Committed { accepted, ..Committed::default() });
         self.handed_over = self.handed_over.max(last);
         self.mark();
         self.tell_mended(&fault);
@@ -694,7 +692,7 @@ impl Writer {
             batch.commit()?;
             let ended: Vec<Settlement> = fault.held.drain(..some).map(|end| end.settlement).collect();
             self.tell_ended(&ended);
-            self.hand_over(Durable { ended, ..Durable::default() });
+            self.hand_over(Committed { settled: ended, ..Committed::default() });
             self.journal.fold_long_log(true)?;
         }
         // A hold is what a person was told that it is, whatever became of the commit that failed, or of the file.
@@ -704,14 +702,14 @@ impl Writer {
     }
 
     /// Tells the dispatcher what is on disk now.
-    fn hand_over(&mut self, durable: Durable) {
-        if let Some(last) = durable.fresh.last() {
+    fn hand_over(&mut self, committed: Committed) {
+        if let Some(last) = committed.accepted.last() {
             self.handed_over = last.event.id;
         }
-        if !durable.fresh.is_empty() || !durable.ended.is_empty() {
+        if !committed.accepted.is_empty() || !committed.settled.is_empty() {
             // Fails only when the dispatcher is gone, at the end of the process: the events are on disk.
-            if let Err(mpsc::error::SendError(durable)) = self.parts.durable.blocking_send(durable) {
-                self.left_behind.note(durable);
+            if let Err(mpsc::error::SendError(committed)) = self.parts.committed.blocking_send(committed) {
+                self.left_behind.note(committed);
             }
         }
     }

@@ -3,11 +3,11 @@
 use rusqlite::params;
 use rusqlite::types::{Value, ValueRef};
 
-use super::sum::{Damage, NO_SUM, STANDING, STANDING_READ, Standing};
+use super::sum::{NO_SUM, STANDING, STANDING_READ, Standing};
 use super::values::sql;
 use super::{Damaged, Error, Journal};
 use crate::clock::WallTime;
-use crate::event::{EventId, Outcome, State};
+use crate::event::{Damage, EventId, Outcome, State};
 
 impl Journal {
     /// Sets rows aside, all or none. What ended before stays ended, with the damage as its reason.
@@ -145,11 +145,11 @@ mod tests {
 
     use super::super::sum::FIXED;
     use super::*;
-    use crate::event::{Action, Occurrence, Priority, UpdateHash};
+    use crate::event::{Action, Occurrence, Priority, Settlement, UpdateHash};
     use crate::journal::Shares;
     use crate::journal::dedup::Occurrences;
     use crate::journal::sqlite::{
-        Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, Recovered, Sendable, Settlement, Tried,
+        Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, Recovered, Sendable, Tried,
     };
 
     const NOW: WallTime = WallTime(1_700_000_000_000);

@@ -10,13 +10,13 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::key_state::KeyStates;
 use super::place::Wrote;
-use super::records::{AttemptRecord, NewEvent, NewRefusal, Raw, Settlement};
+use super::records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 use super::room::Holdings;
 use super::sum::{self, Fixed, STANDING, Standing};
 use super::values::{event, sql};
 use super::{Error, Journal, Space, Tried, read};
 use crate::clock::WallTime;
-use crate::event::{EventId, Outcome, Priority, State};
+use crate::event::{EventId, Outcome, Priority, Reason, Settlement, State};
 
 /// Everything that is to become durable together. Dropped without a commit, it never was.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl<'a> Batch<'a> {
         let after = Standing {
             state: settlement.state,
             outcome: settlement.outcome,
-            reason: settlement.reason.clone(),
+            reason: settlement.reason.as_ref().map(Reason::to_string),
             attempts: settlement.attempts,
             settled_at: Some(settlement.at.0),
             ..before

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row};
 
 use super::recovered::{Read, RecoveredRow, shared};
-use super::sum::{Damage, KeyState, Standing};
+use super::sum::{KeyState, Standing};
 use super::values::{self, event, sql};
-use super::{Error, Recovered, Settlement};
+use super::{Error, Recovered};
 use crate::clock::WallTime;
-use crate::event::{EventId, KeyId, Occurrence, Priority, State, UpdateHash};
+use crate::event::{Damage, EventId, KeyId, Occurrence, Priority, Reason, Settlement, State, UpdateHash};
 use crate::journal::dedup::Occurrences;
 
 /// Counts of the rows.
@@ -143,7 +143,7 @@ pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Sett
         id,
         state: State::Delivered,
         outcome: state.outcome.and_then(|word| word.parse().ok()),
-        reason: state.reason.map(str::to_owned),
+        reason: state.reason.map(Reason::read),
         attempts: state.attempts,
         at: WallTime(state.settled_at.unwrap_or(0)),
     }))

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::batch::Batch;
-use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, STANDING_READ, Standing};
+use super::sum::{self, FIXED, FIXED_READ, Fixed, STANDING, STANDING_READ, Standing};
 use super::values::{event, sql};
 use super::{Error, values};
 use crate::clock::WallTime;
-use crate::event::{Action, EventId, Occurrence, Priority, State, UpdateHash};
+use crate::event::{Action, Damage, EventId, Occurrence, Priority, Reason, State, UpdateHash};
 
 /// A row as a command finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Kept {
     pub id: EventId,
     pub source: Arc<str>,
     pub state: State,
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     /// What it counts against the limits.
     pub bytes: u64,
     /// The row that holds the raw body of its request.
@@ -117,7 +117,7 @@ impl Batch<'_> {
     }
 
     /// Ends what a person decided on: a dead letter or a refused payload. Anything else stays as it is.
-    pub fn end(&mut self, id: EventId, reason: &str, at: WallTime) -> Result<(), Error> {
+    pub fn end(&mut self, id: EventId, reason: &Reason, at: WallTime) -> Result<(), Error> {
         let Some(mut standing) = self.standing(id)? else {
             return Ok(());
         };
@@ -126,7 +126,7 @@ impl Batch<'_> {
             return Ok(());
         }
         standing.state = State::Ended;
-        standing.reason = Some(reason.to_owned());
+        standing.reason = Some(reason.to_string());
         standing.settled_at = Some(at.0);
         self.write_end(id, &standing)?;
         let source = self.journal.source_of(id)?;
@@ -239,7 +239,7 @@ fn kept(row: &Row<'_>) -> Result<Kept, Damage> {
         id: fixed.id,
         source: Arc::from(fixed.source),
         state: standing.state,
-        reason: standing.reason,
+        reason: standing.reason.as_deref().map(Reason::read),
         bytes: standing.bytes,
         raw_in: row.get(FIXED_READ + STANDING_READ).map(event).map_err(|_| Damage::Row)?,
         charset: fixed.charset.map(str::to_owned),

@@ -14,11 +14,13 @@ use serde::Serialize;
 use super::names::FILE;
 use super::readers::{self, Readers, Slot};
 use super::recovered::{Read, RecoveredRow, shared};
-use super::sum::{self, Damage, FIXED, FIXED_READ, Fixed, STANDING, Standing};
+use super::sum::{self, FIXED, FIXED_READ, Fixed, STANDING, Standing};
 use super::values::{action, event, priority, sql};
-use super::{Error, Found, OpenError, Recovered, Settlement, Tried, data_dir, key_state, salvage, schema};
+use super::{Error, Found, OpenError, Recovered, Tried, data_dir, key_state, salvage, schema};
 use crate::clock::WallTime;
-use crate::event::{EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, State, UpdateHash};
+use crate::event::{
+    Damage, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Reason, Settlement, State, UpdateHash,
+};
 use crate::journal::dedup::Occurrences;
 
 /// A connection that can't write. It never waits for the writing end, nor the writing end for it.
@@ -607,7 +609,7 @@ pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Sett
         id,
         state,
         outcome,
-        reason,
+        reason: reason.as_deref().map(Reason::read),
         attempts,
         at: WallTime(settled_at.unwrap_or(0)),
     }))

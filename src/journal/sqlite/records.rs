@@ -1,10 +1,9 @@
-//! The rows that a batch writes: events, refused payloads, calls, settlements.
+//! The rows that a batch writes: events, refused payloads, calls.
 
 use std::time::Duration;
 
-use super::sum;
 use crate::clock::WallTime;
-use crate::event::{Action, EventId, Outcome, Priority, State, UpdateHash};
+use crate::event::{Action, EventId, Priority, UpdateHash};
 use crate::journal::dedup::Occurrences;
 
 /// An event to append.
@@ -59,17 +58,6 @@ pub enum Raw<'a> {
     Gone,
 }
 
-/// How an event ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    pub id: EventId,
-    pub state: State,
-    pub outcome: Option<Outcome>,
-    pub reason: Option<String>,
-    pub attempts: u32,
-    pub at: WallTime,
-}
-
 /// One call to the upstream and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
@@ -84,11 +72,4 @@ pub struct AttemptRecord {
     pub detail: Option<String>,
     /// The answer's body, shortened.
     pub answer: Vec<u8>,
-}
-
-impl Settlement {
-    /// Whether the event could not be sent since it is not what was written.
-    pub fn is_damaged(&self) -> bool {
-        sum::is_reason_of_damage(self.reason.as_deref())
-    }
 }

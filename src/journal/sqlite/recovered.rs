@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::sum::{Damage, Standing};
+use super::sum::Standing;
 use super::{Found, Recovered};
-use crate::event::EventId;
+use crate::event::{Damage, EventId};
 
 /// A row at a restart.
 pub(super) struct RecoveredRow {

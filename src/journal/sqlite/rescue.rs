@@ -2,9 +2,9 @@
 
 use super::sum::{self, Fixed, Standing};
 use super::values::{event, sql};
-use super::{Batch, Error, Journal, Settlement};
+use super::{Batch, Error, Journal};
 use crate::clock::WallTime;
-use crate::event::{EventId, Outgoing, Priority, State, Waits};
+use crate::event::{EventId, Outgoing, Pending, Priority, Reason, Settlement, State};
 
 /// Counts of events after a rescue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Batch<'_> {
     /// Writes an event that waits again, under its number, where its row or its body is gone.
     pub fn write_again(
         &mut self,
-        waits: Waits,
+        waits: Pending,
         source: &str,
         outgoing: Option<&Outgoing>,
         now: WallTime,
@@ -111,7 +111,7 @@ impl Batch<'_> {
             id,
             state: State::Ended,
             outcome: None,
-            reason: Some(END_LOST.to_owned()),
+            reason: Some(Reason::Other(END_LOST.into())),
             attempts: 0,
             at: now,
         })

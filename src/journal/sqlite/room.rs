@@ -141,10 +141,12 @@ impl Journal {
 mod tests {
     use proptest::prelude::*;
 
+    use crate::event::{Reason, Settlement};
+
     use super::*;
     use crate::clock::WallTime;
     use crate::journal::sqlite::tests::{NOW, config, delivered, event, open};
-    use crate::journal::sqlite::{Batch, NewEvent, NewRefusal, Raw, Settlement};
+    use crate::journal::sqlite::{Batch, NewEvent, NewRefusal, Raw};
     use crate::journal::{Share, Shares};
 
     const SOURCES: [&str; 3] = ["a", "b", "c"];
@@ -324,7 +326,7 @@ mod tests {
             }
             Step::End { which } => {
                 let Some(id) = ids.get(which % ids.len().max(1)) else { return };
-                batch.end(*id, "discarded", NOW).unwrap();
+                batch.end(*id, &Reason::Discarded, NOW).unwrap();
             }
             Step::MakeRoom { source, events, bytes } => {
                 batch.make_room(Some(SOURCES[*source]), *events, *bytes).unwrap();

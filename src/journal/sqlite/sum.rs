@@ -10,7 +10,7 @@
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
-use crate::event::{EventId, Outcome, State};
+use crate::event::{Damage, EventId, Outcome, State};
 
 /// What never changes in the row of an event or a refused payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,21 +64,6 @@ pub(super) struct KeyState<'r> {
     pub(super) reason: Option<&'r str>,
     pub(super) attempts: u32,
     pub(super) settled_at: Option<i64>,
-}
-
-/// Why a row or a body is not what was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
-    /// What was decided of the event, or of whom it came.
-    Row,
-    /// Whether it is still to be delivered, or how it ended.
-    State,
-    /// What is to be sent, or what came.
-    Body,
-    /// The body is not there.
-    NoBody,
-    /// The row is not there.
-    NoRow,
 }
 
 impl Fixed<'_> {
@@ -347,30 +332,6 @@ impl Sum {
 
     fn value(self) -> i64 {
         i64::from(self.0)
-    }
-}
-
-impl Damage {
-    /// The word that logs and metrics use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Damage::Row => "row",
-            Damage::State => "state",
-            Damage::Body => "body",
-            Damage::NoBody => "no_body",
-            Damage::NoRow => "no_row",
-        }
-    }
-
-    /// The reason with which an event becomes a dead letter.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Damage::Row => "damaged: its row is not what was written",
-            Damage::State => "damaged: whether it was delivered is not what was written",
-            Damage::Body => "damaged: its body is not what was written",
-            Damage::NoBody => "damaged: its body could not be read",
-            Damage::NoRow => "damaged: only its body could be read",
-        }
     }
 }
 

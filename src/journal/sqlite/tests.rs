@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::event::Occurrence;
+use crate::event::{Occurrence, Reason, Settlement};
 
 pub(super) const NOW: WallTime = WallTime(1_700_000_000_000);
 const NONE: Occurrences = Occurrences { last: None, past: None };
@@ -640,7 +640,7 @@ fn events_of_one_request_become_history_in_no_more_time_than_they_came() {
     let mut batch = journal.begin().unwrap();
     while batch.prune(None, 1_000, |_, _, _| false).unwrap().more {}
     for some in ids.chunks(500) {
-        some.iter().step_by(2).for_each(|id| batch.end(*id, "discarded", NOW).unwrap());
+        some.iter().step_by(2).for_each(|id| batch.end(*id, &Reason::Discarded, NOW).unwrap());
         batch.prune(None, 250, |_, _, _| false).unwrap();
     }
     batch.commit().unwrap();
@@ -698,7 +698,7 @@ fn a_batch_keeps_its_raw_body_while_one_of_it_needs_a_person() {
     assert_eq!(reader.refused(refused).unwrap().unwrap().element.as_deref(), Some(&br#"{"n":2}"#[..]));
 
     let mut batch = journal.begin().unwrap();
-    batch.end(refused, "discarded", NOW).unwrap();
+    batch.end(refused, &Reason::Discarded, NOW).unwrap();
     while batch.prune(None, 100, |_, _, _| false).unwrap().more {}
     batch.commit().unwrap();
     assert_eq!((received(refused), received(dead)), (None, whole));

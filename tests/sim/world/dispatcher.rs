@@ -6,11 +6,11 @@ use std::time::Duration;
 use gander::callgoose::answer::{Body, Verdict, judge};
 use gander::clock::{Monotonic, WallTime};
 use gander::delivery::breaker::{Permit, Waiting};
-use gander::delivery::dispatcher::{Conclusion, Heard, RecentTriggers, conclude};
-use gander::delivery::retry::{self, Death};
-use gander::delivery::schedule::{self, KeySlot, Overtaken, RetryState, Unsent, Why};
+use gander::delivery::dispatcher::{Ended, RecentTriggers, next_step, tried_before};
+use gander::delivery::retry::{self, NextStep, RetryState};
+use gander::delivery::schedule::{self, KeySlot, Withdrawn};
 use gander::delivery::staleness::{self, Decision};
-use gander::event::{Action, KeyId, Outcome, Queued, State};
+use gander::event::{Action, KeyId, Outcome, Queued, Reason, State};
 use gander::journal::Tried;
 
 use super::recorder::Settle;
@@ -22,7 +22,7 @@ use crate::upstream::Reply;
 /// What the dispatcher has under way.
 #[derive(Debug)]
 pub(super) struct Calls {
-    lately: RecentTriggers,
+    recent_triggers: RecentTriggers,
     under_way: BTreeMap<u64, Call>,
     number: u64,
     /// When it looks again.
@@ -41,7 +41,7 @@ struct Call {
 impl Calls {
     pub(super) fn new(lately: Duration) -> Calls {
         Calls {
-            lately: RecentTriggers::new(lately),
+            recent_triggers: RecentTriggers::new(lately),
             under_way: BTreeMap::new(),
             number: 0,
             wake_at: None,
@@ -58,8 +58,9 @@ impl World {
                 event.key = KeyId(u128::from(event.id.0) << 64);
             }
             let now = self.now().monotonic;
-            if let Some(overtaken) = self.relay().schedule.enqueue(&event, now) {
-                let Overtaken { event, key: slot, answered, .. } = overtaken;
+            if let Some(Withdrawn { event, key: Some(slot), result: Ok(answered), .. }) =
+                self.relay().schedule.enqueue(&event, now)
+            {
                 self.ledger.overtaken(key, event.id);
                 let (state, outcome) = (State::Delivered, Some(answered));
                 self.settle(Settle { key, slot, id: event.id, state, outcome })?;
@@ -81,7 +82,7 @@ impl World {
             };
             match step {
                 schedule::Step::Start(delivery) => self.call(delivery)?,
-                schedule::Step::End(unsent) => self.end_unsent(unsent)?,
+                schedule::Step::Settle(unsent) => self.end_unsent(unsent)?,
                 schedule::Step::WaitUntil(at) => {
                     self.idle(step)?;
                     if self.without != Without::Waking {
@@ -115,14 +116,16 @@ impl World {
     }
 
     /// An event ends without a call.
-    fn end_unsent(&mut self, unsent: Unsent) -> Result<(), Broken> {
-        let Unsent { event, key: slot, why, .. } = unsent;
+    fn end_unsent(&mut self, unsent: Withdrawn) -> Result<(), Broken> {
+        let Withdrawn { event, key: Some(slot), result: Err(reason), .. } = unsent else {
+            return Err(Broken { promise: Promise::Order, how: format!("{unsent:?}") });
+        };
         let Some(key) = self.disk.get(event.id).map(|row| row.key) else {
             return Err(Broken { promise: Promise::Order, how: format!("{} ends and is not on disk", event.id) });
         };
-        self.note(|| format!("event {} of key {key} ends unsent: {why:?}", event.id));
-        self.ledger.ends_unsent(key, event.id, why, &self.disk, self.time)?;
-        if why == Why::Superseded && event.action == Action::Resolve {
+        self.note(|| format!("event {} of key {key} ends unsent: {reason:?}", event.id));
+        self.ledger.ends_unsent(key, event.id, &reason, &self.disk, self.time)?;
+        if reason == Reason::Superseded && event.action == Action::Resolve {
             self.disk.note_superseded(event.id);
         }
         self.settle(Settle { key, slot, id: event.id, state: State::Ended, outcome: None })
@@ -154,7 +157,7 @@ impl World {
                 how: format!("{} is called and not on disk", delivery.event.id),
             });
         };
-        self.ledger.call_started(key, delivery.event.id, delivery.late, self.time)?;
+        self.ledger.call_started(key, delivery.event.id, delivery.stale, self.time)?;
         let now = self.now();
         let reply = self.upstream.call(key, delivery.event.action, now, &mut self.rng);
         self.note(|| {
@@ -185,28 +188,30 @@ impl World {
         self.ledger.call_ended(key, id, reply.kind, self.time);
         let (settings, without) = (self.plan.retry, self.without);
         let relay = self.relay();
-        let fault = relay.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
-        let heard = Heard { delivery, verdict, fault, retry_after };
-        let conclusion = match conclude(heard, settings, &relay.schedule, &relay.calls.lately, now, random) {
-            Conclusion::Again { trial, .. } if without == Without::Patience => {
-                Conclusion::Dead { attempts: trial.attempts, death: Death::TooOld }
+        let failure = relay.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
+        let ended = Ended { delivery, verdict, failure, retry_after };
+        let (schedule, recent) = (&relay.schedule, &relay.calls.recent_triggers);
+        let step = match next_step(ended, settings, schedule, recent, now, random) {
+            NextStep::Retry { state, .. } if without == Without::Patience => {
+                NextStep::Settle { attempts: state.attempts, result: Err(Reason::TooOld("connect".into())) }
             }
-            Conclusion::Again { trial, .. } if without == Without::Judgement => {
-                Conclusion::Delivered { attempts: trial.attempts, outcome: Outcome::Accepted, in_doubt: false }
+            NextStep::Retry { state, .. } if without == Without::Judgement => {
+                NextStep::Settle { attempts: state.attempts, result: Ok(Outcome::Accepted) }
             }
-            conclusion => conclusion,
+            step => step,
         };
-        self.note(|| format!("event {id}: {conclusion:?}"));
-        let (state, outcome) = match conclusion {
-            Conclusion::Again { trial, at, tried } => {
-                self.again(key, &delivery, trial, at, tried)?;
+        self.note(|| format!("event {id}: {step:?}"));
+        let (state, outcome) = match step {
+            NextStep::Retry { state, at } => {
+                let tried = tried_before(state, at, retry_after, &self.relay().schedule, now);
+                self.again(key, &delivery, state, at, tried)?;
                 return self.start_what_may();
             }
-            Conclusion::Delivered { outcome, .. } => {
-                self.relay().calls.lately.delivered(&delivery.event, outcome, now.monotonic);
+            NextStep::Settle { result: Ok(outcome), .. } => {
+                self.relay().calls.recent_triggers.delivered(&delivery.event, outcome, now.monotonic);
                 (State::Delivered, Some(outcome))
             }
-            Conclusion::Dead { .. } => (State::Dead, None),
+            NextStep::Settle { result: Err(_), .. } => (State::Dead, None),
         };
         self.settle(Settle { key, slot: delivery.key, id, state, outcome })?;
         self.start_what_may()
@@ -227,7 +232,7 @@ impl World {
         &mut self,
         key: usize,
         delivery: &schedule::Delivery,
-        trial: RetryState,
+        state: RetryState,
         at: Monotonic,
         tried: Tried,
     ) -> Result<(), Broken> {
@@ -236,7 +241,7 @@ impl World {
         }
         let time = self.time_of(at);
         self.ledger.tried_again_at(key, delivery.event.id, time);
-        self.relay().schedule.again(delivery.key, trial, at);
+        self.relay().schedule.again(delivery.key, state, at);
         let wait = self.rng.i64(0..4);
         self.soon(wait, Step::Note { id: delivery.event.id, tried });
         if self.without == Without::IndependentKeys {

@@ -6,7 +6,7 @@ use gander::clock::WallTime;
 use gander::delivery::schedule::KeySlot;
 use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
 use gander::journal::Tried;
-use gander::journal::dedup::{AcceptReason, Admission, Ending, Occurrences};
+use gander::journal::dedup::{AcceptReason, Admission, Effect, Occurrences};
 
 use super::{Step, World};
 use crate::disk::{Batch, Row};
@@ -194,7 +194,7 @@ impl World {
         self.ledger.settled(settle.key, settle.id, settle.state, settle.outcome)?;
         batch.settle(settle.id, settle.state, settle.outcome, self.now().wall);
         if self.without != Without::Endings
-            && let Some(ending) = Ending::of(settle.state, settle.outcome)
+            && let Some(ending) = Effect::of(settle.state, settle.outcome)
         {
             self.relay().dedup.settle(key_id(settle.key), settle.id, ending);
         }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::restore::tell_repairs;
 use super::{FALSE_ALARMS_MAX, Fault, HEAL_INTERVAL, Writer};
 use crate::event::EventId;
-use crate::journal::recorder::{Durable, Health, Remembered, Unavailable};
+use crate::journal::recorder::{Committed, Health, QueueCopy, Unavailable};
 use crate::journal::{self, Batch, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
 
 /// Where the files stand while they are brought back.
@@ -173,7 +173,7 @@ impl Writer {
         if !self.fault.as_ref().is_some_and(|fault| fault.altered) {
             return Ok(journal);
         }
-        let Remembered { waiting, ending, bodies } = self.recall()?;
+        let QueueCopy { waiting, ending, bodies } = self.recall()?;
         let now = self.parts.clock.now().wall;
         let known: HashSet<EventId> = waiting.iter().map(|waits| waits.event).chain(ending).collect();
         if let Some(fault) = &mut self.fault {
@@ -216,15 +216,15 @@ impl Writer {
 
     /// Asks the dispatcher what it knows of the queue, or takes what it left when it ended. Senders are told to come again
     /// meanwhile. Without an answer the journal can't be believed to hold all that waits.
-    fn recall(&mut self) -> Result<Remembered, OpenError> {
+    fn recall(&mut self) -> Result<QueueCopy, OpenError> {
         let (reply, mut answer) = oneshot::channel();
-        let mut asking = Some(Durable { recall: Some(reply), ..Durable::default() });
+        let mut asking = Some(Committed { recall: Some(reply), ..Committed::default() });
         let until = Instant::now() + RECALL;
         loop {
-            if let Some(durable) = asking.take()
-                && let Err(TrySendError::Full(durable)) = self.parts.durable.try_send(durable)
+            if let Some(committed) = asking.take()
+                && let Err(TrySendError::Full(committed)) = self.parts.committed.try_send(committed)
             {
-                asking = Some(durable);
+                asking = Some(committed);
             }
             if let Ok(remembered) = answer.try_recv() {
                 return Ok(remembered);
@@ -232,7 +232,7 @@ impl Writer {
             if let Some(remembered) = self.left_behind.remembered() {
                 return Ok(remembered.clone());
             }
-            let ended = self.parts.durable.is_closed() && self.left_behind.is_nothing();
+            let ended = self.parts.committed.is_closed() && self.left_behind.is_nothing();
             if ended || Instant::now() >= until {
                 let nobody = "its files were cut off or overwritten, and nobody answers what else waits";
                 return Err(obstacle(&self.parts.lock, &journal::Error::Fault(nobody.to_owned())));

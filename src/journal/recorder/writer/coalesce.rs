@@ -72,8 +72,7 @@ const ENDS_MAX: usize = 256;
 mod tests {
     use super::*;
     use crate::clock::WallTime;
-    use crate::event::{KeyId, Outcome};
-    use crate::journal::Settlement;
+    use crate::event::{KeyId, Outcome, Settlement};
 
     fn end(id: u64, outcome: Outcome, awaited: bool) -> Message {
         let settlement = Settlement {

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::work::{Origin, Work};
-use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, State};
-use crate::journal::dedup::{AcceptReason, Arrival, Ending, Occurrences};
+use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, Reason, State};
+use crate::journal::dedup::{AcceptReason, Arrival, Effect, Occurrences};
 use crate::journal::recorder::{
-    Command, Commanded, Declined, Entry, Fresh, HOLDS_MAX, Holding, Receipt, Submission, Unavailable,
+    Accepted, Command, Commanded, Declined, Entry, HOLDS_MAX, Holding, Receipt, Submission, Unavailable,
 };
 use crate::journal::{self, Blob, Decided, Fit, Kept, Later, NewEvent, Raw};
 
@@ -52,9 +52,9 @@ impl Work<'_> {
             Some(Ok(kept)) => kept,
         };
         if !force {
-            match (kept.state, kept.reason.as_deref()) {
-                (State::Ended, Some(REPLAYED)) => return declined(Declined::Ended),
-                (State::Ended, Some(DISCARDED)) => return declined(Declined::Discarded),
+            match (kept.state, &kept.reason) {
+                (State::Ended, Some(Reason::Replayed)) => return declined(Declined::Ended),
+                (State::Ended, Some(Reason::Discarded)) => return declined(Declined::Discarded),
                 _ => {}
             }
             let mut rows = ROWS_LOOKED_AT_MAX;
@@ -72,7 +72,7 @@ impl Work<'_> {
             Err(Unavailable::DiskFull) => return declined(Declined::DiskFull),
             Err(why) => return Ok(Err(why)),
         };
-        self.batch.end(of, REPLAYED, self.now.wall)?;
+        self.batch.end(of, &Reason::Replayed, self.now.wall)?;
         self.wrote = true;
         Ok(Ok(Ok(receipts)))
     }
@@ -91,7 +91,7 @@ impl Work<'_> {
             return declined(Declined::Waiting);
         }
         let key = KeyId::new(&kept.source, &incident_key);
-        if !force && kept.state == State::Ended && kept.reason.as_deref() == Some(DISCARDED) {
+        if !force && kept.state == State::Ended && kept.reason == Some(Reason::Discarded) {
             return declined(Declined::Discarded);
         }
         if !force && let Some(why) = self.later(key, &kept.source, &incident_key, id, &mut round.rows)? {
@@ -150,9 +150,9 @@ impl Work<'_> {
         };
         let new = self.dedup.take(arrival, now.monotonic, append)?;
         round.raws.entry(kept.raw_in).or_insert(new);
-        self.batch.end(id, REPLAYED, self.now.wall)?;
+        self.batch.end(id, &Reason::Replayed, self.now.wall)?;
         self.wrote = true;
-        self.fresh.push(Fresh {
+        self.accepted.push(Accepted {
             event: Queued {
                 id: new,
                 key,
@@ -192,10 +192,10 @@ impl Work<'_> {
             State::Ended => return Ok(Commanded::Declined(Declined::Ended)),
             State::Dead | State::Refused => {}
         }
-        self.batch.end(id, DISCARDED, self.now.wall)?;
+        self.batch.end(id, &Reason::Discarded, self.now.wall)?;
         self.wrote = true;
         if let Some(key) = key {
-            self.dedup.settle(key, id, Ending::WithoutEffect);
+            self.dedup.settle(key, id, Effect::None);
         }
         Ok(Commanded::Discarded { source })
     }
@@ -247,9 +247,5 @@ impl Work<'_> {
     }
 }
 
-/// The reason of what a person ended.
-const DISCARDED: &str = "discarded";
-/// The reason of a dead letter or refused payload for which there is a new event.
-const REPLAYED: &str = "replayed";
 /// Some tens of milliseconds: senders wait for the same thread.
 const ROWS_LOOKED_AT_MAX: usize = 100_000;

@@ -4,42 +4,42 @@ use std::collections::HashSet;
 
 use tokio::sync::mpsc;
 
-use crate::event::{EventId, Waits};
-use crate::journal::recorder::{Durable, Fresh, Remembered};
+use crate::event::{EventId, Pending};
+use crate::journal::recorder::{Accepted, Committed, QueueCopy};
 
 /// The queue as the dispatcher left it, and commits since.
 #[derive(Debug)]
 pub(super) struct LeftBehind {
-    left: mpsc::Receiver<Remembered>,
-    remembered: Option<Remembered>,
+    left: mpsc::Receiver<QueueCopy>,
+    remembered: Option<QueueCopy>,
     /// Commits that it was not told any more, in order.
-    untold: Vec<Durable>,
+    untold: Vec<Committed>,
 }
 
 impl LeftBehind {
     /// With it, where the dispatcher leaves it.
-    pub(super) fn new() -> (mpsc::Sender<Remembered>, LeftBehind) {
+    pub(super) fn new() -> (mpsc::Sender<QueueCopy>, LeftBehind) {
         let (sender, left) = mpsc::channel(1);
         (sender, LeftBehind { left, remembered: None, untold: Vec::new() })
     }
 
     /// Notes what the dispatcher was not told any more.
-    pub(super) fn note(&mut self, durable: Durable) {
-        self.untold.push(durable);
+    pub(super) fn note(&mut self, committed: Committed) {
+        self.untold.push(committed);
     }
 
     /// The queue by now; none while the dispatcher has left nothing.
-    pub(super) fn remembered(&mut self) -> Option<&Remembered> {
+    pub(super) fn remembered(&mut self) -> Option<&QueueCopy> {
         if let Ok(remembered) = self.left.try_recv() {
             self.remembered = Some(remembered);
         }
         let remembered = self.remembered.as_mut()?;
         let mut ended = HashSet::new();
-        for durable in self.untold.drain(..) {
-            ended.extend(durable.ended.iter().map(|settlement| settlement.id));
-            for Fresh { event, outgoing } in durable.fresh {
+        for committed in self.untold.drain(..) {
+            ended.extend(committed.settled.iter().map(|settlement| settlement.id));
+            for Accepted { event, outgoing } in committed.accepted {
                 let (source, action, priority) = (event.source, event.action, event.priority);
-                remembered.waiting.push(Waits { event: event.id, source, action, priority });
+                remembered.waiting.push(Pending { event: event.id, source, action, priority });
                 remembered.bodies.extend(outgoing.map(|outgoing| (event.id, outgoing)));
             }
         }
@@ -53,7 +53,7 @@ impl LeftBehind {
     }
 }
 
-impl Remembered {
+impl QueueCopy {
     /// These ends are on disk.
     fn forget(&mut self, ended: &HashSet<EventId>) {
         if !ended.is_empty() {

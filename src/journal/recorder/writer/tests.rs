@@ -3,20 +3,20 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::*;
-use crate::event::{Action, Outcome, Outgoing, Priority, SourceId, UpdateHash, Waits};
+use crate::event::{Action, Outcome, Outgoing, Pending, Priority, SourceId, UpdateHash};
 use crate::journal::AttemptRecord;
 use crate::journal::Shares;
-use crate::journal::recorder::{Recordable, Remembered};
+use crate::journal::recorder::{QueueCopy, Recordable};
 
 /// A writer that a test drives itself.
 struct Desk {
     writer: Writer,
     recorder: Recorder,
-    durable: mpsc::Receiver<Durable>,
+    committed: mpsc::Receiver<Committed>,
 }
 
 fn open(directory: &Path) -> Desk {
-    let (sender, durable) = mpsc::channel(1_000);
+    let (sender, committed) = mpsc::channel(1_000);
     let parts = WriterParts {
         journal: journal::Config {
             data_dir: directory.to_owned(),
@@ -32,10 +32,10 @@ fn open(directory: &Path) -> Desk {
         superseded: Default::default(),
         clock: Clock::start(),
         metrics: Arc::new(Metrics::new()),
-        durable: sender,
+        committed: sender,
     };
     let (recorder, writer) = Writer::open(parts, |_, _| ()).unwrap();
-    Desk { writer, recorder, durable }
+    Desk { writer, recorder, committed }
 }
 
 fn submission(keys: std::ops::Range<u64>) -> Submission {
@@ -71,8 +71,8 @@ fn record(keys: std::ops::Range<u64>) -> (Message, Reply) {
 }
 
 /// What one trigger is remembered by.
-fn waits(event: u64) -> Waits {
-    Waits { event: EventId(event), source: SourceId(0), action: Action::Trigger, priority: Priority::Normal }
+fn waits(event: u64) -> Pending {
+    Pending { event: EventId(event), source: SourceId(0), action: Action::Trigger, priority: Priority::Normal }
 }
 
 fn ended(event: u64) -> End {
@@ -102,14 +102,14 @@ impl Desk {
     fn take(&mut self, keys: std::ops::Range<u64>) -> Vec<u64> {
         self.writer.turn(&mut vec![record(keys).0]);
         assert!(self.writer.fault.is_none());
-        self.durable.try_recv().unwrap().fresh.iter().map(|fresh| fresh.event.id.0).collect()
+        self.committed.try_recv().unwrap().accepted.iter().map(|accepted| accepted.event.id.0).collect()
     }
 
     /// Ends that were told since the last look.
     fn told(&mut self) -> Vec<u64> {
         let mut told = Vec::new();
-        while let Ok(durable) = self.durable.try_recv() {
-            told.extend(durable.ended.iter().map(|settlement| settlement.id.0));
+        while let Ok(committed) = self.committed.try_recv() {
+            told.extend(committed.settled.iter().map(|settlement| settlement.id.0));
         }
         told
     }
@@ -143,8 +143,8 @@ fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
     let directory = tempfile::tempdir().unwrap();
     let mut desk = open(directory.path());
     let waiting = desk.take(0..2_001).into_iter().map(waits).collect();
-    desk.recorder.leave(Remembered { waiting, ..Remembered::default() });
-    drop(desk.durable);
+    desk.recorder.leave(QueueCopy { waiting, ..QueueCopy::default() });
+    drop(desk.committed);
     desk.writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let (message, mut reply) = record(3_000..3_001);
     desk.recorder.put(message).unwrap();
@@ -164,12 +164,12 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
         body: Bytes::from_static(b"{}"),
         acknowledged: WallTime(1),
     };
-    desk.recorder.leave(Remembered {
+    desk.recorder.leave(QueueCopy {
         waiting: ids.iter().copied().map(waits).collect(),
         bodies: HashMap::from([(EventId(ids[0]), outgoing)]),
-        ..Remembered::default()
+        ..QueueCopy::default()
     });
-    drop(desk.durable);
+    drop(desk.committed);
     // One more comes, and one ends, and nobody is there to be told.
     desk.writer.turn(&mut vec![record(3..4).0, Message::Settle(ended(ids[1]))]);
     desk.writer.journal.execute(&format!("DELETE FROM event WHERE id IN ({}, {})", ids[0], ids[2]));
@@ -184,8 +184,8 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
 #[test]
 fn without_an_answer_of_what_waits_the_journal_is_not_believed() {
     let directory = tempfile::tempdir().unwrap();
-    let Desk { mut writer, recorder, durable } = open(directory.path());
-    drop((durable, recorder));
+    let Desk { mut writer, recorder, committed } = open(directory.path());
+    drop((committed, recorder));
     writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&writer.parts).unwrap();
     let error = writer.make_good(journal).unwrap_err();

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::clock::Now;
-use crate::event::{Action, EventId, HoldRecord, KeyId, Outgoing, Queued, SourceNames, State, Superseded};
-use crate::journal::dedup::{AcceptReason, Admission, Arrival, Decision, Dedup, Ending, Occurrences, Preview};
+use crate::event::{Action, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded};
+use crate::journal::dedup::{AcceptReason, Admission, Arrival, Decision, Dedup, Effect, Occurrences, Preview};
 use crate::journal::recorder::{
-    Commanded, Declined, End, Entry, Expected, Follow, Fresh, Holding, Message, Receipt, Recordable, Settled,
+    Accepted, Commanded, Declined, End, Entry, Expected, Follow, Holding, Message, Receipt, Recordable, Settled,
     Submission, Unavailable,
 };
-use crate::journal::{self, AttemptRecord, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Settlement, Space};
+use crate::journal::{self, AttemptRecord, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Space};
 
 use super::shortage::shortened;
 
@@ -50,7 +50,7 @@ pub(super) struct Work<'a> {
     /// What is held back, with the changes of this batch.
     pub(super) holds: Arc<Vec<HoldRecord>>,
     pub(super) batch: Batch<'a>,
-    pub(super) fresh: Vec<Fresh>,
+    pub(super) accepted: Vec<Accepted>,
     pub(super) wrote: bool,
     pub(super) space: Space,
     /// Nothing new is taken for want of room.
@@ -247,7 +247,7 @@ impl Work<'_> {
         };
         raw_in.get_or_insert(id);
         self.wrote = true;
-        self.fresh.push(Fresh {
+        self.accepted.push(Accepted {
             event: Queued {
                 id,
                 key: event.key,
@@ -339,7 +339,7 @@ pub(super) fn arrival(event: &Recordable) -> Arrival<'_> {
 const VIOLATION_BYTES: usize = 256;
 
 pub(super) fn settle(dedup: &mut Dedup, key: KeyId, settlement: &Settlement) {
-    if let Some(ending) = Ending::of(settlement.state, settlement.outcome) {
+    if let Some(ending) = Effect::of(settlement.state, settlement.outcome) {
         dedup.settle(key, settlement.id, ending);
     }
 }

@@ -10,11 +10,11 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::fitting::Extent;
 use crate::clock::WallTime;
-use crate::event::{EventId, State};
+use crate::event::{Damage, EventId, State};
 use crate::journal::sqlite::ID_MAX;
 use crate::journal::sqlite::key_state;
 use crate::journal::sqlite::pages::Leaf;
-use crate::journal::sqlite::sum::{self, Damage, FIXED, FIXED_READ, Fixed, KeyState, STANDING, Standing};
+use crate::journal::sqlite::sum::{self, FIXED, FIXED_READ, Fixed, KeyState, STANDING, Standing};
 use crate::journal::sqlite::values;
 use crate::journal::sqlite::values::sql;
 

@@ -1,4 +1,4 @@
-//! How deliveries go as a whole: for readiness, and for the one log line when that changes.
+//! The status of the upstream as readiness shows it, and the one log line when it changes.
 
 use tokio::sync::watch;
 
@@ -7,19 +7,19 @@ use crate::callgoose::answer::{Trouble, Verdict};
 use crate::clock::WallTime;
 use crate::delivery::breaker::Cause;
 
-/// The state of affairs between the relay and the upstream.
+/// How the upstream takes calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum UpstreamStatus {
     /// Calls go out.
-    Fine,
-    /// Only probes do.
-    Shut { why: Cause, trouble: Trouble, status: Option<u16>, detail: Option<String>, since: WallTime },
+    Answering,
+    /// The breaker is open: only probes go out.
+    Unavailable { why: Cause, trouble: Trouble, status: Option<u16>, detail: Option<String>, since: WallTime },
 }
 
 /// Takes over how a call left the breaker. What is logged is the change: one line at the beginning of an outage, one at
 /// its end.
-pub(super) fn notice(
-    condition: &watch::Sender<Condition>,
+pub(super) fn update(
+    status: &watch::Sender<UpstreamStatus>,
     open: Option<Cause>,
     verdict: Verdict,
     called: &Called,
@@ -28,27 +28,25 @@ pub(super) fn notice(
 ) {
     context.metrics.breaker_open.set(i64::from(open == Some(Cause::Failures)));
     context.metrics.paused.set(i64::from(matches!(open, Some(Cause::Pause(_)))));
-    let known = condition.borrow().clone();
-    if open.is_none() && known == Condition::Fine {
+    let known = status.borrow().clone();
+    if open.is_none() && known == UpstreamStatus::Answering {
         return;
     }
     let url = context.upstream.shown_url();
     let Some(why) = open else {
-        condition.send_replace(Condition::Fine);
+        status.send_replace(UpstreamStatus::Answering);
         tracing::info!(url, "the upstream answers as it should again; deliveries go on");
         return;
     };
-    let trouble = match verdict {
-        Verdict::Again(trouble) | Verdict::Blocked(trouble) | Verdict::Rejected(trouble) => trouble,
-        Verdict::Done(_) => return,
-    };
-    let (status, detail) = (called.status(), called.detail());
+    let Some(trouble) = verdict.trouble() else { return };
+    let (code, detail) = (called.status(), called.detail());
     let since = match known {
-        Condition::Shut { why: known, since, .. } if known == why => Some(since),
+        UpstreamStatus::Unavailable { why: known, since, .. } if known == why => Some(since),
         _ => None,
     };
-    let now = Condition::Shut { why, trouble, status, detail: detail.clone(), since: since.unwrap_or(now) };
-    condition.send_replace(now);
+    let now =
+        UpstreamStatus::Unavailable { why, trouble, status: code, detail: detail.clone(), since: since.unwrap_or(now) };
+    status.send_replace(now);
     if since.is_some() {
         return;
     }
@@ -58,7 +56,7 @@ pub(super) fn notice(
             url,
             reason,
             fault,
-            status,
+            status = code,
             detail,
             remedy,
             "the upstream fails again and again: the breaker is open, one probe at a time goes on; nothing is lost"
@@ -67,7 +65,7 @@ pub(super) fn notice(
             url,
             reason,
             fault,
-            status,
+            status = code,
             detail,
             remedy,
             "deliveries are paused until this is mended; one probe at a time goes on; nothing is lost"
