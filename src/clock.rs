@@ -80,6 +80,10 @@ impl WallTime {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    pub fn before(self, wait: Duration) -> WallTime {
+        WallTime(self.0.saturating_sub(millis(wait)))
+    }
+
     /// RFC 3339 in UTC with milliseconds, as `2025-11-24T07:30:00.000Z`.
     pub fn rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)

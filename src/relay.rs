@@ -21,7 +21,7 @@ use crate::delivery::dispatcher::{self, Dispatcher};
 use crate::delivery::schedule::Schedule;
 use crate::inbound::Ingest;
 use crate::journal::recorder::{Writer, WriterParts};
-use crate::journal::{Lock, OpenError, Reader, Readers};
+use crate::journal::{self, Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
 use crate::server;
 use crate::shutdown::{DRAIN, Shutdown};
@@ -98,14 +98,18 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let resume = Arc::new(Notify::new());
     let recorder_end = run_writer(writer)?;
 
+    let reader = open_reader(&readers, &data_dir)?;
+    let recent_triggers = dispatcher::recent_triggers(&reader, config.dispatch.retry, clock.now())
+        .map_err(|error| unreadable(&data_dir, &error))?;
     let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
         config: config.dispatch,
         upstream,
         recorder: recorder.clone(),
-        reader: open_reader(&readers, &data_dir)?,
+        reader,
         clock,
         metrics: Arc::clone(&metrics),
         schedule,
+        recent_triggers,
         committed,
         resume: Arc::clone(&resume),
     });
@@ -234,11 +238,12 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn open_reader(readers: &Arc<Readers>, data_dir: &Path) -> Result<Arc<Reader>, StartError> {
-    let opened = Reader::beside(readers).map_err(|error| {
-        let remedy = "check the owner and the permissions of `data_dir`";
-        StartError::Journal(OpenError { path: data_dir.to_owned(), problem: error.to_string(), remedy })
-    });
-    opened.map(Arc::new)
+    Reader::beside(readers).map(Arc::new).map_err(|error| unreadable(data_dir, &error))
+}
+
+fn unreadable(data_dir: &Path, error: &journal::Error) -> StartError {
+    let remedy = "check the owner and the permissions of `data_dir`";
+    StartError::Journal(OpenError { path: data_dir.to_owned(), problem: error.to_string(), remedy })
 }
 
 /// The recorder on a thread of its own, since a sync blocks; the receiver resolves when it has ended.

@@ -36,7 +36,7 @@ use crate::event::{
     Damage, EventId, HoldRecord, KeyId, Outcome, Pending, Queued, Reason, Settlement, SourceNames, State, Superseded,
 };
 use crate::journal::recorder::{Accepted, Committed, End, QueueCopy, Recorder};
-use crate::journal::{AttemptRecord, Reader, Tried};
+use crate::journal::{self, AttemptRecord, Delivered, Reader, Tried};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -130,6 +130,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What was queued before this start, see [`restore`].
     pub schedule: Schedule,
+    /// Keys that were triggered a moment before this start, see [`recent_triggers`].
+    pub recent_triggers: RecentTriggers,
     pub committed: mpsc::Receiver<Committed>,
     pub resume: Arc<Notify>,
 }
@@ -174,6 +176,16 @@ pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, re
     schedule.enqueue_tried(event, state, now.monotonic.after(wait));
 }
 
+/// The keys that had a trigger delivered shortly before this start.
+pub fn recent_triggers(reader: &Reader, retry: retry::Settings, now: Now) -> Result<RecentTriggers, journal::Error> {
+    let within = retry.unresolved.over;
+    let mut recent = RecentTriggers::new(within);
+    for Delivered { key, action, outcome, at } in reader.delivered_since(now.wall.before(within))? {
+        recent.delivered(key, action, outcome, now.monotonic.before(now.wall.since(at)));
+    }
+    Ok(recent)
+}
+
 /// Holds back what was held back before this start.
 pub fn hold_again(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
     for HoldRecord { target, .. } in holds {
@@ -187,7 +199,8 @@ pub fn hold_again(schedule: &mut Schedule, holds: &[HoldRecord], sources: &Sourc
 impl Dispatcher {
     /// Puts it together. The receivers show how deliveries go.
     pub fn new(parts: Parts) -> (Dispatcher, Watched) {
-        let Parts { config, upstream, recorder, reader, clock, metrics, schedule, committed, resume } = parts;
+        let Parts { config, upstream, recorder, reader, clock, metrics, schedule, recent_triggers, committed, resume } =
+            parts;
         let (sender, reports) = mpsc::channel(REPORTS);
         let (upstream_status, status_watched) = watch::channel(UpstreamStatus::Answering);
         let (stuck, stuck_watched) = watch::channel(Stuck::default());
@@ -197,7 +210,7 @@ impl Dispatcher {
         let dispatcher = Dispatcher {
             schedule,
             bodies: Bodies::default(),
-            recent_triggers: RecentTriggers::new(config.retry.unresolved.over),
+            recent_triggers,
             stale_episode: StaleEpisode::default(),
             settling: Settling::default(),
             discarded: HashSet::new(),
@@ -426,7 +439,8 @@ impl Dispatcher {
         };
         let is_stale = delivery.stale.is_some();
         if let Ok(outcome) = result {
-            self.recent_triggers.delivered(&delivery.event, outcome, now.monotonic);
+            let Queued { key, action, .. } = delivery.event;
+            self.recent_triggers.delivered(key, action, outcome, now.monotonic);
             if is_stale {
                 self.stale_episode.delivered(now.monotonic);
             }

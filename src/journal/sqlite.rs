@@ -71,7 +71,7 @@ pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
 pub use place::{Fates, Mending};
 pub use read::{
-    Attempt, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Searched, Sendable, Summary, Texts,
+    Attempt, Delivered, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Searched, Sendable, Summary, Texts,
 };
 pub use readers::Readers;
 pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};

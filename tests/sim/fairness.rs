@@ -89,7 +89,7 @@ fn alert(source: u16, at: i64, fate: Fate) -> Alert {
 
 struct World {
     schedule: Schedule,
-    lately: RecentTriggers,
+    recent_triggers: RecentTriggers,
     alerts: Vec<Alert>,
     calls: BinaryHeap<Reverse<(i64, u64)>>,
     under_way: std::collections::HashMap<u64, Delivery>,
@@ -106,7 +106,7 @@ impl World {
         let alerts = story.0;
         let mut world = World {
             schedule: Schedule::new(LIMITS),
-            lately: RecentTriggers::new(SETTINGS.unresolved.over),
+            recent_triggers: RecentTriggers::new(SETTINGS.unresolved.over),
             calls: BinaryHeap::new(),
             under_way: Default::default(),
             number: 0,
@@ -193,10 +193,11 @@ impl World {
         let now = Now { monotonic: Monotonic(time), wall: WallTime(time) };
         let failure = self.schedule.ended(&delivery, verdict, None, now.monotonic);
         let ended = Ended { delivery, verdict, failure, retry_after: None };
-        match next_step(ended, SETTINGS, &self.schedule, &self.lately, now, self.rng.f64()) {
+        match next_step(ended, SETTINGS, &self.schedule, &self.recent_triggers, now, self.rng.f64()) {
             NextStep::Retry { state, at } => self.schedule.again(delivery.key, state, at),
             NextStep::Settle { result: Ok(outcome), .. } => {
-                self.lately.delivered(&delivery.event, outcome, now.monotonic);
+                let Queued { key, action, .. } = delivery.event;
+                self.recent_triggers.delivered(key, action, outcome, now.monotonic);
                 self.taken[index] = Some(time);
                 self.schedule.release(delivery.key, true, now.monotonic);
             }

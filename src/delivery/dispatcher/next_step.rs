@@ -226,8 +226,7 @@ mod tests {
     #[test]
     fn a_resolve_that_found_nothing_is_sent_again_where_its_trigger_was_delivered_lately() {
         let mut recent = no_triggers();
-        let (_, trigger) = begun(Action::Trigger, None);
-        recent.delivered(&trigger.event, Outcome::Created, NOW.monotonic);
+        recent.delivered(KeyId(1), Action::Trigger, Outcome::Created, NOW.monotonic);
         for (sentence, before, recent, resends) in [
             ("it was", None, &recent, Some(1)),
             ("it was not", None, &no_triggers(), None),
@@ -253,7 +252,7 @@ mod tests {
     fn nothing_is_asked_for_again_with_an_event_behind_it() {
         let mut recent = no_triggers();
         let (mut schedule, delivery) = begun(Action::Resolve, None);
-        recent.delivered(&Queued { action: Action::Trigger, ..delivery.event }, Outcome::Created, NOW.monotonic);
+        recent.delivered(KeyId(1), Action::Trigger, Outcome::Created, NOW.monotonic);
         schedule.ended(&delivery, MISSED, None, NOW.monotonic);
         schedule.enqueue(&Queued { id: EventId(2), ..delivery.event }, Monotonic(0));
         let ended = Ended { delivery, verdict: MISSED, failure: None, retry_after: None };

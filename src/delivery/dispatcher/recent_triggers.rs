@@ -1,11 +1,11 @@
-//! Which keys had a trigger delivered within the last minutes: a resolve that found nothing there may have come too
+//! The keys that had a trigger delivered within the last minutes: a resolve that found nothing there may have come too
 //! early.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::event::{Action, KeyId, Outcome, Queued};
+use crate::event::{Action, KeyId, Outcome};
 
 /// Remembers for `within`, and at most [`KEYS_MAX`] keys: the ones that were opened last.
 #[derive(Debug)]
@@ -21,17 +21,18 @@ impl RecentTriggers {
         RecentTriggers { within, opened: HashMap::new(), order: VecDeque::new() }
     }
 
-    pub fn delivered(&mut self, event: &Queued, outcome: Outcome, now: Monotonic) {
+    /// An event was delivered.
+    pub fn delivered(&mut self, key: KeyId, action: Action, outcome: Outcome, now: Monotonic) {
         self.forget(now);
-        if event.action == Action::Resolve {
-            self.opened.remove(&event.key);
+        if action == Action::Resolve {
+            self.opened.remove(&key);
             return;
         }
         if outcome.leaves_key_unknown() || self.within.is_zero() {
             return;
         }
-        self.opened.insert(event.key, now);
-        self.order.push_back((now, event.key));
+        self.opened.insert(key, now);
+        self.order.push_back((now, key));
     }
 
     pub fn opened(&self, key: KeyId, now: Monotonic) -> bool {
@@ -57,31 +58,19 @@ const KEYS_MAX: usize = 25_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventId, Priority, SourceId};
 
-    fn event(action: Action) -> Queued {
-        Queued {
-            id: EventId(1),
-            key: KeyId(1),
-            source: SourceId(0),
-            action,
-            priority: Priority::Normal,
-            reopening: false,
-            continues: false,
-            acknowledged: Monotonic(0),
-        }
-    }
+    const KEY: KeyId = KeyId(1);
 
     #[test]
     fn a_key_was_opened_lately_until_the_time_is_over_or_it_is_resolved() {
         let mut recent = RecentTriggers::new(Duration::from_secs(300));
         assert!(!recent.opened(KeyId(1), Monotonic(0)));
-        recent.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
+        recent.delivered(KEY, Action::Trigger, Outcome::Created, Monotonic(0));
         assert!(recent.opened(KeyId(1), Monotonic(299_999)));
         assert!(!recent.opened(KeyId(1), Monotonic(300_000)));
-        recent.delivered(&event(Action::Resolve), Outcome::Resolved, Monotonic(1));
+        recent.delivered(KEY, Action::Resolve, Outcome::Resolved, Monotonic(1));
         assert!(!recent.opened(KeyId(1), Monotonic(2)));
-        recent.delivered(&event(Action::Trigger), Outcome::Unmatched, Monotonic(3));
+        recent.delivered(KEY, Action::Trigger, Outcome::Unmatched, Monotonic(3));
         assert!(!recent.opened(KeyId(1), Monotonic(4)), "nothing was opened");
     }
 
@@ -90,23 +79,21 @@ mod tests {
         let mut recent = RecentTriggers::new(Duration::from_secs(300));
         let keys = KEYS_MAX as u64 * 2;
         for number in 1..=keys {
-            let event = Queued { key: KeyId(u128::from(number)), ..event(Action::Trigger) };
-            recent.delivered(&event, Outcome::Created, Monotonic(0));
+            recent.delivered(KeyId(u128::from(number)), Action::Trigger, Outcome::Created, Monotonic(0));
         }
         assert_eq!((recent.opened.len(), recent.order.len()), (KEYS_MAX, KEYS_MAX));
         assert!(recent.opened(KeyId(u128::from(keys)), Monotonic(0)));
         assert!(!recent.opened(KeyId(1), Monotonic(0)));
-        recent.delivered(&event(Action::Resolve), Outcome::Resolved, Monotonic(300_000));
+        recent.delivered(KEY, Action::Resolve, Outcome::Resolved, Monotonic(300_000));
         assert_eq!((recent.opened.len(), recent.order.len()), (0, 0));
     }
 
     #[test]
     fn a_key_that_was_opened_again_is_remembered_from_then_on() {
         let mut recent = RecentTriggers::new(Duration::from_secs(300));
-        recent.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(0));
-        recent.delivered(&event(Action::Trigger), Outcome::Created, Monotonic(200_000));
-        let other = Queued { key: KeyId(2), ..event(Action::Trigger) };
-        recent.delivered(&other, Outcome::Created, Monotonic(400_000));
+        recent.delivered(KEY, Action::Trigger, Outcome::Created, Monotonic(0));
+        recent.delivered(KEY, Action::Trigger, Outcome::Created, Monotonic(200_000));
+        recent.delivered(KeyId(2), Action::Trigger, Outcome::Created, Monotonic(400_000));
         assert!(recent.opened(KeyId(1), Monotonic(400_000)));
     }
 }

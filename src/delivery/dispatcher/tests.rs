@@ -72,6 +72,7 @@ fn open(directory: &Path) -> Context {
         clock,
         metrics,
         schedule: Schedule::new(config.limits()),
+        recent_triggers: RecentTriggers::new(timeout),
         committed,
         resume: Arc::new(Notify::new()),
     });

@@ -19,7 +19,7 @@ use super::values::{action, event, priority, sql};
 use super::{Error, Found, OpenError, Recovered, Tried, data_dir, key_state, salvage, schema};
 use crate::clock::WallTime;
 use crate::event::{
-    Damage, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Reason, Settlement, State, UpdateHash,
+    Action, Damage, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Reason, Settlement, State, UpdateHash,
 };
 use crate::journal::dedup::Occurrences;
 
@@ -195,6 +195,15 @@ pub struct Searched {
     pub stopped: bool,
 }
 
+/// An event that was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    pub key: KeyId,
+    pub action: Action,
+    pub outcome: Outcome,
+    pub at: WallTime,
+}
+
 /// What is to be sent for an event, as it was read back.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sendable {
@@ -269,6 +278,23 @@ impl Reader {
     /// What is to be sent for an event.
     pub fn outgoing(&self, id: EventId) -> Result<Sendable, Error> {
         self.with(|connection| outgoing(connection, id))
+    }
+
+    /// The events among the newest ones that were delivered since then, in that order.
+    pub fn delivered_since(&self, since: WallTime) -> Result<Vec<Delivered>, Error> {
+        self.with(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT source, incident_key, action, outcome, settled_at \
+                 FROM (SELECT * FROM event ORDER BY id DESC LIMIT ?2) \
+                 WHERE state = 'delivered' AND settled_at >= ?1 ORDER BY settled_at",
+            )?;
+            let mut rows = statement.query([since.0, NEWEST_LOOKED_AT])?;
+            let mut delivered = Vec::new();
+            while let Some(row) = rows.next()? {
+                delivered.extend(read_delivered(row));
+            }
+            Ok(delivered)
+        })
     }
 
     /// When the event that waits longest was received.
@@ -541,6 +567,17 @@ impl Filter {
 }
 
 /// What is to be sent for an event.
+/// None where the row is not what was written; a start finds that elsewhere.
+fn read_delivered(row: &Row<'_>) -> Option<Delivered> {
+    let text = |column| row.get_ref(column).ok()?.as_str().ok();
+    Some(Delivered {
+        key: KeyId::new(text(0)?, text(1)?),
+        action: action(text(2)?)?,
+        outcome: text(3)?.parse().ok()?,
+        at: WallTime(row.get(4).ok()?),
+    })
+}
+
 pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable, rusqlite::Error> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {FIXED}, content.body, content.element, {} FROM event \
@@ -720,3 +757,5 @@ pub(super) const SUMMARY: &str = "id, source, action, incident_key, state, outco
 const LIST_MAX: usize = 1_000;
 /// More replays of one event than anyone made.
 const REPLAYS_SHOWN: usize = 100;
+/// Events that are looked at for those that were delivered a moment ago: more than go out in some minutes.
+const NEWEST_LOOKED_AT: i64 = 100_000;

@@ -208,7 +208,8 @@ impl World {
                 return self.start_what_may();
             }
             NextStep::Settle { result: Ok(outcome), .. } => {
-                self.relay().calls.recent_triggers.delivered(&delivery.event, outcome, now.monotonic);
+                let Queued { key, action, .. } = delivery.event;
+                self.relay().calls.recent_triggers.delivered(key, action, outcome, now.monotonic);
                 (State::Delivered, Some(outcome))
             }
             NextStep::Settle { result: Err(_), .. } => (State::Dead, None),
