@@ -8,6 +8,7 @@ mod commands;
 pub mod dedup;
 mod guard;
 mod holds;
+mod journal_view;
 mod problem;
 mod readiness;
 mod reload;
@@ -20,9 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::StatusCode;
 use axum::middleware;
-use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::Request;
@@ -35,14 +34,13 @@ use tokio::sync::{Mutex, watch};
 use crate::delivery::dispatcher::{QueueHandle, Stuck, UpstreamStatus};
 use crate::inbound::Ingest;
 use crate::journal::recorder::Recorder;
-use crate::journal::{self, Reader};
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::server::{self, Answering, BadHead, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
-use problem::problem;
+pub use journal_view::JournalView;
 pub use reload::{Reload, ReloadFailure};
 
 /// The `admin` section.
@@ -59,8 +57,7 @@ pub struct View {
     pub recorder: Recorder,
     /// Replays refused payloads.
     pub ingest: Ingest,
-    /// A connection of its own: what a person looks at keeps no delivery waiting.
-    pub reader: Arc<Reader>,
+    pub journal: JournalView,
     pub metrics: Arc<Metrics>,
     pub upstream_status: watch::Receiver<UpstreamStatus>,
     /// Events that fail for long while others are taken.
@@ -74,24 +71,6 @@ pub struct View {
     /// Without its query.
     pub upstream_url: String,
     pub started: Instant,
-}
-
-impl View {
-    /// Reads from the journal, off the tasks that serve others.
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Reader) -> Result<T, journal::Error> + Send + 'static,
-    ) -> Result<T, Response> {
-        let reader = Arc::clone(&self.reader);
-        match tokio::task::spawn_blocking(move || read(&reader)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                tracing::warn!(error = %error, "the journal can't be read for the admin API");
-                Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see the log"))
-            }
-            Err(_) => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, "reading the journal failed; see the log")),
-        }
-    }
 }
 
 /// What every request may use.

@@ -130,7 +130,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
-        reader: open_reader(&readers, &data_dir)?,
+        journal: admin::JournalView::new(open_reader(&readers, &data_dir)?),
         metrics: Arc::clone(&metrics),
         upstream_status: watched.upstream_status,
         stuck: watched.stuck,

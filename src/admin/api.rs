@@ -41,7 +41,7 @@ pub(super) async fn ready(Extract(state): Extract<State>, request: Request) -> R
 /// `GET /metrics`: Prometheus.
 pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
     let metrics = Arc::clone(&state.view.metrics);
-    let oldest = state.view.read(|reader| reader.oldest_queued()).await.ok().flatten();
+    let oldest = state.view.journal.oldest_queued().await;
     let age = oldest.map_or(0.0, |oldest| WallTime::now().since(oldest).as_secs_f64());
     metrics.queue_oldest_age.set(age);
     metrics.process_counted(logging::lines_dropped(), logging::panics());
@@ -56,7 +56,7 @@ pub(super) async fn events(Extract(state): Extract<State>, uri: Uri) -> Response
         Ok(filter) => filter,
         Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
     };
-    let found = state.view.read(move |reader| {
+    let found = state.view.journal.read(move |reader| {
         let page = reader.list(&filter)?;
         let scope = if page.events.is_empty() { Some(reader.scope()?) } else { None };
         Ok((filter, page, scope))
@@ -86,7 +86,7 @@ pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>
     let Ok(id) = id.parse::<EventId>() else {
         return problem(StatusCode::NOT_FOUND, "an event's id is a number");
     };
-    match state.view.read(move |reader| reader.details(id)).await {
+    match state.view.journal.read(move |reader| reader.details(id)).await {
         Ok(Some(details)) => Json(details).into_response(),
         Ok(None) => problem(
             StatusCode::NOT_FOUND,
@@ -101,7 +101,7 @@ pub(super) async fn incidents(Extract(state): Extract<State>) -> Response {
     let Some(open) = state.view.recorder.open_incidents(INCIDENTS_MAX).await else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see /readyz");
     };
-    match state.view.read(move |reader| reader.summaries(&open)).await {
+    match state.view.journal.read(move |reader| reader.summaries(&open)).await {
         Ok(incidents) => Json(json!({ "incidents": incidents })).into_response(),
         Err(response) => response,
     }
@@ -110,7 +110,7 @@ pub(super) async fn incidents(Extract(state): Extract<State>) -> Response {
 /// `GET /api/v1/status`: the state of affairs at a glance.
 pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     let view = &state.view;
-    let oldest = view.read(|reader| reader.oldest_queued()).await.ok().flatten();
+    let oldest = view.journal.oldest_queued().await;
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": view.started.elapsed().as_secs(),

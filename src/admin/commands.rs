@@ -94,7 +94,7 @@ async fn one(
         return problem(StatusCode::NOT_FOUND, "an event's id is a number");
     };
     let command = command(options.force);
-    let found = match state.view.read(move |reader| reader.summaries(&[id])).await {
+    let found = match state.view.journal.read(move |reader| reader.summaries(&[id])).await {
         Ok(found) => found,
         Err(response) => return response,
     };
@@ -122,12 +122,12 @@ async fn selected(Extract(state): Extract<State>, request: Request, command: imp
             Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
         };
     if dry_run {
-        return match view.read(move |reader| reader.count(&filter, COUNTED_MAX)).await {
+        return match view.journal.read(move |reader| reader.count(&filter, COUNTED_MAX)).await {
             Ok(matching) => Json(json!({ "matching": matching, "at_least": matching == COUNTED_MAX })).into_response(),
             Err(response) => response,
         };
     }
-    let page = view.read(move |reader| {
+    let page = view.journal.read(move |reader| {
         let until = match filter.until {
             Some(until) => until,
             None => reader.newest()?,
@@ -219,7 +219,7 @@ async fn one_through_the_rules(
     force: bool,
     request_id: &Arc<str>,
 ) -> Result<Done, Unavailable> {
-    let payload = match view.read(move |reader| reader.refused(id)).await {
+    let payload = match view.journal.read(move |reader| reader.refused(id)).await {
         Ok(Some(payload)) => payload,
         Ok(None) => return Ok(Done::of_declined(Declined::NotKept)),
         Err(_) => return Err(Unavailable::JournalFault),

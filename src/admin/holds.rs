@@ -114,7 +114,7 @@ async fn waiting(view: &View, target: &HoldTarget) -> Result<usize, Response> {
         key: target.incident_key.as_deref().map(str::to_owned),
         ..Filter::default()
     };
-    view.read(move |reader| reader.count(&filter, COUNTED_MAX)).await
+    view.journal.read(move |reader| reader.count(&filter, COUNTED_MAX)).await
 }
 
 async fn carry_out(view: &View, target: HoldTarget, held: bool) -> Result<Holding, Unavailable> {

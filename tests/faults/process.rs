@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -157,6 +158,7 @@ log: {log}
         let words: Vec<String> = under.iter().cloned().chain([gander, name.into(), "--config".into()]).collect();
         let mut command = Command::new(&words[0]);
         command
+            .process_group(0)
             .args(&words[1..])
             .arg(&self.configuration)
             .env("SERVICEPILOT_TOKEN", TOKEN)
@@ -265,6 +267,7 @@ impl Process {
 
     fn ask(&self, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -305,7 +308,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // All of its group: some commands that start another one wait for its end.
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.child.wait();
     }
 }
