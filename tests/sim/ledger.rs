@@ -543,7 +543,7 @@ impl Ledger {
     }
 
     /// The dispatcher starts nothing more now, and the breaker would let it: then nothing may be ready.
-    pub fn idle(&self, next: Step, time: i64) -> Checked {
+    pub fn idle(&self, next: &Step, time: i64) -> Checked {
         let life = &self.life;
         let limits = self.plan.limits;
         // A tenth more than one call, for the milliseconds that waits are rounded up to.

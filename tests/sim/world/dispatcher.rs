@@ -84,13 +84,13 @@ impl World {
                 schedule::Step::Start(delivery) => self.call(delivery)?,
                 schedule::Step::Settle(unsent) => self.end_unsent(unsent)?,
                 schedule::Step::WaitUntil(at) => {
-                    self.idle(step)?;
+                    self.idle(&step)?;
                     if self.without != Without::Waking {
                         self.wake(self.time_of(at));
                     }
                     return Ok(());
                 }
-                schedule::Step::Wait => return self.idle(step),
+                schedule::Step::Wait => return self.idle(&step),
             }
         }
     }
@@ -131,7 +131,7 @@ impl World {
         self.settle(Settle { key, slot, id: event.id, state: State::Ended, outcome: None })
     }
 
-    fn idle(&mut self, step: schedule::Step) -> Result<(), Broken> {
+    fn idle(&mut self, step: &schedule::Step) -> Result<(), Broken> {
         let (now, time) = (self.now().monotonic, self.time);
         let schedule = &self.relay().schedule;
         let any = Waiting { untried: true, tried: true };
