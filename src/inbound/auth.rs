@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
+use percent_encoding::percent_decode_str;
 
 use crate::secret::Secret;
 
@@ -124,35 +125,10 @@ fn parameter<'a>(query: &'a str, name: &str) -> Presented<'a> {
     found
 }
 
-/// Decodes `%XX`. A plus sign stays one: tokens hold plus signs (base64) and no spaces. What is no valid escape
-/// stays as it is.
+/// Decodes `%XX`; a `%` that begins no escape stands for itself. A plus sign stays one: tokens hold plus signs (base64)
+/// and no spaces.
 fn percent_decoded(text: &str) -> Cow<'_, [u8]> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text.as_bytes());
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = match rest {
-            [b'%', high, low, ..] => hex_digit(*high).zip(hex_digit(*low)),
-            _ => None,
-        };
-        match escaped {
-            Some((high, low)) => {
-                decoded.push(high << 4 | low);
-                rest = &rest[3..];
-            }
-            None => {
-                decoded.push(first);
-                rest = after;
-            }
-        }
-    }
-    Cow::Owned(decoded)
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    percent_decode_str(text).into()
 }
 
 const BEARER: &[u8] = b"bearer";
