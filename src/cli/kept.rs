@@ -78,15 +78,8 @@ impl Kept {
 /// What was received, as the relay read it; none where it is not kept any more.
 pub(crate) fn payload(details: &Value) -> Option<Result<Value, NotJson>> {
     let received = match details["received_hex"].as_str() {
-        Some(hex) => bytes(hex),
+        Some(text) => hex::decode(text).ok(),
         None => details["received"].as_str().map(|text| text.as_bytes().to_vec()),
     };
     Some(read_payload(&received?, details["charset"].as_str()))
-}
-
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        hex.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }

@@ -456,7 +456,7 @@ impl Reader {
                         sender_request_id: shown(row, 20)?,
                         replay_of: shown(row, 16)?,
                         replayed_by: Vec::new(),
-                        received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex),
+                        received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex::encode),
                         received: raw.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
                         charset: shown(row, 17)?,
                         element: element.map(|element| serde_json::from_slice(&element).unwrap_or_default()),
@@ -694,10 +694,6 @@ fn differences(connection: &Connection, id: i64) -> Result<Option<serde_json::Va
 
 fn duration(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Shows also what is not what was written: a person is to see the rest.
