@@ -57,9 +57,7 @@ fn names(hostname: Option<String>) -> Vec<String> {
 
 /// The kernel's name for this machine or container; none where it has none to tell.
 fn hostname() -> Option<String> {
-    let text =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    text.ok().map(|text| text.trim().to_ascii_lowercase())
+    rustix::system::uname().nodename().to_str().ok().map(str::to_ascii_lowercase)
 }
 
 fn is_dns_name(name: &str) -> bool {
