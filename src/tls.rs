@@ -59,8 +59,8 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
     let chain = pem::certificates(&config.certificate)?;
     let key = pem::private_key(&config.private_key)?;
     let fingerprint = fingerprint(&chain[0]);
-    let validity = Validity::of(&chain[0]);
     let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|problem| Error::pair(config, problem))?;
+    let validity = Validity::of(&key.cert[0]);
 
     let mut warnings: Vec<Warning> = pem::exposed_key(&config.private_key).into_iter().collect();
     warnings.extend(validity.and_then(|validity| validity.doubt(&config.certificate, now)));

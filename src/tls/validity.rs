@@ -1,8 +1,10 @@
-//! The dates of a certificate: the one part of X.509 that is read here rather than by the TLS library, which
-//! checks other people's dates and keeps silent on the server's own.
+//! The dates of a certificate: the TLS library checks other people's and says nothing of the server's own.
 
 use std::path::Path;
 use std::time::Duration;
+
+use yasna::tags::TAG_UTCTIME;
+use yasna::{ASN1Result, BERReader, Tag};
 
 use super::Warning;
 use crate::clock::WallTime;
@@ -15,24 +17,32 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Reads the dates of a DER certificate; none if it is not built as RFC 5280 says.
+    /// Reads the dates of a DER certificate (RFC 5280, 4.1) that rustls has read before: yasna minds lengths less.
     pub(super) fn of(certificate: &[u8]) -> Option<Validity> {
-        let (certificate, _) = element(certificate, SEQUENCE)?;
-        let (mut rest, _) = element(certificate, SEQUENCE)?;
-        // The version is left out in version 1.
-        if rest.first() == Some(&EXPLICIT_0) {
-            rest = element(rest, EXPLICIT_0)?.1;
-        }
-        let (_serial, rest) = element(rest, INTEGER)?;
-        let (_signature, rest) = element(rest, SEQUENCE)?;
-        let (_issuer, rest) = element(rest, SEQUENCE)?;
-        let (validity, _) = element(rest, SEQUENCE)?;
-        let (not_before, rest) = date(validity)?;
-        let (not_after, _) = date(rest)?;
-        Some(Validity { not_before, not_after })
+        let validity = yasna::parse_der(certificate, |reader| {
+            reader.read_sequence(|certificate| {
+                let validity = certificate.next().read_sequence(|fields| {
+                    // The version is left out in version 1.
+                    fields.read_optional(|version| version.read_tagged(Tag::context(0), |version| version.read_der()))?;
+                    for _serial_number_signature_issuer in 0..3 {
+                        fields.next().read_der()?;
+                    }
+                    let validity = fields.next().read_sequence(|dates| {
+                        Ok(Validity { not_before: date(dates.next())?, not_after: date(dates.next())? })
+                    })?;
+                    while fields.read_optional(|field| field.read_der())?.is_some() {}
+                    Ok(validity)
+                })?;
+                for _algorithm_signature in 0..2 {
+                    certificate.next().read_der()?;
+                }
+                Ok(validity)
+            })
+        });
+        validity.ok()
     }
 
-    /// What is wrong with these dates at `now`.
+    /// Warns of dates that turn senders away at `now`, or soon will.
     pub(super) fn doubt(self, file: &Path, now: WallTime) -> Option<Warning> {
         let file = file.to_owned();
         if now < self.not_before {
@@ -45,51 +55,13 @@ impl Validity {
     }
 }
 
-/// The content of the DER element at the start of `bytes`, if it has this tag, and what follows it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = bytes.split_first()?;
-    let (&first, mut rest) = rest.split_first()?;
-    let mut length = usize::from(first);
-    if first & 0x80 != 0 {
-        let digits = usize::from(first & 0x7f);
-        if digits == 0 || digits > 4 {
-            return None;
-        }
-        let (big_endian, after) = rest.split_at_checked(digits)?;
-        length = big_endian.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
-        rest = after;
-    }
-    let (content, after) = rest.split_at_checked(length)?;
-    (found == tag).then_some((content, after))
-}
-
-/// A UTCTime (`YYMMDDHHMMSSZ`) or GeneralizedTime (`YYYYMMDDHHMMSSZ`), the only forms that RFC 5280 allows.
-fn date(bytes: &[u8]) -> Option<(WallTime, &[u8])> {
-    let (text, year_digits, rest) = match element(bytes, UTC_TIME) {
-        Some((text, rest)) => (text, 2, rest),
-        None => element(bytes, GENERALIZED_TIME).map(|(text, rest)| (text, 4, rest))?,
+fn date(reader: BERReader<'_, '_>) -> ASN1Result<WallTime> {
+    let date = match reader.lookahead_tag()? {
+        TAG_UTCTIME => *reader.read_utctime()?.datetime(),
+        _ => *reader.read_generalized_time()?.datetime(),
     };
-    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
-    let (year, text) = text.split_at_checked(year_digits)?;
-    let (fields, zone) = text.split_at_checked(10)?;
-    if zone != "Z" {
-        return None;
-    }
-    let century = match (year_digits, year) {
-        (2, year) if year < "50" => "20",
-        (2, _) => "19",
-        _ => "",
-    };
-    let field = |index: usize| fields.get(2 * index..2 * index + 2);
-    let rfc3339 = format!("{century}{year}-{}-{}T{}:{}:{}Z", field(0)?, field(1)?, field(2)?, field(3)?, field(4)?);
-    Some((WallTime::parse_rfc3339(&rfc3339)?, rest))
+    Ok(WallTime(date.unix_timestamp().saturating_mul(1_000)))
 }
-
-const INTEGER: u8 = 0x02;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const EXPLICIT_0: u8 = 0xa0;
 
 /// Long enough to act before senders are turned away, short enough that short-lived certificates that renew
 /// themselves do not cause it.
