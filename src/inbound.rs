@@ -188,7 +188,7 @@ impl Ingest {
     }
 
     /// Decides by other rules from now on. A request that has begun ends with those that it began with.
-    pub fn exchange_rules(&self, rules: RulesBySource) {
+    pub fn exchange_rules(&self, rules: &RulesBySource) {
         self.0.rules.exchange(rules);
     }
 

@@ -4,14 +4,15 @@
 //! rotated); clones see the change. Reading files and environment is [`crate::config`]'s.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::{constant_time, digest};
 use secrecy::{ExposeSecret, SecretString};
 
 /// A secret value, shared and replaceable.
 #[derive(Clone)]
-pub struct Secret(Arc<RwLock<Held>>);
+pub struct Secret(Arc<ArcSwap<Held>>);
 
 struct Held {
     /// None where only the hash is known (`sha256: …`).
@@ -22,38 +23,35 @@ struct Held {
 impl Secret {
     /// A secret in clear text.
     pub fn new(text: String) -> Secret {
-        Secret(Arc::new(RwLock::new(Held::of(text))))
+        Secret::holding(Held::of(text))
     }
 
     /// A secret of which only the SHA-256 is known: it can be checked, not sent.
     pub fn from_sha256(sha256: [u8; 32]) -> Secret {
-        Secret(Arc::new(RwLock::new(Held { text: None, sha256 })))
+        Secret::holding(Held { text: None, sha256 })
     }
 
     /// Takes another value, at once for every clone. Returns whether it differs from the one before.
     pub fn replace(&self, text: String) -> bool {
-        let held = Held::of(text);
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = current.sha256 != held.sha256;
-        *current = held;
-        changed
+        let held = Arc::new(Held::of(text));
+        self.0.swap(Arc::clone(&held)).sha256 != held.sha256
     }
 
-    /// Whether `presented` is this secret. Both sides are hashed first, so that the time taken tells neither
+    /// Compares `presented` with this secret. Both sides are hashed first, so that the time taken tells neither
     /// the content nor the length.
     pub fn matches(&self, presented: &[u8]) -> bool {
         let presented = digest::digest(&digest::SHA256, presented);
-        let expected = self.held().sha256;
+        let expected = self.0.load().sha256;
         constant_time::verify_slices_are_equal(presented.as_ref(), &expected).is_ok()
     }
 
     /// The clear text, for the one place that sends it; none where only the hash is known.
     pub fn expose<T>(&self, with: impl FnOnce(&str) -> T) -> Option<T> {
-        self.held().text.as_ref().map(|text| with(text.expose_secret()))
+        self.0.load().text.as_ref().map(|text| with(text.expose_secret()))
     }
 
-    fn held(&self) -> RwLockReadGuard<'_, Held> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    fn holding(held: Held) -> Secret {
+        Secret(Arc::new(ArcSwap::from_pointee(held)))
     }
 }
 

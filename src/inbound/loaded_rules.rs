@@ -1,50 +1,43 @@
 //! The rules in force, by source, exchanged by a reload while requests are under way.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use crate::rules::RuleSet;
 
 /// The rules of each source by its name.
 pub type RulesBySource = HashMap<Arc<str>, SourceRules>;
 
-/// What decides the payloads of a source.
+/// The rules of a source.
 #[derive(Clone, Debug)]
 pub struct SourceRules {
     pub live: Arc<RuleSet>,
-    /// What is tried beside them, and decides nothing.
+    /// Rules that are tried beside them and decide nothing.
     pub shadow: Option<Arc<RuleSet>>,
 }
 
-/// Exchanged as a whole, so that no two sources are ever decided by rules of different readings. The lock is held for
-/// the copy of a pointer, never while anything is decided or waited for.
+/// The rules of all sources, exchanged as a whole: no two sources are ever decided by rules of different reloads.
 #[derive(Debug)]
-pub(super) struct CurrentRules(RwLock<RulesBySource>);
+pub(super) struct CurrentRules(ArcSwap<RulesBySource>);
 
 impl CurrentRules {
     pub(super) fn new(rules: RulesBySource) -> CurrentRules {
-        CurrentRules(RwLock::new(rules))
+        CurrentRules(ArcSwap::from_pointee(rules))
     }
 
-    /// Those of one source as they are now. Whoever holds them goes on with them, whatever is exchanged meanwhile.
+    /// The rules of one source as they are now. Their holder goes on with them, whatever is exchanged meanwhile.
     pub(super) fn of(&self, source: &str) -> Option<SourceRules> {
-        // What is in it is only ever exchanged whole, so that a panic can't have left it half done.
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+        self.0.load().get(source).cloned()
     }
 
-    /// Exchanges the rules of the sources that there are; what `rules` has of others is left out, and a source that it
-    /// lacks keeps its own.
-    pub(super) fn exchange(&self, mut rules: RulesBySource) {
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (name, current) in current.iter_mut() {
-            if let Some(new) = rules.get_mut(name) {
-                std::mem::swap(current, new);
-            }
-        }
-        drop(current);
-        // Thousands of old rules are given up only now, when nobody waits for the lock; those that a request still holds
-        // go with it.
-        drop(rules);
+    /// Exchanges the rules of the sources that are served: those that `rules` has besides are left out, and a source that
+    /// it lacks keeps its own.
+    pub(super) fn exchange(&self, rules: &RulesBySource) {
+        self.0.rcu(|current| -> RulesBySource {
+            current.iter().map(|(name, old)| (Arc::clone(name), rules.get(name).unwrap_or(old).clone())).collect()
+        });
     }
 }
 
@@ -69,7 +62,7 @@ mod tests {
         let [a, b] = ["a", "b"].map(|name| current.of(name).unwrap());
         let new = by_source(&["a", "c"]);
         let expected = new["a"].clone();
-        current.exchange(new);
+        current.exchange(&new);
         let after = current.of("a").unwrap();
         let same = |one: &SourceRules, other: &SourceRules| {
             let shadows = one.shadow.as_ref().zip(other.shadow.as_ref());

@@ -140,7 +140,7 @@ impl Reloader {
         self.settling = Settling::new(files);
         let result = result.map(|usable| {
             let Usable { rules, renewed, settings, tests, warnings } = usable;
-            self.in_force.ingest.exchange_rules(rules);
+            self.in_force.ingest.exchange_rules(&rules);
             for (served, renewed) in renewed {
                 tracing::info!(sha256 = renewed.fingerprint, "connections from now on meet a new certificate");
                 served.exchange(renewed);

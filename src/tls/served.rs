@@ -1,8 +1,9 @@
-//! What a listener shows senders and asks of them, as its files say; exchanged while it runs.
+//! The TLS of a listener: certificate, key and client CAs, read from files and exchanged while it runs.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
@@ -13,10 +14,10 @@ use crate::clock::WallTime;
 #[derive(Debug)]
 pub struct Served {
     config: Config,
-    current: RwLock<Current>,
+    current: ArcSwap<Current>,
 }
 
-/// What the files held, and what was made of it.
+/// The contents of the files, and the server configuration made of them.
 #[derive(Debug)]
 struct Current {
     held: Held,
@@ -29,7 +30,7 @@ struct Held {
     client_ca: Option<Vec<CertificateDer<'static>>>,
 }
 
-/// What the files hold now and is not in use yet.
+/// Contents that are new and not in use yet.
 #[derive(Debug)]
 pub struct Renewed {
     current: Current,
@@ -41,11 +42,11 @@ impl Served {
     /// Reads the files that `config` names.
     pub fn load(config: Config, now: WallTime) -> Result<(Served, Vec<Warning>), Error> {
         let (renewed, warnings) = read(&config, now)?;
-        Ok((Served { config, current: RwLock::new(renewed.current) }, warnings))
+        Ok((Served { config, current: ArcSwap::from_pointee(renewed.current) }, warnings))
     }
 
     pub fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).server)
+        Arc::clone(&self.current.load().server)
     }
 
     /// Clients are asked for a certificate.
@@ -59,23 +60,20 @@ impl Served {
         [Some(certificate), Some(private_key), client_ca.as_ref()].into_iter().flatten().map(|path| path.as_path())
     }
 
-    /// Reads the files again and changes nothing; none where they hold what is in use. What is doubtful about them is told
-    /// by whoever checks the configuration.
+    /// Reads the files again and changes nothing; none where they hold what is in use. Warnings about them come from
+    /// the check of the configuration.
     pub fn read_again(&self, now: WallTime) -> Result<Option<Renewed>, Error> {
         match read(&self.config, now) {
             // A pair that could be made at a start is no reason to show another one now.
             Err(Error::PairMissing { .. }) if self.config.self_signed => Ok(None),
             Err(error) => Err(error),
-            Ok((renewed, _)) => {
-                let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-                Ok((renewed.current.held != current.held).then_some(renewed))
-            }
+            Ok((renewed, _)) => Ok((renewed.current.held != self.current.load().held).then_some(renewed)),
         }
     }
 
-    /// What connections that begin from now on meet.
+    /// Serves connections that begin from now on with the new contents.
     pub fn exchange(&self, renewed: Renewed) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed.current;
+        self.current.store(Arc::new(renewed.current));
     }
 }
 

@@ -359,7 +359,7 @@ async fn a_request_that_began_before_the_exchange_ends_by_the_old_rules() {
         // It waits for the body now.
         assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100"));
         let resolving = support::RULES.replace("then: trigger", "then: resolve");
-        edge.ingest.exchange_rules(RulesBySource::from([(Arc::from("servicepilot"), support::rules(&resolving))]));
+        edge.ingest.exchange_rules(&RulesBySource::from([(Arc::from("servicepilot"), support::rules(&resolving))]));
         stream.write_all(body.as_bytes()).await.unwrap();
         let answer = read_answer(&mut stream).await;
         assert!(answer.contains(r#""action":"trigger""#), "{answer}");
