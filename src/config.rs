@@ -33,7 +33,7 @@ use crate::journal::dedup;
 use crate::logging;
 use crate::rules::RuleSet;
 use crate::secret::Secret;
-use crate::yaml::{self, Fields, Findings, Node, Place, Value, conceal};
+use crate::yaml::{self, Fields, Findings, Node, Place, Value};
 
 pub use partial::{
     Addresses, Desk, load_addresses, load_dedup, load_desk, load_policy, load_sender_name, load_source_names,
@@ -187,8 +187,8 @@ impl<'a> Reader<'a> {
     fn new(inputs: &'a Inputs) -> Reader<'a> {
         Reader {
             inputs,
-            findings: Findings::discreet(),
-            shadow_findings: Findings::discreet(),
+            findings: Findings::new(),
+            shadow_findings: Findings::new(),
             secret_files: SecretFiles::default(),
             files: Files::default(),
             missing: Vec::new(),
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
     /// The file with environment and flags laid over it; none if it is not YAML.
     fn tree(&mut self) -> Result<Option<Node>, Failure> {
         self.files.note(&self.inputs.path);
-        let source = read_source(&self.inputs.path).map_err(Failure::Unreadable)?;
+        let source = Arc::new(read_source(&self.inputs.path).map_err(Failure::Unreadable)?.as_private());
         let Some(mut tree) = yaml::parse(&source, &mut self.findings) else {
             return Ok(None);
         };
@@ -207,7 +207,6 @@ impl<'a> Reader<'a> {
             tree.value = Value::Map(Vec::new());
         }
         overrides::lay_over(&mut tree, self.inputs);
-        conceal::secrets(&tree, &mut self.findings);
         Ok(Some(tree))
     }
 

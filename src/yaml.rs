@@ -8,19 +8,19 @@
 //!
 //! It reads no file and no environment: text comes in, a tree comes out.
 
-pub mod conceal;
 pub mod fields;
 mod finding;
 mod parse;
+mod redact;
 mod report;
 mod scalar;
 mod snippet;
 mod syntax;
-mod written;
 
 pub use fields::Fields;
 pub use finding::{Finding, Findings, Severity, nearest};
 pub use parse::parse;
+pub use redact::is_sensitive;
 
 use std::fmt;
 use std::ops::Range;
@@ -32,6 +32,8 @@ pub struct Source {
     /// The path as the operator wrote it.
     pub name: String,
     pub text: String,
+    /// Secrets may be written out in it, so that no value of it is shown.
+    private: bool,
     /// Where each line begins, in bytes.
     lines: Vec<usize>,
 }
@@ -77,7 +79,13 @@ pub struct Key {
 impl Source {
     pub fn new(name: String, text: String) -> Source {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Source { name, text, lines }
+        Source { name, text, private: false, lines }
+    }
+
+    /// The same text as one that may hold secrets: findings show its keys and not its values.
+    pub fn as_private(&self) -> Source {
+        let Source { name, text, lines, .. } = self;
+        Source { name: name.clone(), text: text.clone(), private: true, lines: lines.clone() }
     }
 
     /// Line and column of a byte, both from 1, the column in characters. None within a character.
@@ -106,16 +114,24 @@ impl fmt::Debug for Source {
 }
 
 impl Place {
-    /// The part `range` (in bytes of the scalar's text) of a scalar, however it is written; the whole place where that
-    /// can't be told, as for a variable.
+    /// The part `range` (in bytes of its text) of a scalar; the whole scalar where it is written with escapes or over
+    /// several lines, or stands in no file.
     pub fn within(&self, text: &str, range: Range<usize>) -> Place {
         if let Place::Text { source, span } = self
             && let Some(written) = source.text.get(span.clone())
-            && let Some(part) = written::part(written, text, range)
+            && let Some(at) = written.find(text)
+            && at <= 1
+            && range.end <= text.len()
         {
-            return Place::Text { source: Arc::clone(source), span: span.start + part.start..span.start + part.end };
+            let start = span.start + at;
+            return Place::Text { source: Arc::clone(source), span: start + range.start..start + range.end };
         }
         self.clone()
+    }
+
+    /// Tells that values which stand around here may be secrets.
+    fn is_private(&self) -> bool {
+        matches!(self, Place::Text { source, .. } if source.private)
     }
 
     /// Line and column, both from 1 and in characters; none for a place outside a file.

@@ -191,7 +191,7 @@ It stays up until Ctrl-C. Send more, and see what becomes of it:
 /// Starts the stand-in over TLS; returns its URL without a path, and its task.
 async fn start_sandbox(directory: &Path, token: &str, shutdown: Shutdown) -> Result<(String, JoinHandle<()>), String> {
     let source = sandbox_command::shipped_filters();
-    let mut findings = Findings::discreet();
+    let mut findings = Findings::new();
     let filters = Filters::read(&source, &mut findings).ok_or("the shipped filters are wrong")?;
     let pair = pair(directory, "sandbox");
     let now = WallTime::now();

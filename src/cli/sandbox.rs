@@ -43,7 +43,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
             return Exit::CouldNotRun;
         }
     };
-    let mut findings = Findings::discreet();
+    let mut findings = Findings::new();
     let filters = Filters::read(&source, &mut findings);
     let token = match filters.as_ref().and_then(|filters| filters.token.as_ref()) {
         Some(node) => config::secret(node, "token", &environment(), &mut findings),

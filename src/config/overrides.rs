@@ -9,7 +9,7 @@ use figment::value::{Dict, Map, Tag, Value as Setting};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::{Flag, Inputs};
-use crate::yaml::{Key, Node, Place, Value, conceal};
+use crate::yaml::{Key, Node, Place, Value, is_sensitive};
 
 /// Lays the environment over `tree`, and the flags over that.
 pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs) {
@@ -75,7 +75,7 @@ impl Provider for Numbered<'_> {
         };
         // A secret is text, also one of digits only.
         let value = match value {
-            Setting::Bool(..) | Setting::Num(..) if conceal::is_sensitive(last) => Setting::from(text.as_str()),
+            Setting::Bool(..) | Setting::Num(..) if is_sensitive(last) => Setting::from(text.as_str()),
             value => value,
         };
         let mut dict = Dict::from([(last.clone(), value)]);

@@ -92,7 +92,6 @@ impl Reader<'_> {
     }
 
     fn literal(&mut self, node: &Node, text: &str, path: &str, used: Use) -> Option<Secret> {
-        self.findings.conceal(node.place.clone());
         if text.starts_with("${") || text.starts_with("$(") {
             self.error(node, path, "variables are not expanded here").help("write { env: NAME }");
             return None;
@@ -140,7 +139,6 @@ impl Reader<'_> {
     fn environment_secret(&mut self, node: &Node, path: &str, used: Use) -> Option<Secret> {
         let name = fields::string(node, path, &mut self.findings)?;
         if !is_environment_variable(&name) {
-            self.findings.conceal(node.place.clone());
             self.error(node, path, "this is no name of an environment variable")
                 .help("`env` takes the variable's name, not its value");
             return None;
@@ -194,7 +192,6 @@ impl Reader<'_> {
         }
         let decoded = node.as_str().and_then(decode_sha256);
         if decoded.is_none() {
-            self.findings.conceal(node.place.clone());
             self.error(node, path, "expected a SHA-256 as 64 hexadecimal digits")
                 .help("printf %s \"$TOKEN\" | sha256sum");
         }

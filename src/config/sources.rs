@@ -96,8 +96,7 @@ impl Reader<'_> {
     fn shadow(&mut self, section: &mut Fields<'_>) -> Option<Arc<RuleSet>> {
         let (node, path) = (section.take_some("rules_shadow")?, section.path_of("rules_shadow"));
         let written = fields::string(node, &path, &mut self.findings)?;
-        let apart = self.findings.apart();
-        let findings = std::mem::replace(&mut self.findings, apart);
+        let findings = std::mem::take(&mut self.findings);
         let shadow = self.rule_file(&written, node, &path);
         self.shadow_findings.extend(std::mem::replace(&mut self.findings, findings));
         Some(shadow?.0)

@@ -57,7 +57,6 @@ impl Reader<'_> {
         const HELP: &str = "such as https://sqibs.callgoose.com/sqibs-api/v1/process";
         let text = fields::string(node, PATH, &mut self.findings)?;
         let Some(uri) = text.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty())) else {
-            self.findings.conceal(node.place.clone());
             self.error(node, PATH, "this is not a URL").help(HELP);
             return None;
         };

@@ -23,7 +23,8 @@ impl Validity {
             reader.read_sequence(|certificate| {
                 let validity = certificate.next().read_sequence(|fields| {
                     // The version is left out in version 1.
-                    fields.read_optional(|version| version.read_tagged(Tag::context(0), |version| version.read_der()))?;
+                    fields
+                        .read_optional(|version| version.read_tagged(Tag::context(0), |version| version.read_der()))?;
                     for _serial_number_signature_issuer in 0..3 {
                         fields.next().read_der()?;
                     }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Findings, Key, Node, Place, Value, conceal};
+use super::{Findings, Key, Node, Place, Value, redact};
 
 /// A mapping being read. Every `take` marks its key as known; [`Fields::finish`] reports the rest.
 #[derive(Debug)]
@@ -101,19 +101,7 @@ impl<'a> Fields<'a> {
         integer(self.take_some(name)?, &path, range, findings)
     }
 
-    /// A duration such as `500ms`, `10s`, `5m`, `24h`, `7d`.
-    pub fn duration(&mut self, name: &'static str, findings: &mut Findings) -> Option<Duration> {
-        let path = self.path_of(name);
-        duration(self.take_some(name)?, &path, findings)
-    }
-
-    /// A size in bytes such as `256KiB`, `4GiB`, `1MB`.
-    pub fn size(&mut self, name: &'static str, findings: &mut Findings) -> Option<u64> {
-        let path = self.path_of(name);
-        size(self.take_some(name)?, &path, findings)
-    }
-
-    /// A duration within `range`.
+    /// A duration within `range`, such as `500ms`, `10s`, `5m`, `24h`, `7d`.
     pub fn duration_within(
         &mut self,
         name: &'static str,
@@ -124,7 +112,7 @@ impl<'a> Fields<'a> {
         duration_within(self.take_some(name)?, &path, range, findings)
     }
 
-    /// A size in bytes within `range`.
+    /// A size in bytes within `range`, such as `256KiB`, `4GiB`, `1MB`.
     pub fn size_within(
         &mut self,
         name: &'static str,
@@ -132,14 +120,7 @@ impl<'a> Fields<'a> {
         findings: &mut Findings,
     ) -> Option<u64> {
         let path = self.path_of(name);
-        let node = self.take_some(name)?;
-        let value = size(node, &path, findings)?;
-        if range.contains(&value) {
-            return Some(value);
-        }
-        let (least, most) = (spell_size(*range.start()), spell_size(*range.end()));
-        findings.error(node.place.clone(), path, format!("expected a size from {least} to {most}"));
-        None
+        size_within(self.take_some(name)?, &path, "", range, findings)
     }
 
     /// A size in bytes within `range`; none also for the word `auto`.
@@ -150,34 +131,20 @@ impl<'a> Fields<'a> {
         findings: &mut Findings,
     ) -> Option<u64> {
         let path = self.path_of(name);
-        let node = self.take_some(name)?;
-        if node.as_str() == Some("auto") {
-            return None;
-        }
-        let value = parse_size(node).filter(|value| range.contains(value));
-        if value.is_none() {
-            let (least, most) = (spell_size(*range.start()), spell_size(*range.end()));
-            let message = format!("expected `auto`, or a size from {least} to {most}, found {}", shown(node));
-            findings.error(node.place.clone(), path, message);
-        }
-        value
+        let node = self.take_some(name).filter(|node| node.as_str() != Some("auto"))?;
+        size_within(node, &path, "`auto`, or ", range, findings)
     }
 
     /// A number, whole or not, within `range`.
     pub fn number(&mut self, name: &'static str, range: RangeInclusive<f64>, findings: &mut Findings) -> Option<f64> {
         let path = self.path_of(name);
         let node = self.take_some(name)?;
-        let expected = format!("a number from {} to {}", range.start(), range.end());
-        match &node.value {
-            Value::Number(number) => match number.as_f64().filter(|value| range.contains(value)) {
-                Some(value) => Some(value),
-                None => {
-                    findings.error(node.place.clone(), path, format!("expected {expected}, found {number}"));
-                    None
-                }
-            },
-            _ => mismatch(node, &path, &expected, findings),
-        }
+        let value = match &node.value {
+            Value::Number(number) => number.as_f64().filter(|value| range.contains(value)),
+            _ => None,
+        };
+        value
+            .or_else(|| mismatch(node, &path, &format!("a number from {} to {}", range.start(), range.end()), findings))
     }
 
     /// One of a few words.
@@ -233,7 +200,6 @@ impl<'a> Fields<'a> {
                 if node.is_null() {
                     continue;
                 }
-                conceal::unknown(key, node, later, findings);
                 findings
                     .error(key.place.clone(), self.path_of(name), format!("`{name}` is not supported by this version"))
                     .code("not-supported")
@@ -245,14 +211,14 @@ impl<'a> Fields<'a> {
     /// Reports every key that nobody asked for, with the nearest name that somebody did. An environment variable
     /// may have been set by others for themselves (Kubernetes names them after services), so it is only a warning.
     pub fn finish(self, findings: &mut Findings) {
-        for (key, node) in &self.entries {
-            conceal::unknown(key, node, &self.known, findings);
-            let path = self.path_of(&key.name);
+        for (key, _) in &self.entries {
+            let name = if key.place.is_private() { redact::key(&key.name, &self.known) } else { &key.name };
+            let path = self.path_of(name);
             let finding = match &key.place {
                 Place::Environment(_) => {
                     findings.warning(key.place.clone(), path, "no such setting: this variable has no effect")
                 }
-                place => findings.error(place.clone(), path, format!("unknown key `{}`", key.name)),
+                place => findings.error(place.clone(), path, format!("unknown key `{name}`")),
             };
             finding.code("unknown-key").suggest(&key.name, self.known.iter().copied());
         }
@@ -283,88 +249,47 @@ pub fn boolean(node: &Node, path: &str, findings: &mut Findings) -> Option<bool>
 
 /// A whole number within `range`, from a node at `path`.
 pub fn integer(node: &Node, path: &str, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
-    let expected = format!("a whole number from {} to {}", range.start(), range.end());
-    match &node.value {
-        Value::Number(number) => match number.as_u64().filter(|value| range.contains(value)) {
-            Some(value) => Some(value),
-            None => {
-                findings.error(node.place.clone(), path, format!("expected {expected}, found {number}"));
-                None
-            }
-        },
-        _ => mismatch(node, path, &expected, findings),
-    }
-}
-
-/// A duration, from a node at `path`: a number and `ms`, `s`, `m`, `h` or `d`.
-pub fn duration(node: &Node, path: &str, findings: &mut Findings) -> Option<Duration> {
-    const EXPECTED: &str = "a duration such as 500ms, 10s, 5m, 24h or 7d";
-    let Value::String(text) = &node.value else {
-        return mismatch(node, path, EXPECTED, findings);
+    let value = match &node.value {
+        Value::Number(number) => number.as_u64().filter(|value| range.contains(value)),
+        _ => None,
     };
-    let parsed = parse_duration(text);
-    if parsed.is_none() {
-        let most = spell_duration(Duration::from_millis(DURATION_MAX_MS));
-        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, at most {most}, found `{text}`"));
-    }
-    parsed
+    value.or_else(|| {
+        mismatch(node, path, &format!("a whole number from {} to {}", range.start(), range.end()), findings)
+    })
 }
 
-/// A duration within `range`, from a node at `path`.
+/// A duration within `range`, from a node at `path`: a number and `ms`, `s`, `m`, `h` or `d`.
 pub fn duration_within(
     node: &Node,
     path: &str,
     range: RangeInclusive<Duration>,
     findings: &mut Findings,
 ) -> Option<Duration> {
-    let value = duration(node, path, findings)?;
-    if range.contains(&value) {
-        return Some(value);
-    }
-    let (least, most) = (spell_duration(*range.start()), spell_duration(*range.end()));
-    findings.error(node.place.clone(), path, format!("expected a duration from {least} to {most}"));
-    None
+    let value = node.as_str().and_then(parse_duration).filter(|value| range.contains(value));
+    value.or_else(|| {
+        let (least, most) = (spell_duration(*range.start()), spell_duration(*range.end()));
+        unusable(node, path, &format!("a duration such as 10s, 5m or 7d, from {least} to {most}"), findings)
+    })
 }
 
 /// A duration as text: a number and `ms`, `s`, `m`, `h` or `d`; none if it is anything else, or too long.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    quantity(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)])
-        .filter(|millis| *millis <= DURATION_MAX_MS)
-        .map(Duration::from_millis)
+    quantity(text, &DURATIONS).map(Duration::from_millis).filter(|duration| ANY_DURATION.contains(duration))
 }
 
-/// A size in bytes, from a node at `path`: a whole number, or a number with `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`.
-pub fn size(node: &Node, path: &str, findings: &mut Findings) -> Option<u64> {
-    const EXPECTED: &str = "a size such as 256KiB, 64MiB or 4GiB";
-    if !matches!(node.value, Value::Number(_) | Value::String(_)) {
-        return mismatch(node, path, EXPECTED, findings);
-    }
-    let parsed = parse_size(node);
-    if parsed.is_none() {
-        findings.error(node.place.clone(), path, format!("expected {EXPECTED}, found {}", shown(node)));
-    }
-    parsed
-}
-
-fn parse_size(node: &Node) -> Option<u64> {
-    match &node.value {
+/// A size within `range`, from a node at `path`: a number of bytes, or a number with `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`,
+/// `GB`. `or` names what else may stand there.
+fn size_within(node: &Node, path: &str, or: &str, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
+    let value = match &node.value {
         Value::Number(number) => number.as_u64(),
-        Value::String(text) => quantity(
-            text,
-            &[
-                ("KiB", 1 << 10),
-                ("MiB", 1 << 20),
-                ("GiB", 1 << 30),
-                ("TiB", 1 << 40),
-                ("KB", 1_000),
-                ("MB", 1_000_000),
-                ("GB", 1_000_000_000),
-                ("TB", 1_000_000_000_000),
-                ("B", 1),
-            ],
-        ),
+        Value::String(text) => quantity(text, &SIZES),
         _ => None,
-    }
+    };
+    let value = value.filter(|value| range.contains(value));
+    value.or_else(|| {
+        let (least, most) = (spell_size(*range.start()), spell_size(*range.end()));
+        unusable(node, path, &format!("{or}a size such as 256KiB or 4GiB, from {least} to {most}"), findings)
+    })
 }
 
 /// One of a few words, from a node at `path`.
@@ -384,6 +309,13 @@ pub fn choice<T: Copy>(node: &Node, path: &str, choices: &[(&'static str, T)], f
 
 fn mismatch<T>(node: &Node, path: &str, expected: &str, findings: &mut Findings) -> Option<T> {
     findings.error(node.place.clone(), path, format!("expected {expected}, found {}", shown(node)));
+    None
+}
+
+/// Adds an error that quotes a string: where a number with a unit is expected, no secret is likely to stand.
+fn unusable<T>(node: &Node, path: &str, expected: &str, findings: &mut Findings) -> Option<T> {
+    let found = node.as_str().map_or_else(|| shown(node), |text| format!("`{text}`"));
+    findings.error(node.place.clone(), path, format!("expected {expected}, found {found}"));
     None
 }
 
@@ -416,30 +348,41 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// A duration as one would write it here, by the largest unit that leaves it whole.
 pub fn spell_duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    for (unit, scale) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if millis >= scale && millis.is_multiple_of(scale) {
-            return format!("{}{unit}", millis / scale);
-        }
-    }
-    format!("{millis}ms")
+    spell(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS)
 }
 
 /// A size as one would write it here, by the largest unit that leaves it whole.
-pub fn spell_size(bytes: u64) -> String {
-    for (unit, scale) in [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= scale && bytes.is_multiple_of(scale) {
-            return format!("{}{unit}", bytes / scale);
-        }
-    }
-    format!("{bytes}B")
+fn spell_size(bytes: u64) -> String {
+    spell(bytes, &SIZES)
 }
+
+fn spell(quantity: u64, units: &[(&str, u64)]) -> String {
+    let whole = |(_, scale): &&(&str, u64)| quantity >= *scale && quantity.is_multiple_of(*scale);
+    let (unit, scale) = units.iter().find(whole).copied().unwrap_or(units[units.len() - 1]);
+    format!("{}{unit}", quantity / scale)
+}
+
+/// Units in milliseconds, the largest first.
+const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Units in bytes; those of two are first, since sizes are shown in them.
+const SIZES: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
 
 /// Stands for a section that is absent.
 static EMPTY: Node = Node { value: Value::Map(Vec::new()), place: Place::Default };
 
-/// A hundred years: beyond it, adding a duration to a clock could overflow.
-const DURATION_MAX_MS: u64 = 100 * 365 * 86_400_000;
+/// Up to a hundred years: beyond them, adding a duration to a clock could overflow.
+pub const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(100 * 365 * 86_400);
 
 #[cfg(test)]
 mod tests {
@@ -478,7 +421,8 @@ mod tests {
             ("99999999999999999999s", None),
             ("36501d", None),
         ] {
-            let (value, lines) = read(&format!("x: {text}"), |fields, findings| fields.duration("x", findings));
+            let (value, lines) =
+                read(&format!("x: {text}"), |fields, findings| fields.duration_within("x", ANY_DURATION, findings));
             assert_eq!(value.map(|value| value.as_millis()), millis, "{text}");
             assert_eq!(lines.is_empty(), millis.is_some(), "{text}: {lines:?}");
         }
@@ -498,7 +442,8 @@ mod tests {
             ("20000000TiB", None),
             ("[]", None),
         ] {
-            let (value, lines) = read(&format!("x: {text}"), |fields, findings| fields.size("x", findings));
+            let (value, lines) =
+                read(&format!("x: {text}"), |fields, findings| fields.size_within("x", 0..=u64::MAX, findings));
             assert_eq!(value, bytes, "{text}");
             assert_eq!(lines.is_empty(), bytes.is_some(), "{text}: {lines:?}");
         }
@@ -508,12 +453,14 @@ mod tests {
     fn what_is_spelled_is_read_back() {
         for millis in [0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000] {
             let text = spell_duration(Duration::from_millis(millis));
-            let (value, _) = read(&format!("x: {text}"), |fields, findings| fields.duration("x", findings));
+            let (value, _) =
+                read(&format!("x: {text}"), |fields, findings| fields.duration_within("x", ANY_DURATION, findings));
             assert_eq!(value, Some(Duration::from_millis(millis)), "{text}");
         }
-        for bytes in [0, 1, 1024, 1536, 1 << 20, 4 << 30, 1 << 44] {
+        for bytes in [0, 1, 1024, 1536, 1 << 20, 3_000_000, 4 << 30, 1 << 44] {
             let text = spell_size(bytes);
-            let (value, _) = read(&format!("x: {text}"), |fields, findings| fields.size("x", findings));
+            let (value, _) =
+                read(&format!("x: {text}"), |fields, findings| fields.size_within("x", 0..=u64::MAX, findings));
             assert_eq!(value, Some(bytes), "{text}");
         }
     }

@@ -31,21 +31,11 @@ pub struct Finding {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     pub(super) findings: Vec<Finding>,
-    /// What no finding may show, whatever it is about.
-    pub(super) concealed: Vec<Place>,
-    /// Whether the values of keys that nobody knows may be secrets.
-    discreet: bool,
 }
 
 impl Findings {
     pub fn new() -> Findings {
         Findings::default()
-    }
-
-    /// Findings of a file that may hold secrets: the value of an unknown key is not shown either, for it may be a
-    /// secret at a mistyped key.
-    pub fn discreet() -> Findings {
-        Findings { discreet: true, ..Findings::default() }
     }
 
     /// Adds an error; the returned finding takes the help.
@@ -69,18 +59,11 @@ impl Findings {
         &mut self.findings[last]
     }
 
-    /// None yet, about the same file: what is concealed here is concealed there.
-    pub fn apart(&self) -> Findings {
-        Findings { findings: Vec::new(), concealed: self.concealed.clone(), discreet: self.discreet }
-    }
-
     pub fn extend(&mut self, other: Findings) {
         self.findings.extend(other.findings);
-        self.concealed.extend(other.concealed);
     }
 
-    /// Puts them in the order of the files that they are about, as these were first spoken of, and of the lines in each;
-    /// what is in no file comes last.
+    /// Sorts by file, in the order in which files were first named, and by line; what is in no file comes last.
     pub fn sort(&mut self) {
         let mut files: Vec<Arc<Source>> = Vec::new();
         for finding in &self.findings {
@@ -98,23 +81,11 @@ impl Findings {
         });
     }
 
-    /// Keeps what stands at `place` out of everything that is rendered, for it may be a secret.
-    pub fn conceal(&mut self, place: Place) {
-        if matches!(place, Place::Text { .. }) {
-            self.concealed.push(place);
-        }
-    }
-
-    /// Whether the file may hold secrets.
-    pub(super) fn is_discreet(&self) -> bool {
-        self.discreet
-    }
-
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// Whether there is nothing but notes.
+    /// Tells that there is nothing but notes.
     pub fn is_fine(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity == Severity::Note)
     }

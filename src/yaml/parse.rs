@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::conceal::{self, Near};
-use super::{Finding, Findings, Key, Node, Place, Source, Value, scalar, syntax};
+use super::{Finding, Findings, Key, Node, Place, Source, Value, redact, scalar, syntax};
 
 /// Reads one YAML document. A text that is no YAML leaves a finding and no tree; an empty text is null.
 pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
@@ -24,12 +23,7 @@ pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
         nodes: 0,
         copied_bytes: 0,
     };
-    let findings_are_discreet = builder.findings.is_discreet();
     let options = granit_parser::options! {
-        // Where secrets may be, they may also be in a comment: it is not shown.
-        emit_comments: findings_are_discreet,
-        emit_anchor_events: findings_are_discreet,
-        max_buffered_comment_events: COMMENTS_MAX,
         disallow_directives: true,
         emit_unresolved_aliases: true,
         strict_indentation: false,
@@ -136,11 +130,6 @@ impl Builder<'_> {
                     .help("a value that begins with `*` is written in quotes");
                 self.node(Node::new(Value::Null, place), 0, 0)?;
             }
-            // A secret that begins with `&` or `#` and is not quoted is read as one of these.
-            Event::Comment(..) | Event::Anchor(..) => {
-                let place = self.place(span);
-                self.findings.conceal(place);
-            }
             _ => {}
         }
         Ok(true)
@@ -219,24 +208,17 @@ impl Builder<'_> {
             Items::Map { pending: pending @ None, .. } => *pending = Some(key_of(node, self.findings)),
             Items::Map { entries, seen, pending, merged } => {
                 let Some(Pending::Key(key)) = pending.take() else {
-                    // This value is in no tree, so nobody else will conceal it.
-                    if self.findings.is_discreet() {
-                        conceal::whole(&node, self.findings);
-                    }
                     return Ok(());
                 };
                 if key.name == "<<" {
                     merged.push(node);
                 } else if let Some(first) = seen.get(&key.name) {
                     let line = entries.get(*first).and_then(|(key, _)| key.place.line_column()).map_or(0, |at| at.0);
+                    let name = if self.source.private { redact::key(&key.name, &[]) } else { &key.name };
                     self.findings
-                        .error(key.place.clone(), "", format!("the key `{}` is written twice", key.name))
+                        .error(key.place.clone(), "", format!("the key `{name}` is written twice"))
                         .code("duplicate-key")
                         .help(format!("it stands in line {line} already; keep one of them"));
-                    // This value is in no tree, so nobody else will conceal it.
-                    if self.findings.is_discreet() {
-                        conceal::secrets(&Node::new(Value::Map(vec![(key, node)]), Place::Default), self.findings);
-                    }
                 } else {
                     seen.insert(key.name.clone(), entries.len());
                     entries.push((key, node));
@@ -326,24 +308,8 @@ impl Builder<'_> {
             .help("remove the tag; a value that begins with `!` is written in quotes");
     }
 
-    /// A mistake that reading goes on after. What stands there may be a secret that YAML reads as something else.
     fn mistake(&mut self, place: Place, message: impl Into<String>) -> &mut Finding {
-        if let Place::Text { span, .. } = &place
-            && self.findings.is_discreet()
-        {
-            conceal::line(self.source, span.start, self.near(), self.findings);
-        }
         self.findings.error(place, "", message).code("invalid-yaml")
-    }
-
-    /// Whether one of the keys that are being read names a secret.
-    fn near(&self) -> Near {
-        let mut keys = self.open.iter().filter_map(|open| match &open.items {
-            Items::Map { pending: Some(Pending::Key(key)), .. } => Some(key.name.as_str()),
-            Items::Map { entries, .. } => entries.last().map(|(key, _)| key.name.as_str()),
-            Items::List(_) => None,
-        });
-        if keys.any(|key| key == "url" || conceal::is_sensitive(key)) { Near::Secret } else { Near::Unknown }
     }
 
     fn too_much<T>(&mut self, place: Place, what: &str) -> Result<T, TooMuch> {
@@ -365,24 +331,6 @@ impl Builder<'_> {
         if let Some(help) = help {
             finding.help(help);
         }
-        if self.findings.is_discreet() {
-            self.conceal_unfinished(end);
-        }
-    }
-
-    /// After a syntax error there will be no tree: conceals the secrets of what was read of it, and what follows the
-    /// error on its line.
-    fn conceal_unfinished(&mut self, end: usize) {
-        for open in std::mem::take(&mut self.open) {
-            let value = match open.items {
-                Items::List(items) => Value::List(items),
-                Items::Map { entries, .. } => Value::Map(entries),
-            };
-            conceal::secrets(&Node::new(value, open.place), self.findings);
-        }
-        let text = &self.source.text;
-        let line_end = text[end..].find('\n').map_or(text.len(), |newline| end + newline);
-        self.findings.conceal(Place::Text { source: Arc::clone(self.source), span: end..line_end });
     }
 
     fn place(&self, span: Span) -> Place {
@@ -407,9 +355,6 @@ fn key_of(node: Node, findings: &mut Findings) -> Pending {
             _ => number.to_string(),
         },
         Value::List(_) | Value::Map(_) => {
-            if findings.is_discreet() {
-                conceal::whole(&node, findings);
-            }
             findings
                 .error(node.place.clone(), "", "a key is a name, not a list or mapping")
                 .help("a text that begins with `{` or `[` is written in quotes");
@@ -437,8 +382,6 @@ fn weigh(node: &Node) -> (usize, usize, usize) {
 const NODES_MAX: usize = 500_000;
 /// Text that aliases may repeat in all.
 const COPIED_BYTES_MAX: usize = 16 << 20;
-/// Comments in a row; a file of nothing else is not read to its end for them.
-const COMMENTS_MAX: usize = 100_000;
 /// Deeper nesting than any rule or payload needs, shallow enough for every recursion over a tree.
 const DEPTH_MAX: usize = 100;
 

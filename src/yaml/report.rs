@@ -8,27 +8,26 @@ impl Findings {
     /// Everything for a person: one block a finding, with the line shown and a caret under the exact part.
     pub fn render(&self, colour: bool) -> String {
         let shown = self.findings.iter().take(SHOWN_MAX);
-        let mut blocks: Vec<String> =
-            shown.map(|finding| snippet::render(finding, &self.concealed, colour) + "\n").collect();
+        let mut blocks: Vec<String> = shown.map(|finding| snippet::render(finding, colour) + "\n").collect();
         blocks.extend(self.not_shown().map(|text| text + "\n"));
         blocks.join("\n")
     }
 
     /// Everything for a log: one line a finding, `FILE:LINE:COLUMN: PATH: MESSAGE (HELP)`.
     pub fn lines(&self) -> Vec<String> {
-        self.findings.iter().take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
+        self.findings.iter().take(SHOWN_MAX).map(|finding| finding.line()).collect()
     }
 
-    /// The errors alone, likewise.
+    /// The errors alone, in such lines.
     pub fn error_lines(&self) -> Vec<String> {
         let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error);
-        errors.take(SHOWN_MAX).map(|finding| finding.line(&self.concealed)).collect()
+        errors.take(SHOWN_MAX).map(|finding| finding.line()).collect()
     }
 
     /// Everything for an editor or CI: a list of `{severity, code, file, line, column, end_line, end_column, path, message,
     /// help}`; lines and columns from 1, the end is the column behind the last.
     pub fn to_json(&self) -> serde_json::Value {
-        let shown = self.findings.iter().take(SHOWN_MAX).map(|finding| finding.to_json(&self.concealed));
+        let shown = self.findings.iter().take(SHOWN_MAX).map(|finding| finding.to_json());
         shown.chain(self.not_shown().map(|text| json!({ "severity": "error", "message": text }))).collect()
     }
 
@@ -39,18 +38,18 @@ impl Findings {
 }
 
 impl Finding {
-    fn line(&self, concealed: &[Place]) -> String {
+    fn line(&self) -> String {
         let place = match (&self.place, self.place.line_column()) {
             (Place::Text { source, .. }, Some((line, column))) => format!("{}:{line}:{column}: ", source.name),
             (Place::Environment(name), _) => format!("environment variable {name}: "),
             (Place::Flag(flag), _) => format!("{flag}: "),
             _ => String::new(),
         };
-        let help = self.help.as_ref().map_or(String::new(), |help| format!(" ({})", snippet::masked(help, concealed)));
-        format!("{place}{}{help}", snippet::title(self, concealed))
+        let help = self.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
+        format!("{place}{}{help}", snippet::title(self))
     }
 
-    fn to_json(&self, concealed: &[Place]) -> serde_json::Value {
+    fn to_json(&self) -> serde_json::Value {
         let (line, column) = self.place.line_column().unzip();
         let (end_line, end_column) = self.place.end_line_column().unzip();
         let file = match &self.place {
@@ -67,9 +66,9 @@ impl Finding {
             "column": column,
             "end_line": end_line,
             "end_column": end_column,
-            "path": snippet::masked(&self.path, concealed),
-            "message": snippet::masked(&self.message, concealed),
-            "help": self.help.as_ref().map(|help| snippet::masked(help, concealed)),
+            "path": self.path,
+            "message": self.message,
+            "help": self.help,
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::event::{Action, Outcome, Priority};
 use crate::inbound::{NotJson, read_payload};
 use crate::journal::dedup;
 use crate::rules::RuleSet;
+use crate::yaml::fields::ANY_DURATION;
 use crate::yaml::{Fields, Findings, Node, Place, Source, Value, parse};
 
 /// A test file, ready to be played.
@@ -141,7 +142,7 @@ pub fn read(
 fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings {
     let mut settings = dedup::Settings { window: WINDOW, remind: true, max_keys: KEYS_MAX };
     if let Some(mut section) = fields.section("dedup", findings) {
-        settings.window = section.duration("window", findings).unwrap_or(settings.window);
+        settings.window = section.duration_within("window", ANY_DURATION, findings).unwrap_or(settings.window);
         settings.remind = section.boolean("remind", findings).unwrap_or(settings.remind);
         section.finish(findings);
     }
@@ -193,7 +194,7 @@ fn test(
         }
         Some(name)
     });
-    let after = fields.duration("after", findings).unwrap_or_default();
+    let after = fields.duration_within("after", ANY_DURATION, findings).unwrap_or_default();
     let fresh = fields.boolean("fresh", findings).unwrap_or(false);
     let payload = fields.take("payload");
     let payload_file = fields.take_some("payload_file");

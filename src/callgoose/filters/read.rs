@@ -6,16 +6,15 @@ use super::{
     Filters, ITEM_CHARS_MAX, ITEMS_MAX, KeyFilter, RESOLVE_KEYS_MAX, Resolve, Service, TRIGGER_FILTERS_MAX,
     TRIGGER_KEYS_MAX, Trigger,
 };
-use crate::yaml::conceal;
 use crate::yaml::fields::string;
 use crate::yaml::{Fields, Findings, Node, Source, Value, parse};
 
 impl Filters {
     /// Reads a filters file. Every mistake leaves a finding; none if any is an error.
     pub fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<Filters> {
+        let mut found = Findings::new();
         // The file may hold the token.
-        let mut found = Findings::discreet();
-        let filters = read(source, &mut found);
+        let filters = read(&Arc::new(source.as_private()), &mut found);
         let usable = !found.has_errors();
         findings.extend(found);
         filters.filter(|_| usable)
@@ -24,7 +23,6 @@ impl Filters {
 
 fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<Filters> {
     let document = parse(source, findings)?;
-    conceal::secrets(&document, findings);
     let mut fields = Fields::of(&document, "", findings)?;
     let token = fields.take_some("token").cloned();
     let services = match fields.require("services", findings) {

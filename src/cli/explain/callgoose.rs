@@ -49,7 +49,7 @@ impl Callgoose {
                 return Err(Exit::CouldNotRun);
             }
         };
-        let mut findings = Findings::discreet();
+        let mut findings = Findings::new();
         let filters = Filters::read(&source, &mut findings).filter(|_| !findings.has_errors());
         if !findings.is_empty() {
             terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
