@@ -29,7 +29,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Failure, Flag, Inputs, Secrets};
+use crate::config::{self, Failure, Flag, Inputs, Secrets, Unreadable};
+use crate::yaml::Findings;
 use terminal::Terminal;
 
 /// A sidecar and edge relay between ServicePilot and Callgoose SQIBS
@@ -69,8 +70,19 @@ pub(crate) enum Exit {
     Fine,
     /// It ran and the answer is no.
     No,
-    /// It could not run; what it said on standard error tells why.
+    /// It could not run; standard error tells why.
     CouldNotRun,
+}
+
+/// Why a command stops early; `main` says it.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It can't run: a sentence on why.
+    Problem(String),
+    /// It can't run: a file that it needs is wrong.
+    Invalid(Findings),
+    /// The relay refused: a sentence on what and why.
+    Refused(String),
 }
 
 /// Where the configuration is, and what is laid over it.
@@ -88,23 +100,45 @@ pub(crate) struct ConfigArguments {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut terminal = Terminal::new();
-    let exit = match cli.command {
-        Command::Init(arguments) => init::run(&arguments, &mut terminal),
-        Command::Run(arguments) => run::run(&arguments, &mut terminal),
-        Command::Check(arguments) => check::run(&arguments, &mut terminal),
+    let result = match cli.command {
+        Command::Init(arguments) => init::command(&arguments, &mut terminal),
+        Command::Run(arguments) => run::command(&arguments),
+        Command::Check(arguments) => check::command(&arguments, &mut terminal),
         Command::Test(arguments) => test::command(&arguments, &mut terminal),
         Command::Explain(arguments) => explain::command(&arguments, &mut terminal),
         Command::Query(arguments) => query::command(&arguments, &mut terminal),
-        Command::Send(arguments) => send::run(&arguments, &mut terminal),
-        Command::Events(arguments) => events::run(&arguments, &mut terminal),
+        Command::Send(arguments) => send::command(&arguments, &mut terminal),
+        Command::Events(arguments) => events::command(&arguments, &mut terminal),
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
-        Command::Demo(arguments) => demo::run(&arguments, &mut terminal),
-        Command::Health(arguments) => health::run(&arguments, &mut terminal),
-        Command::Schema(arguments) => schema::run(&arguments, &mut terminal),
-        Command::Completions(arguments) => arguments.run(&mut terminal),
-        Command::Man(arguments) => arguments.run(&mut terminal),
+        Command::Demo(arguments) => demo::command(&arguments, &mut terminal),
+        Command::Health(arguments) => health::command(&arguments, &mut terminal),
+        Command::Schema(arguments) => Ok(schema::command(&arguments, &mut terminal)),
+        Command::Completions(arguments) => Ok(arguments.command(&mut terminal)),
+        Command::Man(arguments) => arguments.command(&mut terminal),
     };
+    let exit = result.unwrap_or_else(|stop| terminal.say_stop(stop));
     terminal.finish(exit)
+}
+
+impl From<String> for Stop {
+    fn from(problem: String) -> Stop {
+        Stop::Problem(problem)
+    }
+}
+
+impl From<Unreadable> for Stop {
+    fn from(unreadable: Unreadable) -> Stop {
+        Stop::Problem(unreadable.to_string())
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        match failure {
+            Failure::Unreadable(unreadable) => unreadable.into(),
+            Failure::Invalid(findings) => Stop::Invalid(findings),
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -118,26 +152,15 @@ impl From<Exit> for ExitCode {
 }
 
 impl ConfigArguments {
-    /// What the configuration is read from; where there is none, that is said.
-    pub(crate) fn inputs(&self, secrets: Secrets, terminal: &mut Terminal) -> Result<Inputs, Exit> {
-        let path = config::locate(self.config.as_deref()).map_err(|unreadable| {
-            terminal.say(&format!("error: {unreadable}"));
-            Exit::CouldNotRun
-        })?;
+    /// The file, variables and flags that the configuration is read from.
+    pub(crate) fn inputs(&self, secrets: Secrets) -> Result<Inputs, Stop> {
+        let path = config::locate(self.config.as_deref())?;
         Ok(Inputs { path, environment: environment(), flags: self.settings.clone(), secrets })
     }
 
-    /// A part of the configuration, for a client of a running relay; what is wrong with it is said.
-    pub(crate) fn part<T>(
-        &self,
-        read: impl FnOnce(&Inputs) -> Result<T, Failure>,
-        terminal: &mut Terminal,
-    ) -> Result<T, Exit> {
-        let inputs = self.inputs(Secrets::Optional, terminal)?;
-        read(&inputs).map_err(|failure| {
-            terminal.say_failure(&failure);
-            Exit::CouldNotRun
-        })
+    /// A part of the configuration, for a client of a running relay.
+    pub(crate) fn part<T>(&self, read: impl FnOnce(&Inputs) -> Result<T, Failure>) -> Result<T, Stop> {
+        Ok(read(&self.inputs(Secrets::Optional)?)?)
     }
 }
 
@@ -148,14 +171,9 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
 }
 
 /// Runs a short conversation with a relay; one thread is enough for it.
-fn block_on<T>(work: impl Future<Output = Result<T, Exit>>, terminal: &mut Terminal) -> Result<T, Exit> {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => {
-            terminal.say(&format!("error: can't start: {error}"));
-            Err(Exit::CouldNotRun)
-        }
-    }
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| format!("can't start: {error}"))?.block_on(work))
 }
 
 fn setting(text: &str) -> Result<Flag, String> {
@@ -168,14 +186,22 @@ fn setting(text: &str) -> Result<Flag, String> {
 }
 
 impl Terminal {
-    /// Says why there is no configuration.
-    fn say_failure(&mut self, failure: &Failure) {
-        match failure {
-            Failure::Unreadable(unreadable) => self.say(&format!("error: {unreadable}")),
-            Failure::Invalid(findings) => {
-                let text = findings.render(self.colour_for_errors());
-                self.say(text.trim_end());
+    /// Says why a command stopped.
+    fn say_stop(&mut self, stop: Stop) -> Exit {
+        match stop {
+            Stop::Problem(problem) => self.say(&format!("error: {problem}")),
+            Stop::Invalid(findings) => self.say_findings(&findings),
+            Stop::Refused(problem) => {
+                self.say(&format!("error: {problem}"));
+                return Exit::No;
             }
+        }
+        Exit::CouldNotRun
+    }
+
+    fn say_findings(&mut self, findings: &Findings) {
+        if !findings.is_empty() {
+            self.say(findings.render(self.colour_for_errors()).trim_end());
         }
     }
 }

@@ -21,6 +21,7 @@ pub use fields::Fields;
 pub use finding::{Finding, Findings, Severity, nearest};
 pub use parse::parse;
 pub use redact::is_sensitive;
+pub use scalar::plain as plain_scalar;
 
 use std::fmt;
 use std::ops::Range;
@@ -114,19 +115,28 @@ impl fmt::Debug for Source {
 }
 
 impl Place {
-    /// The part `range` (in bytes of its text) of a scalar; the whole scalar where it is written with escapes or over
-    /// several lines, or stands in no file.
+    /// The part `range` (in bytes of its text) of a scalar, however its lines and quotes are written; the whole scalar
+    /// where the part itself is written otherwise than it reads, or stands in no file.
     pub fn within(&self, text: &str, range: Range<usize>) -> Place {
-        if let Place::Text { source, span } = self
-            && let Some(written) = source.text.get(span.clone())
-            && let Some(at) = written.find(text)
-            && at <= 1
-            && range.end <= text.len()
-        {
-            let start = span.start + at;
-            return Place::Text { source: Arc::clone(source), span: start + range.start..start + range.end };
+        self.part(text, range).unwrap_or_else(|| self.clone())
+    }
+
+    fn part(&self, text: &str, range: Range<usize>) -> Option<Place> {
+        let Place::Text { source, span } = self else {
+            return None;
+        };
+        let written = source.text.get(span.clone())?;
+        // An empty part stands behind the character before it.
+        let before = || text.get(..range.start)?.char_indices().next_back();
+        let start = if range.is_empty() { before()?.0 } else { range.start };
+        let part = text.get(start..range.end)?;
+        // Where a text has as many of it as the file has, they are the same ones.
+        let index = text.match_indices(part).position(|(at, _)| at == start)?;
+        if text.matches(part).count() != written.matches(part).count() {
+            return None;
         }
-        self.clone()
+        let end = span.start + written.match_indices(part).nth(index)?.0 + part.len();
+        Some(Place::Text { source: Arc::clone(source), span: end - range.len()..end })
     }
 
     /// Tells that values which stand around here may be secrets.
@@ -216,3 +226,38 @@ impl Node {
 
 /// What some editors put before a text; it is no part of it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_pointed_at_where_it_is_written_as_it_reads() {
+        for (yaml, needle, line, column, written) in [
+            ("b: $.a-b # a-b\n", "a-b", 1, 6, "a-b"),
+            ("b: '$.a-b'\n", "a-b", 1, 7, "a-b"),
+            ("b: '$[''it''][x]'\n", "x", 1, 15, "x"),
+            ("b: '$[''it''][x]'\n", "'it'", 1, 8, "'it'"),
+            ("b: 'a-a-a-b'\n", "a-b", 1, 9, "a-b"),
+            ("b: \"$['\\\"'][x]\"\n", "x", 1, 13, "x"),
+            ("b: \"\\\\w(x\"\n", "(", 1, 8, "("),
+            ("b: \"\\t(x\"\n", "(", 1, 7, "("),
+            ("b: >-\n  $.a[\n", "[", 2, 6, "["),
+            ("b: one\n  two (three\n", "(", 2, 7, "("),
+            ("b: |\n  one\n    two (\n\n  end\nc: 1\n", "end", 5, 3, "end"),
+            ("b: \"\\x28(\"\n", "(", 1, 4, "\"\\x28(\""),
+            ("ü: ö\nb: 'ö(é'\n", "(", 2, 6, "("),
+            ("x: &x '$.a-b'\nb: *x\n", "a-b", 1, 10, "a-b"),
+        ] {
+            let source = Arc::new(Source::new("f.yaml".into(), yaml.into()));
+            let tree = parse(&source, &mut Findings::new()).unwrap();
+            let node = tree.get("b").unwrap();
+            let text = node.as_str().unwrap();
+            let start = text.find(needle).unwrap();
+            let place = node.place.within(text, start..start + needle.len());
+            assert_eq!(place.line_column(), Some((line, column)), "{yaml:?}");
+            let Place::Text { source, span } = place else { unreachable!() };
+            assert_eq!(&source.text[span], written, "{yaml:?}");
+        }
+    }
+}

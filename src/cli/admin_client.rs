@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::cli::client::{Answer, Client, could_not};
-use crate::cli::terminal::Terminal;
-use crate::cli::{ConfigArguments, Exit};
+use crate::cli::client::{Answer, Client};
+use crate::cli::{ConfigArguments, Stop};
 use crate::config::load_addresses;
 
 /// The relay that runs by this configuration.
@@ -21,57 +21,81 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn open(config: &ConfigArguments, terminal: &mut Terminal) -> Result<Relay, Exit> {
-        let admin = config.part(load_addresses, terminal)?.admin;
+    pub(crate) fn open(config: &ConfigArguments) -> Result<Relay, Stop> {
+        let admin = config.part(load_addresses)?.admin;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = could_not(runtime.map_err(|error| format!("can't start: {error}")), terminal)?;
-        let client = could_not(Client::admin(&admin), terminal)?;
-        Ok(Relay { client, runtime })
+        let runtime = runtime.map_err(|error| format!("can't start: {error}"))?;
+        Ok(Relay { client: Client::admin(&admin)?, runtime })
     }
 
-    /// What the API says at `path`; anything but a success is said and becomes the exit.
-    pub(crate) fn ask(&self, path: &str, terminal: &mut Terminal) -> Result<Value, Exit> {
-        let answer = could_not(self.runtime.block_on(self.client.get(path)), terminal)?;
-        self.understood(&answer, terminal)
+    /// The body of a successful answer to a GET of `path`.
+    pub(crate) fn ask(&self, path: &str) -> Result<Value, Stop> {
+        self.understood(&self.runtime.block_on(self.client.get(path))?)
     }
 
-    /// The same, with none for what is not there.
-    pub(crate) fn find(&self, path: &str, terminal: &mut Terminal) -> Result<Option<Value>, Exit> {
-        let answer = could_not(self.runtime.block_on(self.client.get(path)), terminal)?;
+    /// The event with this id, if it is kept.
+    pub(crate) fn event(&self, id: &str) -> Result<Option<Value>, Stop> {
+        let answer = self.runtime.block_on(self.client.get(&event_path(id)))?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        self.understood(&answer, terminal).map(Some)
+        self.understood(&answer).map(Some)
+    }
+
+    /// Looks at the ids of all events that match a query, newest first, page by page, while `look` says to go on.
+    pub(crate) fn each_event(
+        &self,
+        query: impl Fn(&[(&'static str, String)]) -> String,
+        mut look: impl FnMut(&str) -> Result<bool, Stop>,
+    ) -> Result<(), Stop> {
+        let mut page = vec![("limit", PAGE.to_string())];
+        loop {
+            let found = self.ask(&format!("/api/v1/events?{}", query(&page)))?;
+            for event in found["events"].as_array().into_iter().flatten() {
+                if !look(event["id"].as_str().unwrap_or_default())? {
+                    return Ok(());
+                }
+            }
+            let Some(next) = found["next"].as_str() else { return Ok(()) };
+            page.truncate(1);
+            page.push(("after", next.to_owned()));
+        }
     }
 
     /// Gives a command; the answer may be that it was declined.
-    pub(crate) fn command(&self, path: &str, body: &Value, terminal: &mut Terminal) -> Result<Answer, Exit> {
+    pub(crate) fn command(&self, path: &str, body: &Value) -> Result<Answer, Stop> {
         let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let body = Bytes::from(body.to_string());
         let answer = self.client.request(Method::POST, path, &headers, body, COMMAND);
-        could_not(self.runtime.block_on(answer), terminal)
+        Ok(self.runtime.block_on(answer)?)
     }
 
-    pub(crate) fn understood(&self, answer: &Answer, terminal: &mut Terminal) -> Result<Value, Exit> {
+    /// The body of a successful answer.
+    pub(crate) fn understood(&self, answer: &Answer) -> Result<Value, Stop> {
         match answer.status {
-            StatusCode::OK | StatusCode::ACCEPTED => match answer.json() {
-                Some(body) => Ok(body),
-                None => {
-                    terminal.say(&format!("error: what answers at {} is no relay", self.client.base()));
-                    Err(Exit::CouldNotRun)
-                }
-            },
+            StatusCode::OK | StatusCode::ACCEPTED => {
+                let body = answer.json();
+                Ok(body.ok_or_else(|| format!("what answers at {} is no relay", self.client.base()))?)
+            }
             StatusCode::UNAUTHORIZED => {
-                terminal.say("error: the relay refused the admin token: does it run with this configuration?");
-                Err(Exit::No)
+                Err(Stop::Refused("the relay refused the admin token: does it run with this configuration?".to_owned()))
             }
-            _ => {
-                terminal.say(&format!("error: {}", answer.detail()));
-                Err(Exit::No)
-            }
+            _ => Err(Stop::Refused(answer.detail())),
         }
     }
 }
 
+/// The path of an event in the API.
+pub(crate) fn event_path(id: &str) -> String {
+    format!("/api/v1/events/{}", encode(id))
+}
+
+/// A text as it may stand in a path or a query.
+pub(crate) fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// Events that are listed at once.
+const PAGE: usize = 200;
 /// For a page of commands, each of which may wait for a slow disk.
 const COMMAND: Duration = Duration::from_secs(120);

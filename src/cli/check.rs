@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::terminal::Terminal;
-use super::{ConfigArguments, Exit, FILTERS_BESIDE};
+use super::{ConfigArguments, Exit, FILTERS_BESIDE, Stop};
 use crate::authoring::lint;
 use crate::config::{self, Config, Failure, Loaded, Secrets};
 use crate::yaml::{Findings, Severity, Source};
@@ -36,24 +36,12 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    let inputs = match arguments.config.inputs(Secrets::Required, terminal) {
-        Ok(inputs) => inputs,
-        Err(exit) => return exit,
-    };
-    let filters = match filters(arguments.filters.as_deref(), &inputs.path) {
-        Ok(filters) => filters,
-        Err(unreadable) => {
-            terminal.say(&format!("error: {unreadable}"));
-            return Exit::CouldNotRun;
-        }
-    };
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let inputs = arguments.config.inputs(Secrets::Required)?;
+    let filters = filters(arguments.filters.as_deref(), &inputs.path)?;
     let (loaded, reading) = config::read(&inputs);
     let (mut findings, config) = match loaded {
-        Err(failure @ Failure::Unreadable(_)) => {
-            terminal.say_failure(&failure);
-            return Exit::CouldNotRun;
-        }
+        Err(Failure::Unreadable(unreadable)) => return Err(unreadable.into()),
         Err(Failure::Invalid(findings)) => (findings, None),
         Ok(Loaded { config, mut warnings, shadow }) => {
             warnings.extend(shadow);
@@ -71,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         terminal.print(&format!("{} is fine: {}", inputs.path.display(), summary(&config)));
     }
     show(&findings, arguments.json, terminal);
-    if findings.is_fine() { Exit::Fine } else { Exit::No }
+    Ok(if findings.is_fine() { Exit::Fine } else { Exit::No })
 }
 
 /// The filters that were asked for, else those beside the configuration.

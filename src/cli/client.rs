@@ -12,8 +12,6 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use super::Exit;
-use super::terminal::Terminal;
 use crate::admin;
 use crate::inbound;
 use crate::secret::Secret;
@@ -163,14 +161,6 @@ pub(crate) fn bearer(secret: &Secret) -> Option<HeaderValue> {
     let mut value = secret.expose(|text| HeaderValue::from_str(&format!("Bearer {text}")))?.ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// Says what failed and makes the exit of it.
-pub(crate) fn could_not<T>(result: Result<T, String>, terminal: &mut Terminal) -> Result<T, Exit> {
-    result.map_err(|problem| {
-        terminal.say(&format!("error: {problem}"));
-        Exit::CouldNotRun
-    })
 }
 
 /// One listens on every address and is reached on loopback.

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Client, bearer};
 use super::terminal::Terminal;
-use super::{Exit, sandbox as sandbox_command};
+use super::{Exit, Stop, sandbox as sandbox_command};
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox;
 use crate::clock::WallTime;
@@ -52,45 +52,31 @@ struct Stage {
     token: String,
 }
 
-pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
     let log = logging::Config { level: tracing::Level::WARN, format: logging::Format::Auto };
     let runtime = logging::start(log)
         .and_then(|()| terminal.detach())
         .and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return could_not(&error.to_string(), terminal),
-    };
-    let exit = runtime.block_on(async {
-        let mut stage = match Stage::set_up(terminal).await {
-            Ok(stage) => stage,
-            Err(problem) => return could_not(&problem, terminal),
-        };
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let result = runtime.block_on(async {
+        let mut stage = Stage::set_up().await?;
         let confirmed = stage.play(terminal).await;
         if !arguments.once && confirmed {
             stage.tell_how_to_go_on(terminal);
             tokio::select! {
                 () = stop_signal() => {}
-                part = stage.failed() => {
-                    terminal.say(&format!("error: {part}"));
-                    return Exit::No;
-                }
+                part = stage.failed() => return Err(Stop::Refused(part.to_owned())),
             }
         }
         stage.strike().await;
-        if confirmed { Exit::Fine } else { Exit::No }
+        Ok(if confirmed { Exit::Fine } else { Exit::No })
     });
     runtime.shutdown_background();
-    exit
-}
-
-fn could_not(problem: &str, terminal: &mut Terminal) -> Exit {
-    terminal.say(&format!("error: {problem}"));
-    Exit::CouldNotRun
+    result
 }
 
 impl Stage {
-    async fn set_up(terminal: &mut Terminal) -> Result<Stage, String> {
+    async fn set_up() -> Result<Stage, Stop> {
         let directory = tempfile::tempdir().map_err(|error| format!("can't make a temporary directory: {error}"))?;
         let at = directory.path();
         let (token, upstream_token) = (throw_away_token()?, throw_away_token()?);
@@ -109,10 +95,7 @@ impl Stage {
             ("CALLGOOSE_TOKEN".to_owned(), upstream_token),
         ]);
         let inputs = Inputs { path, environment, flags: Vec::new(), secrets: Secrets::Required };
-        let loaded = config::load(&inputs).map_err(|failure| {
-            terminal.say_failure(&failure);
-            "the demonstration's own configuration is wrong".to_owned()
-        })?;
+        let loaded = config::load(&inputs)?;
         let relay = relay::start(loaded.config).await.map_err(|error| error.to_string())?;
         Ok(Stage { directory, relay, shutdown, sandbox, sandbox_url, token })
     }

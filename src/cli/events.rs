@@ -8,13 +8,12 @@ mod progress;
 mod selection;
 
 use clap::{Args, Subcommand};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::admin_client::Relay;
+use super::admin_client::{Relay, event_path};
 use super::kept::payload;
 use super::terminal::{Terminal, plain, table};
-use super::{ConfigArguments, Exit};
+use super::{ConfigArguments, Exit, Stop};
 use crate::inbound::NotJson;
 
 use selection::{Selection, Texts};
@@ -83,8 +82,8 @@ struct Show {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    let result = match &arguments.command {
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    match &arguments.command {
         Command::List(list) => list.run(terminal),
         Command::Show(show) => show.run(terminal),
         Command::Replay(replay) => replay.run(terminal),
@@ -92,15 +91,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         Command::Hold(hold) => hold.run(terminal),
         Command::Release(release) => release.run(terminal),
         Command::Export(export) => export.run(terminal),
-    };
-    match result {
-        Ok(exit) | Err(exit) => exit,
     }
 }
 
 impl List {
-    fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
-        let body = Relay::open(&self.config, terminal)?.ask(&self.path(), terminal)?;
+    fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        let body = Relay::open(&self.config)?.ask(&self.path())?;
         if self.json {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
@@ -153,9 +149,8 @@ impl List {
 }
 
 impl Show {
-    fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
-        let path = format!("/api/v1/events/{}", encode(&self.id));
-        let body = Relay::open(&self.config, terminal)?.ask(&path, terminal)?;
+    fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        let body = Relay::open(&self.config)?.ask(&event_path(&self.id))?;
         if self.json {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
@@ -288,10 +283,6 @@ fn shortened(text: &str) -> String {
         return plain;
     }
     plain.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
-}
-
-pub(super) fn encode(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// A longer cell would break the table; `show` has the whole.

@@ -12,10 +12,9 @@ use serde_json::Value;
 
 use self::callgoose::{Callgoose, Sent};
 use self::past::Past;
-use super::client::could_not;
 use super::kept::Kept;
 use super::terminal::Terminal;
-use super::{ConfigArguments, Exit, input};
+use super::{ConfigArguments, Exit, Stop, input};
 use crate::clock::WallTime;
 use crate::config::{Desk, load_addresses, load_desk, load_sender_name, locate};
 use crate::event::Draft;
@@ -67,13 +66,6 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    match explained(arguments, terminal) {
-        Ok(()) => Exit::Fine,
-        Err(exit) => exit,
-    }
-}
-
 /// A payload, how it is decided, and what would come of it.
 #[derive(Debug)]
 struct Explanation {
@@ -91,19 +83,18 @@ struct Explanation {
     warnings: Vec<String>,
 }
 
-fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit> {
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
     let config = &arguments.config;
     if (arguments.relay || arguments.journal.is_some()) && arguments.source.is_none() && arguments.event.is_none() {
-        let problem = "whose incident keys are asked for? Add --source".to_owned();
-        return could_not(Err(problem), terminal);
+        return Err("whose incident keys are asked for? Add --source".to_owned().into());
     }
     let past = match &arguments.journal {
-        Some(directory) => Some(Past::journal(directory, config, terminal)?),
-        None if arguments.relay || arguments.event.is_some() => Some(Past::relay(config, terminal)?),
+        Some(directory) => Some(Past::journal(directory, config)?),
+        None if arguments.relay || arguments.event.is_some() => Some(Past::relay(config)?),
         None => None,
     };
     let kept = match (&arguments.event, &past) {
-        (Some(id), Some(past)) => Some(past.event(id, terminal)?),
+        (Some(id), Some(past)) => Some(past.event(id)?),
         _ => None,
     };
     let source = kept.as_ref().map(|kept| &kept.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
@@ -111,7 +102,7 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
     let configuration = locate(config.config.as_deref()).ok();
     let callgoose = Callgoose::open(arguments.filters.as_deref(), configuration.as_deref(), terminal)?;
     let mut warnings = match &past {
-        Some(past) if arguments.rules.is_none() => past.rules_in_force(terminal)?.into_iter().collect(),
+        Some(past) if arguments.rules.is_none() => past.rules_in_force()?.into_iter().collect(),
         _ => Vec::new(),
     };
     let mut explanation = match kept {
@@ -119,13 +110,12 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
         None => {
             let received_at = WallTime::now().rfc3339();
             let context = Context { source: &source, received_at: &received_at };
-            let bytes = could_not(input::read(arguments.file.as_deref()), terminal)?;
+            let bytes = input::read(arguments.file.as_deref())?;
             if past.is_some() {
-                let addresses = config.part(load_addresses, terminal)?;
+                let addresses = config.part(load_addresses)?;
                 warnings.extend(too_large(bytes.len(), addresses.listen.bodies.bytes_max));
             }
-            let payload = input::json(&bytes).map_err(|problem| format!("the payload is no JSON: {problem}"));
-            let payload = could_not(payload, terminal)?;
+            let payload = input::json(&bytes).map_err(|problem| format!("the payload is no JSON: {problem}"))?;
             Explanation::of(&desk, &payload, context)
         }
     };
@@ -133,24 +123,24 @@ fn explained(arguments: &Arguments, terminal: &mut Terminal) -> Result<(), Exit>
     explanation.callgoose = callgoose.map(|callgoose| callgoose.asked(&explanation.decision, desk.from.as_deref()));
     // Of an event that came, deduplication would say that it came.
     if let (Some(past), None) = (&past, &explanation.kept) {
-        explanation.dedup = explanation.foreseen(past, &source, terminal)?;
+        explanation.dedup = explanation.foreseen(past, &source)?;
     }
     if arguments.json {
         terminal.print(&format!("{:#}", object::object(&explanation)));
     } else {
         terminal.print(page::text(&explanation, terminal.colour()).trim_end());
     }
-    Ok(())
+    Ok(Exit::Fine)
 }
 
 impl Arguments {
     /// The rules that decide: those of the source, or of a file that no configuration has to name.
-    fn desk(&self, source: &str, terminal: &mut Terminal) -> Result<Desk, Exit> {
+    fn desk(&self, source: &str, terminal: &mut Terminal) -> Result<Desk, Stop> {
         let Some(file) = &self.rules else {
-            return self.config.part(|inputs| load_desk(inputs, source), terminal);
+            return self.config.part(|inputs| load_desk(inputs, source));
         };
         let from = match &self.source {
-            Some(source) => self.config.part(|inputs| load_sender_name(inputs, source), terminal)?,
+            Some(source) => self.config.part(|inputs| load_sender_name(inputs, source))?,
             None => None,
         };
         Ok(Desk { rules: input::rules(file, terminal)?, rules_file: file.clone(), from })
@@ -199,7 +189,7 @@ impl Explanation {
     }
 
     /// What deduplication would say of each element's event, one after the other as the relay takes them.
-    fn foreseen(&self, past: &Past, source: &str, terminal: &mut Terminal) -> Result<Vec<Option<Value>>, Exit> {
+    fn foreseen(&self, past: &Past, source: &str) -> Result<Vec<Option<Value>>, Stop> {
         let events = self.decision.elements.iter().enumerate().filter_map(|(index, element)| match element {
             Element::Event(draft) => Some((index, draft)),
             _ => None,
@@ -207,7 +197,7 @@ impl Explanation {
         let (indices, drafts): (Vec<usize>, Vec<&Draft>) = events.unzip();
         let element = |place: &Value| place.as_u64().and_then(|place| indices.get(usize::try_from(place).ok()?));
         let mut foreseen = vec![None; self.decision.elements.len()];
-        for (index, mut answer) in indices.iter().zip(past.foresee(source, &drafts, terminal)?) {
+        for (index, mut answer) in indices.iter().zip(past.foresee(source, &drafts)?) {
             // The API counts events, and a person elements.
             answer["of_index"] = element(&answer["of_index"]).copied().into();
             if answer["known"].is_object() {

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::client::{Client, could_not};
+use super::client::Client;
 use super::terminal::Terminal;
-use super::{ConfigArguments, Exit, block_on};
+use super::{ConfigArguments, Exit, Stop, block_on};
 use crate::config::load_addresses;
 
 /// Ask a running relay whether it is alive, or ready
@@ -22,19 +22,13 @@ pub(crate) struct Arguments {
     ready: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    match ask(arguments, terminal) {
-        Ok(exit) | Err(exit) => exit,
-    }
-}
-
-fn ask(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Exit> {
-    let mut admin = arguments.config.part(load_addresses, terminal)?.admin;
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let mut admin = arguments.config.part(load_addresses)?.admin;
     // Neither path needs the token; with it `/readyz` says more.
     admin.token = admin.token.filter(|token| token.expose(|_| ()).is_some());
-    let client = could_not(Client::admin(&admin), terminal)?;
+    let client = Client::admin(&admin)?;
     let path = if arguments.ready { "/readyz" } else { "/healthz" };
-    let answer = block_on(async { Ok(client.get(path).await) }, terminal)?;
+    let answer = block_on(client.get(path))?;
     match answer {
         Ok(answer) => {
             terminal.print(String::from_utf8_lossy(&answer.body).trim_end());

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Exit;
 use super::terminal::Terminal;
+use super::{Exit, Stop};
 use crate::yaml::nearest;
 use presets::{PRESETS, Preset};
 use scaffold::{Failure, token_variable};
@@ -33,31 +33,22 @@ pub(crate) struct Arguments {
     list: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
     if arguments.list {
         for Preset { name, about, .. } in &PRESETS {
             terminal.print(&format!("{name:<16}{about}"));
         }
-        return Exit::Fine;
+        return Ok(Exit::Fine);
     }
-    let Some(preset) = PRESETS.iter().find(|preset| preset.name == arguments.sender) else {
-        terminal.say(&unknown(&arguments.sender));
-        return Exit::CouldNotRun;
-    };
+    let preset = PRESETS.iter().find(|preset| preset.name == arguments.sender);
+    let preset = preset.ok_or_else(|| unknown(&arguments.sender))?;
     let files = scaffold::files(preset);
-    match scaffold::write(&arguments.output, &files) {
-        Ok(()) => {
-            for file in &files {
-                terminal.print(&format!("wrote {}", arguments.output.join(&file.name).display()));
-            }
-            terminal.print(&next_steps(preset, &arguments.output));
-            Exit::Fine
-        }
-        Err(failure) => {
-            terminal.say(&told(&failure));
-            Exit::CouldNotRun
-        }
+    scaffold::write(&arguments.output, &files).map_err(|failure| told(&failure))?;
+    for file in &files {
+        terminal.print(&format!("wrote {}", arguments.output.join(&file.name).display()));
     }
+    terminal.print(&next_steps(preset, &arguments.output));
+    Ok(Exit::Fine)
 }
 
 /// The YAML files that are written for every kind of sender, by name.
@@ -74,7 +65,7 @@ fn unknown(sender: &str) -> String {
         .or_else(|| PRESETS.iter().find(about).map(|preset| preset.name));
     let meant = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
     format!(
-        "error: there are no rules for `{sender}`{meant}\n  `gander init --list` shows all; `generic` takes what you make of it"
+        "there are no rules for `{sender}`{meant}\n  `gander init --list` shows all; `generic` takes what you make of it"
     )
 }
 
@@ -84,12 +75,12 @@ fn told(failure: &Failure) -> String {
             let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
             let (verb, them) = if paths.len() == 1 { ("is", "it") } else { ("are", "them") };
             format!(
-                "error: {} {verb} there already, so nothing was written\n  write elsewhere with --output DIR, or move {them} away",
+                "{} {verb} there already, so nothing was written\n  write elsewhere with --output DIR, or move {them} away",
                 paths.join(", ")
             )
         }
         Failure::Failed { path, error } => {
-            format!("error: {} can't be written, so nothing was: {error}", path.display())
+            format!("{} can't be written, so nothing was: {error}", path.display())
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Exit;
+use super::Stop;
 use super::terminal::Terminal;
 use crate::config::read_source;
 use crate::inbound::{NotJson, read_payload};
@@ -39,21 +39,16 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Value, String> {
     })
 }
 
-/// A rule file that is no source's; what is wrong with it is said.
-pub(crate) fn rules(file: &Path, terminal: &mut Terminal) -> Result<Arc<RuleSet>, Exit> {
-    let source = match read_source(file) {
-        Ok(source) => source,
-        Err(unreadable) => {
-            terminal.say(&format!("error: {unreadable}"));
-            return Err(Exit::CouldNotRun);
-        }
-    };
+/// A rule file that is no source's; its warnings are said.
+pub(crate) fn rules(file: &Path, terminal: &mut Terminal) -> Result<Arc<RuleSet>, Stop> {
     let mut findings = Findings::new();
-    let rules = RuleSet::compile(&source, &mut findings);
-    if !findings.is_empty() {
-        terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
+    match RuleSet::compile(&read_source(file)?, &mut findings) {
+        Some(rules) => {
+            terminal.say_findings(&findings);
+            Ok(Arc::new(rules))
+        }
+        None => Err(Stop::Invalid(findings)),
     }
-    rules.map(Arc::new).ok_or(Exit::CouldNotRun)
 }
 
 /// The largest `listen.max_body`, which no payload exceeds.

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::terminal::Terminal;
-use super::{Exit, input};
+use super::{Exit, Stop, input};
 use crate::rules::budget::Budget;
 use crate::rules::path::{JsonPath, PathError, Scope};
 use crate::yaml::{Findings, Place, Source};
@@ -32,25 +32,13 @@ pub(crate) struct Arguments {
     file: Option<PathBuf>,
 }
 
-pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    let document = match input::read(arguments.file.as_deref()) {
-        Ok(document) => document,
-        Err(problem) => {
-            terminal.say(&format!("error: {problem}"));
-            return Exit::CouldNotRun;
-        }
-    };
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let document = input::read(arguments.file.as_deref())?;
     match query(&arguments.expression, &document, terminal) {
-        Ok(true) => Exit::Fine,
-        Ok(false) => Exit::No,
-        Err(QueryError::Expression(findings)) => {
-            terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
-            Exit::CouldNotRun
-        }
-        Err(error) => {
-            terminal.say(&format!("error: {error}"));
-            Exit::CouldNotRun
-        }
+        Ok(true) => Ok(Exit::Fine),
+        Ok(false) => Ok(Exit::No),
+        Err(QueryError::Expression(findings)) => Err(Stop::Invalid(findings)),
+        Err(error) => Err(Stop::Problem(error.to_string())),
     }
 }
 

@@ -5,11 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::terminal::Terminal;
-use super::{ConfigArguments, Exit};
+use super::{ConfigArguments, Exit, Stop};
 use crate::config::{self, Inputs, Loaded, Reading, Secrets};
 use crate::logging;
-use crate::relay::{self, StartError};
+use crate::relay;
 use crate::yaml::Findings;
 
 /// Run the relay
@@ -29,58 +28,30 @@ pub(crate) struct Arguments {
     config: ConfigArguments,
 }
 
-pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    let inputs = match arguments.config.inputs(Secrets::Required, terminal) {
-        Ok(inputs) => inputs,
-        Err(exit) => return exit,
-    };
-    let (loaded, reading) = match config::read(&inputs) {
-        (Ok(loaded), reading) => (loaded, reading),
-        (Err(failure), _) => {
-            terminal.say_failure(&failure);
-            return Exit::CouldNotRun;
-        }
-    };
-    if let Err(error) = logging::start(loaded.config.log) {
-        terminal.say(&format!("error: can't start the log: {error}"));
-        return Exit::CouldNotRun;
-    }
+pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
+    let inputs = arguments.config.inputs(Secrets::Required)?;
+    let (loaded, reading) = config::read(&inputs);
+    let loaded = loaded?;
+    logging::start(loaded.config.log).map_err(|error| format!("can't start the log: {error}"))?;
     log_warnings(&loaded.warnings);
     if !loaded.shadow.has_errors() {
         log_warnings(&loaded.shadow);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            terminal.say(&format!("error: can't start: {error}"));
-            return Exit::CouldNotRun;
-        }
-    };
-    let served = AssertUnwindSafe(|| runtime.block_on(serve(loaded, inputs, reading, terminal)));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("can't start: {error}"))?;
+    let served = AssertUnwindSafe(|| runtime.block_on(serve(loaded, inputs, reading)));
     // The panic is in the log by now.
-    let exit = catch_unwind(served).unwrap_or(Exit::No);
+    let result = catch_unwind(served).unwrap_or(Ok(Exit::No));
     // What still runs was given its time by the stop.
     runtime.shutdown_background();
-    exit
+    Ok(result?)
 }
 
-async fn serve(loaded: Loaded, inputs: Inputs, reading: Reading, terminal: &mut Terminal) -> Exit {
+async fn serve(loaded: Loaded, inputs: Inputs, reading: Reading) -> Result<Exit, String> {
     // Before anything is started, so that a stop during the start is not missed.
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => {
-            terminal.say(&format!("error: can't listen for signals: {error}"));
-            return Exit::CouldNotRun;
-        }
-    };
+    let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let lacking = loaded.shadow.error_lines();
-    let mut running = match relay::start(loaded.config).await {
-        Ok(running) => running,
-        Err(error) => {
-            say_start_error(&error, terminal);
-            return Exit::CouldNotRun;
-        }
-    };
+    let mut running = relay::start(loaded.config).await.map_err(|error| error.to_string())?;
     let reloads = running.reload(inputs, reading, lacking);
     loop {
         tokio::select! {
@@ -90,16 +61,12 @@ async fn serve(loaded: Loaded, inputs: Inputs, reading: Reading, terminal: &mut 
             },
             part = running.failed() => {
                 tracing::error!(part, "a part of gander failed; stopping, so that what supervises it starts it again");
-                return Exit::No;
+                return Ok(Exit::No);
             }
         }
     }
     running.stop().await;
-    Exit::Fine
-}
-
-fn say_start_error(error: &StartError, terminal: &mut Terminal) {
-    terminal.say(&format!("error: {error}"));
+    Ok(Exit::Fine)
 }
 
 /// The warnings of a configuration as log lines: what reads the log may want one line each.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::terminal::Terminal;
-use super::{Exit, environment};
+use super::{Exit, Stop, environment};
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox;
 use crate::config;
@@ -35,29 +35,21 @@ pub(crate) struct Arguments {
     filters: Option<PathBuf>,
 }
 
-pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    let source = match filters_source(arguments.filters.as_deref()) {
-        Ok(source) => source,
-        Err(unreadable) => {
-            terminal.say(&format!("error: {unreadable}"));
-            return Exit::CouldNotRun;
-        }
-    };
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let source = filters_source(arguments.filters.as_deref())?;
     let mut findings = Findings::new();
     let filters = Filters::read(&source, &mut findings);
     let token = match filters.as_ref().and_then(|filters| filters.token.as_ref()) {
         Some(node) => config::secret(node, "token", &environment(), &mut findings),
         None => None,
     };
-    if !findings.is_empty() {
-        terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
+    if findings.has_errors() {
+        return Err(Stop::Invalid(findings));
     }
+    terminal.say_findings(&findings);
     let (Some(filters), Some(token)) = (filters, token) else {
-        if !findings.has_errors() {
-            terminal
-                .say(&format!("error: {}: `token` is missing: write token: {{ env: CALLGOOSE_TOKEN }}", source.name));
-        }
-        return Exit::CouldNotRun;
+        let problem = format!("{}: `token` is missing: write token: {{ env: CALLGOOSE_TOKEN }}", source.name);
+        return Err(problem.into());
     };
     let log = logging::Config { level: tracing::Level::WARN, format: logging::Format::Auto };
     let runtime = logging::start(log)
@@ -65,13 +57,8 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
     let served =
         runtime.and_then(|runtime| runtime.block_on(serve(arguments.listen, &source.name, filters, token, terminal)));
-    match served {
-        Ok(()) => Exit::Fine,
-        Err(error) => {
-            terminal.say(&format!("error: {error}"));
-            Exit::CouldNotRun
-        }
-    }
+    served.map_err(|error| error.to_string())?;
+    Ok(Exit::Fine)
 }
 
 async fn serve(

@@ -32,7 +32,7 @@ pub(super) enum Kind {
     Filters,
 }
 
-pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
     terminal.print(arguments.kind.schema().trim_end());
     Exit::Fine
 }

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client, bearer, could_not};
+use super::admin_client::{encode, event_path};
+use super::client::{Answer, Client, bearer};
 use super::terminal::{Terminal, plain};
-use super::{ConfigArguments, Exit, block_on, input};
+use super::{ConfigArguments, Exit, Stop, block_on, input};
 use crate::admin;
 use crate::config::{load_addresses, load_policy};
 use crate::inbound::auth::{Credential, Policy};
@@ -43,19 +43,13 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    match send(arguments, terminal) {
-        Ok(exit) | Err(exit) => exit,
-    }
-}
-
-fn send(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Exit> {
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
     let name = &arguments.source;
-    let addresses = arguments.config.part(load_addresses, terminal)?;
-    let policy = arguments.config.part(|inputs| load_policy(inputs, name), terminal)?;
-    let (query, header) = could_not(credential(name, &policy), terminal)?;
-    let payload = Bytes::from(could_not(input::read(arguments.file.as_deref()), terminal)?);
-    let client = could_not(Client::public(&addresses.listen), terminal)?;
+    let addresses = arguments.config.part(load_addresses)?;
+    let policy = arguments.config.part(|inputs| load_policy(inputs, name))?;
+    let (query, header) = credential(name, &policy)?;
+    let payload = Bytes::from(input::read(arguments.file.as_deref())?);
+    let client = Client::public(&addresses.listen)?;
     let path = format!("/hooks/{name}");
     let shown = format!("{}{path}", client.base());
     terminal.say(&format!("posting {} bytes to {shown}", payload.len()));
@@ -67,9 +61,7 @@ fn send(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Exit> {
     headers.extend(header);
     let path = format!("{path}{query}");
     let patience = Duration::from_secs(arguments.timeout.min(WAIT_MAX_S)) + ANSWER;
-    let answer =
-        block_on(async { Ok(client.request(Method::POST, &path, &headers, payload, patience).await) }, terminal)?;
-    let answer = could_not(answer, terminal)?;
+    let answer = block_on(client.request(Method::POST, &path, &headers, payload, patience))??;
     terminal.say(&format!("answered {}", answer.status));
 
     let mut events = parts(&answer);
@@ -94,7 +86,7 @@ fn credential(source: &str, policy: &Policy) -> Result<(String, Option<(HeaderNa
             Some((String::new(), Some((name.clone(), value))))
         }
         Credential::Query { name, secret } => {
-            let query = secret.expose(|text| format!("?{name}={}", utf8_percent_encode(text, NON_ALPHANUMERIC)))?;
+            let query = secret.expose(|text| format!("?{name}={}", encode(text)))?;
             Some((query, None))
         }
     });
@@ -130,7 +122,7 @@ fn follow(admin: &admin::Config, events: &mut [Value], until: Instant, terminal:
         for event in events.iter_mut().filter(|event| is_pending(event)) {
             let Some(id) = id_of(event).or_else(|| original_of(event)) else { continue };
             loop {
-                match client.get(&format!("/api/v1/events/{}", utf8_percent_encode(&id, NON_ALPHANUMERIC))).await {
+                match client.get(&event_path(&id)).await {
                     Ok(answer) if answer.status == StatusCode::OK => {
                         let details = answer.json().unwrap_or_default();
                         if details["state"] != "queued" {
@@ -149,7 +141,7 @@ fn follow(admin: &admin::Config, events: &mut [Value], until: Instant, terminal:
         }
         Ok(())
     };
-    if let Ok(Err(problem)) = block_on(async { Ok(work.await) }, terminal) {
+    if let Err(problem) = block_on(work).flatten() {
         terminal.say(&format!("its outcome is not known: {problem}"));
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::terminal::Terminal;
-use super::{Cli, Exit};
+use super::{Cli, Exit, Stop};
 
 /// Print completions for a shell
 ///
@@ -40,37 +40,29 @@ pub(crate) struct Man {
 }
 
 impl Completions {
-    pub(crate) fn run(&self, terminal: &mut Terminal) -> Exit {
+    pub(crate) fn command(&self, terminal: &mut Terminal) -> Exit {
         clap_complete::generate(self.shell, &mut Cli::command(), "gander", terminal);
         Exit::Fine
     }
 }
 
 impl Man {
-    pub(crate) fn run(&self, terminal: &mut Terminal) -> Exit {
+    pub(crate) fn command(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
         // A page for `--help` on every page would help nobody.
         let mut command = Cli::command().propagate_version(true).disable_version_flag(true).disable_help_flag(true);
         if let Some(directory) = &self.output {
             let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
-            return match written {
-                Ok(()) => Exit::Fine,
-                Err(error) => {
-                    terminal.say(&format!("error: can't write into {}: {error}", directory.display()));
-                    Exit::CouldNotRun
-                }
-            };
+            written.map_err(|error| format!("can't write into {}: {error}", directory.display()))?;
+            return Ok(Exit::Fine);
         }
         command.build();
         let mut page = &command;
         for name in &self.command {
-            let Some(found) = page.find_subcommand(name) else {
-                terminal.say(&format!("error: there is no command `{}`", self.command.join(" ")));
-                return Exit::CouldNotRun;
-            };
-            page = found;
+            let found = page.find_subcommand(name);
+            page = found.ok_or_else(|| format!("there is no command `{}`", self.command.join(" ")))?;
         }
         // The terminal remembers what can't be written.
         let _ = clap_mangen::Man::new(page.clone()).render(terminal);
-        Exit::Fine
+        Ok(Exit::Fine)
     }
 }

@@ -11,8 +11,8 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 pub use self::report::{FileReport, Report, RulesCoverage};
-use super::Exit;
 use super::terminal::Terminal;
+use super::{Exit, Stop};
 use crate::authoring::rule_tests::{self, TestFile};
 use crate::config;
 use crate::rules::{Coverage, RuleSet};
@@ -57,15 +57,8 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
-    let filters = arguments.filters.as_deref().map(config::read_source).transpose();
-    let filters = match filters {
-        Ok(filters) => filters,
-        Err(unreadable) => {
-            terminal.say(&format!("error: {unreadable}"));
-            return Exit::CouldNotRun;
-        }
-    };
+pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let filters = arguments.filters.as_deref().map(config::read_source).transpose()?;
     let selection = Selection {
         name: arguments.name.as_deref(),
         coverage: arguments.coverage || arguments.coverage_min.is_some(),
@@ -79,25 +72,21 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
         for problem in &report.unreadable {
             terminal.say(&format!("error: {problem}"));
         }
-        if !report.findings.is_empty() {
-            terminal.say(&report.findings.render(terminal.colour_for_errors()));
-        }
+        terminal.say_findings(&report.findings);
         if !xml_only {
             // The terminal remembers what can't be written.
             let _ = report.write(terminal.colour(), terminal);
         }
     }
-    if let Some(file) = &arguments.junit
-        && let Err(error) = junit::write(&report, file, terminal)
-    {
-        terminal.say(&format!("error: can't write {}: {error}", file.display()));
-        return Exit::CouldNotRun;
+    if let Some(file) = &arguments.junit {
+        let written = junit::write(&report, file, terminal);
+        written.map_err(|error| format!("can't write {}: {error}", file.display()))?;
     }
-    match report.exit_code() {
+    Ok(match report.exit_code() {
         0 => Exit::Fine,
         1 => Exit::No,
         _ => Exit::CouldNotRun,
-    }
+    })
 }
 
 /// What of the tests is told.

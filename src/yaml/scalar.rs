@@ -7,12 +7,12 @@ use serde_json::Number;
 
 use super::Value;
 
-/// Why a scalar has no value here.
+/// A number that has no value here: infinite, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotFinite;
+pub struct NotFinite;
 
 /// The value of an unquoted, untagged scalar.
-pub(super) fn plain(text: &str) -> Result<Value, NotFinite> {
+pub fn plain(text: &str) -> Result<Value, NotFinite> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
         "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::progress::Progress;
 use super::selection::Selection;
-use super::{difference, encode, heading, page_of};
+use super::{difference, heading};
 use crate::cli::admin_client::Relay;
 use crate::cli::kept::Kept;
 use crate::cli::terminal::{Terminal, plain, table};
-use crate::cli::{ConfigArguments, Exit, input};
+use crate::cli::{ConfigArguments, Exit, Stop, input};
 use crate::config::{Inputs, Secrets, load_desk, load_source_names};
 use crate::event::Draft;
 use crate::rules::diff::{Difference, element_differences, event_differences};
@@ -28,7 +28,7 @@ pub(super) struct Past<'a> {
 
 /// Tries the events, and counts.
 struct Trial<'a> {
-    relay: Relay,
+    relay: &'a Relay,
     /// The rules of each source as they are configured; none where they can't be used.
     configured: HashMap<String, Option<Arc<RuleSet>>>,
     inputs: Inputs,
@@ -59,18 +59,18 @@ struct Request {
 }
 
 /// Runs them all through the rules in `file`; nothing is written and nothing is sent.
-pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Result<Exit, Exit> {
+pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Result<Exit, Stop> {
     let rules = input::rules(file, terminal)?;
-    let names = past.config.part(load_source_names, terminal)?;
+    let names = past.config.part(load_source_names)?;
     if past.ids.is_empty() && past.selection.source.is_none() && names.len() > 1 {
-        terminal.say(&format!("error: for which source are these rules? Add --source, one of {}", names.join(", ")));
-        return Err(Exit::CouldNotRun);
+        let problem = format!("for which source are these rules? Add --source, one of {}", names.join(", "));
+        return Err(problem.into());
     }
-    let relay = Relay::open(past.config, terminal)?;
+    let relay = Relay::open(past.config)?;
     let mut trial = Trial {
-        relay,
+        relay: &relay,
         configured: HashMap::new(),
-        inputs: past.config.inputs(Secrets::Optional, terminal)?,
+        inputs: past.config.inputs(Secrets::Optional)?,
         rules,
         json: past.json,
         named: !past.ids.is_empty(),
@@ -84,32 +84,21 @@ pub(super) fn run(file: &Path, past: &Past<'_>, terminal: &mut Terminal) -> Resu
         terminal,
     };
     match past.ids {
-        [] => trial.selected(past.selection)?,
+        [] => relay.each_event(
+            |page| past.selection.query(page),
+            |id| {
+                trial.event(id)?;
+                Ok(!trial.terminal.is_unread())
+            },
+        )?,
         ids => ids.iter().try_for_each(|id| trial.event(id))?,
     }
     Ok(trial.end())
 }
 
 impl Trial<'_> {
-    /// All that match, page by page.
-    fn selected(&mut self, selection: &Selection) -> Result<(), Exit> {
-        let mut after = None;
-        loop {
-            let mut more = vec![("limit", PAGE.to_string())];
-            more.extend(after.take().map(|after| ("after", after)));
-            let page = self.relay.ask(&format!("/api/v1/events?{}", selection.query(&more)), self.terminal)?;
-            for event in page_of(&page, "events") {
-                self.event(event["id"].as_str().unwrap_or_default())?;
-            }
-            after = page["next"].as_str().map(str::to_owned);
-            if after.is_none() || self.terminal.is_unread() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn event(&mut self, id: &str) -> Result<(), Exit> {
-        let details = self.relay.find(&format!("/api/v1/events/{}", encode(id)), self.terminal)?;
+    fn event(&mut self, id: &str) -> Result<(), Stop> {
+        let details = self.relay.event(id)?;
         self.progress.add(1, self.terminal);
         let kept = match details {
             Some(details) => match details["replay_of"].as_str() {
@@ -253,7 +242,5 @@ impl Request {
     }
 }
 
-/// A page of the list.
-const PAGE: usize = 200;
 /// More than a person reads.
 const SHOWN_MAX: usize = 100;

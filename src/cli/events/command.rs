@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::against::{self, Past};
 use super::progress::Progress;
 use super::selection::Selection;
-use super::{encode, page_of, text};
-use crate::cli::admin_client::Relay;
+use super::{page_of, text};
+use crate::cli::admin_client::{Relay, event_path};
 use crate::cli::client::Answer;
 use crate::cli::terminal::{Terminal, plain};
-use crate::cli::{ConfigArguments, Exit};
+use crate::cli::{ConfigArguments, Exit, Stop};
 
 /// Send events again: dead letters, refused payloads, or what the upstream did not match
 ///
@@ -107,7 +107,7 @@ impl fmt::Display for Matching {
 }
 
 impl Replay {
-    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
         let Which { config, ids, selection, json, .. } = &self.which;
         match &self.against {
             Some(file) => against::run(file, &Past { config, selection, ids, json: *json }, terminal),
@@ -118,14 +118,13 @@ impl Replay {
 }
 
 /// How many events a replay would be about.
-fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, Exit> {
+fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, Stop> {
     if which.selection.is_empty() {
-        terminal.say("error: a dry run counts what filters match: add one, as `--state dead`");
-        return Err(Exit::CouldNotRun);
+        return Err("a dry run counts what filters match: add one, as `--state dead`".to_owned().into());
     }
-    let relay = Relay::open(&which.config, terminal)?;
+    let relay = Relay::open(&which.config)?;
     let run = Run { which, verb: "replay", force, relay, done: 0, declined: 0 };
-    let matching = run.matching(terminal)?;
+    let matching = run.matching()?;
     if which.json {
         terminal.print(&json!({ "matching": matching.count, "at_least": matching.at_least }).to_string());
     } else {
@@ -135,22 +134,20 @@ fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, 
 }
 
 impl Discard {
-    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
         run(&self.which, "discard", false, terminal)
     }
 }
 
-fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) -> Result<Exit, Exit> {
+fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) -> Result<Exit, Stop> {
     if which.ids.is_empty() && which.selection.is_empty() {
-        terminal.say(&format!("error: name the events to {verb} by id or by filter, as `--state dead`"));
-        return Err(Exit::CouldNotRun);
+        return Err(format!("name the events to {verb} by id or by filter, as `--state dead`").into());
     }
     let asks = !which.yes;
     if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        terminal.say(&format!("error: nobody is there to confirm: add --yes to {verb} without being asked"));
-        return Err(Exit::CouldNotRun);
+        return Err(format!("nobody is there to confirm: add --yes to {verb} without being asked").into());
     }
-    let relay = Relay::open(&which.config, terminal)?;
+    let relay = Relay::open(&which.config)?;
     let mut run = Run { which, verb, force, relay, done: 0, declined: 0 };
     if asks && !run.confirmed(terminal)? {
         terminal.say("nothing was done");
@@ -168,17 +165,16 @@ fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) 
 
 impl Run<'_> {
     /// How many events the filters match.
-    fn matching(&self, terminal: &mut Terminal) -> Result<Matching, Exit> {
+    fn matching(&self) -> Result<Matching, Stop> {
         let mut body = self.body();
         body["dry_run"] = json!(true);
-        let answer = self.relay.command(&self.path(), &body, terminal)?;
-        let counted = self.relay.understood(&answer, terminal)?;
+        let counted = self.relay.understood(&self.relay.command(&self.path(), &body)?)?;
         Ok(Matching { count: counted["matching"].clone(), at_least: counted["at_least"] == true })
     }
 
-    fn confirmed(&self, terminal: &mut Terminal) -> Result<bool, Exit> {
+    fn confirmed(&self, terminal: &mut Terminal) -> Result<bool, Stop> {
         let count = match self.which.ids.len() {
-            0 => self.matching(terminal)?,
+            0 => self.matching()?,
             ids => Matching { count: json!(ids), at_least: false },
         };
         terminal.say(&format!("{} {count}? [y/N]", self.verb));
@@ -188,13 +184,13 @@ impl Run<'_> {
     }
 
     /// Each by its id.
-    fn named(&mut self, terminal: &mut Terminal) -> Result<(), Exit> {
+    fn named(&mut self, terminal: &mut Terminal) -> Result<(), Stop> {
         for id in &self.which.ids {
-            let path = format!("/api/v1/events/{}/{}", encode(id), self.verb);
-            let answer = self.relay.command(&path, &json!({ "force": self.force }), terminal)?;
+            let path = format!("{}/{}", event_path(id), self.verb);
+            let answer = self.relay.command(&path, &json!({ "force": self.force }))?;
             let result = match declined(id, &answer) {
                 Some(result) => result,
-                None => self.relay.understood(&answer, terminal)?,
+                None => self.relay.understood(&answer)?,
             };
             self.tell(&result, terminal);
         }
@@ -202,19 +198,18 @@ impl Run<'_> {
     }
 
     /// All that match, page by page.
-    fn selected(&mut self, terminal: &mut Terminal) -> Result<(), Exit> {
+    fn selected(&mut self, terminal: &mut Terminal) -> Result<(), Stop> {
         let mut body = self.body();
         let mut progress = Progress::new("looked at");
         loop {
-            let answer = self.relay.command(&self.path(), &body, terminal)?;
-            let page = self.relay.understood(&answer, terminal)?;
+            let page = self.relay.understood(&self.relay.command(&self.path(), &body)?)?;
             let results = page_of(&page, "results");
             results.iter().for_each(|result| self.tell(result, terminal));
             progress.add(results.len(), terminal);
             if let Some(why) = page["stopped"].as_str() {
                 terminal.say(&format!("{} {}, {} declined", self.done, past(self.verb), self.declined));
-                terminal.say(&format!("error: the relay takes no command now ({}); give it again later", plain(why)));
-                return Err(Exit::No);
+                let why = plain(why);
+                return Err(Stop::Refused(format!("the relay takes no command now ({why}); give it again later")));
             }
             match page["next"].as_str() {
                 Some(next) => body["after"] = json!(next),

@@ -4,10 +4,9 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::selection::{Selection, Texts};
-use super::{encode, page_of};
 use crate::cli::admin_client::Relay;
 use crate::cli::terminal::Terminal;
-use crate::cli::{ConfigArguments, Exit};
+use crate::cli::{ConfigArguments, Exit, Stop};
 
 /// Print everything about the events as JSON, one event a line, newest first
 ///
@@ -28,34 +27,21 @@ pub(super) struct Export {
 }
 
 impl Export {
-    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
-        let relay = Relay::open(&self.config, terminal)?;
+    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        let relay = Relay::open(&self.config)?;
         let mut progress = Progress::new("exported");
-        let mut after = None;
-        loop {
-            let mut more = vec![("limit", PAGE.to_string())];
-            more.extend(self.texts.words());
-            more.extend(after.take().map(|after| ("after", after)));
-            let page = relay.ask(&format!("/api/v1/events?{}", self.selection.query(&more)), terminal)?;
-            for event in page_of(&page, "events") {
-                let id = event["id"].as_str().unwrap_or_default();
-                // One that was pruned meanwhile is not missed.
-                let Some(event) = relay.find(&format!("/api/v1/events/{}", encode(id)), terminal)? else {
-                    continue;
-                };
+        let query = |page: &[_]| self.selection.query(&[page, &self.texts.words()].concat());
+        relay.each_event(query, |id| {
+            // One that was pruned meanwhile is not missed.
+            if let Some(event) = relay.event(id)? {
                 terminal.print(&event.to_string());
                 progress.add(1, terminal);
             }
-            if terminal.is_unread() {
-                return Ok(Exit::Fine);
-            }
-            after = page["next"].as_str().map(str::to_owned);
-            if after.is_none() {
-                progress.end(terminal);
-                return Ok(Exit::Fine);
-            }
+            Ok(!terminal.is_unread())
+        })?;
+        if !terminal.is_unread() {
+            progress.end(terminal);
         }
+        Ok(Exit::Fine)
     }
 }
-
-const PAGE: usize = 200;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::page_of;
 use crate::cli::admin_client::Relay;
 use crate::cli::terminal::{Terminal, plain, table};
-use crate::cli::{ConfigArguments, Exit};
+use crate::cli::{ConfigArguments, Exit, Stop};
 
 /// Hold back the events of an incident key or of a source, until `release`
 ///
@@ -53,16 +53,16 @@ struct What {
 }
 
 impl Hold {
-    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
         if self.what.members().is_empty() { self.what.list(terminal) } else { self.what.give("hold", terminal) }
     }
 }
 
 impl Release {
-    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
+    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
         if self.what.members().is_empty() {
-            terminal.say("error: name what to release, by --key or --source; `gander events hold` lists what is held");
-            return Err(Exit::CouldNotRun);
+            let problem = "name what to release, by --key or --source; `gander events hold` lists what is held";
+            return Err(problem.to_owned().into());
         }
         self.what.give("release", terminal)
     }
@@ -74,10 +74,10 @@ impl What {
         given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?)))).collect()
     }
 
-    fn give(&self, verb: &str, terminal: &mut Terminal) -> Result<Exit, Exit> {
-        let relay = Relay::open(&self.config, terminal)?;
-        let answer = relay.command(&format!("/api/v1/events/{verb}"), &Value::Object(self.members()), terminal)?;
-        let done = relay.understood(&answer, terminal)?;
+    fn give(&self, verb: &str, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        let relay = Relay::open(&self.config)?;
+        let answer = relay.command(&format!("/api/v1/events/{verb}"), &Value::Object(self.members()))?;
+        let done = relay.understood(&answer)?;
         if self.json {
             terminal.print(&done.to_string());
         } else {
@@ -86,8 +86,8 @@ impl What {
         Ok(Exit::Fine)
     }
 
-    fn list(&self, terminal: &mut Terminal) -> Result<Exit, Exit> {
-        let body = Relay::open(&self.config, terminal)?.ask("/api/v1/holds", terminal)?;
+    fn list(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        let body = Relay::open(&self.config)?.ask("/api/v1/holds")?;
         if self.json {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);

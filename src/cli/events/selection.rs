@@ -4,7 +4,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
 
-use super::encode;
+use crate::cli::admin_client::encode;
 use crate::clock::WallTime;
 use crate::event::{Outcome, State};
 use crate::yaml::fields::parse_duration;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::callgoose::filters::{Filters, Match};
 use crate::cli::terminal::Terminal;
-use crate::cli::{Exit, FILTERS_BESIDE};
+use crate::cli::{FILTERS_BESIDE, Stop};
 use crate::config::read_source;
 use crate::event::Action;
 use crate::rules::{Decision, Element};
@@ -35,29 +35,20 @@ impl Callgoose {
         asked: Option<&Path>,
         configuration: Option<&Path>,
         terminal: &mut Terminal,
-    ) -> Result<Option<Callgoose>, Exit> {
+    ) -> Result<Option<Callgoose>, Stop> {
         let beside = || {
             configuration.map(|path| path.with_file_name(FILTERS_BESIDE)).filter(|path| path.symlink_metadata().is_ok())
         };
         let Some(path) = asked.map(Path::to_owned).or_else(beside) else {
             return Ok(None);
         };
-        let source = match read_source(&path) {
-            Ok(source) => source,
-            Err(unreadable) => {
-                terminal.say(&format!("error: {unreadable}"));
-                return Err(Exit::CouldNotRun);
-            }
-        };
+        let source = read_source(&path)?;
         let mut findings = Findings::new();
-        let filters = Filters::read(&source, &mut findings).filter(|_| !findings.has_errors());
-        if !findings.is_empty() {
-            terminal.say(findings.render(terminal.colour_for_errors()).trim_end());
-        }
-        match filters {
-            Some(filters) => Ok(Some(Callgoose { name: source.name.clone(), filters, sent: Vec::new() })),
-            None => Err(Exit::CouldNotRun),
-        }
+        let Some(filters) = Filters::read(&source, &mut findings) else {
+            return Err(Stop::Invalid(findings));
+        };
+        terminal.say_findings(&findings);
+        Ok(Some(Callgoose { name: source.name.clone(), filters, sent: Vec::new() }))
     }
 
     /// The same, with what they make of every event; `from` is put before the titles.

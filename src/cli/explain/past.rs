@@ -7,10 +7,8 @@ use serde_json::Value;
 
 use crate::admin::dedup::{Asked, Question, answer};
 use crate::cli::admin_client::Relay;
-use crate::cli::events::encode;
 use crate::cli::kept::Kept;
-use crate::cli::terminal::Terminal;
-use crate::cli::{ConfigArguments, Exit};
+use crate::cli::{ConfigArguments, Stop};
 use crate::clock::{Clock, Now};
 use crate::config::load_dedup;
 use crate::event::{Draft, EventId};
@@ -25,42 +23,38 @@ pub(super) enum Past {
 }
 
 impl Past {
-    pub(super) fn relay(config: &ConfigArguments, terminal: &mut Terminal) -> Result<Past, Exit> {
-        Relay::open(config, terminal).map(|relay| Past::Relay(Box::new(relay)))
+    pub(super) fn relay(config: &ConfigArguments) -> Result<Past, Stop> {
+        Relay::open(config).map(|relay| Past::Relay(Box::new(relay)))
     }
 
-    pub(super) fn journal(directory: &Path, config: &ConfigArguments, terminal: &mut Terminal) -> Result<Past, Exit> {
-        let settings = config.part(load_dedup, terminal)?;
+    pub(super) fn journal(directory: &Path, config: &ConfigArguments) -> Result<Past, Stop> {
+        let settings = config.part(load_dedup)?;
         let now = Clock::start().now();
-        let opened = Reader::open_stopped(directory).map_err(|error| error.to_string()).and_then(|reader| {
-            let dedup = recollect(&reader, settings, now).map_err(|error| error.to_string())?;
-            Ok(Past::Journal { reader, dedup: Box::new(dedup), now })
-        });
-        opened.map_err(|problem| could_not(&problem, terminal))
+        let reader = Reader::open_stopped(directory).map_err(|error| error.to_string())?;
+        let dedup = recollect(&reader, settings, now).map_err(|error| error.to_string())?;
+        Ok(Past::Journal { reader, dedup: Box::new(dedup), now })
     }
 
     /// A kept event with what was received.
-    pub(super) fn event(&self, id: &str, terminal: &mut Terminal) -> Result<Kept, Exit> {
+    pub(super) fn event(&self, id: &str) -> Result<Kept, Stop> {
         let details = match self {
-            Past::Relay(relay) => relay.find(&format!("/api/v1/events/{}", encode(id)), terminal)?,
+            Past::Relay(relay) => relay.event(id)?,
             Past::Journal { reader, .. } => {
                 let details = id.parse::<EventId>().ok().map(|id| reader.details(id)).transpose();
-                let details = details.map_err(|error| could_not(&error.to_string(), terminal))?;
+                let details = details.map_err(|error| error.to_string())?;
                 details.flatten().map(|details| serde_json::to_value(details).unwrap_or_default())
             }
         };
-        let Some(details) = details else {
-            return Err(could_not(&format!("no event {id} is kept"), terminal));
-        };
-        Kept::of(details).map_err(|problem| could_not(&format!("event {id}: {problem}"), terminal))
+        let details = details.ok_or_else(|| format!("no event {id} is kept"))?;
+        Ok(Kept::of(details).map_err(|problem| format!("event {id}: {problem}"))?)
     }
 
     /// Says so where the running relay decides by other rules than the files have now.
-    pub(super) fn rules_in_force(&self, terminal: &mut Terminal) -> Result<Option<String>, Exit> {
+    pub(super) fn rules_in_force(&self) -> Result<Option<String>, Stop> {
         let Past::Relay(relay) = self else {
             return Ok(None);
         };
-        let reload = &relay.ask("/api/v1/status", terminal)?["reload"];
+        let reload = &relay.ask("/api/v1/status")?["reload"];
         if reload["successful"] != false {
             return Ok(None);
         }
@@ -73,7 +67,7 @@ impl Past {
     }
 
     /// What deduplication would say of events that come together, in the API's words.
-    pub(super) fn foresee(&self, source: &str, drafts: &[&Draft], terminal: &mut Terminal) -> Result<Vec<Value>, Exit> {
+    pub(super) fn foresee(&self, source: &str, drafts: &[&Draft]) -> Result<Vec<Value>, Stop> {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
@@ -82,20 +76,13 @@ impl Past {
             Past::Relay(relay) => {
                 let question = Question { source: source.to_owned(), events: asked().collect() };
                 let question = serde_json::to_value(question).unwrap_or_default();
-                let answer = relay.command("/api/v1/dedup", &question, terminal)?;
-                relay.understood(&answer, terminal)?
+                relay.understood(&relay.command("/api/v1/dedup", &question)?)?
             }
             Past::Journal { dedup, now, .. } => {
                 let expected: Result<Vec<Expected>, String> = asked().map(|asked| asked.expected(source)).collect();
-                let expected = expected.map_err(|problem| could_not(&problem, terminal))?;
-                answer(&dedup.preview(expected.iter().map(Expected::arrival), *now))
+                answer(&dedup.preview(expected?.iter().map(Expected::arrival), *now))
             }
         };
         Ok(answer["events"].as_array().cloned().unwrap_or_default())
     }
-}
-
-fn could_not(problem: &str, terminal: &mut Terminal) -> Exit {
-    terminal.say(&format!("error: {problem}"));
-    Exit::CouldNotRun
 }
