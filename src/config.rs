@@ -8,23 +8,24 @@
 //! certificates, keys, secret files and `data_dir` are relative to the working directory, since they belong to the
 //! place where the relay runs.
 
+mod admin;
 mod certificates;
 mod credential;
-mod face;
+mod file_stamps;
+mod listen;
 mod overrides;
 mod partial;
-mod reading;
 mod secrets;
 mod sections;
+mod snapshot;
 mod sources;
+mod text_file;
 mod upstream;
-mod watched_files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::admin;
 use crate::delivery::dispatcher;
 use crate::inbound;
 use crate::journal;
@@ -35,18 +36,19 @@ use crate::rules::RuleSet;
 use crate::secret::Secret;
 use crate::yaml::{self, Fields, Findings, Node, Place, Value};
 
+pub use file_stamps::FileStamps;
 pub use partial::{
-    Addresses, Desk, load_addresses, load_dedup, load_desk, load_policy, load_sender_name, load_source_names,
+    Addresses, LoadedRules, load_addresses, load_dedup, load_policy, load_rules, load_sender_name, load_source_names,
 };
-pub use reading::{Files, Reading, Settings};
 pub use secrets::{Refreshed, SecretFiles};
-pub use watched_files::{Unreadable, read_bytes, read_source};
+pub use snapshot::{Settings, Snapshot};
+pub use text_file::{Unreadable, read_bytes, read_source};
 
 /// Everything the relay needs to run, checked.
 #[derive(Debug)]
 pub struct Config {
     pub listen: inbound::Config,
-    pub admin: admin::Config,
+    pub admin: crate::admin::Config,
     pub sources: Vec<inbound::SourceConfig>,
     pub upstream: crate::delivery::client::Config,
     pub dispatch: dispatcher::Config,
@@ -57,7 +59,7 @@ pub struct Config {
     pub secret_files: SecretFiles,
 }
 
-/// What a configuration is read from.
+/// The file, environment and flags that a configuration is read from.
 #[derive(Debug)]
 pub struct Inputs {
     pub path: PathBuf,
@@ -77,7 +79,7 @@ pub struct Flag {
     pub value: String,
 }
 
-/// Whether secrets, and the certificates' keys, must be at hand.
+/// How much it matters that secrets, and the certificates' keys, are at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
     /// The relay itself: each one that is missing is an error.
@@ -86,12 +88,12 @@ pub enum Secrets {
     Optional,
 }
 
-/// A configuration that can be used, and what is doubtful about it.
+/// A configuration that can be used, with warnings.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub warnings: Findings,
-    /// What is wrong with rules in the shadow of others. They decide nothing, so a relay can do without them: where one
+    /// Findings about rules in the shadow of others. They decide nothing, so a relay can do without them: where one
     /// of these is an error, the source has none.
     pub shadow: Findings,
 }
@@ -110,8 +112,8 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Failure> {
     read(inputs).0
 }
 
-/// The same, with what was read on the way, whatever came of it.
-pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Reading) {
+/// Reads and checks a configuration, and takes a snapshot of what was read, whatever came of it.
+pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Snapshot) {
     let mut reader = Reader::new(inputs);
     let mut settings = Settings::default();
     let config = match reader.tree() {
@@ -120,7 +122,7 @@ pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Reading) {
             reader.config(&tree)
         }
         Ok(None) => None,
-        Err(failure) => return (Err(failure), Reading { files: reader.files, ..Reading::default() }),
+        Err(failure) => return (Err(failure), Snapshot { files: reader.files, ..Snapshot::default() }),
     };
     let Reader { mut findings, shadow_findings: mut shadow, files, rules, .. } = reader;
     findings.sort();
@@ -134,7 +136,7 @@ pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Reading) {
         }
     };
     let rules = rules.into_iter().filter_map(|(path, rules)| Some((path, rules?))).collect();
-    (loaded, Reading { files, rules, settings })
+    (loaded, Snapshot { files, rules, settings })
 }
 
 /// A secret that stands alone, in a file of another kind; what is wrong with it is a finding.
@@ -168,7 +170,7 @@ pub fn locate(asked: Option<&Path>) -> Result<PathBuf, Unreadable> {
     })
 }
 
-/// One reading of a configuration.
+/// The reader of one configuration.
 struct Reader<'a> {
     inputs: &'a Inputs,
     findings: Findings,
@@ -176,7 +178,7 @@ struct Reader<'a> {
     shadow_findings: Findings,
     secret_files: SecretFiles,
     /// What was read so far.
-    files: Files,
+    files: FileStamps,
     /// The environment variables that were reported missing: one report each is enough.
     missing: Vec<String>,
     /// Rule files that were read, so that two sources may share one.
@@ -190,7 +192,7 @@ impl<'a> Reader<'a> {
             findings: Findings::new(),
             shadow_findings: Findings::new(),
             secret_files: SecretFiles::default(),
-            files: Files::default(),
+            files: FileStamps::default(),
             missing: Vec::new(),
             rules: BTreeMap::new(),
         }

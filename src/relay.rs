@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::admin;
 use crate::admin::Reload;
 use crate::clock::{Clock, WallTime};
-use crate::config::{Config, Inputs, Reading, Refreshed, SecretFiles};
+use crate::config::{Config, Inputs, Refreshed, SecretFiles, Snapshot};
 use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{self, Dispatcher};
 use crate::delivery::schedule::Schedule;
@@ -165,10 +165,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 impl Running {
-    /// Reloads from now on when it is asked to, and when a file of the start's `reading` changes. `lacking`: why the
+    /// Reloads from now on when it is asked to, and when a file of the start's `snapshot` changes. `lacking`: why the
     /// start had to do without some shadow rules, which is a reload to be made up for.
-    pub fn reload(&self, inputs: Inputs, reading: Reading, lacking: Vec<String>) -> Reloads {
-        Reloads::start(inputs, reading, lacking, self.in_force.clone())
+    pub fn reload(&self, inputs: Inputs, snapshot: Snapshot, lacking: Vec<String>) -> Reloads {
+        Reloads::start(inputs, snapshot, lacking, self.in_force.clone())
     }
 
     /// Returns if a part without which nothing works has ended by itself: a fault of this program.
@@ -233,7 +233,11 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(OpenError { path: PathBuf::new(), problem: "reading the journal failed".to_owned(), remedy: "see the log" })
+        Err(OpenError {
+            path: PathBuf::new(),
+            problem: "snapshot the journal failed".to_owned(),
+            remedy: "see the log",
+        })
     })
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
     let inputs = arguments.config.inputs(Secrets::Required)?;
     let filters = filters(arguments.filters.as_deref(), &inputs.path)?;
-    let (loaded, reading) = config::read(&inputs);
+    let (loaded, snapshot) = config::read(&inputs);
     let (mut findings, config) = match loaded {
         Err(Failure::Unreadable(unreadable)) => return Err(unreadable.into()),
         Err(Failure::Invalid(findings)) => (findings, None),
@@ -50,7 +50,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     };
     // Rules in the shadow of others may be wrong where the configuration is not.
     let complete = config.is_some() && !findings.has_errors();
-    lint::look(&reading.rules, complete, filters.as_ref(), &mut findings);
+    lint::look(&snapshot.rules, complete, filters.as_ref(), &mut findings);
     findings.sort();
     if let Some(config) = config
         && findings.is_fine()

@@ -16,7 +16,7 @@ use super::kept::Kept;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, Stop, input};
 use crate::clock::WallTime;
-use crate::config::{Desk, load_addresses, load_desk, load_sender_name, locate};
+use crate::config::{LoadedRules, load_addresses, load_rules, load_sender_name, locate};
 use crate::event::Draft;
 use crate::rules::{Context, Decision, Element, Trace};
 
@@ -98,7 +98,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         _ => None,
     };
     let source = kept.as_ref().map(|kept| &kept.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
-    let desk = arguments.desk(&source, terminal)?;
+    let loaded = arguments.loaded_rules(&source, terminal)?;
     let configuration = locate(config.config.as_deref()).ok();
     let callgoose = Callgoose::open(arguments.filters.as_deref(), configuration.as_deref(), terminal)?;
     let mut warnings = match &past {
@@ -106,7 +106,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         _ => Vec::new(),
     };
     let mut explanation = match kept {
-        Some(kept) => Explanation::of_kept(&desk, kept),
+        Some(kept) => Explanation::of_kept(&loaded, kept),
         None => {
             let received_at = WallTime::now().rfc3339();
             let context = Context { source: &source, received_at: &received_at };
@@ -116,11 +116,11 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
                 warnings.extend(too_large(bytes.len(), addresses.listen.bodies.bytes_max));
             }
             let payload = input::json(&bytes).map_err(|problem| format!("the payload is no JSON: {problem}"))?;
-            Explanation::of(&desk, &payload, context)
+            Explanation::of(&loaded, &payload, context)
         }
     };
     explanation.warnings.append(&mut warnings);
-    explanation.callgoose = callgoose.map(|callgoose| callgoose.asked(&explanation.decision, desk.from.as_deref()));
+    explanation.callgoose = callgoose.map(|callgoose| callgoose.asked(&explanation.decision, loaded.from.as_deref()));
     // Of an event that came, deduplication would say that it came.
     if let (Some(past), None) = (&past, &explanation.kept) {
         explanation.dedup = explanation.foreseen(past, &source)?;
@@ -135,15 +135,15 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
 
 impl Arguments {
     /// The rules that decide: those of the source, or of a file that no configuration has to name.
-    fn desk(&self, source: &str, terminal: &mut Terminal) -> Result<Desk, Stop> {
+    fn loaded_rules(&self, source: &str, terminal: &mut Terminal) -> Result<LoadedRules, Stop> {
         let Some(file) = &self.rules else {
-            return self.config.part(|inputs| load_desk(inputs, source));
+            return self.config.part(|inputs| load_rules(inputs, source));
         };
         let from = match &self.source {
             Some(source) => self.config.part(|inputs| load_sender_name(inputs, source))?,
             None => None,
         };
-        Ok(Desk { rules: input::rules(file, terminal)?, rules_file: file.clone(), from })
+        Ok(LoadedRules { rules: input::rules(file, terminal)?, rules_file: file.clone(), from })
     }
 }
 
@@ -157,22 +157,22 @@ fn too_large(bytes: usize, most: usize) -> Option<String> {
 }
 
 impl Explanation {
-    fn of(desk: &Desk, payload: &Value, context: Context<'_>) -> Explanation {
-        Explanation::new(desk, desk.rules.explain(payload, context))
+    fn of(loaded: &LoadedRules, payload: &Value, context: Context<'_>) -> Explanation {
+        Explanation::new(loaded, loaded.rules.explain(payload, context))
     }
 
-    fn new(desk: &Desk, (decision, trace): (Decision, Trace)) -> Explanation {
-        let rules = desk.rules_file.display().to_string();
+    fn new(loaded: &LoadedRules, (decision, trace): (Decision, Trace)) -> Explanation {
+        let rules = loaded.rules_file.display().to_string();
         let warnings = template_failures(&decision).into_iter().collect();
         Explanation { rules, decision, trace, callgoose: None, dedup: Vec::new(), kept: None, warnings }
     }
 
     /// Of what came before; of a batch only the element that became this event, if any still does.
-    fn of_kept(desk: &Desk, kept: Kept) -> Explanation {
+    fn of_kept(loaded: &LoadedRules, kept: Kept) -> Explanation {
         let context = Context { source: &kept.source, received_at: &kept.received_at };
         let mut explanation = match &kept.element {
-            None => Explanation::of(desk, &kept.payload, context),
-            Some(element) => Explanation::new(desk, desk.rules.explain_element(element, &kept.payload, context)),
+            None => Explanation::of(loaded, &kept.payload, context),
+            Some(element) => Explanation::new(loaded, loaded.rules.explain_element(element, &kept.payload, context)),
         };
         let place = |is_it: &dyn Fn(&Draft) -> bool| {
             let mut elements = explanation.decision.elements.iter();

@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigArguments, Exit, Stop};
-use crate::config::{self, Inputs, Loaded, Reading, Secrets};
+use crate::config::{self, Inputs, Loaded, Secrets, Snapshot};
 use crate::logging;
 use crate::relay;
 use crate::yaml::Findings;
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
     let inputs = arguments.config.inputs(Secrets::Required)?;
-    let (loaded, reading) = config::read(&inputs);
+    let (loaded, snapshot) = config::read(&inputs);
     let loaded = loaded?;
     logging::start(loaded.config.log).map_err(|error| format!("can't start the log: {error}"))?;
     log_warnings(&loaded.warnings);
@@ -39,7 +39,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("can't start: {error}"))?;
-    let served = AssertUnwindSafe(|| runtime.block_on(serve(loaded, inputs, reading)));
+    let served = AssertUnwindSafe(|| runtime.block_on(serve(loaded, inputs, snapshot)));
     // The panic is in the log by now.
     let result = catch_unwind(served).unwrap_or(Ok(Exit::No));
     // What still runs was given its time by the stop.
@@ -47,12 +47,12 @@ pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
     Ok(result?)
 }
 
-async fn serve(loaded: Loaded, inputs: Inputs, reading: Reading) -> Result<Exit, String> {
+async fn serve(loaded: Loaded, inputs: Inputs, snapshot: Snapshot) -> Result<Exit, String> {
     // Before anything is started, so that a stop during the start is not missed.
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let lacking = loaded.shadow.error_lines();
     let mut running = relay::start(loaded.config).await.map_err(|error| error.to_string())?;
-    let reloads = running.reload(inputs, reading, lacking);
+    let reloads = running.reload(inputs, snapshot, lacking);
     loop {
         tokio::select! {
             told = signals.next() => match told {

@@ -116,7 +116,7 @@ fn run(paths: &[PathBuf], filters: Option<&Arc<Source>>, selection: Selection<'_
             }
         };
         let mut findings = Findings::new();
-        let tests = rule_tests::read(&source, filters, &mut config::Files::default(), &mut findings);
+        let tests = rule_tests::read(&source, filters, &mut config::FileStamps::default(), &mut findings);
         let rules = tests.as_ref().and_then(|tests| tests.compile_rules(&mut findings));
         let usable = !findings.has_errors();
         report.findings.extend(findings);

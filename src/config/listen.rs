@@ -1,12 +1,11 @@
-//! The `listen` and `admin` sections: where the relay can be reached, and how it is protected there.
+//! The `listen` section: where senders reach the relay, by which certificate, within which limits. Addresses and
+//! certificates of `admin` are read alike.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::secrets::{Direction, Use};
-use super::{Reader, place_of};
-use crate::admin;
+use super::Reader;
 use crate::inbound;
 use crate::server;
 use crate::shutdown::DRAIN;
@@ -53,61 +52,13 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn admin(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<admin::Config> {
-        let mut section = top.section_or_empty("admin", &mut self.findings);
-        let place = place_of(tree, &["admin", "address"]);
-        let address = self.address(&mut section, "address", "127.0.0.1:9180");
-        let token_node = section.take_some("token");
-        let token = token_node.map(|node| self.secret(node, "admin.token", Use::Bearer, Direction::Checked));
-        let tls_node = section.take_some("tls").filter(|node| !is_off(node));
-        let tls = tls_node.map(|node| self.tls(Some(node), node, "admin.tls"));
-        let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
-        section.finish(&mut self.findings);
-        let address = address?;
-        if !address.ip().is_loopback() {
-            if token_node.is_none() {
-                self.findings
-                    .error(
-                        place.clone(),
-                        "admin.token",
-                        format!("{address} can be reached from outside without a token"),
-                    )
-                    .help("set `token`, or use an address on loopback such as 127.0.0.1:9180");
-            }
-            if tls_node.is_none() && !insecure {
-                self.findings
-                    .error(place, "admin.tls", format!("plain HTTP on {address} would let others read the token"))
-                    .help("set `tls`, use an address on loopback, or write `insecure: true` beside it");
-            }
-        }
-        Some(admin::Config {
-            address,
-            token: match token {
-                Some(token) => Some(token?),
-                None => None,
-            },
-            tls: match tls {
-                Some(tls) => Some(tls?),
-                None => None,
-            },
-        })
-    }
-
-    /// Two listeners on one port can't both start.
-    pub(super) fn one_address_each(&mut self, tree: &Node, listen: SocketAddr, admin: SocketAddr) {
-        let same_ip = listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
-        if listen.port() == admin.port() && listen.port() != 0 && same_ip {
-            self.findings
-                .error(
-                    place_of(tree, &["admin", "address"]),
-                    "admin.address",
-                    format!("{admin} is taken by listen.address ({listen})"),
-                )
-                .help("give one of them another port");
-        }
-    }
-
-    fn address(&mut self, section: &mut Fields<'_>, name: &'static str, default: &str) -> Option<SocketAddr> {
+    /// An IP address and a port.
+    pub(super) fn address(
+        &mut self,
+        section: &mut Fields<'_>,
+        name: &'static str,
+        default: &str,
+    ) -> Option<SocketAddr> {
         let path = section.path_of(name);
         let Some(node) = section.take_some(name) else {
             return default.parse().ok();
@@ -126,7 +77,7 @@ impl Reader<'_> {
     }
 
     /// A `tls` section within `around`, and the certificates that it names.
-    fn tls(&mut self, node: Option<&Node>, around: &Node, path: &str) -> Option<tls::Config> {
+    pub(super) fn tls(&mut self, node: Option<&Node>, around: &Node, path: &str) -> Option<tls::Config> {
         let mut config = tls::Config {
             certificate: PathBuf::from("certs/server.pem"),
             private_key: PathBuf::from("certs/server.key"),
@@ -157,7 +108,7 @@ impl Reader<'_> {
 }
 
 /// `tls: off`, which YAML 1.2 reads as text.
-fn is_off(node: &Node) -> bool {
+pub(super) fn is_off(node: &Node) -> bool {
     node.as_str() == Some("off")
 }
 

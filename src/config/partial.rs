@@ -1,7 +1,5 @@
-//! Parts of a configuration, each read alone: what else the file says, right or wrong, has no part in it.
-//!
-//! For whoever asks a relay that runs. Files may be wrong while it runs well, by what they said before, and that must
-//! keep nobody from asking it how it is.
+//! Reads a part of a configuration alone, for commands that ask a running relay: the rest of the file may be wrong while
+//! the relay runs well by what it said before.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,19 +12,19 @@ use crate::journal::dedup;
 use crate::rules::RuleSet;
 use crate::yaml::{Fields, Node, Value};
 
-/// Where the relay can be asked.
+/// The relay's own addresses.
 #[derive(Debug)]
 pub struct Addresses {
     pub listen: inbound::Config,
     pub admin: admin::Config,
 }
 
-/// What decides the payloads of one source.
+/// The rules of one source and what else decides its payloads.
 #[derive(Debug)]
-pub struct Desk {
+pub struct LoadedRules {
     pub rules: Arc<RuleSet>,
     pub rules_file: PathBuf,
-    /// What the source's `from` puts before every title.
+    /// Callgoose puts it before every title.
     pub from: Option<String>,
 }
 
@@ -52,7 +50,7 @@ pub fn load_source_names(inputs: &Inputs) -> Result<Vec<String>, Failure> {
     part(inputs, |_, tree| Some(source_names(tree).map(str::to_owned).collect()))
 }
 
-/// Who may send as the source `name`.
+/// The credentials of the source `name`.
 pub fn load_policy(inputs: &Inputs, name: &str) -> Result<Policy, Failure> {
     part(inputs, |reader, tree| {
         let mut section = reader.section_of(tree, name)?;
@@ -61,17 +59,17 @@ pub fn load_policy(inputs: &Inputs, name: &str) -> Result<Policy, Failure> {
 }
 
 /// The rules of the source `name`, and what else decides its payloads.
-pub fn load_desk(inputs: &Inputs, name: &str) -> Result<Desk, Failure> {
+pub fn load_rules(inputs: &Inputs, name: &str) -> Result<LoadedRules, Failure> {
     part(inputs, |reader, tree| {
         let mut section = reader.section_of(tree, name)?;
         let rules = reader.rules(&mut section);
         let from = reader.sender_name(&mut section);
         let (rules, rules_file) = rules?;
-        Some(Desk { rules, rules_file, from })
+        Some(LoadedRules { rules, rules_file, from })
     })
 }
 
-/// What the source `name` puts before every title.
+/// The `from` of the source `name`.
 pub fn load_sender_name(inputs: &Inputs, name: &str) -> Result<Option<String>, Failure> {
     part(inputs, |reader, tree| {
         let mut section = reader.section_of(tree, name)?;

@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::watched_files::read_text;
+use super::text_file::read_text;
 use super::{Reader, Secrets};
 use crate::secret::Secret;
 use crate::yaml::{Fields, Node, Place, Value, fields};

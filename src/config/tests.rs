@@ -796,8 +796,8 @@ fn a_client_needs_only_the_secrets_it_uses() {
 #[test]
 fn the_rules_of_one_source_need_no_other_part_of_the_file() {
     let desk = Desk::new("sources:\n  s: { rules: rules.yaml }\nupstream: nonsense\n");
-    assert!(load_desk(&desk.inputs, "s").is_ok());
-    let Err(Failure::Invalid(findings)) = load_desk(&desk.inputs, "t") else { unreachable!() };
+    assert!(load_rules(&desk.inputs, "s").is_ok());
+    let Err(Failure::Invalid(findings)) = load_rules(&desk.inputs, "t") else { unreachable!() };
     assert!(findings.render(false).contains("there is no source `t`"));
 }
 

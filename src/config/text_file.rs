@@ -1,4 +1,4 @@
-//! Reading the files that a person writes: of bounded size, in UTF-8, with a message that says what to mend.
+//! Reads the text files that a person writes: of bounded size, in UTF-8, with a message that says what to mend.
 
 use std::fmt;
 use std::io::{self, Read};

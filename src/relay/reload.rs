@@ -17,15 +17,15 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{Reload, ReloadFailure};
 use crate::authoring::rule_tests;
 use crate::clock::WallTime;
-use crate::config::{Inputs, Reading, Settings};
+use crate::config::{Inputs, Settings, Snapshot};
 use crate::inbound::Ingest;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::supervision::panicked;
 use crate::tls;
 
-use candidate::{Attempt, Usable};
-use debounce::Settling;
+use candidate::{Candidate, Usable};
+use debounce::Debounce;
 
 /// What a reload acts on and reports to.
 #[derive(Clone, Debug)]
@@ -47,15 +47,15 @@ struct Reloader {
     inputs: Arc<Inputs>,
     /// The settings that the relay runs with, apart from rules.
     started: Settings,
-    settling: Settling,
+    debounce: Debounce,
     in_force: InForce,
 }
 
 impl Reloads {
-    /// Starts watching what `reading`, the one of the start, was read from.
-    pub(super) fn start(inputs: Inputs, reading: Reading, lacking: Vec<String>, in_force: InForce) -> Reloads {
+    /// Starts watching what `snapshot`, the one of the start, was read from.
+    pub(super) fn start(inputs: Inputs, snapshot: Snapshot, lacking: Vec<String>, in_force: InForce) -> Reloads {
         let (sender, mut asked) = mpsc::channel(1);
-        let Reading { mut files, rules, settings } = reading;
+        let Snapshot { mut files, rules, settings } = snapshot;
         // The start does not run tests; a change of them is one of what the next reload goes by.
         for name in rules.keys().flat_map(|path| rule_tests::names_beside(path)) {
             files.note(&name);
@@ -63,7 +63,7 @@ impl Reloads {
         // A first start makes the pair after it was looked for.
         in_force.served.iter().flat_map(|served| served.files()).for_each(|file| files.note_made(file));
         let mut reloader =
-            Reloader { inputs: Arc::new(inputs), started: settings, settling: Settling::new(files), in_force };
+            Reloader { inputs: Arc::new(inputs), started: settings, debounce: Debounce::new(files), in_force };
         if !lacking.is_empty() {
             reloader.lacks(lacking);
         }
@@ -82,7 +82,7 @@ impl Reloader {
     async fn run(&mut self, rules: &[PathBuf], asked: &mut mpsc::Receiver<()>) {
         let shutdown = self.in_force.shutdown.clone();
         // What tests name is looked for beside the start, which does not wait for it.
-        let (rules, mut files) = (rules.to_vec(), self.settling.files().clone());
+        let (rules, mut files) = (rules.to_vec(), self.debounce.files().clone());
         let noted = tokio::task::spawn_blocking(move || {
             rules.iter().for_each(|path| candidate::note_named(path, &mut files));
             files
@@ -90,7 +90,7 @@ impl Reloader {
         tokio::select! {
             () = shutdown.begun() => return,
             noted = tokio::time::timeout(SLOW_AFTER, noted) => match noted {
-                Ok(Ok(files)) => self.settling = Settling::new(files),
+                Ok(Ok(files)) => self.debounce = Debounce::new(files),
                 // They are noted again with the first reload.
                 Ok(Err(_)) | Err(_) => tracing::warn!("what the tests beside the rules read is not watched yet"),
             },
@@ -112,18 +112,18 @@ impl Reloader {
         }
     }
 
-    /// Looks at the files; the changed ones once they have settled.
+    /// Looks at the files; names the changed ones once nobody writes to them any more.
     async fn look(&mut self) -> Option<String> {
-        let files = self.settling.files().clone();
+        let files = self.debounce.files().clone();
         let now = tokio::task::spawn_blocking(move || files.now()).await.ok()?;
-        self.settling.look(now)
+        self.debounce.look(now)
     }
 
     async fn reload(&mut self, cause: &str) {
         let (inputs, served) = (Arc::clone(&self.inputs), self.in_force.served.clone());
-        let mut reading = tokio::task::spawn_blocking(move || candidate::attempt(&inputs, &served));
-        let attempt = match tokio::time::timeout(SLOW_AFTER, &mut reading).await {
-            Ok(attempt) => attempt,
+        let mut reading = tokio::task::spawn_blocking(move || candidate::read(&inputs, &served));
+        let candidate = match tokio::time::timeout(SLOW_AFTER, &mut reading).await {
+            Ok(candidate) => candidate,
             Err(_) => {
                 // A file system that does not answer would otherwise end all reloading without a word.
                 let problem = format!("still reading after {} s", SLOW_AFTER.as_secs());
@@ -131,13 +131,13 @@ impl Reloader {
                 reading.await
             }
         };
-        let Ok(attempt) = attempt else {
+        let Ok(candidate) = candidate else {
             // What panics is a fault of this program, and is in the log; the files are looked at again when they change.
             self.report(cause, Err(vec!["reading the configuration failed; see the log".to_owned()]));
             return;
         };
-        let Attempt { files, result } = attempt;
-        self.settling = Settling::new(files);
+        let Candidate { files, result } = candidate;
+        self.debounce = Debounce::new(files);
         let result = result.map(|usable| {
             let Usable { rules, renewed, settings, tests, warnings } = usable;
             self.in_force.ingest.exchange_rules(&rules);

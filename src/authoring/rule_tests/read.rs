@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::callgoose::filters::Filters;
-use crate::config::{Files, read_bytes, read_source};
+use crate::config::{FileStamps, read_bytes, read_source};
 use crate::event::{Action, Outcome, Priority};
 use crate::inbound::{NotJson, read_payload};
 use crate::journal::dedup;
@@ -93,7 +93,7 @@ impl TestFile {
 pub fn read(
     source: &Arc<Source>,
     filters: Option<&Arc<Source>>,
-    files: &mut Files,
+    files: &mut FileStamps,
     findings: &mut Findings,
 ) -> Option<TestFile> {
     let folder = Path::new(&source.name).parent().unwrap_or(Path::new(""));
@@ -149,7 +149,7 @@ fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings
     settings
 }
 
-fn tests(node: &Node, folder: &Path, filters: bool, files: &mut Files, findings: &mut Findings) -> Vec<Test> {
+fn tests(node: &Node, folder: &Path, filters: bool, files: &mut FileStamps, findings: &mut Findings) -> Vec<Test> {
     let Value::List(items) = &node.value else {
         findings.error(node.place.clone(), "tests", format!("expected a list of tests, found {}", node.kind()));
         return Vec::new();
@@ -182,7 +182,7 @@ fn test(
     mut fields: Fields<'_>,
     folder: &Path,
     filters: bool,
-    files: &mut Files,
+    files: &mut FileStamps,
     findings: &mut Findings,
 ) -> Option<Test> {
     let line = fields.place().line_column().map_or(0, |(line, _)| line);
@@ -219,7 +219,7 @@ fn test(
     Some(Test { name: name?, line, after, fresh, payload: payload?, expect: expect?, expect_node: expected?.clone() })
 }
 
-fn payload_of(node: &Node, at: &str, folder: &Path, files: &mut Files, findings: &mut Findings) -> Option<Json> {
+fn payload_of(node: &Node, at: &str, folder: &Path, files: &mut FileStamps, findings: &mut Findings) -> Option<Json> {
     let name = crate::yaml::fields::string(node, at, findings)?;
     let path = folder.join(&name);
     files.note(&path);

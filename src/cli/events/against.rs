@@ -13,7 +13,7 @@ use crate::cli::admin_client::Relay;
 use crate::cli::kept::Kept;
 use crate::cli::terminal::{Terminal, plain, table};
 use crate::cli::{ConfigArguments, Exit, Stop, input};
-use crate::config::{Inputs, Secrets, load_desk, load_source_names};
+use crate::config::{Inputs, Secrets, load_rules, load_source_names};
 use crate::event::Draft;
 use crate::rules::diff::{Difference, element_differences, event_differences};
 use crate::rules::{Context, Decision, Element, RuleSet};
@@ -175,7 +175,7 @@ impl Trial<'_> {
     /// The rules that are configured for a source. They only help to tell the elements of a batch apart, so it goes
     /// without them where they can't be used.
     fn configured(&mut self, source: &str) -> Option<Arc<RuleSet>> {
-        let read = || load_desk(&self.inputs, source).ok().map(|desk| desk.rules);
+        let read = || load_rules(&self.inputs, source).ok().map(|loaded| loaded.rules);
         self.configured.entry(source.to_owned()).or_insert_with(read).clone()
     }
 

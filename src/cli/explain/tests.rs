@@ -20,7 +20,7 @@ services:
     resolve: { keys: [{ key: state, contains: [GOOD] }], incident_mapped_with: id }
 ";
 
-/// How a desk with these rules and filters explains a payload.
+/// Explains a payload by these rules and filters.
 fn explanation(yaml: &str, payload: &Value) -> Explanation {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
@@ -33,12 +33,12 @@ fn explanation(yaml: &str, payload: &Value) -> Explanation {
         flags: Vec::new(),
         secrets: Secrets::Optional,
     };
-    let mut desk = load_desk(&inputs, "s").unwrap();
-    desk.rules_file = "rules.yaml".into();
+    let mut loaded = load_rules(&inputs, "s").unwrap();
+    loaded.rules_file = "rules.yaml".into();
     let mut callgoose = Callgoose::open(None, Some(&inputs.path), &mut Terminal::new()).unwrap().unwrap();
     callgoose.name = "filters.yaml".into();
-    let mut explanation = Explanation::of(&desk, payload, Context { source: "s", received_at: "t" });
-    explanation.callgoose = Some(callgoose.asked(&explanation.decision, desk.from.as_deref()));
+    let mut explanation = Explanation::of(&loaded, payload, Context { source: "s", received_at: "t" });
+    explanation.callgoose = Some(callgoose.asked(&explanation.decision, loaded.from.as_deref()));
     explanation
 }
 

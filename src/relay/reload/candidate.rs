@@ -1,5 +1,5 @@
-//! One attempt to use the files as they are now: reads and compiles everything, runs the tests beside the rules, and
-//! changes nothing.
+//! A candidate for the configuration in force: reads and compiles the files as they are now, runs the tests beside the
+//! rules, and changes nothing.
 
 use std::fs;
 use std::path::Path;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use crate::authoring::rule_tests::{self, Difference, TestReport};
 use crate::clock::WallTime;
-use crate::config::{self, Failure, Files, Inputs, Loaded, Reading, Settings};
+use crate::config::{self, Failure, FileStamps, Inputs, Loaded, Settings, Snapshot};
 use crate::inbound::RulesBySource;
 use crate::rules::RuleSet;
 use crate::tls;
 use crate::yaml::Findings;
 
-/// What was read, and whether it can be used.
-pub(super) struct Attempt {
-    pub(super) files: Files,
+/// The files as they were read, and the configuration that they hold or why it can't be used.
+pub(super) struct Candidate {
+    pub(super) files: FileStamps,
     pub(super) result: Result<Usable, Vec<String>>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Usable {
     pub(super) warnings: Vec<String>,
 }
 
-/// What came of the tests beside rules.
+/// The results of the tests beside rules.
 #[derive(Default)]
 struct Tested {
     passed: usize,
@@ -39,10 +39,10 @@ struct Tested {
     warnings: Vec<String>,
 }
 
-/// `served`: the listeners whose certificates are read again too.
-pub(super) fn attempt(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Attempt {
-    let (loaded, reading) = config::read(inputs);
-    let Reading { mut files, rules, settings } = reading;
+/// Reads a candidate; `served` are the listeners whose certificates are read again too.
+pub(super) fn read(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Candidate {
+    let (loaded, snapshot) = config::read(inputs);
+    let Snapshot { mut files, rules, settings } = snapshot;
     let mut tested = Tested::default();
     for (path, rules) in &rules {
         for name in rule_tests::names_beside(path) {
@@ -66,7 +66,7 @@ pub(super) fn attempt(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Attempt {
             warnings.extend(shadow);
             let renewed = match renewed(served) {
                 Ok(renewed) => renewed,
-                Err(error) => return Attempt { files, result: Err(vec![error.to_string()]) },
+                Err(error) => return Candidate { files, result: Err(vec![error.to_string()]) },
             };
             let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
             let mut warnings = warnings.lines();
@@ -74,11 +74,11 @@ pub(super) fn attempt(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Attempt {
             Ok(Usable { rules: rules.collect(), renewed, settings, tests: tested.passed, warnings })
         }
     };
-    Attempt { files, result: result.map_err(bounded) }
+    Candidate { files, result: result.map_err(bounded) }
 }
 
 /// Adds what the tests beside a rule file read.
-pub(super) fn note_named(rules: &Path, files: &mut Files) {
+pub(super) fn note_named(rules: &Path, files: &mut FileStamps) {
     if let Some(source) = rule_tests::beside(rules).and_then(|beside| config::read_source(&beside).ok()) {
         let _ = rule_tests::read(&source, None, files, &mut Findings::new());
     }
@@ -93,7 +93,7 @@ fn renewed(served: &[Arc<tls::Served>]) -> Result<Vec<(Arc<tls::Served>, tls::Re
 
 impl Tested {
     /// Runs the tests beside a rule file against what was compiled of it; where there are none, nothing speaks against it.
-    fn beside(&mut self, path: &Path, rules: &RuleSet, files: &mut Files) {
+    fn beside(&mut self, path: &Path, rules: &RuleSet, files: &mut FileStamps) {
         let Some(beside) = rule_tests::beside(path) else {
             return;
         };

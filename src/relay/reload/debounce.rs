@@ -1,28 +1,28 @@
-//! When a changed file is worth reading: not while it is still being written.
+//! Waits until a changed file is no longer being written.
 
-use crate::config::Files;
+use crate::config::FileStamps;
 
-/// What is known of the files, look by look.
+/// The files as they were read and as the last look found them.
 #[derive(Debug)]
-pub(super) struct Settling {
+pub(super) struct Debounce {
     /// As they were read.
-    read: Files,
+    read: FileStamps,
     /// As the last look found them, where that was otherwise.
-    seen: Option<Files>,
+    seen: Option<FileStamps>,
 }
 
-impl Settling {
-    pub(super) fn new(read: Files) -> Settling {
-        Settling { read, seen: None }
+impl Debounce {
+    pub(super) fn new(read: FileStamps) -> Debounce {
+        Debounce { read, seen: None }
     }
 
-    pub(super) fn files(&self) -> &Files {
+    pub(super) fn files(&self) -> &FileStamps {
         &self.read
     }
 
     /// Takes in one look. Names the changed files once a second look finds them as the first did: an editor that writes
     /// in pieces, a copy under way and files that are changed one after another have come to an end by then.
-    pub(super) fn look(&mut self, now: Files) -> Option<String> {
+    pub(super) fn look(&mut self, now: FileStamps) -> Option<String> {
         if now == self.read {
             self.seen = None;
             return None;
@@ -48,13 +48,13 @@ mod tests {
         let path = directory.path().join("rules.yaml");
         let at = |text: &str| {
             fs::write(&path, text).unwrap();
-            let mut files = Files::default();
+            let mut files = FileStamps::default();
             files.note(&path);
             files
         };
         let [read, half, whole] = ["1", "22", "333"].map(at);
-        let mut settling = Settling::new(read.clone());
-        let mut look = |now: &Files| settling.look(now.clone()).is_some();
+        let mut debounce = Debounce::new(read.clone());
+        let mut look = |now: &FileStamps| debounce.look(now.clone()).is_some();
         assert!(!look(&read) && !look(&half) && !look(&whole), "it is still being written");
         assert!(look(&whole), "now it is whole");
         assert!(!look(&read) && !look(&half) && !look(&read), "it was put back as it was");
