@@ -12,8 +12,8 @@ pub mod explain;
 mod health;
 mod init;
 mod input;
-mod kept;
 pub mod query;
+mod recorded;
 mod run;
 pub mod sandbox;
 mod schema;
@@ -64,7 +64,7 @@ enum Command {
     Man(shell::Man),
 }
 
-/// How a command ended.
+/// The end of a command, as its exit code tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Fine,
@@ -74,7 +74,7 @@ pub(crate) enum Exit {
     CouldNotRun,
 }
 
-/// Why a command stops early; `main` says it.
+/// The reason why a command stops early; `main` says it.
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// It can't run: a sentence on why.

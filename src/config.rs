@@ -79,7 +79,7 @@ pub struct Flag {
     pub value: String,
 }
 
-/// How much it matters that secrets, and the certificates' keys, are at hand.
+/// The need of secrets, and of the certificates' keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
     /// The relay itself: each one that is missing is an error.
@@ -98,7 +98,7 @@ pub struct Loaded {
     pub shadow: Findings,
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug)]
 pub enum Failure {
     /// The file itself can't be read.
@@ -177,7 +177,7 @@ struct Reader<'a> {
     /// Those about rules in the shadow of others.
     shadow_findings: Findings,
     secret_files: SecretFiles,
-    /// What was read so far.
+    /// The files that were read so far.
     files: FileStamps,
     /// The environment variables that were reported missing: one report each is enough.
     missing: Vec<String>,

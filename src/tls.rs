@@ -67,7 +67,7 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
     Ok((Identity { key: Arc::new(key), validity, fingerprint }, warnings))
 }
 
-/// What senders meet: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
+/// The TLS that senders meet: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
 ///
 /// With a `client_ca`, a certificate that it did not sign ends the handshake with the TLS alert that says why, in
 /// rustls's own verifier. A sender without any certificate passes the handshake and is answered 403 by
@@ -95,7 +95,7 @@ fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<Server
     Ok(config)
 }
 
-/// How the upstream's certificate is checked: against `ca` if one is given, else against the system's roots.
+/// Checks the upstream's certificate against `ca` if one is given, else against the system's roots.
 pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
     let roots = match ca {
         Some(file) => roots_in(file)?,

@@ -39,7 +39,7 @@ pub struct Source {
     lines: Vec<usize>,
 }
 
-/// Where a node came from, and so where a finding about it points.
+/// The origin of a node; a finding about the node points there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Bytes of a file.
@@ -59,7 +59,7 @@ pub struct Node {
     pub place: Place,
 }
 
-/// What a node holds. Keys of a mapping are strings and keep their order and their own places.
+/// The value of a node. Keys of a mapping are strings and keep their order and their own places.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Null,
@@ -83,7 +83,7 @@ impl Source {
         Source { name, text, private: false, lines }
     }
 
-    /// The same text as one that may hold secrets: findings show its keys and not its values.
+    /// A copy of the text that counts as holding secrets: findings show its keys and not its values.
     pub fn as_private(&self) -> Source {
         let Source { name, text, lines, .. } = self;
         Source { name: name.clone(), text: text.clone(), private: true, lines: lines.clone() }
@@ -139,7 +139,7 @@ impl Place {
         Some(Place::Text { source: Arc::clone(source), span: end - range.len()..end })
     }
 
-    /// Tells that values which stand around here may be secrets.
+    /// Stands in a text that may hold secrets.
     fn is_private(&self) -> bool {
         matches!(self, Place::Text { source, .. } if source.private)
     }
@@ -149,7 +149,7 @@ impl Place {
         self.position(|span| span.start)
     }
 
-    /// The same of what comes directly behind it.
+    /// Line and column directly behind it, likewise.
     pub fn end_line_column(&self) -> Option<(usize, usize)> {
         self.position(|span| span.end)
     }
@@ -168,7 +168,7 @@ impl Node {
         Node { value, place }
     }
 
-    /// What a person would call this value's kind.
+    /// The kind of the value, as a person calls it.
     pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing",
@@ -209,7 +209,7 @@ impl Node {
         key.map_or(&self.place, |(key, _)| &key.place).clone()
     }
 
-    /// The same tree as JSON, without places.
+    /// The tree as JSON, without places.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,
@@ -224,7 +224,7 @@ impl Node {
     }
 }
 
-/// What some editors put before a text; it is no part of it.
+/// Some editors put it before a text; it is no part of it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) struct Client {
     bearer: Option<HeaderValue>,
 }
 
-/// What the relay answered.
+/// An answer of the relay.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,

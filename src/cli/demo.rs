@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     once: bool,
 }
 
-/// What was started for the demonstration. The directory goes with it.
+/// The parts of a demonstration that runs. The directory is removed with it.
 struct Stage {
     directory: tempfile::TempDir,
     relay: Running,

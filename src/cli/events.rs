@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::admin_client::{Relay, event_path};
-use super::kept::payload;
+use super::recorded::payload;
 use super::terminal::{Terminal, plain, table};
 use super::{ConfigArguments, Exit, Stop};
 use crate::inbound::NotJson;
@@ -184,7 +184,7 @@ fn heading(event: &Value) -> Vec<String> {
         .to_vec()
 }
 
-/// What rules in the shadow of others would have decided otherwise, in a line.
+/// A line on one thing that rules in the shadow of others would have decided otherwise.
 fn difference(one: &Value) -> String {
     let word = |name: &str| plain(&text(&one[name]));
     let value = |name: &str| if one[name].is_null() { "missing".to_owned() } else { word(name) };

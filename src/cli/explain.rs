@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use self::callgoose::{Callgoose, Sent};
 use self::past::Past;
-use super::kept::Kept;
+use super::recorded::Recorded;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, Stop, input};
 use crate::clock::WallTime;
@@ -73,12 +73,12 @@ struct Explanation {
     rules: String,
     decision: Decision,
     trace: Trace,
-    /// What Callgoose would do, where filters are known.
+    /// The filters' verdicts, where filters are known.
     callgoose: Option<Callgoose>,
-    /// What deduplication would say, by the element, in the API's words; empty where nobody was asked.
+    /// Deduplication's answer for each element, in the API's words; empty where nobody was asked.
     dedup: Vec<Option<Value>>,
-    /// What became of it when it came, where it came before.
-    kept: Option<Kept>,
+    /// The event as it is kept, where it came before.
+    recorded: Option<Recorded>,
     /// Templates that failed, and what a running relay would see otherwise.
     warnings: Vec<String>,
 }
@@ -93,11 +93,12 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         None if arguments.relay || arguments.event.is_some() => Some(Past::relay(config)?),
         None => None,
     };
-    let kept = match (&arguments.event, &past) {
+    let recorded = match (&arguments.event, &past) {
         (Some(id), Some(past)) => Some(past.event(id)?),
         _ => None,
     };
-    let source = kept.as_ref().map(|kept| &kept.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
+    let source =
+        recorded.as_ref().map(|recorded| &recorded.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
     let loaded = arguments.loaded_rules(&source, terminal)?;
     let configuration = locate(config.config.as_deref()).ok();
     let callgoose = Callgoose::open(arguments.filters.as_deref(), configuration.as_deref(), terminal)?;
@@ -105,8 +106,8 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         Some(past) if arguments.rules.is_none() => past.rules_in_force()?.into_iter().collect(),
         _ => Vec::new(),
     };
-    let mut explanation = match kept {
-        Some(kept) => Explanation::of_kept(&loaded, kept),
+    let mut explanation = match recorded {
+        Some(recorded) => Explanation::of_recorded(&loaded, recorded),
         None => {
             let received_at = WallTime::now().rfc3339();
             let context = Context { source: &source, received_at: &received_at };
@@ -122,7 +123,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     explanation.warnings.append(&mut warnings);
     explanation.callgoose = callgoose.map(|callgoose| callgoose.asked(&explanation.decision, loaded.from.as_deref()));
     // Of an event that came, deduplication would say that it came.
-    if let (Some(past), None) = (&past, &explanation.kept) {
+    if let (Some(past), None) = (&past, &explanation.recorded) {
         explanation.dedup = explanation.foreseen(past, &source)?;
     }
     if arguments.json {
@@ -147,7 +148,7 @@ impl Arguments {
     }
 }
 
-/// What a relay would say of a payload of this size, where that is no.
+/// The refusal that a payload of this size would meet, if any.
 fn too_large(bytes: usize, most: usize) -> Option<String> {
     (bytes > most).then(|| {
         format!(
@@ -164,31 +165,33 @@ impl Explanation {
     fn new(loaded: &LoadedRules, (decision, trace): (Decision, Trace)) -> Explanation {
         let rules = loaded.rules_file.display().to_string();
         let warnings = template_failures(&decision).into_iter().collect();
-        Explanation { rules, decision, trace, callgoose: None, dedup: Vec::new(), kept: None, warnings }
+        Explanation { rules, decision, trace, callgoose: None, dedup: Vec::new(), recorded: None, warnings }
     }
 
     /// Of what came before; of a batch only the element that became this event, if any still does.
-    fn of_kept(loaded: &LoadedRules, kept: Kept) -> Explanation {
-        let context = Context { source: &kept.source, received_at: &kept.received_at };
-        let mut explanation = match &kept.element {
-            None => Explanation::of(loaded, &kept.payload, context),
-            Some(element) => Explanation::new(loaded, loaded.rules.explain_element(element, &kept.payload, context)),
+    fn of_recorded(loaded: &LoadedRules, recorded: Recorded) -> Explanation {
+        let context = Context { source: &recorded.source, received_at: &recorded.received_at };
+        let mut explanation = match &recorded.element {
+            None => Explanation::of(loaded, &recorded.payload, context),
+            Some(element) => {
+                Explanation::new(loaded, loaded.rules.explain_element(element, &recorded.payload, context))
+            }
         };
         let place = |is_it: &dyn Fn(&Draft) -> bool| {
             let mut elements = explanation.decision.elements.iter();
             elements.position(|element| matches!(element, Element::Event(draft) if is_it(draft)))
         };
         // Elements may share a key: then it is the one with its body, if the rules still make that.
-        let place = place(&|draft| kept.is_exactly(draft)).or_else(|| place(&|draft| kept.is_of(draft)));
+        let place = place(&|draft| recorded.is_exactly(draft)).or_else(|| place(&|draft| recorded.is_of(draft)));
         if let (true, Some(index)) = (explanation.decision.batch, place) {
             explanation.decision.elements = vec![explanation.decision.elements.swap_remove(index)];
             explanation.trace.elements = vec![explanation.trace.elements.swap_remove(index)];
         }
-        explanation.kept = Some(kept);
+        explanation.recorded = Some(recorded);
         explanation
     }
 
-    /// What deduplication would say of each element's event, one after the other as the relay takes them.
+    /// Asks deduplication about each element's event, one after the other as the relay takes them.
     fn foreseen(&self, past: &Past, source: &str) -> Result<Vec<Option<Value>>, Stop> {
         let events = self.decision.elements.iter().enumerate().filter_map(|(index, element)| match element {
             Element::Event(draft) => Some((index, draft)),
@@ -208,12 +211,12 @@ impl Explanation {
         Ok(foreseen)
     }
 
-    /// What deduplication would say of the event of an element.
+    /// Deduplication's answer for an element's event.
     fn known(&self, index: usize) -> Option<&Value> {
         self.dedup.get(index)?.as_ref()
     }
 
-    /// What Callgoose would do with the event of an element.
+    /// The filters' verdict on an element's event.
     fn sent(&self, index: usize) -> Option<&Sent> {
         self.callgoose.as_ref()?.sent.get(index)?.as_ref()
     }

@@ -85,7 +85,7 @@ fn told(failure: &Failure) -> String {
     }
 }
 
-/// What is left for a person to do.
+/// The steps that are left for a person.
 fn next_steps(preset: &Preset, folder: &Path) -> String {
     let Preset { name, title, enter, .. } = preset;
     let configuration = folder.join("gander.yaml");
@@ -123,7 +123,7 @@ fn quoted(path: &Path) -> String {
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
-/// What `callgoose-filters.yaml` says, in short.
+/// A summary of `callgoose-filters.yaml`.
 const FILTERS: &str = "\
 \x20    Trigger  Payload JSON Key `state`, Key Value Contains `CRITICAL`, Map Incident With `servicepilot_event_id`,
               Incident Title From `title`, Incident Description From `description`

@@ -1,4 +1,4 @@
-//! What a command reads: a file, or standard input where none is named or `-` is.
+//! Reads the input of a command: a file, or standard input where none is named or `-` is.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -42,7 +42,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     }
 }
 
-/// Why a query can't be answered.
+/// The reason why a query can't be answered.
 #[derive(Debug)]
 pub enum QueryError {
     /// The expression is no path that can be used; shown with a caret under the part that is wrong.

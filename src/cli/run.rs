@@ -76,13 +76,13 @@ fn log_warnings(warnings: &Findings) {
     }
 }
 
-/// What a signal asks for.
+/// A command that a signal gives.
 enum Told {
     Stop,
     Reload,
 }
 
-/// What the process is told from outside.
+/// The signals that the process obeys.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

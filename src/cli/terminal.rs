@@ -32,17 +32,17 @@ impl Terminal {
         Terminal { colour, output: Output::Open }
     }
 
-    /// Whether results may be coloured.
+    /// Results may be coloured.
     pub(crate) fn colour(&self) -> bool {
         self.colour && io::stdout().is_terminal()
     }
 
-    /// Whether what is said may be coloured.
+    /// Messages may be coloured.
     pub(crate) fn colour_for_errors(&self) -> bool {
         self.colour && io::stderr().is_terminal()
     }
 
-    /// Whether whoever read the result has gone, so that there is nobody to make more of it for.
+    /// Standard output was closed by its reader, or can't be written: more of the result is for nobody.
     pub(crate) fn is_unread(&self) -> bool {
         matches!(self.output, Output::Closed | Output::Failed(_))
     }
@@ -127,7 +127,7 @@ impl Terminal {
     }
 }
 
-/// How long queued lines are waited for. Whoever reads them may be stuck.
+/// The wait for queued lines to be read: their reader may be stuck.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// A text from outside as it may stand in a line of a terminal: control characters, which could forge lines or move

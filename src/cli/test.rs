@@ -89,7 +89,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     })
 }
 
-/// What of the tests is told.
+/// The part of the tests that is reported.
 #[derive(Clone, Copy, Debug, Default)]
 struct Selection<'a> {
     /// A part of the names.
@@ -140,7 +140,7 @@ fn run(paths: &[PathBuf], filters: Option<&Arc<Source>>, selection: Selection<'_
 }
 
 impl Report {
-    /// What was seen of these rules, by this test file and by others.
+    /// The coverage of these rules, by this test file and by others.
     fn coverage_of(&mut self, tests: &TestFile, rules: &RuleSet) -> &mut Coverage {
         let file = fs::canonicalize(&tests.rules).unwrap_or_else(|_| tests.rules.clone());
         let index = self.coverage.iter().position(|known| known.file == file).unwrap_or_else(|| {

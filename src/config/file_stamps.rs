@@ -35,7 +35,7 @@ impl FileStamps {
         }
     }
 
-    /// The same files as they are now.
+    /// These files as they are now.
     pub fn now(&self) -> FileStamps {
         FileStamps(self.0.keys().map(|path| (path.clone(), Stamp::of(path))).collect())
     }

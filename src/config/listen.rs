@@ -112,5 +112,5 @@ pub(super) fn is_off(node: &Node) -> bool {
     node.as_str() == Some("off")
 }
 
-/// How long the relay may be made to wait for a sender: not at all is no wait, an hour is a leak.
+/// The time that a sender may make the relay wait: none is no wait, an hour is a leak.
 const WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);

@@ -1,6 +1,6 @@
 //! Environment variables and flags, laid over the tree of the file one after the other.
 //!
-//! What they set has their place, so that a finding about it names the variable or flag.
+//! Each value has the place of its variable or flag, which a finding about it names.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn put(node: &mut Node, keys: &[&str], value: Value, place: &Place) {
 /// text itself.
 fn value(text: &str, key: &str, place: &Place) -> Value {
     if text.starts_with(['[', '{', '"', '\'']) {
-        let yaml = match Regex::new(r"([{,]\s*[\w-]+)=") {
+        let yaml = match Regex::new(r"([{,]\s*[\w-]+)\s*=") {
             Ok(assignment) if text.contains('{') => assignment.replace_all(text, "$1: ").into_owned(),
             _ => text.to_owned(),
         };

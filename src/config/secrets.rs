@@ -10,7 +10,7 @@ use super::{Reader, Secrets};
 use crate::secret::Secret;
 use crate::yaml::{Fields, Node, Place, Value, fields};
 
-/// What a secret is for, and so which characters it may hold.
+/// The use of a secret, which says what characters it may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     /// The token of an `Authorization: Bearer` header.
@@ -21,7 +21,7 @@ pub(super) enum Use {
     Query,
 }
 
-/// Whether a secret is only compared with, or also sent.
+/// The direction in which a secret travels: it is only compared with, or also sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Checked,
@@ -41,7 +41,7 @@ struct SecretFile {
     problem: Option<String>,
 }
 
-/// What a new look at one secret file found.
+/// The outcome of a new look at one secret file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refreshed {
     /// The secret has another value now, at once for everyone who holds it.
@@ -236,7 +236,7 @@ fn read_secret(path: &Path, used: Use) -> Result<String, String> {
     }
 }
 
-/// Why a text can't be such a secret; none if it can. Never says what is in it.
+/// The reason why a text can't be such a secret, without the text; none if it can.
 fn unusable(text: &str, used: Use) -> Option<&'static str> {
     if text.is_empty() {
         return Some("is empty");
@@ -265,7 +265,7 @@ fn unusable(text: &str, used: Use) -> Option<&'static str> {
     }
 }
 
-/// Whether a text can be the name of an environment variable, as opposed to a secret put in its place.
+/// Tells the name of an environment variable from a secret put in its place.
 fn is_environment_variable(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())

@@ -472,10 +472,18 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
 }
 
 #[test]
-fn a_variable_with_escapes_beside_other_letters_is_read_as_it_is() {
-    for value in ["\"é\\n\"", "\"🕴🕴b\\n\"", "[\"é\\t\"]"] {
-        let findings = Desk::new(BASE).env("GANDER_SOURCES__S__RESPOND", value).findings();
-        assert!(listed(&findings)[0].contains(&format!("found `{value}`")), "{:?}", listed(&findings));
+fn a_variable_holds_a_text_in_quotes_a_list_or_a_mapping() {
+    for auth in ["[{bearer={env=OTHER}}]", "[ { bearer: { env: OTHER } } ]", "[{ bearer = { env = OTHER } }]"] {
+        let desk = Desk::new(BASE).env("GANDER_SOURCES__S__AUTH", auth).env("OTHER", "other-secret");
+        let config = desk.env("GANDER_SOURCES__S__RESPOND", "\"d\\u0065livered\"").load().config;
+        let inbound::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { panic!("{auth}") };
+        let inbound::auth::Credential::Bearer(secret) = &credentials[0] else { panic!("{auth}") };
+        assert!(secret.matches(b"other-secret"), "{auth}");
+        assert_eq!(config.sources[0].respond, inbound::Respond::Delivered);
+    }
+    for text in ["[::1]:1", "{", "'a", "a=b"] {
+        let found = listed(&Desk::new(BASE).env("GANDER_SOURCES__S__RESPOND", text).findings());
+        assert!(found[0].contains(&format!("found `{text}`")), "{found:?}");
     }
 }
 
@@ -719,17 +727,12 @@ fn a_layer_may_say_otherwise_where_a_secret_is() {
     let desk = desk
         .env("GANDER_UPSTREAM__AUTHORIZATION__HEADER__NAME", "X-Callgoose-Auth")
         .env("GANDER_UPSTREAM__AUTHORIZATION__HEADER__SECRET__FILE", &path)
-        .env("GANDER_SOURCES__S__AUTH", "[{bearer={env=OTHER}}]")
-        .env("OTHER", "other-secret")
         .env("GANDER_LISTEN__TLS", "off");
     let config = desk.load().config;
     let crate::delivery::client::Authorization::Header { name, secret } = config.upstream.authorization else {
         panic!()
     };
     assert!(name == "x-callgoose-auth" && secret.matches(b"from-a-file"));
-    let inbound::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { panic!() };
-    let inbound::auth::Credential::Bearer(secret) = &credentials[0] else { panic!() };
-    assert!(secret.matches(b"other-secret"));
     assert!(config.listen.tls.is_none());
 }
 

@@ -12,7 +12,7 @@ use crate::yaml::Source;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     pub path: PathBuf,
-    /// What is wrong and what to do, without the path.
+    /// The problem and what to do, without the path.
     pub problem: String,
 }
 

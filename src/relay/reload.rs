@@ -27,7 +27,7 @@ use crate::tls;
 use candidate::{Candidate, Usable};
 use debounce::Debounce;
 
-/// What a reload acts on and reports to.
+/// The parts of the relay that a reload acts on and reports to.
 #[derive(Clone, Debug)]
 pub(super) struct InForce {
     pub(super) ingest: Ingest,

@@ -1,4 +1,4 @@
-//! What can be wrong with certificates and keys, in words for the operator who has to mend it.
+//! Mistakes in certificates and keys, in words for the operator who has to mend them.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use rustls::pki_types::pem;
 use super::Config;
 use crate::clock::WallTime;
 
-/// Why there is no usable certificate, key or set of roots.
+/// The reason why there is no usable certificate, key or set of roots.
 #[derive(Debug)]
 pub enum Error {
     /// Neither file of the server's pair exists, and making one was not asked for or not tried.
@@ -72,7 +72,7 @@ pub enum Error {
     Provider(rustls::Error),
 }
 
-/// What works and should be mended all the same.
+/// A doubtful certificate or key that works all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// Group or others may read the private key.

@@ -42,7 +42,7 @@ pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> 
     }
 }
 
-/// Whether group or others may read the key: where they can, whoever they are, they can be this server.
+/// Warns of a key that group or others may read: whoever can read it can be this server.
 pub(super) fn exposed_key(file: &Path) -> Option<Warning> {
     let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| Warning::KeyExposed { file: file.to_owned(), mode })

@@ -19,7 +19,7 @@ pub struct Made {
     pub private_key: PathBuf,
     /// SHA-256 of the certificate.
     pub fingerprint: String,
-    /// What the certificate is valid for.
+    /// The names that the certificate is valid for.
     pub names: Vec<String>,
 }
 

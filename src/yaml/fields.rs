@@ -1,4 +1,4 @@
-//! Reading a mapping key by key: what is asked for is typed and checked, what is left over is a mistake.
+//! Reads a mapping key by key: each value is typed and checked, and a key that is left over is a mistake.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -172,7 +172,7 @@ impl<'a> Fields<'a> {
         fields.unwrap_or(Fields { entries: Vec::new(), place: &node.place, path, known: Vec::new() })
     }
 
-    /// Whether `name` is there and not taken yet, null included.
+    /// The key `name` is there and not taken yet, null included.
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key.name == name)
     }
@@ -182,12 +182,12 @@ impl<'a> Fields<'a> {
         self.entries.iter().map(|(key, _)| key.name.as_str())
     }
 
-    /// Whether [`Fields::finish`] will report an error: then what a misnamed key was to say is no second mistake.
+    /// [`Fields::finish`] will report an error. The value that a misnamed key was to have is then no second mistake.
     pub fn misnamed(&self) -> bool {
         self.entries.iter().any(|(key, _)| !matches!(key.place, Place::Environment(_)))
     }
 
-    /// What is not taken yet, for a mapping whose keys are the user's own (sources, header names).
+    /// The keys that are not taken yet, for a mapping whose keys are the user's own (sources, header names).
     pub fn rest(&mut self) -> Vec<(&'a Key, &'a Node)> {
         std::mem::take(&mut self.entries)
     }

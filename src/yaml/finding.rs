@@ -16,12 +16,12 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,
-    /// What kind of finding it is, for a program: lower case with hyphens, the same in every version.
+    /// The kind of finding, for a program: lower case with hyphens, the same in every version.
     pub code: &'static str,
     pub place: Place,
     /// The key's dotted path from the top of the file, as `sources.servicepilot.auth[0]`; empty for the file itself.
     pub path: String,
-    /// What was found and what was expected, in one sentence.
+    /// One sentence: what was expected and what was found.
     pub message: String,
     /// The remedy, where there is one to name.
     pub help: Option<String>,
@@ -85,7 +85,7 @@ impl Findings {
         self.findings.is_empty()
     }
 
-    /// Tells that there is nothing but notes.
+    /// There is nothing but notes.
     pub fn is_fine(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity == Severity::Note)
     }

@@ -5,6 +5,7 @@
 //! what breaks the structure ends the reading.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
@@ -59,7 +60,8 @@ struct Builder<'a> {
 
 /// A collection on its way.
 struct Open {
-    place: Place,
+    /// Where it begins, in bytes.
+    start: usize,
     anchor: usize,
     items: Items,
 }
@@ -72,7 +74,7 @@ enum Items {
         seen: HashMap<String, usize>,
         /// The key whose value comes next; without one, a key comes next.
         pending: Option<Pending>,
-        /// What `<<` names: its keys are taken where the mapping has none of its own.
+        /// The mappings that `<<` names: their keys are taken where the mapping has none of its own.
         merged: Vec<Node>,
     },
 }
@@ -136,20 +138,10 @@ impl Builder<'_> {
     }
 
     fn begin(&mut self, span: Span, anchor: usize, items: Items) -> Result<(), TooMuch> {
-        let start = self.place(span);
         if self.open.len() >= DEPTH_MAX {
-            return self.too_much(start, &format!("nested deeper than {DEPTH_MAX} levels"));
+            return self.too_much(self.place(span), &format!("nested deeper than {DEPTH_MAX} levels"));
         }
-        // A collection in block style begins below its key; what is wrong with it as a whole is shown at the key.
-        let place = match (self.open.last().map(|open| &open.items), &start) {
-            (Some(Items::Map { pending: Some(Pending::Key(key)), .. }), Place::Text { span, .. })
-                if !self.source.text[span.start..].starts_with(['{', '[']) =>
-            {
-                key.place.clone()
-            }
-            _ => start,
-        };
-        self.open.push(Open { place, anchor, items });
+        self.open.push(Open { start: self.range(span).start, anchor, items });
         Ok(())
     }
 
@@ -157,30 +149,25 @@ impl Builder<'_> {
         let Some(open) = self.open.pop() else {
             return Ok(());
         };
-        let end = self.place(span);
-        let place = match (open.place, &end) {
-            (Place::Text { source, span: begin }, Place::Text { span: end, .. })
-                if source.text[begin.start..].starts_with(['{', '[']) =>
-            {
-                Place::Text { source, span: begin.start..end.end.max(begin.start) }
-            }
-            (place, _) => place,
-        };
-        // One in a list has no key of its own: what is wrong with it as a whole is shown at its first key.
-        let place = match (&open.items, self.open.last().map(|outer| &outer.items), &place) {
-            (Items::Map { entries, .. }, Some(Items::List(_)), Place::Text { span, .. }) => match entries.first() {
-                Some((Key { place: Place::Text { source, span: key }, .. }, _)) if key.start == span.start => {
-                    Place::Text { source: Arc::clone(source), span: key.clone() }
-                }
-                _ => place,
-            },
-            _ => place,
-        };
+        let place = self.collection_place(&open, self.range(span).end);
         let value = match open.items {
             Items::List(items) => Value::List(items),
             Items::Map { entries, seen, merged, .. } => Value::Map(self.merge(entries, &seen, merged)),
         };
         self.node(Node { value, place }, open.anchor, 0)
+    }
+
+    /// A collection in brackets stands between them. One in block style is shown at its key, in a list at its first key:
+    /// the lines themselves are many.
+    fn collection_place(&self, open: &Open, end: usize) -> Place {
+        if self.source.text[open.start..].starts_with(['{', '[']) {
+            return self.text(open.start..end.max(open.start));
+        }
+        match (self.open.last().map(|outer| &outer.items), &open.items) {
+            (Some(Items::Map { pending: Some(Pending::Key(key)), .. }), _) => key.place.clone(),
+            (Some(Items::List(_)), Items::Map { entries, .. }) if !entries.is_empty() => entries[0].0.place.clone(),
+            _ => self.text(open.start..open.start),
+        }
     }
 
     /// Puts a finished node where it belongs: as a key, as the pending key's value, into the list, or as the root.
@@ -324,7 +311,7 @@ impl Builder<'_> {
         let at = if text[at..].trim().is_empty() { text.trim_end().len().saturating_sub(1) } else { at };
         let at = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
-        let place = Place::Text { source: Arc::clone(self.source), span: at..end };
+        let place = self.text(at..end);
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let (message, help) = syntax::explain(error.kind(), &text[line_start..at], &text[at..]);
         let finding = self.mistake(place, format!("this is not valid YAML: {message}"));
@@ -334,13 +321,20 @@ impl Builder<'_> {
     }
 
     fn place(&self, span: Span) -> Place {
+        self.text(self.range(span))
+    }
+
+    fn text(&self, span: Range<usize>) -> Place {
+        Place::Text { source: Arc::clone(self.source), span }
+    }
+
+    fn range(&self, span: Span) -> Range<usize> {
         let length = self.source.text.len();
         let range = span.byte_range().unwrap_or(0..0);
         let start = range.start.min(length);
-        let mut end = range.end.clamp(start, length);
+        let text = self.source.text.get(start..range.end.clamp(start, length)).unwrap_or_default();
         // A plain or block scalar may end with the line break that ended it.
-        end = start + self.source.text.get(start..end).map_or(0, |text| text.trim_end().len());
-        Place::Text { source: Arc::clone(self.source), span: start..end }
+        start..start + text.trim_end().len()
     }
 }
 

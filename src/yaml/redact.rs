@@ -8,7 +8,7 @@ use super::nearest;
 /// Stands for what is not shown.
 pub(super) const MASK: &str = "[hidden]";
 
-/// How many bytes of a line may be shown: up to its first value that may be a secret.
+/// The number of bytes of a line that may be shown: up to its first value that may be a secret.
 pub(super) fn shown_length(line: &str) -> usize {
     let mut at = 0;
     loop {

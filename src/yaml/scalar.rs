@@ -1,4 +1,4 @@
-//! What a plain scalar means: the core schema of YAML 1.2, read strictly.
+//! The meaning of plain scalars: the core schema of YAML 1.2, read strictly.
 //!
 //! Only `true` and `false` are booleans (`yes`, `no`, `on` and `off` are text), and a number that a person may
 //! have meant as text stays text: one with a leading zero (`007`) or with underscores (`1_000`).

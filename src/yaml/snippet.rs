@@ -57,7 +57,7 @@ struct Excerpt {
     line: usize,
     /// From 1, in characters, in the file.
     column: usize,
-    /// What the finding is about, within `text`.
+    /// The part that the finding is about, within `text`.
     span: Range<usize>,
 }
 

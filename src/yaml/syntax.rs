@@ -2,7 +2,7 @@
 
 use granit_parser::ErrorKind;
 
-/// What is wrong, and the remedy where the mistake is a usual one. `before` is the line up to the place of the error,
+/// Names the mistake, and the remedy where the mistake is a usual one. `before` is the line up to the place of the error,
 /// `rest` the text from there.
 pub(super) fn explain(kind: &ErrorKind, before: &str, rest: &str) -> (String, Option<&'static str>) {
     use ErrorKind as Kind;

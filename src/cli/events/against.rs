@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::selection::Selection;
 use super::{difference, heading};
 use crate::cli::admin_client::Relay;
-use crate::cli::kept::Kept;
+use crate::cli::recorded::Recorded;
 use crate::cli::terminal::{Terminal, plain, table};
 use crate::cli::{ConfigArguments, Exit, Stop, input};
 use crate::config::{Inputs, Secrets, load_rules, load_source_names};
@@ -34,7 +34,7 @@ struct Trial<'a> {
     inputs: Inputs,
     rules: Arc<RuleSet>,
     json: bool,
-    /// Whether each event was asked for by its id.
+    /// Each event was asked for by its id.
     named: bool,
     progress: Progress,
     tried: usize,
@@ -100,7 +100,7 @@ impl Trial<'_> {
     fn event(&mut self, id: &str) -> Result<(), Stop> {
         let details = self.relay.event(id)?;
         self.progress.add(1, self.terminal);
-        let kept = match details {
+        let recorded = match details {
             Some(details) => match details["replay_of"].as_str() {
                 // What it replays is among what is looked at.
                 Some(_) if !self.named => {
@@ -108,16 +108,16 @@ impl Trial<'_> {
                     return Ok(());
                 }
                 Some(of) => Err(format!("it is a replay of event {}", plain(of))),
-                None => Kept::of(details),
+                None => Recorded::of(details),
             },
             None => Err("it is not kept".to_owned()),
         };
-        match kept.and_then(|kept| self.differences(&kept).map(|differences| (kept, differences))) {
-            Ok((kept, differences)) => {
+        match recorded.and_then(|recorded| self.differences(&recorded).map(|differences| (recorded, differences))) {
+            Ok((recorded, differences)) => {
                 self.tried += 1;
                 if !differences.is_empty() {
                     self.differ += 1;
-                    self.tell(&kept.details, &differences);
+                    self.tell(&recorded.details, &differences);
                 }
             }
             Err(why) => {
@@ -128,28 +128,28 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// What the changed rules would have decided otherwise of an event.
-    fn differences(&mut self, kept: &Kept) -> Result<Vec<Difference>, String> {
-        let context = Context { source: &kept.source, received_at: &kept.received_at };
+    /// The differences that the changed rules would have made to an event.
+    fn differences(&mut self, recorded: &Recorded) -> Result<Vec<Difference>, String> {
+        let context = Context { source: &recorded.source, received_at: &recorded.received_at };
         let compared = |changed: &Element| {
             let occurrence = match changed {
                 Element::Event(draft) => draft.occurrence.as_ref(),
                 _ => None,
             };
-            element_differences(0, &kept.decided(occurrence), changed)
+            element_differences(0, &recorded.decided(occurrence), changed)
         };
-        if let Some(element) = &kept.element {
-            let decision = self.rules.decide_element(element, &kept.payload, context);
+        if let Some(element) = &recorded.element {
+            let decision = self.rules.decide_element(element, &recorded.payload, context);
             return Ok(decision.elements.first().map(compared).unwrap_or_default());
         }
-        let request = self.request(kept, context);
+        let request = self.request(recorded, context);
         let alone = request.now.as_ref().is_none_or(|now| now.elements.len() == 1);
         if let (true, [changed]) = (alone, request.changed.elements.as_slice()) {
             return Ok(compared(changed));
         }
-        let place = request.place(kept).and_then(|place| request.changed.elements.get(place));
+        let place = request.place(recorded).and_then(|place| request.changed.elements.get(place));
         let changed = &request.changed.elements;
-        match (place, kept.decided(None)) {
+        match (place, recorded.decided(None)) {
             (Some(changed), _) => Ok(compared(changed)),
             // What was refused as a whole is otherwise if anything comes of it.
             (None, Element::Refused { .. }) => {
@@ -160,13 +160,13 @@ impl Trial<'_> {
         }
     }
 
-    fn request(&mut self, kept: &Kept, context: Context<'_>) -> &mut Request {
-        let id = kept.details["request_id"].as_str().unwrap_or_default();
+    fn request(&mut self, recorded: &Recorded, context: Context<'_>) -> &mut Request {
+        let id = recorded.details["request_id"].as_str().unwrap_or_default();
         let last = self.last.take().filter(|last| last.id == id);
         let request = last.unwrap_or_else(|| Request {
             id: id.to_owned(),
-            now: self.configured(&kept.source).map(|rules| rules.decide(&kept.payload, context)),
-            changed: self.rules.decide(&kept.payload, context),
+            now: self.configured(&recorded.source).map(|rules| rules.decide(&recorded.payload, context)),
+            changed: self.rules.decide(&recorded.payload, context),
             taken: Vec::new(),
         });
         self.last.insert(request)
@@ -223,17 +223,17 @@ impl Trial<'_> {
 impl Request {
     /// Which element of the batch an event was: by what the rules that are configured make of it, else by what the
     /// changed ones do. Of several with its key it is the one with its body; else the last, as events come newest first.
-    fn place(&mut self, kept: &Kept) -> Option<usize> {
+    fn place(&mut self, recorded: &Recorded) -> Option<usize> {
         let changed = self.changed.elements.as_slice();
         let now = self.now.as_ref().map(|now| now.elements.as_slice()).filter(|now| now.len() == changed.len());
         let taken = &self.taken;
         let found = |elements: &[Element]| {
             let places = elements.iter().enumerate().filter_map(|(place, element)| match element {
-                Element::Event(draft) if kept.is_of(draft) && !taken.contains(&place) => Some((place, draft)),
+                Element::Event(draft) if recorded.is_of(draft) && !taken.contains(&place) => Some((place, draft)),
                 _ => None,
             });
             let places: Vec<(usize, &Draft)> = places.collect();
-            let same = places.iter().rfind(|(_, draft)| kept.is_exactly(draft));
+            let same = places.iter().rfind(|(_, draft)| recorded.is_exactly(draft));
             same.or(places.last()).map(|(place, _)| *place)
         };
         let place = now.and_then(found).or_else(|| found(changed))?;

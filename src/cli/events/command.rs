@@ -92,7 +92,7 @@ struct Run<'r> {
     declined: usize,
 }
 
-/// How many events filters match.
+/// The number of events that filters match.
 struct Matching {
     count: Value,
     at_least: bool,
@@ -117,7 +117,7 @@ impl Replay {
     }
 }
 
-/// How many events a replay would be about.
+/// Counts the events that a replay would be about.
 fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, Stop> {
     if which.selection.is_empty() {
         return Err("a dry run counts what filters match: add one, as `--state dead`".to_owned().into());
@@ -164,7 +164,7 @@ fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) 
 }
 
 impl Run<'_> {
-    /// How many events the filters match.
+    /// Counts the events that the filters match.
     fn matching(&self) -> Result<Matching, Stop> {
         let mut body = self.body();
         body["dry_run"] = json!(true);

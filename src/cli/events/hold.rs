@@ -110,7 +110,7 @@ impl What {
     }
 }
 
-/// What was done, for a person.
+/// A line on what was done, for a person.
 fn line(done: &Value) -> String {
     let said = |name: &str| done[name].as_str().map_or_else(String::new, plain);
     let what = match done["key"].as_str() {

@@ -1,4 +1,4 @@
-//! How far long work has come, for a person who waits at a terminal.
+//! Shows the progress of long work to a person who waits at a terminal.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

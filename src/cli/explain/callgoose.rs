@@ -1,4 +1,4 @@
-//! What Callgoose would do with the events, by its filters as the sandbox evaluates them.
+//! Plays the events through Callgoose's filters, as the sandbox evaluates them.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub(super) struct Callgoose {
     pub(super) sent: Vec<Option<Sent>>,
 }
 
-/// What the filters make of one event.
+/// The filters' verdict on one event.
 #[derive(Debug)]
 pub(super) struct Sent {
     action: Action,
@@ -51,7 +51,7 @@ impl Callgoose {
         Ok(Some(Callgoose { name: source.name.clone(), filters, sent: Vec::new() }))
     }
 
-    /// The same, with what they make of every event; `from` is put before the titles.
+    /// Evaluates every event; `from` is put before the titles.
     pub(super) fn asked(mut self, decision: &Decision, from: Option<&str>) -> Callgoose {
         let sent = decision.elements.iter().map(|element| match element {
             Element::Event(draft) => {
@@ -65,7 +65,7 @@ impl Callgoose {
 }
 
 impl Sent {
-    /// Whether it does there what it is sent for.
+    /// A trigger opens an incident there, a resolve closes one.
     pub(super) fn takes_effect(&self) -> bool {
         match self.action {
             Action::Trigger => self.matched.opens(),
@@ -73,7 +73,7 @@ impl Sent {
         }
     }
 
-    /// What it does, a line for each service, or that it does nothing.
+    /// A line for each service on what it does there, or that it does nothing.
     pub(super) fn said(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for matched in &self.matched.services {
@@ -121,7 +121,7 @@ impl Sent {
         lines
     }
 
-    /// Why the filters that it is sent for did not match.
+    /// The reasons why the filters for its action did not match.
     fn misses(&self) -> impl Iterator<Item = String> {
         let misses = self.matched.misses.iter();
         let trigger = self.action == Action::Trigger;

@@ -23,8 +23,8 @@ pub(super) fn object(explanation: &Explanation) -> Value {
     if !trace.payload.is_empty() {
         object["reads"] = json!(trace.payload);
     }
-    if let Some(kept) = &explanation.kept {
-        object["recorded"] = kept.details.clone();
+    if let Some(recorded) = &explanation.recorded {
+        object["recorded"] = recorded.details.clone();
     }
     if let Some(callgoose) = &explanation.callgoose {
         object["filters"] = json!(callgoose.name);

@@ -11,9 +11,9 @@ use crate::rules::{ConditionTrace, Element, ElementTrace, Nearest, PathTrace, Se
 pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
     let Explanation { decision, trace, .. } = explanation;
     let mut page = Page { text: String::new(), colour, rules: &explanation.rules };
-    if let Some(kept) = &explanation.kept {
+    if let Some(recorded) = &explanation.recorded {
         page.heading("recorded");
-        page.line(&format!("  {}", kept.told()));
+        page.line(&format!("  {}", recorded.told()));
     }
     if !trace.payload.is_empty() {
         page.heading("payload");
@@ -158,7 +158,7 @@ impl Page<'_> {
         self.rows(&rows);
     }
 
-    /// Whether the relay would take the event, and what it knows of its key.
+    /// Deduplication's answer, and what it knows of the key.
     fn known(&mut self, answer: &Value) {
         self.heading("dedup");
         let word = |value: &Value| plain(value.as_str().unwrap_or("-"));
@@ -190,7 +190,7 @@ impl Page<'_> {
         self.line(&format!("      {line}"));
     }
 
-    /// What Callgoose would do with the event.
+    /// The filters' verdict on the event.
     fn sent(&mut self, sent: &Sent, filters: &str) {
         let filters = self.painted(filters, DIM);
         let heading = format!("{}  {filters}", self.painted("callgoose", BOLD));
@@ -270,7 +270,7 @@ fn path_row(read: &PathTrace) -> Row {
     Row { depth: 0, holds: Some(read.selected > 0), name: read.key.to_owned(), asks: read.path.clone(), seen }
 }
 
-/// What a path found, with the reason where that is more than "not what was asked".
+/// The value that a path found, with the reason where that is more than "not what was asked".
 fn seen(nodes: &[Seen], selected: usize) -> String {
     let told = nodes.iter().map(|node| {
         let value = match &node.value {

@@ -1,4 +1,4 @@
-//! What a relay knows already: the events that it keeps, and what its deduplication would say. Asked of the running
+//! The past of a relay: the events that it keeps, and the answers of its deduplication. Asked of the running
 //! relay, or read from the journal of a stopped one.
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::admin::dedup::{Asked, Question, answer};
 use crate::cli::admin_client::Relay;
-use crate::cli::kept::Kept;
+use crate::cli::recorded::Recorded;
 use crate::cli::{ConfigArguments, Stop};
 use crate::clock::{Clock, Now};
 use crate::config::load_dedup;
@@ -36,7 +36,7 @@ impl Past {
     }
 
     /// A kept event with what was received.
-    pub(super) fn event(&self, id: &str) -> Result<Kept, Stop> {
+    pub(super) fn event(&self, id: &str) -> Result<Recorded, Stop> {
         let details = match self {
             Past::Relay(relay) => relay.event(id)?,
             Past::Journal { reader, .. } => {
@@ -46,7 +46,7 @@ impl Past {
             }
         };
         let details = details.ok_or_else(|| format!("no event {id} is kept"))?;
-        Ok(Kept::of(details).map_err(|problem| format!("event {id}: {problem}"))?)
+        Ok(Recorded::of(details).map_err(|problem| format!("event {id}: {problem}"))?)
     }
 
     /// Says so where the running relay decides by other rules than the files have now.
@@ -66,7 +66,7 @@ impl Past {
         )))
     }
 
-    /// What deduplication would say of events that come together, in the API's words.
+    /// Deduplication's answers for events that come together, in the API's words.
     pub(super) fn foresee(&self, source: &str, drafts: &[&Draft]) -> Result<Vec<Value>, Stop> {
         if drafts.is_empty() {
             return Ok(Vec::new());

@@ -5,9 +5,9 @@
 pub(super) struct Preset {
     /// The source's name, and that of its files.
     pub(super) name: &'static str,
-    /// What people call it; Callgoose puts it before each title.
+    /// The name that people know; Callgoose puts it before each title.
     pub(super) title: &'static str,
-    /// What is read of it.
+    /// The keys that are read of it.
     pub(super) about: &'static str,
     /// The one thing to enter there; the rule file's head says it step by step.
     pub(super) enter: &'static str,

@@ -18,7 +18,7 @@ pub(super) struct File {
     mode: u32,
 }
 
-/// What a preset's configuration consists of.
+/// The files of a preset's configuration.
 pub(super) fn files(preset: &Preset) -> Vec<File> {
     let Preset { name, title, .. } = preset;
     let (own_token, token) = ("SERVICEPILOT_TOKEN", token_variable(name));
@@ -69,7 +69,7 @@ fn fitted_line(line: &str, words: &[(&str, &String)]) -> String {
     format!("{:<before$}{comment}", value.trim_end())
 }
 
-/// Why nothing was written.
+/// The reason why nothing was written.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// These are there already.
@@ -101,7 +101,7 @@ pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), Failure> {
     }
 }
 
-/// What was made so far.
+/// The files and folders that were made so far.
 #[derive(Debug, Default)]
 struct Made {
     directories: Vec<PathBuf>,

@@ -110,7 +110,7 @@ fn told(difference: &Difference) -> String {
     format!("{at}: expected {expected}, found {found}")
 }
 
-/// What keeps tests from running, and that too little is covered: a report that looks fine must mean exit code 0.
+/// Lines on what keeps tests from running, and on too little coverage: a report that looks fine must mean exit code 0.
 fn errors(report: &Report) -> Vec<String> {
     let unreadable = report.unreadable.iter().cloned();
     let findings = report.findings.error_lines();

@@ -1,4 +1,4 @@
-//! What came of rule tests, for a person and for a program.
+//! The results of rule tests, for a person and for a program.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use crate::cli::terminal::plain;
 use crate::rules::{Coverage, Gap, PartKind};
 use crate::yaml::Findings;
 
-/// What ran and what came of it.
+/// The tests that ran, and their results.
 #[derive(Debug, Default)]
 pub struct Report {
     pub files: Vec<FileReport>,
     /// Of each rule file, if it was asked for.
     pub coverage: Vec<RulesCoverage>,
-    /// How much of each has to be covered, in per cent.
+    /// The per cent of each rule file that has to be covered.
     pub coverage_min: usize,
     /// Mistakes in test files, rules and filters. An error keeps its file from running.
     pub findings: Findings,
@@ -31,7 +31,7 @@ pub struct FileReport {
     pub tests: Vec<TestReport>,
 }
 
-/// What all tests together showed of one rule file.
+/// The coverage of one rule file by all tests together.
 #[derive(Debug)]
 pub struct RulesCoverage {
     /// The file itself, by whatever links.

@@ -25,7 +25,7 @@ pub(super) struct Usable {
     /// Certificates that are others than those in use.
     pub(super) renewed: Vec<(Arc<tls::Served>, tls::Renewed)>,
     pub(super) settings: Settings,
-    /// How many tests passed.
+    /// The number of tests that passed.
     pub(super) tests: usize,
     pub(super) warnings: Vec<String>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Usable {
 #[derive(Default)]
 struct Tested {
     passed: usize,
-    /// Why the rules can't be used, each in a line.
+    /// The reasons why the rules can't be used, each in a line.
     problems: Vec<String>,
     warnings: Vec<String>,
 }
@@ -134,7 +134,7 @@ fn failed(file: &str, report: &TestReport) -> Option<String> {
     Some(format!("{file}:{line}: the test `{name}` fails: {at}: expected {expected}, found {found}{more}"))
 }
 
-/// Whether two paths lead to one file, by whatever links.
+/// Two paths lead to one file, by whatever links.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     match (fs::canonicalize(one), fs::canonicalize(other)) {
         (Ok(one), Ok(other)) => one == other,
@@ -142,7 +142,7 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// What the log and the status tell of a file that is wrong from end to end.
+/// The most that the log and the status tell of a file that is wrong from end to end.
 fn bounded(mut problems: Vec<String>) -> Vec<String> {
     let more = problems.len().saturating_sub(PROBLEMS_MAX);
     if more > 0 {

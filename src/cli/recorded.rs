@@ -1,4 +1,4 @@
-//! An event that a relay keeps: what was received, and what was made of it.
+//! An event that a relay has recorded, with the payload that it came in.
 
 use serde_json::Value;
 
@@ -8,21 +8,21 @@ use crate::event::{Action, Body, Draft, Occurrence, Priority, UpdateHash};
 use crate::inbound::{NotJson, read_payload, request_time};
 use crate::rules::Element;
 
-/// An event that is kept.
+/// A recorded event.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct Recorded {
     pub(crate) source: String,
     pub(crate) received_at: String,
     pub(crate) payload: Value,
     /// The element of a batch that was refused; `payload` is then the whole.
     pub(crate) element: Option<Value>,
-    /// What was made of it, as the API tells.
+    /// The event as the API tells it.
     pub(crate) details: Value,
 }
 
-impl Kept {
+impl Recorded {
     /// From what the API tells of it; the error says why there is nothing to decide.
-    pub(crate) fn of(details: Value) -> Result<Kept, String> {
+    pub(crate) fn of(details: Value) -> Result<Recorded, String> {
         let text = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
         let payload =
             payload(&details).ok_or("what was received is not kept any more; see `journal.keep_delivered`")?;
@@ -30,20 +30,20 @@ impl Kept {
         let element = details.get("element").cloned();
         // The rules knew when the request came, the journal when it was written.
         let received_at = request_time(&text("request_id")).map_or_else(|| text("received_at"), WallTime::rfc3339);
-        Ok(Kept { source: text("source"), received_at, payload, element, details })
+        Ok(Recorded { source: text("source"), received_at, payload, element, details })
     }
 
-    /// Whether this is what became of it then.
+    /// The draft has its action and incident key.
     pub(crate) fn is_of(&self, draft: &Draft) -> bool {
         self.details["action"] == draft.action.as_str() && self.details["incident_key"] == draft.incident_key.as_str()
     }
 
-    /// The same, with the body that was sent.
+    /// The draft has its body too.
     pub(crate) fn is_exactly(&self, draft: &Draft) -> bool {
         self.is_of(draft) && draft.body.value() == self.details["sent"]
     }
 
-    /// What the rules made of it then. The journal does not tell which occurrence it named: that is to be `occurrence`.
+    /// The rules' decision of then. The journal does not keep the occurrence, so it is given.
     pub(crate) fn decided(&self, occurrence: Option<&Occurrence>) -> Element {
         let text = |name: &str| self.details[name].as_str();
         let action = [Action::Trigger, Action::Resolve].into_iter().find(|one| text("action") == Some(one.as_str()));
@@ -62,7 +62,7 @@ impl Kept {
         }
     }
 
-    /// What became of it, in a line.
+    /// A line on what became of it.
     pub(crate) fn told(&self) -> String {
         let word = |name: &str| self.details[name].as_str();
         let event = match (word("action"), word("incident_key")) {
@@ -75,7 +75,7 @@ impl Kept {
     }
 }
 
-/// What was received, as the relay read it; none where it is not kept any more.
+/// The payload as the relay read it; none where it is not kept any more.
 pub(crate) fn payload(details: &Value) -> Option<Result<Value, NotJson>> {
     let received = match details["received_hex"].as_str() {
         Some(text) => hex::decode(text).ok(),
