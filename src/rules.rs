@@ -25,7 +25,6 @@ mod near_miss;
 pub mod path;
 mod pattern;
 mod placeholder;
-mod regexp;
 mod template;
 mod text;
 mod trace;

@@ -1,15 +1,14 @@
-//! What one decision may still do: steps of about the same time, which all its paths and comparisons take from one
-//! store. The clock is not asked, so that the same payload is always decided alike.
+//! The work that one decision may still do: steps of about the same time, which all its paths and comparisons take from
+//! one store. The clock is not asked, so that the same payload is always decided alike.
 //!
 //! A step is a node that is looked at, some ten nanoseconds. What costs more takes more: bytes that are compared, hashed
 //! or searched, patterns by what their search can cost, patterns that the payload brings by compiling them.
 
 use std::cell::{Cell, RefCell};
 
-use super::regexp;
-use crate::rules::pattern::Pattern;
+use super::pattern::Pattern;
 
-/// How many steps one decision may still take. All its paths and comparisons draw on it.
+/// The steps that one decision may still take. All its paths and comparisons draw on it.
 #[derive(Debug)]
 pub struct Budget {
     left: Cell<u64>,
@@ -48,12 +47,12 @@ impl Budget {
         self.left.set(0);
     }
 
-    /// Takes what running through so many bytes costs, in comparing, hashing or searching.
+    /// Takes the price of running through so many bytes, in comparing, hashing or searching.
     pub fn spend_bytes(&self, bytes: u64) -> bool {
         self.spend(1 + bytes / BYTES_PER_STEP)
     }
 
-    /// Whether a pattern matches somewhere in a text. Where there are not enough steps for that, it does not.
+    /// Looks for a pattern in a text. Without enough steps for that, it does not match.
     pub(super) fn search(&self, pattern: &Pattern, text: &str) -> bool {
         self.spend_bytes(pattern.cost(text)) && pattern.is_match(text)
     }
@@ -62,7 +61,7 @@ impl Budget {
         self.left.get() == 0
     }
 
-    /// Whether a text matches a pattern that the payload brought. Compiling it costs by its length, and the sender chose
+    /// Looks for a pattern that the payload brought. Compiling it costs by its length, and the sender chose
     /// it; but the next node mostly brings the same.
     pub(super) fn matches(&self, pattern: &str, whole: bool, text: &str) -> bool {
         let mut brought = self.brought.borrow_mut();
@@ -77,7 +76,7 @@ impl Budget {
         let last = brought.insert(known.unwrap_or_else(|| Brought {
             text: pattern.to_owned(),
             whole,
-            compiled: regexp::compile(pattern, whole).ok(),
+            compiled: Pattern::of_path(pattern, whole).ok(),
         }));
         last.compiled.as_ref().is_some_and(|compiled| self.search(compiled, text))
     }
@@ -85,9 +84,9 @@ impl Budget {
 
 /// Bytes are run through many times faster than nodes.
 pub(super) const BYTES_PER_STEP: u64 = 64;
-/// What compiling a pattern out of the payload costs beside its length: up to two milliseconds, as in `\w{20}`.
+/// The price of compiling a pattern out of the payload, beside its length: up to two milliseconds, as for `\w{20}`.
 const REGEX_STEPS: u64 = 20_000;
 /// A byte of a pattern can stand for a class of Unicode, whose table is gone through.
 const REGEX_STEPS_PER_BYTE: u64 = 100;
-/// What a path's own pattern could have. Under a longer one nothing is decided.
+/// The length that a path's own pattern could have. Under a longer one nothing is decided.
 const PATTERN_BYTES_MAX: usize = 4_096;

@@ -20,7 +20,7 @@ use jsonpath_rust::parser::parse_json_path;
 use serde_json::Value;
 
 use super::budget::Budget;
-use super::regexp;
+use super::pattern;
 
 pub use self::query::Nodes;
 use self::query::{Comparator, Logical, Operand, Pattern, Query, Segment, Selector, Start, Step};
@@ -210,11 +210,11 @@ impl Reading<'_> {
     ) -> Result<Logical, PathError> {
         let text = self.value_argument(call, text)?;
         let pattern = match self.value_argument(call, pattern)? {
-            Operand::Literal(Value::String(literal)) => match regexp::compile(&literal, whole) {
+            Operand::Literal(Value::String(literal)) => match pattern::Pattern::of_path(&literal, whole) {
                 Ok(regex) => Pattern::Fixed(regex),
-                Err(message) => {
+                Err(error) => {
                     return Err(PathError {
-                        message: format!("`{literal}` is no regular expression: {message}"),
+                        message: format!("`{literal}` is no regular expression: {}", error.message),
                         range: self.pattern_place(call),
                         help: Some(
                             "the syntax is that of the Rust crate `regex`: no look-around, no back-references".into(),

@@ -4,17 +4,16 @@
 //! the Kelvin sign a `k`, `ß` the capital `ẞ` but not `ss`.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use regex::RegexBuilder;
 use serde_json::Value;
 
 use super::budget::Budget;
 use super::casefold::FoldedTexts;
-use super::pattern::Pattern;
+use super::pattern::{Pattern, RegexError};
 use super::value::equal;
 
-/// What a text operator asks of a text.
+/// The kinds of text operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     Contains,
@@ -52,14 +51,6 @@ pub(super) struct OneOf {
     others: Vec<Value>,
 }
 
-/// Why a regular expression can't be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RegexError {
-    pub(super) message: String,
-    /// Where in the pattern, in bytes.
-    pub(super) range: Range<usize>,
-}
-
 impl Ask {
     pub(super) const ALL: [Ask; 6] =
         [Ask::Contains, Ask::ContainsAll, Ask::ContainsWord, Ask::StartsWith, Ask::EndsWith, Ask::Matches];
@@ -84,7 +75,7 @@ impl TextTest {
                 words
                     .iter()
                     .enumerate()
-                    .map(|(index, word)| pattern(word, any_case).map_err(|error| (index, error)))
+                    .map(|(index, word)| Pattern::of_rule(word, any_case).map_err(|error| (index, error)))
                     .collect::<Result<_, _>>()?,
             ),
             Ask::ContainsWord => {
@@ -140,34 +131,6 @@ impl OneOf {
     }
 }
 
-/// Compiles a pattern that an operator wrote.
-pub(super) fn pattern(pattern: &str, any_case: bool) -> Result<Pattern, RegexError> {
-    let whole = 0..pattern.len();
-    let read =
-        regex_syntax::ParserBuilder::new().case_insensitive(any_case).build().parse(pattern).map_err(|error| {
-            let (message, span) = match &error {
-                regex_syntax::Error::Parse(error) => (error.kind().to_string(), Some(error.span())),
-                regex_syntax::Error::Translate(error) => (error.kind().to_string(), Some(error.span())),
-                _ => ("it can't be read".to_owned(), None),
-            };
-            let range = span.map_or(whole.clone(), |span| span.start.offset..span.end.offset);
-            // Something that is missing has no length; the character behind it can be marked.
-            let next = pattern[range.start..].chars().next().map_or(0, char::len_utf8);
-            let range = if range.is_empty() { range.start..range.start + next } else { range };
-            RegexError { message, range }
-        })?;
-    RegexBuilder::new(pattern)
-        .case_insensitive(any_case)
-        .size_limit(REGEX_BYTES_MAX)
-        .dfa_size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map(|regex| Pattern::new(regex, &read))
-        .map_err(|_| RegexError {
-            message: format!("compiled it would take more than {} KiB", REGEX_BYTES_MAX / 1024),
-            range: whole,
-        })
-}
-
 /// One regex that finds any of some literal words, between `before` and `after`.
 fn words_regex(before: &str, words: &[String], after: &str, any_case: bool) -> Result<Pattern, (usize, RegexError)> {
     let count = words.len();
@@ -183,9 +146,7 @@ fn words_regex(before: &str, words: &[String], after: &str, any_case: bool) -> R
         })
 }
 
-/// What one pattern of an operator may take. `\w{1000}` takes more; any sensible one takes a hundredth.
-const REGEX_BYTES_MAX: usize = 1024 * 1024;
-/// What one list of literal words may take: several thousand host names.
+/// The most that one list of literal words may take: several thousand host names.
 const WORDS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
@@ -285,9 +246,9 @@ mod tests {
 
     #[test]
     fn a_bad_pattern_is_shown_where_it_is_bad() {
-        let error = pattern("ab(cd", false).unwrap_err();
+        let error = Pattern::of_rule("ab(cd", false).unwrap_err();
         assert_eq!((error.message.as_str(), error.range), ("unclosed group", 2..3));
-        let error = pattern(r"\w{1000}{1000}", false).unwrap_err();
+        let error = Pattern::of_rule(r"\w{1000}{1000}", false).unwrap_err();
         assert!(error.message.contains("1024 KiB"), "{}", error.message);
     }
 

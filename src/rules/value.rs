@@ -111,28 +111,6 @@ pub(super) fn compare_numbers(left: &Number, right: &Number) -> Ordering {
     }
 }
 
-/// A number by its value: two numbers are equal if and only if these are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Exact {
-    Integer(i128),
-    /// The bits of a double that is no integer, or a larger one than JSON's integers here.
-    Double(u64),
-}
-
-/// The value of a number, for looking it up.
-pub(super) fn exact(number: &Number) -> Exact {
-    if let Some(integer) = integer_of(number) {
-        return Exact::Integer(integer);
-    }
-    let double = double_of(number);
-    // 2^100 is far beyond every integer that a number can hold, and far within what is converted exactly.
-    if double.fract() == 0.0 && double.abs() < 2.0_f64.powi(100) {
-        #[expect(clippy::cast_possible_truncation, reason = "it is whole and within the range")]
-        return Exact::Integer(double as i128);
-    }
-    Exact::Double(double.to_bits())
-}
-
 /// A text for people, at most [`SHOWN_CHARACTERS_MAX`] characters: a string as it is, anything else as JSON.
 pub(super) fn shown(value: &Value) -> String {
     match value {
@@ -220,7 +198,6 @@ mod tests {
             let (left, right) = (left.as_number().unwrap(), right.as_number().unwrap());
             assert_eq!(compare_numbers(left, right), order, "{left} and {right}");
             assert_eq!(compare_numbers(right, left), order.reverse(), "{right} and {left}");
-            assert_eq!(exact(left) == exact(right), order.is_eq(), "{left} and {right} by their values");
         }
     }
 

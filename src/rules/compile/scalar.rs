@@ -2,8 +2,7 @@
 
 use serde_json::Number;
 
-use super::super::pattern::Pattern;
-use super::super::text;
+use super::super::pattern::{Pattern, RegexError};
 use super::super::value::{Kind, number_of};
 use crate::yaml::{Findings, Node, Value, fields};
 
@@ -35,14 +34,14 @@ pub(super) fn patterns(node: &Node, at: &str, findings: &mut Findings) -> Option
         .into_iter()
         .filter_map(|(item, at)| {
             let written = word(item, &at, findings)?;
-            text::pattern(&written, false).map_err(|error| bad_pattern(item, &at, &written, &error, findings)).ok()
+            Pattern::of_rule(&written, false).map_err(|error| bad_pattern(item, &at, &written, &error, findings)).ok()
         })
         .collect();
     (count > 0 && patterns.len() == count).then_some(patterns)
 }
 
 /// Reports a pattern that can't be used.
-pub(super) fn bad_pattern(node: &Node, at: &str, written: &str, error: &text::RegexError, findings: &mut Findings) {
+pub(super) fn bad_pattern(node: &Node, at: &str, written: &str, error: &RegexError, findings: &mut Findings) {
     let place = node.place.within(written, error.range.clone());
     findings
         .error(place, at, format!("this is no regular expression: {}", error.message))
