@@ -70,7 +70,7 @@ struct Rule {
     /// The paths that `when` reads and no rule before it does: where placeholders are looked for.
     reads: Vec<path::JsonPath>,
     then: Then,
-    /// How urgent its events are.
+    /// The urgency of its events.
     priority: Priority,
     /// The canonical body, with the file's `emit` under the rule's own; none sends the payload itself.
     emit: Option<emit::EmitMap>,
@@ -90,7 +90,7 @@ enum Otherwise {
     Ignore,
 }
 
-/// What a decision may know beside the payload.
+/// The facts that a decision may use beside the payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The source's name.
@@ -99,10 +99,10 @@ pub struct Context<'a> {
     pub received_at: &'a str,
 }
 
-/// What the rules say of one request.
+/// The decision on one request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// Whether `split` is set: the answer to the sender then lists elements.
+    /// `split` is set: the answer to the sender then lists elements.
     pub batch: bool,
     /// One for the payload, or one for each element that `split` selects, in their order.
     pub elements: Vec<Element>,
@@ -110,7 +110,7 @@ pub struct Decision {
     pub template_failures: TemplateFailures,
 }
 
-/// What the rules say of one element.
+/// The decision on one element.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Element {
     Event(Draft),
@@ -176,7 +176,7 @@ impl RuleSet {
         (decision, trace)
     }
 
-    /// The same of one element that is kept apart from its payload.
+    /// Decides one element that is kept apart from its payload, and tells how.
     pub fn explain_element(&self, element: &Value, payload: &Value, context: Context<'_>) -> (Decision, Trace) {
         let mut trace = Trace::default();
         let decision = decide::payload(self, payload, Some(element), context, Some(&mut trace));

@@ -204,7 +204,7 @@ fn texts(outline: &Outline, key: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Why no event of a rule has what a filter asks of a key.
+/// Tells why no event of a rule has what a filter asks of a key; none if one may.
 fn lacking(filter: &KeyFilter, outline: &Outline) -> Option<String> {
     let texts = texts(outline, &filter.key)?;
     if filter.contains.is_empty() || texts.iter().any(|text| filter.accepts(text)) {
@@ -218,7 +218,7 @@ fn lacking(filter: &KeyFilter, outline: &Outline) -> Option<String> {
     })
 }
 
-/// Why no event of a rule has a value that incidents could be mapped with, after the key.
+/// Tells why no event of a rule has a value that incidents could be mapped with, after the key; none if one may.
 fn unmapping<'f>(key: &'f str, outline: &Outline) -> Option<(&'f str, String)> {
     let texts = texts(outline, key)?;
     let maps = |text: &String| !text.trim().is_empty() && text.len() <= KEY_BYTES_MAX;

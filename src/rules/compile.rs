@@ -169,7 +169,7 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
     rules
 }
 
-/// Where a rule is written.
+/// The place at which a rule is written.
 struct Kept<'a> {
     path: String,
     node: &'a Node,

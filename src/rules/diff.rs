@@ -1,8 +1,7 @@
-//! What differs between two decisions of the same payload: for rules in the shadow of others, and for changed rules
+//! Compares two decisions of the same payload: for rules in the shadow of others, and for changed rules
 //! that the past is tried with.
 //!
-//! It goes by what others see of a decision: whether there is an event and of which action, its key, its occurrence
-//! and its body. Which rule decided and how a refusal is worded are no differences, nor what `update_on` compares, which
+//! It compares what others see of a decision: an event and its action, its key, its occurrence and its body. Which rule decided and how a refusal is worded are no differences, nor what `update_on` compares, which
 //! matters only between one event and the next.
 
 use std::fmt;
@@ -10,6 +9,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::path::spelled;
 use super::value::{shortened, shown};
 use super::{Decision, Element};
 use crate::event::Draft;
@@ -23,13 +23,13 @@ pub struct Difference {
     /// The path of the member of the body that differs, as `$.state`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What was decided, shortened: a verdict in words, anything else as JSON; none where it is missing.
+    /// The decision, shortened: a verdict in words, anything else as JSON; none where it is missing.
     pub is: Option<String>,
-    /// What would have been.
+    /// The decision as it would have been.
     pub would_be: Option<String>,
 }
 
-/// In which respect two decisions differ.
+/// The respect in which two decisions differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
@@ -42,7 +42,7 @@ pub enum What {
     Body,
 }
 
-/// What differs, element by element; empty if nothing does. At most [`DIFFERENCES_MAX`].
+/// The differences, element by element; empty if there is none. At most [`DIFFERENCES_MAX`].
 pub fn differences(is: &Decision, would_be: &Decision) -> Vec<Difference> {
     let (count, other) = (is.elements.len(), would_be.elements.len());
     if count != other {
@@ -52,7 +52,7 @@ pub fn differences(is: &Decision, would_be: &Decision) -> Vec<Difference> {
     pairs.flat_map(|(index, (is, would_be))| element_differences(index, is, would_be)).take(DIFFERENCES_MAX).collect()
 }
 
-/// What differs between two decisions of one element. At most [`DIFFERENCES_MAX`].
+/// The differences between two decisions of one element. At most [`DIFFERENCES_MAX`].
 pub fn element_differences(index: usize, is: &Element, would_be: &Element) -> Vec<Difference> {
     let (Element::Event(event), Element::Event(other)) = (is, would_be) else {
         let alike = matches!(
@@ -78,7 +78,7 @@ pub fn element_differences(index: usize, is: &Element, would_be: &Element) -> Ve
     found
 }
 
-/// What differs between an event that was made of a batch and what is made of the whole of it now, where no element is
+/// The differences between an event that was made of a batch and the events that the whole of it makes now, where no element is
 /// known to be the one that it was.
 pub fn event_differences(is: &Element, would_be: &[Element]) -> Vec<Difference> {
     let refused = would_be.iter().find(|element| matches!(element, Element::Refused { .. }));
@@ -125,10 +125,10 @@ fn compare(index: usize, path: &str, is: Option<&Value>, would_be: Option<&Value
     }
     if let (Some(Value::Object(members)), Some(Value::Object(others))) = (is, would_be) {
         for (name, value) in members {
-            compare(index, &member(path, name), Some(value), others.get(name), found);
+            compare(index, &format!("{path}{}", spelled(name)), Some(value), others.get(name), found);
         }
         for (name, value) in others.iter().filter(|(name, _)| !members.contains_key(*name)) {
-            compare(index, &member(path, name), None, Some(value), found);
+            compare(index, &format!("{path}{}", spelled(name)), None, Some(value), found);
         }
         return;
     }
@@ -146,15 +146,6 @@ fn exact(value: &Value) -> String {
 
 fn quoted(text: &str) -> String {
     Value::from(shortened(text)).to_string()
-}
-
-/// The path of a member, in the shorthand of RFC 9535 where the name allows it.
-fn member(path: &str, name: &str) -> String {
-    let starts = |c: char| c.is_alphabetic() || c == '_';
-    match name.starts_with(starts) && name.chars().all(|c| c.is_alphanumeric() || c == '_') {
-        true => format!("{path}.{name}"),
-        false => format!("{path}[{}]", Value::from(name)),
-    }
 }
 
 fn difference(index: usize, what: What, is: Option<String>, would_be: Option<String>) -> Difference {

@@ -16,7 +16,7 @@ use crate::yaml::nearest;
 /// The templates of a rule file, compiled.
 pub(super) struct Templates {
     environment: Environment<'static>,
-    /// For each template whether it reads `payload` or `root`.
+    /// By template: it reads `payload` or `root`.
     reads_payload: Vec<bool>,
     reads_root: bool,
 }
@@ -25,27 +25,19 @@ pub(super) struct Templates {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TemplateId(usize);
 
-/// What is wrong or doubtful about a template's text.
+/// A mistake or a doubt about a template's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TemplateError {
+pub(super) struct Problem {
     pub(super) message: String,
-    /// Where in the text, in bytes, if that is known.
+    /// Its place in the text, in bytes, if that is known.
     pub(super) range: Option<Range<usize>>,
     pub(super) help: Option<String>,
-}
-
-/// What is doubtful about a template that can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Doubt {
-    pub(super) message: String,
-    pub(super) range: Option<Range<usize>>,
-    pub(super) help: String,
 }
 
 /// A value as templates read it.
 pub(super) type Converted = Value;
 
-/// What a template can read.
+/// The variables of a template.
 #[derive(Debug)]
 pub(super) struct Variables<'a> {
     pub(super) payload: Value,
@@ -69,9 +61,9 @@ impl Templates {
     }
 
     /// Compiles a template.
-    pub(super) fn add(&mut self, text: &str) -> Result<TemplateId, TemplateError> {
+    pub(super) fn add(&mut self, text: &str) -> Result<TemplateId, Problem> {
         let id = TemplateId(self.reads_payload.len());
-        self.environment.add_template_owned(id.0.to_string(), text.to_owned()).map_err(|error| TemplateError {
+        self.environment.add_template_owned(id.0.to_string(), text.to_owned()).map_err(|error| Problem {
             message: sentence(&error),
             range: error.range(),
             help: None,
@@ -82,83 +74,79 @@ impl Templates {
         Ok(id)
     }
 
-    /// What a template that compiles would still do wrong: filters, tests and functions are looked up while
-    /// rendering, so it is rendered once with nothing in it, and variables that nobody sets stay empty for ever.
-    pub(super) fn doubts(&self, id: TemplateId) -> Vec<Doubt> {
+    /// Doubts about a template that can be used: it is rendered once with nothing in it, and variables that nobody sets
+    /// stay empty for ever.
+    pub(super) fn doubts(&self, id: TemplateId) -> Vec<Problem> {
         let Ok(template) = self.environment.get_template(&id.0.to_string()) else {
             return Vec::new();
         };
-        let mut names: Vec<String> = template
-            .undeclared_variables(false)
-            .into_iter()
-            .filter(|name| !VARIABLES.contains(&name.as_str()) && !is_function(&self.environment, name))
-            // What a branch sets can be read behind it.
-            .filter(|name| !is_set(template.source(), name))
-            .collect();
-        names.sort_unstable();
         let source = template.source();
-        let methods = methods(source).into_iter().map(|range| {
-            let name = &source[range.clone()];
-            let help = match nearest(name, FILTERS) {
-                Some(filter) => format!("a filter does such things: `{{{{ value | {filter} }}}}`"),
-                None => "values are changed by filters: `{{ value | upper }}`".to_owned(),
-            };
-            let message = format!("no value has a method `{name}`: this template renders empty where it is called");
-            Doubt { message, range: Some(range), help }
+        let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+        names.sort_unstable();
+        let fails = template.render(()).err().and_then(|error| match error.kind() {
+            // Whatever the payload: JSON has no methods.
+            ErrorKind::UnknownMethod => {
+                let name = last_word(error.detail().unwrap_or_default());
+                let help = match nearest(name, FILTERS.split(' ')) {
+                    Some(filter) => format!("a filter does such things: `{{{{ value | {filter} }}}}`"),
+                    None => "values are changed by filters: `{{ value | upper }}`".to_owned(),
+                };
+                let message = format!("no value has a method `{name}`: this template renders empty where it is called");
+                Some(Problem { message, range: error.range(), help: Some(help) })
+            }
+            _ if names.is_empty() => Some(Problem {
+                message: format!("this template always fails and renders empty: {}", sentence(&error)),
+                range: error.range(),
+                help: Some("a text that is no template holds neither `{{` nor `{%`".to_owned()),
+            }),
+            _ => None,
         });
-        let fails = template.undeclared_variables(false).is_empty().then(|| template.render(()).err()).flatten();
-        let fails = fails.map(|error| Doubt {
-            message: format!("this template always fails and renders empty: {}", sentence(&error)),
-            range: error.range(),
-            help: "a text that is no template holds neither `{{` nor `{%`".to_owned(),
+        // A variable that a branch sets can be read behind it.
+        let unset = names.into_iter().filter(|name| {
+            let is_function = self.environment.globals().any(|(global, _)| global == name.as_str());
+            !VARIABLES.contains(&name.as_str()) && !is_function && !is_set(source, name)
         });
-        let unset = names.into_iter().map(|name| {
+        let unset = unset.map(|name| {
             let help = match nearest(&name, VARIABLES) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("a value of the payload is `payload.{name}`"),
             };
             let message = format!("nothing sets `{name}`: it is empty here, always");
-            Doubt { message, range: read_at(source, &name), help }
+            Problem { message, range: read_at(source, &name), help: Some(help) }
         });
-        let mut doubts: Vec<Doubt> = methods.collect();
-        if doubts.is_empty() {
-            doubts.extend(fails);
-        }
-        doubts.extend(unset);
-        doubts
+        fails.into_iter().chain(unset).collect()
     }
 
     /// The name of a filter, test or function that does not exist, found by rendering with nothing.
-    pub(super) fn unknown_name(&self, id: TemplateId) -> Option<TemplateError> {
+    pub(super) fn unknown_name(&self, id: TemplateId) -> Option<Problem> {
         let template = self.environment.get_template(&id.0.to_string()).ok()?;
         let error = template.render(()).err()?;
         match error.kind() {
             ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
                 let detail = error.detail().and_then(|detail| detail.strip_suffix(" is unknown")).unwrap_or_default();
-                let name = detail.rsplit(' ').next().unwrap_or_default();
-                let functions = || self.environment.globals().map(|(name, _)| name).collect();
+                let name = last_word(detail);
                 let known: Vec<&str> = match error.kind() {
-                    ErrorKind::UnknownFilter => FILTERS.to_vec(),
-                    ErrorKind::UnknownTest => TESTS.to_vec(),
-                    _ => functions(),
+                    ErrorKind::UnknownFilter => FILTERS.split(' ').collect(),
+                    ErrorKind::UnknownTest => TESTS.split(' ').collect(),
+                    _ => self.environment.globals().map(|(name, _)| name).collect(),
                 };
                 let help = match nearest(name, known.iter().copied()) {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => format!("there are {}", known.join(", ")),
                 };
                 let range = read_at(template.source(), name).or(error.range());
-                Some(TemplateError { message: sentence(&error), range, help: Some(help) })
+                Some(Problem { message: sentence(&error), range, help: Some(help) })
             }
             _ => None,
         }
     }
 
-    /// Whether a template reads `payload` or `root`: converting them costs time.
+    /// Tells a template that reads `payload` or `root`: converting them costs time.
     pub(super) fn reads_payload(&self, id: TemplateId) -> bool {
         self.reads_payload.get(id.0).copied().unwrap_or(true)
     }
 
-    /// Whether any template reads `root`.
+    /// Some template reads `root`.
     pub(super) fn reads_root(&self) -> bool {
         self.reads_root
     }
@@ -208,7 +196,7 @@ pub(super) fn convert(payload: &serde_json::Value) -> Value {
     Value::from(minijinja::value::Serde(payload))
 }
 
-/// Whether a text is a template.
+/// Tells a template from another text.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%")
 }
@@ -226,7 +214,7 @@ fn format(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> 
     output.write_str(&text).map_err(Error::from)
 }
 
-/// Where a template reads a name first: as a whole word within `{{ … }}` or `{% … %}`, not as a member of something.
+/// The place at which a template reads a name first: as a whole word within `{{ … }}` or `{% … %}`, not as a member of something.
 fn read_at(source: &str, name: &str) -> Option<Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut places = source.match_indices(name).filter(|_| !name.is_empty()).map(|(at, _)| at..at + name.len());
@@ -238,7 +226,7 @@ fn read_at(source: &str, name: &str) -> Option<Range<usize>> {
     })
 }
 
-/// Whether some `{% set … %}` gives a value to a name.
+/// Tells a name to which some `{% set … %}` gives a value.
 fn is_set(source: &str, name: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     source.split("set ").skip(1).any(|rest| {
@@ -247,58 +235,8 @@ fn is_set(source: &str, name: &str) -> bool {
     })
 }
 
-/// The names of the methods that a template calls. JSON has none; those of a loop are not meant, whatever it is called.
-fn methods(source: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(opened) = source[at..].find(['{']).map(|brace| at + brace) {
-        at = opened + 1;
-        let inner = match source.as_bytes().get(at) {
-            Some(b'{' | b'%') => at + 1,
-            Some(b'#') => {
-                at = source[at..].find("#}").map_or(source.len(), |end| at + end + 2);
-                continue;
-            }
-            _ => continue,
-        };
-        at = called(source, inner, &mut found);
-        if source[inner..at].trim_matches(['-', '+', ' ', '\t', '\n', '\r']) == "raw" {
-            at = source[at..].find("endraw").map_or(source.len(), |end| at + end);
-        }
-    }
-    found
-}
-
-/// The same within one pair of braces that begins at `start`; where it ends.
-fn called(source: &str, start: usize, found: &mut Vec<Range<usize>>) -> usize {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    // Texts may hold anything.
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, c) in source[start..].char_indices().map(|(at, c)| (start + at, c)) {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if c == '\\' => escaped = true,
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if c == '\'' || c == '"' => quote = Some(c),
-            None if source[at..].starts_with("}}") || source[at..].starts_with("%}") => return at,
-            None if c == '.' => {
-                let behind = &source[at + 1..];
-                let name = at + 1..at + 1 + behind.find(|c| !is_word(c)).unwrap_or(behind.len());
-                let is_call = source[name.end..].starts_with('(');
-                if is_call && !name.is_empty() && !LOOP_METHODS.contains(&&source[name.clone()]) {
-                    found.push(name);
-                }
-            }
-            None => {}
-        }
-    }
-    source.len()
-}
-
-fn is_function(environment: &Environment<'_>, name: &str) -> bool {
-    environment.globals().any(|(global, _)| global == name)
+fn last_word(text: &str) -> &str {
+    text.rsplit(' ').next().unwrap_or_default()
 }
 
 fn sentence(error: &Error) -> String {
@@ -308,7 +246,7 @@ fn sentence(error: &Error) -> String {
     }
 }
 
-/// What a template writes, up to a limit.
+/// The text that a template writes, up to a limit.
 #[derive(Default)]
 struct Bounded {
     bytes: Vec<u8>,
@@ -335,69 +273,17 @@ impl fmt::Debug for Templates {
 }
 
 /// MiniJinja doesn't list what it has; these are offered to who mistypes one.
-const FILTERS: [&str; 37] = [
-    "abs",
-    "attr",
-    "batch",
-    "bool",
-    "capitalize",
-    "chain",
-    "count",
-    "default",
-    "dictsort",
-    "escape",
-    "first",
-    "float",
-    "format",
-    "groupby",
-    "indent",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "lines",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "replace",
-    "reverse",
-    "round",
-    "select",
-    "sort",
-    "split",
-    "string",
-    "title",
-    "trim",
-    "unique",
-    "upper",
-];
-const TESTS: [&str; 15] = [
-    "boolean",
-    "defined",
-    "divisibleby",
-    "endingwith",
-    "even",
-    "float",
-    "in",
-    "integer",
-    "iterable",
-    "mapping",
-    "none",
-    "number",
-    "odd",
-    "startingwith",
-    "undefined",
-];
-const LOOP_METHODS: [&str; 2] = ["changed", "cycle"];
+const FILTERS: &str = "abs attr batch bool capitalize chain count default dictsort escape first float format groupby indent \
+    int items join last length lines list lower map max min replace reverse round select sort split \
+    string title trim unique upper";
+const TESTS: &str = "boolean defined divisibleby endingwith even float in integer iterable mapping none number odd \
+    startingwith undefined";
 const VARIABLES: [&str; 7] = ["payload", "root", "action", "incident_key", "source", "rule", "received_at"];
 /// Some 50,000 instructions or 3 MB of data: a title takes a hundred, a loop over a payload a few thousand.
 const FUEL: u64 = 50_000;
-/// What a template that fails took before is not told; most fail at once.
+/// A template that fails does not tell what it took; most fail at once.
 const FUEL_OF_FAILURE: u64 = 500;
-/// What all templates of one payload may take together, some 50 ms. Ten thousand elements with five templates each
+/// The fuel of all templates of one payload together, some 50 ms. Ten thousand elements with five templates each
 /// take half of it.
 pub(super) const FUEL_OF_PAYLOAD: u64 = 5_000_000;
 /// No title, description or field of an incident is longer than a whole payload.
@@ -409,15 +295,15 @@ mod tests {
 
     #[test]
     fn what_is_offered_exists() {
-        let names = |names: &[&str], form: fn(&str) -> String| {
-            for name in names {
+        let names = |names: &str, form: fn(&str) -> String| {
+            for name in names.split(' ') {
                 let mut templates = Templates::new();
                 let id = templates.add(&form(name)).unwrap();
                 assert_eq!(templates.unknown_name(id), None, "{name}");
             }
         };
-        names(&FILTERS, |name| format!("{{{{ payload | {name} }}}}"));
-        names(&TESTS, |name| format!("{{{{ payload is {name} }}}}"));
+        names(FILTERS, |name| format!("{{{{ payload | {name} }}}}"));
+        names(TESTS, |name| format!("{{{{ payload is {name} }}}}"));
     }
 
     #[test]
@@ -427,13 +313,14 @@ mod tests {
             let id = templates.add(text).unwrap();
             let doubts = templates.doubts(id).into_iter();
             doubts
-                .map(|doubt| format!("{} | {}", doubt.range.map_or("", |range| &text[range]), doubt.help))
+                .map(|doubt| {
+                    format!("{} | {}", doubt.range.map_or("", |range| &text[range]), doubt.help.unwrap_or_default())
+                })
                 .collect::<Vec<_>>()
         };
         for (text, told) in [
-            ("{{ payload.title.upper() }}", "upper | a filter does such things: `{{ value | upper }}`"),
-            ("{% if payload.x %}{{ payload.a.items () }}{{ payload.x['.a('].strip(1) }}{% endif %}", "strip | "),
-            ("a.b() {{ payload.x() }}", "x | values are changed by filters"),
+            ("{{ payload.title.upper() }}", ".upper() | a filter does such things: `{{ value | upper }}`"),
+            ("a.b() {{ payload.x() }}", ".x() | values are changed by filters"),
             ("{% set sta = 1 %}{{ st }}{{ sta }}", "st | "),
             ("{{ 1/0 }}", "1/0 | a text that is no template"),
         ] {

@@ -97,7 +97,7 @@ impl TextTest {
         Ok(TextTest { ask, words, any_case, find })
     }
 
-    /// Where the budget ends, it does not hold.
+    /// Runs the operator on a text. Where the budget ends, it does not hold.
     pub(super) fn holds(&self, text: &str, budget: &Budget) -> bool {
         // Each word runs through the text by itself.
         let mut words = self.words.iter().take_while(|_| budget.spend_bytes(text.len() as u64));

@@ -19,7 +19,7 @@ pub(super) struct Validation {
     pub(super) checks: Vec<Check>,
 }
 
-/// What is asked of every node that the path selects. A missing one is no matter of these.
+/// A check of every node that the path selects. A missing one is no matter of these.
 #[derive(Clone, Debug)]
 pub(super) enum Check {
     Type(Vec<Kind>),
@@ -155,7 +155,7 @@ fn shapes(patterns: &[Pattern]) -> String {
     patterns.iter().map(|pattern| format!("/{}/", pattern.as_str())).collect::<Vec<_>>().join(" or ")
 }
 
-/// What reporting a violation costs: some hundred bytes are written, and a hostile batch could have millions.
+/// The price of reporting a violation: some hundred bytes are written, and a hostile batch could have millions.
 const VIOLATION_STEPS: u64 = 100;
 /// A sender reads the problem in an HTTP answer.
 const LISTED_MAX: usize = 10;

@@ -1,4 +1,4 @@
-//! What the rule language means by a JSON value's kind, its text, equality and order.
+//! A JSON value's kind, text, equality and order in the rule language.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -59,7 +59,7 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// What text operators read: a string, or a number by its JSON text.
+/// The text that operators read: a string, or a number by its JSON text.
 pub(super) fn text_of(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
@@ -77,7 +77,7 @@ pub(super) fn number_of(value: &Value) -> Option<Number> {
     }
 }
 
-/// Whether two values are of one type and equal. 1 equals 1.0; the order of an object's members is no difference.
+/// Compares two values by type and value. 1 equals 1.0; the order of an object's members is no difference.
 pub(super) fn equal(left: &Value, right: &Value, budget: &Budget) -> bool {
     if !budget.spend(1) {
         return false;
@@ -123,7 +123,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// How long a value is of which [`shown`] shows less: characters, items or members.
+/// The size of a value of which [`shown`] shows less: characters, items or members.
 pub(super) fn shortened_size(value: &Value) -> Option<usize> {
     let size = match value {
         Value::String(text) => text.chars().count(),

@@ -90,7 +90,7 @@ impl Compiling<'_> {
             Ok(id) => {
                 for doubt in self.templates.doubts(id) {
                     let place = doubt.range.map_or_else(|| node.place.clone(), |range| node.place.within(text, range));
-                    self.findings.warning(place, at, doubt.message).code("doubtful-template").help(doubt.help);
+                    self.findings.warning(place, at, doubt.message).code("doubtful-template").help = doubt.help;
                 }
                 Some(Emit::Template { id, key: at.to_owned() })
             }

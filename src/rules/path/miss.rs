@@ -60,8 +60,8 @@ fn described(value: &Value) -> &'static str {
     }
 }
 
-/// A name as it continues a path.
-fn spelled(name: &str) -> String {
+/// A name as it continues a path, in RFC 9535's shorthand where that allows it.
+pub(in crate::rules) fn spelled(name: &str) -> String {
     let short = name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_numeric());
     if short && !name.is_empty() { format!(".{name}") } else { format!("[{}]", Value::from(name)) }
 }
