@@ -8,8 +8,8 @@ mod sqlite;
 pub use shares::{Room, Share, Shares};
 pub use sqlite::{
     ASIDE_KEPT, Attempt, AttemptRecord, Batch, Blob, Config, Damaged, Decided, Delivered, Details, Error, Fates,
-    Filter, Fit, Found, Held, Journal, Kept, Lack, Later, Left, LetGo, Lock, LogSalvage, Mended, Mending, NewEvent,
+    Filter, Fit, Found, Held, Journal, Lack, Later, Left, LetGo, Lock, LogSalvage, Mended, Mending, NewEvent,
     NewRefusal, OpenError, Order, Page, Pruned, Raw, Reader, Readers, Recovered, RefusedPayload, Repairs, Rescue,
-    Reserve, Salvage, Scope, Searched, Sendable, Size, Space, Summary, Texts, TooSmall, Totals, Tried, footprint,
-    inspect, is_marked_damaged, mark_damaged, mend, too_small,
+    Reserve, Salvage, Scope, Searched, Sendable, Size, Space, Stored, Summary, Texts, TooSmall, Totals, Tried,
+    footprint, inspect, is_marked_damaged, mark_damaged, mend, too_small,
 };

@@ -66,7 +66,7 @@ use volume::Volume;
 
 pub use batch::{Batch, Pruned};
 pub use data_dir::{Lock, inspect};
-pub use lookup::{Blob, Decided, Kept, Later};
+pub use lookup::{Blob, Decided, Later, Stored};
 pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
 pub use place::{Fates, Mending};

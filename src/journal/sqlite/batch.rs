@@ -154,8 +154,8 @@ impl<'a> Batch<'a> {
     }
 
     /// How an event ended; none while it is queued, or if it is not kept.
-    pub fn ending(&self, id: EventId) -> Result<Option<Settlement>, Error> {
-        read::ending(connection(self.journal), id)
+    pub fn settlement(&self, id: EventId) -> Result<Option<Settlement>, Error> {
+        read::settlement(connection(self.journal), id)
     }
 
     /// Records a call. Of an event that was tried very often the first few and the last few are kept.

@@ -133,7 +133,7 @@ fn recovered(row: &Row<'_>, source: &Arc<str>) -> Result<Recovered, Damage> {
 }
 
 /// How an event ended of which only its key's state is kept.
-pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Settlement>, rusqlite::Error> {
+pub(super) fn settlement(connection: &Connection, id: EventId) -> Result<Option<Settlement>, rusqlite::Error> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM key_state WHERE id = ?1"))?;
     let mut rows = statement.query([sql(id)])?;
     let Some(row) = rows.next()? else {

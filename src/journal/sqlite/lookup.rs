@@ -13,7 +13,7 @@ use crate::event::{Action, Damage, EventId, Occurrence, Priority, Reason, State,
 
 /// A row as a command finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct Stored {
     pub id: EventId,
     pub source: Arc<str>,
     pub state: State,
@@ -62,11 +62,11 @@ pub enum Later {
 
 impl Batch<'_> {
     /// An event or refused payload; none if it is not kept. The damage, if it is not what was written.
-    pub fn kept(&self, id: EventId) -> Result<Option<Result<Kept, Damage>>, Error> {
+    pub fn stored(&self, id: EventId) -> Result<Option<Result<Stored, Damage>>, Error> {
         let mut statement =
             self.prepare(&format!("SELECT {FIXED}, {STANDING}, raw_in FROM event WHERE event.id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
-        Ok(rows.next()?.map(kept))
+        Ok(rows.next()?.map(stored))
     }
 
     /// Where a row stands that [`Batch::kept`] says is damaged, and of which source it is said to be; none where that is
@@ -220,7 +220,7 @@ impl Batch<'_> {
     }
 }
 
-fn kept(row: &Row<'_>) -> Result<Kept, Damage> {
+fn stored(row: &Row<'_>) -> Result<Stored, Damage> {
     let fixed = Fixed::read(row, 0)?;
     let standing = Standing::read(row, FIXED_READ, fixed.id)?;
     let decided = match (fixed.action, fixed.incident_key) {
@@ -235,7 +235,7 @@ fn kept(row: &Row<'_>) -> Result<Kept, Damage> {
         }),
         (Some(_), None) => return Err(Damage::Row),
     };
-    Ok(Kept {
+    Ok(Stored {
         id: fixed.id,
         source: Arc::from(fixed.source),
         state: standing.state,

@@ -634,12 +634,12 @@ pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow
 }
 
 /// How an event ended; none while it is queued, and where that can't be told.
-pub(super) fn ending(connection: &Connection, id: EventId) -> Result<Option<Settlement>, Error> {
+pub(super) fn settlement(connection: &Connection, id: EventId) -> Result<Option<Settlement>, Error> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {STANDING} FROM event WHERE id = ?1 AND state <> 'queued'"))?;
     let mut rows = statement.query([sql(id)])?;
     let Some(row) = rows.next()? else {
-        return Ok(key_state::ending(connection, id)?);
+        return Ok(key_state::settlement(connection, id)?);
     };
     let standing = Standing::read(row, 0, id).ok();
     Ok(standing.map(|Standing { state, outcome, reason, attempts, settled_at, .. }| Settlement {

@@ -68,7 +68,11 @@ fn an_event_is_found_again_with_its_source_and_its_priority() {
         .append(NewEvent { source: "other", priority: Priority::Low, novelty: "reminder", ..event("b", b"{}") })
         .unwrap();
     batch.append(event("c", b"{}")).unwrap();
-    assert_eq!(batch.kept(high).unwrap().unwrap().unwrap().decided.unwrap().priority, Priority::High, "for its replay");
+    assert_eq!(
+        batch.stored(high).unwrap().unwrap().unwrap().decided.unwrap().priority,
+        Priority::High,
+        "for its replay"
+    );
     batch.commit().unwrap();
     drop((journal, lock));
 
@@ -332,7 +336,7 @@ fn what_a_key_rests_on_is_recovered_in_the_place_of_its_event_until_the_key_goes
     let mut batch = journal.begin().unwrap();
     batch.prune(None, 100, |_, _, _| true).unwrap();
     batch.commit().unwrap();
-    assert_eq!(journal.begin().unwrap().ending(ids[1]).unwrap(), Some(delivered(ids[1], NOW)));
+    assert_eq!(journal.begin().unwrap().settlement(ids[1]).unwrap(), Some(delivered(ids[1], NOW)));
     drop((journal, lock));
 
     let (mut journal, lock, after) = open(&config);
@@ -670,7 +674,7 @@ fn what_has_to_stay_behind_a_dead_letter_is_removed_once() {
         }
     };
     assert_eq!((removed(), removed()), (1, 0), "it stays, and there is no more to gain from it");
-    assert!(batch.kept(ids[1]).unwrap().is_some());
+    assert!(batch.stored(ids[1]).unwrap().is_some());
 }
 
 #[test]
@@ -721,7 +725,7 @@ fn what_came_after_a_dead_letter_is_remembered_as_long_as_the_dead_letter() {
     batch.prune(None, 100, |_, _, _| false).unwrap();
     batch.commit().unwrap();
     let batch = journal.begin().unwrap();
-    assert!(matches!(batch.kept(ids[1]).unwrap(), Some(Ok(_))) && batch.kept(ids[2]).unwrap().is_none());
+    assert!(matches!(batch.stored(ids[1]).unwrap(), Some(Ok(_))) && batch.stored(ids[2]).unwrap().is_none());
     assert_eq!(batch.later_without_effect("servicepilot", "a", ids[0]).unwrap(), Later::Event(ids[1]));
     assert_eq!(batch.later_without_effect("other", "a", ids[0]).unwrap(), Later::None);
 }
@@ -821,7 +825,7 @@ fn that_an_event_came_after_a_dead_letter_is_noted_when_it_becomes_history() {
     batch.prune(None, 100, |_, _, _| false).unwrap();
     batch.commit().unwrap();
     let batch = journal.begin().unwrap();
-    assert!(ids[1..4].iter().all(|id| batch.kept(*id).unwrap().is_none()));
+    assert!(ids[1..4].iter().all(|id| batch.stored(*id).unwrap().is_none()));
     assert_eq!(batch.later_noted(ids[0]).unwrap(), Later::Event(ids[2]));
     assert_eq!(batch.later_noted(ids[4]).unwrap(), Later::None);
 }

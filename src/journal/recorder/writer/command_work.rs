@@ -9,7 +9,7 @@ use crate::journal::dedup::{AcceptReason, Arrival, Effect, Occurrences};
 use crate::journal::recorder::{
     Accepted, Command, Commanded, Declined, Entry, HOLDS_MAX, Holding, Receipt, Submission, Unavailable,
 };
-use crate::journal::{self, Blob, Decided, Fit, Kept, Later, NewEvent, Raw};
+use crate::journal::{self, Blob, Decided, Fit, Later, NewEvent, Raw, Stored};
 
 /// What the commands of one message share.
 struct Round<'r> {
@@ -45,14 +45,14 @@ impl Work<'_> {
         force: bool,
     ) -> Result<Result<Result<Vec<Receipt>, Declined>, Unavailable>, journal::Error> {
         let declined = |why| Ok(Ok(Err(why)));
-        let kept = match self.batch.kept(of)? {
+        let stored = match self.batch.stored(of)? {
             None => return declined(Declined::NotKept),
             Some(Err(_)) => return declined(Declined::Damaged),
-            Some(Ok(Kept { decided: Some(_), .. })) => return declined(Declined::Ended),
-            Some(Ok(kept)) => kept,
+            Some(Ok(Stored { decided: Some(_), .. })) => return declined(Declined::Ended),
+            Some(Ok(stored)) => stored,
         };
         if !force {
-            match (kept.state, &kept.reason) {
+            match (stored.state, &stored.reason) {
                 (State::Ended, Some(Reason::Replayed)) => return declined(Declined::Ended),
                 (State::Ended, Some(Reason::Discarded)) => return declined(Declined::Discarded),
                 _ => {}
@@ -66,7 +66,7 @@ impl Work<'_> {
                 }
             }
         }
-        let receipts = match self.record(submission, Origin::Refused { payload: &kept, force })? {
+        let receipts = match self.record(submission, Origin::Refused { payload: &stored, force })? {
             Ok(receipts) => receipts,
             Err(Unavailable::Backlog) => return declined(Declined::Backlog),
             Err(Unavailable::DiskFull) => return declined(Declined::DiskFull),
@@ -79,40 +79,40 @@ impl Work<'_> {
 
     fn replay(&mut self, id: EventId, force: bool, round: &mut Round<'_>) -> Result<Commanded, journal::Error> {
         let declined = |why| Ok(Commanded::Declined(why));
-        let kept = match self.batch.kept(id)? {
+        let stored = match self.batch.stored(id)? {
             None => return declined(Declined::NotKept),
             Some(Err(_)) => return declined(Declined::Damaged),
-            Some(Ok(kept)) => kept,
+            Some(Ok(stored)) => stored,
         };
-        let Some(Decided { action, incident_key, rule, priority, update, occurrence }) = kept.decided else {
+        let Some(Decided { action, incident_key, rule, priority, update, occurrence }) = stored.decided else {
             return declined(Declined::Undecided);
         };
-        if kept.state == State::Queued {
+        if stored.state == State::Queued {
             return declined(Declined::Waiting);
         }
-        let key = KeyId::new(&kept.source, &incident_key);
-        if !force && kept.state == State::Ended && kept.reason == Some(Reason::Discarded) {
+        let key = KeyId::new(&stored.source, &incident_key);
+        if !force && stored.state == State::Ended && stored.reason == Some(Reason::Discarded) {
             return declined(Declined::Discarded);
         }
-        if !force && let Some(why) = self.later(key, &kept.source, &incident_key, id, &mut round.rows)? {
+        if !force && let Some(why) = self.later(key, &stored.source, &incident_key, id, &mut round.rows)? {
             return declined(why);
         }
         let body = match self.batch.body(id)? {
             Blob::Sound(body) => body,
-            Blob::Gone if kept.state == State::Dead => return declined(Declined::Damaged),
+            Blob::Gone if stored.state == State::Dead => return declined(Declined::Damaged),
             Blob::Gone => return declined(Declined::Pruned),
             Blob::Damaged => return declined(Declined::Damaged),
         };
-        let shared = round.raws.get(&kept.raw_in).copied();
+        let shared = round.raws.get(&stored.raw_in).copied();
         let raw = match shared {
             Some(_) => Blob::Gone,
-            None => self.batch.raw(&kept.request, kept.raw_in)?,
+            None => self.batch.raw(&stored.request, stored.raw_in)?,
         };
         // What came is only kept for a person to see: the event does not rest on it.
         let raw = if let Blob::Sound(raw) = raw { Some(raw) } else { None };
         let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len()) as u64;
         // A dead letter makes room for its own replay.
-        let freed = if kept.state == State::Dead { (1, kept.bytes) } else { (0, 0) };
+        let freed = if stored.state == State::Dead { (1, stored.bytes) } else { (0, 0) };
         if self.make_room(None, 1 - freed.0, bytes.saturating_sub(freed.1))? != Fit::Fits {
             return declined(Declined::Backlog);
         }
@@ -126,7 +126,7 @@ impl Work<'_> {
         let (batch, now) = (&mut self.batch, self.now);
         let append = |occurrences: &Occurrences| {
             batch.append(NewEvent {
-                source: &kept.source,
+                source: &stored.source,
                 action,
                 incident_key: &incident_key,
                 rule: &rule,
@@ -140,7 +140,7 @@ impl Work<'_> {
                     (None, Some(raw)) => Raw::Bytes(raw),
                     (None, None) => Raw::Gone,
                 },
-                charset: kept.charset.as_deref(),
+                charset: stored.charset.as_deref(),
                 body: &body,
                 update,
                 occurrences,
@@ -149,14 +149,14 @@ impl Work<'_> {
             })
         };
         let new = self.dedup.take(arrival, now.monotonic, append)?;
-        round.raws.entry(kept.raw_in).or_insert(new);
+        round.raws.entry(stored.raw_in).or_insert(new);
         self.batch.end(id, &Reason::Replayed, self.now.wall)?;
         self.wrote = true;
         self.accepted.push(Accepted {
             event: Queued {
                 id: new,
                 key,
-                source: self.sources.id(&kept.source),
+                source: self.sources.id(&stored.source),
                 action,
                 priority,
                 reopening: false,
@@ -165,21 +165,21 @@ impl Work<'_> {
                 acknowledged: self.now.monotonic,
             },
             outgoing: Some(Outgoing {
-                source: Arc::clone(&kept.source),
+                source: Arc::clone(&stored.source),
                 incident_key: Arc::from(&*incident_key),
                 body: body.into(),
                 acknowledged: self.now.wall,
             }),
         });
-        Ok(Commanded::Replayed { id: new, source: kept.source, action, incident_key })
+        Ok(Commanded::Replayed { id: new, source: stored.source, action, incident_key })
     }
 
     fn discard(&mut self, id: EventId) -> Result<Commanded, journal::Error> {
-        let (state, source, key) = match self.batch.kept(id)? {
+        let (state, source, key) = match self.batch.stored(id)? {
             None => return Ok(Commanded::Declined(Declined::NotKept)),
-            Some(Ok(kept)) => {
-                let key = kept.decided.map(|decided| KeyId::new(&kept.source, &decided.incident_key));
-                (kept.state, kept.source, key)
+            Some(Ok(stored)) => {
+                let key = stored.decided.map(|decided| KeyId::new(&stored.source, &decided.incident_key));
+                (stored.state, stored.source, key)
             }
             Some(Err(_)) => match self.batch.aside(id)? {
                 Some((state, source)) => (state, source, None),

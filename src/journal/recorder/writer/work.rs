@@ -13,7 +13,7 @@ use crate::journal::recorder::{
     Accepted, Commanded, Declined, End, Entry, Expected, Follow, Holding, Message, Receipt, Recordable, Settled,
     Submission, Unavailable,
 };
-use crate::journal::{self, AttemptRecord, Batch, Fit, Kept, NewEvent, NewRefusal, Raw, Space};
+use crate::journal::{self, AttemptRecord, Batch, Fit, NewEvent, NewRefusal, Raw, Space, Stored};
 
 use super::shortage::shortened;
 
@@ -35,7 +35,7 @@ pub(super) enum Origin<'o> {
     Sender,
     /// What the rules make now of a payload that they refused before. `force`: past deduplication.
     Refused {
-        payload: &'o Kept,
+        payload: &'o Stored,
         force: bool,
     },
 }
@@ -171,7 +171,7 @@ impl Work<'_> {
             return Ok(Fit::Fits);
         }
         let (freed_events, freed_bytes) = match origin {
-            Origin::Refused { payload: Kept { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
+            Origin::Refused { payload: Stored { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
             _ => (0, 0),
         };
         // What a person asks for is kept out by no share.
@@ -288,7 +288,7 @@ impl Work<'_> {
             return Ok(None);
         }
         let (sender, receiver) = oneshot::channel();
-        match self.batch.ending(id)? {
+        match self.batch.settlement(id)? {
             Some(settlement) => drop(sender.send(settlement.into())),
             None => {
                 let followers = self.followers.entry(id).or_default();
