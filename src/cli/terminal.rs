@@ -133,13 +133,11 @@ const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// A text from outside as it may stand in a line of a terminal: control characters, which could forge lines or move
 /// the cursor, and what has no width, which could make two texts look alike, are escaped.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped = c.is_control() || is_unseen(c);
-            let (shown, kept) = if escaped { (Some(c.escape_default()), None) } else { (None, Some(c)) };
-            shown.into_iter().flatten().chain(kept)
-        })
-        .collect()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_unseen(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 /// Breaks of lines and paragraphs, marks of direction, and what is not seen at all. The two joiners, which belong to some
