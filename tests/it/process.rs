@@ -7,9 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::relay::{self, HttpsClient, Setup, TOKEN, UPSTREAM_TOKEN, payload, within};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, write};
 use crate::upstream::{Call, Reply, Upstream};
 
 /// `gander run`, started and taking events.
@@ -224,6 +225,25 @@ async fn the_senders_own_request_id_is_found_in_the_log() {
         }
         process.post(&payload("e1", "OK")).await;
         assert!(process.logged(took).get("sender_request_id").is_none(), "nothing where nothing was given");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_about_a_connection_names_its_listener_unless_it_is_that_of_senders() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
+        let process = Process::start(configuration).await;
+        let connect = async |port| TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut sender, mut operator) = (connect(process.ports().0).await, connect(process.ports().1).await);
+        write(&mut sender, "GET / HTTP/1.1\r\n").await;
+        write(&mut operator, "GET / HTTP/1.1\r\n").await;
+        let fields = process.logged("a TLS handshake failed");
+        assert!(fields.get("listener").is_none() && fields["peer"].is_string(), "{fields}");
+        let fields = process.logged("a request's head did not come in time");
+        assert_eq!(fields["listener"], "admin", "{fields}");
     })
     .await;
 }
