@@ -13,7 +13,7 @@ use std::time::Duration;
 /// is, so it must be such that any step of it may be the last.
 ///
 /// ```text
-/// while panicked("admin", admin::serve(…)).await {}
+/// while panicked("secrets", watch_secrets(…)).await {}
 /// ```
 pub async fn panicked(task: &'static str, run: impl Future<Output = ()>) -> bool {
     let panicked = caught(run).await.is_none();

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::State;
 use super::guard::may_see_details;
 use super::holds;
-use super::problem::problem;
+use super::problem::{Reply, bad_request, problem};
 use super::readiness::readiness;
 use super::selection::Selection;
 use super::unseen;
@@ -51,24 +51,18 @@ pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
 
 /// `GET /api/v1/events`: newest first; `next` is the `after` of the next page. Where nothing is found, it is told what was
 /// not looked at.
-pub(super) async fn events(Extract(state): Extract<State>, uri: Uri) -> Response {
-    let filter = match Selection::of_query(&uri).and_then(|selection| selection.list(WallTime::now())) {
-        Ok(filter) => filter,
-        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
-    };
+pub(super) async fn events(Extract(state): Extract<State>, uri: Uri) -> Reply {
+    let filter =
+        Selection::of_query(&uri).and_then(|selection| selection.list(WallTime::now())).map_err(bad_request)?;
     let found = state.view.journal.read(move |reader| {
         let page = reader.list(&filter)?;
         let scope = if page.events.is_empty() { Some(reader.scope()?) } else { None };
         Ok((filter, page, scope))
     });
-    match found.await {
-        Ok((filter, mut page, scope)) => {
-            holds::mark(&mut page.events, &state.view.recorder.holds());
-            let not_looked_at = scope.map(|scope| unseen::not_looked_at(&filter, &page, scope, &state.view.sources));
-            Json(Listed { page, not_looked_at }).into_response()
-        }
-        Err(response) => response,
-    }
+    let (filter, mut page, scope) = found.await?;
+    holds::mark(&mut page.events, &state.view.recorder.holds());
+    let not_looked_at = scope.map(|scope| unseen::not_looked_at(&filter, &page, scope, &state.view.sources));
+    Ok(Json(Listed { page, not_looked_at }).into_response())
 }
 
 /// A page of events.
@@ -82,29 +76,21 @@ struct Listed {
 }
 
 /// `GET /api/v1/events/ID`: what came, what was decided, what was sent, each attempt and answer.
-pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>) -> Response {
-    let Ok(id) = id.parse::<EventId>() else {
-        return problem(StatusCode::NOT_FOUND, "an event's id is a number");
-    };
-    match state.view.journal.read(move |reader| reader.details(id)).await {
-        Ok(Some(details)) => Json(details).into_response(),
-        Ok(None) => problem(
-            StatusCode::NOT_FOUND,
-            "no such event is kept; delivered events are kept for `journal.keep_delivered`",
-        ),
-        Err(response) => response,
-    }
+pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>) -> Reply {
+    let not_found = |detail| problem(StatusCode::NOT_FOUND, detail);
+    let id: EventId = id.parse().map_err(|_| not_found("an event's id is a number"))?;
+    let details = state.view.journal.read(move |reader| reader.details(id)).await?;
+    let not_kept = "no such event is kept; delivered events are kept for `journal.keep_delivered`";
+    details.map(|details| Json(details).into_response()).ok_or_else(|| not_found(not_kept))
 }
 
 /// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.
-pub(super) async fn incidents(Extract(state): Extract<State>) -> Response {
+pub(super) async fn incidents(Extract(state): Extract<State>) -> Reply {
     let Some(open) = state.view.recorder.open_incidents(INCIDENTS_MAX).await else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see /readyz");
+        return Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see /readyz"));
     };
-    match state.view.journal.read(move |reader| reader.summaries(&open)).await {
-        Ok(incidents) => Json(json!({ "incidents": incidents })).into_response(),
-        Err(response) => response,
-    }
+    let incidents = state.view.journal.read(move |reader| reader.summaries(&open)).await?;
+    Ok(Json(json!({ "incidents": incidents })).into_response())
 }
 
 /// `GET /api/v1/status`: the state of affairs at a glance.

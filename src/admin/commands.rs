@@ -1,4 +1,4 @@
-//! What an operator may command: replaying and discarding, one event or a page of them by filter.
+//! Replays and discards: one event, or a page of them by filter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::guard::may_see_details;
-use super::problem::{problem, problem_with};
+use super::problem::{Reply, bad_request, problem, problem_with};
 use super::selection::{Selection, cursor};
 use super::withdraw::{Withdrawn, withdraw};
 use super::{State, View};
@@ -22,7 +22,7 @@ use crate::inbound::{Replayed, request_id};
 use crate::journal::Summary;
 use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
 
-/// What became of a command for one event.
+/// How a command for one event ended.
 enum Done {
     /// One object for each event that was made of it.
     Replayed(Vec<Value>),
@@ -47,7 +47,7 @@ struct Chosen {
     queued: Option<KeyId>,
 }
 
-/// What a body may say beside the selection.
+/// The options of a command, and the rest of its body.
 struct Options {
     force: bool,
     dry_run: bool,
@@ -55,22 +55,22 @@ struct Options {
 }
 
 /// `POST /api/v1/events/ID/replay`, with `{"force": true}` or nothing.
-pub(super) async fn replay(extract: Extract<State>, path: Path<String>, request: Request) -> Response {
+pub(super) async fn replay(extract: Extract<State>, path: Path<String>, request: Request) -> Reply {
     one(extract, path, request, |force| Command::Replay { force }).await
 }
 
 /// `POST /api/v1/events/ID/discard`.
-pub(super) async fn discard(extract: Extract<State>, path: Path<String>, request: Request) -> Response {
+pub(super) async fn discard(extract: Extract<State>, path: Path<String>, request: Request) -> Reply {
     one(extract, path, request, |_| Command::Discard).await
 }
 
 /// `POST /api/v1/events/replay`: a page by filter, oldest first, `next` being the `after` of the next page.
-pub(super) async fn replay_selected(extract: Extract<State>, request: Request) -> Response {
+pub(super) async fn replay_selected(extract: Extract<State>, request: Request) -> Reply {
     selected(extract, request, |force| Command::Replay { force }).await
 }
 
 /// `POST /api/v1/events/discard`: likewise.
-pub(super) async fn discard_selected(extract: Extract<State>, request: Request) -> Response {
+pub(super) async fn discard_selected(extract: Extract<State>, request: Request) -> Reply {
     selected(extract, request, |_| Command::Discard).await
 }
 
@@ -79,53 +79,33 @@ async fn one(
     Path(id): Path<String>,
     request: Request,
     command: impl FnOnce(bool) -> Command,
-) -> Response {
-    let options = match options(&state, request).await {
-        Ok(options) => options,
-        Err(response) => return response,
-    };
+) -> Reply {
+    let options = options(&state, request).await?;
     if let Some(unknown) = options.rest.keys().next() {
-        return problem(
-            StatusCode::BAD_REQUEST,
-            &format!("a command for one event takes `force` only, not `{unknown}`"),
-        );
+        return Err(bad_request(format!("a command for one event takes `force` only, not `{unknown}`")));
     }
-    let Ok(id) = id.parse::<EventId>() else {
-        return problem(StatusCode::NOT_FOUND, "an event's id is a number");
-    };
-    let command = command(options.force);
-    let found = match state.view.journal.read(move |reader| reader.summaries(&[id])).await {
-        Ok(found) => found,
-        Err(response) => return response,
-    };
+    let id: EventId = id.parse().map_err(|_| problem(StatusCode::NOT_FOUND, "an event's id is a number"))?;
+    let found = state.view.journal.read(move |reader| reader.summaries(&[id])).await?;
     let Some(summary) = found.first() else {
-        let declined = Declined::NotKept;
-        return Done::of_declined(declined).alone(id);
+        return Ok(Done::of_declined(Declined::NotKept).alone(id));
     };
-    let (mut done, stopped) = carry_out(&state.view, command, &[Chosen::of(id, summary)]).await;
+    let (mut done, stopped) = carry_out(&state.view, command(options.force), &[Chosen::of(id, summary)]).await;
     match (done.pop(), stopped) {
-        (Some((id, done)), _) => done.alone(id),
-        (None, Some(why)) => unavailable(why),
-        (None, None) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the command came to nothing; see the log"),
+        (Some((id, done)), _) => Ok(done.alone(id)),
+        (None, Some(why)) => Err(unavailable(why)),
+        (None, None) => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, "the command came to nothing; see the log")),
     }
 }
 
-async fn selected(Extract(state): Extract<State>, request: Request, command: impl FnOnce(bool) -> Command) -> Response {
-    let Options { force, dry_run, rest } = match options(&state, request).await {
-        Ok(options) => options,
-        Err(response) => return response,
-    };
+async fn selected(Extract(state): Extract<State>, request: Request, command: impl FnOnce(bool) -> Command) -> Reply {
+    let Options { force, dry_run, rest } = options(&state, request).await?;
     let view = &state.view;
-    let mut filter =
-        match Selection::of_command(rest).and_then(|selection| selection.command(WallTime::now(), SELECTED_AT_ONCE)) {
-            Ok(filter) => filter,
-            Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
-        };
+    let mut filter = Selection::of_command(rest)
+        .and_then(|selection| selection.command(WallTime::now(), SELECTED_AT_ONCE))
+        .map_err(bad_request)?;
     if dry_run {
-        return match view.journal.read(move |reader| reader.count(&filter, COUNTED_MAX)).await {
-            Ok(matching) => Json(json!({ "matching": matching, "at_least": matching == COUNTED_MAX })).into_response(),
-            Err(response) => response,
-        };
+        let matching = view.journal.read(move |reader| reader.count(&filter, COUNTED_MAX)).await?;
+        return Ok(Json(json!({ "matching": matching, "at_least": matching == COUNTED_MAX })).into_response());
     }
     let page = view.journal.read(move |reader| {
         let until = match filter.until {
@@ -135,23 +115,20 @@ async fn selected(Extract(state): Extract<State>, request: Request, command: imp
         filter.until = Some(until);
         Ok((until, reader.list(&filter)?))
     });
-    let (until, page) = match page.await {
-        Ok(page) => page,
-        Err(response) => return response,
-    };
+    let (until, page) = page.await?;
     let events: Vec<Chosen> =
         page.events.iter().filter_map(|event| Some(Chosen::of(event.id.parse().ok()?, event))).collect();
     let (done, stopped) = carry_out(view, command(force), &events).await;
     let next = match (&stopped, done.last()) {
         (None, Some((last, _))) if page.next.is_some() => Some(cursor(*last, until)),
-        (Some(why), None) => return unavailable(*why),
+        (Some(why), None) => return Err(unavailable(*why)),
         // What is left starts behind what was done.
         (Some(_), Some((last, _))) => Some(cursor(*last, until)),
         _ => None,
     };
     let results: Vec<Value> = done.into_iter().map(|(id, done)| done.listed(id)).collect();
     let stopped = stopped.map(Unavailable::as_str);
-    Json(json!({ "results": results, "next": next, "stopped": stopped })).into_response()
+    Ok(Json(json!({ "results": results, "next": next, "stopped": stopped })).into_response())
 }
 
 /// Carries out a command for each event, in order: refused payloads are replayed through the rules, and what is queued is
@@ -327,7 +304,7 @@ impl Done {
     }
 }
 
-/// What is sent as JSON, by one who may see events.
+/// Reads a JSON body, of one who may see events.
 pub(super) async fn json_body(state: &State, request: Request, bytes_max: usize) -> Result<Bytes, Response> {
     if !may_see_details(state, &request) {
         return Err(problem(StatusCode::FORBIDDEN, "commands off loopback need an `admin.token`"));
@@ -347,14 +324,13 @@ pub(super) async fn json_body(state: &State, request: Request, bytes_max: usize)
     }
 }
 
-/// Lets a command in, and reads what it says.
+/// Reads the body of a command.
 async fn options(state: &State, request: Request) -> Result<Options, Response> {
     let bytes = json_body(state, request, BODY_BYTES_MAX).await?;
     let mut rest = match bytes.trim_ascii() {
         b"" => Map::new(),
-        text => serde_json::from_slice(text).map_err(|error| {
-            problem(StatusCode::BAD_REQUEST, &format!("a command is a JSON object, as {{\"force\": true}}: {error}"))
-        })?,
+        text => serde_json::from_slice(text)
+            .map_err(|error| bad_request(format!("a command is a JSON object, as {{\"force\": true}}: {error}")))?,
     };
     let mut flag = |name: &str| match rest.shift_remove(name) {
         None => Ok(false),
@@ -362,7 +338,7 @@ async fn options(state: &State, request: Request) -> Result<Options, Response> {
         Some(other) => Err(format!("`{name}` takes true or false; it is {other}")),
     };
     let flags = flag("force").and_then(|force| Ok((force, flag("dry_run")?)));
-    let (force, dry_run) = flags.map_err(|detail| problem(StatusCode::BAD_REQUEST, &detail))?;
+    let (force, dry_run) = flags.map_err(bad_request)?;
     Ok(Options { force, dry_run, rest })
 }
 

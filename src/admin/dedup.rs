@@ -1,15 +1,15 @@
-//! `POST /api/v1/dedup`: what deduplication would say of events that did not come yet. Changes nothing.
+//! `POST /api/v1/dedup`: previews what deduplication would decide on events that did not come yet. Changes nothing.
 
 use axum::Json;
 use axum::extract::{Request, State as Extract};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::State;
 use super::commands::json_body;
-use super::problem::problem;
+use super::problem::{Reply, bad_request, problem};
 use crate::event::{Action, Draft, EventId, KeyId, Occurrence, UpdateHash};
 use crate::journal::dedup::{Decision, Preview};
 use crate::journal::recorder::Expected;
@@ -37,27 +37,18 @@ pub struct Asked {
     update_hash: u64,
 }
 
-pub(super) async fn preview(Extract(state): Extract<State>, request: Request) -> Response {
-    let bytes = match json_body(&state, request, BODY_BYTES_MAX).await {
-        Ok(bytes) => bytes,
-        Err(response) => return response,
-    };
-    let question: Question = match serde_json::from_slice(&bytes) {
-        Ok(question) => question,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("{error}; it takes {SHAPE}")),
-    };
+pub(super) async fn preview(Extract(state): Extract<State>, request: Request) -> Reply {
+    let bytes = json_body(&state, request, BODY_BYTES_MAX).await?;
+    let question: Question =
+        serde_json::from_slice(&bytes).map_err(|error| bad_request(format!("{error}; it takes {SHAPE}")))?;
     if question.events.len() > ELEMENTS_MAX {
-        return problem(StatusCode::BAD_REQUEST, &format!("a question is about at most {ELEMENTS_MAX} events"));
+        return Err(bad_request(format!("a question is about at most {ELEMENTS_MAX} events")));
     }
     let expected: Result<Vec<Expected>, String> =
         question.events.into_iter().map(|asked| asked.expected(&question.source)).collect();
-    let expected = match expected {
-        Ok(expected) => expected,
-        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
-    };
-    match state.view.recorder.preview(expected).await {
-        Some(foresights) => Json(answer(&foresights)).into_response(),
-        None => problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be written now; see /readyz"),
+    match state.view.recorder.preview(expected.map_err(bad_request)?).await {
+        Some(foresights) => Ok(Json(answer(&foresights)).into_response()),
+        None => Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be written now; see /readyz")),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Holding back what waits: a key or a whole source, until a person releases it.
+//! Holds back a key or a whole source until a person releases it.
 //!
-//! A hold is written down before the dispatcher is told, so that a restart holds what was held. One change is made at a
-//! time, and to its end whether or not its sender still listens: what is on disk and what the dispatcher does stay the same.
+//! The journal takes a hold before the dispatcher is told, so that a restart holds what was held. One change is made at a
+//! time, and to its end also when its sender is gone, so that the journal and the dispatcher agree.
 
 use axum::Json;
 use axum::extract::{Request, State as Extract};
@@ -11,15 +11,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::commands::{json_body, unavailable};
-use super::problem::problem;
+use super::problem::{Reply, bad_request, meant, problem};
 use super::{State, View};
 use crate::delivery::dispatcher::Hold;
 use crate::event::{self, HoldRecord, HoldTarget, KeyId};
 use crate::journal::recorder::{HOLDS_MAX, Holding, Unavailable};
 use crate::journal::{Filter, Summary};
-use crate::yaml::nearest;
 
-/// What is to be held or released, as a command says it.
+/// A key or a source, as a command names it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Named {
@@ -27,66 +26,56 @@ struct Named {
     key: Option<String>,
 }
 
-/// `GET /api/v1/holds`: what is held back.
+/// `GET /api/v1/holds`: the holds in force.
 pub(super) async fn list(Extract(state): Extract<State>) -> Response {
     Json(json!({ "holds": shown(&state.view.recorder.holds()) })).into_response()
 }
 
 /// `POST /api/v1/events/hold`, with `{"source": …}` or `{"key": …, "source": …}`; the source may be left out where there
 /// is but one.
-pub(super) async fn hold(extract: Extract<State>, request: Request) -> Response {
+pub(super) async fn hold(extract: Extract<State>, request: Request) -> Reply {
     change(extract, request, true).await
 }
 
 /// `POST /api/v1/events/release`: likewise.
-pub(super) async fn release(extract: Extract<State>, request: Request) -> Response {
+pub(super) async fn release(extract: Extract<State>, request: Request) -> Reply {
     change(extract, request, false).await
 }
 
-async fn change(Extract(state): Extract<State>, request: Request, held: bool) -> Response {
-    let bytes = match json_body(&state, request, BODY_BYTES_MAX).await {
-        Ok(bytes) => bytes,
-        Err(response) => return response,
-    };
+async fn change(Extract(state): Extract<State>, request: Request, held: bool) -> Reply {
+    let bytes = json_body(&state, request, BODY_BYTES_MAX).await?;
     let target = serde_json::from_slice(&bytes)
         .map_err(|error| format!("it takes {{\"source\": …}} or {{\"key\": …, \"source\": …}}: {error}"))
-        .and_then(|named| target(named, &state.view.sources));
-    let target = match target {
-        Ok(target) => target,
-        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
-    };
-    let waiting = match waiting(&state.view, &target).await {
-        Ok(waiting) => waiting,
-        Err(response) => return response,
-    };
+        .and_then(|named| target(named, &state.view.sources))
+        .map_err(bad_request)?;
+    let waiting = waiting(&state.view, &target).await?;
     let known = waiting > 0 || state.view.recorder.holds().iter().any(|held| held.target.source == target.source);
-    if !known && let Err(detail) = check_source(&target.source, &state.view.sources) {
-        return problem(StatusCode::BAD_REQUEST, &detail);
+    if !known {
+        check_source(&target.source, &state.view.sources).map_err(bad_request)?;
     }
     let (view, changing) = (state.view.clone(), target.clone());
-    let done = match tokio::spawn(async move { carry_out(&view, changing, held).await }).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(why)) => return unavailable(why),
-        Err(_) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "the command failed; see the log"),
-    };
+    let done = tokio::spawn(async move { carry_out(&view, changing, held).await })
+        .await
+        .map_err(|_| problem(StatusCode::INTERNAL_SERVER_ERROR, "the command failed; see the log"))?
+        .map_err(unavailable)?;
     match (done, held) {
         (Holding::TooMany, _) => {
             let detail = format!("{HOLDS_MAX} holds are in force; release some, or hold a whole source");
-            problem(StatusCode::CONFLICT, &detail)
+            Err(problem(StatusCode::CONFLICT, &detail))
         }
-        (Holding::AsItWas, false) => problem(StatusCode::NOT_FOUND, &format!("{target} is not held")),
-        (done, _) => Json(json!({
+        (Holding::AsItWas, false) => Err(problem(StatusCode::NOT_FOUND, &format!("{target} is not held"))),
+        (done, _) => Ok(Json(json!({
             "status": if held { "held" } else { "released" },
             "source": &*target.source,
             "key": target.incident_key.as_deref(),
             "changed": done == Holding::Changed,
             "waiting": waiting,
         }))
-        .into_response(),
+        .into_response()),
     }
 }
 
-/// The target that is named.
+/// The target that a command names; its source may be left out where there is but one.
 fn target(named: Named, sources: &[String]) -> Result<HoldTarget, String> {
     let source = match (named.source, sources) {
         (Some(source), _) => source,
@@ -101,12 +90,11 @@ fn check_source(source: &str, sources: &[String]) -> Result<(), String> {
     if sources.iter().any(|known| known == source) {
         return Ok(());
     }
-    let meant = nearest(source, sources.iter().map(String::as_str));
-    let meant = meant.map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
+    let meant = meant(source, sources.iter().map(String::as_str));
     Err(format!("no source `{source}` is configured{meant}, and nothing of it waits; there are {}", sources.join(", ")))
 }
 
-/// How many events wait that the target is about.
+/// Counts the events of a target that are queued.
 async fn waiting(view: &View, target: &HoldTarget) -> Result<usize, Response> {
     let filter = Filter {
         states: vec![event::State::Queued],

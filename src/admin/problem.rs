@@ -7,6 +7,21 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::yaml::nearest;
+
+/// An answer, or the problem document that goes out in its place.
+pub(super) type Reply = Result<Response, Response>;
+
+/// What is asked can't be understood.
+pub(super) fn bad_request(detail: impl AsRef<str>) -> Response {
+    problem(StatusCode::BAD_REQUEST, detail.as_ref())
+}
+
+/// The nearest of the words that there are, in brackets behind one that is none of them.
+pub(super) fn meant<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, words).map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default()
+}
+
 /// An RFC 9457 problem document.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
     problem_with(status, detail, &[])

@@ -1,4 +1,4 @@
-//! Whether the relay takes events, and what keeps it from delivering them.
+//! Tells whether the relay takes events, and what keeps it from delivering them.
 
 use serde::Serialize;
 

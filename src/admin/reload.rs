@@ -1,11 +1,11 @@
-//! How the last reading of the configuration went, for readiness and status.
+//! The state of the last reload, for readiness and status.
 
 use serde_json::{Value, json};
 
 use super::readiness::Degradation;
 use crate::clock::WallTime;
 
-/// What is in force, and what keeps the files as they are now from it.
+/// The configuration in force, and why the files as they are now are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {
     /// When the configuration was read last; at the start first.

@@ -1,16 +1,16 @@
-//! Which events a list or a command is about, as a query or a JSON object says it.
+//! Selects the events of a list or a command, by a query or a JSON object.
 
 use axum::extract::Query;
 use axum::http::Uri;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::problem::meant;
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, State};
 use crate::inbound::sender_id;
 use crate::journal::{Filter, Order, Texts};
 use crate::yaml::fields::parse_duration;
-use crate::yaml::nearest;
 
 /// The words of a selection. Unknown ones are refused: a filter that is ignored would lie.
 #[derive(Debug, Default, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) struct Selection {
     since: Option<String>,
     /// Received before this time, or longer ago than this.
     older_than: Option<String>,
-    /// Of which rules in the shadow of others would have decided otherwise. Of a list only, as the texts below are.
+    /// Shadow rules would have decided otherwise. For a list only, as the texts below.
     differs: Option<bool>,
     /// A part of the incident key.
     key_contains: Option<String>,
@@ -127,7 +127,7 @@ fn check_names<'n>(mut names: impl Iterator<Item = &'n str>) -> Result<(), Strin
     let Some(unknown) = names.find(|name| !NAMES.contains(name)) else {
         return Ok(());
     };
-    let meant = nearest(unknown, NAMES).map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
+    let meant = meant(unknown, NAMES);
     Err(format!("there is no `{unknown}` to choose events by{meant}; there are {}", NAMES.join(", ")))
 }
 

@@ -1,9 +1,9 @@
-//! What a list of events could not show, for who finds nothing: an empty list otherwise says that there was nothing.
+//! Explains an empty list of events: what the filter did not look at, so that nobody takes it for "there was nothing".
 
+use super::problem::meant;
 use crate::clock::WallTime;
 use crate::event::State;
 use crate::journal::{Filter, Page, Scope};
-use crate::yaml::nearest;
 
 /// Says in sentences what the filter did not look at, or could not.
 pub(super) fn not_looked_at(filter: &Filter, page: &Page, scope: Scope, sources: &[String]) -> Vec<String> {
@@ -24,8 +24,7 @@ pub(super) fn not_looked_at(filter: &Filter, page: &Page, scope: Scope, sources:
         }
     }
     if let Some(source) = filter.source.as_ref().filter(|source| !sources.contains(source)) {
-        let meant = nearest(source, sources.iter().map(String::as_str));
-        let meant = meant.map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
+        let meant = meant(source, sources.iter().map(String::as_str));
         sentences.push(format!("no source `{source}` is configured{meant}: only what an earlier one left is kept"));
     }
     if by_key && scope.refused && asks_for(State::Refused) {
