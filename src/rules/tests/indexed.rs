@@ -9,19 +9,19 @@ use crate::rules::index::Index;
 /// Values of every kind that `equals` tells apart or not, for few paths.
 fn keyed_values() -> impl Strategy<Value = Value> {
     prop_oneof![
-        Just(json!(null)),
-        Just(json!(true)),
-        (0_i64..4).prop_map(Value::from),
-        Just(json!(1.0)),
-        Just(json!(-0.0)),
-        Just(json!(0.5)),
-        Just(json!(1e300)),
-        Just(json!(u64::MAX)),
-        Just(json!(18_446_744_073_709_551_616.0)),
-        prop_oneof![Just("ok"), Just("OK"), Just("o\u{212A}"), Just("a"), Just("1"), Just("null"), Just("<% a %>")]
+        1 => Just(json!(null)),
+        1 => Just(json!(true)),
+        1 => (0_i64..4).prop_map(Value::from),
+        1 => Just(json!(1.0)),
+        1 => Just(json!(-0.0)),
+        1 => Just(json!(0.5)),
+        1 => Just(json!(1e300)),
+        1 => Just(json!(u64::MAX)),
+        1 => Just(json!(18_446_744_073_709_551_616.0)),
+        20 => prop::sample::select(vec!["ok", "OK", "o\u{212A}", "a", "b", "B", "c", "1", "null", "<% a %>"])
             .prop_map(Value::from),
-        Just(json!([1])),
-        Just(json!({"b": 1})),
+        1 => Just(json!([1])),
+        1 => Just(json!({"b": 1})),
     ]
 }
 
