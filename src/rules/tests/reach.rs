@@ -63,6 +63,8 @@ fn a_rule_that_some_payload_reaches_is_not_told() {
         ("{ path: $.a, equals: x }", "{ path: $$.a, equals: x }"),
         ("{ path: $.a, equals: x }", "{ path: $.a, equals: x, ignore_case: true }"),
         ("{ path: $.a, equals: x }", "{ path: $.a, one_of: [x, y] }"),
+        ("{ path: $.a, contains: x }", "{ path: $.a, contains: x, ignore_case: true }"),
+        ("{ path: $.a, matches: '[^a]', ignore_case: true }", "{ path: $.a, matches: '[^a]' }"),
         ("{ path: $.a, equals: x }", "{ path: $.a, exists: true }"),
         ("{ path: $.a, contains_word: OK }", "{ path: $.a, contains: OK }"),
         ("{ path: $.a, contains_word: OK }", "{ path: $.a, equals: BROKEN }"),
@@ -298,6 +300,10 @@ fn whenever_a_rule_is_told_unreachable_no_payload_reaches_it() {
         3 => (conditions(), conditions()),
         1 => (conditions(), conditions()).prop_map(|(one, other)| (format!("{{ any: [{other}, {one}] }}"), one)),
         1 => (conditions(), conditions()).prop_map(|(one, other)| (one.clone(), format!("{{ all: [{other}, {one}] }}"))),
+        1 => (conditions(), any::<bool>()).prop_map(|(one, first)| {
+            let exact = one.replace("ignore_case: true", "ignore_case: false");
+            if first { (exact, one) } else { (one, exact) }
+        }),
     ];
     let ran = runner.run(&weaker, |(earlier, later)| {
         let rules = format!(
