@@ -45,7 +45,7 @@
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` | |
-//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `token_bucket` `secret` | pure: no tokio, no hyper, no files, no clock |
+//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `token_bucket` `secret` `credential` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `clock` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent
@@ -67,6 +67,7 @@ pub mod callgoose;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod delivery;
 pub mod event;
 pub mod files;

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State as Extract};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::header::{HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -12,6 +12,7 @@ use axum::response::Response;
 
 use super::State;
 use super::problem::problem;
+use crate::credential::{Credential, Match};
 use crate::server::{ClientCertificate, Peer};
 
 /// Lets in whoever shows the certificate and the token that are asked for. Where neither is, the address is loopback, or
@@ -43,13 +44,7 @@ fn shows_token(state: &State, headers: &HeaderMap) -> bool {
     let Some(token) = &state.token else {
         return true;
     };
-    let mut shown = headers.get_all(AUTHORIZATION).iter();
-    match (shown.next().and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' ')), shown.next()) {
-        (Some((scheme, presented)), None) if scheme.eq_ignore_ascii_case("bearer") => {
-            token.matches(presented.trim().as_bytes())
-        }
-        _ => false,
-    }
+    Credential::Bearer(token.clone()).check_head(headers, None) == Match::Right
 }
 
 /// Refuses a host that is neither the bound address nor a loopback name (a rebound name of another site), and what a

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, USER_AGENT};
+use http::header::USER_AGENT;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -13,8 +13,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use crate::admin;
+use crate::credential::{Credential, Unsendable};
 use crate::inbound;
-use crate::secret::Secret;
 use crate::tls;
 
 /// Requests to one address of the relay.
@@ -23,8 +23,8 @@ pub(crate) struct Client {
     /// Scheme, host and port.
     base: String,
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// For `Authorization`, where the address wants it.
-    bearer: Option<HeaderValue>,
+    /// For each request, where the address wants one.
+    credential: Option<Credential>,
 }
 
 /// An answer of the relay.
@@ -36,26 +36,27 @@ pub(crate) struct Answer {
 
 impl Client {
     /// For the relay's public address.
-    pub(crate) fn public(listen: &inbound::Config) -> Result<Client, String> {
-        Client::new(listen.address, listen.tls.as_ref(), None)
+    pub(crate) fn public(listen: &inbound::Config, credential: Option<Credential>) -> Result<Client, String> {
+        Client::new(listen.address, listen.tls.as_ref(), credential)
     }
 
     /// For the relay's admin address, with its token.
     pub(crate) fn admin(admin: &admin::Config) -> Result<Client, String> {
-        let bearer = match &admin.token {
-            None => None,
-            Some(token) => Some(bearer(token).ok_or(
-                "the admin token is not at hand: set the variable or file that `admin.token` names, or put the token \
-                 into GANDER_ADMIN__TOKEN",
-            )?),
-        };
-        Client::new(admin.address, admin.tls.as_ref(), bearer)
+        let credential = admin.token.clone().map(Credential::Bearer);
+        if credential.as_ref().is_some_and(|credential| !credential.is_sendable()) {
+            return Err(
+                "the admin token is not at hand: set the variable or file that `admin.token` names, or put the \
+                        token into GANDER_ADMIN__TOKEN"
+                    .to_owned(),
+            );
+        }
+        Client::new(admin.address, admin.tls.as_ref(), credential)
     }
 
     pub(super) fn new(
         address: SocketAddr,
         tls: Option<&tls::Config>,
-        bearer: Option<HeaderValue>,
+        credential: Option<Credential>,
     ) -> Result<Client, String> {
         if address.port() == 0 {
             return Err("the configured port is 0, so only the relay's log says where it listens".to_owned());
@@ -74,7 +75,7 @@ impl Client {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Ok(Client { base: format!("{scheme}://{address}"), pool, bearer })
+        Ok(Client { base: format!("{scheme}://{address}"), pool, credential })
     }
 
     pub(crate) fn base(&self) -> &str {
@@ -100,8 +101,9 @@ impl Client {
             .header(USER_AGENT, concat!("gander/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(body))
             .map_err(|error| format!("this request can't be made: {error}"))?;
-        if let Some(bearer) = &self.bearer {
-            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        if let Some(credential) = &self.credential {
+            let unsendable = |Unsendable| "the configured secret holds characters that a header can't".to_owned();
+            credential.present(&mut request).map_err(unsendable)?;
         }
         for (name, value) in headers {
             request.headers_mut().insert(name.clone(), value.clone());
@@ -154,13 +156,6 @@ impl Answer {
         let detail = self.json().and_then(|body| Some(body.get("detail")?.as_str()?.to_owned()));
         super::terminal::plain(&detail.unwrap_or_else(|| self.status.to_string()))
     }
-}
-
-/// `Bearer …`; none for a secret of which only the hash is known, or that no header can carry.
-pub(crate) fn bearer(secret: &Secret) -> Option<HeaderValue> {
-    let mut value = secret.expose(|text| HeaderValue::from_str(&format!("Bearer {text}")))?.ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// One listens on every address and is reached on loopback.

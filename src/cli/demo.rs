@@ -15,13 +15,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use super::client::{Client, bearer};
+use super::client::Client;
 use super::terminal::Terminal;
 use super::{Exit, Stop, sandbox as sandbox_command};
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox;
 use crate::clock::WallTime;
 use crate::config::{self, Inputs, Secrets};
+use crate::credential::Credential;
 use crate::logging;
 use crate::relay::{self, Running};
 use crate::secret::Secret;
@@ -125,8 +126,8 @@ impl Stage {
     }
 
     async fn send(&self, payload: &'static str) -> Result<Value, String> {
-        let token = bearer(&Secret::new(self.token.clone()));
-        let client = Client::new(self.relay.listen, Some(&pair(self.directory.path(), "relay")), token)?;
+        let token = Credential::Bearer(Secret::new(self.token.clone()));
+        let client = Client::new(self.relay.listen, Some(&pair(self.directory.path(), "relay")), Some(token))?;
         let headers = [
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (HeaderName::from_static("prefer"), HeaderValue::from_static("wait=10")),

@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::admin_client::{encode, event_path};
-use super::client::{Answer, Client, bearer};
+use super::admin_client::event_path;
+use super::client::{Answer, Client};
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, Stop, block_on, input};
 use crate::admin;
 use crate::config::{load_addresses, load_policy};
-use crate::inbound::auth::{Credential, Policy};
+use crate::credential::Credential;
+use crate::inbound::auth::Policy;
 
 /// Post a payload to the running relay and follow it to its outcome
 ///
@@ -47,9 +48,9 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let name = &arguments.source;
     let addresses = arguments.config.part(load_addresses)?;
     let policy = arguments.config.part(|inputs| load_policy(inputs, name))?;
-    let (query, header) = credential(name, &policy)?;
+    let credential = credential(name, &policy)?;
     let payload = Bytes::from(input::read(arguments.file.as_deref())?);
-    let client = Client::public(&addresses.listen)?;
+    let client = Client::public(&addresses.listen, credential)?;
     let path = format!("/hooks/{name}");
     let shown = format!("{}{path}", client.base());
     terminal.say(&format!("posting {} bytes to {shown}", payload.len()));
@@ -58,8 +59,6 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let wait = HeaderValue::try_from(format!("wait={}", arguments.timeout.min(WAIT_MAX_S)));
     let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     headers.extend(wait.ok().map(|wait| (HeaderName::from_static("prefer"), wait)));
-    headers.extend(header);
-    let path = format!("{path}{query}");
     let patience = Duration::from_secs(arguments.timeout.min(WAIT_MAX_S)) + ANSWER;
     let answer = block_on(client.request(Method::POST, &path, &headers, payload, patience))??;
     terminal.say(&format!("answered {}", answer.status));
@@ -73,24 +72,13 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     Ok(if fine { Exit::Fine } else { Exit::No })
 }
 
-/// The first credential whose secret is at hand: what to put behind the path, and into the head.
-fn credential(source: &str, policy: &Policy) -> Result<(String, Option<(HeaderName, HeaderValue)>), String> {
+/// The first credential of a source whose secret is at hand; none where the source asks for none.
+fn credential(source: &str, policy: &Policy) -> Result<Option<Credential>, String> {
     let Policy::AnyOf(credentials) = policy else {
-        return Ok((String::new(), None));
+        return Ok(None);
     };
-    let carried = credentials.iter().find_map(|credential| match credential {
-        Credential::Bearer(secret) => Some((String::new(), Some((AUTHORIZATION, bearer(secret)?)))),
-        Credential::Header { name, secret } => {
-            let mut value = secret.expose(HeaderValue::from_str)?.ok()?;
-            value.set_sensitive(true);
-            Some((String::new(), Some((name.clone(), value))))
-        }
-        Credential::Query { name, secret } => {
-            let query = secret.expose(|text| format!("?{name}={}", encode(text)))?;
-            Some((query, None))
-        }
-    });
-    carried.ok_or_else(|| {
+    let sendable = credentials.iter().find(|credential| credential.is_sendable());
+    sendable.cloned().map(Some).ok_or_else(|| {
         format!(
             "no credential of `{source}` is at hand: set the variable or file that its `auth` names, as it is for the \
              relay"

@@ -1,23 +1,15 @@
-//! How a secret is carried, inbound or outbound: as a bearer token, in a header, or in the query.
+//! Reads a credential, inbound or outbound: a secret as a bearer token, in a header, or in the query.
 
 use http::HeaderName;
 
 use super::Reader;
 use super::secrets::{Direction, Use, one_of};
-use crate::secret::Secret;
+use crate::credential::Credential;
 use crate::yaml::{Fields, Node, Value, fields};
-
-/// How a secret travels.
-#[derive(Debug)]
-pub(super) enum Carrier {
-    Bearer(Secret),
-    Header { name: HeaderName, secret: Secret },
-    Query { name: String, secret: Secret },
-}
 
 impl Reader<'_> {
     /// `{ bearer: SECRET }`, `{ header: { name, secret } }` or `{ query: { name, secret } }`.
-    pub(super) fn bearer_header_or_query(&mut self, node: &Node, path: &str, direction: Direction) -> Option<Carrier> {
+    pub(super) fn credential(&mut self, node: &Node, path: &str, direction: Direction) -> Option<Credential> {
         let Value::Map(_) = node.value else {
             self.error(node, path, format!("expected how the secret is carried, found {}", node.kind()))
                 .help("write `bearer: { env: NAME }`, or `header:` or `query:` with a name and a secret");
@@ -32,7 +24,7 @@ impl Reader<'_> {
         match one_of([bearer, header, query]) {
             Some((0, node)) => {
                 let secret = self.secret(node, &format!("{path}.bearer"), Use::Bearer, direction)?;
-                Some(Carrier::Bearer(secret))
+                Some(Credential::Bearer(secret))
             }
             Some((1, node)) => self.named(node, &format!("{path}.header"), Use::Header, direction),
             Some((_, node)) => self.named(node, &format!("{path}.query"), Use::Query, direction),
@@ -45,7 +37,7 @@ impl Reader<'_> {
     }
 
     /// `{ name, secret }` of a header or query parameter.
-    fn named(&mut self, node: &Node, path: &str, used: Use, direction: Direction) -> Option<Carrier> {
+    fn named(&mut self, node: &Node, path: &str, used: Use, direction: Direction) -> Option<Credential> {
         let mut section = Fields::of(node, path, &mut self.findings)?;
         let name_node = section.require("name", &mut self.findings);
         let secret_node = section.require("secret", &mut self.findings);
@@ -59,7 +51,7 @@ impl Reader<'_> {
                     .help("use 1 to 64 letters, digits, `.`, `_`, `~` and `-`");
                 return None;
             }
-            return Some(Carrier::Query { name, secret: secret? });
+            return Some(Credential::Query { name, secret: secret? });
         }
         let header = HeaderName::from_bytes(name.as_bytes()).ok().filter(|header| !RESERVED.contains(&header.as_str()));
         let Some(header) = header else {
@@ -67,7 +59,7 @@ impl Reader<'_> {
                 .help("such as X-Webhook-Token");
             return None;
         };
-        Some(Carrier::Header { name: header, secret: secret? })
+        Some(Credential::Header { name: header, secret: secret? })
     }
 }
 

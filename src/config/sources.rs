@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::credential::Carrier;
 use super::secrets::Direction;
 use super::{Reader, read_source};
-use crate::inbound::auth::{Credential, Policy};
+use crate::inbound::auth::Policy;
 use crate::inbound::limits::{OverLimit, RateLimit};
 use crate::inbound::{Respond, SourceConfig, SourceRules};
 use crate::journal::Share;
@@ -156,7 +155,7 @@ impl Reader<'_> {
                 let credentials: Vec<_> = items
                     .iter()
                     .enumerate()
-                    .map(|(index, item)| self.credential(item, &format!("{path}[{index}]")))
+                    .map(|(index, item)| self.credential(item, &format!("{path}[{index}]"), Direction::Checked))
                     .collect();
                 credentials.into_iter().collect::<Option<_>>().map(Policy::AnyOf)
             }
@@ -164,14 +163,6 @@ impl Reader<'_> {
                 self.error(node, &path, format!("expected a list or `none`, found {}", node.kind())).help(AUTH_HELP);
                 None
             }
-        }
-    }
-
-    fn credential(&mut self, node: &Node, path: &str) -> Option<Credential> {
-        match self.bearer_header_or_query(node, path, Direction::Checked)? {
-            Carrier::Bearer(secret) => Some(Credential::Bearer(secret)),
-            Carrier::Header { name, secret } => Some(Credential::Header { name, secret }),
-            Carrier::Query { name, secret } => Some(Credential::Query { name, secret }),
         }
     }
 

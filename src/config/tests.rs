@@ -477,7 +477,7 @@ fn a_variable_holds_a_text_in_quotes_a_list_or_a_mapping() {
         let desk = Desk::new(BASE).env("GANDER_SOURCES__S__AUTH", auth).env("OTHER", "other-secret");
         let config = desk.env("GANDER_SOURCES__S__RESPOND", "\"d\\u0065livered\"").load().config;
         let inbound::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { panic!("{auth}") };
-        let inbound::auth::Credential::Bearer(secret) = &credentials[0] else { panic!("{auth}") };
+        let crate::credential::Credential::Bearer(secret) = &credentials[0] else { panic!("{auth}") };
         assert!(secret.matches(b"other-secret"), "{auth}");
         assert_eq!(config.sources[0].respond, inbound::Respond::Delivered);
     }
@@ -729,9 +729,7 @@ fn a_layer_may_say_otherwise_where_a_secret_is() {
         .env("GANDER_UPSTREAM__AUTHORIZATION__HEADER__SECRET__FILE", &path)
         .env("GANDER_LISTEN__TLS", "off");
     let config = desk.load().config;
-    let crate::delivery::client::Authorization::Header { name, secret } = config.upstream.authorization else {
-        panic!()
-    };
+    let crate::credential::Credential::Header { name, secret } = config.upstream.authorization else { panic!() };
     assert!(name == "x-callgoose-auth" && secret.matches(b"from-a-file"));
     assert!(config.listen.tls.is_none());
 }
@@ -792,7 +790,7 @@ fn a_client_needs_only_the_secrets_it_uses() {
     desk.inputs.secrets = Secrets::Optional;
     let config = desk.load().config;
     let inbound::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { unreachable!() };
-    let inbound::auth::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
+    let crate::credential::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
     assert!(!secret.matches(b"") && secret.expose(|_| ()).is_none());
 }
 
@@ -812,7 +810,7 @@ fn a_secret_file_is_trimmed_and_read_again() {
     std::fs::write(&desk.inputs.path, text).unwrap();
     let mut config = desk.load().config;
     let inbound::auth::Policy::AnyOf(credentials) = &config.sources[0].auth else { unreachable!() };
-    let inbound::auth::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
+    let crate::credential::Credential::Bearer(secret) = &credentials[0] else { unreachable!() };
     assert!(secret.matches(b"first"));
 
     assert_eq!(config.secret_files.refresh(), []);

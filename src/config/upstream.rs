@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::credential::Carrier;
 use super::secrets::Direction;
 use super::{Reader, place_of};
-use crate::delivery::client::{Authorization, Config};
+use crate::credential::Credential;
+use crate::delivery::client::Config;
 use crate::delivery::dispatcher;
 use crate::delivery::retry;
 use crate::delivery::staleness;
@@ -88,20 +88,17 @@ impl Reader<'_> {
         Some(uri)
     }
 
-    fn authorization(&mut self, section: &mut Fields<'_>) -> Option<Authorization> {
+    fn authorization(&mut self, section: &mut Fields<'_>) -> Option<Credential> {
         let node = section.require("authorization", &mut self.findings)?;
-        match self.bearer_header_or_query(node, "upstream.authorization", Direction::Sent)? {
-            Carrier::Bearer(secret) => Some(Authorization::Bearer(secret)),
-            Carrier::Header { name, secret } => Some(Authorization::Header { name, secret }),
-            Carrier::Query { name, .. } if name == "from" => {
-                let place = place_of(node, &["query", "name"]);
-                self.findings
-                    .error(place, "upstream.authorization.query.name", "`from` is the parameter that names the sender")
-                    .help("Callgoose reads a token from the parameter `token`");
-                None
-            }
-            Carrier::Query { name, secret } => Some(Authorization::Query { name, secret }),
+        let credential = self.credential(node, "upstream.authorization", Direction::Sent)?;
+        if matches!(&credential, Credential::Query { name, .. } if name == "from") {
+            let place = place_of(node, &["query", "name"]);
+            self.findings
+                .error(place, "upstream.authorization.query.name", "`from` is the parameter that names the sender")
+                .help("Callgoose reads a token from the parameter `token`");
+            return None;
         }
+        Some(credential)
     }
 
     fn retry(&mut self, around: &Node, section: &mut Fields<'_>) -> retry::Settings {

@@ -11,39 +11,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::callgoose::answer::{self, Trouble};
-use crate::secret::Secret;
+use crate::credential::{Credential, Unsendable, with_parameter};
 use crate::tls;
 
 /// The `upstream` section, as far as one call is concerned.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub url: Uri,
-    pub authorization: Authorization,
+    pub authorization: Credential,
     /// For one whole attempt: connect, TLS, request and answer.
     pub timeout: Duration,
     /// PEM; stands instead of the system's roots.
     pub ca: Option<PathBuf>,
     /// How many calls may be under way at once.
     pub concurrency: usize,
-}
-
-/// How the upstream knows us.
-#[derive(Clone, Debug)]
-pub enum Authorization {
-    Bearer(Secret),
-    Header { name: HeaderName, secret: Secret },
-    Query { name: String, secret: Secret },
 }
 
 /// The upstream, with its pool of connections.
@@ -151,10 +142,7 @@ impl Upstream {
 
     /// Takes the token out of what may be shown.
     fn mask(&self, answer: &mut Answer) {
-        let (Authorization::Bearer(secret)
-        | Authorization::Header { secret, .. }
-        | Authorization::Query { secret, .. }) = &self.config.authorization;
-        secret.expose(|token| {
+        self.config.authorization.secret().expose(|token| {
             if token.is_empty() {
                 return;
             }
@@ -171,35 +159,21 @@ impl Upstream {
     }
 
     fn request(&self, source: &Arc<str>, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
-        let mut url = self.urls.get(source).unwrap_or(&self.config.url).clone();
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // Without it a server may compress as it likes (RFC 9110, section 12.5.3).
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gander/", env!("CARGO_PKG_VERSION"))));
-        let unusable = || CallError {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.urls.get(source).unwrap_or(&self.config.url).clone();
+        *request.headers_mut() = headers;
+        self.config.authorization.present(&mut request).map_err(|Unsendable| CallError {
             trouble: Trouble::Unauthorized,
             detail:
                 "the secret of `upstream.authorization` can't be sent: it holds characters that a header or URL can't"
                     .to_owned(),
-        };
-        match &self.config.authorization {
-            Authorization::Bearer(secret) => {
-                let value = secret.expose(|token| sensitive(&format!("Bearer {token}"))).flatten();
-                headers.insert(AUTHORIZATION, value.ok_or_else(unusable)?);
-            }
-            Authorization::Header { name, secret } => {
-                headers.insert(name.clone(), secret.expose(sensitive).flatten().ok_or_else(unusable)?);
-            }
-            Authorization::Query { name, secret } => {
-                let with_token = secret.expose(|token| with_parameter(&url, name, token)).flatten();
-                url = with_token.ok_or_else(unusable)?;
-            }
-        }
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = url;
-        *request.headers_mut() = headers;
+        })?;
         Ok(request)
     }
 }
@@ -281,25 +255,6 @@ fn without_secrets(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-fn sensitive(value: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// The URL with one more parameter in its query.
-fn with_parameter(url: &Uri, name: &str, value: &str) -> Option<Uri> {
-    let parameter =
-        format!("{}={}", utf8_percent_encode(name, NON_ALPHANUMERIC), utf8_percent_encode(value, NON_ALPHANUMERIC));
-    let query = match url.query() {
-        Some(query) if !query.is_empty() => format!("{query}&{parameter}"),
-        _ => parameter,
-    };
-    let mut parts = url.clone().into_parts();
-    parts.path_and_query = format!("{}?{query}", url.path()).parse().ok();
-    Uri::from_parts(parts).ok()
-}
-
 fn shown(url: &Uri) -> String {
     let host = url.authority().map_or("", |authority| authority.as_str());
     format!("{}://{host}{}", url.scheme_str().unwrap_or("https"), url.path())
@@ -345,18 +300,6 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_parameter_is_added_to_what_the_url_has() {
-        for (url, value, expected) in [
-            ("https://example.org/process", "ServicePilot", "https://example.org/process?from=ServicePilot"),
-            ("https://example.org/process?a=b", "x", "https://example.org/process?a=b&from=x"),
-            ("https://example.org/", "a b&c=d#é", "https://example.org/?from=a%20b%26c%3Dd%23%C3%A9"),
-        ] {
-            let url = with_parameter(&url.parse().unwrap(), "from", value).unwrap();
-            assert_eq!(url.to_string(), expected);
-        }
-    }
 
     #[test]
     fn a_location_is_kept_without_what_may_be_secret() {

@@ -13,7 +13,7 @@ use super::body::{Memory, SourceMemory};
 use super::refusal::Refusal;
 use super::{Respond, SourceConfig};
 use crate::clock::Monotonic;
-use crate::inbound::auth::{Authenticated, Policy};
+use crate::inbound::auth::{HeadChecked, Policy};
 use crate::inbound::limits::{Limiter, WithinLimit};
 use crate::journal::Shares;
 use crate::server::{ClientCertificate, Peer};
@@ -47,8 +47,8 @@ pub(super) struct Posted<'a>(&'a Source);
 pub(super) struct Allowed<'a>(&'a Source);
 
 /// It carries valid credentials.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known<'a>(&'a Source, Authenticated);
+#[derive(Debug)]
+pub(super) struct Known<'a>(&'a Source, HeadChecked);
 
 /// It fits the source's limit: its body may be read.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ impl<'a> Posted<'a> {
 
 impl<'a> Allowed<'a> {
     pub(super) fn authenticate(self, head: &Parts) -> Result<Known<'a>, Refusal> {
-        match self.0.auth.admits(&head.headers, head.uri.query()) {
+        match self.0.auth.check_head(&head.headers, head.uri.query()) {
             Ok(proof) => Ok(Known(self.0, proof)),
             Err(_) => Err(Refusal::NotAuthenticated),
         }

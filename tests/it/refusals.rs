@@ -4,7 +4,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use gander::inbound::auth::{Credential, Policy};
+use gander::credential::Credential;
+use gander::inbound::auth::Policy;
 use gander::inbound::limits::{OverLimit, RateLimit};
 use gander::secret::Secret;
 use http::{HeaderName, Method, Request};

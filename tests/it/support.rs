@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gander::clock::{Clock, WallTime};
+use gander::credential::Credential;
 use gander::event::{EventId, Outcome, Settlement, State};
-use gander::inbound::auth::{Credential, Policy};
+use gander::inbound::auth::Policy;
 use gander::inbound::limits::{OverLimit, RateLimit};
 use gander::inbound::{self, BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
 use gander::journal;

@@ -3,7 +3,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::*;
-use crate::delivery::client::{self, Authorization};
+use crate::credential::Credential;
+use crate::delivery::client;
 use crate::delivery::staleness::Decision;
 use crate::event::{Action, Priority, UpdateHash};
 use crate::journal::Shares;
@@ -25,7 +26,7 @@ fn open(directory: &Path) -> Context {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let timeout = Duration::from_secs(60);
-    let authorization = Authorization::Bearer(Secret::new("token".to_owned()));
+    let authorization = Credential::Bearer(Secret::new("token".to_owned()));
     let calls = client::Config { url, authorization, timeout, ca: None, concurrency: 1 };
     let (sender, committed) = mpsc::channel(16);
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
