@@ -29,22 +29,13 @@ pub enum Credential {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsendable;
 
-/// A credential held against the head of a request.
+/// The result of comparing a credential with the head of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// The request has nothing in the credential's place.
-    Absent,
     Right,
+    /// The request has something else in the credential's place, or nothing.
     Wrong,
     /// The place is taken twice. Two readers of such a request could take different values, so neither counts.
-    Repeated,
-}
-
-/// The values in one place of a request.
-#[derive(Debug, PartialEq, Eq)]
-enum Presented<'a> {
-    Nothing,
-    Once(Cow<'a, [u8]>),
     Repeated,
 }
 
@@ -81,23 +72,20 @@ impl Credential {
 
     /// Compares the credential with the head of a request, in a time that does not tell how much of it is right.
     pub fn check_head(&self, headers: &HeaderMap, query: Option<&str>) -> Match {
-        let presented = match self {
-            Credential::Bearer(_) => match header(headers, &AUTHORIZATION) {
-                Presented::Once(Cow::Borrowed(value)) => {
-                    bearer_token(value).map_or(Presented::Nothing, |token| Presented::Once(Cow::Borrowed(token)))
-                }
-                other => other,
-            },
-            Credential::Header { name, .. } => header(headers, name),
-            Credential::Query { name, .. } => parameter(query.unwrap_or_default(), name),
+        let header = |name| headers.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes())).take(2).collect();
+        let presented: Vec<Cow<'_, [u8]>> = match self {
+            Credential::Bearer(_) => header(&AUTHORIZATION),
+            Credential::Header { name, .. } => header(name),
+            Credential::Query { name, .. } => parameters(query.unwrap_or_default(), name).take(2).collect(),
         };
-        match presented {
-            Presented::Nothing => Match::Absent,
-            Presented::Repeated => Match::Repeated,
-            // An empty secret would let in whoever presents nothing.
-            Presented::Once(text) if self.secret().matches(&text) & !text.is_empty() => Match::Right,
-            Presented::Once(_) => Match::Wrong,
-        }
+        let value = match &presented[..] {
+            [] => return Match::Wrong,
+            [value] if matches!(self, Credential::Bearer(_)) => bearer_token(value).unwrap_or_default(),
+            [value] => value,
+            _ => return Match::Repeated,
+        };
+        // An empty secret would let in whoever presents nothing.
+        if self.secret().matches(value) & !value.is_empty() { Match::Right } else { Match::Wrong }
     }
 }
 
@@ -120,34 +108,16 @@ fn sensitive(value: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Presented<'a> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Presented::Nothing,
-        (Some(value), None) => Presented::Once(Cow::Borrowed(value.as_bytes())),
-        (Some(_), Some(_)) => Presented::Repeated,
-    }
-}
-
 /// The token of `Bearer TOKEN`; the scheme is compared without case (RFC 9110, 11.1), one or more spaces follow it.
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(BEARER.len())?;
     (scheme.eq_ignore_ascii_case(BEARER) && rest.first() == Some(&b' ')).then(|| rest.trim_ascii_start())
 }
 
-fn parameter<'a>(query: &'a str, name: &str) -> Presented<'a> {
-    let mut found = Presented::Nothing;
-    for pair in query.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if *percent_decoded(key) != *name.as_bytes() {
-            continue;
-        }
-        if found != Presented::Nothing {
-            return Presented::Repeated;
-        }
-        found = Presented::Once(percent_decoded(value));
-    }
-    found
+/// The values of a query's parameters of this name.
+fn parameters<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.filter(|(key, _)| *percent_decoded(key) == *name.as_bytes()).map(|(_, value)| percent_decoded(value))
 }
 
 /// Decodes `%XX`; a `%` that begins no escape stands for itself. A plus sign stays one: tokens hold plus signs (base64)
@@ -189,7 +159,7 @@ mod tests {
                 let mut request = request(url);
                 sent.present(&mut request).unwrap();
                 for (other, (same, wrong)) in every_kind("tok+en=/~%41").iter().zip(&every_kind("token")).enumerate() {
-                    let expected = if index == other { [Match::Right, Match::Wrong] } else { [Match::Absent; 2] };
+                    let expected = if index == other { [Match::Right, Match::Wrong] } else { [Match::Wrong; 2] };
                     let found = [same, wrong].map(|credential| checked(credential, &request));
                     assert_eq!(found, expected, "{sent:?} at {url}, checked as {same:?}");
                 }

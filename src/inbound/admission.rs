@@ -1,7 +1,7 @@
-//! Checks a request before its body is read: route, method, address, credential, rate. Each stage takes the stage
-//! before as its proof.
+//! Admission: a request is checked before its body is read. Route, method, address, credential, rate, in this order.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +9,14 @@ use http::Method;
 use http::request::Parts;
 use ipnet::IpNet;
 
-use super::body::{Memory, SourceMemory};
+use super::auth::{Denied, HeadChecked, Policy};
+use super::body::{BodyMemory, BufferedBody, SourceMemory};
+use super::charset::Charset;
+use super::limits::Limiter;
+use super::payload::Payload;
 use super::refusal::Refusal;
 use super::{Respond, SourceConfig};
 use crate::clock::Monotonic;
-use crate::inbound::auth::{HeadChecked, Policy};
-use crate::inbound::limits::{Limiter, WithinLimit};
 use crate::journal::Shares;
 use crate::server::{ClientCertificate, Peer};
 
@@ -24,50 +26,35 @@ pub(super) struct Source {
     pub(super) name: Arc<str>,
     pub(super) respond: Respond,
     pub(super) respond_timeout: Duration,
+    /// Holds the bodies of its requests.
+    pub(super) memory: SourceMemory,
     auth: Policy,
     allow_from: Vec<IpNet>,
     limiter: Limiter,
-    memory: SourceMemory,
 }
 
 /// Every source by its name.
 #[derive(Debug)]
 pub(super) struct Sources(HashMap<Arc<str>, Source>);
 
-/// A request that names a source.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Routed<'a>(&'a Source);
-
-/// It is a POST.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Posted<'a>(&'a Source);
-
-/// It comes from where it may come from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Allowed<'a>(&'a Source);
-
-/// It carries valid credentials.
+/// Proves that a request passed every check of its head, so that its body may be read. Only [`Sources::admit`] makes one.
 #[derive(Debug)]
-pub(super) struct Known<'a>(&'a Source, HeadChecked);
+pub(super) struct Admitted<'a> {
+    source: &'a Source,
+    head: HeadChecked,
+}
 
-/// It fits the source's limit: its body may be read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Admitted<'a>(&'a Source, WithinLimit);
-
-/// All of its elements fit the limit: they may be recorded.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Counted<'a>(&'a Source);
-
-impl Source {
-    fn new(config: SourceConfig, memory: SourceMemory) -> Source {
-        let SourceConfig { name, auth, allow_from, rate_limit, respond, respond_timeout, .. } = config;
-        Source { name, respond, respond_timeout, auth, allow_from, limiter: Limiter::new(rate_limit), memory }
-    }
+/// A request that was not admitted.
+#[derive(Debug)]
+pub(super) struct NotAdmitted<'a> {
+    /// Present as soon as the request names a source.
+    pub(super) source: Option<&'a Arc<str>>,
+    pub(super) refusal: Refusal,
 }
 
 impl Sources {
-    /// `memory` is for the bodies of them all.
-    pub(super) fn new(configs: Vec<SourceConfig>, memory: &Memory) -> Sources {
+    /// `memory` holds the bodies of them all.
+    pub(super) fn new(configs: Vec<SourceConfig>, memory: &BodyMemory) -> Sources {
         let shares = Shares::new(configs.iter().map(|config| (Arc::clone(&config.name), config.max_queued)));
         let source = |config: SourceConfig| {
             let memory = memory.of_source(shares.of(&config.name));
@@ -76,74 +63,134 @@ impl Sources {
         Sources(configs.into_iter().map(source).collect())
     }
 
-    /// The source of this name, for what came in through it before.
+    /// The source of this name, for a payload that came in through it before.
     pub(super) fn named(&self, name: &str) -> Option<&Source> {
         self.0.get(name)
     }
 
-    pub(super) fn route(&self, head: &Parts) -> Result<Routed<'_>, Refusal> {
-        let name = head.uri.path().strip_prefix(HOOKS).ok_or(Refusal::UnknownSource)?;
-        self.0.get(name).map(Routed).ok_or(Refusal::UnknownSource)
+    /// Checks a request by its head and counts it towards the rate limit of its source.
+    pub(super) fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admitted<'_>, NotAdmitted<'_>> {
+        let source = head.uri.path().strip_prefix(HOOKS).and_then(|name| self.named(name));
+        let Some(source) = source else {
+            return Err(NotAdmitted { source: None, refusal: Refusal::UnknownSource });
+        };
+        source.admit(head, peer, now).map_err(|refusal| NotAdmitted { source: Some(&source.name), refusal })
     }
 }
 
-impl<'a> Routed<'a> {
-    pub(super) fn name(self) -> &'a Arc<str> {
-        &self.0.name
+impl Source {
+    fn new(config: SourceConfig, memory: SourceMemory) -> Source {
+        let SourceConfig { name, auth, allow_from, rate_limit, respond, respond_timeout, .. } = config;
+        Source { name, respond, respond_timeout, auth, allow_from, limiter: Limiter::new(rate_limit), memory }
     }
 
-    pub(super) fn post(self, head: &Parts) -> Result<Posted<'a>, Refusal> {
-        if head.method == Method::POST { Ok(Posted(self.0)) } else { Err(Refusal::NotPost) }
-    }
-}
-
-impl<'a> Posted<'a> {
-    pub(super) fn allow(self, peer: &Peer) -> Result<Allowed<'a>, Refusal> {
+    fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admitted<'_>, Refusal> {
+        if head.method != Method::POST {
+            return Err(Refusal::NotPost);
+        }
         if peer.certificate == ClientCertificate::Missing {
             return Err(Refusal::CertificateNotAllowed);
         }
-        // On a dual-stack socket an IPv4 sender has an IPv6 address that no IPv4 range contains.
-        let address = peer.address.to_canonical();
-        let ranges = &self.0.allow_from;
-        let allowed = ranges.is_empty() || ranges.iter().any(|range| range.contains(&address));
-        if allowed { Ok(Allowed(self.0)) } else { Err(Refusal::AddressNotAllowed) }
-    }
-}
-
-impl<'a> Allowed<'a> {
-    pub(super) fn authenticate(self, head: &Parts) -> Result<Known<'a>, Refusal> {
-        match self.0.auth.check_head(&head.headers, head.uri.query()) {
-            Ok(proof) => Ok(Known(self.0, proof)),
-            Err(_) => Err(Refusal::NotAuthenticated),
+        if !self.allows(peer.address) {
+            return Err(Refusal::AddressNotAllowed);
         }
+        let checked = self.auth.check_head(&head.headers, head.uri.query());
+        let head = checked.map_err(|Denied| Refusal::NotAuthenticated)?;
+        // Last, so that strangers never spend the limit of a source.
+        self.limiter.check(now).map_err(Refusal::OverLimit)?;
+        Ok(Admitted { source: self, head })
     }
-}
 
-impl<'a> Known<'a> {
-    pub(super) fn limit(self, now: Monotonic) -> Result<Admitted<'a>, Refusal> {
-        self.0.limiter.check(now).map(|proof| Admitted(self.0, proof)).map_err(Refusal::OverLimit)
+    fn allows(&self, address: IpAddr) -> bool {
+        // On a dual-stack socket an IPv4 sender has an IPv6 address that no IPv4 range contains.
+        let address = address.to_canonical();
+        self.allow_from.is_empty() || self.allow_from.iter().any(|range| range.contains(&address))
     }
 }
 
 impl<'a> Admitted<'a> {
-    pub(super) fn source(self) -> &'a Source {
-        self.0
+    pub(super) fn source(&self) -> &'a Source {
+        self.source
     }
 
-    /// Where its body may be held.
-    pub(super) fn memory(self) -> &'a SourceMemory {
-        &self.0.memory
+    /// Checks the body against the credentials, the second half of authentication: only then it may be decoded.
+    pub(super) fn check_body(&self, body: BufferedBody, charset: Charset) -> Result<Payload, Refusal> {
+        let authenticated = self.head.check_body(&body.bytes).map_err(|Denied| Refusal::NotAuthenticated)?;
+        Ok(Payload::new(body, charset, authenticated))
     }
 
-    pub(super) fn count(self, elements: usize, now: Monotonic) -> Result<Counted<'a>, Refusal> {
-        self.0.limiter.count_batch(elements, now).map(|()| Counted(self.0)).map_err(Refusal::OverLimit)
-    }
-}
-
-impl<'a> Counted<'a> {
-    pub(super) fn source(self) -> &'a Source {
-        self.0
+    /// Counts the other elements of a batch towards the rate limit.
+    pub(super) fn count(&self, elements: usize, now: Monotonic) -> Result<(), Refusal> {
+        self.source.limiter.count_batch(elements, now).map_err(Refusal::OverLimit)
     }
 }
 
 const HOOKS: &str = "/hooks/";
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use http::Request;
+
+    use super::*;
+    use crate::credential::Credential;
+    use crate::inbound::SourceRules;
+    use crate::inbound::limits::{OverLimit, RateLimit};
+    use crate::journal::Share;
+    use crate::rules::RuleSet;
+    use crate::secret::Secret;
+    use crate::yaml::{self, Findings};
+
+    /// One source `s` that takes one request a second.
+    fn sources() -> Sources {
+        let text = "version: 1\nrules: [{ name: a, then: ignore }]".to_owned();
+        let file = Arc::new(yaml::Source::new("rules.yaml".into(), text));
+        let config = SourceConfig {
+            name: "s".into(),
+            rules: SourceRules { live: Arc::new(RuleSet::compile(&file, &mut Findings::new()).unwrap()), shadow: None },
+            from: None,
+            auth: Policy::AnyOf(vec![Credential::Bearer(Secret::new("token".to_owned()))]),
+            allow_from: vec!["192.0.2.0/24".parse().unwrap()],
+            rate_limit: RateLimit {
+                per_second: NonZeroU32::MIN,
+                burst: NonZeroU32::MIN,
+                answer: OverLimit::TooManyRequests,
+            },
+            max_queued: Share::Auto,
+            respond: Respond::Queued,
+            respond_timeout: Duration::from_secs(1),
+        };
+        Sources::new(vec![config], &BodyMemory::new(1_000, Arc::default()))
+    }
+
+    #[test]
+    fn checks_come_in_their_order_and_a_stranger_spends_nothing_of_the_limit() {
+        let sources = sources();
+        let admit = |path: &str, method: Method, certificate, address: &str, token: &str| {
+            let request =
+                Request::builder().uri(path).method(method).header("authorization", format!("Bearer {token}"));
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let peer = Peer { address: address.parse().unwrap(), certificate };
+            match sources.admit(&head, &peer, Monotonic(0)) {
+                Ok(admitted) => (&*admitted.source().name, "admitted"),
+                Err(NotAdmitted { source, refusal }) => (source.map_or("none", |source| source), refusal.label()),
+            }
+        };
+        let (missing, valid) = (ClientCertificate::Missing, ClientCertificate::Valid);
+        let (here, elsewhere) = ("192.0.2.7", "203.0.113.7");
+        // Each row mends what the row before was refused for.
+        for (expected, found) in [
+            (("none", "unknown_source"), admit("/hooks/other", Method::GET, missing, elsewhere, "wrong")),
+            (("s", "method"), admit("/hooks/s", Method::GET, missing, elsewhere, "wrong")),
+            (("s", "certificate"), admit("/hooks/s", Method::POST, missing, elsewhere, "wrong")),
+            (("s", "address"), admit("/hooks/s", Method::POST, valid, elsewhere, "wrong")),
+            (("s", "not_authenticated"), admit("/hooks/s", Method::POST, valid, here, "wrong")),
+            (("s", "admitted"), admit("/hooks/s", Method::POST, valid, "::ffff:192.0.2.7", "token")),
+            (("s", "rate_limit"), admit("/hooks/s", Method::POST, valid, here, "token")),
+            (("s", "not_authenticated"), admit("/hooks/s", Method::POST, valid, here, "wrong")),
+        ] {
+            assert_eq!(found, expected);
+        }
+    }
+}

@@ -41,7 +41,7 @@ impl Policy {
             match credential.check_head(headers, query) {
                 Match::Right => matched = true,
                 Match::Repeated => repeated = true,
-                Match::Absent | Match::Wrong => {}
+                Match::Wrong => {}
             }
         }
         if matched & !repeated { Ok(HeadChecked(())) } else { Err(Denied) }

@@ -1,11 +1,13 @@
-//! Reading a body: not more than allowed, not longer than allowed, and never more of all of them at once than
-//! there is memory set aside for.
+//! Reads bodies: each within a size and a time, and all of them at once within the memory set aside for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, EXPECT};
+use http::request::Parts;
+use http::{HeaderValue, Response, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 
@@ -13,25 +15,26 @@ use super::refusal::Refusal;
 use crate::journal::{Room, Share};
 use crate::metrics::Metrics;
 
-/// How much of a body is taken, and for how long.
+/// The limits of one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
     pub bytes_max: usize,
-    /// For the whole body.
+    /// For the body from its first byte to its last.
     pub timeout: Duration,
 }
 
 /// A body that is being sent.
 pub(super) struct Upload<B> {
     body: B,
+    /// Nothing of it is still to come.
     ended: bool,
 }
 
-/// A body that was read whole, and its share of the memory set aside.
+/// A body that was read whole, with the memory that it takes.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
-    _taken: Taken,
+    _memory: Reservation,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
@@ -40,18 +43,13 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         Upload { body, ended }
     }
 
-    /// Whether nothing of it is still to come.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
-    }
-
-    /// Whether it declares that more than this is to come.
-    pub(super) fn exceeds(&self, bytes: usize) -> bool {
+    /// It declares that more than this is to come.
+    fn exceeds(&self, bytes: usize) -> bool {
         usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX) > bytes
     }
 
     /// Reads the whole body. A declared length that is too large is refused before a byte is read.
-    pub(super) async fn read(&mut self, limits: BodyLimits, memory: &SourceMemory) -> Result<Held, Refusal> {
+    pub(super) async fn read(&mut self, limits: BodyLimits, memory: &SourceMemory) -> Result<BufferedBody, Refusal> {
         if self.exceeds(limits.bytes_max) {
             return Err(Refusal::BodyTooLarge { bytes_max: limits.bytes_max });
         }
@@ -62,27 +60,37 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         }
     }
 
-    async fn collect(&mut self, declared: usize, bytes_max: usize, memory: &SourceMemory) -> Result<Held, Refusal> {
-        let mut taken = memory.nothing();
+    async fn collect(
+        &mut self,
+        declared: usize,
+        bytes_max: usize,
+        memory: &SourceMemory,
+    ) -> Result<BufferedBody, Refusal> {
+        let mut reservation = Reservation { memory: memory.clone(), bytes: 0 };
         // A small body comes in one piece and is not copied.
-        let first = self.next_piece(&mut taken, 0, bytes_max).await?.unwrap_or_default();
-        let Some(second) = self.next_piece(&mut taken, first.len(), bytes_max).await? else {
-            return Ok(Held { bytes: first, _taken: taken });
+        let first = self.next_piece(&mut reservation, 0, bytes_max).await?.unwrap_or_default();
+        let Some(second) = self.next_piece(&mut reservation, first.len(), bytes_max).await? else {
+            return Ok(BufferedBody { bytes: first, _memory: reservation });
         };
         let mut bytes = BytesMut::with_capacity(declared.max(first.len() + second.len()));
         bytes.extend_from_slice(&first);
         bytes.extend_from_slice(&second);
         drop((first, second));
-        while let Some(piece) = self.next_piece(&mut taken, bytes.len(), bytes_max).await? {
+        while let Some(piece) = self.next_piece(&mut reservation, bytes.len(), bytes_max).await? {
             bytes.extend_from_slice(&piece);
         }
-        Ok(Held { bytes: bytes.freeze(), _taken: taken })
+        Ok(BufferedBody { bytes: bytes.freeze(), _memory: reservation })
     }
 
-    /// The next piece that holds data; none at the end.
-    async fn next_piece(&mut self, taken: &mut Taken, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
+    /// Reads the next piece that holds data; none at the end.
+    async fn next_piece(
+        &mut self,
+        reservation: &mut Reservation,
+        read: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Bytes>, Refusal> {
         while let Some(frame) = self.body.frame().await {
-            // Trailers say nothing that is of use here.
+            // A frame of trailers holds no data.
             let Ok(piece) = frame.map_err(|_| Refusal::BodyBroken)?.into_data() else { continue };
             if piece.is_empty() {
                 continue;
@@ -90,14 +98,36 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
             if piece.len() > bytes_max - read {
                 return Err(Refusal::BodyTooLarge { bytes_max });
             }
-            taken.grow(piece.len())?;
+            reservation.grow(piece.len())?;
             return Ok(Some(piece));
         }
         self.ended = true;
         Ok(None)
     }
 
-    /// Reads and drops what is still to come, within limits, so that the sender comes to read its answer.
+    /// The rest of a body that was answered early, to be drained beside the response; none where nothing is to come or
+    /// the connection ends with the response.
+    ///
+    /// A sender reads its answer only after it sent its body, and loses the answer when the connection is reset under its
+    /// hands. So a rest of bearable size is read and dropped. A sender that has not sent a byte yet (it waits for `100
+    /// Continue`) may never send the body, and the next request would be taken for it: there the connection ends.
+    pub(super) fn rest(self, head: &Parts, response: &mut Response<Bytes>) -> Option<Upload<B>> {
+        if self.ended {
+            return None;
+        }
+        if head.version == Version::HTTP_2 {
+            // There a stream ends without its connection.
+            response.headers_mut().remove(CONNECTION);
+            return Some(self);
+        }
+        if head.headers.contains_key(EXPECT) || self.exceeds(DRAIN_BYTES) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        // Before it closes, the listener lets the sender finish, within the same limits.
+        (!response.headers().contains_key(CONNECTION)).then_some(self)
+    }
+
+    /// Reads and drops what is still to come, within limits.
     pub(super) async fn drain(mut self) {
         let mut dropped = 0;
         let _ = tokio::time::timeout(DRAIN_TIME, async {
@@ -112,9 +142,9 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
     }
 }
 
-/// The memory set aside for bodies that are being read or wait to be written.
+/// Memory set aside for bodies that are being read or wait to be written.
 #[derive(Clone, Debug)]
-pub(super) struct Memory(Arc<Pool>);
+pub(super) struct BodyMemory(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
@@ -123,44 +153,38 @@ struct Pool {
     metrics: Arc<Metrics>,
 }
 
-/// It as one source may use it.
+/// The memory for bodies, as one source may use it.
 #[derive(Clone, Debug)]
 pub(super) struct SourceMemory {
     pool: Arc<Pool>,
-    /// What the bodies of this source take.
+    /// Bytes that the bodies of this source take.
     own: Arc<AtomicUsize>,
     /// None: as much as there is.
     share: Option<Share>,
 }
 
-/// What one body takes of it, given back when it is dropped.
+/// Memory that one body takes, given back when this is dropped.
 #[derive(Debug)]
-struct Taken {
+struct Reservation {
     memory: SourceMemory,
     bytes: usize,
 }
 
-impl Memory {
-    /// Room for some bodies of the largest size, however large that is.
-    pub(super) fn new(body_bytes_max: usize, metrics: Arc<Metrics>) -> Memory {
+impl BodyMemory {
+    /// Makes room for some bodies of the largest size, however large that is.
+    pub(super) fn new(body_bytes_max: usize, metrics: Arc<Metrics>) -> BodyMemory {
         let max = MEMORY_BYTES.max(body_bytes_max.saturating_mul(4));
-        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics }))
+        BodyMemory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics }))
     }
 
-    /// Its part for one more source.
+    /// The memory as one more source may use it.
     pub(super) fn of_source(&self, share: Option<Share>) -> SourceMemory {
         SourceMemory { pool: Arc::clone(&self.0), own: Arc::new(AtomicUsize::new(0)), share }
     }
 }
 
-impl SourceMemory {
-    fn nothing(&self) -> Taken {
-        Taken { memory: self.clone(), bytes: 0 }
-    }
-}
-
-impl Taken {
-    /// Takes so much more. What does not fit is counted until the body is given up, a moment later.
+impl Reservation {
+    /// Takes more. Bytes that don't fit are counted too, until the body is given up a moment later.
     fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let SourceMemory { pool, own, share } = &self.memory;
         let used = pool.used.fetch_add(bytes, Ordering::Relaxed);
@@ -181,7 +205,7 @@ impl Taken {
     }
 }
 
-impl Drop for Taken {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.memory.own.fetch_sub(self.bytes, Ordering::Relaxed);
         self.memory.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -189,8 +213,8 @@ impl Drop for Taken {
     }
 }
 
-/// What an early answer still reads and drops.
-pub(super) const DRAIN_BYTES: usize = 1024 * 1024;
+/// What is still read and dropped of a body that was answered early.
+const DRAIN_BYTES: usize = 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// 256 bodies of the default limit at once; a sidecar stays small also while it is flooded.
@@ -245,7 +269,7 @@ mod tests {
             (&[b"a", b"b", b"c", b"d", b"e", b"f", b"g"], Err("body_too_large")),
         ];
         for (pieces, expected) in rows {
-            let memory = Memory::new(LIMITS.bytes_max, Arc::default()).of_source(Some(Share::Auto));
+            let memory = BodyMemory::new(LIMITS.bytes_max, Arc::default()).of_source(Some(Share::Auto));
             let read = upload(pieces, false).read(LIMITS, &memory).await;
             match (read, expected) {
                 (Ok(held), Ok(bytes)) => assert_eq!(held.bytes, *bytes),
@@ -260,12 +284,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_stalls_is_not_waited_for() {
-        let read = upload(&[b"abc"], true).read(LIMITS, &Memory::new(6, Arc::default()).of_source(None)).await;
+        let read = upload(&[b"abc"], true).read(LIMITS, &BodyMemory::new(6, Arc::default()).of_source(None)).await;
         assert_eq!(read.unwrap_err(), Refusal::BodyTimeout);
     }
 
-    fn memory(max: usize) -> Memory {
-        Memory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics: Arc::default() }))
+    fn memory(max: usize) -> BodyMemory {
+        BodyMemory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics: Arc::default() }))
     }
 
     #[tokio::test]

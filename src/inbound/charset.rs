@@ -1,4 +1,4 @@
-//! What a body claims to be: its media type, its charset, its encoding.
+//! The charset of a body, by its Content-Type; other types than JSON and text, and compressed bodies, are refused.
 
 use encoding_rs::{Encoding, UTF_8};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -6,12 +6,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::refusal::Refusal;
 
-/// The charset in which a body of an accepted type is to be read.
+/// The charset of a body of an accepted type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Charset(&'static Encoding);
 
 impl Charset {
-    /// Judges the headers of a request: accepted are a missing type, JSON, `+json` and `text/…`, uncompressed.
+    /// Reads the charset from the headers of a request. Accepted are a missing type, JSON, `+json` and `text/…`,
+    /// uncompressed.
     pub(super) fn of(headers: &HeaderMap) -> Result<Charset, Refusal> {
         if headers.get_all(CONTENT_ENCODING).iter().any(|encoding| !is_identity(encoding)) {
             return Err(Refusal::ContentEncoding);
@@ -30,12 +31,12 @@ impl Charset {
         }
     }
 
-    /// The charset of this name, as [`Charset::label`] gives it.
+    /// The charset with a label as [`Charset::label`] gives it.
     pub(super) fn named(label: &str) -> Option<Charset> {
         Encoding::for_label_no_replacement(label.as_bytes()).map(Charset)
     }
 
-    /// The charset's name; none for UTF-8.
+    /// The name under which the charset is kept; none for UTF-8.
     pub(super) fn label(self) -> Option<&'static str> {
         (self.0 != UTF_8).then(|| self.0.name())
     }
@@ -45,14 +46,14 @@ impl Charset {
     }
 }
 
-/// JSON is UTF-8 where nobody says otherwise.
+/// UTF-8, the charset of JSON where the headers name none (RFC 8259, section 8.1).
 impl Default for Charset {
     fn default() -> Charset {
         Charset(UTF_8)
     }
 }
 
-/// The value of a header that may stand once; an empty one counts as missing.
+/// The value of a header that may occur once; an empty one counts as missing.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Refusal> {
     let mut values = headers.get_all(name).iter().filter(|value| !value.is_empty());
     let first = values.next();

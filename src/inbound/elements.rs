@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::refusal::{UNPROCESSABLE, to_json};
-use super::response::{Part, Standing};
+use super::response::{EventReply, Reply};
 use crate::event::{Draft, KeyId};
-use crate::journal::recorder::{Entry, Follow, Receipt, Recordable, Recorded};
+use crate::journal::recorder::{Entry, Follow, Recordable, Recorded};
 use crate::rules::{Decision, Element};
 
 /// The elements of a decision: what there is to record, and what there is not.
@@ -45,34 +45,28 @@ impl Elements {
     }
 }
 
-/// The reply to every element, in the order of the payload, with the means to follow those whose sender waits.
-pub(super) fn replies(ignored: Vec<Ignored>, recorded: Vec<Recorded>) -> Vec<(Part, Option<Follow>)> {
+/// The reply to every element, in the order of the payload, and what its sender may follow.
+pub(super) fn replies(ignored: Vec<Ignored>, recorded: Vec<Recorded>) -> Vec<(Reply, Option<Follow>)> {
     let mut replies = Vec::with_capacity(ignored.len() + recorded.len());
     let mut recorded = recorded.into_iter();
     for Ignored { index, rule } in ignored {
         let before = index.saturating_sub(replies.len());
         replies.extend(recorded.by_ref().take(before).map(reply));
-        replies.push((Part::Ignored { rule }, None));
+        replies.push((Reply::Ignored { rule }, None));
     }
     replies.extend(recorded.map(reply));
     replies
 }
 
-fn reply(Recorded { entry, receipt }: Recorded) -> (Part, Option<Follow>) {
-    match entry {
-        Entry::Event(Recordable { action, incident_key, .. }) => {
-            let (standing, follow) = standing(receipt);
-            (Part::Event { action, incident_key, standing }, follow)
-        }
-        Entry::Refused { violations, .. } => (Part::Refused { id: receipt.id(), violations }, None),
-    }
-}
-
-fn standing(receipt: Receipt) -> (Standing, Option<Follow>) {
+fn reply(Recorded { entry, receipt }: Recorded) -> (Reply, Option<Follow>) {
     let (id, duplicate, follow) = (receipt.id(), receipt.is_duplicate(), receipt.into_follow());
-    let standing =
-        if duplicate { Standing::Duplicate { of: id, open: follow.is_some() } } else { Standing::Queued { id } };
-    (standing, follow)
+    let reply = match entry {
+        Entry::Event(Recordable { action, incident_key, .. }) => {
+            Reply::Event(EventReply { action, incident_key, id, duplicate, waits: follow.is_some(), settled: None })
+        }
+        Entry::Refused { violations, .. } => Reply::Refused { id, violations },
+    };
+    (reply, follow)
 }
 
 fn recordable(source: &str, draft: Draft) -> Recordable {
@@ -87,6 +81,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Action, Body, EventId, Priority, UpdateHash, Violation};
+    use crate::journal::recorder::Receipt;
     use crate::rules::TemplateFailures;
 
     fn event(key: &str) -> Element {
@@ -136,10 +131,10 @@ mod tests {
         let receipts = receipts.map(|(id, duplicate)| Receipt::for_test(EventId(id), duplicate));
         let recorded = elements.entries.into_iter().zip(receipts);
         let recorded = recorded.map(|(entry, receipt)| Recorded { entry, receipt }).collect();
-        let told: Vec<String> = replies(elements.ignored, recorded).iter().map(|(part, _)| line(part)).collect();
+        let told: Vec<String> = replies(elements.ignored, recorded).iter().map(|(reply, _)| line(reply)).collect();
         assert_eq!(
             told,
-            ["ignored", "a queued 1", "ignored", "ignored", "refused 2", "b queued 3", "b copies 3", "ignored"]
+            ["ignored", "a queued 1", "ignored", "ignored", "refused 2", "b queued 3", "b duplicate 3", "ignored"]
         );
     }
 
@@ -147,17 +142,11 @@ mod tests {
         Element::Ignored { rule: None }
     }
 
-    fn line(part: &Part) -> String {
-        match part {
-            Part::Ignored { .. } => "ignored".to_owned(),
-            Part::Refused { id, .. } => format!("refused {id}"),
-            Part::Event { incident_key, standing: Standing::Queued { id }, .. } => {
-                format!("{incident_key} queued {id}")
-            }
-            Part::Event { incident_key, standing: Standing::Duplicate { of, .. }, .. } => {
-                format!("{incident_key} copies {of}")
-            }
-            Part::Event { .. } => panic!("{part:?}"),
+    fn line(reply: &Reply) -> String {
+        match reply {
+            Reply::Ignored { .. } => "ignored".to_owned(),
+            Reply::Refused { id, .. } => format!("refused {id}"),
+            Reply::Event(event) => format!("{} {} {}", event.incident_key, event.status(), event.id),
         }
     }
 }

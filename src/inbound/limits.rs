@@ -1,4 +1,4 @@
-//! How much one source may send, asked after authentication.
+//! The rate limit of a source, checked after authentication.
 //!
 //! The caller passes the time in; nothing here reads a clock.
 
@@ -16,25 +16,21 @@ pub struct RateLimit {
     pub answer: OverLimit,
 }
 
-/// The status that says "later": many senders retry a 503 and give up on a 429.
+/// The status of the refusal: many senders retry a 503 and give up on a 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverLimit {
     TooManyRequests,
     ServiceUnavailable,
 }
 
-/// One source's limit.
+/// The rate limit of one source, and how much of it is used.
 #[derive(Debug)]
 pub struct Limiter {
     bucket: TokenBucket,
     answer: OverLimit,
 }
 
-/// The proof that a request fits the limit; it was counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WithinLimit(());
-
-/// It does not fit; it was not counted.
+/// The request does not fit the limit and was not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     pub answer: OverLimit,
@@ -48,13 +44,13 @@ impl Limiter {
     }
 
     /// Counts one request, before its body is read.
-    pub fn check(&self, now: Monotonic) -> Result<WithinLimit, Exceeded> {
-        self.bucket.take(now).map(|()| WithinLimit(())).map_err(|wait| self.exceeded(wait))
+    pub fn check(&self, now: Monotonic) -> Result<(), Exceeded> {
+        self.bucket.take(now).map_err(|wait| self.exceeded(wait))
     }
 
     /// Counts the other elements of a request that turned out to be a batch of `elements`.
     ///
-    /// It fits as long as the source owes nothing, however large it is: a batch that is larger than the burst would
+    /// A batch fits as long as the source owes nothing, however large it is: a batch that is larger than the burst would
     /// otherwise be refused for ever. What it takes beyond the burst is owed, and nothing of the source fits until
     /// that is made up for. So there is one such batch at a time, and in the long run no more than the rate.
     pub fn count_batch(&self, elements: usize, now: Monotonic) -> Result<(), Exceeded> {

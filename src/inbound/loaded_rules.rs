@@ -20,11 +20,11 @@ pub struct SourceRules {
 
 /// The rules of all sources, exchanged as a whole: no two sources are ever decided by rules of different reloads.
 #[derive(Debug)]
-pub(super) struct CurrentRules(ArcSwap<RulesBySource>);
+pub(super) struct LoadedRules(ArcSwap<RulesBySource>);
 
-impl CurrentRules {
-    pub(super) fn new(rules: RulesBySource) -> CurrentRules {
-        CurrentRules(ArcSwap::from_pointee(rules))
+impl LoadedRules {
+    pub(super) fn new(rules: RulesBySource) -> LoadedRules {
+        LoadedRules(ArcSwap::from_pointee(rules))
     }
 
     /// The rules of one source as they are now. Their holder goes on with them, whatever is exchanged meanwhile.
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn only_sources_that_there_are_change_and_what_was_loaded_before_stays() {
-        let current = CurrentRules::new(by_source(&["a", "b"]));
+        let current = LoadedRules::new(by_source(&["a", "b"]));
         let [a, b] = ["a", "b"].map(|name| current.of(name).unwrap());
         let new = by_source(&["a", "c"]);
         let expected = new["a"].clone();

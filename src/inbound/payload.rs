@@ -1,14 +1,59 @@
-//! From the bytes of a body to a JSON value, or to the place where it stops being JSON.
+//! Payloads: the body of an authenticated sender, decoded to JSON or to the place where it stops being JSON.
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use encoding_rs::{Encoding, UTF_8};
+use http::HeaderMap;
 use serde_json::Value;
 
+use super::auth::Authenticated;
+use super::body::BufferedBody;
 use super::charset::Charset;
-use super::refusal::NotJson;
+use super::refusal::{NotJson, Refusal};
 
-/// Decodes a body. A byte order mark outweighs the charset, as everywhere on the web.
+/// A body whose sender is authenticated: it may be decoded, decided and kept.
+#[derive(Debug)]
+pub(super) struct Payload {
+    body: BufferedBody,
+    charset: Charset,
+}
+
+impl Payload {
+    pub(super) fn new(body: BufferedBody, charset: Charset, _proof: Authenticated) -> Payload {
+        Payload { body, charset }
+    }
+
+    pub(super) fn decode(&self) -> Result<Value, NotJson> {
+        decode(&self.body.bytes, self.charset)
+    }
+
+    /// The body as it came.
+    pub(super) fn raw(&self) -> &Bytes {
+        &self.body.bytes
+    }
+
+    /// The body as it came, without the memory reserved for it.
+    pub(super) fn into_raw(self) -> Bytes {
+        self.body.bytes
+    }
+
+    pub(super) fn charset(&self) -> Charset {
+        self.charset
+    }
+}
+
+/// Decodes a body to JSON by the charset of its Content-Type.
+pub fn json(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
+    decode(body, Charset::of(headers)?).map_err(Refusal::NotJson)
+}
+
+/// Decodes a payload that was kept as it came, by the name of its charset; none is UTF-8.
+pub fn read_payload(raw: &[u8], charset: Option<&str>) -> Result<Value, NotJson> {
+    decode(raw, charset.and_then(Charset::named).unwrap_or_default())
+}
+
+/// Decodes bytes to JSON. A byte order mark outweighs the charset, as everywhere on the web.
 ///
 /// Nesting is limited by serde_json's own 128 levels, so that no body overflows the stack.
 pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
@@ -44,7 +89,7 @@ fn not_json(text: &[u8], problem: &serde_json::Error) -> NotJson {
     NotJson { problem: words.to_owned(), line: line.max(1), column, id: None }
 }
 
-/// Line and column, from 1. serde_json counts a line break that it trips over as column 0 of the next line; a person
+/// Line and column of a problem, from 1. serde_json counts a line break that it trips over as column 0 of the next line; a person
 /// looks for it at the end of the line before.
 fn position(text: &[u8], problem: &serde_json::Error) -> (usize, usize) {
     let (line, column) = (problem.line(), problem.column());
@@ -55,7 +100,7 @@ fn position(text: &[u8], problem: &serde_json::Error) -> (usize, usize) {
     (line - 1, broken.len() + 1)
 }
 
-/// What serde_json says of a high surrogate without its low one, and of a low one alone.
+/// serde_json's words for a high surrogate without its low one, and for a low one alone.
 const SURROGATE: [&str; 2] = ["unexpected end of hex escape", "lone leading surrogate in hex escape"];
 const HALF_A_CHARACTER: &str =
     "a string holds half a character, a lone surrogate (one of \\ud800 to \\udfff without its other half)";

@@ -1,9 +1,10 @@
 //! `Prefer: wait=N` (RFC 7240): how long a sender would like to wait for the upstream's answer.
 
-use http::HeaderMap;
-use http::header::HeaderName;
+use std::time::Duration;
 
-/// The seconds of the first `wait` preference; none where there is none or it is no number. Unknown and malformed
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Reads the seconds of the first `wait` preference; none where there is none or it is no number. Unknown and malformed
 /// preferences are ignored, as the RFC asks.
 pub(super) fn wait_seconds(headers: &HeaderMap) -> Option<u64> {
     let mut preferences = headers
@@ -19,13 +20,19 @@ pub(super) fn wait_seconds(headers: &HeaderMap) -> Option<u64> {
         }
         let digits = value.trim().trim_matches('"');
         let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        // More digits than fit are still a number: as long as can be.
+        // More digits than fit stand for the longest wait there is.
         Some(all_digits.then(|| digits.parse().unwrap_or(u64::MAX)))
     })?
 }
 
-pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
-pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// The header that says that a preference was followed.
+pub(super) fn applied(wait: Duration) -> Option<(HeaderName, HeaderValue)> {
+    let value = HeaderValue::from_str(&format!("wait={}", wait.as_secs())).ok()?;
+    Some((PREFERENCE_APPLIED, value))
+}
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 #[cfg(test)]
 mod tests {

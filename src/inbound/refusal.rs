@@ -1,7 +1,7 @@
-//! Why a request is not taken: the one place that maps a reason to the status, the label and the words of the answer.
+//! Refusals: the one place that maps the reason why a request is not taken to a status, a label and a text.
 //!
-//! The answer is an RFC 9457 problem document. It says how to mend what the sender got wrong, and keeps silent on
-//! who may come in with what.
+//! The response is an RFC 9457 problem document. It says how to mend the request, and nothing of who may send with which
+//! credentials.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -13,7 +13,7 @@ use crate::inbound::limits::{Exceeded, OverLimit};
 use crate::journal::recorder::Unavailable;
 use crate::server::BadHead;
 
-/// Why a whole request is refused before anything of it became an event.
+/// A reason to refuse a whole request. Nothing of it became an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Head(BadHead),
@@ -32,15 +32,15 @@ pub enum Refusal {
     BodyTimeout,
     /// The body ended early, or its chunks are malformed.
     BodyBroken,
-    /// The bodies being read fill the memory set aside for them.
+    /// The memory set aside for bodies is full.
     BodiesFull,
-    /// Those of this source take its share of that memory.
+    /// The bodies of this source take its share of that memory.
     SourceBodies,
     NotJson(NotJson),
     Unavailable(Unavailable),
 }
 
-/// Where a body stops being JSON.
+/// The place where a body stops being JSON, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotJson {
     pub problem: String,
@@ -48,11 +48,11 @@ pub struct NotJson {
     pub line: usize,
     /// From 1, in bytes; 0 where the line has none.
     pub column: usize,
-    /// Under which the body is kept; none before it is.
+    /// The id under which the body is kept; none before it is.
     pub id: Option<EventId>,
 }
 
-/// RFC 9457, with the members of ours that a refusal may carry.
+/// A problem document (RFC 9457), with Gander's own members.
 #[derive(Serialize)]
 pub(super) struct Problem<'a> {
     #[serde(rename = "type")]
@@ -61,7 +61,7 @@ pub(super) struct Problem<'a> {
     pub(super) status: u16,
     pub(super) detail: &'a str,
     pub(super) request_id: &'a str,
-    /// Under which the refused payload is kept.
+    /// The id under which the refused payload is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<EventId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,11 +112,11 @@ impl Refusal {
         }
     }
 
-    /// After how many seconds the sender may come again with the same request.
+    /// The seconds after which the sender may send the request again.
     fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Refusal::OverLimit(exceeded) => Some(exceeded.retry_after_seconds),
-            // A burst passes at once; a full disk or a long backlog takes somebody or some time.
+            // A burst is over at once; a full disk needs a person, a long backlog needs time.
             Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(Unavailable::Overload) => Some(1),
             Refusal::Unavailable(Unavailable::Stopping | Unavailable::JournalFault | Unavailable::JournalReplaced) => {
                 Some(5)
@@ -126,7 +126,7 @@ impl Refusal {
         }
     }
 
-    /// The same for an address and a certificate: the answer does not tell which of the two was wrong.
+    /// The name of the problem. Address and certificate share one: the response does not tell which was wrong.
     fn kind(&self) -> &'static str {
         match self {
             Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => "forbidden",
@@ -180,12 +180,12 @@ impl Refusal {
         }
     }
 
-    /// Whether the connection must end with the answer, because nobody can tell where the next request begins.
+    /// The connection must end with the response, because nobody can tell where the next request begins.
     fn ends_connection(&self) -> bool {
         matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
     }
 
-    /// The whole answer, but for the request id's header.
+    /// The response, but for the header with the request id.
     pub(super) fn response(&self, request_id: &str) -> Response<Bytes> {
         let status = self.status();
         let not_json = match self {
@@ -233,16 +233,16 @@ pub(super) fn problem_type(kind: &str) -> String {
     format!("urn:problem-type:gander:{kind}")
 }
 
-/// The body of an answer. What is serialised here are this program's own structs, whose keys are strings.
+/// Serialises the body of a response. The values are this program's own structs, whose keys are strings.
 pub(super) fn to_json(answer: &impl Serialize) -> Bytes {
     serde_json::to_vec(answer).map_or_else(|_| Bytes::new(), Bytes::from)
 }
 
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// The word for a payload, or an element of one, that the rules refused.
+/// The label of a payload, or of an element of one, that the rules refused.
 pub(super) const UNPROCESSABLE: &str = "unprocessable";
-/// The same for a body that is not JSON.
+/// The label of a body that is not JSON.
 pub(super) const NOT_JSON: &str = "not_json";
 
 #[cfg(test)]

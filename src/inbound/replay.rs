@@ -8,31 +8,31 @@ use serde_json::Value;
 use super::charset::Charset;
 use super::elements::{self, Elements};
 use super::refusal::NotJson;
-use super::response::Part;
+use super::response::Reply;
 use super::{Ingest, Shared, payload};
 use crate::event::Violation;
 use crate::journal::RefusedPayload;
 use crate::journal::recorder::{Declined, Entry, Submission, Unavailable};
 use crate::rules::{Context, Decision, RuleSet};
 
-/// What became of a refused payload that was replayed.
+/// The result of replaying a refused payload.
 #[derive(Debug)]
 pub enum Replayed {
-    /// The rules can use it, or part of it. It is ended, and what was made of it is on disk: one object an element, as
-    /// a sender is told.
+    /// The rules can use all or part of it now. The payload is ended and its events are on disk: one object an element,
+    /// as in the response to a sender.
     Taken(Vec<Value>),
-    /// The rules refuse it as before; it stays as it was.
+    /// The rules refuse it as before; it stays refused.
     RefusedAgain(Vec<Violation>),
     Declined(Declined),
     /// Its source is not in the configuration any more.
     NoSource,
-    /// It is one element of a batch, which the rules may read by `$$`, and the batch is not kept any more.
+    /// It is one element of a batch, and the batch, which the rules may read by `$$`, is not kept any more.
     NoBatch,
     Unavailable(Unavailable),
 }
 
 impl Ingest {
-    /// Decides a refused payload anew. `force`: also if a later event of its key was taken or it is a duplicate.
+    /// Decides a refused payload again. `force`: also if a later event of its key was taken or it is a duplicate.
     pub async fn replay(&self, payload: RefusedPayload, force: bool, request_id: &Arc<str>) -> Replayed {
         let shared = &self.0;
         let (Some(source), Some(rules)) = (shared.sources.named(&payload.source), shared.rules.of(&payload.source))
@@ -43,7 +43,7 @@ impl Ingest {
             return if payload.element.is_some() { Replayed::NoBatch } else { Replayed::Declined(Declined::Pruned) };
         };
         let charset = payload.charset.as_deref().and_then(Charset::named).unwrap_or_default();
-        // As it came: a template that says when speaks of then, not of the replay.
+        // The time when it came, not that of the replay: templates may show it.
         let received_at = payload.received_at.rfc3339();
         let context = Context { source: &source.name, received_at: &received_at };
         let decision = match decide(&rules.live, &raw, charset, payload.element.as_deref(), context) {
@@ -51,7 +51,7 @@ impl Ingest {
             Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
         };
         let Elements { entries, ignored, .. } = Elements::of(&source.name, decision);
-        // Batches come here whole only where the rules could not even split them.
+        // A batch comes here whole only if the rules could not split it.
         if ignored.is_empty() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. })) {
             return Replayed::RefusedAgain(entries.into_iter().flat_map(violations).collect());
         }
@@ -67,9 +67,10 @@ impl Ingest {
         };
         match shared.recorder.replace(payload.id, submission, force).await {
             Ok(Ok(recorded)) => {
-                let parts: Vec<Part> = elements::replies(ignored, recorded).into_iter().map(|(part, _)| part).collect();
-                shared.count_ignored(&parts, &source.name);
-                Replayed::Taken(parts.iter().map(Part::told).collect())
+                let replies: Vec<Reply> =
+                    elements::replies(ignored, recorded).into_iter().map(|(reply, _)| reply).collect();
+                shared.count_ignored(&replies, &source.name);
+                Replayed::Taken(replies.iter().map(Reply::to_value).collect())
             }
             Ok(Err(declined)) => Replayed::Declined(declined),
             Err(unavailable) => Replayed::Unavailable(unavailable),
@@ -78,8 +79,8 @@ impl Ingest {
 }
 
 impl Shared {
-    fn count_ignored(&self, parts: &[Part], source: &Arc<str>) {
-        for _ in parts.iter().filter(|part| matches!(part, Part::Ignored { .. })) {
+    fn count_ignored(&self, replies: &[Reply], source: &Arc<str>) {
+        for _ in replies.iter().filter(|reply| matches!(reply, Reply::Ignored { .. })) {
             self.metrics.event_ignored(source);
         }
     }

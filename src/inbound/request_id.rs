@@ -1,10 +1,40 @@
-//! The relay's own name for each request: in its answer, its logs and its journal.
+//! The id of a request, made by the relay: in its response, its log lines and the journal.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::clock::WallTime;
 
-/// 26 characters: 48 bits of time, so that ids sort as requests came, then 80 random bits.
+/// How a request is named and dated.
+#[derive(Debug)]
+pub(super) struct RequestMetadata {
+    pub(super) id: Arc<str>,
+    /// The `X-Request-Id` that the sender gave, shortened and escaped.
+    pub(super) sender_id: Option<Arc<str>>,
+    pub(super) received_at: WallTime,
+    pub(super) started: Instant,
+}
+
+impl RequestMetadata {
+    /// For a request that comes now, with these headers where they could be read.
+    pub(super) fn now(headers: Option<&HeaderMap>) -> RequestMetadata {
+        let (received_at, started) = (WallTime::now(), Instant::now());
+        let sender_id = headers.and_then(|headers| headers.get(X_REQUEST_ID)).map(|id| sender_id(id.as_bytes()).into());
+        RequestMetadata { id: request_id(received_at), sender_id, received_at, started }
+    }
+
+    /// Puts the id into a response.
+    pub(super) fn identify(&self, response: &mut Response<Bytes>) {
+        if let Ok(value) = HeaderValue::from_str(&self.id) {
+            response.headers_mut().insert(X_REQUEST_ID, value);
+        }
+    }
+}
+
+/// Makes an id of 26 characters: 48 bits of time, so that ids sort as requests came, then 80 random bits.
 pub fn request_id(at: WallTime) -> Arc<str> {
     let millis = u128::from(u64::try_from(at.0).unwrap_or(0)) & ((1 << 48) - 1);
     let random = fastrand::u128(..) & ((1 << 80) - 1);
@@ -17,7 +47,7 @@ pub fn request_id(at: WallTime) -> Arc<str> {
     String::from_utf8_lossy(&text).into()
 }
 
-/// When the request of this id came; none of what is no such id.
+/// The time in an id, when its request came; none where the text is no id.
 pub fn request_time(id: &str) -> Option<WallTime> {
     // Ten characters of five bits hold the 48 bits of time and two that are zero.
     let digit = |byte| ALPHABET.iter().position(|letter| *letter == byte).and_then(|digit| i64::try_from(digit).ok());
@@ -26,11 +56,12 @@ pub fn request_time(id: &str) -> Option<WallTime> {
     time.iter().try_fold(0, |millis, byte| Some(millis << 5 | digit(*byte)?)).map(WallTime)
 }
 
-/// A sender's own id for the log and the journal: short, and with nothing in it that could forge a line.
+/// Shortens and escapes a sender's own id for the log and the journal, so that it can't forge a line.
 pub fn sender_id(given: &[u8]) -> String {
     given[..given.len().min(SENDER_ID_BYTES_MAX)].escape_ascii().to_string()
 }
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SENDER_ID_BYTES_MAX: usize = 128;
 /// Crockford's base 32: no letter looks like a digit, and the order is that of ASCII.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

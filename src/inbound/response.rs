@@ -1,45 +1,43 @@
-//! What a sender is told of a request that was recorded: one object, or a list for a batch.
+//! The response to a request that was recorded: one object, or a list for a batch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use super::preference;
 use super::refusal::{PROBLEM_JSON, Problem, UNPROCESSABLE, problem_type, to_json};
 use crate::event::{Action, EventId, Outcome, State, Violation};
 use crate::journal::recorder::Settled;
 
-/// What became of one element of a payload.
+/// The reply to one element of a payload.
 #[derive(Debug)]
-pub(super) enum Part {
-    Event { action: Action, incident_key: String, standing: Standing },
+pub(super) enum Reply {
+    Event(EventReply),
     Ignored { rule: Option<Arc<str>> },
     Refused { id: EventId, violations: Vec<Violation> },
 }
 
-/// Where an event stands when its sender is answered.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Queued {
-        id: EventId,
-    },
-    /// `open` while its sender waited for the event it copies, in vain.
-    Duplicate {
-        of: EventId,
-        open: bool,
-    },
-    Settled(Settled),
-    DuplicateSettled {
-        of: EventId,
-        settled: Settled,
-    },
+/// The reply to an element that is an event.
+#[derive(Debug)]
+pub(super) struct EventReply {
+    pub(super) action: Action,
+    pub(super) incident_key: String,
+    /// The event that was taken, or the one that a duplicate copies.
+    pub(super) id: EventId,
+    pub(super) duplicate: bool,
+    /// The sender waits for the event to be settled.
+    pub(super) waits: bool,
+    /// Present once the event is settled, while its sender waited.
+    pub(super) settled: Option<Settled>,
 }
 
-/// What decides the status of the whole answer: the heaviest part does.
+/// Ranks replies: the highest of a request decides the status of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Weight {
+enum Precedence {
     Nothing,
     Refused,
     Done,
@@ -48,8 +46,9 @@ enum Weight {
     Pending,
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
+/// A reply as its sender reads it.
+#[derive(Default, Serialize)]
+struct ReplyJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,60 +71,73 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Batch<'a> {
-    events: Vec<Line<'a>>,
+struct BatchJson<'a> {
+    events: Vec<ReplyJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Unprocessable<'a> {
+struct UnprocessableJson<'a> {
     #[serde(flatten)]
     problem: Problem<'a>,
-    errors: Vec<Indexed<'a>>,
+    errors: Vec<IndexedViolation<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    events: Option<Vec<Line<'a>>>,
+    events: Option<Vec<ReplyJson<'a>>>,
 }
 
 #[derive(Serialize)]
-struct Indexed<'a> {
+struct IndexedViolation<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
     #[serde(flatten)]
     violation: &'a Violation,
 }
 
-/// The answer for these parts. `batch`: the payload was split, so its sender expects a list.
-pub(super) fn answer(parts: &[Part], batch: bool, request_id: &str) -> Response<Bytes> {
-    let status = status(parts);
-    let lines = || parts.iter().enumerate().map(|(index, part)| part.line(batch.then_some(index))).collect();
-    if status == StatusCode::UNPROCESSABLE_ENTITY {
-        let events = batch.then(lines);
-        return respond(status, PROBLEM_JSON, to_json(&unprocessable(parts, events, request_id)));
-    }
-    let body = match parts {
-        [part] if !batch => to_json(&part.line(None)),
-        _ => to_json(&Batch { events: lines() }),
+/// The response with these replies. `batch`: the payload was split, so its sender expects a list. `preferred`: the
+/// wait of the sender's own preference, where it was followed.
+pub(super) fn recorded(
+    replies: &[Reply],
+    batch: bool,
+    preferred: Option<Duration>,
+    request_id: &str,
+) -> Response<Bytes> {
+    let status = status(replies);
+    let list = || replies.iter().enumerate().map(|(index, reply)| reply.json(batch.then_some(index))).collect();
+    let (content_type, body) = match replies {
+        _ if status == StatusCode::UNPROCESSABLE_ENTITY => {
+            (PROBLEM_JSON, to_json(&unprocessable(replies, batch.then(list), request_id)))
+        }
+        [reply] if !batch => (JSON, to_json(&reply.json(None))),
+        _ => (JSON, to_json(&BatchJson { events: list() })),
     };
-    respond(status, JSON, body)
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().extend(preferred.and_then(preference::applied));
+    response
 }
 
-/// The heaviest part decides; a payload that was split into nothing but ignored parts is fine.
-fn status(parts: &[Part]) -> StatusCode {
-    match parts.iter().map(Part::weight).max().unwrap_or(Weight::Nothing) {
-        Weight::Nothing | Weight::Done => StatusCode::OK,
-        Weight::Refused => StatusCode::UNPROCESSABLE_ENTITY,
-        Weight::Created => StatusCode::CREATED,
-        Weight::Failed => StatusCode::BAD_GATEWAY,
-        Weight::Pending => StatusCode::ACCEPTED,
+/// The status of a response; a batch of which every element was ignored is fine.
+fn status(replies: &[Reply]) -> StatusCode {
+    match replies.iter().map(Reply::precedence).max().unwrap_or(Precedence::Nothing) {
+        Precedence::Nothing | Precedence::Done => StatusCode::OK,
+        Precedence::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        Precedence::Created => StatusCode::CREATED,
+        Precedence::Failed => StatusCode::BAD_GATEWAY,
+        Precedence::Pending => StatusCode::ACCEPTED,
     }
 }
 
-fn unprocessable<'a>(parts: &'a [Part], events: Option<Vec<Line<'a>>>, request_id: &'a str) -> Unprocessable<'a> {
+fn unprocessable<'a>(
+    replies: &'a [Reply],
+    events: Option<Vec<ReplyJson<'a>>>,
+    request_id: &'a str,
+) -> UnprocessableJson<'a> {
     let mut errors = Vec::new();
     let mut only_id = None;
-    for (index, part) in parts.iter().enumerate() {
-        if let Part::Refused { id, violations } = part {
+    for (index, reply) in replies.iter().enumerate() {
+        if let Reply::Refused { id, violations } = reply {
             let index = events.is_some().then_some(index);
-            errors.extend(violations.iter().map(|violation| Indexed { index, violation }));
+            errors.extend(violations.iter().map(|violation| IndexedViolation { index, violation }));
             only_id = Some(*id);
         }
     }
@@ -139,134 +151,74 @@ fn unprocessable<'a>(parts: &'a [Part], events: Option<Vec<Line<'a>>>, request_i
         line: None,
         column: None,
     };
-    Unprocessable { problem, errors, events }
+    UnprocessableJson { problem, errors, events }
 }
 
-fn respond(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
-}
-
-impl Part {
-    /// The event or refused payload that is kept of it, or that it repeats.
-    pub(super) fn event(&self) -> Option<EventId> {
+impl Reply {
+    /// The event or refused payload that is kept of the element, or the event that it copies; none of an ignored one.
+    pub(super) fn id(&self) -> Option<EventId> {
         match self {
-            Part::Event { standing, .. } => Some(standing.event()),
-            Part::Ignored { .. } => None,
-            Part::Refused { id, .. } => Some(*id),
+            Reply::Event(event) => Some(event.id),
+            Reply::Ignored { .. } => None,
+            Reply::Refused { id, .. } => Some(*id),
         }
     }
 
-    /// The same once the upstream settled it.
-    pub(super) fn settled(self, settled: Settled) -> Part {
+    fn precedence(&self) -> Precedence {
         match self {
-            Part::Event { action, incident_key, standing } => {
-                let standing = match standing {
-                    Standing::Duplicate { of, .. } => Standing::DuplicateSettled { of, settled },
-                    _ => Standing::Settled(settled),
-                };
-                Part::Event { action, incident_key, standing }
-            }
-            other => other,
-        }
-    }
-
-    fn weight(&self) -> Weight {
-        match self {
-            Part::Ignored { .. } => Weight::Nothing,
-            Part::Refused { .. } => Weight::Refused,
-            Part::Event { standing, .. } => match standing {
-                Standing::Queued { .. } | Standing::Duplicate { open: true, .. } => Weight::Pending,
-                Standing::Duplicate { open: false, .. } => Weight::Nothing,
-                Standing::Settled(settled) if !reached(settled) => Weight::Failed,
-                Standing::Settled(settled) if settled.outcome == Some(Outcome::Created) => Weight::Created,
-                Standing::Settled(_) => Weight::Done,
-                Standing::DuplicateSettled { settled, .. } if !reached(settled) => Weight::Failed,
-                Standing::DuplicateSettled { .. } => Weight::Nothing,
+            Reply::Ignored { .. } => Precedence::Nothing,
+            Reply::Refused { .. } => Precedence::Refused,
+            Reply::Event(EventReply { duplicate, waits, settled, .. }) => match settled {
+                None if *duplicate && !waits => Precedence::Nothing,
+                None => Precedence::Pending,
+                Some(settled) if !reached(settled) => Precedence::Failed,
+                Some(_) if *duplicate => Precedence::Nothing,
+                Some(settled) if settled.outcome == Some(Outcome::Created) => Precedence::Created,
+                Some(_) => Precedence::Done,
             },
         }
     }
 
-    /// The same as it is told to a program.
-    pub(super) fn told(&self) -> serde_json::Value {
-        serde_json::to_value(self.line(None)).unwrap_or_default()
+    pub(super) fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(self.json(None)).unwrap_or_default()
     }
 
-    fn line(&self, index: Option<usize>) -> Line<'_> {
-        let mut line = Line {
-            index,
-            id: None,
-            status: "",
-            of: None,
-            outcome: None,
-            reason: None,
-            action: None,
-            incident_key: None,
-            rule: None,
-            errors: None,
-        };
+    fn json(&self, index: Option<usize>) -> ReplyJson<'_> {
+        let json = ReplyJson { index, ..ReplyJson::default() };
         match self {
-            Part::Ignored { rule } => {
-                line.status = "ignored";
-                line.rule = rule.as_deref();
+            Reply::Ignored { rule } => ReplyJson { status: "ignored", rule: rule.as_deref(), ..json },
+            Reply::Refused { id, violations } => {
+                ReplyJson { status: State::Refused.as_str(), id: Some(*id), errors: Some(violations), ..json }
             }
-            Part::Refused { id, violations } => {
-                line.status = State::Refused.as_str();
-                line.id = Some(*id);
-                line.errors = Some(violations);
-            }
-            Part::Event { action, incident_key, standing } => {
-                line.action = Some(action.as_str());
-                line.incident_key = Some(incident_key);
-                line.status = standing.word();
-                match standing {
-                    Standing::Queued { id } => line.id = Some(*id),
-                    Standing::Duplicate { of, .. } => line.of = Some(*of),
-                    Standing::Settled(settled) => {
-                        line.id = Some(settled.id);
-                        line.settled(settled);
-                    }
-                    Standing::DuplicateSettled { of, settled } => {
-                        line.of = Some(*of);
-                        line.settled(settled);
-                    }
+            Reply::Event(event) => {
+                let settled = event.settled.as_ref();
+                ReplyJson {
+                    status: event.status(),
+                    id: (!event.duplicate).then_some(event.id),
+                    of: event.duplicate.then_some(event.id),
+                    outcome: settled.and_then(|settled| settled.outcome).map(Outcome::as_str),
+                    reason: settled.and_then(|settled| settled.reason.as_deref()),
+                    action: Some(event.action.as_str()),
+                    incident_key: Some(&event.incident_key),
+                    ..json
                 }
             }
         }
-        line
     }
 }
 
-impl Standing {
-    /// The word that the sender is told and the log holds.
-    pub(super) fn word(&self) -> &'static str {
-        match self {
-            Standing::Queued { .. } => State::Queued.as_str(),
-            Standing::Duplicate { .. } | Standing::DuplicateSettled { .. } => DUPLICATE,
-            Standing::Settled(settled) => settled.state.as_str(),
-        }
-    }
-
-    /// The event that stands there: the one taken, or the one that it copies.
-    pub(super) fn event(&self) -> EventId {
-        match self {
-            Standing::Queued { id } => *id,
-            Standing::Duplicate { of, .. } | Standing::DuplicateSettled { of, .. } => *of,
-            Standing::Settled(settled) => settled.id,
+impl EventReply {
+    /// The word for its status in the response and in the log.
+    pub(super) fn status(&self) -> &'static str {
+        match &self.settled {
+            _ if self.duplicate => DUPLICATE,
+            Some(settled) => settled.state.as_str(),
+            None => State::Queued.as_str(),
         }
     }
 }
 
-impl<'a> Line<'a> {
-    fn settled(&mut self, settled: &'a Settled) {
-        self.outcome = settled.outcome.map(Outcome::as_str);
-        self.reason = settled.reason.as_deref();
-    }
-}
-
-/// Whether the upstream did what the event asks for.
+/// The upstream did what the event asks for.
 fn reached(settled: &Settled) -> bool {
     settled.state == State::Delivered && !settled.outcome.is_some_and(Outcome::leaves_key_unknown)
 }
@@ -280,37 +232,46 @@ mod tests {
 
     use super::*;
 
-    fn event(standing: Standing) -> Part {
-        Part::Event { action: Action::Trigger, incident_key: "k1".into(), standing }
+    fn event(id: u64, duplicate: bool, waits: bool, settled: Option<Settled>) -> Reply {
+        let (action, incident_key, id) = (Action::Trigger, "k1".into(), EventId(id));
+        Reply::Event(EventReply { action, incident_key, id, duplicate, waits, settled })
     }
 
-    fn queued() -> Part {
-        event(Standing::Queued { id: EventId(7) })
+    fn queued() -> Reply {
+        event(7, false, false, None)
     }
 
-    fn duplicate(open: bool) -> Part {
-        event(Standing::Duplicate { of: EventId(5), open })
+    fn duplicate(waits: bool) -> Reply {
+        event(5, true, waits, None)
+    }
+
+    fn taken_and(settled: Settled) -> Reply {
+        event(7, false, true, Some(settled))
+    }
+
+    fn copied_and(settled: Settled) -> Reply {
+        event(5, true, true, Some(settled))
     }
 
     fn settled(state: State, outcome: Option<Outcome>) -> Settled {
         Settled { id: EventId(7), state, outcome, reason: None }
     }
 
-    fn delivered(outcome: Outcome) -> Part {
-        event(Standing::Settled(settled(State::Delivered, Some(outcome))))
+    fn delivered(outcome: Outcome) -> Reply {
+        taken_and(settled(State::Delivered, Some(outcome)))
     }
 
-    fn ignored() -> Part {
-        Part::Ignored { rule: Some("noise".into()) }
+    fn ignored() -> Reply {
+        Reply::Ignored { rule: Some("noise".into()) }
     }
 
-    fn refused() -> Part {
+    fn refused() -> Reply {
         let violation = Violation { path: "$.state".into(), problem: "is required".into(), found: None };
-        Part::Refused { id: EventId(9), violations: vec![violation] }
+        Reply::Refused { id: EventId(9), violations: vec![violation] }
     }
 
-    fn told(parts: &[Part], batch: bool) -> (u16, String, Value) {
-        let response = answer(parts, batch, "01J");
+    fn told(replies: &[Reply], batch: bool) -> (u16, String, Value) {
+        let response = recorded(replies, batch, None, "01J");
         let status = response.status().as_u16();
         let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
         (status, content_type, serde_json::from_slice(response.body()).unwrap())
@@ -333,7 +294,7 @@ mod tests {
                 json!({"status": "duplicate", "of": "5", "action": "trigger", "incident_key": "k1"}),
             ),
             ("ignored", ignored(), 200, json!({"status": "ignored", "rule": "noise"})),
-            ("ignored by no rule", Part::Ignored { rule: None }, 200, json!({"status": "ignored"})),
+            ("ignored by no rule", Reply::Ignored { rule: None }, 200, json!({"status": "ignored"})),
             (
                 "waited for and created",
                 delivered(Outcome::Created),
@@ -342,13 +303,13 @@ mod tests {
             ),
             (
                 "waited for and dead",
-                event(Standing::Settled(dead)),
+                taken_and(dead),
                 502,
                 json!({"id": "7", "status": "dead", "reason": "http_422", "action": "trigger", "incident_key": "k1"}),
             ),
         ];
-        for (claim, part, status, body) in rows {
-            assert_eq!(told(&[part], false), (status, "application/json".to_owned(), body), "{claim}");
+        for (claim, reply, status, body) in rows {
+            assert_eq!(told(&[reply], false), (status, "application/json".to_owned(), body), "{claim}");
         }
     }
 
@@ -361,21 +322,15 @@ mod tests {
             (delivered(Outcome::Accepted), 200),
             (delivered(Outcome::Unmatched), 502),
             (delivered(Outcome::NotResolved), 502),
-            (event(Standing::Settled(settled(State::Dead, None))), 502),
-            (event(Standing::Settled(settled(State::Ended, None))), 502),
+            (taken_and(settled(State::Dead, None)), 502),
+            (taken_and(settled(State::Ended, None)), 502),
             (duplicate(true), 202),
-            (
-                event(Standing::DuplicateSettled {
-                    of: EventId(5),
-                    settled: settled(State::Delivered, Some(Outcome::Created)),
-                }),
-                200,
-            ),
-            (event(Standing::DuplicateSettled { of: EventId(5), settled: settled(State::Dead, None) }), 502),
+            (copied_and(settled(State::Delivered, Some(Outcome::Created))), 200),
+            (copied_and(settled(State::Dead, None)), 502),
         ];
-        for (part, status) in rows {
-            let text = format!("{part:?}");
-            assert_eq!(told(&[part], false).0, status, "{text}");
+        for (reply, status) in rows {
+            let text = format!("{reply:?}");
+            assert_eq!(told(&[reply], false).0, status, "{text}");
         }
     }
 
@@ -389,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_mixture_is_told_by_its_heaviest_part() {
-        type Row<'a> = (&'a str, &'a [fn() -> Part], u16);
+        type Row<'a> = (&'a str, &'a [fn() -> Reply], u16);
         let rows: &[Row<'_>] = &[
             ("anything queued", &[refused, queued, ignored], 202),
             ("nothing queued, something refused", &[refused, ignored, || duplicate(false)], 422),
@@ -405,11 +360,11 @@ mod tests {
             ("waited for, done, beside one refused", &[refused, || delivered(Outcome::Resolved)], 200),
         ];
         for (claim, makers, expected) in rows {
-            let parts: Vec<Part> = makers.iter().map(|make| make()).collect();
-            let (status, _, body) = told(&parts, true);
+            let replies: Vec<Reply> = makers.iter().map(|make| make()).collect();
+            let (status, _, body) = told(&replies, true);
             assert_eq!(status, *expected, "{claim}");
             let events = body["events"].as_array().unwrap();
-            assert_eq!(events.len(), parts.len(), "{claim}");
+            assert_eq!(events.len(), replies.len(), "{claim}");
             assert!(events.iter().enumerate().all(|(index, line)| line["index"] == json!(index)), "{claim}: {body}");
         }
     }

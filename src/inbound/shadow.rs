@@ -1,7 +1,7 @@
-//! Decides payloads a second time by shadow rules, and records where they would decide otherwise.
+//! Decides payloads again by shadow rules, and records where these differ from the rules in force.
 //!
-//! A payload is decided again, by both rule sets, once it is recorded; what differs goes to the recorder. Only
-//! so much waits: beyond that payloads are skipped and counted, and no sender waits for any of it.
+//! A payload is decided again, by both rule sets, after it was recorded; the differences go to the recorder. The queue
+//! is bounded: beyond it payloads are skipped and counted. No sender waits for any of this.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::charset::Charset;
 use super::loaded_rules::SourceRules;
-use super::payload;
+use super::payload::{self, Payload};
 use crate::clock::{Clock, WallTime};
 use crate::event::EventId;
 use crate::journal::recorder::{Recorder, Unlike};
@@ -23,10 +23,10 @@ use crate::rules::{Context, RuleSet};
 use crate::shutdown::Shutdown;
 use crate::supervision::panicked;
 
-/// Where payloads wait to be decided again. Nothing runs until the first one comes.
+/// The queue of payloads to be decided again. Its worker starts with the first one.
 #[derive(Debug)]
 pub(super) struct Shadow {
-    queue: OnceLock<Sender<Waiting>>,
+    queue: OnceLock<Sender<ShadowTask>>,
     bytes: Arc<Semaphore>,
     recorder: Recorder,
     metrics: Arc<Metrics>,
@@ -34,22 +34,22 @@ pub(super) struct Shadow {
     shutdown: Shutdown,
 }
 
-/// A payload that was decided.
+/// A payload that was decided and recorded.
 #[derive(Debug)]
-pub(super) struct Sighting {
-    pub(super) source: Arc<str>,
-    pub(super) raw: Bytes,
-    pub(super) charset: Charset,
-    pub(super) received_at: WallTime,
-    pub(super) rules: SourceRules,
-    /// The events that it became or repeats, by element; none where an element was ignored.
-    pub(super) events: Vec<Option<EventId>>,
+struct DecidedPayload {
+    source: Arc<str>,
+    raw: Bytes,
+    charset: Charset,
+    received_at: WallTime,
+    rules: SourceRules,
+    /// The events that it became or copies, by element; none where an element was ignored.
+    events: Vec<Option<EventId>>,
 }
 
-/// One that waits, with the room that it takes.
+/// A payload that waits, with the bytes that it takes of the queue.
 #[derive(Debug)]
-struct Waiting {
-    sighting: Sighting,
+struct ShadowTask {
+    payload: DecidedPayload,
     shadow: Arc<RuleSet>,
     _room: OwnedSemaphorePermit,
 }
@@ -60,23 +60,32 @@ impl Shadow {
         Shadow { queue: OnceLock::new(), bytes, recorder, metrics, clock, shutdown }
     }
 
-    /// Has a payload decided again, unless too much waits for that.
-    pub(super) fn see(&self, sighting: Sighting) {
-        let Some(shadow) = sighting.rules.shadow.clone() else {
+    /// Queues a payload to be decided again, unless the queue is full or the source has no shadow rules. `events`: those
+    /// that it became or copies, by element; none where an element was ignored.
+    pub(super) fn decide_again(
+        &self,
+        source: &Arc<str>,
+        payload: Payload,
+        rules: SourceRules,
+        received_at: WallTime,
+        events: Vec<Option<EventId>>,
+    ) {
+        let Some(shadow) = rules.shadow.clone() else {
             return;
         };
-        let source = Arc::clone(&sighting.source);
-        let share = u32::try_from(sighting.raw.len().min(BYTES_MAX)).unwrap_or(u32::MAX);
+        let (charset, raw) = (payload.charset(), payload.into_raw());
+        let payload = DecidedPayload { source: Arc::clone(source), raw, charset, received_at, rules, events };
+        let share = u32::try_from(payload.raw.len().min(BYTES_MAX)).unwrap_or(u32::MAX);
         let sent = match Arc::clone(&self.bytes).try_acquire_many_owned(share) {
-            Ok(room) => self.queue().try_send(Waiting { sighting, shadow, _room: room }).is_ok(),
+            Ok(room) => self.queue().try_send(ShadowTask { payload, shadow, _room: room }).is_ok(),
             Err(_) => false,
         };
         if !sent {
-            self.metrics.shadow_decided(&source, Shadowed::Skipped);
+            self.metrics.shadow_decided(source, Shadowed::Skipped);
         }
     }
 
-    fn queue(&self) -> &Sender<Waiting> {
+    fn queue(&self) -> &Sender<ShadowTask> {
         self.queue.get_or_init(|| {
             let (queue, mut waiting) = mpsc::channel(PAYLOADS_MAX);
             let mut worker = Worker {
@@ -93,58 +102,58 @@ impl Shadow {
     }
 }
 
-/// Decides again, one payload after the other.
+/// Decides payloads again, one after the other.
 struct Worker {
     recorder: Recorder,
     metrics: Arc<Metrics>,
     clock: Clock,
     throttle: LogThrottle,
-    /// What is to be recorded.
+    /// Differences that are not recorded yet.
     unlike: Vec<Unlike>,
 }
 
 impl Worker {
-    /// Until the relay stops: what waits then is not decided.
-    async fn run(&mut self, waiting: &mut Receiver<Waiting>, shutdown: &Shutdown) {
+    /// Runs until the relay stops; payloads that wait then are not decided again.
+    async fn run(&mut self, waiting: &mut Receiver<ShadowTask>, shutdown: &Shutdown) {
         loop {
             let next = tokio::select! {
                 biased;
                 () = shutdown.begun() => return,
                 next = waiting.recv() => next,
             };
-            let Some(Waiting { sighting, shadow, _room }) = next else {
+            let Some(ShadowTask { payload, shadow, _room }) = next else {
                 return;
             };
-            let source = Arc::clone(&sighting.source);
-            let decided = tokio::task::spawn_blocking(move || (decided_otherwise(&sighting, &shadow), sighting)).await;
-            let Ok((differences, sighting)) = decided else {
-                // It panicked, which the log tells.
+            let source = Arc::clone(&payload.source);
+            let decided = tokio::task::spawn_blocking(move || (decided_otherwise(&payload, &shadow), payload)).await;
+            let Ok((differences, payload)) = decided else {
+                // It panicked, which is in the log.
                 self.metrics.shadow_decided(&source, Shadowed::Skipped);
                 continue;
             };
-            self.take(&sighting, differences);
+            self.take(&payload, differences);
             if waiting.is_empty() || self.unlike.len() >= RECORDED_AT_ONCE {
                 self.record();
             }
         }
     }
 
-    fn take(&mut self, sighting: &Sighting, differences: Vec<Difference>) {
+    fn take(&mut self, payload: &DecidedPayload, differences: Vec<Difference>) {
         let Some(first) = differences.first() else {
-            return self.metrics.shadow_decided(&sighting.source, Shadowed::Same);
+            return self.metrics.shadow_decided(&payload.source, Shadowed::Same);
         };
-        self.metrics.shadow_decided(&sighting.source, Shadowed::Differs);
-        let event = sighting.events.get(first.index).copied().flatten();
+        self.metrics.shadow_decided(&payload.source, Shadowed::Differs);
+        let event = payload.events.get(first.index).copied().flatten();
         if let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) {
-            // The values that differ are a matter for those who may see events.
-            let (source, event) = (&*sighting.source, event.map(|event| event.to_string()));
+            // The values that differ are for those who may see events: the log gets their path only.
+            let (source, event) = (&*payload.source, event.map(|event| event.to_string()));
             let (what, path) = (first.what.as_str(), first.path.as_deref());
             info!(source, event, what, path, suppressed, "the shadow rules would decide otherwise");
         }
         let mut of: Vec<(EventId, Vec<Difference>)> = Vec::new();
         for difference in differences {
-            // What the rules ignored left no event that it could be recorded with.
-            let Some(event) = sighting.events.get(difference.index).copied().flatten() else {
+            // An ignored element has no event that the difference could be recorded with.
+            let Some(event) = payload.events.get(difference.index).copied().flatten() else {
                 continue;
             };
             match of.last_mut() {
@@ -158,8 +167,7 @@ impl Worker {
         self.unlike.extend(told.take(UNRECORDED_MAX - self.unlike.len().min(UNRECORDED_MAX)));
     }
 
-    /// Hands over what was found, unless the recorder has better things to do; then it is tried again with what is found
-    /// next.
+    /// Records the differences. Where the recorder is busy they stay for the next time.
     fn record(&mut self) {
         if !self.unlike.is_empty()
             && let Err(unlike) = self.recorder.differ(std::mem::take(&mut self.unlike))
@@ -169,17 +177,17 @@ impl Worker {
     }
 }
 
-/// What the shadow rules would have decided otherwise.
-fn decided_otherwise(sighting: &Sighting, shadow: &RuleSet) -> Vec<Difference> {
-    let Ok(payload) = payload::decode(&sighting.raw, sighting.charset) else {
+/// Where the shadow rules differ from the rules in force.
+fn decided_otherwise(payload: &DecidedPayload, shadow: &RuleSet) -> Vec<Difference> {
+    let Ok(json) = payload::decode(&payload.raw, payload.charset) else {
         return Vec::new();
     };
-    let received_at = sighting.received_at.rfc3339();
-    let context = Context { source: &sighting.source, received_at: &received_at };
-    differences(&sighting.rules.live.decide(&payload, context), &shadow.decide(&payload, context))
+    let received_at = payload.received_at.rfc3339();
+    let context = Context { source: &payload.source, received_at: &received_at };
+    differences(&payload.rules.live.decide(&json, context), &shadow.decide(&json, context))
 }
 
-/// Payloads that wait, and the bytes of them all.
+/// Limits of the queue.
 const PAYLOADS_MAX: usize = 256;
 const BYTES_MAX: usize = 8 << 20;
 /// Differences that are recorded together while more payloads wait.

@@ -1,0 +1,113 @@
+//! Metrics and log lines about requests, but for those that the recorder counts.
+//!
+//! Each line is throttled, and tells how many of its kind were suppressed.
+
+use std::sync::Arc;
+
+use tracing::{Span, debug, info, warn};
+
+use super::refusal::{Refusal, UNPROCESSABLE};
+use super::request_id::RequestMetadata;
+use super::response::{EventReply, Reply};
+use crate::clock::Clock;
+use crate::logging::LogThrottle;
+use crate::metrics::Metrics;
+use crate::rules::{Decision, Element};
+use crate::server::Peer;
+
+/// Tells of requests.
+#[derive(Debug)]
+pub(super) struct RequestLog {
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    /// Apart from each other: a flood of refused requests does not hide those that were taken.
+    refused: LogThrottle,
+    taken: LogThrottle,
+}
+
+impl RequestLog {
+    pub(super) fn new(metrics: Arc<Metrics>, clock: Clock) -> RequestLog {
+        RequestLog { metrics, clock, refused: LogThrottle::default(), taken: LogThrottle::default() }
+    }
+
+    /// The rules decided a payload.
+    pub(super) fn decided(&self, decision: &Decision, source: &Arc<str>, about: &RequestMetadata) {
+        for element in &decision.elements {
+            match element {
+                Element::Event(draft) => {
+                    let span = Span::current();
+                    span.record("rule", &*draft.rule);
+                    span.record("incident_key", &*draft.incident_key);
+                }
+                Element::Ignored { .. } => self.metrics.event_ignored(source),
+                Element::Refused { .. } => self.metrics.request_refused(Some(source), UNPROCESSABLE),
+            }
+        }
+        let failures = &decision.template_failures;
+        for _ in 0..failures.count {
+            self.metrics.template_failed(source);
+        }
+        if failures.count > 0
+            && let Some(suppressed) = self.permit(&self.refused)
+        {
+            let (request_id, count, first) = (&about.id, failures.count, failures.first.as_deref());
+            warn!(%request_id, source = &**source, count, first, suppressed, "templates failed and left their text empty");
+        }
+    }
+
+    /// A request is on disk. Nobody is alerted of its refused elements: there a person should look.
+    pub(super) fn recorded(&self, replies: &[Reply], source: &str, about: &RequestMetadata) {
+        let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());
+        let (mut events, mut refused) = (Vec::new(), Vec::new());
+        for reply in replies {
+            match reply {
+                Reply::Event(event) => {
+                    debug!(action = %event.action, event = %event.id, status = event.status(), "kept");
+                    events.push(event);
+                }
+                Reply::Refused { id, violations } => refused.push((id, violations)),
+                Reply::Ignored { .. } => {}
+            }
+        }
+        if let Some(first) = events.first()
+            && let Some(suppressed) = self.permit(&self.taken)
+        {
+            let EventReply { id: event, action, incident_key, .. } = first;
+            let (status, more) = (first.status(), events.len() - 1);
+            info!(
+                %request_id, sender_request_id, source, %event, %action, incident_key, status, more, suppressed,
+                "took a request"
+            );
+        }
+        if let Some((event, violations)) = refused.first()
+            && let Some(suppressed) = self.permit(&self.refused)
+        {
+            let (path, refused) = (violations.first().map_or("$", |violation| &violation.path), refused.len());
+            warn!(
+                %request_id, sender_request_id, source, %event, path, refused, suppressed,
+                "refused what the rules can't use; it is kept"
+            );
+        }
+    }
+
+    /// A request was refused as a whole.
+    pub(super) fn refused(&self, refusal: &Refusal, source: Option<&Arc<str>>, peer: &Peer, about: &RequestMetadata) {
+        self.metrics.request_refused(source, refusal.label());
+        let Some(suppressed) = self.permit(&self.refused) else {
+            return;
+        };
+        let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());
+        let (peer, source) = (peer.address, source.map_or("none", |source| source));
+        let (status, reason) = (refusal.status().as_u16(), refusal.label());
+        // Something was kept and nobody alerted, or nothing could be kept: a person should look.
+        if matches!(refusal, Refusal::NotJson(_) | Refusal::Unavailable(_)) {
+            warn!(%request_id, sender_request_id, %peer, source, status, reason, suppressed, "refused a request");
+        } else {
+            info!(%request_id, sender_request_id, %peer, source, status, reason, suppressed, "refused a request");
+        }
+    }
+
+    fn permit(&self, throttle: &LogThrottle) -> Option<u64> {
+        throttle.permit(self.clock.now().monotonic)
+    }
+}
