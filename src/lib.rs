@@ -27,7 +27,7 @@
 //! | [`delivery`] | to the upstream, in order: schedule, calls, retries, circuit breaker |
 //! | [`callgoose`] | what an answer means, the filters, a stand-in for Callgoose |
 //! | [`admin`] | health, API, commands |
-//! | [`authoring`] | help for who writes rules |
+//! | [`authoring`] | for those who write rules: rule tests, warnings about rules and filters together |
 //! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |

@@ -14,7 +14,7 @@ use crate::yaml::{Findings, Severity, Source};
 /// Check the configuration, its rules, certificates and secrets
 ///
 /// Shows every finding at once, each with file, line, column, what was expected and the remedy. Nothing is started and
-/// nothing is written. With sandbox filters also whether what the rules send could match any of them.
+/// nothing is written. With sandbox filters also the rules whose written values match none of them.
 ///
 /// Errors keep the relay from starting, except those of rules in the shadow of others: it starts without these. Warnings
 /// are what is probably not meant; notes are worth knowing and change no exit code.
