@@ -38,7 +38,7 @@ use crate::yaml::{self, Fields, Findings, Node, Place, Value};
 
 pub use file_stamps::FileStamps;
 pub use partial::{
-    Addresses, LoadedRules, load_addresses, load_dedup, load_policy, load_rules, load_sender_name, load_source_names,
+    LoadedRules, load_addresses, load_dedup, load_policy, load_rules, load_sender_name, load_source_names,
 };
 pub use secrets::{Refreshed, SecretFiles};
 pub use snapshot::{Settings, Snapshot};

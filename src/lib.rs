@@ -31,6 +31,7 @@
 //! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |
+//! | [`exports`] | what the tests use; nothing else is public |
 //!
 //! # Layers
 //!
@@ -39,7 +40,7 @@
 //!
 //! | layer | rooms | rule |
 //! | --- | --- | --- |
-//! | 7 composition | `relay` `cli` | knows everything |
+//! | 7 composition | `relay` `cli` `exports` | knows everything |
 //! | 6 tools, configuration | `config` `authoring` | |
 //! | 5 services of the server | `admin` `inbound` `callgoose/sandbox` | requests in; talk to what is below by handles and snapshots |
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
@@ -53,34 +54,37 @@
 //! - No 2xx leaves before the record is on disk: only the recorder makes receipts, after the commit.
 //! - Deduplication keeps no state that the journal can't restore.
 //! - One file maps reasons to the statuses we answer (`inbound/refusal.rs`; `server/service.rs` for heads that reach no
-//!   service), one upstream answers to outcomes
-//!   (`callgoose/answer.rs`), one spells metric names (`metrics.rs`), one names the JSONPath crate (`rules/path.rs`).
+//!   service), one upstream answers to verdicts (`callgoose/answer.rs`), one spells metric names (`metrics.rs`), one
+//!   names the JSONPath crate (`rules/path.rs`).
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.
 //! - A payload never chooses a host, a URL or a header name.
 //! - Administration never holds a lock of the pipeline.
 //! - No line of the log, no full pipe and no reader that is gone delays, ends or loses an event.
 
-pub mod admin;
-pub mod authoring;
-pub mod callgoose;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod credential;
-pub mod delivery;
-pub mod event;
-pub mod files;
-pub mod inbound;
-pub mod journal;
-pub mod logging;
-pub mod metrics;
-pub mod relay;
-pub mod rules;
-pub mod secret;
-pub mod server;
-pub mod shutdown;
-pub mod supervision;
-pub mod tls;
-pub mod token_bucket;
-pub mod yaml;
+mod admin;
+mod authoring;
+mod callgoose;
+mod cli;
+mod clock;
+mod config;
+mod credential;
+mod delivery;
+mod event;
+pub mod exports;
+mod files;
+mod inbound;
+mod journal;
+mod logging;
+mod metrics;
+mod relay;
+mod rules;
+mod secret;
+mod server;
+mod shutdown;
+mod supervision;
+mod tls;
+mod token_bucket;
+mod yaml;
+
+pub use cli::main;

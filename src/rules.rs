@@ -36,11 +36,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::body_shape::{Known, Outline};
-pub use self::coverage::{Coverage, Gap, Lack, PartKind};
+#[cfg(test)]
+pub use self::coverage::Lack;
+pub use self::coverage::{Coverage, Gap, PartKind};
 pub use self::decide::ELEMENTS_MAX;
-pub use self::trace::{
-    ConditionTrace, ElementTrace, Nearest, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
-};
+pub use self::trace::{ConditionTrace, ElementTrace, Nearest, PathTrace, Seen, Spot, Trace};
 use crate::event::{Draft, Priority, Violation};
 use crate::yaml::{Findings, Source};
 

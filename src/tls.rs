@@ -23,9 +23,9 @@ use crate::clock::WallTime;
 
 pub use error::{Error, Warning};
 pub use pinned::pinned_client;
-pub use self_signed::{Made, make_missing_pair};
+pub use self_signed::make_missing_pair;
 pub use served::{Renewed, Served};
-pub use validity::Validity;
+use validity::Validity;
 
 /// The `listen.tls` section, when TLS is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,6 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Identity {
     pub key: Arc<CertifiedKey>,
-    /// Of the first certificate; none if its dates can't be read.
-    pub validity: Option<Validity>,
     /// SHA-256 of the first certificate, as `openssl x509 -fingerprint -sha256` prints it.
     pub fingerprint: String,
 }
@@ -64,7 +62,7 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
 
     let mut warnings: Vec<Warning> = pem::exposed_key(&config.private_key).into_iter().collect();
     warnings.extend(validity.and_then(|validity| validity.doubt(&config.certificate, now)));
-    Ok((Identity { key: Arc::new(key), validity, fingerprint }, warnings))
+    Ok((Identity { key: Arc::new(key), fingerprint }, warnings))
 }
 
 /// The TLS that senders meet: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
@@ -295,7 +293,7 @@ mod tests {
     fn dates_that_senders_will_refuse_are_a_warning() {
         let (_directory, config) = made();
         let day = 24 * 3_600 * 1_000;
-        let validity = load(&config).unwrap().0.validity.unwrap();
+        let validity = Validity::of(&load(&config).unwrap().0.key.cert[0]).unwrap();
         for (claim, at, word) in [
             ("long before", validity.not_before.0 - 30 * day, "not valid before"),
             ("within its dates", validity.not_before.0 + day, ""),

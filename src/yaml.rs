@@ -21,7 +21,6 @@ pub use fields::Fields;
 pub use finding::{Finding, Findings, Severity, nearest};
 pub use parse::parse;
 pub use redact::is_sensitive;
-pub use scalar::plain as plain_scalar;
 
 use std::fmt;
 use std::ops::Range;

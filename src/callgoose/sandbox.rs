@@ -10,7 +10,7 @@
 mod callgoose;
 mod http;
 
-pub use callgoose::{Answer, Call, Callgoose, Incident, IncidentState};
+pub use callgoose::{Call, Callgoose, Incident};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -64,15 +64,15 @@ use room::Holdings;
 use schema::{SCHEMA, VERSION};
 use volume::Volume;
 
-pub use batch::{Batch, Pruned};
+pub use batch::Batch;
 pub use data_dir::{Lock, inspect};
 pub use lookup::{Blob, Decided, Later, Stored};
 pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
 pub use place::{Fates, Mending};
-pub use read::{
-    Attempt, Delivered, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Searched, Sendable, Summary, Texts,
-};
+#[cfg(test)]
+pub use read::Searched;
+pub use read::{Delivered, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary, Texts};
 pub use readers::Readers;
 pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 pub use rescue::Rescue;

@@ -43,6 +43,7 @@ pub enum PartKind {
 /// What no test showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "they are the words of the report")]
 pub enum Lack {
     /// Nothing at all.
     NeverReached,

@@ -7,11 +7,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use gander::clock::WallTime;
-use gander::event::{Action, Priority, UpdateHash};
-use gander::journal::Shares;
-use gander::journal::dedup::Occurrences;
-use gander::journal::{self, Journal, Lock, NewEvent, Raw};
+use gander::exports::clock::WallTime;
+use gander::exports::event::{Action, Priority, UpdateHash};
+use gander::exports::journal::Shares;
+use gander::exports::journal::dedup::Occurrences;
+use gander::exports::journal::{self, Journal, Lock, NewEvent, Raw};
 
 use crate::load::{self, Pace, TOKEN};
 use crate::process::{self, Process};

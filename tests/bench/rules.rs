@@ -7,8 +7,8 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
 use clap::Args;
-use gander::rules::{Context, Element, RuleSet};
-use gander::yaml::{Findings, Source};
+use gander::exports::rules::{Context, Element, RuleSet};
+use gander::exports::yaml::{Findings, Source};
 
 use crate::Result;
 

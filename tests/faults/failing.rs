@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gander::journal::{Filter, Reader};
+use gander::exports::journal::{Filter, Reader};
 
 use crate::process::{Site, words};
 use crate::seeded;

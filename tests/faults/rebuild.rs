@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use gander::clock::WallTime;
-use gander::event::{Action, EventId, Outcome, Priority, Settlement, State, UpdateHash};
-use gander::journal::Shares;
-use gander::journal::dedup::Occurrences;
-use gander::journal::{self, AttemptRecord, Journal, Lock, NewEvent, Raw};
+use gander::exports::clock::WallTime;
+use gander::exports::event::{Action, EventId, Outcome, Priority, Settlement, State, UpdateHash};
+use gander::exports::journal::Shares;
+use gander::exports::journal::dedup::Occurrences;
+use gander::exports::journal::{self, AttemptRecord, Journal, Lock, NewEvent, Raw};
 use serde_json::Value;
 
 use crate::process::{Process, Site};

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gander::clock::{Clock, WallTime};
-use gander::event::{Action, EventId, KeyId, Outcome, Priority, Settlement, State, Superseded, UpdateHash};
-use gander::journal::Shares;
-use gander::journal::dedup::{self, Occurrences};
-use gander::journal::recorder::{Entry, Recordable, Submission, Writer, WriterParts};
-use gander::journal::{
+use gander::exports::clock::{Clock, WallTime};
+use gander::exports::event::{Action, EventId, KeyId, Outcome, Priority, Settlement, State, Superseded, UpdateHash};
+use gander::exports::journal::Shares;
+use gander::exports::journal::dedup::{self, Occurrences};
+use gander::exports::journal::recorder::{Entry, Recordable, Submission, Writer, WriterParts};
+use gander::exports::journal::{
     self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Tried,
 };
-use gander::metrics::Metrics;
+use gander::exports::metrics::Metrics;
 use tokio::sync::mpsc;
 
 use crate::seeded;
@@ -169,7 +169,7 @@ fn commit(
                 id,
                 state,
                 outcome,
-                reason: reason.as_deref().map(gander::event::Reason::read),
+                reason: reason.as_deref().map(gander::exports::event::Reason::read),
                 attempts: 1,
                 at: now,
             })

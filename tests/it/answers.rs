@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use gander::event::{Outcome, State};
-use gander::inbound::Respond;
+use gander::exports::event::{Outcome, State};
+use gander::exports::inbound::Respond;
 use serde_json::{Value, json};
 
 use crate::support::{BATCH_RULES, Setup, rules};

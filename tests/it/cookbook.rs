@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use gander::cli::test;
-use gander::rules::RuleSet;
-use gander::yaml::{Findings, Source};
+use gander::exports::cli::test;
+use gander::exports::rules::RuleSet;
+use gander::exports::yaml::{Findings, Source};
 use serde_json::Value;
 
 const COOKBOOK: &str = include_str!("../../config/rules/COOKBOOK.md");

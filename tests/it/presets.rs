@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gander::rules::RuleSet;
-use gander::yaml::{Findings, Source};
+use gander::exports::rules::RuleSet;
+use gander::exports::yaml::{Findings, Source};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rules")

@@ -4,10 +4,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use gander::credential::Credential;
-use gander::inbound::auth::Policy;
-use gander::inbound::limits::{OverLimit, RateLimit};
-use gander::secret::Secret;
+use gander::exports::credential::Credential;
+use gander::exports::inbound::auth::Policy;
+use gander::exports::inbound::limits::{OverLimit, RateLimit};
+use gander::exports::secret::Secret;
 use http::{HeaderName, Method, Request};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

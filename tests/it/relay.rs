@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gander::config::{self, Inputs, Secrets};
-use gander::relay::{self, Running};
+use gander::exports::config::{self, Inputs, Secrets};
+use gander::exports::relay::{self, Running};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use gander::inbound::RulesBySource;
+use gander::exports::inbound::RulesBySource;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -510,13 +510,13 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
         let other = tempfile::tempdir().unwrap();
         let [old, new, key] = ["old.pem", "server.pem", "server.key"].map(|name| other.path().join(name));
         fs::copy(world.path("server.pem"), &old).unwrap();
-        let config = gander::tls::Config {
+        let config = gander::exports::tls::Config {
             certificate: new.clone(),
             private_key: key.clone(),
             client_ca: None,
             self_signed: true,
         };
-        gander::tls::make_missing_pair(&config, gander::clock::WallTime::now()).unwrap();
+        gander::exports::tls::make_missing_pair(&config, gander::exports::clock::WallTime::now()).unwrap();
         assert_eq!(world.rule_for("e1").await, "first");
 
         // One without the other belongs to nothing: the pair before it stays.

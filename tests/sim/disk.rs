@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gander::clock::{Now, WallTime};
-use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
-use gander::journal::Tried;
-use gander::journal::dedup::{AcceptReason, Effect, Occurrences};
+use gander::exports::clock::{Now, WallTime};
+use gander::exports::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
+use gander::exports::journal::Tried;
+use gander::exports::journal::dedup::{AcceptReason, Effect, Occurrences};
 
 use crate::files::Files;
 use crate::senders::key_id;

@@ -11,15 +11,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gander::callgoose::answer::{Trouble, Verdict};
-use gander::clock::{Monotonic, Now, WallTime};
-use gander::delivery::breaker;
-use gander::delivery::dispatcher::{Ended, RecentTriggers, next_step};
-use gander::delivery::retry;
-use gander::delivery::retry::NextStep;
-use gander::delivery::schedule::{Delivery, Limits, Schedule, Step, Withdrawn};
-use gander::delivery::staleness::Decision;
-use gander::event::{Action, EventId, KeyId, Outcome, Priority, Queued, SourceId, Superseded};
+use gander::exports::callgoose::answer::{Trouble, Verdict};
+use gander::exports::clock::{Monotonic, Now, WallTime};
+use gander::exports::delivery::breaker;
+use gander::exports::delivery::dispatcher::{Ended, RecentTriggers, next_step};
+use gander::exports::delivery::retry;
+use gander::exports::delivery::retry::NextStep;
+use gander::exports::delivery::schedule::{Delivery, Limits, Schedule, Step, Withdrawn};
+use gander::exports::delivery::staleness::Decision;
+use gander::exports::event::{Action, EventId, KeyId, Outcome, Priority, Queued, SourceId, Superseded};
 
 /// What the upstream makes of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use gander::clock::WallTime;
-use gander::event::{EventId, KeyId, Priority, Settlement, State};
-use gander::journal::Shares;
-use gander::journal::dedup::AcceptReason;
-use gander::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered};
+use gander::exports::clock::WallTime;
+use gander::exports::event::{EventId, KeyId, Priority, Settlement, State};
+use gander::exports::journal::Shares;
+use gander::exports::journal::dedup::AcceptReason;
+use gander::exports::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered};
 use tempfile::TempDir;
 
 use crate::disk::{Batch, Row};

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gander::delivery::schedule::Step;
-use gander::delivery::staleness::Then;
-use gander::event::{Action, EventId, Outcome, Reason, State, Superseded};
-use gander::journal::dedup::{Admission, Effect};
+use gander::exports::delivery::schedule::Step;
+use gander::exports::delivery::staleness::Then;
+use gander::exports::event::{Action, EventId, Outcome, Reason, State, Superseded};
+use gander::exports::journal::dedup::{Admission, Effect};
 
 use crate::disk::Disk;
 use crate::plan::Plan;

@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gander::delivery::breaker;
-use gander::delivery::retry;
-use gander::delivery::schedule::Limits;
-use gander::delivery::staleness::{self, Then};
-use gander::event::Superseded;
-use gander::journal::dedup;
+use gander::exports::delivery::breaker;
+use gander::exports::delivery::retry;
+use gander::exports::delivery::schedule::Limits;
+use gander::exports::delivery::staleness::{self, Then};
+use gander::exports::event::Superseded;
+use gander::exports::journal::dedup;
 
 /// The settings of the relay and the troubles that it meets.
 #[derive(Clone, Debug)]

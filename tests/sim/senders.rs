@@ -2,8 +2,8 @@
 //! order, or again because nobody answered.
 
 use fastrand::Rng;
-use gander::event::{Action, KeyId, Occurrence, UpdateHash};
-use gander::journal::dedup::Arrival;
+use gander::exports::event::{Action, KeyId, Occurrence, UpdateHash};
+use gander::exports::journal::dedup::Arrival;
 
 use crate::plan::Plan;
 

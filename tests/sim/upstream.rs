@@ -3,9 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use fastrand::Rng;
-use gander::callgoose::answer::Trouble;
-use gander::clock::Now;
-use gander::event::Action;
+use gander::exports::callgoose::answer::Trouble;
+use gander::exports::clock::Now;
+use gander::exports::event::Action;
 
 /// The upstream and what is true there.
 #[derive(Debug)]

@@ -10,12 +10,12 @@ mod recorder;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use gander::clock::{Monotonic, Now, WallTime};
-use gander::delivery::breaker;
-use gander::delivery::schedule::{KeySlot, Limits, Schedule};
-use gander::event::{Action, EventId, State};
-use gander::journal::Tried;
-use gander::journal::dedup::{self, AcceptReason, Decision, Dedup};
+use gander::exports::clock::{Monotonic, Now, WallTime};
+use gander::exports::delivery::breaker;
+use gander::exports::delivery::schedule::{KeySlot, Limits, Schedule};
+use gander::exports::event::{Action, EventId, State};
+use gander::exports::journal::Tried;
+use gander::exports::journal::dedup::{self, AcceptReason, Decision, Dedup};
 
 use crate::disk::Disk;
 use crate::files::Files;
@@ -340,12 +340,12 @@ impl World {
                 self.ledger.waits_until(event.id, i64::MAX);
             }
             if self.without == Without::UntriedOnly {
-                let event = gander::event::Queued { continues: false, ..event };
+                let event = gander::exports::event::Queued { continues: false, ..event };
                 self.relay().schedule.enqueue(&event, now.monotonic);
                 continue;
             }
             let retry = self.plan.retry;
-            gander::delivery::dispatcher::restore(&mut self.relay().schedule, &event, tried, retry, now);
+            gander::exports::delivery::dispatcher::restore(&mut self.relay().schedule, &event, tried, retry, now);
         }
         self.start_what_may()
     }

@@ -33,10 +33,6 @@ impl Stuck {
         self.events.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
     /// An event failed again. Returns whether that is new.
     pub(super) fn put(&mut self, event: EventId, failing: Failing) -> bool {
         if let Some(known) = self.events.get_mut(&event) {

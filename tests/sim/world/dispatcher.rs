@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gander::callgoose::answer::{Body, Verdict, judge};
-use gander::clock::{Monotonic, WallTime};
-use gander::delivery::breaker::{Permit, Waiting};
-use gander::delivery::dispatcher::{Ended, RecentTriggers, next_step, tried_before};
-use gander::delivery::retry::{self, NextStep, RetryState};
-use gander::delivery::schedule::{self, KeySlot, Withdrawn};
-use gander::delivery::staleness::{self, Decision};
-use gander::event::{Action, KeyId, Outcome, Queued, Reason, State};
-use gander::journal::Tried;
+use gander::exports::callgoose::answer::{Body, Verdict, judge};
+use gander::exports::clock::{Monotonic, WallTime};
+use gander::exports::delivery::breaker::{Permit, Waiting};
+use gander::exports::delivery::dispatcher::{Ended, RecentTriggers, next_step, tried_before};
+use gander::exports::delivery::retry::{self, NextStep, RetryState};
+use gander::exports::delivery::schedule::{self, KeySlot, Withdrawn};
+use gander::exports::delivery::staleness::{self, Decision};
+use gander::exports::event::{Action, KeyId, Outcome, Queued, Reason, State};
+use gander::exports::journal::Tried;
 
 use super::recorder::Settle;
 use super::{Step, World};

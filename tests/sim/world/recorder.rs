@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use gander::clock::WallTime;
-use gander::delivery::schedule::KeySlot;
-use gander::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
-use gander::journal::Tried;
-use gander::journal::dedup::{AcceptReason, Admission, Effect, Occurrences};
+use gander::exports::clock::WallTime;
+use gander::exports::delivery::schedule::KeySlot;
+use gander::exports::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
+use gander::exports::journal::Tried;
+use gander::exports::journal::dedup::{AcceptReason, Admission, Effect, Occurrences};
 
 use super::{Step, World};
 use crate::disk::{Batch, Row};

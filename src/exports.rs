@@ -1,0 +1,103 @@
+//! The part of the library that its tests and its benchmark use. Everything else is private to the crate, so that the
+//! compiler finds what nobody uses any more.
+
+pub mod callgoose {
+    pub mod answer {
+        pub use crate::callgoose::answer::{Body, Trouble, Verdict, judge};
+    }
+    pub mod filters {
+        pub use crate::callgoose::filters::Filters;
+    }
+}
+pub mod cli {
+    pub use crate::cli::test;
+}
+pub mod clock {
+    pub use crate::clock::{Clock, Monotonic, Now, WallTime};
+}
+pub mod config {
+    pub use crate::config::{Failure, Inputs, Secrets, load};
+}
+pub mod credential {
+    pub use crate::credential::Credential;
+}
+pub mod delivery {
+    pub mod breaker {
+        pub use crate::delivery::breaker::{Permit, Settings, Waiting};
+    }
+    pub mod dispatcher {
+        pub use crate::delivery::dispatcher::{Ended, RecentTriggers, next_step, restore, tried_before};
+    }
+    pub mod retry {
+        pub use crate::delivery::retry::{NextStep, RetryState, Settings, Unresolved, retry_after};
+    }
+    pub mod schedule {
+        pub use crate::delivery::schedule::{Delivery, KeySlot, Limits, Schedule, Step, Withdrawn};
+    }
+    pub mod staleness {
+        pub use crate::delivery::staleness::{Decision, Settings, Then, age, decide};
+    }
+}
+pub mod event {
+    pub use crate::event::{
+        Action, Body, EventId, KeyId, Occurrence, Outcome, Priority, Queued, Reason, Settlement, SourceId, State,
+        Superseded, UpdateHash,
+    };
+}
+pub mod inbound {
+    pub use crate::inbound::{
+        BodyLimits, Config, Ingest, Refusal, Respond, RulesBySource, SourceConfig, SourceRules, json,
+    };
+    pub mod auth {
+        pub use crate::inbound::auth::Policy;
+    }
+    pub mod limits {
+        pub use crate::inbound::limits::{OverLimit, RateLimit};
+    }
+}
+pub mod journal {
+    pub use crate::journal::{
+        AttemptRecord, Batch, Config, Details, Error, Filter, Found, Journal, Lock, NewEvent, NewRefusal, Raw, Reader,
+        Recovered, Repairs, Sendable, Share, Shares, Tried, mend,
+    };
+    pub mod dedup {
+        pub use crate::journal::dedup::{
+            AcceptReason, Admission, Arrival, Decision, Dedup, Effect, Occurrences, Row, Settings,
+        };
+    }
+    pub mod recorder {
+        pub use crate::journal::recorder::{
+            Accepted, Committed, End, Entry, Recordable, Recorder, Submission, Writer, WriterParts,
+        };
+    }
+}
+pub mod metrics {
+    pub use crate::metrics::Metrics;
+}
+pub mod relay {
+    pub use crate::relay::{Running, start};
+}
+pub mod rules {
+    pub use crate::rules::{Context, Decision, Element, RuleSet};
+    pub mod budget {
+        pub use crate::rules::budget::Budget;
+    }
+    pub mod path {
+        pub use crate::rules::path::{JsonPath, Scope};
+    }
+}
+pub mod secret {
+    pub use crate::secret::Secret;
+}
+pub mod server {
+    pub use crate::server::{Limits, Observer, serve};
+}
+pub mod shutdown {
+    pub use crate::shutdown::Shutdown;
+}
+pub mod tls {
+    pub use crate::tls::{Config, Served, client_config, make_missing_pair};
+}
+pub mod yaml {
+    pub use crate::yaml::{Findings, Place, Source};
+}
