@@ -40,8 +40,8 @@ pub mod delivery {
 }
 pub mod event {
     pub use crate::event::{
-        Action, Body, EventId, KeyId, Occurrence, Outcome, Priority, Queued, Reason, Settlement, SourceId, State,
-        Superseded, UpdateHash,
+        Action, Body, Draft, EventId, KeyId, Occurrence, Outcome, Priority, Queued, Reason, Settlement, SourceId,
+        State, Superseded, UpdateHash,
     };
 }
 pub mod inbound {
@@ -67,7 +67,7 @@ pub mod journal {
     }
     pub mod recorder {
         pub use crate::journal::recorder::{
-            Accepted, Committed, End, Entry, Recordable, Recorder, Submission, Writer, WriterParts,
+            Accepted, Committed, End, Entry, Recorder, Submission, Writer, WriterParts,
         };
     }
 }

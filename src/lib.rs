@@ -62,6 +62,8 @@
 //! - Administration never holds a lock of the pipeline.
 //! - No line of the log, no full pipe and no reader that is gone delays, ends or loses an event.
 
+#![allow(rustdoc::private_intra_doc_links, reason = "the map links what is private")]
+
 mod admin;
 mod authoring;
 mod callgoose;

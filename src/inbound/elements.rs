@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::refusal::{UNPROCESSABLE, to_json};
 use super::response::{EventReply, Reply};
 use crate::event::{Draft, KeyId};
-use crate::journal::recorder::{Entry, Follow, Recordable, Recorded};
+use crate::journal::recorder::{Entry, Follow, Recorded};
 use crate::rules::{Decision, Element};
 
 /// The elements of a decision: what there is to record, and what there is not.
@@ -33,7 +33,10 @@ impl Elements {
         let mut ignored = Vec::new();
         for (index, element) in decision.elements.into_iter().enumerate() {
             match element {
-                Element::Event(draft) => entries.push(Entry::Event(recordable(source, draft))),
+                Element::Event(draft) => {
+                    let key = KeyId::new(source, &draft.incident_key);
+                    entries.push(Entry::Event { key, draft });
+                }
                 Element::Ignored { rule } => ignored.push(Ignored { index, rule }),
                 Element::Refused { violations, element } => {
                     let element = element.map(|element| to_json(&element));
@@ -61,18 +64,12 @@ pub(super) fn replies(ignored: Vec<Ignored>, recorded: Vec<Recorded>) -> Vec<(Re
 fn reply(Recorded { entry, receipt }: Recorded) -> (Reply, Option<Follow>) {
     let (id, duplicate, follow) = (receipt.id(), receipt.is_duplicate(), receipt.into_follow());
     let reply = match entry {
-        Entry::Event(Recordable { action, incident_key, .. }) => {
+        Entry::Event { draft: Draft { action, incident_key, .. }, .. } => {
             Reply::Event(EventReply { action, incident_key, id, duplicate, waits: follow.is_some(), settled: None })
         }
         Entry::Refused { violations, .. } => Reply::Refused { id, violations },
     };
     (reply, follow)
-}
-
-fn recordable(source: &str, draft: Draft) -> Recordable {
-    let Draft { action, rule, incident_key, occurrence, update, priority, body } = draft;
-    let key = KeyId::new(source, &incident_key);
-    Recordable { action, key, incident_key, rule, occurrence, update, priority, body: body.into_bytes() }
 }
 
 #[cfg(test)]
@@ -110,9 +107,9 @@ mod tests {
         let elements = elements(true, vec![event("a"), Element::Ignored { rule: None }, refused(Some(json!(7)))]);
         assert!(elements.batch);
         assert_eq!((elements.entries.len(), elements.ignored.len()), (2, 1));
-        let [Entry::Event(event), Entry::Refused { element, .. }] = &elements.entries[..] else { panic!() };
-        assert_eq!((event.key, &event.body[..]), (KeyId::new("s", "a"), &br#"{"key":"a"}"#[..]));
-        assert_eq!(event.priority, Priority::High);
+        let [Entry::Event { key, draft }, Entry::Refused { element, .. }] = &elements.entries[..] else { panic!() };
+        assert_eq!((*key, &draft.body.bytes()[..]), (KeyId::new("s", "a"), &br#"{"key":"a"}"#[..]));
+        assert_eq!(draft.priority, Priority::High);
         assert_eq!(element.as_deref(), Some(&b"7"[..]));
     }
 

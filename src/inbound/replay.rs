@@ -106,7 +106,7 @@ fn decide(
 fn violations(entry: Entry) -> Vec<Violation> {
     match entry {
         Entry::Refused { violations, .. } => violations,
-        Entry::Event(_) => Vec::new(),
+        Entry::Event { .. } => Vec::new(),
     }
 }
 

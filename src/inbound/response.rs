@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use super::preference;
 use super::refusal::{PROBLEM_JSON, Problem, UNPROCESSABLE, problem_type, to_json};
-use crate::event::{Action, EventId, Outcome, State, Violation};
-use crate::journal::recorder::Settled;
+use crate::event::{Action, EventId, Outcome, Reason, Settlement, State, Violation};
 
 /// The reply to one element of a payload.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub(super) struct EventReply {
     /// The sender waits for the event to be settled.
     pub(super) waits: bool,
     /// Present once the event is settled, while its sender waited.
-    pub(super) settled: Option<Settled>,
+    pub(super) settled: Option<Settlement>,
 }
 
 /// Ranks replies: the highest of a request decides the status of its response.
@@ -59,7 +58,7 @@ struct ReplyJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
+    reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,7 +196,7 @@ impl Reply {
                     id: (!event.duplicate).then_some(event.id),
                     of: event.duplicate.then_some(event.id),
                     outcome: settled.and_then(|settled| settled.outcome).map(Outcome::as_str),
-                    reason: settled.and_then(|settled| settled.reason.as_deref()),
+                    reason: settled.and_then(|settled| settled.reason.as_ref().map(Reason::to_string)),
                     action: Some(event.action.as_str()),
                     incident_key: Some(&event.incident_key),
                     ..json
@@ -219,7 +218,7 @@ impl EventReply {
 }
 
 /// The upstream did what the event asks for.
-fn reached(settled: &Settled) -> bool {
+fn reached(settled: &Settlement) -> bool {
     settled.state == State::Delivered && !settled.outcome.is_some_and(Outcome::leaves_key_unknown)
 }
 
@@ -231,8 +230,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::clock::WallTime;
 
-    fn event(id: u64, duplicate: bool, waits: bool, settled: Option<Settled>) -> Reply {
+    fn event(id: u64, duplicate: bool, waits: bool, settled: Option<Settlement>) -> Reply {
         let (action, incident_key, id) = (Action::Trigger, "k1".into(), EventId(id));
         Reply::Event(EventReply { action, incident_key, id, duplicate, waits, settled })
     }
@@ -245,16 +245,16 @@ mod tests {
         event(5, true, waits, None)
     }
 
-    fn taken_and(settled: Settled) -> Reply {
+    fn taken_and(settled: Settlement) -> Reply {
         event(7, false, true, Some(settled))
     }
 
-    fn copied_and(settled: Settled) -> Reply {
+    fn copied_and(settled: Settlement) -> Reply {
         event(5, true, true, Some(settled))
     }
 
-    fn settled(state: State, outcome: Option<Outcome>) -> Settled {
-        Settled { id: EventId(7), state, outcome, reason: None }
+    fn settled(state: State, outcome: Option<Outcome>) -> Settlement {
+        Settlement { id: EventId(7), state, outcome, reason: None, attempts: 1, at: WallTime(0) }
     }
 
     fn delivered(outcome: Outcome) -> Reply {
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn one_event_is_told_as_one_object() {
-        let dead = Settled { reason: Some("http_422".into()), ..settled(State::Dead, None) };
+        let dead = Settlement { reason: Some(Reason::Other("http_422".into())), ..settled(State::Dead, None) };
         let rows = [
             (
                 "queued",

@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::WallTime;
 use crate::event::{
-    Action, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outcome, Outgoing, Pending, Priority, Queued,
-    Settlement, SourceNames, State, UpdateHash, Violation,
+    Action, Draft, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outgoing, Pending, Queued, Settlement,
+    SourceNames, UpdateHash, Violation,
 };
 use crate::journal::dedup::{Arrival, Preview};
 use crate::journal::{AttemptRecord, Held, Tried};
@@ -52,7 +52,8 @@ pub struct Submission {
 /// One thing to keep.
 #[derive(Debug)]
 pub enum Entry {
-    Event(Recordable),
+    /// The key is that of the draft's source and incident key.
+    Event { key: KeyId, draft: Draft },
     Refused {
         /// The element's own JSON; none where the whole request is refused, whose raw body stands for it.
         element: Option<Bytes>,
@@ -62,34 +63,9 @@ pub enum Entry {
     },
 }
 
-/// An event ready to be written.
-#[derive(Debug)]
-pub struct Recordable {
-    pub action: Action,
-    pub key: KeyId,
-    pub incident_key: String,
-    pub rule: Arc<str>,
-    pub occurrence: Option<Occurrence>,
-    pub update: UpdateHash,
-    pub priority: Priority,
-    /// The canonical body, serialised.
-    pub body: Bytes,
-}
-
 /// Resolves when the event is settled.
 #[derive(Debug)]
-pub struct Follow(oneshot::Receiver<Settled>);
-
-/// How an event ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
-    pub id: EventId,
-    pub state: State,
-    /// What the upstream said; none where it was never reached or its answer was no delivery.
-    pub outcome: Option<Outcome>,
-    /// Why, where it ended without delivery; that it was late, where it was delivered with a mark.
-    pub reason: Option<String>,
-}
+pub struct Follow(oneshot::Receiver<Settlement>);
 
 /// Why nothing was kept. The sender is asked to come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -418,7 +394,7 @@ impl Recorder {
 
 impl Follow {
     /// Waits for the end of the event; none if the relay stops before that.
-    pub async fn settled(self) -> Option<Settled> {
+    pub async fn settled(self) -> Option<Settlement> {
         self.0.await.ok()
     }
 }
@@ -435,13 +411,6 @@ impl Unavailable {
             Unavailable::Overload => "overload",
             Unavailable::Stopping => "stopping",
         }
-    }
-}
-
-impl From<Settlement> for Settled {
-    fn from(settlement: Settlement) -> Settled {
-        let Settlement { id, state, outcome, reason, .. } = settlement;
-        Settled { id, state, outcome, reason: reason.map(|reason| reason.to_string()) }
     }
 }
 

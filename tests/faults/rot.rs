@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gander::exports::clock::{Clock, WallTime};
-use gander::exports::event::{Action, EventId, KeyId, Outcome, Priority, Settlement, State, Superseded, UpdateHash};
+use gander::exports::event::{
+    Action, Body, Draft, EventId, KeyId, Outcome, Priority, Settlement, State, Superseded, UpdateHash,
+};
 use gander::exports::journal::Shares;
 use gander::exports::journal::dedup::{self, Occurrences};
-use gander::exports::journal::recorder::{Entry, Recordable, Submission, Writer, WriterParts};
+use gander::exports::journal::recorder::{Entry, Submission, Writer, WriterParts};
 use gander::exports::journal::{
     self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Tried,
 };
@@ -287,6 +289,15 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
     let handle = runtime.handle().clone();
     let thread = std::thread::spawn(move || writer.run(&handle));
     let key = format!("new-{}", seen.starts);
+    let draft = Draft {
+        action: Action::Trigger,
+        incident_key: key,
+        rule: Arc::from("problem"),
+        occurrence: None,
+        update: UpdateHash(0),
+        priority: Priority::Normal,
+        body: Body::of(&serde_json::json!({ "state": "CRITICAL" })),
+    };
     let submission = Submission {
         source: Arc::from(SOURCE),
         request_id: Arc::from("01NEW"),
@@ -294,16 +305,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
         received_at: WallTime::now(),
         raw: Bytes::from_static(b"{}"),
         charset: None,
-        entries: vec![Entry::Event(Recordable {
-            action: Action::Trigger,
-            key: KeyId::new(SOURCE, &key),
-            incident_key: key,
-            rule: Arc::from("problem"),
-            occurrence: None,
-            update: UpdateHash(0),
-            priority: Priority::Normal,
-            body: Bytes::from_static(b"{\"state\":\"CRITICAL\"}"),
-        })],
+        entries: vec![Entry::Event { key: KeyId::new(SOURCE, &draft.incident_key), draft }],
         follow: false,
     };
     let taken = runtime.block_on(async { recorder.record(submission).await });

@@ -6,10 +6,10 @@ use super::*;
 use crate::credential::Credential;
 use crate::delivery::client;
 use crate::delivery::staleness::Decision;
-use crate::event::{Action, Priority, UpdateHash};
+use crate::event::{Action, Body, Draft, Priority, UpdateHash};
 use crate::journal::Shares;
 use crate::journal::dedup;
-use crate::journal::recorder::{Entry, Recordable, Submission, Writer, WriterParts};
+use crate::journal::recorder::{Entry, Submission, Writer, WriterParts};
 use crate::journal::{self, Lock};
 use crate::secret::Secret;
 
@@ -83,15 +83,14 @@ fn open(directory: &Path) -> Context {
 impl Context {
     /// Has an event recorded, and tells the dispatcher of it.
     async fn take(&mut self, key: &str) -> Queued {
-        let recordable = Recordable {
+        let draft = Draft {
             action: Action::Trigger,
-            key: KeyId::new("servicepilot", key),
             incident_key: key.to_owned(),
             rule: Arc::from("problem"),
             occurrence: None,
             update: UpdateHash(0),
             priority: Priority::Normal,
-            body: Bytes::from_static(b"{}"),
+            body: Body::of(&serde_json::json!({})),
         };
         let submission = Submission {
             source: Arc::from("servicepilot"),
@@ -100,7 +99,7 @@ impl Context {
             received_at: WallTime::now(),
             raw: Bytes::from_static(b"{}"),
             charset: None,
-            entries: vec![Entry::Event(recordable)],
+            entries: vec![Entry::Event { key: KeyId::new("servicepilot", key), draft }],
             follow: false,
         };
         self.recorder.record(submission).await.unwrap();

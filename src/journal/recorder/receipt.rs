@@ -70,7 +70,7 @@ mod tests {
         let recorded = Recorded::pair(vec![entry("a"), entry("b")], vec![receipt(1), receipt(2)]).unwrap();
         let seen = recorded.iter().map(|Recorded { entry, receipt }| match entry {
             Entry::Refused { reason, .. } => (*reason, receipt.id()),
-            Entry::Event(_) => panic!("{entry:?}"),
+            Entry::Event { .. } => panic!("{entry:?}"),
         });
         assert_eq!(seen.collect::<Vec<_>>(), [("a", EventId(1)), ("b", EventId(2))]);
     }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::clock::Clock;
-use crate::event::Priority;
+use crate::event::{Body, Outcome, Priority, State};
 use crate::journal::dedup;
 use crate::journal::{self, Filter, Lock, Reader};
 use crate::journal::{Share, Shares};
@@ -76,16 +76,16 @@ impl Desk {
 }
 
 fn event(action: Action, key: &str) -> Entry {
-    Entry::Event(Recordable {
+    let draft = Draft {
         action,
-        key: KeyId::new("servicepilot", key),
         incident_key: key.to_owned(),
         rule: Arc::from("problem"),
         occurrence: None,
         update: UpdateHash(0),
         priority: Priority::Normal,
-        body: Bytes::from_static(b"{\"state\":\"CRITICAL\"}"),
-    })
+        body: Body::of(&serde_json::json!({ "state": "CRITICAL" })),
+    };
+    Entry::Event { key: KeyId::new("servicepilot", key), draft }
 }
 
 fn submission(entries: Vec<Entry>) -> Submission {
@@ -107,8 +107,8 @@ fn words(recorded: &[Recorded]) -> String {
         .iter()
         .map(|Recorded { entry, receipt }| match entry {
             Entry::Refused { .. } => 'r',
-            Entry::Event(_) if receipt.duplicate => 'd',
-            Entry::Event(_) => 'q',
+            Entry::Event { .. } if receipt.duplicate => 'd',
+            Entry::Event { .. } => 'q',
         })
         .collect()
 }
@@ -240,7 +240,7 @@ async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
     let third = desk.recorder.record(follow()).await.unwrap();
     assert_eq!(words(&third), "d");
     for follow in [first, second, third].map(followed) {
-        assert_eq!(follow.settled().await, Some(Settled::from(end.clone())));
+        assert_eq!(follow.settled().await, Some(end.clone()));
     }
     desk.close().await;
 }
@@ -452,8 +452,9 @@ async fn the_dispatcher_knows_source_priority_and_open_keys_also_after_a_restart
     let directory = tempfile::tempdir().unwrap();
     let mut desk = open(directory.path(), 1_000);
     let urgent = |update| match event(Action::Trigger, "k") {
-        Entry::Event(event) => {
-            Entry::Event(Recordable { priority: Priority::High, update: UpdateHash(update), ..event })
+        Entry::Event { key, draft } => {
+            let draft = Draft { priority: Priority::High, update: UpdateHash(update), ..draft };
+            Entry::Event { key, draft }
         }
         refused => refused,
     };

@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::progress::Progress;
 use super::{
-    Accepted, Commanded, Committed, End, Entry, Health, Message, QUEUE, Receipt, Recorded, Recorder, Settled,
-    Submission, TurnedAway, Unavailable,
+    Accepted, Commanded, Committed, End, Entry, Health, Message, QUEUE, Receipt, Recorded, Recorder, Submission,
+    TurnedAway, Unavailable,
 };
 use crate::clock::{Clock, WallTime};
 use crate::event::{EventId, HoldRecord, KeyId, Queued, Settlement, SourceNames, State, Superseded};
@@ -55,7 +55,7 @@ pub struct Writer {
     /// What a person holds back, as it is on disk.
     holds: watch::Sender<Arc<Vec<HoldRecord>>>,
     /// Who waits for an event's end.
-    followers: HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
+    followers: HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
     /// Duplicates counted since the last commit, by the event they copied.
     duplicates: HashMap<EventId, u64>,
     /// The newest event that the dispatcher knows.
@@ -467,8 +467,10 @@ impl Writer {
         let recorded = Recorded::pair(entries, receipts)?;
         for Recorded { entry, receipt } in &recorded {
             match entry {
-                Entry::Event(event) if receipt.duplicate => self.parts.metrics.event_duplicate(&source, event.action),
-                Entry::Event(event) => self.parts.metrics.event_accepted(&source, event.action),
+                Entry::Event { draft, .. } if receipt.duplicate => {
+                    self.parts.metrics.event_duplicate(&source, draft.action);
+                }
+                Entry::Event { draft, .. } => self.parts.metrics.event_accepted(&source, draft.action),
                 Entry::Refused { .. } => {}
             }
         }
@@ -489,7 +491,7 @@ impl Writer {
     fn tell_ended(&mut self, ended: &[Settlement]) {
         for settlement in ended {
             if let Some(followers) = self.followers.remove(&settlement.id) {
-                let settled = Settled::from(settlement.clone());
+                let settled = settlement.clone();
                 for follower in followers {
                     let _ = follower.send(settled.clone());
                 }

@@ -59,8 +59,8 @@ impl Work<'_> {
             }
             let mut rows = ROWS_LOOKED_AT_MAX;
             for entry in &submission.entries {
-                if let Entry::Event(event) = entry
-                    && let Some(why) = self.later(event.key, &submission.source, &event.incident_key, of, &mut rows)?
+                if let Entry::Event { key, draft } = entry
+                    && let Some(why) = self.later(*key, &submission.source, &draft.incident_key, of, &mut rows)?
                 {
                     return declined(why);
                 }

@@ -3,10 +3,10 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::*;
-use crate::event::{Action, Outcome, Outgoing, Pending, Priority, SourceId, UpdateHash};
+use crate::event::{Action, Body, Draft, Outcome, Outgoing, Pending, Priority, SourceId, UpdateHash};
 use crate::journal::AttemptRecord;
 use crate::journal::Shares;
-use crate::journal::recorder::{QueueCopy, Recordable};
+use crate::journal::recorder::QueueCopy;
 
 /// A writer that a test drives itself.
 struct Desk {
@@ -40,16 +40,16 @@ fn open(directory: &Path) -> Desk {
 
 fn submission(keys: std::ops::Range<u64>) -> Submission {
     let entry = |key: u64| {
-        Entry::Event(Recordable {
+        let draft = Draft {
             action: Action::Trigger,
-            key: KeyId::new("servicepilot", &key.to_string()),
             incident_key: key.to_string(),
             rule: Arc::from("problem"),
             occurrence: None,
             update: UpdateHash(0),
             priority: Priority::Normal,
-            body: Bytes::from_static(b"{}"),
-        })
+            body: Body::of(&serde_json::json!({})),
+        };
+        Entry::Event { key: KeyId::new("servicepilot", &draft.incident_key), draft }
     };
     Submission {
         source: Arc::from("servicepilot"),

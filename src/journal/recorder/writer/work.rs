@@ -7,11 +7,12 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::clock::Now;
-use crate::event::{Action, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded};
+use crate::event::{
+    Action, Draft, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded,
+};
 use crate::journal::dedup::{AcceptReason, Admission, Arrival, Decision, Dedup, Effect, Occurrences, Preview};
 use crate::journal::recorder::{
-    Accepted, Commanded, Declined, End, Entry, Expected, Follow, Holding, Message, Receipt, Recordable, Settled,
-    Submission, Unavailable,
+    Accepted, Commanded, Declined, End, Entry, Expected, Follow, Holding, Message, Receipt, Submission, Unavailable,
 };
 use crate::journal::{self, AttemptRecord, Batch, Fit, NewEvent, NewRefusal, Raw, Space, Stored};
 
@@ -45,7 +46,7 @@ pub(super) struct Work<'a> {
     pub(super) dedup: &'a mut Dedup,
     pub(super) sources: &'a SourceNames,
     pub(super) superseded: Superseded,
-    pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settled>>>,
+    pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
     pub(super) duplicates: &'a mut HashMap<EventId, u64>,
     /// What is held back, with the changes of this batch.
     pub(super) holds: Arc<Vec<HoldRecord>>,
@@ -121,7 +122,7 @@ impl Work<'_> {
         let mut receipts = Vec::with_capacity(submission.entries.len());
         for entry in &submission.entries {
             receipts.push(match entry {
-                Entry::Event(event) => self.event(submission, event, origin, &mut raw_in)?,
+                Entry::Event { key, draft } => self.event(submission, *key, draft, origin, &mut raw_in)?,
                 Entry::Refused { element, reason, violations } => {
                     let errors = serde_json::to_vec(violations).unwrap_or_default();
                     let id = self.batch.refuse(NewRefusal {
@@ -162,7 +163,7 @@ impl Work<'_> {
     /// What is made of one takes its place.
     pub(super) fn room_for(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<Fit, journal::Error> {
         let bodies = submission.entries.iter().filter_map(|entry| match entry {
-            Entry::Event(event) => Some(event.body.len()),
+            Entry::Event { draft, .. } => Some(draft.body.bytes().len()),
             Entry::Refused { .. } => None,
         });
         let (events, bytes) =
@@ -189,8 +190,8 @@ impl Work<'_> {
     /// Whether it holds nothing new: a repeat needs no room.
     pub(super) fn is_known(&self, submission: &Submission) -> bool {
         submission.entries.iter().all(|entry| match entry {
-            Entry::Event(event) => {
-                matches!(self.dedup.decide(arrival(event), self.now), Decision::Duplicate { .. })
+            Entry::Event { key, draft } => {
+                matches!(self.dedup.decide(arrival(*key, draft), self.now), Decision::Duplicate { .. })
             }
             Entry::Refused { .. } => true,
         })
@@ -199,33 +200,34 @@ impl Work<'_> {
     pub(super) fn event(
         &mut self,
         submission: &Submission,
-        event: &Recordable,
+        key: KeyId,
+        draft: &Draft,
         origin: Origin<'_>,
         raw_in: &mut Option<EventId>,
     ) -> Result<Receipt, journal::Error> {
-        let arrival = arrival(event);
+        let arrival = arrival(key, draft);
         let (replay_of, force) = match origin {
             Origin::Sender => (None, false),
             Origin::Refused { payload, force } => (Some(payload.id), force),
         };
-        let open = event.action == Action::Trigger && self.dedup.is_open(event.key);
-        let follows = self.dedup.last(event.key);
+        let open = draft.action == Action::Trigger && self.dedup.is_open(key);
+        let follows = self.dedup.last(key);
         let (batch, received_at) = (&mut self.batch, self.now.wall);
         let append = |novelty: AcceptReason, occurrences: &Occurrences| {
             batch.append(NewEvent {
                 source: &submission.source,
-                action: event.action,
-                incident_key: &event.incident_key,
-                rule: &event.rule,
-                priority: event.priority,
+                action: draft.action,
+                incident_key: &draft.incident_key,
+                rule: &draft.rule,
+                priority: draft.priority,
                 novelty: novelty.as_str(),
                 received_at,
                 request: &submission.request_id,
                 sender_request: submission.sender_request_id.as_deref(),
                 raw: raw_of(submission, *raw_in),
                 charset: submission.charset,
-                body: &event.body,
-                update: event.update,
+                body: draft.body.bytes(),
+                update: draft.update,
                 occurrences,
                 follows,
                 replay_of,
@@ -236,7 +238,7 @@ impl Work<'_> {
             Admission::Duplicate { of, why } => {
                 tracing::debug!(
                     source = &*submission.source,
-                    incident_key = event.incident_key,
+                    incident_key = draft.incident_key,
                     of = of.0,
                     why = why.as_str(),
                     "duplicate"
@@ -250,18 +252,18 @@ impl Work<'_> {
         self.accepted.push(Accepted {
             event: Queued {
                 id,
-                key: event.key,
+                key,
                 source: self.sources.id(&submission.source),
-                action: event.action,
-                priority: event.priority,
+                action: draft.action,
+                priority: draft.priority,
                 reopening: novelty == AcceptReason::Reopening,
-                continues: open || self.may_be_open(submission, event, novelty, id)?,
+                continues: open || self.may_be_open(submission, draft, novelty, id)?,
                 acknowledged: self.now.monotonic,
             },
             outgoing: Some(Outgoing {
                 source: Arc::clone(&submission.source),
-                incident_key: Arc::from(&*event.incident_key),
-                body: event.body.clone(),
+                incident_key: Arc::from(&*draft.incident_key),
+                body: draft.body.bytes().clone(),
                 acknowledged: self.now.wall,
             }),
         });
@@ -273,14 +275,14 @@ impl Work<'_> {
     fn may_be_open(
         &self,
         submission: &Submission,
-        event: &Recordable,
+        draft: &Draft,
         novelty: AcceptReason,
         id: EventId,
     ) -> Result<bool, journal::Error> {
         if self.superseded == Superseded::Send || novelty != AcceptReason::Opening {
             return Ok(false);
         }
-        Ok(self.dedup.has_forgotten() || self.batch.may_be_open(&submission.source, &event.incident_key, id)?)
+        Ok(self.dedup.has_forgotten() || self.batch.may_be_open(&submission.source, &draft.incident_key, id)?)
     }
 
     pub(super) fn follow(&mut self, submission: &Submission, id: EventId) -> Result<Option<Follow>, journal::Error> {
@@ -289,7 +291,7 @@ impl Work<'_> {
         }
         let (sender, receiver) = oneshot::channel();
         match self.batch.settlement(id)? {
-            Some(settlement) => drop(sender.send(settlement.into())),
+            Some(settlement) => drop(sender.send(settlement)),
             None => {
                 let followers = self.followers.entry(id).or_default();
                 // Whoever stopped waiting leaves its place to the next.
@@ -317,7 +319,7 @@ pub(super) fn end(
 /// What all of it takes on the volume.
 fn footprint(submission: &Submission) -> u64 {
     let bytes = |entry: &Entry| match entry {
-        Entry::Event(event) => event.body.len() + 2 * event.incident_key.len(),
+        Entry::Event { draft, .. } => draft.body.bytes().len() + 2 * draft.incident_key.len(),
         Entry::Refused { element, violations, .. } => {
             element.as_ref().map_or(0, Bytes::len) + violations.len() * VIOLATION_BYTES
         }
@@ -331,8 +333,8 @@ pub(super) fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_
     raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
 }
 
-pub(super) fn arrival(event: &Recordable) -> Arrival<'_> {
-    Arrival { key: event.key, action: event.action, update: event.update, occurrence: event.occurrence.as_ref() }
+pub(super) fn arrival(key: KeyId, draft: &Draft) -> Arrival<'_> {
+    Arrival { key, action: draft.action, update: draft.update, occurrence: draft.occurrence.as_ref() }
 }
 
 /// What a violation takes as JSON, as far as its texts go.
