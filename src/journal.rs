@@ -9,9 +9,9 @@ pub use shares::{Room, Share, Shares};
 #[cfg(test)]
 pub use sqlite::Searched;
 pub use sqlite::{
-    ASIDE_KEPT, AttemptRecord, Batch, Blob, Config, Damaged, Decided, Delivered, Details, Error, Fates, Filter, Fit,
-    Found, Held, Journal, Lack, Later, Left, LetGo, Lock, LogSalvage, Mended, Mending, NewEvent, NewRefusal, OpenError,
-    Order, Page, Raw, Reader, Readers, Recovered, RefusedPayload, Repairs, Rescue, Reserve, Salvage, Scope, Sendable,
-    Size, Space, Stored, Summary, Texts, TooSmall, Tried, footprint, inspect, is_marked_damaged, mark_damaged, mend,
-    too_small,
+    ASIDE_KEPT, AttemptRecord, Batch, Blob, Config, Damaged, Decided, Delivered, Details, Error, FileStates, Filter,
+    Fit, Found, Held, Journal, Lack, Later, Left, LetGo, Lock, LogSalvage, Mended, Mending, NewEvent, NewRefusal,
+    OpenError, Order, Page, Raw, Reader, Readers, Recovered, RefusedPayload, Repairs, Rescue, Reserve, Salvage, Scope,
+    Sendable, Size, Space, Stored, Summary, Texts, TooSmall, Tried, footprint, inspect, is_marked_damaged,
+    mark_damaged, mend, too_small,
 };

@@ -1,4 +1,4 @@
-//! Deduplication as a state machine per incident key, not a cache of hashes: what is new, and what was said already.
+//! Deduplication: a state machine per incident key, which tells new events from repeated ones.
 //!
 //! A key is unknown, open or resolved. What changes its state is always worth delivering, however quickly it
 //! follows: trigger, resolve, trigger within the window is three events, because a flapping service must page
@@ -28,14 +28,14 @@ pub struct Settings {
     pub max_keys: usize,
 }
 
-/// What every incident key's state is, and what an arrival is by it.
+/// The states of all incident keys, and the decision about each arrival.
 #[derive(Debug)]
 pub struct Dedup {
     settings: Settings,
     keys: KeyTable,
 }
 
-/// What is asked of deduplication: an event that came and was not taken yet.
+/// An event that arrived and was not accepted yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     pub key: KeyId,
@@ -44,29 +44,28 @@ pub struct Arrival<'a> {
     pub occurrence: Option<&'a Occurrence>,
 }
 
-/// What an arrival is.
+/// The decision about an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Worth delivering.
     Take(AcceptReason),
-    /// Says what `of` said.
+    /// Repeats event `of`.
     Duplicate { of: EventId, why: DuplicateReason },
 }
 
-/// What an arrival would be, and why, for a person who asks before it comes.
+/// The decision that an arrival would get and the state of its key after it, for the dry run of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
     pub decision: Decision,
-    /// What would be known of its key then; none for a key that is not known.
+    /// The state of its key afterwards; none for an unknown key.
     pub known: Option<KeyState>,
-    /// The place of the arrival, among those asked for together, that its key rests on then: it has no number yet, and
-    /// what is said of an event is said of it.
+    /// The index, among the previewed arrivals, of the one that set the key's state: it has no event number yet.
     pub rests_on: Option<usize>,
-    /// When that was so.
+    /// The time of the preview.
     pub now: Monotonic,
 }
 
-/// What became of an arrival that was decided and, where it is new, written.
+/// The result of [`Dedup::admit`], with the number of a new event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     Taken { id: EventId, novelty: AcceptReason },
@@ -80,7 +79,7 @@ pub enum AcceptReason {
     Opening,
     /// A trigger after a resolve.
     Reopening,
-    /// A trigger for an open incident, with other `update_on` values.
+    /// A trigger for an open incident whose `update_on` values changed.
     Update,
     /// A trigger for an open incident, after the window.
     Reminder,
@@ -89,16 +88,16 @@ pub enum AcceptReason {
     /// A resolve for a key that is not known, or whose last resolve is longer ago than the window: the relay may
     /// be new, the incident not.
     ClosingUnknown,
-    /// A person had it replayed: nobody asked whether it is new.
+    /// A person had it replayed, without a check for duplicates.
     Replay,
 }
 
 /// Why an event is a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DuplicateReason {
-    /// The same was taken within the window.
+    /// An equal event was taken within the window.
     WithinWindow,
-    /// The same still waits for delivery: an outage must not pile up reminders.
+    /// An equal event still waits for delivery: an outage must not pile up reminders.
     StillWaiting,
     /// The incident is open and `remind` is off.
     NoReminders,
@@ -106,10 +105,10 @@ pub enum DuplicateReason {
     PastOccurrence,
 }
 
-/// The effect at the upstream of an event that was settled.
+/// The effect that a settled event had at the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The upstream has it.
+    /// The upstream accepted it.
     Confirmed,
     /// Dead, discarded, stale, `unmatched` or `not_resolved`: the upstream holds nothing of it.
     None,
@@ -124,11 +123,11 @@ pub struct Row {
     pub update: UpdateHash,
     pub state: State,
     pub outcome: Option<Outcome>,
-    /// What its key knew with it.
+    /// The occurrences that its key knew after it.
     pub occurrences: Occurrences,
 }
 
-/// One incident key's state.
+/// The state of one incident key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyState {
     /// The last action taken: open after a trigger, resolved after a resolve.
@@ -137,7 +136,7 @@ pub struct KeyState {
     pub last: EventId,
     /// When it was taken.
     pub taken: Monotonic,
-    /// Whether it still waits for delivery.
+    /// True while it waits for delivery.
     pub waiting: bool,
     /// The `update_on` values of the last trigger.
     pub update: UpdateHash,
@@ -149,12 +148,12 @@ impl Dedup {
         Dedup { settings, keys: KeyTable::new(settings.max_keys) }
     }
 
-    /// What this arrival is. Changes nothing.
+    /// Decides about an arrival. Changes nothing.
     pub fn decide(&self, arrival: Arrival<'_>, now: Now) -> Decision {
         decide(self.keys.get(arrival.key).as_ref(), arrival, self.settings, now)
     }
 
-    /// What arrivals would be that come together, one after the other, and what is known of their keys. Changes nothing.
+    /// Decides about arrivals that come one after the other, and returns the state of their keys. Changes nothing.
     pub fn preview<'a>(&self, arrivals: impl IntoIterator<Item = Arrival<'a>>, now: Now) -> Vec<Preview> {
         let mut taken: HashMap<KeyId, (usize, KeyState)> = HashMap::new();
         let one = |(place, arrival): (usize, Arrival<'_>)| {
@@ -172,10 +171,10 @@ impl Dedup {
         arrivals.into_iter().enumerate().map(one).collect()
     }
 
-    /// Decides, and takes what is new: `append` writes it with the occurrences that its key then knows, and tells its
-    /// number. One step, so that nothing is known that was not written and nothing written that is not known. An event
-    /// carries on what its key knew, because the events before it may be pruned, or end so late that the journal no
-    /// longer tells which of them the key was resting on. With `force`, which a person may use, nothing is a duplicate.
+    /// Decides, and takes a new event: `append` writes it with the occurrences that its key then knows, and returns its
+    /// number. State and journal change together or not at all. Each event repeats its key's occurrences, because
+    /// earlier events may be pruned, or settle so late that the journal can't tell which of them set the state.
+    /// `force`, for a person's command, skips the check for duplicates.
     pub fn admit<E>(
         &mut self,
         arrival: Arrival<'_>,
@@ -192,7 +191,7 @@ impl Dedup {
         Ok(Admission::Taken { id, novelty })
     }
 
-    /// Takes an event without asking whether it is new.
+    /// Takes an event without the check for duplicates.
     pub fn take<E>(
         &mut self,
         arrival: Arrival<'_>,
@@ -206,7 +205,7 @@ impl Dedup {
         Ok(last)
     }
 
-    /// An event was settled. If nothing was taken for its key since, one that had no effect makes the key unknown.
+    /// Applies a settlement. An event without effect makes its key unknown, if nothing was taken for the key since.
     pub fn settle(&mut self, key: KeyId, id: EventId, effect: Effect) {
         if self.keys.last(key) != Some(id) {
             return;
@@ -217,8 +216,8 @@ impl Dedup {
         }
     }
 
-    /// Takes an event that the journal kept, and settles it if it ended. Told every event in the order of their
-    /// numbers, deduplication is where it was.
+    /// Takes an event that the journal kept, and settles it if it ended. All events in the order of their numbers
+    /// restore the state.
     pub fn recall(&mut self, row: Row, taken: Monotonic) {
         let Row { id, key, action, update, state, outcome, occurrences } = row;
         self.keys.put(key, KeyState { last_action: action, last: id, taken, waiting: true, update, occurrences });
@@ -227,12 +226,12 @@ impl Dedup {
         }
     }
 
-    /// Forgets every key: an event was found that may have been of any of them.
+    /// Forgets every key: a damaged event may have belonged to any of them.
     pub fn forget_all(&mut self) {
         self.keys.forget_all();
     }
 
-    /// Whether `id` is the event that its key's state rests on, so that the journal must keep it.
+    /// Returns true if `id` is the event that set its key's state, so that the journal must keep it.
     pub fn rests_on(&self, key: KeyId, id: EventId) -> bool {
         self.keys.last(key) == Some(id)
     }
@@ -242,22 +241,22 @@ impl Dedup {
         self.keys.last(key)
     }
 
-    /// Whether a trigger was the last event that was taken for a key.
+    /// Returns true if the last event that was taken for a key is a trigger.
     pub fn is_open(&self, key: KeyId) -> bool {
         self.keys.get(key).is_some_and(|state| state.last_action == Action::Trigger)
     }
 
-    /// Whether a key was ever forgotten, for want of room or of certainty: then a key that is not known may have delivered events.
+    /// Returns true if a key was ever forgotten: then an unknown key may have delivered events.
     pub fn has_forgotten(&self) -> bool {
         self.keys.has_forgotten()
     }
 
-    /// The triggers on which open incidents rest, newest first.
+    /// The triggers of open incidents, newest first.
     pub fn open(&self, limit: usize) -> Vec<EventId> {
         self.keys.open(limit)
     }
 
-    /// How many keys are known.
+    /// The number of known keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
@@ -266,24 +265,24 @@ impl Dedup {
         self.len() == 0
     }
 
-    /// Forgets the oldest keys, at most so many, of those whose last event is not newer than this one: resolved ones first.
+    /// Forgets at most `most` keys whose last event is not newer than `until`, oldest and resolved ones first.
     pub fn forget_oldest(&mut self, until: EventId, most: usize) -> usize {
         (0..most).take_while(|_| self.keys.forget_oldest_until(until)).count()
     }
 
-    /// The last events of keys that were forgotten for want of room since this was last asked.
+    /// Takes the list of last events of keys that were forgotten to stay within `max_keys`.
     pub fn take_forgotten(&mut self) -> Vec<EventId> {
         self.keys.take_forgotten()
     }
 
-    /// How many keys were forgotten to stay within `max_keys`, since this was last asked.
+    /// Takes the counts of keys that were forgotten to stay within `max_keys`.
     pub fn forgotten(&mut self) -> Evicted {
         self.keys.forgotten()
     }
 }
 
 impl Arrival<'_> {
-    /// The state of its key once it is taken, but for the number that it gets.
+    /// The state of the key once the arrival is taken, still without its number.
     fn taken(&self, before: Option<&KeyState>, now: Monotonic) -> KeyState {
         let before = before.map(|state| state.occurrences.clone()).unwrap_or_default();
         let occurrences = match self.occurrence {
@@ -303,7 +302,7 @@ impl Arrival<'_> {
     }
 }
 
-/// The decision itself: a pure function of one key's state, the arrival, the settings and the time.
+/// Decides from one key's state, the arrival, the settings and the time; pure.
 fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, now: Now) -> Decision {
     let Some(state) = state else {
         return Decision::Take(match arrival.action {
@@ -313,7 +312,7 @@ fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, no
     };
     let duplicate = |why| Decision::Duplicate { of: state.last, why };
     let age = match (arrival.occurrence, &state.occurrences.past) {
-        // Without an order between them the one before is at least known by name.
+        // A copy of the resolved occurrence is late, also where the two can't be ordered.
         (Some(arrival), Some(past)) if arrival == past => Age::Older,
         _ => compare(arrival.occurrence, state.occurrences.last.as_ref(), now.wall),
     };
@@ -395,7 +394,7 @@ impl DuplicateReason {
     }
 }
 
-/// What stands for an event's number until it has one.
+/// Placeholder for an event's number until it has one.
 const UNNUMBERED: EventId = EventId(0);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How much one source may take of a room that several share.
+//! Fair shares: how much of a shared queue one source may fill.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 /// A source's `max_queued`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Share {
-    /// No more than is still free.
+    /// A dynamic threshold: no more than is still free.
     #[default]
     Auto,
-    /// So many hundredths of the whole, however much is free.
+    /// A percentage of the whole, however much is free.
     Percent(u8),
 }
 
@@ -17,27 +17,27 @@ pub enum Share {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shares(BTreeMap<Arc<str>, Share>);
 
-/// A room at the moment in which a source asks for a part of it.
+/// The use of a queue at the moment in which a source asks for more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     pub max: u64,
-    /// Taken by all, also by what belongs to no configured source.
+    /// Used by all, including sources that are no longer configured.
     pub used: u64,
-    /// Of that, by the source that asks.
+    /// The part of `used` that belongs to the asking source.
     pub own: u64,
-    /// To be left free for sources that have nothing in it.
+    /// Reserved for sources that have nothing queued.
     pub left: u64,
 }
 
 impl Share {
-    /// Whether a source may take `wanted` more.
+    /// Returns true if a source may take `wanted` more.
     ///
-    /// The threshold is dynamic (Choudhury and Hahne, 1998): a source may have as much as is free afterwards. One that
-    /// floods fills half, two a third each, and however many there are, as much stays free as each of them has. So who
-    /// comes late finds room without anything being reserved for those that never come.
+    /// The threshold is dynamic (Choudhury and Hahne, 1998): a source may hold as much as stays free afterwards. One
+    /// source that floods fills half, two fill a third each, and the free part is always as large as each of theirs. So
+    /// a source that starts later finds room, with nothing reserved for idle ones.
     ///
-    /// A source that has nothing is let in with whatever it sends at once, as far as there is room: a batch that is
-    /// larger than its share would otherwise be refused for ever.
+    /// A source that holds nothing may send one batch of any size that fits: otherwise a batch larger than its share
+    /// would be refused for ever.
     pub fn admits(self, room: Room, wanted: u64) -> bool {
         let Some(free) = room.max.checked_sub(room.used).and_then(|free| free.checked_sub(wanted)) else {
             return false;
@@ -59,7 +59,7 @@ impl Shares {
         Shares(sources.into_iter().collect())
     }
 
-    /// None: as much as there is. A source that is alone shares with nobody.
+    /// A source's share; none if the source is alone and has no limit.
     pub fn of(&self, source: &str) -> Option<Share> {
         self.0.get(source).copied().filter(|share| self.0.len() > 1 || *share != Share::Auto)
     }

@@ -1,7 +1,7 @@
 //! The durable log of events: SQLite behind a narrow interface.
 //!
-//! One [`Journal`] writes, in batches that are synced as a whole; any number of [`Reader`]s read beside it. It
-//! decides nothing about deduplication and delivery: it keeps what it is told and tells it again.
+//! One [`Journal`] writes, in batches that are synced as a whole; any number of [`Reader`]s read beside it. It decides
+//! nothing about deduplication and delivery: it stores and returns their data.
 //!
 //! Repairs, by what is wrong:
 //!
@@ -9,7 +9,7 @@
 //! | --- | --- | --- | --- |
 //! | `salvage` | a start, or damage met while running | a file that is damaged, or a log that goes on behind its end | the pages of the files |
 //! | `aside` | a start, and before sending | a row or body whose checksum does not match | nothing: it becomes a dead letter |
-//! | `marker` | a start | files that are not those that were left | told only |
+//! | `marker` | a start | files that differ from those of the last run | reported only |
 //! | `place` and `mending` | while running | files deleted, moved or replaced | the files that are still open |
 //! | `rescue` | while running | files cut off or overwritten | what is known of the queue in memory |
 //!
@@ -69,7 +69,7 @@ pub use data_dir::{Lock, inspect};
 pub use lookup::{Blob, Decided, Later, Stored};
 pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
-pub use place::{Fates, Mending};
+pub use place::{FileStates, Mending};
 #[cfg(test)]
 pub use read::Searched;
 pub use read::{Delivered, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary, Texts};
@@ -88,13 +88,13 @@ pub struct Config {
     pub max_bytes: u64,
     pub keep_delivered: Duration,
     pub keep_refused: u64,
-    /// How the configured sources share `max_events` and `max_bytes`.
+    /// The shares of the configured sources in `max_events` and `max_bytes`.
     pub shares: Shares,
-    /// Room kept for the moment when the disk is full, in bytes; none: by the size of the volume.
+    /// The size of the reserve for a full disk, in bytes; none: a part of the volume.
     pub reserve: Option<u64>,
 }
 
-/// The writing end. There is one a process, and one process a data directory.
+/// The writing end: one in a process, and one process for a data directory.
 #[derive(Debug)]
 pub struct Journal {
     connection: Connection,
@@ -102,34 +102,34 @@ pub struct Journal {
     place: Place,
     readers: Arc<Readers>,
     marker: Marker,
-    /// The number that it has for itself; none where it could not be read or given.
+    /// Its random identity; none if that could not be read or written.
     identity: Option<u64>,
-    /// Whether times of writing are to be believed.
+    /// True if modification times are reliable.
     times: bool,
     config: Config,
     volume: Volume,
     next_id: EventId,
-    /// In milliseconds since 1970: numbers begin with that of the first start.
+    /// In milliseconds since 1970, where the event numbers of a new journal begin.
     opened_at: u64,
     holdings: Holdings,
     key_states: KeyStates,
-    /// Where pruning goes on.
+    /// The position at which pruning goes on.
     prune_after: EventId,
 }
 
-/// What the journal holds and counts against its limits.
+/// Counts of the journal's content, for its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub queued: u64,
     pub dead: u64,
     pub refused: u64,
-    /// The payloads and bodies of all of these.
+    /// The bytes of payloads and bodies of all of these.
     pub bytes: u64,
-    /// Of these, the refused ones' part.
+    /// The part of refused payloads.
     pub refused_bytes: u64,
 }
 
-/// One event as a restart needs it, in the order of acknowledgement.
+/// One event for a restart, in the order of acknowledgement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recovered {
     pub id: EventId,
@@ -141,55 +141,55 @@ pub struct Recovered {
     pub state: State,
     pub outcome: Option<Outcome>,
     pub update: UpdateHash,
-    /// The occurrences that its key knew with it.
+    /// The occurrences that its key knew after it.
     pub occurrences: Occurrences,
-    /// A trigger that followed a resolve and is still queued.
+    /// True for a queued trigger that followed a resolve.
     pub reopening: bool,
-    /// Where its retries stand, if it was tried and is still queued.
+    /// The state of its retries, if it was tried and is still queued.
     pub tried: Option<Tried>,
 }
 
-/// A row as a restart finds it.
+/// A row for a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     Event(Recovered),
-    /// It is not what was written: the event was of a key that nobody knows any more.
+    /// A damaged row: its key is unknown.
     Damaged(EventId),
 }
 
-/// A row that is not what was written.
+/// A row whose checksum does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged {
     pub id: EventId,
     pub damage: Damage,
 }
 
-/// Where an event's retries stand.
+/// The state of an event's retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tried {
     pub attempts: u32,
-    /// How long it has been tried since the first attempt ended, while a relay ran and was not paused. A duration, so that
-    /// neither the time between two runs nor a clock that was turned meanwhile makes the event older.
+    /// How long it has been tried since the first attempt ended, without pauses and while a relay ran. A duration, so
+    /// that neither downtime nor a changed clock makes the event older.
     pub age: Duration,
     pub retry_at: WallTime,
-    /// How long the wait is, where the upstream asked for it.
+    /// The wait that the upstream asked for, if it did.
     pub asked: Option<Duration>,
 }
 
-/// Why the journal could not do something.
+/// An error of the journal.
 #[derive(Debug)]
 pub enum Error {
     /// The disk has no room.
     Full(String),
-    /// The file is damaged: what it holds can't be trusted, however often it is opened.
+    /// The file is damaged: opening it again does not help.
     Damaged(String),
-    /// The open files are no longer those that a restart would find.
-    Replaced(Fates),
+    /// The open files are not those that a restart would find.
+    Replaced(FileStates),
     /// Anything else: a failed write or sync.
     Fault(String),
 }
 
-/// Why the journal can't be opened: what an operator must mend before a start.
+/// An error while the journal is opened: an operator must fix it before a start.
 #[derive(Debug)]
 pub struct OpenError {
     pub path: PathBuf,
@@ -198,7 +198,7 @@ pub struct OpenError {
 }
 
 impl Journal {
-    /// Opens or makes the journal in a directory whose [`Lock`] is held.
+    /// Opens or creates the journal in a directory whose [`Lock`] is held.
     pub fn open(config: &Config, lock: &Lock, now: WallTime) -> Result<Journal, OpenError> {
         let path = lock.directory().join(FILE);
         data_dir::private(&path)?;
@@ -206,7 +206,7 @@ impl Journal {
         let volume = Volume::of(lock.directory(), config.reserve);
         let failed = |error: &rusqlite::Error| {
             let failed = OpenError::of(&path, error);
-            // SQLite calls it an I/O error where its shared memory finds no room.
+            // SQLite reports an I/O error if its shared memory finds no room.
             if volume::is_full(lock.directory()) { OpenError { remedy: MAKE_ROOM, ..failed } } else { failed }
         };
         let connection = connect(&path, now).map_err(|error| {
@@ -215,7 +215,7 @@ impl Journal {
             }
             failed(&error)
         })?;
-        // A close would delete the log by its path, which may be another's by then.
+        // Closing would delete the log by its path, which may be another file by now.
         let noted = connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .and_then(|_| connection.pragma_update(None, "journal_size_limit", volume.split.log_max()))
@@ -227,7 +227,7 @@ impl Journal {
                 return Err(OpenError {
                     path,
                     problem: "another program replaced it while it was opened".to_owned(),
-                    remedy: place::HANDS_OFF,
+                    remedy: place::LEAVE_ALONE,
                 });
             }
         }
@@ -249,9 +249,8 @@ impl Journal {
         })
     }
 
-    /// Reads every event that is kept, oldest first, and learns from them where to go on. To be called once,
-    /// before the first batch. Returns the rows that are not what was written and were not set aside before; of a key's
-    /// state that is not, the row is dropped when it is pruned next.
+    /// Reads every kept event, oldest first, and continues their numbers. Called once, before the first batch. Returns
+    /// the damaged rows that were not set aside before. A damaged state of a key is dropped at the next pruning.
     pub fn recover(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
         let (mut holdings, mut last, mut damaged) = (Holdings::default(), 0, Vec::new());
         let mut key_states = KeyStates::UNREAD;
@@ -282,8 +281,8 @@ impl Journal {
         Ok(damaged)
     }
 
-    /// The number of the first event. The newest row is never removed, so the number after it was never used: the first one
-    /// is only needed as long as there is no row, and where it can't be read any higher one does.
+    /// The number of the first event in a new journal. The newest row is never removed, so the number after it is
+    /// unused: the first number only matters while there is no row, and any higher one will do if it can't be read.
     fn first_id(&self) -> Result<u64, Error> {
         let mut statement = self.connection.prepare("SELECT value FROM meta WHERE name = 'first_id'")?;
         let mut rows = statement.query([])?;
@@ -291,29 +290,29 @@ impl Journal {
         Ok(first.filter(|first| *first <= ID_MAX).unwrap_or(self.opened_at))
     }
 
-    /// Brings everything of the write-ahead log into the main file and syncs that, so that the log begins anew: it
-    /// gives back its room, and nothing rests on a page of it whose sync may have failed and which a kernel then takes
-    /// for written. Returns whether it was done; it isn't while another process reads.
+    /// Writes the whole log into the main file and syncs that, so that the log is reset. This frees its room, and no
+    /// page depends on a sync that may have failed but which the kernel treats as done. Returns false if another
+    /// process reads.
     pub fn fold_log(&mut self) -> Result<bool, Error> {
         self.connection.busy_timeout(FOLD_TIMEOUT)?;
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
         let folded = !busy?;
-        // What this wrote is ours. If it is not what a restart finds, the next commit says so.
+        // This process made these changes. If a restart would not find them, the next commit reports that.
         self.look(Wrote::UsFolding);
         Ok(folded)
     }
 
-    /// Folds the log where it is long, as far as no reader still needs it. To be called after each commit. Where room is
-    /// short it is long sooner, so that there is more of it for the next batch.
+    /// Folds the log if it is long, as far as readers permit. Called after each commit. If space is short the limit is
+    /// lower, to leave more room for the next batch.
     pub fn fold_long_log(&mut self, short: bool) -> Result<(), Error> {
         let long = if short { self.volume.split.log / 4 } else { self.volume.split.log };
-        // Where SQLite does not tell more than the file does, that is enough: it only folds more often.
+        // If SQLite can't report more than the file's length, that suffices: it only folds more often.
         let bytes = if knows_frames() { frames(&self.connection)?.log * PAGE_BYTES } else { self.log_bytes() };
         if bytes < long { Ok(()) } else { self.fold_passively() }
     }
 
-    /// Folds the log as far as no reader still needs it, so that the file ends where the database does.
+    /// Folds the log as far as readers permit, so that the file ends where the database does.
     fn fold_passively(&mut self) -> Result<(), Error> {
         let fold = |connection: &Connection| {
             connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
@@ -321,15 +320,15 @@ impl Journal {
         match fold(&self.connection) {
             Ok(()) => self.verify_after(Wrote::UsFolding),
             Err(error) => {
-                // What was written until it failed is ours.
-                let fates = self.fates();
-                if fates.is_intact() { Err(error.into()) } else { Err(Error::Replaced(fates)) }
+                // Writes before the error are ours.
+                let states = self.file_states();
+                if states.is_intact() { Err(error.into()) } else { Err(Error::Replaced(states)) }
             }
         }
     }
 
-    /// Gives pages in which nothing is back to the volume, a few, where it lacks them or they are many. Returns whether
-    /// there may be more to give.
+    /// Returns some free pages to the volume, if it lacks them or they are many. Returns true if there may be more to
+    /// return.
     pub fn give_back(&mut self) -> Result<bool, Error> {
         let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
         let page = number("PRAGMA page_size")?;
@@ -354,14 +353,13 @@ impl Journal {
         Ok(self.volume.space(&self.connection, self.holdings.totals.queued)?)
     }
 
-    /// Takes the reserve.
+    /// Allocates the reserve.
     pub fn take_reserve(&self) -> std::io::Result<()> {
         self.volume.take_reserve()
     }
 
-    /// What became of the files that are open, by what their paths name now. `wrote`: whether something was written since
-    /// that was asked last.
-    fn look(&mut self, wrote: Wrote) -> Fates {
+    /// Compares the open files with those at their paths. `wrote`: the last writer since the previous look.
+    fn look(&mut self, wrote: Wrote) -> FileStates {
         let connection = &self.connection;
         let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0)).ok();
         let database_bytes = || Some(number("PRAGMA page_count")? * number("PRAGMA page_size")?);
@@ -369,39 +367,40 @@ impl Journal {
         self.place.look(wrote, times, || frames(connection).ok(), database_bytes)
     }
 
-    /// Makes sure that what is open is what a restart would find. To be asked where no batch is under way.
+    /// Checks that the open files are those that a restart would find. Called outside of a batch.
     pub fn verify(&mut self) -> Result<(), Error> {
         self.verify_after(Wrote::Nobody)
     }
 
     fn verify_after(&mut self, wrote: Wrote) -> Result<(), Error> {
-        let fates = self.look(wrote);
-        if fates.is_intact() { Ok(()) } else { Err(Error::Replaced(fates)) }
+        let states = self.look(wrote);
+        if states.is_intact() { Ok(()) } else { Err(Error::Replaced(states)) }
     }
 
-    /// Begins a transaction over files that are in their place.
+    /// Begins a transaction, after a check that the files are in their place.
     fn start_transaction(&mut self) -> Result<(), Error> {
         for _ in 0..STARTS_MAX {
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             if self.place.is_untouched() {
                 return Ok(());
             }
-            // Another program wrote, or did worse. What SQLite knows of the log can't be asked within a transaction.
+            // Another program wrote, or did worse. SQLite's figures of the log are only available outside of a
+            // transaction.
             self.connection.execute_batch("ROLLBACK")?;
             self.verify()?;
         }
-        // It writes all the time. What it does is looked at after the commit.
+        // It writes all the time; the files are checked after the commit.
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
     }
 
-    /// Makes sure that a commit is written behind what the log holds. After it the size would tell nothing.
+    /// Checks that a commit is appended to the log as it was. After the commit the size would prove nothing.
     fn verify_log(&self) -> Result<(), Error> {
-        if self.place.is_log_shorter() { Err(Error::Replaced(Fates::LOG_CUT)) } else { Ok(()) }
+        if self.place.is_log_shorter() { Err(Error::Replaced(FileStates::LOG_CUT)) } else { Ok(()) }
     }
 
-    /// What is missing of what a start found before it opened this journal; to be asked after everything was read. Numbers
-    /// of events that are missing are not given again.
+    /// The part of the last run's journal that is missing; called after everything was read. Numbers of missing events
+    /// are not used again.
     pub fn lack(&mut self, left: &Left, salvaged: bool) -> Option<Lack> {
         let lack = left.lack(self.identity, self.next_id, salvaged)?;
         if let Lack::LogGone { events } | Lack::Older { events } = lack {
@@ -410,17 +409,17 @@ impl Journal {
         Some(lack)
     }
 
-    /// Gives no number that was given before, also after a restart.
+    /// Skips all numbers that `before` has used, also after a restart.
     pub fn continue_after(&mut self, before: &Journal) {
         self.skip(before.next_id.0.saturating_sub(self.next_id.0));
     }
 
-    /// Whether times of writing are to be believed.
+    /// Sets if modification times are reliable.
     pub fn believe_times(&mut self, believe: bool) {
         self.times = believe;
     }
 
-    /// Leaves out the next numbers, also after a restart.
+    /// Skips the next numbers, also after a restart.
     fn skip(&mut self, numbers: u64) {
         if numbers == 0 {
             return;
@@ -434,14 +433,13 @@ impl Journal {
         }
     }
 
-    /// Writes down beside it what it holds, and from now on with each commit. `log`: a log may hold what the main file does
-    /// not.
+    /// Writes `journal.id`, which each commit updates from now on. `log`: a log may hold more than the main file.
     pub fn mark(&mut self, log: bool) -> std::io::Result<()> {
         let memory = self.remember(log);
         self.marker.renew(memory)
     }
 
-    /// Whether somebody took that away, or it could not be written.
+    /// Returns true if `journal.id` was removed, or could not be written.
     pub fn is_mark_gone(&self) -> bool {
         self.marker.is_gone()
     }
@@ -451,17 +449,17 @@ impl Journal {
         Memory { identity: self.identity.unwrap_or(0), last, waiting: self.totals().queued, log }
     }
 
-    /// Programs that keep the log from beginning anew.
+    /// Programs that keep the log from being reset.
     pub fn log_holders(&self) -> Vec<String> {
         self.place.log_holders()
     }
 
-    /// The log is no longer than this while nobody keeps it from beginning anew.
+    /// The log's maximum length while nothing keeps it from being reset.
     pub fn log_bytes_usual(&self) -> u64 {
         2 * self.volume.split.log
     }
 
-    /// How long the log is.
+    /// The length of the log.
     pub fn log_bytes(&self) -> u64 {
         self.place.log_bytes()
     }
@@ -484,28 +482,28 @@ impl Journal {
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
     }
 
-    /// For tests of faults that only a statement of theirs makes.
+    /// A statement of a test, to cause a fault.
     #[cfg(test)]
     pub(crate) fn execute(&self, statement: &str) {
         self.connection.execute_batch(statement).unwrap();
     }
 
-    /// Starts a batch: everything in it becomes durable together, when it is committed, or not at all.
+    /// Starts a batch: all of it becomes durable on commit, or nothing.
     pub fn begin(&mut self) -> Result<Batch<'_>, Error> {
         Batch::begin(self)
     }
 
-    /// What counts against the limits.
+    /// The counts for the limits.
     pub fn totals(&self) -> Totals {
         self.holdings.totals
     }
 
-    /// Whether no further event fits.
+    /// Returns true if no further event fits.
     pub fn is_full(&self) -> bool {
         !self.totals().without_refused().fits(1, 1, self.config.max_events, self.config.max_bytes)
     }
 
-    /// Whether payloads, bodies and history together take more room than `max_bytes`.
+    /// Returns true if payloads, bodies and history together exceed `max_bytes`.
     pub fn is_large(&self) -> Result<bool, Error> {
         let pages: i64 = self.connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
         let free: i64 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
@@ -516,12 +514,12 @@ impl Journal {
 }
 
 impl Totals {
-    /// What `max_events` counts.
+    /// The number of events for `max_events`.
     pub fn events(&self) -> u64 {
         self.queued + self.dead + self.refused
     }
 
-    /// What no refused payload can make room for.
+    /// The totals without refused payloads, which give way to events.
     fn without_refused(&self) -> Totals {
         Totals { refused: 0, refused_bytes: 0, bytes: self.bytes - self.refused_bytes, ..*self }
     }
@@ -543,7 +541,7 @@ impl Totals {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// An event that counts holds more than it did.
+    /// Adds bytes to an event that counts.
     fn grow(&mut self, state: State, bytes: u64) {
         match state {
             State::Refused => self.refused_bytes += bytes,
@@ -567,7 +565,7 @@ impl Totals {
     }
 }
 
-/// The number by which a journal is known again; it is given one where it has none.
+/// Reads a journal's random identity; creates one if there is none.
 fn identity_of(connection: &Connection) -> Option<u64> {
     identity_in(connection).or_else(|| {
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?1)", [fastrand::i64(1..)]).ok()?;
@@ -579,7 +577,7 @@ fn identity_in(connection: &Connection) -> Option<u64> {
     connection.query_row("SELECT value FROM meta WHERE name = 'identity'", [], |row| row.get(0)).ok()
 }
 
-/// Notes which files a connection has open.
+/// Notes the files that a connection has open.
 fn note_place(directory: &Path, connection: &Connection) -> Result<Place, rusqlite::Error> {
     let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     Place::note(directory, frames(connection)?, page_bytes).map_err(|error| {
@@ -588,19 +586,19 @@ fn note_place(directory: &Path, connection: &Connection) -> Result<Place, rusqli
     })
 }
 
-/// What SQLite knows of its log.
+/// SQLite's figures of its log.
 fn frames(connection: &Connection) -> Result<Frames, rusqlite::Error> {
     if !knows_frames() {
         return Ok(Frames::default());
     }
-    // Negative where there is no log.
+    // Negative if there is no log.
     let number = |number: i64| u64::try_from(number).unwrap_or(0);
     connection
         .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
         .query_row([], |row| Ok(Frames { log: number(row.get(1)?), folded: number(row.get(2)?) }))
 }
 
-/// Whether SQLite tells that without doing anything, which it does since 3.51.0.
+/// Returns true if SQLite reports these figures without a checkpoint, as it does since 3.51.0.
 fn knows_frames() -> bool {
     rusqlite::version_number() >= 3_051_000
 }
@@ -619,8 +617,8 @@ fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
-/// Connects to a file that is of no use until all of it is written: nothing in it survives a crash or an error, and it is
-/// to be synced by whoever makes it.
+/// Connects to a file that is useless until it is complete: nothing in it survives a crash or an error, and the caller
+/// must sync it.
 fn connect_unlogged(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
     let connection = connect_file(path)?;
     connection.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(()))?;
@@ -635,20 +633,20 @@ fn connect_file(path: &Path) -> Result<Connection, rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-        // A file that was made without it never becomes shorter: that would take a copy of it, and the room for one.
+        // A file created without it never shrinks, except by a full copy, for which there may be no room.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     connection.execute_batch(&format!("PRAGMA cache_size = {CACHE_KIB}; PRAGMA temp_store = MEMORY"))?;
     Ok(connection)
 }
 
-/// Makes what a journal lacks of the tables.
+/// Creates missing tables.
 fn lay_out(connection: &Connection, now: WallTime) -> Result<(), rusqlite::Error> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         0 => {
-            // One transaction with the version in it: a kill in the middle leaves an empty file, not half a layout. Numbers
-            // start at the time in milliseconds, so that none is used again by a journal that replaces this one.
+            // One transaction with the version in it: a kill leaves an empty file, not half a layout. Numbers start at
+            // the time in milliseconds, so that a journal that replaces this one does not use them again.
             let first = now.0.max(1);
             connection.execute_batch(&format!(
                 "BEGIN; {SCHEMA} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
@@ -658,7 +656,7 @@ fn lay_out(connection: &Connection, now: WallTime) -> Result<(), rusqlite::Error
             connection.execute_batch("COMMIT")
         }
         VERSION => {
-            // Nothing is written where nothing is missing: a full disk must not keep the relay from starting.
+            // No write if nothing is missing: a full disk must not keep the relay from starting.
             if schema::is_missing_any(connection)? {
                 connection.execute_batch("BEGIN IMMEDIATE")?;
                 schema::add_missing(connection)?;
@@ -673,8 +671,8 @@ fn lay_out(connection: &Connection, now: WallTime) -> Result<(), rusqlite::Error
     }
 }
 
-/// Whether an error of opening speaks of the file rather than of what is around it. What a definition names and a table
-/// does not have is to SQLite an error of the statement.
+/// Returns true if an error on opening means a damaged file. If a table lacks a column that a definition names, SQLite
+/// reports an error of the statement.
 fn is_of_damage(error: &rusqlite::Error) -> bool {
     let statement = error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR);
     let file = matches!(
@@ -684,7 +682,7 @@ fn is_of_damage(error: &rusqlite::Error) -> bool {
     statement || file || is_of_reading(error)
 }
 
-/// Whether what is written can't be read, by the disk or the file system: it is no more to be had than what is damaged.
+/// Returns true if the disk or file system can't read the file: that is handled like damage.
 fn is_of_reading(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
     let codes = [SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA];
@@ -709,7 +707,7 @@ impl std::fmt::Display for Error {
         match self {
             Error::Full(text) => write!(f, "the disk is full: {text}"),
             Error::Damaged(text) => write!(f, "the journal is damaged: {text}"),
-            Error::Replaced(fates) => write!(f, "the journal's files are not those that are open: {fates}"),
+            Error::Replaced(states) => write!(f, "the journal's files are not those that are open: {states}"),
             Error::Fault(text) => write!(f, "the journal failed: {text}"),
         }
     }
@@ -737,25 +735,24 @@ impl std::fmt::Display for OpenError {
 }
 
 const MAKE_ROOM: &str = "the disk is full: make room on it";
-/// The journal's file in `data_dir`.
-/// An alert of 1 KB and the body made of it take two, and on a page of 4 KiB only one such pair finds room.
+/// A 1 KB alert takes 2 KB with its body, and only one such pair fits on a page of 4 KiB.
 const PAGE_BYTES: u64 = 8192;
-/// The pages to which events are appended and whose events end; what is older is seldom asked for. Negative: KiB.
+/// Enough for the pages with the newest events; older ones are seldom read. Negative: KiB.
 const CACHE_KIB: i64 = -1024;
-/// A reader looks at an event once.
+/// A reader reads an event once.
 const READER_CACHE_KIB: i64 = -256;
-/// Pages: a megabyte, so that whoever waits for the next batch hardly notices.
+/// In pages: a megabyte, which does not delay the next batch noticeably.
 const GIVEN_BACK_AT_ONCE: u64 = 128;
-/// Numbers begin with the milliseconds since 1970 and grow by one: a higher one was never given.
+/// Numbers begin with the milliseconds since 1970 and grow by one: a higher one was never used.
 const ID_MAX: u64 = 1 << 52;
-/// Another program that writes each time is not one that a person uses.
+/// A program that writes before every start is not a person's.
 const STARTS_MAX: u32 = 3;
-/// More than all statements of this module.
+/// More than the number of statements of this module.
 const STATEMENTS: usize = 48;
 /// A reader's lock on the file lasts for microseconds; an operator's `sqlite3` may hold it longer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longer than any read of ours; an operator's long one is not waited for.
+/// Longer than our own reads; an operator's long one is not waited for.
 const FOLD_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The states of a million incident keys in some sixty bytes each, and which to forget when there are more.
+//! A table of up to a million incident keys at about sixty bytes each, and the order in which they are forgotten.
 
 use std::collections::HashMap;
 
@@ -21,12 +21,12 @@ pub(super) struct KeyTable {
     /// Few installations name occurrences, so they are kept beside the slots.
     occurrences: HashMap<u32, Occurrences>,
     forgotten: Evicted,
-    /// Their last events.
+    /// The last events of forgotten keys.
     last_of_forgotten: Vec<EventId>,
     has_forgotten: bool,
 }
 
-/// How many keys were forgotten, by their state.
+/// Counts of forgotten keys by their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
     pub resolved: u64,
@@ -35,9 +35,9 @@ pub struct Evicted {
 
 #[derive(Clone, Debug)]
 struct Slot {
-    /// Two halves: a u128 would align every slot to sixteen bytes.
+    /// Two halves, since a u128 would align every slot to sixteen bytes.
     key: [u64; 2],
-    /// The last event's number and, in the two lowest bits, its action and whether it waits.
+    /// The last event's number and, in the two lowest bits, its action and a flag while it waits.
     tagged: u64,
     taken: Monotonic,
     update: UpdateHash,
@@ -45,19 +45,19 @@ struct Slot {
     newer: u32,
 }
 
-/// A list through the slots, from the one taken longest ago to the one taken last.
+/// A linked list through the slots, ordered by when each key was last taken, oldest first.
 #[derive(Clone, Copy, Debug)]
 struct List {
     oldest: u32,
     newest: u32,
 }
 
-/// The occurrences that a key knows.
+/// The occurrences known for a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Occurrences {
-    /// That of the last event that named one, since the key became known.
+    /// The occurrence of the last event that named one, since the key became known.
     pub last: Option<Occurrence>,
-    /// The one before it, which was resolved.
+    /// The occurrence before it, which was resolved.
     pub past: Option<Occurrence>,
 }
 
@@ -125,7 +125,7 @@ impl KeyTable {
         }
     }
 
-    /// Sets a key's state and makes it the newest of its list; forgets the oldest key if there are too many.
+    /// Sets a key's state and makes the key the newest of its list; forgets the oldest key if there are too many.
     pub(super) fn put(&mut self, key: KeyId, state: KeyState) {
         let at = match self.find(key) {
             Some(at) => {
@@ -165,12 +165,12 @@ impl KeyTable {
         *self = KeyTable { has_forgotten: true, ..KeyTable::new(self.max) };
     }
 
-    /// Resolved keys are forgotten first: the next event of one is delivered either way.
+    /// Resolved keys go first: their next event is delivered either way.
     fn forget_oldest(&mut self) {
         self.forget_oldest_until(EventId(u64::MAX));
     }
 
-    /// Forgets one whose last event is not newer than this one. Returns whether there was one.
+    /// Forgets the oldest key whose last event is not newer than `until`. Returns true if there was one.
     pub(super) fn forget_oldest_until(&mut self, until: EventId) -> bool {
         let fits = |at: &u32| *at != NONE && self.slots[*at as usize].last() <= until;
         let Some(at) = [self.resolved.oldest, self.open.oldest].into_iter().find(fits) else {
@@ -268,7 +268,7 @@ impl Slot {
     }
 }
 
-/// Event numbers stay far below the two bits that are lost.
+/// Event numbers stay far below 2^62, so two bits are free.
 fn tagged(last: EventId, action: Action, waiting: bool) -> u64 {
     let resolve = if action == Action::Resolve { RESOLVE } else { 0 };
     last.0 << 2 | resolve | if waiting { WAITING } else { 0 }
@@ -285,7 +285,7 @@ fn join(key: [u64; 2]) -> KeyId {
     KeyId(u128::from(key[0]) << 64 | u128::from(key[1]))
 }
 
-/// The key is a cryptographic hash already: half of it spreads as well as any other hash of it would.
+/// The key is a cryptographic hash already, so half of it is a good hash.
 fn hash(key: [u64; 2]) -> u64 {
     key[0]
 }

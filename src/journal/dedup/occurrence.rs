@@ -1,4 +1,4 @@
-//! The order of occurrences: which of two that a sender named is the older one.
+//! The order of occurrences: which of two that a sender named is older.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use serde_json::Value;
 use crate::clock::WallTime;
 use crate::event::Occurrence;
 
-/// How an arrival's occurrence stands to the one that the key's state knows.
+/// The age of an arrival's occurrence, compared with the one that the key's state knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Age {
     Same,
     Older,
     Newer,
-    /// One of the two names none.
+    /// One of the two has no occurrence.
     Unknown,
 }
 
-/// Compares part by part where both parts are RFC 3339 date-times or both are numbers; other parts are the same or not
-/// comparable. Two that differ without an order count as a newer one: an alert too many is better than one too few. So
-/// does what is older than a known part that lies ahead of the clock: a sender whose clock was wrong once must not shut
-/// its key until that time has come.
+/// Compares part by part where both parts are RFC 3339 date-times or both are numbers; other parts are equal or not
+/// comparable. Different occurrences without an order count as newer: an alert too many is better than one too few. An
+/// occurrence older than a known one that lies in the future also counts as newer: a sender whose clock was wrong once
+/// must not block its key until that time has come.
 pub(super) fn compare(arrival: Option<&Occurrence>, known: Option<&Occurrence>, now: WallTime) -> Age {
     let (Some(arrival), Some(known)) = (arrival, known) else {
         return Age::Unknown;
@@ -57,13 +57,14 @@ fn part_order(arrival: &Value, known: &Value) -> Option<Ordering> {
     }
 }
 
-/// Whether a part is a time that has not come. A number is taken for one since 1970, in the unit that its size suggests:
-/// one that only counts is small, and a second after 1970.
+/// Returns true if a part is a time in the future. A number is a time since 1970 in the unit that its size suggests; a
+/// counter is small, and so a second after 1970.
 fn is_ahead(part: &Value, now: WallTime) -> bool {
     let millis = match part {
         Value::String(text) => WallTime::parse_rfc3339(text).map(|at| at.0 as f64),
         Value::Number(number) => number.as_f64().map(|number| match number {
-            // Of the year 5138 in seconds, and of 1973 in milliseconds; and so on, a thousandfold.
+            // 1e11 seconds are the year 5138, 1e11 milliseconds the year 1973; each limit after it is a thousand times
+            // as large.
             ..1e11 => number * 1e3,
             1e11..1e14 => number,
             1e14..1e17 => number / 1e3,
@@ -74,8 +75,8 @@ fn is_ahead(part: &Value, now: WallTime) -> bool {
     millis.is_some_and(|millis| millis > now.0 as f64 + AHEAD_MAX.as_millis() as f64)
 }
 
-/// Clocks that are kept differ by less. Beyond it an order by time can't be trusted, and order is what makes an event a
-/// duplicate.
+/// Synchronized clocks differ by less. Beyond it an order by time can't be trusted, and that order makes events
+/// duplicates.
 const AHEAD_MAX: Duration = Duration::from_secs(300);
 
 #[cfg(test)]

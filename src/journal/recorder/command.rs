@@ -1,23 +1,23 @@
-//! What a person may command of kept events, and why it may be declined.
+//! Commands on kept events: replay, discard, hold, and the reasons to decline them.
 
 use std::sync::Arc;
 
 use crate::event::{Action, EventId};
 
-/// What is asked for an event.
+/// A command for one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Append it anew at the end of its key. `force`: also if a later event of the key was taken.
     Replay { force: bool },
-    /// End a dead letter or a refused payload for good. What is queued the dispatcher ends.
+    /// End a dead letter or a refused payload for good. The dispatcher ends queued events.
     Discard,
 }
 
-/// What became of a command. Unless it was declined, that is on disk.
+/// The result of a command. Unless declined, it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Commanded {
     Replayed {
-        /// The new event.
+        /// The number of the new event.
         id: EventId,
         source: Arc<str>,
         action: Action,
@@ -29,34 +29,34 @@ pub enum Commanded {
     Declined(Declined),
 }
 
-/// What became of a hold that was to be put in force or released.
+/// The result of a command to add or release a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holding {
     Changed,
-    /// It was in force already, or was not.
+    /// Nothing to do: the hold existed already, or there was none.
     AsItWas,
     /// [`HOLDS_MAX`] are in force.
     TooMany,
 }
 
-/// Why a command was not carried out. Nothing was changed.
+/// The reason why a command was not carried out. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Declined {
-    /// No such event is kept.
+    /// No event with this number is kept.
     NotKept,
-    /// The event is kept, but what it sends is pruned with history.
+    /// The event is kept, but its body was pruned with history.
     Pruned,
-    /// It is not what was written, so it is never sent.
+    /// Its checksum does not match, so it is never sent.
     Damaged,
-    /// It is queued, and perhaps under way at this moment.
+    /// The event is queued, or being delivered now.
     Waiting,
-    /// It was delivered: there is nothing to discard.
+    /// The event was delivered: there is nothing to discard.
     Delivered,
-    /// It ended before, or was replayed.
+    /// The event ended before, or was replayed.
     Ended,
     /// A person discarded it.
     Discarded,
-    /// It was refused: only the rules can make an event of it.
+    /// A refused payload: only the rules can make an event of it.
     Undecided,
     /// A later event of its key was taken: this one.
     LaterEvent(EventId),
@@ -69,7 +69,7 @@ pub enum Declined {
 }
 
 impl Declined {
-    /// The word that the API and the command line use.
+    /// The word in the API and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Declined::NotKept => "not_kept",
@@ -87,31 +87,28 @@ impl Declined {
         }
     }
 
-    /// What it means for the person who asked, and what to do.
+    /// An explanation for the person who gave the command, with what to do.
     pub fn explain(self) -> String {
         match self {
             Declined::NotKept => "no such event is kept; history is kept for `journal.keep_delivered`".to_owned(),
             Declined::Pruned => "what the event sends is not kept any more; the sender must send it again".to_owned(),
             Declined::Damaged => {
-                "it is not what was written, by its checksum, and can only be discarded; the sender must send it again"
-                    .to_owned()
+                "its checksum does not match, so it can only be discarded; the sender must send it again".to_owned()
             }
             Declined::Waiting => {
                 "the event waits to be delivered, or is being delivered now; it can be replayed when it has ended"
                     .to_owned()
             }
             Declined::Delivered => "the event was delivered; there is nothing to discard".to_owned(),
-            Declined::Ended => {
-                "it ended before, for the reason that `events show` tells; `force` replays it nevertheless".to_owned()
-            }
-            Declined::Discarded => "a person discarded it; `force` replays it nevertheless".to_owned(),
+            Declined::Ended => "it ended before; `events show` gives the reason; `force` replays it anyway".to_owned(),
+            Declined::Discarded => "a person discarded it; `force` replays it anyway".to_owned(),
             Declined::Undecided => "it was refused, so it is replayed through the rules".to_owned(),
             Declined::LaterEvent(later) => format!(
                 "event {later} of the same incident key was taken later: after it an old trigger could open an incident \
-                 that nobody closes, an old resolve close a new one; `force` replays it nevertheless"
+                 that nobody closes, an old resolve close a new one; `force` replays it anyway"
             ),
             Declined::LaterUnknown => "more keys are in use than `dedup.max_keys`, and too many events came since to \
-                                       tell whether one was of the same incident key; `force` replays it nevertheless"
+                                       tell whether one was of the same incident key; `force` replays it anyway"
                 .to_owned(),
             Declined::Backlog => {
                 "`journal.max_events` or `journal.max_bytes` leaves no room for it; discard what is not \
@@ -123,5 +120,5 @@ impl Declined {
     }
 }
 
-/// More than a person keeps in mind.
+/// More holds than a person can keep track of.
 pub const HOLDS_MAX: usize = 1_000;

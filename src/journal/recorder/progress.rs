@@ -1,13 +1,13 @@
-//! Watches whether the recorder's thread gets on. A disk that hangs returns from no call, so only others can see it.
+//! Detects a recorder that is stuck: a write to a hanging disk never returns, so another thread must notice.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Shared by the thread that writes and by those who wait for it.
+/// The state of the current write, shared by the recorder's thread and those who wait for it.
 #[derive(Debug)]
 pub(super) struct Progress {
     start: Instant,
-    /// When the work that is under way began, in milliseconds since the start; 0 while there is none.
+    /// The start of the current write in milliseconds since the recorder's start; 0 while there is none.
     began: AtomicU64,
     told: AtomicBool,
 }
@@ -17,12 +17,12 @@ impl Progress {
         Progress { start: Instant::now(), began: AtomicU64::new(0), told: AtomicBool::new(false) }
     }
 
-    /// The thread begins with what it was given.
+    /// Marks the start of a write.
     pub(super) fn begin(&self) {
         self.began.store(self.now().max(1), Ordering::Relaxed);
     }
 
-    /// It is done with that.
+    /// Marks its end.
     pub(super) fn end(&self) {
         self.began.store(0, Ordering::Relaxed);
         if self.told.swap(false, Ordering::Relaxed) {
@@ -30,7 +30,7 @@ impl Progress {
         }
     }
 
-    /// For how long the work under way has taken, where that is too long for a disk that works.
+    /// How long the current write has taken, if that is too long for a working disk.
     pub(super) fn stalled(&self) -> Option<Duration> {
         let began = self.began.load(Ordering::Relaxed);
         let took = Duration::from_millis(self.now().saturating_sub(began));
@@ -52,7 +52,7 @@ impl Progress {
     }
 }
 
-/// Twice as long as a lock of another program is waited for.
+/// Twice as long as we wait for another program's lock.
 const STALLED: Duration = Duration::from_secs(10);
-/// How often who waits looks.
+/// How often a waiting sender checks for a stalled disk.
 pub(super) const LOOK: Duration = Duration::from_secs(1);

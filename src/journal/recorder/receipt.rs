@@ -6,10 +6,10 @@ use crate::event::EventId;
 /// Proves that an entry is on disk. Only the recorder makes one, and hands it out after the commit.
 #[derive(Debug)]
 pub struct Receipt {
-    /// The event or refused payload that was written; of a duplicate the event that it copies.
+    /// The event or refused payload that was written; for a duplicate, the event that it repeats.
     pub(super) id: EventId,
     pub(super) duplicate: bool,
-    /// Present where the submission asked for it and the entry is an event.
+    /// Present if the submission asked to follow its events and the entry is an event.
     pub(super) follow: Option<Follow>,
 }
 
@@ -25,7 +25,7 @@ impl Receipt {
         self.id
     }
 
-    /// Nothing was written: the event is known already, under [`Receipt::id`].
+    /// True if nothing was written: [`Receipt::id`] is the event that was known already.
     pub fn is_duplicate(&self) -> bool {
         self.duplicate
     }
@@ -35,15 +35,15 @@ impl Receipt {
         Receipt { id, duplicate, follow: None }
     }
 
-    /// To wait for the end of the event; present where the submission asked for it.
+    /// A handle to wait for the settlement; present if the submission asked for it.
     pub fn into_follow(self) -> Option<Follow> {
         self.follow
     }
 }
 
 impl Recorded {
-    /// Gives each entry its receipt, in their order. Entries without one are a fault of the journal: their sender must
-    /// not believe that they are kept.
+    /// Pairs each entry with its receipt, in order. A different number of receipts is a fault of the journal: the
+    /// sender must not believe that its entries are kept.
     pub(super) fn pair(entries: Vec<Entry>, receipts: Vec<Receipt>) -> Result<Vec<Recorded>, Unavailable> {
         if entries.len() != receipts.len() {
             tracing::error!(entries = entries.len(), receipts = receipts.len(), "entries and receipts don't match");

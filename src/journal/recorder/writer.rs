@@ -1,4 +1,4 @@
-//! The recorder's thread: takes what waits, decides, appends, syncs once, and answers everyone.
+//! The recorder's thread: takes all waiting messages, decides, appends, syncs once, and answers everyone.
 
 mod bring_back;
 mod coalesce;
@@ -27,7 +27,7 @@ use super::{
 use crate::clock::{Clock, WallTime};
 use crate::event::{EventId, HoldRecord, KeyId, Queued, Settlement, SourceNames, State, Superseded};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Damaged, Fates, Held, Journal, Left, Lock, Mended, Mending, Rescue, Reserve, Tried};
+use crate::journal::{self, Damaged, FileStates, Held, Journal, Left, Lock, Mended, Mending, Rescue, Reserve, Tried};
 use crate::metrics::Metrics;
 use bring_back::Files;
 use coalesce::Coalesce;
@@ -40,7 +40,7 @@ use work::{Owed, Work, end, settle};
 
 pub use restore::recollect;
 
-/// The owner of deduplication and the journal. Lives on a thread of its own, because a sync blocks.
+/// The owner of deduplication and the journal. It has a thread of its own, because a sync blocks.
 #[derive(Debug)]
 pub struct Writer {
     parts: WriterParts,
@@ -52,28 +52,28 @@ pub struct Writer {
     turning_away: TurningAway,
     turned_away: watch::Sender<Vec<TurnedAway>>,
     remarks: Remarks,
-    /// What a person holds back, as it is on disk.
+    /// The holds, as they are on disk.
     holds: watch::Sender<Arc<Vec<HoldRecord>>>,
-    /// Who waits for an event's end.
+    /// Senders that wait for an event's settlement.
     followers: HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
-    /// Duplicates counted since the last commit, by the event they copied.
+    /// Duplicates counted since the last commit, by the event that they repeat.
     duplicates: HashMap<EventId, u64>,
-    /// The newest event that the dispatcher knows.
+    /// The newest event that was handed to the dispatcher.
     handed_over: EventId,
     left_behind: LeftBehind,
     progress: Arc<Progress>,
-    /// Ends that wait for a batch to share.
-    lingering: Coalesce,
+    /// Settlements that wait to share a batch.
+    coalesce: Coalesce,
     shortage: Shortage,
     fault: Option<Fault>,
     prune_at: Instant,
-    /// When the files are looked at though nothing is written.
+    /// The time of the next check of the files while nothing is written.
     look_at: Instant,
-    /// How often times of writing spoke against files that were whole.
+    /// How often modification times changed though the files were intact.
     false_alarms: u32,
 }
 
-/// What a writer needs.
+/// The configuration, handles and channels of a writer.
 #[derive(Debug)]
 pub struct WriterParts {
     pub journal: journal::Config,
@@ -82,28 +82,29 @@ pub struct WriterParts {
     pub superseded: Superseded,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    /// Where it is told what each commit made durable.
+    /// The dispatcher's channel for each commit.
     pub committed: mpsc::Sender<Committed>,
 }
 
-/// The journal can't be written. Nothing is acknowledged until it was reopened and a write was synced.
+/// The state while the journal can't be written. Nothing is acknowledged until it was reopened and a write was synced.
 #[derive(Debug)]
 struct Fault {
     try_at: Instant,
     why: Unavailable,
-    /// What was seen of the files when it began.
-    found: Fates,
-    /// Ends that were reported meanwhile: they are written when writing works again.
+    /// The state of the files when the fault began.
+    found: FileStates,
+    /// Settlements reported meanwhile: they are written when writing works again.
     held: VecDeque<End>,
     files: Files,
-    /// What was done to bring the files back, told when events are taken again.
+    /// Repairs of the files, logged when events are taken again.
     mended: Vec<(Mending, Mended)>,
-    /// Some of what was open may be gone; and that is certain.
+    /// True if some of the open files' content may be lost.
     altered: bool,
+    /// True if some of it is certainly lost.
     cut: bool,
-    /// Events written again from memory; none where nothing was missing.
+    /// Events written again from memory; none if nothing was missing.
     rescue: Option<Rescue>,
-    /// What was told last of why they are not back yet.
+    /// The last logged reason why the journal is not back yet.
     told: String,
 }
 
@@ -112,7 +113,7 @@ impl Default for Fault {
         Fault {
             try_at: Instant::now(),
             why: Unavailable::JournalFault,
-            found: Fates::INTACT,
+            found: FileStates::INTACT,
             held: VecDeque::new(),
             files: Files::default(),
             mended: Vec::new(),
@@ -125,7 +126,8 @@ impl Default for Fault {
 }
 
 impl Fault {
-    /// Answers while nothing can be written. Ends of deliveries are held: they happened, and are written later.
+    /// Refuses messages while nothing can be written. Settlements are held: the deliveries happened, and are written
+    /// later.
     fn refuse(&mut self, messages: &mut Vec<Message>) {
         let why = self.why;
         for message in messages.drain(..) {
@@ -144,8 +146,8 @@ impl Fault {
 }
 
 impl Writer {
-    /// Opens the journal and restores everything from it. `each` gets the events that are still to be delivered, in
-    /// their order, and where their retries stand.
+    /// Opens the journal and restores everything from it. `each` gets the undelivered events in order, with the state
+    /// of their retries.
     pub fn open(
         parts: WriterParts,
         each: impl FnMut(Queued, Option<Tried>),
@@ -197,14 +199,14 @@ impl Writer {
             handed_over: last,
             left_behind,
             progress,
-            lingering: Coalesce::default(),
+            coalesce: Coalesce::default(),
             shortage,
             fault: None,
             prune_at: Instant::now(),
             look_at: Instant::now() + LOOK_INTERVAL,
             false_alarms: 0,
         };
-        // A log that was left over may end in a commit whose sync failed: nothing may be appended to that.
+        // A leftover log may end in a commit whose sync failed: nothing may be appended to that.
         match writer.journal.fold_log() {
             Ok(true) => {}
             Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
@@ -229,10 +231,9 @@ impl Writer {
                 Some(fault) => fault.try_at.saturating_duration_since(now),
                 None => self.prune_at.min(self.look_at).saturating_duration_since(now).max(REMOVAL_PAUSE),
             };
-            let patience =
-                self.lingering.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
+            let patience = self.coalesce.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
             let patience = if self.turning_away.is_empty() { patience } else { patience.min(shares::CALM_AFTER) };
-            // Where the volume is nearly full a batch stays within the room that is kept for it.
+            // Where the volume is nearly full, a batch stays within the reserved room.
             let short = self.shortage.space.is_short();
             let most = if short { self.shortage.space.ends_at_once().min(QUEUE) } else { QUEUE };
             let received = runtime
@@ -241,7 +242,7 @@ impl Writer {
                 break;
             }
             if waiting.len() >= BUSY {
-                // Under load more are on their way: a moment's wait lets them share this sync instead of the next.
+                // Under load more messages are coming: a short wait lets them share this sync.
                 std::thread::sleep(GATHER);
                 while waiting.len() < most
                     && let Ok(message) = self.messages.try_recv()
@@ -249,20 +250,20 @@ impl Writer {
                     waiting.push(message);
                 }
             }
-            // Where there is no room, the room that these ends make is wanted at once.
+            // Without room, the room that settlements free is needed at once.
             let at_once = self.fault.is_some() || short || self.journal.is_full();
             let followers = &self.followers;
-            self.lingering.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
+            self.coalesce.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
             self.progress.begin();
             self.turn(&mut waiting);
             self.progress.end();
         }
-        let mut last = self.lingering.take();
+        let mut last = self.coalesce.take();
         self.turn(&mut last);
         self.finish();
     }
 
-    /// Writes down what is left to count and closes the journal. Where its files are gone it is brought back before.
+    /// Writes pending counts and closes the journal. If its files are gone, it is brought back first.
     fn finish(mut self) {
         let end = Instant::now() + FINISH;
         loop {
@@ -273,7 +274,7 @@ impl Writer {
                 }
             }
             let Some(fault) = self.fault.as_mut().filter(|fault| fault.why == Unavailable::JournalReplaced) else {
-                // What is queued is on disk.
+                // The queue is on disk.
                 return;
             };
             fault.try_at = Instant::now();
@@ -289,11 +290,11 @@ impl Writer {
                 std::thread::sleep(FINISH_PAUSE);
             }
         }
-        // Whoever copies the main file then has all of it. What can't be folded now is folded at the next start.
+        // A copy of the main file is then complete. A log that can't be folded now is folded at the next start.
         self.journal.close();
     }
 
-    /// Handles what waits, as one batch.
+    /// Handles all waiting messages as one batch.
     fn turn(&mut self, messages: &mut Vec<Message>) {
         self.reopen();
         if let Some(fault) = &mut self.fault {
@@ -328,7 +329,7 @@ impl Writer {
         self.publish_state();
     }
 
-    /// Sets damaged rows aside as dead letters, and says so. Each is told once.
+    /// Makes dead letters of damaged rows, and logs each once.
     fn set_aside(&mut self, damaged: &[Damaged]) -> Result<(), journal::Error> {
         if damaged.is_empty() {
             return Ok(());
@@ -340,7 +341,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Now and then looks at the files though nothing is written: what waits must be where a restart finds it.
+    /// Checks the files from time to time while nothing is written: a restart must find the queue.
     fn look(&mut self) {
         if self.fault.is_none() && Instant::now() >= self.look_at {
             self.look_at = Instant::now() + LOOK_INTERVAL;
@@ -353,22 +354,21 @@ impl Writer {
         }
     }
 
-    /// Damage that a reader met is mended as damage that a writer meets.
+    /// Repairs damage that a reader found like damage that the writer finds.
     fn notice_damage(&mut self) {
         if self.fault.is_none() && journal::is_marked_damaged(self.parts.lock.directory()) {
             self.enter_fault(&journal::Error::Damaged("a part of it could not be read".to_owned()));
         }
     }
 
-    /// Has it remembered beside the journal what this holds, so that a start sees when less is there. Events are taken also
-    /// where that can't be written.
+    /// Updates `journal.id`, by which a start notices missing events. Events are taken even if this fails.
     fn mark(&mut self) {
         if let Err(error) = self.journal.mark(true) {
-            tracing::warn!(%error, "can't write what is remembered of the journal beside it; it is tried again");
+            tracing::warn!(%error, "can't write `journal.id` beside the journal; it is tried again");
         }
     }
 
-    /// Writes all messages as one batch and syncs it; without messages, what is left to count.
+    /// Writes all messages as one batch and syncs it; without messages, the pending counts.
     fn commit(&mut self, messages: &[Message]) -> Result<(Vec<Owed>, Vec<Accepted>), journal::Error> {
         let started = Instant::now();
         let now = self.parts.clock.now();
@@ -392,8 +392,8 @@ impl Writer {
         let Work { mut batch, dedup, accepted, wrote, duplicates, holds, space, refusing, .. } = work;
         (self.shortage.space, self.shortage.refusing) = (space, refusing);
         if !wrote && (duplicates.is_empty() || !messages.is_empty() && duplicates.len() < DUPLICATES_HELD) {
-            // Nothing but repeats of what is on disk already: no sync is needed to say so. Their count is written
-            // with the next batch, or when the relay is idle.
+            // Only duplicates of events on disk: they need no sync. Their count is written with the next batch, or when
+            // idle.
             return Ok((owed, accepted));
         }
         for (of, count) in duplicates.drain() {
@@ -408,7 +408,7 @@ impl Writer {
         Ok((owed, accepted))
     }
 
-    /// Everything is on disk: says so to everyone.
+    /// Answers everyone after the commit.
     fn acknowledge(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, accepted: Vec<Accepted>) {
         let ended = messages.iter().filter_map(|message| match message {
             Message::Settle(End { settlement, .. }) => Some(settlement.clone()),
@@ -453,15 +453,15 @@ impl Writer {
                 queued,
                 dead,
                 bytes,
-                "this source has its share of the queue; its new events are refused with 503 until some of them are \
+                "this source has used up its share of the queue; its new events are refused with 503 until some of them are \
                  delivered or ended, those of other sources are taken"
             );
-            // Before its sender is told.
+            // Published before the sender gets its answer.
             self.show_turned_away();
         }
     }
 
-    /// Counts the events of a submission that is on disk, and gives its entries their receipts.
+    /// Counts the events of a committed submission, and pairs its entries with their receipts.
     fn recorded(&self, submission: Submission, receipts: Vec<Receipt>) -> Result<Vec<Recorded>, Unavailable> {
         let Submission { source, entries, .. } = submission;
         let recorded = Recorded::pair(entries, receipts)?;
@@ -487,7 +487,7 @@ impl Writer {
         }
     }
 
-    /// These ends are on disk.
+    /// Tells followers which settlements are on disk.
     fn tell_ended(&mut self, ended: &[Settlement]) {
         for settlement in ended {
             if let Some(followers) = self.followers.remove(&settlement.id) {
@@ -502,7 +502,7 @@ impl Writer {
         }
     }
 
-    /// Removes a few finished events that are old, or more than there is room for.
+    /// Removes a few finished events that are too old or exceed the limits.
     fn prune(&mut self) -> Result<(), journal::Error> {
         let now = self.parts.clock.now().wall;
         let keep = i64::try_from(self.parts.journal.keep_delivered.as_millis()).unwrap_or(i64::MAX);
@@ -526,8 +526,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives back what the volume lacks, takes the reserve again where there is room for it, and new events where there
-    /// is room for them. Returns whether there may be more to give back.
+    /// Returns free pages to the volume, takes the reserve again if there is room for it, and ends the refusal of new
+    /// events. Returns true if there may be more to return.
     fn tend_volume(&mut self) -> Result<bool, journal::Error> {
         let gave = self.journal.give_back()?;
         let mut space = self.journal.space()?;
@@ -535,7 +535,7 @@ impl Writer {
             self.shortage.reserve_at = Instant::now() + PRUNE_INTERVAL;
             match self.journal.take_reserve() {
                 Ok(()) => tracing::debug!("the reserve is held"),
-                Err(error) => tracing::warn!(%error, "there is room for the reserve, and it can't be taken"),
+                Err(error) => tracing::warn!(%error, "the reserve can't be allocated although there is room"),
             }
             space = self.journal.space()?;
         }
@@ -543,8 +543,8 @@ impl Writer {
         Ok(gave)
     }
 
-    /// Folds a log that became long. Where the database has no room to grow by what is in it, there is the reserve; what
-    /// can't be folded now is folded after a later batch.
+    /// Folds a long log. If the main file has no room to grow, the reserve is given up; a log that can't be folded now
+    /// is folded after a later batch.
     fn fold_long_log(&mut self) {
         if self.fault.is_some() {
             return;
@@ -561,11 +561,11 @@ impl Writer {
         }
     }
 
-    /// Returns whether there was one.
+    /// Returns true if there was a reserve.
     fn give_up_reserve(&mut self) -> bool {
         let given_up = Reserve::in_directory(self.parts.lock.directory()).give_up();
         if given_up {
-            // It is to be taken again as soon as there is room.
+            // Taken again as soon as there is room.
             let at = Instant::now() + ROOM_INTERVAL;
             (self.prune_at, self.shortage.reserve_at) = (self.prune_at.min(at), at);
             tracing::warn!("the volume of `data_dir` is full: the reserve was given up, so that deliveries go on");
@@ -573,13 +573,13 @@ impl Writer {
         given_up
     }
 
-    /// A write failed. Whatever the batch was, it may or may not be on disk, so nothing of it is believed: the
-    /// journal is opened anew and everything is restored from it before anything is acknowledged again.
+    /// Handles a failed write. The batch may or may not be on disk, so it is not trusted: the journal is reopened and
+    /// all state is restored from it before anything is acknowledged again.
     fn enter_fault(&mut self, error: &journal::Error) {
         let found = match error {
-            journal::Error::Replaced(fates) => *fates,
-            // Files that were cut off look damaged, and a missing one makes all kinds of errors.
-            _ => self.journal.fates(),
+            journal::Error::Replaced(states) => *states,
+            // Truncated files look damaged, and a missing file causes all kinds of errors.
+            _ => self.journal.file_states(),
         };
         let replaced = !found.is_intact();
         let why = match error {
@@ -606,16 +606,16 @@ impl Writer {
             detail: error.to_string(),
             since: self.parts.clock.now().wall,
         });
-        // They may copy events of a batch that never was.
+        // They may repeat events of a batch that was never written.
         self.duplicates.clear();
-        // What is open is all that there is, and may not stay so: it is brought back at once.
+        // The open files are the only copy, and may vanish: the journal is brought back at once.
         let at_once = replaced || why == Unavailable::DiskFull && self.give_up_reserve();
         let try_at = if at_once { Instant::now() } else { Instant::now() + HEAL_INTERVAL };
         let before = self.fault.take().unwrap_or_default();
         self.fault = Some(Fault { try_at, why, found, files: Files::default(), told: String::new(), ..before });
     }
 
-    /// After a fault: reopens the journal, restores from it, writes what was held. Works or is tried again.
+    /// Reopens the journal after a fault, restores from it, and writes held settlements. On failure it is tried again.
     fn reopen(&mut self) {
         let Some(fault) = self.fault.as_mut().filter(|fault| Instant::now() >= fault.try_at) else {
             return;
@@ -627,12 +627,12 @@ impl Writer {
         }
         let mut accepted = Vec::new();
         let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
-        // Whether it can be written comes first: reading a large journal again each second would serve nobody.
+        // The write test comes first, so that a large journal is not read again each second in vain.
         let opened = open_writable(&self.parts).and_then(|journal| self.make_good(journal));
         let restored = opened.and_then(|journal| {
             restore(&self.parts, journal, &self.sources, |event, _| {
-                // A commit that was reported as failed may have reached the disk after all. Its sender was told that it
-                // was not taken: its age counts from here.
+                // A commit that was reported as failed may have reached the disk. Its sender was told that it failed:
+                // its age counts from here.
                 if event.id > known {
                     accepted.push(Accepted { event: Queued { acknowledged: now, ..event }, outgoing: None });
                 }
@@ -648,9 +648,9 @@ impl Writer {
         journal.continue_after(&self.journal);
         journal.believe_times(self.false_alarms < FALSE_ALARMS_MAX);
         (self.journal, self.dedup) = (journal, dedup);
-        // These are open from now on.
+        // The reopened files are known from now on.
         if let Some(fault) = &mut self.fault {
-            (fault.files, fault.found) = (Files::default(), Fates::INTACT);
+            (fault.files, fault.found) = (Files::default(), FileStates::INTACT);
         }
         let written = self.set_aside(&damaged).and_then(|()| self.write_held()).and_then(|()| self.tend_volume());
         if let Err(error) = written {
@@ -672,7 +672,7 @@ impl Writer {
         self.publish_state();
     }
 
-    /// Whoever stopped waiting leaves no trace.
+    /// Drops followers that stopped waiting.
     fn forget_followers(&mut self) {
         self.followers.retain(|_, followers| {
             followers.retain(|follower| !follower.is_closed());
@@ -680,8 +680,8 @@ impl Writer {
         });
     }
 
-    /// Some at a time: there may be thousands, and little room. What was written is told at once, and not written again
-    /// where a later helping fails.
+    /// Writes held settlements in parts: there may be thousands, and little room. Written ones are published at once,
+    /// so that a later failure does not write them twice.
     fn write_held(&mut self) -> Result<(), journal::Error> {
         let space = self.journal.space()?;
         while let Some(fault) = self.fault.as_mut().filter(|fault| !fault.held.is_empty()) {
@@ -697,26 +697,26 @@ impl Writer {
             self.hand_over(Committed { settled: ended, ..Committed::default() });
             self.journal.fold_long_log(true)?;
         }
-        // A hold is what a person was told that it is, whatever became of the commit that failed, or of the file.
+        // Holds are as the person was told, whatever happened to the failed commit or the file.
         let mut batch = self.journal.begin()?;
         batch.set_holds(&self.holds.borrow())?;
         batch.commit()
     }
 
-    /// Tells the dispatcher what is on disk now.
+    /// Hands committed events to the dispatcher.
     fn hand_over(&mut self, committed: Committed) {
         if let Some(last) = committed.accepted.last() {
             self.handed_over = last.event.id;
         }
         if !committed.accepted.is_empty() || !committed.settled.is_empty() {
-            // Fails only when the dispatcher is gone, at the end of the process: the events are on disk.
+            // Fails only if the dispatcher has ended, while the process stops: the events are on disk.
             if let Err(mpsc::error::SendError(committed)) = self.parts.committed.blocking_send(committed) {
                 self.left_behind.note(committed);
             }
         }
     }
 
-    /// Why new events are refused, if they are, while the journal can be written.
+    /// The reason for refusing new events while the journal can be written; none if they are taken.
     fn refusing(&self) -> Option<(Unavailable, String)> {
         if self.shortage.refusing {
             let detail = format!("the volume of `data_dir` has no room for new events: {}", self.shortage.space);
@@ -726,7 +726,7 @@ impl Writer {
         self.journal.is_full().then_some((Unavailable::Backlog, detail))
     }
 
-    /// Shows the state to those who watch from outside.
+    /// Publishes the state for health, metrics and API.
     fn publish_state(&mut self) {
         if self.fault.is_none() {
             let refusing = self.refusing();
@@ -778,7 +778,7 @@ impl Writer {
         }
     }
 
-    /// Shows which sources have their share.
+    /// Publishes the sources that have used up their share.
     fn show_turned_away(&mut self) {
         let (journal, turning_away) = (&self.journal, &mut self.turning_away);
         if turning_away.is_empty() && self.turned_away.borrow().is_empty() {
@@ -795,7 +795,7 @@ impl Writer {
     }
 }
 
-/// Events that may be new among messages.
+/// The number of possibly new events in these messages.
 fn new_events(messages: &[Message]) -> usize {
     let events = |message: &Message| match message {
         Message::Record { submission, .. } | Message::Replace { submission, .. } => submission.entries.len(),
@@ -813,24 +813,24 @@ fn unreadable(parts: &WriterParts, error: &journal::Error) -> journal::OpenError
     }
 }
 
-/// How often a journal that failed is tried again: events are taken again well within five seconds.
+/// How often a failed journal is tried again: events are taken again well within five seconds.
 const HEAL_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the files are looked at while nothing is written: a kill meanwhile would lose what waits.
+/// How often the files are checked while nothing is written: a kill meanwhile would lose the queue.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Files whose times of writing change though nobody writes to them are on a file system that does that.
+/// After so many changes of modification times without a write, the file system is not trusted to keep them.
 const FALSE_ALARMS_MAX: u32 = 3;
 /// How long a stop tries to bring back a journal whose files are gone.
 const FINISH: Duration = Duration::from_secs(15);
 const FINISH_PAUSE: Duration = Duration::from_millis(200);
-/// Messages at once that are a sign of load.
+/// Messages in one turn that are a sign of load.
 const BUSY: usize = 8;
-/// A commit costs as much as ten events, so under load it is worth a moment; a sync takes that long on a good disk.
+/// A commit costs as much as ten events, so under load a short wait pays; a sync takes as long on a good disk.
 const GATHER: Duration = Duration::from_millis(1);
 /// How often old history is looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// Few enough that whoever waits for the next batch hardly notices.
+/// Few enough not to delay the next batch noticeably.
 const PRUNED_AT_ONCE: usize = 100;
-/// The pause between two helpings of pruning while there is more to prune.
+/// The pause between two rounds of pruning while there is more to prune.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
-/// Counts of duplicates that may wait for the next commit.
+/// Counts of duplicates held for the next commit.
 const DUPLICATES_HELD: usize = 10_000;

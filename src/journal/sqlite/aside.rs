@@ -1,4 +1,4 @@
-//! Turns rows whose checksum does not match into dead letters, in their place: they say so and are never sent.
+//! Turns rows whose checksum does not match into dead letters in place: they are visible and never sent.
 
 use rusqlite::params;
 use rusqlite::types::{Value, ValueRef};
@@ -10,9 +10,9 @@ use crate::clock::WallTime;
 use crate::event::{Damage, EventId, Outcome, State};
 
 impl Journal {
-    /// Sets rows aside, all or none. What ended before stays ended, with the damage as its reason.
+    /// Makes dead letters of rows, all or none. A finished event stays finished, with the damage as its reason.
     pub fn set_aside(&mut self, damaged: &[Damaged], now: WallTime) -> Result<(), Error> {
-        // A row that was altered where an index looks can't be changed while the index knows it as it was.
+        // A row with an altered indexed column can't be updated while the index has the old value.
         self.connection.execute_batch("BEGIN IMMEDIATE; REINDEX event")?;
         let mut holdings = self.holdings.clone();
         let done = damaged.iter().try_for_each(|row| {
@@ -21,7 +21,7 @@ impl Journal {
             Ok(())
         });
         if let Err(error) = done.and_then(|()| Ok(self.connection.execute_batch("COMMIT")?)) {
-            // A connection that fails at this too is reopened by the recorder.
+            // The recorder reopens a connection that fails here too.
             let _ = self.connection.execute_batch("ROLLBACK");
             return Err(error);
         }
@@ -39,7 +39,7 @@ impl Journal {
             settled_at: before.settled_at.or(Some(now.0)),
             ..before
         };
-        // Where what was decided is in doubt its checksum becomes one that no row has.
+        // If the decision is in doubt, the checksum becomes one that never matches.
         let sum = (damage == Damage::Row).then_some(NO_SUM);
         self.connection
             .prepare_cached(
@@ -65,14 +65,14 @@ impl Journal {
         Ok(after)
     }
 
-    /// Where it stands by what was written, or as one that was never tried.
+    /// The last valid state, or that of an event that was never tried.
     fn standing_of_damaged(&self, id: EventId) -> Result<Standing, Error> {
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT {STANDING}, (SELECT coalesce(length(raw), 0) + coalesce(length(body), 0) \
              + coalesce(length(element), 0) FROM content WHERE content.id = event.id) FROM event WHERE id = ?1"
         ))?;
         let mut rows = statement.query([sql(id)])?;
-        // It was read when all were, and is not found by its number: the tree above it is damaged.
+        // The full scan found it, but its number does not: the tree above it is damaged.
         let Some(row) = rows.next()? else {
             return Err(Error::Damaged(format!("event {id} is not found by its number")));
         };
@@ -82,7 +82,7 @@ impl Journal {
         })
     }
 
-    /// Makes each column of a row what it is by the schema, so that whoever reads rows needs to know nothing of damage.
+    /// Gives each column its type in the schema, so that readers need not handle damage.
     fn make_readable(&self, id: EventId) -> Result<(), Error> {
         for (column, kind) in COLUMNS {
             let mut statement = self.connection.prepare_cached(&format!("SELECT {column} FROM event WHERE id = ?1"))?;
@@ -96,7 +96,7 @@ impl Journal {
     }
 }
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
@@ -104,7 +104,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What is to be there in place of what is not of this kind.
+    /// The replacement for a value of another type.
     fn readable(self, value: ValueRef<'_>) -> Option<Value> {
         match (self, value) {
             (_, ValueRef::Null) | (Kind::Number, ValueRef::Integer(_)) => None,
@@ -118,7 +118,7 @@ impl Kind {
     }
 }
 
-/// The columns that a [`Standing`] does not write anew.
+/// The columns that are not rewritten with [`Standing`].
 const COLUMNS: [(&str, Kind); 16] = [
     ("source", Kind::Text),
     ("action", Kind::Text),
@@ -154,7 +154,7 @@ mod tests {
 
     const NOW: WallTime = WallTime(1_700_000_000_000);
 
-    struct Desk {
+    struct Fixture {
         journal: Journal,
         lock: Lock,
     }
@@ -171,8 +171,8 @@ mod tests {
         }
     }
 
-    impl Desk {
-        fn open(directory: &Path) -> (Desk, Vec<Recovered>, Vec<Damaged>) {
+    impl Fixture {
+        fn open(directory: &Path) -> (Fixture, Vec<Recovered>, Vec<Damaged>) {
             let lock = Lock::take(directory).unwrap();
             let mut journal = Journal::open(&config(directory), &lock, NOW).unwrap();
             let mut events = Vec::new();
@@ -182,13 +182,13 @@ mod tests {
                     Found::Damaged(_) => {}
                 })
                 .unwrap();
-            (Desk { journal, lock }, events, damaged)
+            (Fixture { journal, lock }, events, damaged)
         }
 
         /// Three events of one key; the first was delivered, the second tried.
-        fn with_three_events(directory: &Path) -> (Desk, [EventId; 3]) {
-            let (mut desk, ..) = Desk::open(directory);
-            let mut batch = desk.journal.begin().unwrap();
+        fn with_three_events(directory: &Path) -> (Fixture, [EventId; 3]) {
+            let (mut fixture, ..) = Fixture::open(directory);
+            let mut batch = fixture.journal.begin().unwrap();
             let occurrences =
                 Occurrences { last: Some(Occurrence("[2]".into())), past: Some(Occurrence("[1]".into())) };
             let ids = [b"{\"n\":1}", b"{\"n\":2}", b"{\"n\":3}"].map(|body| {
@@ -230,10 +230,10 @@ mod tests {
                 )
                 .unwrap();
             batch.commit().unwrap();
-            (desk, ids)
+            (fixture, ids)
         }
 
-        /// Changes the file past everything that would notice, as a disk does.
+        /// Changes the file behind SQLite's back, as a failing disk does.
         fn alter(&self, statement: &str) {
             self.journal
                 .connection
@@ -243,13 +243,13 @@ mod tests {
     }
 
     /// Alters the second of three events and starts again.
-    fn after(alteration: &str) -> (tempfile::TempDir, Desk, [EventId; 3], Vec<Recovered>, Vec<Damaged>) {
+    fn after(alteration: &str) -> (tempfile::TempDir, Fixture, [EventId; 3], Vec<Recovered>, Vec<Damaged>) {
         let directory = tempfile::tempdir().unwrap();
-        let (desk, ids) = Desk::with_three_events(directory.path());
-        desk.alter(&alteration.replace("?1", &ids[1].to_string()));
-        drop(desk);
-        let (desk, events, damaged) = Desk::open(directory.path());
-        (directory, desk, ids, events, damaged)
+        let (fixture, ids) = Fixture::with_three_events(directory.path());
+        fixture.alter(&alteration.replace("?1", &ids[1].to_string()));
+        drop(fixture);
+        let (fixture, events, damaged) = Fixture::open(directory.path());
+        (directory, fixture, ids, events, damaged)
     }
 
     #[test]
@@ -289,12 +289,12 @@ mod tests {
             ("bytes = -1", Damage::State),
             ("state_sum = 'x'", Damage::State),
         ] {
-            let (directory, mut desk, ids, events, damaged) =
+            let (directory, mut fixture, ids, events, damaged) =
                 after(&format!("UPDATE event SET {altered} WHERE id = ?1"));
             assert_eq!(damaged, [Damaged { id: ids[1], damage }], "{altered}");
             assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [ids[0], ids[2]], "{altered}");
-            desk.journal.set_aside(&damaged, NOW).unwrap();
-            let totals = desk.journal.totals();
+            fixture.journal.set_aside(&damaged, NOW).unwrap();
+            let totals = fixture.journal.totals();
             assert_eq!((totals.queued, totals.dead), (1, 1), "{altered}");
 
             let reader = Reader::open(directory.path()).unwrap();
@@ -303,25 +303,25 @@ mod tests {
             assert_eq!(dead.len(), 1, "{altered}");
             assert_eq!(dead[0].reason.as_deref(), Some(damage.reason()), "{altered}");
             assert!(reader.details(ids[1]).unwrap().is_some(), "{altered}");
-            // What was decided is in doubt for good; that it was not delivered is a person's to judge.
+            // The decision stays in doubt; whether it was delivered is for a person to judge.
             let sendable = reader.outgoing(ids[1]).unwrap();
             assert_eq!(sendable == Sendable::Damaged(damage), damage == Damage::Row, "{altered}: {sendable:?}");
-            drop(desk);
-            // It is told once, and counts as what it is.
-            let (desk, _, damaged) = Desk::open(directory.path());
+            drop(fixture);
+            // It is logged once, and counts as a dead letter.
+            let (fixture, _, damaged) = Fixture::open(directory.path());
             assert_eq!(damaged, [], "{altered}");
-            assert_eq!(desk.journal.totals(), totals, "{altered}");
+            assert_eq!(fixture.journal.totals(), totals, "{altered}");
         }
     }
 
     #[test]
     fn a_finished_event_that_was_altered_stays_finished() {
         let directory = tempfile::tempdir().unwrap();
-        let (desk, ids) = Desk::with_three_events(directory.path());
-        desk.alter(&format!("UPDATE event SET incident_key = 'kex' WHERE id = {}", ids[0]));
-        drop(desk);
-        let (mut desk, _, damaged) = Desk::open(directory.path());
-        desk.journal.set_aside(&damaged, NOW).unwrap();
+        let (fixture, ids) = Fixture::with_three_events(directory.path());
+        fixture.alter(&format!("UPDATE event SET incident_key = 'kex' WHERE id = {}", ids[0]));
+        drop(fixture);
+        let (mut fixture, _, damaged) = Fixture::open(directory.path());
+        fixture.journal.set_aside(&damaged, NOW).unwrap();
         let details = Reader::open(directory.path()).unwrap().details(ids[0]).unwrap().unwrap();
         assert_eq!((&*details.summary.state, details.summary.outcome.as_deref()), ("delivered", Some("created")));
         assert_eq!(details.summary.reason.as_deref(), Some(Damage::Row.reason()));
@@ -341,12 +341,12 @@ mod tests {
                 Damage::Body,
             ),
         ] {
-            let (directory, mut desk, ids, _, damaged) = after(altered);
+            let (directory, mut fixture, ids, _, damaged) = after(altered);
             assert_eq!(damaged, [], "bodies are read when they are sent");
             let reader = Reader::open(directory.path()).unwrap();
             assert_eq!(reader.outgoing(ids[1]).unwrap(), Sendable::Damaged(damage), "{altered}");
             assert!(matches!(reader.outgoing(ids[2]).unwrap(), Sendable::Sound(_)), "{altered}");
-            let batch = desk.journal.begin().unwrap();
+            let batch = fixture.journal.begin().unwrap();
             let body = batch.body(ids[1]).unwrap();
             assert_eq!(matches!(body, Blob::Gone), altered.starts_with("DELETE"), "{altered}");
             assert!(!matches!(body, Blob::Sound(_)), "{altered}");
@@ -362,8 +362,8 @@ mod tests {
             "UPDATE content SET raw = '[1,2]'",
         ] {
             let directory = tempfile::tempdir().unwrap();
-            let (mut desk, ..) = Desk::open(directory.path());
-            let mut batch = desk.journal.begin().unwrap();
+            let (mut fixture, ..) = Fixture::open(directory.path());
+            let mut batch = fixture.journal.begin().unwrap();
             let refusal = NewRefusal {
                 source: "servicepilot",
                 received_at: NOW,
@@ -379,7 +379,7 @@ mod tests {
             batch.commit().unwrap();
             let reader = Reader::open(directory.path()).unwrap();
             assert!(reader.refused(id).unwrap().unwrap().raw.is_some());
-            desk.alter(altered);
+            fixture.alter(altered);
             let payload = reader.refused(id).unwrap();
             assert!(payload.is_none_or(|payload| payload.raw.is_none()), "{altered}");
         }
@@ -388,16 +388,17 @@ mod tests {
     #[test]
     fn an_end_that_the_version_before_wrote_is_believed() {
         let directory = tempfile::tempdir().unwrap();
-        let (desk, ids) = Desk::with_three_events(directory.path());
-        desk.journal
+        let (fixture, ids) = Fixture::with_three_events(directory.path());
+        fixture
+            .journal
             .connection
             .execute(
                 "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6 WHERE id = ?1",
                 params![sql(ids[1]), "delivered", "created", None::<String>, 3, NOW.0],
             )
             .unwrap();
-        drop(desk);
-        let (_desk, events, damaged) = Desk::open(directory.path());
+        drop(fixture);
+        let (_desk, events, damaged) = Fixture::open(directory.path());
         assert_eq!(damaged, []);
         assert_eq!(events[1].state, State::Delivered);
     }
@@ -405,8 +406,8 @@ mod tests {
     #[test]
     fn every_column_of_an_event_has_a_part_in_a_checksum_or_is_known_to_have_none() {
         let directory = tempfile::tempdir().unwrap();
-        let (desk, ..) = Desk::open(directory.path());
-        let mut statement = desk.journal.connection.prepare("SELECT name FROM pragma_table_info('event')").unwrap();
+        let (fixture, ..) = Fixture::open(directory.path());
+        let mut statement = fixture.journal.connection.prepare("SELECT name FROM pragma_table_info('event')").unwrap();
         let names: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
         let asked = format!("{FIXED}, {STANDING}");
         let read: Vec<&str> = asked.split(", ").map(|name| name.trim_start_matches("event.")).collect();
@@ -419,9 +420,9 @@ mod tests {
     #[test]
     fn a_row_that_its_number_does_not_lead_to_is_no_matter_of_that_row() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut desk, ids) = Desk::with_three_events(directory.path());
+        let (mut fixture, ids) = Fixture::with_three_events(directory.path());
         let missing = Damaged { id: EventId(ids[2].0 + 1), damage: Damage::Row };
-        assert!(matches!(desk.journal.set_aside(&[missing], NOW), Err(Error::Damaged(_))));
-        assert!(desk.lock.directory().exists());
+        assert!(matches!(fixture.journal.set_aside(&[missing], NOW), Err(Error::Damaged(_))));
+        assert!(fixture.lock.directory().exists());
     }
 }

@@ -18,7 +18,7 @@ use super::{Error, Journal, Space, Tried, read};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, Priority, Reason, Settlement, State};
 
-/// Everything that is to become durable together. Dropped without a commit, it never was.
+/// A group of changes that become durable together. Dropped without a commit, it has no effect.
 #[derive(Debug)]
 pub struct Batch<'a> {
     pub(super) journal: &'a mut Journal,
@@ -35,7 +35,7 @@ impl<'a> Batch<'a> {
         Ok(Batch { journal, next_id, holdings, key_states, done: false })
     }
 
-    /// How many refused payloads are kept.
+    /// The number of refused payloads that are kept.
     pub fn refused(&self) -> u64 {
         self.holdings.totals.refused
     }
@@ -73,7 +73,7 @@ impl<'a> Batch<'a> {
         Ok(id)
     }
 
-    /// Keeps what was refused.
+    /// Stores a refused payload.
     pub fn refuse(&mut self, refusal: NewRefusal<'_>) -> Result<EventId, Error> {
         let id = self.number();
         let (raw, raw_in) = match refusal.raw {
@@ -110,8 +110,8 @@ impl<'a> Batch<'a> {
         Ok(id)
     }
 
-    /// Removes the oldest refused ones beyond `keep_refused`. To be called when a request is written whole, since its
-    /// rows name each other.
+    /// Removes the oldest refused payloads beyond `keep_refused`. Called once a request is written whole, since its
+    /// rows refer to each other.
     pub fn trim_refused(&mut self) -> Result<(), Error> {
         while self.holdings.totals.refused > self.journal.config.keep_refused
             || self.holdings.totals.refused_bytes > self.journal.config.max_bytes / REFUSED_SHARE
@@ -123,7 +123,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Removes the oldest refused ones, at most so many. Returns how many there were.
+    /// Removes at most `most` of the oldest refused payloads. Returns their number.
     pub fn drop_refused(&mut self, most: usize) -> Result<usize, Error> {
         for dropped in 0..most {
             if !self.drop_oldest_refused()? {
@@ -133,7 +133,7 @@ impl<'a> Batch<'a> {
         Ok(most)
     }
 
-    /// Records how an event ended. One that ended before stays as it is.
+    /// Records a settlement. An event that ended before stays as it is.
     pub fn settle(&mut self, settlement: &Settlement) -> Result<(), Error> {
         let Some(before) = self.standing(settlement.id)?.filter(|standing| standing.state == State::Queued) else {
             return Ok(());
@@ -153,12 +153,12 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// How an event ended; none while it is queued, or if it is not kept.
+    /// The settlement of an event; none while it is queued, or if it is not kept.
     pub fn settlement(&self, id: EventId) -> Result<Option<Settlement>, Error> {
         read::settlement(connection(self.journal), id)
     }
 
-    /// Records a call. Of an event that was tried very often the first few and the last few are kept.
+    /// Records a call. After many attempts the first few and the last few are kept.
     pub fn attempt(&mut self, attempt: &AttemptRecord) -> Result<(), Error> {
         self.prepare("INSERT OR REPLACE INTO attempt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
             sql(attempt.event),
@@ -180,7 +180,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Says on a queued event where its retries stand, so that a restart goes on with them.
+    /// Records the state of an event's retries, so that a restart goes on with them.
     pub fn tried(&mut self, id: EventId, tried: Tried, now: WallTime) -> Result<(), Error> {
         let Some(before) = self.standing(id)?.filter(|standing| standing.state == State::Queued) else {
             return Ok(());
@@ -211,32 +211,33 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Counts duplicates on the event that they copied.
+    /// Adds duplicates to the event that they repeat.
     pub fn count_duplicates(&mut self, of: EventId, count: u64) -> Result<(), Error> {
         self.prepare("UPDATE event SET duplicates = duplicates + ?2 WHERE id = ?1")?
             .execute(params![sql(of), count])?;
         Ok(())
     }
 
-    /// Gives so many pages in which nothing is back to the volume.
+    /// Returns this many free pages to the volume.
     pub(super) fn give_back(&self, pages: u64) -> Result<(), Error> {
         let mut statement = connection(self.journal).prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
-        // A row for each page, and it goes on only while they are asked for.
+        // Each row read frees one page.
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
         Ok(())
     }
 
-    /// The space on the volume, with what this batch holds already.
+    /// The space on the volume, including this batch.
     pub fn space(&self) -> Result<Space, Error> {
         Ok(self.journal.volume.space(connection(self.journal), self.holdings.totals.queued)?)
     }
 
-    /// Removes at most so many finished events that are older than `before`, or the oldest ones where `before` is none;
-    /// of one that `keep` asks for, because its key's state rests on it, that state is kept. The newest row of all stays.
+    /// Removes at most a given number of finished events that are older than `before`, or the oldest ones if `before`
+    /// is none. If `keep` returns true, because an event set its key's state, that state is kept. The newest row always
+    /// stays.
     ///
-    /// It stops at the first finished event that is young: where the clock was turned back a later event of its key
-    /// may look older, and without that one a restart would take the key for what the earlier event said.
+    /// It stops at the first finished event that is young: if the clock was turned back, a later event of its key may
+    /// look older, and without that one a restart would restore the state of the earlier event.
     pub fn prune(
         &mut self,
         before: Option<WallTime>,
@@ -259,7 +260,7 @@ impl<'a> Batch<'a> {
                 let Some(row) = rows.next()? else {
                     break;
                 };
-                // What came later can't have ended earlier.
+                // A later event can't have ended earlier.
                 let finished = row.get(4)?;
                 if row.get::<_, i64>(1)? >= before || finished && row.get::<_, i64>(5)? >= before {
                     ended = true;
@@ -280,24 +281,24 @@ impl<'a> Batch<'a> {
             if follows_dead && *had_effect {
                 later.insert((source, key), *id);
             }
-            // Behind a dead letter what left its key unknown is asked for itself.
+            // After a dead letter, an event that left its key unknown is looked up by itself.
             let goes = (!follows_dead || *had_effect) && (!keep(*id, source, key) || self.keep_key_state(*id)?);
             if goes {
                 self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(*id)])?;
             }
-            // One that has to stay is met again in each round, and is no gain.
+            // A row that has to stay is met again in each round, and does not count.
             events += usize::from(goes || lost_content);
         }
-        // The newest alone, since each of them would be written to every dead letter of its key.
+        // Only the newest one, since each is written to every dead letter of its key.
         for ((source, key), id) in later {
             self.note_later(id, source, key)?;
         }
-        // At the end the next round starts anew: rows that had to stay may go by then.
+        // The next round starts from the beginning: rows that had to stay may be removable by then.
         self.journal.prune_after = if ended { EventId(0) } else { last };
         Ok(Pruned { events, more: !ended })
     }
 
-    /// Removes all of a finished event but its row. Returns whether there was anything.
+    /// Removes everything of a finished event but its row. Returns true if there was anything.
     fn drop_content(&mut self, id: EventId) -> Result<bool, Error> {
         if self.prepare("SELECT 1 FROM content WHERE id = ?1")?.exists([sql(id)])? {
             self.pass_on_raw(id)?;
@@ -313,8 +314,7 @@ impl<'a> Batch<'a> {
         Ok(dropped > 0)
     }
 
-    /// Writes down, as JSON lists, what rules in the shadow of others would have decided otherwise of events; the oldest
-    /// such notes make room.
+    /// Records, as JSON lists, different decisions of shadow rules; the oldest are removed beyond the limit.
     pub fn differ<'u>(&mut self, unlike: impl IntoIterator<Item = (EventId, &'u str)>) -> Result<(), Error> {
         let mut insert = self.prepare("INSERT OR REPLACE INTO difference (event, found) VALUES (?1, ?2)")?;
         for (event, differences) in unlike {
@@ -329,7 +329,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Writes something, so that a commit proves that writing works.
+    /// Writes a value, so that a commit proves that writing works.
     pub fn probe(&mut self, at: WallTime) -> Result<(), Error> {
         self.prepare("UPDATE meta SET value = ?1 WHERE name = 'probe'")?.execute([at.0])?;
         Ok(())
@@ -407,16 +407,16 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Where an event stands; none if it is not kept, or was altered: then nothing is known to build on, and the next start
+    /// The state of an event; none if it is not kept, or was altered: then it can't be built on, and the next start
     /// sets it aside.
     pub(super) fn standing(&self, id: EventId) -> Result<Option<Standing>, Error> {
-        // Asked first rather than by `RETURNING`, for which SQLite builds a table and a journal each time.
+        // A query first, because for `RETURNING` SQLite builds a table and a journal each time.
         let mut statement = self.prepare(&format!("SELECT {STANDING} FROM event WHERE id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
         Ok(rows.next()?.and_then(|row| Standing::read(row, 0, id).ok()))
     }
 
-    /// Writes how an event ended.
+    /// Writes the state of a settled event.
     pub(super) fn write_end(&self, id: EventId, after: &Standing) -> Result<(), Error> {
         self.prepare(
             "UPDATE event SET state = ?2, outcome = ?3, reason = ?4, attempts = ?5, settled_at = ?6, state_sum = ?7 \
@@ -434,7 +434,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Says how much of its request a row holds now.
+    /// Updates the number of bytes that a row counts for.
     fn hold(&self, id: EventId, bytes: impl FnOnce(u64) -> u64) -> Result<(), Error> {
         let Some(mut standing) = self.standing(id)? else {
             return Ok(());
@@ -463,11 +463,10 @@ impl<'a> Batch<'a> {
         Ok(true)
     }
 
-    /// A row that goes and holds its request's raw body leaves it to the newest row of the request that still needs a
-    /// person or a delivery. Returns how many bytes went over.
+    /// Before a row with its request's raw body is removed, moves that body to the newest row of the request that is
+    /// still queued, dead or refused. Returns the number of bytes moved.
     ///
-    /// The oldest rows go first: the next one would have to pass it on at once, and each time all rows that name it are
-    /// looked at.
+    /// Not to the next oldest: that one is removed soon after, and each move updates all rows that refer to it.
     fn pass_on_raw(&mut self, id: EventId) -> Result<u64, Error> {
         let Some(heir) = self.heir(id)? else {
             return Ok(0);
@@ -485,7 +484,7 @@ impl<'a> Batch<'a> {
         self.hold(heir.id, |held| held.saturating_add(heir.bytes))?;
         self.hold(id, |held| held.saturating_sub(heir.bytes))?;
         let source = self.journal.source_of(heir.id)?;
-        // What finished holds counts for nothing, so the bytes are new to the totals only then.
+        // The bytes of a finished row are not counted, so they are new to the totals only then.
         if heir.of_finished {
             self.holdings.grow(&source, heir.state, heir.bytes);
         } else if heir.state != State::Refused {
@@ -503,7 +502,7 @@ impl<'a> Batch<'a> {
             return Ok(None);
         };
         let (mut first, mut last, mut newest) = (id, id, None);
-        // The rows of a request stand next to each other, so looking further ends at the first of another request.
+        // The rows of a request are neighbours, so the search ends at the first row of another request.
         for beside in [
             "SELECT id, state, raw_in, request FROM event WHERE id > ?1 ORDER BY id",
             "SELECT id, state, raw_in, request FROM event WHERE id < ?1 ORDER BY id DESC",
@@ -549,30 +548,30 @@ impl<'a> Batch<'a> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if !self.done {
-            // A connection that fails at this too is reopened by the recorder.
+            // The recorder reopens a connection that fails here too.
             let _ = self.journal.connection.execute_batch("ROLLBACK");
         }
     }
 }
 
-/// What came of pruning.
+/// The result of a round of pruning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pruned {
-    /// Events that lost what was kept of them beside their row, or went.
+    /// Events that were removed, or lost their content.
     pub events: usize,
-    /// Whether there may be more to do at once.
+    /// True if there may be more to remove now.
     pub more: bool,
 }
 
-/// Who gets a request's raw body next.
+/// The row that gets a request's raw body next.
 struct Heir {
     id: EventId,
     state: State,
-    /// The first and the last row that name the one that held it.
+    /// The first and the last row that refer to the previous holder.
     first: EventId,
     last: EventId,
     bytes: u64,
-    /// Whether the row that held it counts for nothing any more.
+    /// True if the previous holder was finished, and so not counted.
     of_finished: bool,
 }
 
@@ -580,13 +579,13 @@ fn connection(journal: &Journal) -> &Connection {
     &journal.connection
 }
 
-/// Refused payloads take at most this part of `max_bytes`: whoever sends nonsense must not crowd out alerts.
+/// The part of `max_bytes` for refused payloads: a sender of nonsense must not crowd out alerts.
 const REFUSED_SHARE: u64 = 16;
 const FIRST_ATTEMPTS_KEPT: u32 = 5;
 const LAST_ATTEMPTS_KEPT: u32 = 15;
-/// More than a person looks through.
+/// More than a person reads.
 const DIFFERENCES_KEPT: i64 = 5_000;
-/// Rows that pruning passes over at once.
+/// Rows that one round of pruning looks at.
 const LOOKED_AT_AT_ONCE: i64 = 1_000;
 
 fn millis(duration: Duration) -> i64 {

@@ -1,4 +1,4 @@
-//! The data directory: private as far as that is possible, and held by one process.
+//! The data directory: as private as possible, and locked by one process.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -14,19 +14,18 @@ use super::place::{self, Stat};
 use super::readers::Readers;
 use super::{OpenError, version};
 
-/// Holds the data directory for this process, as long as it lives. The kernel lets go of it when the process
-/// ends, however it ends.
+/// A lock on the data directory for this process. The kernel releases it when the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
     directory: PathBuf,
     _file: File,
-    /// The file that is locked.
+    /// The locked file.
     stat: Stat,
     readers: Arc<Readers>,
 }
 
 impl Lock {
-    /// Makes the directory if it is missing, makes it private if it is empty or ours, and takes it.
+    /// Creates the directory if it is missing, makes it private if it is empty or ours, and locks it.
     pub fn take(directory: &Path) -> Result<Lock, OpenError> {
         let fail = |problem: String, remedy| OpenError { path: directory.to_owned(), problem, remedy };
         inspect(directory)?;
@@ -36,9 +35,9 @@ impl Lock {
             .create(directory)
             .map_err(|error| fail(format!("can't make this directory: {error}"), WRITABLE))?;
         make_private(directory)?;
-        // The journal syncs what is in the directory; that the directory itself is there is synced here.
+        // The journal syncs the files in the directory; the directory's own entry is synced here.
         if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
-            // Where somebody else made it, the directory above it may be closed to us.
+            // If another user created it, the directory above may be closed to us.
             let synced = File::open(parent).and_then(|parent| parent.sync_all());
             match synced {
                 Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
@@ -77,12 +76,12 @@ impl Lock {
         &self.directory
     }
 
-    /// Those who read beside the writing end.
+    /// The readers beside the writing end.
     pub fn readers(&self) -> Arc<Readers> {
         Arc::clone(&self.readers)
     }
 
-    /// Takes the directory again where it, or the file by which it is held, is not there any more: makes what is missing.
+    /// Locks the directory again if it, or its lock file, was removed: creates what is missing.
     pub fn retake(&mut self) -> Result<(), OpenError> {
         if place::stat(&self.directory.join(LOCK)).is_some_and(|found| found.is_same_file(&self.stat)) {
             return Ok(());
@@ -93,8 +92,8 @@ impl Lock {
     }
 }
 
-/// Looks whether the user of this process can have `directory` as the data directory, as far as looking tells: nothing
-/// is written. Returns what is worth knowing where it can.
+/// Checks, without writing, if this user can use `directory` as the data directory. Returns a warning if it is usable
+/// but doubtful.
 pub fn inspect(directory: &Path) -> Result<Option<String>, OpenError> {
     let fail = |problem: String, remedy| Err(OpenError { path: directory.to_owned(), problem, remedy });
     version::check(directory)?;
@@ -149,7 +148,7 @@ pub fn inspect(directory: &Path) -> Result<Option<String>, OpenError> {
     }
 }
 
-/// Whether a directory is empty or holds one of our files. Another may be `/tmp`, or somebody's home.
+/// Returns true if a directory is empty or holds one of our files. Any other may be `/tmp`, or a user's home.
 fn is_ours(directory: &Path) -> io::Result<bool> {
     let mut empty = true;
     for entry in fs::read_dir(directory)? {
@@ -157,13 +156,13 @@ fn is_ours(directory: &Path) -> io::Result<bool> {
         if names::is_ours(&name) {
             return Ok(true);
         }
-        // The root of a file system of its own, as a volume is, is never quite empty.
+        // The root of a file system, as a volume is, is never quite empty.
         empty &= name == "lost+found";
     }
     Ok(empty)
 }
 
-/// Whom a file or a directory is open to, besides its owner.
+/// The users, besides the owner, who have access to a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OpenTo {
     Nobody,
@@ -171,8 +170,8 @@ enum OpenTo {
     Others,
 }
 
-/// A directory whose names others may list counts as open to its group alone: platforms make volumes so for a group of
-/// users (root:group, 2775), and the files in it are closed.
+/// Decodes a mode. A directory that others may only list counts as open to its group: platforms prepare volumes for a
+/// group of users (root:group, 2775), and the files in it are closed.
 fn open_to(mode: u32, is_directory: bool) -> OpenTo {
     let others = if is_directory { 0o002 } else { 0o007 };
     match (mode & others, mode & 0o077) {
@@ -182,14 +181,14 @@ fn open_to(mode: u32, is_directory: bool) -> OpenTo {
     }
 }
 
-/// Whether this process may change the mode of what belongs to this user.
+/// Returns true if this process may change the mode of files of this user.
 fn is_own(owner: u32) -> bool {
     let user = rustix::process::geteuid();
     user.is_root() || user.as_raw() == owner
 }
 
-/// Closes a file or directory to everyone but its owner. Who does not own it can't; where only its group has access that
-/// is how somebody set it up, and it stays so.
+/// Closes a file or directory to everyone but its owner. It needs to be ours; if only its group has access, the owner
+/// wanted that, and it stays so.
 fn make_private(path: &Path) -> Result<(), OpenError> {
     let fail = |error: io::Error| OpenError {
         path: path.to_owned(),
@@ -233,12 +232,12 @@ fn exposed(path: &Path, mode: u32) -> OpenError {
     }
 }
 
-/// Makes the journal's file with mode 0600 before SQLite does, or tightens it and the files beside it; SQLite gives the
-/// files that it makes beside it the same mode.
+/// Creates the journal's file with mode 0600 before SQLite does, or restricts it and the files beside it; SQLite gives
+/// its further files the same mode.
 ///
-/// A file that is there is never opened: POSIX lets go of every lock that a process holds on a file as soon as it closes
-/// any descriptor of it, and another program would then take itself for the last one and delete the log. A file that
-/// is made here is new, so nobody can hold a lock on it.
+/// An existing file is never opened: when a process closes any descriptor of a file, POSIX releases all its locks on
+/// it, and another program would then believe to be the last one and delete the log. A file created here is new, so
+/// nobody can hold a lock on it.
 pub(super) fn private(path: &Path) -> Result<(), OpenError> {
     let fail = |error: io::Error| OpenError { path: path.to_owned(), problem: error.to_string(), remedy: WRITABLE };
     match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
@@ -260,7 +259,7 @@ pub(super) fn private(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether the user of this process may read a file; it is not opened for that.
+/// Checks that this user may read a file, without opening it.
 pub(super) fn readable(path: &Path) -> io::Result<()> {
     may(path, Access::READ_OK)
 }
@@ -269,7 +268,7 @@ fn may(path: &Path, access: Access) -> io::Result<()> {
     Ok(rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS)?)
 }
 
-/// A link is not followed: whoever can put one there would have gander write, and tighten, any file of its user.
+/// The error for a link, which is not followed: an attacker could let gander write to any file of its user.
 fn no_file(path: &Path) -> OpenError {
     OpenError {
         path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! What a person holds back, as it is kept for the next start.
+//! Storage of holds for the next start.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::clock::WallTime;
 use crate::event::{HoldRecord, HoldTarget};
 
 impl Journal {
-    /// The holds that are in force, in the order of source and key. A row that makes no sense is none.
+    /// The holds in force, in the order of source and key. Invalid rows are ignored.
     pub fn holds(&self) -> Result<Vec<HoldRecord>, Error> {
         Ok(read(&self.connection)?)
     }
 }
 
 impl Batch<'_> {
-    /// Writes that these holds are in force, and no others.
+    /// Replaces all stored holds by these.
     pub fn set_holds(&mut self, holds: &[HoldRecord]) -> Result<(), Error> {
         self.prepare("DELETE FROM hold")?.execute([])?;
         for HoldRecord { target, since } in holds {
@@ -29,7 +29,7 @@ impl Batch<'_> {
     }
 }
 
-/// Reads the holds of a journal, also of one that is set aside.
+/// Reads the holds of a journal, also of one that was set aside.
 pub(super) fn read(connection: &Connection) -> Result<Vec<HoldRecord>, rusqlite::Error> {
     let mut statement = connection
         .prepare_cached("SELECT kind, source, incident_key, since FROM hold ORDER BY source, kind, incident_key")?;

@@ -1,7 +1,7 @@
 //! The state of deduplication for pruned history: one narrow row for each key whose last event is gone.
 //!
-//! A start reads them among the events, each in the place of its event, so that it finds what it would have found before.
-//! A row goes when its key's state comes to rest on another event, or is forgotten.
+//! A start reads them among the events, each in the place of its event, and so restores the state from before. A row is
+//! removed when another event sets its key's state, or the key is forgotten.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::journal::dedup::Occurrences;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyStates {
     kept: u64,
-    /// About how much of the volume they take.
+    /// An estimate of their size on the volume.
     pub bytes: u64,
-    /// No row is of a newer event.
+    /// The newest event among the rows.
     pub until: EventId,
-    /// Where the look for rows on which no key rests goes on; none when it is done.
+    /// The position of the sweep for unused rows; none when it is done.
     pub(super) sweep_after: Option<EventId>,
 }
 
 impl KeyStates {
-    /// Of a journal that was not read yet.
+    /// The counts before the journal was read.
     pub(super) const UNREAD: KeyStates =
         KeyStates { kept: 0, bytes: 0, until: EventId(0), sweep_after: Some(EventId(0)) };
 
@@ -50,22 +50,22 @@ impl KeyStates {
         self.until = self.until.max(id);
     }
 
-    /// Rows that go are taken to be as large as the others.
+    /// Removed rows count with the average size.
     pub(super) fn remove(&mut self, rows: u64) {
         self.bytes = self.bytes.saturating_sub(self.bytes / self.kept.max(1) * rows);
         self.kept = self.kept.saturating_sub(rows);
     }
 }
 
-/// Reads every row in the order of their events; `each` gets what a row of the event itself would tell.
+/// An iterator over the rows in the order of their events; `each` gets what the event's row would have told.
 pub(super) struct Reading<'c> {
     rows: Option<rusqlite::Rows<'c>>,
     next: Option<RecoveredRow>,
 }
 
-/// The statement that [`Reading`] needs; none where the journal has no such rows.
+/// The statement for [`Reading`]; none if the journal has no such rows.
 pub(super) fn statement(connection: &Connection) -> Result<Option<rusqlite::Statement<'_>>, rusqlite::Error> {
-    // A journal that no relay opened since has no such table.
+    // A journal last opened by an earlier version has no such table.
     if !connection.table_exists(None, "key_state")? {
         return Ok(None);
     }
@@ -83,7 +83,7 @@ impl<'c> Reading<'c> {
         Ok(reading)
     }
 
-    /// The next one, if it is of an event before this one; none: of any.
+    /// The next row, if its event is before this one; with none, any next row.
     pub(super) fn before(
         &mut self,
         id: Option<EventId>,
@@ -132,7 +132,7 @@ fn recovered(row: &Row<'_>, source: &Arc<str>) -> Result<Recovered, Damage> {
     })
 }
 
-/// How an event ended of which only its key's state is kept.
+/// The settlement of a pruned event whose key's state is kept.
 pub(super) fn settlement(connection: &Connection, id: EventId) -> Result<Option<Settlement>, rusqlite::Error> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM key_state WHERE id = ?1"))?;
     let mut rows = statement.query([sql(id)])?;
@@ -152,6 +152,6 @@ pub(super) fn settlement(connection: &Connection, id: EventId) -> Result<Option<
 /// The columns of a summary, in its order.
 pub(super) const SUMMARY: &str =
     "id, source, action, incident_key, 'delivered', outcome, reason, rule, received_at, attempts";
-/// As [`KeyState::read`] reads them.
+/// The columns in the order of [`KeyState::read`].
 pub(super) const COLUMNS: &str = "id, source, incident_key, action, rule, received_at, update_hash, occurrence, \
                                   past_occurrence, outcome, reason, attempts, settled_at, sum";

@@ -1,4 +1,4 @@
-//! What a person's commands ask of the journal: an event as it is kept, its end, and what came after it.
+//! Queries for a person's commands: a kept event, its settlement, and later events of its key.
 
 use std::sync::Arc;
 
@@ -11,36 +11,36 @@ use super::{Error, values};
 use crate::clock::WallTime;
 use crate::event::{Action, Damage, EventId, Occurrence, Priority, Reason, State, UpdateHash};
 
-/// A row as a command finds it.
+/// A row, as commands need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     pub id: EventId,
     pub source: Arc<str>,
     pub state: State,
     pub reason: Option<Reason>,
-    /// What it counts against the limits.
+    /// The bytes that it counts for in the limits.
     pub bytes: u64,
     /// The row that holds the raw body of its request.
     pub raw_in: EventId,
-    /// In which that is to be read; none for UTF-8.
+    /// The charset of the raw body; none for UTF-8.
     pub charset: Option<String>,
-    /// None for what was refused.
+    /// None for a refused payload.
     pub decided: Option<Decided>,
-    /// In which request it came.
+    /// The id of the request in which it came.
     pub request: String,
 }
 
-/// A body as a command finds it.
+/// A body, as commands need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blob {
     Sound(Vec<u8>),
-    /// It was pruned with history.
+    /// Pruned with history.
     Gone,
-    /// It is not what was written.
+    /// Its checksum does not match.
     Damaged,
 }
 
-/// What the rules made of an event.
+/// The decision of the rules about an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
     pub action: Action,
@@ -51,17 +51,17 @@ pub struct Decided {
     pub occurrence: Option<Occurrence>,
 }
 
-/// Whether an event of a key came after another one.
+/// A later event of the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Later {
     None,
     Event(EventId),
-    /// More rows came since than may be looked at.
+    /// Too many rows follow to check them all.
     Unknown,
 }
 
 impl Batch<'_> {
-    /// An event or refused payload; none if it is not kept. The damage, if it is not what was written.
+    /// An event or refused payload; none if it is not kept, an error if its checksum does not match.
     pub fn stored(&self, id: EventId) -> Result<Option<Result<Stored, Damage>>, Error> {
         let mut statement =
             self.prepare(&format!("SELECT {FIXED}, {STANDING}, raw_in FROM event WHERE event.id = ?1"))?;
@@ -69,8 +69,7 @@ impl Batch<'_> {
         Ok(rows.next()?.map(stored))
     }
 
-    /// Where a row stands that [`Batch::kept`] says is damaged, and of which source it is said to be; none where that is
-    /// not known either.
+    /// The state and source of a row that [`Batch::stored`] reports as damaged; none if these are unknown too.
     pub fn aside(&self, id: EventId) -> Result<Option<(State, Arc<str>)>, Error> {
         let mut statement = self.prepare(&format!("SELECT {STANDING}, source FROM event WHERE id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
@@ -81,7 +80,7 @@ impl Batch<'_> {
         Ok(Standing::read(row, 0, id).ok().and_then(|standing| Some((standing.state, source.ok()?))))
     }
 
-    /// The body that an event sends.
+    /// The body of an event for the upstream.
     pub fn body(&self, id: EventId) -> Result<Blob, Error> {
         let mut statement = self.prepare(&format!(
             "SELECT body, element, {} FROM content JOIN event ON event.id = content.id WHERE content.id = ?1",
@@ -99,7 +98,7 @@ impl Batch<'_> {
         Ok(if is_sound { Blob::Sound(body.to_owned()) } else { Blob::Damaged })
     }
 
-    /// The raw body of a request, which this row holds.
+    /// The raw body of a request, held by this row.
     pub fn raw(&self, request: &str, raw_in: EventId) -> Result<Blob, Error> {
         let mut statement = self.prepare(&format!(
             "SELECT raw, {} FROM content JOIN event ON event.id = content.id WHERE content.id = ?1",
@@ -116,7 +115,7 @@ impl Batch<'_> {
         })
     }
 
-    /// Ends what a person decided on: a dead letter or a refused payload. Anything else stays as it is.
+    /// Ends a dead letter or a refused payload. Anything else stays as it is.
     pub fn end(&mut self, id: EventId, reason: &Reason, at: WallTime) -> Result<(), Error> {
         let Some(mut standing) = self.standing(id)? else {
             return Ok(());
@@ -134,8 +133,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Whether an event of this key came after `id`, for a key that deduplication does not know: its last event
-    /// ended without effect, and those are found by an index.
+    /// Finds an event of this key after `id`, for a key unknown to deduplication: its last event ended without effect,
+    /// and an index finds those.
     pub fn later_without_effect(&self, source: &str, incident_key: &str, id: EventId) -> Result<Later, Error> {
         let later: Option<i64> = self
             .prepare(
@@ -148,8 +147,8 @@ impl Batch<'_> {
         Ok(later.map_or(Later::None, |later| Later::Event(event(later))))
     }
 
-    /// The same for a key that may have been forgotten: looks at every row after `id`, but at no more than `rows`,
-    /// which it counts down.
+    /// Finds an event after `id` for a key that may have been forgotten: reads up to `rows` rows, and subtracts those
+    /// read.
     pub fn later_of_any(
         &self,
         source: &str,
@@ -172,7 +171,7 @@ impl Batch<'_> {
         Ok(Later::None)
     }
 
-    /// Whether a dead letter of this key is older: while it may be replayed, what came later must be known.
+    /// Returns true if this key has an older dead letter: while that may be replayed, later events must be known.
     pub(super) fn follows_a_dead_letter(&self, id: EventId, source: &str, incident_key: &str) -> Result<bool, Error> {
         let older: Option<i64> = self
             .prepare(
@@ -185,7 +184,7 @@ impl Batch<'_> {
         Ok(older.is_some())
     }
 
-    /// Notes on the dead letters of a key that this event, which is about to be pruned, was taken after them.
+    /// Records on the dead letters of a key that this event, which is about to be pruned, came after them.
     pub(super) fn note_later(&self, id: EventId, source: &str, incident_key: &str) -> Result<(), Error> {
         self.prepare(
             "UPDATE event INDEXED BY event_without_effect SET later = ?3 \
@@ -196,15 +195,15 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// The event of the same key that was noted on this one as a later one, when that was pruned.
+    /// The pruned later event of the same key, as recorded on this one.
     pub fn later_noted(&self, id: EventId) -> Result<Later, Error> {
         let later: Option<Option<i64>> =
             self.prepare("SELECT later FROM event WHERE id = ?1")?.query_row([sql(id)], |row| row.get(0)).optional()?;
         Ok(later.flatten().map_or(Later::None, |later| Later::Event(event(later))))
     }
 
-    /// Whether an incident of this key may be open at the upstream although nothing is known of the key: its last event
-    /// before `id` that left it unknown was not a resolve that ended because nothing of its incident was sent.
+    /// Returns true if the upstream may have an open incident of an unknown key: unless its last event before `id` was
+    /// a resolve that ended because its trigger was never sent.
     pub fn may_be_open(&self, source: &str, incident_key: &str, id: EventId) -> Result<bool, Error> {
         let closed: Option<bool> = self
             .prepare(

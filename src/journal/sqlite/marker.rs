@@ -1,7 +1,7 @@
-//! The file `journal.id`: by it a start sees that the journal was emptied, exchanged, or lost its log.
+//! The file `journal.id`, by which a start notices that the journal was emptied or exchanged, or lost its log.
 //!
-//! It is a note, not a record: it is written after each commit and not synced, so that a commit costs no second sync. It
-//! never says more than is on disk, and after a power cut perhaps less.
+//! It is a hint: written after each commit and not synced, so that a commit costs no second sync. It never claims more
+//! than is on disk, and after a power cut perhaps less.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,16 +12,16 @@ use super::names::{FILE, MARKER, REBUILT};
 use super::place::{self, Stat};
 use crate::event::EventId;
 
-/// What is remembered.
+/// The content of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Memory {
-    /// The number that the journal has for itself.
+    /// The journal's random identity.
     pub(super) identity: u64,
-    /// The newest number that was given.
+    /// The newest event number.
     pub(super) last: EventId,
-    /// How many events waited to be delivered.
+    /// The number of events waiting for delivery.
     pub(super) waiting: u64,
-    /// Whether a log may hold what the main file does not.
+    /// True if a log may hold more than the main file.
     pub(super) log: bool,
 }
 
@@ -29,40 +29,40 @@ pub(super) struct Memory {
 #[derive(Debug)]
 pub(super) struct Marker {
     directory: PathBuf,
-    /// None where it could not be made: it is tried again.
+    /// None if it could not be written: it is tried again.
     file: Option<(File, Stat)>,
     written: Option<Memory>,
 }
 
-/// The files as a start finds them, before it opens any.
+/// The files before a start opens any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     memory: Option<Memory>,
-    /// Whether there was a main file with something in it.
+    /// True if there was a main file with content.
     database: bool,
-    /// Whether there was a log with something in it.
+    /// True if there was a log with content.
     log: bool,
-    /// Whether a journal that was made anew waits for its place, which tells nothing of what was there before.
+    /// True if a rebuilt journal waits to be moved to its place, which says nothing about the files from before.
     rebuilt: bool,
 }
 
-/// What a start lacks of what was left.
+/// The part of the last run's journal that a start does not find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// The journal is not there, or empty.
+    /// The journal is missing or empty.
     Emptied { waiting: u64 },
     /// Another journal is in its place.
     Exchanged { waiting: u64 },
-    /// Up to so many of its newest events are not there, because its log is not.
+    /// Up to this many of the newest events are missing, because its log is.
     LogGone { events: u64 },
-    /// Up to so many of its newest events are not there: an older copy is in its place.
+    /// Up to this many of the newest events are missing: an older copy is in its place.
     Older { events: u64 },
-    /// Its log is not there, but no event is known to be missing: another program may have folded it.
+    /// Its log is missing, but no event is known to be: another program may have folded it.
     Log,
 }
 
 impl Left {
-    /// Looks at what is there. To be done before anything is opened.
+    /// Checks the files. Called before anything is opened.
     pub fn in_directory(directory: &Path) -> Left {
         let filled = |name: &str| place::stat(&directory.join(name)).is_some_and(|found| found.bytes > 0);
         Left {
@@ -73,8 +73,8 @@ impl Left {
         }
     }
 
-    /// What is missing, by the journal that was opened then: its identity and the next number. `salvaged`: it was made anew
-    /// of a damaged one, so that its identity tells nothing.
+    /// The missing part, by the identity and the next number of the journal opened now. `salvaged`: it was rebuilt
+    /// after damage, so its identity means nothing.
     pub(super) fn lack(&self, identity: Option<u64>, next_id: EventId, salvaged: bool) -> Option<Lack> {
         let memory = self.memory?;
         let (waiting, salvaged) = (memory.waiting, salvaged || self.rebuilt);
@@ -96,7 +96,7 @@ impl Marker {
         Marker { directory: directory.to_owned(), file: None, written: None }
     }
 
-    /// Writes it anew and syncs it: the state of affairs changes with it.
+    /// Writes and syncs the file anew, when the kind of state changes.
     pub(super) fn renew(&mut self, memory: Memory) -> io::Result<()> {
         (self.file, self.written) = (None, None);
         let (path, new) = (self.directory.join(MARKER), self.directory.join(NEW));
@@ -111,7 +111,7 @@ impl Marker {
         Ok(())
     }
 
-    /// Notes what was just written to the journal, where it is kept. What can't be noted is with the next commit.
+    /// Updates the file after a commit, if there is one. An update that fails is made up for by the next.
     pub(super) fn update(&mut self, memory: Memory) {
         let (Some((file, _)), Some(written)) = (&self.file, self.written) else {
             return;
@@ -121,7 +121,7 @@ impl Marker {
         }
     }
 
-    /// Whether somebody took it away, or it could not be made.
+    /// Returns true if the file was removed, or could not be written.
     pub(super) fn is_gone(&self) -> bool {
         let there = place::stat(&self.directory.join(MARKER));
         !self.file.as_ref().zip(there).is_some_and(|((_, stat), there)| there.is_same_file(stat))
@@ -129,7 +129,7 @@ impl Marker {
 }
 
 impl Memory {
-    /// As long each time, so that it is written in its place; short enough to be written as a whole.
+    /// The text has a fixed length, so that it is overwritten in place, and fits into one sector.
     fn text(&self) -> Vec<u8> {
         let Memory { identity, last, waiting, log } = *self;
         let text =
@@ -140,7 +140,7 @@ impl Memory {
         text
     }
 
-    /// None where it is not what was written.
+    /// None if it is damaged.
     fn parse(text: &[u8]) -> Option<Memory> {
         let text = std::str::from_utf8(text).ok()?;
         let (summed, sum) = text.trim_end().rsplit_once("sum ")?;

@@ -1,9 +1,7 @@
-//! Brings a journal whose files were deleted, moved or replaced back to its place, out of the files that are still
-//! open.
+//! Brings a journal back after its files were deleted, moved or replaced, from the files that are still open.
 //!
-//! Files that were deleted, moved or replaced can be read as long as they are open, so nothing that was acknowledged is
-//! lost. A crash at any moment of it leaves either what was there before, or the new journal complete under a name that a
-//! start puts in its place.
+//! Such files can be read as long as they are open, so nothing that was acknowledged is lost. A crash at any moment
+//! leaves either the state from before, or the complete new journal under a name that a start moves to its place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,19 +14,19 @@ use super::names::{FILE, PARTIAL, REBUILT};
 use super::place::{self, Mending, Stat, Wrote};
 use super::readers;
 use super::salvage::{self, Repairs};
-use super::{Error, Fates, Journal, Lock, OpenError};
+use super::{Error, FileStates, Journal, Lock, OpenError};
 use crate::clock::WallTime;
 
-/// What was done to bring a journal back.
+/// The repairs that brought a journal back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mended {
-    /// What others put in the place of the journal's files.
+    /// Foreign files that were in the place of the journal's files.
     pub aside: Vec<PathBuf>,
-    /// Where not everything could be read.
+    /// Repairs, if not everything could be read.
     pub repairs: Repairs,
 }
 
-/// A journal of which nothing is open any more, and whose files are not yet in their place.
+/// A journal with no open files, which are not in their place yet.
 #[derive(Debug)]
 pub struct LetGo {
     how: Mending,
@@ -38,17 +36,17 @@ pub struct LetGo {
 }
 
 impl Journal {
-    /// What became of the files where something failed, so that times of writing tell nothing: what this process wrote in
-    /// vain has changed them, too.
-    pub fn fates(&mut self) -> Fates {
+    /// The states of the files after an error, without modification times: failed writes of this process changed them
+    /// too.
+    pub fn file_states(&mut self) -> FileStates {
         let times = std::mem::replace(&mut self.times, false);
-        let fates = self.look(Wrote::Us);
+        let states = self.look(Wrote::Us);
         self.times = times;
-        fates
+        states
     }
 
-    /// Makes a complete journal beside the place, of what is open, and sets aside what others put there. Takes as long as
-    /// it takes to copy everything.
+    /// Writes a complete copy of the open journal beside its place, and sets aside foreign files there. Takes as long
+    /// as copying everything.
     pub fn copy_out(&mut self, lock: &Lock, now: WallTime) -> Result<Mended, Error> {
         let directory = lock.directory();
         let failed = |doing: &str, error: &io::Error| match error.kind() {
@@ -58,11 +56,11 @@ impl Journal {
         let salvage = match self.copy_into(&directory.join(PARTIAL)) {
             Ok(()) => None,
             Err(Error::Full(text)) => {
-                // What there is of it would only take the room from what must be written.
+                // A partial copy would only take needed room.
                 salvage::clear(directory).map_err(|error| failed("removing a copy that is not complete", &error))?;
                 return Err(Error::Full(text));
             }
-            // Not all of it can be read. Event by event, then.
+            // Not all of it can be read: it is copied event by event.
             Err(_) => Some(salvage::rebuild_from(directory, &self.connection, now)?),
         };
         let repairs = Repairs { journal: salvage, log: None };
@@ -81,17 +79,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Lets go of every file, once all that is in them is where a start finds it. Returns none where a reader is still
-    /// busy: then this is to be asked again.
+    /// Closes every file, once their content is where a start finds it. Returns none if a reader is still busy: then
+    /// the caller tries again.
     pub fn let_go(&mut self, how: Mending, lock: &Lock) -> Result<Option<LetGo>, Error> {
         if how == Mending::Copy && place::stat(&lock.directory().join(REBUILT)).is_none() {
-            return Err(Error::Fault("the copy of the journal was taken away".to_owned()));
+            return Err(Error::Fault("the copy of the journal was removed".to_owned()));
         }
         if !self.readers.close() {
             return Ok(None);
         }
         let ours = self.place.files();
-        // Whatever is asked of this one fails.
+        // Every query on this one fails.
         let nothing = Connection::open_in_memory()?;
         std::mem::replace(&mut self.connection, nothing).close().map_err(|(_, error)| error)?;
         Ok(Some(LetGo { how, ours, identity: self.identity }))
@@ -99,7 +97,7 @@ impl Journal {
 }
 
 impl LetGo {
-    /// Puts the journal in its place, where it can be opened.
+    /// Moves the journal to its place, where it can be opened.
     pub fn put_back(&self, lock: &Lock, now: WallTime) -> Result<Mended, OpenError> {
         let directory = lock.directory();
         let put = || -> io::Result<Vec<PathBuf>> {
@@ -107,7 +105,7 @@ impl LetGo {
                 Mending::Copy => salvage::replace(directory).map(|()| Vec::new()),
                 Mending::Fold => {
                     let aside = set_aside(directory, &["-wal"], &self.ours, now)?;
-                    // What is known of the log that is gone goes with it.
+                    // The index belongs to the log that is gone.
                     for beside in ["-wal", "-shm"] {
                         place::remove(&directory.join(format!("{FILE}{beside}")))?;
                     }
@@ -130,7 +128,7 @@ impl LetGo {
         Ok(Mended { aside, repairs })
     }
 
-    /// Another journal was written over ours: its events are none of ours.
+    /// Returns true if another journal was written over ours: its events are not ours.
     fn is_another(&self, directory: &Path) -> bool {
         let found = readers::open(&directory.join(FILE)).ok().and_then(|connection| super::identity_in(&connection));
         found.is_some() && found != self.identity
@@ -141,13 +139,13 @@ impl LetGo {
     }
 }
 
-/// Gives files that are in the place of the journal's, and are none of ours, a name of their own beside it.
+/// Renames foreign files that are in the place of the journal's.
 fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -> io::Result<Vec<PathBuf>> {
     let mut aside = Vec::new();
     for beside in besides {
         let path = directory.join(format!("{FILE}{beside}"));
         match place::stat(&path) {
-            // There is nothing in it.
+            // An empty file.
             Some(found) if found.bytes == 0 => continue,
             Some(found) if ours.iter().any(|own| own.is_same_file(&found)) && *beside == "-wal" => continue,
             Some(_) => {}
@@ -155,7 +153,7 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
         }
         let to = directory.join(format!("journal-replaced-{}.db{beside}", now.0));
         place::remove(&to)?;
-        // Where links can't be made, what is ours is complete beside it.
+        // If links are not supported, our complete copy stands beside it.
         fs::hard_link(&path, &to).or_else(|_| fs::rename(&path, &to))?;
         aside.push(to);
     }
@@ -165,7 +163,7 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
     Ok(aside)
 }
 
-/// Sets aside what is in the place of the journal, all of it.
+/// Sets aside all files in the place of the journal.
 fn clear(directory: &Path, now: WallTime) -> io::Result<Vec<PathBuf>> {
     let aside = set_aside(directory, &["", "-wal"], &[], now)?;
     for beside in ["", "-wal", "-shm"] {
@@ -175,7 +173,7 @@ fn clear(directory: &Path, now: WallTime) -> io::Result<Vec<PathBuf>> {
     Ok(aside)
 }
 
-/// Gives the copy, which is complete, the name that says so.
+/// Renames the complete copy to its final name.
 fn finish(directory: &Path) -> io::Result<()> {
     File::open(directory.join(PARTIAL))?.sync_all()?;
     fs::rename(directory.join(PARTIAL), directory.join(REBUILT))?;

@@ -2,16 +2,17 @@
 
 use std::ffi::OsStr;
 
-/// Tells a file of ours from others in the directory.
+/// Returns true for the name of one of our files.
 pub(super) fn is_ours(name: &OsStr) -> bool {
     [LOCK, FILE, MARKER, REBUILT].iter().any(|ours| name == *ours)
 }
 
+/// The journal's file in `data_dir`.
 pub(super) const FILE: &str = "journal.db";
-/// Locked by the process that writes.
+/// The file that the writing process locks.
 pub(super) const LOCK: &str = "lock";
-/// The note by which a start knows its journal again.
+/// The file by which a start recognizes its journal.
 pub(super) const MARKER: &str = "journal.id";
-/// A new journal while it is being made, and when it is complete.
+/// A new journal while it is written, and once it is complete.
 pub(super) const PARTIAL: &str = "journal-partial.db";
 pub(super) const REBUILT: &str = "journal-rebuilt.db";

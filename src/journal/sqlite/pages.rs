@@ -1,8 +1,8 @@
-//! The pages of a database, read without SQLite: that reads nothing of a table where one page above it is damaged, and
-//! does not say what it did not read.
+//! Reads the pages of a database without SQLite, which reads nothing of a table below one damaged page, and does not
+//! report what it skipped.
 //!
-//! The format is at <https://www.sqlite.org/fileformat2.html>. Nothing here trusts a number that it reads: whatever the
-//! bytes are, reading ends, and takes no more memory than the file is large.
+//! The format is at <https://www.sqlite.org/fileformat2.html>. No number in the file is trusted: whatever the bytes
+//! are, reading ends, and uses no more memory than the file is large.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,16 +11,16 @@ use rusqlite::types::ValueRef;
 
 use super::sectors;
 
-/// Where pages come from: a database, and over it the pages of a log.
+/// The source of pages: a database, and over it the pages of a log.
 #[derive(Debug)]
 pub(super) struct Pages<R> {
     database: R,
     log: Option<R>,
-    /// Where in the log the newest version of a page is.
+    /// The offset in the log of the newest version of a page.
     newest: HashMap<u32, u64>,
     page_bytes: usize,
     count: u32,
-    /// How much there is to read.
+    /// The total size of the files.
     bytes: u64,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Pages<R> {
 pub(super) struct Node<'p> {
     page: &'p [u8],
     kind: Kind,
-    /// Where its own header is: the first page begins with that of the file.
+    /// The offset of its header: on the first page the file's header comes before it.
     header: usize,
 }
 
@@ -44,14 +44,14 @@ pub(super) enum Kind {
 /// One entry of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cell<'p> {
-    /// The page below it, in an interior page.
+    /// The page below it; interior pages only.
     pub(super) child: u32,
-    /// The row's number, in a table.
+    /// The row's number; tables only.
     pub(super) id: i64,
     payload_bytes: usize,
-    /// As much of the payload as is on the page.
+    /// The part of the payload that is on this page.
     local: &'p [u8],
-    /// Where the rest is.
+    /// The first page with the rest of the payload.
     overflow: Option<u32>,
 }
 
@@ -59,37 +59,37 @@ pub(super) struct Cell<'p> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Leaves {
     pub(super) pages: Vec<Leaf>,
-    /// The pages above them.
+    /// The interior pages above them.
     pub(super) interior: Vec<u32>,
-    /// Pages that should be interior pages of the tree and are not.
+    /// Pages that should be interior pages of the tree but are not.
     pub(super) broken: Vec<Leaf>,
 }
 
-/// A page below another one, and the numbers of the rows that belong there.
+/// A page below another one, with the range of its row numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leaf {
     pub(super) page: u32,
-    /// The last one before it.
+    /// The last number before the page.
     pub(super) after: Option<i64>,
-    /// The last one in it; none for the last page.
+    /// The last number on the page; none for the last page.
     pub(super) until: Option<i64>,
 }
 
 impl<R: Read + Seek> Pages<R> {
-    /// The pages of a database whose pages are this large.
+    /// Opens a database with pages of this size.
     pub(super) fn of(mut database: R, page_bytes: usize) -> io::Result<Pages<R>> {
         let bytes = database.seek(SeekFrom::End(0))?;
         let count = u32::try_from(bytes.div_ceil(page_bytes as u64)).unwrap_or(u32::MAX);
         Ok(Pages { database, log: None, newest: HashMap::new(), page_bytes, count, bytes })
     }
 
-    /// Puts a log over it: pages by number and where in the log they begin, older ones first.
+    /// Adds a log over it: pages by number and offset in the log, oldest first.
     pub(super) fn overlay(&mut self, log: R, pages: impl IntoIterator<Item = (u32, u64)>) {
         self.log = Some(log);
         self.lay_over(pages);
     }
 
-    /// Takes other pages of the log that is over it.
+    /// Selects other pages of the same log.
     pub(super) fn lay_over(&mut self, pages: impl IntoIterator<Item = (u32, u64)>) {
         self.bytes -= self.newest.len() as u64 * self.page_bytes as u64;
         self.newest = pages.into_iter().filter(|(page, _)| *page > 0).collect();
@@ -105,14 +105,13 @@ impl<R: Read + Seek> Pages<R> {
         self.page_bytes
     }
 
-    /// The header of the database's own file, which SQLite reads before any log; of a file without one that of its first
-    /// page.
+    /// The header of the database file, which SQLite reads before any log; without a file, that of the first page.
     pub(super) fn file_header(&mut self) -> io::Result<Vec<u8>> {
         let header = sectors::read_at(&mut self.database, 0, FILE_HEADER_BYTES)?.bytes;
         if header.len() == FILE_HEADER_BYTES { Ok(header) } else { Ok(self.read(1)?[..FILE_HEADER_BYTES].to_vec()) }
     }
 
-    /// Reads a page; one that the file does not hold whole goes on with zeros.
+    /// Reads a page; missing bytes at the end of the file are zeros.
     pub(super) fn read(&mut self, page: u32) -> io::Result<Vec<u8>> {
         let (from, at) = match (self.newest.get(&page), &mut self.log) {
             (Some(at), Some(log)) => (log, *at),
@@ -121,7 +120,7 @@ impl<R: Read + Seek> Pages<R> {
         read_page(from, at, self.page_bytes)
     }
 
-    /// Reads a version of a page, by where in the log it begins.
+    /// Reads a version of a page at its offset in the log.
     pub(super) fn version(&mut self, at: u64) -> io::Result<Vec<u8>> {
         match &mut self.log {
             Some(log) => read_page(log, at, self.page_bytes),
@@ -129,7 +128,7 @@ impl<R: Read + Seek> Pages<R> {
         }
     }
 
-    /// The whole payload of a cell; none where the pages that it goes on in do not hold it.
+    /// The whole payload of a cell; none if its overflow pages are damaged.
     pub(super) fn payload(&mut self, cell: &Cell<'_>) -> io::Result<Option<Vec<u8>>> {
         if cell.payload_bytes as u64 > self.bytes {
             return Ok(None);
@@ -148,7 +147,7 @@ impl<R: Read + Seek> Pages<R> {
         Ok(Some(payload))
     }
 
-    /// Goes down a table's tree. Leaves are not read, unless the tree is nothing but one.
+    /// Walks a table's tree. Leaves are not read, unless the tree is a single leaf.
     pub(super) fn leaves(&mut self, root: u32) -> io::Result<Leaves> {
         let mut found = Leaves::default();
         let Some(depth) = self.depth(root)? else {
@@ -156,7 +155,7 @@ impl<R: Read + Seek> Pages<R> {
             return Ok(found);
         };
         let mut seen = HashSet::new();
-        // The next page is the last one here.
+        // The next page is taken from the end.
         let mut waiting = vec![(Leaf { page: root, after: None, until: None }, depth)];
         while let Some((leaf, depth)) = waiting.pop() {
             if !(1..=self.count).contains(&leaf.page) || !seen.insert(leaf.page) {
@@ -179,8 +178,8 @@ impl<R: Read + Seek> Pages<R> {
         Ok(found)
     }
 
-    /// How many interior pages are above each leaf, by the way down along the first of each; by the last, where the first
-    /// is damaged.
+    /// The number of interior pages above each leaf, along the first entries; along the last ones if the first way is
+    /// damaged.
     fn depth(&mut self, root: u32) -> io::Result<Option<usize>> {
         for last in [false, true] {
             let mut page = root;
@@ -205,7 +204,7 @@ impl<R: Read + Seek> Pages<R> {
         Ok(None)
     }
 
-    /// The pages that are not in use; none where the list of them is damaged.
+    /// The free pages; none if their list is damaged.
     pub(super) fn free(&mut self) -> io::Result<Option<HashSet<u32>>> {
         let first = self.read(1)?;
         let (mut trunk, count) = (word(&first, 32), word(&first, 36));
@@ -231,7 +230,7 @@ impl<R: Read + Seek> Pages<R> {
     }
 }
 
-/// Reads a page; one that can't be read, or not whole, goes on with zeros.
+/// Reads a page; unreadable or missing bytes are zeros.
 fn read_page<R: Read + Seek>(from: &mut R, at: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = sectors::read_at(from, at, length)?.bytes;
     bytes.resize(length, 0);
@@ -239,7 +238,7 @@ fn read_page<R: Read + Seek>(from: &mut R, at: u64, length: usize) -> io::Result
 }
 
 impl<'p> Node<'p> {
-    /// A page as one of a tree; none if it is not.
+    /// Decodes a page of a tree; none if it is not one.
     pub(super) fn of(page: &'p [u8], number: u32) -> Option<Node<'p>> {
         let header = if number == 1 { FILE_HEADER_BYTES } else { 0 };
         let kind = match page.get(header)? {
@@ -261,17 +260,17 @@ impl<'p> Node<'p> {
         usize::from(short(self.page, self.header + 3))
     }
 
-    /// Its entries; none for one that makes no sense.
+    /// Its entries; none for each invalid one.
     pub(super) fn cells(self) -> impl Iterator<Item = Option<Cell<'p>>> {
         let begin = self.cells_begin();
         (0..self.len()).map(move |place| {
             let at = usize::from(short(self.page, begin + 2 * place));
-            // It stands behind all pointers to cells.
+            // Cells come after all cell pointers.
             if at < begin + 2 * self.len() { None } else { Cell::of(self.page, at, self.kind) }
         })
     }
 
-    /// The pages below it with their bounds; none unless its entries are in order and within those of this one.
+    /// The pages below it with their ranges; none unless its entries are ordered and within its own range.
     fn children(self, bounds: Leaf) -> Option<Vec<Leaf>> {
         if self.kind != Kind::TableInterior {
             return None;
@@ -289,7 +288,7 @@ impl<'p> Node<'p> {
         Some(children)
     }
 
-    /// The page below it that has no entry.
+    /// The last page below it, which has no entry.
     fn right_child(&self) -> u32 {
         word(self.page, self.header + 8)
     }
@@ -300,7 +299,7 @@ impl<'p> Node<'p> {
 }
 
 impl<'p> Cell<'p> {
-    /// The entry of a page of this kind that begins here; none if it makes no sense.
+    /// Decodes the cell at an offset, for a page of this kind; none if it is invalid.
     pub(super) fn of(page: &'p [u8], at: usize, kind: Kind) -> Option<Cell<'p>> {
         let mut rest = page.get(at..)?;
         let mut child = 0;
@@ -330,7 +329,7 @@ impl<'p> Cell<'p> {
     }
 }
 
-/// How much of a payload is on the page itself.
+/// The size of the part of a payload that is on the page itself.
 fn local_bytes(payload: usize, page: usize, kind: Kind) -> usize {
     let most = if kind == Kind::TableLeaf { page - 35 } else { (page - 12) * 64 / 255 - 23 };
     if payload <= most {
@@ -379,7 +378,7 @@ fn column(kind: i64, bytes: &[u8]) -> Option<(ValueRef<'_>, usize)> {
     }
 }
 
-/// A number of up to nine bytes, and how many it takes.
+/// Decodes a number of up to nine bytes; returns it with its length.
 fn varint(bytes: &[u8]) -> Option<(i64, usize)> {
     let mut number = 0_u64;
     for (place, byte) in bytes.iter().take(9).enumerate() {
@@ -394,7 +393,7 @@ fn varint(bytes: &[u8]) -> Option<(i64, usize)> {
     None
 }
 
-/// A big-endian number of four bytes, as SQLite's files hold them.
+/// Decodes a big-endian number of four bytes.
 pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
@@ -403,11 +402,11 @@ fn short(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// The first page begins with it.
+/// The first page begins with this header.
 pub(super) const FILE_HEADER_BYTES: usize = 100;
-/// A tree of pages of 8 KiB with more levels would be larger than any disk.
+/// A tree of 8 KiB pages with more levels would be larger than any disk.
 const DEPTH_MAX: usize = 20;
-/// More than a request and its body take, however large `listen.max_body` is.
+/// Larger than any request with its body, by the limit of `listen.max_body`.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
 #[cfg(test)]
@@ -419,7 +418,7 @@ mod tests {
 
     use super::*;
 
-    /// Rows by number, without that.
+    /// Rows by number; the columns do not include it.
     type Rows = Vec<(i64, Vec<Value>)>;
 
     /// A database with a table of rows of many sizes, of which every third was removed, and the table's root.

@@ -1,8 +1,8 @@
 //! Compares the open journal files with the files that their paths name.
 //!
-//! Another program may delete, move, replace, overwrite or cut off any of them while they are open. SQLite goes on with
-//! what it has open, so what is acknowledged then is gone with the process. Each commit is therefore held against what the
-//! paths name: by device and inode, by size, and by the time at which a file was written to.
+//! Another program may delete, move, replace, overwrite or truncate them while they are open. SQLite continues with the
+//! open files, so whatever is acknowledged then is lost with the process. After each commit the open files are
+//! therefore compared with the paths: by device and inode, by size, and by modification time.
 
 use std::fmt;
 use std::fs::{self, Metadata};
@@ -13,24 +13,24 @@ use std::path::{Path, PathBuf};
 
 use super::names::{FILE, LOCK};
 
-/// What is known of one file.
+/// The identity, size and modification time of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) bytes: u64,
-    /// Seconds and nanoseconds.
+    /// Modification time in seconds and nanoseconds.
     modified: (i64, i64),
 }
 
-/// How many frames the log holds, and how many of them are in the main file too.
+/// The number of frames in the log, and of those that are in the main file too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Frames {
     pub(super) log: u64,
     pub(super) folded: u64,
 }
 
-/// The files as paths name them.
+/// The files at the paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) database: Option<Stat>,
@@ -39,7 +39,7 @@ pub(super) struct Named {
     pub(super) lock: Option<Stat>,
 }
 
-/// The files that are open, as they were when they were last known to be whole.
+/// The open files, as they were when last found intact.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     directory: PathBuf,
@@ -48,61 +48,61 @@ pub(super) struct Place {
     page_bytes: u64,
 }
 
-/// How the files are found, and what SQLite knows of them.
+/// The files at the paths, and SQLite's own figures.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     named: Named,
     frames: Frames,
-    /// What the database takes by its own account, where that was asked.
+    /// The size of the database according to SQLite, if that was asked.
     database_bytes: Option<u64>,
-    /// Whether times of writing are to be believed.
+    /// True if modification times are reliable.
     times: bool,
 }
 
-/// Who wrote since the files were looked at last.
+/// The last writer, as far as this process knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrote {
     Nobody,
     /// This process, to the log.
     Us,
-    /// This process, which brought the log into the main file.
+    /// This process, which wrote the log into the main file.
     UsFolding,
 }
 
-/// How a journal comes back.
+/// The way to bring a journal back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mending {
-    /// The open files are copied there: nothing is lost.
+    /// Copy the open files to their place: nothing is lost.
     Copy,
-    /// The log that is open is brought into the main file, which is in its place: nothing is lost.
+    /// Fold the open log into the main file, which is in its place: nothing is lost.
     Fold,
-    /// The open files are in their place, and are opened anew: nothing is lost.
+    /// Reopen the files, which are in their place: nothing is lost.
     Reopen,
-    /// The files were changed by somebody else, and nothing better is open: they are read as a start reads them.
+    /// Read the changed files as at a start, since nothing better is open.
     Reread,
 }
 
-/// What became of one file.
+/// The state of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum FileState {
     Intact,
-    /// Its path names nothing.
+    /// The path does not exist.
     Missing,
-    /// Its path names another file.
+    /// The path leads to another file.
     Replaced,
-    /// It is shorter than what was written to it.
+    /// Shorter than what was written.
     Cut,
-    /// Somebody else wrote to it.
+    /// Another program wrote to it.
     Overwritten,
 }
 
-/// What became of the files.
+/// The states of all files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fates {
-    pub(super) database: Fate,
-    pub(super) log: Fate,
-    pub(super) index: Fate,
-    pub(super) lock: Fate,
+pub struct FileStates {
+    pub(super) database: FileState,
+    pub(super) log: FileState,
+    pub(super) index: FileState,
+    pub(super) lock: FileState,
 }
 
 impl Place {
@@ -124,7 +124,7 @@ impl Place {
         self.noted.database
     }
 
-    /// The files that are open.
+    /// The open files.
     pub(super) fn files(&self) -> Vec<Stat> {
         let Named { database, log, index, lock } = self.noted;
         [database, log, index, lock].into_iter().flatten().collect()
@@ -146,12 +146,12 @@ impl Place {
         holders.into_iter().map(name).collect()
     }
 
-    /// How long the log is.
+    /// The length of the log.
     pub(super) fn log_bytes(&self) -> u64 {
         self.noted.log.map_or(0, |log| log.bytes)
     }
 
-    /// Whether everything is as it was noted: then nobody wrote, and there is nothing to look into.
+    /// Returns true if the files are as they were noted: nobody wrote.
     pub(super) fn is_untouched(&self) -> bool {
         let Named { database, log, index, lock } = named(&self.directory);
         let same = |noted: Option<Stat>, found: Option<Stat>| noted.zip(found).is_some_and(|(a, b)| a.is_same_file(&b));
@@ -161,22 +161,22 @@ impl Place {
             && same(self.noted.lock, lock)
     }
 
-    /// Whether the log was cut off since it was noted. To be asked while a transaction keeps every other program from
-    /// making it begin anew.
+    /// Returns true if the log became shorter since it was noted. Asked within a transaction, which keeps other
+    /// programs from resetting the log.
     pub(super) fn is_log_shorter(&self) -> bool {
         let found = stat(&self.directory.join(format!("{FILE}-wal")));
         found.is_some_and(|found| found.bytes < self.log_bytes())
     }
 
-    /// Looks at the files; `frames` tells what SQLite knows of its log, none where it can't, and `database_bytes` what the
-    /// database takes. Where they are intact they are noted as they are now.
+    /// Compares the files; `frames` are SQLite's figures of its log, if known, and `database_bytes` the size of its
+    /// database. Intact files are noted as they are now.
     pub(super) fn look(
         &mut self,
         wrote: Wrote,
         times: bool,
         frames: impl Fn() -> Option<Frames>,
         database_bytes: impl Fn() -> Option<u64>,
-    ) -> Fates {
+    ) -> FileStates {
         let mut looks = 0;
         loop {
             looks += 1;
@@ -186,14 +186,14 @@ impl Place {
                 self.noted.database.zip(named.database).is_some_and(|(noted, found)| found.bytes < noted.bytes);
             let database_bytes = if shrank { database_bytes() } else { None };
             let found = Found { named, frames, database_bytes, times };
-            let fates = judge(&self.noted, self.frames, &found, wrote, self.page_bytes);
-            if fates.is_intact() {
+            let states = judge(&self.noted, self.frames, &found, wrote, self.page_bytes);
+            if states.is_intact() {
                 (self.noted, self.frames) = (named, frames);
-                return fates;
+                return states;
             }
-            // Another program may have folded the log, and begun it anew, between the question and the look.
-            if fates.log != Fate::Cut || looks >= LOOKS {
-                return fates;
+            // Another program may have folded and reset the log between the two looks.
+            if states.log != FileState::Cut || looks >= LOOKS {
+                return states;
             }
         }
     }
@@ -216,40 +216,44 @@ impl From<&Metadata> for Stat {
     }
 }
 
-impl Fates {
-    pub const INTACT: Fates =
-        Fates { database: Fate::Intact, log: Fate::Intact, index: Fate::Intact, lock: Fate::Intact };
+impl FileStates {
+    pub const INTACT: FileStates = FileStates {
+        database: FileState::Intact,
+        log: FileState::Intact,
+        index: FileState::Intact,
+        lock: FileState::Intact,
+    };
 
-    pub(super) const LOG_CUT: Fates = Fates { log: Fate::Cut, ..Fates::INTACT };
+    pub(super) const LOG_CUT: FileStates = FileStates { log: FileState::Cut, ..FileStates::INTACT };
 
     pub fn is_intact(&self) -> bool {
-        *self == Fates::INTACT
+        *self == FileStates::INTACT
     }
 
-    /// With what was found before: times of writing were only asked for then, and a file that was cut off and is long again
-    /// was written by somebody else.
-    pub fn or_overwritten(self, before: Fates) -> Fates {
-        let worse = |fate, before| match (fate, before) {
-            (Fate::Intact, Fate::Cut | Fate::Overwritten) => Fate::Overwritten,
-            _ => fate,
+    /// Adds the previous result: modification times were only valid then, and a truncated file that has grown since was
+    /// overwritten.
+    pub fn or_overwritten(self, before: FileStates) -> FileStates {
+        let worse = |state, before| match (state, before) {
+            (FileState::Intact, FileState::Cut | FileState::Overwritten) => FileState::Overwritten,
+            _ => state,
         };
-        Fates { database: worse(self.database, before.database), log: worse(self.log, before.log), ..self }
+        FileStates { database: worse(self.database, before.database), log: worse(self.log, before.log), ..self }
     }
 
-    /// An open file was changed itself, so that some of it may be gone.
+    /// Returns true if an open file was changed, so that a part of it may be lost.
     pub fn is_altered(&self) -> bool {
-        [self.database, self.log].iter().any(|fate| matches!(fate, Fate::Cut | Fate::Overwritten))
+        [self.database, self.log].iter().any(|state| matches!(state, FileState::Cut | FileState::Overwritten))
     }
 
-    /// A file is shorter than it was: some of it is gone.
+    /// Returns true if a file became shorter: a part of it is lost.
     pub fn is_cut(&self) -> bool {
-        self.database == Fate::Cut || self.log == Fate::Cut
+        self.database == FileState::Cut || self.log == FileState::Cut
     }
 
-    /// How a journal of which this became comes back.
+    /// The way to bring this journal back.
     pub fn mending(&self) -> Mending {
-        let gone = |fate| matches!(fate, Fate::Missing | Fate::Replaced);
-        let changed = |fate| matches!(fate, Fate::Cut | Fate::Overwritten);
+        let gone = |state| matches!(state, FileState::Missing | FileState::Replaced);
+        let changed = |state| matches!(state, FileState::Cut | FileState::Overwritten);
         if gone(self.database) || changed(self.database) && gone(self.log) {
             Mending::Copy
         } else if gone(self.log) {
@@ -262,20 +266,20 @@ impl Fates {
     }
 }
 
-impl fmt::Display for Fates {
+impl fmt::Display for FileStates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut between = "";
-        for (fate, name) in [(self.database, ""), (self.log, "-wal"), (self.index, "-shm")]
-            .map(|(fate, beside)| (fate, format!("{FILE}{beside}")))
+        for (state, name) in [(self.database, ""), (self.log, "-wal"), (self.index, "-shm")]
+            .map(|(state, beside)| (state, format!("{FILE}{beside}")))
             .into_iter()
             .chain([(self.lock, LOCK.to_owned())])
         {
-            let what = match fate {
-                Fate::Intact => continue,
-                Fate::Missing => "was deleted or moved away",
-                Fate::Replaced => "was replaced by another file",
-                Fate::Cut => "was cut off",
-                Fate::Overwritten => "was written to by another program",
+            let what = match state {
+                FileState::Intact => continue,
+                FileState::Missing => "was deleted or moved away",
+                FileState::Replaced => "was replaced by another file",
+                FileState::Cut => "was cut off",
+                FileState::Overwritten => "was written to by another program",
             };
             write!(f, "{between}{name} {what}")?;
             between = ", ";
@@ -284,8 +288,8 @@ impl fmt::Display for Fates {
     }
 }
 
-/// Processes that hold a POSIX lock on these bytes of a file, each once, as `/proc/locks` tells (proc_locks(5)). Those of
-/// other containers have no number.
+/// Processes that hold a POSIX lock on these bytes of a file, by `/proc/locks` (proc_locks(5)). Those of other
+/// containers have no number.
 fn locks_on(locks: &str, inode: u64, bytes: RangeInclusive<u64>) -> Vec<u32> {
     let mut processes: Vec<u32> = locks
         .lines()
@@ -306,7 +310,7 @@ fn locks_on(locks: &str, inode: u64, bytes: RangeInclusive<u64>) -> Vec<u32> {
     processes
 }
 
-/// What the paths in a directory name. Links are not followed: a start does not follow them either.
+/// The files in a directory. Links are not followed, as at a start.
 pub(super) fn named(directory: &Path) -> Named {
     let beside = |name: &str| stat(&directory.join(format!("{FILE}{name}")));
     Named { database: beside(""), log: beside("-wal"), index: beside("-shm"), lock: stat(&directory.join(LOCK)) }
@@ -324,15 +328,15 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What became of the files, by what was noted and what is found.
-fn judge(noted: &Named, noted_frames: Frames, found: &Found, wrote: Wrote, page_bytes: u64) -> Fates {
+/// The states of the files by their noted and their current data.
+fn judge(noted: &Named, noted_frames: Frames, found: &Found, wrote: Wrote, page_bytes: u64) -> FileStates {
     let of_path = |noted: Option<Stat>, named: Option<Stat>| match (noted, named) {
-        (_, None) => Fate::Missing,
-        (Some(noted), Some(named)) if noted.is_same_file(&named) => Fate::Intact,
-        _ => Fate::Replaced,
+        (_, None) => FileState::Missing,
+        (Some(noted), Some(named)) if noted.is_same_file(&named) => FileState::Intact,
+        _ => FileState::Replaced,
     };
     let named = &found.named;
-    // Whoever writes to the log as SQLite does changes these; and whoever folds it, of which the main file is written.
+    // Another writer of the log changes these numbers, and so does a fold, which changes the main file.
     let same_frames = found.frames == noted_frames;
     let same_fold = found.frames.folded == noted_frames.folded && found.frames.log >= noted_frames.log;
     let written = |noted: Option<Stat>, named: Option<Stat>| {
@@ -340,36 +344,36 @@ fn judge(noted: &Named, noted_frames: Frames, found: &Found, wrote: Wrote, page_
     };
 
     let mut database = of_path(noted.database, named.database);
-    if let (Fate::Intact, Some(before), Some(now)) = (database, noted.database, named.database) {
-        // It becomes shorter only where the database does.
+    if let (FileState::Intact, Some(before), Some(now)) = (database, noted.database, named.database) {
+        // The file only shrinks with the database.
         if now.bytes < before.bytes && found.database_bytes.is_none_or(|bytes| now.bytes < bytes) {
-            database = Fate::Cut;
+            database = FileState::Cut;
         } else if same_fold && wrote != Wrote::UsFolding && written(noted.database, named.database) {
-            database = Fate::Overwritten;
+            database = FileState::Overwritten;
         }
     }
     let mut log = of_path(noted.log, named.log);
-    if let (Fate::Intact, Some(now)) = (log, named.log) {
+    if let (FileState::Intact, Some(now)) = (log, named.log) {
         if now.bytes < log_bytes_min(found.frames.log, page_bytes) {
-            log = Fate::Cut;
+            log = FileState::Cut;
         } else if same_frames && wrote == Wrote::Nobody && written(noted.log, named.log) {
-            log = Fate::Overwritten;
+            log = FileState::Overwritten;
         }
     }
-    Fates { database, log, index: of_path(noted.index, named.index), lock: of_path(noted.lock, named.lock) }
+    FileStates { database, log, index: of_path(noted.index, named.index), lock: of_path(noted.lock, named.lock) }
 }
 
-/// A log has a header, and each frame of it one before its page (https://www.sqlite.org/fileformat2.html#walformat).
+/// A log has a header, and each page has a frame header (https://www.sqlite.org/fileformat2.html#walformat).
 fn log_bytes_min(frames: u64, page_bytes: u64) -> u64 {
     if frames == 0 { 0 } else { 32 + frames * (24 + page_bytes) }
 }
 
-/// What keeps other programs' hands from the files.
-pub(super) const HANDS_OFF: &str =
+/// The remedy against other programs that change the files.
+pub(super) const LEAVE_ALONE: &str =
     "leave `data_dir` to the relay while it runs; stop it before anything in there is moved, restored or deleted";
-/// Where a reader of the log locks its index (https://www.sqlite.org/walformat.html#wal_locks).
+/// The bytes that readers of the log lock in its index (https://www.sqlite.org/walformat.html#wal_locks).
 const READ_LOCKS: RangeInclusive<u64> = 123..=127;
-/// Enough for another program to be done with what it does at most once in a while.
+/// Enough to see past another program's occasional checkpoint.
 const LOOKS: u32 = 3;
 
 #[cfg(test)]
@@ -388,7 +392,7 @@ mod tests {
         (Named { database, log, index: file(3, 32_768, 100), lock: file(4, 0, 100) }, Frames { log: 5, folded: 2 })
     }
 
-    fn fates(change: impl FnOnce(&mut Found), wrote: Wrote) -> Fates {
+    fn states(change: impl FnOnce(&mut Found), wrote: Wrote) -> FileStates {
         let (named, frames) = noted();
         let mut found = Found { named, frames, database_bytes: None, times: true };
         change(&mut found);
@@ -397,9 +401,9 @@ mod tests {
 
     #[test]
     fn each_thing_that_can_be_done_to_a_file_is_told_from_what_sqlite_does() {
-        use Fate::{Cut, Intact, Missing, Overwritten, Replaced};
+        use FileState::{Cut, Intact, Missing, Overwritten, Replaced};
         type Change = fn(&mut Found);
-        let cases: [(&str, Wrote, Change, [Fate; 4]); 23] = [
+        let cases: [(&str, Wrote, Change, [FileState; 4]); 23] = [
             ("nothing happened", Wrote::Nobody, |_| (), [Intact; 4]),
             ("the main file deleted", Wrote::Us, |f| f.named.database = None, [Missing, Intact, Intact, Intact]),
             ("the log deleted", Wrote::Us, |f| f.named.log = None, [Intact, Missing, Intact, Intact]),
@@ -531,7 +535,7 @@ mod tests {
             ),
         ];
         for (said, wrote, change, [database, log, index, lock]) in cases {
-            assert_eq!(fates(change, wrote), Fates { database, log, index, lock }, "{said}");
+            assert_eq!(states(change, wrote), FileStates { database, log, index, lock }, "{said}");
         }
     }
 
@@ -550,14 +554,14 @@ mod tests {
 
     #[test]
     fn a_file_that_was_cut_off_and_is_long_again_was_written_by_somebody_else() {
-        let cut = Fates { database: Fate::Cut, ..Fates::INTACT };
-        let found = Fates::INTACT.or_overwritten(cut);
-        assert_eq!((found.database, found.mending()), (Fate::Overwritten, Mending::Reread));
+        let cut = FileStates { database: FileState::Cut, ..FileStates::INTACT };
+        let found = FileStates::INTACT.or_overwritten(cut);
+        assert_eq!((found.database, found.mending()), (FileState::Overwritten, Mending::Reread));
     }
 
     #[test]
     fn a_file_that_is_gone_is_copied_from_what_is_open_and_one_that_was_changed_is_read_anew() {
-        use Fate::{Cut, Intact, Missing, Overwritten, Replaced};
+        use FileState::{Cut, Intact, Missing, Overwritten, Replaced};
         for (database, log, index, expected) in [
             (Missing, Missing, Missing, Mending::Copy),
             (Replaced, Intact, Intact, Mending::Copy),
@@ -572,8 +576,8 @@ mod tests {
             (Intact, Intact, Missing, Mending::Reopen),
             (Intact, Intact, Intact, Mending::Reopen),
         ] {
-            let fates = Fates { database, log, index, lock: Missing };
-            assert_eq!(fates.mending(), expected, "{fates}");
+            let states = FileStates { database, log, index, lock: Missing };
+            assert_eq!(states.mending(), expected, "{states}");
         }
     }
 }

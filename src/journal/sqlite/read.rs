@@ -1,4 +1,4 @@
-//! Reading: what a restart needs, what the dispatcher sends, what a person looks at.
+//! Queries for restart, delivery and people.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -23,41 +23,41 @@ use crate::event::{
 };
 use crate::journal::dedup::Occurrences;
 
-/// A connection that can't write. It never waits for the writing end, nor the writing end for it.
+/// A read-only connection. It never waits for the writing end, nor the writing end for it.
 #[derive(Debug)]
 pub struct Reader {
     slot: Arc<Slot>,
-    /// Those beside which it reads; none where nobody writes, or another process does.
+    /// The readers of the same journal; none if nobody writes, or another process does.
     readers: Option<Arc<Readers>>,
-    /// Where damage is to be noted; none where another is to be left alone.
+    /// The directory in which to note damage; none if the journal belongs to another process.
     directory: Option<PathBuf>,
 }
 
-/// Which events to list; everything that is set must hold.
+/// A filter for events; every condition that is set must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Any of these; empty: all.
+    /// Any of these; empty means all.
     pub states: Vec<State>,
     pub outcome: Option<Outcome>,
     pub key: Option<String>,
     pub source: Option<String>,
-    /// Of which rules in the shadow of others would have decided otherwise.
+    /// Only events for which shadow rules decided differently.
     pub differs: bool,
     /// Received at this time or later.
     pub since: Option<WallTime>,
     /// Received before this time.
     pub before: Option<WallTime>,
-    /// Texts that must be found; of a list newest first only.
+    /// Texts to search for, newest events first.
     pub texts: Texts,
     pub order: Order,
-    /// Where the page before ended, in that order.
+    /// The last event of the previous page, in the same order.
     pub after: Option<EventId>,
-    /// No event that is newer than this one.
+    /// No event newer than this one.
     pub until: Option<EventId>,
     pub limit: usize,
 }
 
-/// In which order events are listed.
+/// The order of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     #[default]
@@ -65,36 +65,36 @@ pub enum Order {
     OldestFirst,
 }
 
-/// A refused payload as it is to be decided again.
+/// A refused payload for a new decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedPayload {
     pub id: EventId,
     pub source: String,
     pub received_at: WallTime,
-    /// The request's body as it came; none if it is not kept any more.
+    /// The request's raw body; none if it is not kept any more.
     pub raw: Option<Vec<u8>>,
-    /// In which `raw` is to be read; none for UTF-8.
+    /// The charset of `raw`; none for UTF-8.
     pub charset: Option<String>,
-    /// The element of `raw` that was refused, as JSON; none where the whole was.
+    /// The refused element of `raw`, as JSON; none if all of it was refused.
     pub element: Option<Vec<u8>>,
 }
 
-/// Some events in the order asked for, and where the next page starts.
+/// A page of events, and where the next one starts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Page {
     pub events: Vec<Summary>,
     pub next: Option<String>,
-    /// How far a search for a text went.
+    /// The extent of a search for a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub searched: Option<Searched>,
 }
 
-/// What the journal holds, to tell why nothing is found in it.
+/// The extent of the journal, to explain why nothing was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// When the oldest event that is kept was received.
+    /// The time at which the oldest kept event was received.
     pub oldest: Option<WallTime>,
-    /// Refused payloads are kept.
+    /// True if there are refused payloads.
     pub refused: bool,
 }
 
@@ -111,55 +111,55 @@ pub struct Summary {
     pub rule: Option<String>,
     pub received_at: String,
     pub attempts: u32,
-    /// What holds it back, a hold of its `key` or of its `source`, where it is queued.
+    /// The hold of its key or source, if it is queued and held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<&'static str>,
-    /// What rules in the shadow of others would have decided otherwise; in a list of such events and in details.
+    /// Different decisions of shadow rules; only in details, and in lists filtered by them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differences: Option<serde_json::Value>,
 }
 
-/// Everything about one event.
+/// All details of one event.
 #[derive(Clone, Debug, Serialize)]
 pub struct Details {
     #[serde(flatten)]
     pub summary: Summary,
     pub novelty: Option<String>,
-    /// None where it is normal.
+    /// None for normal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
     pub settled_at: Option<String>,
     pub duplicates: u64,
     pub request_id: String,
-    /// The id that the sender gave the request, shortened and without what could forge a line.
+    /// The sender's request id, shortened and without characters that could forge a log line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender_request_id: Option<String>,
-    /// What this is a replay of.
+    /// The event of which this is a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<String>,
-    /// The events that were made of this one when it was replayed.
+    /// The replays of this event.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replayed_by: Vec<String>,
-    /// The request's body as it came; none once history is pruned.
+    /// The request's raw body; none once it is pruned.
     pub received: Option<String>,
-    /// The same bytes in hexadecimal, where they are no UTF-8 and the text above can't show them.
+    /// The raw body in hexadecimal, if it is no UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received_hex: Option<String>,
-    /// The charset that the sender declared for a body that is no UTF-8.
+    /// The declared charset of a body that is no UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub charset: Option<String>,
-    /// The element of a batch that was refused; `received` is then the whole.
+    /// The refused element of a batch; `received` is the whole batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub element: Option<serde_json::Value>,
-    /// The body that is sent; none for what was refused.
+    /// The body for the upstream; none for a refused payload.
     pub sent: Option<serde_json::Value>,
-    /// What was wrong with what was refused.
+    /// The errors of a refused payload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<serde_json::Value>,
     pub deliveries: Vec<Attempt>,
 }
 
-/// One call, as shown.
+/// One call, as displayed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attempt {
     pub number: u32,
@@ -171,31 +171,31 @@ pub struct Attempt {
     pub answer: Option<String>,
 }
 
-/// Texts to search for; each that is set must be found. Letters of either case are the same.
+/// Texts to search for; all that are set must be found, in upper or lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Texts {
-    /// Somewhere in the incident key.
+    /// A part of the incident key.
     pub key: Option<String>,
-    /// Somewhere in what is sent or in what came.
+    /// A part of the sent body or of the received payload.
     pub payload: Option<String>,
-    /// The id of the request that it came with, the relay's or the sender's own, whole and as it is.
+    /// The request id, the relay's or the sender's own; a whole, exact match.
     pub request: Option<String>,
 }
 
-/// How far a search went.
+/// The extent of a search.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Searched {
-    /// Events that were looked at.
+    /// Events searched.
     pub looked_at: usize,
-    /// Of these, the ones whose payload is not kept any more.
+    /// Searched events whose payload is not kept any more.
     pub without_payload: usize,
-    /// When the last of them came.
+    /// The time of the oldest event searched.
     pub back_to: Option<String>,
-    /// There are more, and the search stopped for what it would take: it goes on behind the page's `next`.
+    /// True if the search stopped at its limit: the page's `next` continues it.
     pub stopped: bool,
 }
 
-/// An event that was delivered.
+/// A delivered event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered {
     pub key: KeyId,
@@ -204,11 +204,11 @@ pub struct Delivered {
     pub at: WallTime,
 }
 
-/// What is to be sent for an event, as it was read back.
+/// The body of an event, as read back.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sendable {
     Sound(Outgoing),
-    /// It is never to be sent.
+    /// Damaged: never sent.
     Damaged(Damage),
 }
 
@@ -222,7 +222,7 @@ impl Reader {
         })
     }
 
-    /// Opens the journal beside the writing end of this process, and follows where that goes on in another file.
+    /// Opens the journal beside the writing end of this process; follows it when it is reopened in another file.
     pub fn beside(readers: &Arc<Readers>) -> Result<Reader, Error> {
         let directory = Some(readers.directory().to_owned());
         let reader = Reader { slot: readers.enter(), readers: Some(Arc::clone(readers)), directory };
@@ -230,8 +230,8 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Opens the journal of a directory that no relay uses, and leaves no trace there: not even the files that a log
-    /// needs are made, and damage is not noted.
+    /// Opens the journal of a directory that no relay uses. Leaves no trace there: no log files are made, and damage is
+    /// not noted.
     pub fn open_stopped(directory: &Path) -> Result<Reader, OpenError> {
         let path = directory.join(FILE);
         let fail = |problem: String, remedy| OpenError { path: path.clone(), problem, remedy };
@@ -264,7 +264,7 @@ impl Reader {
         }
     }
 
-    /// Every event that is kept, oldest first.
+    /// Reads every kept event, oldest first.
     pub fn recover(&self, mut each: impl FnMut(Found)) -> Result<(), Error> {
         self.connected(|connection| {
             recover(connection, |row| {
@@ -275,12 +275,12 @@ impl Reader {
         })
     }
 
-    /// What is to be sent for an event.
+    /// Reads the body of an event.
     pub fn outgoing(&self, id: EventId) -> Result<Sendable, Error> {
         self.with(|connection| outgoing(connection, id))
     }
 
-    /// The events among the newest ones that were delivered since then, in that order.
+    /// The delivered events since a time, in that order, among the newest ones.
     pub fn delivered_since(&self, since: WallTime) -> Result<Vec<Delivered>, Error> {
         self.with(|connection| {
             let mut statement = connection.prepare(
@@ -297,7 +297,7 @@ impl Reader {
         })
     }
 
-    /// When the event that waits longest was received.
+    /// The time at which the oldest queued event was received.
     pub fn oldest_queued(&self) -> Result<Option<WallTime>, Error> {
         self.with(|connection| {
             connection
@@ -309,7 +309,7 @@ impl Reader {
         })
     }
 
-    /// The newest row's number; zero where there is none.
+    /// The number of the newest row; zero if there is none.
     pub fn newest(&self) -> Result<EventId, Error> {
         self.with(|connection| {
             connection
@@ -318,7 +318,7 @@ impl Reader {
         })
     }
 
-    /// What the journal holds.
+    /// The extent of the journal.
     pub fn scope(&self) -> Result<Scope, Error> {
         self.with(|connection| {
             let oldest = connection
@@ -332,7 +332,7 @@ impl Reader {
         })
     }
 
-    /// A refused payload, also one that was ended since; none if it is not kept, is an event, or is not what came.
+    /// A refused payload, also one that ended since; none if it is not kept, is an event, or is damaged.
     pub fn refused(&self, id: EventId) -> Result<Option<RefusedPayload>, Error> {
         self.with(|connection| {
             let fixed = schema::of_event(connection, FIXED)?;
@@ -369,7 +369,7 @@ impl Reader {
         })
     }
 
-    /// How many events there are, counted up to `max`.
+    /// The number of matching events, counted up to `max`.
     pub fn count(&self, filter: &Filter, max: usize) -> Result<usize, Error> {
         let query = format!("SELECT count(*) FROM (SELECT 1 FROM event WHERE {} LIMIT ?9)", filter.condition());
         self.with(|connection| {
@@ -404,12 +404,12 @@ impl Reader {
         Ok(Page { events, next, searched: None })
     }
 
-    /// The given events, in the given order; those that are not kept are left out. Of an event that is history, and on
-    /// which its key's state still rests, what is known.
+    /// The given events in the given order, without those that are not kept. For a pruned event that set its key's
+    /// state, the known part.
     pub fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, Error> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(&format!("SELECT {SUMMARY} FROM event WHERE id = ?1"))?;
-            // A journal that no relay opened since has no such table.
+            // A journal last opened by an earlier version has no such table.
             let of_keys = format!("SELECT {} FROM key_state WHERE id = ?1", key_state::SUMMARY);
             let mut of_keys =
                 connection.table_exists(None, "key_state")?.then(|| connection.prepare_cached(&of_keys)).transpose()?;
@@ -426,7 +426,7 @@ impl Reader {
         })
     }
 
-    /// Everything about one event; none if it is not kept.
+    /// All details of an event; none if it is not kept.
     pub fn details(&self, id: EventId) -> Result<Option<Details>, Error> {
         self.with(|connection| {
             let details = connection
@@ -442,8 +442,7 @@ impl Reader {
                     let body = body.and_then(|body| serde_json::from_slice(&body).ok());
                     let summary = summary(row)?;
                     let element = bytes(row, 18)?;
-                    // What was refused had no action decided, whatever became of it since; of a dead letter that has none
-                    // only the body is left.
+                    // A refused payload never had an action; a dead letter without one has only its body left.
                     let refused = summary.action.is_none() && summary.state != State::Dead.as_str();
                     let (sent, errors) = if refused { (None, body) } else { (body, None) };
                     Ok(Details {
@@ -469,7 +468,7 @@ impl Reader {
             let Some(mut details) = details else {
                 return Ok(None);
             };
-            // A journal that no relay opened since has no such table.
+            // A journal last opened by an earlier version has no such table.
             if connection.table_exists(None, "difference")? {
                 details.summary.differences = differences(connection, sql(id))?;
             }
@@ -493,7 +492,7 @@ impl Reader {
             read(connection).map_err(|error| {
                 let error = Error::from(error);
                 if let (Error::Damaged(_), Some(directory)) = (&error, &self.directory) {
-                    // The recorder looks for this note, and the next start.
+                    // The recorder checks for this mark, and so does the next start.
                     salvage::mark_damaged(directory);
                 }
                 error
@@ -503,7 +502,7 @@ impl Reader {
 
     fn connected<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         loop {
-            // Before its place is taken, so that nobody waits there while the files are to be let go of.
+            // Before the slot is locked, so that nobody holds it while the files must be closed.
             self.readers.as_ref().map_or(Ok(()), |readers| readers.wait())?;
             let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(connection) = &*slot {
@@ -520,8 +519,7 @@ impl Reader {
 }
 
 impl Filter {
-    /// The condition that SQLite is asked. States are spelled out rather than bound, so that it sees that the index of
-    /// what is undelivered serves.
+    /// The SQL condition. States are literals, not parameters, so that SQLite can use the index of undelivered events.
     pub(super) fn condition(&self) -> String {
         let states: Vec<String> = self.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
         let mut condition =
@@ -541,7 +539,7 @@ impl Filter {
         condition
     }
 
-    /// How many events a page has at most.
+    /// The maximum number of events on a page.
     pub(super) fn limit(&self) -> usize {
         self.limit.clamp(1, LIST_MAX)
     }
@@ -566,8 +564,7 @@ impl Filter {
     }
 }
 
-/// What is to be sent for an event.
-/// None where the row is not what was written; a start finds that elsewhere.
+/// Reads a delivered event. None if its checksum does not match; a start reports that elsewhere.
 fn read_delivered(row: &Row<'_>) -> Option<Delivered> {
     let text = |column| row.get_ref(column).ok()?.as_str().ok();
     Some(Delivered {
@@ -609,7 +606,7 @@ pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable,
     }))
 }
 
-/// Reads every row, oldest first, and what the states of keys rest on whose last event is pruned, in its place.
+/// Reads every row, oldest first, with the states of keys whose last event is pruned in the place of that event.
 pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
     let columns = schema::of_event(connection, &format!("{FIXED}, {STANDING}"))?;
     let mut statement = connection.prepare(&format!("SELECT {columns} FROM event ORDER BY id"))?;
@@ -633,7 +630,7 @@ pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow
     Ok(())
 }
 
-/// How an event ended; none while it is queued, and where that can't be told.
+/// The settlement of an event; none while it is queued, or if it can't be read.
 pub(super) fn settlement(connection: &Connection, id: EventId) -> Result<Option<Settlement>, Error> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {STANDING} FROM event WHERE id = ?1 AND state <> 'queued'"))?;
@@ -683,7 +680,7 @@ fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Re
     }))
 }
 
-/// What rules in the shadow of others would have decided otherwise of an event.
+/// The different decisions of shadow rules about an event.
 fn differences(connection: &Connection, id: i64) -> Result<Option<serde_json::Value>, rusqlite::Error> {
     let found: Option<String> = connection
         .prepare_cached("SELECT found FROM difference WHERE event = ?1")?
@@ -696,7 +693,7 @@ fn duration(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// Shows also what is not what was written: a person is to see the rest.
+/// Reads a summary even if the row is damaged: a person needs to see the rest.
 pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
     Ok(Summary {
         id: row.get::<_, i64>(0)?.to_string(),
@@ -714,7 +711,7 @@ pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
     })
 }
 
-/// The text in a column, whatever else a damaged row has there.
+/// The text in a column of a possibly damaged row.
 fn shown(row: &Row<'_>, column: usize) -> Result<Option<String>, rusqlite::Error> {
     Ok(match row.get_ref(column)? {
         ValueRef::Null => None,
@@ -743,15 +740,15 @@ fn attempt(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
 }
 
 const EXISTS: &str = "name the `data_dir` of a relay that ran, and be a user who may read it";
-/// What stands for itself in the path of SQLite's URI (https://www.sqlite.org/uri.html).
+/// Characters that need no escape in the path of SQLite's URI (https://www.sqlite.org/uri.html).
 const URI_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
-/// The columns of a [`Summary`], in its order. The reason of what is tried again is what came of its last call.
+/// The columns of a [`Summary`], in its order. A queued event's reason is the result of its last call.
 pub(super) const SUMMARY: &str = "id, source, action, incident_key, state, outcome, CASE state WHEN 'queued' THEN \
      (SELECT result || coalesce(' (' || status || ')', '') FROM attempt WHERE attempt.event = event.id \
      ORDER BY number DESC LIMIT 1) ELSE reason END, rule, received_at, attempts";
 /// The longest page.
 const LIST_MAX: usize = 1_000;
-/// More replays of one event than anyone made.
+/// More replays of one event than a person makes.
 const REPLAYS_SHOWN: usize = 100;
-/// Events that are looked at for those that were delivered a moment ago: more than go out in some minutes.
+/// The newest events that are searched for recent deliveries: more than go out in some minutes.
 const NEWEST_LOOKED_AT: i64 = 100_000;

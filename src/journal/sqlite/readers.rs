@@ -1,7 +1,7 @@
-//! The readers of a journal that is written to: all of them let go of its files before these are opened anew.
+//! The readers beside the writing end: all of them close the files before these are reopened.
 //!
-//! As long as one connection of a process has a file open, a further one shares what it knows of the log, also where the
-//! file is no longer the one that its path names.
+//! While one connection of a process has a file open, further ones share its knowledge of the log, even if the path
+//! leads to another file by now.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,14 +14,14 @@ use super::names::FILE;
 use super::place::{self, Stat};
 use super::{Error, connection};
 
-/// A connection, or none while its files are let go of.
+/// A connection; none while the files are closed.
 pub(super) type Slot = Mutex<Option<Connection>>;
 
-/// Every reader beside one writing end.
+/// All readers beside one writing end.
 #[derive(Debug)]
 pub struct Readers {
     directory: PathBuf,
-    /// The main file that may be opened; none while it must not.
+    /// The main file that may be opened; none while it must not be.
     database: Mutex<Option<Stat>>,
     allowed: Condvar,
     slots: Mutex<Vec<Weak<Slot>>>,
@@ -41,7 +41,7 @@ impl Readers {
         &self.directory
     }
 
-    /// The place of a further reader.
+    /// Registers a further reader.
     pub(super) fn enter(&self) -> Arc<Slot> {
         let slot = Arc::new(Slot::default());
         let mut slots = lock(&self.slots);
@@ -52,7 +52,8 @@ impl Readers {
 
     /// Waits until the files may be opened.
     pub(super) fn wait(&self) -> Result<(), Error> {
-        let waited = self.allowed.wait_timeout_while(lock(&self.database), PATIENCE, |database| database.is_none());
+        let waited =
+            self.allowed.wait_timeout_while(lock(&self.database), OPEN_WAIT_MAX, |database| database.is_none());
         let (database, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match *database {
             Some(_) => Ok(()),
@@ -60,7 +61,7 @@ impl Readers {
         }
     }
 
-    /// Opens the main file, if it is the one that is written to; none while it must not be opened.
+    /// Opens the main file if it is the one that is written to; none while it must not be opened.
     pub(super) fn connect(&self) -> Result<Option<Connection>, Error> {
         let Some(allowed) = *lock(&self.database) else {
             return Ok(None);
@@ -74,17 +75,17 @@ impl Readers {
         }
     }
 
-    /// Lets readers open this main file.
+    /// Allows readers to open this main file.
     pub(super) fn allow(&self, database: Stat) {
         *lock(&self.database) = Some(database);
         self.allowed.notify_all();
     }
 
-    /// Has every reader let go of the files, until they may be opened again. Returns false where one still reads: then this
-    /// is to be asked again.
+    /// Closes the files of every reader until they may be opened again. Returns false if one is still reading: then the
+    /// caller tries again.
     pub(crate) fn close(&self) -> bool {
         *lock(&self.database) = None;
-        let end = Instant::now() + READING;
+        let end = Instant::now() + CLOSE_WAIT_MAX;
         let mut slots: Vec<Arc<Slot>> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();
         while !slots.is_empty() {
             slots.retain(|slot| match slot.try_lock() {
@@ -106,7 +107,7 @@ impl Readers {
     }
 }
 
-/// A connection that can't write, and that leaves the log alone when it is closed.
+/// Opens a read-only connection, which leaves the log alone when it is closed.
 pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = connection::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(super::BUSY_TIMEOUT)?;
@@ -119,8 +120,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a reader waits for is over in a moment, unless it takes long to mend.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Nothing is acknowledged meanwhile, and nothing is lost by trying again.
-const READING: Duration = Duration::from_millis(200);
+/// Longer than most repairs.
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Nothing is acknowledged meanwhile, and trying again loses nothing.
+const CLOSE_WAIT_MAX: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);

@@ -17,59 +17,59 @@ pub struct NewEvent<'a> {
     pub novelty: &'a str,
     pub received_at: WallTime,
     pub request: &'a str,
-    /// The id that the sender gave the request.
+    /// The sender's request id.
     pub sender_request: Option<&'a str>,
     pub raw: Raw<'a>,
-    /// In which `raw` is to be read; none for UTF-8.
+    /// The charset of `raw`; none for UTF-8.
     pub charset: Option<&'a str>,
     pub body: &'a [u8],
     pub update: UpdateHash,
     pub occurrences: &'a Occurrences,
-    /// On which its key's state rested until now.
+    /// The event that set its key's state until now.
     pub follows: Option<EventId>,
-    /// The event or refused payload that a person had replayed.
+    /// The event or refused payload of which this is a replay.
     pub replay_of: Option<EventId>,
 }
 
-/// Something refused, to keep for a person.
+/// A refused payload, kept for a person.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRefusal<'a> {
     pub source: &'a str,
     pub received_at: WallTime,
     pub request: &'a str,
-    /// The id that the sender gave the request.
+    /// The sender's request id.
     pub sender_request: Option<&'a str>,
     pub raw: Raw<'a>,
-    /// In which `raw` is to be read; none for UTF-8.
+    /// The charset of `raw`; none for UTF-8.
     pub charset: Option<&'a str>,
-    /// The element of `raw` that was refused, as JSON; none where the whole was.
+    /// The refused element of `raw`, as JSON; none if all of it was refused.
     pub element: Option<&'a [u8]>,
     pub reason: &'a str,
-    /// What is wrong with it, as a JSON list.
+    /// The errors, as a JSON list.
     pub errors: &'a [u8],
 }
 
-/// A request's body: kept with the first row of the request, named by the others.
+/// A request's body: stored with the first row of the request, referred to by the others.
 #[derive(Clone, Copy, Debug)]
 pub enum Raw<'a> {
     Bytes(&'a [u8]),
     In(EventId),
-    /// It is not kept any more.
+    /// Not kept any more.
     Gone,
 }
 
-/// One call to the upstream and what came of it.
+/// One call to the upstream with its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
     pub event: EventId,
     pub number: u32,
     pub started_at: WallTime,
     pub took: Duration,
-    /// An outcome or a trouble, as a word.
+    /// The word of an outcome or a trouble.
     pub result: &'static str,
     pub status: Option<u16>,
-    /// What a person needs beside the status: the error's text, a `Location`.
+    /// Details beside the status: the error's text, a `Location`.
     pub detail: Option<String>,
-    /// The answer's body, shortened.
+    /// The shortened body of the answer.
     pub answer: Vec<u8>,
 }

@@ -7,27 +7,27 @@ use super::sum::Standing;
 use super::{Found, Recovered};
 use crate::event::{Damage, EventId};
 
-/// A row at a restart.
+/// A row at a start.
 pub(super) struct RecoveredRow {
     pub(super) id: EventId,
-    /// By its text; empty where that is none.
+    /// The source's name; empty if it is no text.
     pub(super) source: Arc<str>,
-    /// Where it stands, unless that is not what was written.
+    /// Its state; none if that is damaged.
     pub(super) standing: Option<Standing>,
     pub(super) read: Result<Read, Damage>,
-    /// It is the event's own row, and not that of a key's state.
+    /// True for an event's row, false for the state of a pruned event's key.
     pub(super) is_event: bool,
 }
 
-/// A row whose checksum matches.
+/// A row with a matching checksum.
 pub(super) enum Read {
     Event(Recovered),
-    /// Also one that a person ended since.
+    /// A refused payload, also one that a person ended since.
     Refused,
 }
 
 impl RecoveredRow {
-    /// The row for deduplication and delivery; none for a refused payload.
+    /// The part for deduplication and delivery; none for a refused payload.
     pub(super) fn found(self) -> Option<Found> {
         match self.read {
             Ok(Read::Event(event)) => Some(Found::Event(event)),
@@ -37,7 +37,7 @@ impl RecoveredRow {
     }
 }
 
-/// One text for each name that was met, so that a million events share a few.
+/// One shared text for each name, so that a million events hold a few.
 pub(super) fn shared(name: &str, names: &mut HashSet<Arc<str>>) -> Arc<str> {
     match names.get(name) {
         Some(name) => Arc::clone(name),

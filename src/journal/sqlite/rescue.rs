@@ -11,9 +11,9 @@ use crate::event::{EventId, Outgoing, Pending, Priority, Reason, Settlement, Sta
 pub struct Rescue {
     /// Events that were written again from memory.
     pub again: u64,
-    /// Events of which nothing could be read any more. They are dead letters.
+    /// Events of which nothing was readable. They are dead letters.
     pub lost: u64,
-    /// Events that had ended, though how was lost.
+    /// Events that had ended; the details are lost.
     pub ended: u64,
 }
 
@@ -25,7 +25,7 @@ impl Rescue {
 }
 
 impl Batch<'_> {
-    /// Writes an event that waits again, under its number, where its row or its body is gone.
+    /// Writes a queued event again under its number, if its row or its body is missing.
     pub fn write_again(
         &mut self,
         waits: Pending,
@@ -56,9 +56,10 @@ impl Batch<'_> {
         let bytes = outgoing.map_or(0, |outgoing| outgoing.body.len()) as u64;
         match (standing, outgoing) {
             (Some(standing), Some(outgoing)) => {
-                // A damaged journal that was made anew may hold it as a dead letter.
-                let is_buried = standing.state == State::Dead && sum::is_reason_of_damage(standing.reason.as_deref());
-                if is_buried {
+                // A rebuilt journal may hold it as a dead letter.
+                let is_dead_letter =
+                    standing.state == State::Dead && sum::is_reason_of_damage(standing.reason.as_deref());
+                if is_dead_letter {
                     let queued = Standing { state: State::Queued, reason: None, settled_at: None, ..standing };
                     self.write_end(id, &queued)?;
                 }
@@ -67,7 +68,7 @@ impl Batch<'_> {
                     self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(id)])?;
                     self.insert_content(&fixed, None, &outgoing.body, None)?;
                 }
-                rescue.again += u64::from(is_buried || !is_whole);
+                rescue.again += u64::from(is_dead_letter || !is_whole);
             }
             (None, Some(outgoing)) => {
                 self.clear(id)?;
@@ -96,15 +97,15 @@ impl Batch<'_> {
         Ok(rows.next()?.is_some_and(|row| row.get_ref(0).is_ok_and(|held| held.as_blob() == Ok(body))))
     }
 
-    /// Removes what can't be read of an event.
+    /// Removes an unreadable event.
     fn clear(&self, id: EventId) -> Result<(), Error> {
         self.prepare("DELETE FROM event WHERE id = ?1")?.execute([sql(id)])?;
         self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(id)])?;
         Ok(())
     }
 
-    /// Ends an event that is queued by the journal and not known to wait: it had ended, and sent again it would come after
-    /// what was sent since; or it was never acknowledged, or is another journal's.
+    /// Ends an event that is queued in the journal but unknown to the dispatcher: it was settled, and sent now it would
+    /// overtake later events; or it was never acknowledged, or belongs to another journal.
     pub fn end_unknown(&mut self, id: EventId, now: WallTime, rescue: &mut Rescue) -> Result<(), Error> {
         rescue.ended += 1;
         self.settle(&Settlement {
@@ -119,7 +120,7 @@ impl Batch<'_> {
 }
 
 impl Journal {
-    /// Every event that is queued, in order.
+    /// All queued events, in order.
     pub fn queued(&self) -> Result<Vec<EventId>, Error> {
         let mut statement = self
             .connection

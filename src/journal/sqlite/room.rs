@@ -1,4 +1,4 @@
-//! Counts what the journal holds, in total and by source, and checks whether more fits.
+//! The journal's totals, overall and by source, and the check for further events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,29 +8,29 @@ use super::{Config, Error, Journal, Totals};
 use crate::event::{EventId, State};
 use crate::journal::Room;
 
-/// The totals, and what of them is whose. A batch works on a copy, which is the journal's once it is committed.
+/// The totals with each source's part. A batch works on a copy, which replaces the journal's on commit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holdings {
     pub(super) totals: Totals,
     sources: HashMap<Arc<str>, Held>,
 }
 
-/// What counts against a source's share. What was refused does not: it gives way.
+/// The part that counts for a source's share. Refused payloads do not count: they give way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     pub queued: u64,
     pub dead: u64,
-    /// The payloads and bodies of both.
+    /// The bytes of payloads and bodies of both.
     pub bytes: u64,
 }
 
-/// Whether events fit.
+/// The answer to a request for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     Fits,
     /// `max_events` or `max_bytes` is reached.
     Full,
-    /// Their source has its share, and what is left is for others.
+    /// The source has used its share, and the rest is for others.
     BeyondShare,
 }
 
@@ -59,7 +59,7 @@ impl Holdings {
         self.totals.remove(State::Refused, bytes);
     }
 
-    /// A row took over bytes from one that finished, and so counted for nothing.
+    /// Adds bytes that a row took over from a finished one, which did not count.
     pub(super) fn grow(&mut self, source: &str, state: State, bytes: u64) {
         self.totals.grow(state, bytes);
         if matches!(state, State::Queued | State::Dead) {
@@ -67,7 +67,7 @@ impl Holdings {
         }
     }
 
-    /// A queued event or dead letter took over bytes of a refused payload.
+    /// Moves bytes of a refused payload to a queued event or dead letter.
     pub(super) fn take_over_refused(&mut self, source: &str, bytes: u64) {
         self.totals.refused_bytes = self.totals.refused_bytes.saturating_sub(bytes);
         self.change(source, |held| held.bytes += bytes);
@@ -77,7 +77,7 @@ impl Holdings {
         self.sources.get(source).copied().unwrap_or_default()
     }
 
-    /// Whether a source may have so much more, as far as its share goes.
+    /// Returns true if a source's share allows this much more.
     pub(super) fn admits(&self, config: &Config, source: &str, events: u64, bytes: u64) -> bool {
         let Some(share) = config.shares.of(source) else {
             return true;
@@ -86,7 +86,7 @@ impl Holdings {
         let with_nothing = others.filter(|other| self.of(other).events() == 0).count() as u64;
         let (own, used) = (self.of(source), self.totals.without_refused());
         let room = Room { max: config.max_events, used: used.events(), own: own.events(), left: with_nothing };
-        // How large the first event of another will be is not known: as large as this, it fits.
+        // The size of another source's first event is unknown: an event as large as this one must fit.
         let left = if with_nothing > 0 { bytes } else { 0 };
         let room_for_bytes = Room { max: config.max_bytes, used: used.bytes, own: own.bytes, left };
         share.admits(room, events) && share.admits(room_for_bytes, bytes)
@@ -105,30 +105,30 @@ impl Holdings {
 }
 
 impl Held {
-    /// What a share of `max_events` counts.
+    /// The number of events for shares of `max_events`.
     pub fn events(&self) -> u64 {
         self.queued + self.dead
     }
 }
 
 impl Journal {
-    /// What each configured source holds.
+    /// The part of each configured source.
     pub fn held_by_source(&self) -> impl Iterator<Item = (&Arc<str>, Held)> {
         self.config.shares.sources().map(|source| (source, self.holdings.of(source)))
     }
 
-    /// What one source holds.
+    /// The part of one source.
     pub fn held(&self, source: &str) -> Held {
         self.holdings.of(source)
     }
 
-    /// Whether one more event of a source fits into its share.
+    /// Returns true if one more event of a source fits into its share.
     pub fn admits_more_of(&self, source: &str) -> bool {
         self.holdings.admits(&self.config, source, 1, 1)
     }
 
-    /// Of which source a row is, by its text: it counts for the same one however damaged the rest is. Empty where that is
-    /// no text, or the row is not kept.
+    /// The source of a row by its text, even if the row is damaged otherwise. Empty if it is no text, or the row is not
+    /// kept.
     pub(super) fn source_of(&self, id: EventId) -> Result<String, Error> {
         let mut statement = self.connection.prepare_cached("SELECT source FROM event WHERE id = ?1")?;
         let mut rows = statement.query([sql(id)])?;

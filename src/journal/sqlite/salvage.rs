@@ -1,8 +1,8 @@
-//! A damaged journal: set aside whole, and what can be read of it carried over into a new one. And a log whose end was
-//! damaged: set aside, and what stands behind the damage taken in again.
+//! Recovery from damage: the damaged journal is set aside whole, and its readable rows go into a new one. A log with a
+//! damaged end is set aside, and the commits after the damage are imported.
 //!
-//! It happens at a start, before anything else is open. A crash at any moment of it leaves either the damaged journal
-//! in its place, and it begins again, or the new one complete.
+//! This happens at a start, before anything else is open. A crash at any moment leaves either the damaged journal in
+//! its place, and recovery begins again, or the complete new one.
 
 mod error;
 mod examine;
@@ -34,17 +34,17 @@ use intake::{Intake, Taken};
 pub use kept::ASIDE_KEPT;
 pub(super) use kept::keep_newest;
 
-/// Repairs of damaged files.
+/// The repairs of damaged files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repairs {
-    /// To the journal as a whole.
+    /// The repair of the journal as a whole.
     pub journal: Option<Salvage>,
-    /// To the end of its log.
+    /// The repair of the end of its log.
     pub log: Option<LogSalvage>,
 }
 
 impl Repairs {
-    /// Nothing was damaged.
+    /// Returns true if nothing was damaged.
     pub fn is_empty(&self) -> bool {
         *self == Repairs::default()
     }
@@ -53,46 +53,46 @@ impl Repairs {
 /// The repair of a damaged journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salvage {
-    /// The damaged journal, whole; none where its files had no name any more.
+    /// The whole damaged journal; none if its files had no name any more.
     pub aside: Option<PathBuf>,
-    /// The damage, in words.
+    /// The damage in words.
     pub problem: String,
-    /// Events carried over, in whatever state.
+    /// Events carried over, in any state.
     pub events: u64,
-    /// Of these, the ones that are still to be delivered.
+    /// Events that are still to be delivered.
     pub queued: u64,
-    /// Of these, the ones that could no longer be: their bodies are gone. They are dead letters.
+    /// Dead letters whose body is gone.
     pub without_body: u64,
-    /// Of these, the ones of which nothing but the body is left. They are dead letters.
+    /// Dead letters of which only the body is left.
     pub without_row: u64,
-    /// Of these, the ones that may have been delivered. They are dead letters.
+    /// Dead letters that may have been delivered.
     pub in_doubt: u64,
-    /// How many more events there may have been, of which nothing could be read.
+    /// An upper bound for further events that were unreadable.
     pub unreadable: u64,
-    /// Events that had ended, of which there was room for nothing but the row.
+    /// Finished events for which there was only room for the row.
     pub left_out: u64,
 }
 
-/// The repair of a log that goes on behind the place where SQLite ends.
+/// The repair of a log that continues after the place where SQLite stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSalvage {
-    /// The log, whole, where it is damaged; none where a power cut may have ended it.
+    /// The whole log, if it is damaged; none if a power cut may have ended it.
     pub aside: Option<PathBuf>,
-    /// Pages behind that place.
+    /// Pages after that place.
     pub pages: u64,
-    /// Of these, the ones that are not what was written.
+    /// Damaged pages among them.
     pub damaged: u64,
-    /// Events that were only there.
+    /// Events found only there.
     pub events: u64,
-    /// Events whose last state was only there.
+    /// Events whose last state was found only there.
     pub states: u64,
-    /// Events that may have been delivered, as ones after them were. They are dead letters.
+    /// Dead letters that may have been delivered, as later events of their key were.
     pub in_doubt: u64,
-    /// Rows that looked like events and could not be read.
+    /// Rows that looked like events and were unreadable.
     pub unreadable: u64,
 }
 
-/// Looks whether the journal can be read whole, and if not sets it aside and makes a new one of what can.
+/// Checks whether the whole journal is readable; if not, sets it aside and makes a new one of the readable rows.
 pub fn mend(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
     let directory = lock.directory();
     mend_in(directory, now).map_err(|problem| OpenError {
@@ -102,7 +102,7 @@ pub fn mend(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
     })
 }
 
-/// Notes for the next start that the journal is damaged, where a start by itself may not see it.
+/// Marks the journal as damaged for the next start, which may not notice by itself.
 pub fn mark_damaged(directory: &Path) {
     if let Err(error) = File::create(directory.join(MARK)) {
         tracing::error!(%error, "can't note that the journal is damaged");
@@ -123,10 +123,10 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let mut repairs = Repairs::default();
     let behind = log.as_ref().map_or(Behind::Nothing, |log| log.behind());
     let left = directory.join(LOG_LEFT);
-    // As it is it can't be opened.
+    // SQLite can't open it like this.
     let mut of_log = log.as_ref().filter(|log| !log.is_readable).map(|_| "a part of its log can't be read".to_owned());
     if of_log.is_none() && matches!(behind, Behind::OneCommit | Behind::Commits) {
-        // SQLite writes over it as soon as it opens the journal.
+        // SQLite overwrites it as soon as it opens the journal.
         let kept = copy_log(directory, &left).map_err(failed("setting the log of the journal aside"))?;
         of_log = (!kept).then(|| "its log is damaged, and there is no room for a copy of it".to_owned());
     }
@@ -134,7 +134,7 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let problem = of_log
         .or(problem)
         .or_else(|| is_marked_damaged(directory).then(|| "damage was met while it was in use".to_owned()))
-        .or_else(|| is_orphaned(directory).then(|| "there is its log, and it is not".to_owned()));
+        .or_else(|| is_orphaned(directory).then(|| "its log is there, but not its main file".to_owned()));
     if let Some(problem) = problem {
         let aside = set_aside(directory, now).map_err(failed("setting the damaged journal aside"))?;
         let salvage = rebuild(directory, aside, problem, with_log, now)
@@ -152,7 +152,8 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     Ok(repairs)
 }
 
-/// Another program that reads the journal may fold its log meanwhile: what is seen twice is there.
+/// Examines twice: another program that reads the journal may fold its log meanwhile. A problem must be found both
+/// times.
 fn examine_twice(directory: &Path) -> io::Result<Examined> {
     let looked = |directory: &Path| {
         let named = |beside: &str| fs::metadata(directory.join(format!("{FILE}{beside}"))).ok();
@@ -169,7 +170,7 @@ fn examine_twice(directory: &Path) -> io::Result<Examined> {
     examine::examine(directory)
 }
 
-/// Gives the files second names, under which they stay when the first ones are taken away.
+/// Links the files to second names, under which they stay when the first ones are removed.
 fn set_aside(directory: &Path, now: WallTime) -> io::Result<PathBuf> {
     let aside = directory.join(format!("journal-damaged-{}.db", now.0));
     for beside in ["", "-wal"] {
@@ -183,7 +184,7 @@ fn set_aside(directory: &Path, now: WallTime) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Copies the log. Returns whether there was room for that.
+/// Copies the log. Returns true if there was room for it.
 fn copy_log(directory: &Path, to: &Path) -> io::Result<bool> {
     let log = directory.join(format!("{FILE}-wal"));
     let full = |error: &io::Error| volume::is_of_room(error);
@@ -202,7 +203,7 @@ fn copy_log(directory: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes a copy that is complete if it is there.
+/// Makes a copy whose existence means that it is complete.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let partial = to.with_extension("partial");
     let copied = sectors::copy(from, &partial).and_then(|()| fs::rename(&partial, to));
@@ -213,7 +214,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
-/// Removes what is not complete.
+/// Removes incomplete files.
 pub(super) fn clear(directory: &Path) -> io::Result<()> {
     for beside in ["", "-wal", "-shm", "-journal"] {
         remove(&directory.join(format!("{PARTIAL}{beside}")))?;
@@ -221,7 +222,7 @@ pub(super) fn clear(directory: &Path) -> io::Result<()> {
     remove(&directory.join(LOG_LEFT).with_extension("partial"))
 }
 
-/// Puts a complete new journal where the damaged one is, which has another name already.
+/// Moves a complete new journal to the place of the damaged one, which has another name already.
 pub(super) fn replace(directory: &Path) -> io::Result<()> {
     let sync = || File::open(directory)?.sync_all();
     sync()?;
@@ -233,14 +234,14 @@ pub(super) fn replace(directory: &Path) -> io::Result<()> {
     sync()
 }
 
-/// There is a log without its main file: SQLite would delete it.
+/// Returns true for a log without its main file: SQLite would delete it.
 fn is_orphaned(directory: &Path) -> bool {
     let bytes = |name: &str| fs::metadata(directory.join(name)).map_or(0, |file| file.len());
     bytes(FILE) == 0 && bytes(&format!("{FILE}-wal")) > 0
 }
 
-/// Makes a new journal of everything that the files hold; `with_log`: also of what the log holds behind the place where
-/// SQLite ends. They are only read. Where that fails they have one name again.
+/// Makes a new journal of all readable rows; `with_log`: also of the frames that SQLite ignores. The old files are only
+/// read. On failure they have one name again.
 fn rebuild(
     directory: &Path,
     aside: PathBuf,
@@ -266,7 +267,7 @@ fn rebuild(
     Ok(Salvage { aside: Some(aside), problem, ..rebuilt? })
 }
 
-/// Makes a new journal of what can be read of one that is open.
+/// Makes a new journal of the readable rows of an open one.
 pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) -> Result<Salvage, Error> {
     let salvage = rebuild_of(directory, now, |intake| open::connection(old, intake));
     salvage.map_err(|error| match error {
@@ -276,7 +277,7 @@ pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) ->
     })
 }
 
-/// Makes a new journal of what `take` takes in, as much of it as there is room for.
+/// Makes a new journal of the rows that `take` imports, as far as there is room.
 fn rebuild_of(
     directory: &Path,
     now: WallTime,
@@ -292,8 +293,8 @@ fn rebuild_of(
     })
 }
 
-/// `take` returns how many events may not be among what it takes in. Written without a log and synced once, since a crash
-/// only begins again: a log would take the room for all of it twice.
+/// Makes one attempt. `take` returns the number of events that may be missing. Written without a log and synced once,
+/// since after a crash it begins again: a log would take the room for everything twice.
 fn rebuild_once(
     directory: &Path,
     extent: Extent,
@@ -306,8 +307,8 @@ fn rebuild_once(
     let batch = new.transaction()?;
     let mut intake = Intake::of(&batch, extent, now)?;
     let unreadable = take(&mut intake)? + intake.taken.unreadable;
-    let without_body = intake.bury_without_body()?;
-    let in_doubt = intake.bury_overtaken()?;
+    let without_body = intake.dead_letter_without_body()?;
+    let in_doubt = intake.dead_letter_outdated()?;
     let without_row = intake.taken.without_row;
     number_on(&batch)?;
     let count = |condition: &str| {
@@ -325,8 +326,8 @@ fn rebuild_once(
     Ok(Salvage { aside: None, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out })
 }
 
-/// Takes in what a log holds behind the place where SQLite ends, of which there is a copy, as much of it as there is room
-/// for. May be done again: what is there already stays as it is.
+/// Imports the frames that SQLite ignores from a copy of the log, as far as there is room. Can be repeated: existing
+/// rows stay as they are.
 fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, error::Error> {
     fitting(directory, now, |extent| take_in_log_once(directory, left, extent, now))
 }
@@ -338,14 +339,14 @@ fn take_in_log_once(directory: &Path, left: &Path, extent: Extent, now: WallTime
     let Some(log) = wal::read(&mut file)? else {
         return Ok(salvage);
     };
-    // What goes on elsewhere went to the log with it.
+    // Overflow pages were written to the log as well.
     let mut pages = Pages::of(File::open("/dev/null")?, log.page_bytes)?;
     pages.overlay(file, log.frames.iter().map(|frame| (frame.page, frame.at)));
     let mut journal = connect(&directory.join(FILE), now)?;
     let batch = journal.transaction()?;
     let mut intake = Intake::of(&batch, extent, now)?;
     harvest::versions(&mut pages, log.left(), &mut intake)?;
-    salvage.in_doubt = intake.bury_overtaken()?;
+    salvage.in_doubt = intake.dead_letter_outdated()?;
     let Taken { events, versions: states, without_row, unreadable } = intake.taken;
     number_on(&batch)?;
     batch.commit()?;
@@ -358,7 +359,7 @@ fn take_in_log_once(directory: &Path, left: &Path, extent: Extent, now: WallTime
     Ok(LogSalvage { events: events + without_row, states, unreadable, ..salvage })
 }
 
-/// Numbers go on behind the newest event.
+/// Continues the event numbers after the newest event.
 fn number_on(journal: &Connection) -> Result<(), rusqlite::Error> {
     journal.execute(
         "UPDATE meta SET value = max(value, (SELECT coalesce(max(id), 0) + 1 FROM event), \
@@ -368,7 +369,7 @@ fn number_on(journal: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// Gives the copy of a damaged log its name; one that a power cut ended is of no more use.
+/// Renames the copy of a damaged log; removes one that a power cut ended.
 fn finish_log(directory: &Path, left: &Path, salvage: LogSalvage) -> io::Result<Option<LogSalvage>> {
     match &salvage.aside {
         Some(aside) => fs::rename(left, aside)?,
@@ -379,9 +380,9 @@ fn finish_log(directory: &Path, left: &Path, salvage: LogSalvage) -> io::Result<
     Ok((!found_nothing).then_some(salvage))
 }
 
-/// There while the journal is known to be damaged.
+/// Present while the journal is known to be damaged.
 const MARK: &str = "damaged";
-/// A log whose end is still to be taken in.
+/// A log whose end is still to be imported.
 const LOG_LEFT: &str = "journal-left.wal";
-/// How often files are looked at that another program changes meanwhile.
+/// How often files are examined while another program changes them.
 const LOOKS: usize = 3;

@@ -1,13 +1,11 @@
-//! The tables, and what was added to them since the layout got its number.
+//! The tables, and the additions since the layout got its number.
 //!
-//! An addition leaves the number as it is, so that the version before can still open the journal: that names the columns
-//! that it writes, and does not need the ones that it does not know. So a column that is added may be NULL, and NULL is
-//! what the version before would have meant.
+//! An addition keeps the number, so that an earlier version can still open the journal: it names the columns that it
+//! writes, and needs no others. So an added column may be NULL, and NULL has the meaning from before.
 
 use rusqlite::{Connection, params};
 
-/// A list of columns of events, written as `event.…`, with NULL in the place of those that a journal lacks which no relay
-/// opened since they were added.
+/// A list of columns of events, written as `event.…`, with NULL for added columns that a journal does not have yet.
 pub(super) fn of_event(connection: &Connection, columns: &str) -> Result<String, rusqlite::Error> {
     let mut columns = columns.to_owned();
     for (table, column, _) in COLUMNS_ADDED.iter().filter(|(table, ..)| *table == "event") {
@@ -21,8 +19,8 @@ pub(super) fn of_event(connection: &Connection, columns: &str) -> Result<String,
 /// The number of the layout below.
 pub(super) const VERSION: i64 = 2;
 
-/// Makes what a journal of the same layout, made by a version before, lacks. To be called within a transaction, so that
-/// a kill in the middle adds nothing.
+/// Adds the tables and columns that a journal of an earlier version lacks. Called within a transaction, so that a kill
+/// leaves no partial additions.
 pub(super) fn add_missing(connection: &Connection) -> Result<(), rusqlite::Error> {
     for (table, column, kind) in COLUMNS_ADDED {
         if !has_column(connection, table, column)? {
@@ -37,7 +35,7 @@ pub(super) fn add_missing(connection: &Connection) -> Result<(), rusqlite::Error
     Ok(())
 }
 
-/// Whether [`add_missing`] has something to do.
+/// Returns true if [`add_missing`] has something to do.
 pub(super) fn is_missing_any(connection: &Connection) -> Result<bool, rusqlite::Error> {
     for (table, column, _) in COLUMNS_ADDED {
         if !has_column(connection, table, column)? {
@@ -56,7 +54,7 @@ fn has(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
     connection.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = ?1")?.exists([name])
 }
 
-/// Whether a table has a column that was added to it: a journal that no relay opened since has it not.
+/// Returns true if a table has an added column: a journal last opened by an earlier version does not.
 pub(super) fn has_column(connection: &Connection, table: &str, column: &str) -> Result<bool, rusqlite::Error> {
     connection.prepare_cached("SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2")?.exists(params![table, column])
 }
@@ -116,27 +114,27 @@ CREATE TABLE attempt (
 ) WITHOUT ROWID;
 ";
 
-/// Columns by table, in the order in which they were added. They stand behind those of the layout.
+/// Added columns by table, in the order of their addition, after those of the layout.
 pub(super) const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
-    // The word of the rule; NULL for normal.
+    // The rule's word; NULL for normal.
     ("event", "priority", "TEXT"),
-    // Of what never changes in the row, and of where the event stands. NULL: a version that made none wrote it.
+    // The checksums of the fixed part of the row and of its state; NULL in rows of earlier versions.
     ("event", "sum", "INTEGER"),
     ("event", "state_sum", "INTEGER"),
-    // Of what is sent with the event's number, and of the raw body with its request's id.
+    // The checksums of the body with the event's number, and of the raw body with its request's id.
     ("content", "sum", "INTEGER"),
     ("content", "raw_sum", "INTEGER"),
-    // While it is tried again: for how long it has been, not counting pauses nor the time between two runs; and the wait
-    // that the upstream asked for. NULL: a version before tried it; nothing was asked for.
+    // While it is retried: for how long so far, without pauses and the time between two runs; and the wait that the
+    // upstream asked for. NULL: an earlier version tried it; the upstream did not ask.
     ("event", "tried_ms", "INTEGER"),
     ("event", "asked_ms", "INTEGER"),
-    // The id that the sender gave the request, shortened and escaped; NULL where it gave none.
+    // The sender's request id, shortened and escaped; NULL if it sent none.
     ("event", "sender_request", "TEXT"),
-    // Of a dead letter: the newest event of its key that was taken after it, had an effect and is pruned.
+    // For a dead letter: the newest later event of its key that had an effect and is pruned.
     ("event", "later", "INTEGER"),
 ];
 
-/// Everything else by name.
+/// All other additions by name.
 pub(super) const ADDED: &[(&str, &str)] = &[
     (
         "difference",

@@ -1,6 +1,6 @@
-//! Searching for texts that no index finds: a bounded part of the journal at a time, the newest first.
+//! Text search without an index: a bounded part of the journal at a time, newest first.
 //!
-//! The connection is given back between two helpings, so that whoever else reads waits for one of them at most.
+//! The connection is released between two parts, so that other queries wait for one part at most.
 
 use std::time::{Duration, Instant};
 
@@ -13,21 +13,21 @@ use super::values::{event, sql};
 use crate::clock::WallTime;
 use crate::event::EventId;
 
-/// What one page of a search may take.
+/// The limits of one page of a search.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) events: usize,
     pub(super) time: Duration,
 }
 
-/// The texts, ready to be looked for.
+/// The compiled search texts.
 struct Needles {
     key: Option<Regex>,
     payload: Option<Regex>,
     request: Option<String>,
 }
 
-/// One row of a helping.
+/// A row to search.
 struct Candidate {
     id: EventId,
     found: Option<Summary>,
@@ -40,7 +40,7 @@ impl Texts {
         *self == Texts::default()
     }
 
-    /// Says what is wrong with a text that can't be searched for.
+    /// Describes the problem with a text that can't be searched for.
     pub fn check(&self) -> Result<(), String> {
         for (name, text) in [("key_contains", &self.key), ("search", &self.payload), ("request", &self.request)] {
             match text {
@@ -56,7 +56,7 @@ impl Texts {
 }
 
 impl Reader {
-    /// Lists the events that fit a filter and hold its texts, newest first.
+    /// Lists the events that match a filter and contain its texts, newest first.
     pub fn search(&self, filter: &Filter) -> Result<Page, Error> {
         self.search_within(filter, Bounds { events: EVENTS_MAX, time: TIME_MAX })
     }
@@ -108,7 +108,7 @@ impl Needles {
         })
     }
 
-    /// The next events that the filter is about, with those that hold the texts marked.
+    /// The next events that match the filter, with those that contain the texts marked.
     fn helping(
         &self,
         connection: &Connection,
@@ -161,8 +161,8 @@ impl Needles {
     }
 }
 
-/// Whether the payload of an event holds the text; none where it is not kept. What came in a batch came with many events
-/// and says of none of them what it holds: of those what is sent is searched, and the element that was refused.
+/// Returns true if the payload of an event contains the text; none if it is not kept. A batch's raw body says nothing
+/// about a single event, so for those the sent body and the refused element are searched.
 fn payload(
     connection: &Connection,
     needle: &Regex,
@@ -187,7 +187,7 @@ fn payload(
     }
 }
 
-/// Whether what came holds the text, in the charset in which it came.
+/// Returns true if the raw body contains the text, decoded by its charset.
 fn holds_in(needle: &Regex, raw: Option<&[u8]>, charset: Option<&str>) -> bool {
     let Some(raw) = raw else { return false };
     match charset.and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes())) {
@@ -196,7 +196,7 @@ fn holds_in(needle: &Regex, raw: Option<&[u8]>, charset: Option<&str>) -> bool {
     }
 }
 
-/// Tells whether the payload kept with this row came with another one, too: rows of one request are neighbours.
+/// Returns true if the raw body of this row belongs to more events: rows of one request are neighbours.
 fn is_shared(connection: &Connection, id: EventId) -> Result<bool, rusqlite::Error> {
     connection
         .prepare_cached(
@@ -206,7 +206,7 @@ fn is_shared(connection: &Connection, id: EventId) -> Result<bool, rusqlite::Err
         .query_row([sql(id)], |row| Ok(row.get::<_, Option<bool>>(0)?.unwrap_or(false)))
 }
 
-/// The text as JSON may write it: as it is, with what must be escaped, and with all escaped that can be.
+/// The forms in which JSON may write the text: plain, with required escapes, and fully escaped.
 fn forms(text: &str) -> Vec<String> {
     let escaped = serde_json::to_string(text).unwrap_or_default();
     let escaped = escaped.trim_start_matches('"').strip_suffix('"').unwrap_or_default().to_owned();
@@ -226,16 +226,16 @@ fn forms(text: &str) -> Vec<String> {
     forms
 }
 
-/// Columns of a [`Summary`], and the first one behind them.
+/// The index of a column of [`Summary`], and of the first one after them.
 const INCIDENT_KEY: usize = 3;
 const RECEIVED_AT: usize = 8;
 const REQUEST: usize = 10;
 
-/// Longer than any title, and a pattern that is built in no time.
+/// Longer than any title; the pattern compiles quickly.
 const TEXT_BYTES_MAX: usize = 512;
-/// Events looked at under one lock: some milliseconds.
+/// Events searched under one lock: some milliseconds.
 const HELPING: usize = 500;
-/// A million narrow rows, or so many payloads as two seconds allow.
+/// A million narrow rows, or as many payloads as two seconds allow.
 const EVENTS_MAX: usize = 1_000_000;
 const TIME_MAX: Duration = Duration::from_secs(2);
 

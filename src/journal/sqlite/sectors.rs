@@ -1,5 +1,5 @@
-//! Files of which some sectors can't be read: what the disk does not give counts as zeros, which is damage like any other.
-//! As an error it would end each start, and each try to mend what was damaged.
+//! Reads files with bad sectors: unreadable bytes count as zeros, which is damage like any other. An error would end
+//! each start and each repair.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -8,16 +8,16 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-/// Bytes, and whether the disk gave all of them.
+/// Bytes read from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// Fewer than were asked for only where the file ends.
+    /// Shorter than requested only at the end of the file.
     pub(super) bytes: Vec<u8>,
-    /// No part of it had to be taken for zeros.
+    /// True if no part had to be replaced by zeros.
     pub(super) is_whole: bool,
 }
 
-/// Reads as many bytes as there are, but no more than these.
+/// Reads up to `length` bytes.
 pub(super) fn read_at<R: Read + Seek>(from: &mut R, at: u64, length: usize) -> io::Result<Piece> {
     let mut bytes = Vec::with_capacity(length);
     from.seek(SeekFrom::Start(at))?;
@@ -26,7 +26,7 @@ pub(super) fn read_at<R: Read + Seek>(from: &mut R, at: u64, length: usize) -> i
         Err(error) if is_unreadable(&error) => {}
         Err(error) => return Err(error),
     }
-    // Again, and as little as possible at a time: it may have passed, and else most of it is sound.
+    // Again, sector by sector: the error may have passed, and most of it may be readable.
     bytes.clear();
     let mut is_whole = true;
     let end = from.seek(SeekFrom::End(0))?.min(at.saturating_add(length as u64));
@@ -49,7 +49,7 @@ pub(super) fn read_at<R: Read + Seek>(from: &mut R, at: u64, length: usize) -> i
     Ok(Piece { bytes, is_whole })
 }
 
-/// Copies a file into one that is private, and syncs that.
+/// Copies a file to a private one and syncs that.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut from = File::open(from)?;
     let mut to = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(to)?;
@@ -64,13 +64,13 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the disk, or what checks its contents, can't give what was written. That says nothing of other places.
+/// Returns true if the disk or file system can't return these bytes. Other places may still be readable.
 fn is_unreadable(error: &io::Error) -> bool {
     let errors = [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::BADMSG, Errno::UCLEAN];
     errors.iter().any(|unreadable| error.raw_os_error() == Some(unreadable.raw_os_error()))
 }
 
-/// What the kernel reads of a file at least.
+/// The least that the kernel reads of a file.
 const SECTOR: u64 = 4_096;
 const COPIED_AT_ONCE: usize = 1 << 20;
 

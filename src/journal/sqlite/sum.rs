@@ -1,18 +1,18 @@
-//! Checksums of what is kept, so that nothing that a disk or a memory altered is ever sent.
+//! Checksums of stored rows, so that nothing altered by a disk or by memory is ever sent.
 //!
-//! CRC-32C: it finds every single changed bit and every burst of up to 32 bits, and lets one in four thousand million
-//! other changes pass; a processor computes it faster than it copies. It is made for accidents: who means to alter the
-//! file can make the checksum too, and is kept out by the modes of the files.
+//! CRC-32C detects every single changed bit and every burst of up to 32 bits, and misses one in four thousand million
+//! other changes; a processor computes it faster than it copies. It is made for accidents: an attacker who can alter
+//! the file can update the checksum too, and is kept out by file permissions.
 //!
-//! An event has two: of what never changes in its row, and of where it stands, so that an update sums a few words.
-//! Either holds the event's number, so that no row, state or body passes for another's.
+//! An event has two: one for the part of its row that never changes, and one for its state, so that an update sums a
+//! few words. Both include the event's number, so that no row, state or body passes for another's.
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use crate::event::{Damage, EventId, Outcome, State};
 
-/// What never changes in the row of an event or a refused payload.
+/// The part of an event's or refused payload's row that never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fixed<'r> {
     pub(super) id: EventId,
@@ -32,8 +32,7 @@ pub(super) struct Fixed<'r> {
     pub(super) sender_request: Option<&'r str>,
 }
 
-/// The part of a row that changes, but for the count of its duplicates, the row that holds its raw body and the event
-/// noted as later.
+/// The part of a row that changes, without the count of duplicates, the row with its raw body and the later event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) state: State,
@@ -48,7 +47,7 @@ pub(super) struct Standing {
     pub(super) bytes: u64,
 }
 
-/// The state of an incident key, of whose last event nothing else is kept.
+/// The state of an incident key whose last event is pruned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyState<'r> {
     pub(super) id: EventId,
@@ -67,13 +66,13 @@ pub(super) struct KeyState<'r> {
 }
 
 impl Fixed<'_> {
-    /// Reads a row that was asked for [`FIXED`] from this column on, and compares it with its checksum.
+    /// Reads the columns [`FIXED`] of a row from index `first` on, and verifies their checksum.
     pub(super) fn read<'r>(row: &'r Row<'_>, first: usize) -> Result<Fixed<'r>, Damage> {
         Fixed::of(|column| row.get_ref(first + column).ok())
     }
 
-    /// Reads [`FIXED`], and compares it with its checksum. A row that has none, as the version before wrote it, only has to
-    /// make sense.
+    /// Reads [`FIXED`], and verifies its checksum. A row without one, written by an earlier version, must only be
+    /// valid.
     pub(super) fn of<'r>(column: impl Fn(usize) -> Option<ValueRef<'r>>) -> Result<Fixed<'r>, Damage> {
         let fixed = Fixed::unchecked(&column).ok_or(Damage::Row)?;
         let sum = column(FIXED_COLUMNS).ok_or(Damage::Row)?;
@@ -104,7 +103,7 @@ impl Fixed<'_> {
         })
     }
 
-    /// A field that is not there adds nothing, so that a column which is added later leaves the sums of older rows right.
+    /// The checksum of these fields. An absent one adds nothing, so that a new column leaves the sums of older rows right.
     pub(super) fn sum(&self) -> i64 {
         Sum::of(b'e', self.id)
             .text(1, Some(self.source))
@@ -126,7 +125,7 @@ impl Fixed<'_> {
 }
 
 impl Standing {
-    /// Of what was just appended.
+    /// The state of a new row.
     pub(super) fn new(state: State, bytes: u64) -> Standing {
         Standing {
             state,
@@ -142,12 +141,12 @@ impl Standing {
         }
     }
 
-    /// Reads a row that was asked for [`STANDING`] from this column on, and compares it with its checksum.
+    /// Reads the columns [`STANDING`] of a row from index `first` on, and verifies their checksum.
     pub(super) fn read(row: &Row<'_>, first: usize, id: EventId) -> Result<Standing, Damage> {
         Standing::of(id, |column| row.get_ref(first + column).ok())
     }
 
-    /// Reads [`STANDING`], and compares it with its checksum.
+    /// Reads [`STANDING`], and verifies its checksum.
     pub(super) fn of<'r>(id: EventId, column: impl Fn(usize) -> Option<ValueRef<'r>>) -> Result<Standing, Damage> {
         let standing = Standing::unchecked(&column).ok_or(Damage::State)?;
         let sum = column(STANDING_COLUMNS).ok_or(Damage::State)?;
@@ -192,7 +191,7 @@ impl Standing {
 }
 
 impl<'r> KeyState<'r> {
-    /// Of an event's row; none where no key's state can rest on it.
+    /// The key's state after an event; none if the event can't set one.
     pub(super) fn of(fixed: &Fixed<'r>, standing: &'r Standing) -> Option<KeyState<'r>> {
         let (Some(action), Some(incident_key), State::Delivered) = (fixed.action, fixed.incident_key, standing.state)
         else {
@@ -215,17 +214,16 @@ impl<'r> KeyState<'r> {
         })
     }
 
-    /// Reads a row that was asked for the columns in the order of the fields, and compares it with its checksum, which
-    /// comes after them.
+    /// Reads a row with the columns in the order of the fields and their checksum after them, and verifies it.
     pub(super) fn read(row: &'r Row<'_>) -> Result<KeyState<'r>, Damage> {
         KeyState::of_columns(|column| row.get_ref(column).ok())
     }
 
-    /// Reads columns in the order of the fields, and compares them with the checksum that comes after them.
+    /// Reads columns in the order of the fields with their checksum after them, and verifies it.
     pub(super) fn of_columns(column: impl Fn(usize) -> Option<ValueRef<'r>>) -> Result<KeyState<'r>, Damage> {
         let state = KeyState::unchecked(&column).ok_or(Damage::Row)?;
         let sum = column(KEY_STATE_COLUMNS).ok_or(Damage::Row)?;
-        // Every version that made such rows gave them a checksum.
+        // Such rows always had a checksum.
         let matches = sum.as_i64().is_ok_and(|written| written == state.sum());
         if matches { Ok(state) } else { Err(Damage::Row) }
     }
@@ -251,7 +249,7 @@ impl<'r> KeyState<'r> {
         })
     }
 
-    /// What the row takes, about: its texts and some sixty bytes of numbers, on pages that are never quite full.
+    /// An estimate of the row's size: its texts and about sixty bytes of numbers, on pages that are never quite full.
     pub(super) fn bytes(&self) -> u64 {
         let maybe = [self.rule, self.occurrence, self.past_occurrence, self.outcome, self.reason];
         let texts = [self.source, self.incident_key, self.action].into_iter().chain(maybe.into_iter().flatten());
@@ -277,17 +275,17 @@ impl<'r> KeyState<'r> {
     }
 }
 
-/// Of what is sent for an event; for what was refused, of the errors and the element.
+/// The checksum of a body; for a refused payload, of its errors and element.
 pub(super) fn of_content(id: EventId, body: &[u8], element: Option<&[u8]>) -> i64 {
     Sum::of(b'c', id).bytes(1, Some(body)).bytes(2, element).value()
 }
 
-/// Of a request's raw body. It goes from row to row of its request, so it is bound to that.
+/// The checksum of a request's raw body. It moves between the rows of its request, so it includes the request's id.
 pub(super) fn of_raw(request: &str, raw: &[u8]) -> i64 {
     Sum(crc32c::crc32c(b"r")).text(1, Some(request)).bytes(2, Some(raw)).value()
 }
 
-/// Whether what is in the column is this checksum, or none was made.
+/// Returns true if the column holds this checksum, or none.
 pub(super) fn is_sum(column: ValueRef<'_>, sum: impl FnOnce() -> i64) -> bool {
     match column {
         ValueRef::Null => true,
@@ -296,13 +294,13 @@ pub(super) fn is_sum(column: ValueRef<'_>, sum: impl FnOnce() -> i64) -> bool {
     }
 }
 
-/// The checksum in a column of contents, for a query that names their event. A version that made none made none for the
-/// event either: where only one is missing it was lost.
+/// The SQL for the checksum in a column of contents. A version without checksums made none for the event either: if
+/// only one is missing, it was lost.
 pub(super) fn of_event_with_sum(column: &str) -> String {
     format!("coalesce({column}, iif(event.sum IS NULL, NULL, {NO_SUM}))")
 }
 
-/// Fields one after another, each with its number and its length, so that no two rows spell the same bytes.
+/// A sum over fields, each with its number and its length, so that no two rows give the same bytes.
 #[derive(Clone, Copy)]
 struct Sum(u32);
 
@@ -335,12 +333,12 @@ impl Sum {
     }
 }
 
-/// Whether an event was set aside as damaged before.
+/// Returns true if an event was set aside as damaged before.
 pub(super) fn is_reason_of_damage(reason: Option<&str>) -> bool {
     reason.is_some_and(|reason| reason.starts_with("damaged: "))
 }
 
-/// In the place of a checksum it is that of no row: they are of 32 bits, and positive.
+/// A value that matches no checksum: those have 32 bits and are positive.
 pub(super) const NO_SUM: i64 = -1;
 /// The columns of [`Fixed`] and their checksum.
 pub(super) const FIXED: &str = "event.id, event.source, event.action, event.incident_key, event.rule, event.novelty, \

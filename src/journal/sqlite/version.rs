@@ -1,10 +1,10 @@
-//! Which SQLite may hold the journal.
+//! The SQLite versions that may hold the journal.
 
 use std::path::Path;
 
 use super::OpenError;
 
-/// Refuses an SQLite that loses commits.
+/// Refuses a SQLite that can lose commits.
 pub(super) fn check(directory: &Path) -> Result<(), OpenError> {
     if is_sound(rusqlite::version_number()) {
         return Ok(());
@@ -19,8 +19,8 @@ pub(super) fn check(directory: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Whether a version has the mend of the log that begins anew while a second connection is open: without it that
-/// connection may take its old place in the log for the new one, and commits are overwritten
+/// Returns true if a version has the fix for a log that is reset while a second connection is open: without it that
+/// connection may write at its old place in the log and overwrite commits
 /// (https://www.sqlite.org/wal.html#walresetbug). The number is SQLite's: three digits for the minor version, three for
 /// the patch.
 fn is_sound(version: i32) -> bool {

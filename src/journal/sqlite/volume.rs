@@ -1,10 +1,9 @@
-//! The volume that the journal is on: how its room is shared out, how much of it new events may take, and the reserve
-//! that is kept for the moment when it is full.
+//! The disk volume of the journal: the division of its space, the limit for new events, and a reserve for a full disk.
 //!
-//! SQLite needs room to make room: what is removed is written to the log first, and folding the log makes the database
-//! longer. So room for both, and for the ends of what is queued, is never given to new events: they are refused while
-//! there is still enough to deliver everything and to remove it. What others take of the volume can't be refused; for
-//! that there is the reserve, a file that is deleted when a write finds the disk full.
+//! SQLite needs room to make room: removals go to the log first, and folding the log grows the database. So the room
+//! for both, and for settling all queued events, is never given to new events: they are refused while there is still
+//! enough to deliver and remove everything. Space used by other programs can't be refused; against that there is the
+//! reserve, a file that is deleted when a write finds the disk full.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -16,36 +15,36 @@ use rusqlite::Connection;
 use super::Config;
 use super::names::FILE;
 
-/// How the room of a volume is shared out, in bytes. Settled when the journal is opened.
+/// The division of a volume, in bytes. Fixed when the journal is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Split {
     /// The size of the volume.
     volume: u64,
     /// The size of the reserve.
     reserve: u64,
-    /// The log is folded when it is as long as this.
+    /// The log is folded at this length.
     pub(super) log: u64,
 }
 
-/// The space on the volume at a moment, in bytes.
+/// The space on the volume at one moment, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
     split: Split,
-    /// What the volume still gives.
+    /// Free on the volume.
     free: u64,
-    /// As much of the reserve as is held.
+    /// The part of the reserve that is held.
     held: u64,
-    /// The length of the log's file, which is written over when the log begins anew.
+    /// The length of the log's file, which is reused when the log is reset.
     log: u64,
-    /// By as much the database grows when the log is folded.
+    /// The growth of the database when the log is folded.
     unfolded: u64,
-    /// Pages of the database in which nothing is: they are used before it grows.
+    /// Free pages of the database: they are used before it grows.
     inside: u64,
-    /// As much as it takes to write down how all that is queued ended.
+    /// The room needed to settle all queued events.
     ends: u64,
-    /// Taken since the moment, by what is not written yet.
+    /// Used since then by events that are not written yet.
     promised: u64,
-    /// Whether pages in which nothing is can be given back to the volume.
+    /// True if free pages can be returned to the volume.
     gives_back: bool,
 }
 
@@ -56,104 +55,105 @@ pub(super) struct Volume {
     pub(super) split: Split,
 }
 
-/// The file in the data directory that keeps room: nothing is in it.
+/// The file in the data directory that reserves room.
 #[derive(Clone, Debug)]
 pub struct Reserve(PathBuf);
 
-/// A volume that can't hold what `journal.max_bytes` allows.
+/// A volume too small for `journal.max_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooSmall {
     /// The size of the volume.
     pub volume: u64,
-    /// As much as the journal may need with its log and the reserve.
+    /// The most that the journal may need, with its log and the reserve.
     pub needed: u64,
     /// The largest `max_bytes` that fits.
     pub max_bytes: u64,
 }
 
 impl Split {
-    /// `asked`: `journal.reserve`, none for `auto`.
+    /// Divides a volume. `asked`: `journal.reserve`; none for `auto`.
     fn of(asked: Option<u64>, volume: u64) -> Split {
         let reserve = asked.unwrap_or_else(|| (volume / AUTO_PART).min(AUTO_MAX));
-        // A reserve is folding a whole log, which may be all new pages, and then writing another and its last batch.
+        // The reserve must suffice to fold a whole log, which may be all new pages, and to write another one and its
+        // last batch.
         Split { volume, reserve, log: (reserve / 3).clamp(LOG_MIN, LOG_MAX) }
     }
 
-    /// The length that the log may come to: it is folded after the batch with which it became long.
+    /// The greatest length of the log: it is folded after the batch that exceeds the limit.
     pub(super) fn log_max(self) -> u64 {
         self.log + self.log / 2
     }
 
-    /// Ends that one batch may hold so that it stays within half of the log, though each is on pages of its own.
+    /// The settlements in one batch that stay within half of the log, even with each on pages of its own.
     fn ends_at_once(self) -> usize {
         usize::try_from(self.log / 2 / END_LOG_BYTES).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Finished events that one batch may remove, likewise: they stand side by side.
+    /// The removals in one batch that stay within half of the log: removed events are neighbours.
     fn removed_at_once(self) -> usize {
         usize::try_from(self.log / 2 / REMOVAL_LOG_BYTES).unwrap_or(usize::MAX).clamp(1, REMOVED_AT_ONCE_MAX)
     }
 }
 
 impl Space {
-    /// Whether new events of so many bytes fit, with all that was promised before.
+    /// Returns true if new events of this many bytes fit, after all that was promised before.
     pub fn takes(&self, bytes: u64) -> bool {
         self.lacks_outside(bytes) == 0 && self.lacks_inside(bytes) == 0
     }
 
-    /// Notes that new events of so many bytes are about to be written.
+    /// Reserves room for new events of this many bytes.
     pub fn promise(&mut self, bytes: u64) {
         self.promised += bytes;
     }
 
-    /// Whether it is short: soon nothing new would fit.
+    /// Returns true if there is soon no room for new events.
     pub fn is_short(&self) -> bool {
         !self.takes(self.headroom())
     }
 
-    /// Whether to remove what is finished would help, and is not done enough yet.
+    /// Returns true if removing finished events would help, and is still needed.
     pub fn wants_removal(&self) -> bool {
         let (outside, inside) = (self.lacks_outside(self.headroom()), self.lacks_inside(self.headroom()));
         inside > 0 || self.gives_back && outside > self.inside
     }
 
-    /// The room ahead of new events that history gives way to.
+    /// The headroom for new events, for which history is removed.
     pub fn headroom(&self) -> u64 {
         self.split.log
     }
 
-    /// Whether the reserve is whole.
+    /// Returns true if the reserve is complete.
     pub fn has_reserve(&self) -> bool {
         self.held >= whole(self.split.reserve)
     }
 
-    /// Whether there is room to make it whole.
+    /// Returns true if there is room to complete it.
     pub fn has_room_for_reserve(&self) -> bool {
         self.lacks_outside(0) == 0
     }
 
-    /// Whether so many bytes are a quarter of the volume.
+    /// Returns true if this many bytes are a quarter of the volume.
     pub fn is_much(&self, bytes: u64) -> bool {
         bytes > self.split.volume / 4
     }
 
-    /// What the volume still gives.
+    /// The free bytes on the volume.
     pub fn free(&self) -> u64 {
         self.free
     }
 
-    /// Finished events that one batch may remove.
+    /// The maximum number of events that one batch removes.
     pub fn removed_at_once(&self) -> usize {
         self.split.removed_at_once()
     }
 
-    /// Ends that one batch may hold.
+    /// The maximum number of settlements in one batch.
     pub fn ends_at_once(&self) -> usize {
         self.split.ends_at_once()
     }
 
-    /// What is to be given back to the volume of the pages in which nothing is: as much as is wanted of it, else what is
-    /// much more than will soon be used.
+    /// The free pages to return to the volume, in bytes: as many as the volume needs, else those far beyond the coming
+    /// need.
     pub(super) fn spare(&self, database: u64) -> u64 {
         if !self.gives_back {
             return 0;
@@ -162,18 +162,18 @@ impl Space {
         self.lacks_outside(self.headroom()).max(many).min(self.inside)
     }
 
-    /// By how much new events of so many bytes would leave the log, the fold and the reserve too little.
+    /// The bytes that the log, the fold and the reserve would lack after new events of this size.
     fn lacks_outside(&self, bytes: u64) -> u64 {
         self.spoken_for(bytes).saturating_sub(self.free.saturating_add(self.held))
     }
 
-    /// By how much they and the ends of what is queued would not find room in the database.
+    /// The bytes that the database would lack for new events of this size and the settlements of the queue.
     fn lacks_inside(&self, bytes: u64) -> u64 {
         let left = self.free.saturating_add(self.held).saturating_sub(self.spoken_for(bytes));
         (self.ends + self.promised + bytes).saturating_sub(left.saturating_add(self.inside))
     }
 
-    /// What the volume must give however empty the database is.
+    /// The bytes that the volume must have free, however empty the database is.
     fn spoken_for(&self, bytes: u64) -> u64 {
         let log = (self.split.log_max() + self.promised + bytes).saturating_sub(self.log);
         self.split.reserve + log + self.unfolded + SLACK
@@ -194,7 +194,7 @@ impl Volume {
         Volume { directory: directory.to_owned(), split: Split::of(asked, size) }
     }
 
-    /// The space at this moment, for a database that `queued` events wait in. May be asked within a batch.
+    /// The space now, for a database with `queued` waiting events. Also valid within a batch.
     pub(super) fn space(&self, connection: &Connection, queued: u64) -> Result<Space, rusqlite::Error> {
         let number = |pragma: &str| connection.prepare_cached(pragma)?.query_row([], |row| row.get::<_, u64>(0));
         let page = number("PRAGMA page_size")?;
@@ -228,20 +228,20 @@ impl Reserve {
         Reserve(directory.join(RESERVE))
     }
 
-    /// Gives all of it up if there may be too little room to open the journal. Returns whether there was one.
+    /// Deletes the reserve if there may be too little room to open the journal. Returns true if there was one.
     pub fn make_way(directory: &Path, asked: Option<u64>) -> bool {
         let (free, size) = look(directory);
         let reserve = Reserve::in_directory(directory);
         free < Split::of(asked, size).log_max() + SLACK && reserve.give_up_whole()
     }
 
-    /// Gives all of it up. Returns whether there was one.
+    /// Deletes the reserve. Returns true if there was one.
     pub(super) fn give_up_whole(&self) -> bool {
         fs::remove_file(&self.0).is_ok()
     }
 
-    /// Gives it up, but for as much as it takes to open the journal: who takes all the room there is must not keep the
-    /// next start from that. Returns whether there was more.
+    /// Shrinks the reserve to the room needed to open the journal: another program that fills the disk must not prevent
+    /// the next start. Returns true if it was larger.
     pub fn give_up(&self) -> bool {
         let mut options = OpenOptions::new();
         let no_link = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
@@ -250,14 +250,14 @@ impl Reserve {
         file.is_ok_and(|file| length(&file) > TO_OPEN && file.set_len(TO_OPEN).is_ok())
     }
 
-    /// How many bytes it keeps. `tells_blocks`: the file system says what files take, which not every one does.
+    /// The bytes that it reserves. `tells_blocks`: the file system reports allocated blocks, which not every one does.
     fn held(&self, tells_blocks: bool) -> u64 {
         let file = fs::symlink_metadata(&self.0).ok().filter(fs::Metadata::is_file);
-        // A copy that a tool made of it may keep none of the room that its length tells.
+        // A sparse copy, as tools make it, reserves less than its length.
         file.map_or(0, |file| if tells_blocks { file.len().min(file.blocks() * 512) } else { file.len() })
     }
 
-    /// Takes the room, or nothing.
+    /// Allocates the room, all or none.
     pub(super) fn take(&self, bytes: u64) -> io::Result<()> {
         let _ = fs::remove_file(&self.0);
         let taken = self.fill(bytes);
@@ -268,15 +268,15 @@ impl Reserve {
     }
 
     fn fill(&self, bytes: u64) -> io::Result<()> {
-        // What is not made anew may be a link to somebody's file.
+        // An existing path may be a link to another user's file.
         let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&self.0)?;
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => return Err(io::ErrorKind::StorageFull.into()),
-            // Not every file system can do that.
+            // Not every file system supports it.
             Err(_) => {}
         }
-        // Some compress what they keep: of zeros nothing would be kept.
+        // Compressing file systems would store zeros in no room.
         let (mut piece, mut left) = (vec![0; PIECE_BYTES], bytes);
         while left > 0 {
             fastrand::fill(&mut piece);
@@ -288,8 +288,8 @@ impl Reserve {
     }
 }
 
-/// Tells where the volume that will hold the journal is too small for what `max_bytes` allows. Looks at the directory, or
-/// at the first one above it that is there.
+/// Warns if the volume of the journal is too small for `max_bytes`. Checks the directory, or its nearest existing
+/// parent.
 pub fn too_small(config: &Config) -> Option<TooSmall> {
     let directory = config.data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let (_, volume) = look(directory);
@@ -305,14 +305,14 @@ pub fn too_small(config: &Config) -> Option<TooSmall> {
     })
 }
 
-/// What so many bytes of payloads and bodies take in the database, with the rows of so many events around them: pages are
-/// never quite full.
+/// The size in the database of this many events with this many bytes of payloads and bodies: pages are never quite
+/// full.
 pub fn footprint(events: u64, bytes: u64) -> u64 {
     bytes + bytes / 4 + events * EVENT_BYTES
 }
 
-/// What a volume still gives to this process, and its size. A file system that does not tell is taken for endless: a
-/// write that fails will tell.
+/// The free bytes for this process, and the size of the volume. A file system that does not tell counts as endless: a
+/// failed write will tell.
 fn look(directory: &Path) -> (u64, u64) {
     match rustix::fs::statvfs(directory) {
         Ok(volume) if volume.f_blocks > 0 => {
@@ -322,27 +322,27 @@ fn look(directory: &Path) -> (u64, u64) {
     }
 }
 
-/// Whether there is too little room to open a journal.
+/// Returns true if there is too little room to open a journal.
 pub(super) fn is_full(directory: &Path) -> bool {
     look(directory).0 < SLACK
 }
 
-/// Whether there is room to open a journal and to write the first events' ends.
+/// Returns true if there is room to open a journal and to write the first settlements.
 pub(super) fn has_room_to_open(directory: &Path) -> bool {
     look(directory).0 >= TO_OPEN + SLACK
 }
 
-/// Whether there is no room for what was to be written.
+/// Returns true if a write failed for lack of room.
 pub(super) fn is_of_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// A reserve this large is whole: file systems round in both directions.
+/// The size from which a reserve counts as complete: file systems round in both directions.
 fn whole(reserve: u64) -> u64 {
     reserve / 8 * 7
 }
 
-/// A number of bytes as a person reads it.
+/// A number of bytes, formatted for people.
 pub struct Size(pub u64);
 
 impl std::fmt::Display for Size {
@@ -356,16 +356,16 @@ impl std::fmt::Display for Size {
     }
 }
 
-/// As SQLite numbers it.
+/// SQLite's number for it.
 const AUTO_VACUUM_INCREMENTAL: u64 = 2;
 const RESERVE: &str = "reserve";
-/// More than any volume has, and far from where sums overflow.
+/// More than any volume has, and far from overflow in sums.
 const UNKNOWN: u64 = 1 << 62;
-/// `journal.reserve: auto` is this part of the volume, …
+/// `journal.reserve: auto` is this fraction of the volume, …
 const AUTO_PART: u64 = 8;
 /// … but at most three times the longest log.
 const AUTO_MAX: u64 = 3 * LOG_MAX;
-/// 16 MiB of log between two folds: rare enough for a storm, small enough to be read back in a moment.
+/// 16 MiB of log between two folds: rare enough in a storm, and quickly read back.
 const LOG_MAX: u64 = 16 << 20;
 /// A few batches.
 const LOG_MIN: u64 = 128 << 10;
@@ -373,19 +373,19 @@ const LOG_MIN: u64 = 128 << 10;
 const SLACK: u64 = 128 << 10;
 /// The shared memory and the first pages of a log.
 const TO_OPEN: u64 = 256 << 10;
-/// What the end of a queued event adds: its row, which grows and may split its page, entries of two indexes, its last
-/// call with a short answer.
+/// The room for the settlement of a queued event: its row, which grows and may split its page, entries of two indexes,
+/// its last call with a short answer.
 const END_BYTES: u64 = 512;
-/// What it changes: a page of its row, of an index, of its calls and of their neighbour.
+/// The pages that it changes: its row, an index, its calls and a neighbour.
 const END_LOG_BYTES: u64 = 4 * 8192;
-/// What removing an event changes: half a page of contents, and its part of the other pages. Those that become free are
-/// not written.
+/// The pages that a removal changes: half a page of contents, and a share of the other pages. Freed pages are not
+/// written.
 const REMOVAL_LOG_BYTES: u64 = 2 * 8192;
-/// Few enough that whoever waits for the batch hardly notices.
+/// Few enough not to delay the batch noticeably.
 const REMOVED_AT_ONCE_MAX: usize = 200;
-/// A row with its key, its entries in the indexes, its part of pages that hold no payload.
+/// A row with its key, its index entries, and its share of pages without payloads.
 const EVENT_BYTES: u64 = 1024;
-/// What is written at once where a file system can't set room aside.
+/// The size of a write where the file system can't allocate room.
 const PIECE_BYTES: usize = 1 << 20;
 
 #[cfg(test)]

@@ -1,55 +1,54 @@
-//! A write-ahead log, read past the point where SQLite ends.
+//! Reads a write-ahead log past the point where SQLite stops.
 //!
-//! SQLite takes the frames up to the last commit before the first one whose checksum is wrong, in silence, since behind a
-//! power cut that is how a log ends. It is also how it ends where one bit flipped, and then everything behind that bit was
-//! acknowledged. The two are told apart here: a commit is only begun when the one before it is synced, so whatever stands
-//! behind a whole commit proves that it was.
+//! SQLite silently ignores everything after the first frame with a wrong checksum, because after a power cut that is
+//! how a log ends. A flipped bit looks alike, but then acknowledged commits follow it. This module tells the two apart:
+//! a commit only begins once the one before it is synced, so whatever follows a commit proves that it was synced.
 //!
-//! The format is at <https://www.sqlite.org/fileformat2.html#walformat>. A checksum goes on from the one before it, which
-//! is stored: so each frame can be checked by itself, with the frame before it or with what that should have had.
+//! The format is at <https://www.sqlite.org/fileformat2.html#walformat>. Each checksum continues from the stored one
+//! before it, so each frame can be checked by itself, with the stored or the computed checksum of the frame before it.
 
 use std::io::{self, Read, Seek};
 
 use super::pages::word;
 use super::sectors;
 
-/// What a log holds of its newest generation: a log is written from its begin again, over what is left of the one before.
+/// The newest generation of frames in a log: a log is overwritten from its start, and may end in older frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Log {
     pub(super) page_bytes: usize,
     pub(super) frames: Vec<Frame>,
-    /// How many of them SQLite takes.
+    /// The number of frames that SQLite uses.
     pub(super) taken: usize,
-    /// Whether the disk gives all that SQLite reads of it.
+    /// True if the disk returns everything that SQLite reads of the log.
     pub(super) is_readable: bool,
 }
 
-/// One page as it was written.
+/// One page as written to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
-    /// Where the page begins in the log.
+    /// The offset of the page in the log.
     pub(super) at: u64,
-    /// The page's number; not to be trusted where the frame is not sound.
+    /// The page's number; reliable only if the frame is sound.
     pub(super) page: u32,
-    /// It ends a commit.
+    /// True for the last frame of a commit.
     pub(super) commits: bool,
-    /// Its checksum is right.
+    /// True if its checksum matches.
     pub(super) sound: bool,
 }
 
-/// Frames behind the end that SQLite finds.
+/// The frames after the end that SQLite finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
     Nothing,
-    /// The beginning of a commit that was never made: a kill or a power cut in the midst of it.
+    /// The beginning of an uncommitted transaction: a kill or a power cut interrupted it.
     Unfinished,
-    /// One commit with something wrong in it: cut off by a power cut before it was synced, or damaged after that.
+    /// One commit with an error in it: cut off by a power cut before its sync, or damaged after it.
     OneCommit,
-    /// A commit that was synced, since more stands behind it: damage.
+    /// Damage to a commit that was synced, since more follows it.
     Commits,
 }
 
-/// The byte order of the words that a checksum adds up.
+/// The byte order of the words in a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     Little,
@@ -59,7 +58,7 @@ enum Order {
 /// The two words of a checksum.
 type Sum = (u32, u32);
 
-/// Reads a log. None if nothing in it can be made out; an empty one, or one whose first page was never written.
+/// Reads a log. None if it is empty, unrecognizable, or its first page was never written.
 pub(super) fn read<R: Read + Seek>(log: &mut R) -> io::Result<Option<Log>> {
     let mut header = [0; HEADER_BYTES];
     let Some(is_readable) = fill(log, 0, &mut header)? else {
@@ -72,7 +71,7 @@ pub(super) fn read<R: Read + Seek>(log: &mut R) -> io::Result<Option<Log>> {
     Ok(found.map(|found| Log { is_readable: is_readable && found.is_readable, ..found }))
 }
 
-/// How to read a log.
+/// The parameters of a log's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Format {
     order: Order,
@@ -80,7 +79,7 @@ struct Format {
 }
 
 impl Format {
-    /// By a header whose checksum is right.
+    /// Reads a header whose checksum is right.
     fn of(header: &[u8; HEADER_BYTES]) -> Option<Format> {
         let order = match word(header, 0) {
             MAGIC => Order::Little,
@@ -94,18 +93,18 @@ impl Format {
         is_sound.then_some(Format { order, page_bytes })
     }
 
-    /// Where a frame begins.
+    /// The offset of a frame.
     fn at(self, place: u64) -> u64 {
         HEADER_BYTES as u64 + place * (FRAME_HEADER_BYTES + self.page_bytes) as u64
     }
 
-    /// The checksum of a frame that stands behind this one.
+    /// The checksum of a frame that follows the one with checksum `before`.
     fn after(self, before: Sum, frame: &[u8]) -> Sum {
         add(self.order, add(self.order, before, &frame[..8]), &frame[FRAME_HEADER_BYTES..])
     }
 }
 
-/// The header is damaged: how to read the log is found by trying, until the checksum of some frame comes out right.
+/// Finds the parameters of a log with a damaged header by trying, until the checksum of some frame matches.
 fn guess<R: Read + Seek>(log: &mut R, header: &[u8; HEADER_BYTES]) -> io::Result<Option<Log>> {
     for page_bytes in GUESSES {
         for order in [Order::Little, Order::Big] {
@@ -118,7 +117,7 @@ fn guess<R: Read + Seek>(log: &mut R, header: &[u8; HEADER_BYTES]) -> io::Result
     Ok(None)
 }
 
-/// The salts of the first frame that goes on from what is before it.
+/// The salts of the first frame that continues the one before it.
 fn salts<R: Read + Seek>(log: &mut R, format: Format, header: &[u8; HEADER_BYTES]) -> io::Result<Option<Sum>> {
     let mut frame = vec![0; FRAME_HEADER_BYTES + format.page_bytes];
     let mut stored = pair(header, 24);
@@ -135,7 +134,7 @@ fn salts<R: Read + Seek>(log: &mut R, format: Format, header: &[u8; HEADER_BYTES
     Ok(None)
 }
 
-/// Reads the frames of the generation that has these salts.
+/// Reads the frames of the generation with these salts.
 fn frames<R: Read + Seek>(
     log: &mut R,
     format: Format,
@@ -146,7 +145,7 @@ fn frames<R: Read + Seek>(
     let mut found = Log { page_bytes: format.page_bytes, frames: Vec::new(), taken: 0, is_readable: true };
     let (mut first_unreadable, mut last_ours) = (u64::MAX, 0);
     let mut frame = vec![0; FRAME_HEADER_BYTES + format.page_bytes];
-    // The checksum before this frame, as it is stored and as it should be.
+    // The checksum before this frame, as stored and as computed.
     let (mut stored, mut computed) = (pair(header, 24), add(format.order, (0, 0), &header[..24]));
     let (mut unbroken, mut before_is_ours) = (header_is_sound, true);
     for place in 0_u64.. {
@@ -160,7 +159,7 @@ fn frames<R: Read + Seek>(
         let sum = format.after(stored, &frame);
         let goes_on = sum == own || stored != computed && format.after(computed, &frame) == own;
         let has_salts = pair(&frame, 8) == salts;
-        // A frame whose salts are damaged goes on from one of ours; what is left of another generation does not.
+        // A frame with damaged salts continues one of ours; a frame of an older generation does not.
         let is_ours = has_salts || before_is_ours && goes_on;
         let sound = is_ours && goes_on && page != 0;
         if is_ours {
@@ -174,18 +173,18 @@ fn frames<R: Read + Seek>(
         }
         (stored, computed, before_is_ours) = (own, if goes_on { own } else { sum }, is_ours);
     }
-    // SQLite reads up to the first frame that it does not take; what is left of an older generation matters to nobody.
+    // SQLite reads up to the first invalid frame; older generations do not matter.
     found.is_readable = first_unreadable > last_ours.max(found.taken as u64);
     Ok(found)
 }
 
 impl Log {
-    /// The frames that SQLite leaves.
+    /// The frames that SQLite ignores.
     pub(super) fn left(&self) -> &[Frame] {
         &self.frames[self.taken..]
     }
 
-    /// How many of these are not what was written.
+    /// The number of ignored frames that are damaged.
     pub(super) fn left_damaged(&self) -> u64 {
         self.left().iter().filter(|frame| !frame.sound).count() as u64
     }
@@ -201,7 +200,7 @@ impl Log {
     }
 }
 
-/// Reads as much as fits; none where there is less. Returns whether all of it can be read.
+/// Fills `bytes` from an offset; none if the log is too short. Returns true if all of it could be read.
 fn fill<R: Read + Seek>(log: &mut R, at: u64, bytes: &mut [u8]) -> io::Result<Option<bool>> {
     let piece = sectors::read_at(log, at, bytes.len())?;
     if piece.bytes.len() < bytes.len() {
@@ -211,7 +210,7 @@ fn fill<R: Read + Seek>(log: &mut R, at: u64, bytes: &mut [u8]) -> io::Result<Op
     Ok(Some(piece.is_whole))
 }
 
-/// The checksum after these bytes, whose number is a multiple of eight.
+/// Continues a checksum with these bytes, whose number is a multiple of eight.
 fn add(order: Order, before: Sum, bytes: &[u8]) -> Sum {
     let (mut first, mut second) = before;
     for eight in bytes.chunks_exact(8) {
@@ -235,9 +234,9 @@ const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 const PAGE_BYTES_MIN: usize = 512;
 const PAGE_BYTES_MAX: usize = 65_536;
-/// The pages of our journals, and of older ones.
+/// The page sizes of our journals, current and older.
 const GUESSES: [usize; 2] = [8_192, 4_096];
-/// Frames that are looked at for a guess.
+/// Frames that are tried for a guess.
 const GUESSED_BY: u64 = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! After another program changed the journal's files: brings everything to where a restart would find it.
+//! Brings the journal back to its place after another program changed its files.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::event::EventId;
 use crate::journal::recorder::{Committed, Health, QueueCopy, Unavailable};
 use crate::journal::{self, Batch, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
 
-/// Where the files stand while they are brought back.
+/// The progress of bringing the files back.
 #[derive(Debug)]
 pub(super) enum Files {
-    /// They are open, and with them all that is in them. `copied`: it is complete beside their place, too.
+    /// The files are open and hold everything. `copied`: a complete copy stands beside their place.
     Open { copied: Option<Mended> },
-    /// Nothing is open any more; all of it is on disk, if perhaps not yet in its place.
+    /// Nothing is open; everything is on disk, perhaps not yet in its place.
     LetGo(LetGo, Mended),
     /// It is in its place and can be opened.
     Back,
@@ -31,24 +31,24 @@ impl Default for Files {
 }
 
 impl Writer {
-    /// Where the files are not those that a restart would find: takes the directory again, makes a journal there that
-    /// holds all that this one does, and lets go of what is open.
+    /// If a restart would not find the open files: takes the directory again, writes a complete journal there, and
+    /// closes the open files.
     pub(super) fn bring_back(&mut self) -> Result<(), OpenError> {
         let now = self.parts.clock.now().wall;
         if let Some(Fault { files: Files::Open { copied }, found, why, .. }) = &self.fault {
-            let fates = self.journal.fates().or_overwritten(*found);
+            let states = self.journal.file_states().or_overwritten(*found);
             let damaged = journal::is_marked_damaged(self.parts.lock.directory());
-            if fates.is_intact() && copied.is_none() && !damaged {
+            if states.is_intact() && copied.is_none() && !damaged {
                 return Ok(());
             }
-            if !fates.is_intact() && *why != Unavailable::JournalReplaced {
-                // It happened while the disk was full, or failed.
-                self.enter_fault(&journal::Error::Replaced(fates));
+            if !states.is_intact() && *why != Unavailable::JournalReplaced {
+                // The files were changed while the disk was full or failing.
+                self.enter_fault(&journal::Error::Replaced(states));
                 return self.bring_back();
             }
             self.parts.lock.retake()?;
-            let mut how = match fates.mending() {
-                // All of it is there, and it is read as a start reads it.
+            let mut how = match states.mending() {
+                // The content is complete, and is read as at a start.
                 Mending::Reopen if damaged => Mending::Reread,
                 how => how,
             };
@@ -58,7 +58,7 @@ impl Writer {
             if how == Mending::Copy {
                 let copied = self.copy_out();
                 if copied.is_err() && self.give_up_reserve() {
-                    // It takes as much room again as what is open.
+                    // It takes as much room again as the open files.
                     self.copy_out()?;
                 } else {
                     copied?;
@@ -66,8 +66,8 @@ impl Writer {
             }
             self.let_go(how)?;
             if let Some(fault) = &mut self.fault {
-                fault.altered |= fates.is_altered();
-                fault.cut |= fates.is_cut();
+                fault.altered |= states.is_altered();
+                fault.cut |= states.is_cut();
             }
         }
         let Some(fault) = &mut self.fault else {
@@ -82,13 +82,13 @@ impl Writer {
             fault.mended.push((gone.how(), Mended { aside, repairs }));
             fault.files = Files::Back;
         } else if matches!(fault.files, Files::Back) && journal::is_marked_damaged(self.parts.lock.directory()) {
-            // Only opening it, or reading all of it, found that it is damaged.
+            // Only opening it, or reading all of it, showed the damage.
             if !self.parts.lock.readers().close() {
-                let busy = journal::Error::Fault("somebody still reads it".to_owned());
+                let busy = journal::Error::Fault("another connection still reads it".to_owned());
                 return Err(obstacle(&self.parts.lock, &busy));
             }
-            // What is set aside each time takes the place of what was set aside before: a disk that damages whatever is
-            // written must not be tried every second.
+            // Each repair sets files aside in place of those set aside before: a disk that damages every write must not
+            // be tried every second.
             let before = u32::try_from(fault.mended.len()).unwrap_or(u32::MAX);
             fault.try_at = Instant::now() + HEAL_INTERVAL * (1 << before.min(MENDED_WAIT_MAX));
             let repairs = journal::mend(&self.parts.lock, now)?;
@@ -98,7 +98,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Copies everything that is open, which may take long; who asks meanwhile is told to come again.
+    /// Copies all open files, which may take long; senders meanwhile get 503.
     fn copy_out(&mut self) -> Result<(), OpenError> {
         let now = self.parts.clock.now().wall;
         let Writer { journal, parts, messages, fault: Some(fault), .. } = self else {
@@ -138,16 +138,16 @@ impl Writer {
             Ok(Some(gone)) => fault.files = Files::LetGo(gone, copied.unwrap_or_default()),
             Ok(None) => {
                 fault.files = Files::Open { copied };
-                let busy = journal::Error::Fault("somebody still reads it".to_owned());
+                let busy = journal::Error::Fault("another connection still reads it".to_owned());
                 return Err(obstacle(&self.parts.lock, &busy));
             }
-            // The copy is made anew.
+            // The copy is written again.
             Err(error) => return Err(obstacle(&self.parts.lock, &error)),
         }
         Ok(())
     }
 
-    /// Says why the journal is not back yet, once for each reason.
+    /// Logs why the journal is not back yet, once for each reason.
     pub(super) fn tell_obstacle(&mut self, error: &OpenError) {
         let Some(fault) = &mut self.fault else {
             return;
@@ -168,7 +168,7 @@ impl Writer {
         }
     }
 
-    /// Where files were cut off or overwritten: writes again what is missing and still known of the queue.
+    /// After files were truncated or overwritten: writes again the missing part of the queue that is in memory.
     pub(super) fn make_good(&mut self, mut journal: Journal) -> Result<Journal, OpenError> {
         if !self.fault.as_ref().is_some_and(|fault| fault.altered) {
             return Ok(journal);
@@ -197,7 +197,7 @@ impl Writer {
         Ok(journal)
     }
 
-    /// A helping of it: what waits may be a million events, and who asks meanwhile is told to come again.
+    /// Handles a part of the queue: it may hold a million events, and senders meanwhile get 503.
     fn make_some_good(
         &mut self,
         journal: &mut Journal,
@@ -214,8 +214,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Asks the dispatcher what it knows of the queue, or takes what it left when it ended. Senders are told to come again
-    /// meanwhile. Without an answer the journal can't be believed to hold all that waits.
+    /// Asks the dispatcher for its queue, or takes the copy that it left when it ended. Senders meanwhile get 503.
+    /// Without an answer the journal can't be trusted to hold the whole queue.
     fn recall(&mut self) -> Result<QueueCopy, OpenError> {
         let (reply, mut answer) = oneshot::channel();
         let mut asking = Some(Committed { recall: Some(reply), ..Committed::default() });
@@ -234,7 +234,8 @@ impl Writer {
             }
             let ended = self.parts.committed.is_closed() && self.left_behind.is_nothing();
             if ended || Instant::now() >= until {
-                let nobody = "its files were cut off or overwritten, and nobody answers what else waits";
+                let nobody =
+                    "its files were truncated or overwritten, and the dispatcher does not answer what else is queued";
                 return Err(obstacle(&self.parts.lock, &journal::Error::Fault(nobody.to_owned())));
             }
             self.refuse_waiting();
@@ -252,7 +253,7 @@ impl Writer {
         }
     }
 
-    /// Says what was done to bring the files back.
+    /// Logs what was done to bring the files back.
     pub(super) fn tell_mended(&mut self, fault: &Fault) {
         let (mended, rescue) = (&fault.mended, fault.rescue);
         let queued = self.journal.totals().queued;
@@ -323,7 +324,7 @@ fn obstacle(lock: &Lock, error: &journal::Error) -> OpenError {
 const REFUSE_INTERVAL: Duration = Duration::from_millis(5);
 /// The dispatcher answers within milliseconds.
 const RECALL: Duration = Duration::from_secs(10);
-/// A repair that did not help is tried again after twice as long, up to four minutes.
+/// After a repair that did not help, the wait doubles, up to four minutes.
 const MENDED_WAIT_MAX: u32 = 8;
-/// Events that are brought together with memory in one batch: some tens of milliseconds.
+/// Events compared with memory in one batch: some tens of milliseconds.
 const MADE_GOOD_AT_ONCE: usize = 1_000;

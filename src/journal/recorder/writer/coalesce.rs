@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::event::{EventId, State};
 use crate::journal::recorder::{End, Message};
 
-/// Ends that wait, in the order in which they were told.
+/// Waiting settlements in the order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Coalesce {
     ends: Vec<Message>,
@@ -17,13 +17,13 @@ pub(super) struct Coalesce {
 }
 
 impl Coalesce {
-    /// When they are to wait no longer.
+    /// The latest time at which they must be written.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// Takes out of `messages` what may wait, or puts everything that waited in front of them. `followed` tells
-    /// whether a sender waits for an event's end; with `at_once` nothing waits.
+    /// Takes out of `messages` what may wait, or puts everything that waited in front of them. `followed` returns true
+    /// if a sender waits for an event's settlement; with `at_once` nothing waits.
     pub(super) fn sort_out(
         &mut self,
         messages: &mut Vec<Message>,
@@ -38,35 +38,35 @@ impl Coalesce {
         if self.ends.is_empty() {
             return;
         }
-        let until = *self.until.get_or_insert_with(|| now + LINGER);
-        // Whatever else there is to write may rest on how these events ended. To a new event it makes no difference.
+        let until = *self.until.get_or_insert_with(|| now + WAIT_MAX);
+        // Other commands may depend on these settlements; new events do not.
         let only_new = messages.iter().all(|message| matches!(message, Message::Record { .. }));
-        if at_once || !only_new || now >= until || self.ends.len() >= ENDS_MAX {
+        if at_once || !only_new || now >= until || self.ends.len() >= SETTLEMENTS_MAX {
             let mut all = self.take();
             all.append(messages);
             *messages = all;
         }
     }
 
-    /// Everything that waits.
+    /// Takes everything that waits.
     pub(super) fn take(&mut self) -> Vec<Message> {
         self.until = None;
         std::mem::take(&mut self.ends)
     }
 }
 
-/// Whether an end changes nothing for anyone: the upstream did what it was asked, so the state of its key stays, no
-/// later event of the key waits, and no sender does.
+/// Returns true if a settlement is not urgent: it leaves its key's state as it is, and neither a later event of the key
+/// nor a sender waits for it.
 fn may_wait(end: &End, followed: bool) -> bool {
     let End { settlement, awaited, .. } = end;
     let done = settlement.state == State::Delivered && settlement.outcome.is_some_and(|outcome| !outcome.is_warning());
     done && !awaited && !followed
 }
 
-/// Long enough for a few hundred ends under load, too short to be noticed.
-const LINGER: Duration = Duration::from_millis(25);
-/// More at once would make senders wait for the batch that they share.
-const ENDS_MAX: usize = 256;
+/// Long enough for a few hundred settlements under load, too short to be noticed.
+const WAIT_MAX: Duration = Duration::from_millis(25);
+/// More in one batch would delay the senders that share it.
+const SETTLEMENTS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +102,7 @@ mod tests {
             (Outcome::Duplicate, false, false, true),
             (Outcome::Created, true, false, false),
             (Outcome::Created, false, true, false),
-            // The key becomes unknown, or a person is to see it.
+            // The key becomes unknown, or a person must see it.
             (Outcome::Unmatched, false, false, false),
             (Outcome::NotResolved, false, false, false),
             (Outcome::Accepted, false, false, false),
@@ -129,10 +129,10 @@ mod tests {
         let unmatched = || vec![end(2, Outcome::Unmatched, false)];
         assert_eq!(sorted(vec![], start, false), [0; 0]);
         assert_eq!(sorted(vec![end(2, Outcome::Created, false)], start, false), [0; 0]);
-        assert_eq!(sorted(vec![], start + LINGER, false), [1]);
+        assert_eq!(sorted(vec![], start + WAIT_MAX, false), [1]);
         assert_eq!(sorted(vec![], start, true), [1]);
         assert_eq!(sorted(unmatched(), start, false), [1, 2]);
-        let many = (2..).take(ENDS_MAX - 1).map(|id| end(id, Outcome::Created, false)).collect();
-        assert_eq!(sorted(many, start, false).len(), ENDS_MAX);
+        let many = (2..).take(SETTLEMENTS_MAX - 1).map(|id| end(id, Outcome::Created, false)).collect();
+        assert_eq!(sorted(many, start, false).len(), SETTLEMENTS_MAX);
     }
 }

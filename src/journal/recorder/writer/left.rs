@@ -7,28 +7,28 @@ use tokio::sync::mpsc;
 use crate::event::{EventId, Pending};
 use crate::journal::recorder::{Accepted, Committed, QueueCopy};
 
-/// The queue as the dispatcher left it, and commits since.
+/// The dispatcher's last copy of the queue, and commits since.
 #[derive(Debug)]
 pub(super) struct LeftBehind {
     left: mpsc::Receiver<QueueCopy>,
     remembered: Option<QueueCopy>,
-    /// Commits that it was not told any more, in order.
+    /// Commits after the dispatcher ended, in order.
     untold: Vec<Committed>,
 }
 
 impl LeftBehind {
-    /// With it, where the dispatcher leaves it.
+    /// Returns it with the channel through which the dispatcher leaves its copy.
     pub(super) fn new() -> (mpsc::Sender<QueueCopy>, LeftBehind) {
         let (sender, left) = mpsc::channel(1);
         (sender, LeftBehind { left, remembered: None, untold: Vec::new() })
     }
 
-    /// Notes what the dispatcher was not told any more.
+    /// Notes a commit that the dispatcher did not get.
     pub(super) fn note(&mut self, committed: Committed) {
         self.untold.push(committed);
     }
 
-    /// The queue by now; none while the dispatcher has left nothing.
+    /// The current queue; none while the dispatcher has left no copy.
     pub(super) fn remembered(&mut self) -> Option<&QueueCopy> {
         if let Ok(remembered) = self.left.try_recv() {
             self.remembered = Some(remembered);
@@ -47,14 +47,14 @@ impl LeftBehind {
         Some(remembered)
     }
 
-    /// Nothing was left, and nobody is there to leave it any more.
+    /// Returns true if no copy came, and none can come.
     pub(super) fn is_nothing(&self) -> bool {
         self.remembered.is_none() && self.left.is_closed() && self.left.is_empty()
     }
 }
 
 impl QueueCopy {
-    /// These ends are on disk.
+    /// Drops settled events.
     fn forget(&mut self, ended: &HashSet<EventId>) {
         if !ended.is_empty() {
             self.waiting.retain(|waits| !ended.contains(&waits.event));

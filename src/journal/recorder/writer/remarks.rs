@@ -19,11 +19,11 @@ pub(super) struct Remarks {
 #[derive(Debug, Default)]
 struct Damage {
     since: Option<WallTime>,
-    /// Dead letters because of it.
+    /// Events that became dead letters by damage.
     events: u64,
-    /// How many more events there may have been.
+    /// An upper bound for further events that could not be read.
     unreadable: u64,
-    /// The files as they were.
+    /// Copies of the damaged files.
     aside: Vec<PathBuf>,
 }
 
@@ -48,7 +48,7 @@ impl Remarks {
         self.shown.borrow().iter().any(|remark| remark.reason == reason)
     }
 
-    /// Says what was damaged, where it was more than the end of a log that a power cut leaves.
+    /// Warns about damage beyond the end of a log that a power cut leaves.
     pub(super) fn repairs(&mut self, repairs: &Repairs, now: WallTime) {
         let (mut events, damage) = (0, &mut self.damage);
         if let Some(salvage) = &repairs.journal {
@@ -61,14 +61,14 @@ impl Remarks {
             damage.unreadable += unreadable;
             damage.aside.push(aside.clone());
         }
-        // Older ones are not kept.
+        // Older files were removed.
         damage.aside.drain(..damage.aside.len().saturating_sub(ASIDE_KEPT));
         if !damage.aside.is_empty() || repairs.journal.is_some() {
             self.damaged(events, now);
         }
     }
 
-    /// Says that so many more events are dead letters because they are damaged.
+    /// Warns that more events became dead letters by damage.
     pub(super) fn damaged(&mut self, events: u64, now: WallTime) {
         self.damage.events += events;
         let since = *self.damage.since.get_or_insert(now);
@@ -83,7 +83,7 @@ impl Remarks {
         self.begin(DAMAGE, detail, LOOK_AT_DEAD, since);
     }
 
-    /// Says what a start did not find of what was left.
+    /// Warns about what a start found missing.
     pub(super) fn lack(&self, lack: Lack, now: WallTime) {
         let detail = match lack {
             Lack::Emptied { waiting } => {
@@ -118,7 +118,7 @@ impl Remarks {
         self.begin(LACK, detail, RESTORE, now);
     }
 
-    /// Says so while another program keeps the log from beginning anew.
+    /// Warns while another program keeps the log from being reset.
     pub(super) fn log(&self, journal: &Journal, now: WallTime) {
         let bytes = journal.log_bytes();
         if bytes <= journal.log_bytes_usual() {
@@ -141,7 +141,7 @@ impl Remarks {
     }
 }
 
-/// The words that `/readyz` uses.
+/// The `/readyz` code.
 const LACK: &str = "journal_incomplete";
 const LONG_LOG: &str = "journal_log";
 const DAMAGE: &str = "journal_damaged";

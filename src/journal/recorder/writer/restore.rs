@@ -7,18 +7,18 @@ use crate::journal::dedup::{self, Dedup};
 use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Recovered, Repairs, Salvage, Tried};
 use crate::metrics::Metrics;
 
-/// The journal at a start, mended where it is damaged.
+/// Opens the journal at a start, repaired if it was damaged.
 pub(super) fn open_mended(parts: &WriterParts, now: WallTime) -> Result<(Journal, Repairs), journal::OpenError> {
     let repairs = journal::mend(&parts.lock, now)?;
     tell_repairs(&repairs);
     let opened = Journal::open(&parts.journal, &parts.lock, now).and_then(|journal| {
-        // What a person holds back is asked for first.
+        // The holds are read first.
         holds_of(parts, &journal)?;
         Ok(journal)
     });
     match opened {
         Ok(journal) => Ok((journal, repairs)),
-        // SQLite found what looking at the files did not.
+        // SQLite found damage that the check of the files did not.
         Err(_) if journal::is_marked_damaged(parts.lock.directory()) => {
             let repairs = journal::mend(&parts.lock, now)?;
             tell_repairs(&repairs);
@@ -28,11 +28,11 @@ pub(super) fn open_mended(parts: &WriterParts, now: WallTime) -> Result<(Journal
     }
 }
 
-/// The journal opened anew, after a write to it was synced.
+/// Opens the journal anew, once a test write was synced.
 pub(super) fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
     let now = parts.clock.now().wall;
     let mut journal = Journal::open(&parts.journal, &parts.lock, now)?;
-    // Where the log itself filled the disk, folding it makes the room to go on.
+    // Where the log itself filled the disk, folding it frees the needed room.
     let probed = journal.fold_log().and_then(|_| {
         let mut batch = journal.begin()?;
         batch.probe(now)?;
@@ -49,13 +49,13 @@ pub(super) fn open_writable(parts: &WriterParts) -> Result<Journal, journal::Ope
     Ok(journal)
 }
 
-/// What was restored from a journal.
+/// The state restored from a journal.
 pub(super) struct Restored {
     pub(super) journal: Journal,
     pub(super) dedup: Dedup,
     /// The newest event.
     pub(super) last: EventId,
-    /// Rows that are to be set aside.
+    /// Rows that must become dead letters.
     pub(super) damaged: Vec<Damaged>,
 }
 
@@ -82,9 +82,9 @@ pub(super) fn restore(
         if event.state == State::Queued {
             let Recovered { id, key, action, priority, reopening, taken_at, tried, .. } = event;
             let source = sources.id(&event.source);
-            // A clock that was turned back meanwhile makes it new, not lasting.
+            // If the clock was turned back meanwhile, the event counts as new, which does not last.
             let acknowledged = now.monotonic.before(now.wall.since(taken_at));
-            // A call of it may have been under way when the process ended: it may have opened its incident.
+            // Its call may have been under way when the process ended, and have opened its incident.
             let continues = true;
             each(Queued { id, key, source, action, priority, reopening, continues, acknowledged }, tried);
         }
@@ -98,12 +98,12 @@ pub(super) fn restore(
         }
     })?;
     dedup.forgotten();
-    // What the journal kept of these is dropped when it is looked through, before anything is pruned.
+    // The journal's rows of these keys are dropped by its sweep, before anything is pruned.
     dedup.take_forgotten();
     Ok(Restored { journal, dedup, last, damaged })
 }
 
-/// What a person holds back, in the order in which it is looked through.
+/// The holds in a journal, in their search order.
 pub(super) fn holds_of(parts: &WriterParts, journal: &Journal) -> Result<Vec<HoldRecord>, journal::OpenError> {
     let mut holds = journal.holds().map_err(|error| {
         note_damage(parts, &error);
@@ -117,7 +117,7 @@ pub(super) fn holds_of(parts: &WriterParts, journal: &Journal) -> Result<Vec<Hol
     Ok(holds)
 }
 
-/// Says what was damaged, and what became of it.
+/// Logs repairs of damaged files.
 pub(super) fn tell_repairs(repairs: &Repairs) {
     if let Some(salvage) = &repairs.journal {
         let Salvage { aside, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out } =
@@ -150,7 +150,7 @@ pub(super) fn tell_repairs(repairs: &Repairs) {
     match aside {
         Some(aside) => tracing::error!(
             aside = %aside.display(), pages, damaged, events, states, in_doubt, unreadable,
-            "the log of the journal was damaged: it was set aside whole, and what stands behind the damage was taken in"
+            "the log of the journal was damaged: it was set aside whole, and what follows the damage was recovered"
         ),
         None => tracing::warn!(
             pages,
@@ -165,7 +165,7 @@ pub(super) fn tell_repairs(repairs: &Repairs) {
     }
 }
 
-/// Says which events were set aside.
+/// Logs events that became dead letters by damage.
 pub(super) fn tell_damaged(metrics: &Metrics, damaged: &[Damaged]) {
     for Damaged { id, damage } in damaged.iter().take(TOLD_SINGLY) {
         tracing::error!(event = id.0, reason = damage.reason(), "an event in the journal is damaged; it is never sent");
@@ -180,7 +180,7 @@ pub(super) fn tell_damaged(metrics: &Metrics, damaged: &[Damaged]) {
     );
 }
 
-/// What deduplication knows by a journal that no relay uses.
+/// Restores deduplication from a journal that no relay uses.
 pub fn recollect(reader: &journal::Reader, settings: dedup::Settings, now: Now) -> Result<Dedup, journal::Error> {
     let mut dedup = Dedup::new(settings);
     reader.recover(|found| match found {
@@ -196,12 +196,12 @@ pub(super) fn note_damage(parts: &WriterParts, error: &journal::Error) {
     }
 }
 
-/// Brings deduplication to where this event left it.
+/// Applies one event to deduplication.
 fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
     let Recovered { id, key, action, update, state, outcome, .. } = *event;
     let row = dedup::Row { id, key, action, update, state, outcome, occurrences: event.occurrences.clone() };
     dedup.recall(row, now.recall(event.taken_at));
 }
 
-/// As many as a person looks at one by one.
+/// As many as a person reads one by one.
 const TOLD_SINGLY: usize = 20;

@@ -1,5 +1,5 @@
-//! Which sources are turned away because they have their share of the queue. At the edge of it one event more or less
-//! waits every moment: that it began is told once, and that it is over when nothing was turned away for a while.
+//! Sources that are turned away because their share of the queue is full. At the limit this changes with every event,
+//! so the start is logged once, and the end after a while without a refusal.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use crate::clock::WallTime;
 
 /// The sources that are turned away now.
 #[derive(Debug, Default)]
-pub(super) struct TurningAway(BTreeMap<Arc<str>, Spell>);
+pub(super) struct TurningAway(BTreeMap<Arc<str>, Episode>);
 
 #[derive(Debug)]
-struct Spell {
+struct Episode {
     since: WallTime,
     last: Instant,
 }
 
 impl TurningAway {
-    /// Something of this source was turned away. Returns whether that is news.
+    /// Notes a refusal. Returns true if it is the first one.
     pub(super) fn note(&mut self, source: &Arc<str>, now: WallTime, at: Instant) -> bool {
         let known = self.0.len();
-        self.0.entry(Arc::clone(source)).or_insert(Spell { since: now, last: at }).last = at;
+        self.0.entry(Arc::clone(source)).or_insert(Episode { since: now, last: at }).last = at;
         self.0.len() > known
     }
 
-    /// The sources for which it is over: they have room, and nothing of theirs was turned away for a while.
+    /// Removes and returns the sources that have room again and were not turned away for a while.
     pub(super) fn over(&mut self, at: Instant, has_room: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
-        let is_calm = |spell: &Spell| at.saturating_duration_since(spell.last) >= CALM_AFTER;
-        let over = self.0.iter().filter(|(source, spell)| is_calm(spell) && has_room(source));
+        let is_calm = |episode: &Episode| at.saturating_duration_since(episode.last) >= CALM_AFTER;
+        let over = self.0.iter().filter(|(source, episode)| is_calm(episode) && has_room(source));
         let over: Vec<_> = over.map(|(source, _)| Arc::clone(source)).collect();
         self.0.retain(|source, _| !over.contains(source));
         over
@@ -38,13 +38,13 @@ impl TurningAway {
         self.0.is_empty()
     }
 
-    /// Each with when it began.
+    /// The sources, each with the time of its first refusal.
     pub(super) fn sources(&self) -> impl Iterator<Item = (&Arc<str>, WallTime)> {
-        self.0.iter().map(|(source, spell)| (source, spell.since))
+        self.0.iter().map(|(source, episode)| (source, episode.since))
     }
 }
 
-/// Twice what a sender that is turned away is told to wait.
+/// Twice the retry delay that a refused sender is told.
 pub(super) const CALM_AFTER: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

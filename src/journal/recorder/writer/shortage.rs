@@ -1,7 +1,7 @@
-//! Short of room: what the writer does before the volume is full, so that what is queued can always be delivered.
+//! Shortage of disk space: keeps enough room to deliver everything that is queued.
 //!
-//! First history makes room, within the same batch that needs it; then refused payloads do; then new events are refused
-//! until there is some room ahead of them again. Deliveries, their ends and whatever removes something always go on.
+//! History makes room first, in the batch that needs it; then refused payloads; then new events are refused until there
+//! is some headroom again. Deliveries, settlements and removals always go on.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use crate::event::KeyId;
 use crate::journal::dedup::Dedup;
 use crate::journal::{self, AttemptRecord, Batch, Space};
 
-/// How it stands with the room on the volume, as the last batch found it.
+/// The space on the volume, as the last batch found it.
 #[derive(Debug)]
 pub(super) struct Shortage {
     pub(super) space: Space,
-    /// New events are refused, until there is room ahead of them, so that they are not taken and refused in turn.
+    /// True while new events are refused: until there is headroom, so that they are not taken and refused in turn.
     pub(super) refusing: bool,
-    /// When to try next to take the reserve, if there is room for it.
+    /// When to try again to take the reserve.
     pub(super) reserve_at: Instant,
-    /// Finished events of which something was removed since the search began anew.
+    /// Finished events from which something was removed in this search.
     found: usize,
-    /// There was nothing more to remove; ends make more of it.
+    /// Nothing was left to remove; search again at this time.
     search_at: Instant,
 }
 
@@ -29,8 +29,8 @@ impl Shortage {
         Shortage { space, refusing: !space.takes(0), reserve_at: now, found: 0, search_at: now }
     }
 
-    /// Looks at the room, and lets history make some if there is little. `events`: so many new ones may come with this
-    /// batch. Returns whether anything was removed.
+    /// Checks the space, and prunes history if there is little. `events`: the number of new events that this batch may
+    /// bring. Returns true if anything was removed.
     pub(super) fn make_room(
         &mut self,
         batch: &mut Batch<'_>,
@@ -40,7 +40,7 @@ impl Shortage {
         self.space = batch.space()?;
         let mut removed = 0;
         if self.space.wants_removal() && Instant::now() >= self.search_at {
-            // Twice as many as come, so that it gets ahead of them.
+            // Twice as many as arrive, to get ahead of them.
             let wanted = self.space.removed_at_once().max(2 * events);
             for _ in 0..SEARCHES_AT_ONCE {
                 let pruned = batch
@@ -61,14 +61,14 @@ impl Shortage {
         Ok(removed > 0)
     }
 
-    /// Refuses new events where there is no room for any, until there is some ahead of them.
+    /// Starts or ends the refusal of new events by the space.
     pub(super) fn look(&mut self, space: Space) {
         self.space = space;
         self.refusing = if self.refusing { space.is_short() } else { !space.takes(0) };
     }
 
-    /// Every finished event was looked at: if there was none to remove, refused payloads are next, and then what is known
-    /// of the keys that were taken longest ago, where that is much.
+    /// Ends a search through all finished events. If nothing was removed, refused payloads go next, and then, if they
+    /// take much room, the states of the oldest keys.
     fn searched_all(&mut self, batch: &mut Batch<'_>, dedup: &mut Dedup) -> Result<usize, journal::Error> {
         if std::mem::take(&mut self.found) > 0 {
             return Ok(0);
@@ -88,21 +88,21 @@ impl Shortage {
     }
 }
 
-/// What is kept of a call while there is little room: that it was made and what came of it.
+/// Shortens the record of a call while there is little room.
 pub(super) fn shortened(attempt: &AttemptRecord) -> AttemptRecord {
     let detail = attempt.detail.as_ref().map(|text| text.chars().take(DETAIL_CHARACTERS_KEPT).collect());
     let answer = attempt.answer[..attempt.answer.len().min(ANSWER_BYTES_KEPT)].to_vec();
     AttemptRecord { detail, answer, ..attempt.clone() }
 }
 
-/// Between two batches that only remove.
+/// The pause between two batches that only remove.
 pub(super) const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
-/// How often it is looked whether there is room again, while senders are silent.
+/// How often the space is checked while no events arrive.
 pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(500);
-/// Rounds of pruning in one batch: those that pass over a backlog find nothing.
+/// Rounds of pruning in one batch: rounds that pass over a backlog find nothing.
 const SEARCHES_AT_ONCE: usize = 10;
-/// After a search that found nothing. Deliveries go on meanwhile, and what they leave is found by the next.
+/// The pause after a search that found nothing. Deliveries go on meanwhile, and leave more to remove.
 const SEARCH_PAUSE: Duration = Duration::from_millis(100);
-/// Both as counted in the room that is kept for the end of each event that is queued.
+/// Both limits are part of the room that is reserved for the settlement of each queued event.
 const DETAIL_CHARACTERS_KEPT: usize = 40;
 const ANSWER_BYTES_KEPT: usize = 80;

@@ -1,4 +1,4 @@
-//! Keeps what the state of a key rests on when its event is pruned, and drops it when nothing does any more.
+//! Keeps the state of a key when its last event is pruned, and drops it when it is replaced.
 
 use rusqlite::params;
 
@@ -10,8 +10,7 @@ use crate::journal::sqlite::sum::{FIXED, FIXED_READ, Fixed, KeyState, STANDING, 
 use crate::journal::sqlite::values::{event, sql};
 
 impl Batch<'_> {
-    /// Puts what a key's state rests on in the place of a delivered event. Returns whether it did: of a row that is not
-    /// what was written nothing is kept elsewhere.
+    /// Stores a key's state in place of a delivered event. Returns false for a damaged row, whose state is not kept.
     pub(in crate::journal::sqlite) fn keep_key_state(&mut self, id: EventId) -> Result<bool, Error> {
         let columns = format!("{}, {}", FIXED, STANDING);
         let mut statement = self.prepare(&format!("SELECT {columns} FROM event WHERE id = ?1"))?;
@@ -58,9 +57,9 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// The state of its key does not rest on this event any more.
+    /// Drops the state that this event set, since it was replaced.
     pub fn drop_key_state(&mut self, id: EventId) -> Result<(), Error> {
-        // Most events were never moved there.
+        // Most events never had such a row.
         if id <= self.key_states.until {
             let dropped = self.prepare("DELETE FROM key_state WHERE id = ?1")?.execute([sql(id)])?;
             self.key_states.remove(dropped as u64);
@@ -68,8 +67,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Once after a start, before anything is pruned: drops rows on which no key rests. There are some where more keys were
-    /// kept than may be known now, or where one was damaged. Returns whether there may be more.
+    /// Drops rows that no key needs, once after a start and before anything is pruned. There are some after
+    /// `dedup.max_keys` was reduced, or after damage. Returns true if there may be more.
     pub(in crate::journal::sqlite) fn sweep_key_states(
         &mut self,
         keep: &mut impl FnMut(EventId, &str, &str) -> bool,
@@ -101,11 +100,11 @@ impl Batch<'_> {
         Ok(more)
     }
 
-    /// The events up to this one may have left a key's state behind, of which there are so many.
+    /// The counts of stored key states.
     pub fn key_states(&self) -> KeyStates {
         self.key_states
     }
 }
 
-/// Rows looked at at once: some milliseconds.
+/// Rows checked in one batch: some milliseconds.
 const SWEPT_AT_ONCE: usize = 1_000;

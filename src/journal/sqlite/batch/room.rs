@@ -5,9 +5,9 @@ use crate::journal::sqlite::Error;
 use crate::journal::sqlite::room::Fit;
 
 impl Batch<'_> {
-    /// Whether there is room, with what this batch holds already, for `events` more of `bytes` bytes in all; for what a
-    /// sender sent also within the share of its `source`. Refused payloads give way to them, the oldest first, unless
-    /// even that would not do.
+    /// Checks if there is room, after what this batch holds already, for `events` more of `bytes` bytes in all; with a
+    /// `source`, also within its share. Refused payloads are removed for them, oldest first, unless even that would not
+    /// suffice.
     pub fn make_room(&mut self, source: Option<&str>, events: u64, bytes: u64) -> Result<Fit, Error> {
         let config = &self.journal.config;
         let (max_events, max_bytes) = (config.max_events, config.max_bytes);

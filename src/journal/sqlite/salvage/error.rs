@@ -1,13 +1,13 @@
-//! Why rows could not be brought over.
+//! Errors of carrying rows over to a new journal.
 
 use std::io;
 
-/// Why rows could not be brought over.
+/// The reason why rows could not be carried over.
 #[derive(Debug)]
 pub(super) enum Error {
     Reading(io::Error),
     Writing(rusqlite::Error),
-    /// They are brought over, and the volume has no room left to open them.
+    /// The rows are carried over, but the volume has no room left to open the journal.
     Full,
 }
 

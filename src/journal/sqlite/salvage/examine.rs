@@ -1,4 +1,4 @@
-//! Looks at the journal's files before SQLite opens them: that changes them, and says nothing of what it leaves out.
+//! Checks the journal's files before SQLite opens them: SQLite changes them, and does not report what it ignores.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -15,16 +15,16 @@ use crate::journal::sqlite::schema::{self, VERSION};
 use crate::journal::sqlite::sectors;
 use crate::journal::sqlite::wal::{self, Log};
 
-/// The result of looking at the files.
+/// The result of the check.
 #[derive(Debug)]
 pub(super) struct Examined {
-    /// The log, unless there is none or nothing in it can be made out.
+    /// The log; none if there is no log or it is unrecognizable.
     pub(super) log: Option<Log>,
-    /// Why the journal is not to be used as it is.
+    /// The reason why the journal can't be used as it is.
     pub(super) problem: Option<String>,
 }
 
-/// The size of a database's pages by its first bytes, where these may be damaged.
+/// The size of a database's pages, by its first bytes, which may be damaged.
 fn page_bytes(database: &mut (impl Read + Seek), log: Option<&Log>) -> io::Result<usize> {
     let header = sectors::read_at(database, 0, FILE_HEADER_BYTES)?.bytes;
     let said = header.get(16..18).map_or(0, |bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
@@ -35,7 +35,7 @@ fn page_bytes(database: &mut (impl Read + Seek), log: Option<&Log>) -> io::Resul
     }
 }
 
-/// The size that makes more of its pages look like those of a tree.
+/// The page size with which more pages look like those of a tree.
 fn guessed_page_bytes(database: &mut (impl Read + Seek)) -> io::Result<usize> {
     let mut likeliest = (0, 8_192);
     for page_bytes in [8_192, 4_096] {
@@ -52,13 +52,13 @@ fn guessed_page_bytes(database: &mut (impl Read + Seek)) -> io::Result<usize> {
     Ok(likeliest.1)
 }
 
-/// Opens the files as pages: the database, and over it what SQLite takes of the log.
+/// Opens the database and the part of the log that SQLite uses.
 pub(super) fn open(directory: &Path) -> io::Result<(Pages<File>, Option<Log>)> {
     let path = directory.join(FILE);
     files(&path, &directory.join(format!("{FILE}-wal")))
 }
 
-/// Opens files of any name as pages. A file that is not there counts as empty.
+/// Opens files of any name as pages. A missing file counts as empty.
 pub(super) fn files(database: &Path, log: &Path) -> io::Result<(Pages<File>, Option<Log>)> {
     let or_nothing = |path: &Path| match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => File::open("/dev/null"),
@@ -74,7 +74,7 @@ pub(super) fn files(database: &Path, log: &Path) -> io::Result<(Pages<File>, Opt
     Ok((pages, log))
 }
 
-/// Looks at everything that can be looked at without reading every payload.
+/// Checks everything that can be checked without reading every payload.
 pub(super) fn examine(directory: &Path) -> io::Result<Examined> {
     let (mut pages, log) = open(directory)?;
     let mut problem = None;
@@ -96,7 +96,7 @@ fn problem_of<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Option<String>
         Err(problem) => return Ok(Some(problem)),
     };
     let version = word(&first, 60);
-    // Tables of another layout are another version's, which `connect` says.
+    // Tables of another layout belong to another version; `connect` reports that.
     if i64::from(version) != VERSION {
         return Ok(schema.is_ours.then(|| format!("the number of its layout is {version}")));
     }
@@ -122,7 +122,7 @@ fn problem_of<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Option<String>
     if let Some(page) = free.iter().find(|page| used.contains(page)) {
         return Ok(Some(format!("page {page} is in use, and among the free ones")));
     }
-    // Tables were made before anything was in them: a root that nothing leads to is among the first pages.
+    // Tables are created before any rows: roots that nothing refers to are among the first pages.
     for number in (1..=pages.count().min(ROOTS_AMONG)).filter(|page| !used.contains(page) && !free.contains(page)) {
         let page = pages.read(number)?;
         let is_table = |node: Node<'_>| matches!(node.kind(), Kind::TableLeaf | Kind::TableInterior);
@@ -133,7 +133,7 @@ fn problem_of<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Option<String>
     Ok(None)
 }
 
-/// Finds a row that is not where its number leads to, or not whole.
+/// Finds a row that is in the wrong place, or incomplete.
 fn problem_of_rows<R: Read + Seek>(pages: &mut Pages<R>, table: &str, leaves: &[Leaf]) -> io::Result<Option<String>> {
     for leaf in leaves {
         let broken = || Ok(Some(format!("page {} of table {table} is broken", leaf.page)));
@@ -151,7 +151,7 @@ fn problem_of_rows<R: Read + Seek>(pages: &mut Pages<R>, table: &str, leaves: &[
                 return broken();
             }
             after = cell.id;
-            // SQLite reads no further than a row that it can't take apart.
+            // SQLite stops reading at a row that it can't decode.
             let is_readable = pages.payload(&cell)?.is_some_and(|payload| columns(&payload).is_some());
             if !is_readable {
                 return broken();
@@ -161,12 +161,12 @@ fn problem_of_rows<R: Read + Seek>(pages: &mut Pages<R>, table: &str, leaves: &[
     Ok(None)
 }
 
-/// Finds a value in the header that ours never have.
+/// Finds a header value that our journals never have.
 fn problem_of_header(header: &[u8], page_bytes: usize, count: u32) -> Option<String> {
     let said = usize::from(u16::from_be_bytes([header[16], header[17]]));
     let is_ours = header.starts_with(b"SQLite format 3\0")
         && said == page_bytes
-        // Either way of journaling, and nothing set aside on a page.
+        // Either journal mode, and no reserved bytes per page.
         && matches!(header[18..21], [1, 1, 0] | [2, 2, 0])
         && header[21..24] == [64, 32, 32]
         && word(header, 44) == SCHEMA_FORMAT
@@ -178,7 +178,7 @@ fn problem_of_header(header: &[u8], page_bytes: usize, count: u32) -> Option<Str
     if !is_ours {
         return Some("its first bytes are not those of a journal".to_owned());
     }
-    // SQLite believes the number of pages only if it was written with the last change.
+    // SQLite trusts the number of pages only if it was written with the last change.
     let is_current = word(header, 24) == word(header, 92);
     (is_current && word(header, 28) > count)
         .then(|| format!("{} of its {} pages are missing", word(header, 28) - count, word(header, 28)))
@@ -186,12 +186,11 @@ fn problem_of_header(header: &[u8], page_bytes: usize, count: u32) -> Option<Str
 
 struct Schema {
     tables: HashMap<String, u32>,
-    /// The tables of this layout are there.
+    /// True if the tables of this layout are there.
     is_ours: bool,
 }
 
-/// Whether tables and indexes are those that this version makes, or one before it did. What another made beside them is
-/// let be.
+/// Compares tables and indexes with those of this version and earlier ones. Additions by others are ignored.
 fn problem_of_schema<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Result<Schema, String>> {
     let is_of_another_layout = i64::from(word(&pages.read(1)?, 60)) != VERSION;
     let tree = pages.leaves(1)?;
@@ -236,30 +235,30 @@ fn problem_of_schema<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Result<
         match found.get(name) {
             Some(found) if !is_rotten(found, sql, BYTES_ROTTEN_MAX) => {}
             None if is_of_another_layout => {}
-            _ => return Ok(Err(format!("the definition of {name} is not what was written"))),
+            _ => return Ok(Err(format!("the definition of {name} is damaged"))),
         }
     }
     for (name, sql) in &expected.added {
         let is_sound = match found.get(name) {
             Some(found) => !is_rotten(found, sql, BYTES_ROTTEN_IN_ADDED),
-            // A version before made none, unless it is there under a name that nobody gave it.
+            // An earlier version had none, unless a damaged name hides it.
             None => !found.iter().any(|(other, found)| {
                 let is_that = found == sql || is_rotten(found, sql, BYTES_ROTTEN_IN_ADDED);
                 is_that && expected.added.iter().all(|(name, _)| name != other)
             }),
         };
         if !is_sound {
-            return Ok(Err(format!("the definition of {name} is not what was written")));
+            return Ok(Err(format!("the definition of {name} is damaged")));
         }
     }
     Ok(Ok(schema))
 }
 
-/// Definitions by name.
+/// The definitions of tables and indexes, by name.
 struct Expected {
-    /// Tables that every journal of this layout has.
+    /// The tables that every journal of this layout has.
     base: Vec<(String, String)>,
-    /// Tables that were added to it.
+    /// The tables that were added later.
     added: Vec<(String, String)>,
 }
 
@@ -277,33 +276,33 @@ fn expected() -> Result<Expected, rusqlite::Error> {
     Ok(Expected { base, added })
 }
 
-/// A definition as its words, however it was laid out and explained.
+/// A definition as its words, without layout and comments.
 fn words(sql: &str) -> String {
     let lines: Vec<&str> = sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
     lines.join(" ").replace(['(', ')', ','], " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a definition is the expected one but for a few bytes, as far as both go. One that is quite another is another
-/// version's.
+/// Returns true if a definition differs from the expected one in a few bytes only, as far as both go. A very different
+/// one belongs to another version.
 fn is_rotten(found: &str, expected: &str, bytes_max: usize) -> bool {
     let differing = found.bytes().zip(expected.bytes()).filter(|(one, other)| one != other).count();
     (1..=bytes_max).contains(&differing)
 }
 
-/// Whether a table is an index by itself.
+/// Returns true for a `WITHOUT ROWID` table, which is an index by itself.
 fn is_without_rowid(sql: &str) -> bool {
     sql.ends_with("WITHOUT ROWID")
 }
 
-/// Tables of which every row is read before anything is delivered.
+/// Tables that a start reads completely before anything is delivered.
 const READ_AT_A_START: [&str; 2] = ["event", "key_state"];
-/// A word that is changed by hand differs in more.
+/// A word changed by hand differs in more bytes.
 const BYTES_ROTTEN_MAX: usize = 8;
-/// Another version may have added something else in the place of the last addition, which differs in more as well.
+/// Another version may have added a different column in place of the last one, which also differs in more bytes.
 const BYTES_ROTTEN_IN_ADDED: usize = 2;
 const SCHEMA_FORMAT: u32 = 4;
 const UTF_8: u32 = 1;
-/// More than there are tables and indexes.
+/// More than the number of tables and indexes.
 const ROOTS_AMONG: u32 = 32;
-/// Pages that are looked at to guess how large they are.
+/// Pages that are tried to guess their size.
 const PAGES_GUESSED_BY: u32 = 64;

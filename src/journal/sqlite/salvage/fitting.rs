@@ -1,5 +1,5 @@
-//! Carrying over as much as the volume has room for: a start over a damaged journal ends in a relay that delivers, also
-//! where there is no room for a second journal beside the damaged one.
+//! Carries over as much as the volume has room for: after damage the relay must start and deliver even without room for
+//! a second whole journal.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use super::kept;
 use crate::clock::WallTime;
 use crate::journal::sqlite::volume::{self, Reserve};
 
-/// How much is carried over.
+/// The extent of what is carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     All,
-    /// Of what has ended only its row, on which the state of its key rests: no payload, no body and no call.
+    /// Finished events lose payload, body and calls; their rows stay, because key states depend on them.
     Open,
 }
 
-/// Carries over what fits, giving up first what is worth least: the reserve, the contents of what has ended,
-/// journals that were damaged before.
+/// Carries over what fits, and gives up the least valuable first: the reserve, contents of finished events, older
+/// damaged journals.
 pub(super) fn fitting<T>(
     directory: &Path,
     now: WallTime,
@@ -43,14 +43,14 @@ pub(super) fn fitting<T>(
     carried
 }
 
-/// Whether it failed for want of room.
+/// Returns true if the error was a lack of room.
 fn is_full(error: &Error, directory: &Path) -> bool {
     match error {
         Error::Full => true,
         Error::Reading(error) => volume::is_of_room(error),
         Error::Writing(error) => match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => true,
-            // A quota that is used up, and shared memory that finds no room.
+            // SQLite reports an exhausted quota, and shared memory without room, by these codes.
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => volume::is_full(directory),
             _ => false,
         },

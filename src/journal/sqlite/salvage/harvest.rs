@@ -18,8 +18,7 @@ enum Rows {
     KeyStates,
 }
 
-/// Takes in everything that pages hold. Returns how many events may have been on pages that are damaged, beyond those that
-/// were found.
+/// Imports everything that pages hold. Returns an upper bound for the events that were lost on damaged pages.
 pub(super) fn database<R: Read + Seek>(pages: &mut Pages<R>, intake: &mut Intake<'_>) -> Result<u64, Error> {
     if pages.count() == 0 {
         return Ok(0);
@@ -32,8 +31,8 @@ pub(super) fn database<R: Read + Seek>(pages: &mut Pages<R>, intake: &mut Intake
             trees.insert(table, pages.leaves(*root)?);
         }
     }
-    // Where a tree does not lead to all of its leaves, whatever is in use and looks like one may be.
-    // A journal of before has no states of keys.
+    // If a tree does not lead to all of its leaves, any page in use that looks like a leaf may be one. Older journals
+    // have no table of key states.
     let is_whole = ["event", "content"].iter().all(|table| trees.contains_key(table))
         && trees.values().all(|tree| tree.broken.is_empty());
     let strays = if is_whole { Vec::new() } else { strays(pages, free.as_ref())? };
@@ -57,8 +56,8 @@ pub(super) fn database<R: Read + Seek>(pages: &mut Pages<R>, intake: &mut Intake
     damaged.iter().map(|leaf| intake.missing(*leaf).map_err(Error::Writing)).sum()
 }
 
-/// Takes in what single pages of the log hold, which may be earlier versions of each other: one at a time, since a log may
-/// be larger than the memory. The rest of what they hold is looked for in `pages`.
+/// Imports rows from single pages of the log, which may be earlier versions of each other: one at a time, since a log
+/// may be larger than the memory. Overflow pages are looked up in `pages`.
 pub(super) fn versions<R: Read + Seek>(
     pages: &mut Pages<R>,
     frames: &[Frame],
@@ -71,14 +70,14 @@ pub(super) fn versions<R: Read + Seek>(
         }
     }
     for frame in frames {
-        // What a person held back once may be released in a version that is not among these.
+        // Holds are skipped: one may have been released in a newer page.
         let page = pages.version(frame.at)?;
         rows_beside(pages, &page, frame.page, false, intake)?;
     }
     Ok(())
 }
 
-/// The roots of tables by name; those that the first pages tell.
+/// The roots of tables by name, as far as the first pages are readable.
 pub(super) fn roots<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<HashMap<String, u32>> {
     let mut roots = HashMap::new();
     for leaf in pages.leaves(1)?.pages {
@@ -120,8 +119,8 @@ fn leaf_rows<R: Read + Seek>(
     rows_of(pages, &page, number, rows, intake)
 }
 
-/// Takes in the rows of a leaf. Where it does not hold together, each place of it is tried for what is provably a row.
-/// Returns whether it does.
+/// Imports the rows of a leaf. If the leaf is damaged, every offset is tried for a provable row. Returns true if it is
+/// intact.
 fn rows_of<R: Read + Seek>(
     pages: &mut Pages<R>,
     page: &[u8],
@@ -150,7 +149,7 @@ fn rows_of<R: Read + Seek>(
     Ok(is_whole)
 }
 
-/// Takes one row in. None where it is none at all, else whether it is of the kind that was asked for.
+/// Imports one row. None if it is no row, else true if it is of the requested kind.
 fn take<R: Read + Seek>(
     pages: &mut Pages<R>,
     cell: &Cell<'_>,
@@ -172,7 +171,7 @@ fn take<R: Read + Seek>(
     Ok(Some(taken?))
 }
 
-/// Takes in what a page holds of calls, and of what a person holds back.
+/// Imports calls and holds from a page.
 fn rows_beside<R: Read + Seek>(
     pages: &mut Pages<R>,
     page: &[u8],
@@ -197,5 +196,5 @@ fn rows_beside<R: Read + Seek>(
     Ok(())
 }
 
-/// In the order in which their rows are taken in.
+/// The tables in the order of import.
 const TABLES: [(&str, Rows); 3] = [("event", Rows::Events), ("content", Rows::Bodies), ("key_state", Rows::KeyStates)];

@@ -1,7 +1,7 @@
-//! Rows that were found somewhere, put into a journal: of each the version that is sound and went furthest.
+//! Imports rows into a new journal: of each row the sound version that got furthest.
 //!
-//! A row whose checksum does not match comes in too, where nothing better was found: a start then sets it aside as a dead
-//! letter, so that it is told.
+//! A row whose checksum does not match is imported if there is nothing better: the start then makes it a visible dead
+//! letter.
 
 use std::collections::HashSet;
 
@@ -18,35 +18,35 @@ use crate::journal::sqlite::sum::{self, FIXED, FIXED_READ, Fixed, KeyState, STAN
 use crate::journal::sqlite::values;
 use crate::journal::sqlite::values::sql;
 
-/// A journal that takes rows in, within a transaction.
+/// A journal that imports rows within a transaction.
 pub(super) struct Intake<'c> {
     journal: &'c Connection,
     extent: Extent,
-    /// Rows whose payload is that of an event that has not ended; known when all events are in.
+    /// The rows with a payload that an unfinished event needs; known once all events are imported.
     raws: Option<HashSet<i64>>,
     now: WallTime,
-    /// The columns of an event by their place in a row.
+    /// The columns of an event in the order of a row.
     columns: Vec<String>,
-    /// Where in a row the columns of [`FIXED`] and [`STANDING`] are.
+    /// The indexes of [`FIXED`] and [`STANDING`] in a row.
     fixed: Vec<usize>,
     standing: Vec<usize>,
     pub(super) taken: Taken,
 }
 
-/// Counts of what was taken in.
+/// Counts of imported rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// Events that the journal did not have.
+    /// New events.
     pub(super) events: u64,
-    /// Events of which it had an earlier version.
+    /// Events that replaced an earlier version.
     pub(super) versions: u64,
-    /// Bodies whose event was not found.
+    /// Bodies without an event.
     pub(super) without_row: u64,
-    /// Rows that looked like events and could not be made any.
+    /// Rows that looked like events and could not be decoded.
     pub(super) unreadable: u64,
 }
 
-/// Which of two versions of an event is to be kept: the greater one.
+/// The rank of a version of an event: the greater one is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     fixed: bool,
@@ -56,7 +56,7 @@ struct Rank {
     tried_ms: i64,
 }
 
-/// Which of two versions of a body is to be kept.
+/// The rank of a version of a body: the greater one is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
     Altered,
@@ -78,8 +78,8 @@ impl Intake<'_> {
         Ok(Intake { journal, extent, raws: None, now, columns, fixed, standing, taken: Taken::default() })
     }
 
-    /// Takes an event, whose columns are as a row has them, but for the first one. `proven`: only if its checksum says
-    /// that it is one. Returns whether it is.
+    /// Imports an event; `row` holds its columns except the first one. `proven`: only if the checksum matches. Returns
+    /// true if the row is an event.
     pub(super) fn event(&mut self, id: i64, row: &[ValueRef<'_>], proven: bool) -> Result<bool, rusqlite::Error> {
         let at = |places: &[usize], column: usize| match places.get(column).copied() {
             Some(0) => Some(ValueRef::Integer(id)),
@@ -115,7 +115,7 @@ impl Intake<'_> {
         Ok(true)
     }
 
-    /// Whether there is something in each column that must not be empty.
+    /// Returns true if every column that must not be empty has a value.
     fn fits(&self, row: &[ValueRef<'_>]) -> bool {
         self.columns.iter().enumerate().all(|(place, name)| {
             let is_there = row.get(place).is_some_and(|value| *value != ValueRef::Null);
@@ -143,7 +143,7 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Takes what came and what is sent for an event. Returns whether the row is one of these. Every event must be in
+    /// Imports the payload and body of an event. Returns true if the row holds these. All events must be imported
     /// before.
     pub(super) fn content(&mut self, id: i64, row: &[ValueRef<'_>], proven: bool) -> Result<bool, rusqlite::Error> {
         let Some(content) = Content::of(id, row).filter(|content| !proven || content.trust == Trust::Proven) else {
@@ -157,7 +157,7 @@ impl Intake<'_> {
         match statement.query_row([id], |row| row.get(0)).optional()? {
             Some(true) if self.extent == Extent::Open && !self.is_raw_of_others(id)? => return Ok(true),
             Some(_) => {}
-            // Nothing says that what has no checksum is a body at all.
+            // Without a checksum nothing proves that this is a body.
             None if content.trust != Trust::Proven => return Ok(true),
             None => self.placeholder(id, &content)?,
         }
@@ -189,7 +189,7 @@ impl Intake<'_> {
         Ok(true)
     }
 
-    /// Whether an event that has not ended was in the same request, whose payload this row holds.
+    /// Returns true if an unfinished event came in the request whose payload this row holds.
     fn is_raw_of_others(&mut self, id: i64) -> Result<bool, rusqlite::Error> {
         if self.raws.is_none() {
             let mut statement = self.journal.prepare(
@@ -200,7 +200,7 @@ impl Intake<'_> {
         Ok(self.raws.as_ref().is_some_and(|raws| raws.contains(&id)))
     }
 
-    /// A dead letter for a body whose event could not be read.
+    /// Makes a dead letter for a body whose event could not be read.
     fn placeholder(&mut self, id: i64, content: &Content<'_>) -> Result<(), rusqlite::Error> {
         let bytes = [content.raw, content.body, content.element].into_iter().flatten().map(<[u8]>::len).sum::<usize>();
         let standing = Standing {
@@ -226,8 +226,8 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Takes what a key's state rests on, where its checksum says that it is that: a key that is not known can only page
-    /// once more. Returns whether it is. Every event must be in before.
+    /// Imports the state of a key if its checksum matches: an unknown key can only page once more. Returns true if the
+    /// row is one. All events must be imported before.
     pub(super) fn key_state(&self, id: i64, row: &[ValueRef<'_>]) -> Result<bool, rusqlite::Error> {
         let column = |column: usize| match column {
             0 => Some(ValueRef::Integer(id)),
@@ -247,7 +247,7 @@ impl Intake<'_> {
         Ok(true)
     }
 
-    /// Takes a call, by what its row looks like.
+    /// Imports a call; its row has no checksum, so its shape decides.
     pub(super) fn attempt(&self, row: &[ValueRef<'_>]) -> Result<(), rusqlite::Error> {
         let [event @ ValueRef::Integer(_), rest @ ..] = row else {
             return Ok(());
@@ -270,7 +270,7 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Takes what a person holds back, by what its row looks like.
+    /// Imports a hold; its row has no checksum, so its shape decides.
     pub(super) fn hold(&self, row: &[ValueRef<'_>]) -> Result<(), rusqlite::Error> {
         if let [ValueRef::Text(b"key" | b"source"), ValueRef::Text(_), ValueRef::Text(_), ValueRef::Integer(_)] = row {
             let mut statement = self
@@ -281,7 +281,7 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// How many numbers of events that belong on a page are those of none that is here: at least one, where that is not known.
+    /// The number of missing events among those that belong on a page: at least one if the range is unknown.
     pub(super) fn missing(&self, leaf: Leaf) -> Result<u64, rusqlite::Error> {
         let (Some(after), Some(until)) = (leaf.after, leaf.until) else {
             return Ok(1);
@@ -293,8 +293,8 @@ impl Intake<'_> {
         Ok(until.saturating_sub(after).saturating_sub(present).try_into().unwrap_or(0))
     }
 
-    /// Makes a dead letter of each queued event whose body can't be sent. Returns how many.
-    pub(super) fn bury_without_body(&self) -> Result<u64, rusqlite::Error> {
+    /// Makes dead letters of queued events whose body can't be sent. Returns their number.
+    pub(super) fn dead_letter_without_body(&self) -> Result<u64, rusqlite::Error> {
         let mut statement = self.journal.prepare(&format!(
             "SELECT event.id, raw, body, element, {}, raw_sum FROM event \
              LEFT JOIN content ON content.id = event.id WHERE state = 'queued' AND state <> 'delivered'",
@@ -316,9 +316,9 @@ impl Intake<'_> {
         Ok(buried.len() as u64)
     }
 
-    /// Makes a dead letter of each queued event whose key went on: an event is only tried when the one before it ended, so
-    /// it was settled, and what is left of it is an earlier version. Returns how many.
-    pub(super) fn bury_overtaken(&self) -> Result<u64, rusqlite::Error> {
+    /// Makes dead letters of queued events whose key has a later attempt: an event is only tried after the one before
+    /// it ended, so this is an outdated version of a settled event. Returns their number.
+    pub(super) fn dead_letter_outdated(&self) -> Result<u64, rusqlite::Error> {
         let mut statement = self.journal.prepare(&format!("SELECT {FIXED}, {STANDING} FROM event ORDER BY id DESC"))?;
         let mut rows = statement.query([])?;
         let (mut tried, mut buried) = (HashSet::new(), Vec::new());
@@ -348,7 +348,7 @@ impl Intake<'_> {
         let event = EventId(id.cast_unsigned());
         let mut statement = self.journal.prepare_cached(&format!("SELECT {STANDING} FROM event WHERE id = ?1"))?;
         let standing = statement.query_row([sql(event)], |row| Ok(Standing::read(row, 0, event)))?;
-        // One that was altered is set aside by the start.
+        // The start makes a dead letter of an altered row.
         let Ok(mut standing) = standing else {
             return Ok(());
         };
@@ -391,7 +391,7 @@ struct Content<'r> {
 }
 
 impl<'r> Content<'r> {
-    /// Columns as a row has them; none if these are no bodies.
+    /// Decodes a row's columns; none if they are no bodies.
     fn of(id: i64, row: &[ValueRef<'r>]) -> Option<Content<'r>> {
         if !(4..=6).contains(&row.len()) {
             return None;
@@ -422,9 +422,9 @@ impl<'r> Content<'r> {
     }
 }
 
-/// Of what a key's state rests on, with its checksum.
+/// The columns of a key's state with its checksum.
 const KEY_STATE_COLUMNS: usize = 14;
-/// Of an event, before anything was added.
+/// The columns of an event in the first layout.
 const COLUMNS_MIN: usize = 23;
 const NEVER_NULL: [&str; 8] =
     ["source", "state", "received_at", "attempts", "duplicates", "bytes", "request", "raw_in"];

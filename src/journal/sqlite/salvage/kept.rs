@@ -1,5 +1,4 @@
-//! Keeps the newest few of the files that were set aside: each is a whole journal, and a failing disk makes one after
-//! the other.
+//! Removes old files that were set aside: each is a whole journal, and a failing disk makes one after the other.
 
 use std::fs;
 use std::io;
@@ -7,20 +6,20 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::WallTime;
 
-/// Of the damaged journals, and of what others put in a journal's place, so many are kept, the newest ones.
+/// The number of damaged journals, and of foreign files found in a journal's place, that are kept.
 pub const ASIDE_KEPT: usize = 3;
 
-/// Removes the older ones beyond that.
+/// Removes all but the newest ones.
 pub(in crate::journal::sqlite) fn keep_newest(directory: &Path, now: WallTime) {
     keep(directory, now, ASIDE_KEPT);
 }
 
-/// Removes all that were set aside before this moment. Returns whether there were any.
+/// Removes all that were set aside before `now`. Returns true if there were any.
 pub(super) fn keep_none_before(directory: &Path, now: WallTime) -> bool {
     keep(directory, now, 0)
 }
 
-/// What can't be removed stays: it only takes room.
+/// A file that can't be removed stays: it only takes room.
 fn keep(directory: &Path, now: WallTime, count: usize) -> bool {
     let mut removed = false;
     for kind in KINDS {
@@ -46,8 +45,8 @@ fn keep(directory: &Path, now: WallTime, count: usize) -> bool {
     removed
 }
 
-/// The files of a kind beyond so many moments at which some were set aside. Those of now are never among them, also where
-/// the clock was turned back.
+/// The files of a kind beyond the newest `count` times. Files of `now` are never among them, even if the clock was
+/// turned back.
 fn older(directory: &Path, kind: &str, now: WallTime, count: usize) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<(i64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -64,7 +63,7 @@ fn older(directory: &Path, kind: &str, now: WallTime, count: usize) -> io::Resul
     Ok(found.into_iter().filter(|(at, _)| *at != now.0 && !moments.contains(at)).map(|(_, path)| path).collect())
 }
 
-/// When a file of this kind was set aside; none for any other file.
+/// The time at which a file of this kind was set aside; none for any other file.
 fn moment(name: &str, kind: &str) -> Option<i64> {
     let (at, end) = name.strip_prefix(kind)?.split_once('.')?;
     matches!(end, "db" | "db-wal" | "wal").then(|| at.parse().ok()).flatten()

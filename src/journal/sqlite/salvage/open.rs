@@ -1,4 +1,4 @@
-//! Rows out of a journal that is open and whose files nobody else can reach any more: by SQLite, event by event.
+//! Copies rows, event by event through SQLite, out of an open journal whose files have lost their names.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
@@ -7,8 +7,8 @@ use super::error::Error;
 use super::intake::Intake;
 use crate::journal::sqlite::key_state;
 
-/// Takes in what can be read; where that fails it goes on with the next number, until one can be read again. Returns how
-/// many places there were where nothing could be read.
+/// Imports all readable rows; after an error it continues with the next event number. Returns the number of unreadable
+/// places.
 pub(super) fn connection(old: &Connection, intake: &mut Intake<'_>) -> Result<u64, Error> {
     let Ok(mut statement) = old.prepare("SELECT * FROM event NOT INDEXED WHERE id >= ?1 ORDER BY id") else {
         return Ok(1);
@@ -39,7 +39,7 @@ pub(super) fn connection(old: &Connection, intake: &mut Intake<'_>) -> Result<u6
         if misses == MISSES_MAX {
             break;
         }
-        // Where nothing has been read yet, the first number is unknown: it is looked for from the other end.
+        // If nothing was read yet the first number is unknown: it is searched from the other end.
         unreadable += 1;
         match next {
             0 => next = first_readable(old).unwrap_or(i64::MAX),
@@ -73,7 +73,7 @@ pub(super) fn connection(old: &Connection, intake: &mut Intake<'_>) -> Result<u6
     Ok(unreadable)
 }
 
-/// Goes down from the newest event as far as that can be read.
+/// The lowest event number that can be read when going down from the newest.
 fn first_readable(old: &Connection) -> Option<i64> {
     let mut statement = old.prepare("SELECT id FROM event NOT INDEXED ORDER BY id DESC").ok()?;
     let mut rows = statement.query([]).ok()?;
@@ -84,7 +84,7 @@ fn first_readable(old: &Connection) -> Option<i64> {
     first
 }
 
-/// Takes an event's bodies and calls.
+/// Imports an event's bodies and calls.
 fn beside(old: &Connection, id: i64, intake: &mut Intake<'_>) -> Result<(), Error> {
     if let Ok(mut statement) = old.prepare_cached("SELECT * FROM content WHERE id = ?1")
         && let Ok(mut rows) = statement.query([id])
@@ -109,5 +109,5 @@ fn columns<'r>(row: &'r Row<'_>) -> Option<Vec<ValueRef<'r>>> {
     (0..row.as_ref().column_count()).map(|column| row.get_ref(column).ok()).collect()
 }
 
-/// Numbers tried in a row: many times what a damaged page may have held.
+/// Event numbers tried in a row: many times what a damaged page can hold.
 const MISSES_MAX: u32 = 100_000;
