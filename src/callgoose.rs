@@ -1,4 +1,4 @@
-//! All that is known of Callgoose: what an answer means, what its filters do with an event, and a stand-in for it.
+//! Everything specific to Callgoose: the meaning of its answers, its filters, and a stand-in for tests.
 
 pub mod answer;
 pub mod filters;

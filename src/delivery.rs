@@ -1,4 +1,4 @@
-//! From the journal to the upstream: in order for each key, again until it is done, at the upstream's pace.
+//! Delivery to the upstream: in order for each key, with retries, at the upstream's pace.
 
 pub mod breaker;
 pub mod client;

@@ -1,7 +1,7 @@
-//! What an answer of the upstream means: the one place that maps its statuses and bodies.
+//! The meaning of the upstream's answers: the only place that maps its statuses and bodies.
 //!
-//! A success is what the body says it is. Callgoose answers 202 when no filter matched, which means that nobody
-//! was alerted; a captive portal answers 200 with a page. Neither is a delivery that anyone should believe.
+//! A success is decided by the body. Callgoose answers 202 when no filter matched, so that nobody was alerted; a
+//! captive portal answers 200 with a page. Neither is a delivery.
 
 mod said;
 
@@ -11,10 +11,10 @@ use crate::event::{Action, Outcome};
 
 use said::{Part, Reading, Said};
 
-/// An answer, classified.
+/// The classification of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The upstream has taken the call and this is what it did.
+    /// The upstream accepted the call, with this outcome.
     Done(Outcome),
     /// The same call may succeed later.
     Again(Trouble),
@@ -24,28 +24,28 @@ pub enum Verdict {
     Rejected(Trouble),
 }
 
-/// What kept a call from being done. The word is the metric label, the log field and the reason in the journal.
+/// The reason why a call failed. Its word is the metric label, the log field and the reason in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trouble {
-    /// The name of the upstream's host can't be looked up.
+    /// The upstream's host name can't be resolved.
     Dns,
     /// No connection: refused, unreachable, reset while connecting.
     Connect,
     /// The TLS handshake failed: a certificate that is not trusted, or a host that speaks no TLS.
     Tls,
-    /// The connection broke after the request was sent; the upstream may have done it or not.
+    /// The connection broke after the request was sent; it may have taken effect.
     Reset,
-    /// No answer in time; the upstream may have done it or not.
+    /// No answer in time; the request may have taken effect.
     Timeout,
     /// A 2xx with a page instead of JSON: a captive portal or a block page on the way.
     NotJson,
-    /// 408, 425, 429, 503: later.
+    /// 408, 425, 429, 503: try again later.
     Busy,
     /// Another 5xx.
     ServerError,
     /// 401 or 403: the token is missing, wrong or expired.
     Unauthorized,
-    /// 407: the proxy on the way wants credentials.
+    /// 407: the proxy on the way asks for credentials.
     ProxyUnauthorized,
     /// 3xx, 404, 405, 410, 414: this is not the endpoint.
     Endpoint,
@@ -53,27 +53,27 @@ pub enum Trouble {
     Payload,
 }
 
-/// On whose side the fault lies, as far as can be told from here.
+/// The side of a failure, as far as it can be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribution {
     Network,
     Proxy,
     Upstream,
-    /// The relay's own configuration, or what it was made to send.
+    /// The relay's own configuration, or the event that it sent.
     Relay,
 }
 
-/// An answer's body, as far as it was read.
+/// The body of an answer, as far as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body<'a> {
     pub bytes: &'a [u8],
-    /// There was more: it is longer than what is read of a body, took too long, or broke off.
+    /// True if the body is incomplete: too long, too slow, or broken off.
     pub cut: bool,
-    /// The headers name it a page of HTML.
+    /// True if the headers declare it as HTML.
     pub page: bool,
 }
 
-/// Classifies an answer. Only a 2xx is asked for what its body says; how much of that there is to read changes no class.
+/// Classifies an answer. Only for a 2xx does the body matter; a truncated body does not change the class.
 pub fn judge(action: Action, status: u16, body: Body<'_>) -> Verdict {
     match status {
         200..=299 => read(action, status, body),
@@ -83,13 +83,13 @@ pub fn judge(action: Action, status: u16, body: Body<'_>) -> Verdict {
         407 => Verdict::Blocked(Trouble::ProxyUnauthorized),
         300..=399 | 404 | 405 | 410 | 414 => Verdict::Blocked(Trouble::Endpoint),
         400..=499 => Verdict::Rejected(Trouble::Payload),
-        // Nothing else is a final status (RFC 9110, section 15).
+        // No other status is final (RFC 9110, section 15).
         _ => Verdict::Again(Trouble::ServerError),
     }
 }
 
-/// The outcome by the body of a 2xx. One that was cut off is believed as far as it goes: sent again, the event would be
-/// answered with as long a body.
+/// The outcome by the body of a 2xx. A truncated one is accepted as far as it goes: after a retry the body would be
+/// just as long.
 fn read(action: Action, status: u16, body: Body<'_>) -> Verdict {
     let text = in_utf8(body.bytes);
     if text.trim_ascii().is_empty() {
@@ -98,7 +98,7 @@ fn read(action: Action, status: u16, body: Body<'_>) -> Verdict {
     }
     let (said, accepted) = match said::read(&text) {
         Reading::Json(said) => (said, true),
-        // A proxy may also cut a body off and say that it is whole: what it said until then was said.
+        // A proxy may also truncate a body and declare it complete: its beginning still counts.
         Reading::Beginning(said) => (said, body.cut),
         Reading::NotJson => return Verdict::Blocked(Trouble::NotJson),
     };
@@ -109,7 +109,7 @@ fn read(action: Action, status: u16, body: Body<'_>) -> Verdict {
     }
 }
 
-/// The outcome that is said; none where it is not, or not yet.
+/// The outcome that the body states; none if it states none, or not yet.
 fn outcome(action: Action, status: u16, said: Said) -> Option<Outcome> {
     let (part, done) = match action {
         Action::Trigger => (said.triggered, Outcome::Created),
@@ -119,7 +119,7 @@ fn outcome(action: Action, status: u16, said: Said) -> Option<Outcome> {
     match (is_done, duplicate) {
         (Some(true), _) => Some(done),
         (None, None) => None,
-        // Several services may answer one call, and one that did it is enough: what is missing may still say so.
+        // Several services may answer one call, and one that did it is enough: the missing part may still state it.
         (None, _) | (_, None) if !whole => None,
         (_, Some(true)) => Some(Outcome::Duplicate),
         _ if action == Action::Resolve && status != 202 => Some(Outcome::NotResolved),
@@ -127,7 +127,7 @@ fn outcome(action: Action, status: u16, said: Said) -> Option<Outcome> {
     }
 }
 
-/// The text in UTF-8 and without a byte order mark, which a parser of JSON may ignore (RFC 8259, section 8.1).
+/// The text in UTF-8 without a byte order mark, which a JSON parser may ignore (RFC 8259, section 8.1).
 fn in_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     let utf16 = |text: &[u8], unit: fn([u8; 2]) -> u16| {
         let units = text.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
@@ -142,7 +142,7 @@ fn in_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
 }
 
 impl Verdict {
-    /// What kept the call from being done, if something did.
+    /// The reason why the call failed, if it did.
     pub fn trouble(self) -> Option<Trouble> {
         match self {
             Verdict::Done(_) => None,
@@ -150,7 +150,7 @@ impl Verdict {
         }
     }
 
-    /// The outcome or the trouble, as the word that metrics and the journal use.
+    /// The word of the outcome or the trouble, for metrics and the journal.
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Done(outcome) => outcome.as_str(),
@@ -160,7 +160,7 @@ impl Verdict {
 }
 
 impl<'a> Body<'a> {
-    /// A body that was read to its end.
+    /// A complete body.
     pub fn whole(bytes: &'a [u8]) -> Body<'a> {
         Body { bytes, cut: false, page: false }
     }
@@ -193,7 +193,7 @@ impl Trouble {
         }
     }
 
-    /// What a person can do about it.
+    /// Advice for a person.
     pub fn remedy(self) -> &'static str {
         match self {
             Trouble::Dns => "check the host name in `upstream.url` and the resolver of this machine",

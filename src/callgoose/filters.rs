@@ -1,11 +1,11 @@
-//! Callgoose's API Filters, as documented: tells whether a body would open or close an incident there.
+//! Callgoose's API Filters, as documented: decides whether a body would open or close an incident there.
 //!
-//! A service has up to ten trigger filters and one resolve filter. A filter names keys of the payload and, for
-//! each, texts that its value must all contain; the first trigger filter that matches opens the incident.
-//! `gander check`, `gander test` and the sandbox ask the same evaluation, so a rule file whose events match no
-//! filter is found at the desk and not by an alert that reached nobody.
+//! A service has up to ten trigger filters and one resolve filter. A filter names keys of the payload and, for each,
+//! texts that its value must all contain; the first trigger filter that matches opens the incident. `gander check`,
+//! `gander test` and the sandbox share this evaluation, so that events that match no filter are found before an alert
+//! reaches nobody.
 //!
-//! It keeps no incidents: whether one is open, and whether a call repeats another, is [`crate::callgoose::sandbox`]'s.
+//! Incidents are not tracked here: [`crate::callgoose::sandbox`] knows which are open and which calls repeat another.
 //!
 //! Where Callgoose's documentation is silent the stricter reading is taken, so that what matches here may be
 //! expected to match there:
@@ -29,8 +29,8 @@ use crate::yaml::Node;
 /// A file of API Filters, checked: what a person would type into Callgoose.
 #[derive(Debug)]
 pub struct Filters {
-    /// The `token` key as it stands: `{ env: NAME }`, `{ file: PATH }` or the text. Whoever serves these filters
-    /// reads it; evaluating them needs none.
+    /// The `token` key as written: `{ env: NAME }`, `{ file: PATH }` or the text. The sandbox resolves it; the
+    /// evaluation needs no token.
     pub token: Option<Node>,
     pub(crate) services: Vec<Service>,
 }
@@ -66,13 +66,13 @@ pub(crate) struct KeyFilter {
     pub(crate) contains: Vec<String>,
 }
 
-/// The filters that matched one payload, and why the others did not.
+/// The filters that matched a payload, and the reasons why others did not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// The services in which a filter matched, in the order of the file.
     pub services: Vec<ServiceMatch>,
-    /// The reason of each of the other filters, in the order of the file. A trigger filter after the first that
-    /// matched is not asked.
+    /// The reason for each filter that did not match, in the order of the file. Trigger filters after the first match
+    /// are not evaluated.
     pub misses: Vec<Miss>,
 }
 
@@ -84,7 +84,7 @@ pub struct ServiceMatch {
     pub resolve: Option<Closing>,
 }
 
-/// An incident as a trigger filter would open it.
+/// An incident that a trigger filter opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The number of the trigger filter that matched, counted from 1.
@@ -96,10 +96,10 @@ pub struct Opening {
     pub key: Option<String>,
 }
 
-/// An incident as the resolve filter would close it.
+/// An incident that the resolve filter closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
-    /// The value the incident was mapped with; none: there is nothing it could close.
+    /// The value the incident was mapped with; none: it closes nothing.
     pub key: Option<String>,
 }
 
@@ -132,17 +132,17 @@ impl Filters {
 }
 
 impl Match {
-    /// No filter of any service matched: Callgoose answers 202 and nobody is alerted.
+    /// Returns true if no filter of any service matched: Callgoose answers 202 and nobody is alerted.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()
     }
 
-    /// A trigger filter matched.
+    /// Returns true if a trigger filter matched.
     pub fn opens(&self) -> bool {
         self.services.iter().any(|service| service.trigger.is_some())
     }
 
-    /// A resolve filter matched.
+    /// Returns true if a resolve filter matched.
     pub fn closes(&self) -> bool {
         self.services.iter().any(|service| service.resolve.is_some())
     }
@@ -182,7 +182,7 @@ impl Service {
 }
 
 impl KeyFilter {
-    /// Tells whether a text contains all that is asked of the key.
+    /// Returns true if a text contains all items of the key.
     pub(crate) fn accepts(&self, text: &str) -> bool {
         self.contains.iter().all(|item| text.contains(item))
     }
@@ -215,7 +215,7 @@ struct KeyMiss<'a> {
     found: Option<String>,
 }
 
-/// The first item that is not contained where it should be; none if all are.
+/// The first missing item of a filter; none if all are contained.
 fn first_miss<'a>(keys: &'a [KeyFilter], body: &Value) -> Option<KeyMiss<'a>> {
     keys.iter().find_map(|filter| {
         let found = text_at(body, &filter.key);
@@ -224,12 +224,12 @@ fn first_miss<'a>(keys: &'a [KeyFilter], body: &Value) -> Option<KeyMiss<'a>> {
     })
 }
 
-/// The text of a top-level key; none for what has no text.
+/// The text of a top-level key; none if it has no text.
 fn text_at(body: &Value, key: &str) -> Option<String> {
     text_of(body.get(key)?)
 }
 
-/// The text that items are compared with: a string, or a number by its JSON text.
+/// The text that items are compared with: a string, or a number as JSON.
 pub(crate) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -258,19 +258,19 @@ impl fmt::Display for Miss {
     }
 }
 
-/// Trigger filters of a service.
+/// The maximum of trigger filters in a service.
 pub const TRIGGER_FILTERS_MAX: usize = 10;
-/// Payload JSON Keys of a trigger filter.
+/// The maximum of Payload JSON Keys in a trigger filter.
 pub const TRIGGER_KEYS_MAX: usize = 2;
-/// Payload JSON Keys of the resolve filter.
+/// The maximum of Payload JSON Keys in the resolve filter.
 pub const RESOLVE_KEYS_MAX: usize = 1;
-/// Key Value Contains items of a key.
+/// The maximum of Key Value Contains items for a key.
 pub const ITEMS_MAX: usize = 10;
-/// Characters of an item.
+/// The maximum of characters in an item.
 pub const ITEM_CHARS_MAX: usize = 50;
 /// A mapped value longer than this maps nothing; twice what the relay lets an incident key have.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// The part of a value that a miss shows.
+/// The length of a value shown in a miss.
 const FOUND_CHARS_MAX: usize = 100;
 
 #[cfg(test)]

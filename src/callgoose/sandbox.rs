@@ -1,9 +1,8 @@
 //! A local stand-in for Callgoose: its documented calls, filters and answers. It is not Callgoose.
 //!
-//! It lets a person see at the desk what an alert would do there, and gives tests an upstream that judges
-//! bodies as the documentation says Callgoose does. What the documentation leaves open is decided in
-//! [`Callgoose`] and [`crate::callgoose::filters`], and said there. It keeps nothing on disk, alerts nobody and knows one
-//! token, valid for every service of its filters file.
+//! It shows a person what an alert would do there, and gives tests an upstream that judges bodies as Callgoose
+//! documents it. Where the documentation is silent, [`Callgoose`] and [`crate::callgoose::filters`] decide, and say so.
+//! It keeps nothing on disk, alerts nobody and knows one token, valid for every service of its filters file.
 //!
 //! The caller binds the socket, owns the stop signal and chooses TLS or plain HTTP.
 
@@ -27,13 +26,13 @@ use crate::server::{self, Answering, BadHead, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
-/// What the stand-in is to stand in for.
+/// The settings of the stand-in.
 #[derive(Debug)]
 pub struct Config {
     pub filters: Filters,
     /// The API token; a call without it is answered 401.
     pub token: Secret,
-    /// How long a repeated call is a duplicate. Callgoose does not say how long its own window is.
+    /// How long a repeated call is a duplicate. Callgoose does not document its own window.
     pub duplicate_window: Duration,
 }
 
@@ -44,12 +43,12 @@ impl Config {
     }
 }
 
-/// What every request sees.
+/// The state shared by all requests.
 #[derive(Debug)]
 struct Shared {
     token: Secret,
     clock: Clock,
-    /// Held for one pure step at a time, never across an await.
+    /// Locked for one pure step at a time, never across an await.
     callgoose: Mutex<Callgoose>,
 }
 
@@ -79,15 +78,15 @@ impl Service for Shared {
     }
 }
 
-/// Long enough for a person who presses a button twice, short enough not to be in the way of the next try.
+/// Long enough for a button pressed twice, short enough for the next try.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(5);
 
 const LIMITS: Limits = Limits {
-    // The relay, and whoever looks on, within the usual limit on open files.
+    // The relay and a few viewers, within the usual limit on open files.
     connections_max: 500,
     header_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(60),
-    // A stand-in owes nobody an answer.
+    // A stand-in may drop slow requests.
     drain_timeout: Duration::from_secs(5),
 };
 

@@ -1,9 +1,9 @@
 //! The circuit breaker between the relay and the upstream, and the pause while token, proxy or endpoint is wrong.
 //!
-//! Both are about the upstream as a whole, never about one event. A failure counts against the upstream only while
-//! nothing succeeds; where other events are taken, it is the event's own. While the breaker is open one call at a time
-//! goes through as a probe; the first that is answered as it should be closes it, and the number of calls at once grows
-//! again from two. It does not survive a restart: a new process asks anew.
+//! Both concern the upstream as a whole, never one event. A failure counts against the upstream only while nothing
+//! succeeds; if other events succeed, it is the event's own. While the breaker is open one call at a time goes through
+//! as a probe; the first success closes it, and the number of concurrent calls grows again from two. The state does not
+//! survive a restart: a new process tries again.
 
 use std::time::Duration;
 
@@ -11,28 +11,27 @@ use crate::callgoose::answer::{Trouble, Verdict};
 use crate::clock::Monotonic;
 use crate::event::EventId;
 
-/// The `upstream.breaker` section, and how often a pause is probed.
+/// The `upstream.breaker` section, and the interval of probes in a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Failures in a row that open the breaker.
+    /// Consecutive failures that open the breaker.
     pub failures: u32,
-    /// How long it stays open before a probe, and how long a success speaks for the upstream. Never more than
-    /// `retry.max`.
+    /// How long it stays open before a probe, and how long a success counts for the upstream. At most `retry.max`.
     pub open: Duration,
-    /// How long a pause lasts before a probe, at most: the first come sooner. Never more than `retry.max`.
+    /// The longest wait before a probe in a pause: the first ones come sooner. At most `retry.max`.
     pub pause: Duration,
 }
 
-/// Permits calls, or not.
+/// The circuit breaker.
 #[derive(Clone, Debug)]
 pub struct Breaker {
     settings: Settings,
     state: State,
-    /// The last call that the upstream answered as it should.
+    /// The last successful call.
     succeeded: Option<Success>,
-    /// How long pauses that are over have lasted in all.
+    /// The total time of past pauses.
     paused: Duration,
-    /// The kind of call that the next probe is to be, if both wait.
+    /// The kind of call for the next probe, if both wait.
     next_probe: Kind,
 }
 
@@ -41,7 +40,7 @@ enum State {
     Closed {
         streak: Streak,
     },
-    /// Closed a moment ago: so many calls at once, twice as many with each success and with each second.
+    /// Closed a moment ago: this many concurrent calls, doubled by each success and each second.
     Recovering {
         streak: Streak,
         calls: usize,
@@ -52,38 +51,38 @@ enum State {
         since: Monotonic,
         probe_at: Monotonic,
         probing: bool,
-        /// Probes that failed.
+        /// The number of failed probes.
         probes: u32,
-        /// The event that failed, where it was only this one: then another may tell at once whether it is the upstream.
+        /// The event that failed, if it was only this one: then another event can tell whether it is the upstream.
         only: Option<EventId>,
     },
 }
 
-/// Failures in a row.
+/// Consecutive failures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Streak {
     failures: u32,
-    /// The event that failed, where it was always the same one.
+    /// The event that failed, if it was always the same.
     only: Option<EventId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Success {
     at: Monotonic,
-    /// The same moment on the clock that stands still during pauses.
+    /// The same moment on the clock that stops during pauses.
     running: Monotonic,
 }
 
-/// Why the breaker is open.
+/// The reason why the breaker is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The upstream fails again and again.
+    /// Repeated failures of the upstream.
     Failures,
-    /// Deliveries are paused: something is wrong that only a person can mend.
+    /// Deliveries are paused: a person must fix something.
     Pause(Trouble),
 }
 
-/// A call by what was tried of its event.
+/// The kind of a call, by its event's attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The event was never tried.
@@ -92,45 +91,45 @@ pub enum Kind {
     Tried,
 }
 
-/// Which kinds of call could start now.
+/// The kinds of calls that could start now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
     pub untried: bool,
     pub tried: bool,
 }
 
-/// The breaker's word on one more call.
+/// The breaker's answer to a request for one more call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permit {
     /// Any call may start.
     Call,
     /// One call of this kind, as a probe.
     Probe(Kind),
-    /// Not before then.
+    /// No call before this time.
     NotBefore(Monotonic),
-    /// Not until a call under way has ended.
+    /// No call until one under way has ended.
     NotNow,
 }
 
-/// A call that ended.
+/// A finished call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub event: EventId,
     pub started: Monotonic,
-    /// When the event's first attempt failed, on the clock that stands still during pauses; none on the first attempt.
+    /// When the event's first attempt failed, on the clock that stops during pauses; none on the first attempt.
     pub failing_since: Option<Monotonic>,
     pub probe: bool,
     pub verdict: Verdict,
-    /// How long the upstream asked to be left alone.
+    /// The wait that the upstream asked for.
     pub retry_after: Option<Duration>,
 }
 
-/// Whose failure a failed call is.
+/// The owner of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureOf {
-    /// The upstream's, or of something on the way to it.
+    /// The upstream, or something on the way to it.
     Upstream,
-    /// The event's: others are taken.
+    /// The event: others succeed.
     Event,
 }
 
@@ -140,7 +139,7 @@ impl Breaker {
         Breaker { settings, state, succeeded: None, paused: Duration::ZERO, next_probe: Kind::Untried }
     }
 
-    /// Asks for one more call while `in_flight` are under way.
+    /// Requests one more call while `in_flight` are under way.
     pub fn permit(&self, in_flight: usize, waiting: Waiting, now: Monotonic) -> Permit {
         match self.state {
             State::Closed { .. } => Permit::Call,
@@ -168,7 +167,7 @@ impl Breaker {
         }
     }
 
-    /// A call starts. Returns whether it is a probe.
+    /// Notes the start of a call. Returns true if it is a probe.
     pub fn started(&mut self, kind: Kind) -> bool {
         let State::Open { probing, .. } = &mut self.state else { return false };
         *probing = true;
@@ -179,10 +178,10 @@ impl Breaker {
         true
     }
 
-    /// Takes in how a call ended; returns whose failure it is, if it failed.
+    /// Records a finished call; returns the owner of the failure, if it failed.
     pub fn record(&mut self, call: Call, now: Monotonic) -> Option<FailureOf> {
         let trouble = match call.verdict {
-            // A rejected event is an answer too: the upstream is there and works.
+            // A rejected event is an answer too: the upstream works.
             Verdict::Done(_) | Verdict::Rejected(_) => {
                 self.succeed(now);
                 return None;
@@ -196,7 +195,7 @@ impl Breaker {
         Some(failure)
     }
 
-    /// A call that had started was not made after all; a probe is still owed.
+    /// Notes that a started call was not made; a probe is still due.
     pub fn not_called(&mut self, probe: bool) {
         if let State::Open { probing, .. } = &mut self.state
             && probe
@@ -205,14 +204,14 @@ impl Breaker {
         }
     }
 
-    /// A secret changed: what it was paused for may be mended, so the next call is a probe at once.
+    /// Probes at once after a secret changed: the reason of the pause may be fixed.
     pub fn resume(&mut self, now: Monotonic) {
         if let State::Open { cause: Cause::Pause(_), probe_at, .. } = &mut self.state {
             *probe_at = now;
         }
     }
 
-    /// Why it is open; none while calls go out.
+    /// The reason why it is open; none while calls go out.
     pub fn open_by(&self) -> Option<Cause> {
         match self.state {
             State::Open { cause, .. } => Some(cause),
@@ -220,7 +219,7 @@ impl Breaker {
         }
     }
 
-    /// The time on a clock that stands still during pauses: by it events age.
+    /// The time on a clock that stops during pauses, by which events age.
     pub fn running(&self, now: Monotonic) -> Monotonic {
         let current = match self.state {
             State::Open { cause: Cause::Pause(_), since, .. } => now.since(since),
@@ -229,8 +228,8 @@ impl Breaker {
         now.before(self.paused + current)
     }
 
-    /// A network failure is never the event's fault, nor a proxy that wants to know who we are. Anything else is, where
-    /// another event was taken shortly before the call, or since this event failed first.
+    /// The owner of a failure. A network error or a proxy that asks for credentials is never the event's fault. Any
+    /// other failure is, if another event succeeded shortly before the call, or since this event first failed.
     fn failure_of(&self, trouble: Trouble, call: &Call) -> FailureOf {
         let about_the_way =
             matches!(trouble, Trouble::Dns | Trouble::Connect | Trouble::Tls | Trouble::ProxyUnauthorized);
@@ -270,7 +269,7 @@ impl Breaker {
                 }
             }
             State::Open { .. } if call.probe => self.open_again(cause, call, now),
-            // Only the probe tells anything new: the others were under way when the breaker opened. A refusal does.
+            // Only the probe is news, since other calls started before the breaker opened. A refusal is news too.
             State::Open { cause: known, since, only, .. } => {
                 *only = only.filter(|only| *only == call.event);
                 if blocked && *known == Cause::Failures {
@@ -280,7 +279,7 @@ impl Breaker {
         }
     }
 
-    /// A probe failed. A pause that follows a pause is the same one, whatever it is for; likewise failures.
+    /// Notes a failed probe. Consecutive pauses count as one, whatever their reasons; likewise failures.
     fn open_again(&mut self, cause: Cause, call: &Call, now: Monotonic) {
         let State::Open { cause: known, since, probes, only, .. } = self.state else { return };
         let same = matches!(known, Cause::Pause(_)) == matches!(cause, Cause::Pause(_));
@@ -294,8 +293,8 @@ impl Breaker {
     }
 }
 
-/// How long until the next probe, when so many failed. The first probes of a pause come soon: it may be about one event,
-/// where nothing was tried yet that would tell.
+/// The wait before the next probe, after `probes` failed ones. The first probes of a pause come soon: the problem may
+/// be one event, and no other was tried yet.
 fn wait(settings: Settings, cause: Cause, probes: u32, retry_after: Option<Duration>) -> Duration {
     let wait = match cause {
         Cause::Failures => settings.open,
@@ -315,7 +314,7 @@ impl Streak {
 }
 
 const FIRST_PROBE: Duration = Duration::from_secs(1);
-/// When so many calls at once go well, the upstream is back.
+/// Once so many concurrent calls succeed, the upstream is back.
 const RECOVERED_CALLS: usize = 64;
 
 #[cfg(test)]

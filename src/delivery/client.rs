@@ -1,7 +1,7 @@
-//! The client for the upstream: one call, its answer, and what kept it from being answered.
+//! The HTTP client for the upstream: one call and its answer, or the error.
 //!
-//! It decides nothing: whether an answer is a success is [`crate::callgoose::answer`]'s, whether to try again
-//! [`crate::delivery::retry`]'s. The URL is fixed by configuration; a payload chooses neither host nor path nor header.
+//! It decides nothing: [`crate::callgoose::answer`] classifies answers, [`crate::delivery::retry`] decides about
+//! retries. The URL is fixed by configuration; a payload chooses neither host nor path nor header.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -24,16 +24,16 @@ use crate::callgoose::answer::{self, Trouble};
 use crate::credential::{Credential, Unsendable, with_parameter};
 use crate::tls;
 
-/// The `upstream` section, as far as one call is concerned.
+/// The settings of the `upstream` section that one call needs.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub url: Uri,
     pub authorization: Credential,
-    /// For one whole attempt: connect, TLS, request and answer.
+    /// The limit for one whole attempt: connect, TLS, request and answer.
     pub timeout: Duration,
-    /// PEM; stands instead of the system's roots.
+    /// A PEM file with CAs, used instead of the system's.
     pub ca: Option<PathBuf>,
-    /// How many calls may be under way at once.
+    /// The maximum number of concurrent calls.
     pub concurrency: usize,
 }
 
@@ -42,48 +42,48 @@ pub struct Config {
 pub struct Upstream {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     config: Config,
-    /// The URL for each source that names itself to the upstream, with `from` in its query.
+    /// The URL for each source that is named to the upstream, with `from` in its query.
     urls: HashMap<Arc<str>, Uri>,
 }
 
-/// What the upstream answered.
+/// The answer of the upstream.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<String>,
-    /// Without the token, as `shown`.
+    /// The `Location` header, with the token masked.
     pub location: Option<String>,
-    /// As it came, as far as it was read. An error page may repeat the token: this is to be judged, not kept.
+    /// The raw body, as far as it was read. An error page may repeat the token: classify it, but do not keep it.
     pub body: Bytes,
-    /// Why there is no more of the body, where there was.
+    /// The reason why the body is incomplete, if it is.
     pub cut: Option<Cut>,
-    /// Its `Content-Type` is HTML.
+    /// True if its `Content-Type` is HTML.
     pub page: bool,
-    /// The same without the token: what may be kept, logged or shown.
+    /// The body with the token masked, which may be kept, logged or shown.
     pub shown: Bytes,
 }
 
-/// Why a body was not read to its end.
+/// The reason why a body was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// It has more than [`ANSWER_BYTES_MAX`].
     TooLong,
-    /// It did not end within the time that a body has.
+    /// It did not end within its time limit.
     TooLate,
     /// The connection broke.
     Broken,
 }
 
-/// No answer.
+/// An error in place of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallError {
     pub trouble: Trouble,
-    /// The cause in the words of the layer that failed; holds no secret and no query.
+    /// The cause in the words of the layer that failed; without secrets and query.
     pub detail: String,
 }
 
 impl Upstream {
-    /// Makes the client. `from` names each source as the upstream is to show it. Fails if the trust anchors can't be
+    /// Makes the client. `from` gives the name of each source for the upstream. Fails if the trusted CAs can't be
     /// loaded.
     pub fn new(
         config: Config,
@@ -91,7 +91,7 @@ impl Upstream {
     ) -> Result<Upstream, tls::Error> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
-        // Without it an HTTP/2 request waits for the acknowledgement of its own first part.
+        // Without it an HTTP/2 request waits for the acknowledgement of its first part.
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(config.timeout));
         let connector = HttpsConnectorBuilder::new()
@@ -105,7 +105,7 @@ impl Upstream {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(config.concurrency)
             .http2_adaptive_window(true)
-            // A firewall may drop a connection without a word: without pings every call would time out on it.
+            // A firewall may drop a connection silently: without pings every call on it would time out.
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
@@ -129,18 +129,18 @@ impl Upstream {
                 });
             }
         };
-        let patience = patience(response.status(), self.config.timeout.saturating_sub(started.elapsed()));
-        let mut answer = read(response, patience).await;
+        let limit = body_time(response.status(), self.config.timeout.saturating_sub(started.elapsed()));
+        let mut answer = read(response, limit).await;
         self.mask(&mut answer);
         Ok(answer)
     }
 
-    /// The URL as it may be shown: without its query.
+    /// The URL for display, without its query.
     pub fn shown_url(&self) -> String {
         shown(&self.config.url)
     }
 
-    /// Takes the token out of what may be shown.
+    /// Masks the token in everything that may be shown.
     fn mask(&self, answer: &mut Answer) {
         self.config.authorization.secret().expose(|token| {
             if token.is_empty() {
@@ -150,7 +150,7 @@ impl Upstream {
                 *text = text.replace(token, MASK);
             }
             let body = String::from_utf8_lossy(&answer.body);
-            let begun = if answer.cut.is_some() { begun(&body, token) } else { 0 };
+            let begun = if answer.cut.is_some() { token_prefix_len(&body, token) } else { 0 };
             if begun > 0 || body.contains(token) {
                 let mask = if begun > 0 { MASK } else { "" };
                 answer.shown = Bytes::from(body[..body.len() - begun].replace(token, MASK) + mask);
@@ -161,7 +161,7 @@ impl Upstream {
     fn request(&self, source: &Arc<str>, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Without it a server may compress as it likes (RFC 9110, section 12.5.3).
+        // Otherwise a server may compress as it likes (RFC 9110, section 12.5.3).
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gander/", env!("CARGO_PKG_VERSION"))));
         let mut request = Request::new(Full::new(body));
@@ -178,7 +178,7 @@ impl Upstream {
     }
 }
 
-/// What came may repeat the token.
+/// Shows only masked parts: the raw body may repeat the token.
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Answer { status, retry_after, location, cut, shown, .. } = self;
@@ -187,14 +187,14 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// The body, to be judged.
+    /// The body for classification.
     pub fn body(&self) -> answer::Body<'_> {
         answer::Body { bytes: &self.body, cut: self.cut.is_some(), page: self.page }
     }
 }
 
 impl Cut {
-    /// What a person needs to know of it.
+    /// An explanation for people.
     pub fn explain(self) -> &'static str {
         match self {
             Cut::TooLong => "the answer's body is longer than 64 KiB and was not read to its end",
@@ -204,22 +204,22 @@ impl Cut {
     }
 }
 
-/// How long a body may take once its status is there, with so much time left for the whole attempt. What is not a
-/// success is judged without its body, which is only kept for a person. A status in the last moment still counts, so its
-/// body gets a moment more.
-fn patience(status: StatusCode, left: Duration) -> Duration {
+/// The time limit for a body after its status, with `left` for the whole attempt. Only a success is classified by its
+/// body; any other body is just kept for a person. A status in the last moment still counts, so its body gets a
+/// minimum.
+fn body_time(status: StatusCode, left: Duration) -> Duration {
     let most = if status.is_success() { OUTCOME_TIME_MAX } else { BODY_TIME_MAX };
     left.min(most).max(BODY_TIME_MIN)
 }
 
-/// Reads an answer whose status is there: nothing that happens to its body from here on takes that back.
-async fn read(response: Response<Incoming>, patience: Duration) -> Answer {
+/// Reads an answer after its status: an error in the body does not change the status.
+async fn read(response: Response<Incoming>, body_time: Duration) -> Answer {
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (status, retry_after, location) = (response.status().as_u16(), text(RETRY_AFTER), text(LOCATION));
     let location = location.map(|location| without_secrets(&location));
     let page = text(CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().contains("html"));
     let mut body = BytesMut::new();
-    let end = tokio::time::timeout(patience, collect(response.into_body(), &mut body)).await;
+    let end = tokio::time::timeout(body_time, collect(response.into_body(), &mut body)).await;
     let cut = end.unwrap_or(Err(Cut::TooLate)).err();
     let body = body.freeze();
     Answer { status, retry_after, location, shown: body.clone(), body, cut, page }
@@ -238,8 +238,8 @@ async fn collect(mut body: Incoming, into: &mut BytesMut) -> Result<(), Cut> {
     Ok(())
 }
 
-/// How many of the last bytes of a text are the beginning of a token.
-fn begun(text: &str, token: &str) -> usize {
+/// The length of the longest prefix of the token with which the text ends.
+fn token_prefix_len(text: &str, token: &str) -> usize {
     let longest = token.len().min(text.len() + 1) - 1;
     (1..=longest).rev().find(|length| token.is_char_boundary(*length) && text.ends_with(&token[..*length])).unwrap_or(0)
 }
@@ -260,7 +260,7 @@ fn shown(url: &Uri) -> String {
     format!("{}://{host}{}", url.scheme_str().unwrap_or("https"), url.path())
 }
 
-/// Tells from the chain of causes which layer failed.
+/// Finds the failed layer in the chain of causes.
 fn broken(error: &legacy::Error) -> CallError {
     let mut detail = error.to_string();
     let mut trouble = if error.is_connect() { Trouble::Connect } else { Trouble::Reset };
@@ -282,15 +282,15 @@ fn broken(error: &legacy::Error) -> CallError {
     CallError { trouble, detail }
 }
 
-/// The documented answer has a hundred bytes; an error page may be longer and is of use.
+/// The documented answer has a hundred bytes; an error page may be longer, and is useful.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// An upstream may send its status before it does what it was asked for, and the outcome tells whom it alerted.
+/// An upstream may send its status before it acts, and only the body tells if it alerted anyone.
 const OUTCOME_TIME_MAX: Duration = Duration::from_secs(5);
-/// No answer that ends at all takes longer, and a call holds a place among those under way.
+/// A normal answer ends sooner, and a slow one blocks a call slot.
 const BODY_TIME_MAX: Duration = Duration::from_secs(1);
 const BODY_TIME_MIN: Duration = Duration::from_millis(250);
 
-/// What stands for a token in what is kept of an answer.
+/// The replacement for a token in stored answers.
 const MASK: &str = "***";
 const PING_EVERY: Duration = Duration::from_secs(3);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -324,7 +324,7 @@ mod tests {
             ("aab", "aaba", 3),
             ("Zü", "Zürich", 3),
         ] {
-            assert_eq!(begun(text, token), length, "{text:?} {token:?}");
+            assert_eq!(token_prefix_len(text, token), length, "{text:?} {token:?}");
         }
     }
 
@@ -338,7 +338,7 @@ mod tests {
             (503, 300, 300),
             (403, 1, 250),
         ] {
-            let found = patience(StatusCode::from_u16(status).unwrap(), Duration::from_millis(left));
+            let found = body_time(StatusCode::from_u16(status).unwrap(), Duration::from_millis(left));
             assert_eq!(found, Duration::from_millis(expected), "{status} {left}");
         }
     }

@@ -1,4 +1,4 @@
-//! Whether and when to try again: a pure function of the attempt, the answer, the age and the time.
+//! The retry decision: a pure function of the attempt, the answer, the age and the time.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ pub struct Settings {
     pub unresolved: Unresolved,
 }
 
-/// How often, and over how long, an event is sent again whose answer may only have come too early.
+/// The limits for sending an event again after an answer that may have come too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unresolved {
     pub attempts: u32,
@@ -26,50 +26,49 @@ pub struct Unresolved {
 /// The attempts at one event so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryState {
-    /// How many attempts have ended.
+    /// The number of finished attempts.
     pub attempts: u32,
-    /// When the first of them ended, on the clock that stands still during pauses.
+    /// When the first of them ended, on the clock that stops during pauses.
     pub since: Monotonic,
-    /// How often it was sent again although it was answered.
+    /// How often it was sent again after an answer.
     pub resends: u32,
-    /// The answer, where the event is only sent again in the hope of a better one: a later event of its key does not
-    /// wait for that.
+    /// The answer, if the event is only sent again for a better one: a later event of its key does not wait for that.
     pub answered: Option<Outcome>,
 }
 
-/// One call that ended.
+/// One finished call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attempt {
     /// None on the first attempt.
     pub before: Option<RetryState>,
-    /// When it ended, on the clock that stands still during pauses.
+    /// When it ended, on the clock that stops during pauses.
     pub ended: Monotonic,
     pub verdict: Verdict,
-    /// Others are taken: what keeps this event from being done is then its own.
+    /// True if other events succeed: then the failure is this event's own.
     pub own_fault: bool,
-    /// What the answer's `Retry-After` asks for, read by [`retry_after`].
+    /// The wait that the answer's `Retry-After` asks for, read by [`retry_after`].
     pub retry_after: Option<Duration>,
-    /// The answer may be another in a while, see [`may_be_early`].
+    /// True if the answer may improve later, see [`may_be_early`].
     pub early: bool,
 }
 
-/// What follows from a call.
+/// The decision after a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextStep {
-    /// Call again then; `state.answered` tells that this is only in the hope of a better answer.
+    /// Call again at `at`; with `state.answered`, only for a better answer.
     Retry { state: RetryState, at: Monotonic },
-    /// It is delivered, or given up for this reason.
+    /// Settle as delivered, or given up for a reason.
     Settle { attempts: u32, result: Result<Outcome, Reason> },
 }
 
-/// Decides what follows from an attempt. `random` is uniform in 0..1 and spreads the retries of many events.
+/// Decides the next step after an attempt. `random` is uniform in 0..1 and spreads the retries of many events.
 pub fn next_step(settings: Settings, attempt: Attempt, now: Monotonic, random: f64) -> NextStep {
     let state = attempt.state();
     let settle = |result| NextStep::Settle { attempts: state.attempts, result };
     let retry = || {
         let wait = attempt.retry_after.filter(|asked| !asked.is_zero()).map_or_else(
             || backoff(settings, state.attempts, random),
-            // Everyone who was told the same moment would come back in it: a tenth more spreads them.
+            // Everyone with the same `Retry-After` would return at once: up to a tenth more spreads them.
             |asked| asked.min(RETRY_AFTER_MAX).mul_f64(1.0 + random / 10.0),
         );
         NextStep::Retry { state, at: now.after(wait) }
@@ -82,7 +81,7 @@ pub fn next_step(settings: Settings, attempt: Attempt, now: Monotonic, random: f
         }
         Verdict::Done(outcome) => settle(Ok(outcome)),
         Verdict::Rejected(trouble) => settle(Err(Reason::Rejected(trouble.as_str().into()))),
-        // The token or the endpoint is wrong, not the event: however old it gets, it is not given up for that.
+        // The token or the endpoint is wrong, not the event: it is never given up for that, however old.
         Verdict::Blocked(_) if !attempt.own_fault => retry(),
         Verdict::Again(trouble) | Verdict::Blocked(trouble)
             if attempt.ended.since(state.since) >= settings.give_up_after =>
@@ -93,13 +92,13 @@ pub fn next_step(settings: Settings, attempt: Attempt, now: Monotonic, random: f
     }
 }
 
-/// What is known of an event beside its answer, to tell an answer that came too early.
+/// Facts beside the answer that show if it came too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Circumstances {
     pub action: Action,
     /// A trigger that follows a resolve.
     pub reopening: bool,
-    /// Every attempt of this event so far was answered: none can have taken effect unseen.
+    /// Every attempt of this event so far was answered: none can have taken effect unnoticed.
     pub never_in_doubt: bool,
     /// A trigger of the key was delivered within the last minutes.
     pub opened_lately: bool,
@@ -107,8 +106,8 @@ pub struct Circumstances {
     pub has_later: bool,
 }
 
-/// Whether the upstream may answer otherwise in a while. It may still be opening the incident that a resolve did not
-/// find; and a first trigger after a resolve that it takes for a duplicate fell into its own window for repeats.
+/// Returns true if the upstream may answer differently later. It may still be opening the incident that a resolve did
+/// not find; and a first trigger after a resolve, answered as a duplicate, fell into its own duplicate window.
 pub fn may_be_early(verdict: Verdict, circumstances: Circumstances) -> bool {
     let Circumstances { action, reopening, never_in_doubt, opened_lately, has_later } = circumstances;
     let early = match (action, verdict) {
@@ -128,8 +127,8 @@ fn backoff(settings: Settings, number: u32, random: f64) -> Duration {
     Duration::from_secs_f64(ceiling * random).max(BACKOFF_MIN)
 }
 
-/// What is left of a wait that an earlier run of the relay decided on, and that was to end then. The clock may have been
-/// turned since: no wait is longer than `max`, or than what the upstream asked for.
+/// The rest of a wait that an earlier run of the relay decided on, until `at`. The clock may have changed since: no
+/// wait is longer than `max`, or than the upstream asked for.
 pub fn wait_left(settings: Settings, at: WallTime, asked: Option<Duration>, now: WallTime) -> Duration {
     at.since(now).min(asked.unwrap_or(settings.max))
 }
@@ -146,7 +145,7 @@ pub fn retry_after(value: &str, now: Now) -> Option<Duration> {
 }
 
 impl Attempt {
-    /// The attempts at its event, with this one.
+    /// The attempts at its event, including this one.
     fn state(&self) -> RetryState {
         match self.before {
             Some(before) if before.attempts > 0 => {
@@ -157,10 +156,10 @@ impl Attempt {
     }
 }
 
-/// An upstream that asks for more is asked again after this: an hour's silence because of one header would be an outage.
+/// The longest wait that an upstream can ask for: an hour's silence because of one header would be an outage.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// Full jitter may draw nearly zero; a try that follows at once only meets the same trouble.
+/// Full jitter may draw nearly zero; an immediate retry only meets the same problem.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

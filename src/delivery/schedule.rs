@@ -1,11 +1,11 @@
-//! Which event goes next: in order within a key, one at a time, without one key waiting for another's trouble, at the
-//! pace and concurrency that the upstream is allowed, and while the breaker permits it.
+//! The delivery schedule: which event goes next. Events of a key go in order, one at a time, no key waits for another's
+//! retries, and the pace, the concurrency and the breaker are respected.
 //!
-//! First the sources take turns, then the lanes of a source, then priorities, then keys. Events that failed before get
-//! at most a quarter of the calls and of the slots, so that what always fails or hangs delays only its own key.
+//! Sources take turns first, then the lanes of a source, then priorities, then keys. Retries get at most a quarter of
+//! the calls and of the slots, so that an event that always fails or hangs delays only its own key.
 //!
-//! It knows events by number only and holds some sixty bytes for each, so that a million may wait. It starts
-//! nothing and reads no clock: the dispatcher asks what to do and tells what happened.
+//! It stores event numbers only, in some sixty bytes each, so that a million may wait. It starts nothing and reads no
+//! clock: the dispatcher asks for the next step and reports results.
 
 mod lanes;
 mod queues;
@@ -32,20 +32,20 @@ use queues::{Place, Queues};
 use rate::Rate;
 use turns::Turns;
 
-/// How fast and how wide events may go out.
+/// The limits of deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Calls under way at once.
+    /// Concurrent calls.
     pub concurrency: usize,
     pub per_second: NonZeroU32,
     pub burst: NonZeroU32,
-    /// Calls that ended and whose end is not yet on disk: their keys are not free yet.
+    /// Finished calls whose settlement is not on disk yet: their keys are still blocked.
     pub unsettled: usize,
     pub breaker: breaker::Settings,
     pub superseded: Superseded,
 }
 
-/// Everything that waits for delivery.
+/// All events waiting for delivery.
 #[derive(Debug)]
 pub struct Schedule {
     limits: Limits,
@@ -54,12 +54,12 @@ pub struct Schedule {
     queues: Queues,
     turns: Turns,
     timers: BinaryHeap<Reverse<Timer>>,
-    /// Keys whose first event was tried before; most never enter.
+    /// Keys whose first event was tried before; most keys are never here.
     retries: HashMap<KeySlot, RetryState>,
-    /// Keys that a person holds, whether or not anything of them waits.
+    /// Keys on hold, with or without waiting events.
     held: HashMap<KeyId, Monotonic>,
     held_sources: HashMap<SourceId, Monotonic>,
-    /// Keys whose first event ends because what waits behind it undoes it.
+    /// Keys whose cancelled first event is being settled.
     undone: HashSet<KeySlot>,
     in_flight: usize,
     unsettled: usize,
@@ -68,7 +68,7 @@ pub struct Schedule {
     left_backlog: Rate,
 }
 
-/// When a key is to go on. One that no longer fits what the key waits for is passed over.
+/// The time at which a key continues. An entry that no longer fits the key's state is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Timer {
     at: Monotonic,
@@ -77,32 +77,32 @@ struct Timer {
     attempts: u32,
 }
 
-/// One delivery to start.
+/// A delivery to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     pub event: Queued,
     pub key: KeySlot,
     /// None on the first attempt.
     pub before: Option<RetryState>,
-    /// It alone goes through an open breaker.
+    /// True if it alone goes through an open breaker.
     pub probe: bool,
-    /// Its age, where it is to be sent marked with it.
+    /// Its age, if it must be marked as stale.
     pub stale: Option<Duration>,
-    /// The lane that it stood in.
+    /// The lane from which it came.
     pub lane: Lane,
     pub started: Monotonic,
 }
 
-/// What to do now.
+/// The next step of the dispatcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Start this delivery.
     Start(Delivery),
-    /// Settle this event: it ends without a call.
+    /// Settle this event without a call.
     Settle(Withdrawn),
-    /// Nothing until then, or until something happens.
+    /// Wait until then, or until something happens.
     WaitUntil(Monotonic),
-    /// Nothing until something happens.
+    /// Wait until something happens.
     Wait,
 }
 
@@ -110,21 +110,21 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdrawn {
     pub event: Queued,
-    /// None where it is not the first of its key, which then does not wait for it.
+    /// None if it is not the first of its key, which then does not wait for it.
     pub key: Option<KeySlot>,
     pub attempts: u32,
-    /// The answer that it has, where it was only sent again in the hope of a better one; else why it ends unsent.
+    /// The answer that it has, if it was only sent again for a better one; else the reason why it ends unsent.
     pub result: Result<Outcome, Reason>,
 }
 
-/// What becomes of an event that a person discards.
+/// The result of discarding an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// It is to be settled; where it was the first of its key, that goes on when it is released.
+    /// Settle it; if it was the first of its key, the key continues when it is released.
     Settle(Withdrawn),
-    /// A call of it is under way, or it is ending by itself.
+    /// A call is under way, or it is being settled already.
     UnderWay,
-    /// It does not wait.
+    /// It is not waiting.
     NotWaiting,
 }
 
@@ -149,9 +149,9 @@ impl Schedule {
         }
     }
 
-    /// Puts an event at the end of its key. Returns the event before it, if that one is to wait no longer.
+    /// Appends an event to its key. Returns the event before it, if that one need not wait any longer.
     pub fn enqueue(&mut self, event: &Queued, now: Monotonic) -> Option<Withdrawn> {
-        // Where the key stands depends on all that waits in it.
+        // The key's position depends on all its events.
         let (known, follows) = match self.queues.slot(event.key) {
             Some(key) => match self.queues.place(key) {
                 Place::Lane(spot) => {
@@ -170,7 +170,7 @@ impl Schedule {
         None
     }
 
-    /// Puts an event that was tried before a restart where its retries stand. It is the first of its key.
+    /// Adds an event with its retries from before a restart. It is the first of its key.
     pub fn enqueue_tried(&mut self, event: &Queued, retry: RetryState, at: Monotonic) {
         match self.queues.push(event) {
             (key, true) => self.wait(key, retry, at),
@@ -178,9 +178,9 @@ impl Schedule {
         }
     }
 
-    /// Chooses the next step. A started delivery counts as under way until [`Schedule::ended`] is told; the key of an
-    /// event that ends unsent is not free until [`Schedule::release`] follows. `decide` says which of these it is for
-    /// an event, told whether a resolve of its key waits behind it.
+    /// Chooses the next step. A started delivery is under way until [`Schedule::ended`] is called; the key of an event
+    /// that ends unsent is blocked until [`Schedule::release`]. `decide` decides about an event, and is told if a
+    /// resolve of its key waits after it.
     pub fn next(&mut self, now: Monotonic, decide: impl FnOnce(&Queued, bool) -> Decision) -> Step {
         self.wake(now);
         if self.in_flight >= self.limits.concurrency || self.unsettled >= self.limits.unsettled {
@@ -212,12 +212,12 @@ impl Schedule {
             if self.unsettled >= UNSENT_AT_ONCE {
                 return Step::Wait;
             }
-            // No call, so it costs nothing of the pace and tells nothing about the upstream.
+            // Without a call, it uses no pace and says nothing about the upstream.
             self.turns.take(turn, &mut self.queues);
             return Step::Settle(self.end_unsent(key, reason));
         }
         if let Err(wait) = self.pace.take(now) {
-            // Whole milliseconds, rounded up: waking before the time would only ask again.
+            // Whole milliseconds, rounded up: waking earlier would only ask again.
             let wait = Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
             return Step::WaitUntil(now.after(wait.max(Duration::from_millis(1))));
         }
@@ -232,15 +232,14 @@ impl Schedule {
         }
         let probe = self.breaker.started(if lane == Lane::Retry { Kind::Tried } else { Kind::Untried });
         let before = self.retries.get_mut(&key).map(|retry| {
-            // Under way it waits for nothing that a later event could cut short.
+            // While its call is under way, a later event can't shorten its wait.
             RetryState { answered: retry.answered.take(), ..*retry }
         });
         Step::Start(Delivery { event, key, before, probe, stale, lane, started: now })
     }
 
-    /// The call of a delivery ended; its place among those under way is free. The key is not: what came of it
-    /// must be on disk first, then [`Schedule::release`] or [`Schedule::again`] follows. Returns whose failure
-    /// it is, if it failed.
+    /// Notes the end of a delivery's call and frees its slot. The key stays blocked: the result must be on disk first,
+    /// then [`Schedule::release`] or [`Schedule::again`] follows. Returns the owner of the failure, if it failed.
     pub fn ended(
         &mut self,
         delivery: &Delivery,
@@ -266,7 +265,8 @@ impl Schedule {
         self.breaker.record(call, now)
     }
 
-    /// No call was made of a delivery, for a reason that says nothing about the upstream. It is tried again then.
+    /// Notes that a delivery's call was not made, for a reason that says nothing about the upstream. It is retried at
+    /// `at`.
     pub fn not_called(&mut self, delivery: &Delivery, at: Monotonic, now: Monotonic) {
         self.leave(delivery, now);
         self.breaker.not_called(delivery.probe);
@@ -274,7 +274,7 @@ impl Schedule {
         self.wait(delivery.key, retry, at);
     }
 
-    /// No call was made of a delivery and none can be: its event ends. The key is free when [`Schedule::release`] follows.
+    /// Notes that a delivery's call can't be made: its event ends. The key is free after [`Schedule::release`].
     pub fn unsendable(&mut self, delivery: &Delivery, now: Monotonic) {
         self.leave(delivery, now);
         self.unsettled += 1;
@@ -282,8 +282,8 @@ impl Schedule {
         self.breaker.not_called(delivery.probe);
     }
 
-    /// The key's first event is settled, on disk. The key goes on with its next event. `done`: the upstream did what the
-    /// event asked.
+    /// Removes the key's first event, whose settlement is on disk, and continues with the next. `done`: the upstream
+    /// did what the event asked.
     pub fn release(&mut self, key: KeySlot, done: bool, now: Monotonic) {
         self.unsettled -= 1;
         self.retries.remove(&key);
@@ -295,13 +295,13 @@ impl Schedule {
         }
     }
 
-    /// The key's first event is to be tried again then. Only its own key waits for it.
+    /// Schedules a retry of the key's first event. Only its own key waits for it.
     pub fn again(&mut self, key: KeySlot, retry: RetryState, at: Monotonic) {
         self.unsettled -= 1;
         self.wait(key, retry, at);
     }
 
-    /// Takes an event out, for a person who discards it.
+    /// Removes an event that a person discards.
     pub fn discard(&mut self, key: KeyId, event: EventId, now: Monotonic) -> Discard {
         let Some(slot) = self.queues.slot(key) else { return Discard::NotWaiting };
         if self.queues.first(slot).id == event {
@@ -315,7 +315,7 @@ impl Schedule {
         }
         let place = self.queues.place(slot);
         if matches!(place, Place::Lane(_)) {
-            // What it counts as there depends on all that waits in the key.
+            // The key's position depends on all its events.
             self.turns.remove(slot, &mut self.queues);
         }
         let removed = self.queues.remove_behind(slot, event);
@@ -327,7 +327,7 @@ impl Schedule {
             .map_or(Discard::NotWaiting, |event| Discard::Settle(Withdrawn { event, key: None, attempts: 0, result }))
     }
 
-    /// Holds a key back until it is let go; what is under way ends.
+    /// Holds a key until it is released; a call under way is finished.
     pub fn hold_key(&mut self, key: KeyId, now: Monotonic) {
         self.held.entry(key).or_insert(self.breaker.running(now));
         if let Some(slot) = self.queues.slot(key)
@@ -338,7 +338,7 @@ impl Schedule {
         }
     }
 
-    /// Lets a held key go on.
+    /// Releases a held key.
     pub fn let_go_key(&mut self, key: KeyId, now: Monotonic) {
         let (Some(since), Some(slot)) = (self.held.remove(&key), self.queues.slot(key)) else { return };
         self.forgive(since, now, |queues, held| queues.first(held).key == key);
@@ -347,40 +347,40 @@ impl Schedule {
         }
     }
 
-    /// Holds all of a source back until it is let go; what is under way ends.
+    /// Holds all events of a source until it is released; calls under way are finished.
     pub fn hold_source(&mut self, source: SourceId, now: Monotonic) {
         self.held_sources.entry(source).or_insert(self.breaker.running(now));
         self.turns.hold(source, now);
     }
 
-    /// Lets a held source go on.
+    /// Releases a held source.
     pub fn let_go_source(&mut self, source: SourceId, now: Monotonic) {
         let Some(since) = self.held_sources.remove(&source) else { return };
         self.forgive(since, now, |queues, held| queues.source(held) == source);
         self.turns.let_go(source, now);
     }
 
-    /// Whether a later event of this key waits behind the first.
+    /// Returns true if a later event of this key waits after the first.
     pub fn has_later(&self, key: KeySlot) -> bool {
         self.queues.has_next(key)
     }
 
-    /// The breaker, to see why it is open and how time runs for events that are tried again.
+    /// The breaker, for its state and its clock.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// A secret changed: a pause is probed at once.
+    /// Probes a paused upstream at once, after a secret changed.
     pub fn resume(&mut self, now: Monotonic) {
         self.breaker.resume(now);
     }
 
-    /// Every event that waits or is under way, in no order.
+    /// All events that wait or are under way, in no order.
     pub fn events(&self) -> impl Iterator<Item = Pending> {
         self.queues.events()
     }
 
-    /// Events that wait, those under way included.
+    /// The number of waiting events, including those under way.
     pub fn len(&self) -> usize {
         self.queues.len()
     }
@@ -389,7 +389,7 @@ impl Schedule {
         self.len() == 0
     }
 
-    /// No call is under way, and none has ended whose end is not yet on disk.
+    /// Returns true if no call is under way, and all settlements are on disk.
     pub fn is_quiet(&self) -> bool {
         self.in_flight == 0 && self.unsettled == 0
     }
@@ -398,12 +398,12 @@ impl Schedule {
         self.in_flight
     }
 
-    /// How long what waits takes at the rate of the last minute; none while nothing ends.
+    /// The time to deliver the queue at the rate of the last minute; none while nothing ends.
     pub fn drain_time(&self, now: Monotonic) -> Option<Duration> {
         self.left.time_for(self.len(), now)
     }
 
-    /// The same for the events of one lane, by their first attempts.
+    /// The time for the events of one lane, by the rate of their first attempts.
     pub fn lane_drain_time(&self, lane: Lane, now: Monotonic) -> Option<Duration> {
         let rate = match lane {
             Lane::Fresh => &self.left_fresh,
@@ -413,12 +413,11 @@ impl Schedule {
         rate.time_for(self.turns.events(lane), now)
     }
 
-    /// A later event came for a key that is nowhere in a lane: if its first event only waits for a better answer, it
-    /// waits no longer.
+    /// Ends the wait of a first event for a better answer, after a later event came for its key.
     fn cut_short(&mut self, key: KeySlot) -> Option<Withdrawn> {
         let answered = self.retries.get(&key).and_then(|retry| retry.answered)?;
         let retry = self.retries.remove(&key)?;
-        // It may be its turn already.
+        // It may be in a lane again already.
         self.turns.remove(key, &mut self.queues);
         self.unsettled += 1;
         let event = self.queues.first(key);
@@ -444,7 +443,7 @@ impl Schedule {
         self.turns.end(delivery.event.source, delivery.lane, delivery.started, now);
     }
 
-    /// The key's first event may go. `follows`: the event before it was delivered a moment ago.
+    /// Makes the key's first event available. `follows`: the event before it was delivered a moment ago.
     fn go_on(&mut self, key: KeySlot, follows: bool, now: Monotonic) {
         if self.is_held(key) {
             self.queues.put(key, Place::Held);
@@ -455,7 +454,7 @@ impl Schedule {
         }
     }
 
-    /// What was held since then by a person is no older for it.
+    /// Subtracts the time of a hold from the age of held events.
     fn forgive(&mut self, since: Monotonic, now: Monotonic, held: impl Fn(&Queues, KeySlot) -> bool) {
         let running = self.breaker.running(now);
         for (_, retry) in self.retries.iter_mut().filter(|(key, _)| held(&self.queues, **key)) {
@@ -497,8 +496,8 @@ impl Schedule {
     }
 }
 
-/// Ends without a call that wait for the disk. They cost no pace, so after a long outage there may be a million of them
-/// at once, and new events come to the recorder beside them.
+/// The limit of unsent settlements that wait for the disk. They use no pace, so after a long outage there may be a
+/// million at once, and new events need the recorder too.
 const UNSENT_AT_ONCE: usize = 256;
 
 #[cfg(test)]

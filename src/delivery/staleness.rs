@@ -1,8 +1,7 @@
-//! What becomes of a trigger that was acknowledged long before a call is made of it: after an outage an alert of last
-//! night must not page as if it were news.
+//! Stale triggers: after an outage an alert of last night must not page as if it were new.
 //!
-//! A resolve never goes stale: however late it comes, it closes what would stay open. And a trigger ends unsent only
-//! where a resolve of its key waits behind it, so that nobody is left unpaged for something that still burns.
+//! A resolve never goes stale: however late, it closes what would stay open. And a trigger ends unsent only if a
+//! resolve of its key waits after it, so that every problem that still exists pages somebody.
 
 use std::time::Duration;
 
@@ -15,21 +14,21 @@ use crate::event::{Action, Queued};
 /// The `delivery.stale` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// A trigger that is older is stale.
+    /// The age from which a trigger is stale.
     pub trigger: Duration,
     pub then: Then,
 }
 
-/// What is done with a stale trigger.
+/// The treatment of a stale trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// It is sent, and says how late it is.
+    /// Send it with its delay.
     Mark,
-    /// It ends unsent where a resolve of its key waits behind it; elsewhere it is marked.
+    /// End it unsent if a resolve of its key waits after it, else mark it.
     End,
 }
 
-/// What to do with an event whose delivery may start.
+/// The decision about an event before its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     Send,
@@ -37,11 +36,11 @@ pub enum Decision {
     SendMarked {
         age: Duration,
     },
-    /// It ends without a call.
+    /// End it without a call.
     End,
 }
 
-/// Decides. `resolve_waits`: whether a resolve of its key waits anywhere behind it. Without settings nothing is stale.
+/// Decides about an event. `resolve_waits`: a resolve of its key waits after it. Without settings nothing is stale.
 pub fn decide(settings: Option<Settings>, event: &Queued, age: Duration, resolve_waits: bool) -> Decision {
     match settings {
         Some(Settings { trigger, then }) if event.action == Action::Trigger && age > trigger => match then {
@@ -54,9 +53,9 @@ pub fn decide(settings: Option<Settings>, event: &Queued, age: Duration, resolve
 
 /// The age of an event, for a process that began to deliver at `start`.
 ///
-/// It counts by the monotonic clock, so that a wall clock that jumps makes nothing old. How old an event was when it was
-/// found in the journal only the wall clock of the start could tell; where that is turned back since, it was wrong, and
-/// the event is as young as it says now.
+/// It is measured by the monotonic clock, so that a jump of the wall clock makes nothing old. For an event found in the
+/// journal, its age at the start came from the wall clock; if that was turned back since, it was wrong, and the event
+/// is as young as the clock says now.
 pub fn age(event: &Queued, start: Now, now: Now) -> Duration {
     let age = now.monotonic.since(event.acknowledged);
     if event.acknowledged >= start.monotonic {
@@ -66,17 +65,17 @@ pub fn age(event: &Queued, start: Now, now: Now) -> Duration {
     age.min(now.wall.since(by_wall))
 }
 
-/// A body as it is sent, and what the mark in it says, for whoever looks at the attempt.
+/// A body to be sent, and a description of its mark for the record of the attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marked {
     pub body: Bytes,
     pub mark: String,
 }
 
-/// Marks a body: a member `stale` with the age, and a title that begins with it. All else stays as it is, in its order.
-/// A body that is no JSON object has no room for a mark and is sent as it is.
+/// Marks a body with its age: in a member `stale`, and before the title. Everything else keeps its order. A body that
+/// is no JSON object is sent unmarked.
 pub fn mark(body: &Bytes, age: Duration) -> Marked {
-    let age = spell(age);
+    let age = format_age(age);
     let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
         return Marked {
             body: body.clone(),
@@ -93,8 +92,8 @@ pub fn mark(body: &Bytes, age: Duration) -> Marked {
     Marked { body: Value::Object(members).to_string().into(), mark }
 }
 
-/// An age as a person reads it, by its two largest units: `6h 12m`.
-pub fn spell(age: Duration) -> String {
+/// Formats an age for people, by its two largest units: `6h 12m`.
+pub fn format_age(age: Duration) -> String {
     let seconds = age.as_secs();
     let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
     let largest = parts.iter().position(|(count, _)| *count > 0).unwrap_or(parts.len() - 1);
@@ -212,7 +211,7 @@ mod tests {
             (90_059, "1d 1h"),
             (864_000 * 100, "1000d"),
         ] {
-            assert_eq!(spell(Duration::from_secs(seconds)), text, "{seconds}");
+            assert_eq!(format_age(Duration::from_secs(seconds)), text, "{seconds}");
         }
     }
 }

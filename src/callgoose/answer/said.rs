@@ -1,7 +1,7 @@
-//! Reads an answer's body: the few words in it that tell what the upstream did, also where it stops in its middle.
+//! A reader for an answer's body: it finds the few fields that tell what the upstream did, even in a truncated body.
 //!
-//! Nothing is built of it and what is not asked for is passed over, so that neither length nor depth costs anything.
-//! Where a name comes twice the last one counts, as most readers of JSON have it.
+//! It builds no tree and skips everything else, so that neither length nor depth costs anything. If a name occurs twice
+//! the last one counts, as with most JSON readers.
 
 use std::fmt;
 
@@ -15,33 +15,33 @@ pub(super) struct Said {
     pub(super) resolved: Part,
 }
 
-/// One part: whether it was done, or had been done before. What is missing, or no boolean, is not said.
+/// One part: done now, or done before. A missing or non-boolean field is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Part {
     /// `created` or `resolved`.
     pub(super) done: Option<bool>,
     pub(super) duplicate: Option<bool>,
-    /// It was read to its end: what it did not say by then it does not say.
+    /// True if it was read to its end: a missing field then stays missing.
     pub(super) whole: bool,
 }
 
-/// What a text is.
+/// The result of reading a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     /// One JSON value.
     Json(Said),
-    /// The beginning of one, and what it said until it stopped.
+    /// The beginning of a JSON value, with the fields until it stopped.
     Beginning(Said),
     NotJson,
 }
 
-/// Reads a text that is not empty.
+/// Reads a text, which must not be empty.
 pub(super) fn read(text: &[u8]) -> Reading {
     let mut said = Said::default();
     let mut json = serde_json::Deserializer::from_slice(text);
     match Node::Body(&mut said).deserialize(&mut json).and_then(|()| json.end()) {
         Ok(()) => {
-            // With the body a part that never came has ended too.
+            // At the end of the body, a part that never came is complete too.
             said.triggered.whole = true;
             said.resolved.whole = true;
             Reading::Json(said)
@@ -51,7 +51,7 @@ pub(super) fn read(text: &[u8]) -> Reading {
     }
 }
 
-/// A value in the body, by where it stands, and where to put what it says.
+/// A value in the body by its place, and the target for its content.
 enum Node<'a> {
     Body(&'a mut Said),
     Part { part: &'a mut Part, done: &'static str },
@@ -60,7 +60,7 @@ enum Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// The value of a member of this one.
+    /// The node for a member's value.
     fn member<'b>(&'b mut self, name: &str) -> Node<'b>
     where
         'a: 'b,
@@ -88,7 +88,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The value was read to its end.
+    /// Marks the value as read to its end.
     fn ended(self) {
         if let Node::Part { part, .. } = self {
             part.whole = true;

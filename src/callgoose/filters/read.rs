@@ -1,4 +1,4 @@
-//! Reading a file of API Filters, with Callgoose's documented limits.
+//! Reads a file of API Filters, within Callgoose's documented limits.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::yaml::fields::string;
 use crate::yaml::{Fields, Findings, Node, Source, Value, parse};
 
 impl Filters {
-    /// Reads a filters file. Every mistake leaves a finding; none if any is an error.
+    /// Reads a filters file. Every mistake is a finding; returns none if any is an error.
     pub fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<Filters> {
         let mut found = Findings::new();
         // The file may hold the token.
@@ -162,7 +162,7 @@ fn key_name(fields: &mut Fields<'_>, name: &'static str, findings: &mut Findings
     top_level_key(node, &fields.path_of(name), findings)
 }
 
-/// Callgoose documents no way to name a nested key, so one that looks like a path is a doubt to be raised.
+/// Warns of a key that looks like a path: Callgoose documents no nested keys.
 fn top_level_key(node: &Node, path: &str, findings: &mut Findings) -> Option<String> {
     let key = text(node, path, findings)?;
     if key.contains(['.', '[', '/']) || key.starts_with('$') {

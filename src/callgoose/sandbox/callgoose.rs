@@ -1,13 +1,13 @@
-//! What the stand-in remembers and how it judges a call: filters, open incidents, repeated calls.
+//! The state of the stand-in and its judgement of a call: filters, open incidents, repeated calls.
 //!
-//! Pure: the time is passed in, so that `gander test` and tables can live through hours. Where Callgoose's
-//! documentation is silent this is chosen:
+//! Pure: the time is passed in, so that `gander test` and tables can play hours. Where Callgoose's documentation is
+//! silent, this was chosen:
 //!
-//! - a call repeats another when body and `from` are the same, byte for byte, within the window, and the first
-//!   one opened or closed something: what had no effect may be tried again;
+//! - a call repeats another when body and `from` are equal byte for byte within the window, and the first one opened or
+//!   closed something: a call without effect may be tried again;
 //! - a repeated call is answered 200 with `duplicate` set in the parts whose filters match it;
-//! - a trigger for an incident that is open already changes nothing but its count of repeats and is answered
-//!   as a duplicate: no second incident;
+//! - a trigger for an open incident only increases its count of repeats and is answered as a duplicate: no second
+//!   incident;
 //! - a trigger whose mapped value is missing opens an incident each time, and no resolve finds any of them;
 //! - a body that matches both filters of a service opens first and closes then, so that careless filters show.
 
@@ -30,9 +30,9 @@ pub struct Callgoose {
     window: Duration,
     calls: u64,
     incidents: BTreeMap<u64, Incident>,
-    /// The open incident of a service and mapped value.
+    /// The open incidents by service and mapped value.
     open: HashMap<(Arc<str>, String), u64>,
-    /// When each effective call of the window was made, and the same in order of time.
+    /// The time of each effective call in the window, and the same in order of time.
     seen: HashMap<CallHash, Monotonic>,
     seen_order: VecDeque<(Monotonic, CallHash)>,
 }
@@ -40,7 +40,7 @@ pub struct Callgoose {
 /// One authenticated call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// As it came; empty where its content type is not one that Callgoose reads.
+    /// The raw body; empty if Callgoose does not read its content type.
     pub body: &'a [u8],
     pub from: Option<&'a str>,
 }
@@ -80,7 +80,7 @@ pub struct Incident {
     /// The value it is mapped with.
     pub key: Option<String>,
     pub state: IncidentState,
-    /// Triggers that came while it was open already.
+    /// The number of triggers while it was open.
     pub repeats: u64,
     #[serde(serialize_with = "rfc3339")]
     pub opened_at: WallTime,
@@ -110,7 +110,7 @@ impl Callgoose {
         }
     }
 
-    /// Every incident that is remembered, the newest last.
+    /// All remembered incidents, newest last.
     pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.values()
     }
@@ -125,7 +125,7 @@ impl Callgoose {
             resolved: ResolvedPart::default(),
             triggered: TriggeredPart::default(),
         };
-        // What is no JSON has no keys, so no filter can match it.
+        // A body that is no JSON has no keys, so no filter matches it.
         let body = serde_json::from_slice(call.body).unwrap_or(Value::Null);
         let matched = self.filters.evaluate(&body, call.from);
         if matched.is_empty() {
@@ -187,7 +187,7 @@ impl Callgoose {
         part.created = true;
     }
 
-    /// Returns whether an incident was open.
+    /// Closes an incident. Returns true if one was open.
     fn close(&mut self, service: &Arc<str>, closing: Closing, at: WallTime) -> bool {
         let Some(key) = closing.key else { return false };
         let Some(id) = self.open.remove(&(Arc::clone(service), key)) else { return false };
@@ -197,7 +197,7 @@ impl Callgoose {
         true
     }
 
-    /// Forgets the oldest resolved incident, or the oldest of all, when one more would be too many.
+    /// Drops the oldest resolved incident, or the oldest of all, if one more would be too many.
     fn make_room(&mut self) {
         if self.incidents.len() < INCIDENTS_MAX {
             return;
@@ -233,7 +233,7 @@ impl Callgoose {
 impl Call<'_> {
     fn hash(&self) -> CallHash {
         let mut context = Context::new(&SHA256);
-        // The length keeps `from` and body apart.
+        // The length separates `from` and body.
         let from = self.from.unwrap_or_default();
         context.update(&from.len().to_be_bytes());
         context.update(from.as_bytes());
@@ -256,11 +256,11 @@ fn rfc3339_or_null<S: Serializer>(at: &Option<WallTime>, serializer: S) -> Resul
     at.map(WallTime::rfc3339).serialize(serializer)
 }
 
-/// Incidents that are remembered; with the limits below some 25 MB at most for texts in ASCII.
+/// The limit of remembered incidents; with the limits below some 25 MB at most for ASCII texts.
 const INCIDENTS_MAX: usize = 10_000;
 const TITLE_CHARS_MAX: usize = 500;
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
-/// Calls of the duplicate window that are remembered, the latest.
+/// The limit of remembered calls in the duplicate window; the oldest are dropped.
 const CALLS_MAX: usize = 100_000;
 
 #[cfg(test)]

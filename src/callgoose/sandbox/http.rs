@@ -1,4 +1,4 @@
-//! The stand-in's HTTP: which requests there are, who may make them, and how an answer looks.
+//! The stand-in's HTTP: its endpoints, authentication and answers.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn process(shared: &Shared, request: Request<Incoming>) -> Response<Bytes>
     if !presented(&head.headers, &parameters).any(|token| shared.token.matches(token)) {
         return fault(StatusCode::UNAUTHORIZED, "a valid token is required");
     }
-    // A length that is announced needs no reading to be refused.
+    // A declared length is refused without reading.
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return fault(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE);
     }
@@ -57,12 +57,12 @@ fn incidents(shared: &Shared, method: &Method) -> Response<Bytes> {
     if method != Method::GET {
         return not_allowed("GET");
     }
-    // Copied, so that writing JSON does not hold up calls.
+    // Cloned, so that writing JSON does not block calls.
     let incidents: Vec<Incident> = shared.callgoose().incidents().cloned().collect();
     json_response(StatusCode::OK, &json!({ "incidents": incidents }))
 }
 
-/// The query's parameters, decoded, in their order.
+/// The decoded query parameters, in order.
 struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
@@ -75,7 +75,7 @@ impl Parameters {
     }
 }
 
-/// Every token that the request presents, in each of the ways that Callgoose's pages name.
+/// All tokens in the request, in each of the ways that Callgoose documents.
 fn presented<'a>(headers: &'a HeaderMap, parameters: &'a Parameters) -> impl Iterator<Item = &'a [u8]> {
     let bearer = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(|value| {
         let (scheme, token) = value.split_at_checked("Bearer ".len())?;
@@ -86,7 +86,7 @@ fn presented<'a>(headers: &'a HeaderMap, parameters: &'a Parameters) -> impl Ite
     [bearer, header, query].into_iter().flatten()
 }
 
-/// Whether Callgoose reads a payload of this type; it takes any other, and a missing one, for an empty payload.
+/// Returns true if Callgoose reads a payload of this type; any other, or none, counts as an empty payload.
 fn is_text(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
         return false;
@@ -129,5 +129,5 @@ const WHAT_THIS_IS: &str = "This is gander's sandbox, a local stand-in for Callg
     GET  /incidents              the incidents it would have opened, the newest last\n";
 const TOO_LARGE: &str = "the payload is too large for this stand-in";
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// For a whole body to arrive.
+/// The time limit for a whole body.
 const BODY_MAX: Duration = Duration::from_secs(10);

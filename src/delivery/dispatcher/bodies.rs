@@ -1,11 +1,11 @@
-//! The bodies of events that just came, kept in memory until the events end: so that they need not be read back from
-//! disk, and where somebody cut the journal's files off they are all that is left.
+//! The bodies of new events, kept in memory until the events end: so that they need not be read from disk, and as the
+//! only copy if another program truncates the journal's files.
 
 use std::collections::HashMap;
 
 use crate::event::{EventId, Outgoing};
 
-/// Bodies by event, up to a number of bytes. What does not fit is read from the journal when its turn comes.
+/// Bodies by event, up to a total size. Further ones are read from the journal.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
     bodies: HashMap<EventId, Outgoing>,
@@ -40,11 +40,11 @@ fn size(outgoing: &Outgoing) -> usize {
     outgoing.body.len() + outgoing.incident_key.len() + OVERHEAD_BYTES
 }
 
-/// As many events may wait before the bodies of further ones are left to the journal.
+/// With more waiting events, the bodies of further ones are left to the journal.
 pub(super) const WAITING_MAX: usize = 10_000;
-/// Enough for a storm of some ten thousand alerts at the pace of a fast upstream.
+/// Enough for a storm of some ten thousand alerts with a fast upstream.
 const BYTES_MAX: usize = 8 << 20;
-/// What an entry costs beside its body.
+/// The overhead of an entry beside its body.
 const OVERHEAD_BYTES: usize = 128;
 
 #[cfg(test)]

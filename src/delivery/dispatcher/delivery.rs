@@ -1,4 +1,4 @@
-//! One call: read what is to be sent, send it, and report; and what is told when an event has ended.
+//! One delivery: reads the body, calls the upstream, reports; and the log lines when an event has ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ use crate::metrics::Metrics;
 use super::settling::Unwritten;
 use super::{Context, Report};
 
-/// A call that ended.
+/// A finished call.
 #[derive(Debug)]
 pub(super) struct Called {
     pub(super) delivery: Delivery,
     pub(super) answer: Result<Answer, CallError>,
     pub(super) took: Duration,
-    /// How what was sent differs from what was recorded, where it was marked as late.
+    /// A description of the mark in the sent body, if it was sent as stale.
     mark: Option<String>,
     started_at: WallTime,
 }
 
-/// Makes one call and reports how it ended. `body` is none where it must be read back.
+/// Makes one call and reports the result. `body` is none if it must be read from the journal.
 pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Option<Outgoing>) {
     let mut promise = Promise { context: &context, delivery: Some(delivery) };
     let sendable = match body {
@@ -61,7 +61,7 @@ pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Opt
     context.report(Report::Called(Box::new(called))).await;
 }
 
-/// The promise to report: whatever becomes of the task, a delivery's place and key are given back.
+/// A guard that reports even if the task fails, so that the delivery's slot and key are released.
 struct Promise<'a> {
     context: &'a Context,
     delivery: Option<Delivery>,
@@ -70,14 +70,14 @@ struct Promise<'a> {
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
         if let Some(delivery) = self.delivery {
-            // The task failed, or was cut off at the end of the process, when nobody listens: nothing can be waited for.
+            // The task failed, or was aborted at the end of the process, when nobody receives: it must not block.
             let _ = self.context.reports.try_send(Report::NotCalled(delivery));
         }
     }
 }
 
 async fn read_back(context: &Context, id: EventId) -> Option<Sendable> {
-    // Fails only when it is closed, which nobody does.
+    // Fails only if the semaphore is closed, which never happens.
     let _turn = context.reading.acquire().await.ok()?;
     let reader = Arc::clone(&context.reader);
     match tokio::task::spawn_blocking(move || reader.outgoing(id)).await {
@@ -95,7 +95,7 @@ impl Called {
         self.answer.as_ref().ok().map(|answer| answer.status)
     }
 
-    /// What a person needs beside the status.
+    /// Details for a person, beside the status.
     pub(super) fn detail(&self) -> Option<String> {
         match &self.answer {
             Ok(answer) => {
@@ -112,7 +112,7 @@ impl Called {
         retry::retry_after(self.answer.as_ref().ok()?.retry_after.as_deref()?, now)
     }
 
-    /// The call as it is written down.
+    /// The call as a record for the journal.
     pub(super) fn record(self, number: u32, verdict: Verdict) -> AttemptRecord {
         let status = self.status();
         let detail: Vec<String> = self.mark.clone().into_iter().chain(self.detail()).collect();
@@ -132,7 +132,7 @@ impl Called {
     }
 }
 
-/// Counts and logs how an event ended, once that is on disk.
+/// Counts and logs a settlement, once it is on disk.
 pub(super) fn tell(metrics: &Metrics, source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) {
     let Unwritten { event, age, in_doubt, .. } = unwritten;
     let (id, action) = (event.id.0, event.action.as_str());
@@ -174,11 +174,11 @@ pub(super) fn tell(metrics: &Metrics, source: &Arc<str>, unwritten: &Unwritten, 
     }
 }
 
-/// What an outcome that is no success asks of a person.
+/// Advice for a person, if the outcome is no success.
 fn advice(event: &Queued, outcome: Outcome, in_doubt: bool) -> Option<&'static str> {
     match outcome {
         Outcome::Unmatched => Some(
-            "the upstream took the event and no filter there matched: nobody was alerted; compare its API Filters with \
+            "the upstream accepted the event and no filter there matched: nobody was alerted; compare its API Filters with \
              what was sent",
         ),
         Outcome::NotResolved => Some(
@@ -186,12 +186,12 @@ fn advice(event: &Queued, outcome: Outcome, in_doubt: bool) -> Option<&'static s
         ),
         Outcome::Accepted => Some("the upstream answered 2xx and did not say what it did"),
         Outcome::Duplicate if event.action == Action::Trigger && event.reopening && !in_doubt => Some(
-            "the upstream took the first trigger after a resolve for a repeat: perhaps nobody was alerted; its window \
-             for repeats compares what is sent, so let the body carry a start time",
+            "the upstream answered the first trigger after a resolve as a duplicate: perhaps nobody was alerted; its window \
+             for duplicates compares the bodies, so let the body carry a start time",
         ),
         Outcome::Created | Outcome::Resolved | Outcome::Duplicate => None,
     }
 }
 
-/// As much of an answer as tells what happened.
+/// The part of an answer that is enough to see what happened.
 const ANSWER_BYTES_KEPT: usize = 2_048;

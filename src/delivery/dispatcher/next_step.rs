@@ -1,4 +1,4 @@
-//! Decides what follows from a call, by what the schedule knows of its key: another call later, or the end of the event.
+//! The next step after a call, with what the schedule knows of the key: a retry, or the settlement.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::delivery::retry::{self, Attempt, Circumstances, NextStep, RetryState}
 use crate::delivery::schedule::{Delivery, Schedule};
 use crate::journal::Tried;
 
-/// A call that ended.
+/// A finished call.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
     pub delivery: Delivery,
     pub verdict: Verdict,
-    /// Whose failure it is, where it failed, as the schedule said.
+    /// The owner of the failure, if it failed, as decided by the schedule.
     pub failure: Option<FailureOf>,
     pub retry_after: Option<Duration>,
 }
 
-/// Decides; the schedule was told already that the call ended. `random` is uniform in 0..1.
+/// Decides the next step. The schedule has been told that the call ended. `random` is uniform in 0..1.
 pub fn next_step(
     ended: Ended,
     settings: retry::Settings,
@@ -50,12 +50,12 @@ pub fn next_step(
     retry::next_step(settings, attempt, now.monotonic, random)
 }
 
-/// An earlier attempt may have taken effect unseen: it was not answered.
+/// Returns true if an earlier attempt was not answered, and may have taken effect.
 pub fn is_in_doubt(delivery: &Delivery) -> bool {
     delivery.before.is_some_and(|retry| retry.attempts != retry.resends)
 }
 
-/// What a restart needs to go on with an event where its retries stand.
+/// The state of an event's retries for a restart.
 pub fn tried_before(
     retry: RetryState,
     at: Monotonic,

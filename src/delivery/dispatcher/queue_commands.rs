@@ -1,4 +1,4 @@
-//! Commands about events that wait: to end them, to hold them back, to let them go; and the handle that gives them.
+//! Commands for queued events: discard, hold, release; and the handle that gives them.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,21 +14,21 @@ pub(super) enum QueueCommand {
     Hold { what: Hold, held: bool, done: oneshot::Sender<()> },
 }
 
-/// What is held back until a person lets it go. What is under way ends.
+/// The target of a hold. A call under way is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     Key(KeyId),
     Source(SourceId),
 }
 
-/// What becomes of a queued event that a person discards.
+/// The result of discarding a queued event.
 #[derive(Debug)]
 pub enum Withdrawal {
-    /// It ends; resolves when that is on disk.
+    /// It is being settled; the receiver resolves when that is on disk.
     Ends(oneshot::Receiver<()>),
-    /// A call of it is under way: it ends after that, delivered or not, and is not tried again.
+    /// A call is under way: the event ends after it, delivered or not, and is not retried.
     UnderWay,
-    /// It does not wait, or ends at this moment.
+    /// It is not waiting, or is being settled already.
     NotWaiting,
 }
 
@@ -38,15 +38,15 @@ impl QueueHandle {
         (QueueHandle(sender), receiver)
     }
 
-    /// Ends these events; one answer an event, in their order. None where the relay is stopping.
+    /// Discards events; one result for each, in order. None if the relay is stopping.
     pub async fn discard(&self, events: Vec<(EventId, KeyId)>) -> Option<Vec<Withdrawal>> {
         let (reply, withdrawals) = oneshot::channel();
         self.0.send(QueueCommand::Discard { events, reply }).await.ok()?;
         withdrawals.await.ok()
     }
 
-    /// Holds a key or a source back, or lets it go; returns when no further call of it starts. That it survives a
-    /// restart is the journal's part.
+    /// Holds or releases a key or a source; returns when no further call of it starts. The journal makes it survive a
+    /// restart.
     pub async fn hold(&self, what: Hold, held: bool) {
         let (done, wait) = oneshot::channel();
         if self.0.send(QueueCommand::Hold { what, held, done }).await.is_ok() {
@@ -55,5 +55,5 @@ impl QueueHandle {
     }
 }
 
-/// Commands that wait; one takes microseconds.
+/// The limit of waiting commands; one takes microseconds.
 const COMMANDS: usize = 16;

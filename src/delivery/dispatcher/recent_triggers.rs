@@ -1,5 +1,5 @@
-//! The keys that had a trigger delivered within the last minutes: a resolve that found nothing there may have come too
-//! early.
+//! The keys whose trigger was delivered within the last minutes: a resolve of such a key that found no incident may
+//! have come too early.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::clock::Monotonic;
 use crate::event::{Action, KeyId, Outcome};
 
-/// Remembers for `within`, and at most [`KEYS_MAX`] keys: the ones that were opened last.
+/// The keys opened within `within`, the last [`KEYS_MAX`] at most.
 #[derive(Debug)]
 pub struct RecentTriggers {
     within: Duration,
     opened: HashMap<KeyId, Monotonic>,
-    /// In the order of time, also those that were resolved or opened again since.
+    /// In the order of time, including keys that were resolved or triggered again since.
     order: VecDeque<(Monotonic, KeyId)>,
 }
 
@@ -21,7 +21,7 @@ impl RecentTriggers {
         RecentTriggers { within, opened: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// An event was delivered.
+    /// Notes a delivered event.
     pub fn delivered(&mut self, key: KeyId, action: Action, outcome: Outcome, now: Monotonic) {
         self.forget(now);
         if action == Action::Resolve {
@@ -39,7 +39,7 @@ impl RecentTriggers {
         self.opened.get(&key).is_some_and(|at| now.since(*at) < self.within)
     }
 
-    /// Forgets what is too old, and the oldest where there is no room for another.
+    /// Drops keys that are too old, and the oldest if there is no room for another.
     fn forget(&mut self, now: Monotonic) {
         while let Some((at, key)) = self.order.front().copied()
             && (now.since(at) >= self.within || self.order.len() >= KEYS_MAX)
@@ -52,7 +52,7 @@ impl RecentTriggers {
     }
 }
 
-/// Five minutes of eighty a second, in two megabytes. Of what is beyond it, an early answer is believed.
+/// Five minutes at eighty a second, in two megabytes. For keys beyond it an early answer is accepted.
 const KEYS_MAX: usize = 25_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Events whose settlement is on its way to the disk: their keys wait for it, and only then is it told.
+//! Settlements that are being written: their keys wait, and followers are told once they are on disk.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::delivery::schedule::KeySlot;
 use crate::event::{EventId, Queued};
 
-/// The settlements that are being written, by event.
+/// The settlements being written, by event.
 #[derive(Debug, Default)]
 pub(super) struct Settling(HashMap<EventId, Unwritten>);
 
@@ -16,13 +16,13 @@ pub(super) struct Settling(HashMap<EventId, Unwritten>);
 #[derive(Debug)]
 pub(super) struct Unwritten {
     pub(super) event: Queued,
-    /// None where it was not the first of its key, which then does not wait for it.
+    /// None if it was not the first of its key, which then does not wait for it.
     pub(super) key: Option<KeySlot>,
-    /// Since it was acknowledged.
+    /// The time since its acknowledgement.
     pub(super) age: Duration,
-    /// An earlier attempt may have taken effect unseen.
+    /// True if an earlier attempt may have taken effect without an answer.
     pub(super) in_doubt: bool,
-    /// Waits for the settlement to be on disk.
+    /// The receiver of a notice when the settlement is on disk.
     pub(super) told: Option<oneshot::Sender<()>>,
 }
 
@@ -31,7 +31,7 @@ impl Settling {
         self.0.insert(unwritten.event.id, unwritten);
     }
 
-    /// Tells when the settlement of this event is on disk.
+    /// Adds a receiver for the notice that this settlement is on disk.
     pub(super) fn tell(&mut self, id: EventId, told: oneshot::Sender<()>) {
         if let Some(unwritten) = self.0.get_mut(&id) {
             unwritten.told = Some(told);
@@ -46,7 +46,7 @@ impl Settling {
         self.0.keys().copied()
     }
 
-    /// The settlement of this event is on disk.
+    /// Removes a settlement that is on disk.
     pub(super) fn take(&mut self, id: EventId) -> Option<Unwritten> {
         self.0.remove(&id)
     }

@@ -1,53 +1,53 @@
-//! How many triggers come late, for the one log line when that begins and the one when it is over.
+//! Counts stale triggers, for one log line when an episode begins and one when it is over.
 
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 
-/// Triggers that were stale when their turn came.
+/// The current episode of stale triggers, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct StaleEpisode(Option<Spell>);
+pub(super) struct StaleEpisode(Option<StaleCounts>);
 
-/// From the first of them to the last.
+/// The counts of an episode, and the time of its last stale trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Spell {
+pub(super) struct StaleCounts {
     pub(super) marked: u64,
     pub(super) unsent: u64,
     last: Monotonic,
 }
 
 impl StaleEpisode {
-    /// One is sent marked. Returns whether a spell begins with it.
+    /// Counts one that is sent marked. Returns true if an episode begins with it.
     pub(super) fn sent(&mut self, now: Monotonic) -> bool {
         self.met(now).0
     }
 
-    /// One was delivered with its mark.
+    /// Counts one that was delivered with its mark.
     pub(super) fn delivered(&mut self, now: Monotonic) {
         self.met(now).1.marked += 1;
     }
 
-    /// One ends unsent. Returns whether a spell begins with it.
+    /// Counts one that ends unsent. Returns true if an episode begins with it.
     pub(super) fn unsent(&mut self, now: Monotonic) -> bool {
-        let (begins, spell) = self.met(now);
-        spell.unsent += 1;
+        let (begins, counts) = self.met(now);
+        counts.unsent += 1;
         begins
     }
 
-    /// The spell that is over, told once: nothing waits any more, or none was stale for a while.
-    pub(super) fn over(&mut self, nothing_waits: bool, now: Monotonic) -> Option<Spell> {
-        self.0.take_if(|spell| nothing_waits || now.since(spell.last) >= OVER_AFTER)
+    /// The finished episode, returned once: the queue is empty, or no trigger was stale for a while.
+    pub(super) fn over(&mut self, nothing_waits: bool, now: Monotonic) -> Option<StaleCounts> {
+        self.0.take_if(|counts| nothing_waits || now.since(counts.last) >= OVER_AFTER)
     }
 
-    fn met(&mut self, now: Monotonic) -> (bool, &mut Spell) {
+    fn met(&mut self, now: Monotonic) -> (bool, &mut StaleCounts) {
         let begins = self.0.is_none();
-        let spell = self.0.get_or_insert(Spell { marked: 0, unsent: 0, last: now });
-        spell.last = now;
-        (begins, spell)
+        let counts = self.0.get_or_insert(StaleCounts { marked: 0, unsent: 0, last: now });
+        counts.last = now;
+        (begins, counts)
     }
 }
 
-/// Longer than any backoff's usual `max`, so that one event that is tried again and again is one spell.
+/// Longer than the usual `max` of a backoff, so that retries of one event belong to one episode.
 const OVER_AFTER: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -63,9 +63,9 @@ mod tests {
         late.delivered(at(2));
         assert!(!late.unsent(at(3)));
         assert_eq!(late.over(false, at(12)), None);
-        assert_eq!(late.over(false, at(13)), Some(Spell { marked: 1, unsent: 1, last: at(3) }));
+        assert_eq!(late.over(false, at(13)), Some(StaleCounts { marked: 1, unsent: 1, last: at(3) }));
         assert_eq!(late.over(true, at(13)), None, "told once");
         assert!(late.unsent(at(14)), "another begins");
-        assert_eq!(late.over(true, at(14)), Some(Spell { marked: 0, unsent: 1, last: at(14) }));
+        assert_eq!(late.over(true, at(14)), Some(StaleCounts { marked: 0, unsent: 1, last: at(14) }));
     }
 }

@@ -1,4 +1,4 @@
-//! Events that fail for long while others are taken: told once each, and shown until they end.
+//! Stuck events: they fail for long while others succeed. Each is logged once, and shown until it ends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
 use crate::event::EventId;
 
-/// The events that are stuck now, a bounded number of them.
+/// The currently stuck events, up to a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stuck {
     events: BTreeMap<EventId, Failing>,
-    /// Those beyond the bound, since the start.
+    /// Stuck events beyond the limit, since the start.
     pub more: u64,
 }
 
-/// What keeps an event from being delivered.
+/// The failure of a stuck event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failing {
     pub since: WallTime,
@@ -33,7 +33,7 @@ impl Stuck {
         self.events.len()
     }
 
-    /// An event failed again. Returns whether that is new.
+    /// Notes that an event failed again. Returns true if it is new.
     pub(super) fn put(&mut self, event: EventId, failing: Failing) -> bool {
         if let Some(known) = self.events.get_mut(&event) {
             (known.trouble, known.status) = (failing.trouble, failing.status);
@@ -47,15 +47,15 @@ impl Stuck {
         true
     }
 
-    /// The event ended.
+    /// Removes an event that ended. Returns true if it was stuck.
     pub(super) fn remove(&mut self, event: EventId) -> bool {
         self.events.remove(&event).is_some()
     }
 }
 
-/// An event that failed for so long while others were taken needs a person.
+/// The time after which an event that fails alone needs a person.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(300);
-/// More would not be read.
+/// More than a person reads.
 const EVENTS_MAX: usize = 100;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The status of the upstream as readiness shows it, and the one log line when it changes.
+//! The status of the upstream for readiness, and the log line when it changes.
 
 use tokio::sync::watch;
 
@@ -7,7 +7,7 @@ use crate::callgoose::answer::{Trouble, Verdict};
 use crate::clock::WallTime;
 use crate::delivery::breaker::Cause;
 
-/// How the upstream takes calls.
+/// The status of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamStatus {
     /// Calls go out.
@@ -16,8 +16,7 @@ pub enum UpstreamStatus {
     Unavailable { why: Cause, trouble: Trouble, status: Option<u16>, detail: Option<String>, since: WallTime },
 }
 
-/// Takes over how a call left the breaker. What is logged is the change: one line at the beginning of an outage, one at
-/// its end.
+/// Updates the status after a call. Only changes are logged: one line at the beginning of an outage, one at its end.
 pub(super) fn update(
     status: &watch::Sender<UpstreamStatus>,
     open: Option<Cause>,
@@ -35,7 +34,7 @@ pub(super) fn update(
     let url = context.upstream.shown_url();
     let Some(why) = open else {
         status.send_replace(UpstreamStatus::Answering);
-        tracing::info!(url, "the upstream answers as it should again; deliveries go on");
+        tracing::info!(url, "the upstream answers correctly again; deliveries go on");
         return;
     };
     let Some(trouble) = verdict.trouble() else { return };
@@ -59,7 +58,7 @@ pub(super) fn update(
             status = code,
             detail,
             remedy,
-            "the upstream fails again and again: the breaker is open, one probe at a time goes on; nothing is lost"
+            "the upstream keeps failing: the breaker is open, one probe at a time goes on; nothing is lost"
         ),
         Cause::Pause(_) => tracing::error!(
             url,

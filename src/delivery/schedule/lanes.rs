@@ -1,7 +1,7 @@
-//! The keys of one source that may go now, in two lanes and a line of retries.
+//! The keys of one source that may go now, in two lanes and a queue of retries.
 //!
-//! Fresh are keys of which somebody is to hear at once: the newest event is young, and a trigger or the resolve of a
-//! trigger that was delivered. All others are the backlog. A choice changes nothing until it is taken.
+//! The fresh lane has the keys with current news: their newest event is young, and is a trigger or the resolve of a
+//! delivered trigger. All others are the backlog. A choice changes nothing until it is taken.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -11,17 +11,17 @@ use super::share::{Share, Side};
 use crate::clock::Monotonic;
 use crate::event::{Action, EventId};
 
-/// A line of keys.
+/// A queue of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
     Fresh,
     Backlog,
-    /// Keys whose first event failed before and is due again.
+    /// Keys whose first event failed and is due for a retry.
     Retry,
 }
 
 impl Lane {
-    /// The word that metrics and the API use.
+    /// The word in metrics and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Lane::Fresh => "fresh",
@@ -34,7 +34,7 @@ impl Lane {
 /// The keys of one source that may go.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    /// Resolves that go directly after their trigger.
+    /// Resolves that follow their trigger directly.
     next_fresh: VecDeque<KeySlot>,
     next_backlog: VecDeque<KeySlot>,
     fresh: ByPriority,
@@ -44,27 +44,27 @@ pub(super) struct Lanes {
     fresh_events: usize,
     backlog_events: usize,
     shares: Shares,
-    /// When an attempt of a fresh event failed last.
+    /// The last failure of a fresh event's attempt.
     failed_at: Option<Monotonic>,
 }
 
-/// Keys of each priority, by their newest event.
+/// Keys by priority, ordered by their newest event.
 type ByPriority = [BTreeSet<(EventId, KeySlot)>; 3];
 
-/// Whose turn it is within a source.
+/// The turns within a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
     backlog: Share,
     fresh: Priorities,
     open: Priorities,
     over: Priorities,
-    /// Within the fresh lane: the newest beside the oldest.
+    /// In the fresh lane: the oldest, and now and then the newest.
     newest: Share,
-    /// Likewise while attempts fail: the oldest beside the newest.
+    /// In the fresh lane while attempts fail: the newest, and now and then the oldest.
     oldest_fresh: Share,
-    /// Within the backlog: incidents that are over, beside those that are open.
+    /// In the backlog: open incidents, and now and then closed ones.
     ended: Share,
-    /// Within the backlog.
+    /// In the backlog: newest and oldest in turn.
     oldest: Share,
 }
 
@@ -74,7 +74,7 @@ struct Priorities {
     normal: Share,
 }
 
-/// A key that may go next, and the turns as they are once it goes.
+/// A key that may go next, and the turns after it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choice {
     pub(super) key: KeySlot,
@@ -83,7 +83,7 @@ pub(super) struct Choice {
 }
 
 impl Lanes {
-    /// Puts a key where its events say; `follows`: its trigger was delivered a moment ago.
+    /// Inserts a key in the lane of its events; `follows`: its trigger was delivered a moment ago.
     pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, follows: bool, now: Monotonic) {
         let spot = spot(key, queues, follows, now);
         queues.put(key, Place::Lane(spot));
@@ -98,13 +98,13 @@ impl Lanes {
         *self.events(spot) += queues.count(key);
     }
 
-    /// Puts a key whose first event is due again behind the others.
+    /// Appends a key whose first event is due for a retry.
     pub(super) fn insert_retry(&mut self, key: KeySlot, queues: &mut Queues) {
         queues.put(key, Place::Retry);
         self.retries.push_back(key);
     }
 
-    /// Takes a key out, wherever it stands.
+    /// Removes a key from its lane.
     pub(super) fn remove(&mut self, key: KeySlot, queues: &mut Queues) {
         let newest = (queues.newest(key).id, key);
         let unlist = |line: &mut VecDeque<KeySlot>| line.retain(|other| *other != key);
@@ -126,12 +126,12 @@ impl Lanes {
         queues.put(key, Place::Away);
     }
 
-    /// An attempt of a fresh event failed.
+    /// Notes a failed attempt of a fresh event.
     pub(super) fn failed(&mut self, now: Monotonic) {
         self.failed_at = Some(now);
     }
 
-    /// Moves keys that are fresh no longer to the backlog, but no more than a few at once.
+    /// Moves keys that are no longer fresh to the backlog, a few at a time.
     pub(super) fn age(&mut self, queues: &mut Queues, now: Monotonic) {
         for _ in 0..AGED_AT_ONCE {
             let old = self.fresh.iter().filter_map(BTreeSet::first).find(|(_, key)| !is_young(*key, queues, now));
@@ -141,8 +141,7 @@ impl Lanes {
         }
     }
 
-    /// The key whose turn it is among those whose first event was never tried. `newest`: of the fresh ones the newest, as
-    /// a probe.
+    /// The next key among those whose first event was never tried. `newest`: take the newest fresh one, as a probe.
     pub(super) fn untried(&self, queues: &Queues, newest: bool, now: Monotonic) -> Option<Choice> {
         let mut shares = self.shares;
         let backlog = !self.next_backlog.is_empty() || some(&self.open) || some(&self.over);
@@ -154,13 +153,13 @@ impl Lanes {
         Some(Choice { key, lane, shares })
     }
 
-    /// The key that is due again first.
+    /// The key whose retry is due first.
     pub(super) fn retry(&self) -> Option<Choice> {
         let key = *self.retries.front()?;
         Some(Choice { key, lane: Lane::Retry, shares: self.shares })
     }
 
-    /// The chosen key goes.
+    /// Takes the chosen key out of its lane.
     pub(super) fn take(&mut self, choice: Choice, queues: &mut Queues) {
         self.shares = choice.shares;
         self.remove(choice.key, queues);
@@ -174,7 +173,7 @@ impl Lanes {
         !self.retries.is_empty()
     }
 
-    /// How many events wait in a lane.
+    /// The number of events in a lane.
     pub(super) fn waiting(&self, lane: Lane) -> usize {
         match lane {
             Lane::Fresh => self.fresh_events,
@@ -183,9 +182,9 @@ impl Lanes {
         }
     }
 
-    /// Oldest first, and now and then the newest. Newest first, and now and then the oldest, while attempts fail: a storm
-    /// of alerts that fail, or hang, must not stand before one that would not. Once the oldest waited long, newest first:
-    /// some alerts are then on time instead of all late.
+    /// Chooses oldest first, and now and then the newest. While attempts fail, newest first and now and then the
+    /// oldest: a storm of alerts that fail or hang must not block one that would succeed. Once the oldest waited too
+    /// long, newest first: then some alerts are on time instead of all late.
     fn fresh_key(&self, queues: &Queues, shares: &mut Shares, newest: bool, now: Monotonic) -> Option<KeySlot> {
         if let Some(key) = self.next_fresh.front() {
             return Some(*key);
@@ -204,7 +203,7 @@ impl Lanes {
         Some(*key)
     }
 
-    /// Incidents that are still open before those that are over; newest and oldest in turn.
+    /// Chooses open incidents before closed ones; newest and oldest in turn.
     fn backlog_key(&self, shares: &mut Shares) -> Option<KeySlot> {
         if let Some(key) = self.next_backlog.front() {
             return Some(*key);
@@ -260,7 +259,7 @@ impl Default for Shares {
 fn spot(key: KeySlot, queues: &Queues, follows: bool, now: Monotonic) -> Spot {
     let (newest, priority) = (queues.newest(key), queues.priority(key));
     let trigger = newest.action == Action::Trigger;
-    // A resolve that waits alone closes what was delivered: its trigger is not among what waits.
+    // A resolve that waits alone closes a delivered trigger, which is not in the queue.
     let fresh = is_young(key, queues, now) && (trigger || !queues.has_next(key));
     match (follows && queues.first(key).action == Action::Resolve, fresh) {
         (true, true) => Spot::NextFresh,
@@ -279,11 +278,11 @@ fn some(keys: &ByPriority) -> bool {
     keys.iter().any(|keys| !keys.is_empty())
 }
 
-/// An alert that is older is no news.
+/// An older alert is not news.
 const FRESH: Duration = Duration::from_secs(300);
-/// While fresh alerts wait no longer than this, they go in their order.
+/// While fresh alerts wait no longer than this, they go in order.
 const ON_TIME: Duration = Duration::from_secs(60);
 /// For so long after a failure the newest go first.
 const FAILING: Duration = Duration::from_secs(60);
-/// A storm of five minutes ago need not be moved in one go.
+/// A storm of five minutes ago is not moved in one step.
 const AGED_AT_ONCE: usize = 64;

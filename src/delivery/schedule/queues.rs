@@ -1,15 +1,15 @@
-//! The waiting events of every key: thirty-six bytes a key with its first event, sixteen for each event behind it.
+//! The waiting events of every key: thirty-six bytes for a key with its first event, sixteen for each further event.
 
 use hashbrown::HashTable;
 
 use crate::clock::Monotonic;
 use crate::event::{Action, EventId, KeyId, Pending, Priority, Queued, SourceId};
 
-/// A key that has events waiting. The slot is its name while it has; then another key may get it.
+/// A handle for a key with waiting events. It is reused for another key later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeySlot(pub(super) u32);
 
-/// Every key with its events, in their order.
+/// All keys with their waiting events, in order.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     index: HashTable<u32>,
@@ -18,26 +18,26 @@ pub(super) struct Queues {
     behind: Slab<Behind>,
 }
 
-/// One key and the event of it that is to go first. Of a million keys most have no other.
+/// A key and its first event. Of a million keys most have just one.
 #[derive(Clone, Debug)]
 struct KeyQueue {
-    /// In quarters: a u128 would align every key to sixteen bytes.
+    /// Four parts: a u128 would align every key to sixteen bytes.
     key: [u32; 4],
     first: Waiting,
-    /// The events behind the first.
+    /// The events after the first.
     tail: u32,
     source: SourceId,
     place: Place,
 }
 
-/// Where a key stands.
+/// The position of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Nowhere: its first event is ending.
+    /// None: its first event is being settled.
     Away,
     /// A call of its first event is under way.
     Called,
-    /// Its first event failed and waits for its time.
+    /// Its first event failed and waits for its retry.
     Backoff,
     /// In a lane of its source.
     Lane(Spot),
@@ -47,10 +47,10 @@ pub(super) enum Place {
     Held,
 }
 
-/// A place in a lane.
+/// A position in a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
-    /// Its resolve goes directly after its trigger.
+    /// Its resolve follows its trigger directly.
     NextFresh,
     NextBacklog,
     Fresh(Priority),
@@ -61,21 +61,21 @@ pub(super) enum Spot {
 }
 
 impl Spot {
-    /// The key goes directly after its event before.
+    /// Returns true if the key goes directly after its previous event.
     pub(super) fn follows(self) -> bool {
         matches!(self, Spot::NextFresh | Spot::NextBacklog)
     }
 }
 
-/// A key's events behind its first, in their order.
+/// The events of a key after its first, in order.
 #[derive(Clone, Debug)]
 struct Tail {
     first: u32,
     last: u32,
-    /// The last resolve among them, so that nobody walks the queue to find one.
+    /// The last resolve among them, found without a walk through the queue.
     last_resolve: u32,
     count: u32,
-    /// How many of them have high and how many normal priority.
+    /// The number of events with high and with normal priority.
     high: u32,
     normal: u32,
 }
@@ -88,16 +88,16 @@ struct Behind {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    /// The event's number and, in the five lowest bits, what else is known of it. In halves, for the alignment.
+    /// The event's number and, in the five lowest bits, its other properties. Two halves, for the alignment.
     tagged: [u32; 2],
-    /// When it was acknowledged, in seconds. Rounded up, so that it is not taken for older than it is.
+    /// The time of acknowledgement in seconds, rounded up, so that the event does not look older than it is.
     acknowledged_s: i32,
 }
 
 const NONE: u32 = u32::MAX;
 
 impl Queues {
-    /// Events of all keys.
+    /// The number of events of all keys.
     pub(super) fn len(&self) -> usize {
         self.keys.len() + self.behind.len()
     }
@@ -126,7 +126,7 @@ impl Queues {
         })
     }
 
-    /// Appends an event to its key; returns the key, and whether this is its only event.
+    /// Appends an event to its key; returns the key, and true if this is its only event.
     pub(super) fn push(&mut self, queued: &Queued) -> (KeySlot, bool) {
         let event = Waiting::of(queued);
         if let Some(KeySlot(at)) = self.slot(queued.key) {
@@ -158,29 +158,29 @@ impl Queues {
         }
     }
 
-    /// The key's place, if it has events waiting.
+    /// The key's handle, if it has waiting events.
     pub(super) fn slot(&self, key: KeyId) -> Option<KeySlot> {
         let key = quarters(key);
         self.index.find(hash(key), |at| self.keys[*at].key == key).map(|at| KeySlot(*at))
     }
 
-    /// The event of this key that is to go first.
+    /// The first event of this key.
     pub(super) fn first(&self, key: KeySlot) -> Queued {
         self.queued(key, self.keys[key.0].first)
     }
 
-    /// The event of this key that came last.
+    /// The last event of this key.
     pub(super) fn newest(&self, key: KeySlot) -> Queued {
         let event = self.tail(key).map_or(self.keys[key.0].first, |tail| self.behind[tail.last].event);
         self.queued(key, event)
     }
 
-    /// How many events of this key wait.
+    /// The number of events of this key.
     pub(super) fn count(&self, key: KeySlot) -> usize {
         1 + self.tail(key).map_or(0, |tail| tail.count as usize)
     }
 
-    /// The highest priority that waits in this key.
+    /// The highest priority among the events of this key.
     pub(super) fn priority(&self, key: KeySlot) -> Priority {
         let behind = match self.tail(key) {
             Some(tail) if tail.high > 0 => Priority::High,
@@ -190,18 +190,18 @@ impl Queues {
         behind.min(self.keys[key.0].first.priority())
     }
 
-    /// Whether another event of this key waits behind the first.
+    /// Returns true if this key has a second event.
     pub(super) fn has_next(&self, key: KeySlot) -> bool {
         self.keys[key.0].tail != NONE
     }
 
-    /// Whether a resolve of this key waits behind the first event.
+    /// Returns true if a resolve of this key waits after the first event.
     pub(super) fn has_resolve_behind(&self, key: KeySlot) -> bool {
         self.tail(key).is_some_and(|tail| tail.last_resolve != NONE)
     }
 
-    /// Whether the key's first event, of which nothing was tried, is undone by what waits behind it: a trigger by a
-    /// resolve, and that resolve, where nothing of its incident was sent.
+    /// Returns true if later events cancel the key's first event, which was never tried: a resolve cancels its trigger,
+    /// and is itself cancelled if nothing of its incident was sent.
     pub(super) fn is_undone(&self, key: KeySlot) -> bool {
         let first = self.keys[key.0].first;
         match first.action() {
@@ -222,8 +222,8 @@ impl Queues {
         self.keys[key.0].place = place;
     }
 
-    /// Removes a key's first event, which was settled; returns whether the key has another. `done`: the upstream did what
-    /// the event asked. After a trigger, and after a resolve that was not done, the incident may be open.
+    /// Removes a key's settled first event; returns true if the key has another. `done`: the upstream did what the
+    /// event asked. After a trigger, and after a resolve that was not done, the incident may be open.
     pub(super) fn pop(&mut self, key: KeySlot, done: bool) -> bool {
         let open = !done || self.keys[key.0].first.action() == Action::Trigger;
         self.remove_first(key, open)
@@ -249,14 +249,14 @@ impl Queues {
         }
         self.keys.free(key.0);
         if self.index.is_empty() {
-            // What was worked off gives its memory back.
+            // An empty queue frees its memory.
             *self = Queues::default();
         }
         false
     }
 
-    /// Removes a key's first event, which ended unsent because it was undone. What follows stands for it: where the
-    /// incident was new with it, the next trigger is the first of the incident, and a resolve has nothing to close.
+    /// Removes a key's cancelled first event. The next event inherits its role: after a new incident's first trigger,
+    /// the next trigger is the first one, and a resolve has nothing to close.
     pub(super) fn pop_undone(&mut self, key: KeySlot) -> bool {
         let undone = self.keys[key.0].first;
         let trigger = undone.action() == Action::Trigger;
@@ -271,7 +271,7 @@ impl Queues {
         has_next
     }
 
-    /// Takes an event out from behind the first of its key.
+    /// Removes an event after the first of its key.
     pub(super) fn remove_behind(&mut self, key: KeySlot, id: EventId) -> Option<Queued> {
         let (mut before, mut at) = (NONE, self.tail(key)?.first);
         while at != NONE {
@@ -285,7 +285,7 @@ impl Queues {
         None
     }
 
-    /// Takes one event out of a key's tail; `before` and `next` are its neighbours there.
+    /// Removes one event from a key's tail; `before` and `next` are its neighbours there.
     fn unlink(&mut self, key: u32, at: u32, before: u32, next: u32, event: Waiting) {
         let number = self.keys[key].tail;
         if before != NONE {
@@ -304,7 +304,8 @@ impl Queues {
             self.keys[key].tail = NONE;
             self.tails.free(number);
         } else if tail.last_resolve == at {
-            // It was the last one: before the first there is none, elsewhere one before it may be left.
+            // The last resolve was removed: there is none before the first event, but there may be one before this
+            // event.
             let first = tail.first;
             let last_resolve = if before == NONE { NONE } else { self.last_resolve_from(first) };
             self.tails[number].last_resolve = last_resolve;
@@ -364,7 +365,7 @@ impl Waiting {
             | flag(continues, CONTINUES);
         let tagged = id.0 << TAG_BITS | (priority as u64) << PRIORITY_SHIFT | flags;
         let seconds = acknowledged.0.saturating_add(999).div_euclid(1_000);
-        // Sixty-eight years either way.
+        // Sixty-eight years in both directions.
         let acknowledged_s = seconds.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
         Waiting { tagged: [(tagged >> 32) as u32, tagged as u32], acknowledged_s }
     }
@@ -390,9 +391,9 @@ impl Waiting {
     }
 }
 
-/// It is a resolve.
+/// A resolve.
 const RESOLVE: u32 = 1;
-/// Of a trigger: it follows a resolve. Of a resolve: nothing of its incident was sent.
+/// A trigger: it follows a resolve. A resolve: nothing of its incident was sent.
 const MARKED: u32 = 2;
 /// A trigger that repeats or updates an open incident.
 const CONTINUES: u32 = 4;
@@ -408,7 +409,7 @@ fn hash(key: [u32; 4]) -> u64 {
     u64::from(key[0]) << 32 | u64::from(key[1])
 }
 
-/// Things by number; a number that became free is given out again.
+/// Items by number; numbers of removed items are reused.
 #[derive(Debug)]
 struct Slab<T> {
     items: Vec<T>,

@@ -1,19 +1,19 @@
-//! The measured rate of something that happens now and then.
+//! Measures how often something happens, such as a settlement.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 
-/// How often it happened within the last minute.
+/// The counts of the last minute.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
-    /// When each stretch of time began, and how often it happened in it.
+    /// The start of each interval, and the count in it.
     stretches: VecDeque<(Monotonic, u32)>,
 }
 
 impl Rate {
-    /// It happened.
+    /// Counts one.
     pub(super) fn count(&mut self, now: Monotonic) {
         self.forget(now);
         match self.stretches.back_mut() {
@@ -22,7 +22,7 @@ impl Rate {
         }
     }
 
-    /// How long `number` of it take at this rate; none if it did not happen within the last minute.
+    /// The time for `number` more at this rate; none if there was none within the last minute.
     pub(super) fn time_for(&self, number: usize, now: Monotonic) -> Option<Duration> {
         if number == 0 {
             return Some(Duration::ZERO);

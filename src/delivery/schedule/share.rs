@@ -1,13 +1,14 @@
-//! Weighted alternation of two: the second gets one turn in so many.
+//! Weighted alternation between two sides: one of them gets a turn in every so many.
 
-/// Two that take turns: the preferred one, and another that gets one turn in `every` while both wait.
+/// The state of two sides that take turns: the preferred one, and another that gets one turn in `every` while both
+/// wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
     every: u8,
     passed: u8,
 }
 
-/// Whose turn it is.
+/// The side whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Preferred,
@@ -19,7 +20,7 @@ impl Share {
         Share { every, passed: 0 }
     }
 
-    /// Chooses one of those that wait; none if neither does.
+    /// Chooses one of the waiting sides; none if neither waits.
     pub(super) fn choose(&mut self, preferred: bool, other: bool) -> Option<Side> {
         match (preferred, other) {
             (false, false) => None,

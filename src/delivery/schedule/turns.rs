@@ -1,5 +1,5 @@
-//! The sources take turns, charged by the time that their calls held slots: a flood, or calls that hang, of one source
-//! delay another's alert by one turn.
+//! Fair turns between sources, charged by the time that their calls hold slots: a source that floods or hangs delays
+//! another's alert by one turn.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::clock::Monotonic;
 use crate::delivery::breaker::{Kind, Waiting};
 use crate::event::SourceId;
 
-/// Every source with what it has to send.
+/// All sources with their waiting keys.
 #[derive(Debug)]
 pub(super) struct Turns {
     sources: Vec<Source>,
-    /// Calls under way at once, of all sources.
+    /// The maximum number of concurrent calls, of all sources.
     slots: usize,
     retries: Share,
     retries_in_flight: usize,
@@ -26,18 +26,18 @@ pub(super) struct Turns {
 struct Source {
     lanes: Lanes,
     in_flight: usize,
-    /// Slot time of its calls that ended, in milliseconds, beside that of the other sources.
+    /// The slot time of its finished calls, in milliseconds, relative to other sources.
     charge: i64,
-    /// The starts of its calls under way, added up.
+    /// The sum of the start times of its calls under way.
     started: i64,
-    /// When it had its last turn.
+    /// The number of its last turn.
     turn: u64,
     held: bool,
-    /// When an event of it could go last.
+    /// The last time at which it had an event to send.
     seen: Option<Monotonic>,
 }
 
-/// A source and the key of it that may go next.
+/// A source and its next key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
     pub(super) source: SourceId,
@@ -50,24 +50,24 @@ impl Turns {
         Turns { sources: Vec::new(), slots, retries: Share::one_in(4), retries_in_flight: 0, turn: 0 }
     }
 
-    /// A key may go: its first event was never tried, or nothing is known of that.
+    /// Adds a key that may go: its first event was never tried, or its attempts are unknown.
     pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, follows: bool, now: Monotonic) {
         self.join(queues.source(key), now).lanes.insert(key, queues, follows, now);
     }
 
-    /// A key may go again.
+    /// Adds a key that may go again.
     pub(super) fn insert_retry(&mut self, key: KeySlot, queues: &mut Queues, now: Monotonic) {
         self.join(queues.source(key), now).lanes.insert_retry(key, queues);
     }
 
-    /// A key may not go for now. It may be that nothing of its source ever could.
+    /// Removes a key that may not go for now, even if its source never had any.
     pub(super) fn remove(&mut self, key: KeySlot, queues: &mut Queues) {
         if let Some(source) = self.sources.get_mut(usize::from(queues.source(key).0)) {
             source.lanes.remove(key, queues);
         }
     }
 
-    /// Keys that get older move to the backlog.
+    /// Moves ageing keys to the backlog.
     pub(super) fn age(&mut self, queues: &mut Queues, now: Monotonic) {
         self.sources.iter_mut().for_each(|source| source.lanes.age(queues, now));
     }
@@ -80,7 +80,7 @@ impl Turns {
         Waiting { untried, tried: self.retry_fits(untried) && any(Kind::Tried) }
     }
 
-    /// Whose turn it is; a probe is of this kind.
+    /// Chooses the next key; a probe is of this kind.
     pub(super) fn choose(&self, probe: Option<Kind>, queues: &Queues, now: Monotonic) -> Option<Turn> {
         let mut retries = self.retries;
         let Waiting { untried, tried } = self.waiting(now);
@@ -104,12 +104,12 @@ impl Turns {
         Some(Turn { source: SourceId(u16::try_from(number).ok()?), choice, retries })
     }
 
-    /// The chosen key goes without a call.
+    /// Takes the chosen key without a call.
     pub(super) fn take(&mut self, turn: Turn, queues: &mut Queues) {
         self.source(turn.source).lanes.take(turn.choice, queues);
     }
 
-    /// The chosen key goes, and its call starts.
+    /// Takes the chosen key and starts its call.
     pub(super) fn start(&mut self, turn: Turn, queues: &mut Queues, now: Monotonic) {
         self.take(turn, queues);
         self.retries = turn.retries;
@@ -122,7 +122,7 @@ impl Turns {
         source.started += now.0;
     }
 
-    /// A call of this source that started then has ended.
+    /// Ends a call of this source that started at `started`.
     pub(super) fn end(&mut self, source: SourceId, lane: Lane, started: Monotonic, now: Monotonic) {
         self.retries_in_flight -= usize::from(lane == Lane::Retry);
         let source = self.source(source);
@@ -131,7 +131,7 @@ impl Turns {
         source.charge += now.0 - started.0;
     }
 
-    /// An attempt of a fresh event of this source failed.
+    /// Notes a failed attempt of a fresh event of this source.
     pub(super) fn failed(&mut self, source: SourceId, now: Monotonic) {
         self.source(source).lanes.failed(now);
     }
@@ -141,7 +141,7 @@ impl Turns {
         self.join(source, now).held = true;
     }
 
-    /// Goes on with a source. What it did not use meanwhile is not saved up.
+    /// Releases a source. It gets no credit for the time of the hold.
     pub(super) fn let_go(&mut self, source: SourceId, now: Monotonic) {
         let least = self.least_charge(now);
         let source = self.join(source, now);
@@ -149,13 +149,13 @@ impl Turns {
         source.held = false;
     }
 
-    /// How many events wait in a lane.
+    /// The number of events in a lane.
     pub(super) fn events(&self, lane: Lane) -> usize {
         self.sources.iter().map(|source| source.lanes.waiting(lane)).sum()
     }
 
-    /// Events that failed before get at most a quarter of the slots, and one at least; the only one only where nothing
-    /// else waits.
+    /// Returns true if a retry may start: retries get at most a quarter of the slots and at least one; the only slot
+    /// just if nothing else waits.
     fn retry_fits(&self, untried: bool) -> bool {
         match self.slots {
             0 | 1 => !untried,
@@ -163,15 +163,15 @@ impl Turns {
         }
     }
 
-    /// The slots that one source may hold. Where another sent something in the last minutes it leaves an eighth: calls
-    /// that all hang would keep an alert of the other waiting for as long as a call may take.
+    /// The slots that one source may hold. If another source sent something in the last minutes, an eighth stays free:
+    /// if all calls hang, an alert of the other would wait for a whole timeout.
     fn slots_at_most(&self, now: Monotonic) -> usize {
         let lately = |source: &&Source| source.seen.is_some_and(|seen| now.since(seen) < SEEN_LATELY);
         let sources = self.sources.iter().filter(lately).count();
         if sources > 1 { self.slots - self.slots / 8 } else { self.slots }
     }
 
-    /// A source that had nothing to send comes in beside the others: what it did not use is not saved up.
+    /// Adds a source that had nothing to send. It gets no credit for its idle time.
     fn join(&mut self, source: SourceId, now: Monotonic) -> &mut Source {
         let number = usize::from(source.0);
         if self.sources.len() <= number {
@@ -187,7 +187,7 @@ impl Turns {
         &mut self.sources[number]
     }
 
-    /// The charge of the source that comes next among those that have something to send.
+    /// The lowest charge among the sources that have something to send.
     fn least_charge(&self, now: Monotonic) -> Option<i64> {
         let busy = self.sources.iter().filter(|source| !source.held && !source.is_idle());
         busy.map(|source| source.charge_at(now)).min()
@@ -199,7 +199,7 @@ impl Turns {
 }
 
 impl Source {
-    /// It has such an event that may go, and holds fewer slots than these.
+    /// Returns true if it has an event of this kind to send, and holds fewer than `slots` slots.
     fn may(&self, kind: Kind, slots: usize) -> bool {
         !self.held
             && self.in_flight < slots
