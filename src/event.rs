@@ -1,4 +1,4 @@
-//! The vocabulary: what an event is and what can become of it. Everything else speaks in these words.
+//! The vocabulary: an event, its states and its outcomes. All other modules use these words.
 
 mod hold;
 mod settlement;
@@ -16,16 +16,16 @@ pub use hold::{HoldRecord, HoldTarget};
 pub use settlement::{Damage, Reason, Settlement};
 pub use source_names::{SourceId, SourceNames};
 
-/// What an event asks of the upstream.
+/// The request of an event to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Open an incident, or say again that it is open.
+    /// Open an incident, or repeat that it is open.
     Trigger,
-    /// Close it.
+    /// Close the incident.
     Resolve,
 }
 
-/// How urgent an event is among others of its source. In the order in which they go.
+/// The urgency of an event among others of its source, in the order of delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     High,
@@ -38,7 +38,7 @@ pub enum Priority {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub u64);
 
-/// An incident key together with its source, as 128 bits of a cryptographic hash: what order and deduplication go by.
+/// An incident key with its source, as 128 bits of a cryptographic hash: the key for order and deduplication.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub u128);
 
@@ -46,26 +46,26 @@ pub struct KeyId(pub u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct UpdateHash(pub u64);
 
-/// What tells one occurrence of an incident key from the next: the values of the `occurrence` paths, as a JSON list.
+/// The identity of one occurrence of an incident key: the values of the `occurrence` paths, as a JSON list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Occurrence(pub Arc<str>);
 
-/// Where an event stands.
+/// The state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Acknowledged, on disk, not yet confirmed by the upstream.
     Queued,
-    /// The upstream answered; see the outcome for what it did.
+    /// The upstream answered; the outcome says what it did.
     Delivered,
     /// Given up; kept until a person replays or discards it.
     Dead,
-    /// Sent by an authenticated sender and not usable; kept raw.
+    /// Unusable, from an authenticated sender; the raw payload is kept.
     Refused,
     /// Ended without delivery for a stated reason.
     Ended,
 }
 
-/// What the upstream said of an event, read from the body of its answer.
+/// The upstream's effect, as the body of its answer states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// An incident was opened.
@@ -78,21 +78,21 @@ pub enum Outcome {
     NotResolved,
     /// No filter of the upstream matched: it answered 2xx and nobody was alerted.
     Unmatched,
-    /// A 2xx that says neither.
+    /// A 2xx that does not say what was done.
     Accepted,
 }
 
-/// What becomes of events that a later event of their key has made pointless before they were tried.
+/// The treatment of events that a later event of their key makes pointless before they were tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Superseded {
-    /// They are sent, in their order.
+    /// They are sent, in order.
     #[default]
     Send,
     /// They end unsent.
     End,
 }
 
-/// One trigger or resolve as the rules decided it, not yet recorded.
+/// One trigger or resolve that the rules decided on, not yet recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     pub action: Action,
@@ -101,28 +101,28 @@ pub struct Draft {
     pub incident_key: String,
     pub occurrence: Option<Occurrence>,
     pub update: UpdateHash,
-    /// The rule's.
+    /// The priority of the rule.
     pub priority: Priority,
     /// The canonical body, as it will be sent.
     pub body: Body,
 }
 
-/// A body as it is sent: JSON text, written once and never taken apart on its way.
+/// A body for the upstream: JSON text, serialised once and never parsed on its way.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Body(Bytes);
 
-/// Why a payload, or one element of it, can't be used.
+/// The reason why a payload, or one element of it, is unusable.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Violation {
-    /// The path that was read, as written in the rule file; `$` for the payload as a whole.
+    /// The path that was read, as written in the rule file; `$` for the whole payload.
     pub path: String,
-    /// What is wrong, in a sentence.
+    /// The problem, in a sentence.
     pub problem: String,
-    /// What was found there, shortened; none if nothing was.
+    /// The value found there, shortened; none if there was none.
     pub found: Option<String>,
 }
 
-/// One event on its way to the upstream, as the dispatcher needs it.
+/// One event on its way to the upstream, with the data that the dispatcher needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queued {
     pub id: EventId,
@@ -130,15 +130,15 @@ pub struct Queued {
     pub source: SourceId,
     pub action: Action,
     pub priority: Priority,
-    /// A trigger that follows a resolve: the upstream can't have had it before.
+    /// True for a trigger that follows a resolve: the upstream can't have had it before.
     pub reopening: bool,
-    /// A trigger that says again that its key is open: a trigger of the key was taken before and not resolved.
+    /// True for a trigger of an open key: another was taken before and not resolved.
     pub continues: bool,
-    /// When it was acknowledged; negative for what a start found in the journal.
+    /// The time of acknowledgement; negative for events that a start found in the journal.
     pub acknowledged: Monotonic,
 }
 
-/// An event that waits for its delivery, as the schedule knows it.
+/// An event that waits for delivery, as stored in the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
     pub event: EventId,
@@ -147,7 +147,7 @@ pub struct Pending {
     pub priority: Priority,
 }
 
-/// What is sent for one event.
+/// The body and metadata for one event's call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outgoing {
     pub source: Arc<str>,
@@ -158,12 +158,12 @@ pub struct Outgoing {
 }
 
 impl Body {
-    /// The text of a value. What serialises to no JSON, as no [`serde_json::Value`] does, makes an empty body.
+    /// Serialises a value. If that fails, which no [`serde_json::Value`] does, the body is empty.
     pub fn of(value: &impl serde::Serialize) -> Body {
         Body(serde_json::to_vec(value).map_or_else(|_| Bytes::new(), Bytes::from))
     }
 
-    /// Takes over what `write` writes, which must be one JSON value.
+    /// Takes the text that `write` writes, which must be one JSON value.
     pub fn written(write: impl FnOnce(&mut Vec<u8>)) -> Body {
         let mut json = Vec::with_capacity(BODY_BYTES_EXPECTED);
         write(&mut json);
@@ -178,7 +178,7 @@ impl Body {
         self.0
     }
 
-    /// The value, for a person to look at; its text where it is nested deeper than a reader goes.
+    /// The parsed value, for display; the text if it is nested too deeply for the parser.
     pub fn value(&self) -> serde_json::Value {
         serde_json::from_slice(&self.0).unwrap_or_else(|_| String::from_utf8_lossy(&self.0).into())
     }
@@ -202,7 +202,7 @@ impl Action {
 impl Priority {
     pub const ALL: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 
-    /// The word that rules, the journal and the API use.
+    /// The word in rules, the journal and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Priority::High => "high",
@@ -247,12 +247,12 @@ impl Outcome {
         }
     }
 
-    /// Whether the upstream holds no incident for this event although it answered: the key is unknown again.
+    /// Returns true if the upstream holds no incident for this event although it answered: the key is unknown again.
     pub fn leaves_key_unknown(self) -> bool {
         matches!(self, Outcome::Unmatched | Outcome::NotResolved)
     }
 
-    /// Whether a person should look: nobody may have been alerted.
+    /// Returns true if a person should look: perhaps nobody was alerted.
     pub fn is_warning(self) -> bool {
         matches!(self, Outcome::Unmatched | Outcome::NotResolved | Outcome::Accepted)
     }
@@ -263,7 +263,7 @@ impl KeyId {
     pub fn new(source: &str, incident_key: &str) -> KeyId {
         let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         hash.update(source.as_bytes());
-        // No source name holds a NUL, so no two pairs run together into one text.
+        // Source names hold no NUL, so that two different pairs never give the same text.
         hash.update(&[0]);
         hash.update(incident_key.as_bytes());
         let mut first = [0_u8; 16];
@@ -312,7 +312,7 @@ impl fmt::Display for EventId {
     }
 }
 
-/// A string: the number means nothing to its reader, and need not stay one.
+/// Serialises as a string: the number has no meaning for clients, and may become something else.
 impl serde::Serialize for EventId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -357,5 +357,5 @@ impl FromStr for Outcome {
     }
 }
 
-/// An alert and a little more.
+/// Enough for an alert.
 const BODY_BYTES_EXPECTED: usize = 1_024;

@@ -1,12 +1,12 @@
-//! Opening the files that a person names, without waiting for one.
+//! Opens files named by a person, without blocking on a pipe.
 
 use std::fs::{self, File, FileType};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// Opens a file for reading. What is no file but might make the reader wait for somebody, as a named pipe does, is
-/// refused; the pipes that a shell has opened, `/dev/stdin` and `/dev/fd/63`, are not.
+/// Opens a file for reading. A named pipe or another special file is refused, since opening it may block; the pipes of
+/// a shell, `/dev/stdin` and `/dev/fd/63`, are allowed.
 pub fn open(path: &Path) -> io::Result<File> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_dir() {

@@ -1,7 +1,7 @@
-//! Log lines: text on a terminal, JSON otherwise, always to standard error, for which nobody who logs ever waits.
+//! Logging to standard error: text on a terminal, JSON otherwise. Nobody who logs ever waits for the reader.
 //!
-//! Only Gander's own lines follow `log.level`. The libraries beneath stay at warnings whatever it is: at their finer
-//! levels they write headers, and headers hold tokens.
+//! Only Gander's own lines follow `log.level`. Libraries stay at warnings: at finer levels they log headers, which hold
+//! tokens.
 
 mod lines;
 mod panics;
@@ -32,7 +32,7 @@ pub struct Config {
     pub format: Format,
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Text on a terminal, JSON otherwise.
@@ -44,7 +44,7 @@ pub enum Format {
 /// The queue before standard error; none until the start.
 static LINES: OnceLock<Lines> = OnceLock::new();
 
-/// Starts logging for the whole process, also of panics. A second call has no effect: what logs already goes on.
+/// Starts logging for the whole process, including panics. A second call has no effect.
 pub fn start(config: Config) -> io::Result<()> {
     if LINES.get().is_some() {
         return Ok(());
@@ -56,39 +56,39 @@ pub fn start(config: Config) -> io::Result<()> {
         Format::Auto => Format::Json,
         format => format,
     };
-    // A descriptor of its own: the standard library's is locked while somebody waits in it.
+    // A descriptor of its own: the standard library's is locked while a write blocks.
     let sink = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let lines = Lines::start("log", sink, move |dropped| dropped_line(dropped, format))?;
     let lines = LINES.get_or_init(|| lines).clone();
     let subscriber = subscriber(config.level, format, colour, lines);
     let _ = tracing::subscriber::set_global_default(subscriber);
-    panics::tell();
+    panics::log_panics();
     Ok(())
 }
 
-/// Says a line to whoever reads standard error: in turn with the log where that was started, else at once.
+/// Writes a line to standard error: through the log's queue if that was started, else directly.
 pub fn say(line: &str) {
     match LINES.get() {
         Some(lines) => lines.put(format!("{line}\n").as_bytes()),
-        // With standard error closed there is nowhere left to complain.
+        // If standard error is closed, nobody can be told.
         None => drop(writeln!(io::stderr().lock(), "{line}")),
     }
 }
 
-/// Waits until what was logged is written: the end of the process would cut it off. Not for long, since whoever reads
-/// the log may be stuck.
+/// Waits until the queue is written, since the end of the process would cut it off; only for a short time, since the
+/// reader of the log may be stuck.
 pub fn finish() {
     if let Some(lines) = LINES.get() {
         lines.flush(FINISH_MAX);
     }
 }
 
-/// Log lines that were dropped so far: the log could not be written, or was not read as fast as they came.
+/// The number of dropped log lines: the log could not be written, or was not read fast enough.
 pub fn lines_dropped() -> u64 {
     LINES.get().map_or(0, Lines::dropped)
 }
 
-/// Whether colours are unwanted: `NO_COLOR` is set to anything but nothing (<https://no-color.org>).
+/// Returns true if colours are unwanted: `NO_COLOR` is set and not empty (<https://no-color.org>).
 pub fn no_colour(variable: Option<&std::ffi::OsStr>) -> bool {
     variable.is_some_and(|value| !value.is_empty())
 }
@@ -98,7 +98,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::new(format!("warn,gander={level}"));
-    // What it can't log it would complain of to standard error itself, and wait there or panic.
+    // Its own errors would go to standard error directly, and could block or panic there.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     match format {
         Format::Json => Box::new(
@@ -108,7 +108,7 @@ where
     }
 }
 
-/// The line that says how many are missing before it, whatever the level of the log.
+/// The line that reports dropped lines, at any log level.
 fn dropped_line(dropped: &Dropped, format: Format) -> String {
     const MESSAGE: &str =
         "lines of the log are missing here: it could not be written, or was not read as fast as they came";
@@ -129,7 +129,7 @@ fn dropped_line(dropped: &Dropped, format: Format) -> String {
     }
 }
 
-/// The log's own kind of writer: a whole line at a time.
+/// Writes whole lines.
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = LineWriter<'a>;
 
@@ -151,7 +151,7 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// Enough for a full queue on a slow disk, and little beside what the stop of a relay may take.
+/// Enough for a full queue on a slow disk, and little compared with the time that a relay has to stop.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Metrics: the one file that spells their names. Prometheus text format, names begin with `gander_`.
+//! Metrics, and the only file with their names: Prometheus text format, with the prefix `gander_`.
 //!
 //! Labels come from configuration (source names) and from this program's own enums, never from a payload, so
 //! the number of series is bounded.
@@ -19,16 +19,16 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::clock::WallTime;
 use crate::event::{Action, Outcome};
 
-/// What came of a payload that rules in the shadow of others were to decide too.
+/// The result of a payload's second decision by shadow rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shadowed {
     Same,
     Differs,
-    /// Too much waited.
+    /// Skipped, because too many payloads waited.
     Skipped,
 }
 
-/// Every metric of the process.
+/// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -54,15 +54,15 @@ pub struct Metrics {
     first_attempt: Family<SourceLane, Histogram, fn() -> Histogram>,
     attempt: Histogram,
     commit: Histogram,
-    /// Connections of senders that are open now.
+    /// Open connections of senders.
     pub connections: Gauge,
-    /// What the bodies of requests take of the memory set aside for them.
+    /// The memory used by request bodies, of the amount reserved for them.
     pub body_bytes: Gauge,
-    /// Events acknowledged and not yet confirmed, given up or ended.
+    /// Events acknowledged and not yet settled.
     pub queue_events: Gauge,
-    /// Age of the oldest of them.
+    /// The age of the oldest of them.
     pub queue_oldest_age: Gauge<f64, AtomicU64>,
-    /// How long the queue takes at the rate of the last minute; infinite while nothing is delivered.
+    /// The time to deliver the queue at the rate of the last minute; infinite while nothing is delivered.
     pub queue_drain: Gauge<f64, AtomicU64>,
     lane_drain: Family<LaneLabel, Gauge<f64, AtomicU64>>,
     /// 1 while the circuit breaker is open.
@@ -73,15 +73,15 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Incident keys that deduplication remembers.
     pub dedup_keys: Gauge,
-    /// Keys and sources that a person holds back.
+    /// Keys and sources on hold.
     pub holds: Gauge,
     /// 1 while the journal can be written, else 0.
     pub journal_writable: Gauge,
-    /// How long the journal's log is.
+    /// The length of the journal's log.
     pub journal_log_bytes: Gauge,
     /// 1 while `journal.reserve` is held, else 0.
     pub journal_reserve: Gauge,
-    /// What the volume of `data_dir` still gives.
+    /// The free space on the volume of `data_dir`.
     pub volume_free: Gauge,
     reloads: Family<Result, Counter>,
     reload_successful: Gauge,
@@ -217,14 +217,14 @@ impl Metrics {
         let reload_succeeded_at = Gauge::<f64, AtomicU64>::default();
         registry.register_with_unit(
             "config_last_reload_success_timestamp",
-            "When the configuration that is in force was read, since 1970",
+            "Time at which the configuration in force was read, since 1970",
             Unit::Seconds,
             reload_succeeded_at.clone(),
         );
         let volume_free = Gauge::default();
         registry.register_with_unit(
             "journal_volume_free",
-            "What the volume of data_dir still gives, beside the reserve",
+            "Free space on the volume of data_dir, without the reserve",
             Unit::Bytes,
             volume_free.clone(),
         );
@@ -238,12 +238,12 @@ impl Metrics {
             duplicates: register!(
                 Family::default(),
                 "events_duplicate",
-                "Repeats of an event that was taken already, by source and action"
+                "Duplicates of accepted events, by source and action"
             ),
             shadowed: register!(
                 Family::default(),
                 "shadow_decisions",
-                "Payloads that rules in the shadow of others decided too, by whether anything would differ"
+                "Payloads that shadow rules decided too, by result"
             ),
             ignored: register!(Family::default(), "events_ignored", "Payloads or elements that a rule ignored"),
             refused: register!(
@@ -264,12 +264,12 @@ impl Metrics {
             attempts: register!(
                 Family::default(),
                 "delivery_attempts",
-                "Calls to the upstream, by what came of them: an outcome, or the kind of failure"
+                "Calls to the upstream, by result: an outcome, or the kind of failure"
             ),
             outcomes: register!(
                 Family::default(),
                 "events_delivered",
-                "Events the upstream answered, by source, action and what it said it did"
+                "Events the upstream answered, by source, action and outcome"
             ),
             ended: register!(
                 Family::default(),
@@ -279,7 +279,7 @@ impl Metrics {
             damaged: register!(
                 Family::default(),
                 "events_damaged",
-                "Events in the journal that are not what was written, by the part that is not; they are never sent"
+                "Damaged events in the journal, by damaged part; they are never sent"
             ),
             marked_stale: register!(
                 Family::default(),
@@ -304,7 +304,7 @@ impl Metrics {
             log_lines_dropped: register!(
                 Counter::default(),
                 "log_lines_dropped",
-                "Lines that are missing in the log: it could not be written, or was not read as fast as they came"
+                "Log lines dropped, because the log could not be written or was not read fast enough"
             ),
             panics: register!(Counter::default(), "panics", "Panics of a task or thread: faults of this program"),
             connections: register!(Gauge::default(), "connections", "Connections of senders that are open"),
@@ -342,11 +342,7 @@ impl Metrics {
                 "upstream_paused",
                 "1 while deliveries are paused because token, proxy or endpoint is wrong, else 0"
             ),
-            reloads: register!(
-                Family::default(),
-                "config_reloads",
-                "Times the configuration was read again, by whether it could be used"
-            ),
+            reloads: register!(Family::default(), "config_reloads", "Reloads of the configuration, by result"),
             reload_successful: register!(
                 Gauge::default(),
                 "config_last_reload_successful",
@@ -366,7 +362,7 @@ impl Metrics {
         }
     }
 
-    /// The exposition, as Prometheus scrapes it (OpenMetrics text).
+    /// The metrics as OpenMetrics text, for Prometheus.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -378,13 +374,13 @@ impl Metrics {
         self.accepted.get_or_create(&SourceAction { source: Arc::clone(source), action: action.as_str() }).inc();
     }
 
-    /// The first call of an event starts, so long after its acknowledgement.
+    /// Records the wait from an event's acknowledgement to its first call.
     pub fn first_attempt(&self, source: &Arc<str>, lane: &'static str, wait: Duration) {
         let labels = SourceLane { source: Arc::clone(source), lane };
         self.first_attempt.get_or_create(&labels).observe(wait.as_secs_f64());
     }
 
-    /// How long the events of a lane take, in seconds.
+    /// Sets the time to deliver the events of a lane, in seconds.
     pub fn lane_drain(&self, lane: &'static str, seconds: f64) {
         self.lane_drain.get_or_create(&LaneLabel { lane }).set(seconds);
     }
@@ -393,7 +389,7 @@ impl Metrics {
         self.duplicates.get_or_create(&SourceAction { source: Arc::clone(source), action: action.as_str() }).inc();
     }
 
-    /// What came of a payload that rules in the shadow were to decide too.
+    /// Counts the result of a payload's decision by shadow rules.
     pub fn shadow_decided(&self, source: &Arc<str>, result: Shadowed) {
         let result = match result {
             Shadowed::Same => "same",
@@ -407,7 +403,7 @@ impl Metrics {
         self.ignored.get_or_create(&Source { source: Arc::clone(source) }).inc();
     }
 
-    /// `source` is none where the request named no known source.
+    /// `source` is none if the request named no known source.
     pub fn request_refused(&self, source: Option<&Arc<str>>, reason: &'static str) {
         let source = source.map_or_else(|| Arc::from("none"), Arc::clone);
         self.refused.get_or_create(&SourceReason { source, reason }).inc();
@@ -441,7 +437,7 @@ impl Metrics {
         self.ended.get_or_create(&StateReason { state, reason }).inc();
     }
 
-    /// `part` is what is not what was written.
+    /// Counts a damaged event by its damaged part.
     pub fn event_damaged(&self, part: &'static str) {
         self.damaged.get_or_create(&Part { part }).inc();
     }
@@ -450,7 +446,7 @@ impl Metrics {
         self.marked_stale.get_or_create(&Source { source: Arc::clone(source) }).inc();
     }
 
-    /// What a source holds of the room that sources share.
+    /// Sets what a source uses of the shared limits.
     pub fn source_holds(&self, source: &Arc<str>, events: u64, bytes: u64) {
         let labels = Source { source: Arc::clone(source) };
         for (gauge, value) in [(&self.source_events, events), (&self.source_bytes, bytes)] {
@@ -462,24 +458,24 @@ impl Metrics {
         self.forgotten.get_or_create(&Phase { phase }).inc_by(count);
     }
 
-    /// What the whole process counted so far: lines that are missing in its log, and its panics.
+    /// Takes over the counts of the whole process: dropped log lines and panics.
     pub fn process_counted(&self, log_lines_dropped: u64, panics: u64) {
-        // The log and the panic hook have their own counts, since both are there before and without any metric.
+        // The log and the panic hook count by themselves, since they exist before and without any metric.
         self.log_lines_dropped.inner().store(log_lines_dropped, Ordering::Relaxed);
         self.panics.inner().store(panics, Ordering::Relaxed);
     }
 
-    /// The configuration of the start is in force.
+    /// Records that the configuration of the start is in force.
     pub fn configured(&self, at: WallTime) {
         self.reload_successful.set(1);
         self.reload_succeeded_at.set(at.since(WallTime(0)).as_secs_f64());
         for result in [SUCCESS, FAILURE] {
-            // Listed from the start, so that a rate sees the first one.
+            // Present from the start, so that a rate includes the first one.
             let _ = self.reloads.get_or_create(&Result { result });
         }
     }
 
-    /// The configuration was read again; the one before it stays in force where that failed.
+    /// Records a reload; after a failed one the previous configuration stays in force.
     pub fn reloaded(&self, success: bool, at: WallTime) {
         let result = if success { SUCCESS } else { FAILURE };
         self.reloads.get_or_create(&Result { result }).inc();

@@ -1,4 +1,4 @@
-//! The whole relay put together: the only place that knows every part, and in which order they start and stop.
+//! The composition of the relay: starts and stops all parts in order.
 
 mod reload;
 
@@ -30,10 +30,10 @@ use crate::tls;
 
 pub use reload::Reloads;
 
-/// A relay that runs. Dropped, it goes on until its runtime ends; [`Running::stop`] ends it in order.
+/// A running relay. Dropped, it continues until its runtime ends; [`Running::stop`] stops it in order.
 #[derive(Debug)]
 pub struct Running {
-    /// Where senders are heard; the port is the real one where port 0 was asked for.
+    /// The address for senders, with the actual port if port 0 was configured.
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     shutdown: Shutdown,
@@ -45,7 +45,7 @@ pub struct Running {
     in_force: reload::InForce,
 }
 
-/// Why the relay can't start: one sentence that names what to mend.
+/// The reason why the relay can't start: one sentence that says what to fix.
 #[derive(Debug)]
 pub enum StartError {
     Bind { key: &'static str, address: SocketAddr, error: std::io::Error },
@@ -54,7 +54,7 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// Starts everything; returns when events are taken. What fails before that leaves nothing running.
+/// Starts all parts; returns when events are accepted. After an error nothing is left running.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let started = Instant::now();
     let clock = Clock::start();
@@ -165,13 +165,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 impl Running {
-    /// Reloads from now on when it is asked to, and when a file of the start's `snapshot` changes. `lacking`: why the
-    /// start had to do without some shadow rules, which is a reload to be made up for.
+    /// Starts reloads, on request and when a file of the start's `snapshot` changes. `lacking`: the reasons why the
+    /// start ran without some shadow rules, which counts as a failed reload.
     pub fn reload(&self, inputs: Inputs, snapshot: Snapshot, lacking: Vec<String>) -> Reloads {
         Reloads::start(inputs, snapshot, lacking, self.in_force.clone())
     }
 
-    /// Returns if a part without which nothing works has ended by itself: a fault of this program.
+    /// Returns the name of an essential part that has ended by itself: a fault of this program.
     pub async fn failed(&mut self) -> &'static str {
         tokio::select! {
             _ = &mut self.recorder => "the recorder ended",
@@ -181,11 +181,11 @@ impl Running {
         }
     }
 
-    /// Stops in order: no new connections, requests under way answered, calls under way finished or left queued,
-    /// everything synced. Returns whether all of it was done within the limit; nothing is lost either way.
+    /// Stops in order: no new connections, current requests answered, current calls finished or left queued, everything
+    /// synced. Returns true if that was done within the limit; nothing is lost either way.
     pub async fn stop(self) -> bool {
         let Running { shutdown, listener, admin_listener, dispatcher, recorder, in_force, .. } = self;
-        // The recorder ends when nobody can give it anything more.
+        // The recorder ends when all its handles are dropped.
         drop(in_force);
         tracing::info!("stopping: finishing what is under way");
         shutdown.begin();
@@ -213,7 +213,7 @@ fn local_address(key: &'static str, socket: &TcpListener) -> Result<SocketAddr, 
     socket.local_addr().map_err(|error| StartError::Bind { key, address: unknown, error })
 }
 
-/// The certificate as configured, made first if it may be and is missing.
+/// Loads the configured certificate, and makes it first if it is missing and that is allowed.
 fn server_tls(config: &tls::Config) -> Result<Arc<tls::Served>, StartError> {
     let now = WallTime::now();
     if let Some(made) = tls::make_missing_pair(config, now).map_err(StartError::Tls)? {
@@ -233,11 +233,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(OpenError {
-            path: PathBuf::new(),
-            problem: "snapshot the journal failed".to_owned(),
-            remedy: "see the log",
-        })
+        Err(OpenError { path: PathBuf::new(), problem: "reading the journal failed".to_owned(), remedy: "see the log" })
     })
 }
 
@@ -250,14 +246,14 @@ fn unreadable(data_dir: &Path, error: &journal::Error) -> StartError {
     StartError::Journal(OpenError { path: data_dir.to_owned(), problem: error.to_string(), remedy })
 }
 
-/// The recorder on a thread of its own, since a sync blocks; the receiver resolves when it has ended.
+/// Runs the recorder on a thread of its own, since a sync blocks; the receiver resolves when it has ended.
 fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
     let runtime = tokio::runtime::Handle::current();
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new()
         .name("recorder".to_owned())
         .spawn(move || {
-            // Dropped also when the thread panics.
+            // Dropped even if the thread panics.
             let _ended = ended;
             writer.run(&runtime);
         })
@@ -265,7 +261,7 @@ fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
     Ok(end)
 }
 
-/// Reads secret files again when they change, so that a rotated token needs no restart.
+/// Reloads changed secret files, so that a rotated token needs no restart.
 async fn watch_secrets(files: &Arc<Mutex<SecretFiles>>, resume: &Notify, shutdown: &Shutdown) {
     loop {
         tokio::select! {
@@ -274,7 +270,7 @@ async fn watch_secrets(files: &Arc<Mutex<SecretFiles>>, resume: &Notify, shutdow
         }
         let files = Arc::clone(files);
         let read = tokio::task::spawn_blocking(move || files.lock().unwrap_or_else(PoisonError::into_inner).refresh());
-        // A panic is in the log, and they are read again.
+        // After a panic, which is logged, they are read again.
         for change in read.await.unwrap_or_default() {
             match change {
                 Refreshed::Changed { path } => {
@@ -282,7 +278,7 @@ async fn watch_secrets(files: &Arc<Mutex<SecretFiles>>, resume: &Notify, shutdow
                     resume.notify_one();
                 }
                 Refreshed::Failed { path, problem } => {
-                    tracing::error!(path = %path.display(), problem, "a secret file can't be used; the value before it stays");
+                    tracing::error!(path = %path.display(), problem, "a secret file can't be used; the previous value stays in use");
                 }
             }
         }
@@ -309,10 +305,10 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Group commits that may wait for the dispatcher, which takes one in microseconds.
+/// Group commits waiting for the dispatcher, which handles one in microseconds.
 const HANDOVERS: usize = 4;
-/// For the stop of everything but the log, whose last lines may take two seconds more: what orchestrators grant is
-/// usually thirty.
+/// The limit for a stop without the log, whose last lines may take two seconds more: orchestrators usually grant
+/// thirty.
 const LIMIT: Duration = Duration::from_secs(23);
-/// How soon a rotated secret is in use.
+/// The longest delay before a rotated secret is used.
 const SECRETS_EVERY: Duration = Duration::from_secs(1);

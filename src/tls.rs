@@ -1,8 +1,7 @@
-//! Certificates: loading, checking, and making a self-signed pair on first start; the roots that the upstream is
-//! checked against.
+//! Certificates: loads and checks them, makes a self-signed pair on first start, and loads the CAs for the upstream.
 //!
-//! It reads files when it is told to and opens no connection. The cryptography is always aws-lc-rs, named
-//! explicitly, so that no other crate's choice of a provider can change or break it.
+//! It reads files on request and opens no connection. The cryptography is always aws-lc-rs, named explicitly, so that
+//! no other crate's choice of a provider can change or break it.
 
 mod error;
 mod pem;
@@ -32,9 +31,9 @@ use validity::Validity;
 pub struct Config {
     pub certificate: PathBuf,
     pub private_key: PathBuf,
-    /// When set, senders must present a certificate signed by one of these.
+    /// CAs for client certificates; if set, senders must present a certificate signed by one of them.
     pub client_ca: Option<PathBuf>,
-    /// Make a pair at these paths when both are missing.
+    /// Make a pair at these paths if both are missing.
     pub self_signed: bool,
 }
 
@@ -42,11 +41,11 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Identity {
     pub key: Arc<CertifiedKey>,
-    /// SHA-256 of the first certificate, as `openssl x509 -fingerprint -sha256` prints it.
+    /// The SHA-256 of the first certificate, as `openssl x509 -fingerprint -sha256` prints it.
     pub fingerprint: String,
 }
 
-/// Loads the server's pair and checks that both belong together. What is doubtful but works is a warning.
+/// Loads the server's pair and checks that both belong together. Doubts are returned as warnings.
 pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Warning>), Error> {
     match (config.certificate.try_exists(), config.private_key.try_exists()) {
         (Ok(false), Ok(false)) => return Err(Error::PairMissing { config: Box::new(config.clone()) }),
@@ -61,16 +60,16 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
     let validity = Validity::of(&key.cert[0]);
 
     let mut warnings: Vec<Warning> = pem::exposed_key(&config.private_key).into_iter().collect();
-    warnings.extend(validity.and_then(|validity| validity.doubt(&config.certificate, now)));
+    warnings.extend(validity.and_then(|validity| validity.date_warning(&config.certificate, now)));
     Ok((Identity { key: Arc::new(key), fingerprint }, warnings))
 }
 
-/// The TLS that senders meet: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
+/// The TLS for senders: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
 ///
-/// With a `client_ca`, a certificate that it did not sign ends the handshake with the TLS alert that says why, in
-/// rustls's own verifier. A sender without any certificate passes the handshake and is answered 403 by
-/// [`crate::inbound`]: in TLS 1.3 a client believes the handshake done before the server has judged its
-/// certificate, so an alert would reach it as a broken connection in the middle of its request.
+/// With a `client_ca`, a certificate that it did not sign ends the handshake with a TLS alert, sent by rustls's
+/// verifier. A sender without any certificate passes the handshake and gets a 403 from [`crate::inbound`]: in TLS 1.3 a
+/// client finishes the handshake before the server has verified its certificate, so an alert would look like a
+/// connection broken in the middle of a request.
 fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<ServerConfig, Error> {
     let provider = provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -88,12 +87,12 @@ fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<Server
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.key))));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Tickets let a sender that opens a connection per request skip the signature, without memory of ours.
+    // With tickets, a sender with a connection per request skips the signature, and the server keeps no state.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Provider)?;
     Ok(config)
 }
 
-/// Checks the upstream's certificate against `ca` if one is given, else against the system's roots.
+/// Verifies the upstream's certificate by `ca` if given, else by the system's roots.
 pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
     let roots = match ca {
         Some(file) => roots_in(file)?,
@@ -107,7 +106,7 @@ pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
-/// A client that trusts nobody, for a connector that only ever speaks plain HTTP.
+/// A client that trusts nobody, for a connector that only uses plain HTTP.
 pub fn untrusting_client() -> Result<ClientConfig, Error> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -129,7 +128,7 @@ fn roots_in(file: &Path) -> Result<RootCertStore, Error> {
     Ok(roots)
 }
 
-/// Single broken files among the system's roots are common and harmless; none at all is not.
+/// Some broken files among the system's roots are common and harmless; no root at all is an error.
 fn system_roots() -> Result<RootCertStore, Error> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();

@@ -46,7 +46,7 @@ struct SecretFile {
 pub enum Refreshed {
     /// The secret has another value now, at once for everyone who holds it.
     Changed { path: PathBuf },
-    /// The file can't be used; the value before it stays. Told once for each problem.
+    /// The file can't be used; the previous value stays in use. Told once for each problem.
     Failed { path: PathBuf, problem: String },
 }
 

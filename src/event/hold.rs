@@ -1,11 +1,11 @@
-//! What a person holds back.
+//! Holds: events that a person holds back.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::WallTime;
 
-/// The events of one incident key, or all of a source.
+/// The target of a hold: the events of one incident key, or of a whole source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HoldTarget {
     pub source: Arc<str>,
@@ -21,7 +21,7 @@ pub struct HoldRecord {
 }
 
 impl HoldTarget {
-    /// Whether an event of this source and key is among what it means.
+    /// Returns true if events of this source and key are held.
     pub fn covers(&self, source: &str, incident_key: &str) -> bool {
         *self.source == *source && self.incident_key.as_deref().is_none_or(|key| key == incident_key)
     }

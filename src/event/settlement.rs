@@ -1,4 +1,4 @@
-//! The settlement of an event: how it ended, as it is on disk.
+//! The settlement of an event: its final state, as stored on disk.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,56 +6,56 @@ use std::fmt;
 use super::{EventId, Outcome, State};
 use crate::clock::WallTime;
 
-/// How an event ended.
+/// The final state of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     pub id: EventId,
     pub state: State,
-    /// What the upstream did; none where it was never reached or its answer was no delivery.
+    /// The effect at the upstream; none if there was no answer, or one that was no delivery.
     pub outcome: Option<Outcome>,
     pub reason: Option<Reason>,
     pub attempts: u32,
     pub at: WallTime,
 }
 
-/// Why an event ended without delivery; that it was stale, where it was delivered with a mark.
+/// The reason why an event ended without delivery; or that it was delivered late, with a mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The upstream will never take it; with the word for its answer.
+    /// The upstream rejected it for good; with the word for its answer.
     Rejected(Cow<'static, str>),
-    /// It was tried for `give_up_after`; with the word for what kept it the last time.
+    /// It was tried for `give_up_after`; with the word for the last failure.
     TooOld(Cow<'static, str>),
     /// It waited for longer than `delivery.stale.trigger`.
     Stale,
-    /// Later events of its key undo it.
+    /// Later events of its key made it pointless.
     Superseded,
     /// A person discarded it.
     Discarded,
     /// A person had it replayed.
     Replayed,
-    /// It is not what was written.
+    /// Its row or body is damaged.
     Damaged(Damage),
-    /// Any other, as its row says it.
+    /// Any other reason, as written in its row.
     Other(Cow<'static, str>),
 }
 
-/// Why a row or a body is not what was written.
+/// The damaged part of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// What was decided of the event, or of whom it came.
+    /// The event's fixed data, such as its source, key or rule.
     Row,
-    /// Whether it is still to be delivered, or how it ended.
+    /// Its state: queued, or how it ended.
     State,
-    /// What is to be sent, or what came.
+    /// The body for the upstream, or the raw payload.
     Body,
-    /// The body is not there.
+    /// The body is missing.
     NoBody,
-    /// The row is not there.
+    /// The row is missing.
     NoRow,
 }
 
 impl Settlement {
-    /// Whether the event could not be sent since it is not what was written.
+    /// Returns true if the event was not sent because it is damaged.
     pub fn is_damaged(&self) -> bool {
         matches!(self.reason, Some(Reason::Damaged(_)))
     }
@@ -76,7 +76,7 @@ impl Reason {
         }
     }
 
-    /// Reads a reason as a row has it.
+    /// Parses a stored reason.
     pub fn read(text: &str) -> Reason {
         let word = |text: &str| Cow::Owned(text.to_owned());
         match text.split_once(": ") {
@@ -97,7 +97,7 @@ impl Reason {
     }
 }
 
-/// As a row has it.
+/// Writes the stored form.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -112,7 +112,7 @@ impl fmt::Display for Reason {
 impl Damage {
     const ALL: [Damage; 5] = [Damage::Row, Damage::State, Damage::Body, Damage::NoBody, Damage::NoRow];
 
-    /// The word that logs and metrics use.
+    /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Damage::Row => "row",
@@ -123,7 +123,7 @@ impl Damage {
         }
     }
 
-    /// The reason with which an event becomes a dead letter.
+    /// The reason of the dead letter that a damaged event becomes.
     pub fn reason(self) -> &'static str {
         match self {
             Damage::Row => "damaged: its row is not what was written",

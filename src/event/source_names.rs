@@ -1,13 +1,13 @@
-//! Numbers for the names of sources: two bytes where a million events wait, instead of a text each.
+//! Numbers for source names: two bytes for each of a million waiting events, instead of a text.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// A source by its number in [`SourceNames`]. It means something within one run of the relay only.
+/// The number of a source in [`SourceNames`], valid within one run of the relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u16);
 
-/// Every source that an event came from since the start or is kept of, also those that the configuration has no longer.
+/// All sources with events since the start or in the journal, including those no longer configured.
 #[derive(Debug, Default)]
 pub struct SourceNames(RwLock<Table>);
 
@@ -18,7 +18,7 @@ struct Table {
 }
 
 impl SourceNames {
-    /// The number of a name. It gets one the first time, and keeps it.
+    /// The number of a name, assigned at its first use.
     pub fn id(&self, name: &str) -> SourceId {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner).ids.get(name).copied();
         known.unwrap_or_else(|| self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name))
@@ -36,7 +36,7 @@ impl Table {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        // The last number is nobody's: sources beyond all others share it.
+        // The last number is shared by all further sources.
         let Some(id) = u16::try_from(self.names.len()).ok().filter(|id| *id < u16::MAX).map(SourceId) else {
             return SourceId(u16::MAX);
         };
@@ -47,7 +47,7 @@ impl Table {
     }
 }
 
-/// More sources than numbers have been there: the journal outlives many configurations.
+/// The name of all sources beyond the numbers: the journal outlives many configurations.
 const OTHERS: &str = "(others)";
 
 #[cfg(test)]

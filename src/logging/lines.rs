@@ -1,7 +1,7 @@
-//! Lines for a reader that may be slow, stuck or gone: whoever has one never waits, and nothing is lost unsaid.
+//! A queue of lines for a reader that may be slow, stuck or gone: a writer never waits, and losses are reported.
 //!
-//! A line goes into a bounded queue, from which one thread writes. What finds no room, and what can't be written, is
-//! dropped and counted; how much that was stands in a line of its own as soon as writing works.
+//! Lines go into a bounded queue, from which one thread writes. A line that finds no room, or can't be written, is
+//! dropped and counted; the count is written as a line of its own as soon as writing works.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -9,59 +9,59 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A handle on the queue. Clones reach the same one; the thread that writes ends with the process.
+/// A handle on the queue, shared by its clones; the thread that writes ends with the process.
 #[derive(Clone, Debug)]
 pub(crate) struct Lines(Arc<Shared>);
 
-/// What was dropped since the last time that this was told.
+/// The losses since the last report.
 #[derive(Debug)]
 pub(crate) struct Dropped {
     pub(crate) lines: u64,
-    /// The last one's, where it was not for want of room.
+    /// The last error, if it was not a full queue.
     pub(crate) error: Option<io::Error>,
 }
 
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Told to the writer: something waits.
+    /// Notifies the writer of a new entry.
     came: Condvar,
-    /// Told to whoever flushes: nothing waits any more.
+    /// Notifies flushers of an empty queue.
     emptied: Condvar,
     dropped: AtomicU64,
 }
 
-/// Nothing is done while it is locked that takes longer than to move a line.
+/// Locked only for as long as it takes to move a line.
 #[derive(Debug, Default)]
 struct Queue {
     entries: VecDeque<Entry>,
-    /// In the lines that wait.
+    /// The bytes of the waiting lines.
     bytes: usize,
-    /// Whether the writer has a line in its hands.
+    /// True while the writer writes a line.
     writing: bool,
-    /// Why the last line could not be written; none since one could.
+    /// The reason why the last line could not be written; none after a success.
     failing: Option<ErrorKind>,
 }
 
 #[derive(Debug)]
 enum Entry {
     Line(Box<[u8]>),
-    /// So many lines found no room here.
+    /// The number of lines that found no room here.
     Dropped(u64),
 }
 
-/// The thread's own part.
+/// The state of the thread.
 struct Writer<S, T> {
     shared: Arc<Shared>,
     sink: S,
     tell: T,
-    untold: Dropped,
-    /// Whether the sink's last line has no end, since writing failed in the middle of it.
+    unreported: Dropped,
+    /// True if the last line in the sink is incomplete, because a write failed in it.
     torn: bool,
 }
 
 impl Lines {
-    /// Starts the thread that writes to `sink`. `tell` makes the line, with its end, that says how many were dropped.
+    /// Starts the thread that writes to `sink`. `tell` makes the line that reports dropped ones, with its end.
     pub(crate) fn start(
         name: &str,
         sink: impl Write + Send + 'static,
@@ -73,13 +73,13 @@ impl Lines {
             emptied: Condvar::new(),
             dropped: AtomicU64::new(0),
         });
-        let untold = Dropped { lines: 0, error: None };
-        let writer = Writer { shared: Arc::clone(&shared), sink, tell, untold, torn: false };
+        let unreported = Dropped { lines: 0, error: None };
+        let writer = Writer { shared: Arc::clone(&shared), sink, tell, unreported, torn: false };
         std::thread::Builder::new().name(name.to_owned()).spawn(move || writer.run())?;
         Ok(Lines(shared))
     }
 
-    /// Has a line written, or drops it. Returns at once.
+    /// Queues a line, or drops it. Returns at once.
     pub(crate) fn put(&self, line: &[u8]) {
         let mut queue = self.0.queue();
         if queue.bytes + line.len() <= BYTES_MAX && queue.entries.len() < LINES_MAX {
@@ -95,19 +95,19 @@ impl Lines {
         self.0.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until everything is written, for at most `limit`; returns whether it is.
+    /// Waits until everything is written, for at most `limit`; returns true if it is.
     pub(crate) fn flush(&self, limit: Duration) -> bool {
         let waits = |queue: &mut Queue| queue.writing || !queue.entries.is_empty();
         let waited = self.0.emptied.wait_timeout_while(self.0.queue(), limit, waits);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Lines that were dropped so far.
+    /// The number of lines dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Why the last line could not be written; none if it could.
+    /// The reason why the last line could not be written; none after a success.
     pub(crate) fn failing(&self) -> Option<ErrorKind> {
         self.0.queue().failing
     }
@@ -144,40 +144,40 @@ impl Shared {
 impl<S: Write, T: Fn(&Dropped) -> String> Writer<S, T> {
     fn run(mut self) {
         loop {
-            let again = (self.untold.lines > 0).then(|| Instant::now() + TRY_AGAIN);
+            let again = (self.unreported.lines > 0).then(|| Instant::now() + TRY_AGAIN);
             match self.shared.next(again) {
                 Some(Entry::Line(line)) => {
-                    if self.tell_dropped() {
+                    if self.report_dropped() {
                         self.write_line(&line);
                     } else {
                         self.drop_line();
                     }
                 }
                 Some(Entry::Dropped(lines)) => {
-                    self.untold.lines += lines;
-                    self.tell_dropped();
+                    self.unreported.lines += lines;
+                    self.report_dropped();
                 }
-                None => drop(self.tell_dropped()),
+                None => drop(self.report_dropped()),
             }
         }
     }
 
-    /// Says how many lines were dropped, if any were; returns whether that is said.
-    fn tell_dropped(&mut self) -> bool {
-        if self.untold.lines == 0 {
+    /// Reports dropped lines, if there are any; returns true if there are none to report any more.
+    fn report_dropped(&mut self) -> bool {
+        if self.unreported.lines == 0 {
             return true;
         }
-        let mut line = (self.tell)(&self.untold);
+        let mut line = (self.tell)(&self.unreported);
         if self.torn {
             line.insert(0, '\n');
         }
         match self.write(line.as_bytes()) {
             Ok(()) => {
-                self.untold = Dropped { lines: 0, error: None };
+                self.unreported = Dropped { lines: 0, error: None };
                 true
             }
             Err(error) => {
-                self.untold.error = Some(error);
+                self.unreported.error = Some(error);
                 false
             }
         }
@@ -185,13 +185,13 @@ impl<S: Write, T: Fn(&Dropped) -> String> Writer<S, T> {
 
     fn write_line(&mut self, line: &[u8]) {
         if let Err(error) = self.write(line) {
-            self.untold.error = Some(error);
+            self.unreported.error = Some(error);
             self.drop_line();
         }
     }
 
     fn drop_line(&mut self) {
-        self.untold.lines += 1;
+        self.unreported.lines += 1;
         self.shared.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -202,7 +202,7 @@ impl<S: Write, T: Fn(&Dropped) -> String> Writer<S, T> {
                 Ok(0) if !rest.is_empty() => break Err(ErrorKind::WriteZero.into()),
                 Ok(written) => rest = &rest[written..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Who shares the pipe may have made it so. This thread alone can wait.
+                // Another process may have made the shared pipe non-blocking. Only this thread may wait.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FULL_PAUSE),
                 Err(error) => break Err(error),
             }
@@ -218,14 +218,14 @@ impl<S: Write, T: Fn(&Dropped) -> String> Writer<S, T> {
     }
 }
 
-/// What waits for a reader that is slow: some thousand lines, and never more memory than this.
+/// The memory for waiting lines: some thousand of them.
 const BYTES_MAX: usize = 1 << 20;
 const LINES_MAX: usize = 8_192;
-/// Places that an idle queue keeps.
+/// The capacity that an idle queue keeps.
 const LINES_KEPT: usize = 64;
-/// How often a sink that fails is tried again while there is no line for it.
+/// How often a failing sink is tried again while there is no new line.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How often a full pipe that does not block is looked at.
+/// How often a full non-blocking pipe is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
@@ -270,7 +270,7 @@ mod tests {
 
     /// Has the next write do this, once it is made.
     fn allow(permits: &SyncSender<Permit>, permit: Permit) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + WAIT_MAX;
         while permits.try_send(permit).is_err() {
             assert!(Instant::now() < end, "nothing is written");
             std::thread::sleep(Duration::from_millis(1));
@@ -286,7 +286,7 @@ mod tests {
         let (permit, written, lines) = lines();
         drop(permit);
         (0..100).for_each(|number| lines.put(format!("{number}\n").as_bytes()));
-        assert!(lines.flush(PATIENCE));
+        assert!(lines.flush(WAIT_MAX));
         assert_eq!(text(&written), (0..100).map(|number| format!("{number}\n")).collect::<String>());
         assert_eq!(lines.dropped(), 0);
     }
@@ -304,9 +304,9 @@ mod tests {
         assert_eq!(lines.dropped(), 2, "there is room for four");
         assert!(!lines.flush(Duration::from_millis(1)), "a flush has an end");
         drop(permit);
-        assert!(lines.flush(PATIENCE));
+        assert!(lines.flush(WAIT_MAX));
         lines.put(b"after\n");
-        assert!(lines.flush(PATIENCE));
+        assert!(lines.flush(WAIT_MAX));
         let text = text(&written);
         assert!(text.ends_with("xdropped 2 for want of room\nafter\n"), "{:?}", &text[text.len() - 60..]);
         assert_eq!(text.matches("dropped").count(), 1);
@@ -328,13 +328,13 @@ mod tests {
             lines.put(line);
             allow(&permit, Err(ErrorKind::StorageFull));
         }
-        assert!(lines.flush(PATIENCE));
+        assert!(lines.flush(WAIT_MAX));
         assert_eq!((lines.dropped(), lines.failing()), (2, Some(ErrorKind::StorageFull)));
         // The next try comes by itself.
         allow(&permit, Ok(usize::MAX));
         drop(permit);
         lines.put(b"four\n");
-        assert!(lines.flush(PATIENCE));
+        assert!(lines.flush(WAIT_MAX));
         assert_eq!(text(&written), "one\ndropped 2 StorageFull\nfour\n");
         assert_eq!(lines.failing(), None);
     }
@@ -347,7 +347,7 @@ mod tests {
         allow(&permit, Err(ErrorKind::StorageFull));
         drop(permit);
         lines.put(b"whole\n");
-        assert!(lines.flush(PATIENCE));
+        assert!(lines.flush(WAIT_MAX));
         assert_eq!(text(&written), "cut\ndropped 1 StorageFull\nwhole\n");
     }
 
@@ -359,10 +359,10 @@ mod tests {
             allow(&permit, permitted);
         }
         drop(permit);
-        assert!(lines.flush(PATIENCE));
+        assert!(lines.flush(WAIT_MAX));
         assert_eq!((text(&written).as_str(), lines.dropped()), ("whole\n", 0));
     }
 
     /// Longer than any of it takes.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const WAIT_MAX: Duration = Duration::from_secs(60);
 }

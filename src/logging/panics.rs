@@ -1,4 +1,4 @@
-//! Panics: each is a fault of this program, which is counted and has its line in the log, whichever thread it was on.
+//! Panics: each is a fault of this program, is counted, and gets a log line, on any thread.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Panics so far, of any thread.
+/// The number of panics so far, on any thread.
 pub fn panics() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// Has panics told by the log from now on. The standard library's own way is to write to standard error, which waits for
-/// whoever reads it.
-pub(super) fn tell() {
+/// Logs panics from now on. The standard library would write them to standard error directly, which blocks on a slow
+/// reader.
+pub(super) fn log_panics() {
     std::panic::set_hook(Box::new(note));
 }
 
@@ -22,7 +22,7 @@ fn note(panic: &PanicHookInfo<'_>) {
     let said = message(panic.payload());
     let location = panic.location().map(ToString::to_string);
     let thread = std::thread::current();
-    // None unless RUST_BACKTRACE asks for it.
+    // Empty unless RUST_BACKTRACE is set.
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
     tracing::error!(
@@ -34,7 +34,7 @@ fn note(panic: &PanicHookInfo<'_>) {
     );
 }
 
-/// The beginning of what the code said. It may quote a payload, of which a line need not hold more.
+/// The beginning of the panic's message, which may quote a payload and so is limited.
 fn message(payload: &dyn std::any::Any) -> &str {
     let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => text,

@@ -1,10 +1,10 @@
-//! How many lines about refusals go to the log: each is counted, a flood of them is not written out.
+//! A limit for log lines about refusals: each refusal is counted, but a flood of them is not logged.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::clock::Monotonic;
 
-/// Lets some lines a second through.
+/// Permits a number of lines a second.
 #[derive(Debug, Default)]
 pub struct LogThrottle {
     second: AtomicI64,
@@ -12,7 +12,7 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Permits one more line, or not; with how many were suppressed before it.
+    /// Permits one more line and returns the number suppressed before it; none if the limit is reached.
     pub fn permit(&self, now: Monotonic) -> Option<u64> {
         let second = now.0.div_euclid(1_000);
         if self.second.swap(second, Ordering::Relaxed) != second {
@@ -22,7 +22,7 @@ impl LogThrottle {
     }
 }
 
-/// Enough for a person to see what goes on, too few to fill a disk.
+/// Enough for a person, too few to fill a disk.
 const LINES_PER_SECOND: u64 = 20;
 
 #[cfg(test)]

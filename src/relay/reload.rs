@@ -1,9 +1,8 @@
-//! Reload: what was changed is read, compiled and tried by the tests beside it, and only then decides.
+//! Reloads: changed files are read, compiled and tested with the tests beside them before they take effect.
 //!
-//! It is told by SIGHUP, or finds by itself that a file which the configuration was read from has changed. Rules and the
-//! listeners' certificates are what it takes over; whatever else is read is checked as at the start, and a changed key
-//! is named as waiting for a restart. What can't be used changes nothing: the log, `/readyz`, `/api/v1/status` and a
-//! metric say why.
+//! A reload starts by SIGHUP, or when a file of the configuration changes. It applies rules and the listeners'
+//! certificates; everything else is checked as at the start, and changed keys are reported as waiting for a restart. A
+//! configuration with an error changes nothing: the log, `/readyz`, `/api/v1/status` and a metric give the reason.
 
 mod candidate;
 mod debounce;
@@ -31,36 +30,36 @@ use debounce::Debounce;
 #[derive(Clone, Debug)]
 pub(super) struct InForce {
     pub(super) ingest: Ingest,
-    /// The listeners' certificates.
+    /// The TLS of the listeners.
     pub(super) served: Vec<Arc<tls::Served>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) state: watch::Sender<Reload>,
     pub(super) shutdown: Shutdown,
 }
 
-/// Asks for a reload, as SIGHUP does.
+/// A handle to request a reload, as SIGHUP does.
 #[derive(Clone, Debug)]
 pub struct Reloads(mpsc::Sender<()>);
 
-/// The task that reloads; it owns what is known of the files.
+/// The task that reloads; it owns the state of the files.
 struct Reloader {
     inputs: Arc<Inputs>,
-    /// The settings that the relay runs with, apart from rules.
+    /// The settings in force, without rules.
     started: Settings,
     debounce: Debounce,
     in_force: InForce,
 }
 
 impl Reloads {
-    /// Starts watching what `snapshot`, the one of the start, was read from.
+    /// Starts to watch the files of the start's `snapshot`.
     pub(super) fn start(inputs: Inputs, snapshot: Snapshot, lacking: Vec<String>, in_force: InForce) -> Reloads {
         let (sender, mut asked) = mpsc::channel(1);
         let Snapshot { mut files, rules, settings } = snapshot;
-        // The start does not run tests; a change of them is one of what the next reload goes by.
+        // The start runs no tests; changed test files trigger the next reload.
         for name in rules.keys().flat_map(|path| rule_tests::names_beside(path)) {
             files.note(&name);
         }
-        // A first start makes the pair after it was looked for.
+        // A first start makes the pair after the files were recorded.
         in_force.served.iter().flat_map(|served| served.files()).for_each(|file| files.note_made(file));
         let mut reloader =
             Reloader { inputs: Arc::new(inputs), started: settings, debounce: Debounce::new(files), in_force };
@@ -72,7 +71,7 @@ impl Reloads {
         Reloads(sender)
     }
 
-    /// Returns at once. Whatever is written by now will have been read: one reload that has not begun is enough.
+    /// Returns at once. The reload will see all files as they are now: one that has not begun is enough.
     pub fn ask(&self) {
         let _ = self.0.try_send(());
     }
@@ -81,7 +80,7 @@ impl Reloads {
 impl Reloader {
     async fn run(&mut self, rules: &[PathBuf], asked: &mut mpsc::Receiver<()>) {
         let shutdown = self.in_force.shutdown.clone();
-        // What tests name is looked for beside the start, which does not wait for it.
+        // Files that tests name are looked up beside the start, which does not wait for them.
         let (rules, mut files) = (rules.to_vec(), self.debounce.files().clone());
         let noted = tokio::task::spawn_blocking(move || {
             rules.iter().for_each(|path| candidate::note_named(path, &mut files));
@@ -91,14 +90,14 @@ impl Reloader {
             () = shutdown.begun() => return,
             noted = tokio::time::timeout(SLOW_AFTER, noted) => match noted {
                 Ok(Ok(files)) => self.debounce = Debounce::new(files),
-                // They are noted again with the first reload.
-                Ok(Err(_)) | Err(_) => tracing::warn!("what the tests beside the rules read is not watched yet"),
+                // The first reload records them again.
+                Ok(Err(_)) | Err(_) => tracing::warn!("files that the tests beside the rules read are not watched yet"),
             },
         }
         loop {
             let cause = tokio::select! {
                 () = shutdown.begun() => return,
-                // Whoever asks may go away; files are still watched.
+                // Requests may stop for good; files are still watched.
                 Some(()) = asked.recv() => "SIGHUP".to_owned(),
                 () = tokio::time::sleep(LOOK_EVERY) => match self.look().await {
                     Some(changed) => changed,
@@ -112,7 +111,7 @@ impl Reloader {
         }
     }
 
-    /// Looks at the files; names the changed ones once nobody writes to them any more.
+    /// Checks the files; returns the names of the changed ones once they are no longer being written.
     async fn look(&mut self) -> Option<String> {
         let files = self.debounce.files().clone();
         let now = tokio::task::spawn_blocking(move || files.now()).await.ok()?;
@@ -125,14 +124,14 @@ impl Reloader {
         let candidate = match tokio::time::timeout(SLOW_AFTER, &mut reading).await {
             Ok(candidate) => candidate,
             Err(_) => {
-                // A file system that does not answer would otherwise end all reloading without a word.
+                // Otherwise a file system that hangs would end all reloads silently.
                 let problem = format!("still reading after {} s", SLOW_AFTER.as_secs());
-                self.failed(cause, vec![problem], WallTime::now(), "no change is taken before this reading has ended");
+                self.failed(cause, vec![problem], WallTime::now(), "no change is applied before this read has ended");
                 reading.await
             }
         };
         let Ok(candidate) = candidate else {
-            // What panics is a fault of this program, and is in the log; the files are looked at again when they change.
+            // A panic is a fault of this program, and is logged; the next change is read again.
             self.report(cause, Err(vec!["reading the configuration failed; see the log".to_owned()]));
             return;
         };
@@ -142,7 +141,7 @@ impl Reloader {
             let Usable { rules, renewed, settings, tests, warnings } = usable;
             self.in_force.ingest.exchange_rules(&rules);
             for (served, renewed) in renewed {
-                tracing::info!(sha256 = renewed.fingerprint, "connections from now on meet a new certificate");
+                tracing::info!(sha256 = renewed.fingerprint, "new connections use the renewed certificate");
                 served.exchange(renewed);
             }
             for warning in warnings {
@@ -153,7 +152,7 @@ impl Reloader {
         self.report(cause, result);
     }
 
-    /// Tells that the start had to do without some shadow rules.
+    /// Reports that the start ran without some shadow rules.
     fn lacks(&self, problems: Vec<String>) {
         let now = WallTime::now();
         self.in_force.metrics.reloaded(false, now);
@@ -165,7 +164,7 @@ impl Reloader {
         );
     }
 
-    /// Tells how it went, everywhere where somebody may look.
+    /// Reports the result in the log, the status and the metrics.
     fn report(&self, cause: &str, result: Result<(usize, Vec<String>), Vec<String>>) {
         let now = WallTime::now();
         self.in_force.metrics.reloaded(result.is_ok(), now);
@@ -182,7 +181,7 @@ impl Reloader {
                 self.in_force.state.send_replace(Reload { restart_needed, ..Reload::started(now) });
             }
             Err(problems) => {
-                let effect = "not reloaded: what was read can't be used, and the rules before it stay in force; \
+                let effect = "not reloaded: the new configuration can't be used, and the previous rules stay in force; \
                               `gander check` and `gander test` show all of it";
                 self.failed(cause, problems, now, effect);
             }
@@ -202,7 +201,7 @@ impl Reloader {
     }
 }
 
-/// How often files are looked at: a handful of calls, and a change is in force within about two of these.
+/// How often files are checked: a handful of calls, and a change takes effect after about two of these.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longer than the largest files and their tests take on a busy machine.
 const SLOW_AFTER: Duration = Duration::from_secs(30);

@@ -9,14 +9,14 @@ use rustls::pki_types::pem;
 use super::Config;
 use crate::clock::WallTime;
 
-/// The reason why there is no usable certificate, key or set of roots.
+/// The reason why a certificate, key or set of roots is unusable.
 #[derive(Debug)]
 pub enum Error {
-    /// Neither file of the server's pair exists, and making one was not asked for or not tried.
+    /// Neither file of the server's pair exists, and `self_signed` is off or not tried.
     PairMissing {
         config: Box<Config>,
     },
-    /// The key is there, its certificate is not.
+    /// The key exists, its certificate does not.
     CertificateMissing {
         config: Box<Config>,
     },
@@ -28,12 +28,12 @@ pub enum Error {
         file: PathBuf,
         problem: io::Error,
     },
-    /// A file or directory of the pair that was to be made.
+    /// A file or directory for the new pair can't be written.
     Unwritable {
         file: PathBuf,
         problem: io::Error,
     },
-    /// The text is no PEM, or cut off.
+    /// The text is not PEM, or cut off.
     NotPem {
         file: PathBuf,
         problem: pem::Error,
@@ -49,11 +49,11 @@ pub enum Error {
     KeyEncrypted {
         file: PathBuf,
     },
-    /// Both are well-formed and belong to different pairs.
+    /// Both are well-formed but belong to different pairs.
     Mismatch {
         config: Box<Config>,
     },
-    /// The cryptography library does not take one of them.
+    /// The cryptography library rejects one of them.
     PairUnusable {
         config: Box<Config>,
         problem: rustls::Error,
@@ -62,7 +62,7 @@ pub enum Error {
         file: PathBuf,
         problem: String,
     },
-    /// This system has no trusted roots.
+    /// This system has no trusted root certificates.
     NoSystemRoots {
         problem: Option<String>,
     },
@@ -72,7 +72,7 @@ pub enum Error {
     Provider(rustls::Error),
 }
 
-/// A doubtful certificate or key that works all the same.
+/// A doubtful but usable certificate or key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// Group or others may read the private key.

@@ -1,4 +1,4 @@
-//! Certificates and keys out of PEM files.
+//! Reads certificates and keys from PEM files.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{Error, Warning};
 use crate::files;
 
-/// Every certificate in `file`, at least one, in its order.
+/// All certificates in `file`, at least one, in order.
 pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let text = read(file)?;
     let mut chain = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> 
     }
 }
 
-/// Warns of a key that group or others may read: whoever can read it can be this server.
+/// Warns of a key that group or others may read: whoever reads it can impersonate this server.
 pub(super) fn exposed_key(file: &Path) -> Option<Warning> {
     let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| Warning::KeyExposed { file: file.to_owned(), mode })
@@ -51,7 +51,7 @@ pub(super) fn exposed_key(file: &Path) -> Option<Warning> {
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let unreadable = |problem| Error::Unreadable { file: file.to_owned(), problem };
     let opened = files::open(file).map_err(unreadable)?;
-    // Room for all of it from the start: a buffer that grows would leave copies of a key behind.
+    // The full capacity from the start: a growing buffer would leave copies of a key in memory.
     let bytes = opened.metadata().map_or(0, |found| found.len()).min(PEM_BYTES_MAX) as usize;
     let mut text = Zeroizing::new(Vec::with_capacity(bytes + 1));
     opened.take(PEM_BYTES_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
@@ -67,5 +67,5 @@ fn pem_kinds(text: &[u8]) -> impl Iterator<Item = SectionKind> + '_ {
 }
 
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
-/// Every public root there is fits many times.
+/// Many times the size of all public roots.
 const PEM_BYTES_MAX: u64 = 16 << 20;

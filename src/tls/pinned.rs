@@ -1,7 +1,7 @@
-//! Trust in one certificate and no other: how a client on the relay's own machine knows the relay.
+//! Trust in one certificate only, by which a client on the relay's own machine recognizes the relay.
 //!
-//! The client reads the certificate from the file that the relay serves, so neither an authority nor a host name has
-//! to vouch for it; a self-signed one made for other names does as well.
+//! The client reads the certificate from the file that the relay serves, so it needs no authority and no host name; a
+//! self-signed one for other names works as well.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureSch
 
 use super::{Error, pem, provider};
 
-/// A client that trusts the first certificate of the file, by whatever name it is reached.
+/// A client that trusts only the first certificate of the file, under any host name.
 pub fn pinned_client(certificate: &Path) -> Result<ClientConfig, Error> {
     let expected = pem::certificates(certificate)?.swap_remove(0);
     let provider = provider();
@@ -48,7 +48,7 @@ impl ServerCertVerifier for Pinned {
         Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
 
-    // That the other side holds the certificate's key is proven by its signature, as for any certificate.
+    // The other side proves that it holds the key by its signature, as for any certificate.
     fn verify_tls12_signature(
         &self,
         message: &[u8],

@@ -1,4 +1,4 @@
-//! A certificate for the first start: self-signed, good for trying things out and for senders that pin it.
+//! Makes a self-signed certificate on the first start, for trials and for senders that pin it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -19,13 +19,13 @@ pub struct Made {
     pub private_key: PathBuf,
     /// SHA-256 of the certificate.
     pub fingerprint: String,
-    /// The names that the certificate is valid for.
+    /// The names for which the certificate is valid.
     pub names: Vec<String>,
 }
 
-/// Makes a self-signed pair if that is asked for and neither file exists; says what it made.
+/// Makes a self-signed pair if configured and neither file exists; returns its description.
 ///
-/// The key is readable by its owner alone from its first byte, and neither file is ever seen half-written.
+/// The key is readable by its owner alone from its first byte, and neither file is ever visible half-written.
 pub fn make_missing_pair(config: &Config, now: WallTime) -> Result<Option<Made>, Error> {
     if !config.self_signed || exists(&config.certificate)? || exists(&config.private_key)? {
         return Ok(None);
@@ -55,7 +55,7 @@ fn names(hostname: Option<String>) -> Vec<String> {
     names
 }
 
-/// The kernel's name for this machine or container; none where it has none to tell.
+/// The kernel's name for this machine or container; none if it has none.
 fn hostname() -> Option<String> {
     rustix::system::uname().nodename().to_str().ok().map(str::to_ascii_lowercase)
 }
@@ -83,7 +83,7 @@ fn parameters(names: &[String], now: WallTime) -> Result<CertificateParams, Erro
     Ok(parameters)
 }
 
-/// Writes `content` beside `file` and moves it there once it is on disk, making the directory if there is none.
+/// Writes `content` beside `file` and moves it there once it is on disk; creates the directory if needed.
 fn write_new(file: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     let written = || -> io::Result<()> {
         let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -110,7 +110,7 @@ fn write_whole(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 /// A sender's clock may be behind ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3_600);
 
-/// Ten years: whoever trusts this certificate pinned it by hand, and nothing renews it.
+/// Ten years: users pin this certificate by hand, and nothing renews it.
 const LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The TLS of a listener: certificate, key and client CAs, read from files and exchanged while it runs.
+//! The TLS of a listener: certificate, key and client CAs, replaceable while it runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use rustls::pki_types::CertificateDer;
 use super::{Config, Error, Warning, load_identity, pem, server_config};
 use crate::clock::WallTime;
 
-/// The TLS of one listener. Each connection takes what is current when it begins.
+/// The TLS of one listener. Each connection uses the pair that is current when it begins.
 #[derive(Debug)]
 pub struct Served {
     config: Config,
     current: ArcSwap<Current>,
 }
 
-/// The contents of the files, and the server configuration made of them.
+/// The contents of the files, and the server configuration made from them.
 #[derive(Debug)]
 struct Current {
     held: Held,
@@ -30,7 +30,7 @@ struct Held {
     client_ca: Option<Vec<CertificateDer<'static>>>,
 }
 
-/// Contents that are new and not in use yet.
+/// New contents that are not in use yet.
 #[derive(Debug)]
 pub struct Renewed {
     current: Current,
@@ -39,7 +39,7 @@ pub struct Renewed {
 }
 
 impl Served {
-    /// Reads the files that `config` names.
+    /// Reads the files of `config`.
     pub fn load(config: Config, now: WallTime) -> Result<(Served, Vec<Warning>), Error> {
         let (renewed, warnings) = read(&config, now)?;
         Ok((Served { config, current: ArcSwap::from_pointee(renewed.current) }, warnings))
@@ -49,29 +49,29 @@ impl Served {
         Arc::clone(&self.current.load().server)
     }
 
-    /// Clients are asked for a certificate.
+    /// Returns true if clients are asked for a certificate.
     pub fn asks_certificate(&self) -> bool {
         self.config.client_ca.is_some()
     }
 
-    /// The files that it is read from.
+    /// The files to read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let Config { certificate, private_key, client_ca, .. } = &self.config;
         [Some(certificate), Some(private_key), client_ca.as_ref()].into_iter().flatten().map(|path| path.as_path())
     }
 
-    /// Reads the files again and changes nothing; none where they hold what is in use. Warnings about them come from
-    /// the check of the configuration.
+    /// Reads the files again and changes nothing; none if they did not change. Warnings come from the check of the
+    /// configuration.
     pub fn read_again(&self, now: WallTime) -> Result<Option<Renewed>, Error> {
         match read(&self.config, now) {
-            // A pair that could be made at a start is no reason to show another one now.
+            // If the files are missing, a self-signed pair stays in use until the next start.
             Err(Error::PairMissing { .. }) if self.config.self_signed => Ok(None),
             Err(error) => Err(error),
             Ok((renewed, _)) => Ok((renewed.current.held != self.current.load().held).then_some(renewed)),
         }
     }
 
-    /// Serves connections that begin from now on with the new contents.
+    /// Uses the new contents for connections from now on.
     pub fn exchange(&self, renewed: Renewed) {
         self.current.store(Arc::new(renewed.current));
     }

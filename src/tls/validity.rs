@@ -1,4 +1,4 @@
-//! The dates of a certificate: the TLS library checks other people's and says nothing of the server's own.
+//! The dates of a certificate: the TLS library checks those of the peer, but not the server's own.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use yasna::{ASN1Result, BERReader, Tag};
 use super::Warning;
 use crate::clock::WallTime;
 
-/// From when to when a certificate may be used.
+/// The period in which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     pub not_before: WallTime,
@@ -17,12 +17,12 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Reads the dates of a DER certificate (RFC 5280, 4.1) that rustls has read before: yasna minds lengths less.
+    /// Reads the dates of a DER certificate (RFC 5280, 4.1) that rustls accepted: yasna is less strict about lengths.
     pub(super) fn of(certificate: &[u8]) -> Option<Validity> {
         let validity = yasna::parse_der(certificate, |reader| {
             reader.read_sequence(|certificate| {
                 let validity = certificate.next().read_sequence(|fields| {
-                    // The version is left out in version 1.
+                    // Version 1 omits the version field.
                     fields
                         .read_optional(|version| version.read_tagged(Tag::context(0), |version| version.read_der()))?;
                     for _serial_number_signature_issuer in 0..3 {
@@ -43,8 +43,8 @@ impl Validity {
         validity.ok()
     }
 
-    /// Warns of dates that turn senders away at `now`, or soon will.
-    pub(super) fn doubt(self, file: &Path, now: WallTime) -> Option<Warning> {
+    /// Warns if senders refuse the certificate at `now`, or will soon.
+    pub(super) fn date_warning(self, file: &Path, now: WallTime) -> Option<Warning> {
         let file = file.to_owned();
         if now < self.not_before {
             return Some(Warning::NotYetValid { file, from: self.not_before });
@@ -64,8 +64,8 @@ fn date(reader: BERReader<'_, '_>) -> ASN1Result<WallTime> {
     Ok(WallTime(date.unix_timestamp().saturating_mul(1_000)))
 }
 
-/// Long enough to act before senders are turned away, short enough that short-lived certificates that renew
-/// themselves do not cause it.
+/// Long enough to act before senders are refused, short enough not to warn of short-lived certificates that renew
+/// themselves.
 const NOTICE: Duration = Duration::from_secs(10 * 24 * 3_600);
 
 #[cfg(test)]

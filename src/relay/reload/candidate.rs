@@ -1,5 +1,5 @@
-//! A candidate for the configuration in force: reads and compiles the files as they are now, runs the tests beside the
-//! rules, and changes nothing.
+//! A candidate for the next configuration: the files are read and compiled, and the tests beside the rules run, with no
+//! effect yet.
 
 use std::fs;
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::rules::RuleSet;
 use crate::tls;
 use crate::yaml::Findings;
 
-/// The files as they were read, and the configuration that they hold or why it can't be used.
+/// The files that were read, and the configuration or its errors.
 pub(super) struct Candidate {
     pub(super) files: FileStamps,
     pub(super) result: Result<Usable, Vec<String>>,
 }
 
-/// A configuration that can be used.
+/// A valid configuration.
 pub(super) struct Usable {
     pub(super) rules: RulesBySource,
-    /// Certificates that are others than those in use.
+    /// New certificates that differ from those in use.
     pub(super) renewed: Vec<(Arc<tls::Served>, tls::Renewed)>,
     pub(super) settings: Settings,
     /// The number of tests that passed.
@@ -34,12 +34,12 @@ pub(super) struct Usable {
 #[derive(Default)]
 struct Tested {
     passed: usize,
-    /// The reasons why the rules can't be used, each in a line.
+    /// The errors, each in a line.
     problems: Vec<String>,
     warnings: Vec<String>,
 }
 
-/// Reads a candidate; `served` are the listeners whose certificates are read again too.
+/// Reads a candidate; also the certificates of the listeners `served`.
 pub(super) fn read(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Candidate {
     let (loaded, snapshot) = config::read(inputs);
     let Snapshot { mut files, rules, settings } = snapshot;
@@ -77,14 +77,14 @@ pub(super) fn read(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Candidate {
     Candidate { files, result: result.map_err(bounded) }
 }
 
-/// Adds what the tests beside a rule file read.
+/// Adds the files that the tests beside a rule file read.
 pub(super) fn note_named(rules: &Path, files: &mut FileStamps) {
     if let Some(source) = rule_tests::beside(rules).and_then(|beside| config::read_source(&beside).ok()) {
         let _ = rule_tests::read(&source, None, files, &mut Findings::new());
     }
 }
 
-/// The certificates that are others than those in use; all of them can be used, or none is.
+/// The certificates that differ from those in use; an error in one refuses all of them.
 fn renewed(served: &[Arc<tls::Served>]) -> Result<Vec<(Arc<tls::Served>, tls::Renewed)>, tls::Error> {
     let now = WallTime::now();
     let read = served.iter().map(|served| Ok(served.read_again(now)?.map(|renewed| (Arc::clone(served), renewed))));
@@ -92,7 +92,7 @@ fn renewed(served: &[Arc<tls::Served>]) -> Result<Vec<(Arc<tls::Served>, tls::Re
 }
 
 impl Tested {
-    /// Runs the tests beside a rule file against what was compiled of it; where there are none, nothing speaks against it.
+    /// Runs the tests beside a rule file on its compiled rules; without tests there are no errors.
     fn beside(&mut self, path: &Path, rules: &RuleSet, files: &mut FileStamps) {
         let Some(beside) = rule_tests::beside(path) else {
             return;
@@ -123,7 +123,7 @@ impl Tested {
     }
 }
 
-/// The line that tells of a failed test; none of one that passed.
+/// The line for a failed test; none for one that passed.
 fn failed(file: &str, report: &TestReport) -> Option<String> {
     let Difference { at, line, expected, found } = report.differences.first()?;
     let name = &report.name;
@@ -134,7 +134,7 @@ fn failed(file: &str, report: &TestReport) -> Option<String> {
     Some(format!("{file}:{line}: the test `{name}` fails: {at}: expected {expected}, found {found}{more}"))
 }
 
-/// Two paths lead to one file, by whatever links.
+/// Returns true if two paths lead to the same file, through any links.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     match (fs::canonicalize(one), fs::canonicalize(other)) {
         (Ok(one), Ok(other)) => one == other,
@@ -142,7 +142,7 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// The most that the log and the status tell of a file that is wrong from end to end.
+/// Limits the errors for the log and the status, in case a file is wrong from end to end.
 fn bounded(mut problems: Vec<String>) -> Vec<String> {
     let more = problems.len().saturating_sub(PROBLEMS_MAX);
     if more > 0 {

@@ -2,12 +2,12 @@
 
 use crate::config::FileStamps;
 
-/// The files as they were read and as the last look found them.
+/// The files when they were read, and at the last check.
 #[derive(Debug)]
 pub(super) struct Debounce {
-    /// As they were read.
+    /// The stamps when the files were read.
     read: FileStamps,
-    /// As the last look found them, where that was otherwise.
+    /// The stamps at the last check, if they differed.
     seen: Option<FileStamps>,
 }
 
@@ -20,8 +20,8 @@ impl Debounce {
         &self.read
     }
 
-    /// Takes in one look. Names the changed files once a second look finds them as the first did: an editor that writes
-    /// in pieces, a copy under way and files that are changed one after another have come to an end by then.
+    /// Takes the stamps of one check. Returns the changed files once two checks find the same: then an editor that
+    /// writes in pieces, a copy, or a series of changes is complete.
     pub(super) fn look(&mut self, now: FileStamps) -> Option<String> {
         if now == self.read {
             self.seen = None;
