@@ -73,7 +73,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let upstream_url = upstream.shown_url();
 
     let data_dir = config.journal.data_dir.clone();
-    let (commits_sender, committed) = mpsc::channel(HANDOVERS);
+    let (commits_sender, committed) = mpsc::channel(COMMITS_MAX);
     let parts = WriterParts {
         journal: config.journal.clone(),
         lock,
@@ -187,7 +187,7 @@ impl Running {
         let Running { shutdown, listener, admin_listener, dispatcher, recorder, in_force, .. } = self;
         // The recorder ends when all its handles are dropped.
         drop(in_force);
-        tracing::info!("stopping: finishing what is under way");
+        tracing::info!("stopping: finishing requests and calls under way");
         shutdown.begin();
         let ended = tokio::time::timeout(LIMIT, async {
             let _ = tokio::join!(listener, admin_listener, dispatcher);
@@ -306,7 +306,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Group commits waiting for the dispatcher, which handles one in microseconds.
-const HANDOVERS: usize = 4;
+const COMMITS_MAX: usize = 4;
 /// The limit for a stop without the log, whose last lines may take two seconds more: orchestrators usually grant
 /// thirty.
 const LIMIT: Duration = Duration::from_secs(23);

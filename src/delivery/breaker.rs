@@ -69,7 +69,7 @@ struct Streak {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Success {
     at: Monotonic,
-    /// The same moment on the clock that stops during pauses.
+    /// That moment on the clock that stops during pauses.
     running: Monotonic,
 }
 

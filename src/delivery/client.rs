@@ -66,9 +66,9 @@ pub struct Answer {
 /// The reason why a body was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// It has more than [`ANSWER_BYTES_MAX`].
+    /// Longer than [`ANSWER_BYTES_MAX`].
     TooLong,
-    /// It did not end within its time limit.
+    /// Not finished within its time limit.
     TooLate,
     /// The connection broke.
     Broken,

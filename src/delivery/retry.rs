@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// What follows from the attempt of this number, so long after the first.
+    /// The next step after the attempt of this number, at this age.
     fn after(number: u32, verdict: Verdict, age_ms: i64, random: f64) -> NextStep {
         let attempt = Attempt { ended: Monotonic(age_ms), ..attempt(number, verdict) };
         next_step(SETTINGS, attempt, Monotonic(0), random)

@@ -3,17 +3,17 @@
 //! One [`Journal`] writes, in batches that are synced as a whole; any number of [`Reader`]s read beside it. It decides
 //! nothing about deduplication and delivery: it stores and returns their data.
 //!
-//! Repairs, by what is wrong:
+//! Repairs, by the kind of damage:
 //!
-//! | file | when | what is wrong | from what |
+//! | file | when | damage | source |
 //! | --- | --- | --- | --- |
-//! | `salvage` | a start, or damage met while running | a file that is damaged, or a log that goes on behind its end | the pages of the files |
+//! | `salvage` | a start, or damage met while running | a damaged file, or a log that continues after its end | the pages of the files |
 //! | `aside` | a start, and before sending | a row or body whose checksum does not match | nothing: it becomes a dead letter |
 //! | `marker` | a start | files that differ from those of the last run | reported only |
 //! | `place` and `mending` | while running | files deleted, moved or replaced | the files that are still open |
-//! | `rescue` | while running | files cut off or overwritten | what is known of the queue in memory |
+//! | `rescue` | while running | files cut off or overwritten | the dispatcher's queue in memory |
 //!
-//! The layout keeps what is large apart from what changes: `event` rows are narrow and their state is updated in
+//! The layout keeps large data apart from data that changes: `event` rows are narrow and their state is updated in
 //! place, `content` rows hold payload and body and are never touched again, `attempt` rows are only added. An
 //! operator may look into `journal.db` with `sqlite3 -readonly` at any time; words are stored as words.
 

@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// What a tree of the text says.
+    /// The fields of the text parsed as a tree.
     fn in_tree(tree: &Value) -> Said {
         let part = |name: &str, done: &str| {
             let said = |word: &str| tree.get(name)?.get(word)?.as_bool();
@@ -251,7 +251,7 @@ mod tests {
             .prop_map(|members| format!("{{{}}}", members.join(",")))
     }
 
-    /// Whether the part that was read may still become the whole one.
+    /// Returns true if the part that was read may still become the whole one.
     fn leads_to(part: Part, whole: Part) -> bool {
         let flag = |read: Option<bool>, whole| read.is_none() || read == whole;
         part == whole || !part.whole && flag(part.done, whole.done) && flag(part.duplicate, whole.duplicate)

@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// What follows when the call of a delivery that was preceded by this ends so, at [`NOW`], and what a restart needs.
+    /// The next step after a delivery's call ended at [`NOW`], and the retry state for a restart.
     fn after(
         action: Action,
         before: Option<RetryState>,

@@ -42,7 +42,7 @@ fn queued(id: u64, key: u128) -> Queued {
     }
 }
 
-/// What to do where nothing is stale.
+/// The decision if nothing is stale.
 fn next(schedule: &mut Schedule, now: i64) -> Step {
     schedule.next(Monotonic(now), |_, _| Decision::Send)
 }

@@ -91,7 +91,7 @@ impl Declined {
     pub fn explain(self) -> String {
         match self {
             Declined::NotKept => "no such event is kept; history is kept for `journal.keep_delivered`".to_owned(),
-            Declined::Pruned => "what the event sends is not kept any more; the sender must send it again".to_owned(),
+            Declined::Pruned => "the event's body is not kept any more; the sender must send it again".to_owned(),
             Declined::Damaged => {
                 "its checksum does not match, so it can only be discarded; the sender must send it again".to_owned()
             }

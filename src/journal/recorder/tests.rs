@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 struct Desk {
     recorder: Recorder,
     committed: mpsc::Receiver<Committed>,
-    /// What was handed over to be delivered.
+    /// The events handed to the dispatcher.
     handed: Vec<Accepted>,
     restored: Vec<Queued>,
     thread: std::thread::JoinHandle<()>,

@@ -3,7 +3,7 @@
 mod bring_back;
 mod coalesce;
 mod command_work;
-mod left;
+mod queue_backup;
 mod remarks;
 mod restore;
 mod shares;
@@ -31,7 +31,7 @@ use crate::journal::{self, Damaged, FileStates, Held, Journal, Left, Lock, Mende
 use crate::metrics::Metrics;
 use bring_back::Files;
 use coalesce::Coalesce;
-use left::LeftBehind;
+use queue_backup::QueueBackup;
 use remarks::Remarks;
 use restore::{Restored, holds_of, open_mended, open_writable, restore, tell_damaged};
 use shares::TurningAway;
@@ -60,7 +60,7 @@ pub struct Writer {
     duplicates: HashMap<EventId, u64>,
     /// The newest event that was handed to the dispatcher.
     handed_over: EventId,
-    left_behind: LeftBehind,
+    queue_backup: QueueBackup,
     progress: Arc<Progress>,
     /// Settlements that wait to share a batch.
     coalesce: Coalesce,
@@ -69,7 +69,7 @@ pub struct Writer {
     prune_at: Instant,
     /// The time of the next check of the files while nothing is written.
     look_at: Instant,
-    /// How often modification times changed though the files were intact.
+    /// Counts changes of modification times on intact files.
     false_alarms: u32,
 }
 
@@ -164,7 +164,7 @@ impl Writer {
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
         let (turned_away, crowd) = watch::channel(Vec::new());
-        let (leave, left_behind) = LeftBehind::new();
+        let (leave, queue_backup) = QueueBackup::new();
         let (mut remarks, remarked) = Remarks::new();
         remarks.repairs(&repairs, now);
         if let Some(lack) = journal.lack(&left, salvaged) {
@@ -197,7 +197,7 @@ impl Writer {
             followers: HashMap::new(),
             duplicates: HashMap::new(),
             handed_over: last,
-            left_behind,
+            queue_backup,
             progress,
             coalesce: Coalesce::default(),
             shortage,
@@ -282,8 +282,8 @@ impl Writer {
             if self.fault.is_some() {
                 if Instant::now() >= end {
                     tracing::error!(
-                        "the journal could not be brought back to its place: what waited in it may be lost; the next start \
-                         tells what is missing"
+                        "the journal could not be brought back to its place: its queue may be lost; the next start \
+                         reports missing events"
                     );
                     return;
                 }
@@ -453,8 +453,8 @@ impl Writer {
                 queued,
                 dead,
                 bytes,
-                "this source has used up its share of the queue; its new events are refused with 503 until some of them are \
-                 delivered or ended, those of other sources are taken"
+                "this source has used up its share of the queue; its new events are refused with 503 until some \
+                 are delivered or ended; events of other sources are taken"
             );
             // Published before the sender gets its answer.
             self.show_turned_away();
@@ -711,7 +711,7 @@ impl Writer {
         if !committed.accepted.is_empty() || !committed.settled.is_empty() {
             // Fails only if the dispatcher has ended, while the process stops: the events are on disk.
             if let Err(mpsc::error::SendError(committed)) = self.parts.committed.blocking_send(committed) {
-                self.left_behind.note(committed);
+                self.queue_backup.note(committed);
             }
         }
     }

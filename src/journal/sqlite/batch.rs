@@ -301,7 +301,7 @@ impl<'a> Batch<'a> {
     /// Removes everything of a finished event but its row. Returns true if there was anything.
     fn drop_content(&mut self, id: EventId) -> Result<bool, Error> {
         if self.prepare("SELECT 1 FROM content WHERE id = ?1")?.exists([sql(id)])? {
-            self.pass_on_raw(id)?;
+            self.move_raw(id)?;
         }
         let mut dropped = 0;
         for statement in [
@@ -456,7 +456,7 @@ impl<'a> Batch<'a> {
         let Some((id, mut bytes)) = oldest else {
             return Ok(false);
         };
-        bytes = bytes.saturating_sub(self.pass_on_raw(event(id))?);
+        bytes = bytes.saturating_sub(self.move_raw(event(id))?);
         self.prepare("DELETE FROM content WHERE id = ?1")?.execute([id])?;
         self.prepare("DELETE FROM event WHERE id = ?1")?.execute([id])?;
         self.holdings.remove_refused(bytes);
@@ -467,33 +467,33 @@ impl<'a> Batch<'a> {
     /// still queued, dead or refused. Returns the number of bytes moved.
     ///
     /// Not to the next oldest: that one is removed soon after, and each move updates all rows that refer to it.
-    fn pass_on_raw(&mut self, id: EventId) -> Result<u64, Error> {
-        let Some(heir) = self.heir(id)? else {
+    fn move_raw(&mut self, id: EventId) -> Result<u64, Error> {
+        let Some(holder) = self.holder(id)? else {
             return Ok(0);
         };
         self.prepare(
             "UPDATE content SET (raw, raw_sum) = (SELECT raw, raw_sum FROM content WHERE id = ?1) WHERE id = ?2",
         )?
-        .execute(params![sql(id), sql(heir.id)])?;
+        .execute(params![sql(id), sql(holder.id)])?;
         self.prepare("UPDATE event SET raw_in = ?2 WHERE id >= ?3 AND id <= ?4 AND raw_in = ?1")?.execute(params![
             sql(id),
-            sql(heir.id),
-            sql(heir.first),
-            sql(heir.last)
+            sql(holder.id),
+            sql(holder.first),
+            sql(holder.last)
         ])?;
-        self.hold(heir.id, |held| held.saturating_add(heir.bytes))?;
-        self.hold(id, |held| held.saturating_sub(heir.bytes))?;
-        let source = self.journal.source_of(heir.id)?;
+        self.hold(holder.id, |held| held.saturating_add(holder.bytes))?;
+        self.hold(id, |held| held.saturating_sub(holder.bytes))?;
+        let source = self.journal.source_of(holder.id)?;
         // The bytes of a finished row are not counted, so they are new to the totals only then.
-        if heir.of_finished {
-            self.holdings.grow(&source, heir.state, heir.bytes);
-        } else if heir.state != State::Refused {
-            self.holdings.take_over_refused(&source, heir.bytes);
+        if holder.of_finished {
+            self.holdings.grow(&source, holder.state, holder.bytes);
+        } else if holder.state != State::Refused {
+            self.holdings.take_over_refused(&source, holder.bytes);
         }
-        Ok(heir.bytes)
+        Ok(holder.bytes)
     }
 
-    fn heir(&self, id: EventId) -> Result<Option<Heir>, Error> {
+    fn holder(&self, id: EventId) -> Result<Option<RawHolder>, Error> {
         let own: Option<(bool, i64, String)> = self
             .prepare("SELECT state IN ('delivered', 'ended'), raw_in, request FROM event WHERE id = ?1")?
             .query_row([sql(id)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
@@ -529,7 +529,7 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        let Some((heir, state)) = newest else {
+        let Some((holder, state)) = newest else {
             return Ok(None);
         };
         let bytes = self
@@ -537,7 +537,7 @@ impl<'a> Batch<'a> {
             .query_row([sql(id)], |row| row.get(0))
             .optional()?
             .unwrap_or(0);
-        Ok(Some(Heir { id: heir, state, first, last, bytes, of_finished }))
+        Ok(Some(RawHolder { id: holder, state, first, last, bytes, of_finished }))
     }
 
     pub(super) fn prepare(&self, statement: &str) -> Result<CachedStatement<'_>, Error> {
@@ -564,7 +564,7 @@ pub struct Pruned {
 }
 
 /// The row that gets a request's raw body next.
-struct Heir {
+struct RawHolder {
     id: EventId,
     state: State,
     /// The first and the last row that refer to the previous holder.

@@ -138,7 +138,7 @@ pub fn inspect(directory: &Path) -> Result<Option<String>, OpenError> {
     match open_to(metadata.mode(), true) {
         OpenTo::Group if !is_own(metadata.uid()) => Ok(Some(format!(
             "{} can't be made private, since it belongs to another user (mode {:04o}): whoever is in its group, {}, can \
-             remove and replace what is kept in it",
+             remove and replace files in it",
             directory.display(),
             metadata.mode() & 0o7777,
             metadata.gid(),
@@ -206,7 +206,7 @@ fn make_private(path: &Path) -> Result<(), OpenError> {
     match fs::set_permissions(path, Permissions::from_mode(private)) {
         Ok(()) => {
             let mode = format!("{private:04o}");
-            warn!(path = %shown, before, mode, "others had access to what is kept; its mode was changed");
+            warn!(path = %shown, before, mode, "other users had access to it; its mode was changed");
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match open_to {

@@ -38,8 +38,8 @@ impl KeyStates {
         if row.read.is_err() {
             tracing::error!(
                 event = row.id.0,
-                "what is known of an incident key is damaged: it is forgotten, and so is what was known of others before it; \
-                 their next events are delivered, though they may say what was said before"
+                "the stored state of an incident key is damaged: it and all older ones are forgotten; \
+                 the next events of these keys are delivered, even if they are duplicates"
             );
         }
     }

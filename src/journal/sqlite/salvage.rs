@@ -115,7 +115,7 @@ pub fn is_marked_damaged(directory: &Path) -> bool {
 
 fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let failed = |doing: &'static str| move |error: io::Error| format!("{doing}: {error}");
-    clear(directory).map_err(failed("removing what a start before did not finish"))?;
+    clear(directory).map_err(failed("removing unfinished files of an earlier start"))?;
     if directory.join(REBUILT).exists() {
         replace(directory).map_err(failed("putting the new journal in its place"))?;
     }
@@ -144,9 +144,9 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
         repairs.journal = Some(salvage);
     }
     if left.exists() {
-        let taken =
-            take_in_log(directory, &left, now).map_err(|error| format!("reading what its log has left: {error}"))?;
-        repairs.log = finish_log(directory, &left, taken).map_err(failed("keeping what its log has left"))?;
+        let taken = take_in_log(directory, &left, now)
+            .map_err(|error| format!("reading the damaged end of its log: {error}"))?;
+        repairs.log = finish_log(directory, &left, taken).map_err(failed("storing the damaged end of its log"))?;
     }
     keep_newest(directory, now);
     Ok(repairs)

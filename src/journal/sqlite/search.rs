@@ -21,7 +21,7 @@ pub(super) struct Bounds {
 }
 
 /// The compiled search texts.
-struct Needles {
+struct SearchPatterns {
     key: Option<Regex>,
     payload: Option<Regex>,
     request: Option<String>,
@@ -62,14 +62,14 @@ impl Reader {
     }
 
     pub(super) fn search_within(&self, filter: &Filter, bounds: Bounds) -> Result<Page, Error> {
-        let (started, needles) = (Instant::now(), Needles::new(&filter.texts)?);
+        let (started, patterns) = (Instant::now(), SearchPatterns::new(&filter.texts)?);
         let limit = filter.limit();
         let mut filter = filter.clone();
         let mut events = Vec::new();
         let mut searched = Searched { looked_at: 0, without_payload: 0, back_to: None, stopped: false };
         loop {
-            let most = HELPING.min(bounds.events - searched.looked_at);
-            let candidates = self.with(|connection| needles.helping(connection, &filter, most))?;
+            let most = EVENTS_PER_LOCK.min(bounds.events - searched.looked_at);
+            let candidates = self.with(|connection| patterns.next_part(connection, &filter, most))?;
             let all = candidates.len() < most;
             for candidate in candidates {
                 searched.looked_at += 1;
@@ -94,22 +94,22 @@ impl Reader {
     }
 }
 
-impl Needles {
-    fn new(texts: &Texts) -> Result<Needles, Error> {
-        let needle = |forms: Vec<String>| {
+impl SearchPatterns {
+    fn new(texts: &Texts) -> Result<SearchPatterns, Error> {
+        let pattern = |forms: Vec<String>| {
             let pattern: Vec<String> = forms.iter().map(|form| regex::escape(form)).collect();
             let built = RegexBuilder::new(&pattern.join("|")).case_insensitive(true).build();
             built.map_err(|error| Error::Fault(format!("the text can't be searched for: {error}")))
         };
-        Ok(Needles {
-            key: texts.key.clone().map(|text| needle(vec![text])).transpose()?,
-            payload: texts.payload.as_deref().map(|text| needle(forms(text))).transpose()?,
+        Ok(SearchPatterns {
+            key: texts.key.clone().map(|text| pattern(vec![text])).transpose()?,
+            payload: texts.payload.as_deref().map(|text| pattern(forms(text))).transpose()?,
             request: texts.request.clone(),
         })
     }
 
     /// The next events that match the filter, with those that contain the texts marked.
-    fn helping(
+    fn next_part(
         &self,
         connection: &Connection,
         filter: &Filter,
@@ -131,8 +131,8 @@ impl Needles {
     fn candidate(&self, connection: &Connection, row: &Row<'_>) -> Result<Candidate, rusqlite::Error> {
         let id = event(row.get(0)?);
         let text = |index| Ok::<_, rusqlite::Error>(row.get_ref(index)?.as_str_or_null().unwrap_or_default());
-        let holds = |needle: &Option<Regex>, text: Option<&str>| {
-            needle.as_ref().is_none_or(|needle| text.is_some_and(|text| needle.is_match(text.as_bytes())))
+        let holds = |pattern: &Option<Regex>, text: Option<&str>| {
+            pattern.as_ref().is_none_or(|pattern| text.is_some_and(|text| pattern.is_match(text.as_bytes())))
         };
         let asked_for = |request: &String| {
             Ok::<_, rusqlite::Error>([text(REQUEST)?, text(REQUEST + 1)?].contains(&Some(request.as_str())))
@@ -146,8 +146,8 @@ impl Needles {
         if !holds(&self.key, text(INCIDENT_KEY)?) || !self.request.as_ref().map_or(Ok(true), asked_for)? {
             return Ok(candidate);
         }
-        if let Some(needle) = &self.payload {
-            match payload(connection, needle, id, event(row.get(REQUEST + 2).unwrap_or(0)), text(REQUEST + 3)?)? {
+        if let Some(pattern) = &self.payload {
+            match payload(connection, pattern, id, event(row.get(REQUEST + 2).unwrap_or(0)), text(REQUEST + 3)?)? {
                 Some(true) => {}
                 Some(false) => return Ok(candidate),
                 None => {
@@ -165,7 +165,7 @@ impl Needles {
 /// about a single event, so for those the sent body and the refused element are searched.
 fn payload(
     connection: &Connection,
-    needle: &Regex,
+    pattern: &Regex,
     id: EventId,
     raw_in: EventId,
     charset: Option<&str>,
@@ -174,10 +174,10 @@ fn payload(
         .prepare_cached("SELECT body, element, raw FROM content WHERE id = ?1")?
         .query_row([sql(id)], |row| {
             let bytes = |index| Ok::<_, rusqlite::Error>(row.get_ref(index)?.as_bytes_or_null().unwrap_or_default());
-            let holds = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| needle.is_match(bytes));
+            let holds = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| pattern.is_match(bytes));
             let is_element = bytes(1)?.is_some();
             let sent = holds(bytes(0)?) || holds(bytes(1)?);
-            Ok((sent, !sent && !is_element && raw_in == id && holds_in(needle, bytes(2)?, charset)))
+            Ok((sent, !sent && !is_element && raw_in == id && holds_in(pattern, bytes(2)?, charset)))
         })
         .optional()?;
     match found {
@@ -188,11 +188,11 @@ fn payload(
 }
 
 /// Returns true if the raw body contains the text, decoded by its charset.
-fn holds_in(needle: &Regex, raw: Option<&[u8]>, charset: Option<&str>) -> bool {
+fn holds_in(pattern: &Regex, raw: Option<&[u8]>, charset: Option<&str>) -> bool {
     let Some(raw) = raw else { return false };
     match charset.and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes())) {
-        Some(encoding) => needle.is_match(encoding.decode(raw).0.as_bytes()),
-        None => needle.is_match(raw),
+        Some(encoding) => pattern.is_match(encoding.decode(raw).0.as_bytes()),
+        None => pattern.is_match(raw),
     }
 }
 
@@ -234,7 +234,7 @@ const REQUEST: usize = 10;
 /// Longer than any title; the pattern compiles quickly.
 const TEXT_BYTES_MAX: usize = 512;
 /// Events searched under one lock: some milliseconds.
-const HELPING: usize = 500;
+const EVENTS_PER_LOCK: usize = 500;
 /// A million narrow rows, or as many payloads as two seconds allow.
 const EVENTS_MAX: usize = 1_000_000;
 const TIME_MAX: Duration = Duration::from_secs(2);
@@ -272,22 +272,22 @@ mod tests {
             ("🔥", r#"{"t":"\ud83d\udd25"}"#),
             ("\"quoted", r#"["\"quoted"]"#),
         ] {
-            let needles = Needles::new(&Texts { payload: Some(text.to_owned()), ..Texts::default() }).unwrap();
-            assert!(needles.payload.unwrap().is_match(written.as_bytes()), "{text} in {written}");
+            let patterns = SearchPatterns::new(&Texts { payload: Some(text.to_owned()), ..Texts::default() }).unwrap();
+            assert!(patterns.payload.unwrap().is_match(written.as_bytes()), "{text} in {written}");
         }
     }
 
     #[test]
     fn a_text_is_looked_for_as_it_is_and_not_as_a_pattern() {
-        let needles = Needles::new(&Texts { payload: Some("a.*b".to_owned()), ..Texts::default() }).unwrap();
-        assert!(!needles.payload.unwrap().is_match(b"axxb"));
+        let patterns = SearchPatterns::new(&Texts { payload: Some("a.*b".to_owned()), ..Texts::default() }).unwrap();
+        assert!(!patterns.payload.unwrap().is_match(b"axxb"));
     }
 
     #[test]
     fn the_longest_text_can_be_searched_for_and_a_longer_one_is_refused() {
         let longest = "é".repeat(TEXT_BYTES_MAX / 2);
         let texts = Texts { key: Some(longest.clone()), payload: Some(longest), request: None };
-        assert!(texts.check().is_ok() && Needles::new(&texts).is_ok());
+        assert!(texts.check().is_ok() && SearchPatterns::new(&texts).is_ok());
         for (text, said) in [(String::new(), "empty"), ("x".repeat(TEXT_BYTES_MAX + 1), "at most 512 bytes")] {
             let problem = Texts { request: Some(text), ..Texts::default() }.check().unwrap_err();
             assert!(problem.contains("`request`") && problem.contains(said), "{problem}");

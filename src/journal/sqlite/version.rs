@@ -11,10 +11,7 @@ pub(super) fn check(directory: &Path) -> Result<(), OpenError> {
     }
     Err(OpenError {
         path: directory.to_owned(),
-        problem: format!(
-            "this gander is linked with SQLite {}, which can lose what it said is written",
-            rusqlite::version()
-        ),
+        problem: format!("this gander is linked with SQLite {}, which can lose committed data", rusqlite::version()),
         remedy: "run a gander that is linked with SQLite 3.51.3 or later, as the released ones are",
     })
 }

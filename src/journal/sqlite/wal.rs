@@ -264,7 +264,7 @@ mod tests {
         (read(""), read("-wal"))
     }
 
-    /// How many rows SQLite finds.
+    /// The number of rows that SQLite finds.
     fn rows(database: &[u8], log: &[u8], directory: &Path) -> usize {
         let path = directory.join("copy.db");
         fs::write(&path, database).unwrap();

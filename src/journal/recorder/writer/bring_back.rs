@@ -20,7 +20,7 @@ pub(super) enum Files {
     Open { copied: Option<Mended> },
     /// Nothing is open; everything is on disk, perhaps not yet in its place.
     LetGo(LetGo, Mended),
-    /// It is in its place and can be opened.
+    /// In its place, and ready to be opened.
     Back,
 }
 
@@ -226,13 +226,13 @@ impl Writer {
             {
                 asking = Some(committed);
             }
-            if let Ok(remembered) = answer.try_recv() {
-                return Ok(remembered);
+            if let Ok(queue) = answer.try_recv() {
+                return Ok(queue);
             }
-            if let Some(remembered) = self.left_behind.remembered() {
-                return Ok(remembered.clone());
+            if let Some(queue) = self.queue_backup.queue() {
+                return Ok(queue.clone());
             }
-            let ended = self.parts.committed.is_closed() && self.left_behind.is_nothing();
+            let ended = self.parts.committed.is_closed() && self.queue_backup.is_lost();
             if ended || Instant::now() >= until {
                 let nobody =
                     "its files were truncated or overwritten, and the dispatcher does not answer what else is queued";
@@ -271,15 +271,15 @@ impl Writer {
                     again,
                     lost,
                     ended,
-                    "the journal's files were cut off or overwritten: of what waited, some was written again from memory, and \
-                     what is lost became dead letters that say so"
+                    "the journal's files were cut off or overwritten: a part of the queue was written again from memory, and \
+                     lost events became dead letters"
                 );
             } else if again + ended > 0 {
                 tracing::warn!(
                     queued,
                     again,
                     ended,
-                    "the journal's files were cut off or overwritten: what was missing of what waited was written again from \
+                    "the journal's files were cut off or overwritten: the missing part of the queue was written again from \
                      memory; nothing that waited is lost"
                 );
             } else {
@@ -288,7 +288,7 @@ impl Writer {
                 if !fault.cut && self.false_alarms == FALSE_ALARMS_MAX {
                     self.journal.believe_times(false);
                     tracing::warn!(
-                        "times of writing changed again and again on files that were whole: from now on only their sizes tell \
+                        "modification times changed repeatedly on intact files: from now on only file sizes tell \
                          whether another program wrote to them"
                     );
                 }

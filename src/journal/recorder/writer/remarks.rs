@@ -133,7 +133,7 @@ impl Remarks {
             tracing::warn!(
                 bytes,
                 holders,
-                "another program's open transaction keeps the journal's log from beginning anew, and it grows; {END_IT}"
+                "another program's open transaction keeps the journal's log from being reset, and it grows; {END_IT}"
             );
             let detail = format!("the log has {mebibytes} MiB, since another program has a transaction open{by}");
             self.begin(LONG_LOG, detail, END_IT, now);
@@ -147,11 +147,12 @@ const LONG_LOG: &str = "journal_log";
 const DAMAGE: &str = "journal_damaged";
 
 const RESTORE: &str = "where the files are kept elsewhere, stop the relay and put them back as they were; else have the \
-                       senders send again what is open (told until the next start)";
-const WATCH: &str = "look into the journal with `sqlite3 -readonly` only, and keep other programs out of `data_dir` (told \
+                       senders send their open alerts again (shown until the next start)";
+const WATCH: &str = "look into the journal with `sqlite3 -readonly` only, and keep other programs out of `data_dir` (shown \
                      until the next start)";
-const LOOK_AT_DEAD: &str = "check the disk and the memory of this machine; see `gander events list --state dead` for what is \
-                            damaged, and have its senders send it again where it is still needed (told until the next start)";
+const LOOK_AT_DEAD: &str = "check the disk and the memory of this machine; see `gander events list --state dead` for the \
+                            damaged events, and have the senders send them again if still needed (shown until the next \
+                            start)";
 const END_IT: &str = "end the transaction, or the program, that reads the journal";
 
 #[cfg(test)]

@@ -138,8 +138,8 @@ pub(super) fn tell_repairs(repairs: &Repairs) {
         if *left_out > 0 {
             tracing::error!(
                 events = left_out,
-                "the volume of `data_dir` has no room for all of them: of these events, which had ended, neither payloads \
-                 nor bodies nor calls were carried over"
+                "the volume of `data_dir` has no room for all of it: these finished events were carried over without \
+                 payloads, bodies and calls"
             );
         }
     }
@@ -159,8 +159,8 @@ pub(super) fn tell_repairs(repairs: &Repairs) {
             states,
             in_doubt,
             unreadable,
-            "the last commit in the log of the journal was not whole, as a power cut leaves it: what could be read of it \
-             was taken in"
+            "the last commit in the log of the journal was incomplete, as after a power cut: its readable events \
+             were recovered"
         ),
     }
 }

@@ -70,7 +70,7 @@ fn record(keys: std::ops::Range<u64>) -> (Message, Reply) {
     (Message::Record { submission: submission(keys), reply }, receipts)
 }
 
-/// What one trigger is remembered by.
+/// A waiting trigger.
 fn waits(event: u64) -> Pending {
     Pending { event: EventId(event), source: SourceId(0), action: Action::Trigger, priority: Priority::Normal }
 }
@@ -189,5 +189,5 @@ fn without_an_answer_of_what_waits_the_journal_is_not_believed() {
     writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&writer.parts).unwrap();
     let error = writer.make_good(journal).unwrap_err();
-    assert!(error.to_string().contains("nobody answers what else waits"), "{error}");
+    assert!(error.to_string().contains("does not answer what else is queued"), "{error}");
 }

@@ -9,47 +9,47 @@ use crate::journal::recorder::{Accepted, Committed, QueueCopy};
 
 /// The dispatcher's last copy of the queue, and commits since.
 #[derive(Debug)]
-pub(super) struct LeftBehind {
-    left: mpsc::Receiver<QueueCopy>,
-    remembered: Option<QueueCopy>,
+pub(super) struct QueueBackup {
+    receiver: mpsc::Receiver<QueueCopy>,
+    copy: Option<QueueCopy>,
     /// Commits after the dispatcher ended, in order.
-    untold: Vec<Committed>,
+    commits: Vec<Committed>,
 }
 
-impl LeftBehind {
-    /// Returns it with the channel through which the dispatcher leaves its copy.
-    pub(super) fn new() -> (mpsc::Sender<QueueCopy>, LeftBehind) {
-        let (sender, left) = mpsc::channel(1);
-        (sender, LeftBehind { left, remembered: None, untold: Vec::new() })
+impl QueueBackup {
+    /// Returns it with the channel for the dispatcher's copy.
+    pub(super) fn new() -> (mpsc::Sender<QueueCopy>, QueueBackup) {
+        let (sender, receiver) = mpsc::channel(1);
+        (sender, QueueBackup { receiver, copy: None, commits: Vec::new() })
     }
 
     /// Notes a commit that the dispatcher did not get.
     pub(super) fn note(&mut self, committed: Committed) {
-        self.untold.push(committed);
+        self.commits.push(committed);
     }
 
-    /// The current queue; none while the dispatcher has left no copy.
-    pub(super) fn remembered(&mut self) -> Option<&QueueCopy> {
-        if let Ok(remembered) = self.left.try_recv() {
-            self.remembered = Some(remembered);
+    /// The current queue; none while the dispatcher has sent no copy.
+    pub(super) fn queue(&mut self) -> Option<&QueueCopy> {
+        if let Ok(copy) = self.receiver.try_recv() {
+            self.copy = Some(copy);
         }
-        let remembered = self.remembered.as_mut()?;
+        let copy = self.copy.as_mut()?;
         let mut ended = HashSet::new();
-        for committed in self.untold.drain(..) {
+        for committed in self.commits.drain(..) {
             ended.extend(committed.settled.iter().map(|settlement| settlement.id));
             for Accepted { event, outgoing } in committed.accepted {
                 let (source, action, priority) = (event.source, event.action, event.priority);
-                remembered.waiting.push(Pending { event: event.id, source, action, priority });
-                remembered.bodies.extend(outgoing.map(|outgoing| (event.id, outgoing)));
+                copy.waiting.push(Pending { event: event.id, source, action, priority });
+                copy.bodies.extend(outgoing.map(|outgoing| (event.id, outgoing)));
             }
         }
-        remembered.forget(&ended);
-        Some(remembered)
+        copy.forget(&ended);
+        Some(copy)
     }
 
     /// Returns true if no copy came, and none can come.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.remembered.is_none() && self.left.is_closed() && self.left.is_empty()
+    pub(super) fn is_lost(&self) -> bool {
+        self.copy.is_none() && self.receiver.is_closed() && self.receiver.is_empty()
     }
 }
 
