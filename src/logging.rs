@@ -234,7 +234,7 @@ mod tests {
         assert!(text.contains("Z  WARN lines of the log are missing here") && text.ends_with(" lines=7\n"), "{text}");
     }
 
-    /// In a process of its own, since what tells of panics is the process's.
+    /// In a process of its own, since the panic hook belongs to the process.
     #[test]
     fn a_panic_is_counted_and_has_one_line_in_the_log() {
         const ALONE: &str = "GANDER_TEST_ALONE";

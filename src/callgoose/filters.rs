@@ -288,7 +288,7 @@ mod tests {
         filters.unwrap_or_else(|| panic!("{}", findings.render(false)))
     }
 
-    /// Two services: one as shipped, one with what is rarer.
+    /// Two services: one as shipped, one with rarer settings.
     fn example() -> Filters {
         filters(
             "

@@ -272,12 +272,12 @@ services:
              Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
         );
         call.write_all(head.as_bytes()).await.unwrap();
-        // Asked for its payload, so it is being answered.
+        // The server has asked for the payload, so the request is in progress.
         let mut asked = [0; 25];
         call.read_exact(&mut asked).await.unwrap();
         assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
         sandbox.shutdown.begin();
-        // As a payload that is still on its way.
+        // The payload arrives late.
         tokio::time::sleep(Duration::from_millis(100)).await;
         call.write_all(TRIGGER.as_bytes()).await.unwrap();
         let mut answer = String::new();

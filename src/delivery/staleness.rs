@@ -116,7 +116,7 @@ mod tests {
         Duration::from_millis(u64::try_from(hours * HOUR).unwrap())
     }
 
-    /// Acknowledged at this hour of the monotonic clock.
+    /// An event acknowledged at this hour of the monotonic clock.
     fn event(action: Action, hour: i64) -> Queued {
         let acknowledged = Monotonic(hour * HOUR);
         Queued {

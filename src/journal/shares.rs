@@ -158,8 +158,8 @@ mod tests {
     }
 
     proptest! {
-        /// However sources send and whatever is delivered: the room is never overfull, none has more than its share but
-        /// by what it sent at once, and whoever has nothing gets in.
+        /// For any sends and deliveries: the queue is never overfull, no source exceeds its share except by one batch,
+        /// and a source with nothing queued is admitted.
         #[test]
         fn none_takes_what_others_need(
             shares in proptest::collection::vec(share(), 2..8),
@@ -188,8 +188,8 @@ mod tests {
             }
         }
 
-        /// Sources that send without end settle at equal parts, with one part left free, whatever they had before and in
-        /// whichever order they come; and one that comes later gets as much as each of them once they are served.
+        /// Sources that flood settle at equal parts, with one part left free, from any start and in any order; and one
+        /// that comes later gets as much as each of them once they are served.
         #[test]
         fn whoever_floods_ends_at_an_equal_part(
             floods in 1_usize..6, max in 60_u64..5_000, order in proptest::collection::vec(0_usize..6, 30..60),
@@ -197,7 +197,7 @@ mod tests {
             let count = floods + 1;
             let mut world = World { max, own: vec![0; count], shares: vec![Share::Auto; count] };
             let flood = |world: &mut World, sources: usize| {
-                // Each event that is delivered is followed by one of whoever gets in.
+                // After each delivered event, the next source that is admitted sends one.
                 for round in 0..max as usize * 4 {
                     for source in order.iter().map(|source| source % sources) {
                         while world.send(source, 1) {}

@@ -109,7 +109,7 @@ pub struct Journal {
     config: Config,
     volume: Volume,
     next_id: EventId,
-    /// In milliseconds since 1970, where the event numbers of a new journal begin.
+    /// The first event number of a new journal: the time in milliseconds since 1970.
     opened_at: u64,
     holdings: Holdings,
     key_states: KeyStates,
@@ -394,7 +394,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Checks that a commit is appended to the log as it was. After the commit the size would prove nothing.
+    /// Checks, within a transaction, that the log was not truncated. After the commit its size would prove nothing.
     fn verify_log(&self) -> Result<(), Error> {
         if self.place.is_log_shorter() { Err(Error::Replaced(FileStates::LOG_CUT)) } else { Ok(()) }
     }
@@ -414,7 +414,7 @@ impl Journal {
         self.skip(before.next_id.0.saturating_sub(self.next_id.0));
     }
 
-    /// Sets if modification times are reliable.
+    /// Sets whether modification times are reliable.
     pub fn believe_times(&mut self, believe: bool) {
         self.times = believe;
     }
@@ -745,7 +745,7 @@ const READER_CACHE_KIB: i64 = -256;
 const GIVEN_BACK_AT_ONCE: u64 = 128;
 /// Numbers begin with the milliseconds since 1970 and grow by one: a higher one was never used.
 const ID_MAX: u64 = 1 << 52;
-/// A program that writes before every start is not a person's.
+/// A person's program does not write before each of so many attempts.
 const STARTS_MAX: u32 = 3;
 /// More than the number of statements of this module.
 const STATEMENTS: usize = 48;

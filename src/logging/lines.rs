@@ -234,10 +234,10 @@ mod tests {
 
     use super::*;
 
-    /// So many bytes, or an error.
+    /// A number of bytes that may be written, or an error.
     type Permit = Result<usize, ErrorKind>;
 
-    /// A sink that takes what it is allowed to: each write waits for the next permission.
+    /// A sink in which each write waits for a permit.
     struct Sink {
         permits: Receiver<Permit>,
         written: Arc<Mutex<Vec<u8>>>,
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// Permits, what was written, and the queue. Once nobody can permit any more everything may be written.
+    /// The permits, the written text, and the queue. Once the sender of permits is gone everything may be written.
     fn lines() -> (SyncSender<Permit>, Arc<Mutex<Vec<u8>>>, Lines) {
         let (permit, permits) = sync_channel(0);
         let written = Arc::default();
@@ -268,7 +268,7 @@ mod tests {
         (permit, written, Lines::start("lines", sink, tell).unwrap())
     }
 
-    /// Has the next write do this, once it is made.
+    /// Permits the next write, and waits until it is made.
     fn allow(permits: &SyncSender<Permit>, permit: Permit) {
         let end = Instant::now() + WAIT_MAX;
         while permits.try_send(permit).is_err() {
@@ -296,7 +296,7 @@ mod tests {
         let (permit, written, lines) = lines();
         let long = vec![b'x'; BYTES_MAX / 4];
         lines.put(&long);
-        // The writer has it in its hands, and waits.
+        // The writer is blocked in writing it.
         while lines.0.queue().bytes > 0 {
             std::thread::yield_now();
         }
@@ -330,7 +330,7 @@ mod tests {
         }
         assert!(lines.flush(WAIT_MAX));
         assert_eq!((lines.dropped(), lines.failing()), (2, Some(ErrorKind::StorageFull)));
-        // The next try comes by itself.
+        // The writer tries again by itself.
         allow(&permit, Ok(usize::MAX));
         drop(permit);
         lines.put(b"four\n");
@@ -363,6 +363,6 @@ mod tests {
         assert_eq!((text(&written).as_str(), lines.dropped()), ("whole\n", 0));
     }
 
-    /// Longer than any of it takes.
+    /// Longer than any step takes.
     const WAIT_MAX: Duration = Duration::from_secs(60);
 }

@@ -297,7 +297,7 @@ services:
         Now { monotonic: Monotonic(millis), wall: WallTime(1_700_000_000_000 + millis) }
     }
 
-    /// The answer's status, with the names of what is true in it.
+    /// The answer's status, with the names of its true members.
     fn told(answer: &Answer) -> String {
         let flags = [
             (answer.triggered.created, "created"),

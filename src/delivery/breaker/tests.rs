@@ -19,7 +19,7 @@ fn call(event: u64, verdict: Verdict, second: i64) -> Call {
     Call { event: EventId(event), started: at(second), failing_since: None, probe: false, verdict, retry_after: None }
 }
 
-/// After calls of different events, all at 0.
+/// A breaker after calls of different events, all at 0.
 fn after(verdicts: &[Verdict]) -> Breaker {
     let mut breaker = Breaker::new(SETTINGS);
     for (event, verdict) in (1..).zip(verdicts) {
@@ -28,7 +28,7 @@ fn after(verdicts: &[Verdict]) -> Breaker {
     breaker
 }
 
-/// A probe of this event starts and ends so.
+/// Starts a probe of this event and ends it with this verdict.
 fn probe(breaker: &mut Breaker, event: u64, verdict: Verdict, second: i64) {
     assert!(breaker.started(Kind::Untried));
     breaker.record(Call { probe: true, ..call(event, verdict, second) }, at(second));
@@ -230,7 +230,7 @@ fn a_probe_that_was_not_made_is_still_owed() {
 fn a_straggler_turns_failures_into_a_pause_and_a_pause_into_nothing_else() {
     let elsewhere = Verdict::Blocked(Trouble::Endpoint);
     let pause = Cause::Pause(Trouble::Unauthorized);
-    // What opened it at 0, what the straggler met at 5, and then: why it is open, and the running time at 20.
+    // The verdict that opened it at 0, the straggler's at 5, then the cause and the running time at 20.
     for (sentence, opened, straggler, cause, running) in [
         ("one more failure is nothing new", DOWN, DOWN, Cause::Failures, 20),
         ("a denial is", DOWN, DENIED, pause, 5),

@@ -100,12 +100,12 @@ mod tests {
     const DENIED: Verdict = Verdict::Blocked(Trouble::Unauthorized);
     const MISSED: Verdict = Verdict::Done(Outcome::NotResolved);
 
-    /// Some attempts of which so many were answered, the first of which ended at this second.
+    /// The state after `attempts`, of which `resends` were answered; the first ended at this second.
     fn tried(attempts: u32, resends: u32, second: i64) -> Option<RetryState> {
         Some(RetryState { attempts, since: Monotonic(second * 1_000), resends, answered: None })
     }
 
-    /// A schedule with one event, whose delivery has begun and was preceded by this.
+    /// A schedule with one event whose delivery has begun, after the attempts in `before`.
     fn begun(action: Action, before: Option<RetryState>) -> (Schedule, Delivery) {
         let one = NonZeroU32::MIN;
         let breaker = breaker::Settings { failures: 9, open: Duration::from_secs(10), pause: Duration::from_secs(60) };

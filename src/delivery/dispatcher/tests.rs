@@ -81,7 +81,7 @@ fn open(directory: &Path) -> Context {
 }
 
 impl Context {
-    /// Has an event recorded, and tells the dispatcher of it.
+    /// Records an event and hands it to the dispatcher.
     async fn take(&mut self, key: &str) -> Queued {
         let draft = Draft {
             action: Action::Trigger,

@@ -221,7 +221,7 @@ fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
         schedule.enqueue(&event, Monotonic(0));
     }
     let age = Duration::from_secs(7);
-    // As where the trigger is stale, and may end where it was closed since.
+    // The decision for a stale trigger that may end if a resolve waits.
     let decide = |event: &Queued, resolve_waits: bool| match (event.action, resolve_waits) {
         (Action::Trigger, true) => Decision::End,
         (Action::Trigger, false) => Decision::SendMarked { age },
@@ -415,7 +415,7 @@ fn to_choose_from_a_hundred_thousand_keys_costs_hardly_more_than_from_a_hundred(
         }
         began.elapsed()
     };
-    // The quickest of several: others may use the processor. Looking at each key would cost a thousand times as much.
+    // The fastest of several runs. A walk over all keys would cost a thousand times as much.
     let quickest = |number| (0..5).map(|_| cost(number)).min().unwrap();
     let (few, many) = (quickest(100), quickest(100_000));
     assert!(many < few * 50, "{few:?} and {many:?}");
@@ -569,8 +569,8 @@ fn what_failed_before_gets_a_quarter_of_the_slots() {
 }
 
 proptest::proptest! {
-    /// Whatever is told in whatever order, of whatever source and priority, held for a while or not: each key's events
-    /// start in their order, one at a time, and all of them do.
+    /// For any order of reports, sources, priorities and holds: each key's events start in order, one at a time, and
+    /// all of them do.
     #[test]
     fn every_event_starts_once_and_in_order(
         keys in proptest::collection::vec((0_u128..5, 0_usize..3, proptest::bool::ANY), 1..60),

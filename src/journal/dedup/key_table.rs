@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(size_of::<Slot>(), 48);
     }
 
-    /// A table in which all of a million keys met in one place would be walked for each event.
+    /// A million keys with equal hashes would make each look-up a walk through all of them.
     #[test]
     fn keys_that_differ_in_their_first_half_are_spread() {
         let keys = [64, 96].into_iter().flat_map(|shift| (1..500).map(move |number: u128| KeyId(number << shift)));
@@ -361,7 +361,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The lists and the index agree with a plain model whatever is done to them.
+        /// After any operations the lists and the index agree with a plain model.
         #[test]
         fn lists_and_index_agree_with_a_model(steps in proptest::collection::vec((0_u8..3, 0_u128..12), 1..200)) {
             let mut keys = KeyTable::new(6);

@@ -97,7 +97,7 @@ mod tests {
             (r#"["b"]"#, r#"["a"]"#, Age::Newer),
             (r#"["a"]"#, r#"["b"]"#, Age::Newer),
             (r#"["a",1]"#, r#"["a",2]"#, Age::Older),
-            // What lies ahead of the clock shuts nothing.
+            // An occurrence in the future blocks nothing.
             (r#"["2025-11-24T15:00:00Z"]"#, r#"["2025-11-24T16:04:00Z"]"#, Age::Older),
             (r#"["2025-11-24T15:00:00Z"]"#, r#"["2025-11-24T16:06:00Z"]"#, Age::Newer),
             (r#"["2025-11-24T15:00:00Z"]"#, r#"["2099-01-01T00:00:00Z"]"#, Age::Newer),

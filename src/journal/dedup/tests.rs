@@ -32,7 +32,7 @@ const fn duplicate(of: u64, why: DuplicateReason) -> Decision {
     Decision::Duplicate { of: EventId(of), why }
 }
 
-/// So many milliseconds after 2025-11-24T16:00:00Z.
+/// This many milliseconds after 2025-11-24T16:00:00Z.
 fn at(millis: i64) -> Now {
     Now { monotonic: Monotonic(millis), wall: WallTime(1_764_000_000_000 + millis) }
 }
@@ -214,7 +214,7 @@ proptest! {
         let now = at(later);
         let foreseen = dedup.preview(together.iter().map(Given::arrival), now);
         prop_assert_eq!(foreseen.len(), together.len());
-        // A number that tells the place of whoever has it.
+        // The number encodes the arrival's index.
         for (place, (given, foresight)) in together.iter().zip(foreseen).enumerate() {
             prop_assert_eq!(dedup.keys.get(given.arrival().key).is_some(), foresight.known.is_some());
             let admission = dedup.admit(given.arrival(), now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(100 + place as u64)));
@@ -272,7 +272,7 @@ fn occurrences_by_story() {
     let (first, second) = (time("2025-11-24T07:30:00Z"), time("2025-11-24T09:00:00+01:00"));
     let (one, other) = (Occurrence(r#"["outage-a"]"#.into()), Occurrence(r#"["outage-b"]"#.into()));
     let past = |of| duplicate(of, DuplicateReason::PastOccurrence);
-    // Sentence, and each step: action, occurrence, what it is.
+    // The claim, and the steps: action, occurrence, decision.
     let stories = [
         (
             "a late copy of a resolve does not close the newer incident",
@@ -328,7 +328,7 @@ fn occurrences_by_story() {
     }
 }
 
-/// A sender whose clock was years ahead once.
+/// A sender whose clock was once years ahead must not block its key.
 #[test]
 fn an_occurrence_in_the_future_does_not_shut_its_key() {
     let ahead = Occurrence(r#"["2099-01-01T00:00:00Z"]"#.into());

@@ -60,7 +60,7 @@ impl Desk {
         while !self.hear().await.iter().any(|ended| ended.id == id) {}
     }
 
-    /// Hears what one commit made durable; returns what ended.
+    /// Receives one commit; returns its settlements.
     async fn hear(&mut self) -> Vec<Settlement> {
         let Committed { accepted, settled: ended, .. } = self.committed.recv().await.unwrap();
         self.handed.extend(accepted);
@@ -113,13 +113,13 @@ fn words(recorded: &[Recorded]) -> String {
         .collect()
 }
 
-/// The only entry that was recorded: its word and its number.
+/// The word and the number of the only recorded entry.
 fn only(recorded: &[Recorded]) -> (String, EventId) {
     let [Recorded { receipt, .. }] = recorded else { panic!("{recorded:?}") };
     (words(recorded), receipt.id)
 }
 
-/// The number of the only entry that was recorded, which was new.
+/// The number of the only recorded entry, which must be new.
 fn queued(recorded: &[Recorded]) -> EventId {
     let (word, id) = only(recorded);
     assert_eq!(word, "q");
@@ -356,7 +356,7 @@ async fn command(desk: &Desk, command: Command, id: EventId) -> Commanded {
 const REPLAY: Command = Command::Replay { force: false };
 const FORCED: Command = Command::Replay { force: true };
 
-/// The stories of one key, which of its events is replayed, what comes of it, and why.
+/// Stories of one key: the replayed event, the result, and the reason.
 const REPLAYS: [(&str, usize, &str, &str); 16] = [
     ("Td", 0, "replayed", "nothing came after it"),
     ("Tu", 0, "replayed", "nobody was alerted, and the filters may be right now"),
@@ -430,7 +430,7 @@ async fn a_source_that_has_its_share_is_turned_away_and_named_and_others_are_not
     let names: Vec<_> = desk.recorder.turned_away().into_iter().map(|turned| turned.source.to_string()).collect();
     assert_eq!(names, ["other", "servicepilot"]);
 
-    // What is delivered makes room, a dead letter none.
+    // A delivered event makes room, a dead letter does not.
     while desk.handed.len() < 6 {
         desk.hear().await;
     }

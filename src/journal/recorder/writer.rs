@@ -439,7 +439,7 @@ impl Writer {
                         Err(why) => Err(why),
                     });
                 }
-                // Of attempts and ends nobody waits for a reply, and no other pair is made.
+                // Nobody waits for a reply to attempts and settlements, and no other pair is made.
                 _ => {}
             }
         }
@@ -561,7 +561,7 @@ impl Writer {
         }
     }
 
-    /// Returns true if there was a reserve.
+    /// Deletes the reserve. Returns true if there was one.
     fn give_up_reserve(&mut self) -> bool {
         let given_up = Reserve::in_directory(self.parts.lock.directory()).give_up();
         if given_up {

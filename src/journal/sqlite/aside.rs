@@ -412,8 +412,8 @@ mod tests {
         let asked = format!("{FIXED}, {STANDING}");
         let read: Vec<&str> = asked.split(", ").map(|name| name.trim_start_matches("event.")).collect();
         let without: Vec<&str> = names.iter().map(String::as_str).filter(|name| !read.contains(name)).collect();
-        // A count and a name for a person; where the raw body is, whose own checksum says of which request it is; and that
-        // an event came later, over which a person may go.
+        // A count for people; the place of the raw body, whose own checksum includes its request; and the later event,
+        // which a person may override.
         assert_eq!(without, ["duplicates", "raw_in", "later"]);
     }
 

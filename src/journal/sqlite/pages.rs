@@ -522,7 +522,7 @@ mod tests {
             let (file, root, _) = WRITTEN.get_or_init(|| written(4_096));
             let mut file = file.clone();
             for (at, byte) in spoilt {
-                // Where the trees are, rather than in the middle of a long text.
+                // Among the trees, not in the middle of a long text.
                 let at = at % file.len();
                 let at = if byte % 2 == 0 { at } else { at / 4_096 * 4_096 + at % 64 };
                 file[at] = byte;

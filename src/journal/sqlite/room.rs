@@ -347,8 +347,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Whatever is done to events: what the journal counts is what a start would count, in all and by source, and the
-        /// sources' parts add up.
+        /// After any operations the journal's totals equal those of a start, overall and by source, and the sources'
+        /// parts add up.
         #[test]
         fn totals_are_exact_in_all_and_by_source(
             batches in proptest::collection::vec(proptest::collection::vec(step(), 1..12), 1..6),

@@ -194,7 +194,7 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
         assert!(error.contains("symbolic link") && error.contains(name), "{name}: {error}");
         assert_eq!(std::fs::read(&target).unwrap(), b"precious", "{name}");
     }
-    // While the directory is held: nobody follows it then either.
+    // The link is not followed while the directory is locked either.
     let directory = tempfile::tempdir().unwrap();
     let lock = Lock::take(directory.path()).unwrap();
     let target = outside.path().join("elsewhere.db");
@@ -343,14 +343,14 @@ fn what_a_key_rests_on_is_recovered_in_the_place_of_its_event_until_the_key_goes
     assert_eq!(after, before, "in the order of the events");
     let list = Reader::open(directory.path()).unwrap().list(&Filter { limit: 10, ..Filter::default() }).unwrap();
     assert_eq!(list.events.len(), 2, "what is queued, and the newest");
-    // The next event of a key stands for it from then on.
+    // The next event of a key sets its state.
     let mut batch = journal.begin().unwrap();
     let next = batch.append(NewEvent { follows: Some(ids[1]), ..event("b", b"{}") }).unwrap();
     batch.commit().unwrap();
     drop((journal, lock));
     let (mut journal, lock, after) = open(&config);
     assert_eq!(after.iter().map(|event| event.id).collect::<Vec<_>>(), [ids[0], ids[2], ids[3], next]);
-    // What no key rests on any more goes before anything is pruned.
+    // A state that was replaced is dropped before anything is pruned.
     let mut batch = journal.begin().unwrap();
     batch.prune(Some(WallTime(0)), 100, |_, _, _| false).unwrap();
     batch.commit().unwrap();
@@ -531,7 +531,7 @@ fn where_retries_stand_survives_a_restart() {
     let (journal, lock, recovered) = open(&config);
     assert_eq!(recovered.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(failed), Some(asked), None]);
 
-    // The version before wrote a time alone, from which no age is taken.
+    // An earlier version wrote only a time, which gives no age.
     drop((journal, lock));
     let other = Connection::open(directory.path().join(FILE)).unwrap();
     other.execute_batch("UPDATE event SET tried_ms = NULL, asked_ms = NULL").unwrap();
@@ -574,7 +574,7 @@ fn element<'a>(raw: Raw<'a>, element: &'a [u8]) -> NewRefusal<'a> {
     }
 }
 
-/// Appends a request of so many rows, of which this many come first and are refused.
+/// Appends a request of many rows, the first `refused` of which are refused.
 fn take_request(journal: &mut Journal, request: &str, refused: u32, raw: &[u8]) -> Vec<EventId> {
     let mut batch = journal.begin().unwrap();
     let mut ids = Vec::new();
@@ -652,7 +652,7 @@ fn events_of_one_request_become_history_in_no_more_time_than_they_came() {
     assert!(going < 3 * taking + Duration::from_secs(1), "{going:?} after {taking:?}");
 }
 
-/// Rows of one request, so many that to look at all of them for each takes most of a minute.
+/// So many rows of one request that a quadratic walk takes most of a minute.
 const MANY: u32 = 10_000;
 
 #[test]
@@ -881,7 +881,7 @@ fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
     let directory = tempfile::tempdir().unwrap();
     let config = Config { max_events: 10_000, max_bytes: 1 << 30, ..config(directory.path()) };
     let (journal, lock, _) = open(&config);
-    // A journal that was made before there were differences.
+    // A journal of a version without differences.
     journal.connection.execute_batch("DROP TABLE difference").unwrap();
     journal.close();
     drop(lock);
@@ -957,7 +957,7 @@ fn a_journal_of_the_version_before_gets_what_was_added_and_keeps_what_it_holds()
     batch.commit().unwrap();
     drop((journal, lock));
 
-    // As it is damaged before it was ever opened by this version, too.
+    // Damage is also found before this version has opened the journal for the first time.
     let before = Connection::open(&path).unwrap();
     before
         .execute_batch(
@@ -972,7 +972,7 @@ fn a_journal_of_the_version_before_gets_what_was_added_and_keeps_what_it_holds()
 
 #[test]
 fn a_journal_of_any_version_before_is_no_damaged_one() {
-    // By one addition, as any of them may have been the newest of a version; then all up to each.
+    // Without each single addition, since any may have been a version's newest; then without all up to each.
     let columns =
         schema::COLUMNS_ADDED.iter().map(|(table, column, _)| format!("ALTER TABLE {table} DROP COLUMN {column}"));
     let objects = schema::ADDED
@@ -989,7 +989,7 @@ fn a_journal_of_any_version_before_is_no_damaged_one() {
         let mut batch = journal.begin().unwrap();
         let id = batch.append(event("a", b"{}")).unwrap();
         batch.commit().unwrap();
-        // The trigger names columns, and came with them.
+        // The trigger was added with the columns that it names.
         journal.connection.execute_batch(&format!("DROP TRIGGER event_unsummed; {}", lacking.join("; "))).unwrap();
         journal.close();
         drop(lock);
@@ -1077,7 +1077,7 @@ fn a_text_is_searched_for_in_keys_in_payloads_and_in_requests() {
             ..event("web", b"{}")
         })
         .unwrap();
-    // Three of one batch, of which each is sent for itself.
+    // Three events of one batch, each sent by itself.
     let first =
         batch.append(NewEvent { raw: Raw::Bytes(b"[\"x1\",\"x2\",\"zz\"]"), ..event("x", b"[\"x1\"]") }).unwrap();
     let second = batch.append(NewEvent { raw: Raw::In(first), ..event("x", b"[\"x2\"]") }).unwrap();
@@ -1142,7 +1142,7 @@ fn a_search_stops_at_its_bounds_says_so_and_goes_on_from_there() {
     }
     assert_eq!(pages, [(1, 700, true), (2, 500, false)]);
 
-    // A full page is no stop.
+    // A full page does not count as stopped.
     filter = Filter { limit: 2, after: None, ..filter };
     let page = reader.search_within(&filter, bounds).unwrap();
     assert_eq!((page.events.len(), page.searched.map(|searched| searched.stopped)), (1, Some(true)));
@@ -1152,7 +1152,7 @@ fn a_search_stops_at_its_bounds_says_so_and_goes_on_from_there() {
         (2, Some(&page.events[1].id), Some(false))
     );
 
-    // Time is a bound too: the first helping is looked at in any case.
+    // Time is a limit too, but the first part is always searched.
     let page = reader.search_within(&filter, search::Bounds { time: Duration::ZERO, ..bounds }).unwrap();
     let searched = page.searched.unwrap();
     assert!(searched.stopped && (1..700).contains(&searched.looked_at), "{searched:?}");

@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn new_events_leave_what_the_log_the_fold_the_ends_and_the_reserve_need() {
         let fits = |space: Space| (0..=64).rev().find(|mib| space.takes(mib * MIB));
-        // Each goes through the log and stays in the database.
+        // Each event is written to the log and to the database.
         assert_eq!(fits(space()), Some(9));
         assert_eq!(fits(Space { held: 0, ..space() }), Some(5), "a reserve that is to come back");
         assert_eq!(fits(Space { unfolded: 4 * MIB, ..space() }), Some(7));
@@ -462,11 +462,11 @@ mod tests {
         assert!(reserve.give_up() && !reserve.give_up());
         assert_eq!(reserve.held(true), TO_OPEN);
 
-        // A copy without its room.
+        // A sparse copy.
         fs::remove_file(directory.path().join(RESERVE)).unwrap();
         fs::File::create(directory.path().join(RESERVE)).unwrap().set_len(MIB).unwrap();
         assert_eq!((reserve.held(true), reserve.held(false)), (0, MIB));
-        // Somebody's file is not written through a link.
+        // Another user's file is not overwritten through a link.
         let theirs = directory.path().join("theirs");
         fs::write(&theirs, "dear").unwrap();
         fs::remove_file(directory.path().join(RESERVE)).unwrap();

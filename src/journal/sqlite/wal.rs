@@ -249,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    /// A log of so many commits, each with a row of its own, as SQLite left it; and the database.
+    /// A log of `commits` commits with one row each, as SQLite wrote it, and the database.
     fn written(commits: i64) -> (Vec<u8>, Vec<u8>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("some.db");
@@ -277,7 +277,7 @@ mod tests {
         read(&mut Cursor::new(bytes)).unwrap().unwrap()
     }
 
-    /// The commits in the frames that SQLite takes, but for the one that made the table.
+    /// The commits in the frames that SQLite uses, without the one that created the table.
     fn taken(log: &Log) -> usize {
         log.frames[..log.taken].iter().filter(|frame| frame.commits).count().saturating_sub(1)
     }
@@ -309,7 +309,7 @@ mod tests {
             assert!(broken <= 1, "byte {at} breaks {broken} frames");
             assert_eq!(found.frames.len(), whole.frames.len(), "byte {at}");
             match (frame, found.behind()) {
-                // Nothing but the last commit is left, of which it can't be said whether it was ever synced.
+                // Only the last commit is left, and nothing proves that it was synced.
                 (Some(frame), behind) if frame >= last => assert_ne!(behind, Behind::Commits, "byte {at}"),
                 (_, behind) => assert_eq!(behind, Behind::Commits, "byte {at}"),
             }
@@ -347,7 +347,7 @@ mod tests {
         let log = log_of(&bytes);
         assert!(log.frames.len() < 5 && bytes.len() > 30 * 4_096, "{}", log.frames.len());
         assert_eq!(log.behind(), Behind::Nothing);
-        // Nor where the newest is cut off by a power cut: what is behind the cut is older.
+        // The same after a power cut in the newest generation: the frames after the cut are older.
         let mut torn = bytes;
         torn[HEADER_BYTES + 2_000..HEADER_BYTES + 2_100].fill(7);
         let torn = log_of(&torn);

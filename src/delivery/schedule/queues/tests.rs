@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use super::*;
 
-/// They differ in one quarter each.
+/// Keys that differ in one quarter each.
 const KEYS: [KeyId; 5] = [KeyId(0), KeyId(1), KeyId(1 << 32), KeyId(1 << 64), KeyId(1 << 96)];
 
 fn event(id: u64, key: KeyId, action: Action) -> Queued {
@@ -51,7 +51,7 @@ fn an_event_is_kept_as_it_was_and_never_older() {
     }
 }
 
-/// A table in which all of a million keys met in one place would be walked for each event.
+/// A million keys with equal hashes would make each look-up a walk through all of them.
 #[test]
 fn keys_that_differ_in_their_first_half_are_spread() {
     let keys = [64, 96].into_iter().flat_map(|shift| (1..500).map(move |number: u128| KeyId(number << shift)));
@@ -62,7 +62,7 @@ fn keys_that_differ_in_their_first_half_are_spread() {
 #[test]
 fn what_follows_an_undone_trigger_stands_for_it() {
     use Action::{Resolve, Trigger};
-    // Actions of one key, whether the first continues an open incident; which end unsent, one after another.
+    // Actions of one key, true if the first continues an open incident, and those that end unsent in turn.
     for (sentence, actions, continues, undone) in [
         ("a trigger alone is sent", vec![Trigger], false, 0),
         ("an update is no end", vec![Trigger, Trigger], false, 0),
@@ -89,7 +89,7 @@ fn what_follows_an_undone_trigger_stands_for_it() {
 }
 
 proptest::proptest! {
-    /// However events of a few keys come and go, the first of each is known, and what waits behind it.
+    /// For any sequence of events of a few keys, the first event of each key and those after it are known.
     #[test]
     fn queues_agree_with_a_model(
         steps in proptest::collection::vec((0_usize..KEYS.len(), 0_u8..7, 0_usize..3), 1..80),

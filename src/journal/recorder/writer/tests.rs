@@ -98,14 +98,14 @@ fn ended(event: u64) -> End {
 }
 
 impl Desk {
-    /// Has the writer take an event of each key; returns their numbers.
+    /// Records an event of each key; returns their numbers.
     fn take(&mut self, keys: std::ops::Range<u64>) -> Vec<u64> {
         self.writer.turn(&mut vec![record(keys).0]);
         assert!(self.writer.fault.is_none());
         self.committed.try_recv().unwrap().accepted.iter().map(|accepted| accepted.event.id.0).collect()
     }
 
-    /// Ends that were told since the last look.
+    /// The settlements published since the last call.
     fn told(&mut self) -> Vec<u64> {
         let mut told = Vec::new();
         while let Ok(committed) = self.committed.try_recv() {
