@@ -67,7 +67,7 @@ pub mod journal {
     }
     pub mod recorder {
         pub use crate::journal::recorder::{
-            Accepted, Committed, End, Entry, Recorder, Submission, Writer, WriterParts,
+            Accepted, Committed, Entry, Recorder, Settle, Submission, Writer, WriterParts,
         };
     }
 }

@@ -35,7 +35,7 @@ use crate::delivery::staleness;
 use crate::event::{
     Damage, EventId, HoldRecord, KeyId, Outcome, Pending, Queued, Reason, Settlement, SourceNames, State, Superseded,
 };
-use crate::journal::recorder::{Accepted, Committed, End, QueueCopy, Recorder};
+use crate::journal::recorder::{Accepted, Committed, QueueCopy, Recorder, Settle};
 use crate::journal::{self, AttemptRecord, Delivered, Reader, Tried};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -71,7 +71,7 @@ pub struct Breaker {
     pub open: Duration,
 }
 
-/// Everything the dispatcher works with.
+/// The task that delivers.
 #[derive(Debug)]
 pub struct Dispatcher {
     schedule: Schedule,
@@ -79,15 +79,15 @@ pub struct Dispatcher {
     recent_triggers: RecentTriggers,
     stale_episode: StaleEpisode,
     settling: Settling,
-    /// Events that end after the call that is under way.
+    /// Events that a person discarded while their call was under way: they end with it.
     discarded: HashSet<EventId>,
     commands: mpsc::Receiver<QueueCommand>,
     stuck: watch::Sender<Stuck>,
-    /// When it began: what was found in the journal ages from there.
+    /// When it began: events found in the journal age from there.
     started: Now,
     committed: mpsc::Receiver<Committed>,
     reports: mpsc::Receiver<Report>,
-    /// Told when a secret changed.
+    /// Notified when a secret changed.
     resume: Arc<Notify>,
     context: Arc<Context>,
     upstream_status: watch::Sender<UpstreamStatus>,
@@ -96,13 +96,13 @@ pub struct Dispatcher {
     backlog_told: Monotonic,
 }
 
-/// What the tasks share.
+/// The handles that all its tasks share.
 #[derive(Debug)]
 struct Context {
     upstream: Upstream,
     recorder: Recorder,
     reader: Arc<Reader>,
-    /// The reader serves one at a time; who waits for it holds no thread.
+    /// One read at a time: who waits for it holds no thread.
     reading: Semaphore,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -110,7 +110,7 @@ struct Context {
     reports: mpsc::Sender<Report>,
 }
 
-/// What others see of the dispatcher, and what commands it.
+/// The dispatcher as others see and command it.
 #[derive(Debug)]
 pub struct Watched {
     pub upstream_status: watch::Receiver<UpstreamStatus>,
@@ -118,25 +118,25 @@ pub struct Watched {
     pub queue: QueueHandle,
 }
 
-/// What the dispatcher needs to start.
+/// The parts that the dispatcher is put together from.
 #[derive(Debug)]
 pub struct Parts {
     pub config: Config,
     pub upstream: Upstream,
     pub recorder: Recorder,
-    /// Its own: what others read must not be waited for here.
+    /// A connection of its own, so that deliveries wait for no other reader.
     pub reader: Arc<Reader>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    /// What was queued before this start, see [`restore`].
+    /// The events that were queued before this start, see [`restore`].
     pub schedule: Schedule,
-    /// Keys that were triggered a moment before this start, see [`recent_triggers`].
+    /// The keys that were triggered shortly before this start, see [`recent_triggers`].
     pub recent_triggers: RecentTriggers,
     pub committed: mpsc::Receiver<Committed>,
     pub resume: Arc<Notify>,
 }
 
-/// What a task tells.
+/// The end of a delivery's task.
 #[derive(Debug)]
 enum Report {
     /// A call ended.
@@ -233,13 +233,13 @@ impl Dispatcher {
     /// stays queued on disk.
     pub async fn run(mut self, shutdown: Shutdown, limit: Duration) {
         loop {
-            self.hear_the_rest();
-            let wake = self.start_what_may();
+            self.handle_pending();
+            let wake = self.start_deliveries();
             tokio::select! {
                 () = shutdown.begun() => break,
-                Some(committed) = self.committed.recv() => self.take(committed),
-                Some(report) = self.reports.recv() => self.hear(report),
-                Some(command) = self.commands.recv() => self.carry_out(command),
+                Some(committed) = self.committed.recv() => self.handle_commit(committed),
+                Some(report) = self.reports.recv() => self.handle_report(report),
+                Some(command) = self.commands.recv() => self.handle_command(command),
                 () = self.resume.notified() => self.schedule.resume(self.context.clock.now().monotonic),
                 () = sleep_until(&self.context.clock, wake) => {}
             }
@@ -247,9 +247,9 @@ impl Dispatcher {
         let drained = tokio::time::timeout(limit, async {
             while !self.schedule.is_quiet() {
                 tokio::select! {
-                    Some(report) = self.reports.recv() => self.hear(report),
+                    Some(report) = self.reports.recv() => self.handle_report(report),
                     // What is fresh is not delivered any more, but is known: the recorder may ask for all that waits.
-                    Some(committed) = self.committed.recv() => self.take(committed),
+                    Some(committed) = self.committed.recv() => self.handle_commit(committed),
                 }
             }
         });
@@ -258,38 +258,38 @@ impl Dispatcher {
             let in_flight = self.schedule.in_flight();
             tracing::warn!(in_flight, "calls under way were cut off; their events stay queued");
         }
-        self.end().await;
+        self.finish().await;
     }
 
     /// Hears the last tasks, and leaves what is known of the queue to the recorder, which ends later.
-    async fn end(mut self) {
+    async fn finish(mut self) {
         self.tasks.close();
         let tasks = self.tasks.clone();
         loop {
             tokio::select! {
                 // Whatever was told before the last task ended is heard.
                 biased;
-                Some(report) = self.reports.recv() => self.hear(report),
+                Some(report) = self.reports.recv() => self.handle_report(report),
                 // The recorder, which the last tasks write to, must not wait for its place.
-                Some(committed) = self.committed.recv() => self.take(committed),
+                Some(committed) = self.committed.recv() => self.handle_commit(committed),
                 () = tasks.wait() => break,
             }
         }
         // The recorder notes for itself what it can't tell here any more.
         self.committed.close();
         while let Some(committed) = self.committed.recv().await {
-            self.take(committed);
+            self.handle_commit(committed);
         }
         self.context.recorder.leave(self.remembered());
     }
 
-    /// Whatever has been told by now, so that one round serves it all.
-    fn hear_the_rest(&mut self) {
-        for _ in 0..HEARD_AT_ONCE {
+    /// Handles what has come by now, so that one round of the schedule serves it all.
+    fn handle_pending(&mut self) {
+        for _ in 0..HANDLED_AT_ONCE {
             if let Ok(committed) = self.committed.try_recv() {
-                self.take(committed);
+                self.handle_commit(committed);
             } else if let Ok(report) = self.reports.try_recv() {
-                self.hear(report);
+                self.handle_report(report);
             } else {
                 return;
             }
@@ -297,7 +297,7 @@ impl Dispatcher {
     }
 
     /// Starts every delivery that may start now; returns when to look again.
-    fn start_what_may(&mut self) -> Option<Monotonic> {
+    fn start_deliveries(&mut self) -> Option<Monotonic> {
         let wake = loop {
             let now = self.context.clock.now();
             let (settings, started) = (self.context.config.stale, self.started);
@@ -318,11 +318,11 @@ impl Dispatcher {
                 Step::Wait => break None,
             }
         };
-        self.show();
+        self.publish_progress();
         wake
     }
 
-    fn take(&mut self, Committed { accepted, settled: ended, recall }: Committed) {
+    fn handle_commit(&mut self, Committed { accepted, settled: ended, recall }: Committed) {
         self.release(ended);
         if let Some(reply) = recall {
             let _ = reply.send(self.remembered());
@@ -346,7 +346,7 @@ impl Dispatcher {
         QueueCopy { waiting, ending: self.settling.events().collect(), bodies: self.bodies.all() }
     }
 
-    fn carry_out(&mut self, command: QueueCommand) {
+    fn handle_command(&mut self, command: QueueCommand) {
         let now = self.context.clock.now();
         match command {
             QueueCommand::Discard { events, reply } => {
@@ -382,7 +382,7 @@ impl Dispatcher {
         Withdrawal::Ends(written)
     }
 
-    fn hear(&mut self, report: Report) {
+    fn handle_report(&mut self, report: Report) {
         let now = self.context.clock.now();
         match report {
             Report::Called(called) => self.called(*called, now),
@@ -514,15 +514,15 @@ impl Dispatcher {
         Unwritten { event, key, age, in_doubt: false, told: None }
     }
 
-    /// Has a settlement written. The key is free when a commit has it. `awaited`: a later event of the key waits for it.
+    /// Sends a settlement to be written. The key is free when a commit has it. `awaited`: a later event of the key waits for it.
     fn settle(&mut self, unwritten: Unwritten, attempt: Option<AttemptRecord>, settlement: Settlement, awaited: bool) {
         self.bodies.remove(unwritten.event.id);
-        let end = End { attempt, settlement, key: unwritten.event.key, awaited };
+        let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited };
         self.settling.put(unwritten);
-        if let Err(end) = self.context.recorder.settle(end) {
+        if let Err(settle) = self.context.recorder.settle(settle) {
             let context = Arc::clone(&self.context);
             // Never cut off: it is no call, and what it tells happened.
-            self.tasks.spawn(async move { context.recorder.settle_in_turn(*end).await });
+            self.tasks.spawn(async move { context.recorder.settle_in_turn(*settle).await });
         }
     }
 
@@ -556,7 +556,7 @@ impl Dispatcher {
     }
 
     /// Shows how it stands to those who watch, and logs now and then how long a backlog will take.
-    fn show(&mut self) {
+    fn publish_progress(&mut self) {
         let now = self.context.clock.now().monotonic;
         if let Some(over) = self.stale_episode.over(self.schedule.is_empty(), now) {
             let (marked, ended) = (over.marked, over.unsent);
@@ -612,13 +612,13 @@ async fn sleep_until(clock: &Clock, at: Option<Monotonic>) {
     }
 }
 
-/// Ends that wait for the disk. More than this while the disk is full, and deliveries stop too.
+/// Settlements that wait for the disk. Beyond this, while the disk is full, deliveries stop too.
 const UNSETTLED_MAX: usize = 10_000;
-/// Reports that wait to be heard; hearing one takes a microsecond.
+/// Reports that wait to be handled; one takes a microsecond.
 const REPORTS: usize = 1_024;
-/// Messages that are heard before what may start is started.
-const HEARD_AT_ONCE: usize = 256;
-/// How long a pause lasts before a probe, if `retry.max` does not say less.
+/// Messages that are handled before deliveries are started.
+const HANDLED_AT_ONCE: usize = 256;
+/// The length of a pause before a probe, if `retry.max` does not say less.
 const PAUSE: Duration = Duration::from_secs(10);
 const BACKLOG_WORTH_TELLING: Duration = Duration::from_secs(30);
 const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(60);

@@ -1,9 +1,8 @@
-//! The handle to the one owner of deduplication and of the journal's writing end, [`Writer`].
+//! The recorder: the one owner of deduplication and of the journal's writing end, [`Writer`], and the handle to it.
 //!
-//! Whoever wants an event kept hands it a [`Submission`] and gets a receipt for each entry once everything in
-//! it is on disk. Deciding and appending are one step of one owner, so concurrent copies of one event are one
-//! event without a lock, and one sync serves everyone who waited meanwhile. The dispatcher tells it here how
-//! calls ended; nobody else writes.
+//! A caller hands over a [`Submission`] and gets a receipt for each entry once all of it is on disk. One owner decides
+//! and appends in one step, so that concurrent copies of an event are one event without a lock, and one sync serves
+//! everyone who waited meanwhile. The dispatcher hands over attempts and settlements; nobody else writes.
 
 mod command;
 mod progress;
@@ -30,7 +29,7 @@ use progress::Progress;
 pub use receipt::{Receipt, Recorded};
 pub use writer::{Writer, WriterParts, recollect};
 
-/// What one request asks to keep: all of it or nothing.
+/// The entries of one request, to be recorded together or not at all.
 #[derive(Debug)]
 pub struct Submission {
     pub source: Arc<str>,
@@ -41,15 +40,15 @@ pub struct Submission {
     pub received_at: WallTime,
     /// The body as it came.
     pub raw: Bytes,
-    /// In which it is to be read; none for UTF-8.
+    /// The charset of `raw`; none for UTF-8.
     pub charset: Option<&'static str>,
     /// In the order of the payload. Ignored elements are not among them.
     pub entries: Vec<Entry>,
-    /// Whether the receipts are to carry a [`Follow`].
+    /// The receipts carry a [`Follow`].
     pub follow: bool,
 }
 
-/// One thing to keep.
+/// An event or a refused payload to record.
 #[derive(Debug)]
 pub enum Entry {
     /// The key is that of the draft's source and incident key.
@@ -57,7 +56,7 @@ pub enum Entry {
     Refused {
         /// The element's own JSON; none where the whole request is refused, whose raw body stands for it.
         element: Option<Bytes>,
-        /// A word for why: the label of the refusal.
+        /// The label of the refusal.
         reason: &'static str,
         violations: Vec<Violation>,
     },
@@ -86,7 +85,7 @@ pub enum Unavailable {
     Stopping,
 }
 
-/// Whether events are taken, and since when not and why.
+/// The state of the journal for senders: events are taken, or refused since then for this reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     Taking,
@@ -111,46 +110,46 @@ pub struct Remark {
     pub since: WallTime,
 }
 
-/// How an event ended, to be written down.
+/// A settlement to write.
 #[derive(Clone, Debug)]
-pub struct End {
-    /// The call that ended it, if there was one.
+pub struct Settle {
+    /// The last call; none where the event ended without one.
     pub attempt: Option<AttemptRecord>,
     pub settlement: Settlement,
     pub key: KeyId,
-    /// Whether a later event of the key waits for it. Where neither that nor a sender does, it is on disk a moment later.
+    /// A later event of the key waits for it. Where neither that nor a sender does, it may share a later batch.
     pub awaited: bool,
 }
 
-/// What one commit made durable, for the dispatcher.
+/// The events that one commit made durable, for the dispatcher.
 #[derive(Debug, Default)]
 pub struct Committed {
     pub accepted: Vec<Accepted>,
     pub settled: Vec<Settlement>,
-    /// Where somebody cut off the journal's files: asks for what is still known of the queue.
+    /// Asks for a copy of the queue, since somebody cut off the journal's files.
     pub recall: Option<oneshot::Sender<QueueCopy>>,
 }
 
-/// The queue as memory has it.
+/// A copy of the dispatcher's queue, to write again what the journal lost.
 #[derive(Clone, Debug, Default)]
 pub struct QueueCopy {
     /// Every event that waits or is under way.
     pub waiting: Vec<Pending>,
-    /// Events that ended, and whose end is not on disk.
+    /// Events whose settlement is not on disk yet.
     pub ending: HashSet<EventId>,
-    /// The bodies of the newest of those that wait.
+    /// The bodies of the newest events that wait.
     pub bodies: HashMap<EventId, Outgoing>,
 }
 
-/// An event that just became durable.
+/// An event that was just made durable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accepted {
     pub event: Queued,
-    /// What is to be sent; none where it is better read back from the journal.
+    /// The body to send; none where it is to be read back from the journal.
     pub outgoing: Option<Outgoing>,
 }
 
-/// What rules in the shadow of others would have decided otherwise of an event.
+/// The differences between what the rules decided of an event and what the shadow rules would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unlike {
     pub event: EventId,
@@ -158,7 +157,7 @@ pub struct Unlike {
     pub differences: String,
 }
 
-/// An event that did not come yet, as deduplication is asked about it.
+/// An event that has not come, to ask deduplication about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     pub key: KeyId,
@@ -194,7 +193,7 @@ pub(crate) enum Message {
         reply: oneshot::Sender<Result<Vec<Recorded>, Unavailable>>,
     },
     Attempt(AttemptRecord, Tried),
-    Settle(End),
+    Settle(Settle),
     Open {
         limit: usize,
         reply: oneshot::Sender<Option<Vec<EventId>>>,
@@ -223,7 +222,7 @@ pub(crate) enum Message {
     },
 }
 
-/// What became of a refused payload that was to be replaced.
+/// The receipts of what replaced a refused payload, or why it was not replaced.
 pub(crate) type Replaced = Result<Result<Vec<Recorded>, Declined>, Unavailable>;
 
 impl Recorder {
@@ -299,21 +298,22 @@ impl Recorder {
         let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
     }
 
-    /// Has it written down how an event ended; a [`Committed`] tells when that is on disk. Gives it back where too much
-    /// waits for the recorder: then [`Recorder::settle_in_turn`].
-    pub fn settle(&self, end: End) -> Result<(), Box<End>> {
+    /// Sends a settlement to be written; a [`Committed`] tells when it is on disk. Returns it where the recorder's queue is
+    /// full: then [`Recorder::settle_in_turn`].
+    pub fn settle(&self, settle: Settle) -> Result<(), Box<Settle>> {
         match self.messages.try_reserve() {
             Ok(place) => {
-                place.send(Message::Settle(end));
+                place.send(Message::Settle(settle));
                 Ok(())
             }
-            Err(_) => Err(Box::new(end)),
+            Err(_) => Err(Box::new(settle)),
         }
     }
 
-    /// The same, when its turn comes. If the recorder ended before that, the event is still queued at the next start.
-    pub async fn settle_in_turn(&self, end: End) {
-        let _ = self.messages.send(Message::Settle(end)).await;
+    /// Like [`Recorder::settle`], but waits for its turn. If the recorder ended before that, the event is still queued at
+    /// the next start.
+    pub async fn settle_in_turn(&self, settle: Settle) {
+        let _ = self.messages.send(Message::Settle(settle)).await;
     }
 
     /// Leaves what is known of the queue when the dispatcher ends, for a journal that lacks some of it later.
@@ -329,7 +329,7 @@ impl Recorder {
         self.reply(ids).await.ok()?
     }
 
-    /// Has differences written down, unless much waits for the recorder: senders come first. Not waited for.
+    /// Sends differences to be written, unless the recorder's queue is half full: senders come first. Not waited for.
     pub fn differ(&self, unlike: Vec<Unlike>) -> Result<(), Vec<Unlike>> {
         if self.messages.capacity() < QUEUE / 2 {
             return Err(unlike);
@@ -340,7 +340,7 @@ impl Recorder {
         })
     }
 
-    /// What deduplication would say of events that come together; none while that can't be told.
+    /// Asks what deduplication would decide of events that come together; none while that can't be told.
     pub async fn preview(&self, arrivals: Vec<Expected>) -> Option<Vec<Preview>> {
         let (reply, previews) = oneshot::channel();
         self.put(Message::Preview { arrivals, reply }).ok()?;
@@ -359,12 +359,12 @@ impl Recorder {
         self.reply(holding).await?
     }
 
-    /// What is held back, in the order of source and key.
+    /// The holds in force, in the order of source and key.
     pub fn holds(&self) -> Arc<Vec<HoldRecord>> {
         Arc::clone(&self.holds.borrow())
     }
 
-    /// Whether events are taken now.
+    /// The state of the journal for senders, now.
     pub fn health(&self) -> Health {
         match self.stalled() {
             Some(took) => Health::Refusing {
@@ -381,12 +381,12 @@ impl Recorder {
         &self.sources
     }
 
-    /// What a person should know of the journal.
+    /// The remarks in force.
     pub fn remarks(&self) -> Vec<Remark> {
         self.remarks.borrow().clone()
     }
 
-    /// Whether the thread behind it has ended, which it does only when every handle is gone or it failed.
+    /// True once the recorder's thread has ended: every handle is gone, or it failed.
     pub fn is_closed(&self) -> bool {
         self.messages.is_closed()
     }

@@ -17,7 +17,7 @@ use gander::exports::inbound::limits::{OverLimit, RateLimit};
 use gander::exports::inbound::{self, BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
 use gander::exports::journal;
 use gander::exports::journal::dedup;
-use gander::exports::journal::recorder::{Accepted, Committed, End, Recorder, Writer, WriterParts};
+use gander::exports::journal::recorder::{Accepted, Committed, Recorder, Settle, Writer, WriterParts};
 use gander::exports::journal::{AttemptRecord, Details, Lock, Reader};
 use gander::exports::journal::{Share, Shares};
 use gander::exports::metrics::Metrics;
@@ -305,7 +305,9 @@ impl Edge {
             };
             let at = WallTime::now();
             let settlement = Settlement { id: event.id, state, outcome, reason: None, attempts: 1, at };
-            self.recorder.settle(End { attempt: Some(attempt), settlement, key: event.key, awaited: false }).unwrap();
+            self.recorder
+                .settle(Settle { attempt: Some(attempt), settlement, key: event.key, awaited: false })
+                .unwrap();
         }
     }
 }

@@ -105,7 +105,7 @@ impl Context {
         self.recorder.record(submission).await.unwrap();
         let committed = self.dispatcher.committed.recv().await.unwrap();
         let event = committed.accepted[0].event;
-        self.dispatcher.take(committed);
+        self.dispatcher.handle_commit(committed);
         event
     }
 
@@ -141,10 +141,10 @@ async fn an_event_that_was_discarded_under_way_ends_where_its_call_was_not_made(
     let step = context.dispatcher.schedule.next(now.monotonic, |_, _| Decision::Send);
     let Step::Start(delivery) = step else { panic!("{step:?}") };
     context.discard_under_way(&event);
-    context.dispatcher.hear(Report::NotCalled(delivery));
+    context.dispatcher.handle_report(Report::NotCalled(delivery));
     assert!(context.dispatcher.settling.contains(event.id), "it waits to be called again");
     let committed = context.dispatcher.committed.recv().await.unwrap();
-    context.dispatcher.take(committed);
+    context.dispatcher.handle_commit(committed);
     assert!(context.dispatcher.schedule.is_empty() && context.dispatcher.schedule.is_quiet());
     assert_eq!(context.stop(directory.path(), event.id).await, discarded());
 }
@@ -154,7 +154,7 @@ async fn an_event_that_was_discarded_under_way_ends_where_a_stop_cuts_its_call_o
     let directory = tempfile::tempdir().unwrap();
     let mut context = open(directory.path());
     let event = context.take("a").await;
-    context.dispatcher.start_what_may();
+    context.dispatcher.start_deliveries();
     context.discard_under_way(&event);
     assert_eq!(context.stop(directory.path(), event.id).await, discarded());
 }
@@ -164,7 +164,7 @@ async fn what_waits_is_known_while_the_relay_stops_and_what_came_meanwhile_too()
     let directory = tempfile::tempdir().unwrap();
     let mut context = open(directory.path());
     let first = context.take("a").await;
-    context.dispatcher.start_what_may();
+    context.dispatcher.start_deliveries();
     let second = Queued { id: EventId(first.id.0 + 1), key: KeyId::new("servicepilot", "b"), ..first };
     let shutdown = Shutdown::new();
     shutdown.begin();

@@ -56,7 +56,7 @@ impl Desk {
     /// Ends an event by one call, and waits until that is on disk.
     async fn settle(&mut self, id: EventId, key: &str, settlement: Settlement) {
         let key = KeyId::new("servicepilot", key);
-        self.recorder.settle(End { attempt: Some(attempt(id)), settlement, key, awaited: false }).unwrap();
+        self.recorder.settle(Settle { attempt: Some(attempt(id)), settlement, key, awaited: false }).unwrap();
         while !self.hear().await.iter().any(|ended| ended.id == id) {}
     }
 
@@ -253,7 +253,7 @@ async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
     let id = queued(&receipts);
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
     let key = KeyId::new("servicepilot", "a");
-    desk.recorder.settle(End { attempt: Some(attempt(id)), settlement: end, key, awaited: false }).unwrap();
+    desk.recorder.settle(Settle { attempt: Some(attempt(id)), settlement: end, key, awaited: false }).unwrap();
     desk.close().await;
     let desk = open(directory.path(), 100);
     assert_eq!(desk.restored, [], "it is not queued any more");

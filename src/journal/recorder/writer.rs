@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::progress::Progress;
 use super::{
-    Accepted, Commanded, Committed, End, Entry, Health, Message, QUEUE, Receipt, Recorded, Recorder, Submission,
+    Accepted, Commanded, Committed, Entry, Health, Message, QUEUE, Receipt, Recorded, Recorder, Settle, Submission,
     TurnedAway, Unavailable,
 };
 use crate::clock::{Clock, WallTime};
@@ -36,7 +36,7 @@ use remarks::Remarks;
 use restore::{Restored, holds_of, open_mended, open_writable, restore, tell_damaged};
 use shares::TurningAway;
 use shortage::{REMOVAL_PAUSE, ROOM_INTERVAL, Shortage};
-use work::{Owed, Work, end, settle};
+use work::{Owed, Work, settle, write_settlement};
 
 pub use restore::recollect;
 
@@ -94,7 +94,7 @@ struct Fault {
     /// The state of the files when the fault began.
     found: FileStates,
     /// Settlements reported meanwhile: they are written when writing works again.
-    held: VecDeque<End>,
+    held: VecDeque<Settle>,
     files: Files,
     /// Repairs of the files, logged when events are taken again.
     mended: Vec<(Mending, Mended)>,
@@ -411,11 +411,11 @@ impl Writer {
     /// Answers everyone after the commit.
     fn acknowledge(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, accepted: Vec<Accepted>) {
         let ended = messages.iter().filter_map(|message| match message {
-            Message::Settle(End { settlement, .. }) => Some(settlement.clone()),
+            Message::Settle(Settle { settlement, .. }) => Some(settlement.clone()),
             _ => None,
         });
         let ended = ended.collect::<Vec<_>>();
-        self.tell_ended(&ended);
+        self.tell_settled(&ended);
         self.hand_over(Committed { accepted, settled: ended, recall: None });
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
@@ -488,7 +488,7 @@ impl Writer {
     }
 
     /// Tells followers which settlements are on disk.
-    fn tell_ended(&mut self, ended: &[Settlement]) {
+    fn tell_settled(&mut self, ended: &[Settlement]) {
         for settlement in ended {
             if let Some(followers) = self.followers.remove(&settlement.id) {
                 let settled = settlement.clone();
@@ -687,13 +687,13 @@ impl Writer {
         while let Some(fault) = self.fault.as_mut().filter(|fault| !fault.held.is_empty()) {
             let some = fault.held.len().min(space.ends_at_once());
             let mut batch = self.journal.begin()?;
-            for End { attempt, settlement, key, .. } in fault.held.iter().take(some) {
-                end(&mut batch, attempt.as_ref(), settlement, space.is_short())?;
+            for Settle { attempt, settlement, key, .. } in fault.held.iter().take(some) {
+                write_settlement(&mut batch, attempt.as_ref(), settlement, space.is_short())?;
                 settle(&mut self.dedup, *key, settlement);
             }
             batch.commit()?;
             let ended: Vec<Settlement> = fault.held.drain(..some).map(|end| end.settlement).collect();
-            self.tell_ended(&ended);
+            self.tell_settled(&ended);
             self.hand_over(Committed { settled: ended, ..Committed::default() });
             self.journal.fold_long_log(true)?;
         }

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::event::{EventId, State};
-use crate::journal::recorder::{End, Message};
+use crate::journal::recorder::{Message, Settle};
 
 /// Waiting settlements in the order of arrival.
 #[derive(Debug, Default)]
@@ -57,8 +57,8 @@ impl Coalesce {
 
 /// Returns true if a settlement is not urgent: it leaves its key's state as it is, and neither a later event of the key
 /// nor a sender waits for it.
-fn may_wait(end: &End, followed: bool) -> bool {
-    let End { settlement, awaited, .. } = end;
+fn may_wait(settle: &Settle, followed: bool) -> bool {
+    let Settle { settlement, awaited, .. } = settle;
     let done = settlement.state == State::Delivered && settlement.outcome.is_some_and(|outcome| !outcome.is_warning());
     done && !awaited && !followed
 }
@@ -83,7 +83,7 @@ mod tests {
             attempts: 1,
             at: WallTime(0),
         };
-        Message::Settle(End { attempt: None, settlement, key: KeyId(0), awaited })
+        Message::Settle(Settle { attempt: None, settlement, key: KeyId(0), awaited })
     }
 
     fn numbers(messages: &[Message]) -> Vec<u64> {
@@ -107,10 +107,10 @@ mod tests {
             (Outcome::NotResolved, false, false, false),
             (Outcome::Accepted, false, false, false),
         ] {
-            let (mut lingering, mut messages) = (Coalesce::default(), vec![end(1, outcome, awaited)]);
-            lingering.sort_out(&mut messages, Instant::now(), false, |_| followed);
+            let (mut coalesce, mut messages) = (Coalesce::default(), vec![end(1, outcome, awaited)]);
+            coalesce.sort_out(&mut messages, Instant::now(), false, |_| followed);
             assert_eq!(messages.is_empty(), waits, "{outcome:?} {awaited} {followed}");
-            assert_eq!(lingering.until().is_some(), waits);
+            assert_eq!(coalesce.until().is_some(), waits);
         }
     }
 
@@ -118,9 +118,9 @@ mod tests {
     fn what_waited_goes_first_when_the_time_is_over_when_there_are_many_or_when_something_rests_on_it() {
         let start = Instant::now();
         let waiting = || {
-            let mut lingering = Coalesce::default();
-            lingering.sort_out(&mut vec![end(1, Outcome::Created, false)], start, false, |_| false);
-            lingering
+            let mut coalesce = Coalesce::default();
+            coalesce.sort_out(&mut vec![end(1, Outcome::Created, false)], start, false, |_| false);
+            coalesce
         };
         let sorted = |mut messages: Vec<Message>, at: Instant, at_once: bool| {
             waiting().sort_out(&mut messages, at, at_once, |_| false);

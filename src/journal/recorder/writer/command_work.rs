@@ -11,10 +11,10 @@ use crate::journal::recorder::{
 };
 use crate::journal::{self, Blob, Decided, Fit, Later, NewEvent, Raw, Stored};
 
-/// What the commands of one message share.
+/// The state that the commands of one message share.
 struct Round<'r> {
     request_id: &'r str,
-    /// Where raw bodies are by now: events of one batch still share theirs.
+    /// The row that holds each raw body now: events of one request still share theirs.
     raws: HashMap<EventId, EventId>,
     /// Rows that may still be looked at in search of later events.
     rows: usize,
@@ -217,7 +217,7 @@ impl Work<'_> {
         Ok(Holding::Changed)
     }
 
-    /// Whether an event of the key was taken after `id`.
+    /// Looks for an event of the key that was taken after `id`.
     ///
     /// Deduplication knows the last event of every key, but for keys whose last event ended without effect, which an
     /// index finds, and for keys that it forgot, for which what was pruned is noted and the newest rows are searched.

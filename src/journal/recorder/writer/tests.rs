@@ -75,7 +75,7 @@ fn waits(event: u64) -> Pending {
     Pending { event: EventId(event), source: SourceId(0), action: Action::Trigger, priority: Priority::Normal }
 }
 
-fn ended(event: u64) -> End {
+fn ended(event: u64) -> Settle {
     let attempt = AttemptRecord {
         event: EventId(event),
         number: 1,
@@ -94,7 +94,7 @@ fn ended(event: u64) -> End {
         attempts: 1,
         at: WallTime(1),
     };
-    End { attempt: Some(attempt), settlement, key: KeyId::new("servicepilot", "any"), awaited: false }
+    Settle { attempt: Some(attempt), settlement, key: KeyId::new("servicepilot", "any"), awaited: false }
 }
 
 impl Desk {

@@ -12,13 +12,13 @@ use crate::event::{
 };
 use crate::journal::dedup::{AcceptReason, Admission, Arrival, Decision, Dedup, Effect, Occurrences, Preview};
 use crate::journal::recorder::{
-    Accepted, Commanded, Declined, End, Entry, Expected, Follow, Holding, Message, Receipt, Submission, Unavailable,
+    Accepted, Commanded, Declined, Entry, Expected, Follow, Holding, Message, Receipt, Settle, Submission, Unavailable,
 };
 use crate::journal::{self, AttemptRecord, Batch, Fit, NewEvent, NewRefusal, Raw, Space, Stored};
 
 use super::shortage::shortened;
 
-/// What is owed to the sender of one message once the batch is on disk.
+/// The reply to one message, owed once the batch is on disk.
 #[derive(Debug)]
 pub(super) enum Owed {
     Receipts(Result<Vec<Receipt>, Unavailable>),
@@ -34,7 +34,7 @@ pub(super) enum Owed {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Origin<'o> {
     Sender,
-    /// What the rules make now of a payload that they refused before. `force`: past deduplication.
+    /// A payload that the rules refused before and take now. `force`: past deduplication.
     Refused {
         payload: &'o Stored,
         force: bool,
@@ -48,7 +48,7 @@ pub(super) struct Work<'a> {
     pub(super) superseded: Superseded,
     pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
     pub(super) duplicates: &'a mut HashMap<EventId, u64>,
-    /// What is held back, with the changes of this batch.
+    /// The holds in force, with the changes of this batch.
     pub(super) holds: Arc<Vec<HoldRecord>>,
     pub(super) batch: Batch<'a>,
     pub(super) accepted: Vec<Accepted>,
@@ -73,8 +73,8 @@ impl Work<'_> {
                 self.wrote = true;
                 Ok(Owed::Done)
             }
-            Message::Settle(End { attempt, settlement, key, .. }) => {
-                end(&mut self.batch, attempt.as_ref(), settlement, self.space.is_short())?;
+            Message::Settle(Settle { attempt, settlement, key, .. }) => {
+                write_settlement(&mut self.batch, attempt.as_ref(), settlement, self.space.is_short())?;
                 settle(self.dedup, *key, settlement);
                 self.wrote = true;
                 Ok(Owed::Done)
@@ -151,16 +151,16 @@ impl Work<'_> {
         Ok(Ok(receipts))
     }
 
-    /// Whether the volume has room for so many bytes more. Where it has not even that for what is small nothing new is
-    /// taken until there is much.
+    /// Returns whether the volume has room for so many bytes more. Once it has none for a small payload, nothing new is
+    /// taken until there is plenty.
     pub(super) fn fits(&mut self, bytes: u64) -> bool {
         let fits = !self.refusing && self.space.takes(bytes);
         self.refusing |= !fits && bytes <= self.space.headroom();
         fits
     }
 
-    /// Refused payloads have limits of their own, and make room for events: who sends nonsense must not keep alerts out.
-    /// What is made of one takes its place.
+    /// Checks `max_events`, `max_bytes` and the source's share. Refused payloads have limits of their own and make room for
+    /// events, so that who sends nonsense keeps no alert out; events made of one take its place.
     pub(super) fn room_for(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<Fit, journal::Error> {
         let bodies = submission.entries.iter().filter_map(|entry| match entry {
             Entry::Event { draft, .. } => Some(draft.body.bytes().len()),
@@ -187,7 +187,7 @@ impl Work<'_> {
         Ok(room)
     }
 
-    /// Whether it holds nothing new: a repeat needs no room.
+    /// Returns whether all of it are duplicates, which need no room.
     pub(super) fn is_known(&self, submission: &Submission) -> bool {
         submission.entries.iter().all(|entry| match entry {
             Entry::Event { key, draft } => {
@@ -270,8 +270,8 @@ impl Work<'_> {
         Ok(Receipt { id, duplicate: false, follow: self.follow(submission, id)? })
     }
 
-    /// Whether an incident of a key that is not known may be open at the upstream nevertheless. It matters only where a
-    /// trigger and its resolve may end unsent: that resolve would close it.
+    /// Returns whether an incident of a key that deduplication does not know may be open at the upstream. It matters only
+    /// where a trigger and its resolve may end unsent: that resolve would close it.
     fn may_be_open(
         &self,
         submission: &Submission,
@@ -303,8 +303,8 @@ impl Work<'_> {
     }
 }
 
-/// Writes down how an event ended.
-pub(super) fn end(
+/// Writes a settlement and the call that led to it.
+pub(super) fn write_settlement(
     batch: &mut Batch<'_>,
     attempt: Option<&AttemptRecord>,
     settlement: &Settlement,
@@ -316,7 +316,7 @@ pub(super) fn end(
     batch.settle(settlement)
 }
 
-/// What all of it takes on the volume.
+/// The bytes that a submission takes on the volume.
 fn footprint(submission: &Submission) -> u64 {
     let bytes = |entry: &Entry| match entry {
         Entry::Event { draft, .. } => draft.body.bytes().len() + 2 * draft.incident_key.len(),
@@ -337,7 +337,7 @@ pub(super) fn arrival(key: KeyId, draft: &Draft) -> Arrival<'_> {
     Arrival { key, action: draft.action, update: draft.update, occurrence: draft.occurrence.as_ref() }
 }
 
-/// What a violation takes as JSON, as far as its texts go.
+/// The size of a violation as JSON, about.
 const VIOLATION_BYTES: usize = 256;
 
 pub(super) fn settle(dedup: &mut Dedup, key: KeyId, settlement: &Settlement) {
