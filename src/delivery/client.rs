@@ -3,6 +3,8 @@
 //! It decides nothing: [`crate::callgoose::answer`] classifies answers, [`crate::delivery::retry`] decides about
 //! retries. The URL is fixed by configuration; a payload chooses neither host nor path nor header.
 
+mod resolver;
+
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt;
@@ -24,6 +26,8 @@ use crate::callgoose::answer::{self, Trouble};
 use crate::credential::{Credential, Unsendable, with_parameter};
 use crate::tls;
 
+use resolver::{LookupError, Resolver};
+
 /// The settings of the `upstream` section that one call needs.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -40,7 +44,7 @@ pub struct Config {
 /// The upstream, with its pool of connections.
 #[derive(Debug)]
 pub struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     config: Config,
     /// The URL for each source that is named to the upstream, with `from` in its query.
     urls: HashMap<Arc<str>, Uri>,
@@ -89,7 +93,7 @@ impl Upstream {
         config: Config,
         from: impl IntoIterator<Item = (Arc<str>, Option<String>)>,
     ) -> Result<Upstream, tls::Error> {
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(Resolver::new());
         connector.enforce_http(false);
         // Without it an HTTP/2 request waits for the acknowledgement of its first part.
         connector.set_nodelay(true);
@@ -270,7 +274,7 @@ fn broken(error: &legacy::Error) -> CallError {
         if !detail.ends_with(&text) {
             detail = format!("{detail}: {text}");
         }
-        if text.starts_with("dns error") {
+        if error.is::<LookupError>() {
             trouble = Trouble::Dns;
         }
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
@@ -300,6 +304,21 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_can_not_be_looked_up_is_told_as_that() {
+        let config = Config {
+            // No query leaves this machine: a label of a name is never empty.
+            url: "http://no..such:1/".parse().unwrap(),
+            authorization: Credential::Bearer(crate::secret::Secret::new("token".to_owned())),
+            timeout: Duration::from_secs(10),
+            ca: None,
+            concurrency: 1,
+        };
+        let upstream = Upstream::new(config, []).unwrap();
+        let failed = upstream.call(&Arc::from("s"), Bytes::from_static(b"{}")).await.unwrap_err();
+        assert_eq!(failed.trouble, Trouble::Dns, "{}", failed.detail);
+    }
 
     #[test]
     fn a_location_is_kept_without_what_may_be_secret() {
