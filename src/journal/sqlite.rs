@@ -415,8 +415,8 @@ impl Journal {
     }
 
     /// Sets whether modification times are reliable.
-    pub fn believe_times(&mut self, believe: bool) {
-        self.times = believe;
+    pub fn trust_times(&mut self, trust: bool) {
+        self.times = trust;
     }
 
     /// Skips the next numbers, also after a restart.

@@ -33,7 +33,7 @@ use bring_back::Files;
 use coalesce::Coalesce;
 use queue_backup::QueueBackup;
 use remarks::Remarks;
-use restore::{Restored, holds_of, open_mended, open_writable, restore, tell_damaged};
+use restore::{Restored, holds_of, log_damaged, open_mended, open_writable, restore};
 use shares::TurningAway;
 use shortage::{REMOVAL_PAUSE, ROOM_INTERVAL, Shortage};
 use work::{Owed, Work, settle, write_settlement};
@@ -213,7 +213,7 @@ impl Writer {
             Err(error) => writer.enter_fault(&error),
         }
         if writer.fault.is_none()
-            && let Err(error) = writer.set_aside(&damaged).and_then(|()| writer.tend_volume().map(drop))
+            && let Err(error) = writer.set_aside(&damaged).and_then(|()| writer.recover_space().map(drop))
         {
             writer.enter_fault(&error);
         }
@@ -243,7 +243,7 @@ impl Writer {
             }
             if waiting.len() >= BUSY {
                 // Under load more messages are coming: a short wait lets them share this sync.
-                std::thread::sleep(GATHER);
+                std::thread::sleep(BATCH_WAIT);
                 while waiting.len() < most
                     && let Ok(message) = self.messages.try_recv()
                 {
@@ -265,7 +265,7 @@ impl Writer {
 
     /// Writes pending counts and closes the journal. If its files are gone, it is brought back first.
     fn finish(mut self) {
-        let end = Instant::now() + FINISH;
+        let end = Instant::now() + FINISH_MAX;
         loop {
             if self.fault.is_none() {
                 match self.commit(&[]) {
@@ -304,7 +304,7 @@ impl Writer {
         let prune = Instant::now() >= self.prune_at;
         if messages.is_empty() && !prune {
             self.look();
-            self.show_turned_away();
+            self.publish_turned_away();
             return;
         }
         match self.commit(messages) {
@@ -336,7 +336,7 @@ impl Writer {
         }
         let now = self.parts.clock.now().wall;
         self.journal.set_aside(damaged, now)?;
-        tell_damaged(&self.parts.metrics, damaged);
+        log_damaged(&self.parts.metrics, damaged);
         self.remarks.damaged(damaged.len() as u64, now);
         Ok(())
     }
@@ -457,7 +457,7 @@ impl Writer {
                  are delivered or ended; events of other sources are taken"
             );
             // Published before the sender gets its answer.
-            self.show_turned_away();
+            self.publish_turned_away();
         }
     }
 
@@ -513,7 +513,7 @@ impl Writer {
             batch.prune(before, PRUNED_AT_ONCE, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
         let removed = self.shortage.make_room(&mut batch, dedup, 0)?;
         batch.commit()?;
-        let gave = self.tend_volume()?;
+        let gave = self.recover_space()?;
         self.fold_long_log();
         let pause = match &self.shortage {
             _ if removed => REMOVAL_PAUSE,
@@ -528,7 +528,7 @@ impl Writer {
 
     /// Returns free pages to the volume, takes the reserve again if there is room for it, and ends the refusal of new
     /// events. Returns true if there may be more to return.
-    fn tend_volume(&mut self) -> Result<bool, journal::Error> {
+    fn recover_space(&mut self) -> Result<bool, journal::Error> {
         let gave = self.journal.give_back()?;
         let mut space = self.journal.space()?;
         if !space.has_reserve() && space.has_room_for_reserve() && Instant::now() >= self.shortage.reserve_at {
@@ -610,7 +610,7 @@ impl Writer {
         self.duplicates.clear();
         // The open files are the only copy, and may vanish: the journal is brought back at once.
         let at_once = replaced || why == Unavailable::DiskFull && self.give_up_reserve();
-        let try_at = if at_once { Instant::now() } else { Instant::now() + HEAL_INTERVAL };
+        let try_at = if at_once { Instant::now() } else { Instant::now() + REOPEN_INTERVAL };
         let before = self.fault.take().unwrap_or_default();
         self.fault = Some(Fault { try_at, why, found, files: Files::default(), told: String::new(), ..before });
     }
@@ -620,15 +620,15 @@ impl Writer {
         let Some(fault) = self.fault.as_mut().filter(|fault| Instant::now() >= fault.try_at) else {
             return;
         };
-        fault.try_at = Instant::now() + HEAL_INTERVAL;
+        fault.try_at = Instant::now() + REOPEN_INTERVAL;
         if let Err(error) = self.bring_back() {
-            self.tell_obstacle(&error);
+            self.log_obstacle(&error);
             return;
         }
         let mut accepted = Vec::new();
         let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
         // The write test comes first, so that a large journal is not read again each second in vain.
-        let opened = open_writable(&self.parts).and_then(|journal| self.make_good(journal));
+        let opened = open_writable(&self.parts).and_then(|journal| self.restore_missing(journal));
         let restored = opened.and_then(|journal| {
             restore(&self.parts, journal, &self.sources, |event, _| {
                 // A commit that was reported as failed may have reached the disk. Its sender was told that it failed:
@@ -641,18 +641,18 @@ impl Writer {
         let Restored { mut journal, dedup, last, damaged } = match restored {
             Ok(restored) => restored,
             Err(error) => {
-                self.tell_obstacle(&error);
+                self.log_obstacle(&error);
                 return;
             }
         };
         journal.continue_after(&self.journal);
-        journal.believe_times(self.false_alarms < FALSE_ALARMS_MAX);
+        journal.trust_times(self.false_alarms < FALSE_ALARMS_MAX);
         (self.journal, self.dedup) = (journal, dedup);
         // The reopened files are known from now on.
         if let Some(fault) = &mut self.fault {
             (fault.files, fault.found) = (Files::default(), FileStates::INTACT);
         }
-        let written = self.set_aside(&damaged).and_then(|()| self.write_held()).and_then(|()| self.tend_volume());
+        let written = self.set_aside(&damaged).and_then(|()| self.write_held()).and_then(|()| self.recover_space());
         if let Err(error) = written {
             tracing::debug!(error = %error, "the journal can't be written yet");
             if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {
@@ -667,7 +667,7 @@ impl Writer {
         self.hand_over(Committed { accepted, ..Committed::default() });
         self.handed_over = self.handed_over.max(last);
         self.mark();
-        self.tell_mended(&fault);
+        self.log_mended(&fault);
         tracing::info!("the journal can be written again");
         self.publish_state();
     }
@@ -756,7 +756,7 @@ impl Writer {
                 true
             });
         }
-        self.show_turned_away();
+        self.publish_turned_away();
         let metrics = &self.parts.metrics;
         for (source, held) in self.journal.held_by_source() {
             metrics.source_holds(source, held.events(), held.bytes);
@@ -779,7 +779,7 @@ impl Writer {
     }
 
     /// Publishes the sources that have used up their share.
-    fn show_turned_away(&mut self) {
+    fn publish_turned_away(&mut self) {
         let (journal, turning_away) = (&self.journal, &mut self.turning_away);
         if turning_away.is_empty() && self.turned_away.borrow().is_empty() {
             return;
@@ -814,18 +814,18 @@ fn unreadable(parts: &WriterParts, error: &journal::Error) -> journal::OpenError
 }
 
 /// How often a failed journal is tried again: events are taken again well within five seconds.
-const HEAL_INTERVAL: Duration = Duration::from_secs(1);
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the files are checked while nothing is written: a kill meanwhile would lose the queue.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// After so many changes of modification times without a write, the file system is not trusted to keep them.
 const FALSE_ALARMS_MAX: u32 = 3;
 /// How long a stop tries to bring back a journal whose files are gone.
-const FINISH: Duration = Duration::from_secs(15);
+const FINISH_MAX: Duration = Duration::from_secs(15);
 const FINISH_PAUSE: Duration = Duration::from_millis(200);
 /// Messages in one turn that are a sign of load.
 const BUSY: usize = 8;
 /// A commit costs as much as ten events, so under load a short wait pays; a sync takes as long on a good disk.
-const GATHER: Duration = Duration::from_millis(1);
+const BATCH_WAIT: Duration = Duration::from_millis(1);
 /// How often old history is looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// Few enough not to delay the next batch noticeably.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
-use super::restore::tell_repairs;
-use super::{FALSE_ALARMS_MAX, Fault, HEAL_INTERVAL, Writer};
+use super::restore::log_repairs;
+use super::{FALSE_ALARMS_MAX, Fault, REOPEN_INTERVAL, Writer};
 use crate::event::EventId;
 use crate::journal::recorder::{Committed, Health, QueueCopy, Unavailable};
 use crate::journal::{self, Batch, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
@@ -90,7 +90,7 @@ impl Writer {
             // Each repair sets files aside in place of those set aside before: a disk that damages every write must not
             // be tried every second.
             let before = u32::try_from(fault.mended.len()).unwrap_or(u32::MAX);
-            fault.try_at = Instant::now() + HEAL_INTERVAL * (1 << before.min(MENDED_WAIT_MAX));
+            fault.try_at = Instant::now() + REOPEN_INTERVAL * (1 << before.min(MENDED_WAIT_MAX));
             let repairs = journal::mend(&self.parts.lock, now)?;
             (fault.altered, fault.cut) = (true, true);
             fault.mended.push((Mending::Reread, Mended { aside: Vec::new(), repairs }));
@@ -148,7 +148,7 @@ impl Writer {
     }
 
     /// Logs why the journal is not back yet, once for each reason.
-    pub(super) fn tell_obstacle(&mut self, error: &OpenError) {
+    pub(super) fn log_obstacle(&mut self, error: &OpenError) {
         let Some(fault) = &mut self.fault else {
             return;
         };
@@ -169,7 +169,7 @@ impl Writer {
     }
 
     /// After files were truncated or overwritten: writes again the missing part of the queue that is in memory.
-    pub(super) fn make_good(&mut self, mut journal: Journal) -> Result<Journal, OpenError> {
+    pub(super) fn restore_missing(&mut self, mut journal: Journal) -> Result<Journal, OpenError> {
         if !self.fault.as_ref().is_some_and(|fault| fault.altered) {
             return Ok(journal);
         }
@@ -180,8 +180,8 @@ impl Writer {
             fault.rescue.get_or_insert_default();
         }
         let sources = Arc::clone(&self.sources);
-        for some in waiting.chunks(MADE_GOOD_AT_ONCE) {
-            self.make_some_good(&mut journal, |batch, rescue| {
+        for some in waiting.chunks(RESTORED_AT_ONCE) {
+            self.restore_some(&mut journal, |batch, rescue| {
                 some.iter().try_for_each(|waits| {
                     batch.write_again(*waits, &sources.name(waits.source), bodies.get(&waits.event), now, rescue)
                 })
@@ -189,8 +189,8 @@ impl Writer {
         }
         let mut unknown = journal.queued().map_err(|error| obstacle(&self.parts.lock, &error))?;
         unknown.retain(|id| !known.contains(id));
-        for some in unknown.chunks(MADE_GOOD_AT_ONCE) {
-            self.make_some_good(&mut journal, |batch, rescue| {
+        for some in unknown.chunks(RESTORED_AT_ONCE) {
+            self.restore_some(&mut journal, |batch, rescue| {
                 some.iter().try_for_each(|id| batch.end_unknown(*id, now, rescue))
             })?;
         }
@@ -198,7 +198,7 @@ impl Writer {
     }
 
     /// Handles a part of the queue: it may hold a million events, and senders meanwhile get 503.
-    fn make_some_good(
+    fn restore_some(
         &mut self,
         journal: &mut Journal,
         write: impl FnOnce(&mut Batch<'_>, &mut Rescue) -> Result<(), journal::Error>,
@@ -254,14 +254,14 @@ impl Writer {
     }
 
     /// Logs what was done to bring the files back.
-    pub(super) fn tell_mended(&mut self, fault: &Fault) {
+    pub(super) fn log_mended(&mut self, fault: &Fault) {
         let (mended, rescue) = (&fault.mended, fault.rescue);
         let queued = self.journal.totals().queued;
         for aside in mended.iter().flat_map(|(_, mended)| &mended.aside) {
             tracing::warn!(aside = %aside.display(), "a file that another program put in the journal's place was set aside");
         }
         for repairs in mended.iter().map(|(_, mended)| &mended.repairs).filter(|repairs| !repairs.is_empty()) {
-            tell_repairs(repairs);
+            log_repairs(repairs);
             self.remarks.repairs(repairs, self.parts.clock.now().wall);
         }
         if let Some(Rescue { again, lost, ended }) = rescue {
@@ -286,7 +286,7 @@ impl Writer {
                 tracing::warn!(queued, "the journal was opened anew as it was found: nothing that waited is lost");
                 self.false_alarms += u32::from(!fault.cut);
                 if !fault.cut && self.false_alarms == FALSE_ALARMS_MAX {
-                    self.journal.believe_times(false);
+                    self.journal.trust_times(false);
                     tracing::warn!(
                         "modification times changed repeatedly on intact files: from now on only file sizes tell \
                          whether another program wrote to them"
@@ -327,4 +327,4 @@ const RECALL: Duration = Duration::from_secs(10);
 /// After a repair that did not help, the wait doubles, up to four minutes.
 const MENDED_WAIT_MAX: u32 = 8;
 /// Events compared with memory in one batch: some tens of milliseconds.
-const MADE_GOOD_AT_ONCE: usize = 1_000;
+const RESTORED_AT_ONCE: usize = 1_000;

@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 /// Opens the journal at a start, repaired if it was damaged.
 pub(super) fn open_mended(parts: &WriterParts, now: WallTime) -> Result<(Journal, Repairs), journal::OpenError> {
     let repairs = journal::mend(&parts.lock, now)?;
-    tell_repairs(&repairs);
+    log_repairs(&repairs);
     let opened = Journal::open(&parts.journal, &parts.lock, now).and_then(|journal| {
         // The holds are read first.
         holds_of(parts, &journal)?;
@@ -21,7 +21,7 @@ pub(super) fn open_mended(parts: &WriterParts, now: WallTime) -> Result<(Journal
         // SQLite found damage that the check of the files did not.
         Err(_) if journal::is_marked_damaged(parts.lock.directory()) => {
             let repairs = journal::mend(&parts.lock, now)?;
-            tell_repairs(&repairs);
+            log_repairs(&repairs);
             Ok((Journal::open(&parts.journal, &parts.lock, now)?, repairs))
         }
         Err(error) => Err(error),
@@ -118,7 +118,7 @@ pub(super) fn holds_of(parts: &WriterParts, journal: &Journal) -> Result<Vec<Hol
 }
 
 /// Logs repairs of damaged files.
-pub(super) fn tell_repairs(repairs: &Repairs) {
+pub(super) fn log_repairs(repairs: &Repairs) {
     if let Some(salvage) = &repairs.journal {
         let Salvage { aside, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out } =
             salvage;
@@ -166,8 +166,8 @@ pub(super) fn tell_repairs(repairs: &Repairs) {
 }
 
 /// Logs events that became dead letters by damage.
-pub(super) fn tell_damaged(metrics: &Metrics, damaged: &[Damaged]) {
-    for Damaged { id, damage } in damaged.iter().take(TOLD_SINGLY) {
+pub(super) fn log_damaged(metrics: &Metrics, damaged: &[Damaged]) {
+    for Damaged { id, damage } in damaged.iter().take(LOGGED_SINGLY) {
         tracing::error!(event = id.0, reason = damage.reason(), "an event in the journal is damaged; it is never sent");
     }
     for Damaged { damage, .. } in damaged {
@@ -204,4 +204,4 @@ fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
 }
 
 /// As many as a person reads one by one.
-const TOLD_SINGLY: usize = 20;
+const LOGGED_SINGLY: usize = 20;

@@ -149,7 +149,7 @@ fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
     let (message, mut reply) = record(3_000..3_001);
     desk.recorder.put(message).unwrap();
     let journal = open_writable(&desk.writer.parts).unwrap();
-    desk.writer.make_good(journal).unwrap();
+    desk.writer.restore_missing(journal).unwrap();
     assert!(matches!(reply.try_recv(), Ok(Err(Unavailable::JournalReplaced))));
 }
 
@@ -175,7 +175,7 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
     desk.writer.journal.execute(&format!("DELETE FROM event WHERE id IN ({}, {})", ids[0], ids[2]));
     desk.writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&desk.writer.parts).unwrap();
-    let journal = desk.writer.make_good(journal).unwrap();
+    let journal = desk.writer.restore_missing(journal).unwrap();
     assert_eq!(journal.queued().unwrap(), [EventId(ids[0]), EventId(ids[2] + 1)]);
     let rescue = desk.writer.fault.as_ref().and_then(|fault| fault.rescue);
     assert_eq!(rescue, Some(Rescue { again: 1, lost: 1, ended: 0 }));
@@ -188,6 +188,6 @@ fn without_an_answer_of_what_waits_the_journal_is_not_believed() {
     drop((committed, recorder));
     writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&writer.parts).unwrap();
-    let error = writer.make_good(journal).unwrap_err();
+    let error = writer.restore_missing(journal).unwrap_err();
     assert!(error.to_string().contains("does not answer what else is queued"), "{error}");
 }
