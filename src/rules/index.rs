@@ -1,9 +1,10 @@
 //! A look-up that leaves out rules which can't match: a file of a thousand rules costs little more than one of ten.
 //!
-//! Of all paths that rules compare with texts (`equals`, `one_of`), the one that tells most rules apart is looked at
-//! first. A rule whose `when` can only hold where this path has one of some texts is filed under them. The candidates for
-//! an element are the rules filed under its text, and the rules that are not filed, in the order of the file. Nothing is
-//! decided here: a rule that is left out could not hold, and a candidate is judged as it would be without the index.
+//! Of all paths that rules compare by `equals` or `one_of`, one is looked at first: that at which the most rules differ.
+//! A rule whose `when` can only hold where this path has one of some texts, numbers, booleans or nulls is filed under
+//! them. The candidates for an element are the rules filed under its value, and the rules that are not filed, in the
+//! order of the file. Nothing is decided here: a rule that is left out could not hold, and a candidate is judged as it
+//! would be without the index.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +15,7 @@ use super::casefold::folded;
 use super::condition::{Asks, Condition, Operator, Test};
 use super::path::{JsonPath, Scope};
 
-/// The rules of a file by the text that they need.
+/// The rules of a file by the value that they need.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// The rules that are judged whatever the element holds.
@@ -22,14 +23,24 @@ pub(super) struct Index {
     filed: Option<Filed>,
 }
 
-/// The rules that need one of some texts at a path; each list in the order of the file.
+/// The rules that need one of some values at a path; each list in the order of the file.
 #[derive(Debug)]
 struct Filed {
     path: JsonPath,
-    /// By [`folded`] texts: a rule that minds the case is a candidate in any case.
-    rules: HashMap<String, Vec<usize>>,
+    rules: HashMap<Key, Vec<usize>>,
     /// The characters of the longest text: a longer one needs no folding to be in none of the lists.
     characters_max: usize,
+}
+
+/// A value as it is looked up. Values that are equal have one key; that some others share it makes a candidate more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Null,
+    Boolean(bool),
+    /// The bits of the nearest double, so that 1 is 1.0.
+    Number(u64),
+    /// Folded: a rule that minds the case is a candidate in any case.
+    Text(String),
 }
 
 /// The candidates for one element, by their place among the rules.
@@ -38,10 +49,10 @@ pub(super) struct Candidates<'i> {
     filed: &'i [usize],
 }
 
-/// A path, and the texts of which it must select one, folded.
+/// A path, and the values of which it must select one.
 struct Need<'r> {
     path: &'r JsonPath,
-    texts: Vec<String>,
+    keys: Vec<Key>,
 }
 
 impl Index {
@@ -60,8 +71,8 @@ impl Index {
         let mut always = Vec::new();
         let mut filed = Filed { path: path.clone(), rules: HashMap::new(), characters_max: 0 };
         for (rule, needs) in needs.iter().enumerate() {
-            match needs.iter().find(|need| need.path.as_str() == path.as_str()) {
-                Some(need) => need.texts.iter().for_each(|text| filed.add(rule, text)),
+            match need_at(needs, path) {
+                Some(need) => need.keys.iter().for_each(|key| filed.add(rule, key)),
                 None => always.push(rule),
             }
         }
@@ -82,25 +93,42 @@ impl Index {
 }
 
 impl Filed {
-    fn add(&mut self, rule: usize, text: &str) {
-        self.characters_max = self.characters_max.max(text.chars().count());
-        let list = self.rules.entry(text.to_owned()).or_default();
-        // A rule may name a text twice.
+    fn add(&mut self, rule: usize, key: &Key) {
+        if let Key::Text(text) = key {
+            self.characters_max = self.characters_max.max(text.chars().count());
+        }
+        let list = self.rules.entry(key.clone()).or_default();
+        // A rule may name a value twice.
         if list.last() != Some(&rule) {
             list.push(rule);
         }
     }
 
     fn look_up(&self, scope: Scope<'_>) -> &[usize] {
-        let Some(Value::String(text)) = self.path.first(scope) else {
+        let Some(node) = self.path.first(scope) else {
             return &[];
         };
-        scope.budget.spend_bytes(text.len() as u64);
-        // A character takes four bytes at most.
-        if text.len() > 4 * self.characters_max {
-            return &[];
+        if let Value::String(text) = node {
+            scope.budget.spend_bytes(text.len() as u64);
+            // A character takes four bytes at most.
+            if text.len() > 4 * self.characters_max {
+                return &[];
+            }
         }
-        self.rules.get(&folded(text)).map_or(&[], Vec::as_slice)
+        Key::of(node).and_then(|key| self.rules.get(&key)).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Key {
+    fn of(value: &Value) -> Option<Key> {
+        match value {
+            Value::Null => Some(Key::Null),
+            Value::Bool(value) => Some(Key::Boolean(*value)),
+            // Minus zero is zero.
+            Value::Number(number) => number.as_f64().map(|number| Key::Number((number + 0.0).to_bits())),
+            Value::String(text) => Some(Key::Text(folded(text))),
+            Value::Array(_) | Value::Object(_) => None,
+        }
     }
 }
 
@@ -119,16 +147,28 @@ impl Iterator for Candidates<'_> {
     }
 }
 
-/// The texts that a condition needs: its own, or those of a part of its `all`.
+/// The values that a condition needs: its own, those of a part of its `all`, or those of all parts of its `any`.
 fn needs(condition: &Condition) -> Vec<Need<'_>> {
     match condition {
         Condition::Test(test) => need_of(test).into_iter().collect(),
         Condition::All(parts) => parts.iter().flat_map(needs).collect(),
-        Condition::Any(_) | Condition::Not(_) => Vec::new(),
+        Condition::Any(parts) => {
+            parts.iter().map(needs).reduce(|needs, others| either(needs, &others)).unwrap_or_default()
+        }
+        Condition::Not(_) => Vec::new(),
     }
 }
 
-/// The texts of which a test needs one: its path selects one node at most, which is compared with nothing but texts.
+/// The values at the paths that both compare.
+fn either<'r>(needs: Vec<Need<'r>>, others: &[Need<'r>]) -> Vec<Need<'r>> {
+    let both = needs.into_iter().filter_map(|mut need| {
+        need.keys.extend_from_slice(&need_at(others, need.path)?.keys);
+        Some(need)
+    });
+    both.collect()
+}
+
+/// The values of which a test needs one: its path selects one node at most, and no list or object is among them.
 fn need_of(test: &Test) -> Option<Need<'_>> {
     let operators = match &test.asks {
         Asks::Nodes(operators) if test.path.is_singular() => operators,
@@ -136,27 +176,33 @@ fn need_of(test: &Test) -> Option<Need<'_>> {
     };
     operators.iter().find_map(|operator| match operator {
         Operator::Equals(values) | Operator::OneOf(values) => {
-            let texts = values.values.iter().map(|value| value.as_str().map(folded));
-            Some(Need { path: &test.path, texts: texts.collect::<Option<_>>()? })
+            Some(Need { path: &test.path, keys: values.values.iter().map(Key::of).collect::<Option<_>>()? })
         }
         _ => None,
     })
 }
 
-/// The path that is compared with the most different texts; none where a look-up would cost more than it spares.
+fn need_at<'n, 'r>(needs: &'n [Need<'r>], path: &JsonPath) -> Option<&'n Need<'r>> {
+    needs.iter().find(|need| need.path.as_str() == path.as_str())
+}
+
+/// The path at which the most rules need values of their own; none where a look-up would cost more than it spares.
 fn most_telling<'r>(needs: &[Vec<Need<'r>>]) -> Option<&'r JsonPath> {
-    let mut texts: HashMap<&str, (HashSet<&str>, &'r JsonPath)> = HashMap::new();
+    let mut paths: HashMap<&str, (usize, HashSet<&Key>, &'r JsonPath)> = HashMap::new();
     for need in needs.iter().flatten() {
-        let (known, _) = texts.entry(need.path.as_str()).or_insert_with(|| (HashSet::new(), need.path));
-        known.extend(need.texts.iter().map(String::as_str));
+        let (rules, keys, _) = paths.entry(need.path.as_str()).or_insert_with(|| (0, HashSet::new(), need.path));
+        *rules += 1;
+        keys.extend(&need.keys);
     }
-    let most = texts.into_values().filter(|(texts, _)| texts.len() >= TEXTS_MIN);
+    // Many rules may share one value, and one rule may have a long list of them.
+    let told = paths.into_values().map(|(rules, keys, path)| (rules.min(keys.len()), path));
     // By their spelling where they tell alike, so that a file is always indexed in one way.
-    most.max_by_key(|(texts, path)| (texts.len(), path.as_str())).map(|(_, path)| path)
+    let most = told.max_by_key(|(told, path)| (*told, path.as_str()));
+    most.filter(|(told, _)| *told >= TOLD_MIN).map(|(_, path)| path)
 }
 
 /// A look-up costs as much as judging some rules.
-const TEXTS_MIN: usize = 4;
+const TOLD_MIN: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -171,10 +217,13 @@ mod tests {
 
     /// How many of a thousand rules are candidates for an element that matches the last but one.
     fn candidates(when: &str) -> usize {
-        let rules: String = (0..1_000)
-            .map(|rule| {
-                format!("  - {{ name: r{rule}, when: {}, then: trigger }}\n", when.replace('#', &rule.to_string()))
-            })
+        candidates_among((0..1_000).map(|rule| when.replace('#', &rule.to_string())))
+    }
+
+    fn candidates_among(whens: impl Iterator<Item = String>) -> usize {
+        let rules: String = whens
+            .enumerate()
+            .map(|(rule, when)| format!("  - {{ name: r{rule}, when: {when}, then: trigger }}\n"))
             .collect();
         let text = format!("version: 1\nincident_key: $.id\nrules:\n{rules}");
         let mut findings = Findings::new();
@@ -184,7 +233,7 @@ mod tests {
         let budget = Budget::new(1_000_000);
         let scope = Scope { element: &element, root: &element, budget: &budget };
         let candidates: Vec<usize> = rules.index.candidates(scope).collect();
-        assert!(candidates.contains(&998), "{when}");
+        assert!(candidates.contains(&998), "{candidates:?}");
         candidates.len()
     }
 
@@ -198,6 +247,10 @@ mod tests {
             "{ path: $.host, equals: h-#, ignore_case: true }",
             "{ path: $.host, one_of: [H-#, h-#] }",
             "{ path: $.host, equals: H-#, starts_with: H }",
+            "{ path: $.number, equals: # }",
+            "{ path: $.number, one_of: [#.0, true, null] }",
+            "{ any: [{ path: $.host, equals: H-# }, { path: $.host, equals: I-# }] }",
+            "{ any: [{ path: $.host, equals: H-# }, { all: [{ path: $.state, equals: UP }, { path: $.host, equals: # }] }] }",
             "{ all: [{ path: $.state, equals: DOWN }, { path: $.host, equals: H-# }] }",
             "{ all: [{ path: $.host, equals: H-# }, { not: { path: $.state, equals: UP } }] }",
         ] {
@@ -209,10 +262,19 @@ mod tests {
             "{ any: [{ path: $.host, equals: H-# }, { path: $.state, contains: DOWN }] }",
             "{ path: '$.list[*].host', equals: H-# }",
             "{ path: $.state, equals: DOWN }",
-            "{ path: $.number, equals: # }",
-            "{ any: [{ path: $.host, equals: H-# }, { path: $.host, equals: I-# }] }",
+            "{ any: [{ path: $.host, equals: H-# }, { path: $.number, equals: # }] }",
+            "{ path: $.list, equals: [#] }",
         ] {
             assert_eq!(candidates(when), 1_000, "{when} can't be left out");
         }
+    }
+
+    #[test]
+    fn a_long_list_in_one_rule_does_not_decide_what_is_looked_at() {
+        let states: Vec<String> = (0..2_000).map(|state| format!("S-{state}")).collect();
+        let long = format!("{{ path: $.state, one_of: [{}] }}", states.join(", "));
+        let others = (1..1_000).map(|rule| format!("{{ path: $.host, equals: H-{rule} }}"));
+        // The first two are always judged: they are the first to read their paths.
+        assert_eq!(candidates_among(std::iter::once(long).chain(others)), 3);
     }
 }
