@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::callgoose::filters::{Filters, KEY_BYTES_MAX, KeyFilter, text_of};
 use crate::config::read_source;
 use crate::event::Action;
@@ -131,9 +133,8 @@ impl Rules {
 
     /// Warns of a rule whose events do not send what incidents are mapped with.
     fn unmapped(&self, outline: &Outline, filters: &Filters, name: &str, findings: &mut Findings) {
-        let all = filters_of(filters, outline.action);
-        let may_match = all.iter().filter(|filter| !filter.keys.iter().any(|key| lacking(key, outline).is_some()));
-        let mut unmapped = may_match.filter_map(|filter| Some((filter, unmapping(filter.mapped_with?, outline)?)));
+        let asked = asked(filters, outline);
+        let mut unmapped = asked.iter().filter_map(|filter| Some((filter, unmapping(filter.mapped_with?, outline)?)));
         let Some((filter, (key, problem))) = unmapped.next() else {
             return;
         };
@@ -193,6 +194,33 @@ fn unmatched(filters: &Filters, outline: &Outline) -> Option<Vec<String>> {
         Some(format!("{}: {lacking}", filter.name))
     };
     filters_of(filters, outline.action).iter().map(reason).collect()
+}
+
+/// The filters that may match the events of a rule. A service asks its trigger filters in their order, up to one that matches.
+fn asked<'f>(filters: &'f Filters, outline: &Outline) -> Vec<Filter<'f>> {
+    let mut asked: Vec<Filter<'f>> = Vec::new();
+    for filter in filters_of(filters, outline.action) {
+        let never = filter.keys.iter().any(|key| lacking(key, outline).is_some());
+        let mut earlier = asked.iter().filter(|earlier| earlier.service == filter.service);
+        if !never && !earlier.any(|earlier| forestalls(earlier, &filter, outline)) {
+            asked.push(filter);
+        }
+    }
+    asked
+}
+
+/// Tells whether a filter matches whatever a later one does, by the values that a rule has written out.
+fn forestalls(earlier: &Filter<'_>, later: &Filter<'_>, outline: &Outline) -> bool {
+    let passes = |key: &KeyFilter, value: &Value| {
+        key.contains.is_empty() || text_of(value).is_some_and(|text| key.accepts(&text))
+    };
+    earlier.keys.iter().all(|key| match outline.keys.get(&key.key) {
+        Some(Known::OneOf(values)) => {
+            let reaches = |value: &&Value| later.keys.iter().all(|own| own.key != key.key || passes(own, value));
+            values.iter().filter(reaches).all(|value| passes(key, value))
+        }
+        _ => key.contains.is_empty(),
+    })
 }
 
 /// The texts that a rule sends in a key; none where a payload decides.
@@ -287,7 +315,7 @@ const REASONS_MAX: usize = 3;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -349,6 +377,34 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_that_is_not_asked_raises_no_doubt() {
+        let filters = filters(
+            "services:
+  - name: pay
+    trigger:
+      - { urgency: high, keys: [{ key: state, contains: [CRIT] }], map_incident_with: id }
+      - { urgency: low, keys: [{ key: state, contains: [C] }], map_incident_with: other }
+    resolve: { keys: [{ key: state, contains: [OK] }], incident_mapped_with: id }
+  - name: all
+    trigger: [{ urgency: low, keys: [{ key: state, contains: [C] }] }]
+",
+        );
+        let (first, second, other) =
+            ("service pay, trigger filter 1", "service pay, trigger filter 2", "service all, trigger filter 1");
+        for (states, expected) in [
+            (json!(["CRITICAL"]), vec![first, other]),
+            (json!(["CRITICAL", "DOWN"]), vec![first, other]),
+            (json!(["CRITICAL", "C"]), vec![first, second, other]),
+            (json!(null), vec![first, second, other]),
+            (json!(["DOWN"]), vec![]),
+        ] {
+            let outline = outline(Action::Trigger, &json!({ "state": states, "id": null }), false);
+            let asked: Vec<String> = asked(&filters, &outline).into_iter().map(|filter| filter.name).collect();
+            assert_eq!(asked, expected, "{states}");
+        }
+    }
+
+    #[test]
     fn a_key_may_be_sent_by_rules_that_can_not_be_read_yet() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
@@ -396,7 +452,7 @@ mod tests {
 
         #[test]
         fn a_rule_that_is_told_as_unmatched_matches_by_no_payload(
-            triggers in prop::collection::vec(keys(2), 1..3),
+            triggers in prop::collection::vec(keys(2), 1..4),
             resolve in keys(1),
             (k, l) in (prop::option::of(known()), prop::option::of(known())),
             (open, others) in (any::<bool>(), (values(), values())),
@@ -419,6 +475,11 @@ mod tests {
             for (action, does) in [(Action::Trigger, matched.opens()), (Action::Resolve, matched.closes())] {
                 let never = unmatched(&filters, &outline(action, &sent, open));
                 prop_assert!(never.is_none() || !does, "{body} matches {filters:?}, and {never:?} was told");
+            }
+            let asked = asked(&filters, &outline(Action::Trigger, &sent, open));
+            for opening in matched.services.iter().filter_map(|service| service.trigger.as_ref()) {
+                let is_asked = asked.iter().any(|filter| filter.trigger == Some(opening.filter - 1));
+                prop_assert!(is_asked, "{body} opens by filter {} of {filters:?}", opening.filter);
             }
         }
     }
