@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::condition::{Asks, Condition, Operator, Test};
 use super::emit::{Emit, Operators, Source};
 use super::{RuleSet, Then};
 use crate::event::Action;
@@ -48,9 +49,31 @@ pub(super) fn outlines(rules: &RuleSet) -> Vec<Outline> {
                 Some(values) if !values.is_empty() => Some((key.clone(), Known::OneOf(values))),
                 _ => Some((key.clone(), Known::Anything)),
             });
-            Some(Outline { rule: index, name: rule.name.to_string(), action, keys: keys.collect(), open })
+            // A payload that is sent as it is keeps the texts by which its rule matched.
+            let kept = rule.when.iter().filter(|_| rule.emit.is_none()).flat_map(compared);
+            Some(Outline { rule: index, name: rule.name.to_string(), action, keys: keys.chain(kept).collect(), open })
         })
         .collect()
+}
+
+/// The members of an element that a condition compares with texts, and these; one in any case has too many spellings.
+fn compared(condition: &Condition) -> Vec<(String, Known)> {
+    let Test { path, asks: Asks::Nodes(operators), .. } = (match condition {
+        Condition::All(parts) => return parts.iter().flat_map(compared).collect(),
+        Condition::Test(test) => test,
+        Condition::Any(_) | Condition::Not(_) => return Vec::new(),
+    }) else {
+        return Vec::new();
+    };
+    let texts = operators.iter().filter_map(|operator| match operator {
+        Operator::Equals(texts) | Operator::OneOf(texts)
+            if !texts.any_case && texts.values.iter().all(Value::is_string) =>
+        {
+            Some((path.member()?.to_owned(), Known::OneOf(texts.values.clone())))
+        }
+        _ => None,
+    });
+    texts.collect()
 }
 
 /// The values of a key where all that it can have are written out; empty where it is never sent.

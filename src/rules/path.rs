@@ -101,6 +101,14 @@ impl JsonPath {
         self.whole == other.whole && (self.text == other.text || self.query.is_same_singular(&other.query))
     }
 
+    /// The member of an element that it names, where it is no more than that.
+    pub fn member(&self) -> Option<&str> {
+        match self.query.steps()? {
+            [Step::Name(name)] if !self.whole => Some(name),
+            _ => None,
+        }
+    }
+
     /// The path as it was written.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -91,6 +91,33 @@ fn a_value_is_known_where_it_is_written_out() {
 }
 
 #[test]
+fn without_an_emit_the_payload_has_the_texts_that_its_rule_asks_for() {
+    let outlines = rules(None, None).outlines();
+    let state = |rule: usize| outlines[rule].keys.get("state").cloned();
+    assert!(outlines.iter().all(|outline| outline.open));
+    assert_eq!(state(0), Some(Known::OneOf(vec![json!("BAD")])));
+    assert_eq!(state(1), Some(Known::OneOf(vec![json!("GOOD")])));
+    let known = |when: &str| {
+        let rules = format!("rules: [{{ name: r, when: {when}, then: trigger }}]");
+        compile(&format!("version: 1\nincident_key: $.id\n{rules}\n")).outlines().swap_remove(0).keys.remove("s")
+    };
+    let both = Some(Known::OneOf(vec![json!("a"), json!("b")]));
+    assert_eq!(known("{ all: [{ path: $.t, equals: x }, { path: $.s, one_of: [a, b] }] }"), both);
+    for when in [
+        "{ path: $.s.t, equals: a }",
+        "{ path: $$.s, equals: a }",
+        "{ path: $.s, equals: a, ignore_case: true }",
+        "{ path: $.s, one_of: [a, 1] }",
+        "{ path: $.s, contains: a }",
+        "{ path: $.s, exists: false }",
+        "{ not: { path: $.s, equals: a } }",
+        "{ any: [{ path: $.s, equals: a }, { path: $.t, equals: b }] }",
+    ] {
+        assert_eq!(known(when), None, "{when}");
+    }
+}
+
+#[test]
 fn a_value_is_told_once_and_always_in_one_order() {
     let table = json!({ "HIGH": "critical", "FATAL": "critical", "LOW": "low", "NONE": "Low", "MID": "medium" });
     let emit = json!({ "k": { "$path": "$.a", "$map": table, "$default": "low", "$lower": true } });
