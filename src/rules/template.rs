@@ -8,6 +8,8 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 
+use minijinja::machinery::{Span, Token, tokenize};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 
@@ -74,8 +76,8 @@ impl Templates {
         Ok(id)
     }
 
-    /// Doubts about a template that can be used: it is rendered once with nothing in it, and variables that nobody sets
-    /// stay empty for ever.
+    /// Doubts about a template that can be used: JSON has no methods to call, one without variables is rendered once, and
+    /// variables that nobody sets stay empty for ever.
     pub(super) fn doubts(&self, id: TemplateId) -> Vec<Problem> {
         let Ok(template) = self.environment.get_template(&id.0.to_string()) else {
             return Vec::new();
@@ -83,24 +85,15 @@ impl Templates {
         let source = template.source();
         let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
         names.sort_unstable();
-        let fails = template.render(()).err().and_then(|error| match error.kind() {
-            // Whatever the payload: JSON has no methods.
-            ErrorKind::UnknownMethod => {
-                let name = last_word(error.detail().unwrap_or_default());
-                let help = match nearest(name, FILTERS.split(' ')) {
-                    Some(filter) => format!("a filter does such things: `{{{{ value | {filter} }}}}`"),
-                    None => "values are changed by filters: `{{ value | upper }}`".to_owned(),
-                };
-                let message = format!("no value has a method `{name}`: this template renders empty where it is called");
-                Some(Problem { message, range: error.range(), help: Some(help) })
-            }
-            _ if names.is_empty() => Some(Problem {
+        let mut doubts: Vec<Problem> =
+            methods(source).into_iter().map(|range| no_method(&source[range.clone()], range)).collect();
+        if doubts.is_empty() && names.is_empty() {
+            doubts.extend(template.render(()).err().map(|error| Problem {
                 message: format!("this template always fails and renders empty: {}", sentence(&error)),
                 range: error.range(),
                 help: Some("a text that is no template holds neither `{{` nor `{%`".to_owned()),
-            }),
-            _ => None,
-        });
+            }));
+        }
         // A variable that a branch sets can be read behind it.
         let unset = names.into_iter().filter(|name| {
             let is_function = self.environment.globals().any(|(global, _)| global == name.as_str());
@@ -114,7 +107,8 @@ impl Templates {
             let message = format!("nothing sets `{name}`: it is empty here, always");
             Problem { message, range: read_at(source, &name), help: Some(help) }
         });
-        fails.into_iter().chain(unset).collect()
+        doubts.extend(unset);
+        doubts
     }
 
     /// The name of a filter, test or function that does not exist, found by rendering with nothing.
@@ -235,6 +229,28 @@ fn is_set(source: &str, name: &str) -> bool {
     })
 }
 
+/// The names of the methods that a template calls, in whatever branch. Those of a loop exist, whatever it is called.
+fn methods(source: &str) -> Vec<Range<usize>> {
+    let tokens: Vec<(Token<'_>, Span)> =
+        tokenize(source, false, SyntaxConfig::default()).map_while(Result::ok).collect();
+    let called = tokens.windows(3).filter_map(|three| match three {
+        [(Token::Dot, _), (Token::Ident(name), span), (Token::ParenOpen, _)] if !LOOP_METHODS.contains(name) => {
+            Some(usize::try_from(span.start_offset).ok()?..usize::try_from(span.end_offset).ok()?)
+        }
+        _ => None,
+    });
+    called.collect()
+}
+
+fn no_method(name: &str, range: Range<usize>) -> Problem {
+    let help = match nearest(name, FILTERS.split(' ')) {
+        Some(filter) => format!("a filter does such things: `{{{{ value | {filter} }}}}`"),
+        None => "values are changed by filters: `{{ value | upper }}`".to_owned(),
+    };
+    let message = format!("no value has a method `{name}`: this template renders empty where it is called");
+    Problem { message, range: Some(range), help: Some(help) }
+}
+
 fn last_word(text: &str) -> &str {
     text.rsplit(' ').next().unwrap_or_default()
 }
@@ -278,6 +294,7 @@ const FILTERS: &str = "abs attr batch bool capitalize chain count default dictso
     string title trim unique upper";
 const TESTS: &str = "boolean defined divisibleby endingwith even float in integer iterable mapping none number odd \
     startingwith undefined";
+const LOOP_METHODS: [&str; 2] = ["changed", "cycle"];
 const VARIABLES: [&str; 7] = ["payload", "root", "action", "incident_key", "source", "rule", "received_at"];
 /// Some 50,000 instructions or 3 MB of data: a title takes a hundred, a loop over a payload a few thousand.
 const FUEL: u64 = 50_000;
@@ -319,8 +336,11 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         for (text, told) in [
-            ("{{ payload.title.upper() }}", ".upper() | a filter does such things: `{{ value | upper }}`"),
-            ("a.b() {{ payload.x() }}", ".x() | values are changed by filters"),
+            ("{{ payload.title.upper() }}", "upper | a filter does such things: `{{ value | upper }}`"),
+            ("{% if payload.x %}{{ payload.x['.a('].strip(1) }}{% endif %}", "strip | "),
+            ("{% if payload.x %}a{% else %}{{ payload.a.items() }}{% endif %}", "items | a filter"),
+            ("{% for x in payload.l %}{{ loop.index }}{{ x.lower () }}{% endfor %}", "lower | a filter"),
+            ("a.b() {{ payload.x() }}", "x | values are changed by filters"),
             ("{% set sta = 1 %}{{ st }}{{ sta }}", "st | "),
             ("{{ 1/0 }}", "1/0 | a text that is no template"),
         ] {
