@@ -1,9 +1,11 @@
 //! Compares two conditions as they are written: one that holds only where another does, and two that never hold together.
 //!
-//! A yes is certain for every payload; a no says only that nothing written shows it. Compared are equal conditions, and
-//! words and values of which one has only some of the other's.
+//! A yes is certain for every payload; a no says only that nothing written shows it. Compared are equal conditions,
+//! words and values of which one has only some of the other's, texts with words, and bounds.
 
 use std::cmp::Ordering;
+
+use serde_json::Value;
 
 use super::budget::Budget;
 use super::condition::{Asks, Comparison, Condition, Operator, Test};
@@ -68,8 +70,14 @@ fn operator_implies(has: &Operator, asked: &Operator, budget: &Budget) -> bool {
             folds_alike(has, asked) && has.values.iter().all(|value| asked.holds(value, budget))
         }
         (Operator::Type(has), Operator::Type(asked)) => has.iter().all(|kind| asked.contains(kind)),
+        (Operator::Equals(has) | Operator::OneOf(has), Operator::Text(asked)) => {
+            // Equal numbers may have different texts, and a pattern may mind the case within.
+            let folds_alike = !has.any_case || asked.any_case && asked.ask != Ask::Matches;
+            let holds = |value: &Value| value.as_str().is_some_and(|text| asked.holds(text, budget));
+            folds_alike && has.values.iter().all(holds)
+        }
         (Operator::Number(has, than), Operator::Number(asked, asked_than)) => {
-            has == asked && compare_numbers(than, asked_than).is_eq()
+            bound_implies(*has, *asked, compare_numbers(than, asked_than))
         }
         (Operator::Text(has), Operator::Text(asked)) => text_implies(has, asked),
         _ => false,
@@ -110,6 +118,18 @@ fn operators_exclude(one: &Operator, other: &Operator, budget: &Budget) -> bool 
         (Operator::Number(one, bound), Operator::Number(other, other_bound)) => {
             bounds_exclude(*one, *other, compare_numbers(bound, other_bound))
         }
+        _ => false,
+    }
+}
+
+/// Tells whether a number on the right side of the first bound is on that of the second, by how these compare.
+fn bound_implies(has: Comparison, asked: Comparison, bounds: Ordering) -> bool {
+    use Comparison::{Greater, GreaterOrEqual, Less, LessOrEqual};
+    match (has, asked) {
+        (GreaterOrEqual, Greater) => bounds.is_gt(),
+        (LessOrEqual, Less) => bounds.is_lt(),
+        (Greater | GreaterOrEqual, Greater | GreaterOrEqual) => bounds.is_ge(),
+        (Less | LessOrEqual, Less | LessOrEqual) => bounds.is_le(),
         _ => false,
     }
 }
