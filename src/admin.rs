@@ -151,6 +151,8 @@ const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(5),
     // Longer than scrapes are usually apart, so that they keep their connection.
     idle_timeout: Duration::from_secs(75),
+    // Lists and payloads may be read by a person, page by page.
+    write_timeout: Duration::from_secs(300),
     // For a command under way; whoever only looks need not be waited for.
     drain_timeout: Duration::from_secs(5),
 };

@@ -14,15 +14,17 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::admin::Reload;
-use crate::clock::{Clock, WallTime};
+use crate::clock::{Clock, Now, WallTime};
 use crate::config::{Config, Inputs, Refreshed, SecretFiles, Snapshot};
 use crate::delivery::client::Upstream;
-use crate::delivery::dispatcher::{self, Dispatcher};
+use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
+use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
 use crate::inbound::Ingest;
 use crate::journal::recorder::{Writer, WriterParts};
 use crate::journal::{self, Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
+use crate::secret::Secret;
 use crate::server;
 use crate::shutdown::{DRAIN, Shutdown};
 use crate::supervision::panicked;
@@ -99,8 +101,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let recorder_end = run_writer(writer)?;
 
     let reader = open_reader(&readers, &data_dir)?;
-    let recent_triggers = dispatcher::recent_triggers(&reader, config.dispatch.retry, clock.now())
-        .map_err(|error| unreadable(&data_dir, &error))?;
+    let recent_triggers = recent_triggers(&reader, config.dispatch.retry, clock.now()).await;
     let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
         config: config.dispatch,
         upstream,
@@ -151,8 +152,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             ingest.finished().await;
         }
     });
-    let admin_listener =
-        tokio::spawn(admin::serve(admin_socket, admin_tls, config.admin.token, view, shutdown.clone()));
+    let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, config.admin.token, view, shutdown.clone()));
     if !config.secret_files.is_empty() {
         let (files, shutdown) = (Arc::new(Mutex::new(config.secret_files)), shutdown.clone());
         tokio::spawn(async move { while panicked("secrets", watch_secrets(&files, &resume, &shutdown)).await {} });
@@ -177,7 +177,6 @@ impl Running {
             _ = &mut self.recorder => "the recorder ended",
             _ = &mut self.dispatcher => "the dispatcher ended",
             _ = &mut self.listener => "the listener ended",
-            _ = &mut self.admin_listener => "the admin listener ended",
         }
     }
 
@@ -233,8 +232,45 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(OpenError { path: PathBuf::new(), problem: "reading the journal failed".to_owned(), remedy: "see the log" })
+        Err(OpenError { path: PathBuf::new(), problem: "opening the journal failed".to_owned(), remedy: "see the log" })
     })
+}
+
+/// Serves the admin API, again and again should its listener fail: events are taken all the same.
+async fn serve_admin(
+    socket: TcpListener,
+    tls: Option<Arc<tls::Served>>,
+    token: Option<Secret>,
+    view: admin::View,
+    shutdown: Shutdown,
+) {
+    let Ok(socket) = socket.into_std() else { return };
+    loop {
+        let listener = match socket.try_clone().and_then(TcpListener::from_std) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "the admin listener is gone: restart the relay to have it back");
+                return;
+            }
+        };
+        let serve = admin::serve(listener, tls.clone(), token.clone(), view.clone(), shutdown.clone());
+        if !panicked("admin", serve).await {
+            return;
+        }
+    }
+}
+
+/// The keys that were triggered shortly before this start. Without them an early resolve is not sent again, which is no
+/// reason not to start.
+async fn recent_triggers(reader: &Arc<Reader>, retry: retry::Settings, now: Now) -> RecentTriggers {
+    let reader = Arc::clone(reader);
+    let read = tokio::task::spawn_blocking(move || dispatcher::recent_triggers(&reader, retry, now));
+    match read.await {
+        Ok(Ok(recent)) => return recent,
+        Ok(Err(error)) => tracing::warn!(%error, "the deliveries of the last minutes can't be read from the journal"),
+        Err(_) => {}
+    }
+    RecentTriggers::new(retry.unresolved.over)
 }
 
 fn open_reader(readers: &Arc<Readers>, data_dir: &Path) -> Result<Arc<Reader>, StartError> {

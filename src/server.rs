@@ -40,6 +40,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// For nothing at all between two requests.
     pub idle_timeout: Duration,
+    /// For the peer to take more bytes of an answer.
+    pub write_timeout: Duration,
     /// For the requests in flight when the stop is told.
     pub drain_timeout: Duration,
 }

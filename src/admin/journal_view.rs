@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::problem::problem;
 use crate::clock::WallTime;
@@ -17,40 +17,33 @@ pub struct JournalView {
     reader: Arc<Reader>,
     /// One read at a time, so that one that hangs holds one thread, and not all that there are.
     turn: Arc<Semaphore>,
+    oldest: Arc<Mutex<Option<WallTime>>>,
     read_max: Duration,
 }
 
 impl JournalView {
     /// Over a connection that nothing else waits for.
     pub fn new(reader: Arc<Reader>) -> JournalView {
-        JournalView { reader, turn: Arc::new(Semaphore::new(1)), read_max: READ_MAX }
+        JournalView { reader, turn: Arc::new(Semaphore::new(1)), oldest: Arc::default(), read_max: READ_MAX }
     }
 
-    /// Reads from the journal, off the tasks that serve others, and waits for no disk that hangs.
+    /// Reads from the journal, off the tasks that serve others, and does not wait for a disk that hangs.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, journal::Error> + Send + 'static,
     ) -> Result<T, Response> {
-        match tokio::time::timeout(self.read_max, self.read_in_turn(read)).await {
-            Ok(read) => read,
-            Err(_) => {
-                let detail = "the disk of `data_dir` does not answer; ask again when it does";
-                Err(problem(StatusCode::SERVICE_UNAVAILABLE, detail))
-            }
-        }
-    }
-
-    async fn read_in_turn<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Reader) -> Result<T, journal::Error> + Send + 'static,
-    ) -> Result<T, Response> {
-        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let unanswered = |_| {
+            let detail = "the journal is busy with another question, or its disk does not answer; ask again";
+            problem(StatusCode::SERVICE_UNAVAILABLE, detail)
+        };
+        let turn = Arc::clone(&self.turn).acquire_owned();
+        let turn = tokio::time::timeout(self.read_max, turn).await.map_err(unanswered)?;
         let reader = Arc::clone(&self.reader);
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             read(&reader)
         });
-        match read.await {
+        match tokio::time::timeout(self.read_max, read).await.map_err(unanswered)? {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 tracing::warn!(error = %error, "the journal can't be read for the admin API");
@@ -60,14 +53,19 @@ impl JournalView {
         }
     }
 
-    /// When the event that waits longest was received; none where that can't be told at once.
+    /// When the event that waits longest was received; as it was known last, where the journal does not tell at once.
     pub(super) async fn oldest_queued(&self) -> Option<WallTime> {
-        tokio::time::timeout(GLANCE_MAX, self.read(|reader| reader.oldest_queued())).await.ok()?.ok().flatten()
+        let read = self.read(|reader| reader.oldest_queued());
+        let mut known = self.oldest.lock().await;
+        if let Ok(Ok(oldest)) = tokio::time::timeout(GLANCE_MAX.min(self.read_max), read).await {
+            *known = oldest;
+        }
+        *known
     }
 }
 
-/// Longer than any read of a disk that answers: a search stops by itself before.
-const READ_MAX: Duration = Duration::from_secs(10);
+/// For a read to begin, and again for it to end: a cold disk takes seconds to list a key among a million events.
+const READ_MAX: Duration = Duration::from_secs(25);
 /// Less than a scraper waits.
 const GLANCE_MAX: Duration = Duration::from_secs(2);
 
@@ -93,7 +91,8 @@ mod tests {
         assert!(view.read(|reader| reader.newest()).await.is_ok());
         view.read_max = Duration::from_millis(50);
         let _hangs = Arc::clone(&view.turn).acquire_owned().await;
-        assert_eq!(view.oldest_queued().await, None);
+        *view.oldest.lock().await = Some(WallTime(7));
+        assert_eq!(view.oldest_queued().await, Some(WallTime(7)), "as it was known");
         assert_eq!(view.read(|reader| reader.newest()).await.unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

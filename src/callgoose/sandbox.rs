@@ -86,6 +86,7 @@ const LIMITS: Limits = Limits {
     connections_max: 500,
     header_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(60),
+    write_timeout: Duration::from_secs(10),
     // A stand-in may drop slow requests.
     drain_timeout: Duration::from_secs(5),
 };

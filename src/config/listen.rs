@@ -43,6 +43,8 @@ impl Reader<'_> {
                 connections_max: usize::try_from(connections_max).ok()?,
                 header_timeout: header_timeout.unwrap_or(Duration::from_secs(10)),
                 idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(75)),
+                // Answers are small: a sender that takes none of one for so long is gone, or holds the connection on purpose.
+                write_timeout: Duration::from_secs(10),
                 drain_timeout: DRAIN,
             },
             bodies: inbound::BodyLimits {

@@ -85,7 +85,7 @@ impl Deadlines {
     /// The next deadline; none while a request is in flight, which has limits of its own.
     pub(super) fn next(&self, limits: Limits) -> Option<Due> {
         let (since, timeout, what) = match *self.state() {
-            State { stalled: Some(since), .. } => (since, WRITE_TIMEOUT, Overdue::Write),
+            State { stalled: Some(since), .. } => (since, limits.write_timeout, Overdue::Write),
             State { in_flight: 1.., .. } => return None,
             State { ending: Some(since), .. } => (since, END_TIMEOUT, Overdue::End),
             State { head: Some(since), .. } => (since, limits.header_timeout, Overdue::Head),
@@ -130,9 +130,6 @@ impl Drop for InFlight {
     }
 }
 
-/// Answers are small: a peer that takes none of it for so long is gone, or holds the connection on purpose.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// For the peer to see the end and close its side.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -144,6 +141,7 @@ mod tests {
         connections_max: 1,
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(75),
+        write_timeout: Duration::from_secs(10),
         drain_timeout: Duration::ZERO,
     };
 

@@ -88,6 +88,7 @@ impl Setup {
                     connections_max: 1_000,
                     header_timeout: Duration::from_secs(10),
                     idle_timeout: Duration::from_secs(75),
+                    write_timeout: Duration::from_secs(10),
                     drain_timeout: Duration::from_secs(5),
                 },
                 bodies: BodyLimits { bytes_max: 64 * 1024, timeout: Duration::from_secs(10) },

@@ -357,7 +357,7 @@ impl Ledger {
             return broken(Promise::UnsettledLimit, format!("{id} while {:?} wait", self.life.unsettled));
         }
         let allowance = self.allowance(time);
-        // Pending are whole milliseconds, and so is the time here.
+        // Waits are whole milliseconds, and so is the time here.
         if allowance < 1.0 - 1e-6 {
             return broken(Promise::Pace, format!("{id} with an allowance of {allowance}"));
         }

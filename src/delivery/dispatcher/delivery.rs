@@ -170,7 +170,7 @@ pub(super) fn tell(metrics: &Metrics, source: &Arc<str>, unwritten: &Unwritten, 
             %reason,
             "the event is a dead letter; it is kept until a person replays or discards it"
         ),
-        reason => tracing::debug!(event = id, source, action, %reason, "an event ended unsent"),
+        reason => tracing::debug!(event = id, source, action, %reason, "an event ended without delivery"),
     }
 }
 

@@ -398,7 +398,7 @@ mod tests {
             )
             .unwrap();
         drop(fixture);
-        let (_desk, events, damaged) = Fixture::open(directory.path());
+        let (_fixture, events, damaged) = Fixture::open(directory.path());
         assert_eq!(damaged, []);
         assert_eq!(events[1].state, State::Delivered);
     }

@@ -564,7 +564,7 @@ impl Filter {
     }
 }
 
-/// Reads a delivered event. None if its checksum does not match; a start reports that elsewhere.
+/// Reads a delivered event. None if a column can't be read; the checksum is not compared.
 fn read_delivered(row: &Row<'_>) -> Option<Delivered> {
     let text = |column| row.get_ref(column).ok()?.as_str().ok();
     Some(Delivered {
