@@ -81,12 +81,15 @@ fn missing_of(key: &Key, arrivals: &[Arrival]) -> usize {
     (0..key.acknowledged).filter(|step| !arrived(step)).count()
 }
 
-/// A page of the events' own table, in the middle of it: a leaf with many events and no payload.
+/// A page of the events' own table, in the middle of it: a leaf with many events, in its first sector too, and no payload.
 fn page_of_events(journal: &[u8]) -> usize {
     let pages: Vec<usize> = (1..journal.len() / PAGE)
         .filter(|number| {
-            let page = String::from_utf8_lossy(&journal[number * PAGE..(number + 1) * PAGE]).into_owned();
-            journal[number * PAGE] == 0x0D && page.matches("queued").count() > 10 && !page.contains("{\"")
+            let at = number * PAGE;
+            let queued = |bytes: &[u8]| String::from_utf8_lossy(bytes).matches("queued").count();
+            let page = &journal[at..at + PAGE];
+            let full = queued(page) > 10 && queued(&page[..SECTOR]) > 0;
+            page[0] == 0x0D && full && !String::from_utf8_lossy(page).contains("{\"")
         })
         .collect();
     assert!(pages.len() >= 3, "{pages:?}");
