@@ -1,4 +1,4 @@
-//! The API's answers to GET, path by path. Shapes as in the README; errors are RFC 9457 problem documents.
+//! The API's answers to GET, path by path. Shapes as in config/MONITORING.md; errors are RFC 9457 problem documents.
 
 use std::sync::Arc;
 

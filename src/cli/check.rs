@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     ///
     /// Lines and columns count from 1, in characters; the end is the column behind the last one. `path` is the dotted
     /// path of the key. Where a finding is about a variable or a flag, `file` is its name and the lines are null. `code`
-    /// says what kind of finding it is, as unknown-key or unreachable-rule; the README lists them.
+    /// says what kind of finding it is, as unknown-key or unreachable-rule; config/OPERATING.md lists them.
     #[arg(long)]
     json: bool,
 }
