@@ -151,7 +151,7 @@ impl Reader<'_> {
                 Some(problem) => format!("the value of the environment variable {name} {problem}"),
             },
         };
-        self.unavailable(node, path, problem, "set it where the relay is started, or use { file: PATH }")
+        self.unavailable(node, path, problem, "set it in the environment of this command, or use { file: PATH }")
     }
 
     fn file_secret(&mut self, node: &Node, path: &str, used: Use) -> Option<Secret> {

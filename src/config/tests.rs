@@ -365,7 +365,7 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "{ env: IN }",
             "{ env: NOT_SET }",
-            "8:24 sources.s.auth[0].bearer.env: the environment variable NOT_SET is not set (set it where the relay is started, or use { file: PATH })",
+            "8:24 sources.s.auth[0].bearer.env: the environment variable NOT_SET is not set (set it in the environment of this command, or use { file: PATH })",
         ),
         (
             "{ env: IN }",

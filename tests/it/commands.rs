@@ -602,7 +602,7 @@ async fn what_came_in_another_charset_and_an_element_that_is_null_are_read_as_th
         let (code, out, err) = program(&relay, &["explain", "--json", "--event", &replayed]).await;
         assert!(code == 0 && out.contains("été"), "{out}{err}");
         let (code, _, err) = program(&relay, &against).await;
-        assert!(code == 0 && err.starts_with("2 tried, 1 replays left out, 0 would"), "{err}");
+        assert!(code == 0 && err.starts_with("2 tried, 1 replay left out, 0 would"), "{err}");
     })
     .await;
 }

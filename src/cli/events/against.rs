@@ -207,7 +207,11 @@ impl Trial<'_> {
             terminal.say("error: no event that is kept matches these filters");
             return Exit::CouldNotRun;
         }
-        let skipped = if replays == 0 { String::new() } else { format!(", {replays} replays left out") };
+        let skipped = match replays {
+            0 => String::new(),
+            1 => ", 1 replay left out".to_owned(),
+            _ => format!(", {replays} replays left out"),
+        };
         terminal
             .say(&format!("{tried} tried{skipped}, {differ} would be decided otherwise; nothing was written or sent"));
         match (tried, differ, untried) {
