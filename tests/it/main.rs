@@ -12,6 +12,7 @@ mod connections;
 mod cookbook;
 mod delivery;
 mod framing;
+mod pages;
 mod presets;
 mod process;
 mod refusals;

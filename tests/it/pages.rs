@@ -1,0 +1,401 @@
+//! The pages held against the program: nothing it has is undocumented, nothing is documented that it has not.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use gander::exports::metrics::Metrics;
+use gander::exports::rules::RuleSet;
+use gander::exports::yaml::{Findings, Source};
+use serde_json::Value;
+
+const README: &str = "README.md";
+const LANGUAGE: &str = "config/rules/LANGUAGE.md";
+const MONITORING: &str = "config/MONITORING.md";
+const OPERATING: &str = "config/OPERATING.md";
+const PAGES: [&str; 7] =
+    [README, MONITORING, OPERATING, "config/rules/COOKBOOK.md", LANGUAGE, "config/rules/SENDERS.md", "tests/README.md"];
+
+/// A page of the manual.
+#[derive(Clone, Debug)]
+struct Page {
+    /// Its path from the root.
+    path: &'static str,
+    text: String,
+}
+
+impl Page {
+    /// What stands in fences, line by line.
+    fn fenced(&self) -> Vec<String> {
+        self.text.split("```").skip(1).step_by(2).flat_map(|fence| fence.lines().skip(1)).map(str::to_owned).collect()
+    }
+
+    /// The text without its fences.
+    fn prose(&self) -> String {
+        self.text.split("```").step_by(2).collect()
+    }
+
+    /// All code: the lines of fences, and what stands between two back quotes.
+    fn code(&self) -> Vec<String> {
+        let mut code = self.fenced();
+        code.extend(self.prose().split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")));
+        code
+    }
+
+    /// The anchors of its headings.
+    fn anchors(&self) -> BTreeSet<String> {
+        let prose = self.prose();
+        let headings =
+            prose.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+        headings.map(anchor).collect()
+    }
+
+    /// The blocks of YAML, as they stand.
+    fn yaml(&self) -> Vec<String> {
+        let fences = self.text.split("```").skip(1).step_by(2);
+        fences.filter_map(|fence| fence.strip_prefix("yaml\n")).map(str::to_owned).collect()
+    }
+}
+
+/// The anchor that a heading gets when it is shown.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn pages() -> Vec<Page> {
+    PAGES.map(|path| Page { path, text: read(path) }).to_vec()
+}
+
+fn page<'a>(pages: &'a [Page], path: &str) -> &'a Page {
+    pages.iter().find(|page| page.path == path).unwrap()
+}
+
+/// The words of a text: of letters, digits, `_`, and with a `$` before them.
+fn words(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !(c.is_alphanumeric() || "_$".contains(c))).collect()
+}
+
+fn is_command_word(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+}
+
+/// The names of all `properties` in a schema.
+fn keys(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(members) => {
+            for (name, value) in members {
+                if let ("properties", Value::Object(properties)) = (name.as_str(), value) {
+                    found.extend(properties.keys().cloned());
+                }
+                keys(value, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+        _ => {}
+    }
+}
+
+/// Keys of the four schemas that no page names.
+fn keys_without_a_page(pages: &[Page]) -> Vec<String> {
+    let (language, operating) = (page(pages, LANGUAGE).code().join("\n"), page(pages, OPERATING).code().join("\n"));
+    let configuration = read("config/gander.yaml") + &operating;
+    let mut wrong = Vec::new();
+    for (schema, text) in
+        [("rules", &language), ("tests", &language), ("filters", &language), ("config", &configuration)]
+    {
+        let named = words(text);
+        let mut all = BTreeSet::new();
+        keys(&serde_json::from_str(&read(&format!("config/schema/{schema}.json"))).unwrap(), &mut all);
+        wrong.extend(all.iter().filter(|key| !named.contains(key.as_str())).map(|key| format!("{schema}: {key}")));
+    }
+    wrong
+}
+
+/// The names that metrics are registered with, as they begin: a kind or a unit may follow.
+fn registered() -> BTreeSet<String> {
+    let source = read("src/metrics.rs");
+    let calls = ["register!(", "register(", "register_with_unit(", "seconds("];
+    // The first text of a call is the name.
+    let first_text = |call: &str| call.split(';').next()?.split('"').nth(1).map(str::to_owned);
+    let names = calls.iter().flat_map(|call| source.split(*call).skip(1).filter_map(first_text));
+    names
+        .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .map(|name| format!("gander_{name}"))
+        .collect()
+}
+
+/// The series that are shown before anything happened, by their whole names.
+fn shown_at_once() -> BTreeSet<String> {
+    let exposition = Metrics::new().encode();
+    let types = exposition.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let whole = types.map(|(name, kind)| match kind {
+        "counter" => format!("{name}_total"),
+        "info" => format!("{name}_info"),
+        _ => name.to_owned(),
+    });
+    whole.collect()
+}
+
+/// Metrics that the page on monitoring does not name, and those that a page names and the program has not.
+fn metrics_that_differ(pages: &[Page]) -> Vec<String> {
+    const ENDINGS: [&str; 5] = ["", "_total", "_seconds", "_bytes", "_info"];
+    let (registered, shown) = (registered(), shown_at_once());
+    assert!(registered.len() > 30 && shown.len() > 20, "{registered:?} {shown:?}");
+    let named = |page: &Page| -> BTreeSet<String> {
+        let words = words(&page.text).into_iter().filter(|word| word.starts_with("gander_"));
+        words.map(str::to_owned).collect()
+    };
+    let monitoring = named(page(pages, MONITORING));
+    let is_named = |name: &String| ENDINGS.iter().any(|ending| monitoring.contains(&format!("{name}{ending}")));
+    let missing = registered.iter().filter(|name| !is_named(name)).chain(shown.difference(&monitoring));
+    let mut wrong: BTreeSet<String> = missing.map(|name| format!("not on the page: {name}")).collect();
+    for page in pages {
+        let is_there = |name: &String| {
+            ENDINGS.iter().filter_map(|ending| name.strip_suffix(ending)).any(|name| registered.contains(name))
+        };
+        wrong.extend(named(page).iter().filter(|name| !is_there(name)).map(|name| format!("{}: {name}", page.path)));
+    }
+    wrong.into_iter().collect()
+}
+
+/// The commands that `gander ARGUMENTS --help` lists.
+fn commands(arguments: &[&str]) -> BTreeSet<String> {
+    let mut gander = Command::new(env!("CARGO_BIN_EXE_gander"));
+    let help = String::from_utf8(gander.args(arguments).arg("--help").output().unwrap().stdout).unwrap();
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+/// Commands that no page names, and those that a page names and the program has not.
+fn commands_that_differ(pages: &[Page]) -> Vec<String> {
+    let (all, of_events) = (commands(&[]), commands(&["events"]));
+    let (mut named, mut wrong) = (BTreeSet::new(), Vec::new());
+    for page in pages {
+        for line in page.code() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            for at in words.iter().enumerate().filter(|(_, word)| **word == "gander").map(|(at, _)| at) {
+                let (Some(command), below) = (words.get(at + 1), words.get(at + 2)) else { continue };
+                let command = command.trim_end_matches(';');
+                if !is_command_word(command) {
+                    continue;
+                }
+                named.insert(command.to_owned());
+                if !all.contains(command) {
+                    wrong.push(format!("{}: gander {command}", page.path));
+                }
+                if let ("events", Some(below)) = (command, below.filter(|word| is_command_word(word))) {
+                    named.insert(format!("events {below}"));
+                    if !of_events.contains(*below) {
+                        wrong.push(format!("{}: gander events {below}", page.path));
+                    }
+                }
+            }
+        }
+    }
+    let all = all.into_iter().chain(of_events.into_iter().map(|command| format!("events {command}")));
+    wrong.extend(all.filter(|command| !named.contains(command)).map(|command| format!("on no page: {command}")));
+    wrong
+}
+
+/// Paths that the router of the admin API has and the page has not, and the other way round.
+fn admin_paths_that_differ(pages: &[Page]) -> Vec<String> {
+    let router = read("src/admin.rs");
+    let routes: BTreeSet<&str> = router.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(routes.len() > 10, "{routes:?}");
+    let code = page(pages, MONITORING).code();
+    let named: BTreeSet<&str> = code
+        .iter()
+        .filter_map(|code| code.strip_prefix("GET ").or_else(|| code.strip_prefix("POST ")))
+        .filter(|path| path.starts_with('/'))
+        .collect();
+    let missing = routes.difference(&named).map(|path| format!("not on the page: {path}"));
+    missing.chain(named.difference(&routes).map(|path| format!("not in the program: {path}"))).collect()
+}
+
+/// Lines of the log that the page quotes and the program does not write.
+fn log_lines_that_differ(pages: &[Page]) -> Vec<String> {
+    let mut source = String::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                source.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    // A text goes on in the next line behind a backslash.
+    let pieces: Vec<&str> = source.split("\\\n").map(str::trim_start).collect();
+    let source = pieces.concat();
+    let text = page(pages, MONITORING).prose();
+    let log = text.split("\n## Log\n").nth(1).unwrap().split("\n## ").next().unwrap().replace('\n', " ");
+    let quoted: Vec<&str> = log.split('"').skip(1).step_by(2).collect();
+    assert!(quoted.len() > 30, "{quoted:?}");
+    quoted.into_iter().filter(|line| !source.contains(line)).map(str::to_owned).collect()
+}
+
+/// Links to files that are not there, and to headings that a page has not.
+fn broken_links(pages: &[Page]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for page in pages {
+        let folder = root().join(page.path).parent().unwrap().to_owned();
+        let prose = page.prose();
+        for target in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let to = if file.is_empty() { root().join(page.path) } else { folder.join(file) };
+            let Ok(to) = to.canonicalize() else {
+                wrong.push(format!("{}: no file {target}", page.path));
+                continue;
+            };
+            let to = pages.iter().find(|page| root().join(page.path).canonicalize().is_ok_and(|path| path == to));
+            if !heading.is_empty() && !to.is_some_and(|page| page.anchors().contains(heading)) {
+                wrong.push(format!("{}: no heading {target}", page.path));
+            }
+        }
+    }
+    wrong
+}
+
+/// Lines, paragraphs and a front page that are too long to be read.
+fn too_long(pages: &[Page]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for page in pages {
+        let lines = (1..).zip(page.text.lines()).filter(|(_, line)| line.chars().count() > COLUMNS_MAX);
+        wrong.extend(lines.map(|(number, _)| format!("{}:{number}: more than {COLUMNS_MAX} columns", page.path)));
+    }
+    let readme = page(pages, README);
+    let words = readme.text.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).count();
+    if words > README_WORDS_MAX {
+        wrong.push(format!("{README}: {words} words, at most {README_WORDS_MAX}"));
+    }
+    let prose = readme.prose();
+    let is_text = |line: &&str| !line.starts_with(['|', '-', '#']) && !line.starts_with(|c: char| c.is_ascii_digit());
+    for paragraph in prose.split("\n\n") {
+        if paragraph.trim().lines().filter(is_text).count() > PARAGRAPH_LINES_MAX
+            && !paragraph.trim().starts_with(['-', '1'])
+        {
+            wrong.push(format!("{README}: a paragraph of more than {PARAGRAPH_LINES_MAX} lines: {paragraph}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn every_key_of_a_file_is_on_a_page() {
+    assert_eq!(keys_without_a_page(&pages()), [""; 0]);
+}
+
+#[test]
+fn every_metric_is_on_the_page_and_every_metric_on_a_page_exists() {
+    assert_eq!(metrics_that_differ(&pages()), [""; 0]);
+}
+
+#[test]
+fn every_command_is_on_a_page_and_every_command_on_a_page_exists() {
+    assert_eq!(commands_that_differ(&pages()), [""; 0]);
+}
+
+#[test]
+fn every_path_of_the_admin_api_is_on_the_page_and_every_path_on_it_exists() {
+    assert_eq!(admin_paths_that_differ(&pages()), [""; 0]);
+}
+
+#[test]
+fn every_line_of_the_log_on_the_page_is_written() {
+    assert_eq!(log_lines_that_differ(&pages()), [""; 0]);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    assert_eq!(broken_links(&pages()), [""; 0]);
+}
+
+#[test]
+fn no_page_is_wider_than_a_screen_and_the_front_page_is_short() {
+    assert_eq!(too_long(&pages()), [""; 0]);
+}
+
+#[test]
+fn a_page_that_is_wrong_is_told() {
+    type Check = fn(&[Page]) -> Vec<String>;
+    let rows: &[(Check, &str, &str, &str, &str)] = &[
+        (keys_without_a_page, LANGUAGE, "$truncate", "$cut", "rules: $truncate"),
+        (keys_without_a_page, LANGUAGE, "body_exact", "body", "tests: body_exact"),
+        (keys_without_a_page, LANGUAGE, "incident_mapped_with", "mapped_with", "filters: incident_mapped_with"),
+        (metrics_that_differ, MONITORING, "gander_holds", "gander_held", "not on the page: gander_holds"),
+        (metrics_that_differ, MONITORING, "gander_holds", "gander_held", "config/MONITORING.md: gander_held"),
+        (commands_that_differ, OPERATING, "gander man", "gander manual", "config/OPERATING.md: gander manual"),
+        (commands_that_differ, OPERATING, "gander man", "gander manual", "on no page: man"),
+        (commands_that_differ, OPERATING, "events export", "events dump", "config/OPERATING.md: gander events dump"),
+        (admin_paths_that_differ, MONITORING, "/api/v1/holds", "/api/v1/held", "not on the page: /api/v1/holds"),
+        (admin_paths_that_differ, MONITORING, "/api/v1/holds", "/api/v1/held", "not in the program: /api/v1/held"),
+        (log_lines_that_differ, MONITORING, "\"took a request\"", "\"got a request\"", "got a request"),
+        (broken_links, README, "config/OPERATING.md)", "OPERATING.md)", "README.md: no file OPERATING.md"),
+        (broken_links, OPERATING, "(#reload)", "(#reloading)", "config/OPERATING.md: no heading #reloading"),
+        (too_long, MONITORING, "# Watching Gander\n", WIDE, "config/MONITORING.md:1: more than 120 columns"),
+    ];
+    for (check, path, from, to, expected) in rows {
+        let mut pages = pages();
+        let page = pages.iter_mut().find(|page| page.path == *path).unwrap();
+        assert!(page.text.contains(from), "{path} has no {from}");
+        page.text = page.text.replace(from, to);
+        let told = check(&pages);
+        assert!(told.iter().any(|told| told == expected), "{expected}: {told:?}");
+    }
+    let mut long = pages();
+    long[0].text.push_str(&"word ".repeat(20));
+    assert!(too_long(&long).iter().any(|told| told.contains("words, at most 900")));
+    let mut long = pages();
+    long[0].text.push_str("\n\na line\na line\na line\na line\na line\n");
+    assert!(too_long(&long).iter().any(|told| told.contains("a paragraph of more than 4 lines")));
+}
+
+/// What the front page shows is a relay that works.
+#[test]
+fn the_configuration_and_the_rules_of_the_front_page_are_fine() {
+    let yaml = page(&pages(), README).yaml();
+    let [configuration, rules] = yaml.as_slice() else { panic!("{yaml:?}") };
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    put("config/gander.yaml", configuration);
+    put("config/rules/servicepilot.yaml", rules);
+    put("config/callgoose-filters.yaml", &read("config/callgoose-filters.yaml"));
+    let mut gander = Command::new(env!("CARGO_BIN_EXE_gander"));
+    gander.current_dir(folder.path()).env_clear().arg("check");
+    gander.env("CALLGOOSE_TOKEN", "a-token-of-theirs").env("SERVICEPILOT_TOKEN", "a-token-of-ours");
+    let ended = gander.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success() && out.contains("is fine") && !out.contains("note:"), "{out}{err}");
+}
+
+#[test]
+fn the_whole_rule_file_of_the_language_page_compiles() {
+    let yaml = page(&pages(), LANGUAGE).yaml();
+    let whole = yaml.iter().find(|yaml| yaml.starts_with("version: 1")).unwrap();
+    let mut findings = Findings::new();
+    let _ = RuleSet::compile(&std::sync::Arc::new(Source::new("rules.yaml".into(), whole.clone())), &mut findings);
+    assert!(findings.is_empty(), "{}", findings.render(false));
+}
+
+const COLUMNS_MAX: usize = 120;
+const README_WORDS_MAX: usize = 900;
+const PARAGRAPH_LINES_MAX: usize = 4;
+const WIDE: &str = concat!(
+    "# Watching Gander, a heading that goes on and on and on, far beyond the edge of any screen that has a hundred and ",
+    "twenty columns\n"
+);
