@@ -487,6 +487,14 @@ fn a_variable_holds_a_list_or_a_mapping() {
 }
 
 #[test]
+fn a_variable_with_escapes_beside_other_letters_is_read_as_it_is() {
+    for value in ["\"é\\n\"", "\"🕴🕴b\\n\"", "[\"é\\t\"]"] {
+        let findings = Desk::new(BASE).env("GANDER_SOURCES__S__RESPOND", value).findings();
+        assert!(listed(&findings)[0].contains(&format!("found `{value}`")), "{:?}", listed(&findings));
+    }
+}
+
+#[test]
 fn one_mistake_is_one_error() {
     for wrong in ["basic: x", "bearer: { envi: IN }", "header: { nam: X, secret: { env: IN }, name: Y }"] {
         let found = found("bearer: { env: IN }", wrong);
@@ -761,6 +769,7 @@ fn a_variable_reaches_a_source_whose_name_it_cant_spell() {
     let desk = Desk::new(&text).env("GANDER_SOURCES__SERVICE_PILOT__RESPOND", "delivered");
     let config = desk.load().config;
     assert_eq!(config.sources.len(), 1);
+    assert_eq!(config.sources[0].respond, inbound::Respond::Delivered);
 }
 
 #[test]
