@@ -20,7 +20,7 @@ mod syntax;
 pub use fields::Fields;
 pub use finding::{Finding, Findings, Severity, nearest};
 pub use parse::parse;
-pub use redact::is_sensitive;
+pub use redact::{is_sensitive, shown};
 
 use std::fmt;
 use std::ops::Range;

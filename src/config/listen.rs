@@ -10,7 +10,7 @@ use crate::inbound;
 use crate::server;
 use crate::shutdown::DRAIN;
 use crate::tls;
-use crate::yaml::{Fields, Node, Value, fields};
+use crate::yaml::{Fields, Node, Value, fields, shown};
 
 impl Reader<'_> {
     pub(super) fn listen(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<inbound::Config> {
@@ -68,8 +68,10 @@ impl Reader<'_> {
         let text = fields::string(node, &path, &mut self.findings)?;
         let parsed = text.parse();
         if parsed.is_err() {
-            let finding = self.error(node, &path, format!("expected an IP address and a port, found `{text}`"));
-            match text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':')) {
+            let message = format!("expected an IP address and a port, found {}", shown(node, &path, &[]));
+            let finding = self.error(node, &path, message);
+            let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':'));
+            match port.filter(|port| port.parse::<u16>().is_ok()) {
                 Some(port) if text.starts_with(':') => finding.help(format!("write 0.0.0.0:{port} or [::]:{port}")),
                 Some(port) => finding.help(format!("write 127.0.0.1:{port}")),
                 None => finding.help(format!("such as {default}")),

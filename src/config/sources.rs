@@ -16,7 +16,7 @@ use crate::inbound::limits::{OverLimit, RateLimit};
 use crate::inbound::{Respond, SourceConfig, SourceRules};
 use crate::journal::Share;
 use crate::rules::RuleSet;
-use crate::yaml::{Fields, Findings, Key, Node, Value, fields};
+use crate::yaml::{Fields, Findings, Key, Node, Value, fields, shown};
 
 impl Reader<'_> {
     pub(super) fn sources(&mut self, top: &mut Fields<'_>) -> Option<Vec<SourceConfig>> {
@@ -184,7 +184,8 @@ impl Reader<'_> {
             match network {
                 Ok(network) => networks.push(network.trunc()),
                 Err(_) => {
-                    let message = format!("expected a network in CIDR notation or an address, found {}", shown(item));
+                    let message =
+                        format!("expected a network in CIDR notation or an address, found {}", shown(item, &path, &[]));
                     self.error(item, &path, message).help("such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32");
                 }
             }
@@ -202,7 +203,7 @@ impl Reader<'_> {
             text => (1..=100).find(|hundredths| text == format!("{hundredths}%")).map(Share::Percent),
         };
         if share.is_none() {
-            let message = format!("expected auto, or a share from 1% to 100%, found {}", shown(node));
+            let message = format!("expected auto, or a share from 1% to 100%, found {}", shown(node, &path, &["auto"]));
             self.error(node, &path, message).help(
                 "auto: no more than is still free; 30%: that much of `journal.max_events` and `journal.max_bytes`",
             );
@@ -226,7 +227,7 @@ impl Reader<'_> {
             };
             if answer.is_none() {
                 let path = section.path_of("answer");
-                let message = format!("expected 429 or 503, found {}", shown(node));
+                let message = format!("expected 429 or 503, found {}", shown(node, &path, &[]));
                 self.error(node, &path, message).help("many senders retry a 503 and give up on a 429");
             }
             answer
@@ -250,14 +251,6 @@ impl Reader<'_> {
         };
         let (per_second, burst) = (read("per_second", per_second), read("burst", burst));
         (per_second, burst, limit)
-    }
-}
-
-fn shown(node: &Node) -> String {
-    match &node.value {
-        Value::String(text) => format!("`{text}`"),
-        Value::Number(number) => number.to_string(),
-        _ => node.kind().to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Findings, Key, Node, Place, Value, redact};
+use super::{Findings, Key, Node, Place, Value, redact, shown};
 
 /// A mapping being read. Every `take` marks its key as known; [`Fields::finish`] reports the rest.
 #[derive(Debug)]
@@ -211,8 +211,11 @@ impl<'a> Fields<'a> {
     /// Reports every key that nobody asked for, with the nearest name that somebody did. An environment variable
     /// may have been set by others for themselves (Kubernetes names them after services), so it is only a warning.
     pub fn finish(self, findings: &mut Findings) {
-        for (key, _) in &self.entries {
-            let name = if key.place.is_private() { redact::key(&key.name, &self.known) } else { &key.name };
+        for (key, node) in &self.entries {
+            // A key without a value may be a value without its key: `{ hunter }`.
+            let may_be_secret = node.is_null() || redact::is_sensitive(&self.path);
+            let private = key.place.is_private();
+            let name = if private { redact::key(&key.name, &self.known, may_be_secret) } else { &key.name };
             let path = self.path_of(name);
             let finding = match &key.place {
                 Place::Environment(_) => {
@@ -301,31 +304,27 @@ pub fn choice<T: Copy>(node: &Node, path: &str, choices: &[(&'static str, T)], f
     let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
     if found.is_none() {
         findings
-            .error(node.place.clone(), path, format!("expected one of {}, found `{text}`", names.join(", ")))
+            .error(
+                node.place.clone(),
+                path,
+                format!("expected one of {}, found {}", names.join(", "), shown(node, path, &names)),
+            )
             .suggest(text, names.iter().copied());
     }
     found
 }
 
+/// Adds an error about the type of a value: a string is named as one.
 fn mismatch<T>(node: &Node, path: &str, expected: &str, findings: &mut Findings) -> Option<T> {
-    findings.error(node.place.clone(), path, format!("expected {expected}, found {}", shown(node)));
-    None
-}
-
-/// Adds an error that quotes a string: where a number with a unit is expected, no secret is likely to stand.
-fn unusable<T>(node: &Node, path: &str, expected: &str, findings: &mut Findings) -> Option<T> {
-    let found = node.as_str().map_or_else(|| shown(node), |text| format!("`{text}`"));
+    let found = if node.as_str().is_some() { node.kind().to_owned() } else { shown(node, path, &[]) };
     findings.error(node.place.clone(), path, format!("expected {expected}, found {found}"));
     None
 }
 
-/// A scalar is shown, anything larger only named. A string is named too: it may be a secret in the wrong place.
-fn shown(node: &Node) -> String {
-    match &node.value {
-        Value::Bool(value) => value.to_string(),
-        Value::Number(number) => number.to_string(),
-        _ => node.kind().to_owned(),
-    }
+/// Adds an error about a value of the right type: a string is shown where it may be.
+fn unusable<T>(node: &Node, path: &str, expected: &str, findings: &mut Findings) -> Option<T> {
+    findings.error(node.place.clone(), path, format!("expected {expected}, found {}", shown(node, path, &[])));
+    None
 }
 
 /// `1.5h` by a table of units; none if the unit is unknown, the number malformed or the product too large.

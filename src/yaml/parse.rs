@@ -86,6 +86,17 @@ enum Pending {
     Unusable,
 }
 
+impl Open {
+    /// What is being read stands within it, as the value of a key that may hold a secret.
+    fn may_hold_secret(&self) -> bool {
+        match &self.items {
+            Items::Map { pending: Some(Pending::Key(key)), .. } => redact::is_sensitive(&key.name),
+            Items::Map { pending: Some(Pending::Unusable), .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// A node that aliases may repeat, with what a repetition costs.
 struct Anchored {
     node: Node,
@@ -201,7 +212,9 @@ impl Builder<'_> {
                     merged.push(node);
                 } else if let Some(first) = seen.get(&key.name) {
                     let line = entries.get(*first).and_then(|(key, _)| key.place.line_column()).map_or(0, |at| at.0);
-                    let name = if self.source.private { redact::key(&key.name, &[]) } else { &key.name };
+                    let may_be_secret = node.is_null() || self.open.iter().any(Open::may_hold_secret);
+                    let private = self.source.private;
+                    let name = if private { redact::key(&key.name, &[], may_be_secret) } else { &key.name };
                     self.findings
                         .error(key.place.clone(), "", format!("the key `{name}` is written twice"))
                         .code("duplicate-key")

@@ -17,7 +17,7 @@ pub(super) fn render(finding: &Finding, colour: bool) -> String {
     let mut excerpt = None;
     match &finding.place {
         Place::Text { source, span } => {
-            let excerpt = excerpt.insert(Excerpt::of(source, span.clone()));
+            let excerpt = excerpt.insert(Excerpt::of(source, span.clone(), &finding.path));
             group = group.element(
                 Snippet::source(excerpt.text.as_str())
                     .path(source.name.as_str())
@@ -62,7 +62,7 @@ struct Excerpt {
 }
 
 impl Excerpt {
-    fn of(source: &Source, span: Range<usize>) -> Excerpt {
+    fn of(source: &Source, span: Range<usize>, path: &str) -> Excerpt {
         let text = &source.text;
         let start = floor(text, span.start);
         let (line, column) = source.line_column(start).unwrap_or((1, 1));
@@ -72,7 +72,10 @@ impl Excerpt {
         let start = start.saturating_sub(line_start).min(whole.len());
         let end = floor(whole, span.end.saturating_sub(line_start)).max(start);
         if source.private {
-            let length = redact::shown_length(whole);
+            // Lines that an alias repeats stand elsewhere: then only the path tells. Its last key is the line's own.
+            let within = path.rsplit_once('.').is_some_and(|(outer, _)| redact::is_sensitive(outer));
+            let within = within || redact::is_within_secret(&text[..line_start], whole);
+            let length = redact::shown_length(whole, within);
             if length < whole.len() {
                 let shown = format!("{}{}", &whole[..length], redact::MASK);
                 let end = if end > length { shown.len() } else { end };

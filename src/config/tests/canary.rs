@@ -43,14 +43,99 @@ upstream:
   authorization: { bearer: CANARY-upstream-9 }
 ";
 
+/// Shows neither the canaries nor, in their place, a secret that could be the name of a key.
 fn shows_no_canary(text: &str) {
+    shows_nothing_of("CANARY", text);
+    let canary = regex::Regex::new("CANARY[-a-z0-9]*").unwrap();
+    shows_nothing_of("swordfish", &canary.replace_all(text, "swordfish"));
+}
+
+fn shows_nothing_of(secret: &str, text: &str) {
     let desk = Desk::new(text);
     let shown = match load(&desk.inputs) {
-        Ok(loaded) => format!("{}{:?}{:?}", loaded.warnings.render(false), loaded.warnings.to_json(), loaded.config),
-        Err(Failure::Invalid(findings)) => format!("{}{}", findings.render(false), findings.to_json()),
+        Ok(Loaded { config, warnings, .. }) => format!("{}{config:?}", every_form(&warnings)),
+        Err(Failure::Invalid(findings)) => every_form(&findings),
         Err(Failure::Unreadable(unreadable)) => unreadable.to_string(),
     };
-    assert!(!shown.contains("CANARY"), "{text}\n{shown}");
+    assert!(!shown.contains(secret), "{text}\n{shown}");
+}
+
+fn every_form(findings: &Findings) -> String {
+    format!("{}\n{}\n{}", findings.render(false), findings.to_json(), findings.lines().join("\n"))
+}
+
+#[test]
+fn a_secret_written_as_a_key_is_not_named() {
+    let bearer = "      - bearer: { env: IN }\n";
+    for to in [
+        "      - bearer: { swordfish }\n",
+        "      - bearer: { swordfish: x }\n",
+        "      - bearer: {{ swordfish }}\n",
+        "      - bearer: { swordfish: 1, swordfish: 2 }\n",
+        "      - bearer:\n          swordfish: x\n",
+        "      - bearer:\n          swordfish: 1\n          swordfish: 2\n",
+        "      - bearer: { my-secret-swordfish }\n",
+        "      - swordfish: x\n",
+        "      - { swordfish }\n",
+        "      - header: { swordfish: x }\n",
+        "      - bearer: { env: IN }\nadmin: { swordfish }\n",
+        "      - bearer: { env: IN }\nadmin: { swordfish, swordfish }\n",
+        "      - bearer: { env: IN }\nadmin: { token: {my-secret-swordfish} }\n",
+        "      - bearer: { env: IN }\nadmin:\n  token: {\n  swordfish: off }\n",
+        "      - bearer: { env: IN }\nadmin:\n  insecure: &x\n    swordfish: 1\n  token: *x\n",
+    ] {
+        shows_nothing_of("swordfish", &BASE.replace(bearer, to));
+    }
+}
+
+#[test]
+fn a_secret_that_looks_like_a_number_is_not_shown_on_a_line_of_its_own() {
+    for secret in ["20240101abc", "123456", "7123456", "007123"] {
+        for to in [
+            "\n          SECRET",
+            "\n          'SECRET'",
+            "|\n          SECRET",
+            "|\n          SECRET\n          SECRET",
+            ">-\n          SECRET\n\n          SECRET",
+            "\n          - SECRET",
+            "[\n          SECRET ]",
+            "{\n          SECRET }",
+            "\n          env: SECRET",
+            "{ env: SECRET }",
+            "\n          file: [SECRET]",
+            "\n          port: SECRET",
+            "|\n          port: SECRET\n          port: SECRET",
+        ] {
+            let to = to.replace("SECRET", secret);
+            shows_nothing_of(secret, &BASE.replace("{ env: IN }", &to));
+            shows_nothing_of(secret, &BASE.replace("{ bearer: { env: UP } }", &to));
+        }
+    }
+}
+
+#[test]
+fn a_secret_at_a_wrong_key_is_not_quoted() {
+    for (from, to) in [
+        ("1MiB", "swordfish"),
+        ("1MiB", "12 swordfish"),
+        ("max_body: 1MiB", "header_timeout: swordfish"),
+        ("max_body: 1MiB", "tls: swordfish"),
+        ("max_body: 1MiB", "max_connections: swordfish"),
+        ("127.0.0.1:8443", "swordfish"),
+        ("127.0.0.1:8443", "':swordfish'"),
+        ("127.0.0.1:8443", "localhost:swordfish"),
+        ("    auth:", "    respond: swordfish\n    auth:"),
+        ("    auth:", "    allow_from: [swordfish]\n    auth:"),
+        ("    auth:", "    max_queued: swordfish\n    auth:"),
+        ("    auth:", "    rate_limit: { answer: swordfish, burst: swordfish }\n    auth:"),
+        ("upstream:", "log: { level: swordfish, format: swordfish }\nupstream:"),
+        ("upstream:", "journal: { reserve: swordfish, max_events: swordfish }\nupstream:"),
+        ("upstream:", "dedup: { remind: swordfish }\nupstream:"),
+        ("https://up.example/v1/process", "swordfish"),
+    ] {
+        assert!(BASE.contains(from), "{from}");
+        shows_nothing_of("swordfish", &BASE.replace(from, to));
+    }
 }
 
 #[test]
