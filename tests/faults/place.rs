@@ -168,7 +168,7 @@ fn said_at_a_start(said: &str, kill: bool, deed: impl FnOnce(&Path)) -> (Option<
     assert_eq!(status, 200, "{said}");
     let degraded = ready["degraded"].as_array().unwrap();
     let remark = degraded.iter().find(|one| one["reason"] == "journal_incomplete");
-    let telling = ["the journal's log is gone", "told until the next start"];
+    let telling = ["the journal's log is gone", "shown until the next start"];
     let logged = process.log().into_iter().find(|line| telling.iter().any(|text| line.contains(text)));
     // Told once: what is there now is what the next start expects.
     process.kill();

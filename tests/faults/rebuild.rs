@@ -152,7 +152,7 @@ fn where_a_whole_new_journal_has_no_room_what_ended_is_left_behind_and_that_is_s
     let (volume, process, said, bytes) = start_over(2_600, 30, "reserve", 1 << 20);
     assert!(bytes > 10 * MIB, "{bytes}");
     assert_eq!(said["left_out"], 2_600, "{said}");
-    assert!(process.said("the volume of `data_dir` has no room for all of them").is_some());
+    assert!(process.said("the volume of `data_dir` has no room for all of it").is_some());
     // Its keys are known as before: what it says again is no news.
     let (status, page) = process.get("/api/v1/events?state=delivered&limit=1000");
     assert_eq!((status, page["events"].as_array().unwrap().len()), (200, 1_000));
