@@ -167,8 +167,15 @@ emit:
             vec!["key-not-required rules.yaml:2"],
         ),
         (
-            "the payload itself may hold anything",
+            "the payload itself, with the states that its rules ask for",
             RULES.split("emit:").next().unwrap().to_owned(),
+            FILTERS.to_owned(),
+            1,
+            vec!["unmatched-rule rules.yaml:6", "unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "the payload itself may hold anything",
+            RULES.split("emit:").next().unwrap().replace("equals:", "contains:"),
             FILTERS.to_owned(),
             0,
             vec!["key-not-required rules.yaml:2"],
