@@ -1,11 +1,11 @@
 //! Reads of the journal for the API: off the tasks that serve others, and not waited for where the disk hangs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::problem::problem;
 use crate::clock::WallTime;
@@ -17,6 +17,7 @@ pub struct JournalView {
     reader: Arc<Reader>,
     /// One read at a time, so that one that hangs holds one thread, and not all that there are.
     turn: Arc<Semaphore>,
+    /// As it was known last; never held across an await.
     oldest: Arc<Mutex<Option<WallTime>>>,
     read_max: Duration,
 }
@@ -56,8 +57,9 @@ impl JournalView {
     /// When the event that waits longest was received; as it was known last, where the journal does not tell at once.
     pub(super) async fn oldest_queued(&self) -> Option<WallTime> {
         let read = self.read(|reader| reader.oldest_queued());
-        let mut known = self.oldest.lock().await;
-        if let Ok(Ok(oldest)) = tokio::time::timeout(GLANCE_MAX.min(self.read_max), read).await {
+        let read = tokio::time::timeout(GLANCE_MAX.min(self.read_max), read).await;
+        let mut known = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(Ok(oldest)) = read {
             *known = oldest;
         }
         *known
@@ -91,8 +93,16 @@ mod tests {
         assert!(view.read(|reader| reader.newest()).await.is_ok());
         view.read_max = Duration::from_millis(50);
         let _hangs = Arc::clone(&view.turn).acquire_owned().await;
-        *view.oldest.lock().await = Some(WallTime(7));
-        assert_eq!(view.oldest_queued().await, Some(WallTime(7)), "as it was known");
+        *view.oldest.lock().unwrap() = Some(WallTime(7));
+        let started = std::time::Instant::now();
+        let scrapes = (0..20).map(|_| {
+            let view = view.clone();
+            tokio::spawn(async move { view.oldest_queued().await })
+        });
+        for scrape in scrapes.collect::<Vec<_>>() {
+            assert_eq!(scrape.await.unwrap(), Some(WallTime(7)), "as it was known");
+        }
+        assert!(started.elapsed() < view.read_max * 10, "no scrape waits for another: {:?}", started.elapsed());
         assert_eq!(view.read(|reader| reader.newest()).await.unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }
