@@ -88,6 +88,14 @@ pub fn judge(action: Action, status: u16, body: Body<'_>) -> Verdict {
     }
 }
 
+/// The verdict on a call without an answer. A token that can't be sent is as wrong as one that is refused.
+pub fn judge_failure(trouble: Trouble) -> Verdict {
+    match trouble {
+        Trouble::Unauthorized => Verdict::Blocked(trouble),
+        _ => Verdict::Again(trouble),
+    }
+}
+
 /// The outcome by the body of a 2xx. A truncated one is accepted as far as it goes: after a retry the body would be
 /// just as long.
 fn read(action: Action, status: u16, body: Body<'_>) -> Verdict {
@@ -242,6 +250,14 @@ mod tests {
         r#"{"id":"1","resolved":{"duplicate":true,"resolved":false},"triggered":{"duplicate":true,"created":false}}"#;
     const BOTH: &str =
         r#"{"id":"1","resolved":{"duplicate":true,"resolved":true},"triggered":{"duplicate":true,"created":true}}"#;
+
+    #[test]
+    fn a_call_without_an_answer_is_made_again_unless_the_token_can_not_be_sent() {
+        assert_eq!(judge_failure(Trouble::Unauthorized), Verdict::Blocked(Trouble::Unauthorized));
+        for trouble in [Trouble::Dns, Trouble::Connect, Trouble::Tls, Trouble::Reset, Trouble::Timeout] {
+            assert_eq!(judge_failure(trouble), Verdict::Again(trouble));
+        }
+    }
 
     #[test]
     fn only_what_was_not_done_met_a_trouble() {

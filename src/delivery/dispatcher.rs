@@ -1,8 +1,8 @@
-//! Delivery: takes queued events, in order per key, to the upstream, until it has really done it.
+//! The dispatcher: one task takes queued events to the upstream, in order per key, until each is settled.
 //!
 //! One task owns the [`Schedule`]: it asks what to do, starts calls, learns how they ended, and takes the
-//! [`NextStep`]. Calls run in tasks of their own; settlements go to the recorder. A key is free for its next event when the
-//! settlement of the one before is on disk, so that no restart turns the two around.
+//! [`NextStep`]. Calls run in tasks of their own; settlements go to the recorder. A key is free for its next event when
+//! the settlement of the one before is on disk, so that no restart turns the two around.
 
 mod bodies;
 mod delivery;
@@ -25,7 +25,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::callgoose::answer::{self, Trouble, Verdict};
+use crate::callgoose::answer::{self, Verdict};
 use crate::clock::{Clock, Monotonic, Now, WallTime};
 use crate::delivery::breaker::{self, FailureOf};
 use crate::delivery::client::Upstream;
@@ -393,7 +393,7 @@ impl Dispatcher {
                 // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
                 self.schedule.not_called(&delivery, now.monotonic.after(self.context.config.retry.max), now.monotonic);
             }
-            // What was to be sent is not what was written: it is never sent.
+            // Its body fails its checksum: it is never sent.
             Report::Damaged(delivery, damage) => {
                 self.settle_uncalled(&delivery, State::Dead, Reason::Damaged(damage), now);
             }
@@ -414,8 +414,7 @@ impl Dispatcher {
         let id = delivery.event.id;
         let verdict = match &called.answer {
             Ok(answer) => answer::judge(delivery.event.action, answer.status, answer.body()),
-            Err(error) if error.trouble == Trouble::Unauthorized => Verdict::Blocked(error.trouble),
-            Err(error) => Verdict::Again(error.trouble),
+            Err(error) => answer::judge_failure(error.trouble),
         };
         let retry_after = called.retry_after(now);
         let failure = self.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
@@ -514,7 +513,8 @@ impl Dispatcher {
         Unwritten { event, key, age, in_doubt: false, told: None }
     }
 
-    /// Sends a settlement to be written. The key is free when a commit has it. `awaited`: a later event of the key waits for it.
+    /// Sends a settlement to be written. The key is free when a commit has it. `awaited`: a later event of the key waits
+    /// for it.
     fn settle(&mut self, unwritten: Unwritten, attempt: Option<AttemptRecord>, settlement: Settlement, awaited: bool) {
         self.bodies.remove(unwritten.event.id);
         let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited };
