@@ -398,43 +398,27 @@ fn answer(resolved: bool, duplicate: bool) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resolve_that_came_too_early_is_sent_again() {
-    within(async {
-        let upstream = Upstream::start(|call, number| match (call.state(), number) {
-            ("OK", 1 | 2) => answer(false, false),
-            _ => Reply::Done,
-        })
-        .await;
-        let mut setup = impatient();
-        setup.upstream[0] = "retry: { unresolved: { attempts: 20, over: 5s } }".into();
-        let relay = Relay::start(&upstream, &setup).await;
-        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
-        let answer = relay.post_with(&payload("e1", "OK"), &[("prefer", "wait=10")]).await;
-        assert_eq!(answer.json["outcome"], "resolved", "{answer:?}");
-        assert_eq!(short_of(&upstream.calls(), "e1"), ["CRITICAL", "OK", "OK", "OK"]);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_resolve_that_came_too_early_is_sent_again_also_after_a_restart() {
-    within(async {
-        let upstream = Upstream::start(|call, number| match (call.state(), number) {
-            ("OK", 1 | 2) => answer(false, false),
-            _ => Reply::Done,
+    for restarts in [false, true] {
+        within(async {
+            let upstream = Upstream::start(|call, number| match (call.state(), number) {
+                ("OK", 1 | 2) => answer(false, false),
+                _ => Reply::Done,
+            })
+            .await;
+            let mut setup = impatient();
+            setup.upstream[0] = "retry: { unresolved: { attempts: 20, over: 5s } }".into();
+            let mut relay = Relay::start(&upstream, &setup).await;
+            relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+            if restarts {
+                relay = Relay::start_in(relay.stop().await, &upstream, &setup).await;
+            }
+            let answer = relay.post_with(&payload("e1", "OK"), &[("prefer", "wait=10")]).await;
+            assert_eq!(answer.json["outcome"], "resolved", "{answer:?}");
+            assert_eq!(short_of(&upstream.calls(), "e1"), ["CRITICAL", "OK", "OK", "OK"]);
         })
         .await;
-        let mut setup = impatient();
-        setup.upstream[0] = "retry: { unresolved: { attempts: 20, over: 5s } }".into();
-        let relay = Relay::start(&upstream, &setup).await;
-        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
-        let directory = relay.stop().await;
-        let relay = Relay::start_in(directory, &upstream, &setup).await;
-        let answer = relay.post_with(&payload("e1", "OK"), &[("prefer", "wait=10")]).await;
-        assert_eq!(answer.json["outcome"], "resolved", "{answer:?}");
-        assert_eq!(short_of(&upstream.calls(), "e1"), ["CRITICAL", "OK", "OK", "OK"]);
-    })
-    .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

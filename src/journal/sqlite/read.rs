@@ -285,7 +285,8 @@ impl Reader {
         self.with(|connection| {
             let mut statement = connection.prepare(
                 "SELECT source, incident_key, action, outcome, settled_at \
-                 FROM (SELECT * FROM event ORDER BY id DESC LIMIT ?2) \
+                 FROM (SELECT source, incident_key, action, outcome, settled_at, state \
+                       FROM event ORDER BY id DESC LIMIT ?2) \
                  WHERE state = 'delivered' AND settled_at >= ?1 ORDER BY settled_at",
             )?;
             let mut rows = statement.query([since.0, NEWEST_LOOKED_AT])?;
