@@ -1,4 +1,4 @@
-//! What operators ask of the relay: health, readiness, metrics and the journal's API.
+//! The operators' API: health, readiness, metrics, the journal and commands.
 //!
 //! It reads snapshots and a read-only connection of its own; it never holds anything that an event waits for. It
 //! listens apart from senders, on loopback unless a token is set.
@@ -51,7 +51,7 @@ pub struct Config {
     pub tls: Option<tls::Config>,
 }
 
-/// What the API reads and commands.
+/// The parts of the relay that the API reads and commands.
 #[derive(Clone, Debug)]
 pub struct View {
     pub recorder: Recorder,
@@ -73,7 +73,7 @@ pub struct View {
     pub started: Instant,
 }
 
-/// What every request may use.
+/// The state that every request's handler gets.
 #[derive(Clone, Debug)]
 struct State {
     view: View,

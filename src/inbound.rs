@@ -1,7 +1,7 @@
 //! The way of a request: admit, read the body, decode, decide, record, respond.
 //!
 //! [`Ingest`] takes it there in one straight line of steps, each of which needs the result of the step before.
-//! A step that does not take the request leaves by a [`Refusal`]. Nothing here opens a socket or knows of TLS:
+//! A step that does not take the request leaves by a [`Refusal`]. Nothing here opens a socket or does TLS:
 //! [`crate::server`] hands over requests and says who the peer is.
 
 mod admission;
@@ -94,7 +94,7 @@ pub struct SourceConfig {
 pub enum Respond {
     /// Once the event is durable.
     Queued,
-    /// Once the upstream answered, or `respond_timeout` ran out.
+    /// Once every event is settled, or `respond_timeout` ran out.
     Delivered,
 }
 

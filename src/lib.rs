@@ -6,15 +6,16 @@
 //! `server → inbound → rules → journal → delivery → callgoose`
 //!
 //! ```text
-//! sender ─TLS─▶ server ─▶ inbound: authenticate ▶ limit ▶ decode ▶ rules ─▶ journal: dedup + append ─▶ 202
-//!                                                                              │ (durable)
-//!                       upstream ◀─TLS─ delivery: pace, order, retry ◀─────────┘ ─▶ answer ─▶ journal
+//! sender ─TLS─▶ server ─▶ inbound: admit ▶ read ▶ decode ▶ rules ▶ count ─▶ journal: dedup + append ─▶ 202
+//!                                                                               │ (durable)
+//!                       upstream ◀─TLS─ delivery: pace, order, retry ◀──────────┘ ─▶ verdict ─▶ journal
 //! admin, metrics: read snapshots, give few explicit commands
 //! ```
 //!
-//! `inbound` calls the rules; `delivery/client` makes the call, and `callgoose` says what its answer means. Data flows one
-//! way: each stage takes the previous stage's result as proof that the stage was passed. What the upstream said comes back
-//! to the recorder, which alone writes to the journal.
+//! `relay::start` plugs `Ingest` of `inbound` into `server`. `inbound` calls the rules; `delivery/client` makes the call,
+//! and `callgoose` says what its answer means. Data flows one way, and three types prove that a stage was passed:
+//! `Admitted` before a body is read, `Authenticated` before it is decoded, `Receipt` before it is acknowledged. The
+//! verdict comes back to the recorder, which alone writes to the journal.
 //!
 //! # Rooms
 //!
@@ -31,7 +32,8 @@
 //! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |
-//! | [`exports`] | what the tests use; nothing else is public |
+//! | [`event`] [`clock`] | the vocabulary: what an event is and what becomes of it; time |
+//! | [`exports`] | the items that tests use; beside `main` nothing else is public |
 //!
 //! # Layers
 //!
@@ -51,11 +53,11 @@
 //!
 //! # What is true everywhere, because something is absent
 //!
-//! - No 2xx leaves before the record is on disk: only the recorder makes receipts, after the commit.
+//! - No 2xx leaves before what it acknowledges is on disk: the recorder hands out receipts after the commit.
 //! - Deduplication keeps no state that the journal can't restore.
-//! - One file maps reasons to the statuses we answer (`inbound/refusal.rs`; `server/service.rs` for heads that reach no
-//!   service), one upstream answers to verdicts (`callgoose/answer.rs`), one spells metric names (`metrics.rs`), one
-//!   names the JSONPath crate (`rules/path.rs`).
+//! - One file maps refusals to statuses (`inbound/refusal.rs`; `server/service.rs` for heads that reach no service),
+//!   one words the other replies to senders (`inbound/response.rs`), one makes all verdicts (`callgoose/answer.rs`), one
+//!   spells metric names (`metrics.rs`), one names the JSONPath crate (`rules/path.rs`).
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.
 //! - A payload never chooses a host, a URL or a header name.

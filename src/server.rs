@@ -180,7 +180,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// So long the limit must not have been met before it is worth a new line.
+/// The limit is logged again only after this long without meeting it.
 const CALM: Duration = Duration::from_secs(60);
 
 /// While file descriptors or memory are short: long enough not to spin, short enough to be back at once.

@@ -12,7 +12,7 @@ use crate::yaml::nearest;
 /// An answer, or the problem document that goes out in its place.
 pub(super) type Reply = Result<Response, Response>;
 
-/// What is asked can't be understood.
+/// The request can't be understood: 400.
 pub(super) fn bad_request(detail: impl AsRef<str>) -> Response {
     problem(StatusCode::BAD_REQUEST, detail.as_ref())
 }

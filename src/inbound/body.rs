@@ -213,7 +213,7 @@ impl Drop for Reservation {
     }
 }
 
-/// What is still read and dropped of a body that was answered early.
+/// The rest of a body that was answered early: this much is still read and dropped.
 const DRAIN_BYTES: usize = 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 

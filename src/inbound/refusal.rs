@@ -13,7 +13,8 @@ use crate::inbound::limits::{Exceeded, OverLimit};
 use crate::journal::recorder::Unavailable;
 use crate::server::BadHead;
 
-/// A reason to refuse a whole request. Nothing of it became an event.
+/// A reason to answer a whole request with an error. A body that is not JSON is kept; after a fault of the journal an
+/// event may be, and a repeat is then a duplicate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Head(BadHead),
@@ -46,7 +47,7 @@ pub struct NotJson {
     pub problem: String,
     /// From 1.
     pub line: usize,
-    /// From 1, in bytes; 0 where the line has none.
+    /// From 1, in bytes.
     pub column: usize,
     /// The id under which the body is kept; none before it is.
     pub id: Option<EventId>,

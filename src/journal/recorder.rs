@@ -66,7 +66,7 @@ pub enum Entry {
 #[derive(Debug)]
 pub struct Follow(oneshot::Receiver<Settlement>);
 
-/// Why nothing was kept. The sender is asked to come again.
+/// Why nothing is acknowledged. The sender is asked to come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// `journal.max_events` or `max_bytes` is reached.

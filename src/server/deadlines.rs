@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::Limits;
 
-/// What one connection does and since when.
+/// The state of one connection, with the moment at which each part of it began.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     state: Mutex<State>,

@@ -87,7 +87,7 @@ enum Pending {
 }
 
 impl Open {
-    /// What is being read stands within it, as the value of a key that may hold a secret.
+    /// The parser is inside this mapping, at the value of a key that may hold a secret.
     fn may_hold_secret(&self) -> bool {
         match &self.items {
             Items::Map { pending: Some(Pending::Key(key)), .. } => redact::is_sensitive(&key.name),

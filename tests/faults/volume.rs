@@ -272,7 +272,7 @@ fn a_disk_that_hangs_is_told_and_senders_are_told_to_come_again() {
         refused += usize::from(client.post(&payload("meanwhile", 100)).unwrap().status == 503);
     }
     let (status, ready) = process.get("/readyz");
-    // What an operator asks of it ends, too.
+    // An operator's command ends, too.
     let (held, _) = process.post("/api/v1/events/hold", &serde_json::json!({ "source": "servicepilot" }));
     assert_eq!(held, 503);
     drop(frozen);

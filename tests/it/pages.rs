@@ -25,7 +25,7 @@ struct Page {
 }
 
 impl Page {
-    /// What stands in fences, line by line.
+    /// The lines within fences.
     fn fenced(&self) -> Vec<String> {
         self.text.split("```").skip(1).step_by(2).flat_map(|fence| fence.lines().skip(1)).map(str::to_owned).collect()
     }
@@ -361,7 +361,7 @@ fn a_page_that_is_wrong_is_told() {
     assert!(too_long(&long).iter().any(|told| told.contains("a paragraph of more than 4 lines")));
 }
 
-/// What the front page shows is a relay that works.
+/// The front page's configuration and rules pass `gander check`.
 #[test]
 fn the_configuration_and_the_rules_of_the_front_page_are_fine() {
     let yaml = page(&pages(), README).yaml();

@@ -1,4 +1,4 @@
-//! Settlements that are being written: their keys wait, and followers are told once they are on disk.
+//! Settlements that are being written: their keys wait, and who discarded an event is told once it is on disk.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) struct Unwritten {
     pub(super) age: Duration,
     /// True if an earlier attempt may have taken effect without an answer.
     pub(super) in_doubt: bool,
-    /// The receiver of a notice when the settlement is on disk.
+    /// Notified when the settlement is on disk.
     pub(super) told: Option<oneshot::Sender<()>>,
 }
 

@@ -347,7 +347,7 @@ mod tests {
         let log = log_of(&bytes);
         assert!(log.frames.len() < 5 && bytes.len() > 30 * 4_096, "{}", log.frames.len());
         assert_eq!(log.behind(), Behind::Nothing);
-        // The same after a power cut in the newest generation: the frames after the cut are older.
+        // So it is after a power cut in the newest generation: the frames after the cut are older.
         let mut torn = bytes;
         torn[HEADER_BYTES + 2_000..HEADER_BYTES + 2_100].fill(7);
         let torn = log_of(&torn);
