@@ -148,6 +148,21 @@ fn is_unseen(c: char) -> bool {
             | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A text in a colour or weight of a terminal, where it is wanted.
+pub(crate) fn painted(text: &str, paint: Paint, colour: bool) -> String {
+    if colour { format!("\u{1b}[{}m{text}\u{1b}[0m", paint as u8) } else { text.to_owned() }
+}
+
+/// A colour or weight, by the number that terminals know it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paint {
+    Bold = 1,
+    Dim = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+}
+
 /// Rows of cells as lines with aligned columns; the last column is not padded.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Explanation;
 use super::callgoose::Sent;
-use crate::cli::terminal::plain;
+use crate::cli::terminal::{Paint, painted, plain};
 use crate::event::{Draft, Priority};
 use crate::rules::{ConditionTrace, Element, ElementTrace, Nearest, PathTrace, Seen};
 
@@ -80,8 +80,8 @@ impl Page<'_> {
             self.rows(&rows.collect::<Vec<_>>());
         }
         if !trace.rules.is_empty() {
-            let rules = self.painted(self.rules, DIM);
-            let heading = format!("{}  {rules}", self.painted("rules", BOLD));
+            let rules = self.painted(self.rules, Paint::Dim);
+            let heading = format!("{}  {rules}", self.painted("rules", Paint::Bold));
             self.line(&heading);
             let mut rows = Vec::new();
             for rule in &trace.rules {
@@ -120,7 +120,7 @@ impl Page<'_> {
                 for violation in violations {
                     let found = violation.found.as_ref().map_or_else(String::new, |found| format!(" (found: {found})"));
                     let line = plain(&format!("  {}  {}{found}", violation.path, violation.problem));
-                    let line = self.painted(&line, RED);
+                    let line = self.painted(&line, Paint::Red);
                     self.line(&line);
                 }
             }
@@ -170,9 +170,9 @@ impl Page<'_> {
         let line = match answer["decision"].as_str() {
             Some("duplicate") => {
                 let of = event(&answer["of"], &answer["of_index"]);
-                format!("{} a duplicate of {of}: {why}", self.painted("✗", RED))
+                format!("{} a duplicate of {of}: {why}", self.painted("✗", Paint::Red))
             }
-            _ => format!("{} would be taken: {why}", self.painted("✓", GREEN)),
+            _ => format!("{} would be taken: {why}", self.painted("✓", Paint::Green)),
         };
         self.line(&format!("  {line}"));
         let known = &answer["known"];
@@ -192,10 +192,10 @@ impl Page<'_> {
 
     /// The filters' verdict on the event.
     fn sent(&mut self, sent: &Sent, filters: &str) {
-        let filters = self.painted(filters, DIM);
-        let heading = format!("{}  {filters}", self.painted("callgoose", BOLD));
+        let filters = self.painted(filters, Paint::Dim);
+        let heading = format!("{}  {filters}", self.painted("callgoose", Paint::Bold));
         self.line(&heading);
-        let (mark, colour) = if sent.takes_effect() { ("✓", GREEN) } else { ("✗", RED) };
+        let (mark, colour) = if sent.takes_effect() { ("✓", Paint::Green) } else { ("✗", Paint::Red) };
         let mark = self.painted(mark, colour);
         for line in sent.said() {
             self.line(&format!("  {mark} {}", plain(&line)));
@@ -214,9 +214,9 @@ impl Page<'_> {
         let asks = width(|row| if row.seen.is_empty() { 0 } else { row.asks.chars().count() });
         for row in &rows {
             let (mark, colour) = match row.holds {
-                Some(true) => ("✓", GREEN),
-                Some(false) => ("✗", RED),
-                None => ("·", DIM),
+                Some(true) => ("✓", Paint::Green),
+                Some(false) => ("✗", Paint::Red),
+                None => ("·", Paint::Dim),
             };
             let indent = row.depth * INDENT;
             let rest =
@@ -227,7 +227,7 @@ impl Page<'_> {
     }
 
     fn heading(&mut self, text: &str) {
-        let heading = self.painted(text, BOLD);
+        let heading = self.painted(text, Paint::Bold);
         self.line(&heading);
     }
 
@@ -236,8 +236,8 @@ impl Page<'_> {
         self.text.push('\n');
     }
 
-    fn painted(&self, text: &str, colour: &str) -> String {
-        if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    fn painted(&self, text: &str, paint: Paint) -> String {
+        painted(text, paint, self.colour)
     }
 }
 
@@ -299,7 +299,3 @@ fn seen(nodes: &[Seen], selected: usize) -> String {
 const INDENT: usize = 2;
 /// A wider cell is written as it is and does not push the others to the right.
 const COLUMN_MAX: usize = 60;
-const GREEN: &str = "32";
-const RED: &str = "31";
-const DIM: &str = "2";
-const BOLD: &str = "1";

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::authoring::rule_tests::{Difference, TestReport};
-use crate::cli::terminal::plain;
+use crate::cli::terminal::{Paint, painted, plain};
 use crate::rules::{Coverage, Gap, PartKind};
 use crate::yaml::Findings;
 
@@ -58,23 +58,23 @@ impl Report {
 
     /// Writes the results for a person. Findings and unreadable files are the caller's: they belong to stderr.
     pub fn write(&self, colour: bool, out: &mut impl Write) -> io::Result<()> {
-        let painted = |text: &str, code| painted(text, code, colour);
+        let painted = |text: &str, paint| painted(text, paint, colour);
         for file in &self.files {
-            writeln!(out, "{}", painted(&file.name, BOLD))?;
+            writeln!(out, "{}", painted(&file.name, Paint::Bold))?;
             for test in &file.tests {
                 if test.passed() {
-                    writeln!(out, "  {} {}", painted("✓", GREEN), plain(&test.name))?;
+                    writeln!(out, "  {} {}", painted("✓", Paint::Green), plain(&test.name))?;
                 } else {
-                    let place = painted(&format!("{}:{}", file.name, test.line), DIM);
-                    writeln!(out, "  {} {}  {place}", painted("✗", RED), plain(&test.name))?;
+                    let place = painted(&format!("{}:{}", file.name, test.line), Paint::Dim);
+                    writeln!(out, "  {} {}  {place}", painted("✗", Paint::Red), plain(&test.name))?;
                 }
                 for Difference { at, line, expected, found } in &test.differences {
-                    writeln!(out, "      {}  {}", plain(at), painted(&format!("{}:{line}", file.name), DIM))?;
-                    writeln!(out, "        expected  {}", painted(&plain(expected), GREEN))?;
-                    writeln!(out, "        found     {}", painted(&plain(found), RED))?;
+                    writeln!(out, "      {}  {}", plain(at), painted(&format!("{}:{line}", file.name), Paint::Dim))?;
+                    writeln!(out, "        expected  {}", painted(&plain(expected), Paint::Green))?;
+                    writeln!(out, "        found     {}", painted(&plain(found), Paint::Red))?;
                 }
                 for warning in &test.warnings {
-                    writeln!(out, "      {} {}", painted("warning:", YELLOW), plain(warning))?;
+                    writeln!(out, "      {} {}", painted("warning:", Paint::Yellow), plain(warning))?;
                 }
             }
         }
@@ -87,7 +87,7 @@ impl Report {
         match (count, failed) {
             (0, _) => writeln!(out, "no tests")?,
             (_, 0) => writeln!(out, "{counted} passed")?,
-            _ => writeln!(out, "{}", painted(&format!("{failed} of {counted} failed"), RED))?,
+            _ => writeln!(out, "{}", painted(&format!("{failed} of {counted} failed"), Paint::Red))?,
         }
         out.flush()
     }
@@ -124,12 +124,12 @@ impl Report {
     fn write_coverage(&self, rules: &RulesCoverage, colour: bool, out: &mut impl Write) -> io::Result<()> {
         let (shown, all) = rules.coverage.shown();
         let percent = rules.coverage.percent();
-        let code = if percent < self.coverage_min { RED } else { GREEN };
-        let percent = painted(&format!("{percent} % covered"), code, colour);
-        writeln!(out, "{}  {percent}, {shown} of {all}", painted(&rules.name, BOLD, colour))?;
+        let paint = if percent < self.coverage_min { Paint::Red } else { Paint::Green };
+        let percent = painted(&format!("{percent} % covered"), paint, colour);
+        writeln!(out, "{}  {percent}, {shown} of {all}", painted(&rules.name, Paint::Bold, colour))?;
         for gap in rules.coverage.gaps() {
-            let place = painted(&format!("{}:{}:{}", rules.name, gap.spot.line, gap.spot.column), DIM, colour);
-            writeln!(out, "  {} {} {}  {place}", painted("✗", RED, colour), plain(&subject(&gap)), gap.lack())?;
+            let place = painted(&format!("{}:{}:{}", rules.name, gap.spot.line, gap.spot.column), Paint::Dim, colour);
+            writeln!(out, "  {} {} {}  {place}", painted("✗", Paint::Red, colour), plain(&subject(&gap)), gap.lack())?;
         }
         Ok(())
     }
@@ -160,13 +160,3 @@ fn subject(gap: &Gap) -> String {
         PartKind::Otherwise => format!("`otherwise: {}`", gap.subject),
     }
 }
-
-fn painted(text: &str, code: &str, colour: bool) -> String {
-    if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
-}
-
-const GREEN: &str = "32";
-const RED: &str = "31";
-const YELLOW: &str = "33";
-const BOLD: &str = "1";
-const DIM: &str = "2";
