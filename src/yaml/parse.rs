@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag};
 
 use super::{Finding, Findings, Key, Node, Place, Source, Value, redact, scalar, syntax};
 
@@ -24,12 +24,7 @@ pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
         nodes: 0,
         copied_bytes: 0,
     };
-    let options = granit_parser::options! {
-        disallow_directives: true,
-        emit_unresolved_aliases: true,
-        strict_indentation: false,
-    };
-    for next in Parser::new_from_str_with_options(&source.text, options) {
+    for next in Parser::new_from_str_with_options(&source.text, options(false)) {
         match next {
             Ok((event, span)) => match builder.take(event, span) {
                 Ok(true) => {}
@@ -44,6 +39,48 @@ pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
     }
     let end = Place::Text { source: Arc::clone(source), span: 0..0 };
     Some(builder.root.unwrap_or_else(|| Node::new(Value::Null, end)))
+}
+
+/// A comment that ends a line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Comment {
+    /// In bytes of the text.
+    pub(super) start: usize,
+    /// A quote or bracket ends what stands before it. A plain text ends where the comment begins, and may have been meant
+    /// to go on.
+    pub(super) behind_end: bool,
+}
+
+/// The comment in a line. None where there is none, and where the text is no YAML up to there: then it may be the rest of
+/// a value.
+pub(super) fn comment_in(text: &str, line: Range<usize>) -> Option<Comment> {
+    let mut behind_end = false;
+    for next in Parser::new_from_str_with_options(text, options(true)) {
+        let (event, span) = next.ok()?;
+        let range = span.byte_range()?;
+        match event {
+            _ if range.start >= line.end => return None,
+            Event::Comment(..) if line.contains(&range.start) => {
+                return Some(Comment { start: range.start, behind_end });
+            }
+            Event::Scalar(_, style, ..) => behind_end = style != ScalarStyle::Plain,
+            // Collections in block style end without a character.
+            Event::MappingEnd | Event::SequenceEnd if !range.is_empty() => behind_end = true,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The parser's settings. Comments only where they are asked for, and then however many follow each other.
+fn options(comments: bool) -> Options {
+    granit_parser::options! {
+        disallow_directives: true,
+        emit_unresolved_aliases: true,
+        strict_indentation: false,
+        emit_comments: comments,
+        max_buffered_comment_events: usize::MAX,
+    }
 }
 
 struct Builder<'a> {
@@ -431,6 +468,35 @@ mod tests {
             let (tree, findings) = read(text);
             assert!(findings.is_empty(), "{text:?}: {findings:?}");
             assert_eq!(at(&tree.unwrap().get(key).unwrap().place), (line, column, written), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn comments_may_be_as_long_as_one_likes() {
+        let comments = "  # a comment\n".repeat(1_000);
+        let (tree, findings) =
+            read(&format!("{comments}a:\n{comments}  - b: 1\n{comments}  - c: [x,\n{comments}  y]\n"));
+        assert!(tree.is_some() && findings.is_empty(), "{findings:?}");
+    }
+
+    #[test]
+    fn a_comment_is_found_where_the_value_before_it_is_over() {
+        for (text, comment) in [
+            ("a: b # x\n", Some((5, false))),
+            ("a: b' # x\n", Some((6, false))),
+            ("a: 'b # c' # x\n", Some((11, true))),
+            ("# y\na: { b: \"c\" } # x\nd: # z\n", Some((18, true))),
+            ("a: { b: c } # y\nd: e # x\n", Some((21, false))),
+            ("a: b#x\n", None),
+            ("a: 'b # x\n  c'\n", None),
+            ("a: |\n  b # x\n", None),
+            ("a: 'b # x\n", None),
+            ("a: \"b\" c # x\n", None),
+        ] {
+            let at = text.find('x').unwrap();
+            let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1)..at + 1;
+            let found = comment_in(text, line).map(|Comment { start, behind_end }| (start, behind_end));
+            assert_eq!(found, comment, "{text}");
         }
     }
 

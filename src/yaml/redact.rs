@@ -30,6 +30,16 @@ pub(super) fn shown_length(line: &str, within_secret: bool) -> usize {
     }
 }
 
+/// Tells a comment that may be shown: one behind a value that is `over`, or may be shown itself, or stands two blanks
+/// away. A secret that holds ` # ` and stands without quotes is shorter to YAML than it was meant. Nor may the comment name
+/// a secret, as one that was in use before.
+pub(super) fn may_show_comment(values: &str, over: bool, comment: &str) -> bool {
+    let is_apart = over || values.ends_with("  ") || shown_length(values, false) >= values.trim_end().len();
+    let before = comment.match_indices([':', '=']).map(|(at, _)| &comment[..at]);
+    let mut names = before.filter_map(|before| before.split_whitespace().next_back());
+    is_apart && comment.starts_with("# ") && !names.any(is_sensitive)
+}
+
 /// Tells by the lines above a line whether it stands within the value of a key that may hold a secret: such a line is
 /// indented less, or as much if it begins a list or ends with a bracket that is still open.
 pub(super) fn is_within_secret(above: &str, line: &str) -> bool {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
-use super::{Finding, Place, Severity, Source, redact};
+use super::{Finding, Place, Severity, Source, parse, redact};
 
 /// Renders one finding for a person. Of the file, only the line where it begins is shown.
 pub(super) fn render(finding: &Finding, colour: bool) -> String {
@@ -75,10 +75,17 @@ impl Excerpt {
             // Lines that an alias repeats stand elsewhere: then only the path tells. Its last key is the line's own.
             let within = path.rsplit_once('.').is_some_and(|(outer, _)| redact::is_sensitive(outer));
             let within = within || redact::is_within_secret(&text[..line_start], whole);
-            let length = redact::shown_length(whole, within);
-            if length < whole.len() {
-                let shown = format!("{}{}", &whole[..length], redact::MASK);
+            let comment = parse::comment_in(text, line_start..line_start + whole.len());
+            let comment = comment.map(|comment| (comment.start - line_start, comment.behind_end));
+            let comment = comment.filter(|(at, over)| redact::may_show_comment(&whole[..*at], *over, &whole[*at..]));
+            let (values, comment) = whole.split_at(comment.map_or(whole.len(), |(at, _)| at));
+            let length = redact::shown_length(values, within);
+            if length < values.trim_end().len() {
+                let mut shown = format!("{}{}", &values[..length], redact::MASK);
                 let end = if end > length { shown.len() } else { end };
+                if !comment.is_empty() {
+                    shown = format!("{shown}  {comment}");
+                }
                 return Excerpt { span: start.min(length)..end, text: shown, line, column };
             }
         }
@@ -143,9 +150,32 @@ mod tests {
         findings.error(place(&source, "wrong"), "x.wrong", "behind it");
         let text = findings.render(false);
         assert!(!text.contains("ter2") && text.contains("gander.yaml:1:40"), "{text}");
-        assert!(text.contains("1 | x: { max: 1, bearer: [hidden]\n  |      ^^^"), "{text}");
-        let masked = "1 | x: { max: 1, bearer: [hidden]\n  |                      ^^^^^^^^\n";
+        assert!(text.contains("1 | x: { max: 1, bearer: [hidden]  # é\n  |      ^^^"), "{text}");
+        let masked = "1 | x: { max: 1, bearer: [hidden]  # é\n  |                      ^^^^^^^^\n";
         assert_eq!(text.matches(masked).count(), 3, "{text}");
+    }
+
+    #[test]
+    fn a_comment_is_not_hidden_with_the_secret_before_it() {
+        for (line, shown) in [
+            ("token: 'hunter2'  # from the vault", "token: [hidden]  # from the vault"),
+            ("token: hunter2  # from the vault", "token: [hidden]  # from the vault"),
+            ("a: { token: hunter2 } # ours", "a: { token: [hidden]  # ours"),
+            ("port: 1 # ours", "port: 1 # ours"),
+            // A passphrase, of which YAML takes the rest for a comment.
+            ("token: hunter2 # hunter3", "token: [hidden]"),
+            ("token: hunter2  #hunter3", "token: [hidden]"),
+            ("token: x  # was token=hunter3", "token: [hidden]"),
+            ("token: x  # old password: hunter3", "token: [hidden]"),
+            ("token: 'x # hunter3", "token: [hidden]"),
+        ] {
+            let rest = if line.contains("'x #") { "  y'\n" } else { "" };
+            let source = Arc::new(Source::new("gander.yaml".into(), format!("{line}\n{rest}")).as_private());
+            let mut findings = Findings::new();
+            findings.error(place(&source, line.split(':').next().unwrap()), "", "here");
+            let text = findings.render(false);
+            assert!(text.contains(&format!("1 | {shown}\n")) && !text.contains("hunter"), "{line}: {text}");
+        }
     }
 
     #[test]
