@@ -63,7 +63,8 @@ impl Findings {
         self.findings.extend(other.findings);
     }
 
-    /// Sorts by file, in the order in which files were first named, and by line; what is in no file comes last.
+    /// Sorts by severity, within it by file, in the order in which files were first named, and by line; what is in no file
+    /// comes last.
     pub fn sort(&mut self) {
         let mut files: Vec<Arc<Source>> = Vec::new();
         for finding in &self.findings {
@@ -73,11 +74,14 @@ impl Findings {
                 files.push(Arc::clone(source));
             }
         }
-        self.findings.sort_by_key(|finding| match &finding.place {
-            Place::Text { source, span } => {
-                (files.iter().position(|file| Arc::ptr_eq(file, source)).unwrap_or(usize::MAX), span.start)
-            }
-            _ => (usize::MAX, 0),
+        self.findings.sort_by_key(|finding| {
+            let (file, start) = match &finding.place {
+                Place::Text { source, span } => {
+                    (files.iter().position(|file| Arc::ptr_eq(file, source)).unwrap_or(usize::MAX), span.start)
+                }
+                _ => (usize::MAX, 0),
+            };
+            (finding.severity, file, start)
         });
     }
 
