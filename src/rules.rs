@@ -161,12 +161,11 @@ impl RuleSet {
         body_shape::outlines(self)
     }
 
-    /// The paths of `incident_key` that `validate` does not require.
-    pub fn unrequired_keys(&self) -> Vec<&str> {
-        let required = |path: &path::JsonPath| {
-            self.validations.iter().any(|validation| validation.required && validation.path.as_str() == path.as_str())
-        };
-        self.incident_key.iter().filter(|path| !required(path)).map(path::JsonPath::as_str).collect()
+    /// The paths of `incident_key` that `validate` says nothing of.
+    pub fn unvalidated_keys(&self) -> Vec<&str> {
+        let validated =
+            |path: &path::JsonPath| self.validations.iter().any(|validation| validation.path.as_str() == path.as_str());
+        self.incident_key.iter().filter(|path| !validated(path)).map(path::JsonPath::as_str).collect()
     }
 
     /// Decides a payload and tells how.

@@ -80,14 +80,15 @@ impl Rules {
         Some(Rules { set: Arc::clone(set), tree, outlines: set.outlines() })
     }
 
-    /// Notes parts of the incident key that only the key itself asks for.
+    /// Notes parts of the incident key that only the key itself asks for. Where `validate` asks for a type and does not
+    /// require it, somebody decided so.
     fn keys(&self, findings: &mut Findings) {
         let Some(node) = self.tree.get("incident_key") else {
             return;
         };
-        let unrequired = self.set.unrequired_keys();
+        let unvalidated = self.set.unvalidated_keys();
         for part in items(node).unwrap_or(std::slice::from_ref(node)) {
-            if let Some(path) = part.as_str().filter(|path| unrequired.contains(path)) {
+            if let Some(path) = part.as_str().filter(|path| unvalidated.contains(path)) {
                 findings
                     .note(part.place.clone(), "incident_key", format!("`validate` does not require `{path}`"))
                     .code("key-not-required")
