@@ -50,6 +50,7 @@ struct Cli {
 enum Command {
     Init(init::Arguments),
     Run(run::Arguments),
+    #[command(visible_alias = "validate")]
     Check(check::Arguments),
     Test(test::Arguments),
     Explain(explain::Arguments),
@@ -85,12 +86,20 @@ pub(crate) enum Stop {
     Refused(String),
 }
 
+/// Where the configuration is; the same for every command.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration file [default: $GANDER_CONFIG, else the first that is there of gander.yaml, config/gander.yaml
+    /// and /etc/gander/gander.yaml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 /// Where the configuration is, and what is laid over it.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArguments {
-    /// The configuration file [default: config/gander.yaml, else /etc/gander/gander.yaml]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Set a key of the configuration, over the file and the environment, such as listen.address=127.0.0.1:9443
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<Flag>,
@@ -151,10 +160,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
+impl ConfigFile {
+    pub(crate) fn locate(&self) -> Result<PathBuf, String> {
+        config::locate(self.config.as_deref(), std::env::var_os(config::FILE_VARIABLE).as_deref())
+    }
+}
+
 impl ConfigArguments {
     /// The file, variables and flags that the configuration is read from.
     pub(crate) fn inputs(&self, secrets: Secrets) -> Result<Inputs, Stop> {
-        let path = config::locate(self.config.as_deref())?;
+        let path = self.file.locate()?;
         Ok(Inputs { path, environment: environment(), flags: self.settings.clone(), secrets })
     }
 
@@ -213,15 +228,15 @@ const SHORT_HELP: &str = "`gander --help` shows examples, exit codes and the env
 
 const LONG_HELP: &str = "\
 Examples:
-  gander init grafana --output config
+  gander init grafana
       a starting configuration for a kind of sender; `gander init --list` shows them
-  gander check --config config/gander.yaml
+  gander check
       everything that is wrong with a configuration, its rules, certificates and secrets
-  gander test config/rules
+  gander test
       the rules, by the tests beside them
   gander explain --source servicepilot alert.json
       why this payload is decided as it is, and what would be sent
-  gander run --config config/gander.yaml
+  gander run
       the relay, until SIGTERM
   gander send --source servicepilot alert.json
       posts a payload to the running relay and follows it to its outcome
@@ -238,6 +253,8 @@ Exit codes:
   2  it could not run: wrong usage, a file that can't be read, an invalid configuration
 
 Environment:
+  GANDER_CONFIG
+             names the configuration
   GANDER_…   sets a key of the configuration, with `__` between levels:
              GANDER_LISTEN__ADDRESS is listen.address
   NO_COLOR   when set, nothing is coloured
@@ -245,7 +262,9 @@ Environment:
   SERVICEPILOT_TOKEN and CALLGOOSE_TOKEN.
 
 Files:
-  config/gander.yaml        the configuration, else /etc/gander/gander.yaml
+  gander.yaml               the configuration, else config/gander.yaml, else /etc/gander/gander.yaml
+  rules/, callgoose-filters.yaml
+                            beside it: the rules with their tests, and the filters
   data/                     the journal of events (data_dir)
   certs/server.pem, .key    the relay's certificate and key, made when both are missing";
 

@@ -23,6 +23,7 @@ mod text_file;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -158,15 +159,25 @@ pub fn secret(
     secret
 }
 
-/// The file to read: the one asked for, else the first of the usual ones that exists.
-pub fn locate(asked: Option<&Path>) -> Result<PathBuf, Unreadable> {
+/// The file to read: the one asked for, else the one that the variable [`FILE_VARIABLE`] names, else the first of the
+/// usual ones that is there. The error tells where was looked.
+pub fn locate(asked: Option<&Path>, variable: Option<&OsStr>) -> Result<PathBuf, String> {
     if let Some(path) = asked {
         return Ok(path.to_owned());
     }
+    // Set to nothing it counts as not set.
+    if let Some(path) = variable.filter(|path| !path.is_empty()).map(Path::new) {
+        let named = || format!("{FILE_VARIABLE} names {}, and nothing is there", path.display());
+        return if path.exists() { Ok(path.to_owned()) } else { Err(named()) };
+    }
     let found = USUAL_PATHS.iter().map(Path::new).find(|path| path.exists());
-    found.map(Path::to_owned).ok_or_else(|| Unreadable {
-        path: PathBuf::from(USUAL_PATHS[0]),
-        problem: format!("neither {} nor {} exists; name a file with --config", USUAL_PATHS[0], USUAL_PATHS[1]),
+    found.map(Path::to_owned).ok_or_else(|| {
+        let here = std::env::current_dir().map_or_else(|_| ".".to_owned(), |folder| folder.display().to_string());
+        format!(
+            "there is no configuration: {} of {here} are looked for\n  `gander init` writes one here; --config FILE or \
+             {FILE_VARIABLE} names one that is elsewhere",
+            USUAL_PATHS.join(", ")
+        )
     })
 }
 
@@ -261,7 +272,9 @@ fn place_of(tree: &Node, keys: &[&str]) -> Place {
 }
 
 /// Where a configuration usually is, in the order of looking.
-const USUAL_PATHS: [&str; 2] = ["config/gander.yaml", "/etc/gander/gander.yaml"];
+const USUAL_PATHS: [&str; 3] = ["gander.yaml", "config/gander.yaml", "/etc/gander/gander.yaml"];
+/// The environment variable that names the file.
+pub const FILE_VARIABLE: &str = "GANDER_CONFIG";
 
 #[cfg(test)]
 mod tests;

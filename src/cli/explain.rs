@@ -16,7 +16,7 @@ use super::recorded::Recorded;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, Stop, input};
 use crate::clock::WallTime;
-use crate::config::{LoadedRules, load_addresses, load_rules, load_sender_name, locate};
+use crate::config::{LoadedRules, load_addresses, load_rules, load_sender_name};
 use crate::event::Draft;
 use crate::rules::{Context, Decision, Element, Trace};
 
@@ -100,7 +100,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let source =
         recorded.as_ref().map(|recorded| &recorded.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
     let loaded = arguments.loaded_rules(&source, terminal)?;
-    let configuration = locate(config.config.as_deref()).ok();
+    let configuration = config.file.locate().ok();
     let callgoose = Callgoose::open(arguments.filters.as_deref(), configuration.as_deref(), terminal)?;
     let mut warnings = match &past {
         Some(past) if arguments.rules.is_none() => past.rules_in_force()?.into_iter().collect(),

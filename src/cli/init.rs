@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::terminal::Terminal;
-use super::{Exit, Stop};
+use super::{ConfigFile, Exit, Stop};
 use crate::yaml::nearest;
 use presets::{PRESETS, Preset};
 use scaffold::{Failure, token_variable};
@@ -16,18 +16,19 @@ use scaffold::{Failure, token_variable};
 /// Write a starting configuration for a kind of sender
 ///
 /// Writes gander.yaml, rules/SENDER.yaml with its tests, and callgoose-filters.yaml, all commented, with their schemas for
-/// editors, and says what is to be done next. A file that is there is never overwritten: then nothing is written.
+/// editors, into config/, where all commands find them, and says what is to be done next. A file that is there is never
+/// overwritten: then nothing is written.
 ///
 /// Exit codes: 0 written; 2 not.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  gander init grafana --output config\n  gander init --list")]
+#[command(after_help = "Examples:\n  gander init grafana\n  gander init --output /etc/gander\n  gander init --list")]
 pub(crate) struct Arguments {
     /// The kind of sender, see --list
     #[arg(value_name = "SENDER", default_value = "servicepilot")]
     sender: String,
-    /// The folder to write into; it is made where it is missing
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    output: PathBuf,
+    /// The folder to write into, which is made where it is missing [default: config]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
     /// List the kinds of senders, one a line, and write nothing
     #[arg(long)]
     list: bool,
@@ -43,12 +44,31 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let preset = PRESETS.iter().find(|preset| preset.name == arguments.sender);
     let preset = preset.ok_or_else(|| unknown(&arguments.sender))?;
     let files = scaffold::files(preset);
-    scaffold::write(&arguments.output, &files).map_err(|failure| told(&failure))?;
+    let folder = arguments.folder()?;
+    scaffold::write(folder, &files).map_err(|failure| told(&failure))?;
     for file in &files {
-        terminal.print(&format!("wrote {}", arguments.output.join(&file.name).display()));
+        terminal.print(&format!("wrote {}", folder.join(&file.name).display()));
     }
-    terminal.print(&next_steps(preset, &arguments.output));
+    // The variable may name another one, or one may be found before this.
+    let found =
+        ConfigFile { config: None }.locate().is_ok_and(|found| is_same_file(&found, &folder.join(CONFIGURATION)));
+    terminal.print(&next_steps(preset, folder, found));
     Ok(Exit::Fine)
+}
+
+impl Arguments {
+    fn folder(&self) -> Result<&Path, String> {
+        let here = Path::new(CONFIGURATION);
+        match &self.output {
+            Some(folder) => Ok(folder),
+            None if here.symlink_metadata().is_ok() => Err(told(&Failure::Exists(vec![here.to_owned()]))),
+            None => Ok(Path::new(FOLDER)),
+        }
+    }
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The YAML files that are written for every kind of sender, by name.
@@ -85,14 +105,10 @@ fn told(failure: &Failure) -> String {
     }
 }
 
-/// The steps that are left for a person.
-fn next_steps(preset: &Preset, folder: &Path) -> String {
+/// The steps that are left for a person. `found`: the commands find the configuration by themselves.
+fn next_steps(preset: &Preset, folder: &Path, found: bool) -> String {
     let Preset { name, title, enter, .. } = preset;
-    let configuration = folder.join("gander.yaml");
-    // The two places where the commands look by themselves.
-    let default = configuration == Path::new("config/gander.yaml");
-    let flag = if default { String::new() } else { format!(" --config {}", quoted(&configuration)) };
-    let rules = if default { String::new() } else { format!(" {}", quoted(&folder.join("rules"))) };
+    let flag = if found { String::new() } else { format!(" --config {}", quoted(&folder.join(CONFIGURATION))) };
     let token = token_variable(name);
     let mut text = format!(
         "
@@ -101,7 +117,7 @@ fn next_steps(preset: &Preset, folder: &Path) -> String {
      export {token}=$(openssl rand -hex 32)
 2. Look it over. gander.yaml is readable by you only: give it to the user who runs the relay.
      gander check{flag}
-     gander test{rules}
+     gander test{flag}
 3. Start it.
      gander run{flag}
 4. In {title}: {enter}.
@@ -122,6 +138,10 @@ fn quoted(path: &Path) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
+
+const CONFIGURATION: &str = "gander.yaml";
+/// Where it is written to when nothing else is said: one of the places where all commands look.
+const FOLDER: &str = "config";
 
 /// A summary of `callgoose-filters.yaml`.
 const FILTERS: &str = "\

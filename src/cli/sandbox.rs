@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::terminal::Terminal;
-use super::{Exit, Stop, environment};
+use super::{ConfigFile, Exit, FILTERS_BESIDE, Stop, environment};
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox;
 use crate::config;
@@ -30,13 +30,30 @@ pub(crate) struct Arguments {
     /// Where to listen, by plain HTTP
     #[arg(long, value_name = "ADDRESS", default_value = ADDRESS)]
     listen: SocketAddr,
-    /// The filters, as one would type them into Callgoose [default: config/callgoose-filters.yaml, else as shipped]
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The filters, as one would type them into Callgoose [default: callgoose-filters.yaml beside the configuration, else
+    /// as shipped]
     #[arg(long, value_name = "FILE")]
     filters: Option<PathBuf>,
 }
 
+impl Arguments {
+    /// The file that was named, else the one beside the configuration where there is one, else the shipped one. A
+    /// stand-in needs no configuration.
+    fn filters(&self) -> Result<Arc<Source>, Stop> {
+        if let Some(path) = &self.filters {
+            return Ok(config::read_source(path)?);
+        }
+        match self.config.locate().map(|path| path.with_file_name(FILTERS_BESIDE)) {
+            Ok(path) if path.symlink_metadata().is_ok() => Ok(config::read_source(&path)?),
+            _ => Ok(shipped_filters()),
+        }
+    }
+}
+
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    let source = filters_source(arguments.filters.as_deref())?;
+    let source = arguments.filters()?;
     let mut findings = Findings::new();
     let filters = Filters::read(&source, &mut findings);
     let token = match filters.as_ref().and_then(|filters| filters.token.as_ref()) {
@@ -81,19 +98,9 @@ async fn serve(
     served.await
 }
 
-/// The text of the filters: the file that was named, else [`FILTERS_FILE`] where it exists, else the shipped one.
-pub fn filters_source(named: Option<&Path>) -> Result<Arc<Source>, config::Unreadable> {
-    let shipped = Path::new(FILTERS_FILE);
-    let source = match named.or_else(|| shipped.exists().then_some(shipped)) {
-        Some(path) => config::read_source(path)?,
-        None => shipped_filters(),
-    };
-    Ok(source)
-}
-
 /// The filters that the binary carries.
 pub(super) fn shipped_filters() -> Arc<Source> {
-    Arc::new(Source::new(format!("{FILTERS_FILE} (as shipped)"), SHIPPED.to_owned()))
+    Arc::new(Source::new(format!("{FILTERS_BESIDE} (as shipped)"), SHIPPED.to_owned()))
 }
 
 /// Serves until `shutdown` begins. Where it listens and what to set in gander.yaml is written to `out`.
@@ -128,17 +135,14 @@ fn greeting(address: SocketAddr, filters_name: &str) -> String {
          filters        {filters_name}\n\
          incidents      http://{address}/incidents\n\
          {beyond}\n\
-         To send alerts here, set in gander.yaml:\n\
-         \n\
-         upstream:\n  \
-           url: http://{address}/sqibs-api/v1/process\n  \
-           authorization: {{ bearer: {{ env: CALLGOOSE_TOKEN }} }}   # the `token` of the filters\n"
+         To put it behind a relay, in another terminal with the same token:\n\
+         \n  \
+           gander run --set upstream.url=http://{address}/sqibs-api/v1/process\n"
     )
 }
 
 /// Where it listens when nothing else is said.
 pub const ADDRESS: &str = "127.0.0.1:8090";
-const FILTERS_FILE: &str = "config/callgoose-filters.yaml";
 /// So that the binary alone is enough to try things.
 const SHIPPED: &str = include_str!("../../config/callgoose-filters.yaml");
 
@@ -146,14 +150,9 @@ const SHIPPED: &str = include_str!("../../config/callgoose-filters.yaml");
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_file_that_was_named_and_is_missing_is_an_error() {
-        assert_eq!(filters_source(Some(Path::new("no/such/file"))).unwrap_err().problem, "no such file");
-    }
-
     #[tokio::test]
     async fn it_says_where_it_listens_and_what_to_set() {
-        let source = filters_source(None).unwrap();
+        let source = shipped_filters();
         let filters = Filters::read(&source, &mut Findings::new()).unwrap();
         let shutdown = Shutdown::new();
         shutdown.begin();

@@ -12,7 +12,7 @@ use clap::builder::RangedU64ValueParser;
 
 pub use self::report::{FileReport, Report, RulesCoverage};
 use super::terminal::Terminal;
-use super::{Exit, Stop};
+use super::{ConfigFile, Exit, Stop};
 use crate::authoring::rule_tests::{self, TestFile};
 use crate::config;
 use crate::rules::{Coverage, RuleSet};
@@ -34,8 +34,10 @@ use crate::yaml::{Findings, Source};
                         gander test rules/ --junit report.xml --coverage-min 90\n  \
                         gander test rules/disk.test.yaml --name 'resolve'")]
 pub(crate) struct Arguments {
-    /// Test files and folders
-    #[arg(value_name = "PATH", default_value = FOLDER)]
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Test files and folders [default: rules/ beside the configuration]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Sandbox filters that judge the events of test files which name none
     #[arg(long, value_name = "FILE")]
@@ -64,7 +66,15 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         coverage: arguments.coverage || arguments.coverage_min.is_some(),
         coverage_min: arguments.coverage_min.unwrap_or(0),
     };
-    let report = run(&arguments.paths, filters.as_ref(), selection);
+    let beside;
+    let paths = match arguments.paths.as_slice() {
+        [] => {
+            beside = arguments.config.locate()?.with_file_name(FOLDER);
+            std::slice::from_ref(&beside)
+        }
+        paths => paths,
+    };
+    let report = run(paths, filters.as_ref(), selection);
     let xml_only = arguments.junit.as_deref().is_some_and(|file| file.as_os_str() == "-");
     if arguments.json && !xml_only {
         terminal.print(&report.to_json().to_string());
@@ -191,8 +201,8 @@ fn descend(folder: &Path, found: &mut Vec<PathBuf>, unreadable: &mut Vec<String>
     }
 }
 
-/// Where tests are looked for when no path is named.
-pub const FOLDER: &str = "config/rules";
+/// The folder beside a configuration in which tests are looked for when no path is named.
+const FOLDER: &str = "rules";
 
 #[cfg(test)]
 mod tests;

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Map, Tag, Value as Setting};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::{Flag, Inputs};
+use super::{FILE_VARIABLE, Flag, Inputs};
 use crate::yaml::{Key, Node, Place, Value, is_sensitive};
 
 /// Lays the environment over `tree`, and the flags over that.
 pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs) {
     let environment = inputs.environment.iter().filter_map(|(name, text)| {
-        // A bare `GANDER_` names nothing.
-        let key = name.strip_prefix(PREFIX).filter(|key| !key.is_empty())?.to_ascii_lowercase();
+        // A bare `GANDER_` names nothing, and one variable names the file itself.
+        let key = name.strip_prefix(PREFIX).filter(|key| !key.is_empty() && name != FILE_VARIABLE)?;
+        let key = key.to_ascii_lowercase();
         let keys = key.split("__").map(str::to_owned).collect();
         Some(Override { place: Place::Environment(name.clone()), keys, text: text.clone() })
     });

@@ -143,6 +143,13 @@ emit:
         ("nothing", RULES.replace(required, &format!("{required}\n  - {other}")), FILTERS.to_owned(), 0, vec![]),
         ("a part of the key", RULES.to_owned(), FILTERS.to_owned(), 0, vec!["key-not-required rules.yaml:2"]),
         (
+            "a part of the key that need not be there, as `validate` says",
+            RULES.replace(required, &format!("{required}\n  - {{ path: $.host, type: string }}")),
+            FILTERS.to_owned(),
+            0,
+            vec![],
+        ),
+        (
             "a trigger that no filter matches",
             RULES.replace("trigger: CRITICAL", "trigger: WARNING"),
             FILTERS.to_owned(),
@@ -288,7 +295,6 @@ fn what_could_not_run_exits_2_and_prints_no_result() {
     for (arguments, said) in [
         (&["check", "--config", "none.yaml"][..], "can't read none.yaml: no such file"),
         (&["check", "--config", "."], "it is a directory"),
-        (&["check"], "neither config/gander.yaml nor /etc/gander/gander.yaml exists"),
         (&["run", "--config", "wrong.yaml"], "wrong.yaml:1:9"),
         (&["send", "--source", "s", "--config", "wrong.yaml"], "wrong.yaml:1:9"),
         (&["chek"], "'check'"),
@@ -696,27 +702,112 @@ fn what_init_writes_is_fine_as_it_is() {
     assert_eq!(senders.len(), 12, "{senders:?}");
     for sender in senders {
         let folder = tempfile::tempdir().unwrap();
-        // Here and where the commands look by themselves.
-        for (output, flags, tests) in
-            [(".", &["--config", "./gander.yaml"][..], &["./rules"][..]), ("config", &[], &[])]
-        {
-            let init = end_of(gander(folder.path()).args(["init", sender, "--output", output]));
+        // Where it writes by itself, in the other place where the commands look, and elsewhere.
+        for (output, flags) in [
+            (&[][..], &[][..]),
+            (&["--output", "."], &[]),
+            (&["--output", "of mine"], &["--config", "of mine/gander.yaml"]),
+        ] {
+            let init = end_of(gander(folder.path()).args(["init", sender]).args(output));
             assert_eq!((init.code, init.err.as_str()), (Some(0), ""), "{init:?}");
-            let next = [["gander check"].as_slice(), flags].concat().join(" ");
-            assert!(
-                init.out.contains(&format!("{next}\n")) && init.out.contains(&format!("/hooks/{sender}\n")),
-                "{init:?}"
-            );
+            let quoted = flags.join(" ").replace("of mine/gander.yaml", "'of mine/gander.yaml'");
+            for command in ["check", "test", "run"] {
+                let next = format!("     gander {command} {quoted}").trim_end().to_owned();
+                assert!(init.out.contains(&format!("{next}\n")), "{next}: {init:?}");
+            }
+            assert!(init.out.contains(&format!("/hooks/{sender}\n")), "{init:?}");
 
             let token = format!("{}_TOKEN", sender.to_uppercase().replace('-', "_"));
             assert!(init.out.contains(&format!("export {token}=")), "{init:?}");
             let check = end_of(gander(folder.path()).arg("check").args(flags).env(token, TOKEN));
-            assert!(check.code == Some(0) && check.err.is_empty(), "{sender}: {check:?}");
-            assert!(check.out.contains(&format!("is fine: 1 source on https://0.0.0.0:8443: {sender}\n")), "{check:?}");
-            let test = end_of(gander(folder.path()).arg("test").args(tests));
+            let fine = format!("is fine: 1 source on https://0.0.0.0:8443: {sender}\n");
+            let is_only_fine = check.out.ends_with(&fine) && check.out.lines().count() == 1;
+            assert!(check.code == Some(0) && check.err.is_empty() && is_only_fine, "{sender}: {check:?}");
+            let test = end_of(gander(folder.path()).arg("test").args(flags));
             assert!(test.code == Some(0) && test.err.is_empty(), "{sender}: {test:?}");
         }
     }
+}
+
+#[test]
+fn all_commands_look_for_the_configuration_in_the_same_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path();
+    std::fs::write(directory.join("alert.json"), "{}").unwrap();
+    let commands = [
+        &["check"][..],
+        &["validate"],
+        &["run"],
+        &["test"],
+        &["explain", "--source", "s", "alert.json"],
+        &["send", "--source", "s", "alert.json"],
+        &["events", "list"],
+        &["health"],
+    ];
+    let ended = |arguments: &[&str], named: &str| end_of(gander(directory).args(arguments).env("GANDER_CONFIG", named));
+    for arguments in commands {
+        let none = ended(arguments, "");
+        let here = directory.canonicalize().unwrap();
+        let looked = format!("gander.yaml, config/gander.yaml, /etc/gander/gander.yaml of {} are", here.display());
+        assert_eq!(none.code, Some(2), "{none:?}");
+        assert!(none.err.contains(&looked) && none.err.contains("`gander init` writes one here"), "{none:?}");
+        let gone = ended(arguments, "gone.yaml");
+        assert!(gone.err.contains("GANDER_CONFIG names gone.yaml, and nothing is there"), "{gone:?}");
+    }
+    // Each says its own name by what is wrong with it; the ones that come earlier in the order are added later.
+    std::fs::create_dir(directory.join("config")).unwrap();
+    for (place, arguments, named) in [
+        ("config/gander.yaml", &[][..], ""),
+        ("gander.yaml", &[], ""),
+        ("named.yaml", &[], "named.yaml"),
+        ("asked.yaml", &["--config", "asked.yaml"], "named.yaml"),
+    ] {
+        std::fs::write(directory.join(place), "listen: 1\n").unwrap();
+        for command in commands.iter().filter(|command| **command != ["test"]) {
+            let ended = ended(&[command, arguments].concat(), named);
+            assert!(format!("{}{}", ended.out, ended.err).contains(&format!("> {place}:1:")), "{command:?}: {ended:?}");
+        }
+    }
+    // The variable itself is no key.
+    let named = ended(&["check"], "named.yaml");
+    assert!(!named.out.contains("GANDER_CONFIG"), "{named:?}");
+    // Tests and filters stand beside it.
+    std::fs::create_dir(directory.join("elsewhere")).unwrap();
+    let tests = ended(&["test"], "config/gander.yaml");
+    assert!(tests.err.contains("config/rules can't be read") || tests.err.contains("config/rules"), "{tests:?}");
+    std::fs::write(directory.join("elsewhere/callgoose-filters.yaml"), "nothing: known\n").unwrap();
+    std::fs::write(directory.join("elsewhere/gander.yaml"), "").unwrap();
+    let sandbox = ended(&["sandbox"], "elsewhere/gander.yaml");
+    assert_eq!(sandbox.code, Some(2), "{sandbox:?}");
+    assert!(sandbox.err.contains("> elsewhere/callgoose-filters.yaml:1:1"), "{sandbox:?}");
+}
+
+#[test]
+fn errors_come_before_warnings_and_these_before_notes() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    put(
+        "rules.yaml",
+        "version: 1
+incident_key: $.id
+rules:
+  - { name: a, then: trigger }
+  - { name: b, then: resolve }
+",
+    );
+    put(
+        "gander.yaml",
+        "sources: { s: { rules: rules.yaml, auth: [{ bearer: hunter2 }] } }
+upstream: { url: 'https://callgoose.example/', authorization: { bearer: { env: CALLGOOSE_TOKEN } } }
+nothing: known
+",
+    );
+    let ended = end_of(gander(folder.path()).arg("check"));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let titles = ["error: ", "warning: ", "note: "].map(|title| ended.out.match_indices(title).collect::<Vec<_>>());
+    let [errors, warnings, notes] = &titles;
+    assert!(!errors.is_empty() && !warnings.is_empty() && !notes.is_empty(), "{ended:?}");
+    assert!(errors.last() < warnings.first() && warnings.last() < notes.first(), "{ended:?}");
 }
 
 #[test]
@@ -726,9 +817,14 @@ fn init_never_overwrites_and_names_what_was_probably_meant() {
     std::fs::write(&mine, "# mine\n").unwrap();
     let ended = end_of(gander(folder.path()).arg("init"));
     assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{ended:?}");
-    assert!(ended.err.contains("error: ./gander.yaml is there already, so nothing was written"), "{ended:?}");
+    assert!(ended.err.contains("error: gander.yaml is there already, so nothing was written"), "{ended:?}");
     assert_eq!(std::fs::read_to_string(&mine).unwrap(), "# mine\n");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    // The commands would go on reading the one that the variable names.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let ended = end_of(gander(elsewhere.path()).arg("init").env("GANDER_CONFIG", &mine));
+    assert!(ended.code == Some(0) && ended.out.contains("gander run --config config/gander.yaml\n"), "{ended:?}");
 
     let ended = end_of(gander(folder.path()).args(["init", "grafna"]));
     assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{ended:?}");

@@ -34,15 +34,14 @@ pub(super) fn files(preset: &Preset) -> Vec<File> {
         ("config/gander.yaml", &"gander.yaml".to_owned()),
         ("ServicePilot", &(*title).to_owned()),
     ];
-    let tests = [("gander test config/rules", &"gander test rules".to_owned())];
     let file = |name: &str, text: String, mode| File { name: name.to_owned(), text, mode };
     let mut files = vec![
         // Secrets may be written into it, so it is the owner's alone: whoever runs the relay as somebody else gives the
         // file to him. The others hold none, and are what the umask makes of them.
         file("gander.yaml", fitted(CONFIGURATION, &configuration), 0o600),
         file("callgoose-filters.yaml", fitted(FILTERS, &filters), 0o666),
-        file(&format!("rules/{name}.yaml"), fitted(preset.rules, &tests), 0o666),
-        file(&format!("rules/{name}.test.yaml"), fitted(preset.tests, &tests), 0o666),
+        file(&format!("rules/{name}.yaml"), preset.rules.to_owned(), 0o666),
+        file(&format!("rules/{name}.test.yaml"), preset.tests.to_owned(), 0o666),
     ];
     // The first line of each of them names its schema, for editors.
     files.extend(Kind::ALL.map(|kind| file(kind.file(), kind.schema().to_owned(), 0o666)));

@@ -206,7 +206,7 @@ fn a_folder_without_tests_and_a_missing_file_can_not_run() {
 
 #[test]
 fn the_shipped_rules_keep_what_their_tests_say() {
-    let report = test(&[Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER)], None);
+    let report = test(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rules")], None);
     let mut out = Vec::new();
     report.write(false, &mut out).unwrap();
     let out = String::from_utf8(out).unwrap();
