@@ -9,6 +9,7 @@ mod connection_table;
 mod deadlines;
 mod framing;
 mod observer;
+mod plain_http;
 mod service;
 mod stream;
 

@@ -28,6 +28,7 @@ use tracing::debug;
 use super::Limits;
 use super::deadlines::{Deadlines, Overdue};
 use super::framing::{self, Scanner};
+use super::plain_http;
 use super::service::{BadHead, ClientCertificate, Peer, Service};
 use super::stream::{Http1, WatchedStream};
 use crate::shutdown::Shutdown;
@@ -101,7 +102,13 @@ impl Server {
         let Some(tls) = &self.tls else {
             return self.http1(stream, Peer { address, certificate: ClientCertificate::NotAsked }, deadlines).await;
         };
-        let handshake = timeout(self.limits.header_timeout, TlsAcceptor::from(tls.current()).accept(stream));
+        let handshake = timeout(self.limits.header_timeout, async {
+            if !plain_http::is_spoken_on(&stream).await? {
+                return TlsAcceptor::from(tls.current()).accept(stream).await;
+            }
+            plain_http::answer(WatchedStream::new(stream, Arc::clone(deadlines), None)).await?;
+            Err(plain_http::no_handshake())
+        });
         let done = tokio::select! {
             done = handshake => done,
             () = self.told_to_stop(async { tokio::time::sleep(FIRST_REQUEST).await }) => return End::Closed,
