@@ -49,6 +49,15 @@ pub struct Config {
     pub address: SocketAddr,
     pub token: Option<Secret>,
     pub tls: Option<tls::Config>,
+    /// Names and addresses that a request may give as its host, besides those that the listener has.
+    pub hosts: Vec<String>,
+}
+
+/// Who is let in, beside by certificate.
+#[derive(Clone, Debug)]
+pub struct Access {
+    pub token: Option<Secret>,
+    pub hosts: Arc<[String]>,
 }
 
 /// The parts of the relay that the API reads and commands.
@@ -78,24 +87,18 @@ pub struct View {
 struct State {
     view: View,
     bound: SocketAddr,
-    token: Option<Secret>,
+    access: Access,
 }
 
 /// The API as a service of the server.
 struct Api(Router);
 
 /// Serves `socket`, which the caller bound, until `shutdown` begins.
-pub async fn serve(
-    socket: TcpListener,
-    tls: Option<Arc<tls::Served>>,
-    token: Option<Secret>,
-    view: View,
-    shutdown: Shutdown,
-) {
+pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: Access, view: View, shutdown: Shutdown) {
     let Ok(bound) = socket.local_addr() else {
         return;
     };
-    let api = Arc::new(Api(router(State { view, bound, token })));
+    let api = Arc::new(Api(router(State { view, bound, access })));
     server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown).await;
 }
 

@@ -13,6 +13,7 @@ mod health;
 mod init;
 mod input;
 pub mod query;
+mod readiness;
 mod recorded;
 mod run;
 pub mod sandbox;

@@ -24,7 +24,6 @@ use crate::inbound::Ingest;
 use crate::journal::recorder::{Writer, WriterParts};
 use crate::journal::{self, Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
-use crate::secret::Secret;
 use crate::server;
 use crate::shutdown::{DRAIN, Shutdown};
 use crate::supervision::panicked;
@@ -152,7 +151,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             ingest.finished().await;
         }
     });
-    let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, config.admin.token, view, shutdown.clone()));
+    let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
+    let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
     if !config.secret_files.is_empty() {
         let (files, shutdown) = (Arc::new(Mutex::new(config.secret_files)), shutdown.clone());
         tokio::spawn(async move { while panicked("secrets", watch_secrets(&files, &resume, &shutdown)).await {} });
@@ -240,7 +240,7 @@ async fn blocking<T: Send + 'static>(
 async fn serve_admin(
     socket: TcpListener,
     tls: Option<Arc<tls::Served>>,
-    token: Option<Secret>,
+    access: admin::Access,
     view: admin::View,
     shutdown: Shutdown,
 ) {
@@ -253,7 +253,7 @@ async fn serve_admin(
                 return;
             }
         };
-        let serve = admin::serve(listener, tls.clone(), token.clone(), view.clone(), shutdown.clone());
+        let serve = admin::serve(listener, tls.clone(), access.clone(), view.clone(), shutdown.clone());
         if !panicked("admin", serve).await {
             return;
         }

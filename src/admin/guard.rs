@@ -33,7 +33,7 @@ pub(super) async fn authenticated(Extract(state): Extract<State>, request: Reque
 pub(super) fn may_see_details(state: &State, request: &Request) -> bool {
     shows_certificate(request.extensions())
         && shows_token(state, request.headers())
-        && (state.token.is_some() || state.bound.ip().is_loopback())
+        && (state.access.token.is_some() || state.bound.ip().is_loopback())
 }
 
 fn shows_certificate(extensions: &Extensions) -> bool {
@@ -41,17 +41,18 @@ fn shows_certificate(extensions: &Extensions) -> bool {
 }
 
 fn shows_token(state: &State, headers: &HeaderMap) -> bool {
-    let Some(token) = &state.token else {
+    let Some(token) = &state.access.token else {
         return true;
     };
     Credential::Bearer(token.clone()).check_head(headers, None) == Match::Right
 }
 
-/// Refuses a host that is neither the bound address nor a loopback name (a rebound name of another site), and what a
-/// browser says another site asked for.
+/// Refuses what a browser says another site asked for, and a host that may be a rebound name of another site: one that is
+/// neither the bound address nor a loopback name, that `admin.hosts` does not name, and that was not given together with
+/// the token. A page has no token to show.
 pub(super) async fn same_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let Some(host) = host(&request).filter(|host| is_ours(host, state.bound.ip())) else {
-        return problem(StatusCode::FORBIDDEN, "the Host header names another host than this listener's");
+    let Some(host) = permitted_host(&state, &request) else {
+        return problem(StatusCode::FORBIDDEN, ANOTHER_HOST);
     };
     let headers = request.headers();
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -66,35 +67,56 @@ pub(super) async fn same_site(Extract(state): Extract<State>, request: Request, 
     next.run(request).await
 }
 
+/// The host that a request names, if it may.
+fn permitted_host(state: &State, request: &Request) -> Option<Authority> {
+    let host = host(request).filter(is_whole)?;
+    let shows_token = state.access.token.is_some() && shows_token(state, request.headers());
+    (shows_token || is_ours(&host, state.bound.ip(), &state.access.hosts)).then_some(host)
+}
+
 /// The host that a request names: in HTTP/1.1 by its one Host header, in HTTP/2 by `:authority`.
 fn host(request: &Request) -> Option<Authority> {
     let header = || Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok();
     request.uri().authority().cloned().or_else(header)
 }
 
-/// The host is one of this listener's. Bound to every address, any literal address is: a rebound name is still a name.
-fn is_ours(host: &Authority, bound: IpAddr) -> bool {
+/// The host is a name and perhaps a port, and nothing that looks like one.
+fn is_whole(host: &Authority) -> bool {
     let name = host.host();
-    // A name and perhaps a port, and nothing that looks like one.
     let whole = host.port_u16().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
-    if host.as_str() != whole {
-        return false;
-    }
-    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost")
-        || literal
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback() || address == bound || bound.is_unspecified())
+    !name.is_empty() && host.as_str() == whole
 }
+
+/// The host is one of this listener's, or of those that are configured. Bound to every address, any literal address is: a
+/// rebound name is still a name.
+fn is_ours(host: &Authority, bound: IpAddr, configured: &[String]) -> bool {
+    let name = host.host();
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    if name.eq_ignore_ascii_case("localhost") || configured.iter().any(|known| known.eq_ignore_ascii_case(literal)) {
+        return true;
+    }
+    let is_known = |address: IpAddr| configured.iter().any(|known| known.parse() == Ok(address));
+    literal.parse().is_ok_and(|address: IpAddr| {
+        address.is_loopback() || address == bound || bound.is_unspecified() || is_known(address)
+    })
+}
+
+const ANOTHER_HOST: &str = "the Host header names another host than this listener's: list that name in `admin.hosts`, or \
+                            send the admin token as `Authorization: Bearer TOKEN`, with which any name will do";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn host_is_ours(host: &str, bound: IpAddr, configured: &[String]) -> bool {
+        Authority::try_from(host).is_ok_and(|host| is_whole(&host) && is_ours(&host, bound, configured))
+    }
+
     #[test]
-    fn a_host_is_ours_by_address_or_loopback_name() {
+    fn a_host_is_ours_by_address_loopback_name_or_configuration() {
         let local: IpAddr = "127.0.0.1".parse().unwrap();
         let any: IpAddr = "0.0.0.0".parse().unwrap();
+        let configured = ["gander.monitoring.svc", "192.0.2.7", "2001:db8::7"].map(str::to_owned);
         for (host, bound, expected) in [
             ("127.0.0.1:9180", local, true),
             ("localhost:9180", local, true),
@@ -115,8 +137,16 @@ mod tests {
             ("[::1].evil.com", local, false),
             ("[::1]:9180.evil.com", local, false),
             ("[::1", local, false),
+            ("gander.monitoring.svc", local, true),
+            ("Gander.Monitoring.svc:9180", local, true),
+            ("gander.monitoring.svc.evil.com", local, false),
+            ("gander.monitoring", local, false),
+            ("user@gander.monitoring.svc", local, false),
+            ("192.0.2.7:9180", local, true),
+            ("192.0.2.8:9180", local, false),
+            ("[2001:db8:0::7]:9180", local, true),
         ] {
-            assert_eq!(Authority::try_from(host).is_ok_and(|host| is_ours(&host, bound)), expected, "{host}");
+            assert_eq!(host_is_ours(host, bound, &configured), expected, "{host}");
         }
     }
 }

@@ -1,9 +1,13 @@
 //! `gander health`: the check of a container or load balancer that has no HTTP client at hand.
+//!
+//! It prints what it asked and the answer in one line, and below it each thing that is not as it should be.
 
 use clap::Args;
+use serde_json::Value;
 
-use super::client::Client;
-use super::terminal::Terminal;
+use super::client::{Answer, Client};
+use super::readiness::{degradation, degraded};
+use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, Stop, block_on};
 use crate::config::load_addresses;
 
@@ -20,6 +24,9 @@ pub(crate) struct Arguments {
     /// Ask whether events are taken, not only whether the process is alive
     #[arg(long)]
     ready: bool,
+    /// Print the answer's body instead
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
@@ -31,12 +38,59 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let answer = block_on(client.get(path))?;
     match answer {
         Ok(answer) => {
-            terminal.print(String::from_utf8_lossy(&answer.body).trim_end());
+            if arguments.json {
+                terminal.print(&plain(String::from_utf8_lossy(&answer.body).trim_end()));
+            } else {
+                let asked = format!("{}{path}", client.base());
+                said(&asked, &answer).iter().for_each(|line| terminal.print(line));
+            }
             Ok(if answer.status.is_success() { Exit::Fine } else { Exit::No })
         }
         Err(problem) => {
             terminal.say(&problem);
             Ok(Exit::No)
         }
+    }
+}
+
+/// The answer in lines: what was asked and the verdict, then each entry of `degraded`.
+fn said(asked: &str, answer: &Answer) -> Vec<String> {
+    let (status, body) = (answer.status.as_u16(), answer.json().unwrap_or_default());
+    let verdict = match (&body["ready"], body["status"].as_str()) {
+        (Value::Bool(true), _) => "ready".to_owned(),
+        (Value::Bool(false), _) => "not ready".to_owned(),
+        (_, Some("alive")) => "alive".to_owned(),
+        _ => answer.detail(),
+    };
+    let entries = degraded(&body).iter().flat_map(degradation);
+    std::iter::once(format!("{asked} answers {status}: {verdict}"))
+        .chain(entries.map(|line| format!("  {line}")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said_of(status: u16, body: &Value) -> String {
+        let answer = Answer { status: http::StatusCode::from_u16(status).unwrap(), body: body.to_string().into() };
+        said("http://127.0.0.1:9180/readyz", &answer).join("\n")
+    }
+
+    #[test]
+    fn one_line_tells_the_answer_and_further_ones_the_reasons_with_their_remedies() {
+        assert_eq!(said_of(200, &json!({ "status": "alive" })), "http://127.0.0.1:9180/readyz answers 200: alive");
+        assert_eq!(said_of(403, &json!({ "detail": "name it" })), "http://127.0.0.1:9180/readyz answers 403: name it");
+        let entry = json!({
+            "reason": "journal", "since": "2026-01-02T03:04:05.678Z", "status": null, "detail": "disk_full: no room",
+            "remedy": "make room",
+        });
+        assert_eq!(
+            said_of(503, &json!({ "ready": false, "degraded": [entry] })),
+            "http://127.0.0.1:9180/readyz answers 503: not ready\n  \
+             journal since 2026-01-02 03:04 UTC: disk_full: no room\n  -> make room"
+        );
     }
 }

@@ -1,12 +1,12 @@
 //! The `admin` section: where operators reach the relay, and how it is protected there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::listen::is_off;
 use super::secrets::{Direction, Use};
 use super::{Reader, place_of};
 use crate::admin;
-use crate::yaml::{Fields, Node};
+use crate::yaml::{Fields, Node, Value, shown};
 
 impl Reader<'_> {
     pub(super) fn admin(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<admin::Config> {
@@ -18,6 +18,7 @@ impl Reader<'_> {
         let tls_node = section.take_some("tls").filter(|node| !is_off(node));
         let tls = tls_node.map(|node| self.tls(Some(node), node, "admin.tls"));
         let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
+        let hosts = self.hosts(&mut section);
         section.finish(&mut self.findings);
         let address = address?;
         if !address.ip().is_loopback() {
@@ -40,7 +41,35 @@ impl Reader<'_> {
             address,
             token: token.map_or(Some(None), |token| token.map(Some))?,
             tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
+            hosts,
         })
+    }
+
+    fn hosts(&mut self, section: &mut Fields<'_>) -> Vec<String> {
+        let path = section.path_of("hosts");
+        let Some(node) = section.take_some("hosts") else {
+            return Vec::new();
+        };
+        let help = "such as [gander.monitoring.svc, 192.0.2.7]: as a client names this host, without scheme and port";
+        let Value::List(items) = &node.value else {
+            self.error(node, &path, format!("expected a list of names, found {}", node.kind())).help(help);
+            return Vec::new();
+        };
+        if items.len() > HOSTS_MAX {
+            self.error(node, &path, format!("expected at most {HOSTS_MAX} names, found {}", items.len()));
+        }
+        let mut hosts = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match item.as_str().filter(|text| is_host(text)) {
+                Some(host) => hosts.push(host.to_owned()),
+                None => {
+                    let message = format!("expected a host's name or an address, found {}", shown(item, &path, &[]));
+                    self.error(item, &path, message).help(help);
+                }
+            }
+        }
+        hosts
     }
 
     /// Two listeners on one port can't both start.
@@ -57,3 +86,15 @@ impl Reader<'_> {
         }
     }
 }
+
+/// A host as `Host` may name it: an address, or the labels of a name. A `*` would let in whatever name is made to point
+/// here.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    text.parse::<IpAddr>().is_ok() || text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// Each is compared with the host of each request that names another.
+const HOSTS_MAX: usize = 100;

@@ -186,6 +186,7 @@ fn the_shipped_file_tells_the_truth_about_every_default() {
         "level",
         "format",
         "token",
+        "hosts",
     ] {
         assert!(written_out.contains(&format!(" {key}: ")), "{key} is not documented");
     }
@@ -276,6 +277,19 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
             "3:8 listen.tls: plain HTTP on 0.0.0.0:8443 would let others read tokens and alerts \
              (remove `tls: off`, listen on 127.0.0.1, or write `insecure: true` beside it)",
         ),
+        (
+            "1MiB",
+            "1MiB\nadmin: { hosts: gander.svc }",
+            "4:17 admin.hosts: expected a list of names, found a string (such as [gander.monitoring.svc, 192.0.2.7]: \
+             as a client names this host, without scheme and port)",
+        ),
+        (
+            "1MiB",
+            "1MiB\nadmin: { hosts: ['gander.svc:9180'] }",
+            "4:18 admin.hosts[0]: expected a host's name or an address, found a string (such as \
+             [gander.monitoring.svc, 192.0.2.7]: as a client names this host, without scheme and port)",
+        ),
+        ("1MiB", "1MiB\nadmin: { host: [gander.svc] }", "4:10 admin.host: unknown key `host` (did you mean `hosts`?)"),
         (
             "1MiB",
             "1MiB\nadmin: { address: 0.0.0.0:8443 }",
@@ -748,6 +762,7 @@ fn what_may_be_open_is_open_when_it_is_written_out() {
         ("127.0.0.1:8443", "'[::1]:8443'\n  tls: off"),
         ("1MiB", "1MiB\nadmin: { address: '[::]:9180', token: { env: IN }, insecure: true }"),
         ("1MiB", "1MiB\nadmin: { address: 0.0.0.0:9180, token: { env: IN }, tls: { self_signed: true } }"),
+        ("1MiB", "1MiB\nadmin: { hosts: [gander.monitoring.svc, localhost, 192.0.2.7, '2001:db8::7'] }"),
         ("1MiB", "1MiB\nadmin: ~\nlog:\njournal: {}"),
         ("auth:\n      - bearer: { env: IN }", "auth: none"),
         ("https://up.example/v1/process", "http://127.0.0.1:8090/v1"),

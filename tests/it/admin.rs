@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use http::{Method, Request, Version};
 use http_body_util::Full;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::relay::{Answer, Relay, Setup, within};
+use crate::relay::{Answer, Relay, Setup, payload, within};
 use crate::support::{answer_of, client, read_answer, read_to_end, statuses, write};
 use crate::upstream::{Reply, Upstream};
 
@@ -75,6 +76,46 @@ async fn another_sites_page_in_a_browser_is_turned_away() {
         }
         let ready = ask(&relay, "/readyz", &[]).await;
         assert!(keys(&ready.json).contains(&"degraded"), "on loopback without a token details are shown: {ready:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_name_of_this_host_is_accepted_where_it_is_configured_or_comes_with_the_token() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let service = ("host", "gander.monitoring.svc:9180");
+        let hosts =
+            Setup { admin: Some("address: '127.0.0.1:0', hosts: [gander.monitoring.svc]".into()), ..Setup::default() };
+        let relay = Relay::start(&upstream, &hosts).await;
+        for (headers, status) in [
+            (&[service][..], 200),
+            (&[("host", "Gander.Monitoring.SVC")], 200),
+            (&[service, ("sec-fetch-site", "cross-site")], 403),
+            (&[("host", "evil.example")], 403),
+            // Nothing asks for a token here: one that is shown proves nothing.
+            (&[("host", "evil.example"), ("authorization", "Bearer x")], 403),
+        ] {
+            assert_eq!(ask(&relay, "/api/v1/status", headers).await.status, status, "{headers:?}");
+        }
+
+        let admin = format!("address: '0.0.0.0:0', insecure: true, token: {ADMIN_TOKEN}");
+        let relay = Relay::start(&upstream, &Setup { admin: Some(admin), ..Setup::default() }).await;
+        let right = format!("Bearer {ADMIN_TOKEN}");
+        for (headers, status) in [
+            (&[service, ("authorization", &*right)][..], 200),
+            (&[service, ("authorization", &*right), ("origin", "http://evil.example")], 403),
+            (&[service, ("authorization", "Bearer wrong")], 403),
+            (&[service], 403),
+        ] {
+            for path in ["/readyz", "/api/v1/status"] {
+                let answer = ask(&relay, path, headers).await;
+                assert_eq!(answer.status, status, "{path} with {headers:?}");
+                let detail = answer.json["detail"].as_str().unwrap_or_default();
+                let remedy = detail.contains("`admin.hosts`") && detail.contains("Bearer TOKEN");
+                assert!(status == 200 || remedy || headers.len() == 3, "{answer:?}");
+            }
+        }
     })
     .await;
 }
@@ -150,6 +191,41 @@ async fn half_sent_heads_do_not_keep_probes_from_their_answer() {
         assert_eq!(relay.admin("/readyz").await.status, 200);
         assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
         assert_eq!(read_to_end(&mut slow[0]).await, "", "those that achieved nothing for longest gave way");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_to_a_port_that_speaks_tls_is_told_so_in_one_sentence() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let folder = tempfile::tempdir().unwrap();
+        let shown = folder.path().display();
+        let admin =
+            format!("address: '127.0.0.1:0', tls: {{ certificate: '{shown}/a.pem', private_key: '{shown}/a.key' }}");
+        let relay = Relay::start(&upstream, &Setup { admin: Some(admin), ..Setup::default() }).await;
+        let (listen, admin) = relay.ports();
+        let large = format!("POST /hooks/servicepilot HTTP/1.1\r\nHost: localhost\r\n\r\n{}", "x".repeat(300_000));
+        for (request, port) in [
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", listen),
+            ("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n", admin),
+            (&*large, listen),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", listen),
+        ] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            write(&mut stream, request).await;
+            // The client is done with sending; until then the port waits so that the answer is not lost.
+            stream.shutdown().await.unwrap();
+            let answer = read_to_end(&mut stream).await;
+            assert_eq!(statuses(&answer), [400], "{answer}");
+            assert!(answer.contains("\r\ncontent-type: text/plain\r\n"), "{answer}");
+            assert!(answer.ends_with("\r\n\r\nthis port speaks TLS: use https://\n"), "{answer}");
+        }
+        // What is neither HTTP nor TLS gets no sentence, and TLS is spoken as before.
+        let mut stream = TcpStream::connect(("127.0.0.1", listen)).await.unwrap();
+        write(&mut stream, "\0\0\0\0\0\0\0\0").await;
+        assert!(!read_to_end(&mut stream).await.contains("HTTP"));
+        assert_eq!(relay.post(&payload("e1", "CRITICAL")).await.status, 202);
     })
     .await;
 }

@@ -463,8 +463,13 @@ async fn the_journal_is_listed_filtered_and_shown() {
         assert!(ended.out.contains("attempt 1 at "), "{ended:?}");
         let ended = run(&["events", "show", "1"]).await;
         assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{ended:?}");
-        let ended = run(&["health", "--ready"]).await;
-        assert!(ended.code == Some(0) && ended.out.contains("\"ready\":true"), "{ended:?}");
+        for (path, flags, said) in [("healthz", &[][..], "alive"), ("readyz", &["--ready"], "ready")] {
+            let ended = run(&[&["health"], flags].concat()).await;
+            let line = format!("http://127.0.0.1:{}/{path} answers 200: {said}\n", relay.ports().1);
+            assert_eq!((ended.code, ended.out), (Some(0), line));
+        }
+        let ended = run(&["health", "--ready", "--json"]).await;
+        assert!(ended.code == Some(0) && ended.json()["ready"] == true, "{ended:?}");
 
         relay.stop().await;
     })
