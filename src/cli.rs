@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Failure, Flag, Inputs, Secrets, Unreadable};
+use crate::version::{LONG, VERSION};
 use crate::yaml::Findings;
 use terminal::Terminal;
 
@@ -40,7 +41,8 @@ use terminal::Terminal;
 /// answers, drops what was said already, and delivers the rest, in order, until Callgoose has really opened or closed
 /// the incident.
 #[derive(Debug, Parser)]
-#[command(name = "gander", version, after_help = SHORT_HELP, after_long_help = LONG_HELP, max_term_width = 110)]
+#[command(name = "gander", version = VERSION, long_version = LONG)]
+#[command(after_help = SHORT_HELP, after_long_help = LONG_HELP, max_term_width = 110)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]

@@ -32,7 +32,7 @@
 //! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |
-//! | [`event`] [`clock`] | the vocabulary: what an event is and what becomes of it; time |
+//! | [`event`] [`clock`] [`version`] | the vocabulary: what an event is and what becomes of it; time; what this was built from |
 //! | [`exports`] | the items that tests use; beside `main` nothing else is public |
 //!
 //! # Layers
@@ -49,7 +49,7 @@
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` | |
 //! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `token_bucket` `secret` `credential` | pure: no tokio, no hyper, no files, no clock |
-//! | 0 vocabulary | `event` `clock` `yaml` | |
+//! | 0 vocabulary | `event` `clock` `version` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent
 //!
@@ -89,6 +89,7 @@ mod shutdown;
 mod supervision;
 mod tls;
 mod token_bucket;
+mod version;
 mod yaml;
 
 pub use cli::main;

@@ -28,6 +28,7 @@ use crate::server;
 use crate::shutdown::{DRAIN, Shutdown};
 use crate::supervision::panicked;
 use crate::tls;
+use crate::version::{COMMIT, VERSION};
 
 pub use reload::Reloads;
 
@@ -158,7 +159,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokio::spawn(async move { while panicked("secrets", watch_secrets(&files, &resume, &shutdown)).await {} });
     }
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"), %listen, %admin, upstream = upstream_url, waiting,
+        version = VERSION, commit = COMMIT, %listen, %admin, upstream = upstream_url, waiting,
         "gander takes events"
     );
     Ok(Running { listen, admin, shutdown, listener, admin_listener, dispatcher, recorder: recorder_end, in_force })

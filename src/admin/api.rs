@@ -22,6 +22,7 @@ use crate::clock::WallTime;
 use crate::event::EventId;
 use crate::journal::Page;
 use crate::logging;
+use crate::version;
 
 /// `GET /healthz`: the process is alive.
 pub(super) async fn health() -> Response {
@@ -98,7 +99,8 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     let view = &state.view;
     let oldest = view.journal.oldest_queued().await;
     Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": version::VERSION,
+        "commit": version::COMMIT,
         "uptime_seconds": view.started.elapsed().as_secs(),
         "readiness": readiness(view),
         "reload": view.reload.borrow().to_json(),

@@ -24,4 +24,5 @@ mod stale;
 mod support;
 mod upstream;
 mod upstream_answers;
+mod version;
 mod waiting;

@@ -85,7 +85,7 @@ fn words(text: &str) -> BTreeSet<&str> {
 }
 
 fn is_command_word(word: &str) -> bool {
-    !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+    !word.is_empty() && !word.starts_with('-') && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
 }
 
 /// The names of all `properties` in a schema.
