@@ -294,6 +294,7 @@ impl Journal {
     /// page depends on a sync that may have failed but which the kernel treats as done. Returns false if another
     /// process reads.
     pub fn fold_log(&mut self) -> Result<bool, Error> {
+        self.verify_frames()?;
         self.connection.busy_timeout(FOLD_TIMEOUT)?;
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -317,6 +318,7 @@ impl Journal {
         let fold = |connection: &Connection| {
             connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
         };
+        self.verify_frames()?;
         match fold(&self.connection) {
             Ok(()) => self.verify_after(Wrote::UsFolding),
             Err(error) => {
@@ -370,6 +372,27 @@ impl Journal {
     /// Checks that the open files are those that a restart would find. Called outside of a batch.
     pub fn verify(&mut self) -> Result<(), Error> {
         self.verify_after(Wrote::Nobody)
+    }
+
+    /// Checks that the log still holds what was written to it, before it is folded: SQLite folds whatever is there, and
+    /// so would ruin good pages of the main file.
+    pub fn verify_frames(&self) -> Result<(), Error> {
+        for _ in 0..STARTS_MAX {
+            let before = frames(&self.connection)?;
+            if before.log == before.folded {
+                return Ok(());
+            }
+            let read = |error: std::io::Error| Error::Fault(format!("reading the log of the journal: {error}"));
+            let Some(log) = self.place.open_log().map_err(read)? else { return Ok(()) };
+            if wal::begins_with(log, before.log).map_err(read)? {
+                return Ok(());
+            }
+            if frames(&self.connection)? == before {
+                return Err(Error::Replaced(FileStates::LOG_OVERWRITTEN));
+            }
+            // Another program folded it meanwhile, or wrote.
+        }
+        Err(Error::Fault("another program writes to the journal all the time".to_owned()))
     }
 
     fn verify_after(&mut self, wrote: Wrote) -> Result<(), Error> {

@@ -308,7 +308,7 @@ fn wherever_a_page_is_overwritten_under_load_events_are_taken_again() {
 
 /// Deeds that alter the files themselves, so that what is open is altered, too; and whether what waited since the start,
 /// which is all in the log and in memory, and what waited before it, which is in the main file alone, survive.
-const ALTERATIONS: [(&str, Deed, bool); 7] = [
+const ALTERATIONS: [(&str, Deed, bool); 8] = [
     ("the log emptied", |data| cut(&data.join("journal.db-wal"), 0), true),
     (
         "the log cut in half",
@@ -325,6 +325,17 @@ const ALTERATIONS: [(&str, Deed, bool); 7] = [
             let bytes = fs::metadata(&log).unwrap().len() as usize;
             let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
             std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xA5; bytes], 0).unwrap();
+        },
+        true,
+    ),
+    (
+        "the log overwritten, with its time of modification as before",
+        |data| {
+            let log = data.join("journal.db-wal");
+            let found = fs::metadata(&log).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xA5; found.len() as usize], 0).unwrap();
+            file.set_modified(found.modified().unwrap()).unwrap();
         },
         true,
     ),

@@ -268,8 +268,8 @@ impl Writer {
         let end = Instant::now() + FINISH_MAX;
         loop {
             if self.fault.is_none() {
-                match self.commit(&[]) {
-                    Ok(_) => break,
+                match self.commit(&[]).and_then(|_| self.journal.verify_frames()) {
+                    Ok(()) => break,
                     Err(error) => self.enter_fault(&error),
                 }
             }

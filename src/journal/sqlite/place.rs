@@ -5,7 +5,7 @@
 //! therefore compared with the paths: by device and inode, by size, and by modification time.
 
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
@@ -146,6 +146,23 @@ impl Place {
         holders.into_iter().map(name).collect()
     }
 
+    /// Opens the log to read it; none if another file is in its place. POSIX drops a process's locks on a file that it
+    /// closes, but SQLite holds none on a log.
+    pub(super) fn open_log(&self) -> io::Result<Option<File>> {
+        let path = self.directory.join(format!("{FILE}-wal"));
+        let is_ours = |found: Stat| self.noted.log.is_some_and(|noted| noted.is_same_file(&found));
+        // A pipe in its place would be waited for.
+        if !stat(&path).is_some_and(is_ours) {
+            return Ok(None);
+        }
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let found = Stat::from(&file.metadata()?);
+        Ok(is_ours(found).then_some(file))
+    }
+
     /// The length of the log.
     pub(super) fn log_bytes(&self) -> u64 {
         self.noted.log.map_or(0, |log| log.bytes)
@@ -225,6 +242,7 @@ impl FileStates {
     };
 
     pub(super) const LOG_CUT: FileStates = FileStates { log: FileState::Cut, ..FileStates::INTACT };
+    pub(super) const LOG_OVERWRITTEN: FileStates = FileStates { log: FileState::Overwritten, ..FileStates::INTACT };
 
     pub fn is_intact(&self) -> bool {
         *self == FileStates::INTACT

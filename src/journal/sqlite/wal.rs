@@ -7,7 +7,7 @@
 //! The format is at <https://www.sqlite.org/fileformat2.html#walformat>. Each checksum continues from the stored one
 //! before it, so each frame can be checked by itself, with the stored or the computed checksum of the frame before it.
 
-use std::io::{self, Read, Seek};
+use std::io::{self, BufReader, Read, Seek};
 
 use super::pages::word;
 use super::sectors;
@@ -69,6 +69,37 @@ pub(super) fn read<R: Read + Seek>(log: &mut R) -> io::Result<Option<Log>> {
         None => guess(log, &header)?,
     };
     Ok(found.map(|found| Log { is_readable: is_readable && found.is_readable, ..found }))
+}
+
+/// Returns true if a log begins with so many frames as SQLite wrote them.
+pub(super) fn begins_with(log: impl Read, frames: u64) -> io::Result<bool> {
+    let mut log = BufReader::with_capacity(READ_AT_ONCE, log);
+    let mut header = [0; HEADER_BYTES];
+    if !filled(&mut log, &mut header)? {
+        return Ok(false);
+    }
+    let Some(format) = Format::of(&header) else { return Ok(false) };
+    let (salts, mut sum) = (pair(&header, 16), pair(&header, 24));
+    let mut frame = vec![0; FRAME_HEADER_BYTES + format.page_bytes];
+    for _ in 0..frames {
+        if !filled(&mut log, &mut frame)? {
+            return Ok(false);
+        }
+        sum = format.after(sum, &frame);
+        if pair(&frame, 8) != salts || pair(&frame, 16) != sum {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Fills `bytes`, or returns false if the log ends before.
+fn filled(log: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
+    match log.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The parameters of a log's frames.
@@ -236,6 +267,7 @@ const PAGE_BYTES_MIN: usize = 512;
 const PAGE_BYTES_MAX: usize = 65_536;
 /// The page sizes of our journals, current and older.
 const GUESSES: [usize; 2] = [8_192, 4_096];
+const READ_AT_ONCE: usize = 256 << 10;
 /// Frames that are tried for a guess.
 const GUESSED_BY: u64 = 64;
 
@@ -314,6 +346,21 @@ mod tests {
                 (_, behind) => assert_eq!(behind, Behind::Commits, "byte {at}"),
             }
         }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_in_the_frames_in_use_is_seen() {
+        let (_, sound) = written(5);
+        let frames = log_of(&sound).frames.len() as u64;
+        assert!(begins_with(sound.as_slice(), frames).unwrap());
+        assert!(!begins_with(sound.as_slice(), frames + 1).unwrap(), "there are no more");
+        for at in (0..sound.len()).step_by(61).chain(0..60) {
+            let mut log = sound.clone();
+            log[at] ^= 1 << (at % 8);
+            assert!(!begins_with(log.as_slice(), frames).unwrap(), "byte {at}");
+        }
+        let last = sound.len() - 1;
+        assert!(begins_with(&sound[..last], frames - 1).unwrap(), "what is not asked for may be anything");
     }
 
     #[test]
