@@ -28,6 +28,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
@@ -79,7 +80,17 @@ pub struct View {
     pub sources: Vec<String>,
     /// Without its query.
     pub upstream_url: String,
+    pub upstream_proxy: Option<ShownProxy>,
     pub started: Instant,
+}
+
+/// The proxy on the way to the upstream.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShownProxy {
+    /// Without credentials.
+    pub url: String,
+    /// The key or the environment variable that names it.
+    pub named_by: String,
 }
 
 /// The state that every request's handler gets.

@@ -15,6 +15,7 @@ mod file_stamps;
 mod listen;
 mod overrides;
 mod partial;
+mod proxy;
 mod secrets;
 mod sections;
 mod snapshot;

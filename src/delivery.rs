@@ -2,6 +2,7 @@
 
 pub mod breaker;
 pub mod client;
+pub mod connector;
 pub mod dispatcher;
 pub mod retry;
 pub mod schedule;

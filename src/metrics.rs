@@ -67,7 +67,7 @@ pub struct Metrics {
     lane_drain: Family<LaneLabel, Gauge<f64, AtomicU64>>,
     /// 1 while the circuit breaker is open.
     pub breaker_open: Gauge,
-    /// 1 while deliveries are paused because token, proxy or endpoint is wrong.
+    /// 1 while deliveries are paused because token, proxy, certificate or endpoint is wrong.
     pub paused: Gauge,
     /// Calls to the upstream under way now.
     pub in_flight: Gauge,
@@ -340,7 +340,7 @@ impl Metrics {
             paused: register!(
                 Gauge::default(),
                 "upstream_paused",
-                "1 while deliveries are paused because token, proxy or endpoint is wrong, else 0"
+                "1 while deliveries are paused because token, proxy, certificate or endpoint is wrong, else 0"
             ),
             reloads: register!(Family::default(), "config_reloads", "Reloads of the configuration, by result"),
             reload_successful: register!(

@@ -17,6 +17,7 @@ use crate::admin::Reload;
 use crate::clock::{Clock, Now, WallTime};
 use crate::config::{Config, Inputs, Refreshed, SecretFiles, Snapshot};
 use crate::delivery::client::Upstream;
+use crate::delivery::connector::Route;
 use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
 use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
@@ -71,7 +72,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?;
     let served = [&listen_tls, &admin_tls].into_iter().flatten().map(Arc::clone).collect();
     let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
-    let upstream = Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?;
+    let upstream_proxy = match &config.upstream.way.route {
+        Route::Direct => None,
+        Route::Through(proxy) => Some(admin::ShownProxy { url: proxy.to_string(), named_by: proxy.named_by.clone() }),
+    };
+    let upstream = Arc::new(Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?);
     let upstream_url = upstream.shown_url();
 
     let data_dir = config.journal.data_dir.clone();
@@ -104,7 +109,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let recent_triggers = recent_triggers(&reader, config.dispatch.retry, clock.now()).await;
     let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
         config: config.dispatch,
-        upstream,
+        upstream: Arc::clone(&upstream),
         recorder: recorder.clone(),
         reader,
         clock,
@@ -124,6 +129,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let in_force = reload::InForce {
         ingest: ingest.clone(),
         served,
+        upstream,
+        resume: Arc::clone(&resume),
         metrics: Arc::clone(&metrics),
         state,
         shutdown: shutdown.clone(),
@@ -140,6 +147,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         reload,
         sources,
         upstream_url: upstream_url.clone(),
+        upstream_proxy: upstream_proxy.clone(),
         started,
     };
     let (listen, admin) =
@@ -157,6 +165,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     if !config.secret_files.is_empty() {
         let (files, shutdown) = (Arc::new(Mutex::new(config.secret_files)), shutdown.clone());
         tokio::spawn(async move { while panicked("secrets", watch_secrets(&files, &resume, &shutdown)).await {} });
+    }
+    if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
+        tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
     }
     tracing::info!(
         version = VERSION, commit = COMMIT, %listen, %admin, upstream = upstream_url, waiting,

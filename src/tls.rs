@@ -1,8 +1,10 @@
-//! Certificates: loads and checks them, makes a self-signed pair on first start, and loads the CAs for the upstream.
+//! Certificates: loads and checks them, makes a self-signed pair on first start, and loads CAs and certificates for the
+//! upstream.
 //!
 //! It reads files on request and opens no connection. The cryptography is always aws-lc-rs, named explicitly, so that
 //! no other crate's choice of a provider can change or break it.
 
+mod client;
 mod error;
 mod pem;
 mod pinned;
@@ -14,12 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
+pub use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::clock::WallTime;
 
+pub use client::{ClientFiles, ClientTls, Pair, RenewedClient};
 pub use error::{Error, Warning};
 pub use pinned::pinned_client;
 pub use self_signed::make_missing_pair;
@@ -53,15 +58,29 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
         (Ok(true), Ok(false)) => return Err(Error::KeyMissing { config: Box::new(config.clone()) }),
         _ => {}
     }
-    let chain = pem::certificates(&config.certificate)?;
-    let key = pem::private_key(&config.private_key)?;
-    let fingerprint = fingerprint(&chain[0]);
-    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|problem| Error::pair(config, problem))?;
-    let validity = Validity::of(&key.cert[0]);
+    let key = load_key(&config.certificate, &config.private_key)?;
+    let warnings = doubts(&key, &config.certificate, &config.private_key, now);
+    let fingerprint = fingerprint(&key.cert[0]);
+    Ok((Identity { key, fingerprint }, warnings))
+}
 
-    let mut warnings: Vec<Warning> = pem::exposed_key(&config.private_key).into_iter().collect();
-    warnings.extend(validity.and_then(|validity| validity.date_warning(&config.certificate, now)));
-    Ok((Identity { key: Arc::new(key), fingerprint }, warnings))
+/// Loads the pair that a client shows, and returns only what is doubtful.
+pub fn check_pair(pair: &Pair, now: WallTime) -> Result<Vec<Warning>, Error> {
+    let key = load_key(&pair.certificate, &pair.private_key)?;
+    Ok(doubts(&key, &pair.certificate, &pair.private_key, now))
+}
+
+/// A certificate chain with its key, which belong together.
+fn load_key(certificate: &Path, private_key: &Path) -> Result<Arc<CertifiedKey>, Error> {
+    let chain = pem::certificates(certificate)?;
+    let key = pem::private_key(private_key)?;
+    let key = CertifiedKey::from_der(chain, key, &provider());
+    key.map(Arc::new).map_err(|problem| Error::pair(certificate, private_key, problem))
+}
+
+fn doubts(key: &CertifiedKey, certificate: &Path, private_key: &Path, now: WallTime) -> Vec<Warning> {
+    let dates = Validity::of(&key.cert[0]).and_then(|validity| validity.date_warning(certificate, now));
+    pem::exposed_key(private_key).into_iter().chain(dates).collect()
 }
 
 /// The TLS for senders: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
@@ -92,28 +111,18 @@ fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<Server
     Ok(config)
 }
 
-/// Verifies the upstream's certificate by `ca` if given, else by the system's roots.
+/// A client that trusts the CAs of `ca` if given, else the system's roots.
 pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
     let roots = match ca {
         Some(file) => roots_in(file)?,
         None => system_roots()?,
     };
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(Error::Provider)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    client::client(roots, None, false)
 }
 
 /// A client that trusts nobody, for a connector that only uses plain HTTP.
 pub fn untrusting_client() -> Result<ClientConfig, Error> {
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(Error::Provider)?
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth();
-    Ok(config)
+    client::client(RootCertStore::empty(), None, true)
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -121,9 +130,13 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn roots_in(file: &Path) -> Result<RootCertStore, Error> {
+    roots_of(file, &pem::certificates(file)?)
+}
+
+fn roots_of(file: &Path, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(file)? {
-        roots.add(certificate).map_err(|problem| Error::ca(file, problem))?;
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(|problem| Error::ca(file, problem))?;
     }
     Ok(roots)
 }

@@ -105,7 +105,11 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "readiness": readiness(view),
         "reload": view.reload.borrow().to_json(),
         "sources": view.sources,
-        "upstream": { "url": view.upstream_url, "in_flight": view.metrics.in_flight.get() },
+        "upstream": {
+            "url": view.upstream_url,
+            "proxy": view.upstream_proxy,
+            "in_flight": view.metrics.in_flight.get(),
+        },
         "queue": {
             "events": view.metrics.queue_events.get(),
             "drain_seconds": view.metrics.queue_drain.get(),

@@ -118,7 +118,10 @@ fn of_upstream(upstream: UpstreamStatus) -> Option<Degradation> {
     let reason = match why {
         Cause::Failures => "breaker_open",
         Cause::Pause(Trouble::Unauthorized) => "upstream_auth",
-        Cause::Pause(Trouble::ProxyUnauthorized) => "upstream_proxy",
+        Cause::Pause(Trouble::ProxyUnauthorized | Trouble::ProxyRefused | Trouble::ProxyCertificate) => {
+            "upstream_proxy"
+        }
+        Cause::Pause(Trouble::Tls(_)) => "upstream_tls",
         Cause::Pause(Trouble::NotJson) => "upstream_not_json",
         Cause::Pause(_) => "upstream_endpoint",
     };

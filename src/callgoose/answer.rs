@@ -31,8 +31,8 @@ pub enum Trouble {
     Dns,
     /// No connection: refused, unreachable, reset while connecting.
     Connect,
-    /// The TLS handshake failed: a certificate that is not trusted, or a host that speaks no TLS.
-    Tls,
+    /// The TLS handshake failed.
+    Tls(Handshake),
     /// The connection broke after the request was sent; it may have taken effect.
     Reset,
     /// No answer in time; the request may have taken effect.
@@ -45,12 +45,37 @@ pub enum Trouble {
     ServerError,
     /// 401 or 403: the token is missing, wrong or expired.
     Unauthorized,
+    /// The proxy can't be reached, or could not reach the upstream.
+    Proxy,
     /// 407: the proxy on the way asks for credentials.
     ProxyUnauthorized,
+    /// The proxy does not let this connection through.
+    ProxyRefused,
+    /// The certificate of the proxy does not verify.
+    ProxyCertificate,
     /// 3xx, 404, 405, 410, 414: this is not the endpoint.
     Endpoint,
     /// 400, 413, 422 or another 4xx: the event itself is not accepted.
     Payload,
+}
+
+/// The reason why a TLS handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handshake {
+    /// The certificate is for other names.
+    Name,
+    Expired,
+    NotYetValid,
+    /// No trusted authority signed the certificate.
+    Issuer,
+    /// The certificate is unusable for another reason.
+    Certificate,
+    /// No common version or cipher.
+    Version,
+    /// The peer wants a client certificate, or another one.
+    ClientCertificate,
+    /// The connection broke, or the peer speaks no TLS.
+    Other,
 }
 
 /// The side of a failure, as far as it can be known.
@@ -88,10 +113,14 @@ pub fn judge(action: Action, status: u16, body: Body<'_>) -> Verdict {
     }
 }
 
-/// The verdict on a call without an answer. A token that can't be sent is as wrong as one that is refused.
+/// The verdict on a call without an answer. A token that can't be sent is as wrong as one that is refused, and time alone
+/// mends neither a certificate nor what a proxy allows.
 pub fn judge_failure(trouble: Trouble) -> Verdict {
     match trouble {
-        Trouble::Unauthorized => Verdict::Blocked(trouble),
+        Trouble::Unauthorized | Trouble::ProxyUnauthorized | Trouble::ProxyRefused | Trouble::ProxyCertificate => {
+            Verdict::Blocked(trouble)
+        }
+        Trouble::Tls(problem) if problem.is_lasting() => Verdict::Blocked(trouble),
         _ => Verdict::Again(trouble),
     }
 }
@@ -179,14 +208,17 @@ impl Trouble {
         match self {
             Trouble::Dns => "dns",
             Trouble::Connect => "connect",
-            Trouble::Tls => "tls",
+            Trouble::Tls(_) => "tls",
             Trouble::Reset => "reset",
             Trouble::Timeout => "timeout",
             Trouble::NotJson => "not_json",
             Trouble::Busy => "busy",
             Trouble::ServerError => "server_error",
             Trouble::Unauthorized => "unauthorized",
+            Trouble::Proxy => "proxy",
             Trouble::ProxyUnauthorized => "proxy_unauthorized",
+            Trouble::ProxyRefused => "proxy_refused",
+            Trouble::ProxyCertificate => "proxy_certificate",
             Trouble::Endpoint => "endpoint",
             Trouble::Payload => "payload",
         }
@@ -194,8 +226,12 @@ impl Trouble {
 
     pub fn attribution(self) -> Attribution {
         match self {
-            Trouble::Dns | Trouble::Connect | Trouble::Tls => Attribution::Network,
-            Trouble::NotJson | Trouble::ProxyUnauthorized => Attribution::Proxy,
+            Trouble::Dns | Trouble::Connect | Trouble::Tls(_) => Attribution::Network,
+            Trouble::NotJson
+            | Trouble::Proxy
+            | Trouble::ProxyUnauthorized
+            | Trouble::ProxyRefused
+            | Trouble::ProxyCertificate => Attribution::Proxy,
             Trouble::Reset | Trouble::Timeout | Trouble::Busy | Trouble::ServerError => Attribution::Upstream,
             Trouble::Unauthorized | Trouble::Endpoint | Trouble::Payload => Attribution::Relay,
         }
@@ -206,7 +242,7 @@ impl Trouble {
         match self {
             Trouble::Dns => "check the host name in `upstream.url` and the resolver of this machine",
             Trouble::Connect => "check `upstream.url` and that the firewall lets this machine reach it",
-            Trouble::Tls => "check `upstream.tls.ca` and whether something on the way intercepts TLS",
+            Trouble::Tls(problem) => problem.remedy(),
             Trouble::Reset | Trouble::Timeout | Trouble::Busy | Trouble::ServerError => {
                 "wait: the upstream is tried again until it answers"
             }
@@ -214,10 +250,58 @@ impl Trouble {
                 "something between here and the upstream answered with a page: check proxy and firewall"
             }
             Trouble::Unauthorized => "check the token in `upstream.authorization` and its scope",
-            Trouble::ProxyUnauthorized => "a proxy on the way wants credentials",
+            Trouble::Proxy => {
+                "check that the proxy runs, that this machine reaches it, and that it reaches the upstream; the proxy is \
+                 named by `upstream.proxy` or HTTPS_PROXY"
+            }
+            Trouble::ProxyUnauthorized => {
+                "the proxy wants credentials: set them in `upstream.proxy.credentials`, or mend them"
+            }
+            Trouble::ProxyRefused => "the proxy does not let this through: have it allow the upstream's host and port",
+            Trouble::ProxyCertificate => {
+                "the proxy's certificate does not verify: name its authority in `upstream.proxy.ca`, or have it renewed"
+            }
             Trouble::Endpoint => "check `upstream.url`: this is not the endpoint that takes events",
             Trouble::Payload => {
                 "compare what was sent with what the upstream accepts; then replay or discard the event"
+            }
+        }
+    }
+}
+
+impl Handshake {
+    /// False if the next handshake may succeed by itself.
+    pub fn is_lasting(self) -> bool {
+        self != Handshake::Other
+    }
+
+    /// Advice for a person.
+    fn remedy(self) -> &'static str {
+        match self {
+            Handshake::Name => {
+                "the upstream's certificate is for another name: check `upstream.url`, or name what the certificate is \
+                 for in `upstream.tls.server_name`"
+            }
+            Handshake::Expired => {
+                "the upstream's certificate has expired: have it renewed, and check the clock of this machine"
+            }
+            Handshake::NotYetValid => "the upstream's certificate is not valid yet: check the clock of this machine",
+            Handshake::Issuer => {
+                "no trusted authority signed the upstream's certificate: name the authority in `upstream.tls.ca`, and \
+                 find out whether something on the way intercepts TLS"
+            }
+            Handshake::Certificate => {
+                "the upstream's certificate can't be used, see `detail`: have it issued anew, or check `upstream.tls.ca`"
+            }
+            Handshake::Version => {
+                "the upstream speaks no version or cipher of TLS that is allowed here: it needs TLS 1.2 or 1.3; check \
+                 `upstream.tls.min_version`"
+            }
+            Handshake::ClientCertificate => {
+                "the upstream wants a client certificate, or refuses this one: check `upstream.tls.client_certificate`"
+            }
+            Handshake::Other => {
+                "check that `upstream.url` names a port that speaks TLS, and what on the way breaks the handshake"
             }
         }
     }
@@ -252,10 +336,19 @@ mod tests {
         r#"{"id":"1","resolved":{"duplicate":true,"resolved":true},"triggered":{"duplicate":true,"created":true}}"#;
 
     #[test]
-    fn a_call_without_an_answer_is_made_again_unless_the_token_can_not_be_sent() {
-        assert_eq!(judge_failure(Trouble::Unauthorized), Verdict::Blocked(Trouble::Unauthorized));
-        for trouble in [Trouble::Dns, Trouble::Connect, Trouble::Tls, Trouble::Reset, Trouble::Timeout] {
+    fn a_call_without_an_answer_is_made_again_unless_only_a_person_can_mend_it() {
+        for trouble in [Trouble::Dns, Trouble::Connect, Trouble::Proxy, Trouble::Reset, Trouble::Timeout] {
             assert_eq!(judge_failure(trouble), Verdict::Again(trouble));
+        }
+        assert_eq!(judge_failure(Trouble::Tls(Handshake::Other)), Verdict::Again(Trouble::Tls(Handshake::Other)));
+        for trouble in [
+            Trouble::Unauthorized,
+            Trouble::ProxyUnauthorized,
+            Trouble::ProxyRefused,
+            Trouble::ProxyCertificate,
+            Trouble::Tls(Handshake::Issuer),
+        ] {
+            assert_eq!(judge_failure(trouble), Verdict::Blocked(trouble));
         }
     }
 
@@ -422,14 +515,17 @@ mod tests {
         let troubles = [
             (Trouble::Dns, Network),
             (Trouble::Connect, Network),
-            (Trouble::Tls, Network),
+            (Trouble::Tls(Handshake::Issuer), Network),
             (Trouble::Reset, Upstream),
             (Trouble::Timeout, Upstream),
             (Trouble::NotJson, Proxy),
             (Trouble::Busy, Upstream),
             (Trouble::ServerError, Upstream),
             (Trouble::Unauthorized, Relay),
+            (Trouble::Proxy, Proxy),
             (Trouble::ProxyUnauthorized, Proxy),
+            (Trouble::ProxyRefused, Proxy),
+            (Trouble::ProxyCertificate, Proxy),
             (Trouble::Endpoint, Relay),
             (Trouble::Payload, Relay),
         ];
@@ -437,10 +533,22 @@ mod tests {
             assert!(words.iter().all(|word| !word.is_empty()));
             words.iter().collect::<std::collections::BTreeSet<_>>().len()
         };
-        assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.as_str())), 12);
+        assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.as_str())), 15);
         assert_eq!(distinct(&[Network, Proxy, Upstream, Relay].map(Attribution::as_str)), 4);
         // What only time mends has one remedy.
-        assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.remedy())), 9);
+        assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.remedy())), 12);
+        let handshakes = [
+            Handshake::Name,
+            Handshake::Expired,
+            Handshake::NotYetValid,
+            Handshake::Issuer,
+            Handshake::Certificate,
+            Handshake::Version,
+            Handshake::ClientCertificate,
+            Handshake::Other,
+        ];
+        assert_eq!(distinct(&handshakes.map(|problem| Trouble::Tls(problem).remedy())), 8);
+        assert_eq!(distinct(&handshakes.map(|problem| Trouble::Tls(problem).as_str())), 1);
         for (trouble, side) in troubles {
             assert_eq!(trouble.attribution(), side, "{trouble:?}");
         }

@@ -25,13 +25,7 @@ impl Reader<'_> {
                 for warning in warnings {
                     let key =
                         if matches!(warning, tls::Warning::KeyExposed { .. }) { PRIVATE_KEY } else { CERTIFICATE };
-                    let code = match warning {
-                        tls::Warning::KeyExposed { .. } => "file-exposed",
-                        tls::Warning::NotYetValid { .. } => "certificate-not-yet-valid",
-                        tls::Warning::Expired { .. } => "certificate-expired",
-                        tls::Warning::ExpiresSoon { .. } => "certificate-expiring",
-                    };
-                    self.findings.warning(place(key), format!("{path}.{key}"), warning.to_string()).code(code);
+                    self.doubt(&warning, place(key), format!("{path}.{key}"));
                 }
             }
             // It will be made when the relay starts.
@@ -50,11 +44,51 @@ impl Reader<'_> {
 
     /// A file of trust anchors.
     pub(super) fn roots(&mut self, file: &Path, place: Place, path: &str) {
-        if self.inputs.secrets == Secrets::Required
-            && let Err(error) = tls::client_config(Some(file))
-        {
+        if self.inputs.secrets == Secrets::Optional {
+            return;
+        }
+        self.files.note(file);
+        if let Err(error) = tls::client_config(Some(file)) {
             self.findings.error(place, path, error.to_string()).code("certificate-unusable");
         }
+    }
+
+    /// The pair that a client shows, of the section `tls` at `path`.
+    pub(super) fn client_pair(&mut self, pair: &tls::Pair, tls: &Node, path: &str) {
+        if self.inputs.secrets == Secrets::Optional {
+            return;
+        }
+        self.files.note(&pair.certificate);
+        self.files.note(&pair.private_key);
+        match tls::check_pair(pair, WallTime::now()) {
+            Ok(warnings) => {
+                for warning in warnings {
+                    let about_key = matches!(warning, tls::Warning::KeyExposed { .. });
+                    let key = if about_key { "client_key" } else { "client_certificate" };
+                    self.doubt(&warning, place_of(tls, &[key]), format!("{path}.{key}"));
+                }
+            }
+            Err(error) => {
+                let about_key = match &error {
+                    Error::NoKey { .. } | Error::KeyEncrypted { .. } => true,
+                    Error::Unreadable { file, .. } | Error::NotPem { file, .. } => *file == pair.private_key,
+                    _ => false,
+                };
+                let key = if about_key { "client_key" } else { "client_certificate" };
+                let finding = self.findings.error(place_of(tls, &[key]), format!("{path}.{key}"), error.to_string());
+                finding.code("certificate-unusable");
+            }
+        }
+    }
+
+    fn doubt(&mut self, warning: &tls::Warning, place: Place, path: String) {
+        let code = match warning {
+            tls::Warning::KeyExposed { .. } => "file-exposed",
+            tls::Warning::NotYetValid { .. } => "certificate-not-yet-valid",
+            tls::Warning::Expired { .. } => "certificate-expired",
+            tls::Warning::ExpiresSoon { .. } => "certificate-expiring",
+        };
+        self.findings.warning(place, path, warning.to_string()).code(code);
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Use {
     Header,
     /// A query parameter, percent-encoded on its way.
     Query,
+    /// `USER:PASSWORD` for a proxy.
+    Proxy,
 }
 
 /// The direction in which a secret travels: it is only compared with, or also sent.
@@ -91,7 +93,8 @@ impl Reader<'_> {
         }
     }
 
-    fn literal(&mut self, node: &Node, text: &str, path: &str, used: Use) -> Option<Secret> {
+    /// A secret that is written out at `node`, as a whole or within something else.
+    pub(super) fn literal(&mut self, node: &Node, text: &str, path: &str, used: Use) -> Option<Secret> {
         if text.starts_with("${") || text.starts_with("$(") {
             self.error(node, path, "variables are not expanded here").help("write { env: NAME }");
             return None;
@@ -237,7 +240,7 @@ fn read_secret(path: &Path, used: Use) -> Result<String, String> {
 }
 
 /// The reason why a text can't be such a secret, without the text; none if it can.
-fn unusable(text: &str, used: Use) -> Option<&'static str> {
+pub(super) fn unusable(text: &str, used: Use) -> Option<&'static str> {
     if text.is_empty() {
         return Some("is empty");
     }
@@ -260,7 +263,8 @@ fn unusable(text: &str, used: Use) -> Option<&'static str> {
         Use::Header if !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
             Some("holds characters that no header can hold (only visible ASCII)")
         }
-        Use::Query if text.chars().any(char::is_control) => Some("holds control characters"),
+        Use::Query | Use::Proxy if text.chars().any(char::is_control) => Some("holds control characters"),
+        Use::Proxy if !text.contains(':') => Some("has no `:` between user and password"),
         _ => None,
     }
 }

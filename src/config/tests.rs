@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::delivery::connector::Route;
 use crate::event::Superseded;
 use crate::journal::{Share, Shares};
 
@@ -20,7 +21,7 @@ impl Desk {
         std::fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
         let path = folder.path().join("gander.yaml");
         std::fs::write(&path, text).unwrap();
-        let environment = [("IN", "inbound-secret"), ("UP", "upstream-secret")];
+        let environment = [("IN", "inbound-secret"), ("UP", "upstream-secret"), ("PAIR", "user:pass")];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment = BTreeMap::from(environment);
         Desk { folder, inputs: Inputs { path, environment, flags: Vec::new(), secrets: Secrets::Required } }
@@ -172,6 +173,12 @@ fn the_shipped_file_tells_the_truth_about_every_default() {
         "respond_timeout",
         "timeout",
         "concurrency",
+        "proxy",
+        "addresses",
+        "client_certificate",
+        "client_key",
+        "server_name",
+        "min_version",
         "retry",
         "ca",
         "window",
@@ -270,6 +277,64 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
             "4:21 journal.reserve: expected `auto`, or a size such as 256KiB or 4GiB, from 1MiB to 1TiB, found `1KiB`",
         ),
         ("1MiB", "1MiB\ndata_dir: ''", "4:11 data_dir: expected a path, found an empty text"),
+        // The way to the upstream.
+        (
+            "  url:",
+            "  proxy: socks4://proxy.example:1080\n  url:",
+            "10:10 upstream.proxy: expected a URL that begins with http://, https://, socks5:// or socks5h:// (did you mean `socks5`?)",
+        ),
+        (
+            "  url:",
+            "  proxy: http://proxy.example:port\n  url:",
+            "10:10 upstream.proxy: this is not the URL of a proxy (such as http://proxy.example:3128 or socks5h://proxy.example:1080; special characters in credentials as %40)",
+        ),
+        (
+            "  url:",
+            "  proxy: false\n  url:",
+            "10:10 upstream.proxy: expected a URL, a mapping or `off`, found a boolean (such as http://proxy.example:3128 or socks5h://proxy.example:1080; special characters in credentials as %40)",
+        ),
+        (
+            "  url:",
+            "  proxy: { urll: 'http://p:1', url: 'http://p:1' }\n  url:",
+            "10:12 upstream.proxy.urll: unknown key `urll` (did you mean `url`?)",
+        ),
+        ("  url:", "  proxy: {}\n  url:", "10:10 upstream.proxy.url: `url` is required here and missing"),
+        (
+            "  url:",
+            "  proxy: { url: 'http://p:1', credentials: { env: IN } }\n  url:",
+            "10:51 upstream.proxy.credentials.env: the value of the environment variable IN has no `:` between user and password \
+             (set it in the environment of this command, or use { file: PATH })",
+        ),
+        (
+            "  url:",
+            "  proxy: { url: 'socks5://p:1', headers: { X-Team: a } }\n  url:",
+            "10:42 upstream.proxy.headers: `headers` has an effect with a proxy of http:// and https:// only",
+        ),
+        (
+            "  url:",
+            "  proxy: { url: 'http://p:1', headers: { Proxy-Authorization: a } }\n  url:",
+            "10:42 upstream.proxy.headers: this is no name of a header that can be added to CONNECT (such as X-Team; credentials are a key of their own)",
+        ),
+        (
+            "  url:",
+            "  addresses: [10.0.0.1]\n  url:",
+            "10:15 upstream.addresses[0]: expected a host and a port, found `10.0.0.1` (write [10.0.0.1:443, egress.example:443]; an IPv6 address as '[::1]:443')",
+        ),
+        (
+            "  url:",
+            "  tls: { min_version: 1.1 }\n  url:",
+            "10:23 upstream.tls.min_version: expected one of 1.2, 1.3, found `1.1` (did you mean `1.2`?)",
+        ),
+        (
+            "  url:",
+            "  tls: { client_key: a.key }\n  url:",
+            "10:22 upstream.tls.client_key: `client_certificate` is missing beside it (a certificate is shown with the key that belongs to it)",
+        ),
+        (
+            "  url:",
+            "  tls: { server_name: 'a b' }\n  url:",
+            "10:23 upstream.tls.server_name: no certificate can be for this name (expected a host name or an IP address)",
+        ),
         // Where one can listen, and how.
         (
             "127.0.0.1:8443",
@@ -441,7 +506,7 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "https://up.example/v1/process",
             "http://up.example/v1",
-            "10:8 upstream.url: token and alerts travel unencrypted by http:// (use https:// unless this is a proxy on a network of your own)",
+            "10:8 upstream.url: token and alerts would travel unencrypted by http:// (use https://, or write `insecure: true` beside it for a network of your own)",
         ),
         (
             "  authorization: { bearer: { env: UP } }\n",
@@ -657,18 +722,97 @@ fn staleness_is_off_unless_it_says_after_how_long() {
     assert!(findings.has_errors() && text.contains("GANDER_DELIVERY__STALE__DO"), "{text}");
 }
 
+/// The proxy of a configuration, as it is shown, and what its credentials are.
+fn proxy_of(desk: &Desk) -> Option<(String, String, Option<String>)> {
+    match desk.load().config.upstream.way.route {
+        Route::Direct => None,
+        Route::Through(proxy) => {
+            let credentials = proxy.credentials.as_ref().and_then(|secret| secret.expose(str::to_owned));
+            Some((proxy.to_string(), proxy.named_by, credentials))
+        }
+    }
+}
+
 #[test]
-fn a_key_whose_feature_is_not_built_is_refused_by_name() {
-    for (from, to, line, key) in [
-        ("  url:", "  proxy: http://user:pass@proxy:3128\n  url:", "10:3", "upstream.proxy"),
-        ("  url:", "  tls: { client_certificate: a }\n  url:", "10:10", "upstream.tls.client_certificate"),
-        ("  url:", "  tls: { client_key: a }\n  url:", "10:10", "upstream.tls.client_key"),
+fn a_proxy_is_the_configured_one_else_the_environments_as_curl_reads_it() {
+    let with = |line: &str| BASE.replace("  url:", &format!("  {line}\n  url:"));
+    let through = |url: &str, named_by: &str, credentials: Option<&str>| {
+        Some((url.to_owned(), named_by.to_owned(), credentials.map(str::to_owned)))
+    };
+    for (text, environment, expected) in [
+        (BASE.to_owned(), &[][..], None),
+        (BASE.to_owned(), &[("HTTPS_PROXY", "http://p:3128")][..], through("http://p:3128", "HTTPS_PROXY", None)),
+        (BASE.to_owned(), &[("HTTPS_PROXY", "p")], through("http://p:1080", "HTTPS_PROXY", None)),
+        (
+            BASE.to_owned(),
+            &[("ALL_PROXY", "socks5h://u:p%40@p")],
+            through("socks5h://p:1080", "ALL_PROXY", Some("u:p@")),
+        ),
+        (
+            BASE.to_owned(),
+            &[("ALL_PROXY", "http://a"), ("https_proxy", "https://b/")],
+            through("https://b:443", "https_proxy", None),
+        ),
+        (
+            BASE.to_owned(),
+            &[("HTTPS_PROXY", ""), ("ALL_PROXY", "http://a:1")],
+            through("http://a:1", "ALL_PROXY", None),
+        ),
+        (BASE.to_owned(), &[("HTTP_PROXY", "http://p:3128")], None),
+        (BASE.to_owned(), &[("HTTPS_PROXY", "http://p:3128"), ("NO_PROXY", "example")], None),
+        (
+            BASE.to_owned(),
+            &[("HTTPS_PROXY", "http://p:3128"), ("no_proxy", "x,up.example:8443")],
+            through("http://p:3128", "HTTPS_PROXY", None),
+        ),
+        (with("proxy: 'off'"), &[("HTTPS_PROXY", "http://p:3128")], None),
+        (with("proxy: ~"), &[("HTTPS_PROXY", "http://p:3128")], through("http://p:3128", "HTTPS_PROXY", None)),
+        (
+            with("proxy: { url: 'socks5://[::1]:9', credentials: { env: PAIR } }"),
+            &[("HTTPS_PROXY", "http://p:3128"), ("NO_PROXY", "*")],
+            through("socks5://[::1]:9", "upstream.proxy", Some("user:pass")),
+        ),
     ] {
-        let name = key.rsplit('.').next().unwrap();
-        let found = found(from, to);
-        let expected = format!("{line} {key}: `{name}` is not supported by this version");
-        assert!(found.iter().any(|one| one.starts_with(&expected)), "{expected}\n{found:#?}");
-        assert!(!found.iter().any(|one| one.contains("unknown key")), "{found:#?}");
+        let desk = environment.iter().fold(Desk::new(&text), |desk, (name, value)| desk.env(name, value));
+        assert_eq!(proxy_of(&desk), expected, "{environment:?} {text}");
+    }
+    let text = Desk::new(BASE).env("HTTPS_PROXY", "gopher://user:swordfish@p").findings().render(false);
+    assert!(text.contains("HTTPS_PROXY") && text.contains("socks5h://") && !text.contains("swordfish"), "{text}");
+}
+
+#[test]
+fn credentials_in_a_proxys_url_are_taken_and_warned_of() {
+    let desk = Desk::new(&BASE.replace("  url:", "  proxy: http://user:swordfish@p:3128\n  url:"));
+    let warnings = desk.load().warnings;
+    assert_eq!(warnings.iter().filter(|warning| warning.code == "secret-written-out").count(), 1);
+    let shown = format!("{:?} {} {}", desk.load().config, warnings.render(true), warnings.to_json());
+    assert!(!shown.contains("swordfish"), "{shown}");
+    let expected = ("http://p:3128".to_owned(), "upstream.proxy".to_owned(), Some("user:swordfish".to_owned()));
+    assert_eq!(proxy_of(&desk), Some(expected));
+}
+
+#[test]
+fn a_certificate_for_the_upstream_that_can_not_be_used_is_told_at_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["gander".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+    std::fs::write(&certificate, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = (certificate.display(), key.display());
+    for (line, path) in [
+        (format!("tls: {{ client_certificate: '{key}', client_key: '{key}' }}"), "upstream.tls.client_certificate"),
+        (
+            format!("tls: {{ client_certificate: '{certificate}', client_key: '{certificate}' }}"),
+            "upstream.tls.client_key",
+        ),
+        (format!("tls: {{ client_certificate: '{certificate}', client_key: /no }}"), "upstream.tls.client_key"),
+        (format!("tls: {{ ca: '{key}' }}"), "upstream.tls.ca"),
+        (format!("proxy: {{ url: 'https://p', ca: '{key}' }}"), "upstream.proxy.ca"),
+        ("proxy: { url: 'https://p', ca: /no }".to_owned(), "upstream.proxy.ca"),
+    ] {
+        let findings = Desk::new(&BASE.replace("  url:", &format!("  {line}\n  url:"))).findings();
+        let errors: Vec<_> = findings.iter().filter(|finding| finding.code == "certificate-unusable").collect();
+        assert!(matches!(errors[..], [error] if error.path == path), "{line}: {}", findings.render(false));
     }
 }
 
@@ -766,6 +910,15 @@ fn what_may_be_open_is_open_when_it_is_written_out() {
         ("1MiB", "1MiB\nadmin: ~\nlog:\njournal: {}"),
         ("auth:\n      - bearer: { env: IN }", "auth: none"),
         ("https://up.example/v1/process", "http://127.0.0.1:8090/v1"),
+        ("https://up.example/v1/process", "http://up.example:8090/v1\n  insecure: true"),
+        ("  url:", "  proxy: 'off'\n  url:"),
+        (
+            "  url:",
+            "  proxy: { url: 'https://proxy.example', credentials: { env: PAIR }, headers: { X-Team: a b } }\n  url:",
+        ),
+        ("  url:", "  addresses: ['[::1]:443', egress.example:8443]\n  url:"),
+        ("  url:", "  tls: { min_version: 1.3, server_name: other.example }\n  url:"),
+        ("  url:", "  tls: { min_version: '1.2' }\n  url:"),
         (
             "rules.yaml\n",
             "rules.yaml\n    rate_limit: { answer: 429 }\n    respond: delivered\n    allow_from: ['::1', 10.1.2.3/8]\n",

@@ -4,16 +4,19 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Uri;
+use http::uri::Authority;
 
 use super::secrets::Direction;
 use super::{Reader, place_of};
 use crate::credential::Credential;
 use crate::delivery::client::Config;
+use crate::delivery::connector::{self, Endpoint};
 use crate::delivery::dispatcher;
 use crate::delivery::retry;
 use crate::delivery::staleness;
 use crate::event::Superseded;
-use crate::yaml::{Fields, Node, fields};
+use crate::tls;
+use crate::yaml::{Fields, Node, Place, Value, fields, shown};
 
 impl Reader<'_> {
     pub(super) fn upstream(
@@ -31,23 +34,20 @@ impl Reader<'_> {
         let (per_second, burst, limit) = self.rate_limit(&mut section, 20, 40);
         limit.finish(&mut self.findings);
         let retry = self.retry(node, &mut section);
-        let mut tls = section.section_or_empty("tls", &mut self.findings);
-        let ca = tls.file("ca", &mut self.findings);
-        if let Some(ca) = &ca {
-            self.roots(ca, place_of(node, &["tls", "ca"]), "upstream.tls.ca");
-        }
-        tls.refuse(&["client_certificate", "client_key"], &mut self.findings);
-        tls.finish(&mut self.findings);
         let breaker = self.breaker(&mut section);
-        section.refuse(&["proxy"], &mut self.findings);
+        let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
+        if let Some(url) = &url {
+            self.encrypted(url, insecure, place_of(node, &["url"]));
+        }
+        let way = self.way(node, &mut section, url.as_ref());
         section.finish(&mut self.findings);
         let concurrency = usize::try_from(concurrency).ok()?;
         let config = Config {
             url: url?,
             authorization: authorization?,
             timeout: timeout.unwrap_or(Duration::from_secs(10)),
-            ca,
             concurrency,
+            way: way?,
         };
         Some((config, dispatcher::Config { concurrency, per_second, burst, retry, breaker, stale, superseded }))
     }
@@ -80,12 +80,117 @@ impl Reader<'_> {
             self.error(node, PATH, "port 0 can't be connected to").help(HELP);
             return None;
         }
-        if uri.scheme_str() == Some("http") && !uri.host().is_some_and(is_loopback) {
-            self.findings
-                .warning(node.place.clone(), PATH, "token and alerts travel unencrypted by http://")
-                .help("use https:// unless this is a proxy on a network of your own");
-        }
         Some(uri)
+    }
+
+    fn encrypted(&mut self, url: &Uri, insecure: bool, place: Place) {
+        if url.scheme_str() == Some("http") && !insecure && !url.host().is_some_and(is_loopback) {
+            self.findings
+                .error(place, "upstream.url", "token and alerts would travel unencrypted by http://")
+                .help("use https://, or write `insecure: true` beside it for a network of your own");
+        }
+    }
+
+    /// The targets, the proxy and the TLS on the way to them.
+    fn way(&mut self, around: &Node, section: &mut Fields<'_>, url: Option<&Uri>) -> Option<connector::Config> {
+        let tls = self.upstream_tls(around, section, url);
+        let addresses = self.addresses(section);
+        let route = self.route(section, url);
+        let targets = match addresses? {
+            addresses if !addresses.is_empty() => addresses,
+            _ => vec![endpoint_of(url?)?],
+        };
+        let is_https = url?.scheme_str() == Some("https");
+        Some(connector::Config { targets, route: route?, tls: if is_https { Some(tls?) } else { None } })
+    }
+
+    fn upstream_tls(
+        &mut self,
+        around: &Node,
+        section: &mut Fields<'_>,
+        url: Option<&Uri>,
+    ) -> Option<connector::TlsConfig> {
+        const PATH: &str = "upstream.tls";
+        let node = around.get("tls").unwrap_or(around);
+        let mut section = section.section_or_empty("tls", &mut self.findings);
+        let ca = section.file("ca", &mut self.findings);
+        let certificate = section.file("client_certificate", &mut self.findings);
+        let private_key = section.file("client_key", &mut self.findings);
+        let server_name = section.string("server_name", &mut self.findings);
+        let only_tls13 = section.take_some("min_version").and_then(|node| self.only_tls13(node)).unwrap_or(false);
+        section.finish(&mut self.findings);
+        if let Some(ca) = &ca {
+            self.roots(ca, place_of(node, &["ca"]), "upstream.tls.ca");
+        }
+        let pair = match (certificate, private_key) {
+            (Some(certificate), Some(private_key)) => Some(tls::Pair { certificate, private_key }),
+            (None, None) => None,
+            (certificate, _) => {
+                let (there, missing) = match certificate {
+                    Some(_) => ("client_certificate", "client_key"),
+                    None => ("client_key", "client_certificate"),
+                };
+                self.findings
+                    .error(
+                        place_of(node, &[there]),
+                        format!("{PATH}.{there}"),
+                        format!("`{missing}` is missing beside it"),
+                    )
+                    .help("a certificate is shown with the key that belongs to it");
+                None
+            }
+        };
+        if let Some(pair) = &pair {
+            self.client_pair(pair, node, PATH);
+        }
+        let is_given = server_name.is_some();
+        let host = server_name.or_else(|| Some(endpoint_of(url?)?.host))?;
+        let name = tls::ServerName::try_from(host).ok();
+        if name.is_none() && (is_given || url.is_some_and(|url| url.scheme_str() == Some("https"))) {
+            let (place, path) = match is_given {
+                true => (place_of(node, &["server_name"]), "upstream.tls.server_name"),
+                false => (place_of(around, &["url"]), "upstream.url"),
+            };
+            self.findings
+                .error(place, path, "no certificate can be for this name")
+                .help("expected a host name or an IP address");
+        }
+        let name = name.or_else(|| tls::ServerName::try_from("unnamed").ok())?;
+        Some(connector::TlsConfig { files: tls::ClientFiles { ca, pair, only_tls13 }, name })
+    }
+
+    /// YAML reads 1.3 as a number unless it is quoted.
+    fn only_tls13(&mut self, node: &Node) -> Option<bool> {
+        let text = match &node.value {
+            Value::Number(number) => Node::new(Value::String(number.to_string()), node.place.clone()),
+            _ => node.clone(),
+        };
+        fields::choice(&text, "upstream.tls.min_version", &[("1.2", false), ("1.3", true)], &mut self.findings)
+    }
+
+    /// Empty if the URL's own host is meant.
+    fn addresses(&mut self, section: &mut Fields<'_>) -> Option<Vec<Endpoint>> {
+        const PATH: &str = "upstream.addresses";
+        let Some(node) = section.take_some("addresses") else { return Some(Vec::new()) };
+        let Value::List(items) = &node.value else {
+            self.error(node, PATH, format!("expected a list, found {}", node.kind())).help(ADDRESS_HELP);
+            return None;
+        };
+        if items.len() > ADDRESSES_MAX {
+            let message = format!("expected at most {ADDRESSES_MAX} addresses, found {}", items.len());
+            self.error(node, PATH, message);
+            return None;
+        }
+        let read = items.iter().enumerate().map(|(index, node)| {
+            let endpoint = node.as_str().and_then(|text| endpoint_in(text, None));
+            if endpoint.is_none() {
+                let path = format!("{PATH}[{index}]");
+                let message = format!("expected a host and a port, found {}", shown(node, &path, &[]));
+                self.error(node, &path, message).help(ADDRESS_HELP);
+            }
+            endpoint
+        });
+        read.collect::<Vec<_>>().into_iter().collect()
     }
 
     fn authorization(&mut self, section: &mut Fields<'_>) -> Option<Credential> {
@@ -144,10 +249,31 @@ impl Reader<'_> {
     }
 }
 
+/// The host and port of a URL.
+fn endpoint_of(url: &Uri) -> Option<Endpoint> {
+    let port = if url.scheme_str() == Some("http") { 80 } else { 443 };
+    endpoint_in(url.authority()?.as_str(), Some(port))
+}
+
+/// `HOST:PORT`, where the port may be left out if there is a default; an IPv6 address stands in brackets.
+pub(super) fn endpoint_in(text: &str, default_port: Option<u16>) -> Option<Endpoint> {
+    let authority: Authority = text.parse().ok().filter(|_| !text.contains('@'))?;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let port = match authority.as_str().len() > authority.host().len() {
+        true => authority.port_u16().filter(|port| *port != 0),
+        false => default_port,
+    };
+    Some(Endpoint { host: host.to_owned(), port: port? }).filter(|endpoint| !endpoint.host.is_empty())
+}
+
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
+
+const ADDRESS_HELP: &str = "write [10.0.0.1:443, egress.example:443]; an IPv6 address as '[::1]:443'";
+/// More are not tried for one connection.
+const ADDRESSES_MAX: usize = 16;
 
 /// The shortest wait that is one.
 const MOMENT: Duration = Duration::from_millis(1);

@@ -1,4 +1,5 @@
-//! The circuit breaker between the relay and the upstream, and the pause while token, proxy or endpoint is wrong.
+//! The circuit breaker between the relay and the upstream, and the pause while token, proxy, certificate or endpoint is
+//! wrong.
 //!
 //! Both concern the upstream as a whole, never one event. A failure counts against the upstream only while nothing
 //! succeeds; if other events succeed, it is the event's own. While the breaker is open one call at a time goes through
@@ -228,11 +229,19 @@ impl Breaker {
         now.before(self.paused + current)
     }
 
-    /// The owner of a failure. A network error or a proxy that asks for credentials is never the event's fault. Any
-    /// other failure is, if another event succeeded shortly before the call, or since this event first failed.
+    /// The owner of a failure. A network error or a proxy's is never the event's fault. Any other failure is, if another
+    /// event succeeded shortly before the call, or since this event first failed.
     fn failure_of(&self, trouble: Trouble, call: &Call) -> FailureOf {
-        let about_the_way =
-            matches!(trouble, Trouble::Dns | Trouble::Connect | Trouble::Tls | Trouble::ProxyUnauthorized);
+        let about_the_way = matches!(
+            trouble,
+            Trouble::Dns
+                | Trouble::Connect
+                | Trouble::Tls(_)
+                | Trouble::Proxy
+                | Trouble::ProxyUnauthorized
+                | Trouble::ProxyRefused
+                | Trouble::ProxyCertificate
+        );
         let Some(success) = self.succeeded.filter(|_| !about_the_way) else { return FailureOf::Upstream };
         let lately = call.started.since(success.at) < self.settings.open;
         let others_since = call.failing_since.is_some_and(|since| since <= success.running);

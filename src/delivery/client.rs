@@ -3,30 +3,26 @@
 //! It decides nothing: [`crate::callgoose::answer`] classifies answers, [`crate::delivery::retry`] decides about
 //! retries. The URL is fixed by configuration; a payload chooses neither host nor path nor header.
 
-mod resolver;
-
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::callgoose::answer::{self, Trouble};
 use crate::credential::{Credential, Unsendable, with_parameter};
-use crate::tls;
-
-use resolver::{LookupError, Resolver};
+use crate::delivery::connector::{self, ConnectError, Connector, handshake_problem};
+use crate::tls::{self, ClientTls};
 
 /// The settings of the `upstream` section that one call needs.
 #[derive(Clone, Debug)]
@@ -35,19 +31,28 @@ pub struct Config {
     pub authorization: Credential,
     /// The limit for one whole attempt: connect, TLS, request and answer.
     pub timeout: Duration,
-    /// A PEM file with CAs, used instead of the system's.
-    pub ca: Option<PathBuf>,
     /// The maximum number of concurrent calls.
     pub concurrency: usize,
+    pub way: connector::Config,
 }
 
 /// The upstream, with its pool of connections.
 #[derive(Debug)]
 pub struct Upstream {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     config: Config,
+    connector: Connector,
+    pool: ArcSwap<Pool>,
     /// The URL for each source that is named to the upstream, with `from` in its query.
     urls: HashMap<Arc<str>, Uri>,
+}
+
+/// Connections that were made since it began. Another pool takes its place when it is old, so that a name that moved is
+/// followed whatever its old address answers; and when a connection was silent or broke, since whatever lost it on the
+/// way has lost the others, too.
+#[derive(Debug)]
+struct Pool {
+    client: Client<Connector, Full<Bytes>>,
+    began: Instant,
 }
 
 /// The answer of the upstream.
@@ -82,6 +87,8 @@ pub enum Cut {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallError {
     pub trouble: Trouble,
+    /// The status that a proxy answered in place of the upstream.
+    pub status: Option<u16>,
     /// The cause in the words of the layer that failed; without secrets and query.
     pub detail: String,
 }
@@ -93,50 +100,75 @@ impl Upstream {
         config: Config,
         from: impl IntoIterator<Item = (Arc<str>, Option<String>)>,
     ) -> Result<Upstream, tls::Error> {
-        let mut connector = HttpConnector::new_with_resolver(Resolver::new());
-        connector.enforce_http(false);
-        // Without it an HTTP/2 request waits for the acknowledgement of its first part.
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(config.ca.as_deref())?)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(config.concurrency)
-            .http2_adaptive_window(true)
-            // A firewall may drop a connection silently: without pings every call on it would time out.
-            .http2_keep_alive_interval(PING_EVERY)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build(connector);
+        // A step that takes too long is named, before the call as a whole is given up.
+        let limit = config.timeout - (config.timeout / 10).min(CONNECT_MARGIN);
+        let connector = Connector::new(&config.way, limit)?;
+        let pool = ArcSwap::from_pointee(Pool::new(&connector, config.concurrency));
         let urls = from
             .into_iter()
             .filter_map(|(source, from)| Some((source, with_parameter(&config.url, "from", &from?)?)))
             .collect();
-        Ok(Upstream { client, config, urls })
+        Ok(Upstream { config, connector, pool, urls })
     }
 
     /// Posts one body and reads the answer.
     pub async fn call(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
-        let request = self.request(source, body)?;
+        let mut request = self.request(source, body)?;
         let started = Instant::now();
-        let response = match tokio::time::timeout(self.config.timeout, self.client.request(request)).await {
-            Ok(response) => response.map_err(|error| broken(&error))?,
+        let pool = self.pool();
+        let connection = capture_connection(&mut request);
+        let response = match tokio::time::timeout(self.config.timeout, pool.client.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                let failed = broken(&error);
+                if failed.trouble == Trouble::Reset {
+                    self.begin_pool(&pool);
+                }
+                return Err(failed);
+            }
             Err(_) => {
+                self.begin_pool(&pool);
                 return Err(CallError {
                     trouble: Trouble::Timeout,
+                    status: None,
                     detail: format!("no answer within {:.1} s", started.elapsed().as_secs_f64()),
                 });
             }
         };
+        if is_doubtful(response.status())
+            && let Some(connection) = connection.connection_metadata().as_ref()
+        {
+            connection.poison();
+        }
         let limit = body_time(response.status(), self.config.timeout.saturating_sub(started.elapsed()));
         let mut answer = read(response, limit).await;
         self.mask(&mut answer);
         Ok(answer)
+    }
+
+    /// The pool for a call that begins now.
+    fn pool(&self) -> Arc<Pool> {
+        let pool = self.pool.load_full();
+        if pool.began.elapsed() < POOL_AGE_MAX {
+            return pool;
+        }
+        self.begin_pool(&pool);
+        self.pool.load_full()
+    }
+
+    /// Begins another pool in place of this one, unless another call did. Calls under way end on their connections.
+    fn begin_pool(&self, old: &Arc<Pool>) {
+        self.pool.compare_and_swap(old, Arc::new(Pool::new(&self.connector, self.config.concurrency)));
+    }
+
+    /// Uses no connection again that was made before now.
+    pub fn retire_connections(&self) {
+        self.begin_pool(&self.pool.load_full());
+    }
+
+    /// The parts whose certificates may change while it is in use.
+    pub fn tls(&self) -> impl Iterator<Item = &Arc<ClientTls>> {
+        self.connector.tls()
     }
 
     /// The URL for display, without its query.
@@ -174,11 +206,28 @@ impl Upstream {
         *request.headers_mut() = headers;
         self.config.authorization.present(&mut request).map_err(|Unsendable| CallError {
             trouble: Trouble::Unauthorized,
+            status: None,
             detail:
                 "the secret of `upstream.authorization` can't be sent: it holds characters that a header or URL can't"
                     .to_owned(),
         })?;
         Ok(request)
+    }
+}
+
+impl Pool {
+    fn new(connector: &Connector, idle_max: usize) -> Pool {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_AGE_MAX)
+            .pool_max_idle_per_host(idle_max)
+            .http2_adaptive_window(true)
+            // A firewall may drop a connection silently: without pings every call on it would time out.
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(connector.clone());
+        Pool { client, began: Instant::now() }
     }
 }
 
@@ -264,26 +313,34 @@ fn shown(url: &Uri) -> String {
     format!("{}://{host}{}", url.scheme_str().unwrap_or("https"), url.path())
 }
 
+/// A status after which another connection may be answered otherwise: it may lead to another host. What is said of the
+/// event, and a request to wait, say nothing against the connection.
+fn is_doubtful(status: StatusCode) -> bool {
+    !status.is_success() && !matches!(status.as_u16(), 400 | 413 | 422 | 429)
+}
+
 /// Finds the failed layer in the chain of causes.
 fn broken(error: &legacy::Error) -> CallError {
-    let mut detail = error.to_string();
-    let mut trouble = if error.is_connect() { Trouble::Connect } else { Trouble::Reset };
+    let (mut detail, mut trouble) = (error.to_string(), Trouble::Reset);
     let mut cause = error.source();
     while let Some(error) = cause {
+        if let Some(failed) = error.downcast_ref::<ConnectError>() {
+            let ConnectError { step, detail } = failed;
+            return CallError { trouble: step.trouble(), status: step.status(), detail: detail.clone() };
+        }
         let text = error.to_string();
         if !detail.ends_with(&text) {
             detail = format!("{detail}: {text}");
         }
-        if error.is::<LookupError>() {
-            trouble = Trouble::Dns;
-        }
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            trouble = Trouble::Tls;
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        // A client certificate is refused by an alert after the handshake (TLS 1.3).
+        if let Some(error) = inner.or_else(|| error.downcast_ref()) {
+            trouble = Trouble::Tls(handshake_problem(error));
         }
         cause = error.source();
     }
-    CallError { trouble, detail }
+    CallError { trouble, status: None, detail }
 }
 
 /// The documented answer has a hundred bytes; an error page may be longer, and is useful.
@@ -298,8 +355,11 @@ const BODY_TIME_MIN: Duration = Duration::from_millis(250);
 const MASK: &str = "***";
 const PING_EVERY: Duration = Duration::from_secs(3);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Load balancers close idle connections after a minute or more; one that closes under our request costs a retry.
-const POOL_IDLE: Duration = Duration::from_secs(30);
+/// A name that moved is followed within half a minute, together with the age of what is known of it. A connection is
+/// made anew this often at most, which costs less than a thousandth of a core.
+const POOL_AGE_MAX: Duration = Duration::from_secs(20);
+/// By how much a connection has less time than its call, a tenth at most.
+const CONNECT_MARGIN: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -307,13 +367,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_can_not_be_looked_up_is_told_as_that() {
+        // No query leaves this machine: a label of a name is never empty.
+        let target = connector::Endpoint { host: "no..such".to_owned(), port: 1 };
         let config = Config {
-            // No query leaves this machine: a label of a name is never empty.
             url: "http://no..such:1/".parse().unwrap(),
             authorization: Credential::Bearer(crate::secret::Secret::new("token".to_owned())),
             timeout: Duration::from_secs(10),
-            ca: None,
             concurrency: 1,
+            way: connector::Config { targets: vec![target], route: connector::Route::Direct, tls: None },
         };
         let upstream = Upstream::new(config, []).unwrap();
         let failed = upstream.call(&Arc::from("s"), Bytes::from_static(b"{}")).await.unwrap_err();

@@ -99,7 +99,7 @@ pub struct Dispatcher {
 /// The handles that all its tasks share.
 #[derive(Debug)]
 struct Context {
-    upstream: Upstream,
+    upstream: Arc<Upstream>,
     recorder: Recorder,
     reader: Arc<Reader>,
     /// One read at a time: who waits for it holds no thread.
@@ -122,7 +122,7 @@ pub struct Watched {
 #[derive(Debug)]
 pub struct Parts {
     pub config: Config,
-    pub upstream: Upstream,
+    pub upstream: Arc<Upstream>,
     pub recorder: Recorder,
     /// A connection of its own, so that deliveries wait for no other reader.
     pub reader: Arc<Reader>,

@@ -1,7 +1,7 @@
 //! Reloads: changed files are read, compiled and tested with the tests beside them before they take effect.
 //!
-//! A reload starts by SIGHUP, or when a file of the configuration changes. It applies rules and the listeners'
-//! certificates; everything else is checked as at the start, and changed keys are reported as waiting for a restart. A
+//! A reload starts by SIGHUP, or when a file of the configuration changes. It applies rules and the contents of
+//! certificate files; everything else is checked as at the start, and changed keys are reported as waiting for a restart. A
 //! configuration with an error changes nothing: the log, `/readyz`, `/api/v1/status` and a metric give the reason.
 
 mod candidate;
@@ -11,17 +11,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::{Reload, ReloadFailure};
 use crate::authoring::rule_tests;
 use crate::clock::WallTime;
 use crate::config::{Inputs, Settings, Snapshot};
+use crate::delivery::client::Upstream;
 use crate::inbound::Ingest;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::supervision::panicked;
-use crate::tls;
+use crate::tls::{self, ClientTls, RenewedClient};
 
 use candidate::{Candidate, Usable};
 use debounce::Debounce;
@@ -32,6 +33,9 @@ pub(super) struct InForce {
     pub(super) ingest: Ingest,
     /// The TLS of the listeners.
     pub(super) served: Vec<Arc<tls::Served>>,
+    pub(super) upstream: Arc<Upstream>,
+    /// Tells the dispatcher that a paused delivery may succeed now.
+    pub(super) resume: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) state: watch::Sender<Reload>,
     pub(super) shutdown: Shutdown,
@@ -120,7 +124,8 @@ impl Reloader {
 
     async fn reload(&mut self, cause: &str) {
         let (inputs, served) = (Arc::clone(&self.inputs), self.in_force.served.clone());
-        let mut reading = tokio::task::spawn_blocking(move || candidate::read(&inputs, &served));
+        let upstream = Arc::clone(&self.in_force.upstream);
+        let mut reading = tokio::task::spawn_blocking(move || candidate::read(&inputs, &served, upstream.tls()));
         let candidate = match tokio::time::timeout(SLOW_AFTER, &mut reading).await {
             Ok(candidate) => candidate,
             Err(_) => {
@@ -138,18 +143,32 @@ impl Reloader {
         let Candidate { files, result } = candidate;
         self.debounce = Debounce::new(files);
         let result = result.map(|usable| {
-            let Usable { rules, renewed, settings, tests, warnings } = usable;
+            let Usable { rules, renewed, renewed_out, settings, tests, warnings } = usable;
             self.in_force.ingest.exchange_rules(&rules);
             for (served, renewed) in renewed {
                 tracing::info!(sha256 = renewed.fingerprint, "new connections use the renewed certificate");
                 served.exchange(renewed);
             }
+            self.renew_upstream(renewed_out);
             for warning in warnings {
                 tracing::warn!("configuration: {warning}");
             }
             (tests, self.started.changed(&settings))
         });
         self.report(cause, result);
+    }
+
+    /// Calls from now on are made on new connections; what was paused is tried at once.
+    fn renew_upstream(&self, renewed: Vec<(Arc<ClientTls>, RenewedClient)>) {
+        if renewed.is_empty() {
+            return;
+        }
+        for (tls, renewed) in renewed {
+            tls.exchange(renewed);
+        }
+        tracing::info!("new connections to the upstream use the renewed certificates");
+        self.in_force.upstream.retire_connections();
+        self.in_force.resume.notify_one();
     }
 
     /// Reports that the start ran without some shadow rules.

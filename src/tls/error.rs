@@ -51,11 +51,13 @@ pub enum Error {
     },
     /// Both are well-formed but belong to different pairs.
     Mismatch {
-        config: Box<Config>,
+        certificate: PathBuf,
+        private_key: PathBuf,
     },
     /// The cryptography library rejects one of them.
     PairUnusable {
-        config: Box<Config>,
+        certificate: PathBuf,
+        private_key: PathBuf,
         problem: rustls::Error,
     },
     CaUnusable {
@@ -95,11 +97,11 @@ pub enum Warning {
 }
 
 impl Error {
-    pub(super) fn pair(config: &Config, problem: rustls::Error) -> Error {
-        let config = Box::new(config.clone());
+    pub(super) fn pair(certificate: &Path, private_key: &Path, problem: rustls::Error) -> Error {
+        let (certificate, private_key) = (certificate.to_owned(), private_key.to_owned());
         match problem {
-            rustls::Error::InconsistentKeys(_) => Error::Mismatch { config },
-            problem => Error::PairUnusable { config, problem },
+            rustls::Error::InconsistentKeys(_) => Error::Mismatch { certificate, private_key },
+            problem => Error::PairUnusable { certificate, private_key, problem },
         }
     }
 
@@ -187,19 +189,19 @@ impl fmt::Display for Error {
                  by `openssl pkey -in FILE -out FILE.plain` and give that mode 0600",
                 file.display()
             ),
-            Error::Mismatch { config } => write!(
+            Error::Mismatch { certificate, private_key } => write!(
                 f,
                 "the certificate {} and the private key {} do not belong together: use the key the certificate was \
-                 issued for, and put the server's own certificate first in the file, its issuers after it",
-                config.certificate.display(),
-                config.private_key.display()
+                 issued for, and put the key's own certificate first in the file, its issuers after it",
+                certificate.display(),
+                private_key.display()
             ),
-            Error::PairUnusable { config, problem } => write!(
+            Error::PairUnusable { certificate, private_key, problem } => write!(
                 f,
                 "the certificate {} or its private key {} can't be used: {problem}; supported are X.509 v3 \
                  certificates with RSA, ECDSA or Ed25519 keys",
-                config.certificate.display(),
-                config.private_key.display()
+                certificate.display(),
+                private_key.display()
             ),
             Error::CaUnusable { file, problem } => {
                 write!(
@@ -235,14 +237,14 @@ impl fmt::Display for Warning {
             ),
             Warning::NotYetValid { file, from } => write!(
                 f,
-                "the certificate {} is not valid before {}: senders that check it will refuse it; check this \
+                "the certificate {} is not valid before {}: whoever checks it will refuse it; check this \
                  machine's clock",
                 file.display(),
                 from.rfc3339()
             ),
             Warning::Expired { file, at } => write!(
                 f,
-                "the certificate {} expired at {}: senders that check it refuse it; replace it (a self-signed pair: \
+                "the certificate {} expired at {}: whoever checks it refuses it; replace it (a self-signed pair: \
                  remove both files and start again)",
                 file.display(),
                 at.rfc3339()

@@ -192,22 +192,6 @@ impl<'a> Fields<'a> {
         std::mem::take(&mut self.entries)
     }
 
-    /// Refuses by name every key in `later` that is set to anything: a promise that is not kept must not be accepted in silence.
-    pub fn refuse(&mut self, later: &[&'static str], findings: &mut Findings) {
-        for name in later {
-            if let Some(index) = self.entries.iter().position(|(key, _)| key.name == *name) {
-                let (key, node) = self.entries.remove(index);
-                if node.is_null() {
-                    continue;
-                }
-                findings
-                    .error(key.place.clone(), self.path_of(name), format!("`{name}` is not supported by this version"))
-                    .code("not-supported")
-                    .help("remove the key; it would have no effect, and a setting without effect is worse than none");
-            }
-        }
-    }
-
     /// Reports every key that nobody asked for, with the nearest name that somebody did. An environment variable
     /// may have been set by others for themselves (Kubernetes names them after services), so it is only a warning.
     pub fn finish(self, findings: &mut Findings) {

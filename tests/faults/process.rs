@@ -163,6 +163,7 @@ log: {log}
             .arg(&self.configuration)
             .env("SERVICEPILOT_TOKEN", TOKEN)
             .env("CALLGOOSE_TOKEN", "upstream-canary-93ab")
+            .env("NO_PROXY", "*")
             .env("RUST_BACKTRACE", "1");
         command
     }

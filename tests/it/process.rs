@@ -35,6 +35,7 @@ impl Process {
             .arg(configuration)
             .env("SERVICEPILOT_TOKEN", TOKEN)
             .env("CALLGOOSE_TOKEN", UPSTREAM_TOKEN)
+            .env("NO_PROXY", "*")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

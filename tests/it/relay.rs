@@ -56,6 +56,12 @@ pub struct Setup {
     pub sections: Vec<String>,
     /// The rule file; the shipped one if none.
     pub rules: Option<String>,
+    /// The URL of the upstream; the stub's if none.
+    pub url: Option<String>,
+    /// Lines under `upstream.tls`, beside `ca`.
+    pub tls: Vec<String>,
+    /// Variables of the environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Relay {
@@ -68,10 +74,11 @@ impl Relay {
     /// Starts a relay over what another one left in its directory.
     pub async fn start_in(directory: Arc<tempfile::TempDir>, upstream: &Upstream, setup: &Setup) -> Relay {
         let path = write_configuration(directory.path(), upstream, setup);
-        let environment = BTreeMap::from([
+        let mut environment = BTreeMap::from([
             ("SERVICEPILOT_TOKEN".to_owned(), TOKEN.to_owned()),
             ("CALLGOOSE_TOKEN".to_owned(), UPSTREAM_TOKEN.to_owned()),
         ]);
+        environment.extend(setup.environment.iter().cloned());
         let inputs = Inputs { path, environment, flags: Vec::new(), secrets: Secrets::Required };
         let loaded = match config::load(&inputs) {
             Ok(loaded) => loaded,
@@ -210,13 +217,15 @@ sources:
 upstream:
   url: {url}
   authorization: {{ bearer: {token} }}
-  tls: {{ ca: '{ca}' }}{under_upstream}
+  tls:
+    ca: '{ca}'{tls}{under_upstream}
 {sections}
 ",
         admin = setup.admin.as_deref().unwrap_or("address: '127.0.0.1:0'"),
         source = indented(&setup.source),
         token = setup.upstream_token.as_deref().unwrap_or("{ env: CALLGOOSE_TOKEN }"),
-        url = upstream.url(),
+        url = setup.url.clone().unwrap_or_else(|| upstream.url()),
+        tls = indented(&setup.tls),
         ca = upstream.ca.display(),
         sections = setup.sections.join("\n"),
     );

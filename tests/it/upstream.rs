@@ -12,6 +12,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -102,6 +104,46 @@ impl Gate {
     }
 }
 
+/// A certificate with its key.
+pub struct Pair {
+    pub pem: String,
+    pub key_pem: String,
+    certificate: CertificateDer<'static>,
+}
+
+impl Pair {
+    /// For localhost and its addresses, unless `change` has it otherwise.
+    pub fn signed_by_itself(change: impl Fn(&mut rcgen::CertificateParams)) -> Pair {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+        change(&mut parameters);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        Pair { pem: certificate.pem(), key_pem: key.serialize_pem(), certificate: certificate.der().clone() }
+    }
+
+    /// TLS for a server that shows it.
+    pub fn server(&self, clients: impl Fn(WantsVerifier) -> WantsCertificate) -> rustls::ServerConfig {
+        self.server_of(&[&rustls::version::TLS13, &rustls::version::TLS12], clients)
+    }
+
+    pub fn server_of(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        clients: impl Fn(WantsVerifier) -> WantsCertificate,
+    ) -> rustls::ServerConfig {
+        let builder =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_protocol_versions(versions)
+                .unwrap();
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap();
+        clients(builder).with_single_cert(vec![self.certificate.clone()], key).unwrap()
+    }
+}
+
+pub type WantsVerifier = rustls::ConfigBuilder<rustls::ServerConfig, rustls::WantsVerifier>;
+pub type WantsCertificate = rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>;
+
 type Script = dyn Fn(&Call, usize) -> Reply + Send + Sync;
 
 /// The upstream. It ends with the test's runtime.
@@ -131,18 +173,20 @@ impl Upstream {
         listener: TcpListener,
         script: impl Fn(&Call, usize) -> Reply + Send + Sync + 'static,
     ) -> Upstream {
+        let pair = Pair::signed_by_itself(|_| ());
+        Upstream::start_with(listener, pair.server(|builder| builder.with_no_client_auth()), &pair.pem, script).await
+    }
+
+    /// The same with TLS of the test's own; `ca` is the text of [`Upstream::ca`].
+    pub async fn start_with(
+        listener: TcpListener,
+        mut config: rustls::ServerConfig,
+        ca: &str,
+        script: impl Fn(&Call, usize) -> Reply + Send + Sync + 'static,
+    ) -> Upstream {
         let directory = tempfile::tempdir().unwrap();
-        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        let ca = directory.path().join("upstream.pem");
-        std::fs::write(&ca, pair.cert.pem()).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
-        let mut config =
-            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![pair.cert.der().clone()], key)
-                .unwrap();
+        let file = directory.path().join("upstream.pem");
+        std::fs::write(&file, ca).unwrap();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let shared = Arc::new(Shared {
             script: Mutex::new(Arc::new(script)),
@@ -151,7 +195,7 @@ impl Upstream {
         });
         let address = listener.local_addr().unwrap();
         tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), Arc::clone(&shared)));
-        Upstream { address, ca, shared, _directory: directory }
+        Upstream { address, ca: file, shared, _directory: directory }
     }
 
     pub fn url(&self) -> String {

@@ -92,7 +92,7 @@ async fn read_back(context: &Context, id: EventId) -> Option<Sendable> {
 
 impl Called {
     pub(super) fn status(&self) -> Option<u16> {
-        self.answer.as_ref().ok().map(|answer| answer.status)
+        self.answer.as_ref().map_or_else(|error| error.status, |answer| Some(answer.status))
     }
 
     /// Details for a person, beside the status.

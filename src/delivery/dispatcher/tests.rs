@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::credential::Credential;
 use crate::delivery::client;
+use crate::delivery::connector;
 use crate::delivery::staleness::Decision;
 use crate::event::{Action, Body, Draft, Priority, UpdateHash};
 use crate::journal::Shares;
@@ -24,10 +25,13 @@ struct Context {
 
 fn open(directory: &Path) -> Context {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("http://{address}/").parse().unwrap();
+    let target = connector::Endpoint { host: address.ip().to_string(), port: address.port() };
+    let way = connector::Config { targets: vec![target], route: connector::Route::Direct, tls: None };
     let timeout = Duration::from_secs(60);
     let authorization = Credential::Bearer(Secret::new("token".to_owned()));
-    let calls = client::Config { url, authorization, timeout, ca: None, concurrency: 1 };
+    let calls = client::Config { url, authorization, timeout, concurrency: 1, way };
     let (sender, committed) = mpsc::channel(16);
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let parts = WriterParts {
@@ -67,7 +71,7 @@ fn open(directory: &Path) -> Context {
     };
     let (dispatcher, _) = Dispatcher::new(Parts {
         config,
-        upstream: Upstream::new(calls, []).unwrap(),
+        upstream: Arc::new(Upstream::new(calls, []).unwrap()),
         recorder: recorder.clone(),
         reader: Arc::new(Reader::open(directory).unwrap()),
         clock,

@@ -10,7 +10,7 @@ use crate::clock::WallTime;
 use crate::config::{self, Failure, FileStamps, Inputs, Loaded, Settings, Snapshot};
 use crate::inbound::RulesBySource;
 use crate::rules::RuleSet;
-use crate::tls;
+use crate::tls::{self, ClientTls, RenewedClient};
 use crate::yaml::Findings;
 
 /// The files that were read, and the configuration or its errors.
@@ -24,6 +24,8 @@ pub(super) struct Usable {
     pub(super) rules: RulesBySource,
     /// New certificates that differ from those in use.
     pub(super) renewed: Vec<(Arc<tls::Served>, tls::Renewed)>,
+    /// Likewise those for the upstream.
+    pub(super) renewed_out: Vec<(Arc<ClientTls>, RenewedClient)>,
     pub(super) settings: Settings,
     /// The number of tests that passed.
     pub(super) tests: usize,
@@ -39,8 +41,12 @@ struct Tested {
     warnings: Vec<String>,
 }
 
-/// Reads a candidate; also the certificates of the listeners `served`.
-pub(super) fn read(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Candidate {
+/// Reads a candidate; also the certificates of the listeners `served` and of the `clients`.
+pub(super) fn read<'a>(
+    inputs: &Inputs,
+    served: &[Arc<tls::Served>],
+    clients: impl Iterator<Item = &'a Arc<ClientTls>>,
+) -> Candidate {
     let (loaded, snapshot) = config::read(inputs);
     let Snapshot { mut files, rules, settings } = snapshot;
     let mut tested = Tested::default();
@@ -64,14 +70,15 @@ pub(super) fn read(inputs: &Inputs, served: &[Arc<tls::Served>]) -> Candidate {
         }
         Ok(Loaded { config, mut warnings, shadow }) => {
             warnings.extend(shadow);
-            let renewed = match renewed(served) {
+            let (renewed, renewed_out) = match renewed(served).and_then(|renewed| Ok((renewed, renewed_out(clients)?)))
+            {
                 Ok(renewed) => renewed,
                 Err(error) => return Candidate { files, result: Err(vec![error.to_string()]) },
             };
             let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
             let mut warnings = warnings.lines();
             warnings.append(&mut tested.warnings);
-            Ok(Usable { rules: rules.collect(), renewed, settings, tests: tested.passed, warnings })
+            Ok(Usable { rules: rules.collect(), renewed, renewed_out, settings, tests: tested.passed, warnings })
         }
     };
     Candidate { files, result: result.map_err(bounded) }
@@ -88,6 +95,13 @@ pub(super) fn note_named(rules: &Path, files: &mut FileStamps) {
 fn renewed(served: &[Arc<tls::Served>]) -> Result<Vec<(Arc<tls::Served>, tls::Renewed)>, tls::Error> {
     let now = WallTime::now();
     let read = served.iter().map(|served| Ok(served.read_again(now)?.map(|renewed| (Arc::clone(served), renewed))));
+    read.filter_map(Result::transpose).collect()
+}
+
+fn renewed_out<'a>(
+    clients: impl Iterator<Item = &'a Arc<ClientTls>>,
+) -> Result<Vec<(Arc<ClientTls>, RenewedClient)>, tls::Error> {
+    let read = clients.map(|client| Ok(client.read_again()?.map(|renewed| (Arc::clone(client), renewed))));
     read.filter_map(Result::transpose).collect()
 }
 

@@ -1,0 +1,68 @@
+//! The TLS handshake with a peer, and the reason why it failed.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::TlsConfig;
+use crate::callgoose::answer::Handshake;
+use crate::tls::{ClientTls, Error, ServerName};
+
+/// The TLS of one peer, ready for use.
+#[derive(Debug)]
+pub(super) struct Encryption {
+    pub(super) tls: Arc<ClientTls>,
+    name: ServerName<'static>,
+}
+
+impl Encryption {
+    pub(super) fn new(config: &TlsConfig, alpn: &[&[u8]]) -> Result<Encryption, Error> {
+        let tls = Arc::new(ClientTls::load(config.files.clone(), alpn)?);
+        Ok(Encryption { tls, name: config.name.clone() })
+    }
+
+    pub(super) async fn begin<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: T,
+    ) -> Result<TlsStream<T>, (Handshake, io::Error)> {
+        let connector = TlsConnector::from(self.tls.current());
+        connector.connect(self.name.clone(), io).await.map_err(|error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+            (inner.map_or(Handshake::Other, handshake_problem), error)
+        })
+    }
+}
+
+/// The problem that the TLS library, or the peer by an alert, names.
+pub fn handshake_problem(error: &TlsError) -> Handshake {
+    match error {
+        TlsError::InvalidCertificate(error) => match error {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Handshake::Name,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Handshake::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Handshake::NotYetValid,
+            // An authority of the same name and another key signed it: one that was renewed, say.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Handshake::Issuer,
+            _ => Handshake::Certificate,
+        },
+        TlsError::PeerIncompatible(_) => Handshake::Version,
+        TlsError::AlertReceived(alert) => match alert {
+            AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => Handshake::Version,
+            // What a server says of the certificate that it was shown, or missed.
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::DecryptError
+            | AlertDescription::AccessDenied => Handshake::ClientCertificate,
+            _ => Handshake::Other,
+        },
+        _ => Handshake::Other,
+    }
+}
