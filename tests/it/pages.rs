@@ -172,7 +172,11 @@ fn commands(arguments: &[&str]) -> BTreeSet<String> {
     let mut gander = Command::new(env!("CARGO_BIN_EXE_gander"));
     let help = String::from_utf8(gander.args(arguments).arg("--help").output().unwrap().stdout).unwrap();
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    let names = list.lines().filter_map(|line| line.split_whitespace().next());
+    // Other names stand behind what a command does.
+    let others = list.split("[alias").skip(1).filter_map(|rest| rest.split(']').next()?.split_once(": "));
+    let others = others.flat_map(|(_, names)| names.split(',')).map(str::trim);
+    names.chain(others).map(str::to_owned).collect()
 }
 
 /// Commands that no page names, and those that a page names and the program has not.

@@ -1,0 +1,58 @@
+//! Follows events of a running relay to their ends, and tells meanwhile what keeps them.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::Stop;
+use super::admin_client::Relay;
+use super::remedy::{Advice, of_queued};
+use super::terminal::{Terminal, plain};
+
+/// Events that are followed until a time.
+#[derive(Debug)]
+pub(super) struct Follow<'r> {
+    relay: &'r Relay,
+    until: Instant,
+    /// What was told: of many events that one thing keeps it is said once.
+    told: BTreeSet<String>,
+}
+
+impl Follow<'_> {
+    pub(super) fn new(relay: &Relay, until: Instant) -> Follow<'_> {
+        Follow { relay, until, told: BTreeSet::new() }
+    }
+
+    /// The event when it has ended; when the time is up, as it is.
+    pub(super) fn end_of(&mut self, id: &str, terminal: &mut Terminal) -> Result<Value, Stop> {
+        let mut ask = Instant::now();
+        loop {
+            let gone = || format!("event {} is not kept any more", plain(id));
+            let event = self.relay.event(id)?.ok_or_else(gone)?;
+            if event["state"] != "queued" {
+                return Ok(event);
+            }
+            if Instant::now() >= ask {
+                ask = Instant::now() + ASK;
+                self.tell(&of_queued(&event, &self.relay.readiness()?), terminal);
+            }
+            if Instant::now() >= self.until {
+                let id = plain(id);
+                terminal.say(&format!("event {id} is still queued: it is kept, and goes out as soon as it can"));
+                return Ok(event);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn tell(&mut self, advice: &Advice, terminal: &mut Terminal) {
+        if self.told.insert(advice.remedy.clone().unwrap_or_default()) {
+            advice.lines().iter().for_each(|line| terminal.say(&format!("  {line}")));
+        }
+    }
+}
+
+const POLL: Duration = Duration::from_millis(250);
+/// Between two looks at what keeps an event.
+const ASK: Duration = Duration::from_secs(2);
