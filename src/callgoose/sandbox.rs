@@ -8,16 +8,21 @@
 
 mod callgoose;
 mod http;
+mod report;
 
 pub use callgoose::{Call, Callgoose, Incident};
+pub use report::Report;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::http::{Request, Response};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::callgoose::filters::Filters;
 use crate::clock::Clock;
@@ -34,38 +39,75 @@ pub struct Config {
     pub token: Secret,
     /// How long a repeated call is a duplicate. Callgoose does not document its own window.
     pub duplicate_window: Duration,
+    /// Who watches gets each call; a call is answered when it was told.
+    pub reports: Option<mpsc::Sender<Report>>,
 }
 
 impl Config {
-    /// With [`DUPLICATE_WINDOW`].
+    /// With [`DUPLICATE_WINDOW`], and nobody who watches.
     pub fn new(filters: Filters, token: Secret) -> Config {
-        Config { filters, token, duplicate_window: DUPLICATE_WINDOW }
+        Config { filters, token, duplicate_window: DUPLICATE_WINDOW, reports: None }
     }
 }
+
+/// The stand-in. Its clones are one.
+#[derive(Clone, Debug)]
+pub struct Sandbox(Arc<Shared>);
 
 /// The state shared by all requests.
 #[derive(Debug)]
 struct Shared {
-    token: Secret,
+    token: ArcSwap<Secret>,
+    available: AtomicBool,
     clock: Clock,
+    reports: Option<mpsc::Sender<Report>>,
     /// Locked for one pure step at a time, never across an await.
     callgoose: Mutex<Callgoose>,
+}
+
+impl Sandbox {
+    pub fn new(config: Config) -> Sandbox {
+        Sandbox(Arc::new(Shared {
+            token: ArcSwap::from_pointee(config.token),
+            available: AtomicBool::new(true),
+            clock: Clock::start(),
+            reports: config.reports,
+            callgoose: Mutex::new(Callgoose::new(config.filters, config.duplicate_window)),
+        }))
+    }
+
+    /// Serves until `shutdown` begins, then finishes the requests in flight.
+    pub async fn serve(self, listener: TcpListener, tls: Option<Arc<tls::Served>>, shutdown: Shutdown) {
+        server::serve(listener, tls, LIMITS, self.0, Observer::of("sandbox"), shutdown).await;
+    }
+
+    /// From now on calls are answered, or else each with 503.
+    pub fn set_available(&self, available: bool) {
+        self.0.available.store(available, Ordering::Relaxed);
+    }
+
+    /// From now on only this token is valid.
+    pub fn set_token(&self, token: Secret) {
+        self.0.token.store(Arc::new(token));
+    }
+
+    /// All remembered incidents, newest last.
+    pub fn incidents(&self) -> Vec<Incident> {
+        self.0.callgoose().incidents().cloned().collect()
+    }
 }
 
 impl Shared {
     fn callgoose(&self) -> MutexGuard<'_, Callgoose> {
         self.callgoose.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Serves until `shutdown` begins, then finishes the requests in flight.
-pub async fn serve(listener: TcpListener, tls: Option<Arc<tls::Served>>, config: Config, shutdown: Shutdown) {
-    let shared = Shared {
-        token: config.token,
-        clock: Clock::start(),
-        callgoose: Mutex::new(Callgoose::new(config.filters, config.duplicate_window)),
-    };
-    server::serve(listener, tls, LIMITS, Arc::new(shared), Observer::of("sandbox"), shutdown).await;
+    async fn report(&self, report: Report) {
+        if let Some(reports) = &self.reports {
+            // Who watched may have gone.
+            let _ = reports.send(report).await;
+        }
+    }
 }
 
 impl Service for Shared {
@@ -133,7 +175,7 @@ services:
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
-        let server = tokio::spawn(serve(listener, tls, config(), shutdown.clone()));
+        let server = tokio::spawn(super::Sandbox::new(config()).serve(listener, tls, shutdown.clone()));
         Sandbox { address, shutdown, server }
     }
 

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use clap::Args;
+use rustix::process::set_parent_process_death_signal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigArguments, Exit, Stop};
@@ -26,9 +27,16 @@ use crate::yaml::Findings;
 pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
+    /// Stop when the process that started this one has ended: for `gander demo`
+    #[arg(long, hide = true)]
+    with_parent: bool,
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
+    if arguments.with_parent {
+        let asked = set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+        asked.map_err(|error| format!("can't stop with its parent: {error}"))?;
+    }
     let inputs = arguments.config.inputs(Secrets::Required)?;
     let (loaded, snapshot) = config::read(&inputs);
     let loaded = loaded?;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
-use super::terminal::Terminal;
+use super::terminal::{Terminal, plain};
 use super::{ConfigFile, Exit, FILTERS_BESIDE, Stop, environment};
 use crate::callgoose::filters::Filters;
-use crate::callgoose::sandbox;
+use crate::callgoose::sandbox::{self, Report, Sandbox};
 use crate::config;
 use crate::logging;
 use crate::secret::Secret;
@@ -21,8 +22,9 @@ use crate::yaml::{Findings, Source};
 
 /// Run a local stand-in for Callgoose, for trying rules and filters
 ///
-/// Takes what the relay sends, decides by filters as Callgoose documents them, and lists the incidents that it would
-/// have opened at GET /incidents. It is not Callgoose and alerts nobody. Runs until it is interrupted.
+/// Takes what the relay sends, decides by filters as Callgoose documents them, prints a line for each call, and lists
+/// the incidents that it would have opened at GET /incidents. It is not Callgoose and alerts nobody. Runs until it is
+/// interrupted.
 ///
 /// Exit codes: 0 it was stopped; 2 it could not start.
 #[derive(Debug, Args)]
@@ -103,7 +105,8 @@ pub(super) fn shipped_filters() -> Arc<Source> {
     Arc::new(Source::new(format!("{FILTERS_BESIDE} (as shipped)"), SHIPPED.to_owned()))
 }
 
-/// Serves until `shutdown` begins. Where it listens and what to set in gander.yaml is written to `out`.
+/// Serves until `shutdown` begins. Where it listens, what to set in gander.yaml and a line for each call are written to
+/// `out`.
 pub async fn run(
     listen: SocketAddr,
     filters_name: &str,
@@ -117,8 +120,22 @@ pub async fn run(
         .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {listen}: {error}")))?;
     out.write_all(greeting(listener.local_addr()?, filters_name).as_bytes())?;
     out.flush()?;
-    sandbox::serve(listener, None, sandbox::Config::new(filters, token), shutdown).await;
-    Ok(())
+    let (reports, mut calls) = mpsc::channel(REPORTS_MAX);
+    let config = sandbox::Config { reports: Some(reports), ..sandbox::Config::new(filters, token) };
+    let served = Sandbox::new(config).serve(listener, None, shutdown);
+    tokio::pin!(served);
+    loop {
+        tokio::select! {
+            () = served.as_mut() => return Ok(()),
+            Some(report) = calls.recv() => writeln!(out, "{}", line(&report))?,
+        }
+    }
+}
+
+/// `12:03:04  201 created incident 1 (e1), trigger filter 1 of payments: CPU`, in UTC.
+pub(super) fn line(report: &Report) -> String {
+    let at = report.at.rfc3339();
+    plain(&format!("{}  {report}", at.get(11..19).unwrap_or(&at)))
 }
 
 fn greeting(address: SocketAddr, filters_name: &str) -> String {
@@ -141,6 +158,8 @@ fn greeting(address: SocketAddr, filters_name: &str) -> String {
     )
 }
 
+/// Calls wait for their line, so that none is left out.
+const REPORTS_MAX: usize = 16;
 /// Where it listens when nothing else is said.
 pub const ADDRESS: &str = "127.0.0.1:8090";
 /// So that the binary alone is enough to try things.
@@ -149,6 +168,7 @@ const SHIPPED: &str = include_str!("../../config/callgoose-filters.yaml");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, WallTime};
 
     #[tokio::test]
     async fn it_says_where_it_listens_and_what_to_set() {
@@ -162,6 +182,46 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         assert!(out.contains("stand-in") && out.contains("/sqibs-api/v1/process\n"), "{out}");
         assert!(!out.contains(":0/"), "the port that was chosen is told: {out}");
+    }
+
+    #[test]
+    fn each_call_has_a_line() {
+        let filters = Filters::read(&shipped_filters(), &mut Findings::new()).unwrap();
+        let mut callgoose = sandbox::Callgoose::new(filters, sandbox::DUPLICATE_WINDOW);
+        let now = Clock::start().now();
+        for (body, expected) in [
+            (
+                r#"{"servicepilot_event_id":"e1","state":"CRITICAL","title":"Disk full\u001b[2J"}"#,
+                "201 created incident 1 (e1), trigger filter 1 of ServicePilot: Disk full\\u{1b}[2J",
+            ),
+            (
+                r#"{"servicepilot_event_id":"e1","state":"CRITICAL","title":"again"}"#,
+                "200 duplicate: incident 1 is open (e1), trigger filter 1 of ServicePilot: again",
+            ),
+            (
+                r#"{"servicepilot_event_id":"e1","state":"OK"}"#,
+                "200 resolved incident 1 (e1), resolve filter of ServicePilot",
+            ),
+            (
+                r#"{"servicepilot_event_id":"e1","state":"OK"}"#,
+                "200 duplicate of a call a moment ago (e1), resolve filter of ServicePilot",
+            ),
+            (
+                r#"{"servicepilot_event_id":"e2","state":"OK"}"#,
+                "200 not resolved: no such incident is open (e2), resolve filter of ServicePilot",
+            ),
+            (
+                r#"{"servicepilot_event_id":"e1","state":"WARNING"}"#,
+                "202 unmatched, nobody is alerted: service ServicePilot, trigger filter 1: `state` is \"WARNING\", which \
+                 does not contain \"CRITICAL\" (and 1 more)",
+            ),
+        ] {
+            let answer = callgoose.process(sandbox::Call { body: body.as_bytes(), from: None }, now);
+            let line = line(&Report::of_answer(&answer, WallTime(1_700_000_000_000)));
+            assert_eq!(line, format!("22:13:20  {expected}"), "{body}");
+        }
+        let line = line(&Report::of_status(http::StatusCode::UNAUTHORIZED, WallTime(0)));
+        assert_eq!(line, "00:00:00  401 unauthorized");
     }
 
     #[test]

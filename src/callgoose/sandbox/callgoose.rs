@@ -20,7 +20,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::callgoose::filters::{Closing, Filters, Opening};
+use super::report::{Effect, Happened};
+use crate::callgoose::filters::{Closing, Filters, Match, Miss, Opening};
 use crate::clock::{Monotonic, Now, WallTime};
 
 /// The state of the stand-in.
@@ -53,6 +54,12 @@ pub struct Answer {
     pub id: String,
     pub resolved: ResolvedPart,
     pub triggered: TriggeredPart,
+    /// What it did, for who watches the stand-in.
+    #[serde(skip)]
+    pub effects: Vec<Effect>,
+    /// The filters that were asked in vain, if none matched.
+    #[serde(skip)]
+    pub misses: Vec<Miss>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -124,11 +131,14 @@ impl Callgoose {
             id,
             resolved: ResolvedPart::default(),
             triggered: TriggeredPart::default(),
+            effects: Vec::new(),
+            misses: Vec::new(),
         };
         // A body that is no JSON has no keys, so no filter matches it.
         let body = serde_json::from_slice(call.body).unwrap_or(Value::Null);
         let matched = self.filters.evaluate(&body, call.from);
         if matched.is_empty() {
+            answer.misses = matched.misses;
             return answer;
         }
         answer.status = StatusCode::OK;
@@ -137,14 +147,20 @@ impl Callgoose {
         if self.seen.contains_key(&hash) {
             answer.triggered.duplicate = matched.opens();
             answer.resolved.duplicate = matched.closes();
+            answer.effects = repeated(matched);
             return answer;
         }
         for service in matched.services {
             if let Some(opening) = service.trigger {
-                self.open(&service.service, opening, now.wall, &mut answer.triggered);
+                let effect = self.open(&service.service, opening, now.wall);
+                answer.triggered.created |= matches!(effect.happened, Happened::Created(_));
+                answer.triggered.duplicate |= matches!(effect.happened, Happened::StillOpen(_));
+                answer.effects.push(effect);
             }
             if let Some(closing) = service.resolve {
-                answer.resolved.resolved |= self.close(&service.service, closing, now.wall);
+                let effect = self.close(&service.service, closing, now.wall);
+                answer.resolved.resolved |= matches!(effect.happened, Happened::Resolved(_));
+                answer.effects.push(effect);
             }
         }
         if answer.triggered.created {
@@ -156,13 +172,14 @@ impl Callgoose {
         answer
     }
 
-    fn open(&mut self, service: &Arc<str>, opening: Opening, at: WallTime, part: &mut TriggeredPart) {
+    fn open(&mut self, service: &Arc<str>, opening: Opening, at: WallTime) -> Effect {
+        let mut effect = Effect::of_opening(service, &opening);
         let mapped = opening.key.clone().map(|key| (Arc::clone(service), key));
         if let Some(incident) = mapped.as_ref().and_then(|m| self.open.get(m)).and_then(|id| self.incidents.get_mut(id))
         {
             incident.repeats += 1;
-            part.duplicate = true;
-            return;
+            effect.happened = Happened::StillOpen(incident.id);
+            return effect;
         }
         self.make_room();
         let id = self.incidents.last_key_value().map_or(1, |(id, _)| id + 1);
@@ -184,17 +201,19 @@ impl Callgoose {
         if let Some(mapped) = mapped {
             self.open.insert(mapped, id);
         }
-        part.created = true;
+        effect.happened = Happened::Created(id);
+        effect
     }
 
-    /// Closes an incident. Returns true if one was open.
-    fn close(&mut self, service: &Arc<str>, closing: Closing, at: WallTime) -> bool {
-        let Some(key) = closing.key else { return false };
-        let Some(id) = self.open.remove(&(Arc::clone(service), key)) else { return false };
-        let Some(incident) = self.incidents.get_mut(&id) else { return false };
-        incident.state = IncidentState::Resolved;
-        incident.resolved_at = Some(at);
-        true
+    fn close(&mut self, service: &Arc<str>, closing: Closing, at: WallTime) -> Effect {
+        let mut effect = Effect::of_closing(service, &closing);
+        let open = closing.key.and_then(|key| self.open.remove(&(Arc::clone(service), key)));
+        if let Some(incident) = open.and_then(|id| self.incidents.get_mut(&id)) {
+            incident.state = IncidentState::Resolved;
+            incident.resolved_at = Some(at);
+            effect.happened = Happened::Resolved(incident.id);
+        }
+        effect
     }
 
     /// Drops the oldest resolved incident, or the oldest of all, if one more would be too many.
@@ -242,6 +261,20 @@ impl Call<'_> {
         hash.copy_from_slice(context.finish().as_ref());
         hash
     }
+}
+
+/// The effects of a call that repeats another: none but to be noticed.
+fn repeated(matched: Match) -> Vec<Effect> {
+    let noticed = |mut effect: Effect| {
+        effect.happened = Happened::RepeatedCall;
+        effect
+    };
+    let of = |service: &Arc<str>, trigger: Option<Opening>, resolve: Option<Closing>| {
+        let opened = trigger.map(|opening| Effect::of_opening(service, &opening));
+        let closed = resolve.map(|closing| Effect::of_closing(service, &closing));
+        [opened, closed].into_iter().flatten().map(noticed).collect::<Vec<_>>()
+    };
+    matched.services.into_iter().flat_map(|service| of(&service.service, service.trigger, service.resolve)).collect()
 }
 
 fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,5 +1,6 @@
 //! The stand-in's HTTP: its endpoints, authentication and answers.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
@@ -11,46 +12,66 @@ use hyper::body::{Body, Incoming};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Call, Incident, Shared};
+use super::callgoose::Answer;
+use super::{Call, Incident, Report, Shared};
+use crate::clock::Now;
 
 /// Answers one request.
 pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
     match request.uri().path() {
-        "/sqibs-api/v1/process" | "/api/v1/process" | "/v1/process" => process(shared, request).await,
+        "/sqibs-api/v1/process" | "/api/v1/process" | "/v1/process" => call(shared, request).await,
         "/incidents" => incidents(shared, request.method()),
         "/" => plain(StatusCode::OK, WHAT_THIS_IS),
         _ => fault(StatusCode::NOT_FOUND, "no such endpoint: POST /sqibs-api/v1/process, GET /incidents"),
     }
 }
 
-async fn process(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
+/// Answers a call, once it was reported.
+async fn call(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
+    let now = shared.clock.now();
+    match process(shared, request, now).await {
+        Ok(answer) => {
+            shared.report(Report::of_answer(&answer, now.wall)).await;
+            json_response(answer.status, &answer)
+        }
+        Err(response) => {
+            shared.report(Report::of_status(response.status(), now.wall)).await;
+            response
+        }
+    }
+}
+
+async fn process(shared: &Shared, request: Request<Incoming>, now: Now) -> Result<Answer, Response<Bytes>> {
     if request.method() != Method::POST {
-        return not_allowed("POST");
+        return Err(not_allowed("POST"));
     }
     let (head, body) = request.into_parts();
     let Some(parameters) = Parameters::of(&head.uri) else {
-        return fault(StatusCode::BAD_REQUEST, "the query is not readable");
+        return Err(fault(StatusCode::BAD_REQUEST, "the query is not readable"));
     };
-    if !presented(&head.headers, &parameters).any(|token| shared.token.matches(token)) {
-        return fault(StatusCode::UNAUTHORIZED, "a valid token is required");
+    if !shared.available.load(Ordering::Relaxed) {
+        return Err(fault(StatusCode::SERVICE_UNAVAILABLE, "unavailable for the moment"));
+    }
+    if !presented(&head.headers, &parameters).any(|token| shared.token.load().matches(token)) {
+        return Err(fault(StatusCode::UNAUTHORIZED, "a valid token is required"));
     }
     // A declared length is refused without reading.
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return fault(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE);
+        return Err(fault(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE));
     }
     let body = match timeout(BODY_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return fault(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE);
+            return Err(fault(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE));
         }
-        Ok(Err(_)) => return fault(StatusCode::BAD_REQUEST, "the payload broke off"),
-        Err(_) => return fault(StatusCode::REQUEST_TIMEOUT, "the payload took too long"),
+        Ok(Err(_)) => return Err(fault(StatusCode::BAD_REQUEST, "the payload broke off")),
+        Err(_) => return Err(fault(StatusCode::REQUEST_TIMEOUT, "the payload took too long")),
     };
     let body = if is_text(&head.headers) { body } else { Bytes::new() };
     let call = Call { body: &body, from: parameters.first("from") };
-    let answer = shared.callgoose().process(call, shared.clock.now());
+    let answer = shared.callgoose().process(call, now);
     tracing::debug!(id = answer.id, status = answer.status.as_u16(), "the sandbox answered a call");
-    json_response(answer.status, &answer)
+    Ok(answer)
 }
 
 fn incidents(shared: &Shared, method: &Method) -> Response<Bytes> {
