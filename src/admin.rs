@@ -9,6 +9,7 @@ pub mod dedup;
 mod guard;
 mod holds;
 mod journal_view;
+mod metrics;
 mod problem;
 mod readiness;
 mod reload;
@@ -69,6 +70,8 @@ pub struct View {
     pub ingest: Ingest,
     pub journal: JournalView,
     pub metrics: Arc<Metrics>,
+    /// The certificates of listeners, by the section that configures them.
+    pub certificates: Vec<(&'static str, Arc<tls::Served>)>,
     pub upstream_status: watch::Receiver<UpstreamStatus>,
     /// Events that fail for long while others are taken.
     pub stuck: watch::Receiver<Stuck>,
@@ -145,7 +148,7 @@ fn router(state: State) -> Router {
         .route("/api/v1/dedup", post(dedup::preview))
         .route("/api/v1/status", get(api::status))
         .route_layer(middleware::from_fn(api::without_query))
-        .route("/metrics", get(api::metrics))
+        .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()

@@ -191,6 +191,8 @@ impl fmt::Debug for Body {
 }
 
 impl Action {
+    pub const ALL: [Action; 2] = [Action::Trigger, Action::Resolve];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Trigger => "trigger",
@@ -244,6 +246,15 @@ impl Outcome {
             Outcome::NotResolved => "not_resolved",
             Outcome::Unmatched => "unmatched",
             Outcome::Accepted => "accepted",
+        }
+    }
+
+    /// Returns true if an event with this action can have this outcome.
+    pub fn is_of(self, action: Action) -> bool {
+        match self {
+            Outcome::Created => action == Action::Trigger,
+            Outcome::Resolved | Outcome::NotResolved => action == Action::Resolve,
+            Outcome::Duplicate | Outcome::Unmatched | Outcome::Accepted => true,
         }
     }
 

@@ -72,7 +72,7 @@ pub mod journal {
     }
 }
 pub mod metrics {
-    pub use crate::metrics::Metrics;
+    pub use crate::metrics::{Exposition, Metrics};
 }
 pub mod relay {
     pub use crate::relay::{Running, start};

@@ -128,13 +128,15 @@ impl Ingest {
     ) -> Ingest {
         let memory = BodyMemory::new(limits.bytes_max, Arc::clone(&metrics));
         let rules = sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
+        let log = RequestLog::new(Arc::clone(&metrics), clock);
+        log.show(sources.iter().map(|source| &source.name));
         Ingest(Arc::new(Shared {
             rules: LoadedRules::new(rules.collect()),
             shadow: Shadow::new(recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone()),
             sources: Sources::new(sources, &memory),
             limits,
             recorder,
-            log: RequestLog::new(Arc::clone(&metrics), clock),
+            log,
             metrics,
             clock,
             shutdown,

@@ -57,7 +57,7 @@
 //! - Deduplication keeps no state that the journal can't restore.
 //! - One file maps refusals to statuses (`inbound/refusal.rs`; `server/service.rs` for heads that reach no service),
 //!   one words the other replies to senders (`inbound/response.rs`), one makes all verdicts (`callgoose/answer.rs`), one
-//!   spells metric names (`metrics.rs`), one names the JSONPath crate (`rules/path.rs`).
+//!   names the JSONPath crate (`rules/path.rs`). One room spells metric names (`metrics`).
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.
 //! - A payload never chooses a host, a URL or a header name.

@@ -1,13 +1,18 @@
-//! Metrics, and the only file with their names: Prometheus text format, with the prefix `gander_`.
+//! Metrics, and the only room with their names: those of the relay begin with `gander_`, those of the process with
+//! `process_`.
 //!
 //! Labels come from configuration (source names) and from this program's own enums, never from a payload, so
-//! the number of series is bounded.
+//! the number of series is bounded. Every series is there with 0 before anything happened, so that a rate includes the
+//! first event: whoever counts by words of its own names them here at the start.
+
+mod exposition;
+mod labels;
+mod process;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,8 +21,18 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
-use crate::event::{Action, Outcome};
+use crate::delivery::schedule::Lane;
+use crate::event::{Action, Damage, Outcome, State};
+use crate::version::{COMMIT, VERSION};
+
+pub use exposition::Exposition;
+use labels::{
+    LaneLabel, Listener, Part, Phase, Reason, ResultLabel, Source, SourceAction, SourceLane, SourceOutcome,
+    SourceReason, SourceResult, StateReason,
+};
+use process::Process;
 
 /// The result of a payload's second decision by shadow rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +54,7 @@ pub struct Metrics {
     connections_refused: Family<Reason, Counter>,
     template_failures: Family<Source, Counter>,
     shadowed: Family<SourceResult, Counter>,
-    attempts: Family<Result, Counter>,
+    attempts: Family<ResultLabel, Counter>,
     outcomes: Family<SourceOutcome, Counter>,
     ended: Family<StateReason, Counter>,
     damaged: Family<Part, Counter>,
@@ -60,6 +75,8 @@ pub struct Metrics {
     pub body_bytes: Gauge,
     /// Events acknowledged and not yet settled.
     pub queue_events: Gauge,
+    /// Dead letters that wait for a person.
+    pub dead_letters: Gauge,
     /// The age of the oldest of them.
     pub queue_oldest_age: Gauge<f64, AtomicU64>,
     /// The time to deliver the queue at the rate of the last minute; infinite while nothing is delivered.
@@ -77,82 +94,22 @@ pub struct Metrics {
     pub holds: Gauge,
     /// 1 while the journal can be written, else 0.
     pub journal_writable: Gauge,
+    /// The part of `journal.max_events` or `max_bytes` in use, whichever is greater.
+    pub journal_used: Gauge<f64, AtomicU64>,
+    /// The length of the journal's database.
+    pub journal_database_bytes: Gauge,
     /// The length of the journal's log.
     pub journal_log_bytes: Gauge,
     /// 1 while `journal.reserve` is held, else 0.
     pub journal_reserve: Gauge,
     /// The free space on the volume of `data_dir`.
     pub volume_free: Gauge,
-    reloads: Family<Result, Counter>,
+    /// The size of that volume.
+    pub volume_size: Gauge,
+    certificate_expiry: Family<Listener, Gauge<f64, AtomicU64>>,
+    reloads: Family<ResultLabel, Counter>,
     reload_successful: Gauge,
     reload_succeeded_at: Gauge<f64, AtomicU64>,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Source {
-    source: Arc<str>,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SourceLane {
-    source: Arc<str>,
-    lane: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct LaneLabel {
-    lane: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SourceAction {
-    source: Arc<str>,
-    action: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SourceResult {
-    source: Arc<str>,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SourceReason {
-    source: Arc<str>,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SourceOutcome {
-    source: Arc<str>,
-    action: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reason {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Result {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct StateReason {
-    state: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Part {
-    part: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Phase {
-    phase: &'static str,
 }
 
 impl Default for Metrics {
@@ -163,7 +120,8 @@ impl Default for Metrics {
 
 impl Metrics {
     pub fn new() -> Metrics {
-        let mut registry = Registry::with_prefix("gander");
+        let mut all = Registry::default();
+        let registry = all.sub_registry_with_prefix("gander");
         macro_rules! register {
             ($metric:expr, $name:literal, $help:literal) => {{
                 let metric = $metric;
@@ -177,13 +135,13 @@ impl Metrics {
             histogram
         };
         let acknowledge = seconds(
-            &mut registry,
+            registry,
             "acknowledge",
             "Time from a request's head to its answer, for requests that were recorded",
             &FAST_SECONDS,
         );
         let delivery =
-            seconds(&mut registry, "delivery", "Time from an event's acknowledgement to its delivery", &SLOW_SECONDS);
+            seconds(registry, "delivery", "Time from an event's acknowledgement to its delivery", &SLOW_SECONDS);
         let first_attempt = Family::new_with_constructor((|| Histogram::new(SLOW_SECONDS)) as fn() -> Histogram);
         registry.register_with_unit(
             "first_attempt",
@@ -191,8 +149,8 @@ impl Metrics {
             Unit::Seconds,
             first_attempt.clone(),
         );
-        let attempt = seconds(&mut registry, "attempt", "Time of one call to the upstream", &SLOW_SECONDS);
-        let commit = seconds(&mut registry, "journal_commit", "Time of one synced journal commit", &FAST_SECONDS);
+        let attempt = seconds(registry, "attempt", "Time of one call to the upstream", &SLOW_SECONDS);
+        let commit = seconds(registry, "journal_commit", "Time of one synced journal commit", &FAST_SECONDS);
         let queue_oldest_age = Gauge::<f64, AtomicU64>::default();
         registry.register_with_unit(
             "queue_oldest_age",
@@ -221,19 +179,41 @@ impl Metrics {
             Unit::Seconds,
             reload_succeeded_at.clone(),
         );
-        let volume_free = Gauge::default();
+        let certificate_expiry = Family::<Listener, Gauge<f64, AtomicU64>>::default();
         registry.register_with_unit(
-            "journal_volume_free",
-            "Free space on the volume of data_dir, without the reserve",
-            Unit::Bytes,
-            volume_free.clone(),
+            "certificate_expiry_timestamp",
+            "Time at which the first certificate of a listener's chain expires, since 1970",
+            Unit::Seconds,
+            certificate_expiry.clone(),
+        );
+        let journal_used = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            "journal_used",
+            "Part of journal.max_events or journal.max_bytes, whichever is greater, that waiting events and dead letters use",
+            Unit::Other("ratio".to_owned()),
+            journal_used.clone(),
+        );
+        let bytes = |registry: &mut Registry, name: &str, help: &str| {
+            let gauge = Gauge::<i64>::default();
+            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+            gauge
+        };
+        let journal_database_bytes = bytes(registry, "journal_database", "Size of the journal's database");
+        let journal_log_bytes = bytes(registry, "journal_log", "Size of the journal's write-ahead log");
+        let volume_free =
+            bytes(registry, "journal_volume_free", "Free space on the volume of data_dir, without the reserve");
+        let volume_size = bytes(registry, "journal_volume_size", "Size of the volume of data_dir");
+        let body_bytes = bytes(
+            registry,
+            "request_bodies",
+            "Bodies of requests in memory: being read, or waiting to be written to the journal",
         );
         registry.register(
             "build",
-            "The running version",
-            Info::new(vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+            "The running version, and the commit that it was built from",
+            Info::new(vec![("version", VERSION), ("commit", COMMIT)]),
         );
-        Metrics {
+        let metrics = Metrics {
             accepted: register!(Family::default(), "events_accepted", "Events made durable, by source and action"),
             duplicates: register!(
                 Family::default(),
@@ -308,12 +288,12 @@ impl Metrics {
             ),
             panics: register!(Counter::default(), "panics", "Panics of a task or thread: faults of this program"),
             connections: register!(Gauge::default(), "connections", "Connections of senders that are open"),
-            body_bytes: register!(
-                Gauge::default(),
-                "request_bodies_bytes",
-                "Bodies of requests in memory: being read, or waiting to be written to the journal"
-            ),
             queue_events: register!(Gauge::default(), "queue_events", "Events that wait for delivery"),
+            dead_letters: register!(
+                Gauge::default(),
+                "dead_letters",
+                "Events that were given up and wait until a person replays or discards them"
+            ),
             in_flight: register!(Gauge::default(), "deliveries_in_flight", "Calls to the upstream under way"),
             dedup_keys: register!(Gauge::default(), "dedup_keys", "Incident keys that deduplication remembers"),
             holds: register!(Gauge::default(), "holds", "Incident keys and sources that a person holds back"),
@@ -321,11 +301,6 @@ impl Metrics {
                 Gauge::default(),
                 "journal_writable",
                 "1 while the journal can be written, else 0"
-            ),
-            journal_log_bytes: register!(
-                Gauge::default(),
-                "journal_log_bytes",
-                "Size of the journal's write-ahead log"
             ),
             journal_reserve: register!(
                 Gauge::default(),
@@ -349,7 +324,13 @@ impl Metrics {
                 "1 if the configuration that was read last is in force, 0 if it could not be used"
             ),
             reload_succeeded_at,
+            certificate_expiry,
+            journal_used,
+            journal_database_bytes,
+            journal_log_bytes,
             volume_free,
+            volume_size,
+            body_bytes,
             queue_drain,
             lane_drain,
             queue_oldest_age,
@@ -358,16 +339,69 @@ impl Metrics {
             first_attempt,
             attempt,
             commit,
-            registry,
+            registry: Registry::default(),
+        };
+        metrics.show_all();
+        all.register_collector(Box::new(Process::starting(WallTime::now())));
+        Metrics { registry: all, ..metrics }
+    }
+
+    /// Shows the series whose labels are this program's words, with 0.
+    fn show_all(&self) {
+        let results =
+            Outcome::ALL.into_iter().map(Outcome::as_str).chain(Trouble::ALL.into_iter().map(Trouble::as_str));
+        results.for_each(|result| drop(self.attempts.get_or_create(&ResultLabel { result })));
+        for (state, reasons) in ENDS {
+            for reason in reasons {
+                drop(self.ended.get_or_create(&StateReason { state: state.as_str(), reason }));
+            }
+        }
+        Damage::ALL.into_iter().for_each(|part| drop(self.damaged.get_or_create(&Part { part: part.as_str() })));
+        PHASES.into_iter().for_each(|phase| drop(self.forgotten.get_or_create(&Phase { phase })));
+        Lane::DRAINED.into_iter().for_each(|lane| self.lane_drain(lane.as_str(), 0.0));
+        [SUCCESS, FAILURE].into_iter().for_each(|result| drop(self.reloads.get_or_create(&ResultLabel { result })));
+    }
+
+    /// Shows the series of a configured source, with 0; but for its refusals, whose reasons are not known here.
+    pub fn show_source(&self, source: &Arc<str>) {
+        for action in Action::ALL {
+            let labels = SourceAction { source: Arc::clone(source), action: action.as_str() };
+            drop((self.accepted.get_or_create(&labels), self.duplicates.get_or_create(&labels)));
+            for outcome in Outcome::ALL.into_iter().filter(|outcome| outcome.is_of(action)) {
+                drop(self.outcomes.get_or_create(&SourceOutcome::of(source, action, outcome)));
+            }
+        }
+        let labels = Source { source: Arc::clone(source) };
+        for family in [&self.ignored, &self.template_failures, &self.marked_stale] {
+            drop(family.get_or_create(&labels));
+        }
+        for result in Shadowed::ALL.map(Shadowed::as_str) {
+            drop(self.shadowed.get_or_create(&SourceResult { source: Arc::clone(source), result }));
+        }
+        for lane in Lane::ALL.map(Lane::as_str) {
+            drop(self.first_attempt.get_or_create(&SourceLane { source: Arc::clone(source), lane }));
+        }
+        drop((self.source_events.get_or_create(&labels), self.source_bytes.get_or_create(&labels)));
+    }
+
+    /// Shows the refusals for these reasons, with 0; `source` is none where a request names no known source.
+    pub fn show_refusals(&self, source: Option<&Arc<str>>, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            drop(self.refused.get_or_create(&SourceReason::of(source, reason)));
         }
     }
 
-    /// The metrics as OpenMetrics text, for Prometheus.
-    pub fn encode(&self) -> String {
+    /// Shows connections refused for these reasons, with 0.
+    pub fn show_connections_refused(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        reasons.into_iter().for_each(|reason| drop(self.connections_refused.get_or_create(&Reason { reason })));
+    }
+
+    /// The metrics as a scraper reads them.
+    pub fn encode(&self, exposition: Exposition) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry);
-        text
+        exposition.of_openmetrics(text)
     }
 
     pub fn event_accepted(&self, source: &Arc<str>, action: Action) {
@@ -391,11 +425,7 @@ impl Metrics {
 
     /// Counts the result of a payload's decision by shadow rules.
     pub fn shadow_decided(&self, source: &Arc<str>, result: Shadowed) {
-        let result = match result {
-            Shadowed::Same => "same",
-            Shadowed::Differs => "differs",
-            Shadowed::Skipped => "skipped",
-        };
+        let result = result.as_str();
         self.shadowed.get_or_create(&SourceResult { source: Arc::clone(source), result }).inc();
     }
 
@@ -405,8 +435,7 @@ impl Metrics {
 
     /// `source` is none if the request named no known source.
     pub fn request_refused(&self, source: Option<&Arc<str>>, reason: &'static str) {
-        let source = source.map_or_else(|| Arc::from("none"), Arc::clone);
-        self.refused.get_or_create(&SourceReason { source, reason }).inc();
+        self.refused.get_or_create(&SourceReason::of(source, reason)).inc();
     }
 
     pub fn connection_refused(&self, reason: &'static str) {
@@ -423,13 +452,12 @@ impl Metrics {
 
     /// One call: `result` is an outcome, or the kind of failure.
     pub fn attempted(&self, result: &'static str, took: Duration) {
-        self.attempts.get_or_create(&Result { result }).inc();
+        self.attempts.get_or_create(&ResultLabel { result }).inc();
         self.attempt.observe(took.as_secs_f64());
     }
 
     pub fn event_delivered(&self, source: &Arc<str>, action: Action, outcome: Outcome, age: Duration) {
-        let labels = SourceOutcome { source: Arc::clone(source), action: action.as_str(), outcome: outcome.as_str() };
-        self.outcomes.get_or_create(&labels).inc();
+        self.outcomes.get_or_create(&SourceOutcome::of(source, action, outcome)).inc();
         self.delivery.observe(age.as_secs_f64());
     }
 
@@ -454,8 +482,16 @@ impl Metrics {
         }
     }
 
-    pub fn keys_forgotten(&self, phase: &'static str, count: u64) {
-        self.forgotten.get_or_create(&Phase { phase }).inc_by(count);
+    /// Counts incident keys that deduplication forgot while they were resolved, and while they were open.
+    pub fn keys_forgotten(&self, resolved: u64, open: u64) {
+        for (phase, count) in PHASES.into_iter().zip([resolved, open]) {
+            self.forgotten.get_or_create(&Phase { phase }).inc_by(count);
+        }
+    }
+
+    /// Sets the time at which the certificate of a listener expires.
+    pub fn certificate_expires(&self, listener: &'static str, at: WallTime) {
+        self.certificate_expiry.get_or_create(&Listener { listener }).set(epoch_seconds(at));
     }
 
     /// Takes over the counts of the whole process: dropped log lines and panics.
@@ -468,20 +504,16 @@ impl Metrics {
     /// Records that the configuration of the start is in force.
     pub fn configured(&self, at: WallTime) {
         self.reload_successful.set(1);
-        self.reload_succeeded_at.set(at.since(WallTime(0)).as_secs_f64());
-        for result in [SUCCESS, FAILURE] {
-            // Present from the start, so that a rate includes the first one.
-            let _ = self.reloads.get_or_create(&Result { result });
-        }
+        self.reload_succeeded_at.set(epoch_seconds(at));
     }
 
     /// Records a reload; after a failed one the previous configuration stays in force.
     pub fn reloaded(&self, success: bool, at: WallTime) {
         let result = if success { SUCCESS } else { FAILURE };
-        self.reloads.get_or_create(&Result { result }).inc();
+        self.reloads.get_or_create(&ResultLabel { result }).inc();
         self.reload_successful.set(i64::from(success));
         if success {
-            self.reload_succeeded_at.set(at.since(WallTime(0)).as_secs_f64());
+            self.reload_succeeded_at.set(epoch_seconds(at));
         }
     }
 
@@ -490,8 +522,31 @@ impl Metrics {
     }
 }
 
+impl Shadowed {
+    const ALL: [Shadowed; 3] = [Shadowed::Same, Shadowed::Differs, Shadowed::Skipped];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Shadowed::Same => "same",
+            Shadowed::Differs => "differs",
+            Shadowed::Skipped => "skipped",
+        }
+    }
+}
+
+fn epoch_seconds(at: WallTime) -> f64 {
+    at.since(WallTime(0)).as_secs_f64()
+}
+
 const SUCCESS: &str = "success";
 const FAILURE: &str = "failure";
+
+/// The phases of keys that are forgotten.
+const PHASES: [&str; 2] = ["resolved", "open"];
+
+/// How events end without delivery while the relay runs: the labels of [`crate::event::Reason`].
+const ENDS: [(State, [&str; 3]); 2] =
+    [(State::Dead, ["rejected", "too_old", "damaged"]), (State::Ended, ["stale", "superseded", "discarded"])];
 
 /// From a tenth of a millisecond, a synced append on a quiet disk, to ten seconds.
 const FAST_SECONDS: [f64; 14] =
@@ -506,12 +561,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counted_event_appears_in_the_exposition() {
+    fn a_counted_event_appears_in_both_forms() {
         let metrics = Metrics::new();
         metrics.event_accepted(&Arc::from("servicepilot"), Action::Trigger);
-        let text = metrics.encode();
-        assert!(text.contains(r#"gander_events_accepted_total{source="servicepilot",action="trigger"} 1"#), "{text}");
-        assert!(text.ends_with("# EOF\n"));
+        for form in [Exposition::Text, Exposition::OpenMetrics] {
+            let text = metrics.encode(form);
+            let line = r#"gander_events_accepted_total{source="servicepilot",action="trigger"} 1"#;
+            assert!(text.lines().any(|found| found == line), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_source_has_all_its_series_before_its_first_event_and_none_that_can_not_be() {
+        let metrics = Metrics::new();
+        let source = Arc::from("servicepilot");
+        metrics.show_source(&source);
+        let series = |metrics: &Metrics| {
+            let text = metrics.encode(Exposition::Text);
+            let series =
+                text.lines().filter(|line| !line.starts_with(['#', 'p'])).filter_map(|line| line.rsplit_once(' '));
+            series.map(|(series, _)| series.to_owned()).collect::<Vec<_>>()
+        };
+        let before = series(&metrics);
+        let has = |series: &str| before.iter().any(|found| found == series);
+        assert!(has(r#"gander_events_delivered_total{source="servicepilot",action="trigger",outcome="unmatched"}"#));
+        assert!(!has(r#"gander_events_delivered_total{source="servicepilot",action="trigger",outcome="resolved"}"#));
+        for action in Action::ALL {
+            metrics.event_accepted(&source, action);
+            metrics.event_duplicate(&source, action);
+            for outcome in Outcome::ALL.into_iter().filter(|outcome| outcome.is_of(action)) {
+                metrics.event_delivered(&source, action, outcome, Duration::ZERO);
+            }
+        }
+        metrics.event_ignored(&source);
+        metrics.template_failed(&source);
+        metrics.event_marked_stale(&source);
+        metrics.source_holds(&source, 1, 1);
+        Shadowed::ALL.into_iter().for_each(|result| metrics.shadow_decided(&source, result));
+        Lane::ALL.into_iter().for_each(|lane| metrics.first_attempt(&source, lane.as_str(), Duration::ZERO));
+        Trouble::ALL.into_iter().for_each(|trouble| metrics.attempted(trouble.as_str(), Duration::ZERO));
+        Outcome::ALL.into_iter().for_each(|outcome| metrics.attempted(outcome.as_str(), Duration::ZERO));
+        Damage::ALL.into_iter().for_each(|damage| metrics.event_damaged(damage.as_str()));
+        metrics.keys_forgotten(1, 1);
+        metrics.reloaded(true, WallTime(0));
+        metrics.reloaded(false, WallTime(0));
+        let later: Vec<_> = series(&metrics).into_iter().filter(|series| !has(series)).collect();
+        assert_eq!(later, [""; 0]);
     }
 
     #[test]
@@ -519,7 +614,7 @@ mod tests {
         let metrics = Metrics::new();
         for (lines, panics) in [(0, 0), (7, 1)] {
             metrics.process_counted(lines, panics);
-            let text = metrics.encode();
+            let text = metrics.encode(Exposition::OpenMetrics);
             let shown = format!("gander_log_lines_dropped_total {lines}\n");
             assert!(text.contains(&shown) && text.contains(&format!("gander_panics_total {panics}\n")), "{text}");
         }

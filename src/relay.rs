@@ -70,7 +70,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let readers = lock.readers();
     let listen_tls = config.listen.tls.as_ref().map(server_tls).transpose()?;
     let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?;
-    let served = [&listen_tls, &admin_tls].into_iter().flatten().map(Arc::clone).collect();
+    let certificates: Vec<_> = [("listen", &listen_tls), ("admin", &admin_tls)]
+        .into_iter()
+        .filter_map(|(section, tls)| Some((section, Arc::clone(tls.as_ref()?))))
+        .collect();
+    let served = certificates.iter().map(|(_, served)| Arc::clone(served)).collect();
     let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
     let upstream_proxy = match &config.upstream.way.route {
         Route::Direct => None,
@@ -140,6 +144,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         ingest: ingest.clone(),
         journal: admin::JournalView::new(open_reader(&readers, &data_dir)?),
         metrics: Arc::clone(&metrics),
+        certificates,
         upstream_status: watched.upstream_status,
         stuck: watched.stuck,
         queue: watched.queue,

@@ -1,11 +1,8 @@
 //! The API's answers to GET, path by path. Shapes as in config/MONITORING.md; errors are RFC 9457 problem documents.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, Request, State as Extract};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -21,7 +18,6 @@ use super::unseen;
 use crate::clock::WallTime;
 use crate::event::EventId;
 use crate::journal::Page;
-use crate::logging;
 use crate::version;
 
 /// `GET /healthz`: the process is alive.
@@ -37,17 +33,6 @@ pub(super) async fn ready(Extract(state): Extract<State>, request: Request) -> R
         return (status, Json(readiness)).into_response();
     }
     (status, Json(json!({ "ready": readiness.ready }))).into_response()
-}
-
-/// `GET /metrics`: Prometheus.
-pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
-    let metrics = Arc::clone(&state.view.metrics);
-    let oldest = state.view.journal.oldest_queued().await;
-    let age = oldest.map_or(0.0, |oldest| WallTime::now().since(oldest).as_secs_f64());
-    metrics.queue_oldest_age.set(age);
-    metrics.process_counted(logging::lines_dropped(), logging::panics());
-    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    ([(CONTENT_TYPE, kind)], metrics.encode()).into_response()
 }
 
 /// `GET /api/v1/events`: newest first; `next` is the `after` of the next page. Where nothing is found, it is told what was

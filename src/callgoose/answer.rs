@@ -204,6 +204,25 @@ impl<'a> Body<'a> {
 }
 
 impl Trouble {
+    /// One for each word.
+    pub const ALL: [Trouble; 15] = [
+        Trouble::Dns,
+        Trouble::Connect,
+        Trouble::Tls(Handshake::Other),
+        Trouble::Reset,
+        Trouble::Timeout,
+        Trouble::NotJson,
+        Trouble::Busy,
+        Trouble::ServerError,
+        Trouble::Unauthorized,
+        Trouble::Proxy,
+        Trouble::ProxyUnauthorized,
+        Trouble::ProxyRefused,
+        Trouble::ProxyCertificate,
+        Trouble::Endpoint,
+        Trouble::Payload,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Trouble::Dns => "dns",
@@ -533,7 +552,8 @@ mod tests {
             assert!(words.iter().all(|word| !word.is_empty()));
             words.iter().collect::<std::collections::BTreeSet<_>>().len()
         };
-        assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.as_str())), 15);
+        assert_eq!(troubles.map(|(trouble, _)| trouble.as_str()), Trouble::ALL.map(Trouble::as_str));
+        assert_eq!(distinct(&Trouble::ALL.map(Trouble::as_str)), 15);
         assert_eq!(distinct(&[Network, Proxy, Upstream, Relay].map(Attribution::as_str)), 4);
         // What only time mends has one remedy.
         assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.remedy())), 12);

@@ -566,7 +566,7 @@ impl Dispatcher {
         metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
         let drain_time = self.schedule.drain_time(now);
         metrics.queue_drain.set(seconds(drain_time));
-        for lane in [Lane::Fresh, Lane::Backlog] {
+        for lane in Lane::DRAINED {
             metrics.lane_drain(lane.as_str(), seconds(self.schedule.lane_drain_time(lane, now)));
         }
         let Some(drain_time) = drain_time.filter(|time| *time >= BACKLOG_WORTH_TELLING) else {

@@ -110,7 +110,7 @@ impl fmt::Display for Reason {
 }
 
 impl Damage {
-    const ALL: [Damage; 5] = [Damage::Row, Damage::State, Damage::Body, Damage::NoBody, Damage::NoRow];
+    pub const ALL: [Damage; 5] = [Damage::Row, Damage::State, Damage::Body, Damage::NoBody, Damage::NoRow];
 
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {

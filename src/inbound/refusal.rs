@@ -72,6 +72,16 @@ pub(super) struct Problem<'a> {
 }
 
 impl Refusal {
+    /// The labels of requests that name no known source.
+    pub(super) fn labels_without_source() -> impl Iterator<Item = &'static str> {
+        BadHead::LABELS.into_iter().chain(["unknown_source"])
+    }
+
+    /// The labels of requests to a source, and of their elements.
+    pub(super) fn labels_of_source() -> impl Iterator<Item = &'static str> {
+        OF_SOURCE.into_iter().chain(Unavailable::ALL.into_iter().map(Unavailable::as_str))
+    }
+
     /// The word for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -246,8 +256,28 @@ pub(super) const UNPROCESSABLE: &str = "unprocessable";
 /// The label of a body that is not JSON.
 pub(super) const NOT_JSON: &str = "not_json";
 
+/// The labels of requests to a source, but for those that the journal does not take.
+const OF_SOURCE: [&str; 14] = [
+    "method",
+    "address",
+    "certificate",
+    "not_authenticated",
+    "rate_limit",
+    "content_encoding",
+    "content_type",
+    "charset",
+    "body_too_large",
+    "body_timeout",
+    "body_broken",
+    "bodies_full",
+    "source_bodies",
+    NOT_JSON,
+];
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn over(answer: OverLimit) -> Refusal {
@@ -290,6 +320,9 @@ mod tests {
             (Refusal::Unavailable(Unavailable::Overload), 503, &[("retry-after", "1")]),
             (Refusal::Unavailable(Unavailable::Stopping), 503, &[("retry-after", "5")]),
         ];
+        let labels: BTreeSet<&str> = rows.iter().map(|(refusal, ..)| refusal.label()).collect();
+        let known = Refusal::labels_without_source().chain(Refusal::labels_of_source());
+        assert_eq!(labels, known.collect(), "each is counted from the start");
         for (refusal, status, headers) in rows {
             let response = refusal.response("01J");
             assert_eq!(response.status(), *status, "{refusal:?}");

@@ -30,6 +30,15 @@ impl RequestLog {
         RequestLog { metrics, clock, refused: LogThrottle::default(), taken: LogThrottle::default() }
     }
 
+    /// Shows the metrics of these sources and of their refusals, before there are any.
+    pub(super) fn show<'a>(&self, sources: impl Iterator<Item = &'a Arc<str>>) {
+        self.metrics.show_refusals(None, Refusal::labels_without_source());
+        for source in sources {
+            self.metrics.show_source(source);
+            self.metrics.show_refusals(Some(source), Refusal::labels_of_source().chain([UNPROCESSABLE]));
+        }
+    }
+
     /// The rules decided a payload.
     pub(super) fn decided(&self, decision: &Decision, source: &Arc<str>, about: &RequestMetadata) {
         for element in &decision.elements {

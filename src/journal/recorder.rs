@@ -400,6 +400,16 @@ impl Follow {
 }
 
 impl Unavailable {
+    pub const ALL: [Unavailable; 7] = [
+        Unavailable::Backlog,
+        Unavailable::SourceShare,
+        Unavailable::DiskFull,
+        Unavailable::JournalFault,
+        Unavailable::JournalReplaced,
+        Unavailable::Overload,
+        Unavailable::Stopping,
+    ];
+
     /// The word that logs, metrics and `/readyz` use.
     pub fn as_str(self) -> &'static str {
         match self {

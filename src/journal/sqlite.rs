@@ -482,6 +482,11 @@ impl Journal {
         2 * self.volume.split.log
     }
 
+    /// The length of the database.
+    pub fn database_bytes(&self) -> u64 {
+        self.place.database().map_or(0, |database| database.bytes)
+    }
+
     /// The length of the log.
     pub fn log_bytes(&self) -> u64 {
         self.place.log_bytes()
@@ -524,6 +529,14 @@ impl Journal {
     /// Returns true if no further event fits.
     pub fn is_full(&self) -> bool {
         !self.totals().without_refused().fits(1, 1, self.config.max_events, self.config.max_bytes)
+    }
+
+    /// The part of `max_events` or of `max_bytes` in use, whichever is greater.
+    pub fn used(&self) -> f64 {
+        let Config { max_events, max_bytes, .. } = self.config;
+        let used = self.totals().without_refused();
+        let part = |used: u64, max: u64| used as f64 / max.max(1) as f64;
+        part(used.events(), max_events).max(part(used.bytes, max_bytes))
     }
 
     /// Returns true if payloads, bodies and history together exceed `max_bytes`.

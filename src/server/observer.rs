@@ -27,6 +27,7 @@ pub(super) struct Open(Arc<Observer>);
 impl Observer {
     /// For the listener that senders meet.
     pub fn of_senders(metrics: Arc<Metrics>) -> Observer {
+        metrics.show_connections_refused(REASONS);
         Observer { listener: None, metrics: Some(metrics), throttle: LogThrottle::default(), clock: Clock::start() }
     }
 
@@ -110,6 +111,9 @@ impl Drop for Open {
         }
     }
 }
+
+/// The reasons why connections are refused.
+const REASONS: [&str; 5] = ["accept", "evicted", "tls_handshake", "header_timeout", "write_timeout"];
 
 /// Explains the two commonest faults of a new installation.
 fn handshake_hint(error: &io::Error) -> Option<&'static str> {

@@ -49,6 +49,8 @@ pub enum BadHead {
 }
 
 impl BadHead {
+    pub const LABELS: [&str; 3] = ["framing", "head_too_large", "target_too_long"];
+
     /// The word for metrics and logs.
     pub fn label(self) -> &'static str {
         match self {

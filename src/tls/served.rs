@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
+use super::validity::Validity;
 use super::{Config, Error, Warning, load_identity, pem, server_config};
 use crate::clock::WallTime;
 
@@ -21,6 +22,8 @@ pub struct Served {
 #[derive(Debug)]
 struct Current {
     held: Held,
+    /// The time at which the first certificate of the chain expires; none if none has dates that can be read.
+    expires_at: Option<WallTime>,
     server: Arc<ServerConfig>,
 }
 
@@ -47,6 +50,11 @@ impl Served {
 
     pub fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().server)
+    }
+
+    /// The time at which the first certificate of the chain expires.
+    pub fn expires_at(&self) -> Option<WallTime> {
+        self.current.load().expires_at
     }
 
     /// Returns true if clients are asked for a certificate.
@@ -82,5 +90,7 @@ fn read(config: &Config, now: WallTime) -> Result<(Renewed, Vec<Warning>), Error
     let client_ca = config.client_ca.as_deref();
     let server = Arc::new(server_config(&identity, client_ca)?);
     let held = Held { chain: identity.key.cert.clone(), client_ca: client_ca.map(pem::certificates).transpose()? };
-    Ok((Renewed { current: Current { held, server }, fingerprint: identity.fingerprint }, warnings))
+    let expires_at = held.chain.iter().filter_map(|certificate| Validity::of(certificate)).map(|dates| dates.not_after);
+    let current = Current { expires_at: expires_at.min(), held, server };
+    Ok((Renewed { current, fingerprint: identity.fingerprint }, warnings))
 }

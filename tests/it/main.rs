@@ -16,6 +16,7 @@ mod framing;
 mod pages;
 mod presets;
 mod process;
+mod prometheus;
 mod proxies;
 mod refusals;
 mod relay;

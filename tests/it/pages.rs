@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use gander::exports::metrics::Metrics;
+use gander::exports::clock::WallTime;
+use gander::exports::metrics::{Exposition, Metrics};
 use gander::exports::rules::RuleSet;
 use gander::exports::yaml::{Findings, Source};
 use serde_json::Value;
@@ -127,51 +128,36 @@ fn keys_without_a_page(pages: &[Page]) -> Vec<String> {
     wrong
 }
 
-/// The names that metrics are registered with, as they begin: a kind or a unit may follow.
-fn registered() -> BTreeSet<String> {
-    let source = read("src/metrics.rs");
-    let calls = ["register!(", "register(", "register_with_unit(", "seconds("];
-    // The first text of a call is the name.
-    let first_text = |call: &str| call.split(';').next()?.split('"').nth(1).map(str::to_owned);
-    let names = calls.iter().flat_map(|call| source.split(*call).skip(1).filter_map(first_text));
-    names
-        .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
-        .map(|name| format!("gander_{name}"))
-        .collect()
+/// The names of all metrics, as scrapers know them.
+pub fn metrics() -> BTreeSet<String> {
+    let metrics = Metrics::new();
+    metrics.show_source(&"servicepilot".into());
+    metrics.show_refusals(None, ["reason"]);
+    metrics.show_connections_refused(["reason"]);
+    metrics.certificate_expires("listen", WallTime(0));
+    metrics_in(&metrics.encode(Exposition::Text))
 }
 
-/// The series that are shown before anything happened, by their whole names.
-fn shown_at_once() -> BTreeSet<String> {
-    let exposition = Metrics::new().encode();
-    let types = exposition.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let whole = types.map(|(name, kind)| match kind {
-        "counter" => format!("{name}_total"),
-        "info" => format!("{name}_info"),
-        _ => name.to_owned(),
-    });
-    whole.collect()
+/// The names of the metrics in Prometheus text.
+pub fn metrics_in(text: &str) -> BTreeSet<String> {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The names in a text that are those of metrics.
+fn metrics_named(text: &str) -> BTreeSet<String> {
+    let is_metric = |word: &&str| ["gander_", "process_"].iter().any(|prefix| word.starts_with(prefix));
+    words(text).into_iter().filter(is_metric).map(str::to_owned).collect()
 }
 
 /// Metrics that the page on monitoring does not name, and those that a page names and the program has not.
 fn metrics_that_differ(pages: &[Page]) -> Vec<String> {
-    const ENDINGS: [&str; 5] = ["", "_total", "_seconds", "_bytes", "_info"];
-    let (registered, shown) = (registered(), shown_at_once());
-    assert!(registered.len() > 30 && shown.len() > 20, "{registered:?} {shown:?}");
-    let named = |page: &Page| -> BTreeSet<String> {
-        let words = words(&page.text).into_iter().filter(|word| word.starts_with("gander_"));
-        words.map(str::to_owned).collect()
-    };
-    let monitoring = named(page(pages, MONITORING));
-    let is_named = |name: &String| ENDINGS.iter().any(|ending| monitoring.contains(&format!("{name}{ending}")));
-    let missing = registered.iter().filter(|name| !is_named(name)).chain(shown.difference(&monitoring));
-    let mut wrong: BTreeSet<String> = missing.map(|name| format!("not on the page: {name}")).collect();
-    for page in pages {
-        let is_there = |name: &String| {
-            ENDINGS.iter().filter_map(|ending| name.strip_suffix(ending)).any(|name| registered.contains(name))
-        };
-        wrong.extend(named(page).iter().filter(|name| !is_there(name)).map(|name| format!("{}: {name}", page.path)));
-    }
-    wrong.into_iter().collect()
+    let metrics = metrics();
+    let monitoring = metrics_named(&page(pages, MONITORING).text);
+    let missing = metrics.difference(&monitoring).map(|name| format!("not on the page: {name}"));
+    let named = pages.iter().flat_map(|page| metrics_named(&page.text).into_iter().map(move |name| (page.path, name)));
+    let unknown = named.filter(|(_, name)| !metrics.contains(name)).map(|(path, name)| format!("{path}: {name}"));
+    missing.chain(unknown).collect()
 }
 
 /// The commands that `gander ARGUMENTS --help` lists, with their aliases.

@@ -344,7 +344,12 @@ async fn refusals_are_counted_by_source_and_reason() {
     let counted = |source: &str, reason: &str| {
         edge.metric(&format!("gander_requests_refused_total{{source=\"{source}\",reason=\"{reason}\"}}"))
     };
-    assert_eq!(counted("none", "unknown_source"), "1", "{}", edge.metrics.encode());
+    assert_eq!(
+        counted("none", "unknown_source"),
+        "1",
+        "{}",
+        edge.metrics.encode(gander::exports::metrics::Exposition::Text)
+    );
     assert_eq!(counted("servicepilot", "not_authenticated"), "1");
     assert_eq!(counted("servicepilot", "not_json"), "1");
 }

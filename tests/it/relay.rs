@@ -34,6 +34,7 @@ pub struct Relay {
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
+    pub content_type: String,
     pub json: Value,
 }
 
@@ -166,7 +167,8 @@ impl HttpsClient {
         let body = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));
-        Answer { status: head.status, json }
+        let content_type = head.headers.get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
+        Answer { status: head.status, content_type, json }
     }
 }
 

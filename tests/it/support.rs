@@ -20,7 +20,7 @@ use gander::exports::journal::dedup;
 use gander::exports::journal::recorder::{Accepted, Committed, Recorder, Settle, Writer, WriterParts};
 use gander::exports::journal::{AttemptRecord, Details, Lock, Reader};
 use gander::exports::journal::{Share, Shares};
-use gander::exports::metrics::Metrics;
+use gander::exports::metrics::{Exposition, Metrics};
 use gander::exports::rules::RuleSet;
 use gander::exports::secret::Secret;
 use gander::exports::server;
@@ -264,7 +264,7 @@ impl Edge {
 
     /// The value of a metric's line, as it is printed; 0 if there is none.
     pub fn metric(&self, line: &str) -> String {
-        let text = self.metrics.encode();
+        let text = self.metrics.encode(Exposition::Text);
         let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
         found.unwrap_or("0").to_owned()
     }

@@ -21,6 +21,10 @@ pub enum Lane {
 }
 
 impl Lane {
+    pub const ALL: [Lane; 3] = [Lane::Fresh, Lane::Backlog, Lane::Retry];
+    /// Those that have a time to drain.
+    pub const DRAINED: [Lane; 2] = [Lane::Fresh, Lane::Backlog];
+
     /// The word in metrics and the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -762,20 +762,20 @@ impl Writer {
             metrics.source_holds(source, held.events(), held.bytes);
         }
         self.remarks.log(&self.journal, self.parts.clock.now().wall);
+        let totals = self.journal.totals();
+        metrics.journal_used.set(self.journal.used());
+        metrics.journal_database_bytes.set(i64::try_from(self.journal.database_bytes()).unwrap_or(i64::MAX));
         metrics.journal_log_bytes.set(i64::try_from(self.journal.log_bytes()).unwrap_or(i64::MAX));
-        metrics.queue_events.set(i64::try_from(self.journal.totals().queued).unwrap_or(i64::MAX));
+        metrics.queue_events.set(i64::try_from(totals.queued).unwrap_or(i64::MAX));
+        metrics.dead_letters.set(i64::try_from(totals.dead).unwrap_or(i64::MAX));
         metrics.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
         metrics.holds.set(i64::try_from(self.holds.borrow().len()).unwrap_or(i64::MAX));
         metrics.journal_writable.set(i64::from(self.fault.is_none()));
         metrics.journal_reserve.set(i64::from(self.shortage.space.has_reserve()));
         metrics.volume_free.set(i64::try_from(self.shortage.space.free()).unwrap_or(i64::MAX));
+        metrics.volume_size.set(i64::try_from(self.shortage.space.size()).unwrap_or(i64::MAX));
         let forgotten = self.dedup.forgotten();
-        if forgotten.resolved > 0 {
-            metrics.keys_forgotten("resolved", forgotten.resolved);
-        }
-        if forgotten.open > 0 {
-            metrics.keys_forgotten("open", forgotten.open);
-        }
+        metrics.keys_forgotten(forgotten.resolved, forgotten.open);
     }
 
     /// Publishes the sources that have used up their share.

@@ -137,6 +137,11 @@ impl Space {
         bytes > self.split.volume / 4
     }
 
+    /// The size of the volume in bytes.
+    pub fn size(&self) -> u64 {
+        self.split.volume
+    }
+
     /// The free bytes on the volume.
     pub fn free(&self) -> u64 {
         self.free
