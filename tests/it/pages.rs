@@ -15,8 +15,17 @@ const DEMO: &str = "$ gander demo --once\n";
 const LANGUAGE: &str = "config/rules/LANGUAGE.md";
 const MONITORING: &str = "config/MONITORING.md";
 const OPERATING: &str = "config/OPERATING.md";
-const PAGES: [&str; 7] =
-    [README, MONITORING, OPERATING, "config/rules/COOKBOOK.md", LANGUAGE, "config/rules/SENDERS.md", "tests/README.md"];
+const PROMETHEUS: &str = "config/deploy/prometheus/README.md";
+const PAGES: [&str; 8] = [
+    README,
+    MONITORING,
+    OPERATING,
+    "config/rules/COOKBOOK.md",
+    LANGUAGE,
+    "config/rules/SENDERS.md",
+    PROMETHEUS,
+    "tests/README.md",
+];
 
 /// A page of the manual.
 #[derive(Clone, Debug)]
@@ -71,11 +80,11 @@ fn anchor(heading: &str) -> String {
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -145,7 +154,7 @@ pub fn metrics_in(text: &str) -> BTreeSet<String> {
 }
 
 /// The names in a text that are those of metrics.
-fn metrics_named(text: &str) -> BTreeSet<String> {
+pub fn metrics_named(text: &str) -> BTreeSet<String> {
     let is_metric = |word: &&str| ["gander_", "process_"].iter().any(|prefix| word.starts_with(prefix));
     words(text).into_iter().filter(is_metric).map(str::to_owned).collect()
 }

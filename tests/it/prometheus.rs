@@ -1,4 +1,4 @@
-//! What Prometheus makes of the metrics, by its own tool.
+//! What Prometheus makes of the metrics, the alerts and the dashboard, by its own tool.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -8,10 +8,15 @@ use std::process::{Command, Stdio};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::pages::{metrics, metrics_in};
+use crate::pages::{metrics, metrics_in, metrics_named, read, root};
 use crate::process::setup;
 use crate::relay::{Relay, Setup, TOKEN, payload, within};
 use crate::upstream::{Gate, Reply, Upstream};
+
+const ALERTS: &str = "config/deploy/prometheus/alerts.yaml";
+const ALERTS_TEST: &str = "config/deploy/prometheus/alerts_test.yaml";
+const SCRAPE: &str = "config/deploy/prometheus/scrape.yaml";
+const DASHBOARD: &str = "config/deploy/prometheus/dashboard.json";
 
 /// Runs promtool in a folder; returns what it says, and panics if it finds fault.
 fn promtool(folder: &Path, arguments: &[&str], input: &str) -> String {
@@ -159,7 +164,83 @@ async fn what_the_process_and_its_files_take_is_shown_as_it_is() {
         assert!(value("process_resident_memory_bytes") > 4_000_000.0);
         assert!(value("process_virtual_memory_bytes") > value("process_resident_memory_bytes"));
         let expiry = value(r#"gander_certificate_expiry_timestamp_seconds{listener="listen"}"#);
+        assert!(
+            text.contains(concat!("gander_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",commit=\"")),
+            "{text}"
+        );
         assert!(expiry > now + 86_400.0 && !text.contains(r#"listener="admin""#), "admin has no certificate here");
     })
     .await;
+}
+
+#[test]
+fn the_alerts_are_sound_and_fire_as_their_tests_say() {
+    promtool(root(), &["check", "rules", ALERTS], "");
+    promtool(root(), &["test", "rules", ALERTS_TEST], "");
+    let tested = read(ALERTS_TEST);
+    let untested: Vec<_> = alerts().into_iter().map(|alert| alert.name).filter(|name| !tested.contains(name)).collect();
+    assert_eq!(untested, [""; 0]);
+}
+
+#[test]
+fn prometheus_takes_the_scrape_example_beside_the_alerts() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in [ALERTS, SCRAPE] {
+        std::fs::write(folder.path().join(root().join(path).file_name().unwrap()), read(path)).unwrap();
+    }
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("gander.pem"), pair.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("admin.token"), "a token").unwrap();
+    promtool(folder.path(), &["check", "config", "scrape.yaml"], "");
+}
+
+#[test]
+fn every_metric_in_alerts_and_dashboard_exists() {
+    let metrics = metrics();
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let asked = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let queries: Vec<&str> = asked.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(queries.len() > 20, "{queries:?}");
+    for text in [read(ALERTS), read(ALERTS_TEST), read(DASHBOARD)] {
+        for name in metrics_named(&text) {
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|ending| name.strip_suffix(ending));
+            assert!(metrics.contains(of_histogram.unwrap_or(&name)), "{name}");
+        }
+    }
+}
+
+#[test]
+fn each_alert_ends_with_a_command_that_can_be_run_and_is_on_the_page() {
+    let page = read("config/MONITORING.md");
+    let section = page.split("\n## What to alert on\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let named: BTreeSet<&str> =
+        section.split('`').skip(1).step_by(2).filter(|word| word.starts_with("Gander")).collect();
+    let alerts = alerts();
+    assert_eq!(alerts.iter().map(|alert| alert.name.as_str()).collect::<BTreeSet<_>>(), named);
+    for Alert { name, command } in &alerts {
+        let command =
+            command.replace("{{ $labels.source }}", "servicepilot").replace("{{ $labels.outcome }}", "accepted");
+        let arguments = command.strip_prefix("gander ").unwrap_or_else(|| panic!("{name}: {command}"));
+        let mut gander = Command::new(env!("CARGO_BIN_EXE_gander"));
+        // With --help all before it is understood, and nothing is done.
+        let ended = gander.args(arguments.split(' ')).arg("--help").output().unwrap();
+        assert!(ended.status.success(), "{name}: {command}: {}", String::from_utf8_lossy(&ended.stderr));
+    }
+}
+
+/// An alert with the last line of its description.
+struct Alert {
+    name: String,
+    command: String,
+}
+
+fn alerts() -> Vec<Alert> {
+    let text = read(ALERTS);
+    let alerts = text.split("- alert: ").skip(1).map(|alert| {
+        let description = alert.split("description: |-\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        let (name, command) = (alert.lines().next().unwrap(), description.trim_end().lines().last().unwrap());
+        Alert { name: name.to_owned(), command: command.trim().to_owned() }
+    });
+    alerts.collect()
 }
