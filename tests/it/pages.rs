@@ -121,6 +121,43 @@ fn keys(schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The commands of a line, each with its arguments: what follows `gander` up to an operator of the shell.
+fn invocations(line: &str) -> Vec<Vec<String>> {
+    // What is quoted is one word.
+    let pieces = (0..).zip(line.split(['\'', '"']));
+    let line: String =
+        pieces.map(|(n, piece)| if n % 2 == 1 { piece.replace(' ', "_") } else { piece.to_owned() }).collect();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let begins = words
+        .windows(2)
+        .enumerate()
+        .filter(|(_, two)| two[0] == "gander" && is_command_word(two[1].trim_end_matches(';')));
+    let ends =
+        |word: &&&str| word.ends_with(';') || matches!(**word, "|" | ">" | "2>" | "&" | "&&" | "||" | "#" | "\\" | "…");
+    let arguments = |at: usize| {
+        let of = &words[at + 1..];
+        let end =
+            of.iter().position(|word| ends(&word)).map_or(of.len(), |end| end + usize::from(of[end].ends_with(';')));
+        of[..end].iter().map(|word| word.trim_end_matches(';').to_owned()).collect()
+    };
+    begins.map(|(at, _)| arguments(at)).collect()
+}
+
+/// Commands on a page whose arguments the program does not take.
+fn commands_that_do_not_parse(pages: &[Page]) -> Vec<String> {
+    let mut wrong = BTreeSet::new();
+    for page in pages {
+        for arguments in page.code().iter().flat_map(|line| invocations(line)) {
+            // What stands before `--help` is parsed, and what is missing is not asked for.
+            let output = Command::new(env!("CARGO_BIN_EXE_gander")).args(&arguments).arg("--help").output().unwrap();
+            if !output.status.success() {
+                wrong.insert(format!("{}: gander {}", page.path, arguments.join(" ")));
+            }
+        }
+    }
+    wrong.into_iter().collect()
+}
+
 /// Keys of the four schemas that no page names.
 fn keys_without_a_page(pages: &[Page]) -> Vec<String> {
     let (language, operating) = (page(pages, LANGUAGE).code().join("\n"), page(pages, OPERATING).code().join("\n"));
@@ -343,6 +380,53 @@ fn every_command_is_on_a_page_and_every_command_on_a_page_exists() {
 }
 
 #[test]
+fn every_command_on_a_page_takes_the_arguments_that_it_is_shown_with() {
+    assert_eq!(commands_that_do_not_parse(&pages()), [""; 0]);
+}
+
+#[test]
+fn the_five_minutes_of_the_front_page_end_as_it_says() {
+    let readme = page(&pages(), README).text.clone();
+    let (_, rest) = readme.split_once("## Five minutes on the sandbox\n\n```sh\n").unwrap();
+    let block = rest.split("```").next().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (program, at) = (Path::new(env!("CARGO_BIN_EXE_gander")), directory.path().display().to_string());
+    assert!(block.contains("$PWD/target/release") && block.contains("/tmp/gander-try"), "{block}");
+    let block = block
+        .replace("$PWD/target/release", &program.parent().unwrap().display().to_string())
+        .replace("/tmp/gander-try", &format!("{at}/try"));
+    // The ports are those of the shipped files, so that it gets a network of its own.
+    let script = format!("ip link set lo up\n{block}");
+    let mut shell = Command::new("timeout");
+    shell.args([
+        "60",
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "bash",
+        "-c",
+    ]);
+    let output = shell.arg(script).current_dir(directory.path()).output().unwrap();
+    let (out, problems) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let mut rest = &*out;
+    for expected in [
+        "trigger of e1: delivered, created",
+        "trigger of e1: duplicate",
+        "resolve of e1: delivered, resolved",
+        "\"state\": \"resolved\"",
+    ] {
+        let (_, after) = rest.split_once(expected).unwrap_or_else(|| panic!("{expected}: {out}\n{problems}"));
+        rest = after;
+    }
+    let calls = std::fs::read_to_string(directory.path().join("try/sandbox.log")).unwrap();
+    assert!(calls.contains("201 created incident 1 (e1)") && calls.contains("200 resolved incident 1 (e1)"), "{calls}");
+}
+
+#[test]
 fn every_path_of_the_admin_api_is_on_the_page_and_every_path_on_it_exists() {
     assert_eq!(admin_paths_that_differ(&pages()), [""; 0]);
 }
@@ -373,6 +457,13 @@ fn a_page_that_is_wrong_is_told() {
         (metrics_that_differ, MONITORING, "gander_holds", "gander_held", "config/MONITORING.md: gander_held"),
         (commands_that_differ, OPERATING, "gander man", "gander manual", "config/OPERATING.md: gander manual"),
         (commands_that_differ, OPERATING, "gander man", "gander manual", "on no page: man"),
+        (
+            commands_that_do_not_parse,
+            README,
+            "send --source",
+            "send --sender",
+            "README.md: gander send --sender servicepilot problem.json",
+        ),
         (commands_that_differ, OPERATING, "events export", "events dump", "config/OPERATING.md: gander events dump"),
         (admin_paths_that_differ, MONITORING, "/api/v1/holds", "/api/v1/held", "not on the page: /api/v1/holds"),
         (admin_paths_that_differ, MONITORING, "/api/v1/holds", "/api/v1/held", "not in the program: /api/v1/held"),
