@@ -5,7 +5,8 @@
 //! mechanism off that must be found wanting. No switch in the product does that: what a control takes away is taken
 //! away from outside, as a disk or a power cut would, so that the program under test is always the one that ships.
 //!
-//! It needs Linux, cc, strace, faketime, mkfs.ext4, unshare, setpriv, and the right to mount volumes: root, or user namespaces.
+//! It needs Linux, cc, strace, faketime, mkfs.ext4, unshare, setpriv, ip, tinyproxy, microsocks, and the right to mount
+//! volumes and to make networks: root, or user namespaces.
 //! Nothing is skipped where something is missing; it fails and says what.
 //!
 //! How long it looks can be set: `GANDER_KILLS` (30), `GANDER_DRAINS` (20), `GANDER_REQUESTS` (300). `GANDER_SEED`
@@ -15,6 +16,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod clocks;
+mod egress;
 mod failing;
 mod full;
 mod kills;

@@ -47,7 +47,11 @@ struct Shared {
 
 impl Upstream {
     pub fn start(script: impl FnMut() -> Reply + Send + 'static) -> Upstream {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Upstream::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// The same on a socket that the test bound.
+    pub fn start_on(listener: TcpListener, script: impl FnMut() -> Reply + Send + 'static) -> Upstream {
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             script: Mutex::new(Box::new(script)),

@@ -79,6 +79,8 @@ async fn every_answer_of_a_proxy_is_told_as_what_it_is() {
             "it answered 407 to CONNECT localhost:PORT; it takes Negotiate, Basic",
             Some("upstream_proxy"),
         ),
+        // As tinyproxy does.
+        (say("HTTP/1.0 401 Unauthorized\r\n\r\n"), "proxy_unauthorized", json!(401), "", Some("upstream_proxy")),
         (say("HTTP/1.1 403 Forbidden\r\n\r\n"), "proxy_refused", json!(403), "it answered 403", Some("upstream_proxy")),
         (
             say("HTTP/1.1 302 Found\r\nlocation: http://login\r\n\r\n"),

@@ -132,7 +132,8 @@ impl Tunnel {
         let status = response.status();
         if !status.is_success() {
             let fault = match status.as_u16() {
-                407 => ProxyFault::Unauthorized,
+                // 401 is an origin's, but some proxies say so.
+                401 | 407 => ProxyFault::Unauthorized,
                 408 | 425 | 429 | 500.. => ProxyFault::Failed,
                 _ => ProxyFault::Refused,
             };
