@@ -298,7 +298,7 @@ impl Handshake {
     fn remedy(self) -> &'static str {
         match self {
             Handshake::Name => {
-                "the upstream's certificate is for another name: check `upstream.url`, or name what the certificate is \
+                "the upstream has no certificate for this name: check `upstream.url`, or name what its certificate is \
                  for in `upstream.tls.server_name`"
             }
             Handshake::Expired => {
@@ -313,8 +313,8 @@ impl Handshake {
                 "the upstream's certificate can't be used, see `detail`: have it issued anew, or check `upstream.tls.ca`"
             }
             Handshake::Version => {
-                "the upstream speaks no version or cipher of TLS that is allowed here: it needs TLS 1.2 or 1.3; check \
-                 `upstream.tls.min_version`"
+                "the upstream speaks no version or cipher of TLS that is allowed here, 1.2 and 1.3: check \
+                 `upstream.tls.min_version`; some say so where they miss a client certificate"
             }
             Handshake::ClientCertificate => {
                 "the upstream wants a client certificate, or refuses this one: check `upstream.tls.client_certificate`"

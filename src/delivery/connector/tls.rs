@@ -50,7 +50,10 @@ pub fn handshake_problem(error: &TlsError) -> Handshake {
         },
         TlsError::PeerIncompatible(_) => Handshake::Version,
         TlsError::AlertReceived(alert) => match alert {
-            AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => Handshake::Version,
+            AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity
+            | AlertDescription::HandshakeFailure => Handshake::Version,
+            AlertDescription::UnrecognisedName => Handshake::Name,
             // What a server says of the certificate that it was shown, or missed.
             AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
