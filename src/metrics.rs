@@ -9,6 +9,9 @@ mod exposition;
 mod labels;
 mod process;
 
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,7 +27,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
 use crate::delivery::schedule::Lane;
-use crate::event::{Action, Damage, Outcome, State};
+use crate::event::Reason::{Damaged, Discarded, Rejected, Stale, Superseded, TooOld};
+use crate::event::{self, Action, Damage, Outcome, State};
 use crate::version::{COMMIT, VERSION};
 
 pub use exposition::Exposition;
@@ -352,7 +356,7 @@ impl Metrics {
             Outcome::ALL.into_iter().map(Outcome::as_str).chain(Trouble::ALL.into_iter().map(Trouble::as_str));
         results.for_each(|result| drop(self.attempts.get_or_create(&ResultLabel { result })));
         for (state, reasons) in ENDS {
-            for reason in reasons {
+            for reason in reasons.iter().map(event::Reason::label) {
                 drop(self.ended.get_or_create(&StateReason { state: state.as_str(), reason }));
             }
         }
@@ -435,11 +439,11 @@ impl Metrics {
 
     /// `source` is none if the request named no known source.
     pub fn request_refused(&self, source: Option<&Arc<str>>, reason: &'static str) {
-        self.refused.get_or_create(&SourceReason::of(source, reason)).inc();
+        count(&self.refused, &SourceReason::of(source, reason));
     }
 
     pub fn connection_refused(&self, reason: &'static str) {
-        self.connections_refused.get_or_create(&Reason { reason }).inc();
+        count(&self.connections_refused, &Reason { reason });
     }
 
     pub fn template_failed(&self, source: &Arc<str>) {
@@ -452,7 +456,7 @@ impl Metrics {
 
     /// One call: `result` is an outcome, or the kind of failure.
     pub fn attempted(&self, result: &'static str, took: Duration) {
-        self.attempts.get_or_create(&ResultLabel { result }).inc();
+        count(&self.attempts, &ResultLabel { result });
         self.attempt.observe(took.as_secs_f64());
     }
 
@@ -462,12 +466,12 @@ impl Metrics {
     }
 
     pub fn event_ended(&self, state: &'static str, reason: &'static str) {
-        self.ended.get_or_create(&StateReason { state, reason }).inc();
+        count(&self.ended, &StateReason { state, reason });
     }
 
     /// Counts a damaged event by its damaged part.
     pub fn event_damaged(&self, part: &'static str) {
-        self.damaged.get_or_create(&Part { part }).inc();
+        count(&self.damaged, &Part { part });
     }
 
     pub fn event_marked_stale(&self, source: &Arc<str>) {
@@ -534,6 +538,12 @@ impl Shadowed {
     }
 }
 
+/// Counts one in a series that was shown at the start: a rate does not see the first event of one that comes later.
+fn count<L: Clone + Hash + Eq + Debug>(family: &Family<L, Counter>, labels: &L) {
+    debug_assert!(family.get(labels).is_some(), "{labels:?} was not shown at the start");
+    family.get_or_create(labels).inc();
+}
+
 fn epoch_seconds(at: WallTime) -> f64 {
     at.since(WallTime(0)).as_secs_f64()
 }
@@ -544,9 +554,11 @@ const FAILURE: &str = "failure";
 /// The phases of keys that are forgotten.
 const PHASES: [&str; 2] = ["resolved", "open"];
 
-/// How events end without delivery while the relay runs: the labels of [`crate::event::Reason`].
-const ENDS: [(State, [&str; 3]); 2] =
-    [(State::Dead, ["rejected", "too_old", "damaged"]), (State::Ended, ["stale", "superseded", "discarded"])];
+/// How events end without delivery while the relay runs.
+const ENDS: [(State, [event::Reason; 3]); 2] = [
+    (State::Dead, [Rejected(Cow::Borrowed("")), TooOld(Cow::Borrowed("")), Damaged(Damage::Row)]),
+    (State::Ended, [Stale, Superseded, Discarded]),
+];
 
 /// From a tenth of a millisecond, a synced append on a quiet disk, to ten seconds.
 const FAST_SECONDS: [f64; 14] =
