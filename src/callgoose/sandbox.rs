@@ -7,6 +7,7 @@
 //! The caller binds the socket, owns the stop signal and chooses TLS or plain HTTP.
 
 mod callgoose;
+mod effect;
 mod http;
 mod report;
 

@@ -20,7 +20,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::report::{Effect, Happened};
+use super::effect::{Effect, Happened};
 use crate::callgoose::filters::{Closing, Filters, Match, Miss, Opening};
 use crate::clock::{Monotonic, Now, WallTime};
 
