@@ -14,6 +14,7 @@ mod problem;
 mod readiness;
 mod reload;
 mod selection;
+mod stream;
 mod unseen;
 mod withdraw;
 
@@ -26,6 +27,8 @@ use axum::middleware;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::Request;
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -38,7 +41,7 @@ use crate::inbound::Ingest;
 use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
-use crate::server::{self, Answering, BadHead, Limits, Observer, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -102,6 +105,8 @@ struct State {
     view: View,
     bound: SocketAddr,
     access: Access,
+    /// Ends what would go on for as long as its client wishes.
+    shutdown: Shutdown,
 }
 
 /// The API as a service of the server.
@@ -112,7 +117,7 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
     let Ok(bound) = socket.local_addr() else {
         return;
     };
-    let api = Arc::new(Api(router(State { view, bound, access })));
+    let api = Arc::new(Api(router(State { view, bound, access, shutdown: shutdown.clone() })));
     server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown).await;
 }
 
@@ -123,8 +128,11 @@ impl Service for Api {
         Box::pin(async move {
             let Ok(response) = answer.await;
             let (head, body) = response.into_parts();
-            // Every answer is whole already: this neither waits nor fails.
-            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+            let body = match body.size_hint().exact() {
+                // It is whole already: this neither waits nor fails.
+                Some(_) => axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default().into(),
+                None => AnswerBody::Streamed(body.map_err(Into::into).boxed_unsync()),
+            };
             http::Response::from_parts(head, body)
         })
     }
@@ -150,6 +158,7 @@ fn router(state: State) -> Router {
         .route_layer(middleware::from_fn(api::without_query))
         .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/stream", get(stream::stream))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()
         .route("/healthz", get(api::health))

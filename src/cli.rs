@@ -20,6 +20,7 @@ pub mod sandbox;
 mod schema;
 mod send;
 mod shell;
+mod tap;
 mod terminal;
 pub mod test;
 
@@ -60,6 +61,7 @@ enum Command {
     Query(query::Arguments),
     Send(send::Arguments),
     Events(events::Arguments),
+    Tap(tap::Arguments),
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
     Health(health::Arguments),
@@ -121,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Query(arguments) => query::command(&arguments, &mut terminal),
         Command::Send(arguments) => send::command(&arguments, &mut terminal),
         Command::Events(arguments) => events::command(&arguments, &mut terminal),
+        Command::Tap(arguments) => tap::command(&arguments, &mut terminal),
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
         Command::Demo(arguments) => demo::command(&arguments, &mut terminal),
         Command::Health(arguments) => health::command(&arguments, &mut terminal),

@@ -217,7 +217,7 @@ impl Priority {
 impl State {
     pub const ALL: [State; 5] = [State::Queued, State::Delivered, State::Dead, State::Refused, State::Ended];
 
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             State::Queued => "queued",
             State::Delivered => "delivered",

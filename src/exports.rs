@@ -90,7 +90,7 @@ pub mod secret {
     pub use crate::secret::Secret;
 }
 pub mod server {
-    pub use crate::server::{Limits, Observer, serve};
+    pub use crate::server::{AnswerBody, Answering, BadHead, BoxError, Limits, Observer, Peer, Service, serve};
 }
 pub mod shutdown {
     pub use crate::shutdown::Shutdown;

@@ -39,7 +39,7 @@ use crate::journal::Share;
 use crate::journal::recorder::{Entry, Follow, Recorded, Recorder, Submission};
 use crate::metrics::Metrics;
 use crate::rules::{Context, Decision, RuleSet};
-use crate::server::{self, Answering, BadHead, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, BadHead, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -128,7 +128,7 @@ impl Ingest {
     ) -> Ingest {
         let memory = BodyMemory::new(limits.bytes_max, Arc::clone(&metrics));
         let rules = sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
-        let log = RequestLog::new(Arc::clone(&metrics), clock);
+        let log = RequestLog::new(Arc::clone(&metrics), clock, recorder.tap().clone());
         log.show(sources.iter().map(|source| &source.name));
         Ingest(Arc::new(Shared {
             rules: LoadedRules::new(rules.collect()),
@@ -178,7 +178,7 @@ impl Ingest {
 
 impl Service for Ingest {
     fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering {
-        Box::pin(async move { self.take_request(request, peer).await })
+        Box::pin(async move { self.take_request(request, peer).await.map(AnswerBody::from) })
     }
 
     fn refuse(&self, head: BadHead, peer: Peer) -> Response<Bytes> {

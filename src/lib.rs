@@ -47,7 +47,7 @@
 //! | 5 services of the server | `admin` `inbound` `callgoose/sandbox` | requests in; talk to what is below by handles and snapshots |
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
-//! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` | |
+//! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` | |
 //! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `token_bucket` `secret` `credential` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `clock` `version` `yaml` | |
 //!
@@ -87,6 +87,7 @@ mod secret;
 mod server;
 mod shutdown;
 mod supervision;
+mod tap;
 mod tls;
 mod token_bucket;
 mod version;

@@ -30,7 +30,7 @@ use connection::{End, Server};
 use connection_table::{ConnectionTable, Slot};
 
 pub use observer::Observer;
-pub use service::{Answering, BadHead, ClientCertificate, Peer, Service};
+pub use service::{AnswerBody, Answering, BadHead, BoxError, ClientCertificate, Peer, Service};
 
 /// How many connections a listener serves, and how long each may take for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

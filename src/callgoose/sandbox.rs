@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use crate::callgoose::filters::Filters;
 use crate::clock::Clock;
 use crate::secret::Secret;
-use crate::server::{self, Answering, BadHead, Limits, Observer, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -113,7 +113,7 @@ impl Shared {
 
 impl Service for Shared {
     fn answer(self: Arc<Self>, request: Request<Incoming>, _: Peer) -> Answering {
-        Box::pin(async move { http::answer(&self, request).await })
+        Box::pin(async move { http::answer(&self, request).await.map(AnswerBody::from) })
     }
 
     fn refuse(&self, head: BadHead, _: Peer) -> Response<Bytes> {

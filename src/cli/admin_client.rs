@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
+use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -31,6 +32,26 @@ impl Relay {
     /// The body of a successful answer to a GET of `path`.
     pub(crate) fn ask(&self, path: &str) -> Result<Value, Stop> {
         self.understood(&self.runtime.block_on(self.client.get(path))?)
+    }
+
+    /// The body of a successful answer to a GET of `path`, piece by piece.
+    pub(crate) fn open_stream(&self, path: &str) -> Result<Incoming, Stop> {
+        let response = self.runtime.block_on(self.client.open(path))?;
+        if response.status() == StatusCode::OK {
+            return Ok(response.into_body());
+        }
+        let refusal = self.runtime.block_on(self.client.whole(response))?;
+        self.understood(&refusal).and_then(|_| Err(Stop::Refused(refusal.detail())))
+    }
+
+    /// Where it is asked.
+    pub(crate) fn base(&self) -> &str {
+        self.client.base()
+    }
+
+    /// Runs what goes on with the conversation.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     /// The event with this id, if it is kept.

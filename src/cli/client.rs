@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::USER_AGENT;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -82,6 +83,12 @@ impl Client {
         &self.base
     }
 
+    /// Sends a GET whose answer goes on for as long as it may take; waits for its head.
+    pub(crate) async fn open(&self, path: &str) -> Result<Response<Incoming>, String> {
+        let request = self.prepare(Method::GET, path, &[], Bytes::new())?;
+        self.within(ANSWER, async { self.pool.request(request).await.map_err(|error| self.explain(&error)) }).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, String> {
         self.request(Method::GET, path, &[], Bytes::new(), ANSWER).await
     }
@@ -95,6 +102,29 @@ impl Client {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Answer, String> {
+        let request = self.prepare(method, path, headers, body)?;
+        let exchange = async {
+            let response = self.pool.request(request).await.map_err(|error| self.explain(&error))?;
+            self.whole(response).await
+        };
+        self.within(timeout, exchange).await
+    }
+
+    /// The rest of an answer.
+    pub(crate) async fn whole(&self, response: Response<Incoming>) -> Result<Answer, String> {
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| format!("the answer of {} broke off: {error}", self.base))?.to_bytes();
+        Ok(Answer { status: head.status, body })
+    }
+
+    fn prepare(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(http::HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, String> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -108,17 +138,16 @@ impl Client {
         for (name, value) in headers {
             request.headers_mut().insert(name.clone(), value.clone());
         }
-        let exchange = async {
-            let response = self.pool.request(request).await.map_err(|error| self.explain(&error))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| format!("the answer of {} broke off: {error}", self.base))?.to_bytes();
-            Ok(Answer { status: head.status, body })
-        };
-        match tokio::time::timeout(timeout, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("{} did not answer within {} s", self.base, timeout.as_secs())),
-        }
+        Ok(request)
+    }
+
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        exchange: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        let unanswered = |_| format!("{} did not answer within {} s", self.base, timeout.as_secs());
+        tokio::time::timeout(timeout, exchange).await.map_err(unanswered)?
     }
 
     fn explain(&self, error: &hyper_util::client::legacy::Error) -> String {

@@ -37,6 +37,7 @@ use crate::event::{
 };
 use crate::journal::recorder::{Accepted, Committed, QueueCopy, Recorder, Settle};
 use crate::journal::{self, AttemptRecord, Delivered, Reader, Tried};
+use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -108,6 +109,8 @@ struct Context {
     metrics: Arc<Metrics>,
     config: Config,
     reports: mpsc::Sender<Report>,
+    /// For lines about events that ended as they should.
+    ended_log: LogThrottle,
 }
 
 /// The dispatcher as others see and command it.
@@ -205,8 +208,17 @@ impl Dispatcher {
         let (upstream_status, status_watched) = watch::channel(UpstreamStatus::Answering);
         let (stuck, stuck_watched) = watch::channel(Stuck::default());
         let (queue, commands) = QueueHandle::new();
-        let context =
-            Context { upstream, recorder, reader, reading: Semaphore::new(1), clock, metrics, config, reports: sender };
+        let context = Context {
+            upstream,
+            recorder,
+            reader,
+            reading: Semaphore::new(1),
+            clock,
+            metrics,
+            config,
+            reports: sender,
+            ended_log: LogThrottle::default(),
+        };
         let dispatcher = Dispatcher {
             schedule,
             bodies: Bodies::default(),
@@ -309,8 +321,8 @@ impl Dispatcher {
                     if delivery.stale.is_some() && self.stale_episode.sent(now.monotonic) {
                         tell_stale_episode();
                     }
-                    self.count_first_attempt(&delivery, now);
                     let body = self.bodies.get(delivery.event.id);
+                    self.count_first_attempt(&delivery, body.as_ref().map(|body| body.acknowledged), now);
                     self.spawn(delivery::deliver(Arc::clone(&self.context), delivery, body));
                 }
                 Step::Settle(withdrawn) => self.settle_withdrawn(withdrawn, now),
@@ -400,10 +412,11 @@ impl Dispatcher {
         }
     }
 
-    fn count_first_attempt(&self, delivery: &Delivery, now: Now) {
+    fn count_first_attempt(&self, delivery: &Delivery, acknowledged: Option<WallTime>, now: Now) {
         if delivery.before.is_none() {
             let source = self.context.recorder.sources().name(delivery.event.source);
             let wait = now.monotonic.since(delivery.event.acknowledged);
+            let wait = staleness::precise_age(wait, acknowledged, now.wall);
             self.context.metrics.first_attempt(&source, delivery.lane.as_str(), wait);
         }
     }
@@ -450,8 +463,13 @@ impl Dispatcher {
             Err(reason) => (State::Dead, None, Some(reason)),
         };
         let settlement = Settlement { id, state, outcome, reason, attempts, at: now.wall };
-        let unwritten =
-            Unwritten { in_doubt: is_in_doubt(&delivery), ..self.unwritten(delivery.event, Some(delivery.key), now) };
+        let unwritten = self.unwritten(delivery.event, Some(delivery.key), now);
+        let unwritten = Unwritten {
+            in_doubt: is_in_doubt(&delivery),
+            incident_key: Some(Arc::clone(&called.incident_key)),
+            age: staleness::precise_age(unwritten.age, Some(called.acknowledged), now.wall),
+            ..unwritten
+        };
         let awaited = self.schedule.has_later(delivery.key);
         self.settle(unwritten, Some(called.record(attempts, verdict)), settlement, awaited);
     }
@@ -510,13 +528,20 @@ impl Dispatcher {
 
     fn unwritten(&self, event: Queued, key: Option<KeySlot>, now: Now) -> Unwritten {
         let age = staleness::age(&event, self.started, now);
-        Unwritten { event, key, age, in_doubt: false, told: None }
+        Unwritten { event, incident_key: None, key, age, in_doubt: false, told: None }
     }
 
     /// Sends a settlement to be written. The key is free when a commit has it. `awaited`: a later event of the key waits
     /// for it.
-    fn settle(&mut self, unwritten: Unwritten, attempt: Option<AttemptRecord>, settlement: Settlement, awaited: bool) {
-        self.bodies.remove(unwritten.event.id);
+    fn settle(
+        &mut self,
+        mut unwritten: Unwritten,
+        attempt: Option<AttemptRecord>,
+        settlement: Settlement,
+        awaited: bool,
+    ) {
+        let body = self.bodies.remove(unwritten.event.id);
+        unwritten.incident_key = unwritten.incident_key.or_else(|| Some(body?.incident_key));
         let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited };
         self.settling.put(unwritten);
         if let Err(settle) = self.context.recorder.settle(settle) {
@@ -535,7 +560,7 @@ impl Dispatcher {
             };
             let event = unwritten.event;
             let source = self.context.recorder.sources().name(event.source);
-            delivery::tell(&self.context.metrics, &source, &unwritten, &settlement);
+            delivery::tell(&self.context, &source, &unwritten, &settlement);
             self.discarded.remove(&event.id);
             self.stuck.send_if_modified(|stuck| stuck.remove(event.id));
             if let Some(key) = unwritten.key {

@@ -65,6 +65,12 @@ pub fn age(event: &Queued, start: Now, now: Now) -> Duration {
     age.min(now.wall.since(by_wall))
 }
 
+/// An [`age`] to the millisecond, where the time of the acknowledgement is at hand: the schedule keeps it in whole seconds,
+/// rounded up. A wall clock that jumped moves it by no more than that second.
+pub fn precise_age(age: Duration, acknowledged: Option<WallTime>, now: WallTime) -> Duration {
+    acknowledged.map_or(age, |at| now.since(at).clamp(age, age + Duration::from_secs(1)))
+}
+
 /// A body to be sent, and a description of its mark for the record of the attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marked {
@@ -114,6 +120,21 @@ mod tests {
 
     fn hours(hours: i64) -> Duration {
         Duration::from_millis(u64::try_from(hours * HOUR).unwrap())
+    }
+
+    #[test]
+    fn an_age_is_precise_within_the_second_that_the_schedule_knows() {
+        let seconds = Duration::from_millis;
+        for (age, acknowledged, precise) in [
+            (0, Some(99_700), 300),
+            (5_000, Some(94_300), 5_700),
+            (5_000, Some(94_300 + 3_600_000), 5_000),
+            (5_000, Some(0), 6_000),
+            (5_000, None, 5_000),
+        ] {
+            let found = precise_age(seconds(age), acknowledged.map(WallTime), WallTime(100_000));
+            assert_eq!(found, seconds(precise), "{age} {acknowledged:?}");
+        }
     }
 
     /// An event acknowledged at this hour of the monotonic clock.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use tracing::{Span, debug, info, warn};
 
-use super::refusal::{Refusal, UNPROCESSABLE};
+use super::refusal::{NotJson, Refusal, UNPROCESSABLE};
 use super::request_id::RequestMetadata;
 use super::response::{EventReply, Reply};
 use crate::clock::Clock;
+use crate::event::State;
 use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::rules::{Decision, Element};
 use crate::server::Peer;
+use crate::tap::{self, Tap, TapLine};
 
 /// Tells of requests.
 #[derive(Debug)]
@@ -23,11 +25,12 @@ pub(super) struct RequestLog {
     /// Apart from each other: a flood of refused requests does not hide those that were taken.
     refused: LogThrottle,
     taken: LogThrottle,
+    tap: Tap,
 }
 
 impl RequestLog {
-    pub(super) fn new(metrics: Arc<Metrics>, clock: Clock) -> RequestLog {
-        RequestLog { metrics, clock, refused: LogThrottle::default(), taken: LogThrottle::default() }
+    pub(super) fn new(metrics: Arc<Metrics>, clock: Clock, tap: Tap) -> RequestLog {
+        RequestLog { metrics, clock, refused: LogThrottle::default(), taken: LogThrottle::default(), tap }
     }
 
     /// Shows the metrics of these sources and of their refusals, before there are any.
@@ -48,7 +51,14 @@ impl RequestLog {
                     span.record("rule", &*draft.rule);
                     span.record("incident_key", &*draft.incident_key);
                 }
-                Element::Ignored { .. } => self.metrics.event_ignored(source),
+                Element::Ignored { rule } => {
+                    self.metrics.event_ignored(source);
+                    self.tap.tell(|| TapLine {
+                        source: Some(Arc::clone(source)),
+                        rule: rule.clone(),
+                        ..TapLine::new(tap::IGNORED, about.received_at)
+                    });
+                }
                 Element::Refused { .. } => self.metrics.request_refused(Some(source), UNPROCESSABLE),
             }
         }
@@ -102,6 +112,14 @@ impl RequestLog {
     /// A request was refused as a whole.
     pub(super) fn refused(&self, refusal: &Refusal, source: Option<&Arc<str>>, peer: &Peer, about: &RequestMetadata) {
         self.metrics.request_refused(source, refusal.label());
+        // What is kept was told as it was written.
+        if !matches!(refusal, Refusal::NotJson(NotJson { id: Some(_), .. })) {
+            self.tap.tell(|| TapLine {
+                source: source.map(Arc::clone),
+                reason: Some(refusal.label().to_owned()),
+                ..TapLine::new(State::Refused.as_str(), about.received_at)
+            });
+        }
         let Some(suppressed) = self.permit(&self.refused) else {
             return;
         };

@@ -23,6 +23,7 @@ use crate::event::{
 };
 use crate::journal::dedup::{Arrival, Preview};
 use crate::journal::{AttemptRecord, Held, Tried};
+use crate::tap::Tap;
 
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, Holding};
 use progress::Progress;
@@ -184,6 +185,7 @@ pub struct Recorder {
     sources: Arc<SourceNames>,
     left: mpsc::Sender<QueueCopy>,
     progress: Arc<Progress>,
+    tap: Tap,
 }
 
 #[derive(Debug)]
@@ -379,6 +381,11 @@ impl Recorder {
     /// The names of the sources of which it hands over events.
     pub fn sources(&self) -> &Arc<SourceNames> {
         &self.sources
+    }
+
+    /// The live stream, to tell and to follow.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// The remarks in force.

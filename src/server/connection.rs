@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -26,10 +25,10 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::Limits;
-use super::deadlines::{Deadlines, Overdue};
+use super::deadlines::{Deadlines, InFlight, Overdue};
 use super::framing::{self, Scanner};
 use super::plain_http;
-use super::service::{BadHead, ClientCertificate, Peer, Service};
+use super::service::{AnswerBody, BadHead, ClientCertificate, Peer, Service};
 use super::stream::{Http1, WatchedStream};
 use crate::shutdown::Shutdown;
 use crate::tls;
@@ -162,21 +161,20 @@ impl Server {
         peer: Peer,
         framing: Option<&'static str>,
         deadlines: &Arc<Deadlines>,
-    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + use<> {
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<> {
         let in_flight = deadlines.request();
         let service = Arc::clone(&self.service);
         async move {
-            let _in_flight = in_flight;
             let response = match framing.or_else(|| framing::doubt(&request)) {
                 None => service.answer(request, peer).await,
                 Some(doubt) => {
                     let mut response = service.refuse(BadHead::Framing(doubt), peer);
                     // Nobody can tell where the next request begins.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    response
+                    response.map(AnswerBody::from)
                 }
             };
-            Ok(response.map(Full::new))
+            Ok(response.map(|body| in_flight_while_streamed(body, in_flight)))
         }
     }
 
@@ -209,6 +207,20 @@ impl Server {
     async fn told_to_stop(&self, then: impl Future<Output = ()>) {
         self.shutdown.begun().await;
         then.await;
+    }
+}
+
+/// Keeps a request in flight until its streamed body has ended: a connection that sends one is not idle.
+fn in_flight_while_streamed(body: AnswerBody, in_flight: InFlight) -> AnswerBody {
+    match body {
+        AnswerBody::Whole(_) => body,
+        AnswerBody::Streamed(pieces) => {
+            let kept = pieces.map_frame(move |frame| {
+                let _ = &in_flight;
+                frame
+            });
+            AnswerBody::Streamed(kept.boxed_unsync())
+        }
     }
 }
 
@@ -256,7 +268,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
 impl<IO, S> Conversation for http1::Connection<IO, S>
 where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible>,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
@@ -268,7 +280,7 @@ where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: hyper::service::Service<
             Request<Incoming>,
-            Response = Response<Full<Bytes>>,
+            Response = Response<AnswerBody>,
             Error = Infallible,
             Future: Send + 'static,
         >,

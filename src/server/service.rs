@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 /// Answers the requests of one listener.
@@ -20,7 +24,18 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// An answer that is being made.
-pub type Answering = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
+pub type Answering = Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;
+
+/// The body of an answer.
+pub enum AnswerBody {
+    Whole(Full<Bytes>),
+    /// It comes piece by piece, for as long as it may take. Its request is in flight until it ends, and it has to end when
+    /// the relay stops.
+    Streamed(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+/// The reason why a body breaks off.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +52,40 @@ pub enum ClientCertificate {
     Missing,
     /// A configured CA signed it; TLS checked that.
     Valid,
+}
+
+impl From<Bytes> for AnswerBody {
+    fn from(bytes: Bytes) -> AnswerBody {
+        AnswerBody::Whole(Full::new(bytes))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            AnswerBody::Whole(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            AnswerBody::Streamed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Whole(body) => body.is_end_stream(),
+            AnswerBody::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(body) => body.size_hint(),
+            AnswerBody::Streamed(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Why the head of a request is refused before anybody looks at what it asks for.

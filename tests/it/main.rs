@@ -25,6 +25,7 @@ mod run;
 mod shares;
 mod stale;
 mod support;
+mod tap;
 mod upstream;
 mod upstream_answers;
 mod version;

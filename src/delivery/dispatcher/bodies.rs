@@ -25,10 +25,10 @@ impl Bodies {
         self.bodies.get(&id).cloned()
     }
 
-    pub(super) fn remove(&mut self, id: EventId) {
-        if let Some(outgoing) = self.bodies.remove(&id) {
-            self.bytes -= size(&outgoing);
-        }
+    pub(super) fn remove(&mut self, id: EventId) -> Option<Outgoing> {
+        let outgoing = self.bodies.remove(&id)?;
+        self.bytes -= size(&outgoing);
+        Some(outgoing)
     }
 
     pub(super) fn all(&self) -> HashMap<EventId, Outgoing> {

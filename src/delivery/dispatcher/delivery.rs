@@ -11,7 +11,7 @@ use crate::delivery::schedule::Delivery;
 use crate::delivery::staleness::{self, Marked};
 use crate::event::{Action, EventId, Outcome, Outgoing, Queued, Reason, Settlement, State};
 use crate::journal::{AttemptRecord, Sendable};
-use crate::metrics::Metrics;
+use crate::tap::TapLine;
 
 use super::settling::Unwritten;
 use super::{Context, Report};
@@ -20,6 +20,9 @@ use super::{Context, Report};
 #[derive(Debug)]
 pub(super) struct Called {
     pub(super) delivery: Delivery,
+    pub(super) incident_key: Arc<str>,
+    /// When its event was acknowledged.
+    pub(super) acknowledged: WallTime,
     pub(super) answer: Result<Answer, CallError>,
     pub(super) took: Duration,
     /// A description of the mark in the sent body, if it was sent as stale.
@@ -47,16 +50,18 @@ pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Opt
             return;
         }
     };
+    let Outgoing { source, incident_key, body, acknowledged } = outgoing;
     let (body, mark) = match delivery.stale {
         Some(age) => {
-            let Marked { body, mark } = staleness::mark(&outgoing.body, age);
+            let Marked { body, mark } = staleness::mark(&body, age);
             (body, Some(mark))
         }
-        None => (outgoing.body, None),
+        None => (body, None),
     };
     let (started_at, started) = (context.clock.now().wall, Instant::now());
-    let answer = context.upstream.call(&outgoing.source, body).await;
-    let called = Called { delivery, answer, took: started.elapsed(), mark, started_at };
+    let answer = context.upstream.call(&source, body).await;
+    let took = started.elapsed();
+    let called = Called { delivery, incident_key, acknowledged, answer, took, mark, started_at };
     promise.delivery = None;
     context.report(Report::Called(Box::new(called))).await;
 }
@@ -132,46 +137,94 @@ impl Called {
     }
 }
 
-/// Counts and logs a settlement, once it is on disk.
-pub(super) fn tell(metrics: &Metrics, source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) {
+/// Counts and logs a settlement, once it is on disk. Lines about what needs nobody are throttled.
+pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) {
     let Unwritten { event, age, in_doubt, .. } = unwritten;
-    let (id, action) = (event.id.0, event.action.as_str());
-    let label = source;
-    let source = &**label;
+    let (metrics, label) = (&context.metrics, source);
+    context.recorder.tap().tell(|| tap_line(source, unwritten, settlement));
+    let (id, action, source) = (event.id.0, event.action.as_str(), &**label);
+    let (incident_key, attempts) = (unwritten.incident_key.as_deref(), settlement.attempts);
+    let age_seconds = rounded_seconds(*age);
+    let permit = || context.ended_log.permit(context.clock.now().monotonic);
     let Some(reason) = settlement.reason.as_ref().filter(|_| settlement.state != State::Delivered) else {
         let outcome = settlement.outcome.unwrap_or(Outcome::Accepted);
         metrics.event_delivered(label, event.action, outcome, *age);
         if settlement.reason == Some(Reason::Stale) {
             metrics.event_marked_stale(label);
         }
-        match advice(event, outcome, *in_doubt) {
-            Some(advice) => tracing::warn!(event = id, source, action, outcome = outcome.as_str(), "{advice}"),
-            None => tracing::debug!(event = id, source, action, outcome = outcome.as_str(), "delivered"),
+        let (advice, outcome) = (advice(event, outcome, *in_doubt), outcome.as_str());
+        if let Some(advice) = advice {
+            tracing::warn!(event = id, source, action, incident_key, outcome, attempts, age_seconds, "{advice}");
+        } else if let Some(suppressed) = permit() {
+            tracing::info!(
+                event = id,
+                source,
+                action,
+                incident_key,
+                outcome,
+                attempts,
+                age_seconds,
+                suppressed,
+                "delivered"
+            );
         }
         return;
     };
     metrics.event_ended(settlement.state.as_str(), reason.label());
-    match reason {
-        Reason::Damaged(damage) => {
-            metrics.event_damaged(damage.as_str());
-            tracing::error!(
-                event = id,
-                source,
-                action,
-                %reason,
-                "an event in the journal is damaged: it is not sent, and kept as a dead letter; check the disk and the \
-                 memory of this machine"
-            );
-        }
-        reason if settlement.state == State::Dead => tracing::error!(
+    if let Reason::Damaged(damage) = reason {
+        metrics.event_damaged(damage.as_str());
+        tracing::error!(
             event = id,
             source,
             action,
             %reason,
+            "an event in the journal is damaged: it is not sent, and kept as a dead letter; check the disk and the \
+             memory of this machine"
+        );
+    } else if settlement.state == State::Dead {
+        tracing::error!(
+            event = id,
+            source,
+            action,
+            incident_key,
+            %reason,
+            attempts,
+            age_seconds,
             "the event is a dead letter; it is kept until a person replays or discards it"
-        ),
-        reason => tracing::debug!(event = id, source, action, %reason, "an event ended without delivery"),
+        );
+    } else if let Some(suppressed) = permit() {
+        tracing::info!(
+            event = id,
+            source,
+            action,
+            incident_key,
+            %reason,
+            attempts,
+            age_seconds,
+            suppressed,
+            "an event ended without delivery"
+        );
     }
+}
+
+fn tap_line(source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) -> TapLine {
+    let Settlement { id, state, outcome, reason, attempts, at } = settlement;
+    TapLine {
+        id: Some(*id),
+        source: Some(Arc::clone(source)),
+        action: Some(unwritten.event.action.as_str()),
+        incident_key: unwritten.incident_key.clone(),
+        outcome: outcome.map(Outcome::as_str),
+        reason: reason.as_ref().map(ToString::to_string),
+        attempts: Some(*attempts),
+        age_seconds: Some(rounded_seconds(unwritten.age)),
+        ..TapLine::new(state.as_str(), *at)
+    }
+}
+
+/// To the millisecond.
+fn rounded_seconds(duration: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
 /// Advice for a person, if the outcome is no success.

@@ -1,6 +1,7 @@
 //! Settlements that are being written: their keys wait, and who discarded an event is told once it is on disk.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -16,6 +17,8 @@ pub(super) struct Settling(HashMap<EventId, Unwritten>);
 #[derive(Debug)]
 pub(super) struct Unwritten {
     pub(super) event: Queued,
+    /// None where its body was not at hand.
+    pub(super) incident_key: Option<Arc<str>>,
     /// None if it was not the first of its key, which then does not wait for it.
     pub(super) key: Option<KeySlot>,
     /// The time since its acknowledgement.

@@ -8,6 +8,7 @@ mod remarks;
 mod restore;
 mod shares;
 mod shortage;
+mod tap_lines;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -29,6 +30,7 @@ use crate::event::{EventId, HoldRecord, KeyId, Queued, Settlement, SourceNames, 
 use crate::journal::dedup::{self, Dedup};
 use crate::journal::{self, Damaged, FileStates, Held, Journal, Left, Lock, Mended, Mending, Rescue, Reserve, Tried};
 use crate::metrics::Metrics;
+use crate::tap::Tap;
 use bring_back::Files;
 use coalesce::Coalesce;
 use queue_backup::QueueBackup;
@@ -71,6 +73,7 @@ pub struct Writer {
     look_at: Instant,
     /// Counts changes of modification times on intact files.
     false_alarms: u32,
+    tap: Tap,
 }
 
 /// The configuration, handles and channels of a writer.
@@ -171,7 +174,7 @@ impl Writer {
             remarks.lack(lack, now);
         }
         let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
-        let progress = Arc::new(Progress::new());
+        let (progress, tap) = (Arc::new(Progress::new()), Tap::default());
         let recorder = Recorder {
             messages: sender,
             health: watched,
@@ -181,6 +184,7 @@ impl Writer {
             sources: Arc::clone(&sources),
             left: leave,
             progress: Arc::clone(&progress),
+            tap: tap.clone(),
         };
         let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
         let mut writer = Writer {
@@ -205,6 +209,7 @@ impl Writer {
             prune_at: Instant::now(),
             look_at: Instant::now() + LOOK_INTERVAL,
             false_alarms: 0,
+            tap,
         };
         // A leftover log may end in a commit whose sync failed: nothing may be appended to that.
         match writer.journal.fold_log() {
@@ -427,8 +432,8 @@ impl Writer {
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
                 (Message::Preview { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
-                (Message::Command { reply, .. }, Owed::Commanded(commanded)) => {
-                    self.count_commanded(&commanded);
+                (Message::Command { ids, reply, .. }, Owed::Commanded(commanded)) => {
+                    self.count_commanded(&ids, &commanded);
                     let _ = reply.send(Ok(commanded));
                 }
                 (Message::Hold { reply, .. }, Owed::Holding(holding)) => drop(reply.send(Ok(holding))),
@@ -465,7 +470,9 @@ impl Writer {
     fn recorded(&self, submission: Submission, receipts: Vec<Receipt>) -> Result<Vec<Recorded>, Unavailable> {
         let Submission { source, entries, .. } = submission;
         let recorded = Recorded::pair(entries, receipts)?;
-        for Recorded { entry, receipt } in &recorded {
+        for recorded in &recorded {
+            let Recorded { entry, receipt } = recorded;
+            self.tap.tell(|| tap_lines::of_recorded(recorded, &source, self.parts.clock.now().wall));
             match entry {
                 Entry::Event { draft, .. } if receipt.duplicate => {
                     self.parts.metrics.event_duplicate(&source, draft.action);
@@ -477,8 +484,11 @@ impl Writer {
         Ok(recorded)
     }
 
-    fn count_commanded(&self, commanded: &[Commanded]) {
-        for one in commanded {
+    fn count_commanded(&self, ids: &[EventId], commanded: &[Commanded]) {
+        for (id, one) in ids.iter().zip(commanded) {
+            if let Some(line) = tap_lines::of_commanded(*id, one, self.parts.clock.now().wall) {
+                self.tap.tell(|| line);
+            }
             match one {
                 Commanded::Replayed { source, action, .. } => self.parts.metrics.event_accepted(source, *action),
                 Commanded::Discarded { .. } => self.parts.metrics.event_ended(State::Ended.as_str(), "discarded"),
