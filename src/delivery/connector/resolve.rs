@@ -6,6 +6,7 @@
 //! While a name can't be looked up its last known addresses are used: the certificate still says whether it is the
 //! right host.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::{ConnectError, Endpoint, Step};
 
@@ -34,18 +36,23 @@ struct Known {
     problem: Option<String>,
 }
 
-/// The addresses of all targets, in their order. One that can't be looked up is left out if another can.
+/// The addresses of all targets, in their order. One that can't be looked up, or takes much longer than another, is left
+/// out.
 pub(super) async fn all(targets: &[Arc<Lookup>]) -> Result<Vec<SocketAddr>, ConnectError> {
-    let (mut addresses, mut problem) = (Vec::new(), None);
-    for target in targets {
-        match target.addresses().await {
-            Ok(found) => addresses.extend(found),
-            Err(error) => problem = Some(error),
-        }
+    let mut lookups = JoinSet::new();
+    for (index, target) in targets.iter().cloned().enumerate() {
+        lookups.spawn(async move { (index, target.addresses().await) });
     }
-    match problem {
-        Some(problem) if addresses.is_empty() => Err(Step::Resolve.because(problem)),
-        _ => Ok(addresses),
+    let (mut found, mut problem) = (BTreeMap::new(), String::new());
+    loop {
+        let limit = if found.is_empty() { Duration::MAX } else { PATIENCE };
+        match tokio::time::timeout(limit, lookups.join_next()).await {
+            Ok(Some(Ok((index, Ok(addresses))))) => drop(found.insert(index, addresses)),
+            Ok(Some(Ok((_, Err(error))))) => problem = error,
+            Ok(Some(Err(error))) => problem = error.to_string(),
+            Ok(None) | Err(_) if found.is_empty() => return Err(Step::Resolve.because(problem)),
+            Ok(None) | Err(_) => return Ok(found.into_values().flatten().collect()),
+        }
     }
 }
 
@@ -122,7 +129,7 @@ impl Known {
 const FRESH: Duration = Duration::from_secs(5);
 /// How long addresses are used while the name can't be looked up (RFC 8767 allows days).
 const STALE: Duration = Duration::from_secs(3_600);
-/// The wait for a resolver that is slow, where earlier addresses are known.
+/// The wait for a resolver that is slow, where other or earlier addresses are known.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -156,9 +163,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_target_that_is_not_found_hides_no_other() {
-        let found = all(&[lookup("no..such"), lookup("192.0.2.1")]).await.unwrap();
-        assert_eq!(found, ["192.0.2.1:443".parse().unwrap()]);
+    async fn one_target_that_is_not_found_or_takes_long_hides_no_other() {
+        let slow = lookup("slow.example");
+        // Somebody else's look-up runs, and does not end.
+        slow.running.store(true, Ordering::Release);
+        let found = all(&[lookup("no..such"), slow, lookup("192.0.2.2"), lookup("192.0.2.1")]).await.unwrap();
+        assert_eq!(found, ["192.0.2.2:443".parse().unwrap(), "192.0.2.1:443".parse().unwrap()]);
         assert_eq!(all(&[lookup("no..such")]).await.unwrap_err().step, Step::Resolve);
     }
 }
