@@ -33,7 +33,9 @@ pub struct Unsendable;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
     Right,
-    /// The request has something else in the credential's place, or nothing.
+    /// The request has nothing in the credential's place.
+    Missing,
+    /// The request has something else there.
     Wrong,
     /// The place is taken twice. Two readers of such a request could take different values, so neither counts.
     Repeated,
@@ -79,7 +81,7 @@ impl Credential {
             Credential::Query { name, .. } => parameters(query.unwrap_or_default(), name).take(2).collect(),
         };
         let value = match &presented[..] {
-            [] => return Match::Wrong,
+            [] => return Match::Missing,
             [value] if matches!(self, Credential::Bearer(_)) => bearer_token(value).unwrap_or_default(),
             [value] => value,
             _ => return Match::Repeated,
@@ -159,7 +161,7 @@ mod tests {
                 let mut request = request(url);
                 sent.present(&mut request).unwrap();
                 for (other, (same, wrong)) in every_kind("tok+en=/~%41").iter().zip(&every_kind("token")).enumerate() {
-                    let expected = if index == other { [Match::Right, Match::Wrong] } else { [Match::Wrong; 2] };
+                    let expected = if index == other { [Match::Right, Match::Wrong] } else { [Match::Missing; 2] };
                     let found = [same, wrong].map(|credential| checked(credential, &request));
                     assert_eq!(found, expected, "{sent:?} at {url}, checked as {same:?}");
                 }

@@ -10,7 +10,7 @@ use http::Method;
 use http::request::Parts;
 use ipnet::IpNet;
 
-use super::auth::{Denied, HeadChecked, Policy};
+use super::auth::{HeadChecked, Policy};
 use super::body::{BodyMemory, BufferedBody, SourceMemory};
 use super::charset::Charset;
 use super::limits::Limiter;
@@ -96,7 +96,7 @@ impl Source {
             return Err(Refusal::AddressNotAllowed);
         }
         let checked = self.auth.check_head(&head.headers, head.uri.query());
-        let head = checked.map_err(|Denied| Refusal::NotAuthenticated)?;
+        let head = checked.map_err(Refusal::NotAuthenticated)?;
         // Last, so that strangers never spend the limit of a source.
         self.limiter.check(now).map_err(Refusal::OverLimit)?;
         Ok(Admitted { source: self, head })
@@ -116,7 +116,7 @@ impl<'a> Admitted<'a> {
 
     /// Checks the body against the credentials, the second half of authentication: only then it may be decoded.
     pub(super) fn check_body(&self, body: BufferedBody, charset: Charset) -> Result<Payload, Refusal> {
-        let authenticated = self.head.check_body(&body.bytes).map_err(|Denied| Refusal::NotAuthenticated)?;
+        let authenticated = self.head.check_body(&body.bytes).map_err(Refusal::NotAuthenticated)?;
         Ok(Payload::new(body, charset, authenticated))
     }
 

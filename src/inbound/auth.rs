@@ -23,9 +23,16 @@ pub struct HeadChecked(());
 #[derive(Debug)]
 pub struct Authenticated(());
 
-/// The request does not satisfy the policy.
+/// The reason why a request does not satisfy the policy: for the log, never for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Denied;
+pub enum Denied {
+    /// It shows no credential where one is looked for.
+    Missing,
+    /// It shows another one.
+    Wrong,
+    /// It shows one twice, in one place.
+    Repeated,
+}
 
 impl Policy {
     /// Checks headers and query, before anything of the body is read.
@@ -36,15 +43,32 @@ impl Policy {
             Policy::Open => return Ok(HeadChecked(())),
             Policy::AnyOf(credentials) => credentials,
         };
-        let (mut matched, mut repeated) = (false, false);
+        let (mut matched, mut repeated, mut wrong) = (false, false, false);
         for credential in credentials {
             match credential.check_head(headers, query) {
                 Match::Right => matched = true,
                 Match::Repeated => repeated = true,
-                Match::Wrong => {}
+                Match::Wrong => wrong = true,
+                Match::Missing => {}
             }
         }
-        if matched & !repeated { Ok(HeadChecked(())) } else { Err(Denied) }
+        match (repeated, matched, wrong) {
+            (true, ..) => Err(Denied::Repeated),
+            (false, true, _) => Ok(HeadChecked(())),
+            (false, false, true) => Err(Denied::Wrong),
+            (false, false, false) => Err(Denied::Missing),
+        }
+    }
+}
+
+impl Denied {
+    /// The words for the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Denied::Missing => "none",
+            Denied::Wrong => "wrong",
+            Denied::Repeated => "shown twice",
+        }
     }
 }
 
@@ -147,6 +171,22 @@ mod tests {
         ];
         for (claim, headers, query) in rows {
             assert!(!admitted(&policy(), headers, *query), "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_credential_is_told_from_none() {
+        let rows: &[(Denied, Row<'_>)] = &[
+            (Denied::Missing, ("nothing", &[], None)),
+            (Denied::Missing, ("another place", &[("x-other", "rotated")], Some("key=rotated"))),
+            (Denied::Wrong, ("another scheme", &[("authorization", "Basic eA==")], None)),
+            (Denied::Wrong, ("an empty parameter", &[], Some("token="))),
+            (Denied::Wrong, ("another one's secret", &[("x-token", "rotated")], None)),
+            (Denied::Repeated, ("a repeated parameter", &[], Some("token=a&token=b"))),
+        ];
+        for (denied, (claim, headers, query)) in rows {
+            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+            assert_eq!(policy().check_head(&headers.collect(), *query).err(), Some(*denied), "{claim}");
         }
     }
 

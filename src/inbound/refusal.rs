@@ -9,6 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::event::EventId;
+use crate::inbound::auth::Denied;
 use crate::inbound::limits::{Exceeded, OverLimit};
 use crate::journal::recorder::Unavailable;
 use crate::server::BadHead;
@@ -22,7 +23,7 @@ pub enum Refusal {
     NotPost,
     AddressNotAllowed,
     CertificateNotAllowed,
-    NotAuthenticated,
+    NotAuthenticated(Denied),
     OverLimit(Exceeded),
     ContentEncoding,
     ContentType,
@@ -90,7 +91,7 @@ impl Refusal {
             Refusal::NotPost => "method",
             Refusal::AddressNotAllowed => "address",
             Refusal::CertificateNotAllowed => "certificate",
-            Refusal::NotAuthenticated => "not_authenticated",
+            Refusal::NotAuthenticated(_) => "not_authenticated",
             Refusal::OverLimit(_) => "rate_limit",
             Refusal::ContentEncoding => "content_encoding",
             Refusal::ContentType => "content_type",
@@ -109,7 +110,7 @@ impl Refusal {
         match self {
             Refusal::Head(head) => head.status(),
             Refusal::BodyBroken | Refusal::NotJson(_) => StatusCode::BAD_REQUEST,
-            Refusal::NotAuthenticated => StatusCode::UNAUTHORIZED,
+            Refusal::NotAuthenticated(_) => StatusCode::UNAUTHORIZED,
             Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => StatusCode::FORBIDDEN,
             Refusal::UnknownSource => StatusCode::NOT_FOUND,
             Refusal::NotPost => StatusCode::METHOD_NOT_ALLOWED,
@@ -153,7 +154,7 @@ impl Refusal {
                 .to_owned(),
             Refusal::NotPost => "Webhooks are sent by POST.".to_owned(),
             Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => "This sender may not post here.".to_owned(),
-            Refusal::NotAuthenticated => "The request carries no valid credentials for this source.".to_owned(),
+            Refusal::NotAuthenticated(_) => "The request carries no valid credentials for this source.".to_owned(),
             Refusal::OverLimit(_) => "This source sends more than its `rate_limit` allows.".to_owned(),
             Refusal::ContentEncoding => "Send the body uncompressed, without a Content-Encoding header.".to_owned(),
             Refusal::ContentType => {
@@ -223,7 +224,7 @@ impl Refusal {
         }
         match self {
             Refusal::NotPost => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
-            Refusal::NotAuthenticated => {
+            Refusal::NotAuthenticated(_) => {
                 drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"gander\"")));
             }
             Refusal::ContentType | Refusal::Charset => {
@@ -298,7 +299,7 @@ mod tests {
             (Refusal::Head(BadHead::TooLarge), 431, &[("connection", "close")]),
             (Refusal::Head(BadHead::TargetTooLong), 414, &[("connection", "close")]),
             (Refusal::BodyBroken, 400, &[("connection", "close")]),
-            (Refusal::NotAuthenticated, 401, &[("www-authenticate", "Bearer realm=\"gander\"")]),
+            (Refusal::NotAuthenticated(Denied::Wrong), 401, &[("www-authenticate", "Bearer realm=\"gander\"")]),
             (Refusal::AddressNotAllowed, 403, &[]),
             (Refusal::CertificateNotAllowed, 403, &[]),
             (Refusal::UnknownSource, 404, &[]),
@@ -345,6 +346,15 @@ mod tests {
         let body = body_of(&Refusal::NotJson(at).response("x"));
         assert_eq!((body["line"].as_u64(), body["column"].as_u64()), (Some(3), Some(14)));
         assert_eq!(body["id"], "9", "as which it is kept");
+    }
+
+    #[test]
+    fn a_wrong_credential_is_answered_as_none() {
+        let [missing, wrong, repeated] = [Denied::Missing, Denied::Wrong, Denied::Repeated].map(|denied| {
+            let response = Refusal::NotAuthenticated(denied).response("x");
+            (response.status(), response.headers().clone(), response.body().clone())
+        });
+        assert!(missing == wrong && wrong == repeated);
     }
 
     #[test]

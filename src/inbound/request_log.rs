@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tracing::field::display;
 use tracing::{Span, debug, info, warn};
 
 use super::refusal::{NotJson, Refusal, UNPROCESSABLE};
@@ -126,11 +127,19 @@ impl RequestLog {
         let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());
         let (peer, source) = (peer.address, source.map_or("none", |source| source));
         let (status, reason) = (refusal.status().as_u16(), refusal.label());
+        let (event, credential) = match refusal {
+            Refusal::NotJson(not_json) => (not_json.id.map(display), None),
+            Refusal::NotAuthenticated(denied) => (None, Some(denied.as_str())),
+            _ => (None, None),
+        };
         // Something was kept and nobody alerted, or nothing could be kept: a person should look.
         if matches!(refusal, Refusal::NotJson(_) | Refusal::Unavailable(_)) {
-            warn!(%request_id, sender_request_id, %peer, source, status, reason, suppressed, "refused a request");
+            warn!(%request_id, sender_request_id, %peer, source, event, status, reason, suppressed, "refused a request");
         } else {
-            info!(%request_id, sender_request_id, %peer, source, status, reason, suppressed, "refused a request");
+            info!(
+                %request_id, sender_request_id, %peer, source, credential, status, reason, suppressed,
+                "refused a request"
+            );
         }
     }
 

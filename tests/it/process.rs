@@ -231,6 +231,35 @@ async fn the_senders_own_request_id_is_found_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_no_credential_from_a_wrong_one_and_where_a_broken_body_is_kept() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
+        let process = Process::start(configuration).await;
+        let url = format!("https://localhost:{}/hooks/servicepilot", process.port);
+        let send = async |headers: &[(&str, &str)], body: &str| {
+            process.client.send(http::Method::POST, &url, headers, body.to_owned()).await
+        };
+        let mut answers = Vec::new();
+        for (credential, headers) in [("none", &[][..]), ("wrong", &[("authorization", "Bearer nearly")])] {
+            let mut answer = send(headers, "{}").await;
+            let fields = process.logged("refused a request");
+            assert_eq!((&fields["reason"], &fields["credential"]), (&json!("not_authenticated"), &json!(credential)));
+            assert!(!fields.to_string().contains("nearly"), "{fields}");
+            answer.json["request_id"] = Value::Null;
+            answers.push((answer.status, answer.json));
+        }
+        assert_eq!(answers[0], answers[1], "the sender is not told which");
+
+        let answer = send(&[("authorization", &format!("Bearer {TOKEN}"))], "{").await;
+        let fields = process.logged("refused a request");
+        assert_eq!((&fields["reason"], &fields["event"]), (&json!("not_json"), &answer.json["id"]), "{fields}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_about_a_connection_names_its_listener_unless_it_is_that_of_senders() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::Done).await;
