@@ -40,7 +40,7 @@ pub use self::body_shape::{Known, Outline};
 pub use self::coverage::Lack;
 pub use self::coverage::{Coverage, Gap, PartKind};
 pub use self::decide::ELEMENTS_MAX;
-pub use self::trace::{ConditionTrace, ElementTrace, Nearest, PathTrace, Seen, Spot, Trace};
+pub use self::trace::{ConditionTrace, ElementTrace, Missed, Nearest, PathTrace, Seen, Spot, Trace};
 use crate::event::{Draft, Priority, Violation};
 use crate::yaml::{Findings, Source};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::budget::Budget;
-use super::emit::Setting;
+use super::emit::{Reading, Setting};
 use super::near_miss::nearest;
 use super::path::{JsonPath, Scope};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
@@ -169,18 +169,20 @@ fn one(
             };
         }
     };
-    let reads = trace.map(|trace| {
+    if let Some(trace) = trace.as_deref_mut() {
         trace.rule = Some(rule.name.to_string());
-        &mut trace.reads
-    });
+    }
     let action = match rule.then {
         Then::Trigger => Action::Trigger,
         Then::Resolve => Action::Resolve,
         Then::Ignore => return Ok(Element::Ignored { rule: Some(Arc::clone(&rule.name)) }),
         Then::Reject => return Err(vec![whole(format!("the rule `{}` rejects this", rule.name))]),
     };
-    if let Some(reads) = reads {
-        tell_reads(rules, Scope { budget: &payload.telling, ..scope }, reads);
+    if let Some(trace) = trace {
+        let scope = Scope { budget: &payload.telling, ..scope };
+        tell_reads(rules, scope, &mut trace.reads);
+        let reading = Reading { scope, action, templates: &rules.templates };
+        rule.emit.iter().for_each(|emit| emit.missed(&reading, "", &mut trace.missed));
     }
     let incident_key = key::incident_key(&rules.incident_key, scope, rules.refuse_placeholders)?;
     let occurrence = key::occurrence(&rules.occurrence, scope)?;
@@ -286,8 +288,8 @@ fn unmatched(rules: &RuleSet, scope: Scope<'_>) -> Vec<Violation> {
         .flat_map(|rule| &rule.reads)
         .take(VIOLATIONS_SHOWN_MAX)
         .map(|path| match path.select(scope).as_slice() {
-            [] => violation(path, "no rule matches this payload; this is missing".into(), None),
-            [node, ..] => violation(path, "no rule matches this payload, and the rules read this".into(), Some(node)),
+            [] => violation(path, "no rule matches, and this is missing".into(), None),
+            [node, ..] => violation(path, "no rule matches this".into(), Some(node)),
         })
         .collect();
     if read.is_empty() { vec![whole("no rule matches this payload".into())] } else { read }

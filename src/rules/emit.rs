@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::budget::Budget;
 use super::path::{JsonPath, Scope};
 use super::template::{Converted, TemplateId, Templates, Variables, convert};
+use super::trace::Missed;
 use super::value::text_of;
 use super::{Context, TemplateFailures};
 use crate::event::Action;
@@ -86,6 +87,14 @@ pub(super) struct Setting<'a> {
     pub(super) failures: &'a RefCell<TemplateFailures>,
 }
 
+/// What the paths of a body read.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) scope: Scope<'a>,
+    pub(super) action: Action,
+    pub(super) templates: &'a Templates,
+}
+
 impl Emit {
     pub(super) fn make(&self, setting: &Setting<'_>) -> Option<Value> {
         self.value(setting).map(Cow::into_owned)
@@ -118,7 +127,68 @@ impl Emit {
     }
 }
 
+impl Emit {
+    /// Tells the paths that select nothing. `key` is the dotted key of the body; `instead`: another value would be sent.
+    fn missed(&self, reading: &Reading<'_>, key: &str, instead: bool, missed: &mut Vec<Missed>) {
+        match self {
+            Emit::Path(path) => reading.miss(path, key, instead, missed),
+            // A template may well do without; only a name that is nearly there is told.
+            Emit::Template { id, .. } => {
+                let members = reading.templates.members(*id).into_iter().filter_map(|(name, path)| {
+                    let path = JsonPath::parse(&path).ok().filter(|path| path.first(reading.scope).is_none())?;
+                    Some(Missed { key: key.to_owned(), path: name, instead, why: path.astray(reading.scope) })
+                });
+                missed.extend(members.filter(Missed::is_near));
+            }
+            Emit::Literal(_) => {}
+            Emit::List(items) => {
+                let items = items.iter().enumerate();
+                items.for_each(|(at, item)| item.missed(reading, &format!("{key}[{at}]"), instead, missed));
+            }
+            Emit::Map(map) => map.missed(reading, key, missed),
+            Emit::Operators(operators) => {
+                let instead = instead || operators.default.is_some();
+                match &operators.source {
+                    Source::Path(path) => reading.miss(path, key, instead, missed),
+                    Source::First(candidates) => {
+                        let instead = instead || candidates.iter().any(|candidate| candidate.gives(reading.scope));
+                        candidates.iter().for_each(|candidate| candidate.missed(reading, key, instead, missed));
+                    }
+                    Source::ByAction { trigger, resolve } => {
+                        let chosen = if reading.action == Action::Trigger { trigger } else { resolve };
+                        chosen.iter().for_each(|chosen| chosen.missed(reading, key, instead, missed));
+                    }
+                }
+            }
+        }
+    }
+
+    /// As a candidate of `$first` it gives a value. A template counts as one that does.
+    fn gives(&self, scope: Scope<'_>) -> bool {
+        match self {
+            Emit::Path(path) => path.first(scope).is_some_and(|value| !is_empty(value)),
+            _ => true,
+        }
+    }
+}
+
+impl Reading<'_> {
+    fn miss(&self, path: &JsonPath, key: &str, instead: bool, missed: &mut Vec<Missed>) {
+        if path.first(self.scope).is_none() {
+            let (key, path, why) = (key.to_owned(), path.as_str().to_owned(), path.astray(self.scope));
+            missed.push(Missed { key, path, instead, why });
+        }
+    }
+}
+
 impl EmitMap {
+    /// Tells the paths that select nothing, for a person who asks.
+    pub(super) fn missed(&self, reading: &Reading<'_>, key: &str, missed: &mut Vec<Missed>) {
+        let of = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+        self.merge.iter().for_each(|path| reading.miss(path, &of("$merge"), false, missed));
+        self.entries.iter().for_each(|(name, emit)| emit.missed(reading, &of(name), false, missed));
+    }
+
     /// Writes the object as JSON; without the entries whose value is missing.
     pub(super) fn write(&self, setting: &Setting<'_>, json: &mut Vec<u8>) {
         // What `$merge` copies may be replaced by an entry: that is known only when the whole is made.

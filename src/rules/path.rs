@@ -22,7 +22,7 @@ use serde_json::Value;
 use super::budget::Budget;
 use super::pattern;
 
-pub(super) use self::miss::spelled;
+pub(super) use self::miss::{MEANT, spelled};
 pub use self::query::Nodes;
 use self::query::{Comparator, Logical, Operand, Pattern, Query, Segment, Selector, Start, Step};
 

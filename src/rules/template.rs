@@ -163,6 +163,19 @@ impl Templates {
         (fuel, text.map_err(|error| sentence(&error)))
     }
 
+    /// The members of the payload that a template reads, as it names them and as paths.
+    pub(super) fn members(&self, id: TemplateId) -> Vec<(String, String)> {
+        let read = self.environment.get_template(&id.0.to_string()).map(|template| template.undeclared_variables(true));
+        let mut names: Vec<String> = read.unwrap_or_default().into_iter().collect();
+        names.sort_unstable();
+        let path = |name: &str| match name.split_once('.')? {
+            ("payload", rest) => Some(format!("$.{rest}")),
+            ("root", rest) => Some(format!("$$.{rest}")),
+            _ => None,
+        };
+        names.into_iter().filter_map(|name| path(&name).map(|path| (name, path))).collect()
+    }
+
     fn reads(&self, id: TemplateId, name: &str) -> bool {
         self.environment
             .get_template(&id.0.to_string())

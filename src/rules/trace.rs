@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::path::{JsonPath, Scope};
+use super::path::{JsonPath, MEANT, Scope};
 use super::value::{kind_of, shortened_size, shown};
 use crate::event::Violation;
 use crate::yaml::Place;
@@ -25,8 +25,25 @@ pub struct ElementTrace {
     /// What `incident_key`, `occurrence` and `update_on` read, where a rule made it an event.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reads: Vec<PathTrace>,
+    /// Paths of `emit` that found nothing, where a rule made it an event.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missed: Vec<Missed>,
     /// Why it is refused; empty otherwise.
     pub errors: Vec<Violation>,
+}
+
+/// A path of `emit` that selects nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missed {
+    /// The key of the body, dotted.
+    pub key: String,
+    /// As it is written; of a template the variable, as `payload.title`.
+    pub path: String,
+    /// Another value is sent in its place.
+    pub instead: bool,
+    /// What it probably means, or why it leads nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Where something is written in the rule file, both from 1.
@@ -139,6 +156,13 @@ pub struct Nearest {
     pub rule: String,
     /// Those tests, as they came out.
     pub lacks: Vec<ConditionTrace>,
+}
+
+impl Missed {
+    /// A name is nearly right, so that this is probably a mistake.
+    pub fn is_near(&self) -> bool {
+        self.why.as_deref().is_some_and(|why| why.starts_with(MEANT))
+    }
 }
 
 impl Spot {

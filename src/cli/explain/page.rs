@@ -6,7 +6,7 @@ use super::Explanation;
 use super::callgoose::Sent;
 use crate::cli::terminal::{Paint, painted, plain};
 use crate::event::{Draft, Priority};
-use crate::rules::{ConditionTrace, Element, ElementTrace, Nearest, PathTrace, Seen};
+use crate::rules::{ConditionTrace, Element, ElementTrace, Missed, Nearest, PathTrace, Seen};
 
 pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
     let Explanation { decision, trace, .. } = explanation;
@@ -105,6 +105,10 @@ impl Page<'_> {
         }
         if let Some(nearest) = &trace.nearest {
             self.nearest(nearest);
+        }
+        if !trace.missed.is_empty() {
+            self.heading("emit found nothing at");
+            self.rows(&trace.missed.iter().map(missed_row).collect::<Vec<_>>());
         }
         match element {
             Element::Event(draft) => self.event(draft),
@@ -263,6 +267,19 @@ fn age(seconds: u64) -> String {
     let units = [("days", 86_400), ("hours", 3_600), ("minutes", 60)];
     let unit = units.into_iter().find(|(_, scale)| seconds >= 2 * scale);
     unit.map_or_else(|| format!("{seconds} seconds"), |(unit, scale)| format!("{} {unit}", seconds / scale))
+}
+
+/// A path of `emit` that found nothing, marked where a name is nearly right.
+fn missed_row(missed: &Missed) -> Row {
+    let Missed { key, path, instead, why } = missed;
+    let becomes = match (instead, path.starts_with('$')) {
+        (true, _) => "missing, another value is sent",
+        (false, true) => "missing, left out",
+        (false, false) => "missing, renders empty",
+    };
+    let why = why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+    let holds = missed.is_near().then_some(false);
+    Row { depth: 0, holds, name: key.clone(), asks: path.clone(), seen: plain(&format!("{becomes}{why}")) }
 }
 
 fn path_row(read: &PathTrace) -> Row {

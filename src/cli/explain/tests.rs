@@ -81,6 +81,41 @@ callgoose  filters.yaml
 }
 
 #[test]
+fn a_path_of_emit_that_found_nothing_is_marked_with_the_near_name() {
+    let yaml = format!(
+        "{RULES}emit:
+  title: $.titel
+  host: $.host
+  text: 'on {{{{ payload.sevice }}}}'
+  name: {{ $first: [$.nmae, $.title, none] }}
+  level: {{ $path: $.severity, $default: low }}
+  by: {{ $by_action: {{ trigger: $.n, resolve: $.never }} }}
+  tags: {{ all: [$.tags.polcy] }}
+"
+    );
+    let payload =
+        json!({"id": "x", "state": "BAD", "title": "t", "service": "s", "name": "n", "n": 1, "tags": {"policy": "p"}});
+    let text = text(&yaml, &payload);
+    assert!(
+        text.contains(
+            "emit found nothing at
+  ✗ title        $.titel         missing, left out (did you mean `$.title`?)
+  · host         $.host          missing, left out
+  ✗ text         payload.sevice  missing, renders empty (did you mean `$.service`?)
+  ✗ name         $.nmae          missing, another value is sent (did you mean `$.name`?)
+  · level        $.severity      missing, another value is sent
+  ✗ tags.all[0]  $.tags.polcy    missing, left out (did you mean `$.tags.policy`?)
+event
+"
+        ),
+        "{text}"
+    );
+    let missed = &object::object(&explanation(&yaml, &payload))["trace"][0]["missed"];
+    let first = json!({"key": "title", "path": "$.titel", "instead": false, "why": "did you mean `$.title`?"});
+    assert_eq!((missed.as_array().unwrap().len(), &missed[0]), (6, &first), "{missed}");
+}
+
+#[test]
 fn the_priority_of_a_rule_is_shown_where_it_says_one() {
     let yaml = RULES.replacen("then: trigger", "then: trigger, priority: high", 1);
     let payload = json!({"id": "x", "state": "BAD"});

@@ -21,7 +21,7 @@ pub(super) fn astray(steps: &[Step], start: &str, root: &Value) -> Option<String
                 None => {
                     let near = nearest(name, members.keys().take(NAMES_MAX).map(String::as_str));
                     return match near {
-                        Some(near) => Some(format!("did you mean `{at}{}`?", spelled(near))),
+                        Some(near) => Some(format!("{MEANT} `{at}{}`?", spelled(near))),
                         None if last => None,
                         None => Some(format!("`{at}` has no `{name}`")),
                     };
@@ -66,5 +66,7 @@ pub(in crate::rules) fn spelled(name: &str) -> String {
     if short && !name.is_empty() { format!(".{name}") } else { format!("[{}]", Value::from(name)) }
 }
 
+/// The beginning of a sentence that names what was meant.
+pub(in crate::rules) const MEANT: &str = "did you mean";
 /// An object with more members is a table, not a record.
 const NAMES_MAX: usize = 1_000;

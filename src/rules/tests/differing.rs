@@ -35,7 +35,7 @@ fn what_others_see_of_a_decision_is_compared() {
     let critical = json!({ "id": "e1", "state": "CRITICAL", "level": 3, "start": 1 });
     let info = json!({ "id": "e1", "state": "INFO" });
     let odd = json!({ "id": "e1", "state": "odd" });
-    let no_rule = "refused, $.state: no rule matches this payload, and the rules read this";
+    let no_rule = "refused, $.state: no rule matches this";
     let rows: [Row<'_>; 14] = [
         ("the same rules", &[], &critical, &[]),
         ("another rule's name", &[("problem", "alarm")], &critical, &[]),
