@@ -65,7 +65,9 @@ struct Listed {
 pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>) -> Reply {
     let not_found = |detail| problem(StatusCode::NOT_FOUND, detail);
     let id: EventId = id.parse().map_err(|_| not_found("an event's id is a number"))?;
-    let details = state.view.journal.read(move |reader| reader.details(id)).await?;
+    let mut details = state.view.journal.read(move |reader| reader.details(id)).await?;
+    let summaries = details.as_mut().map(|details| &mut details.summary);
+    holds::mark(summaries.map(std::slice::from_mut).unwrap_or_default(), &state.view.recorder.holds());
     let not_kept = "no such event is kept; delivered events are kept for `journal.keep_delivered`";
     details.map(|details| Json(details).into_response()).ok_or_else(|| not_found(not_kept))
 }
@@ -108,8 +110,11 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
 
 /// Refuses a question in a query where none is understood: an answer would pass for one to it.
 pub(super) async fn without_query(request: Request, next: Next) -> Response {
-    if request.uri().query().is_some_and(|query| !query.is_empty()) {
-        return problem(StatusCode::BAD_REQUEST, "this takes nothing in its query; /api/v1/events takes a filter");
+    if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
+        let name = query.split(['&', '=']).next().unwrap_or_default();
+        let detail =
+            format!("there is no `{name}` here: this takes nothing in its query; /api/v1/events takes a filter");
+        return problem(StatusCode::BAD_REQUEST, &detail);
     }
     next.run(request).await
 }

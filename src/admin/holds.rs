@@ -199,6 +199,7 @@ mod tests {
             received_at: String::new(),
             attempts: 0,
             held: None,
+            error: None,
             differences: None,
         };
         let hold = |source: &str, key: Option<&str>| HoldRecord {

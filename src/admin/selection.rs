@@ -40,7 +40,10 @@ pub(super) struct Selection {
 impl Selection {
     /// For a list: newest first.
     pub(super) fn list(&self, now: WallTime) -> Result<Filter, String> {
-        let after = word("after", self.after.as_deref(), "the `next` of the page before")?;
+        let after = |text: &str| {
+            text.parse().map_err(|_| format!("`after` takes the `next` of the page before; it is `{text}`"))
+        };
+        let after = self.after.as_deref().map(after).transpose()?;
         let differs = self.differs.unwrap_or(false);
         let texts = Texts {
             key: self.key_contains.clone(),
@@ -92,14 +95,14 @@ impl Selection {
     pub(super) fn of_query(uri: &Uri) -> Result<Selection, String> {
         let Query(pairs) =
             Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
-        check_names(pairs.iter().map(|(name, _)| name.as_str()))?;
+        check_names(pairs.iter().map(|(name, _)| name.as_str()), &[])?;
         let Query(selection) = Query::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
         Ok(selection)
     }
 
     /// Reads what a command says beside its options.
     pub(super) fn of_command(members: Map<String, Value>) -> Result<Selection, String> {
-        check_names(members.keys().map(String::as_str))?;
+        check_names(members.keys().map(String::as_str), &OPTIONS)?;
         serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())
     }
 
@@ -113,7 +116,7 @@ impl Selection {
         };
         Ok(Filter {
             states,
-            outcome: word("outcome", self.outcome.as_deref(), &Outcome::ALL.map(Outcome::as_str).join(", "))?,
+            outcome: self.outcome.as_deref().map(outcome).transpose()?,
             key: self.key.clone(),
             source: self.source.clone(),
             since: moment("since", self.since.as_deref(), now)?,
@@ -123,11 +126,12 @@ impl Selection {
     }
 }
 
-fn check_names<'n>(mut names: impl Iterator<Item = &'n str>) -> Result<(), String> {
+/// `beside`: words that may stand beside the selection, and were taken out before.
+fn check_names<'n>(mut names: impl Iterator<Item = &'n str>, beside: &[&str]) -> Result<(), String> {
     let Some(unknown) = names.find(|name| !NAMES.contains(name)) else {
         return Ok(());
     };
-    let meant = meant(unknown, NAMES);
+    let meant = meant(unknown, NAMES.iter().chain(beside).copied());
     Err(format!("there is no `{unknown}` to choose events by{meant}; there are {}", NAMES.join(", ")))
 }
 
@@ -137,14 +141,17 @@ pub(super) fn cursor(last: EventId, until: EventId) -> String {
     format!("{last}-{until}")
 }
 
-fn state(word: &str) -> Result<State, String> {
-    let valid = State::ALL.map(State::as_str).join(", ");
-    word.trim().parse().map_err(|()| format!("`state` takes {valid}; it is `{word}`"))
+fn state(text: &str) -> Result<State, String> {
+    text.trim().parse().map_err(|()| none_of("state", text, &State::ALL.map(State::as_str)))
 }
 
-fn word<T: std::str::FromStr>(name: &str, value: Option<&str>, valid: &str) -> Result<Option<T>, String> {
-    let parse = |text: &str| text.parse().map_err(|_| format!("`{name}` takes {valid}; it is `{text}`"));
-    value.map(parse).transpose()
+fn outcome(text: &str) -> Result<Outcome, String> {
+    text.parse().map_err(|()| none_of("outcome", text, &Outcome::ALL.map(Outcome::as_str)))
+}
+
+/// That a value is none of the valid ones, with the nearest of them.
+fn none_of(name: &str, found: &str, valid: &[&str]) -> String {
+    format!("`{name}` takes {}; it is `{found}`{}", valid.join(", "), meant(found, valid.iter().copied()))
 }
 
 fn moment(name: &str, value: Option<&str>, now: WallTime) -> Result<Option<WallTime>, String> {
@@ -161,6 +168,8 @@ fn moment(name: &str, value: Option<&str>, now: WallTime) -> Result<Option<WallT
 }
 
 const LIST_DEFAULT: usize = 50;
+/// What a command takes beside a selection.
+const OPTIONS: [&str; 2] = ["force", "dry_run"];
 /// The names of the fields of [`Selection`].
 const NAMES: [&str; 12] = [
     "state",
@@ -214,6 +223,8 @@ mod tests {
             ("{}", "at least one of"),
             (r#"{"limit": 5}"#, "at least one of"),
             (r#"{"state": "ded"}"#, "`state` takes queued"),
+            (r#"{"state": "ded"}"#, "did you mean `dead`?"),
+            (r#"{"outcome": "unmatchd"}"#, "did you mean `unmatched`?"),
             (r#"{"outcome": "good"}"#, "`outcome` takes created"),
             (r#"{"state": "dead", "after": "12"}"#, "`after` takes"),
         ] {
@@ -229,12 +240,16 @@ mod tests {
             ("key-contains", Some("key_contains")),
             ("olderthan", Some("older_than")),
             ("requst", Some("request")),
+            ("dryrun", Some("dry_run")),
             ("q", None),
         ] {
             let of_query = Selection::of_query(&format!("/api/v1/events?limit=1&{name}=x").parse().unwrap());
             let members = serde_json::from_value(serde_json::json!({ name: "x" })).unwrap();
             for problem in [of_query.unwrap_err(), Selection::of_command(members).unwrap_err()] {
                 assert!(problem.contains(&format!("no `{name}`")) && problem.contains("key_contains"), "{problem}");
+                // A list has no dry run.
+                let is_option = meant.is_some_and(|meant| OPTIONS.contains(&meant));
+                let meant = if is_option && !problem.contains("did you mean") { None } else { meant };
                 let nearest = meant.map(|meant| format!("did you mean `{meant}`?"));
                 assert_eq!(problem.contains("did you mean"), nearest.is_some(), "{problem}");
                 assert!(nearest.is_none_or(|nearest| problem.contains(&nearest)), "{problem}");

@@ -22,6 +22,7 @@ use crate::event::{
     Action, Damage, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Reason, Settlement, State, UpdateHash,
 };
 use crate::journal::dedup::Occurrences;
+use crate::yaml::is_sensitive;
 
 /// A read-only connection. It never waits for the writing end, nor the writing end for it.
 #[derive(Debug)]
@@ -114,6 +115,9 @@ pub struct Summary {
     /// The hold of its key or source, if it is queued and held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<&'static str>,
+    /// The first error of a refused payload, with the number of further ones; only in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<serde_json::Value>,
     /// Different decisions of shadow rules; only in details, and in lists filtered by them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differences: Option<serde_json::Value>,
@@ -396,8 +400,11 @@ impl Reader {
                 .prepare_cached(&query)?
                 .query_map(filter.parameters(i64::try_from(limit).unwrap_or(i64::MAX)), summary)?
                 .collect::<Result<Vec<_>, _>>()?;
-            for event in events.iter_mut().filter(|_| filter.differs) {
-                event.differences = differences(connection, event.id.parse().unwrap_or(0))?;
+            for event in &mut events {
+                event.error = first_error(connection, event)?;
+                if filter.differs {
+                    event.differences = differences(connection, event.id.parse().unwrap_or(0))?;
+                }
             }
             Ok(events)
         })?;
@@ -708,8 +715,35 @@ pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
         received_at: WallTime(row.get(8).unwrap_or(0)).rfc3339(),
         attempts: row.get(9).unwrap_or(0),
         held: None,
+        error: None,
         differences: None,
     })
+}
+
+/// The first error of a refused payload: path, problem and what was found, unless the path is named as a secret is.
+pub(super) fn first_error(
+    connection: &Connection,
+    event: &Summary,
+) -> Result<Option<serde_json::Value>, rusqlite::Error> {
+    if event.state != State::Refused.as_str() {
+        return Ok(None);
+    }
+    let id: i64 = event.id.parse().unwrap_or(0);
+    let errors = connection
+        .prepare_cached("SELECT body FROM content WHERE id = ?1")?
+        .query_row([id], |row| bytes(row, 0))
+        .optional()?
+        .flatten();
+    let errors: Vec<serde_json::Value> =
+        errors.and_then(|errors| serde_json::from_slice(&errors).ok()).unwrap_or_default();
+    let more = errors.len().saturating_sub(1);
+    Ok(errors.into_iter().next().map(|mut error| {
+        if error["path"].as_str().is_some_and(is_sensitive) {
+            error["found"] = serde_json::Value::Null;
+        }
+        error["more"] = more.into();
+        error
+    }))
 }
 
 /// The text in a column of a possibly damaged row.
