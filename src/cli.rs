@@ -9,12 +9,14 @@ mod client;
 mod demo;
 mod events;
 pub mod explain;
+mod follow;
 mod health;
 mod init;
 mod input;
 pub mod query;
 mod readiness;
 mod recorded;
+mod remedy;
 mod run;
 pub mod sandbox;
 mod schema;
@@ -25,6 +27,7 @@ mod terminal;
 pub mod test;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -133,6 +136,16 @@ pub fn main() -> ExitCode {
     };
     let exit = result.unwrap_or_else(|stop| terminal.say_stop(stop));
     terminal.finish(exit)
+}
+
+/// On one line, where a command goes on without what stopped.
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Problem(problem) | Stop::Refused(problem) => f.write_str(problem),
+            Stop::Invalid(findings) => f.write_str(&findings.error_lines().join("; ")),
+        }
+    }
 }
 
 impl From<String> for Stop {

@@ -223,6 +223,11 @@ impl Trouble {
         Trouble::Payload,
     ];
 
+    /// Reads its word.
+    pub fn read(word: &str) -> Option<Trouble> {
+        Trouble::ALL.into_iter().find(|trouble| trouble.as_str() == word)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Trouble::Dns => "dns",

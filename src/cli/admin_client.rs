@@ -63,6 +63,11 @@ impl Relay {
         self.understood(&answer).map(Some)
     }
 
+    /// What `/readyz` answers, whether the relay is ready or not.
+    pub(crate) fn readiness(&self) -> Result<Value, Stop> {
+        Ok(self.runtime.block_on(self.client.get("/readyz"))?.json().unwrap_or_default())
+    }
+
     /// Looks at the ids of all events that match a query, newest first, page by page, while `look` says to go on.
     pub(crate) fn each_event(
         &self,

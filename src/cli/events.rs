@@ -8,11 +8,12 @@ mod progress;
 mod selection;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::admin_client::{Relay, event_path};
 use super::recorded::payload;
-use super::terminal::{Terminal, plain, table};
+use super::remedy;
+use super::terminal::{Paint, Terminal, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
 use crate::inbound::NotJson;
 
@@ -134,7 +135,13 @@ impl List {
         let head = ["ID", "RECEIVED", "SOURCE", "STATE", "OUTCOME", "ACTION", "TRIES", "KEY", "REASON"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(events.iter().map(row));
-        for line in table(&rows) {
+        let colour = terminal.colour();
+        let paint = |index: usize, column: usize| match index {
+            _ if !colour => None,
+            0 => Some(Paint::Dim),
+            index => paint(&rows[index][column]).filter(|_| ["STATE", "OUTCOME"].contains(&head[column])),
+        };
+        for line in painted_table(&rows, paint) {
             terminal.print(&line);
         }
     }
@@ -150,13 +157,22 @@ impl List {
 
 impl Show {
     fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
-        let body = Relay::open(&self.config)?.ask(&event_path(&self.id))?;
+        let relay = Relay::open(&self.config)?;
+        let body = relay.ask(&event_path(&self.id))?;
         if self.json {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
         }
         for line in details(&body) {
             terminal.print(&line);
+        }
+        let advice = match body["state"].as_str() {
+            Some("queued") => Some(remedy::of_queued(&body, &relay.readiness()?)),
+            _ => remedy::of_event(&body),
+        };
+        if let Some(advice) = advice {
+            terminal.print("");
+            advice.lines().iter().for_each(|line| terminal.print(line));
         }
         Ok(Exit::Fine)
     }
@@ -170,11 +186,42 @@ fn page_of<'a>(body: &'a Value, name: &str) -> &'a [Value] {
 fn row(event: &Value) -> Vec<String> {
     let mut row = ["id", "received_at", "source", "state", "outcome", "action", "attempts", "incident_key", "reason"]
         .map(|name| shortened(&text(&event[name])));
+    if event["error"].is_object() {
+        let [.., reason] = &mut row;
+        let more = event["error"]["more"].as_u64().filter(|more| *more > 0);
+        let more = more.map_or_else(String::new, |more| format!(" (and {more} more)"));
+        *reason = shortened(&format!("{}{more}", brief(&event["error"])));
+    }
     if let Some(by) = event["held"].as_str() {
         let [.., reason] = &mut row;
         *reason = if reason.is_empty() { format!("held ({by})") } else { format!("held ({by}); {reason}") };
     }
     row.to_vec()
+}
+
+/// The colour of a state or an outcome.
+fn paint(word: &str) -> Option<Paint> {
+    match word {
+        "delivered" | "created" | "resolved" | "duplicate" => Some(Paint::Green),
+        "dead" | "refused" | "unmatched" | "not_resolved" => Some(Paint::Red),
+        "queued" | "accepted" => Some(Paint::Yellow),
+        "ended" => Some(Paint::Dim),
+        _ => None,
+    }
+}
+
+/// `$.state disaster: no rule matches this`.
+fn brief(error: &Value) -> String {
+    let said = |name: &str| plain(&text(&error[name]));
+    let found = if error["found"].is_null() { String::new() } else { format!(" {}", said("found")) };
+    format!("{}{found}: {}", said("path"), said("problem"))
+}
+
+/// `$.state: no rule matches this (found disaster)`.
+pub(super) fn violation(error: &Value) -> String {
+    let said = |name: &str| plain(&text(&error[name]));
+    let found = if error["found"].is_null() { String::new() } else { format!(" (found {})", said("found")) };
+    format!("{}: {}{found}", said("path"), said("problem"))
 }
 
 /// An event above what differs of it.
@@ -225,12 +272,16 @@ fn details(event: &Value) -> Vec<String> {
         ("received_hex", "what came, in hexadecimal"),
         ("element", "the element of it that this is about"),
         ("sent", "what is sent"),
-        ("errors", "what was wrong with it"),
     ] {
-        if !event[name].is_null() && event[name] != json!([]) {
+        if !event[name].is_null() {
             lines.push(format!("\n{title}:"));
             lines.extend(body(&event[name]));
         }
+    }
+    let errors = page_of(event, "errors");
+    if !errors.is_empty() {
+        lines.push("\nwhat was wrong with it:".to_owned());
+        lines.extend(errors.iter().map(|error| format!("  {}", violation(error))));
     }
     if event["reason"] == "not_json"
         && let Some(Err(NotJson { problem, line, column, .. })) = payload(event)
@@ -251,9 +302,13 @@ fn details(event: &Value) -> Vec<String> {
             said("took_ms"),
             said("result")
         ));
-        let more = ["status", "detail", "answer"].into_iter().filter(|name| !attempt[*name].is_null());
+        let more = ["status", "detail"].into_iter().filter(|name| !attempt[*name].is_null());
         let rows: Vec<Vec<String>> = more.map(|name| vec![format!("  {name}:"), said(name)]).collect();
         lines.extend(table(&rows));
+        if !attempt["answer"].is_null() {
+            lines.push("  answer:".to_owned());
+            lines.extend(body(&attempt["answer"]).iter().map(|line| format!("  {line}")));
+        }
     }
     lines
 }
@@ -290,6 +345,8 @@ const CELL_CHARS_MAX: usize = 60;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -297,12 +354,23 @@ mod tests {
         let event = json!({
             "id": "7", "source": "s", "action": "trigger", "incident_key": "k\u{1b}[2J", "state": "delivered",
             "outcome": "created", "reason": null, "attempts": 1, "received": "{\"a\":1}", "sent": {"state": "CRITICAL"},
-            "deliveries": [{ "number": 1, "started_at": "t", "took_ms": 12, "result": "delivered", "status": 201 }],
+            "deliveries": [{ "number": 1, "started_at": "t", "took_ms": 12, "result": "delivered", "status": 201,
+                             "answer": "{\"id\":\"call-1\"}" }],
         });
         let text = details(&event).join("\n");
         assert!(text.contains("incident_key:  k\\u{1b}[2J\n"), "{text}");
         assert!(text.contains("what came:\n  {\n    \"a\": 1\n  }"), "{text}");
         assert!(text.contains("attempt 1 at t, 12 ms: delivered\n  status:  201"), "{text}");
+        assert!(text.contains("\n  answer:\n    {\n      \"id\": \"call-1\"\n    }"), "{text}");
         assert!(!text.contains("reason"), "{text}");
+    }
+
+    #[test]
+    fn a_refused_event_is_listed_with_the_path_and_the_value() {
+        let error = json!({"path": "$.state", "problem": "no rule matches this", "found": "disaster\u{7}", "more": 2});
+        let event = json!({"id": "7", "state": "refused", "reason": "unprocessable", "error": error});
+        assert_eq!(row(&event)[8], "$.state disaster\\u{7}: no rule matches this (and 2 more)");
+        let text = details(&json!({"id": "7", "errors": [error]})).join("\n");
+        assert!(text.contains("wrong with it:\n  $.state: no rule matches this (found disaster\\u{7})"), "{text}");
     }
 }

@@ -26,7 +26,7 @@ impl Follow<'_> {
 
     /// The event when it has ended; when the time is up, as it is.
     pub(super) fn end_of(&mut self, id: &str, terminal: &mut Terminal) -> Result<Value, Stop> {
-        let mut ask = Instant::now();
+        let mut ask = self.until.min(Instant::now() + SOON);
         loop {
             let gone = || format!("event {} is not kept any more", plain(id));
             let event = self.relay.event(id)?.ok_or_else(gone)?;
@@ -54,5 +54,7 @@ impl Follow<'_> {
 }
 
 const POLL: Duration = Duration::from_millis(250);
+/// Most events are on their way by then.
+const SOON: Duration = Duration::from_millis(500);
 /// Between two looks at what keeps an event.
 const ASK: Duration = Duration::from_secs(2);

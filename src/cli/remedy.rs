@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::readiness::{degradation, degraded, minute};
 use super::terminal::{plain, quoted};
 use crate::callgoose::answer::Trouble;
 use crate::event::Reason;
@@ -115,7 +116,7 @@ pub(super) fn of_queued(event: &Value, readiness: &Value) -> Advice {
         let by = plain(by);
         return Advice::new(format!("a person holds its {by} back"), format!("`gander events release` with its {by}"));
     }
-    if let Some(advice) = readiness["degraded"].as_array().into_iter().flatten().find_map(of_upstream) {
+    if let Some(advice) = degraded(readiness).iter().find_map(of_upstream) {
         return advice;
     }
     let result = plain(event["reason"].as_str().unwrap_or_default());
@@ -129,19 +130,21 @@ pub(super) fn of_queued(event: &Value, readiness: &Value) -> Advice {
 }
 
 /// Advice by an entry of `/readyz`, where that is about deliveries.
-fn of_upstream(degraded: &Value) -> Option<Advice> {
-    let word = |name: &str| degraded[name].as_str().map(plain).unwrap_or_default();
+fn of_upstream(entry: &Value) -> Option<Advice> {
+    let word = |name: &str| entry[name].as_str().map(plain).unwrap_or_default();
     let reason = word("reason");
     if !reason.starts_with("upstream_") && reason != "breaker_open" {
         return None;
     }
-    let status = degraded["status"].as_u64().map_or_else(String::new, |status| format!(" ({status})"));
+    let status = entry["status"].as_u64().map_or_else(String::new, |status| format!(" ({status})"));
     let said = match reason.as_str() {
         "upstream_auth" => format!("Callgoose refuses the token{status}: deliveries are paused"),
+        "upstream_proxy" => format!("the proxy does not let the calls through{status}: deliveries are paused"),
+        "upstream_tls" => "no TLS connection to Callgoose can be made: deliveries are paused".to_owned(),
         "breaker_open" => format!("Callgoose fails again and again{status}"),
-        _ => format!("what answers at `upstream.url` is no Callgoose that takes events{status}: deliveries are paused"),
+        _ => format!("what answers at `upstream.url` takes no events{status}: deliveries are paused"),
     };
-    Some(Advice::new(format!("{said} since {}; {}", word("since"), word("detail")), word("remedy")))
+    Some(Advice::new(format!("{said} since {}; {}", minute(&word("since")), word("detail")), word("remedy")))
 }
 
 /// Advice on a request that the relay answered with an error, beside what the answer says. `readiness` as above, where it
@@ -155,14 +158,7 @@ pub(super) fn of_refusal(status: u16, source: &str, readiness: Option<&Value>) -
         ],
         403 => vec![format!("`sources.{source}.allow_from` leaves this machine out")],
         404 => vec![format!("the relay that runs knows no source `{source}`: a new one needs a restart")],
-        429 | 503 => {
-            let degraded = readiness.and_then(|readiness| readiness["degraded"].as_array()).into_iter().flatten();
-            let said = degraded.map(|one| {
-                let word = |name: &str| one[name].as_str().map(plain).unwrap_or_default();
-                format!("{}: {}; what to do: {}", word("reason"), word("detail"), word("remedy"))
-            });
-            said.collect()
-        }
+        429 | 503 => readiness.map(degraded).unwrap_or_default().iter().flat_map(degradation).collect(),
         _ => Vec::new(),
     }
 }

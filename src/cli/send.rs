@@ -9,11 +9,13 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::admin_client::event_path;
+use super::admin_client::Relay;
 use super::client::{Answer, Client};
+use super::events::violation;
+use super::follow::Follow;
+use super::remedy::{self, Advice};
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, Stop, block_on, input};
-use crate::admin;
 use crate::config::{load_addresses, load_policy};
 use crate::credential::Credential;
 use crate::inbound::auth::Policy;
@@ -21,7 +23,8 @@ use crate::inbound::auth::Policy;
 /// Post a payload to the running relay and follow it to its outcome
 ///
 /// Uses the address, the certificate and a credential of the source from the configuration, waits for Callgoose's answer
-/// and, if the event is still queued then, follows it through the admin API.
+/// and, if the event is still queued then, follows it through the admin API. What did not come to what it should is told
+/// with the reason and the remedy.
 ///
 /// Exit codes: 0 created, resolved, duplicate or accepted; 1 anything else; 2 the relay could not be asked.
 #[derive(Debug, Args)]
@@ -64,11 +67,13 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     terminal.say(&format!("answered {}", answer.status));
 
     let mut events = parts(&answer);
-    if events.iter().any(is_pending) {
-        follow(&addresses.admin, &mut events, until, terminal);
+    if events.iter().any(is_pending)
+        && let Err(stop) = follow(&arguments.config, &mut events, until, terminal)
+    {
+        terminal.say(&format!("its outcome is not known: {stop}"));
     }
     report(arguments, &answer, &events, terminal);
-    let fine = !events.is_empty() && events.iter().all(is_fine);
+    let fine = !events.is_empty() && events.iter().all(remedy::is_fine);
     Ok(if fine { Exit::Fine } else { Exit::No })
 }
 
@@ -100,38 +105,16 @@ fn parts(answer: &Answer) -> Vec<Value> {
 
 /// Waits for events that are still queued, and for those that duplicates are copies of, by the admin API, and notes
 /// their ends.
-fn follow(admin: &admin::Config, events: &mut [Value], until: Instant, terminal: &mut Terminal) {
+fn follow(config: &ConfigArguments, events: &mut [Value], until: Instant, terminal: &mut Terminal) -> Result<(), Stop> {
     terminal.say("not delivered yet; following it through the admin API");
-    let client = match Client::admin(admin) {
-        Ok(client) => client,
-        Err(problem) => return terminal.say(&format!("can't follow it: {problem}")),
-    };
-    let work = async {
-        for event in events.iter_mut().filter(|event| is_pending(event)) {
-            let Some(id) = id_of(event).or_else(|| original_of(event)) else { continue };
-            loop {
-                match client.get(&event_path(&id)).await {
-                    Ok(answer) if answer.status == StatusCode::OK => {
-                        let details = answer.json().unwrap_or_default();
-                        if details["state"] != "queued" {
-                            note_end(event, &details);
-                            break;
-                        }
-                    }
-                    Ok(answer) => return Err(answer.detail()),
-                    Err(problem) => return Err(problem),
-                }
-                if Instant::now() >= until {
-                    return Err(format!("event {id} is still queued"));
-                }
-                tokio::time::sleep(POLL).await;
-            }
+    let relay = Relay::open(config)?;
+    let mut follow = Follow::new(&relay, until);
+    for event in events.iter_mut().filter(|event| is_pending(event)) {
+        if let Some(id) = id_of(event).or_else(|| original_of(event)) {
+            note_end(event, &follow.end_of(&id, terminal)?);
         }
-        Ok(())
-    };
-    if let Err(problem) = block_on(work).flatten() {
-        terminal.say(&format!("its outcome is not known: {problem}"));
     }
+    Ok(())
 }
 
 fn note_end(event: &mut Value, details: &Value) {
@@ -154,19 +137,31 @@ fn report(arguments: &Arguments, answer: &Answer, events: &[Value], terminal: &m
     }
     for event in events {
         terminal.print(&line(event));
+        advise(event, terminal);
     }
+    let body = answer.json().unwrap_or_default();
     if events.is_empty() {
         terminal.print(&format!("refused: {}", answer.detail()));
     }
-    let body = answer.json().unwrap_or_default();
     for error in body["errors"].as_array().into_iter().flatten() {
-        let said = |name: &str| plain(error[name].as_str().unwrap_or_default());
-        let found = if error["found"].is_null() { String::new() } else { format!(" (found {})", said("found")) };
-        terminal.print(&format!("  {}: {}{found}", said("path"), said("problem")));
+        terminal.print(&format!("  {}", violation(error)));
     }
-    if answer.status == StatusCode::UNAUTHORIZED {
-        terminal.say("the relay refused the credential: does it run with this configuration and these secrets?");
+    if events.is_empty() {
+        // What was kept is an event, of which a person can ask for more.
+        let reason = if answer.status == StatusCode::BAD_REQUEST { "not_json" } else { "unprocessable" };
+        if let Some(id) = id_of(&body) {
+            advise(&json!({ "id": id, "state": "refused", "reason": reason }), terminal);
+        }
+        let readiness = Relay::open(&arguments.config).and_then(|relay| relay.readiness()).ok();
+        for sentence in remedy::of_refusal(answer.status.as_u16(), &arguments.source, readiness.as_ref()) {
+            terminal.say(&format!("  {sentence}"));
+        }
     }
+}
+
+fn advise(event: &Value, terminal: &mut Terminal) {
+    let advice = remedy::of_event(event);
+    advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
 }
 
 /// `trigger of e1: delivered, created (event 7)`.
@@ -201,11 +196,6 @@ fn is_pending(event: &Value) -> bool {
     event["status"] == "queued" || event["status"] == "duplicate" && event["outcome"].is_null()
 }
 
-/// Created, resolved, duplicate or accepted, for a copy as for its original.
-fn is_fine(event: &Value) -> bool {
-    matches!(event["outcome"].as_str(), Some("created" | "resolved" | "duplicate" | "accepted"))
-}
-
 fn id_of(event: &Value) -> Option<String> {
     match &event["id"] {
         Value::Null => None,
@@ -229,32 +219,10 @@ fn spelled(value: &Value) -> String {
 const WAIT_MAX_S: u64 = 30;
 /// Beyond the wait itself.
 const ANSWER: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_reached_the_upstream_as_asked_is_fine() {
-        for (event, fine) in [
-            (json!({ "status": "delivered", "outcome": "created" }), true),
-            (json!({ "status": "delivered", "outcome": "resolved" }), true),
-            (json!({ "status": "delivered", "outcome": "duplicate" }), true),
-            (json!({ "status": "delivered", "outcome": "accepted" }), true),
-            (json!({ "status": "duplicate", "of": "3", "outcome": "created" }), true),
-            (json!({ "status": "duplicate", "of": "3" }), false),
-            (json!({ "status": "duplicate", "of": "3", "reason": "400" }), false),
-            (json!({ "status": "duplicate", "of": "3", "outcome": "unmatched" }), false),
-            (json!({ "status": "unmatched", "outcome": "unmatched" }), false),
-            (json!({ "status": "not_resolved", "outcome": "not_resolved" }), false),
-            (json!({ "status": "dead", "reason": "400" }), false),
-            (json!({ "status": "queued" }), false),
-            (json!({ "status": "ignored", "rule": "maintenance" }), false),
-        ] {
-            assert_eq!(is_fine(&event), fine, "{event}");
-        }
-    }
 
     #[test]
     fn each_element_has_a_line() {

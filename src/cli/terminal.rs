@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use unicode_width::UnicodeWidthStr;
+
 use super::Exit;
 use crate::logging::{self, Lines, no_colour};
 
@@ -140,6 +142,16 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
+/// A word as a shell takes it.
+pub(crate) fn quoted(text: &str) -> String {
+    let bare = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    if !text.is_empty() && text.chars().all(bare) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 /// Breaks of lines and paragraphs, marks of direction, and what is not seen at all. The two joiners, which belong to some
 /// scripts and to emoji, stay.
 fn is_unseen(c: char) -> bool {
@@ -165,15 +177,25 @@ pub(crate) enum Paint {
 
 /// Rows of cells as lines with aligned columns; the last column is not padded.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
+    painted_table(rows, |_, _| None)
+}
+
+/// The same, with cells painted by row and column.
+pub(crate) fn painted_table(rows: &[Vec<String>], paint: impl Fn(usize, usize) -> Option<Paint>) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        })
-        .collect()
+    let line = |(index, row): (usize, &Vec<String>)| {
+        // What is empty to the end of the line is not padded.
+        let filled = row.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
+        let cells = row[..filled].iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            let padding = if column + 1 == filled { 0 } else { width - cell.width() };
+            let cell = format!("{cell}{:padding$}", "");
+            paint(index, column).map_or(cell.clone(), |paint| painted(&cell, paint, true))
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    rows.iter().enumerate().map(line).collect()
 }
 
 #[cfg(test)]
@@ -188,8 +210,18 @@ mod tests {
     }
 
     #[test]
+    fn a_word_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted("./config/gander.yaml"), "./config/gander.yaml");
+        assert_eq!(quoted("my files/it's"), r"'my files/it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
     fn columns_are_aligned() {
-        let rows = [["id", "key"], ["1", "é"], ["10", ""]].map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(table(&rows), ["id  key", "1   é", "10"]);
+        let rows = [["id", "key", "n"], ["1", "é", "1"], ["10", "警報", "2"], ["2", "", ""]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&rows), ["id  key   n", "1   é     1", "10  警報  2", "2"]);
+        let painted = painted_table(&rows[1..3], |row, column| (row == 0 && column == 1).then_some(Paint::Red));
+        assert_eq!(painted, ["1   \u{1b}[31mé   \u{1b}[0m  1", "10  警報  2"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -357,10 +358,14 @@ async fn a_payload_is_followed_to_its_outcome() {
 
         let ended = fed(send(), "{".to_owned()).await;
         assert!(ended.code == Some(1) && ended.out.starts_with("refused: The body is not JSON"), "{ended:?}");
+        assert!(ended.err.contains("mend the sender's template; then `gander events replay 1"), "{ended:?}");
+        let odd = fed(send(), payload("e3", "disaster").to_string()).await;
+        assert!(odd.out.contains("  $.state: no rule matches this (found disaster)\n"), "{odd:?}");
+        assert!(odd.err.contains("`gander explain --event 1"), "{odd:?}");
         let mut stranger = send();
         stranger.env("SERVICEPILOT_TOKEN", "wrong");
         let ended = fed(stranger, payload("e2", "OK").to_string()).await;
-        assert!(ended.code == Some(1) && ended.err.contains("refused the credential"), "{ended:?}");
+        assert!(ended.code == Some(1) && ended.err.contains("these secrets? Its log tells"), "{ended:?}");
         let mut nobody = send();
         nobody.env_remove("SERVICEPILOT_TOKEN");
         let ended = fed(nobody, payload("e2", "OK").to_string()).await;
@@ -384,6 +389,72 @@ async fn an_event_that_is_still_queued_is_followed_through_the_admin_api() {
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.err.contains("following it through the admin API"), "{ended:?}");
         assert!(ended.out.starts_with("trigger of e1: delivered, "), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_end_badly_say_why_and_what_to_do() {
+    within(async {
+        let answer = Arc::new(Mutex::new(Reply::status(401)));
+        let answering = Arc::clone(&answer);
+        let upstream = Upstream::start(move |_, _| answering.lock().unwrap().clone()).await;
+        let setup = Setup {
+            source: vec!["respond_timeout: 1ms".into()],
+            upstream: vec!["retry: { initial: 10ms, factor: 1, max: 10ms }".into(), "breaker: { open: 10ms }".into()],
+            ..Setup::default()
+        };
+        let relay = Relay::start(&upstream, &setup).await;
+        let run = |arguments: &[&str], input: String| fed(gander_beside(&relay, arguments), input);
+        let send = |key: &str, state: &str, timeout: &str| {
+            run(&["send", "--source", "servicepilot", "--timeout", timeout], payload(key, state).to_string())
+        };
+        // A token that is refused: known at once, and told while the event waits.
+        let paused = send("e1", "CRITICAL", "3").await;
+        assert_eq!(paused.code, Some(1), "{paused:?}");
+        for said in [
+            "why: Callgoose refuses the token (401): deliveries are paused since ",
+            "what to do: check the token in `upstream.authorization` and its scope",
+            "is still queued: it is kept",
+        ] {
+            assert_eq!(paused.err.matches(said).count(), 1, "{said}: {paused:?}");
+        }
+        assert!(!paused.err.contains("not known") && !paused.err.contains(UPSTREAM_TOKEN), "{paused:?}");
+        let id = paused.out.split(['(', ')']).nth_back(1).unwrap().trim_start_matches("event ").to_owned();
+        let shown = run(&["events", "show", &id], String::new()).await;
+        assert!(shown.out.contains("\nwhy: Callgoose refuses the token (401)"), "{shown:?}");
+        assert!(shown.out.contains("\nwhat to do: check the token"), "{shown:?}");
+
+        // Nobody is alerted: the filters there match nothing.
+        let nothing = json!({"id": "c", "triggered": {"created": false, "duplicate": false},
+                             "resolved": {"resolved": false, "duplicate": false}});
+        *answer.lock().unwrap() = Reply::json(202, &nothing);
+        let unmatched = send("e2", "CRITICAL", "30").await;
+        assert_eq!(unmatched.code, Some(1), "{unmatched:?}");
+        assert!(unmatched.err.contains("none of its API Filters matched: nobody was alerted"), "{unmatched:?}");
+        let id = unmatched.out.split(['(', ')']).nth_back(1).unwrap().trim_start_matches("event ").to_owned();
+        assert!(unmatched.err.contains(&format!("then `gander events replay {id}`")), "{unmatched:?}");
+        let shown = run(&["events", "show", &id], String::new()).await;
+        assert!(shown.out.contains("\n  answer:\n    {\n      \"id\": \"c\",\n"), "{shown:?}");
+        assert!(shown.out.contains("what to do: compare what is sent"), "{shown:?}");
+        let again = run(&["events", "replay", &id, "--yes", "--wait=30"], String::new()).await;
+        assert_eq!(again.code, Some(1), "{again:?}");
+        assert!(again.out.lines().nth(1).is_some_and(|line| line.ends_with("delivered, unmatched")), "{again:?}");
+        assert!(again.err.contains("nobody was alerted") && again.err.contains("1 replayed"), "{again:?}");
+        *answer.lock().unwrap() = Reply::json(200, &nothing);
+        let unresolved = send("e3", "OK", "30").await;
+        assert!(unresolved.err.contains("nothing was closed") && unresolved.err.contains("--key e3"), "{unresolved:?}");
+
+        *answer.lock().unwrap() = Reply::Done;
+        let mended =
+            run(&["events", "replay", "--outcome", "unmatched", "--key", "e1", "--yes", "--wait"], String::new()).await;
+        assert!(mended.code == Some(0) && mended.out.contains("delivered, created"), "{mended:?}");
+        // What the rules could not use is listed with path and value.
+        send("e4", "disaster", "30").await;
+        let list = run(&["events", "list", "--state", "refused"], String::new()).await;
+        assert!(list.out.lines().nth(1).is_some_and(|line| line.ends_with("  $.state disaster: no rule matches this")));
+        let found = run(&["events", "list", "--search", "disaster"], String::new()).await;
+        assert!(found.out.contains("$.state disaster: "), "{found:?}");
     })
     .await;
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use http::StatusCode;
@@ -14,6 +15,8 @@ use super::selection::Selection;
 use super::{page_of, text};
 use crate::cli::admin_client::{Relay, event_path};
 use crate::cli::client::Answer;
+use crate::cli::follow::Follow;
+use crate::cli::remedy::{self, Advice};
 use crate::cli::terminal::{Terminal, plain};
 use crate::cli::{ConfigArguments, Exit, Stop};
 
@@ -28,12 +31,12 @@ use crate::cli::{ConfigArguments, Exit, Stop};
 /// otherwise is printed: another action or none, another incident key, another body. Filters are then about all events.
 /// What was ignored is not recorded, and so not tried.
 ///
-/// Exit codes: 0 all were replayed, nothing would differ; 1 one was declined or would differ, or the relay refused; 2 it
-/// could not be asked, no event matches, an event that was named could not be tried, or --yes is missing.
+/// Exit codes: 0 all were replayed, nothing would differ; 1 one was declined or would differ, with --wait one came to
+/// nothing, or the relay refused; 2 it could not be asked, no event matches, an event that was named could not be tried, or --yes is missing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander events replay 1764000000123\n  \
                         gander events replay --state dead --older-than 1h --yes\n  \
-                        gander events replay --outcome unmatched --source servicepilot\n  \
+                        gander events replay --outcome unmatched --source servicepilot --wait\n  \
                         gander events replay --against new.yaml --since 24h --dry-run")]
 pub(super) struct Replay {
     #[command(flatten)]
@@ -47,6 +50,17 @@ pub(super) struct Replay {
     /// Also where a later event of the key was taken, or the payload repeats what is known
     #[arg(long)]
     force: bool,
+    /// Follow what is sent again to its outcome, for so long, and say what became of it
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60",
+        conflicts_with = "dry_run",
+        value_parser = clap::value_parser!(u64).range(0..=86400)
+    )]
+    wait: Option<u64>,
 }
 
 /// End dead letters, refused payloads, or what is queued for good
@@ -90,6 +104,8 @@ struct Run<'r> {
     relay: Relay,
     done: usize,
     declined: usize,
+    /// The events that were made by it and wait for delivery.
+    queued: Vec<String>,
 }
 
 /// The number of events that filters match.
@@ -112,7 +128,7 @@ impl Replay {
         match &self.against {
             Some(file) => against::run(file, &Past { config, selection, ids, json: *json }, terminal),
             None if self.dry_run => counted(&self.which, self.force, terminal),
-            None => run(&self.which, "replay", self.force, terminal),
+            None => run(&self.which, "replay", self.force, self.wait, terminal),
         }
     }
 }
@@ -123,7 +139,7 @@ fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, 
         return Err("a dry run counts what filters match: add one, as `--state dead`".to_owned().into());
     }
     let relay = Relay::open(&which.config)?;
-    let run = Run { which, verb: "replay", force, relay, done: 0, declined: 0 };
+    let run = Run { which, verb: "replay", force, relay, done: 0, declined: 0, queued: Vec::new() };
     let matching = run.matching()?;
     if which.json {
         terminal.print(&json!({ "matching": matching.count, "at_least": matching.at_least }).to_string());
@@ -135,11 +151,17 @@ fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, 
 
 impl Discard {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
-        run(&self.which, "discard", false, terminal)
+        run(&self.which, "discard", false, None, terminal)
     }
 }
 
-fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) -> Result<Exit, Stop> {
+fn run(
+    which: &Which,
+    verb: &'static str,
+    force: bool,
+    wait_seconds: Option<u64>,
+    terminal: &mut Terminal,
+) -> Result<Exit, Stop> {
     if which.ids.is_empty() && which.selection.is_empty() {
         return Err(format!("name the events to {verb} by id or by filter, as `--state dead`").into());
     }
@@ -148,7 +170,7 @@ fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) 
         return Err(format!("nobody is there to confirm: add --yes to {verb} without being asked").into());
     }
     let relay = Relay::open(&which.config)?;
-    let mut run = Run { which, verb, force, relay, done: 0, declined: 0 };
+    let mut run = Run { which, verb, force, relay, done: 0, declined: 0, queued: Vec::new() };
     if asks && !run.confirmed(terminal)? {
         terminal.say("nothing was done");
         return Ok(Exit::No);
@@ -158,9 +180,12 @@ fn run(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) 
     } else {
         run.named(terminal)?;
     }
-    let Run { done, declined, .. } = run;
-    terminal.say(&format!("{done} {}, {declined} declined", past(verb)));
-    Ok(if declined > 0 { Exit::No } else { Exit::Fine })
+    terminal.say(&format!("{} {}, {} declined", run.done, past(verb), run.declined));
+    let fine = match wait_seconds {
+        Some(seconds) => run.follow(Duration::from_secs(seconds), terminal)?,
+        None => true,
+    };
+    Ok(if run.declined > 0 || !fine { Exit::No } else { Exit::Fine })
 }
 
 impl Run<'_> {
@@ -218,6 +243,26 @@ impl Run<'_> {
         }
     }
 
+    /// Follows what was made to its outcome; whether all of it came to what it should.
+    fn follow(&self, wait: Duration, terminal: &mut Terminal) -> Result<bool, Stop> {
+        let mut follow = Follow::new(&self.relay, Instant::now() + wait);
+        let mut fine = true;
+        for id in &self.queued {
+            let event = follow.end_of(id, terminal)?;
+            fine &= remedy::is_fine(&event);
+            if self.which.json {
+                terminal.print(&event.to_string());
+                continue;
+            }
+            let said = ["state", "outcome", "reason"].map(|name| plain(&text(&event[name])));
+            let said: Vec<&str> = said.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+            terminal.print(&format!("{} {}", plain(id), said.join(", ")));
+            let advice = remedy::of_event(&event);
+            advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
+        }
+        Ok(fine)
+    }
+
     fn path(&self) -> String {
         format!("/api/v1/events/{}", self.verb)
     }
@@ -236,6 +281,8 @@ impl Run<'_> {
         } else {
             self.declined += 1;
         }
+        let made = page_of(result, "events").iter().filter(|event| event["status"] == "queued");
+        self.queued.extend(made.map(|event| text(&event["id"])));
         if self.which.json {
             terminal.print(&result.to_string());
         } else {
