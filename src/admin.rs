@@ -14,6 +14,7 @@ mod problem;
 mod readiness;
 mod reload;
 mod selection;
+mod status;
 mod stream;
 mod unseen;
 mod withdraw;
@@ -154,7 +155,7 @@ fn router(state: State) -> Router {
         .route("/api/v1/holds", get(holds::list))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/dedup", post(dedup::preview))
-        .route("/api/v1/status", get(api::status))
+        .route("/api/v1/status", get(status::status))
         .route_layer(middleware::from_fn(api::without_query))
         .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))

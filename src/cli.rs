@@ -22,6 +22,7 @@ pub mod sandbox;
 mod schema;
 mod send;
 mod shell;
+mod status;
 mod tap;
 mod terminal;
 pub mod test;
@@ -64,6 +65,7 @@ enum Command {
     Query(query::Arguments),
     Send(send::Arguments),
     Events(events::Arguments),
+    Status(status::Arguments),
     Tap(tap::Arguments),
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
@@ -126,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Query(arguments) => query::command(&arguments, &mut terminal),
         Command::Send(arguments) => send::command(&arguments, &mut terminal),
         Command::Events(arguments) => events::command(&arguments, &mut terminal),
+        Command::Status(arguments) => status::command(&arguments, &mut terminal),
         Command::Tap(arguments) => tap::command(&arguments, &mut terminal),
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
         Command::Demo(arguments) => demo::command(&arguments, &mut terminal),
@@ -259,6 +262,10 @@ Examples:
       the relay, until SIGTERM
   gander send --source servicepilot alert.json
       posts a payload to the running relay and follows it to its outcome
+  gander status
+      how things are, on one screen, and what to do
+  gander tap
+      what becomes of events, as it happens
   gander events list --state dead
       what was given up
   gander events replay --state dead --older-than 1h
@@ -268,7 +275,7 @@ Exit codes:
   0  fine
   1  it ran and the answer is no: `check` found something; a test failed; `query` selected
      nothing; `send` ended otherwise than created, resolved, duplicate or accepted; a running
-     relay refused a command
+     relay refused a command, or is not well
   2  it could not run: wrong usage, a file that can't be read, an invalid configuration
 
 Environment:

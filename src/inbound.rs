@@ -128,7 +128,7 @@ impl Ingest {
     ) -> Ingest {
         let memory = BodyMemory::new(limits.bytes_max, Arc::clone(&metrics));
         let rules = sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
-        let log = RequestLog::new(Arc::clone(&metrics), clock, recorder.tap().clone());
+        let log = RequestLog::new(Arc::clone(&metrics), clock, recorder.tap().clone(), recorder.activity().clone());
         log.show(sources.iter().map(|source| &source.name));
         Ingest(Arc::new(Shared {
             rules: LoadedRules::new(rules.collect()),

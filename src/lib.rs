@@ -47,7 +47,7 @@
 //! | 5 services of the server | `admin` `inbound` `callgoose/sandbox` | requests in; talk to what is below by handles and snapshots |
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
-//! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` | |
+//! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` | |
 //! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `token_bucket` `secret` `credential` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `clock` `version` `yaml` | |
 //!
@@ -66,6 +66,7 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "the map links what is private")]
 
+mod activity;
 mod admin;
 mod authoring;
 mod callgoose;

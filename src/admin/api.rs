@@ -18,7 +18,6 @@ use super::unseen;
 use crate::clock::WallTime;
 use crate::event::EventId;
 use crate::journal::Page;
-use crate::version;
 
 /// `GET /healthz`: the process is alive.
 pub(super) async fn health() -> Response {
@@ -79,33 +78,6 @@ pub(super) async fn incidents(Extract(state): Extract<State>) -> Reply {
     };
     let incidents = state.view.journal.read(move |reader| reader.summaries(&open)).await?;
     Ok(Json(json!({ "incidents": incidents })).into_response())
-}
-
-/// `GET /api/v1/status`: the state of affairs at a glance.
-pub(super) async fn status(Extract(state): Extract<State>) -> Response {
-    let view = &state.view;
-    let oldest = view.journal.oldest_queued().await;
-    Json(json!({
-        "version": version::VERSION,
-        "commit": version::COMMIT,
-        "uptime_seconds": view.started.elapsed().as_secs(),
-        "readiness": readiness(view),
-        "reload": view.reload.borrow().to_json(),
-        "sources": view.sources,
-        "upstream": {
-            "url": view.upstream_url,
-            "proxy": view.upstream_proxy,
-            "in_flight": view.metrics.in_flight.get(),
-        },
-        "queue": {
-            "events": view.metrics.queue_events.get(),
-            "drain_seconds": view.metrics.queue_drain.get(),
-            "oldest_received_at": oldest.map(WallTime::rfc3339),
-        },
-        "holds": holds::shown(&view.recorder.holds()),
-        "dedup": { "keys": view.metrics.dedup_keys.get() },
-    }))
-    .into_response()
 }
 
 /// Refuses a question in a query where none is understood: an answer would pass for one to it.

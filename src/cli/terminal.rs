@@ -34,6 +34,17 @@ impl Terminal {
         Terminal { colour, output: Output::Open }
     }
 
+    /// Results are read on a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        matches!(self.output, Output::Open) && io::stdout().is_terminal()
+    }
+
+    /// Writes a result over the one before, from the first line of the screen.
+    pub(crate) fn redraw(&mut self, text: &str) {
+        let lines = text.replace('\n', "\u{1b}[K\n");
+        let _ = self.write(format!("\u{1b}[H{lines}\u{1b}[K\n\u{1b}[J").as_bytes());
+    }
+
     /// Results may be coloured.
     pub(crate) fn colour(&self) -> bool {
         self.colour && io::stdout().is_terminal()

@@ -205,7 +205,7 @@ impl Dispatcher {
         let Parts { config, upstream, recorder, reader, clock, metrics, schedule, recent_triggers, committed, resume } =
             parts;
         let (sender, reports) = mpsc::channel(REPORTS);
-        let (upstream_status, status_watched) = watch::channel(UpstreamStatus::Answering);
+        let (upstream_status, status_watched) = watch::channel(UpstreamStatus::Answering { since: clock.now().wall });
         let (stuck, stuck_watched) = watch::channel(Stuck::default());
         let (queue, commands) = QueueHandle::new();
         let context = Context {

@@ -10,6 +10,7 @@ use tracing::{Span, debug, info, warn};
 use super::refusal::{NotJson, Refusal, UNPROCESSABLE};
 use super::request_id::RequestMetadata;
 use super::response::{EventReply, Reply};
+use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::event::State;
 use crate::logging::LogThrottle;
@@ -27,11 +28,12 @@ pub(super) struct RequestLog {
     refused: LogThrottle,
     taken: LogThrottle,
     tap: Tap,
+    activity: Activity,
 }
 
 impl RequestLog {
-    pub(super) fn new(metrics: Arc<Metrics>, clock: Clock, tap: Tap) -> RequestLog {
-        RequestLog { metrics, clock, refused: LogThrottle::default(), taken: LogThrottle::default(), tap }
+    pub(super) fn new(metrics: Arc<Metrics>, clock: Clock, tap: Tap, activity: Activity) -> RequestLog {
+        RequestLog { metrics, clock, refused: LogThrottle::default(), taken: LogThrottle::default(), tap, activity }
     }
 
     /// Shows the metrics of these sources and of their refusals, before there are any.
@@ -54,13 +56,17 @@ impl RequestLog {
                 }
                 Element::Ignored { rule } => {
                     self.metrics.event_ignored(source);
+                    self.activity.ignored(source);
                     self.tap.tell(|| TapLine {
                         source: Some(Arc::clone(source)),
                         rule: rule.clone(),
                         ..TapLine::new(tap::IGNORED, about.received_at)
                     });
                 }
-                Element::Refused { .. } => self.metrics.request_refused(Some(source), UNPROCESSABLE),
+                Element::Refused { .. } => {
+                    self.metrics.request_refused(Some(source), UNPROCESSABLE);
+                    self.activity.refused(source, UNPROCESSABLE, about.received_at);
+                }
             }
         }
         let failures = &decision.template_failures;
@@ -113,6 +119,9 @@ impl RequestLog {
     /// A request was refused as a whole.
     pub(super) fn refused(&self, refusal: &Refusal, source: Option<&Arc<str>>, peer: &Peer, about: &RequestMetadata) {
         self.metrics.request_refused(source, refusal.label());
+        if let Some(source) = source {
+            self.activity.refused(source, refusal.label(), about.received_at);
+        }
         // What is kept was told as it was written.
         if !matches!(refusal, Refusal::NotJson(NotJson { id: Some(_), .. })) {
             self.tap.tell(|| TapLine {

@@ -256,6 +256,11 @@ impl Dedup {
         self.keys.open(limit)
     }
 
+    /// The number of open incidents.
+    pub fn open_len(&self) -> usize {
+        self.keys.open_len()
+    }
+
     /// The number of known keys.
     pub fn len(&self) -> usize {
         self.keys.len()

@@ -16,13 +16,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::activity::Activity;
 use crate::clock::WallTime;
 use crate::event::{
     Action, Draft, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outgoing, Pending, Queued, Settlement,
     SourceNames, UpdateHash, Violation,
 };
 use crate::journal::dedup::{Arrival, Preview};
-use crate::journal::{AttemptRecord, Held, Tried};
+use crate::journal::{AttemptRecord, Held, Totals, Tried};
 use crate::tap::Tap;
 
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, Holding};
@@ -174,6 +175,15 @@ impl Expected {
     }
 }
 
+/// What waits for delivery or for a person, by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    pub totals: Totals,
+    pub open_incidents: usize,
+    /// The configured sources.
+    pub by_source: Vec<(Arc<str>, Held)>,
+}
+
 /// A handle on the recorder. Clones reach the same one; it ends when all are gone.
 #[derive(Clone, Debug)]
 pub struct Recorder {
@@ -186,6 +196,7 @@ pub struct Recorder {
     left: mpsc::Sender<QueueCopy>,
     progress: Arc<Progress>,
     tap: Tap,
+    activity: Activity,
 }
 
 #[derive(Debug)]
@@ -196,6 +207,9 @@ pub(crate) enum Message {
     },
     Attempt(AttemptRecord, Tried),
     Settle(Settle),
+    Tally {
+        reply: oneshot::Sender<Tally>,
+    },
     Open {
         limit: usize,
         reply: oneshot::Sender<Option<Vec<EventId>>>,
@@ -381,6 +395,18 @@ impl Recorder {
     /// The names of the sources of which it hands over events.
     pub fn sources(&self) -> &Arc<SourceNames> {
         &self.sources
+    }
+
+    /// What waits for delivery or for a person; none while that can't be told.
+    pub async fn tally(&self) -> Option<Tally> {
+        let (reply, tally) = oneshot::channel();
+        self.put(Message::Tally { reply }).ok()?;
+        self.reply(tally).await.ok()
+    }
+
+    /// What each source did since the start.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// The live stream, to tell and to follow.

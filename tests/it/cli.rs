@@ -762,7 +762,9 @@ fn a_relay_that_is_not_there_is_told_with_what_to_do() {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let free = socket.local_addr().unwrap();
     let setting = format!("admin.address={free}");
-    for (arguments, code) in [(&["events", "list"][..], 2), (&["events", "show", "1"], 2), (&["health"], 1)] {
+    for (arguments, code) in
+        [(&["events", "list"][..], 2), (&["events", "show", "1"], 2), (&["status"], 2), (&["tap"], 2), (&["health"], 1)]
+    {
         let mut command = gander(folder.path());
         let ended = end_of(command.args(arguments).args(["--set", &setting, "--config"]).arg(&root));
         assert_eq!(ended.code, Some(code), "{ended:?}");

@@ -24,6 +24,7 @@ mod reload;
 mod run;
 mod shares;
 mod stale;
+mod status;
 mod support;
 mod tap;
 mod upstream;

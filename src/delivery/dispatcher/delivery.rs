@@ -141,6 +141,7 @@ impl Called {
 pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) {
     let Unwritten { event, age, in_doubt, .. } = unwritten;
     let (metrics, label) = (&context.metrics, source);
+    context.recorder.activity().settled(source, settlement);
     context.recorder.tap().tell(|| tap_line(source, unwritten, settlement));
     let (id, action, source) = (event.id.0, event.action.as_str(), &**label);
     let (incident_key, attempts) = (unwritten.incident_key.as_deref(), settlement.attempts);

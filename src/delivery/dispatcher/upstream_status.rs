@@ -11,7 +11,7 @@ use crate::delivery::breaker::Cause;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamStatus {
     /// Calls go out.
-    Answering,
+    Answering { since: WallTime },
     /// The breaker is open: only probes go out.
     Unavailable { why: Cause, trouble: Trouble, status: Option<u16>, detail: Option<String>, since: WallTime },
 }
@@ -28,12 +28,12 @@ pub(super) fn update(
     context.metrics.breaker_open.set(i64::from(open == Some(Cause::Failures)));
     context.metrics.paused.set(i64::from(matches!(open, Some(Cause::Pause(_)))));
     let known = status.borrow().clone();
-    if open.is_none() && known == UpstreamStatus::Answering {
+    if open.is_none() && matches!(known, UpstreamStatus::Answering { .. }) {
         return;
     }
     let url = context.upstream.shown_url();
     let Some(why) = open else {
-        status.send_replace(UpstreamStatus::Answering);
+        status.send_replace(UpstreamStatus::Answering { since: now });
         tracing::info!(url, "the upstream answers correctly again; deliveries go on");
         return;
     };

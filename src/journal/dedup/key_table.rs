@@ -50,6 +50,7 @@ struct Slot {
 struct List {
     oldest: u32,
     newest: u32,
+    len: usize,
 }
 
 /// The occurrences known for a key.
@@ -70,8 +71,8 @@ impl KeyTable {
             index: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            open: List { oldest: NONE, newest: NONE },
-            resolved: List { oldest: NONE, newest: NONE },
+            open: List { oldest: NONE, newest: NONE, len: 0 },
+            resolved: List { oldest: NONE, newest: NONE, len: 0 },
             occurrences: HashMap::new(),
             forgotten: Evicted::default(),
             last_of_forgotten: Vec::new(),
@@ -111,6 +112,11 @@ impl KeyTable {
 
     pub(super) fn last(&self, key: KeyId) -> Option<EventId> {
         self.find(key).map(|at| self.slots[at as usize].last())
+    }
+
+    /// The number of keys that are open.
+    pub(super) fn open_len(&self) -> usize {
+        self.open.len
     }
 
     /// The last events of the keys that are open, newest first.
@@ -229,6 +235,7 @@ impl KeyTable {
         let list = self.list(action);
         let before = list.newest;
         list.newest = at;
+        list.len += 1;
         if before == NONE {
             list.oldest = at;
         } else {
@@ -241,6 +248,7 @@ impl KeyTable {
     fn unlink(&mut self, at: u32) {
         let slot = &self.slots[at as usize];
         let (older, newer, last_action) = (slot.older, slot.newer, slot.last_action());
+        self.list(last_action).len -= 1;
         if older == NONE {
             self.list(last_action).oldest = newer;
         } else {
@@ -394,6 +402,7 @@ mod tests {
                 proptest::prop_assert_eq!(keys.len(), model.len());
                 proptest::prop_assert!(keys.slots.len() <= 6, "slots are used again");
                 let open = model.iter().rev().filter(|(_, action, _)| *action == Action::Trigger);
+                proptest::prop_assert_eq!(keys.open_len(), open.clone().count());
                 let open: Vec<_> = open.take(4).map(|(_, _, last)| EventId(*last)).collect();
                 proptest::prop_assert_eq!(keys.open(4), open);
             }

@@ -23,8 +23,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::progress::Progress;
 use super::{
     Accepted, Commanded, Committed, Entry, Health, Message, QUEUE, Receipt, Recorded, Recorder, Settle, Submission,
-    TurnedAway, Unavailable,
+    Tally, TurnedAway, Unavailable,
 };
+use crate::activity::Activity;
 use crate::clock::{Clock, WallTime};
 use crate::event::{EventId, HoldRecord, KeyId, Queued, Settlement, SourceNames, State, Superseded};
 use crate::journal::dedup::{self, Dedup};
@@ -74,6 +75,7 @@ pub struct Writer {
     /// Counts changes of modification times on intact files.
     false_alarms: u32,
     tap: Tap,
+    activity: Activity,
 }
 
 /// The configuration, handles and channels of a writer.
@@ -138,6 +140,7 @@ impl Fault {
                 Message::Record { reply, .. } => drop(reply.send(Err(why))),
                 Message::Settle(end) => self.held.push_back(end),
                 Message::Open { reply, .. } => drop(reply.send(None)),
+                Message::Tally { reply } => drop(reply),
                 Message::Preview { reply, .. } => drop(reply.send(None)),
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
                 Message::Hold { reply, .. } => drop(reply.send(Err(why))),
@@ -174,7 +177,7 @@ impl Writer {
             remarks.lack(lack, now);
         }
         let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
-        let (progress, tap) = (Arc::new(Progress::new()), Tap::default());
+        let (progress, tap, activity) = (Arc::new(Progress::new()), Tap::default(), Activity::default());
         let recorder = Recorder {
             messages: sender,
             health: watched,
@@ -185,6 +188,7 @@ impl Writer {
             left: leave,
             progress: Arc::clone(&progress),
             tap: tap.clone(),
+            activity: activity.clone(),
         };
         let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
         let mut writer = Writer {
@@ -210,6 +214,7 @@ impl Writer {
             look_at: Instant::now() + LOOK_INTERVAL,
             false_alarms: 0,
             tap,
+            activity,
         };
         // A leftover log may end in a commit whose sync failed: nothing may be appended to that.
         match writer.journal.fold_log() {
@@ -431,6 +436,7 @@ impl Writer {
                     let _ = reply.send(receipts.and_then(|receipts| self.recorded(submission, receipts)));
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
+                (Message::Tally { reply }, _) => drop(reply.send(self.tally())),
                 (Message::Preview { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
                 (Message::Command { ids, reply, .. }, Owed::Commanded(commanded)) => {
                     self.count_commanded(&ids, &commanded);
@@ -448,6 +454,11 @@ impl Writer {
                 _ => {}
             }
         }
+    }
+
+    fn tally(&self) -> Tally {
+        let by_source = self.journal.held_by_source().map(|(source, held)| (Arc::clone(source), held));
+        Tally { totals: self.journal.totals(), open_incidents: self.dedup.open_len(), by_source: by_source.collect() }
     }
 
     fn turn_away(&mut self, source: &Arc<str>) {
@@ -469,15 +480,19 @@ impl Writer {
     /// Counts the events of a committed submission, and pairs its entries with their receipts.
     fn recorded(&self, submission: Submission, receipts: Vec<Receipt>) -> Result<Vec<Recorded>, Unavailable> {
         let Submission { source, entries, .. } = submission;
-        let recorded = Recorded::pair(entries, receipts)?;
+        let (recorded, now) = (Recorded::pair(entries, receipts)?, self.parts.clock.now().wall);
         for recorded in &recorded {
             let Recorded { entry, receipt } = recorded;
-            self.tap.tell(|| tap_lines::of_recorded(recorded, &source, self.parts.clock.now().wall));
+            self.tap.tell(|| tap_lines::of_recorded(recorded, &source, now));
             match entry {
                 Entry::Event { draft, .. } if receipt.duplicate => {
                     self.parts.metrics.event_duplicate(&source, draft.action);
+                    self.activity.duplicate(&source, now);
                 }
-                Entry::Event { draft, .. } => self.parts.metrics.event_accepted(&source, draft.action),
+                Entry::Event { draft, .. } => {
+                    self.parts.metrics.event_accepted(&source, draft.action);
+                    self.activity.taken(&source, now);
+                }
                 Entry::Refused { .. } => {}
             }
         }
@@ -490,7 +505,10 @@ impl Writer {
                 self.tap.tell(|| line);
             }
             match one {
-                Commanded::Replayed { source, action, .. } => self.parts.metrics.event_accepted(source, *action),
+                Commanded::Replayed { source, action, .. } => {
+                    self.parts.metrics.event_accepted(source, *action);
+                    self.activity.taken(source, self.parts.clock.now().wall);
+                }
                 Commanded::Discarded { .. } => self.parts.metrics.event_ended(State::Ended.as_str(), "discarded"),
                 Commanded::Declined(_) => {}
             }

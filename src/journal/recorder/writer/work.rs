@@ -79,6 +79,7 @@ impl Work<'_> {
                 self.wrote = true;
                 Ok(Owed::Done)
             }
+            Message::Tally { .. } => Ok(Owed::Done),
             Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
             Message::Differ(_) if self.space.is_short() => Ok(Owed::Done),
             Message::Differ(unlike) => {

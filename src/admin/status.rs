@@ -1,0 +1,93 @@
+//! `GET /api/v1/status`: the state of affairs at a glance.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State as Extract;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::holds;
+use super::readiness::readiness;
+use super::{State, View};
+use crate::activity::SourceActivity;
+use crate::clock::WallTime;
+use crate::delivery::breaker::Cause;
+use crate::delivery::dispatcher::UpstreamStatus;
+use crate::journal::recorder::Tally;
+use crate::version;
+
+/// What waits and what happened since the start. Where the journal does not answer soon, what only it knows is null.
+pub(super) async fn status(Extract(state): Extract<State>) -> Response {
+    let view = &state.view;
+    let oldest = view.journal.oldest_queued().await;
+    let tally = tokio::time::timeout(TALLY_MAX, view.recorder.tally()).await.ok().flatten();
+    let uptime = view.started.elapsed();
+    Json(json!({
+        "version": version::VERSION,
+        "commit": version::COMMIT,
+        "uptime_seconds": uptime.as_secs(),
+        "started_at": WallTime::now().before(uptime).rfc3339(),
+        "readiness": readiness(view),
+        "reload": view.reload.borrow().to_json(),
+        "sources": view.sources,
+        "upstream": upstream(view),
+        "queue": {
+            "events": view.metrics.queue_events.get(),
+            "drain_seconds": view.metrics.queue_drain.get(),
+            "oldest_received_at": oldest.map(WallTime::rfc3339),
+        },
+        "kept": tally.as_ref().map(|tally| json!({
+            "dead": tally.totals.dead,
+            "refused": tally.totals.refused,
+            "open_incidents": tally.open_incidents,
+        })),
+        "since_start": activity(&view.recorder.activity().total()),
+        "by_source": view.sources.iter().map(|source| of_source(view, source, tally.as_ref())).collect::<Vec<_>>(),
+        "holds": holds::shown(&view.recorder.holds()),
+        "dedup": { "keys": view.metrics.dedup_keys.get() },
+    }))
+    .into_response()
+}
+
+fn upstream(view: &View) -> Value {
+    let (state, since) = match &*view.upstream_status.borrow() {
+        UpstreamStatus::Answering { since } => ("answering", *since),
+        UpstreamStatus::Unavailable { why: Cause::Failures, since, .. } => ("breaker_open", *since),
+        UpstreamStatus::Unavailable { why: Cause::Pause(_), since, .. } => ("paused", *since),
+    };
+    json!({
+        "url": view.upstream_url,
+        "proxy": view.upstream_proxy,
+        "in_flight": view.metrics.in_flight.get(),
+        "state": state,
+        "since": since.rfc3339(),
+    })
+}
+
+fn of_source(view: &View, source: &str, tally: Option<&Tally>) -> Value {
+    let mut shown = activity(&view.recorder.activity().of(source));
+    let held = tally.and_then(|tally| tally.by_source.iter().find(|(name, _)| &**name == source));
+    shown["name"] = source.into();
+    shown["queued"] = held.map(|(_, held)| held.queued).into();
+    shown["dead"] = held.map(|(_, held)| held.dead).into();
+    shown
+}
+
+fn activity(activity: &SourceActivity) -> Value {
+    let SourceActivity { last_event, last_delivered, last_refused, .. } = activity;
+    json!({
+        "taken": activity.taken,
+        "duplicate": activity.duplicate,
+        "ignored": activity.ignored,
+        "refused": activity.refused,
+        "delivered": activity.delivered,
+        "unmatched": activity.unmatched,
+        "last_event_at": last_event.map(WallTime::rfc3339),
+        "last_delivered_at": last_delivered.map(WallTime::rfc3339),
+        "last_refused": last_refused.map(|(at, reason)| json!({ "at": at.rfc3339(), "reason": reason })),
+    })
+}
+
+/// Less than a person waits; the recorder answers at once unless its disk hangs.
+const TALLY_MAX: Duration = Duration::from_secs(2);

@@ -1,0 +1,134 @@
+//! `gander status` and the document that it draws.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::process;
+use crate::relay::{Relay, Setup, TOKEN, payload, within, write_configuration};
+use crate::upstream::{Reply, Upstream};
+
+/// A configuration in `folder` by which the commands reach `relay`.
+fn beside(relay: &Relay, upstream: &Upstream, folder: &Path) -> PathBuf {
+    let setup = Setup { admin: Some(format!("address: '127.0.0.1:{}'", relay.ports().1)), ..process::setup() };
+    write_configuration(folder, upstream, &setup)
+}
+
+fn command(configuration: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gander"));
+    command.arg("status").args(arguments).arg("--config").arg(configuration).env("SERVICEPILOT_TOKEN", TOKEN);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What the command printed, and its exit code.
+async fn status(configuration: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = command(configuration, arguments);
+    let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+    (ended.status.code(), String::from_utf8(ended.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_counts_what_happened_and_what_waits() {
+    within(async {
+        let upstream =
+            Upstream::start(|call, _| if call.key() == "bad" { Reply::status(422) } else { Reply::Done }).await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        for (key, state) in
+            [("e1", "CRITICAL"), ("e1", "CRITICAL"), ("e2", "CRITICAL"), ("e2", "OK"), ("bad", "CRITICAL")]
+        {
+            relay.post_with(&payload(key, state), &[("prefer", "wait=10")]).await;
+        }
+        relay.post(&json!({ "state": "CRITICAL" })).await;
+        let status = relay.admin_once("/api/v1/status", |status| status["kept"]["dead"] == 1).await;
+        let expected =
+            [("taken", 4), ("duplicate", 1), ("ignored", 0), ("refused", 1), ("delivered", 3), ("unmatched", 0)];
+        let source = &status["by_source"][0];
+        for (name, count) in expected {
+            assert_eq!(
+                (&status["since_start"][name], &source[name]),
+                (&json!(count), &json!(count)),
+                "{name}: {status}"
+            );
+        }
+        assert_eq!(status["kept"], json!({ "dead": 1, "refused": 1, "open_incidents": 1 }), "{status}");
+        assert_eq!(
+            [&source["name"], &source["queued"], &source["dead"]],
+            [&json!("servicepilot"), &json!(0), &json!(1)]
+        );
+        assert_eq!(source["last_refused"]["reason"], "unprocessable", "{status}");
+        assert!(source["last_event_at"].is_string() && source["last_delivered_at"].is_string(), "{status}");
+        assert_eq!(status["upstream"]["state"], "answering", "{status}");
+        // As it was before these members were.
+        assert_eq!(status["sources"], json!(["servicepilot"]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_screen_tells_how_things_are_and_the_exit_code_whether_they_are_well() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = beside(&relay, &upstream, folder.path());
+        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        let (code, text) = status(&configuration, &[]).await;
+        assert!(code == Some(0) && text.starts_with("Delivering, since "), "{code:?} {text}");
+        for line in [
+            "\ntaken               1  since the start ",
+            "\ndelivered           1  last ",
+            "\nopen                1  incidents\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert!(text.lines().last().unwrap().starts_with("servicepilot  "), "{text}");
+        assert!(!text.contains('\u{1b}'), "no colour off a terminal: {text}");
+
+        upstream.follow(|_, _| Reply::status(401));
+        relay.post(&payload("e2", "CRITICAL")).await;
+        relay.admin_once("/readyz", |ready| ready["degraded"][0]["reason"] == "upstream_auth").await;
+        let (code, text) = status(&configuration, &[]).await;
+        let (sentence, rest) = text.split_once('\n').unwrap();
+        assert_eq!(code, Some(1), "{text}");
+        assert!(
+            sentence.starts_with("Deliveries are paused since ")
+                && sentence.ends_with(": Callgoose refuses the token (401)."),
+            "{text}"
+        );
+        assert!(rest.starts_with("-> check the token in `upstream.authorization`"), "{text}");
+        assert!(text.contains("\nwaiting             1  oldest from "), "{text}");
+
+        let (code, text) = status(&configuration, &["--json"]).await;
+        let printed: Value = serde_json::from_str(&text).unwrap();
+        let asked = relay.admin("/api/v1/status").await.json;
+        let names = |document: &Value| document.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!((code, names(&printed)), (Some(1), names(&asked)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watched_it_is_told_again_and_again() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = command(&beside(&relay, &upstream, folder.path()), &["--watch", "--json"]).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let documents = tokio::task::spawn_blocking(move || {
+            let two = lines
+                .take(2)
+                .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["readiness"]["ready"].clone());
+            let two: Vec<Value> = two.collect();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            two
+        });
+        assert_eq!(documents.await.unwrap(), [true, true]);
+    })
+    .await;
+}
