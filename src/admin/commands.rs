@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::guard::may_see_details;
-use super::problem::{Reply, bad_request, problem, problem_with};
+use super::problem::{Reply, bad_request, meant, problem, problem_with};
 use super::selection::{Selection, cursor};
 use super::withdraw::{Withdrawn, withdraw};
 use super::{State, View};
@@ -103,6 +103,15 @@ async fn selected(Extract(state): Extract<State>, request: Request, command: imp
     let mut filter = Selection::of_command(rest)
         .and_then(|selection| selection.command(WallTime::now(), SELECTED_AT_ONCE))
         .map_err(bad_request)?;
+    // One that is misspelt would pass for one of which nothing is left.
+    let misspelt = filter.source.clone().filter(|source| filter.after.is_none() && !view.sources.contains(source));
+    if let Some(source) = misspelt {
+        let one = filter.clone();
+        if view.journal.read(move |reader| reader.count(&one, 1)).await? == 0 {
+            let meant = meant(&source, view.sources.iter().map(String::as_str));
+            return Err(bad_request(format!("no source `{source}` is configured{meant}, and nothing of it matches")));
+        }
+    }
     if dry_run {
         let matching = view.journal.read(move |reader| reader.count(&filter, COUNTED_MAX)).await?;
         return Ok(Json(json!({ "matching": matching, "at_least": matching == COUNTED_MAX })).into_response());

@@ -449,6 +449,9 @@ async fn commands_that_end_badly_say_why_and_what_to_do() {
         let mended =
             run(&["events", "replay", "--outcome", "unmatched", "--key", "e1", "--yes", "--wait"], String::new()).await;
         assert!(mended.code == Some(0) && mended.out.contains("delivered, created"), "{mended:?}");
+        let typo = run(&["events", "discard", "--source", "servicepilt", "--yes"], String::new()).await;
+        assert!(typo.code == Some(1) && typo.err.contains("no source `servicepilt` is configured"), "{typo:?}");
+        assert!(typo.err.contains("did you mean `servicepilot`?"), "{typo:?}");
         // What the rules could not use is listed with path and value.
         send("e4", "disaster", "30").await;
         let list = run(&["events", "list", "--state", "refused"], String::new()).await;
