@@ -294,6 +294,40 @@ fn the_oldest_refused_payloads_make_room() {
 }
 
 #[test]
+fn a_list_has_the_first_error_of_what_was_refused_and_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    for errors in [
+        br#"[{"path":"$.state","problem":"no","found":"odd"},{"path":"$","problem":"no","found":null}]"#.as_slice(),
+        br#"[{"path":"$.api_token","problem":"no","found":"hunter2"}]"#,
+    ] {
+        let refusal = NewRefusal {
+            source: "servicepilot",
+            received_at: NOW,
+            request: "01REQUEST",
+            sender_request: None,
+            raw: Raw::Bytes(b"{}"),
+            charset: None,
+            element: None,
+            reason: "unprocessable",
+            errors,
+        };
+        batch.refuse(refusal).unwrap();
+    }
+    batch.commit().unwrap();
+    let page = Reader::open(directory.path()).unwrap().list(&Filter { limit: 10, ..Filter::default() }).unwrap();
+    let errors: Vec<String> = page.events.iter().map(|event| event.error.as_ref().unwrap().to_string()).collect();
+    assert_eq!(
+        errors,
+        [
+            r#"{"path":"$.api_token","problem":"no","found":null,"more":0}"#,
+            r#"{"path":"$.state","problem":"no","found":"odd","more":1}"#,
+        ]
+    );
+}
+
+#[test]
 fn pruning_takes_what_is_old_and_keeps_what_a_key_rests_on_in_a_row_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, ..) = open(&config(directory.path()));
