@@ -299,8 +299,9 @@ const TIMER_MAX: Duration = Duration::from_secs(60);
 /// Of a request line and headers; also the piece in which a body is read. No sender of alerts comes near it.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Requests at once on one HTTP/2 connection.
-const STREAMS: u32 = 64;
+/// Requests at once on one HTTP/2 connection: as many as clients open before they know the limit, and the least that
+/// RFC 9113, section 6.5.2, recommends. With fewer the surplus of a burst is refused.
+const STREAMS: u32 = 100;
 
 /// Streams that a peer opened and reset before they were looked at, and such as it broke: more than this is the
 /// attack known as rapid reset.
