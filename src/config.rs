@@ -175,7 +175,7 @@ pub fn locate(asked: Option<&Path>, variable: Option<&OsStr>) -> Result<PathBuf,
     found.map(Path::to_owned).ok_or_else(|| {
         let here = std::env::current_dir().map_or_else(|_| ".".to_owned(), |folder| folder.display().to_string());
         format!(
-            "there is no configuration: {} of {here} are looked for\n  `gander init` writes one here; --config FILE or \
+            "there is no configuration; looked in {here} for {}\n  `gander init` writes one here; --config FILE or \
              {FILE_VARIABLE} names one that is elsewhere",
             USUAL_PATHS.join(", ")
         )

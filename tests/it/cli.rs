@@ -829,7 +829,7 @@ fn all_commands_look_for_the_configuration_in_the_same_places() {
     for arguments in commands {
         let none = ended(arguments, "");
         let here = directory.canonicalize().unwrap();
-        let looked = format!("gander.yaml, config/gander.yaml, /etc/gander/gander.yaml of {} are", here.display());
+        let looked = format!("in {} for gander.yaml, config/gander.yaml, /etc/gander/gander.yaml\n", here.display());
         assert_eq!(none.code, Some(2), "{none:?}");
         assert!(none.err.contains(&looked) && none.err.contains("`gander init` writes one here"), "{none:?}");
         let gone = ended(arguments, "gone.yaml");
