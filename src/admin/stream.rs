@@ -38,7 +38,7 @@ struct Pieces(mpsc::Receiver<Bytes>);
 
 /// Follows until the client goes, reads nothing for too long, or the relay stops.
 pub(super) async fn stream(Extract(state): Extract<State>, uri: Uri) -> Reply {
-    let filter = Filter::of_query(&uri).map_err(bad_request)?;
+    let filter = Filter::of_query(&uri, &state.view.sources).map_err(bad_request)?;
     let Some(follower) = state.view.recorder.tap().follow() else {
         let detail = format!("{FOLLOWERS_MAX} streams are open already, and no more are served: end one of them");
         return Err(problem(StatusCode::SERVICE_UNAVAILABLE, &detail));
@@ -106,7 +106,9 @@ impl Feed {
 
     /// The line with the key of its event, from the journal where the line does not have it.
     async fn with_key(&self, line: Arc<TapLine>) -> Arc<TapLine> {
-        let Some(id) = line.id.filter(|_| line.incident_key.is_none()) else {
+        // What was refused has none.
+        let is_keyed = line.state != "refused" && line.incident_key.is_none();
+        let Some(id) = line.id.filter(|_| is_keyed) else {
             return line;
         };
         let summary = self.journal.read(move |reader| reader.summaries(&[id])).await;
@@ -120,7 +122,7 @@ impl Feed {
 
 impl Filter {
     /// Reads a query. A name or word that there is not is told with the one that was probably meant.
-    fn of_query(uri: &Uri) -> Result<Filter, String> {
+    fn of_query(uri: &Uri, sources: &[String]) -> Result<Filter, String> {
         let Query(pairs) =
             Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
         if let Some((unknown, _)) = pairs.iter().find(|(name, _)| !NAMES.contains(&name.as_str())) {
@@ -131,6 +133,10 @@ impl Filter {
         if let Some(unknown) = filter.states().find(|word| !STATES.contains(word)) {
             let meant = meant(unknown, STATES);
             return Err(format!("`state` takes {}; it is `{unknown}`{meant}", STATES.join(", ")));
+        }
+        if let Some(unknown) = filter.source.as_ref().filter(|name| !sources.contains(name)) {
+            let meant = meant(unknown, sources.iter().map(String::as_str));
+            return Err(format!("there is no source `{unknown}`{meant}; there are {}", sources.join(", ")));
         }
         let outcomes = Outcome::ALL.map(Outcome::as_str);
         if let Some(unknown) = filter.outcome.as_deref().filter(|word| !outcomes.contains(word)) {

@@ -35,14 +35,15 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let runtime = runtime.map_err(|error| error.to_string())?;
     let result = runtime.block_on(async {
         let mut interrupted = std::pin::pin!(stop_signal());
-        let mut stage = Stage::set_up().await?;
+        let mut stage = Stage::set_up().await.map_err(Stop::Problem)?;
         let told = tokio::select! {
             told = Story::new(&mut stage, terminal).tell() => Some(told),
             () = interrupted.as_mut() => None,
         };
         let exit = match told {
-            None => Ok(Exit::Fine),
-            Some(Err(problem)) => Err(stage.explain(&problem)),
+            // What was asked for was not shown.
+            None => Ok(if arguments.once { Exit::No } else { Exit::Fine }),
+            Some(Err(problem)) => Err(Stop::Refused(stage.explain(&problem))),
             Some(Ok(())) if arguments.once => {
                 terminal.print(AFTER_ONCE);
                 Ok(Exit::Fine)
@@ -51,7 +52,9 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
                 terminal.print(&stage.how_to_go_on());
                 tokio::select! {
                     () = interrupted => Ok(Exit::Fine),
-                    () = stage.show_calls(terminal) => Err(stage.explain("the relay or the sandbox ended")),
+                    () = stage.show_calls(terminal) => {
+                        Err(Stop::Refused(stage.explain("the relay or the sandbox ended")))
+                    }
                 }
             }
         };
@@ -59,7 +62,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         exit
     });
     runtime.shutdown_background();
-    result.map_err(Stop::Refused)
+    result
 }
 
 /// Returns when the process is told to stop.

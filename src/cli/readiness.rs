@@ -22,6 +22,22 @@ pub(crate) fn degradation(entry: &Value) -> [String; 2] {
     [line, format!("-> {}", text("remedy"))]
 }
 
+/// What an entry says of deliveries: why they are paused or fail. None if it is about something else.
+pub(crate) fn of_deliveries(entry: &Value) -> Option<String> {
+    let said = match entry["reason"].as_str()? {
+        "upstream_auth" => "Callgoose refuses the token",
+        "upstream_proxy" => "the proxy does not let the calls through",
+        "upstream_tls" => "no TLS connection to Callgoose can be made",
+        "upstream_not_json" => "a page comes instead of Callgoose's answer",
+        "breaker_open" => "Callgoose fails again and again, or can't be reached",
+        reason if reason.starts_with("upstream_") => "what answers is not the endpoint that takes events",
+        _ => return None,
+    };
+    let status = entry["status"].as_u64().map_or_else(String::new, |status| format!(" ({status})"));
+    let detail = entry["detail"].as_str().map_or_else(String::new, |detail| format!("; {}", plain(detail)));
+    Some(format!("{said}{status}{detail}"))
+}
+
 /// A time of the API to the minute: `2026-01-02 03:04 UTC`.
 pub(crate) fn minute(time: &str) -> String {
     match (time.get(..10), time.get(10..11), time.get(11..16)) {

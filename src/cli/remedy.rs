@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::readiness::{degradation, degraded, minute};
+use super::readiness::{degradation, degraded, minute, of_deliveries};
 use super::terminal::{plain, quoted};
 use crate::callgoose::answer::Trouble;
 use crate::event::Reason;
@@ -132,19 +132,9 @@ pub(super) fn of_queued(event: &Value, readiness: &Value) -> Advice {
 /// Advice by an entry of `/readyz`, where that is about deliveries.
 fn of_upstream(entry: &Value) -> Option<Advice> {
     let word = |name: &str| entry[name].as_str().map(plain).unwrap_or_default();
-    let reason = word("reason");
-    if !reason.starts_with("upstream_") && reason != "breaker_open" {
-        return None;
-    }
-    let status = entry["status"].as_u64().map_or_else(String::new, |status| format!(" ({status})"));
-    let said = match reason.as_str() {
-        "upstream_auth" => format!("Callgoose refuses the token{status}: deliveries are paused"),
-        "upstream_proxy" => format!("the proxy does not let the calls through{status}: deliveries are paused"),
-        "upstream_tls" => "no TLS connection to Callgoose can be made: deliveries are paused".to_owned(),
-        "breaker_open" => format!("Callgoose fails again and again{status}"),
-        _ => format!("what answers at `upstream.url` takes no events{status}: deliveries are paused"),
-    };
-    Some(Advice::new(format!("{said} since {}; {}", minute(&word("since")), word("detail")), word("remedy")))
+    let why = of_deliveries(entry)?;
+    let what = if entry["reason"] == "breaker_open" { "nothing is delivered" } else { "deliveries are paused" };
+    Some(Advice::new(format!("{what} since {}: {why}", minute(&word("since"))), word("remedy")))
 }
 
 /// Advice on a request that the relay answered with an error, beside what the answer says. `readiness` as above, where it

@@ -5,7 +5,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 
 use super::secrets::{Direction, Use, unusable};
-use super::upstream::endpoint_in;
+use super::upstream::{endpoint_in, is_loopback};
 use super::{Reader, place_of};
 use crate::delivery::connector::{Protocol, Proxy, Route};
 use crate::secret::Secret;
@@ -71,6 +71,12 @@ impl Reader<'_> {
         if let Protocol::Https { ca: of_proxy, .. } = &mut proxy.protocol {
             *of_proxy = ca;
         }
+        let text = proxy.credentials.as_ref().and_then(|secret| secret.expose(str::to_owned));
+        if is_socks && text.is_some_and(|text| !fits_socks(&text)) {
+            let place = place_of(node, &["credentials"]);
+            self.findings.error(place, "upstream.proxy.credentials", SOCKS_CREDENTIALS);
+            return None;
+        }
         Some(Proxy { headers: headers?, ..proxy })
     }
 
@@ -102,6 +108,10 @@ impl Reader<'_> {
     }
 
     fn environment_proxy(&mut self, url: &Uri) -> Option<Route> {
+        // A proxy elsewhere reaches another machine by this name, and without TLS it would get the token.
+        if url.scheme_str() == Some("http") && url.host().is_some_and(is_loopback) {
+            return Some(Route::Direct);
+        }
         let variable = |name: &str| self.inputs.environment.get(name).filter(|value| !value.is_empty());
         // In the environment of a CGI program anyone can set HTTP_PROXY by a header, so curl reads the other spelling only.
         let names: &[&str] = match url.scheme_str() {
@@ -158,7 +168,11 @@ impl Reader<'_> {
                     self.error(node, path, "the credentials in this URL are no text").help(HELP);
                     return None;
                 };
-                Some(self.literal(node, &text, path, Use::Proxy)?)
+                if matches!(protocol, Protocol::Socks5 | Protocol::Socks5h) && !fits_socks(&text) {
+                    self.error(node, path, SOCKS_CREDENTIALS);
+                    return None;
+                }
+                Some(self.literal_else(node, &text, path, Use::Proxy, CREDENTIALS_HELP)?)
             }
         };
         Some(Proxy { protocol, endpoint, credentials, headers: Vec::new(), named_by: named_by.to_owned() })
@@ -186,7 +200,15 @@ fn is_excepted(url: &Uri, exceptions: &str) -> bool {
     all || Matcher::builder().all("http://proxy").no(exceptions).build().intercept(url).is_none()
 }
 
+/// Tells credentials that SOCKS5 can carry (RFC 1929).
+fn fits_socks(credentials: &str) -> bool {
+    let of_length = |text: &str| (1..=255).contains(&text.len());
+    credentials.split_once(':').is_some_and(|(user, password)| of_length(user) && of_length(password))
+}
+
 const PATH: &str = "upstream.proxy";
+const SOCKS_CREDENTIALS: &str = "a SOCKS5 proxy takes a user and a password of 1 to 255 bytes each";
+const CREDENTIALS_HELP: &str = "write `proxy: { url: …, credentials: { env: NAME } }`, where NAME holds USER:PASSWORD";
 const HEADERS: &str = "upstream.proxy.headers";
 const HELP: &str =
     "such as http://proxy.example:3128 or socks5h://proxy.example:1080; special characters in credentials as %40";

@@ -95,6 +95,18 @@ impl Reader<'_> {
 
     /// A secret that is written out at `node`, as a whole or within something else.
     pub(super) fn literal(&mut self, node: &Node, text: &str, path: &str, used: Use) -> Option<Secret> {
+        self.literal_else(node, text, path, used, HELP)
+    }
+
+    /// The same, with another way to write it.
+    pub(super) fn literal_else(
+        &mut self,
+        node: &Node,
+        text: &str,
+        path: &str,
+        used: Use,
+        help: &str,
+    ) -> Option<Secret> {
         if text.starts_with("${") || text.starts_with("$(") {
             self.error(node, path, "variables are not expanded here").help("write { env: NAME }");
             return None;
@@ -106,12 +118,12 @@ impl Reader<'_> {
         match &node.place {
             Place::Flag(_) => {
                 let message = "a secret on the command line can be seen by everyone on this machine";
-                self.findings.warning(node.place.clone(), path, message).code("secret-written-out").help(HELP);
+                self.findings.warning(node.place.clone(), path, message).code("secret-written-out").help(help);
             }
             Place::Environment(_) => {}
             place => {
                 let message = "a secret is written out in this file";
-                self.findings.warning(node.place.clone(), path, message).code("secret-written-out").help(HELP);
+                self.findings.warning(node.place.clone(), path, message).code("secret-written-out").help(help);
                 if let Place::Text { source, .. } = place {
                     self.look_at_mode(Path::new(&source.name), node, path);
                 }

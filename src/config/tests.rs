@@ -298,6 +298,11 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
             "  proxy: { urll: 'http://p:1', url: 'http://p:1' }\n  url:",
             "10:12 upstream.proxy.urll: unknown key `urll` (did you mean `url`?)",
         ),
+        (
+            "  url:",
+            "  proxy: socks5://user@p:1\n  url:",
+            "10:10 upstream.proxy: a SOCKS5 proxy takes a user and a password of 1 to 255 bytes each",
+        ),
         ("  url:", "  proxy: {}\n  url:", "10:10 upstream.proxy.url: `url` is required here and missing"),
         (
             "  url:",
@@ -492,6 +497,26 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
             "https://up.example/v1/process",
             "up.example/v1",
             "10:8 upstream.url: this is not a URL (such as https://sqibs.callgoose.com/sqibs-api/v1/process)",
+        ),
+        (
+            "https://up.example/v1/process",
+            "https://up.example:99999/v1",
+            "10:8 upstream.url: expected a host, and a port from 1 to 65535 or none (such as https://sqibs.callgoose.com/sqibs-api/v1/process)",
+        ),
+        (
+            "https://up.example/v1/process",
+            "https://up.example:/v1",
+            "10:8 upstream.url: expected a host, and a port from 1 to 65535 or none (such as https://sqibs.callgoose.com/sqibs-api/v1/process)",
+        ),
+        (
+            "https://up.example/v1/process",
+            "http://127.0.0.1:8090/v1\n  addresses: ['10.0.0.5:80']",
+            "10:8 upstream.url: token and alerts would travel unencrypted by http:// (use https://, or write `insecure: true` beside it for a network of your own)",
+        ),
+        (
+            "https://up.example/v1/process",
+            "http://localhost:8090/v1\n  proxy: http://proxy.example:3128",
+            "10:8 upstream.url: token and alerts would travel unencrypted by http:// (use https://, or write `insecure: true` beside it for a network of your own)",
         ),
         (
             "https://up.example/v1/process",

@@ -10,7 +10,7 @@ use super::secrets::Direction;
 use super::{Reader, place_of};
 use crate::credential::Credential;
 use crate::delivery::client::Config;
-use crate::delivery::connector::{self, Endpoint};
+use crate::delivery::connector::{self, Endpoint, Route};
 use crate::delivery::dispatcher;
 use crate::delivery::retry;
 use crate::delivery::staleness;
@@ -36,10 +36,10 @@ impl Reader<'_> {
         let retry = self.retry(node, &mut section);
         let breaker = self.breaker(&mut section);
         let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
-        if let Some(url) = &url {
-            self.encrypted(url, insecure, place_of(node, &["url"]));
-        }
         let way = self.way(node, &mut section, url.as_ref());
+        if let Some(way) = way.as_ref().filter(|way| way.tls.is_none() && !insecure) {
+            self.stays_here(way, place_of(node, &["url"]));
+        }
         section.finish(&mut self.findings);
         let concurrency = usize::try_from(concurrency).ok()?;
         let config = Config {
@@ -76,15 +76,20 @@ impl Reader<'_> {
             );
             return None;
         }
-        if uri.port().is_some_and(|port| port.as_str().parse::<u16>().is_ok_and(|port| port == 0)) {
-            self.error(node, PATH, "port 0 can't be connected to").help(HELP);
+        if endpoint_of(&uri).is_none() {
+            self.error(node, PATH, "expected a host, and a port from 1 to 65535 or none").help(HELP);
             return None;
         }
         Some(uri)
     }
 
-    fn encrypted(&mut self, url: &Uri, insecure: bool, place: Place) {
-        if url.scheme_str() == Some("http") && !insecure && !url.host().is_some_and(is_loopback) {
+    /// Without TLS nothing may leave this machine.
+    fn stays_here(&mut self, way: &connector::Config, place: Place) {
+        let proxy = match &way.route {
+            Route::Direct => None,
+            Route::Through(proxy) => Some(&proxy.endpoint),
+        };
+        if !way.targets.iter().chain(proxy).all(|endpoint| is_loopback(&endpoint.host)) {
             self.findings
                 .error(place, "upstream.url", "token and alerts would travel unencrypted by http://")
                 .help("use https://, or write `insecure: true` beside it for a network of your own");
@@ -263,15 +268,18 @@ pub(super) fn endpoint_in(text: &str, default_port: Option<u16>) -> Option<Endpo
         true => authority.port_u16().filter(|port| *port != 0),
         false => default_port,
     };
-    Some(Endpoint { host: host.to_owned(), port: port? }).filter(|endpoint| !endpoint.host.is_empty())
+    let is_name = (1..=HOST_BYTES_MAX).contains(&host.len());
+    is_name.then_some(Endpoint { host: host.to_owned(), port: port? })
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 const ADDRESS_HELP: &str = "write [10.0.0.1:443, egress.example:443]; an IPv6 address as '[::1]:443'";
+/// The longest name that DNS knows.
+const HOST_BYTES_MAX: usize = 253;
 /// More are not tried for one connection.
 const ADDRESSES_MAX: usize = 16;
 

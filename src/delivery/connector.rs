@@ -28,7 +28,7 @@ use crate::tls::{ClientFiles, ClientTls, Error, ServerName};
 
 use proxy::Tunnel;
 pub use proxy::{Protocol, Proxy};
-use resolve::Lookup;
+use resolve::{Lookup, STALE, STALE_UNPROVEN};
 use tls::Encryption;
 pub use tls::handshake_problem;
 
@@ -121,12 +121,15 @@ pub type Io = Box<dyn Stream>;
 impl Connector {
     /// Reads the files of the configuration. `limit` is for one connection with all its steps.
     pub fn new(config: &Config, limit: Duration) -> Result<Connector, Error> {
+        let patience = resolve::patience(limit);
+        // Without TLS nothing proves that an address is still the name's.
+        let stale = if config.tls.is_some() { STALE } else { STALE_UNPROVEN };
         let tunnel = match &config.route {
             Route::Direct => None,
-            Route::Through(proxy) => Some(Tunnel::new(proxy.clone())?),
+            Route::Through(proxy) => Some(Tunnel::new(proxy.clone(), patience)?),
         };
         let encryption = config.tls.as_ref().map(|tls| Encryption::new(tls, &ALPN)).transpose()?;
-        let targets = config.targets.iter().cloned().map(Lookup::new).collect();
+        let targets = config.targets.iter().cloned().map(|target| Lookup::new(target, patience, stale)).collect();
         Ok(Connector(Arc::new(Way { targets, tunnel, encryption, limit })))
     }
 

@@ -413,7 +413,7 @@ async fn commands_that_end_badly_say_why_and_what_to_do() {
         let paused = send("e1", "CRITICAL", "3").await;
         assert_eq!(paused.code, Some(1), "{paused:?}");
         for said in [
-            "why: Callgoose refuses the token (401): deliveries are paused since ",
+            "why: deliveries are paused since ",
             "what to do: check the token in `upstream.authorization` and its scope",
             "is still queued: it is kept",
         ] {
@@ -422,7 +422,7 @@ async fn commands_that_end_badly_say_why_and_what_to_do() {
         assert!(!paused.err.contains("not known") && !paused.err.contains(UPSTREAM_TOKEN), "{paused:?}");
         let id = paused.out.split(['(', ')']).nth_back(1).unwrap().trim_start_matches("event ").to_owned();
         let shown = run(&["events", "show", &id], String::new()).await;
-        assert!(shown.out.contains("\nwhy: Callgoose refuses the token (401)"), "{shown:?}");
+        assert!(shown.out.contains("Callgoose refuses the token (401)"), "{shown:?}");
         assert!(shown.out.contains("\nwhat to do: check the token"), "{shown:?}");
 
         // Nobody is alerted: the filters there match nothing.
@@ -855,7 +855,7 @@ fn all_commands_look_for_the_configuration_in_the_same_places() {
     // Tests and filters stand beside it.
     std::fs::create_dir(directory.join("elsewhere")).unwrap();
     let tests = ended(&["test"], "config/gander.yaml");
-    assert!(tests.err.contains("config/rules can't be read") || tests.err.contains("config/rules"), "{tests:?}");
+    assert!(tests.err.contains("config/rules"), "{tests:?}");
     std::fs::write(directory.join("elsewhere/callgoose-filters.yaml"), "nothing: known\n").unwrap();
     std::fs::write(directory.join("elsewhere/gander.yaml"), "").unwrap();
     let sandbox = ended(&["sandbox"], "elsewhere/gander.yaml");

@@ -96,7 +96,7 @@ async fn one_screen_tells_how_things_are_and_the_exit_code_whether_they_are_well
         assert_eq!(code, Some(1), "{text}");
         assert!(
             sentence.starts_with("Deliveries are paused since ")
-                && sentence.ends_with(": Callgoose refuses the token (401)."),
+                && sentence.contains(": Callgoose refuses the token (401); unauthorized"),
             "{text}"
         );
         assert!(rest.starts_with("-> check the token in `upstream.authorization`"), "{text}");

@@ -163,6 +163,7 @@ async fn filters_take_the_words_of_a_list_and_what_is_misspelt_is_refused() {
             ("state=ded", "did you mean `dead`?"),
             ("state=dead,gone", "it is `gone`"),
             ("outcome=fine", "created, resolved"),
+            ("source=servicepilt", "did you mean `servicepilot`?"),
         ] {
             let answer = relay.admin(&format!("/api/v1/stream?{query}")).await;
             assert_eq!(answer.status, 400, "{query}");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::readiness::{degradation, degraded};
+use crate::cli::readiness::{degradation, degraded, of_deliveries};
 use crate::cli::terminal::{Paint, painted, plain, table};
 use crate::clock::WallTime;
 
@@ -44,10 +44,9 @@ fn headline(status: &Value, now: WallTime) -> Headline<'_> {
             None => "Events are not taken: the relay is stopping.".to_owned(),
         };
         (sentence, Paint::Red, entry)
-    } else if let Some(entry) = about(&["upstream_auth", "upstream_proxy", "upstream_not_json", "upstream_endpoint"]) {
-        (format!("{}: {}.", of(entry, "Deliveries are paused"), why_paused(entry)), Paint::Red, Some(entry))
-    } else if let Some(entry) = about(&["breaker_open"]) {
-        (format!("{}: {}.", of(entry, "Callgoose can't be reached"), detail(entry)), Paint::Red, Some(entry))
+    } else if let Some((entry, why)) = entries.iter().find_map(|entry| Some((entry, of_deliveries(entry)?))) {
+        let what = if entry["reason"] == "breaker_open" { "Nothing is delivered" } else { "Deliveries are paused" };
+        (format!("{}: {why}.", of(entry, what)), Paint::Red, Some(entry))
     } else {
         let since = since(status["upstream"]["since"].as_str().unwrap_or_default(), now);
         let (sentence, paint) = match (entries.len(), status["kept"]["dead"].as_u64().unwrap_or(0)) {
@@ -67,16 +66,6 @@ fn headline(status: &Value, now: WallTime) -> Headline<'_> {
 
 fn detail(entry: &Value) -> String {
     plain(entry["detail"].as_str().unwrap_or("the log tells why"))
-}
-
-fn why_paused(entry: &Value) -> String {
-    let status = entry["status"].as_u64().map(|status| format!(" ({status})")).unwrap_or_default();
-    match entry["reason"].as_str() {
-        Some("upstream_auth") => format!("Callgoose refuses the token{status}"),
-        Some("upstream_proxy") => format!("a proxy on the way wants credentials{status}"),
-        Some("upstream_not_json") => format!("a page comes instead of Callgoose's answer{status}"),
-        _ => format!("what answers is not the endpoint that takes events{status}; {}", detail(entry)),
-    }
 }
 
 /// Numbers, each with what it means or what to do.
@@ -279,14 +268,22 @@ mod tests {
                 vec![entry("upstream_auth", Some(401), "unauthorized")],
                 true,
                 0,
-                "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401).",
+                "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401); unauthorized.",
                 true,
             ),
             (
-                vec![entry("upstream_proxy", Some(407), "x")],
+                vec![entry("upstream_proxy", Some(403), "proxy_refused: http://p:1: no")],
                 true,
                 0,
-                "Deliveries are paused since 16:00 UTC (4 min): a proxy on the way wants credentials (407).",
+                "Deliveries are paused since 16:00 UTC (4 min): the proxy does not let the calls through (403); \
+                 proxy_refused: http://p:1: no.",
+                true,
+            ),
+            (
+                vec![entry("upstream_tls", None, "tls_issuer: x")],
+                true,
+                0,
+                "Deliveries are paused since 16:00 UTC (4 min): no TLS connection to Callgoose can be made; tls_issuer: x.",
                 true,
             ),
             (
@@ -300,7 +297,8 @@ mod tests {
                 vec![entry("held", None, "x"), entry("breaker_open", None, "connect: refused")],
                 true,
                 3,
-                "Callgoose can't be reached since 16:00 UTC (4 min): connect: refused.",
+                "Nothing is delivered since 16:00 UTC (4 min): Callgoose fails again and again, or can't be reached; \
+                 connect: refused.",
                 true,
             ),
             (
@@ -331,7 +329,7 @@ mod tests {
         status["by_source"][0]["last_refused"] = json!({ "at": "2025-11-24T16:02:00.000Z", "reason": "not_json" });
         let text = draw(&status, NOW, false);
         for line in [
-            "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401).\n-> mend it\n",
+            "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401); unauthorized.\n-> mend it\n",
             "waiting            14  oldest from 16:01 UTC (3 min); sent by about 16:05 UTC\n",
             "dead                2  gander events list --state dead\n",
             "unmatched           3  nobody was alerted: gander events list --outcome unmatched\n",

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use tokio_socks::tcp::Socks5Stream;
 use tokio_socks::{Error as SocksError, TargetAddr};
 
-use super::resolve::Lookup;
+use super::resolve::{self, Lookup, STALE};
 use super::tls::Encryption;
 use super::{ConnectError, Endpoint, Io, ProxyFault, Step, TlsConfig, by, dial};
 use crate::secret::Secret;
@@ -63,7 +64,7 @@ pub(super) struct Tunnel {
 type Refusal = (Step, String);
 
 impl Tunnel {
-    pub(super) fn new(proxy: Proxy) -> Result<Tunnel, Error> {
+    pub(super) fn new(proxy: Proxy, patience: Duration) -> Result<Tunnel, Error> {
         let encryption = match &proxy.protocol {
             Protocol::Https { ca, name } => {
                 let files = ClientFiles { ca: ca.clone(), ..ClientFiles::default() };
@@ -71,15 +72,19 @@ impl Tunnel {
             }
             Protocol::Http | Protocol::Socks5 | Protocol::Socks5h => None,
         };
-        Ok(Tunnel { lookup: Lookup::new(proxy.endpoint.clone()), proxy, encryption })
+        Ok(Tunnel { lookup: Lookup::new(proxy.endpoint.clone(), patience, STALE), proxy, encryption })
     }
 
     /// Opens a tunnel to the first target that the proxy reaches.
     pub(super) async fn open(&self, targets: &[Arc<Lookup>], deadline: Instant) -> Result<Io, ConnectError> {
         let late = format!("{}: no answer in time", self.proxy);
         let mut last = FAILED.because("there is nothing to connect to");
-        for target in self.addressed(targets, deadline).await? {
-            match by(deadline, FAILED, &late, self.through(&target)).await {
+        let targets = self.addressed(targets, deadline).await?;
+        for (index, target) in targets.iter().enumerate() {
+            // One that is never answered for leaves the others their time.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let until = Instant::now() + left / u32::try_from(targets.len() - index).unwrap_or(u32::MAX);
+            match by(until, FAILED, &late, self.through(target)).await {
                 // Another target may be reached where this one is not.
                 Err(error) if matches!(error.step, Step::Proxy { fault: ProxyFault::Failed, .. }) => last = error,
                 ended => return ended,
@@ -93,7 +98,7 @@ impl Tunnel {
         if !matches!(self.proxy.protocol, Protocol::Socks5) {
             return Ok(targets.iter().map(|target| target.endpoint.clone()).collect());
         }
-        let found = by(deadline, Step::Resolve, "no answer in time", super::resolve::all(targets)).await?;
+        let found = by(deadline, Step::Resolve, "no answer in time", resolve::all(targets)).await?;
         Ok(found.iter().map(|address| Endpoint { host: address.ip().to_string(), port: address.port() }).collect())
     }
 

@@ -24,6 +24,10 @@ pub(super) struct Lookup {
     pub(super) endpoint: Endpoint,
     known: watch::Sender<Known>,
     running: AtomicBool,
+    /// The wait for a resolver that is slow, where other or earlier addresses are known.
+    patience: Duration,
+    /// How long addresses are used while the name can't be looked up.
+    stale: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +47,15 @@ pub(super) async fn all(targets: &[Arc<Lookup>]) -> Result<Vec<SocketAddr>, Conn
     for (index, target) in targets.iter().cloned().enumerate() {
         lookups.spawn(async move { (index, target.addresses().await) });
     }
-    let (mut found, mut problem) = (BTreeMap::new(), String::new());
+    let patience = targets.first().map_or(PATIENCE, |target| target.patience);
+    let (mut found, mut problem, mut until) = (BTreeMap::new(), String::new(), None);
     loop {
-        let limit = if found.is_empty() { Duration::MAX } else { PATIENCE };
+        let limit = until.map_or(Duration::MAX, |until: Instant| until.saturating_duration_since(Instant::now()));
         match tokio::time::timeout(limit, lookups.join_next()).await {
-            Ok(Some(Ok((index, Ok(addresses))))) => drop(found.insert(index, addresses)),
+            Ok(Some(Ok((index, Ok(addresses))))) => {
+                until.get_or_insert_with(|| Instant::now() + patience);
+                found.insert(index, addresses);
+            }
             Ok(Some(Ok((_, Err(error))))) => problem = error,
             Ok(Some(Err(error))) => problem = error.to_string(),
             Ok(None) | Err(_) if found.is_empty() => return Err(Step::Resolve.because(problem)),
@@ -57,8 +65,9 @@ pub(super) async fn all(targets: &[Arc<Lookup>]) -> Result<Vec<SocketAddr>, Conn
 }
 
 impl Lookup {
-    pub(super) fn new(endpoint: Endpoint) -> Arc<Lookup> {
-        Arc::new(Lookup { endpoint, known: watch::Sender::default(), running: AtomicBool::new(false) })
+    pub(super) fn new(endpoint: Endpoint, patience: Duration, stale: Duration) -> Arc<Lookup> {
+        let (known, running) = (watch::Sender::default(), AtomicBool::new(false));
+        Arc::new(Lookup { endpoint, known, running, patience, stale })
     }
 
     /// The addresses, or the reason why there are none. Waits for as long as the look-up takes, unless earlier addresses
@@ -80,8 +89,8 @@ impl Lookup {
                 lookup.learn(found.map(Iterator::collect));
             });
         }
-        let remembered = watched.borrow().within(STALE);
-        let limit = if remembered.is_some() { PATIENCE } else { Duration::MAX };
+        let remembered = watched.borrow().within(self.stale);
+        let limit = if remembered.is_some() { self.patience } else { Duration::MAX };
         let ended = watched.wait_for(|known| known.ended.is_some_and(|ended| ended >= asked));
         match tokio::time::timeout(limit, ended).await {
             Ok(Ok(known)) if known.problem.is_none() => Ok(known.addresses.clone()),
@@ -95,8 +104,9 @@ impl Lookup {
 
     fn learn(&self, found: io::Result<Vec<SocketAddr>>) {
         let name = &self.endpoint.host;
-        let now = Instant::now();
+        // In this order: whoever found it running asked before it ended.
         self.running.store(false, Ordering::Release);
+        let now = Instant::now();
         self.known.send_modify(|known| {
             known.ended = Some(now);
             let failed = known.problem.take().is_some();
@@ -128,16 +138,23 @@ impl Known {
 /// Short beside the time in which a name that moved must be followed, long enough that not every connection asks.
 const FRESH: Duration = Duration::from_secs(5);
 /// How long addresses are used while the name can't be looked up (RFC 8767 allows days).
-const STALE: Duration = Duration::from_secs(3_600);
-/// The wait for a resolver that is slow, where other or earlier addresses are known.
+pub(super) const STALE: Duration = Duration::from_secs(3_600);
+/// The same where no certificate proves who is there.
+pub(super) const STALE_UNPROVEN: Duration = Duration::from_secs(60);
+/// The longest wait for a resolver that is slow, where other or earlier addresses are known.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The wait for a slow resolver within the limit for a connection.
+pub(super) fn patience(limit: Duration) -> Duration {
+    PATIENCE.min(limit / 4)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn lookup(host: &str) -> Arc<Lookup> {
-        Lookup::new(Endpoint { host: host.to_owned(), port: 443 })
+        Lookup::new(Endpoint { host: host.to_owned(), port: 443 }, PATIENCE, STALE)
     }
 
     #[tokio::test]
