@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::readiness::{degradation, degraded, minute, of_deliveries};
 use super::terminal::{plain, quoted};
 use crate::callgoose::answer::Trouble;
-use crate::event::Reason;
+use crate::event::{Outcome, Reason};
 
 /// A reason and what to do about it, each a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,13 @@ pub(super) fn of_event(event: &Value) -> Option<Advice> {
     let id = ["id", "of"].into_iter().map(word).find(|id| !id.is_empty()).map_or_else(|| "ID".to_owned(), plain);
     let state = [word("state"), word("status")].into_iter().find(|state| !state.is_empty()).unwrap_or_default();
     match (word("outcome"), state) {
+        ("unmatched", _) if word("action") == "resolve" => Some(Advice::new(
+            "Callgoose took it, and no Resolve filter matched: no incident was closed",
+            format!(
+                "compare what is sent (`gander events show {id}`) with the Resolve filter of the service; then `gander \
+                 events replay {id}`"
+            ),
+        )),
         ("unmatched", _) => Some(Advice::new(
             "Callgoose took it, and none of its API Filters matched: nobody was alerted",
             format!(
@@ -42,11 +49,7 @@ pub(super) fn of_event(event: &Value) -> Option<Advice> {
         )),
         ("not_resolved", _) => Some(Advice::new(
             "Callgoose has no open incident that is mapped with this key: nothing was closed",
-            format!(
-                "see what became of its trigger: `gander events list --key {}`; then compare `Incident Mapped With` of the \
-                 Resolve filter with `Map Incident With` of the Trigger filter",
-                quoted(&plain(word("incident_key")))
-            ),
+            look_for_trigger(word("incident_key")),
         )),
         ("accepted", _) => Some(Advice::new(
             "Callgoose's answer does not say what came of it",
@@ -59,14 +62,28 @@ pub(super) fn of_event(event: &Value) -> Option<Advice> {
     }
 }
 
+fn look_for_trigger(key: &str) -> String {
+    format!(
+        "see what became of its trigger: `gander events list --key {}`; then compare `Incident Mapped With` of the Resolve \
+         filter with `Map Incident With` of the Trigger filter",
+        quoted(&plain(key))
+    )
+}
+
 fn refused(event: &Value, id: &str) -> Advice {
-    let replay = format!("then `gander events replay {id}`");
     match event["reason"].as_str() {
-        Some("not_json") => Advice::new("it is not JSON", format!("mend the sender's template; {replay}")),
+        Some("not_json") => Advice::new(
+            "it is not JSON",
+            format!(
+                "mend the sender's template; this one stays as it came: save `received` of `gander events show {id} --json`, \
+                 correct it, `gander send` it, `gander events discard {id}`"
+            ),
+        ),
         _ => Advice::new(
             "the rules can't use it",
             format!(
-                "mend the sender's template or the rules: `gander explain --event {id}` shows what they see; {replay}"
+                "`gander explain --event {id}` shows what they see: mend the rules, then `gander events replay {id}`; or \
+                 mend the sender's template, for those that come"
             ),
         ),
     }
@@ -114,12 +131,18 @@ fn ended(reason: &str, id: &str) -> Option<Advice> {
 pub(super) fn of_queued(event: &Value, readiness: &Value) -> Advice {
     if let Some(by) = event["held"].as_str() {
         let by = plain(by);
-        return Advice::new(format!("a person holds its {by} back"), format!("`gander events release` with its {by}"));
+        return Advice::new(format!("a person holds its {by} back"), format!("`gander events release --{by} …`"));
     }
     if let Some(advice) = degraded(readiness).iter().find_map(of_upstream) {
         return advice;
     }
     let result = plain(event["reason"].as_str().unwrap_or_default());
+    if result.starts_with(Outcome::NotResolved.as_str()) {
+        return Advice::new(
+            "Callgoose has no open incident that is mapped with this key; it is tried again (`upstream.retry.unresolved`)",
+            look_for_trigger(event["incident_key"].as_str().unwrap_or_default()),
+        );
+    }
     match Trouble::read(result.split(' ').next().unwrap_or_default()) {
         Some(trouble) => Advice::new(format!("its last call failed: {result}; it is tried again"), trouble.remedy()),
         None => Advice::new(
@@ -168,6 +191,11 @@ mod tests {
     fn each_end_that_is_not_well_has_a_reason_and_a_remedy() {
         for (event, why, remedy) in [
             (json!({"id": "7", "state": "delivered", "outcome": "unmatched"}), "nobody was alerted", "replay 7`"),
+            (
+                json!({"id": "7", "state": "delivered", "outcome": "unmatched", "action": "resolve"}),
+                "no incident was closed",
+                "Resolve filter",
+            ),
             (json!({"status": "duplicate", "of": "7", "outcome": "unmatched"}), "nobody was alerted", "replay 7`"),
             (
                 json!({"id": "7", "status": "not_resolved", "outcome": "not_resolved", "incident_key": "a b"}),
@@ -175,7 +203,7 @@ mod tests {
                 "--key 'a b'`",
             ),
             (json!({"id": "7", "outcome": "accepted"}), "does not say", "`upstream.url`"),
-            (json!({"id": "7", "state": "refused", "reason": "not_json"}), "not JSON", "template; then"),
+            (json!({"id": "7", "state": "refused", "reason": "not_json"}), "not JSON", "events discard 7`"),
             (json!({"id": "7", "state": "refused", "reason": "unprocessable"}), "the rules", "explain --event 7`"),
             (json!({"id": "7", "state": "dead", "reason": "rejected: payload"}), "for good (payload)", "compare what"),
             (json!({"id": "7", "state": "dead", "reason": "too_old: dns"}), "the last time by dns", "the host name"),
@@ -211,6 +239,7 @@ mod tests {
             (json!({"held": "key"}), &paused, "holds its key", "release"),
             (json!({"reason": "unauthorized (401)"}), &paused, "refuses the token (401)", "check the token"),
             (json!({"reason": "server_error (500)"}), &ready, "server_error (500)", "wait"),
+            (json!({"reason": "not_resolved (200)", "incident_key": "k"}), &ready, "no open incident", "--key k`"),
             (json!({"reason": null}), &ready, "its turn", "--state queued"),
         ] {
             let advice = of_queued(&event, readiness);

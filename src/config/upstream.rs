@@ -76,6 +76,12 @@ impl Reader<'_> {
             );
             return None;
         }
+        if uri.path() == "/" {
+            self.findings
+                .note(node.place.clone(), PATH, "this URL has no path, and Callgoose takes events below one")
+                .code("url-without-path")
+                .help(HELP);
+        }
         if endpoint_of(&uri).is_none() {
             self.error(node, PATH, "expected a host, and a port from 1 to 65535 or none").help(HELP);
             return None;

@@ -250,7 +250,7 @@ fn checked(rules: &str, filters: &str, mode: u32) -> (Option<i32>, Vec<(String, 
         "gander.yaml",
         "listen: { address: 127.0.0.1:8443 }
 sources: { s: { rules: rules.yaml, auth: [{ bearer: { file: token } }] } }
-upstream: { url: 'https://callgoose.example/', authorization: { bearer: { env: CALLGOOSE_TOKEN } } }
+upstream: { url: 'https://callgoose.example/v1', authorization: { bearer: { env: CALLGOOSE_TOKEN } } }
 ",
     );
     let ended = end_of(gander(folder.path()).args(["check", "--json", "--config", "gander.yaml"]));
@@ -358,7 +358,12 @@ async fn a_payload_is_followed_to_its_outcome() {
 
         let ended = fed(send(), "{".to_owned()).await;
         assert!(ended.code == Some(1) && ended.out.starts_with("refused: The body is not JSON"), "{ended:?}");
-        assert!(ended.err.contains("mend the sender's template; then `gander events replay 1"), "{ended:?}");
+        assert!(
+            ended.err.contains(
+                "mend the sender's template; this one stays as it came: save `received` of `gander events show 1"
+            ),
+            "{ended:?}"
+        );
         let odd = fed(send(), payload("e3", "disaster").to_string()).await;
         assert!(odd.out.contains("  $.state: no rule matches this (found disaster)\n"), "{odd:?}");
         assert!(odd.err.contains("`gander explain --event 1"), "{odd:?}");
@@ -879,7 +884,7 @@ rules:
     put(
         "gander.yaml",
         "sources: { s: { rules: rules.yaml, auth: [{ bearer: hunter2 }] } }
-upstream: { url: 'https://callgoose.example/', authorization: { bearer: { env: CALLGOOSE_TOKEN } } }
+upstream: { url: 'https://callgoose.example/v1', authorization: { bearer: { env: CALLGOOSE_TOKEN } } }
 nothing: known
 ",
     );

@@ -209,7 +209,7 @@ async fn what_waits_is_discarded_by_filter_and_by_the_command_line() {
         let upstream = Upstream::start(|_, _| Reply::Done).await;
         let relay = Relay::start(&upstream, &impatient()).await;
         let (code, out, _) = gander(&relay, &["hold", "--source", "servicepilot"]).await;
-        assert_eq!((code, out.trim()), (0, "source servicepilot is held; 0 events of it wait"));
+        assert_eq!((code, out.trim()), (0, "source servicepilot is held; 0 of its events waiting"));
         for key in 0..250 {
             queue(&relay, &format!("k{key}"), "CRITICAL").await;
         }
@@ -234,7 +234,7 @@ async fn what_waits_is_discarded_by_filter_and_by_the_command_line() {
         assert_eq!((left.len(), left[0].as_str()), (50, "kept"));
 
         let (code, out, _) = gander(&relay, &["release", "--source", "servicepilot"]).await;
-        assert_eq!((code, out.trim()), (0, "source servicepilot is released; 50 events of it go out now"));
+        assert_eq!((code, out.trim()), (0, "source servicepilot is released; 50 of its events going out now"));
         upstream.calls_once(50).await;
         let path = format!("/api/v1/events/{kept}");
         relay.admin_once(&path, |event| event["state"] == "delivered").await;

@@ -71,10 +71,7 @@ impl<'a> Story<'a> {
         let id = said(&answer, "id");
         self.line("relay", &format!("{} {}", answer["status"], said(&answer, "detail")));
         let kept = self.stage.ask(&event_path(&id)).await?;
-        self.line(
-            "journal",
-            &format!("event {id} is kept: {}; mend the template, `gander events replay {id}`", said(&kept, "state")),
-        );
+        self.line("journal", &format!("event {id} is kept, {}: `gander events show {id}`", said(&kept, "state")));
         expect(kept["state"] == "refused", "the broken payload was not kept")
     }
 

@@ -44,9 +44,6 @@ pub(super) struct Replay {
     /// Decide again by the rules in this file, and print what would differ; needs --dry-run
     #[arg(long, value_name = "FILE", requires = "dry_run", conflicts_with_all = ["force", "yes"])]
     against: Option<PathBuf>,
-    /// Change nothing: only tell how many events it is about, or with --against what would differ
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
     /// Also where a later event of the key was taken, or the payload repeats what is known
     #[arg(long)]
     force: bool,
@@ -91,6 +88,9 @@ struct Which {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Change nothing: only tell how many events it is about (with --against: what would differ)
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
     /// Print one JSON object a line for each event; with --dry-run {"matching", "at_least"}
     #[arg(long)]
     json: bool,
@@ -127,19 +127,18 @@ impl Replay {
         let Which { config, ids, selection, json, .. } = &self.which;
         match &self.against {
             Some(file) => against::run(file, &Past { config, selection, ids, json: *json }, terminal),
-            None if self.dry_run => counted(&self.which, self.force, terminal),
             None => run(&self.which, "replay", self.force, self.wait, terminal),
         }
     }
 }
 
-/// Counts the events that a replay would be about.
-fn counted(which: &Which, force: bool, terminal: &mut Terminal) -> Result<Exit, Stop> {
+/// Counts the events that a command would be about.
+fn counted(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) -> Result<Exit, Stop> {
     if which.selection.is_empty() {
         return Err("a dry run counts what filters match: add one, as `--state dead`".to_owned().into());
     }
     let relay = Relay::open(&which.config)?;
-    let run = Run { which, verb: "replay", force, relay, done: 0, declined: 0, queued: Vec::new() };
+    let run = Run { which, verb, force, relay, done: 0, declined: 0, queued: Vec::new() };
     let matching = run.matching()?;
     if which.json {
         terminal.print(&json!({ "matching": matching.count, "at_least": matching.at_least }).to_string());
@@ -164,6 +163,9 @@ fn run(
 ) -> Result<Exit, Stop> {
     if which.ids.is_empty() && which.selection.is_empty() {
         return Err(format!("name the events to {verb} by id or by filter, as `--state dead`").into());
+    }
+    if which.dry_run {
+        return counted(which, verb, force, terminal);
     }
     let asks = !which.yes;
     if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {

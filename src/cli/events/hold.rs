@@ -119,8 +119,10 @@ fn line(done: &Value) -> String {
     };
     let already = if done["changed"] == false { " already" } else { "" };
     let waiting = match (&done["waiting"], done["status"] == "held") {
-        (Value::Number(count), true) => format!("; {count} events of it wait"),
-        (Value::Number(count), false) => format!("; {count} events of it go out now"),
+        (Value::Number(count), held) => {
+            let what = if held { "waiting" } else { "going out now" };
+            format!("; {count} of its events {what}")
+        }
         _ => String::new(),
     };
     format!("{what} is{already} {}{waiting}", said("status"))
@@ -135,15 +137,15 @@ mod tests {
         for (done, expected) in [
             (
                 json!({"status": "held", "source": "s", "key": null, "changed": true, "waiting": 7}),
-                "source s is held; 7 events of it wait",
+                "source s is held; 7 of its events waiting",
             ),
             (
                 json!({"status": "held", "source": "s", "key": "k\u{1b}", "changed": false, "waiting": 0}),
-                "key k\\u{1b} of source s is already held; 0 events of it wait",
+                "key k\\u{1b} of source s is already held; 0 of its events waiting",
             ),
             (
                 json!({"status": "released", "source": "s", "key": "k", "changed": true, "waiting": 2}),
-                "key k of source s is released; 2 events of it go out now",
+                "key k of source s is released; 2 of its events going out now",
             ),
         ] {
             assert_eq!(line(&done), expected);
