@@ -59,7 +59,7 @@ pub struct Config {
     pub hosts: Vec<String>,
 }
 
-/// Who is let in, beside by certificate.
+/// The token and the host names that let a request in; a client certificate is asked for by TLS.
 #[derive(Clone, Debug)]
 pub struct Access {
     pub token: Option<Secret>,

@@ -58,7 +58,7 @@ pub struct Follower {
     _place: OwnedSemaphorePermit,
 }
 
-/// What a follower gets.
+/// A message for a follower.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
     Line(Arc<TapLine>),

@@ -168,7 +168,7 @@ fn moment(name: &str, value: Option<&str>, now: WallTime) -> Result<Option<WallT
 }
 
 const LIST_DEFAULT: usize = 50;
-/// What a command takes beside a selection.
+/// Members of a command's body beside its selection.
 const OPTIONS: [&str; 2] = ["force", "dry_run"];
 /// The names of the fields of [`Selection`].
 const NAMES: [&str; 12] = [

@@ -17,7 +17,7 @@ use crate::delivery::dispatcher::UpstreamStatus;
 use crate::journal::recorder::Tally;
 use crate::version;
 
-/// What waits and what happened since the start. Where the journal does not answer soon, what only it knows is null.
+/// Answers with counts of what waits and of what happened since the start. Where the journal does not answer soon, what only it knows is null.
 pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     let view = &state.view;
     let oldest = view.journal.oldest_queued().await;

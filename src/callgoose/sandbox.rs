@@ -40,7 +40,7 @@ pub struct Config {
     pub token: Secret,
     /// How long a repeated call is a duplicate. Callgoose does not document its own window.
     pub duplicate_window: Duration,
-    /// Who watches gets each call; a call is answered when it was told.
+    /// Receives each call before it is answered.
     pub reports: Option<mpsc::Sender<Report>>,
 }
 

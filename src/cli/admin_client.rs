@@ -63,7 +63,7 @@ impl Relay {
         self.understood(&answer).map(Some)
     }
 
-    /// What `/readyz` answers, whether the relay is ready or not.
+    /// The answer of `/readyz`, whether the relay is ready or not.
     pub(crate) fn readiness(&self) -> Result<Value, Stop> {
         Ok(self.runtime.block_on(self.client.get("/readyz"))?.json().unwrap_or_default())
     }

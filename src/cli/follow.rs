@@ -15,7 +15,7 @@ use super::terminal::{Terminal, plain};
 pub(super) struct Follow<'r> {
     relay: &'r Relay,
     until: Instant,
-    /// What was told: of many events that one thing keeps it is said once.
+    /// Advice that was given already: one cause may keep many events.
     told: BTreeSet<String>,
 }
 

@@ -17,7 +17,8 @@ use crate::clock::WallTime;
 /// A sentence says whether events are taken and delivered, and since when; below it stand numbers, the sources, and a
 /// remedy for each thing that is not as it should be. Asks the admin API of the running relay.
 ///
-/// Exit codes: 0 all is well; 1 events are not taken, or something is not as it should be; 2 the relay could not be asked.
+/// Exit codes: 0 events are taken and delivered (dead letters and what alerted nobody are told, and wait for a person); 1
+/// they are not, or /readyz names something that is not as it should be; 2 the relay could not be asked.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander status\n  gander status --watch\n  gander status --json | jq .by_source")]
 pub(crate) struct Arguments {

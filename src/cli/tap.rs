@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Which lines; everything that is given must hold.
+/// The wanted lines; everything that is given must hold.
 #[derive(Debug, Default, Args)]
 struct Filter {
     /// Only lines of this state; several with commas
@@ -145,7 +145,7 @@ fn shown(line: &Value, colour: bool) -> String {
     words.join("  ").trim_end().to_owned()
 }
 
-/// What happened, in few words: `event 7, created, 1 attempt, 0.312 s`.
+/// The event in few words: `event 7, created, 1 attempt, 0.312 s`.
 fn details(line: &Value) -> String {
     let text = |name: &str| line[name].as_str().map(plain);
     let parts = [

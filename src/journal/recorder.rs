@@ -175,7 +175,7 @@ impl Expected {
     }
 }
 
-/// What waits for delivery or for a person, by number.
+/// Counts of the events that wait for delivery or for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     pub totals: Totals,
@@ -397,14 +397,14 @@ impl Recorder {
         &self.sources
     }
 
-    /// What waits for delivery or for a person; none while that can't be told.
+    /// Counts the events that wait for delivery or for a person; none while that can't be told.
     pub async fn tally(&self) -> Option<Tally> {
         let (reply, tally) = oneshot::channel();
         self.put(Message::Tally { reply }).ok()?;
         self.reply(tally).await.ok()
     }
 
-    /// What each source did since the start.
+    /// The activity of each source since the start.
     pub fn activity(&self) -> &Activity {
         &self.activity
     }

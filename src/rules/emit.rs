@@ -87,7 +87,7 @@ pub(super) struct Setting<'a> {
     pub(super) failures: &'a RefCell<TemplateFailures>,
 }
 
-/// What the paths of a body read.
+/// The values that the paths of a body read.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     pub(super) scope: Scope<'a>,

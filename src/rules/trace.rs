@@ -41,7 +41,7 @@ pub struct Missed {
     pub path: String,
     /// Another value is sent in its place.
     pub instead: bool,
-    /// What it probably means, or why it leads nowhere.
+    /// The probable meaning, or the reason why it leads nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

@@ -1,11 +1,11 @@
-//! What a call to the stand-in did in one service.
+//! The effect of a call to the stand-in in one service.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::callgoose::filters::{Closing, Opening};
 
-/// What a call did in one service.
+/// The effect of a call in one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effect {
     service: Arc<str>,
@@ -18,7 +18,7 @@ pub struct Effect {
     pub(super) happened: Happened,
 }
 
-/// What became of an incident; the number is the incident's.
+/// The fate of an incident; the number is the incident's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Happened {
     Created(u64),

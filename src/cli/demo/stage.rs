@@ -39,7 +39,7 @@ use crate::yaml::Findings;
 #[derive(Debug)]
 pub(super) struct Stage {
     directory: tempfile::TempDir,
-    /// What senders show to the relay.
+    /// The senders' credential.
     token: String,
     sandbox: Sandbox,
     sandbox_url: String,

@@ -49,16 +49,19 @@ fn headline(status: &Value, now: WallTime) -> Headline<'_> {
         (format!("{}: {why}.", of(entry, what)), Paint::Red, Some(entry))
     } else {
         let since = since(status["upstream"]["since"].as_str().unwrap_or_default(), now);
-        let (sentence, paint) = match (entries.len(), status["kept"]["dead"].as_u64().unwrap_or(0)) {
-            (0, 0) => (format!("Delivering, since {since}."), Paint::Green),
-            (0, 1) => (format!("Delivering, since {since}; a dead letter waits for a person."), Paint::Yellow),
-            (0, dead) => (format!("Delivering, since {since}; {dead} dead letters wait for a person."), Paint::Yellow),
-            (1, _) => (format!("Delivering, since {since}; one thing is not as it should be."), Paint::Yellow),
-            (many, _) => {
-                (format!("Delivering, since {since}; {many} things are not as they should be."), Paint::Yellow)
-            }
-        };
-        (sentence, paint, None)
+        let count = |section: &str, name: &str| status[section][name].as_u64().unwrap_or(0);
+        let but = [
+            (entries.len() as u64, "one thing is not as it should be", "things are not as they should be"),
+            (count("kept", "dead"), "a dead letter waits for a person", "dead letters wait for a person"),
+            (count("since_start", "unmatched"), "one event matched no filter", "events matched no filter"),
+        ];
+        let but = but.into_iter().filter(|(count, ..)| *count > 0).map(|(count, one, many)| match count {
+            1 => format!("; {one}"),
+            _ => format!("; {} {many}", grouped(count)),
+        });
+        let but: String = but.collect();
+        let paint = if but.is_empty() { Paint::Green } else { Paint::Yellow };
+        (format!("Delivering, since {since}{but}."), paint, None)
     };
     let remedy = about.map(|entry| plain(entry["remedy"].as_str().unwrap_or_default()));
     Headline { sentence, paint, remedy, about }
@@ -305,7 +308,7 @@ mod tests {
                 vec![entry("held", None, "x")],
                 true,
                 3,
-                "Delivering, since 14:00 UTC (2 h); one thing is not as it should be.",
+                "Delivering, since 14:00 UTC (2 h); one thing is not as it should be; 3 dead letters wait for a person.",
                 false,
             ),
             (vec![], true, 3, "Delivering, since 14:00 UTC (2 h); 3 dead letters wait for a person.", false),
