@@ -31,13 +31,14 @@ pub(super) fn shown_length(line: &str, within_secret: bool) -> usize {
 }
 
 /// Tells a comment that may be shown: one behind a value that is `over`, or may be shown itself, or stands two blanks
-/// away. A secret that holds ` # ` and stands without quotes is shorter to YAML than it was meant. Nor may the comment name
-/// a secret, as one that was in use before.
+/// away. A secret that holds ` # ` and stands without quotes is shorter to YAML than it was meant. Without a value before it
+/// the comment may be the value, as one that was taken out. Nor may the comment name a secret, as one that was in use before.
 pub(super) fn may_show_comment(values: &str, over: bool, comment: &str) -> bool {
+    let has_value = !values.trim_end().ends_with([':', '-']) && !values.trim().is_empty();
     let is_apart = over || values.ends_with("  ") || shown_length(values, false) >= values.trim_end().len();
     let before = comment.match_indices([':', '=']).map(|(at, _)| &comment[..at]);
     let mut names = before.filter_map(|before| before.split_whitespace().next_back());
-    is_apart && comment.starts_with("# ") && !names.any(is_sensitive)
+    has_value && is_apart && comment.starts_with("# ") && !names.any(is_sensitive)
 }
 
 /// Tells by the lines above a line whether it stands within the value of a key that may hold a secret: such a line is

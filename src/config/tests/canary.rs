@@ -65,6 +65,22 @@ fn every_form(findings: &Findings) -> String {
 }
 
 #[test]
+fn a_secret_that_became_a_comment_is_not_shown() {
+    let bearer = "      - bearer: { env: IN }\n";
+    for to in [
+        "      - bearer: # swordfish\n",
+        "      - bearer:  # swordfish\n",
+        "      - bearer: |\n#          swordfish\n",
+        "      - bearer: |\n          # swordfish\n",
+        "      - bearer:\n          # swordfish\n",
+        "      - # swordfish\n",
+        "      - header: { name: X-Token, secret: # swordfish\n        }\n",
+    ] {
+        shows_nothing_of("swordfish", &BASE.replace(bearer, to));
+    }
+}
+
+#[test]
 fn a_secret_written_as_a_key_is_not_named() {
     let bearer = "      - bearer: { env: IN }\n";
     for to in [
