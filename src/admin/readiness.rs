@@ -24,6 +24,8 @@ pub(super) struct Degradation {
     pub(super) reason: &'static str,
     pub(super) since: String,
     pub(super) status: Option<u16>,
+    /// The side on which deliveries fail, where it is about them.
+    pub(super) fault: Option<&'static str>,
     pub(super) detail: Option<String>,
     pub(super) remedy: &'static str,
 }
@@ -60,7 +62,7 @@ fn of_health(health: &Health) -> Option<Degradation> {
     };
     let detail = Some(format!("{}: {detail}", why.as_str()));
     let reason = if *why == Unavailable::JournalReplaced { why.as_str() } else { "journal" };
-    Some(Degradation { reason, since: since.rfc3339(), status: None, detail, remedy })
+    Some(Degradation { reason, since: since.rfc3339(), status: None, fault: None, detail, remedy })
 }
 
 fn of_stuck(stuck: &Stuck) -> Option<Degradation> {
@@ -73,6 +75,7 @@ fn of_stuck(stuck: &Stuck) -> Option<Degradation> {
         reason: "events_failing",
         since: since.rfc3339(),
         status: *status,
+        fault: Some(trouble.attribution().as_str()),
         detail: Some(format!("event {event}{others}: {}", trouble.as_str())),
         remedy: "only their own incident keys wait; `gander events show ID` tells what was answered, `gander events discard` \
                  ends one",
@@ -89,6 +92,7 @@ fn of_holds(holds: &[HoldRecord]) -> Option<Degradation> {
         reason: "held",
         since: first.since.rfc3339(),
         status: None,
+        fault: None,
         detail: Some(format!("a person holds back {}{others}", first.target)),
         remedy: "nothing of it is sent until `gander events release`; `gander events hold` lists what is held",
     })
@@ -101,6 +105,7 @@ fn of_share(turned_away: TurnedAway) -> Degradation {
         reason: Unavailable::SourceShare.as_str(),
         since: since.rfc3339(),
         status: None,
+        fault: None,
         detail: Some(format!("source {source}: {queued} events queued, {dead} dead letters, {bytes} bytes in all")),
         remedy: "this source has its share of the queue and is told 503: find out why it sends so much, or why its events \
                  are not delivered; replay or discard its dead letters; or give it another share by `max_queued`",
@@ -108,7 +113,7 @@ fn of_share(turned_away: TurnedAway) -> Degradation {
 }
 
 fn of_remark(Remark { reason, detail, remedy, since }: Remark) -> Degradation {
-    Degradation { reason, since: since.rfc3339(), status: None, detail: Some(detail), remedy }
+    Degradation { reason, since: since.rfc3339(), status: None, fault: None, detail: Some(detail), remedy }
 }
 
 fn of_upstream(upstream: UpstreamStatus) -> Option<Degradation> {
@@ -129,5 +134,6 @@ fn of_upstream(upstream: UpstreamStatus) -> Option<Degradation> {
         Some(detail) => format!("{}: {detail}", trouble.as_str()),
         None => trouble.as_str().to_owned(),
     });
-    Some(Degradation { reason, since: since.rfc3339(), status, detail, remedy: trouble.remedy() })
+    let fault = Some(trouble.attribution().as_str());
+    Some(Degradation { reason, since: since.rfc3339(), status, fault, detail, remedy: trouble.remedy() })
 }

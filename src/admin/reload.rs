@@ -43,6 +43,7 @@ impl Reload {
             reason: "config_reload",
             since: since.rfc3339(),
             status: None,
+            fault: None,
             detail: Some(detail),
             remedy: "the rules that are in force stay so; `gander check` and `gander test` show all of it; what is mended is \
                      taken by itself within seconds, or at SIGHUP",

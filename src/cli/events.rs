@@ -302,7 +302,7 @@ fn details(event: &Value) -> Vec<String> {
             said("took_ms"),
             said("result")
         ));
-        let more = ["status", "detail"].into_iter().filter(|name| !attempt[*name].is_null());
+        let more = ["status", "fault", "detail"].into_iter().filter(|name| !attempt[*name].is_null());
         let rows: Vec<Vec<String>> = more.map(|name| vec![format!("  {name}:"), said(name)]).collect();
         lines.extend(table(&rows));
         if !attempt["answer"].is_null() {
@@ -355,9 +355,11 @@ mod tests {
             "id": "7", "source": "s", "action": "trigger", "incident_key": "k\u{1b}[2J", "state": "delivered",
             "outcome": "created", "reason": null, "attempts": 1, "received": "{\"a\":1}", "sent": {"state": "CRITICAL"},
             "deliveries": [{ "number": 1, "started_at": "t", "took_ms": 12, "result": "delivered", "status": 201,
-                             "answer": "{\"id\":\"call-1\"}" }],
+                             "answer": "{\"id\":\"call-1\"}" },
+                           { "number": 2, "started_at": "t", "took_ms": 1, "result": "dns", "fault": "network" }],
         });
         let text = details(&event).join("\n");
+        assert!(text.contains("attempt 2 at t, 1 ms: dns\n  fault:  network"), "{text}");
         assert!(text.contains("incident_key:  k\\u{1b}[2J\n"), "{text}");
         assert!(text.contains("what came:\n  {\n    \"a\": 1\n  }"), "{text}");
         assert!(text.contains("attempt 1 at t, 12 ms: delivered\n  status:  201"), "{text}");

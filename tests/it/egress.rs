@@ -108,13 +108,15 @@ async fn every_answer_of_a_proxy_is_told_as_what_it_is() {
             let relay = Relay::start(&upstream, &setup(&[format!("proxy: http://{}", proxy.address)])).await;
             let attempt = first_attempt(&relay).await;
             assert_eq!((&attempt["result"], &attempt["status"]), (&json!(result), &status), "{does:?}: {attempt}");
+            let fault = if result == "tls" { "network" } else { "proxy" };
+            assert_eq!(attempt["fault"], fault, "{does:?}: {attempt}");
             let detail = detail.replace("PORT", &upstream.address.port().to_string());
             let detail = detail.replace("PROXY", &proxy.address.to_string());
             let found = attempt["detail"].as_str().unwrap();
             assert!(found.contains(&detail) && !found.contains("s3cret"), "{does:?}: {found}");
             if let Some(reason) = pauses {
                 let trouble = trouble(&relay).await;
-                assert_eq!(trouble["reason"], reason, "{trouble}");
+                assert_eq!((&trouble["reason"], &trouble["fault"]), (&json!(reason), &json!("proxy")), "{trouble}");
                 assert!(
                     trouble["detail"].as_str().unwrap().contains(&format!("http://{}", proxy.address)),
                     "{trouble}"
@@ -297,6 +299,7 @@ async fn every_failure_of_tls_has_its_own_remedy_and_lasting_ones_pause() {
             assert_eq!(attempt["result"], "tls", "{line} {attempt}");
             let trouble = trouble(&relay).await;
             assert_eq!(trouble["reason"], "upstream_tls", "{line} {trouble}");
+            assert_eq!(trouble["fault"], "network", "{line} {trouble}");
             assert!(trouble["remedy"].as_str().unwrap().contains(remedy), "{remedy}: {trouble}");
             assert!(upstream.calls().is_empty());
         })

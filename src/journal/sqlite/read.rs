@@ -17,6 +17,7 @@ use super::recovered::{Read, RecoveredRow, shared};
 use super::sum::{self, FIXED, FIXED_READ, Fixed, STANDING, Standing};
 use super::values::{action, event, priority, sql};
 use super::{Error, Found, OpenError, Recovered, Tried, data_dir, key_state, salvage, schema};
+use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
 use crate::event::{
     Action, Damage, EventId, KeyId, Occurrence, Outcome, Outgoing, Priority, Reason, Settlement, State, UpdateHash,
@@ -171,6 +172,8 @@ pub struct Attempt {
     pub took_ms: i64,
     pub result: String,
     pub status: Option<u16>,
+    /// The side on which it failed: `network`, `proxy`, `upstream`, or `relay` for its configuration or the event.
+    pub fault: Option<&'static str>,
     pub detail: Option<String>,
     pub answer: Option<String>,
 }
@@ -763,12 +766,15 @@ fn bytes(row: &Row<'_>, column: usize) -> Result<Option<Vec<u8>>, rusqlite::Erro
 
 fn attempt(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
     let answer = bytes(row, 6)?;
+    let result = shown(row, 3)?.unwrap_or_default();
+    let fault = Trouble::read(&result).map(|trouble| trouble.attribution().as_str());
     Ok(Attempt {
         number: row.get(0).unwrap_or(0),
         started_at: WallTime(row.get(1).unwrap_or(0)).rfc3339(),
         took_ms: row.get(2).unwrap_or(0),
-        result: shown(row, 3)?.unwrap_or_default(),
+        result,
         status: row.get(4).unwrap_or_default(),
+        fault,
         detail: shown(row, 5)?,
         answer: answer.map(|answer| String::from_utf8_lossy(&answer).into_owned()),
     })
