@@ -7,6 +7,7 @@ mod admin_client;
 mod check;
 mod client;
 mod demo;
+mod doctor;
 mod events;
 pub mod explain;
 mod follow;
@@ -66,6 +67,7 @@ enum Command {
     Send(send::Arguments),
     Events(events::Arguments),
     Status(status::Arguments),
+    Doctor(doctor::Arguments),
     Tap(tap::Arguments),
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
@@ -129,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => send::command(&arguments, &mut terminal),
         Command::Events(arguments) => events::command(&arguments, &mut terminal),
         Command::Status(arguments) => status::command(&arguments, &mut terminal),
+        Command::Doctor(arguments) => doctor::command(&arguments, &mut terminal),
         Command::Tap(arguments) => tap::command(&arguments, &mut terminal),
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
         Command::Demo(arguments) => demo::command(&arguments, &mut terminal),
@@ -264,6 +267,8 @@ Examples:
       posts a payload to the running relay and follows it to its outcome
   gander status
       how things are, on one screen, and what to do
+  gander doctor
+      the way to Callgoose, step by step: what works, what fails, what to do
   gander tap
       what becomes of events, as it happens
   gander events list --state dead
@@ -274,8 +279,8 @@ Examples:
 Exit codes:
   0  fine
   1  it ran and the answer is no: `check` found something; a test failed; `query` selected
-     nothing; `send` ended otherwise than created, resolved, duplicate or accepted; a running
-     relay refused a command, or is not well
+     nothing; `send` ended otherwise than created, resolved, duplicate or accepted; `doctor`
+     found something; a running relay refused a command, or is not well
   2  it could not run: wrong usage, a file that can't be read, an invalid configuration
 
 Environment:

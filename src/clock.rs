@@ -70,7 +70,11 @@ impl Monotonic {
 
 impl WallTime {
     pub fn now() -> WallTime {
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
+        WallTime::of(SystemTime::now())
+    }
+
+    pub fn of(time: SystemTime) -> WallTime {
+        match time.duration_since(UNIX_EPOCH) {
             Ok(since) => WallTime(millis(since)),
             Err(before) => WallTime(-millis(before.duration())),
         }

@@ -342,12 +342,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Bind { key, address, error } => {
-                let remedy = match error.kind() {
-                    std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
-                    std::io::ErrorKind::PermissionDenied => "choose a port above 1023, or allow this user to bind it",
-                    _ => "choose an address of this machine",
-                };
-                write!(f, "{key}: can't listen on {address}: {error}; {remedy}")
+                write!(f, "{key}: can't listen on {address}: {error}; {}", bind_remedy(error.kind()))
             }
             StartError::Tls(error) => error.fmt(f),
             StartError::Journal(error) => write!(f, "data_dir: {error}"),
@@ -357,6 +352,15 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// Advice on an address that can't be listened on.
+pub fn bind_remedy(kind: std::io::ErrorKind) -> &'static str {
+    match kind {
+        std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
+        std::io::ErrorKind::PermissionDenied => "choose a port above 1023, or allow this user to bind it",
+        _ => "choose an address of this machine",
+    }
+}
 
 /// Group commits waiting for the dispatcher, which handles one in microseconds.
 const COMMITS_MAX: usize = 4;

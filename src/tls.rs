@@ -30,6 +30,7 @@ pub use pinned::pinned_client;
 pub use self_signed::make_missing_pair;
 pub use served::{Renewed, Served};
 use validity::Validity;
+pub use validity::{expires_soon, next_expiry};
 
 /// The `listen.tls` section, when TLS is on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -91,12 +91,13 @@ fn show(findings: &Findings, json: bool, terminal: &mut Terminal) {
     terminal.say(&format!("\n{} and {}{notes}", count(errors, "error"), count(warnings, "warning")));
 }
 
-fn summary(config: &Config) -> String {
+/// The sources and where they are reached.
+pub(super) fn summary(config: &Config) -> String {
     let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
     let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
     format!("{} on {scheme}://{}: {}", count(names.len(), "source"), config.listen.address, names.join(", "))
 }
 
-fn count(number: usize, what: &str) -> String {
+pub(super) fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use super::{Failure, Inputs, Reader};
 use crate::admin;
+use crate::delivery::client;
+use crate::event::Superseded;
 use crate::inbound;
 use crate::inbound::auth::Policy;
+use crate::journal;
+use crate::journal::Shares;
 use crate::journal::dedup;
 use crate::rules::RuleSet;
 use crate::yaml::{Fields, Node, Value};
@@ -34,6 +38,24 @@ pub fn load_addresses(inputs: &Inputs) -> Result<Addresses, Failure> {
         let mut top = Fields::of(tree, "", &mut reader.findings)?;
         let (listen, admin) = (reader.listen(tree, &mut top), reader.admin(tree, &mut top));
         Some(Addresses { listen: listen?, admin: admin? })
+    })
+}
+
+/// `data_dir` and the `journal` section, without the shares of sources.
+pub fn load_journal(inputs: &Inputs) -> Result<journal::Config, Failure> {
+    part(inputs, |reader, tree| {
+        let mut top = Fields::of(tree, "", &mut reader.findings)?;
+        let data_dir = reader.data_dir(tree, &mut top);
+        Some(reader.journal(tree, &mut top, data_dir, Shares::default()))
+    })
+}
+
+/// What calls to the upstream need.
+pub fn load_upstream(inputs: &Inputs) -> Result<client::Config, Failure> {
+    part(inputs, |reader, tree| {
+        let mut top = Fields::of(tree, "", &mut reader.findings)?;
+        let (client, _) = reader.upstream(&mut top, None, Superseded::default())?;
+        Some(client)
     })
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -62,6 +62,8 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// The `Location` header, with the token masked.
     pub location: Option<String>,
+    /// The `Date` header.
+    pub date: Option<String>,
     /// The raw body, as far as it was read. An error page may repeat the token: classify it, but do not keep it.
     pub body: Bytes,
     /// The reason why the body is incomplete, if it is.
@@ -113,7 +115,18 @@ impl Upstream {
 
     /// Posts one body and reads the answer.
     pub async fn call(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
-        let mut request = self.request(source, body)?;
+        self.send(self.request(source, body)?).await
+    }
+
+    /// Asks for the URL by GET, without credentials and body: nothing can come of it but an answer.
+    pub async fn look(&self) -> Result<Answer, CallError> {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = self.config.url.clone();
+        *request.headers_mut() = headers();
+        self.send(request).await
+    }
+
+    async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, CallError> {
         let started = Instant::now();
         let pool = self.pool();
         let connection = capture_connection(&mut request);
@@ -171,6 +184,11 @@ impl Upstream {
         self.connector.tls()
     }
 
+    /// Makes its connections.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// The URL for display, without its query.
     pub fn shown_url(&self) -> String {
         shown(&self.config.url)
@@ -195,15 +213,11 @@ impl Upstream {
     }
 
     fn request(&self, source: &Arc<str>, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Otherwise a server may compress as it likes (RFC 9110, section 12.5.3).
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gander/", env!("CARGO_PKG_VERSION"))));
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.urls.get(source).unwrap_or(&self.config.url).clone();
-        *request.headers_mut() = headers;
+        *request.headers_mut() = headers();
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.config.authorization.present(&mut request).map_err(|Unsendable| CallError {
             trouble: Trouble::Unauthorized,
             status: None,
@@ -257,6 +271,15 @@ impl Cut {
     }
 }
 
+/// The headers of every request.
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(4);
+    // Otherwise a server may compress as it likes (RFC 9110, section 12.5.3).
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gander/", env!("CARGO_PKG_VERSION"))));
+    headers
+}
+
 /// The time limit for a body after its status, with `left` for the whole attempt. Only a success is classified by its
 /// body; any other body is just kept for a person. A status in the last moment still counts, so its body gets a
 /// minimum.
@@ -268,14 +291,14 @@ fn body_time(status: StatusCode, left: Duration) -> Duration {
 /// Reads an answer after its status: an error in the body does not change the status.
 async fn read(response: Response<Incoming>, body_time: Duration) -> Answer {
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (status, retry_after, location) = (response.status().as_u16(), text(RETRY_AFTER), text(LOCATION));
-    let location = location.map(|location| without_secrets(&location));
+    let (status, retry_after, date) = (response.status().as_u16(), text(RETRY_AFTER), text(DATE));
+    let location = text(LOCATION).map(|location| without_secrets(&location));
     let page = text(CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().contains("html"));
     let mut body = BytesMut::new();
     let end = tokio::time::timeout(body_time, collect(response.into_body(), &mut body)).await;
     let cut = end.unwrap_or(Err(Cut::TooLate)).err();
     let body = body.freeze();
-    Answer { status, retry_after, location, shown: body.clone(), body, cut, page }
+    Answer { status, retry_after, location, date, shown: body.clone(), body, cut, page }
 }
 
 async fn collect(mut body: Incoming, into: &mut BytesMut) -> Result<(), Cut> {

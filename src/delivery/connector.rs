@@ -10,6 +10,7 @@ mod tls;
 
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,11 +27,12 @@ use tower_service::Service;
 use crate::callgoose::answer::{Handshake, Trouble};
 use crate::tls::{ClientFiles, ClientTls, Error, ServerName};
 
+pub use dial::listed;
 use proxy::Tunnel;
 pub use proxy::{Protocol, Proxy};
 use resolve::{Lookup, STALE, STALE_UNPROVEN};
 use tls::Encryption;
-pub use tls::handshake_problem;
+pub use tls::{Agreed, handshake_problem};
 
 /// The way to the upstream.
 #[derive(Clone, Debug)]
@@ -75,6 +77,36 @@ struct Way {
     tunnel: Option<Tunnel>,
     encryption: Option<Encryption>,
     limit: Duration,
+}
+
+/// A connection that was made to see the way, and closed.
+#[derive(Debug)]
+pub struct Trace {
+    /// The steps before the last, each with the time that it took.
+    pub passed: Vec<(Passed, Duration)>,
+    /// The TLS of the connection, none for `http://`; or the reason why there is none.
+    pub ended: Result<Option<Agreed>, ConnectError>,
+    /// The time since the last step that was passed.
+    pub took: Duration,
+}
+
+/// A step that was passed, with what it found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// The addresses of the targets were looked up.
+    Resolve(Vec<SocketAddr>),
+    /// This address took the connection.
+    Dial(SocketAddr),
+    /// The proxy opened a tunnel to this target.
+    Proxy(Endpoint),
+}
+
+/// The steps of a connection so far.
+#[derive(Debug)]
+struct Steps {
+    passed: Vec<(Passed, Duration)>,
+    /// When the last of them ended.
+    since: Instant,
 }
 
 /// The reason why there is no connection.
@@ -133,6 +165,18 @@ impl Connector {
         Ok(Connector(Arc::new(Way { targets, tunnel, encryption, limit })))
     }
 
+    /// Makes a connection as for a call, and closes it.
+    pub async fn trace(&self) -> Trace {
+        let mut steps = Steps::begin();
+        let ended = self.0.connect(&mut steps).await;
+        let took = steps.since.elapsed();
+        let ended = ended.map(|stream| match stream {
+            MaybeHttpsStream::Http(_) => None,
+            MaybeHttpsStream::Https(stream) => Some(Agreed::of(stream.inner())),
+        });
+        Trace { passed: steps.passed, ended, took }
+    }
+
     /// The parts whose files may change while it is in use.
     pub fn tls(&self) -> impl Iterator<Item = &Arc<ClientTls>> {
         let of_proxy = self.0.tunnel.as_ref().and_then(|tunnel| tunnel.encryption.as_ref());
@@ -141,16 +185,18 @@ impl Connector {
 }
 
 impl Way {
-    async fn connect(&self) -> Result<MaybeHttpsStream<TokioIo<Io>>, ConnectError> {
+    async fn connect(&self, steps: &mut Steps) -> Result<MaybeHttpsStream<TokioIo<Io>>, ConnectError> {
         let deadline = Instant::now() + self.limit;
         let io: Io = match &self.tunnel {
-            Some(tunnel) => tunnel.open(&self.targets, deadline).await?,
+            Some(tunnel) => tunnel.open(&self.targets, deadline, steps).await?,
             None => {
                 let addresses = by(deadline, Step::Resolve, "no answer in time", resolve::all(&self.targets)).await?;
+                steps.pass(Passed::Resolve(addresses.clone()));
                 let dialed = async { dial::race(&addresses).await.map_err(|error| Step::Dial.because(error)) };
-                Box::new(
-                    by(deadline, Step::Dial, &format!("no answer from {}", dial::listed(&addresses)), dialed).await?,
-                )
+                let late = format!("no answer from {}", listed(&addresses));
+                let stream = by(deadline, Step::Dial, &late, dialed).await?;
+                stream.peer_addr().into_iter().for_each(|address| steps.pass(Passed::Dial(address)));
+                Box::new(stream)
             }
         };
         let Some(encryption) = &self.encryption else {
@@ -168,6 +214,18 @@ impl Way {
     }
 }
 
+impl Steps {
+    fn begin() -> Steps {
+        Steps { passed: Vec::new(), since: Instant::now() }
+    }
+
+    fn pass(&mut self, step: Passed) {
+        let now = Instant::now();
+        self.passed.push((step, now - self.since));
+        self.since = now;
+    }
+}
+
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<Io>>;
     type Error = ConnectError;
@@ -180,7 +238,7 @@ impl Service<Uri> for Connector {
     /// The destination is the configuration's, not the request's.
     fn call(&mut self, _: Uri) -> Self::Future {
         let way = Arc::clone(&self.0);
-        Box::pin(async move { way.connect().await })
+        Box::pin(async move { way.connect(&mut Steps::begin()).await })
     }
 }
 

@@ -65,7 +65,7 @@ use schema::{SCHEMA, VERSION};
 use volume::Volume;
 
 pub use batch::Batch;
-pub use data_dir::{Lock, inspect};
+pub use data_dir::{Lock, inspect, is_used};
 pub use lookup::{Blob, Decided, Later, Stored};
 pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
@@ -78,7 +78,7 @@ pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 pub use rescue::Rescue;
 pub use room::{Fit, Held};
 pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
-pub use volume::{Reserve, Size, Space, TooSmall, footprint, too_small};
+pub use volume::{Outlook, Reserve, Size, Space, TooSmall, footprint, outlook, too_small};
 
 /// `data_dir` and the `journal` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

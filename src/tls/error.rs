@@ -227,31 +227,39 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Warning {
+    pub fn problem(&self) -> String {
         match self {
-            Warning::KeyExposed { file, mode } => write!(
-                f,
-                "the private key {} may be read by others than its owner (mode {mode:04o}): `chmod 600` it",
-                file.display()
-            ),
-            Warning::NotYetValid { file, from } => write!(
-                f,
-                "the certificate {} is not valid before {}: whoever checks it will refuse it; check this \
-                 machine's clock",
-                file.display(),
-                from.rfc3339()
-            ),
-            Warning::Expired { file, at } => write!(
-                f,
-                "the certificate {} expired at {}: whoever checks it refuses it; replace it (a self-signed pair: \
-                 remove both files and start again)",
-                file.display(),
-                at.rfc3339()
-            ),
+            Warning::KeyExposed { file, mode } => {
+                format!("the private key {} may be read by others than its owner (mode {mode:04o})", file.display())
+            }
+            Warning::NotYetValid { file, from } => {
+                format!("the certificate {} is not valid before {}", file.display(), from.rfc3339())
+            }
+            Warning::Expired { file, at } => {
+                format!("the certificate {} expired at {}", file.display(), at.rfc3339())
+            }
             Warning::ExpiresSoon { file, at } => {
-                write!(f, "the certificate {} expires at {}: replace it before that", file.display(), at.rfc3339())
+                format!("the certificate {} expires at {}", file.display(), at.rfc3339())
             }
         }
+    }
+
+    /// Advice for a person.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Warning::KeyExposed { .. } => "`chmod 600` it",
+            Warning::NotYetValid { .. } => "whoever checks it will refuse it; check this machine's clock",
+            Warning::Expired { .. } => {
+                "whoever checks it refuses it; replace it (a self-signed pair: remove both files and start again)"
+            }
+            Warning::ExpiresSoon { .. } => "replace it before that",
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.problem(), self.remedy())
     }
 }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
-use super::validity::Validity;
+use super::validity::expires_at;
 use super::{Config, Error, Warning, load_identity, pem, server_config};
 use crate::clock::WallTime;
 
@@ -90,7 +90,6 @@ fn read(config: &Config, now: WallTime) -> Result<(Renewed, Vec<Warning>), Error
     let client_ca = config.client_ca.as_deref();
     let server = Arc::new(server_config(&identity, client_ca)?);
     let held = Held { chain: identity.key.cert.clone(), client_ca: client_ca.map(pem::certificates).transpose()? };
-    let expires_at = held.chain.iter().filter_map(|certificate| Validity::of(certificate)).map(|dates| dates.not_after);
-    let current = Current { expires_at: expires_at.min(), held, server };
+    let current = Current { expires_at: expires_at(&held.chain), held, server };
     Ok((Renewed { current, fingerprint: identity.fingerprint }, warnings))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use yasna::tags::TAG_UTCTIME;
 use yasna::{ASN1Result, BERReader, Tag};
 
@@ -14,6 +15,22 @@ use crate::clock::WallTime;
 pub struct Validity {
     pub not_before: WallTime,
     pub not_after: WallTime,
+}
+
+/// The time at which the first of these certificates expires; none if none has dates that can be read.
+pub fn expires_at(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
+    chain.iter().filter_map(|certificate| Validity::of(certificate)).map(|dates| dates.not_after).min()
+}
+
+/// The same for a chain that was found to be right at `now`: one in it that has expired was not needed.
+pub fn next_expiry(chain: &[CertificateDer<'_>], now: WallTime) -> Option<WallTime> {
+    let dates = chain.iter().filter_map(|certificate| Validity::of(certificate)).map(|dates| dates.not_after);
+    dates.filter(|not_after| *not_after > now).min()
+}
+
+/// Returns true if a certificate that expires at `at` should be replaced by now.
+pub fn expires_soon(at: WallTime, now: WallTime) -> bool {
+    at.since(now) < NOTICE
 }
 
 impl Validity {
@@ -52,7 +69,7 @@ impl Validity {
         if now > self.not_after {
             return Some(Warning::Expired { file, at: self.not_after });
         }
-        (self.not_after.since(now) < NOTICE).then_some(Warning::ExpiresSoon { file, at: self.not_after })
+        expires_soon(self.not_after, now).then_some(Warning::ExpiresSoon { file, at: self.not_after })
     }
 }
 
@@ -84,6 +101,16 @@ mod tests {
         let validity = Validity::of(&certificate((1999, 12, 31), (2050, 1, 2))).unwrap();
         assert_eq!(validity.not_before.rfc3339(), "1999-12-31T00:00:00.000Z");
         assert_eq!(validity.not_after.rfc3339(), "2050-01-02T00:00:00.000Z");
+    }
+
+    #[test]
+    fn of_a_chain_that_is_right_the_first_that_is_still_valid_counts() {
+        let chain = [(2050, 1, 2), (2049, 1, 2), (2001, 1, 2)].map(|to| certificate((2000, 1, 1), to).into());
+        let now = WallTime::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
+        let year = |at: Option<WallTime>| at.map(|at| at.rfc3339()[..4].to_owned());
+        assert_eq!(year(next_expiry(&chain, now)).as_deref(), Some("2049"));
+        assert_eq!(year(expires_at(&chain)).as_deref(), Some("2001"));
+        assert_eq!(next_expiry(&chain[2..], now), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod commands;
 mod connections;
 mod cookbook;
 mod delivery;
+mod doctor;
 mod egress;
 mod framing;
 mod pages;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 /// One call that arrived whole.
 #[derive(Clone, Debug)]
 pub struct Call {
+    pub method: Method,
     pub path_and_query: String,
     pub headers: HeaderMap,
     pub body: Value,
@@ -252,6 +253,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| HungUp)?.to_bytes();
     let call = Call {
+        method: head.method,
         path_and_query: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         headers: head.headers,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),

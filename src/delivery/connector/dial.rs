@@ -31,7 +31,7 @@ pub(super) async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 /// The addresses for a message.
-pub(super) fn listed(addresses: &[SocketAddr]) -> String {
+pub fn listed(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

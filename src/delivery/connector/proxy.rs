@@ -20,7 +20,7 @@ use tokio_socks::{Error as SocksError, TargetAddr};
 
 use super::resolve::{self, Lookup, STALE};
 use super::tls::Encryption;
-use super::{ConnectError, Endpoint, Io, ProxyFault, Step, TlsConfig, by, dial};
+use super::{ConnectError, Endpoint, Io, Passed, ProxyFault, Step, Steps, TlsConfig, by, dial};
 use crate::secret::Secret;
 use crate::tls::{ClientFiles, Error, ServerName};
 
@@ -76,10 +76,15 @@ impl Tunnel {
     }
 
     /// Opens a tunnel to the first target that the proxy reaches.
-    pub(super) async fn open(&self, targets: &[Arc<Lookup>], deadline: Instant) -> Result<Io, ConnectError> {
+    pub(super) async fn open(
+        &self,
+        targets: &[Arc<Lookup>],
+        deadline: Instant,
+        steps: &mut Steps,
+    ) -> Result<Io, ConnectError> {
         let late = format!("{}: no answer in time", self.proxy);
         let mut last = FAILED.because("there is nothing to connect to");
-        let targets = self.addressed(targets, deadline).await?;
+        let targets = self.addressed(targets, deadline, steps).await?;
         for (index, target) in targets.iter().enumerate() {
             // One that is never answered for leaves the others their time.
             let left = deadline.saturating_duration_since(Instant::now());
@@ -87,18 +92,28 @@ impl Tunnel {
             match by(until, FAILED, &late, self.through(target)).await {
                 // Another target may be reached where this one is not.
                 Err(error) if matches!(error.step, Step::Proxy { fault: ProxyFault::Failed, .. }) => last = error,
-                ended => return ended,
+                Err(error) => return Err(error),
+                Ok(io) => {
+                    steps.pass(Passed::Proxy(target.clone()));
+                    return Ok(io);
+                }
             }
         }
         Err(last)
     }
 
     /// The targets as the proxy is to be told them.
-    async fn addressed(&self, targets: &[Arc<Lookup>], deadline: Instant) -> Result<Vec<Endpoint>, ConnectError> {
+    async fn addressed(
+        &self,
+        targets: &[Arc<Lookup>],
+        deadline: Instant,
+        steps: &mut Steps,
+    ) -> Result<Vec<Endpoint>, ConnectError> {
         if !matches!(self.proxy.protocol, Protocol::Socks5) {
             return Ok(targets.iter().map(|target| target.endpoint.clone()).collect());
         }
         let found = by(deadline, Step::Resolve, "no answer in time", resolve::all(targets)).await?;
+        steps.pass(Passed::Resolve(found.clone()));
         Ok(found.iter().map(|address| Endpoint { host: address.ip().to_string(), port: address.port() }).collect())
     }
 

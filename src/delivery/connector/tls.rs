@@ -3,20 +3,43 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::{AlertDescription, CertificateError, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::TlsConfig;
 use crate::callgoose::answer::Handshake;
-use crate::tls::{ClientTls, Error, ServerName};
+use crate::clock::WallTime;
+use crate::tls::{self, ClientTls, Error, ServerName};
 
 /// The TLS of one peer, ready for use.
 #[derive(Debug)]
 pub(super) struct Encryption {
     pub(super) tls: Arc<ClientTls>,
     name: ServerName<'static>,
+}
+
+/// The result of a handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    pub version: &'static str,
+    /// The number of certificates that the peer showed.
+    pub certificates: usize,
+    /// When the first of those that are valid expires; none if none has dates that can be read.
+    pub expires_at: Option<WallTime>,
+}
+
+impl Agreed {
+    pub(super) fn of<T>(stream: &TlsStream<T>) -> Agreed {
+        let (_, connection) = stream.get_ref();
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            _ => "TLS 1.2",
+        };
+        Agreed { version, certificates: chain.len(), expires_at: tls::next_expiry(chain, WallTime::now()) }
+    }
 }
 
 impl Encryption {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD};
 use tracing::warn;
@@ -54,7 +55,7 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(|error| fail(format!("can't write here: {error}"), WRITABLE))?;
-        match file.try_lock() {
+        match lock_patiently(&file) {
             Ok(()) => {
                 let metadata =
                     file.metadata().map_err(|error| fail(format!("can't look at `lock`: {error}"), WRITABLE))?;
@@ -89,6 +90,32 @@ impl Lock {
         let again = Lock::take(&self.directory)?;
         *self = Lock { readers: self.readers(), ..again };
         Ok(())
+    }
+}
+
+/// Locks the file. Whoever asks by [`is_used`] has it for a moment.
+fn lock_patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            ended => return ended,
+        }
+    }
+    file.try_lock()
+}
+
+/// Tells whether a process holds the lock on the data directory. None if this user may not ask, or the file system does
+/// not lock.
+pub fn is_used(directory: &Path) -> Option<bool> {
+    match File::open(directory.join(LOCK)) {
+        // Shared, so that two who ask do not find each other; given back as the file is closed.
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Some(false),
+            Err(TryLockError::WouldBlock) => Some(true),
+            Err(TryLockError::Error(_)) => None,
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
+        Err(_) => None,
     }
 }
 
@@ -279,10 +306,34 @@ fn no_file(path: &Path) -> OpenError {
 
 const ELSEWHERE: &str = "give gander a `data_dir` of its own: an empty directory, or one that it may make";
 const WRITABLE: &str = "give the user that runs gander the ownership of `data_dir`, or choose another one";
+/// A tenth of a second in all: who asks has the lock for microseconds.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_asks_if_the_directory_is_used_keeps_no_relay_from_using_it() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(is_used(directory.path()), Some(false));
+        let lock = Lock::take(directory.path()).unwrap();
+        assert_eq!(is_used(directory.path()), Some(true));
+        assert!(Lock::take(directory.path()).unwrap_err().to_string().contains("another gander"));
+        drop(lock);
+        assert_eq!(is_used(directory.path()), Some(false));
+
+        let asking = File::open(directory.path().join(LOCK)).unwrap();
+        asking.try_lock_shared().unwrap();
+        assert_eq!(is_used(directory.path()), Some(false), "others may ask meanwhile");
+        let asked = std::thread::spawn(move || {
+            std::thread::sleep(LOCK_PAUSE);
+            drop(asking);
+        });
+        assert!(Lock::take(directory.path()).is_ok());
+        asked.join().unwrap();
+    }
 
     #[test]
     fn a_volume_for_a_group_is_open_to_its_group_alone() {

@@ -70,6 +70,17 @@ pub struct TooSmall {
     pub max_bytes: u64,
 }
 
+/// A volume and the room that the journal needs on it, while the journal is not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// The size of the volume.
+    pub volume: u64,
+    /// Free on the volume.
+    pub free: u64,
+    /// What must be free for new events to be taken.
+    pub needed: u64,
+}
+
 impl Split {
     /// Divides a volume. `asked`: `journal.reserve`; none for `auto`.
     fn of(asked: Option<u64>, volume: u64) -> Split {
@@ -204,19 +215,27 @@ impl Volume {
         let number = |pragma: &str| connection.prepare_cached(pragma)?.query_row([], |row| row.get::<_, u64>(0));
         let page = number("PRAGMA page_size")?;
         let database = number("PRAGMA page_count")? * page;
-        let length =
-            |beside: &str| fs::metadata(self.directory.join(format!("{FILE}{beside}"))).map_or(0, |file| file.len());
         Ok(Space {
             split: self.split,
             free: look(&self.directory).0,
-            held: self.reserve().held(fs::metadata(self.directory.join(FILE)).is_ok_and(|file| file.blocks() > 0)),
-            log: length("-wal"),
-            unfolded: database.saturating_sub(length("")),
+            held: self.held(),
+            log: self.length("-wal"),
+            unfolded: database.saturating_sub(self.length("")),
             inside: number("PRAGMA freelist_count")? * page,
             ends: queued * END_BYTES,
             promised: 0,
             gives_back: number("PRAGMA auto_vacuum")? == AUTO_VACUUM_INCREMENTAL,
         })
+    }
+
+    /// The length of the journal's file, or of one beside it.
+    fn length(&self, beside: &str) -> u64 {
+        fs::metadata(self.directory.join(format!("{FILE}{beside}"))).map_or(0, |file| file.len())
+    }
+
+    /// The bytes that the reserve holds.
+    fn held(&self) -> u64 {
+        self.reserve().held(fs::metadata(self.directory.join(FILE)).is_ok_and(|file| file.blocks() > 0))
     }
 
     pub(super) fn take_reserve(&self) -> io::Result<()> {
@@ -296,8 +315,7 @@ impl Reserve {
 /// Warns if the volume of the journal is too small for `max_bytes`. Checks the directory, or its nearest existing
 /// parent.
 pub fn too_small(config: &Config) -> Option<TooSmall> {
-    let directory = config.data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-    let (_, volume) = look(directory);
+    let (_, volume) = look(existing(&config.data_dir));
     if volume == UNKNOWN {
         return None;
     }
@@ -308,6 +326,25 @@ pub fn too_small(config: &Config) -> Option<TooSmall> {
         let max_bytes = volume.saturating_sub(beside) / 5 * 4;
         TooSmall { volume, needed, max_bytes }
     })
+}
+
+/// The room for the journal on its volume, or on that of the nearest existing directory above. None if the file system
+/// does not tell.
+pub fn outlook(config: &Config) -> Option<Outlook> {
+    let (free, volume) = look(existing(&config.data_dir));
+    if volume == UNKNOWN {
+        return None;
+    }
+    let split = Split::of(config.reserve, volume);
+    let on_it = Volume { directory: config.data_dir.clone(), split };
+    let taken = on_it.held() + on_it.length("-wal");
+    let needed = (split.reserve + split.log_max() + SLACK).saturating_sub(taken);
+    Some(Outlook { volume, free, needed })
+}
+
+/// The directory, or the nearest one above it that exists.
+fn existing(directory: &Path) -> &Path {
+    directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."))
 }
 
 /// The size in the database of this many events with this many bytes of payloads and bodies: pages are never quite
@@ -495,5 +532,26 @@ mod tests {
         let TooSmall { volume, needed, max_bytes } = too_small(&config(1 << 50)).unwrap();
         assert!(max_bytes < volume && volume < needed);
         assert_eq!(too_small(&config(max_bytes)), None);
+    }
+
+    #[test]
+    fn before_a_start_the_room_that_is_needed_is_that_which_is_not_held_yet() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: directory.path().join("data"),
+            max_events: 1,
+            max_bytes: 1,
+            keep_delivered: std::time::Duration::ZERO,
+            keep_refused: 0,
+            shares: crate::journal::Shares::default(),
+            reserve: Some(MIB),
+        };
+        let before = outlook(&config).unwrap();
+        let split = Split::of(Some(MIB), before.volume);
+        assert_eq!(before.needed, MIB + split.log_max() + SLACK);
+        fs::create_dir(&config.data_dir).unwrap();
+        Reserve::in_directory(&config.data_dir).take(MIB).unwrap();
+        fs::write(config.data_dir.join(format!("{FILE}-wal")), [0; 1_000]).unwrap();
+        assert_eq!(outlook(&config).unwrap().needed, before.needed - MIB - 1_000);
     }
 }
