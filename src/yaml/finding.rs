@@ -149,10 +149,18 @@ impl Finding {
 /// The name among `names` that a typing mistake would turn into `found`, if any is near enough.
 pub fn nearest<'a>(found: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = found.to_lowercase().replace('-', "_");
+    let length = folded.chars().count();
     names
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&folded, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= (name.len().max(folded.len()) / 3).max(1))
+        .filter_map(|name| {
+            let most = (name.len().max(folded.len()) / 3).max(1);
+            // Each missing character is a mistake: most names are told apart without a look at the rest.
+            if name.chars().count().abs_diff(length) > most {
+                return None;
+            }
+            let distance = strsim::damerau_levenshtein(&folded, &name.to_lowercase());
+            (distance <= most).then_some((distance, name))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }

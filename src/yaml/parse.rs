@@ -41,8 +41,8 @@ pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
     Some(builder.root.unwrap_or_else(|| Node::new(Value::Null, end)))
 }
 
-/// A comment that ends a line.
-#[derive(Debug, PartialEq, Eq)]
+/// A comment, by where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Comment {
     /// In bytes of the text.
     pub(super) start: usize,
@@ -51,25 +51,23 @@ pub(super) struct Comment {
     pub(super) behind_end: bool,
 }
 
-/// The comment in a line. None where there is none, and where the text is no YAML up to there: then it may be the rest of
-/// a value.
-pub(super) fn comment_in(text: &str, line: Range<usize>) -> Option<Comment> {
+/// The comments of a text in their order, up to where it is no YAML: behind that, what looks like a comment may be the
+/// rest of a value.
+pub(super) fn comments(text: &str) -> Vec<Comment> {
+    let mut comments = Vec::new();
     let mut behind_end = false;
     for next in Parser::new_from_str_with_options(text, options(true)) {
-        let (event, span) = next.ok()?;
-        let range = span.byte_range()?;
+        let Ok((event, span)) = next else { break };
+        let Some(range) = span.byte_range() else { break };
         match event {
-            _ if range.start >= line.end => return None,
-            Event::Comment(..) if line.contains(&range.start) => {
-                return Some(Comment { start: range.start, behind_end });
-            }
+            Event::Comment(..) => comments.push(Comment { start: range.start, behind_end }),
             Event::Scalar(_, style, ..) => behind_end = style != ScalarStyle::Plain,
             // Collections in block style end without a character.
             Event::MappingEnd | Event::SequenceEnd if !range.is_empty() => behind_end = true,
             _ => {}
         }
     }
-    None
+    comments
 }
 
 /// The parser's settings. Comments only where they are asked for, and then however many follow each other.
@@ -495,7 +493,8 @@ mod tests {
         ] {
             let at = text.find('x').unwrap();
             let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1)..at + 1;
-            let found = comment_in(text, line).map(|Comment { start, behind_end }| (start, behind_end));
+            let source = Source::new("x.yaml".into(), text.into()).as_private();
+            let found = source.comment_in(line).map(|Comment { start, behind_end }| (start, behind_end));
             assert_eq!(found, comment, "{text}");
         }
     }

@@ -35,10 +35,12 @@ pub(super) fn shown_length(line: &str, within_secret: bool) -> usize {
 /// the comment may be the value, as one that was taken out. Nor may the comment name a secret, as one that was in use before.
 pub(super) fn may_show_comment(values: &str, over: bool, comment: &str) -> bool {
     let has_value = !values.trim_end().ends_with([':', '-']) && !values.trim().is_empty();
+    let is_short = comment.len() <= LINE_BYTES_MAX;
     let is_apart = over || values.ends_with("  ") || shown_length(values, false) >= values.trim_end().len();
-    let before = comment.match_indices([':', '=']).map(|(at, _)| &comment[..at]);
-    let mut names = before.filter_map(|before| before.split_whitespace().next_back());
-    has_value && is_apart && comment.starts_with("# ") && !names.any(is_sensitive)
+    // What stands before each sign, back to the sign before.
+    let named = comment.rsplit_once([':', '=']).map_or("", |(named, _)| named);
+    let mut names = named.split([':', '=']).filter_map(|before| before.split_whitespace().next_back());
+    is_short && has_value && is_apart && comment.starts_with("# ") && !names.any(is_sensitive)
 }
 
 /// Tells by the lines above a line whether it stands within the value of a key that may hold a secret: such a line is
@@ -52,7 +54,7 @@ pub(super) fn is_within_secret(above: &str, line: &str) -> bool {
         closed |= beside && line.trim_start().starts_with(['}', ']']);
         let begins = (item && !is_item(line)) || (!closed && line.trim_end().ends_with(['{', '[']));
         if indentation(line) < depth || (beside && begins) {
-            if is_sensitive(line) {
+            if line.len() > LINE_BYTES_MAX || is_sensitive(line) {
                 return true;
             }
             (depth, item, closed) = (indentation(line), is_item(line), false);
@@ -101,6 +103,9 @@ fn is_plain_value(text: &str) -> bool {
     let is_number = unit.len() < text.len() && unit.len() <= 3 && unit.bytes().all(|b| b.is_ascii_alphabetic());
     is_number || matches!(text, "true" | "false" | "null" | "~" | "none" | "off" | "auto")
 }
+
+/// What is longer is hidden without a look at its words, of which each costs a comparison with all names.
+const LINE_BYTES_MAX: usize = 1024;
 
 /// Parts of the names of keys that hold secrets.
 const WORDS: &[&str] =
@@ -167,6 +172,7 @@ mod tests {
             ("auth:\n- bearer:\n    a: 1\n", "    x: 1", true),
             ("auth:\n- a: 1\n", "- x: 1", true),
             ("token: {\n", "x: 1", true),
+            (&format!("{}:\n", "x".repeat(LINE_BYTES_MAX)), "  x: 1", true),
             ("token:\n  a:\n    b: 1\n", "  x: 1", true),
             ("admin:\n  token: a\n", "  x: 1", false),
             ("auth:\n- bearer: a\n", "x: 1", false),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
-use super::{Finding, Place, Severity, Source, parse, redact};
+use super::{Finding, Place, Severity, Source, redact};
 
 /// Renders one finding for a person. Of the file, only the line where it begins is shown.
 pub(super) fn render(finding: &Finding, colour: bool) -> String {
@@ -75,7 +75,7 @@ impl Excerpt {
             // Lines that an alias repeats stand elsewhere: then only the path tells. Its last key is the line's own.
             let within = path.rsplit_once('.').is_some_and(|(outer, _)| redact::is_sensitive(outer));
             let within = within || redact::is_within_secret(&text[..line_start], whole);
-            let comment = parse::comment_in(text, line_start..line_start + whole.len());
+            let comment = source.comment_in(line_start..line_start + whole.len());
             let comment = comment.map(|comment| (comment.start - line_start, comment.behind_end));
             let comment = comment.filter(|(at, over)| redact::may_show_comment(&whole[..*at], *over, &whole[*at..]));
             let (values, comment) = whole.split_at(comment.map_or(whole.len(), |(at, _)| at));

@@ -19,7 +19,7 @@ mod search;
 mod targets;
 mod words;
 
-use search::search;
+use search::{run, search};
 
 #[test]
 fn paths() {
@@ -59,4 +59,16 @@ fn payloads() {
 #[test]
 fn bodies() {
     search(&targets::BODIES);
+}
+
+/// Each mistake costs a look at its line, never one at the whole file.
+#[test]
+fn many_mistakes_are_told_in_time() {
+    for target in [&targets::RULE_FILES, &targets::TEST_FILES, &targets::CONFIGURATIONS, &targets::FILTERS] {
+        for (before, part, after) in
+            [("services: [", "a,", "]"), ("rules: {", "a: b,", "}"), ("", "x: 1\n", ""), ("", "a: |\n  b # c\n", "")]
+        {
+            run(target, format!("{before}{}{after}", part.repeat(8_000)).into_bytes());
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Changes to an input: bits, bytes, parts taken out, doubled, moved, and words of the format put in.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// An input made from `pool[…]` by one to a few changes.
 pub fn changed(random: &mut fastrand::Rng, pool: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
@@ -58,16 +59,16 @@ fn change(random: &mut fastrand::Rng, input: &mut Vec<u8>, pool: &[Vec<u8>], wor
     }
 }
 
-/// A smaller input that still `fails`: parts are taken out, large ones first, as long as that helps.
+/// A smaller input that still `fails`: parts are taken out, large ones first, as long as that helps and time is left:
+/// each try of a slow input is slow.
 pub fn smallest(mut input: Vec<u8>, mut fails: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
+    let end = Instant::now() + SHRINK_MAX;
     let mut size = input.len().div_ceil(2);
-    let mut tries = 0;
-    while size > 0 && tries < TRIES_MAX {
+    while size > 0 && Instant::now() < end {
         let mut at = 0;
-        while at < input.len() && tries < TRIES_MAX {
+        while at < input.len() && Instant::now() < end {
             let mut smaller = input.clone();
             smaller.drain(at..(at + size).min(input.len()));
-            tries += 1;
             if fails(&smaller) {
                 input = smaller;
             } else {
@@ -90,7 +91,7 @@ fn insert(input: &mut Vec<u8>, at: usize, part: &[u8]) {
 
 /// Enough for whatever grows by the length, and small enough for many runs a second.
 const INPUT_BYTES_MAX: usize = 16 * 1024;
-const TRIES_MAX: usize = 2_000;
+const SHRINK_MAX: Duration = Duration::from_secs(30);
 const INTERESTING: &[u8] = b"\0\t\n\r \"'#$%&()*+,-./0:;<=>?@[\\]^_`{|}~\x7f\x80\xbf\xc0\xe2\xed\xf0\xfe\xff";
 const NUMBERS: &[&str] = &[
     "0",

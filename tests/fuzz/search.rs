@@ -45,6 +45,11 @@ pub fn search(target: &Target) {
     assert!(known.len() > 1, "the search never saw anything new: it does not reach the parser");
 }
 
+/// Runs one input; panics if it fails or takes too long.
+pub fn run(target: &Target, input: Vec<u8>) {
+    judged(target, input, &mut UnderWay::new(target.name), 0);
+}
+
 /// What is said of an input, without what only this input says.
 fn judged(target: &Target, input: Vec<u8>, under_way: &mut UnderWay, seed: u64) -> String {
     match outcome(target, &input, under_way) {
