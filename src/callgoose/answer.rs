@@ -51,7 +51,7 @@ pub enum Trouble {
     ProxyUnauthorized,
     /// The proxy does not let this connection through.
     ProxyRefused,
-    /// The certificate of the proxy does not verify.
+    /// TLS with the proxy can't be agreed on: its certificate does not verify, as a rule.
     ProxyCertificate,
     /// 3xx, 404, 405, 410, 414: this is not the endpoint.
     Endpoint,
@@ -264,8 +264,12 @@ impl Trouble {
     /// Advice for a person.
     pub fn remedy(self) -> &'static str {
         match self {
-            Trouble::Dns => "check the host name in `upstream.url` and the resolver of this machine",
-            Trouble::Connect => "check `upstream.url` and that the firewall lets this machine reach it",
+            Trouble::Dns => {
+                "check the host name in `upstream.url`, or in `upstream.addresses`, and the resolver of this machine"
+            }
+            Trouble::Connect => {
+                "check `upstream.url`, or `upstream.addresses`, and that the firewall lets this machine reach it"
+            }
             Trouble::Tls(problem) => problem.remedy(),
             Trouble::Reset | Trouble::Timeout | Trouble::Busy | Trouble::ServerError => {
                 "wait: the upstream is tried again until it answers"
@@ -283,7 +287,8 @@ impl Trouble {
             }
             Trouble::ProxyRefused => "the proxy does not let this through: have it allow the upstream's host and port",
             Trouble::ProxyCertificate => {
-                "the proxy's certificate does not verify: name its authority in `upstream.proxy.ca`, or have it renewed"
+                "TLS with the proxy fails, see `detail`: name the authority of its certificate in `upstream.proxy.ca`, \
+                 write the proxy's host as that certificate has it, or have the certificate renewed"
             }
             Trouble::Endpoint => "check `upstream.url`: this is not the endpoint that takes events",
             Trouble::Payload => {
@@ -315,7 +320,8 @@ impl Handshake {
                  find out whether something on the way intercepts TLS"
             }
             Handshake::Certificate => {
-                "the upstream's certificate can't be used, see `detail`: have it issued anew, or check `upstream.tls.ca`"
+                "the upstream's certificate can't be used, see `detail`: have it issued anew, as one of a server and not \
+                 of an authority, or check `upstream.tls.ca`"
             }
             Handshake::Version => {
                 "the upstream speaks no version or cipher of TLS that is allowed here, 1.2 and 1.3: check \

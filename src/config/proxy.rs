@@ -10,7 +10,7 @@ use super::{Reader, place_of};
 use crate::delivery::connector::{Protocol, Proxy, Route};
 use crate::secret::Secret;
 use crate::tls::ServerName;
-use crate::yaml::{Fields, Node, Place, Value, fields};
+use crate::yaml::{Fields, Node, Place, Value, fields, is_sensitive};
 
 impl Reader<'_> {
     /// The route to the upstream; none after an error.
@@ -93,6 +93,9 @@ impl Reader<'_> {
                 return None;
             };
             let secret = match &node.value {
+                Value::String(text) if is_sensitive(name.as_str()) => {
+                    self.literal_else(node, text, &path, Use::Header, "write { env: NAME } in its place")?
+                }
                 Value::String(text) => match unusable(text, Use::Header) {
                     None => Secret::new(text.clone()),
                     Some(problem) => {
@@ -168,6 +171,11 @@ impl Reader<'_> {
                     self.error(node, path, "the credentials in this URL are no text").help(HELP);
                     return None;
                 };
+                let user = user_info.split(':').next().unwrap_or_default();
+                if percent_decode_str(user).any(|byte| byte == b':') {
+                    self.error(node, path, "a user name of a proxy can't hold a colon").help(HELP);
+                    return None;
+                }
                 if matches!(protocol, Protocol::Socks5 | Protocol::Socks5h) && !fits_socks(&text) {
                     self.error(node, path, SOCKS_CREDENTIALS);
                     return None;
@@ -183,8 +191,10 @@ impl Reader<'_> {
 /// and `*`; each perhaps with a port.
 fn is_excepted(url: &Uri, exceptions: &str) -> bool {
     let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
-    let for_this_port = exceptions.split(',').map(str::trim).filter_map(|exception| {
-        let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    // As curl, which also takes blanks between them, and a dot at the end of a name for nothing.
+    let separated = exceptions.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|text| !text.is_empty());
+    let for_this_port = separated.filter_map(|exception| {
+        let bare = |host: &str| host.trim_matches(['[', ']']).trim_end_matches('.').to_owned();
         match exception.rsplit_once(':') {
             // Of an IPv6 address with a port the address stands in brackets.
             Some((host, of_port)) if !host.contains(':') || host.ends_with(']') => {
@@ -197,7 +207,10 @@ fn is_excepted(url: &Uri, exceptions: &str) -> bool {
     // The matcher has `*` match names only.
     let all = exceptions.iter().any(|exception| exception == "*");
     let exceptions = exceptions.join(",");
-    all || Matcher::builder().all("http://proxy").no(exceptions).build().intercept(url).is_none()
+    let host = url.host().unwrap_or_default().trim_end_matches('.');
+    let asked = format!("http://{host}/").parse::<Uri>().ok();
+    let matcher = Matcher::builder().all("http://proxy").no(exceptions).build();
+    all || matcher.intercept(asked.as_ref().unwrap_or(url)).is_none()
 }
 
 /// Tells credentials that SOCKS5 can carry (RFC 1929).
@@ -234,6 +247,13 @@ mod tests {
             ("example.com:8443", &["https://example.com:8443/"], &["https://example.com/"]),
             ("example.com:443", &["https://example.com/"], &["http://example.com/"]),
             ("[::1]:8443", &["https://[::1]:8443/"], &["https://[::1]/"]),
+            (
+                "a.example b.example,\tc.example",
+                &["https://a.example/", "https://b.example/", "https://c.example/"],
+                &[],
+            ),
+            ("example.com.", &["https://example.com/", "https://a.example.com./"], &["https://example.org/"]),
+            ("example.com", &["https://example.com./"], &[]),
             ("", &[], &["https://example.com/"]),
         ] {
             for url in excepted {

@@ -303,6 +303,11 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
             "  proxy: socks5://user@p:1\n  url:",
             "10:10 upstream.proxy: a SOCKS5 proxy takes a user and a password of 1 to 255 bytes each",
         ),
+        (
+            "  url:",
+            "  proxy: http://a%3Ab:c@p:1\n  url:",
+            "10:10 upstream.proxy: a user name of a proxy can't hold a colon (such as http://proxy.example:3128 or socks5h://proxy.example:1080; special characters in credentials as %40)",
+        ),
         ("  url:", "  proxy: {}\n  url:", "10:10 upstream.proxy.url: `url` is required here and missing"),
         (
             "  url:",
@@ -814,6 +819,24 @@ fn credentials_in_a_proxys_url_are_taken_and_warned_of() {
     assert!(!shown.contains("swordfish"), "{shown}");
     let expected = ("http://p:3128".to_owned(), "upstream.proxy".to_owned(), Some("user:swordfish".to_owned()));
     assert_eq!(proxy_of(&desk), Some(expected));
+}
+
+#[test]
+fn what_has_no_effect_or_may_be_secret_on_the_way_to_the_upstream_is_warned_of() {
+    for (lines, path, code) in [
+        (
+            "proxy: { url: 'http://p:1', headers: { X-Token: swordfish } }",
+            "upstream.proxy.headers.x-token",
+            "secret-written-out",
+        ),
+        ("tls: { min_version: 1.3 }\n  insecure: true", "upstream.tls", "doubtful"),
+    ] {
+        let plain = if code == "doubtful" { BASE.replace("https://", "http://") } else { BASE.to_owned() };
+        let warnings = Desk::new(&plain.replace("  url:", &format!("  {lines}\n  url:"))).load().warnings;
+        let found: Vec<_> = warnings.iter().map(|warning| (warning.path.as_str(), warning.code)).collect();
+        assert_eq!(found, [(path, code)]);
+        assert!(!warnings.render(false).contains("swordfish"));
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! that moves, a resolver that hangs.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -120,18 +121,16 @@ impl Edge {
         let settings = directory.path().join("tinyproxy.conf");
         let text = format!("Port 3128\nListen {PROXY}\nTimeout 600\nBasicAuth user right\nConnectPort 8090\n");
         std::fs::write(&settings, text).unwrap();
+        let squid = squid_settings(directory.path(), &format!("{PROXY}:3129"), "8090 8099");
         let running = vec![
             outside.start(&format!("{GANDER} sandbox --listen {UPSTREAM}:8090")),
+            outside.start(&squid),
             outside.start(&format!("tinyproxy -d -c {}", settings.display())),
             outside.start(&format!("microsocks -i {PROXY} -p 1080 -u user -P right")),
         ];
         let edge = Edge { outside, inside, _running: running, directory };
-        for address in [format!("{UPSTREAM} 8090"), format!("{PROXY} 3128"), format!("{PROXY} 1080")] {
-            let end = Instant::now() + Duration::from_secs(60);
-            while !connects(&edge.outside, &address) {
-                assert!(Instant::now() < end, "nobody listens on {address}: are tinyproxy and microsocks installed?");
-                std::thread::sleep(Duration::from_millis(50));
-            }
+        for address in [(UPSTREAM, 8090), (PROXY, 3128), (PROXY, 3129), (PROXY, 1080)] {
+            listens(|| connects(&edge.outside, &format!("{} {}", address.0, address.1)), &format!("{address:?}"));
         }
         edge
     }
@@ -188,6 +187,42 @@ log: {{ format: json }}
     }
 }
 
+/// Waits for a program that was started.
+fn listens(connects: impl Fn() -> bool, address: &str) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !connects() {
+        assert!(Instant::now() < end, "nobody listens on {address}: are tinyproxy, microsocks and squid installed?");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Writes what squid reads, for one user, `user:right`; returns the command that starts it.
+fn squid_settings(directory: &Path, listen: &str, ports: &str) -> String {
+    let hashed = Command::new("openssl").args(["passwd", "-apr1", "right"]).output().unwrap().stdout;
+    let (users, settings) = (directory.join("squid.users"), directory.join("squid.conf"));
+    std::fs::write(&users, format!("user:{}", String::from_utf8(hashed).unwrap())).unwrap();
+    let text = format!(
+        "http_port {listen}
+auth_param basic program /usr/lib/squid/basic_ncsa_auth {}
+acl known proxy_auth REQUIRED
+acl allowed port {ports}
+http_access deny !allowed
+http_access allow known
+http_access deny all
+cache deny all
+access_log none
+cache_log /dev/null
+pid_filename none
+forward_max_tries 1
+",
+        users.display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    // Started as root it becomes another user, who reads them too.
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+    format!("squid -N -f {}", settings.display())
+}
+
 fn connects(network: &Network, address: &str) -> bool {
     let (host, port) = address.split_once(' ').unwrap();
     let mut command = network.command("bash");
@@ -224,6 +259,7 @@ fn a_relay_without_a_route_delivers_through_a_proxy() {
     drop(relay);
     for proxy in [
         format!("http://user:right@{PROXY}:3128"),
+        format!("http://user:right@{PROXY}:3129"),
         format!("socks5h://user:right@{PROXY}:1080"),
         format!("socks5://user:right@{PROXY}:1080"),
     ] {
@@ -239,6 +275,9 @@ fn real_proxies_that_refuse_pause_deliveries_and_are_named() {
         // tinyproxy says 401 of wrong ones.
         (format!("http://user:wrong@{PROXY}:3128"), format!("{UPSTREAM}:8090"), "proxy_unauthorized", json!(401)),
         (format!("http://{PROXY}:3128"), format!("{UPSTREAM}:8090"), "proxy_unauthorized", json!(407)),
+        // squid.
+        (format!("http://user:wrong@{PROXY}:3129"), format!("{UPSTREAM}:8090"), "proxy_unauthorized", json!(407)),
+        (format!("http://user:right@{PROXY}:3129"), format!("{UPSTREAM}:8091"), "proxy_refused", json!(403)),
         // The port is not one that it lets through.
         (format!("http://user:right@{PROXY}:3128"), format!("{UPSTREAM}:8091"), "proxy_refused", json!(403)),
         (format!("socks5h://user:wrong@{PROXY}:1080"), format!("{UPSTREAM}:8090"), "proxy_unauthorized", Value::Null),
@@ -256,6 +295,16 @@ fn real_proxies_that_refuse_pause_deliveries_and_are_named() {
         let shown = format!("{scheme}://{}", host.rsplit('@').next().unwrap());
         assert!(paused["detail"].as_str().unwrap().starts_with(&shown), "{paused}");
     }
+}
+
+#[test]
+fn an_upstream_that_a_real_proxy_can_not_reach_is_the_proxys_503_and_pauses_nothing() {
+    let edge = Edge::new();
+    // squid lets this port through, and nobody listens on it.
+    let (_relay, path, mut log) = edge.relay(&format!("http://user:right@{PROXY}:3129"), &format!("{UPSTREAM}:8099"));
+    assert!(!edge.send(&path, 1));
+    let told = next(&mut log, "the breaker is open");
+    assert_eq!((&told["reason"], &told["status"], &told["fault"]), (&json!("proxy"), &json!(503), &json!("proxy")));
 }
 
 /// A port that was free a moment ago.
@@ -299,14 +348,129 @@ fn nothing_is_lost_while_the_proxy_and_the_relay_are_killed() {
     assert_eq!(process.terminate().0, Some(0));
 }
 
-/// Two listeners on one port of two addresses of this machine.
-fn twins() -> (TcpListener, TcpListener) {
+#[test]
+fn nothing_is_lost_while_squid_is_killed_under_load() {
+    let mut dice = seeded("egress squid");
+    let upstream = Upstream::flapping(dice.fork());
+    let site = Site::new(&upstream);
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let upstreams = upstream.url().split(['/', ':']).nth(4).unwrap().to_owned();
+    let command = words(&squid_settings(directory.path(), &format!("127.0.0.1:{port}"), &upstreams));
+    let squid = || {
+        let mut squid = Command::new(&command[0]);
+        squid.args(&command[1..]).stdout(Stdio::null()).stderr(Stdio::null());
+        let running = Killed(squid.spawn().expect("squid is installed"));
+        listens(|| TcpStream::connect(("127.0.0.1", port)).is_ok(), "squid's port");
+        running
+    };
+    let mut running = Some(squid());
+    let process = site.start(&["env".to_owned(), format!("GANDER_UPSTREAM__PROXY=http://user:right@127.0.0.1:{port}")]);
+    let mut senders = Senders::new(4, &mut dice);
+    senders.work(process.port, Connections::Kept, || {
+        for _ in 0..3 {
+            let before = upstream.arrivals().len();
+            assert!(upstream.until(Duration::from_secs(60), |arrivals| arrivals.len() > before + 50), "through squid");
+            drop(running.take());
+            running = Some(squid());
+        }
+    });
+    upstream.follow(|| Reply::Done);
+    assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
+    process.assert_no_panic();
+    assert_eq!(process.terminate().0, Some(0));
+}
+
+/// Upstreams on one port of 127.0.0.2, 127.0.0.3, …
+fn upstreams<const N: usize>() -> [Upstream; N] {
     loop {
-        let first = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
-        if let Ok(second) = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 3), first.local_addr().unwrap().port())) {
-            return (first, second);
+        let port = free_port();
+        let all: Vec<_> =
+            (2..).take(N).map_while(|last| TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).ok()).collect();
+        if let Ok(all) = <[TcpListener; N]>::try_from(all) {
+            return all.map(|listener| Upstream::start_on(listener, || Reply::Done));
         }
     }
+}
+
+/// What a relay is started under that knows the upstream by name.
+fn to_the_name(mut under: Vec<String>, upstream: &Upstream) -> Vec<String> {
+    let url = upstream.url().replace("127.0.0.1", "upstream.test");
+    under.extend([
+        "env".to_owned(),
+        format!("GANDER_UPSTREAM__URL={url}"),
+        "GANDER_UPSTREAM__INSECURE=true".to_owned(),
+    ]);
+    under
+}
+
+/// A real name server, and what it has for `upstream.test`.
+struct NameServer {
+    running: Killed,
+    hosts: PathBuf,
+}
+
+impl NameServer {
+    fn start(directory: &Path, address: Ipv4Addr, addresses: &[&str]) -> NameServer {
+        let hosts = directory.join("names");
+        let settings =
+            format!("--no-resolv --no-hosts --local-ttl=1 --addn-hosts={} --bind-interfaces", hosts.display());
+        let mut command = Command::new("dnsmasq");
+        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root"]);
+        command.arg(format!("--listen-address={address}")).args(words(&settings)).stderr(Stdio::null());
+        write_names(&hosts, addresses);
+        let server = NameServer { running: Killed(command.spawn().expect("dnsmasq is installed")), hosts };
+        listens(|| TcpStream::connect((address, 53)).is_ok(), "port 53 of the name server");
+        server
+    }
+
+    fn moves_to(&self, addresses: &[&str]) {
+        write_names(&self.hosts, addresses);
+        let told = Command::new("kill").args(["-HUP", &self.running.0.id().to_string()]).status();
+        assert!(told.unwrap().success());
+    }
+}
+
+fn write_names(hosts: &Path, addresses: &[&str]) {
+    let lines: Vec<String> = addresses.iter().map(|address| format!("{address} upstream.test\n")).collect();
+    std::fs::write(hosts, lines.concat()).unwrap();
+}
+
+#[test]
+fn addresses_of_a_name_server_stand_in_for_each_other_and_are_followed() {
+    let mut dice = seeded("egress name server");
+    let [first, second, last] = upstreams();
+    let site = Site::new(&first);
+    let id = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, 78, id[2], id[3]);
+    let server = NameServer::start(site.directory.path(), address, &["127.0.0.2", "127.0.0.3"]);
+    let resolv = site.directory.path().join("resolv.conf");
+    std::fs::write(&resolv, format!("nameserver {address}\n")).unwrap();
+    let under = with_mount(&format!("mount --bind {} /etc/resolv.conf", resolv.display()));
+    let process = site.start(&to_the_name(under, &first));
+    let mut senders = Senders::new(2, &mut dice).paced(Duration::from_millis(100));
+    let arrives = |upstream: &Upstream, more: usize| {
+        let (before, start) = (upstream.arrivals().len(), Instant::now());
+        upstream.until(Duration::from_secs(60), |arrivals| arrivals.len() > before + more).then(|| start.elapsed())
+    };
+    let (took, stops) = senders.work(process.port, Connections::Kept, || {
+        let mut either = [&first, &second];
+        while either[0].arrivals().len() <= 10 {
+            either.swap(0, 1);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let [used, other] = either;
+        used.leave();
+        let replaced = arrives(other, 5).expect("the other address stands in");
+        // The one that is left answers, and is no longer the name's.
+        server.moves_to(&["127.0.0.4"]);
+        let followed = arrives(&last, 0).expect("the name is followed");
+        (replaced, followed)
+    });
+    eprintln!("one of two addresses gone: {:?}; the name moved: {:?}; {stops:?}", took.0, took.1);
+    assert!(took.0 < Duration::from_secs(30) && took.1 < Duration::from_secs(30), "{took:?}");
+    process.assert_no_panic();
+    assert_eq!(process.terminate().0, Some(0));
 }
 
 #[test]
@@ -320,19 +484,12 @@ fn a_name_that_moves_is_followed_within_30_seconds_whatever_the_old_address_answ
 
 fn follows(old_answers: Reply) {
     let mut dice = seeded("egress failover");
-    let (first, second) = twins();
-    let port = first.local_addr().unwrap().port();
-    let (old, new) = (Upstream::start_on(first, || Reply::Done), Upstream::start_on(second, || Reply::Done));
+    let [old, new] = upstreams();
     let site = Site::new(&old);
     let hosts = site.directory.path().join("hosts");
     std::fs::write(&hosts, "127.0.0.2 upstream.test\n").unwrap();
     let under = with_mount(&format!("mount --bind {} /etc/hosts", hosts.display()));
-    let url = format!("http://upstream.test:{port}/sqibs-api/v1/process");
-    let under: Vec<String> = under
-        .into_iter()
-        .chain(["env".to_owned(), format!("GANDER_UPSTREAM__URL={url}"), "GANDER_UPSTREAM__INSECURE=true".to_owned()])
-        .collect();
-    let process = site.start(&under);
+    let process = site.start(&to_the_name(under, &old));
     let mut senders = Senders::new(2, &mut dice).paced(Duration::from_millis(100));
     let took = senders.work(process.port, Connections::Kept, || {
         assert!(old.until(Duration::from_secs(60), |arrivals| arrivals.len() > 10));
@@ -371,11 +528,7 @@ fn a_resolver_that_hangs_is_told_and_what_was_known_is_used_meanwhile() {
     let hosts = file("hosts", "127.0.0.1 localhost\n");
     let mount =
         format!("mount --bind {} /etc/resolv.conf && mount --bind {} /etc/hosts", resolv.display(), hosts.display());
-    let url = upstream.url().replace("127.0.0.1", "upstream.test");
-    let under: Vec<String> = with_mount(&mount)
-        .into_iter()
-        .chain(["env".to_owned(), format!("GANDER_UPSTREAM__URL={url}"), "GANDER_UPSTREAM__INSECURE=true".to_owned()])
-        .collect();
+    let under = to_the_name(with_mount(&mount), &upstream);
     let process = site.start(&under);
     let mut dice = seeded("egress resolver");
     let mut senders = Senders::new(1, &mut dice).paced(Duration::from_millis(100));

@@ -1,7 +1,8 @@
 //! An upstream that notes what arrived and answers as badly as it is told.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ pub enum Reply {
 type Script = dyn FnMut() -> Reply + Send;
 
 pub struct Upstream {
-    port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -43,6 +44,7 @@ struct Shared {
     script: Mutex<Box<Script>>,
     arrivals: Mutex<Vec<Arrival>>,
     arrived: Condvar,
+    gone: AtomicBool,
 }
 
 impl Upstream {
@@ -52,20 +54,24 @@ impl Upstream {
 
     /// The same on a socket that the test bound.
     pub fn start_on(listener: TcpListener, script: impl FnMut() -> Reply + Send + 'static) -> Upstream {
-        let port = listener.local_addr().unwrap().port();
+        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script: Mutex::new(Box::new(script)),
             arrivals: Mutex::new(Vec::new()),
             arrived: Condvar::new(),
+            gone: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                if accepting.gone.load(Ordering::Relaxed) {
+                    break;
+                }
                 let shared = Arc::clone(&accepting);
                 std::thread::spawn(move || shared.serve(&stream));
             }
         });
-        Upstream { port, shared }
+        Upstream { address, shared }
     }
 
     /// Answers badly in every way, as the dice say: most calls succeed in the end.
@@ -81,12 +87,19 @@ impl Upstream {
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/sqibs-api/v1/process", self.port)
+        format!("http://127.0.0.1:{}/sqibs-api/v1/process", self.address.port())
     }
 
     /// Answers differently from now on.
     pub fn follow(&self, script: impl FnMut() -> Reply + Send + 'static) {
         *self.shared.script.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(script);
+    }
+
+    /// Takes no connection any more, and answers nothing on those that are there.
+    pub fn leave(&self) {
+        self.shared.gone.store(true, Ordering::Relaxed);
+        // Who waits for a connection looks up.
+        drop(TcpStream::connect(self.address));
     }
 
     pub fn arrivals(&self) -> Vec<Arrival> {
@@ -139,6 +152,9 @@ impl Shared {
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body).ok()?;
+            if self.gone.load(Ordering::Relaxed) {
+                return None;
+            }
             let body: Value = serde_json::from_slice(&body).ok()?;
             let arrival = Arrival {
                 key: body["servicepilot_event_id"].as_str()?.to_owned(),

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::process::Process;
 use crate::proxies::{Does, ESTABLISHED, Forwarder, Proxy};
 use crate::relay::{self, Relay, Setup, payload, within};
-use crate::upstream::{Pair, Reply, Upstream};
+use crate::upstream::{Pair, Reply, Shown, Upstream};
 
 /// Retries that a test can wait for, and lines under `upstream`.
 fn setup(lines: &[String]) -> Setup {
@@ -143,6 +143,42 @@ async fn any_success_opens_a_tunnel() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_spoken_where_it_is_offered_and_one_connection_through_a_proxy_is_enough() {
+    within(async {
+        let pair = Pair::signed_by_itself(|_| ());
+        let mut config = pair.server(|tls| tls.with_no_client_auth());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = Upstream::start_with(listener, config, &pair.pem, |_, number| match number {
+            // The stream is reset, the connection stays.
+            2 => Reply::HangUp,
+            _ => Reply::Done,
+        })
+        .await;
+        let (connect, socks) = (Proxy::http(|_| Does::Tunnel(ESTABLISHED)).await, Proxy::socks5(None, 0).await);
+        for (line, proxy) in [
+            ("proxy: off".to_owned(), None),
+            (format!("proxy: http://{}", connect.address), Some(&connect)),
+            (format!("proxy: socks5h://{}", socks.address), Some(&socks)),
+        ] {
+            let before = upstream.calls().len();
+            let relay = Relay::start(&upstream, &setup(&[line])).await;
+            is_delivered(&relay).await;
+            let tunnels = proxy.map(|proxy| proxy.seen().len());
+            for number in 2..8 {
+                let event = payload(&format!("e{number}"), "CRITICAL");
+                let answer = relay.post_with(&event, &[("prefer", "wait=10")]).await;
+                assert_eq!(answer.json["outcome"], "created", "{answer:?}");
+            }
+            let calls = upstream.calls();
+            assert!(calls[before..].iter().all(|call| call.version == http::Version::HTTP_2));
+            assert!(proxy.map(|proxy| proxy.seen().len()) <= tunnels.map(|tunnels| tunnels + 1));
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,6 +384,61 @@ async fn a_client_certificate_is_shown_and_a_renewed_one_is_taken_over() {
         assert_eq!(upstream.calls().len(), 1);
         replace(&upstream.ca, &pair.pem);
         upstream.calls_once(2).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_upstream_and_proxy_rotate_under_load_lose_nothing() {
+    within(async {
+        let pair = || Pair::signed_by_itself(|_| ());
+        let (first, proxys) = (pair(), pair());
+        let (shown, proxy_shown) = (Shown::new(&first), Shown::new(&proxys));
+        // Every third connection is new, so that each certificate is looked at.
+        let script = |_: &crate::upstream::Call, number: usize| match number % 3 {
+            0 => Reply::HangUp,
+            _ => Reply::Done,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = Upstream::start_with(listener, shown.server(&first), &first.pem, script).await;
+        let proxy = Proxy::https(proxy_shown.server(&proxys), |_| Does::Tunnel(ESTABLISHED)).await;
+        let directory = tempfile::tempdir().unwrap();
+        let ca = directory.path().join("proxy-ca.pem");
+        std::fs::write(&ca, &proxys.pem).unwrap();
+        let url = format!("https://localhost:{}", proxy.address.port());
+        let line = format!("proxy: {{ url: '{url}', ca: '{}' }}", ca.display());
+        let process = start(directory.path(), &upstream, &setup(&[line])).await;
+        let (rotated, mut sent) = (std::sync::atomic::AtomicBool::new(false), 0);
+        let load = async {
+            while !rotated.load(std::sync::atomic::Ordering::Relaxed) {
+                let answer = process.post(&payload(&format!("e{sent}"), "CRITICAL")).await;
+                assert_eq!(answer.status, 202, "{answer:?}");
+                sent += 1;
+            }
+        };
+        let rotation = async {
+            for round in 0..6 {
+                upstream.calls_once(upstream.calls().len() + 20).await;
+                let next = pair();
+                let (shown, file, key) = match round % 2 {
+                    0 => (&shown, &upstream.ca, "upstream.tls.ca"),
+                    _ => (&proxy_shown, &ca, "upstream.proxy.ca"),
+                };
+                shown.change(&next);
+                // Not trusted yet: deliveries pause, and events are taken all the same.
+                let named = |ready: &Value| ready["degraded"][0]["remedy"].as_str().is_some_and(|it| it.contains(key));
+                process.admin_once("/readyz", named).await;
+                replace(file, &next.pem);
+            }
+            rotated.store(true, std::sync::atomic::Ordering::Relaxed);
+        };
+        tokio::join!(load, rotation);
+        process.admin_once("/api/v1/events?state=queued", |page| page["events"] == json!([])).await;
+        let dead = process.admin("/api/v1/events?state=dead").await.json;
+        assert_eq!(dead["events"], json!([]));
+        let calls = upstream.calls();
+        let arrived: std::collections::HashSet<&str> = calls.iter().map(crate::upstream::Call::key).collect();
+        assert!(sent > 100 && arrived.len() == sent, "{} of {sent}", arrived.len());
     })
     .await;
 }

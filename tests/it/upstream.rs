@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -22,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 /// One call that arrived whole.
 #[derive(Clone, Debug)]
 pub struct Call {
+    pub version: Version,
     pub method: Method,
     pub path_and_query: String,
     pub headers: HeaderMap,
@@ -142,6 +146,40 @@ impl Pair {
     }
 }
 
+/// What a server shows at each handshake; it can be exchanged while the server runs.
+#[derive(Debug)]
+pub struct Shown(Mutex<Arc<CertifiedKey>>);
+
+impl Shown {
+    pub fn new(pair: &Pair) -> Arc<Shown> {
+        Arc::new(Shown(Mutex::new(Shown::key(pair))))
+    }
+
+    pub fn change(&self, pair: &Pair) {
+        *self.0.lock().unwrap() = Shown::key(pair);
+    }
+
+    /// TLS for a server that shows it. No session is taken up again: each connection sees what is shown now.
+    pub fn server(self: &Arc<Shown>, pair: &Pair) -> rustls::ServerConfig {
+        let mut config = pair.server(|builder| builder.with_no_client_auth());
+        config.cert_resolver = Arc::clone(self) as Arc<dyn ResolvesServerCert>;
+        config.send_tls13_tickets = 0;
+        config
+    }
+
+    fn key(pair: &Pair) -> Arc<CertifiedKey> {
+        let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        Arc::new(CertifiedKey::from_der(vec![pair.certificate.clone()], key, &provider).unwrap())
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.lock().unwrap()))
+    }
+}
+
 pub type WantsVerifier = rustls::ConfigBuilder<rustls::ServerConfig, rustls::WantsVerifier>;
 pub type WantsCertificate = rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>;
 
@@ -188,7 +226,9 @@ impl Upstream {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("upstream.pem");
         std::fs::write(&file, ca).unwrap();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if config.alpn_protocols.is_empty() {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
         let shared = Arc::new(Shared {
             script: Mutex::new(Arc::new(script)),
             calls: Mutex::new(Vec::new()),
@@ -232,7 +272,12 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
             stream.set_nodelay(true).unwrap();
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let io = TokioIo::new(stream);
+            let _ = match is_http2 {
+                true => http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
+                false => http1::Builder::new().serve_connection(io, service).await,
+            };
         });
     }
 }
@@ -253,6 +298,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| HungUp)?.to_bytes();
     let call = Call {
+        version: head.version,
         method: head.method,
         path_and_query: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         headers: head.headers,

@@ -7,23 +7,24 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Begins with the next address when one fails or has not answered for a moment; fails when all have.
-pub(super) async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+/// Begins with the next address when one fails or has not answered for a moment; fails when all have, with the reason
+/// of each.
+pub(super) async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
     let mut waiting = alternating(addresses).into_iter();
     let mut attempts = JoinSet::new();
-    let mut failure = None;
+    let mut failures = Vec::new();
     loop {
         match waiting.next() {
             Some(address) => drop(attempts.spawn(dial(address))),
             None if attempts.is_empty() => {
-                return Err(failure.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable)));
+                return Err(failures.join("; "));
             }
             None => {}
         }
         tokio::select! {
             Some(ended) = attempts.join_next() => match ended.map_err(io::Error::other).and_then(|dialed| dialed) {
                 Ok(stream) => return Ok(stream),
-                Err(error) => failure = Some(error),
+                Err(error) => failures.push(error.to_string()),
             },
             () = tokio::time::sleep(NEXT_AFTER), if waiting.len() > 0 => {}
         }
@@ -102,7 +103,8 @@ mod tests {
         let stream = race(&[refusing, silent, silent, good]).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);
         assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-        let error = race(&[refusing]).await.unwrap_err();
-        assert!(error.to_string().starts_with("127.9.9.9:1: "), "{error}");
+        let other = SocketAddr::from((Ipv4Addr::new(127, 9, 9, 8), 1));
+        let error = race(&[refusing, other]).await.unwrap_err();
+        assert!(error.starts_with("127.9.9.9:1: ") && error.contains("; 127.9.9.8:1: "), "{error}");
     }
 }

@@ -137,7 +137,7 @@ impl Tunnel {
             Ok(stream) => Ok(Box::new(stream)),
             Err((problem, error)) => {
                 let fault = if problem.is_lasting() { ProxyFault::Certificate } else { ProxyFault::Failed };
-                Err((Step::Proxy { fault, status: None }, error.to_string()))
+                Err((Step::Proxy { fault, status: None }, error))
             }
         }
     }

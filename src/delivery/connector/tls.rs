@@ -51,14 +51,18 @@ impl Encryption {
     pub(super) async fn begin<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         io: T,
-    ) -> Result<TlsStream<T>, (Handshake, io::Error)> {
+    ) -> Result<TlsStream<T>, (Handshake, String)> {
         let connector = TlsConnector::from(self.tls.current());
-        connector.connect(self.name.clone(), io).await.map_err(|error| {
+        connector.connect(self.name.clone(), io).await.map_err(|error: io::Error| {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-            (inner.map_or(Handshake::Other, handshake_problem), error)
+            // It may list each name that a certificate is for.
+            let detail = error.to_string().chars().take(DETAIL_CHARS_MAX).collect();
+            (inner.map_or(Handshake::Other, handshake_problem), detail)
         })
     }
 }
+
+const DETAIL_CHARS_MAX: usize = 500;
 
 /// The problem that the TLS library, or the peer by an alert, names.
 pub fn handshake_problem(error: &TlsError) -> Handshake {
