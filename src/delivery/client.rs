@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::callgoose::answer::{self, Trouble};
+use crate::callgoose::answer::{self, Handshake, Trouble};
 use crate::credential::{Credential, Unsendable, with_parameter};
-use crate::delivery::connector::{self, ConnectError, Connector, handshake_problem};
+use crate::delivery::connector::{self, ConnectError, Connector, Ending, handshake_problem};
 use crate::tls::{self, ClientTls};
 
 /// The settings of the `upstream` section that one call needs.
@@ -133,7 +133,10 @@ impl Upstream {
         let response = match tokio::time::timeout(self.config.timeout, pool.client.request(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                let failed = broken(&error);
+                let mut failed = broken(&error);
+                if let Some((problem, detail)) = ending(&connection).filter(|_| failed.trouble == Trouble::Reset) {
+                    failed = CallError { trouble: Trouble::Tls(problem), status: None, detail };
+                }
                 if failed.trouble == Trouble::Reset {
                     self.begin_pool(&pool);
                 }
@@ -342,6 +345,13 @@ fn is_doubtful(status: StatusCode) -> bool {
     !status.is_success() && !matches!(status.as_u16(), 400 | 413 | 422 | 429)
 }
 
+/// The TLS error with which the connection of a request ended.
+fn ending(connection: &CaptureConnection) -> Option<(Handshake, String)> {
+    let mut extras = Extensions::new();
+    connection.connection_metadata().as_ref()?.get_extras(&mut extras);
+    extras.get::<Ending>()?.problem()
+}
+
 /// Finds the failed layer in the chain of causes.
 fn broken(error: &legacy::Error) -> CallError {
     let (mut detail, mut trouble) = (error.to_string(), Trouble::Reset);
@@ -402,6 +412,70 @@ mod tests {
         let upstream = Upstream::new(config, []).unwrap();
         let failed = upstream.call(&Arc::from("s"), Bytes::from_static(b"{}")).await.unwrap_err();
         assert_eq!(failed.trouble, Trouble::Dns, "{}", failed.detail);
+    }
+
+    /// TLS that wants a client certificate, with the file of its CA.
+    fn wants_certificates(directory: &std::path::Path) -> (rustls::ServerConfig, std::path::PathBuf) {
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let file = directory.join("ca.pem");
+        std::fs::write(&file, pair.cert.pem()).unwrap();
+        let certificate: CertificateDer<'static> = pair.cert.der().clone();
+        let key = PrivateKeyDer::from_pem_slice(pair.signing_key.serialize_pem().as_bytes()).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        (config, file)
+    }
+
+    /// So many at once that some refusals are read before their request is begun.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+    async fn a_missing_client_certificate_is_told_however_early_the_refusal_arrives() {
+        let directory = tempfile::tempdir().unwrap();
+        let (server, ca) = wants_certificates(directory.path());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+                while let Ok((stream, _)) = listener.accept().await {
+                    drop(tokio::spawn(acceptor.accept(stream)));
+                }
+            });
+        });
+        let files = tls::ClientFiles { ca: Some(ca), ..tls::ClientFiles::default() };
+        let way = connector::Config {
+            targets: vec![connector::Endpoint { host: "127.0.0.1".to_owned(), port }],
+            route: connector::Route::Direct,
+            tls: Some(connector::TlsConfig { files, name: "localhost".try_into().unwrap() }),
+        };
+        let config = Config {
+            url: format!("https://localhost:{port}/").parse().unwrap(),
+            authorization: Credential::Bearer(crate::secret::Secret::new("token".to_owned())),
+            timeout: Duration::from_secs(60),
+            concurrency: 64,
+            way,
+        };
+        let upstream = Arc::new(Upstream::new(config, []).unwrap());
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..600 {
+            let upstream = Arc::clone(&upstream);
+            calls.spawn(async move { upstream.call(&Arc::from("s"), Bytes::from_static(b"{}")).await });
+        }
+        for result in calls.join_all().await {
+            let failed = result.unwrap_err();
+            assert_eq!(failed.trouble, Trouble::Tls(Handshake::ClientCertificate), "{}", failed.detail);
+        }
     }
 
     #[test]

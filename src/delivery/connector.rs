@@ -4,6 +4,7 @@
 //! step failed. It keeps no connection: [`crate::delivery::client`] does.
 
 mod dial;
+mod ending;
 mod proxy;
 mod resolve;
 mod tls;
@@ -28,6 +29,8 @@ use crate::callgoose::answer::{Handshake, Trouble};
 use crate::tls::{ClientFiles, ClientTls, Error, ServerName};
 
 pub use dial::listed;
+pub use ending::Ending;
+use ending::Watched;
 use proxy::Tunnel;
 pub use proxy::{Protocol, Proxy};
 use resolve::{Lookup, STALE, STALE_UNPROVEN};
@@ -150,6 +153,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection, perhaps through a proxy.
 pub type Io = Box<dyn Stream>;
 
+/// What requests are sent on.
+type Link = Watched<MaybeHttpsStream<TokioIo<Io>>>;
+
 impl Connector {
     /// Reads the files of the configuration. `limit` is for one connection with all its steps.
     pub fn new(config: &Config, limit: Duration) -> Result<Connector, Error> {
@@ -170,7 +176,7 @@ impl Connector {
         let mut steps = Steps::begin();
         let ended = self.0.connect(&mut steps).await;
         let took = steps.since.elapsed();
-        let ended = ended.map(|stream| match stream {
+        let ended = ended.map(|stream| match stream.stream() {
             MaybeHttpsStream::Http(_) => None,
             MaybeHttpsStream::Https(stream) => Some(Agreed::of(stream.inner())),
         });
@@ -185,7 +191,7 @@ impl Connector {
 }
 
 impl Way {
-    async fn connect(&self, steps: &mut Steps) -> Result<MaybeHttpsStream<TokioIo<Io>>, ConnectError> {
+    async fn connect(&self, steps: &mut Steps) -> Result<Link, ConnectError> {
         let deadline = Instant::now() + self.limit;
         let io: Io = match &self.tunnel {
             Some(tunnel) => tunnel.open(&self.targets, deadline, steps).await?,
@@ -200,7 +206,7 @@ impl Way {
             }
         };
         let Some(encryption) = &self.encryption else {
-            return Ok(MaybeHttpsStream::Http(TokioIo::new(io)));
+            return Ok(Watched::new(MaybeHttpsStream::Http(TokioIo::new(io))));
         };
         let encrypted = async {
             encryption
@@ -210,7 +216,7 @@ impl Way {
         };
         let late = "the TLS handshake did not end in time";
         let stream = by(deadline, Step::Tls(Handshake::Other), late, encrypted).await?;
-        Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
+        Ok(Watched::new(MaybeHttpsStream::Https(TokioIo::new(stream))))
     }
 }
 
@@ -227,7 +233,7 @@ impl Steps {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<Io>>;
+    type Response = Link;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 

@@ -53,13 +53,21 @@ impl Encryption {
         io: T,
     ) -> Result<TlsStream<T>, (Handshake, String)> {
         let connector = TlsConnector::from(self.tls.current());
-        connector.connect(self.name.clone(), io).await.map_err(|error: io::Error| {
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-            // It may list each name that a certificate is for.
-            let detail = error.to_string().chars().take(DETAIL_CHARS_MAX).collect();
-            (inner.map_or(Handshake::Other, handshake_problem), detail)
-        })
+        connector
+            .connect(self.name.clone(), io)
+            .await
+            .map_err(|error: io::Error| (problem_in(&error).unwrap_or(Handshake::Other), detail_of(&error)))
     }
+}
+
+/// The problem within an error of a stream; none if that is no error of TLS.
+pub(super) fn problem_in(error: &io::Error) -> Option<Handshake> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()).map(handshake_problem)
+}
+
+/// What is said of an error; the TLS library may list each name that a certificate is for.
+pub(super) fn detail_of(error: &io::Error) -> String {
+    error.to_string().chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 const DETAIL_CHARS_MAX: usize = 500;

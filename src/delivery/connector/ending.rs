@@ -1,0 +1,92 @@
+//! Remembers the TLS error with which a connection ended.
+//!
+//! A peer that refuses a client certificate says so after the handshake (TLS 1.3). When that is read before the first
+//! request is on its way, hyper tells the request that the connection is gone, and tells nobody why.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+
+use super::tls::{detail_of, problem_in};
+use crate::callgoose::answer::Handshake;
+
+/// A connection whose end is remembered.
+#[derive(Debug)]
+pub struct Watched<T> {
+    stream: T,
+    ending: Ending,
+}
+
+/// The TLS error with which a connection ended, if one did. It is found among the extras of the connection.
+#[derive(Clone, Debug, Default)]
+pub struct Ending(Arc<OnceLock<(Handshake, String)>>);
+
+impl<T> Watched<T> {
+    pub(super) fn new(stream: T) -> Watched<T> {
+        Watched { stream, ending: Ending::default() }
+    }
+
+    pub(super) fn stream(&self) -> &T {
+        &self.stream
+    }
+}
+
+impl Ending {
+    /// The problem, and what the TLS library says of it.
+    pub fn problem(&self) -> Option<(Handshake, String)> {
+        self.0.get().cloned()
+    }
+
+    fn see(&self, result: &Poll<io::Result<()>>) {
+        if let Poll::Ready(Err(error)) = result
+            && let Some(problem) = problem_in(error)
+        {
+            let _ = self.0.set((problem, detail_of(error)));
+        }
+    }
+}
+
+impl<T: Connection> Connection for Watched<T> {
+    fn connected(&self) -> Connected {
+        self.stream.connected().extra(self.ending.clone())
+    }
+}
+
+impl<T: Read + Unpin> Read for Watched<T> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_read(context, buffer);
+        this.ending.see(&result);
+        result
+    }
+}
+
+impl<T: Write + Unpin> Write for Watched<T> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
+    }
+}
