@@ -49,7 +49,7 @@ use terminal::Terminal;
 #[derive(Debug, Parser)]
 #[command(name = "gander", version = VERSION, long_version = LONG)]
 #[command(after_help = SHORT_HELP, after_long_help = LONG_HELP, max_term_width = 110)]
-#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

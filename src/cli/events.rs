@@ -106,7 +106,7 @@ impl List {
         if events.is_empty() {
             terminal.say("no such events");
             for sentence in page_of(&body, "not_looked_at") {
-                terminal.say(&format!("  {}", plain(&text(sentence))));
+                terminal.say(&format!("  {}", as_flags(&plain(&text(sentence)))));
             }
             return Ok(Exit::Fine);
         }
@@ -342,6 +342,12 @@ fn shortened(text: &str) -> String {
 
 /// A longer cell would break the table; `show` has the whole.
 const CELL_CHARS_MAX: usize = 60;
+
+/// A sentence of the admin API with its parameters as this command takes them.
+fn as_flags(sentence: &str) -> String {
+    let pairs = [("`search`", "`--search`"), ("`state=refused`", "`--state refused`"), ("`after=", "`--after ")];
+    pairs.into_iter().fold(sentence.to_owned(), |text, (parameter, flag)| text.replace(parameter, flag))
+}
 
 #[cfg(test)]
 mod tests {

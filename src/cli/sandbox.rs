@@ -16,6 +16,7 @@ use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox::{self, Report, Sandbox};
 use crate::config;
 use crate::logging;
+use crate::relay::bind_remedy;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::yaml::{Findings, Source};
@@ -115,9 +116,12 @@ pub async fn run(
     shutdown: Shutdown,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {listen}: {error}")))?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("can't listen on {listen}: {error}; {}, as --listen 127.0.0.1:18090", bind_remedy(error.kind())),
+        )
+    })?;
     out.write_all(greeting(listener.local_addr()?, filters_name).as_bytes())?;
     out.flush()?;
     let (reports, mut calls) = mpsc::channel(REPORTS_MAX);

@@ -14,8 +14,9 @@ use crate::yaml::{Key, Node, Place, Value, is_sensitive};
 /// Lays the environment over `tree`, and the flags over that.
 pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs) {
     let environment = inputs.environment.iter().filter_map(|(name, text)| {
-        // A bare `GANDER_` names nothing, and one variable names the file itself.
-        let key = name.strip_prefix(PREFIX).filter(|key| !key.is_empty() && name != FILE_VARIABLE)?;
+        // A bare `GANDER_` names nothing; one variable names the file itself, one the commit of a build.
+        let is_key = |key: &&str| !key.is_empty() && name != FILE_VARIABLE && name != COMMIT_VARIABLE;
+        let key = name.strip_prefix(PREFIX).filter(is_key)?;
         let key = key.to_ascii_lowercase();
         let keys = key.split("__").map(str::to_owned).collect();
         Some(Override { place: Place::Environment(name.clone()), keys, text: text.clone() })
@@ -149,6 +150,8 @@ fn folded(name: &str) -> String {
 }
 
 const PREFIX: &str = "GANDER_";
+/// Set by who packages Gander, and maybe still in the shell that tries it.
+const COMMIT_VARIABLE: &str = "GANDER_COMMIT";
 /// No key of the configuration is nested deeper.
 const DEPTH_MAX: usize = 8;
 /// More lists and tables than any key holds.

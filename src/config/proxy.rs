@@ -16,7 +16,7 @@ impl Reader<'_> {
     /// The route to the upstream; none after an error.
     pub(super) fn route(&mut self, section: &mut Fields<'_>, url: Option<&Uri>) -> Option<Route> {
         match section.take_some("proxy") {
-            Some(node) if node.as_str() == Some("off") => Some(Route::Direct),
+            Some(node) if node.as_str().is_some_and(|text| text.eq_ignore_ascii_case("off")) => Some(Route::Direct),
             Some(node) => self.configured_proxy(node).map(Route::Through),
             None => self.environment_proxy(url?),
         }

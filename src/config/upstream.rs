@@ -114,7 +114,7 @@ impl Reader<'_> {
         let is_https = url?.scheme_str() == Some("https");
         if let Some(node) = around.get("tls").filter(|node| !is_https && !node.is_null()) {
             let message = "this has no effect: `upstream.url` begins with http://";
-            self.findings.warning(node.place.clone(), "upstream.tls", message).help("write https://, or take it out");
+            self.findings.note(node.place.clone(), "upstream.tls", message).help("write https://, or take it out");
         }
         Some(connector::Config { targets, route: route?, tls: if is_https { Some(tls?) } else { None } })
     }

@@ -491,7 +491,7 @@ impl Dispatcher {
             let (source, reason) =
                 (self.context.recorder.sources().name(called.delivery.event.source), trouble.as_str());
             tracing::warn!(
-                event = event.0,
+                event = %event,
                 source = &*source,
                 attempts = retry.attempts,
                 reason,

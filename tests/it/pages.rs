@@ -215,7 +215,8 @@ fn commands(arguments: &[&str]) -> BTreeSet<String> {
     // Other names stand behind what a command does.
     let others = list.split("[alias").skip(1).filter_map(|rest| rest.split(']').next()?.split_once(": "));
     let others = others.flat_map(|(_, names)| names.split(',')).map(str::trim);
-    names.chain(others).map(str::to_owned).collect()
+    // `help` needs no page: `--help` says it is there.
+    names.chain(others).filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
 /// Commands that no page names, and those that a page names and the program has not.

@@ -379,7 +379,7 @@ async fn each_deliverys_end_is_a_line_of_the_log() {
         let process = Process::start(write_configuration(directory.path(), &upstream, &setup)).await;
         let posted = process.post(&payload("e1", "CRITICAL")).await;
         let line = process.logged("delivered");
-        assert_eq!(line["event"].to_string(), posted.json["id"].as_str().unwrap());
+        assert_eq!(line["event"], posted.json["id"]);
         let fields =
             ["source", "action", "incident_key", "outcome", "attempts", "suppressed"].map(|name| line[name].clone());
         let expected = [json!("servicepilot"), json!("trigger"), json!("e1"), json!("created"), json!(2), json!(0)];

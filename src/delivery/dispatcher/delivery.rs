@@ -88,7 +88,7 @@ async fn read_back(context: &Context, id: EventId) -> Option<Sendable> {
     match tokio::task::spawn_blocking(move || reader.outgoing(id)).await {
         Ok(Ok(sendable)) => Some(sendable),
         Ok(Err(error)) => {
-            tracing::error!(event = id.0, error = %error, "an event can't be read back from the journal; it is tried again");
+            tracing::error!(event = %id, error = %error, "an event can't be read back from the journal; it is tried again");
             None
         }
         Err(_) => None,
@@ -143,7 +143,7 @@ pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, 
     let (metrics, label) = (&context.metrics, source);
     context.recorder.activity().settled(source, settlement);
     context.recorder.tap().tell(|| tap_line(source, unwritten, settlement));
-    let (id, action, source) = (event.id.0, event.action.as_str(), &**label);
+    let (id, action, source) = (event.id, event.action.as_str(), &**label);
     let (incident_key, attempts) = (unwritten.incident_key.as_deref(), settlement.attempts);
     let age_seconds = rounded_seconds(*age);
     let permit = || context.ended_log.permit(context.clock.now().monotonic);
@@ -155,10 +155,10 @@ pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, 
         }
         let (advice, outcome) = (advice(event, outcome, *in_doubt), outcome.as_str());
         if let Some(advice) = advice {
-            tracing::warn!(event = id, source, action, incident_key, outcome, attempts, age_seconds, "{advice}");
+            tracing::warn!(event = %id, source, action, incident_key, outcome, attempts, age_seconds, "{advice}");
         } else if let Some(suppressed) = permit() {
             tracing::info!(
-                event = id,
+                event = %id,
                 source,
                 action,
                 incident_key,
@@ -175,7 +175,7 @@ pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, 
     if let Reason::Damaged(damage) = reason {
         metrics.event_damaged(damage.as_str());
         tracing::error!(
-            event = id,
+            event = %id,
             source,
             action,
             %reason,
@@ -184,7 +184,7 @@ pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, 
         );
     } else if settlement.state == State::Dead {
         tracing::error!(
-            event = id,
+            event = %id,
             source,
             action,
             incident_key,
@@ -195,7 +195,7 @@ pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, 
         );
     } else if let Some(suppressed) = permit() {
         tracing::info!(
-            event = id,
+            event = %id,
             source,
             action,
             incident_key,

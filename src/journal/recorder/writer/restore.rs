@@ -168,7 +168,7 @@ pub(super) fn log_repairs(repairs: &Repairs) {
 /// Logs events that became dead letters by damage.
 pub(super) fn log_damaged(metrics: &Metrics, damaged: &[Damaged]) {
     for Damaged { id, damage } in damaged.iter().take(LOGGED_SINGLY) {
-        tracing::error!(event = id.0, reason = damage.reason(), "an event in the journal is damaged; it is never sent");
+        tracing::error!(event = %id, reason = damage.reason(), "an event in the journal is damaged; it is never sent");
     }
     for Damaged { damage, .. } in damaged {
         metrics.event_damaged(damage.as_str());
