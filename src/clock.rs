@@ -96,6 +96,15 @@ impl WallTime {
             .unwrap_or_else(|| self.0.to_string())
     }
 
+    /// To the second, for a person: `2025-11-24 07:30:00 UTC`.
+    pub fn to_second(self) -> String {
+        let time = self.rfc3339();
+        match (time.get(..10), time.get(11..19)) {
+            (Some(day), Some(second)) => format!("{day} {second} UTC"),
+            _ => time,
+        }
+    }
+
     /// Reads an RFC 3339 date-time; none if the text is anything else.
     pub fn parse_rfc3339(text: &str) -> Option<WallTime> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
@@ -132,6 +141,7 @@ mod tests {
     fn wall_time_is_written_and_read_as_rfc_3339() {
         let at = WallTime::parse_rfc3339("2025-11-24T08:30:00+01:00").unwrap();
         assert_eq!(at.rfc3339(), "2025-11-24T07:30:00.000Z");
+        assert_eq!(at.to_second(), "2025-11-24 07:30:00 UTC");
         assert_eq!(WallTime::parse_rfc3339("yesterday"), None);
     }
 }

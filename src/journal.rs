@@ -11,7 +11,7 @@ pub use sqlite::Searched;
 pub use sqlite::{
     ASIDE_KEPT, AttemptRecord, Batch, Blob, Config, Damaged, Decided, Delivered, Details, Error, FileStates, Filter,
     Fit, Found, Held, Journal, Lack, Later, Left, LetGo, Lock, LogSalvage, Mended, Mending, NewEvent, NewRefusal,
-    OpenError, Order, Outlook, Page, Raw, Reader, Readers, Recovered, RefusedPayload, Repairs, Rescue, Reserve,
+    OpenError, Order, Outlook, Page, Raw, Reader, Readers, Recovered, RefusedPayload, Repairs, Replay, Rescue, Reserve,
     Salvage, Scope, Sendable, Size, Space, Stored, Summary, Texts, TooSmall, Totals, Tried, footprint, inspect,
     is_marked_damaged, is_used, mark_damaged, mend, outlook, too_small,
 };

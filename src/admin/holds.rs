@@ -199,6 +199,7 @@ mod tests {
             received_at: String::new(),
             attempts: 0,
             held: None,
+            replayed_by: Vec::new(),
             error: None,
             differences: None,
         };

@@ -21,7 +21,7 @@ use crate::version;
 pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     let view = &state.view;
     let oldest = view.journal.oldest_queued().await;
-    let tally = tokio::time::timeout(TALLY_MAX, view.recorder.tally()).await.ok().flatten();
+    let tally = tokio::time::timeout(TALLY_MAX, tally(view)).await.ok().flatten();
     let uptime = view.started.elapsed();
     Json(json!({
         "version": version::VERSION,
@@ -40,6 +40,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "kept": tally.as_ref().map(|tally| json!({
             "dead": tally.totals.dead,
             "refused": tally.totals.refused,
+            "unmatched": tally.unmatched,
             "open_incidents": tally.open_incidents,
         })),
         "since_start": activity(&view.recorder.activity().total()),
@@ -48,6 +49,12 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "dedup": { "keys": view.metrics.dedup_keys.get() },
     }))
     .into_response()
+}
+
+/// Counts what is kept; none where the journal can't be read or written now.
+async fn tally(view: &View) -> Option<Tally> {
+    let unmatched = view.journal.read(|reader| reader.unmatched()).await.ok()?;
+    view.recorder.tally(unmatched).await
 }
 
 fn upstream(view: &View) -> Value {

@@ -53,7 +53,7 @@ async fn ended_otherwise(view: &View, id: EventId, key: KeyId) -> Result<Withdra
         }
         let commanded = view.recorder.command(Command::Discard, &[id], &request_id(WallTime::now())).await?;
         match commanded.into_iter().next() {
-            Some(Commanded::Declined(Declined::Waiting)) => {}
+            Some(Commanded::Declined(Declined::Waiting { .. })) => {}
             Some(Commanded::Declined(declined)) => return Ok(Withdrawn::Declined(declined)),
             Some(_) => return Ok(Withdrawn::Ended),
             None => return Err(Unavailable::Stopping),
@@ -67,7 +67,7 @@ async fn ended_otherwise(view: &View, id: EventId, key: KeyId) -> Result<Withdra
             None => return Err(Unavailable::Stopping),
         }
     }
-    Ok(Withdrawn::Declined(Declined::Waiting))
+    Ok(Withdrawn::Declined(Declined::Waiting { next: None }))
 }
 
 /// A commit takes milliseconds; while the journal can't be written nothing ends.

@@ -63,6 +63,22 @@ impl Relay {
         self.understood(&answer).map(Some)
     }
 
+    /// The newest of an event's replays, and of theirs, if there is one.
+    pub(crate) fn newest_replay(&self, event: &Value) -> Result<Option<Value>, Stop> {
+        let mut newest: Option<Value> = None;
+        for _ in 0..REPLAYS_FOLLOWED {
+            let replayed_by = &newest.as_ref().unwrap_or(event)["replayed_by"];
+            let Some(id) = replayed_by.as_array().and_then(|ids| ids.last()?.as_str()) else {
+                break;
+            };
+            let Some(replay) = self.event(id)? else {
+                break;
+            };
+            newest = Some(replay);
+        }
+        Ok(newest)
+    }
+
     /// The answer of `/readyz`, whether the relay is ready or not.
     pub(crate) fn readiness(&self) -> Result<Value, Stop> {
         Ok(self.runtime.block_on(self.client.get("/readyz"))?.json().unwrap_or_default())
@@ -121,6 +137,8 @@ pub(crate) fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
+/// More replays of replays than a person makes.
+const REPLAYS_FOLLOWED: usize = 100;
 /// Events that are listed at once.
 const PAGE: usize = 200;
 /// For a page of commands, each of which may wait for a slow disk.

@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::admin_client::{Relay, event_path};
 use super::recorded::payload;
-use super::remedy;
+use super::remedy::{self, Beside};
 use super::terminal::{Paint, Terminal, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
+use crate::clock::WallTime;
 use crate::inbound::NotJson;
 
 use selection::{Selection, Texts};
@@ -167,8 +168,8 @@ impl Show {
             terminal.print(&line);
         }
         let advice = match body["state"].as_str() {
-            Some("queued") => Some(remedy::of_queued(&body, &relay.readiness()?)),
-            _ => remedy::of_event(&body),
+            Some("queued") => Some(remedy::of_queued(&body, &relay.readiness()?, WallTime::now())),
+            _ => remedy::of_event(&body, relay.newest_replay(&body)?.as_ref(), Beside::Details),
         };
         if let Some(advice) = advice {
             terminal.print("");
@@ -191,6 +192,14 @@ fn row(event: &Value) -> Vec<String> {
         let more = event["error"]["more"].as_u64().filter(|more| *more > 0);
         let more = more.map_or_else(String::new, |more| format!(" (and {more} more)"));
         *reason = shortened(&format!("{}{more}", brief(&event["error"])));
+    }
+    if let Some(newest) = page_of(event, "replayed_by").last() {
+        let [.., reason] = &mut row;
+        let replayed = format!("replayed as {}", plain(&text(newest)));
+        *reason = match reason.as_str() {
+            "" | "replayed" => replayed,
+            reason => shortened(&format!("{replayed}; {reason}")),
+        };
     }
     if let Some(by) = event["held"].as_str() {
         let [.., reason] = &mut row;
@@ -254,6 +263,7 @@ fn details(event: &Value) -> Vec<String> {
         "received_at",
         "settled_at",
         "attempts",
+        "next_attempt_at",
         "duplicates",
         "request_id",
         "sender_request_id",
@@ -305,9 +315,15 @@ fn details(event: &Value) -> Vec<String> {
         let more = ["status", "fault", "detail"].into_iter().filter(|name| !attempt[*name].is_null());
         let rows: Vec<Vec<String>> = more.map(|name| vec![format!("  {name}:"), said(name)]).collect();
         lines.extend(table(&rows));
-        if !attempt["answer"].is_null() {
-            lines.push("  answer:".to_owned());
-            lines.extend(body(&attempt["answer"]).iter().map(|line| format!("  {line}")));
+        match attempt["answer"].as_str() {
+            // No answer came, or nobody knows.
+            None => {}
+            Some("") if attempt["status"].is_null() => {}
+            Some("") => lines.push("  answer: (empty)".to_owned()),
+            Some(_) => {
+                lines.push("  answer:".to_owned());
+                lines.extend(body(&attempt["answer"]).iter().map(|line| format!("  {line}")));
+            }
         }
     }
     lines
@@ -362,15 +378,30 @@ mod tests {
             "outcome": "created", "reason": null, "attempts": 1, "received": "{\"a\":1}", "sent": {"state": "CRITICAL"},
             "deliveries": [{ "number": 1, "started_at": "t", "took_ms": 12, "result": "delivered", "status": 201,
                              "answer": "{\"id\":\"call-1\"}" },
-                           { "number": 2, "started_at": "t", "took_ms": 1, "result": "dns", "fault": "network" }],
+                           { "number": 2, "started_at": "t", "took_ms": 1, "result": "dns", "fault": "network", "answer": "" },
+                           { "number": 3, "started_at": "t", "took_ms": 1, "result": "accepted", "status": 204, "answer": "" }],
         });
         let text = details(&event).join("\n");
-        assert!(text.contains("attempt 2 at t, 1 ms: dns\n  fault:  network"), "{text}");
+        assert!(text.contains("attempt 2 at t, 1 ms: dns\n  fault:  network\n\nattempt 3"), "no answer came: {text}");
+        assert!(text.ends_with("  status:  204\n  answer: (empty)"), "{text}");
         assert!(text.contains("incident_key:  k\\u{1b}[2J\n"), "{text}");
         assert!(text.contains("what came:\n  {\n    \"a\": 1\n  }"), "{text}");
         assert!(text.contains("attempt 1 at t, 12 ms: delivered\n  status:  201"), "{text}");
         assert!(text.contains("\n  answer:\n    {\n      \"id\": \"call-1\"\n    }"), "{text}");
         assert!(!text.contains("reason"), "{text}");
+    }
+
+    #[test]
+    fn a_replayed_event_is_marked_in_the_list() {
+        for (event, reason) in [
+            (json!({"state": "delivered", "outcome": "unmatched", "replayed_by": ["8", "9"]}), "replayed as 9"),
+            (json!({"state": "ended", "reason": "replayed", "replayed_by": ["9"]}), "replayed as 9"),
+            (json!({"state": "delivered", "reason": "stale", "replayed_by": ["9"]}), "replayed as 9; stale"),
+            (json!({"state": "ended", "reason": "replayed"}), "replayed"),
+            (json!({"state": "delivered", "outcome": "unmatched"}), ""),
+        ] {
+            assert_eq!(row(&event)[8], reason, "{event}");
+        }
     }
 
     #[test]

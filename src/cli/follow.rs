@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::Stop;
 use super::admin_client::Relay;
-use super::remedy::{Advice, of_queued};
+use super::remedy::{Advice, left_waiting, of_queued};
 use super::terminal::{Terminal, plain};
+use crate::clock::WallTime;
 
 /// Events that are followed until a time.
 #[derive(Debug)]
@@ -35,11 +36,10 @@ impl Follow<'_> {
             }
             if Instant::now() >= ask {
                 ask = Instant::now() + ASK;
-                self.tell(&of_queued(&event, &self.relay.readiness()?), terminal);
+                self.tell(&of_queued(&event, &self.relay.readiness()?, WallTime::now()), terminal);
             }
             if Instant::now() >= self.until {
-                let id = plain(id);
-                terminal.say(&format!("event {id} is still queued: it is kept, and goes out as soon as it can"));
+                terminal.say(&left_waiting(&event, WallTime::now()));
                 return Ok(event);
             }
             std::thread::sleep(POLL);

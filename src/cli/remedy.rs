@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::readiness::{degradation, degraded, minute, of_deliveries};
 use super::terminal::{plain, quoted};
 use crate::callgoose::answer::Trouble;
-use crate::event::{Outcome, Reason};
+use crate::clock::WallTime;
+use crate::event::{Action, Outcome, Reason};
+use crate::journal::dedup::AcceptReason;
 
 /// A reason and what to do about it, each a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,15 @@ pub(super) struct Advice {
     pub(super) why: String,
     /// None where nothing is to be done.
     pub(super) remedy: Option<String>,
+}
+
+/// What stands beside the advice: a person is not told to look at what is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// The whole event, as `gander events show` prints it.
+    Details,
+    /// A line on the event.
+    Line,
 }
 
 impl Advice {
@@ -27,39 +38,99 @@ impl Advice {
     }
 }
 
-/// Advice on an event as the API or the answer to a sender tells it; none where all is well.
-pub(super) fn of_event(event: &Value) -> Option<Advice> {
+/// Advice on an event as the API or the answer to a sender tells it; none where all is well. `replay`: the newest of its
+/// replays.
+pub(super) fn of_event(event: &Value, replay: Option<&Value>, beside: Beside) -> Option<Advice> {
+    let advice = of_ended(event, beside)?;
+    match newest_of(&event["replayed_by"]) {
+        Some(newest) => Some(after_replay(advice, event, newest, replay)),
+        None => Some(advice),
+    }
+}
+
+/// Advice on an event that was not replayed.
+fn of_ended(event: &Value, beside: Beside) -> Option<Advice> {
     let word = |name: &str| event[name].as_str().unwrap_or_default();
     let id = ["id", "of"].into_iter().map(word).find(|id| !id.is_empty()).map_or_else(|| "ID".to_owned(), plain);
     let state = [word("state"), word("status")].into_iter().find(|state| !state.is_empty()).unwrap_or_default();
     match (word("outcome"), state) {
         ("unmatched", _) if word("action") == "resolve" => Some(Advice::new(
             "Callgoose took it, and no Resolve filter matched: no incident was closed",
-            format!(
-                "compare what is sent (`gander events show {id}`) with the Resolve filter of the service; then `gander \
-                 events replay {id}`"
-            ),
+            mend_and_replay("the Resolve filter", &id),
         )),
         ("unmatched", _) => Some(Advice::new(
             "Callgoose took it, and none of its API Filters matched: nobody was alerted",
-            format!(
-                "compare what is sent (`gander events show {id}`) with the filters of the service; then `gander events \
-                 replay {id}`"
-            ),
+            mend_and_replay("the API Filters", &id),
         )),
         ("not_resolved", _) => Some(Advice::new(
             "Callgoose has no open incident that is mapped with this key: nothing was closed",
-            look_for_trigger(word("incident_key")),
+            format!(
+                "{}; where its incident is still open, mend the filter, then `gander events replay {id} --wait`",
+                look_for_trigger(word("incident_key"))
+            ),
         )),
         ("accepted", _) => Some(Advice::new(
             "Callgoose's answer does not say what came of it",
             "look there; if nothing did, check that `upstream.url` is the endpoint that takes events",
         )),
+        ("duplicate", _) if is_first_of_occurrence(event) => Some(Advice::new(
+            "Callgoose took it for a repeat, although it is the first after a resolve: perhaps nobody was alerted",
+            format!("{KEEP_APART}; `gander events replay {id} --wait` sends this one again"),
+        )),
         (_, "refused") => Some(refused(event, &id)),
-        (_, "dead") => Some(dead(word("reason"), &id)),
+        (_, "dead") => Some(dead(word("reason"), &id, beside)),
         (_, "ended") => ended(word("reason"), &id),
         _ => None,
     }
+}
+
+/// Advice on an event of which there is a newer one: what becomes of it is up to that.
+fn after_replay(advice: Advice, event: &Value, newest: &str, replay: Option<&Value>) -> Advice {
+    let id = plain(replay.and_then(|replay| replay["id"].as_str()).unwrap_or(newest));
+    let replayed = match Reason::read(event["reason"].as_str().unwrap_or_default()) {
+        Reason::Replayed => advice.why,
+        _ => format!("{}; it was replayed", advice.why),
+    };
+    Advice {
+        why: match replay {
+            Some(replay) => format!("{replayed} as {id}: {}", standing(replay)),
+            None => format!("{replayed} as {id}"),
+        },
+        remedy: (!replay.is_some_and(is_fine)).then(|| format!("`gander events show {id}` says how the replay stands")),
+    }
+}
+
+/// An event's state in words: `delivered, created`, `queued, last try: duplicate (200)`.
+pub(super) fn standing(event: &Value) -> String {
+    let said = |name: &str| plain(event[name].as_str().unwrap_or_default());
+    let [state, outcome, reason] = ["state", "outcome", "reason"].map(said);
+    let words = match state.as_str() {
+        "queued" if !reason.is_empty() => vec![state, format!("last try: {reason}")],
+        // An answer to a sender that waited has the outcome as its state.
+        _ if state == outcome => vec![state, reason],
+        _ => vec![state, outcome, reason],
+    };
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// The newest id of a list of replays.
+fn newest_of(replayed_by: &Value) -> Option<&str> {
+    replayed_by.as_array()?.last()?.as_str()
+}
+
+/// A trigger after a resolve of which each call was answered: Callgoose can't have had it before.
+fn is_first_of_occurrence(event: &Value) -> bool {
+    let calls = event["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    event["action"] == Action::Trigger.as_str()
+        && event["novelty"] == AcceptReason::Reopening.as_str()
+        && calls.iter().all(|call| call["result"] == Outcome::Duplicate.as_str())
+}
+
+fn mend_and_replay(filters: &str, id: &str) -> String {
+    format!(
+        "`gander explain --event {id}` shows what is sent, and why; mend {filters} of the service, then `gander events \
+         replay {id} --wait`"
+    )
 }
 
 fn look_for_trigger(key: &str) -> String {
@@ -89,14 +160,22 @@ fn refused(event: &Value, id: &str) -> Advice {
     }
 }
 
-fn dead(reason: &str, id: &str) -> Advice {
+fn dead(reason: &str, id: &str, beside: Beside) -> Advice {
     let trouble = |word: &str| match Trouble::read(word) {
         Some(trouble) => trouble.remedy(),
         None => "see the last answer",
     };
     match Reason::read(reason) {
         Reason::Rejected(word) => Advice::new(
-            format!("Callgoose rejected it for good ({}); `gander events show {id}` has its answer", plain(&word)),
+            match beside {
+                Beside::Details => format!("Callgoose rejected it for good ({})", plain(&word)),
+                Beside::Line => {
+                    format!(
+                        "Callgoose rejected it for good ({}); `gander events show {id}` has its answer",
+                        plain(&word)
+                    )
+                }
+            },
             format!("{}: `gander events replay {id}`, `gander events discard {id}`", trouble(&word)),
         ),
         Reason::TooOld(word) => Advice::new(
@@ -128,7 +207,7 @@ fn ended(reason: &str, id: &str) -> Option<Advice> {
 }
 
 /// Advice on an event that is still queued. `readiness` is the answer of `/readyz`.
-pub(super) fn of_queued(event: &Value, readiness: &Value) -> Advice {
+pub(super) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advice {
     if let Some(by) = event["held"].as_str() {
         let by = plain(by);
         return Advice::new(format!("a person holds its {by} back"), format!("`gander events release --{by} …`"));
@@ -136,19 +215,56 @@ pub(super) fn of_queued(event: &Value, readiness: &Value) -> Advice {
     if let Some(advice) = degraded(readiness).iter().find_map(of_upstream) {
         return advice;
     }
+    let key = event["incident_key"].as_str().unwrap_or_default();
     let result = plain(event["reason"].as_str().unwrap_or_default());
-    if result.starts_with(Outcome::NotResolved.as_str()) {
-        return Advice::new(
-            "Callgoose has no open incident that is mapped with this key; it is tried again (`upstream.retry.unresolved`)",
-            look_for_trigger(event["incident_key"].as_str().unwrap_or_default()),
-        );
-    }
-    match Trouble::read(result.split(' ').next().unwrap_or_default()) {
-        Some(trouble) => Advice::new(format!("its last call failed: {result}; it is tried again"), trouble.remedy()),
-        None => Advice::new(
-            "it waits for its turn",
-            "`gander events list --state queued` shows what else waits; `upstream.rate_limit` and `concurrency` pace it",
+    let word = result.split(' ').next().unwrap_or_default();
+    let again = again(event, now);
+    match (word.parse(), Trouble::read(word)) {
+        (Ok(Outcome::NotResolved), _) => Advice::new(
+            format!(
+                "Callgoose has no open incident that is mapped with this key, or none yet; it is sent {again} \
+                 (`upstream.retry.unresolved`)"
+            ),
+            look_for_trigger(key),
         ),
+        (Ok(Outcome::Duplicate), _) => Advice::new(
+            format!(
+                "Callgoose took it for a repeat, although it is the first after a resolve: perhaps nobody is alerted yet; \
+                 it is sent {again} (`upstream.retry.unresolved`)"
+            ),
+            KEEP_APART,
+        ),
+        (Ok(_), _) => Advice { why: format!("Callgoose answered: {result}; that is being written down"), remedy: None },
+        (_, Some(trouble)) => {
+            Advice::new(format!("its last call failed: {result}; it is tried {again}"), trouble.remedy())
+        }
+        (_, None) => Advice::new(
+            "it waits for its turn, behind an earlier event of its key or behind other keys",
+            format!(
+                "`gander events list --state queued --key {}` shows what else waits of its key; `upstream.rate_limit` and \
+                 `concurrency` pace what goes out",
+                quoted(&plain(key))
+            ),
+        ),
+    }
+}
+
+/// When an event goes out again: `again at 2026-01-02 03:04:05 UTC`.
+fn again(event: &Value, now: WallTime) -> String {
+    match event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339) {
+        Some(at) if at > now => format!("again at {}", at.to_second()),
+        _ => "again as soon as its turn comes".to_owned(),
+    }
+}
+
+/// A sentence on an event that is left waiting.
+pub(super) fn left_waiting(event: &Value, now: WallTime) -> String {
+    let id = plain(event["id"].as_str().unwrap_or_default());
+    match event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339).filter(|at| *at > now) {
+        Some(at) => {
+            format!("event {id} is still queued: it is kept, and its next attempt is due at {}", at.to_second())
+        }
+        None => format!("event {id} is still queued: it is kept, and goes out as soon as it can"),
     }
 }
 
@@ -181,26 +297,45 @@ pub(super) fn is_fine(event: &Value) -> bool {
     matches!(event["outcome"].as_str(), Some("created" | "resolved" | "duplicate" | "accepted"))
 }
 
+/// Callgoose's window for repeats compares bodies.
+const KEEP_APART: &str = "let the body carry the alert's start time (`startTime` under `emit`), which keeps one occurrence \
+                          apart from the one before";
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::event::State;
 
     #[test]
     fn each_end_that_is_not_well_has_a_reason_and_a_remedy() {
         for (event, why, remedy) in [
-            (json!({"id": "7", "state": "delivered", "outcome": "unmatched"}), "nobody was alerted", "replay 7`"),
+            (
+                json!({"id": "7", "state": "delivered", "outcome": "unmatched"}),
+                "nobody was alerted",
+                "replay 7 --wait`",
+            ),
             (
                 json!({"id": "7", "state": "delivered", "outcome": "unmatched", "action": "resolve"}),
                 "no incident was closed",
                 "Resolve filter",
             ),
-            (json!({"status": "duplicate", "of": "7", "outcome": "unmatched"}), "nobody was alerted", "replay 7`"),
+            (
+                json!({"status": "duplicate", "of": "7", "outcome": "unmatched"}),
+                "nobody was alerted",
+                "replay 7 --wait`",
+            ),
             (
                 json!({"id": "7", "status": "not_resolved", "outcome": "not_resolved", "incident_key": "a b"}),
                 "nothing was closed",
                 "--key 'a b'`",
+            ),
+            (
+                json!({"id": "7", "state": "delivered", "outcome": "duplicate", "action": "trigger",
+                       "novelty": "reopening", "deliveries": [{"result": "duplicate"}, {"result": "duplicate"}]}),
+                "first after a resolve: perhaps nobody was alerted",
+                "start time",
             ),
             (json!({"id": "7", "outcome": "accepted"}), "does not say", "`upstream.url`"),
             (json!({"id": "7", "state": "refused", "reason": "not_json"}), "not JSON", "events discard 7`"),
@@ -215,7 +350,7 @@ mod tests {
             (json!({"id": "7", "state": "dead", "reason": "other"}), "other", "discard 7`"),
             (json!({"id": "7", "state": "ended", "reason": "discarded"}), "a person", "--force 7`"),
         ] {
-            let advice = of_event(&event).unwrap_or_else(|| panic!("{event}"));
+            let advice = of_event(&event, None, Beside::Line).unwrap_or_else(|| panic!("{event}"));
             assert!(advice.why.contains(why), "{event}: {advice:?}");
             assert!(advice.remedy.as_deref().is_some_and(|said| said.contains(remedy)), "{event}: {advice:?}");
         }
@@ -223,8 +358,91 @@ mod tests {
             json!({"id": "7", "state": "delivered", "outcome": "created"}),
             json!({"id": "7", "status": "queued"}),
             json!({"status": "ignored", "rule": "r"}),
+            json!({"id": "7", "state": "delivered", "outcome": "duplicate", "action": "trigger", "novelty": "reminder"}),
+            // Perhaps the call that was not answered opened it.
+            json!({"id": "7", "state": "delivered", "outcome": "duplicate", "action": "trigger", "novelty": "reopening",
+                   "deliveries": [{"result": "timeout"}, {"result": "duplicate"}]}),
         ] {
-            assert_eq!(of_event(&event), None, "{event}");
+            assert_eq!(of_event(&event, None, Beside::Line), None, "{event}");
+        }
+    }
+
+    /// Every event that can be, with its id 7.
+    fn events() -> Vec<Value> {
+        let outcomes =
+            Outcome::ALL.map(|outcome| (State::Delivered, Some(outcome.as_str()), vec![None, Some("stale")]));
+        let dead = ["rejected: payload", "too_old: dns", "damaged: its body could not be read", "other"].map(Some);
+        let ended = ["stale", "superseded", "discarded", "replayed"].map(Some);
+        let queued = ["duplicate (200)", "not_resolved (202)", "connect"].map(Some);
+        let rest = [
+            (State::Dead, None, dead.to_vec()),
+            (State::Ended, None, ended.to_vec()),
+            (State::Refused, None, ["not_json", "unprocessable"].map(Some).to_vec()),
+            (State::Queued, None, std::iter::once(None).chain(queued).collect()),
+        ];
+        let all = outcomes.into_iter().chain(rest);
+        all.flat_map(|(state, outcome, reasons)| {
+            let each = |action: Action| {
+                let of = move |reason: &Option<&str>| {
+                    json!({"id": "7", "state": state.as_str(), "outcome": outcome, "reason": reason,
+                           "action": action.as_str(), "incident_key": "k", "novelty": "reopening"})
+                };
+                reasons.iter().map(of).collect::<Vec<_>>()
+            };
+            Action::ALL.into_iter().flat_map(each).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_remedy_is_one_that_the_event_admits_and_names_nothing_that_was_done_or_is_shown() {
+        let replayed = json!({"id": "9", "state": "delivered", "outcome": "created"});
+        let missed = json!({"id": "9", "state": "delivered", "outcome": "unmatched"});
+        for mut event in events() {
+            let lines = |event: &Value, replay: Option<&Value>, beside| {
+                of_event(event, replay, beside).map(|advice| advice.lines().join("\n"))
+            };
+            let plain = lines(&event, None, Beside::Details);
+            let admits = match event["state"].as_str() {
+                Some("queued") => [false, false],
+                Some("delivered") => [true, false],
+                Some("ended") => [event["reason"] == "discarded", false],
+                _ => [true, true],
+            };
+            for (verb, admits) in ["replay", "discard"].into_iter().zip(admits) {
+                let named = plain.as_deref().is_some_and(|text| text.contains(&format!("gander events {verb}")));
+                assert!(admits || !named, "{verb}: {event}: {plain:?}");
+            }
+            let shown = plain.as_deref().unwrap_or_default().replace("`gander events show 7 --json`", "");
+            assert!(!shown.contains("gander events show 7"), "the command that was typed: {event}: {shown}");
+            let is_well = is_fine(&event) && event["outcome"] != "accepted" || event["state"] == "queued";
+            let is_repeat = event["outcome"] == "duplicate" && event["action"] == "trigger";
+            assert_eq!(plain.is_none(), is_well && !is_repeat, "{event}: {plain:?}");
+
+            event["replayed_by"] = json!(["8", "9"]);
+            for (replay, is_done) in [(None, false), (Some(&replayed), true), (Some(&missed), false)] {
+                let Some(text) = lines(&event, replay, Beside::Details) else {
+                    assert!(plain.is_none(), "{event}");
+                    continue;
+                };
+                assert!(text.contains("replayed as 9"), "{event}: {text}");
+                assert!(!text.contains("gander events replay") && !text.contains("discard 7"), "{event}: {text}");
+                assert_eq!(!text.contains("what to do"), is_done, "{event}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_state_of_an_event_is_told_in_few_words() {
+        for (event, said) in [
+            (json!({"state": "delivered", "outcome": "created"}), "delivered, created"),
+            (json!({"state": "delivered", "outcome": "created", "reason": "stale"}), "delivered, created, stale"),
+            (json!({"state": "queued", "reason": "duplicate (200)"}), "queued, last try: duplicate (200)"),
+            (json!({"state": "queued"}), "queued"),
+            (json!({"state": "unmatched", "outcome": "unmatched"}), "unmatched"),
+            (json!({"state": "dead", "reason": "too_old: dns"}), "dead, too_old: dns"),
+        ] {
+            assert_eq!(standing(&event), said);
         }
     }
 
@@ -240,9 +458,29 @@ mod tests {
             (json!({"reason": "unauthorized (401)"}), &paused, "refuses the token (401)", "check the token"),
             (json!({"reason": "server_error (500)"}), &ready, "server_error (500)", "wait"),
             (json!({"reason": "not_resolved (200)", "incident_key": "k"}), &ready, "no open incident", "--key k`"),
+            (
+                json!({"reason": "not_resolved (200)", "next_attempt_at": "2026-01-02T03:04:05.000Z"}),
+                &ready,
+                "sent again at 2026-01-02 03:04:05 UTC",
+                "`Incident Mapped With`",
+            ),
+            (
+                json!({"reason": "duplicate (200)", "next_attempt_at": "2026-01-02T03:04:05.000Z"}),
+                &ready,
+                "took it for a repeat, although it is the first after a resolve: perhaps nobody is alerted yet; it is sent \
+                 again at 2026-01-02 03:04:05 UTC",
+                "start time",
+            ),
+            (
+                json!({"reason": "connect", "next_attempt_at": "2026-01-02T03:04:04.000Z"}),
+                &ready,
+                "connect; it is tried again as soon as its turn comes",
+                "firewall",
+            ),
             (json!({"reason": null}), &ready, "its turn", "--state queued"),
         ] {
-            let advice = of_queued(&event, readiness);
+            let now = WallTime::parse_rfc3339("2026-01-02T03:04:04.500Z").unwrap();
+            let advice = of_queued(&event, readiness, now);
             assert!(advice.why.contains(why) && !advice.why.contains('\u{1b}'), "{event}: {advice:?}");
             assert!(advice.remedy.as_deref().is_some_and(|said| said.contains(remedy)), "{event}: {advice:?}");
         }

@@ -13,11 +13,12 @@ use super::admin_client::Relay;
 use super::client::{Answer, Client};
 use super::events::violation;
 use super::follow::Follow;
-use super::remedy::{self, Advice};
+use super::remedy::{self, Advice, Beside};
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, Stop, block_on, input};
 use crate::config::{load_addresses, load_policy};
 use crate::credential::Credential;
+use crate::event::Outcome;
 use crate::inbound::auth::Policy;
 
 /// Post a payload to the running relay and follow it to its outcome
@@ -73,6 +74,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         terminal.say(&format!("its outcome is not known: {stop}"));
     }
     report(arguments, &answer, &events, terminal);
+    complete(&arguments.config, &mut events);
     let fine = !events.is_empty() && events.iter().all(remedy::is_fine);
     Ok(if fine { Exit::Fine } else { Exit::No })
 }
@@ -115,6 +117,25 @@ fn follow(config: &ConfigArguments, events: &mut [Value], until: Instant, termin
         }
     }
     Ok(())
+}
+
+/// Adds what only the journal knows of triggers that Callgoose took for repeats: a repeat of what came before is fine, and
+/// the first after a resolve is not. Where the relay does not tell, nothing is added.
+fn complete(config: &ConfigArguments, events: &mut [Value]) {
+    let is_repeat =
+        |event: &&mut Value| event["outcome"] == Outcome::Duplicate.as_str() && event["status"] == "delivered";
+    let mut repeats = events.iter_mut().filter(is_repeat).peekable();
+    if repeats.peek().is_none() {
+        return;
+    }
+    let Ok(relay) = Relay::open(config) else { return };
+    for event in repeats.take(REPEATS_MAX) {
+        if let Some(Ok(Some(details))) = id_of(event).map(|id| relay.event(&id)) {
+            for name in ["novelty", "deliveries"] {
+                event[name] = details[name].clone();
+            }
+        }
+    }
 }
 
 fn note_end(event: &mut Value, details: &Value) {
@@ -160,11 +181,11 @@ fn report(arguments: &Arguments, answer: &Answer, events: &[Value], terminal: &m
 }
 
 fn advise(event: &Value, terminal: &mut Terminal) {
-    let advice = remedy::of_event(event);
+    let advice = remedy::of_event(event, None, Beside::Line);
     advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
 }
 
-/// `trigger of e1: delivered, created (event 7)`.
+/// `trigger of e1: delivered, created (event 7)`; of a copy `trigger of e1: duplicate of event 7 (created)`.
 fn line(event: &Value) -> String {
     let said = |name: &str| plain(event[name].as_str().unwrap_or_default());
     let mut line = match event["index"].as_u64() {
@@ -174,19 +195,21 @@ fn line(event: &Value) -> String {
     if event["action"].is_string() {
         line += &format!("{} of {}: ", said("action"), said("incident_key"));
     }
-    line += &said("status");
-    for name in ["outcome", "reason"] {
-        if event[name].is_string() {
-            line += &format!(", {}", said(name));
-        }
+    if let (None, Some(of)) = (id_of(event), original_of(event)) {
+        // What is told beside it is the original's.
+        let original = ["outcome", "reason"].into_iter().filter(|name| event[*name].is_string()).map(said);
+        let original = original.collect::<Vec<_>>().join(", ");
+        let original = if original.is_empty() { original } else { format!(" ({original})") };
+        return format!("{line}{} of event {}{original}", said("status"), plain(&of));
     }
+    line += &remedy::standing(&json!({
+        "state": event["status"], "outcome": event["outcome"], "reason": event["reason"],
+    }));
     if let Some(rule) = event["rule"].as_str() {
         line += &format!(" by rule {}", plain(rule));
     }
-    match (id_of(event), original_of(event)) {
-        (Some(id), _) => line += &format!(" (event {})", plain(&id)),
-        (None, Some(of)) => line += &format!(" (of event {})", plain(&of)),
-        (None, None) => {}
+    if let Some(id) = id_of(event) {
+        line += &format!(" (event {})", plain(&id));
     }
     line
 }
@@ -217,6 +240,8 @@ fn spelled(value: &Value) -> String {
 
 /// What one POST is asked to wait for Callgoose; the source's `respond_timeout` caps it.
 const WAIT_MAX_S: u64 = 30;
+/// Of a batch no more are asked about.
+const REPEATS_MAX: usize = 20;
 /// Beyond the wait itself.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -233,7 +258,15 @@ mod tests {
             ),
             (
                 json!({ "status": "duplicate", "of": 3, "action": "trigger", "incident_key": "e1" }),
-                "trigger of e1: duplicate (of event 3)",
+                "trigger of e1: duplicate of event 3",
+            ),
+            (
+                json!({ "status": "duplicate", "of": 3, "action": "trigger", "incident_key": "e1", "outcome": "created" }),
+                "trigger of e1: duplicate of event 3 (created)",
+            ),
+            (
+                json!({ "id": "7", "status": "queued", "action": "trigger", "incident_key": "e1", "reason": "duplicate (200)" }),
+                "trigger of e1: queued, last try: duplicate (200) (event 7)",
             ),
             (json!({ "index": 2, "status": "ignored", "rule": "maintenance" }), "2: ignored by rule maintenance"),
         ] {

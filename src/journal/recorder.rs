@@ -179,6 +179,8 @@ impl Expected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     pub totals: Totals,
+    /// Of the unmatched events that were asked about, those after which nothing of their key was taken.
+    pub unmatched: usize,
     pub open_incidents: usize,
     /// The configured sources.
     pub by_source: Vec<(Arc<str>, Held)>,
@@ -208,6 +210,7 @@ pub(crate) enum Message {
     Attempt(AttemptRecord, Tried),
     Settle(Settle),
     Tally {
+        unmatched: Vec<(EventId, KeyId)>,
         reply: oneshot::Sender<Tally>,
     },
     Open {
@@ -398,9 +401,9 @@ impl Recorder {
     }
 
     /// Counts the events that wait for delivery or for a person; none while that can't be told.
-    pub async fn tally(&self) -> Option<Tally> {
+    pub async fn tally(&self, unmatched: Vec<(EventId, KeyId)>) -> Option<Tally> {
         let (reply, tally) = oneshot::channel();
-        self.put(Message::Tally { reply }).ok()?;
+        self.put(Message::Tally { unmatched, reply }).ok()?;
         self.reply(tally).await.ok()
     }
 

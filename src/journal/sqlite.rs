@@ -40,6 +40,7 @@ mod schema;
 mod search;
 mod sectors;
 mod sum;
+mod unmatched;
 mod values;
 mod version;
 mod volume;
@@ -66,7 +67,7 @@ use volume::Volume;
 
 pub use batch::Batch;
 pub use data_dir::{Lock, inspect, is_used};
-pub use lookup::{Blob, Decided, Later, Stored};
+pub use lookup::{Blob, Decided, Later, Replay, Stored};
 pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
 pub use place::{FileStates, Mending};

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::process;
 use crate::relay::{Relay, Setup, TOKEN, UPSTREAM_TOKEN, payload, within, write_configuration};
 use crate::upstream::{Gate, Reply, Upstream};
 
@@ -438,10 +439,13 @@ async fn commands_that_end_badly_say_why_and_what_to_do() {
         assert_eq!(unmatched.code, Some(1), "{unmatched:?}");
         assert!(unmatched.err.contains("none of its API Filters matched: nobody was alerted"), "{unmatched:?}");
         let id = unmatched.out.split(['(', ')']).nth_back(1).unwrap().trim_start_matches("event ").to_owned();
-        assert!(unmatched.err.contains(&format!("then `gander events replay {id}`")), "{unmatched:?}");
+        assert!(unmatched.err.contains(&format!("then `gander events replay {id} --wait`")), "{unmatched:?}");
         let shown = run(&["events", "show", &id], String::new()).await;
         assert!(shown.out.contains("\n  answer:\n    {\n      \"id\": \"c\",\n"), "{shown:?}");
-        assert!(shown.out.contains("what to do: compare what is sent"), "{shown:?}");
+        assert!(
+            shown.out.contains(&format!("what to do: `gander explain --event {id}` shows what is sent")),
+            "{shown:?}"
+        );
         let again = run(&["events", "replay", &id, "--yes", "--wait=30"], String::new()).await;
         assert_eq!(again.code, Some(1), "{again:?}");
         assert!(again.out.lines().nth(1).is_some_and(|line| line.ends_with("delivered, unmatched")), "{again:?}");
@@ -457,12 +461,74 @@ async fn commands_that_end_badly_say_why_and_what_to_do() {
         let typo = run(&["events", "discard", "--source", "servicepilt", "--yes"], String::new()).await;
         assert!(typo.code == Some(1) && typo.err.contains("no source `servicepilt` is configured"), "{typo:?}");
         assert!(typo.err.contains("did you mean `servicepilot`?"), "{typo:?}");
+        // What was replayed is told by its replay, and not to be replayed once more.
+        let new = mended.out.lines().last().unwrap().split(' ').next().unwrap().to_owned();
+        let old = run(&["events", "show", &new, "--json"], String::new()).await;
+        let old = serde_json::from_str::<Value>(&old.out).unwrap()["replay_of"].as_str().unwrap().to_owned();
+        let shown = run(&["events", "show", &old], String::new()).await;
+        let said = format!("nobody was alerted; it was replayed as {new}: delivered, created");
+        assert!(shown.out.contains(&said) && !shown.out.contains("what to do"), "{shown:?}");
+        let again = run(&["events", "replay", &old, "--yes"], String::new()).await;
+        let said = format!("{old} declined: already replayed as {new}: delivered, created");
+        assert!(again.code == Some(1) && again.out.trim() == said, "{again:?}");
+        let list = run(&["events", "list", "--key", "e1"], String::new()).await;
+        assert!(list.out.lines().nth(2).is_some_and(|line| line.ends_with(&format!("replayed as {new}"))), "{list:?}");
         // What the rules could not use is listed with path and value.
         send("e4", "disaster", "30").await;
         let list = run(&["events", "list", "--state", "refused"], String::new()).await;
         assert!(list.out.lines().nth(1).is_some_and(|line| line.ends_with("  $.state disaster: no rule matches this")));
+        let again = run(&["events", "replay", "--state", "refused", "--yes", "--wait"], String::new()).await;
+        assert!(again.code == Some(1) && again.out.contains(" refused again: "), "{again:?}");
+        assert!(again.err.contains("what to do: `gander explain --event "), "{again:?}");
         let found = run(&["events", "list", "--search", "disaster"], String::new()).await;
         assert!(found.out.contains("$.state disaster: "), "{found:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_again_for_a_better_answer_says_so_and_when() {
+    within(async {
+        let none = |duplicate| {
+            Reply::json(
+                200,
+                &json!({"id": "c", "triggered": {"created": false, "duplicate": duplicate},
+                        "resolved": {"resolved": false, "duplicate": false}}),
+            )
+        };
+        let upstream = Upstream::start(move |call, number| match (call.key(), call.state()) {
+            ("e1", _) if number == 2 => none(true),
+            ("e2", "OK") => none(false),
+            _ => Reply::Done,
+        })
+        .await;
+        let setup = Setup { source: vec!["respond_timeout: 5s".into()], ..process::setup() };
+        let relay = Relay::start(&upstream, &setup).await;
+        let run = |arguments: &[&str], input: String| fed(gander_beside(&relay, arguments), input);
+        let send = |key: &str, state: &str| {
+            run(&["send", "--source", "servicepilot", "--timeout", "3"], payload(key, state).to_string())
+        };
+        for (key, before, state, why, remedy) in [
+            ("e1", &["CRITICAL", "OK"][..], "CRITICAL", "why: Callgoose took it for a repeat", "start time"),
+            ("e2", &["CRITICAL"], "OK", "why: Callgoose has no open incident", "`Incident Mapped With`"),
+        ] {
+            for state in before {
+                assert_eq!(send(key, state).await.code, Some(0));
+            }
+            let sent = send(key, state).await;
+            assert_eq!(sent.code, Some(1), "{sent:?}");
+            assert!(sent.out.contains(": queued, last try: "), "{sent:?}");
+            for said in [why, "; it is sent again at 20", remedy, "its next attempt is due at 20"] {
+                assert!(sent.err.contains(said), "{said}: {sent:?}");
+            }
+            let id = sent.out.split(['(', ')']).nth_back(1).unwrap().trim_start_matches("event ").to_owned();
+            let shown = run(&["events", "show", &id], String::new()).await;
+            for said in ["next_attempt_at:  20", why, "; it is sent again at 20", remedy] {
+                assert!(shown.out.contains(said), "{said}: {shown:?}");
+            }
+            let declined = run(&["events", "replay", &id, "--yes"], String::new()).await;
+            assert!(declined.out.contains("is sent again by itself: its next attempt is due at 20"), "{declined:?}");
+        }
     })
     .await;
 }
@@ -484,13 +550,16 @@ async fn a_copy_is_as_good_as_its_original() {
 
         let ended = send("0").await;
         assert_eq!(ended.code, Some(1), "the original is not delivered: {ended:?}");
-        assert!(ended.out.starts_with("trigger of e1: duplicate (of event "), "{ended:?}");
+        assert!(ended.out.starts_with("trigger of e1: duplicate of event "), "{ended:?}");
         assert!(ended.err.contains("is still queued"), "{ended:?}");
 
         gate.open();
         let ended = send("30").await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.out.starts_with("trigger of e1: duplicate, created (of event "), "{ended:?}");
+        assert!(
+            ended.out.starts_with("trigger of e1: duplicate of event ") && ended.out.trim_end().ends_with(" (created)"),
+            "{ended:?}"
+        );
     })
     .await;
 }

@@ -70,11 +70,7 @@ async fn a_dead_letter_is_replayed_and_delivered() {
         );
 
         let answer = command(&relay, &format!("/{dead}/replay"), &json!({})).await;
-        assert_eq!(
-            (answer.status, &answer.json["reason"]),
-            (StatusCode::CONFLICT, &json!("later_event")),
-            "{answer:?}"
-        );
+        assert_eq!((answer.status, &answer.json["reason"]), (StatusCode::CONFLICT, &json!("replayed")), "{answer:?}");
         let answer = command(&relay, &format!("/{dead}/replay"), &json!({ "force": true })).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         let answer = relay.post(&payload("e1", "CRITICAL")).await;
@@ -177,12 +173,14 @@ async fn a_filter_is_worked_off_in_pages_and_never_meets_its_own_replays() {
         calls.iter().for_each(|call| *by_key.entry(call.key().to_owned()).or_default() += 1);
         assert!(by_key.len() == 130 && by_key.values().all(|calls| *calls == 2), "{by_key:?}");
 
-        // The originals have a later event by now, their replays none.
+        // The originals were replayed by now, their replays were not.
         relay.admin_once("/api/v1/events?state=queued", |list| list["events"] == json!([])).await;
         let answer = command(&relay, "/replay", &json!({ "outcome": "unmatched", "limit": 3 })).await;
         let reasons: Vec<_> =
             answer.json["results"].as_array().unwrap().iter().map(|result| &result["reason"]).collect();
-        assert_eq!(reasons, ["later_event"; 3], "{answer:?}");
+        assert_eq!(reasons, ["replayed"; 3], "{answer:?}");
+        let detail = answer.json["results"][0]["detail"].as_str().unwrap();
+        assert!(detail.ends_with(": delivered, unmatched; replay that one instead"), "{answer:?}");
         relay.stop().await;
     })
     .await;

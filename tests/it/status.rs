@@ -54,7 +54,7 @@ async fn the_document_counts_what_happened_and_what_waits() {
                 "{name}: {status}"
             );
         }
-        assert_eq!(status["kept"], json!({ "dead": 1, "refused": 1, "open_incidents": 1 }), "{status}");
+        assert_eq!(status["kept"], json!({ "dead": 1, "refused": 1, "unmatched": 0, "open_incidents": 1 }), "{status}");
         assert_eq!(
             [&source["name"], &source["queued"], &source["dead"]],
             [&json!("servicepilot"), &json!(0), &json!(1)]

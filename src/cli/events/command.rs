@@ -1,5 +1,6 @@
 //! `gander events replay` and `discard`: what a person does with what the relay could not.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use super::{page_of, text};
 use crate::cli::admin_client::{Relay, event_path};
 use crate::cli::client::Answer;
 use crate::cli::follow::Follow;
-use crate::cli::remedy::{self, Advice};
+use crate::cli::remedy::{self, Advice, Beside};
 use crate::cli::terminal::{Terminal, plain};
 use crate::cli::{ConfigArguments, Exit, Stop};
 
@@ -106,6 +107,8 @@ struct Run<'r> {
     declined: usize,
     /// The events that were made by it and wait for delivery.
     queued: Vec<String>,
+    /// Reasons of what was refused again for which advice was given: one cause may keep many payloads.
+    advised: BTreeSet<String>,
 }
 
 /// The number of events that filters match.
@@ -138,7 +141,7 @@ fn counted(which: &Which, verb: &'static str, force: bool, terminal: &mut Termin
         return Err("a dry run counts what filters match: add one, as `--state dead`".to_owned().into());
     }
     let relay = Relay::open(&which.config)?;
-    let run = Run { which, verb, force, relay, done: 0, declined: 0, queued: Vec::new() };
+    let run = Run { which, verb, force, relay, done: 0, declined: 0, queued: Vec::new(), advised: BTreeSet::new() };
     let matching = run.matching()?;
     if which.json {
         terminal.print(&json!({ "matching": matching.count, "at_least": matching.at_least }).to_string());
@@ -172,7 +175,7 @@ fn run(
         return Err(format!("nobody is there to confirm: add --yes to {verb} without being asked").into());
     }
     let relay = Relay::open(&which.config)?;
-    let mut run = Run { which, verb, force, relay, done: 0, declined: 0, queued: Vec::new() };
+    let mut run = Run { which, verb, force, relay, done: 0, declined: 0, queued: Vec::new(), advised: BTreeSet::new() };
     if asks && !run.confirmed(terminal)? {
         terminal.say("nothing was done");
         return Ok(Exit::No);
@@ -219,7 +222,7 @@ impl Run<'_> {
                 Some(result) => result,
                 None => self.relay.understood(&answer)?,
             };
-            self.tell(&result, terminal);
+            self.tell(&result, terminal)?;
         }
         Ok(())
     }
@@ -231,7 +234,7 @@ impl Run<'_> {
         loop {
             let page = self.relay.understood(&self.relay.command(&self.path(), &body)?)?;
             let results = page_of(&page, "results");
-            results.iter().for_each(|result| self.tell(result, terminal));
+            results.iter().try_for_each(|result| self.tell(result, terminal))?;
             progress.add(results.len(), terminal);
             if let Some(why) = page["stopped"].as_str() {
                 terminal.say(&format!("{} {}, {} declined", self.done, past(self.verb), self.declined));
@@ -256,11 +259,8 @@ impl Run<'_> {
                 terminal.print(&event.to_string());
                 continue;
             }
-            let said = ["state", "outcome", "reason"].map(|name| plain(&text(&event[name])));
-            let said: Vec<&str> = said.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
-            terminal.print(&format!("{} {}", plain(id), said.join(", ")));
-            let advice = remedy::of_event(&event);
-            advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
+            terminal.print(&format!("{} {}", plain(id), remedy::standing(&event)));
+            advise(&event, terminal);
         }
         Ok(fine)
     }
@@ -277,7 +277,7 @@ impl Run<'_> {
         body
     }
 
-    fn tell(&mut self, result: &Value, terminal: &mut Terminal) {
+    fn tell(&mut self, result: &Value, terminal: &mut Terminal) -> Result<(), Stop> {
         if matches!(result["status"].as_str(), Some("replayed" | "discarded" | "under_way")) {
             self.done += 1;
         } else {
@@ -287,9 +287,16 @@ impl Run<'_> {
         self.queued.extend(made.map(|event| text(&event["id"])));
         if self.which.json {
             terminal.print(&result.to_string());
-        } else {
-            terminal.print(&line(result));
+            return Ok(());
         }
+        terminal.print(&line(result));
+        if result["status"] == "refused"
+            && let Some(event) = self.relay.event(&text(&result["id"]))?
+            && self.advised.insert(text(&event["reason"]))
+        {
+            advise(&event, terminal);
+        }
+        Ok(())
     }
 }
 
@@ -304,6 +311,11 @@ fn declined(id: &str, answer: &Answer) -> Option<Value> {
     }
     let reason = body.get("reason")?;
     Some(json!({ "id": id, "status": "declined", "reason": reason, "detail": answer.detail() }))
+}
+
+fn advise(event: &Value, terminal: &mut Terminal) {
+    let advice = remedy::of_event(event, None, Beside::Line);
+    advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
 }
 
 /// A result for a person.

@@ -53,7 +53,7 @@ fn headline(status: &Value, now: WallTime) -> Headline<'_> {
         let but = [
             (entries.len() as u64, "one thing is not as it should be", "things are not as they should be"),
             (count("kept", "dead"), "a dead letter waits for a person", "dead letters wait for a person"),
-            (count("since_start", "unmatched"), "one event matched no filter", "events matched no filter"),
+            (count("kept", "unmatched"), "one event alerted nobody", "events alerted nobody"),
         ];
         let but = but.into_iter().filter(|(count, ..)| *count > 0).map(|(count, one, many)| match count {
             1 => format!("; {one}"),
@@ -88,8 +88,8 @@ fn numbers(status: &Value, now: WallTime, colour: bool) -> Vec<String> {
         ("refused", &kept["refused"], to_do(&kept["refused"], "gander events list --state refused"), true),
         (
             "unmatched",
-            &start["unmatched"],
-            to_do(&start["unmatched"], "nobody was alerted: gander events list --outcome unmatched"),
+            &kept["unmatched"],
+            to_do(&kept["unmatched"], "nobody was alerted: gander events list --outcome unmatched"),
             true,
         ),
         ("open", &kept["open_incidents"], Some("incidents".to_owned()), false),
@@ -214,7 +214,7 @@ mod tests {
             "readiness": { "ready": true, "degraded": [] },
             "upstream": { "state": "answering", "since": "2025-11-24T14:00:00.000Z" },
             "queue": { "events": 0, "drain_seconds": 0.0, "oldest_received_at": null },
-            "kept": { "dead": 0, "refused": 0, "open_incidents": 5 },
+            "kept": { "dead": 0, "refused": 0, "unmatched": 0, "open_incidents": 5 },
             "since_start": { "taken": 1234, "duplicate": 31, "ignored": 0, "delivered": 1230, "unmatched": 0,
                 "last_delivered_at": "2025-11-24T16:03:58.000Z" },
             "by_source": [{ "name": "servicepilot", "last_event_at": "2025-11-24T16:03:57.000Z", "taken": 1234, "queued": 0,
@@ -325,8 +325,8 @@ mod tests {
         status["readiness"]["degraded"] = json!([entry("upstream_auth", Some(401), "unauthorized"), share]);
         status["queue"] =
             json!({ "events": 14, "drain_seconds": 90.0, "oldest_received_at": "2025-11-24T16:01:00.000Z" });
-        status["kept"] = json!({ "dead": 2, "refused": 1, "open_incidents": null });
-        status["since_start"]["unmatched"] = 3.into();
+        status["kept"] = json!({ "dead": 2, "refused": 1, "unmatched": 3, "open_incidents": null });
+        status["since_start"]["unmatched"] = 8.into();
         status["holds"] = json!([{ "source": "servicepilot", "key": null }]);
         status["by_source"][0]["refused"] = 7.into();
         status["by_source"][0]["last_refused"] = json!({ "at": "2025-11-24T16:02:00.000Z", "reason": "not_json" });

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::event::{Action, EventId};
+use crate::clock::WallTime;
+use crate::event::{Action, EventId, Outcome, State};
+use crate::journal::Replay;
 
 /// A command for one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +50,8 @@ pub enum Declined {
     Pruned,
     /// Its checksum does not match, so it is never sent.
     Damaged,
-    /// The event is queued, or being delivered now.
-    Waiting,
+    /// The event is queued, or being delivered now; with the time of its next call, where that is to come.
+    Waiting { next: Option<WallTime> },
     /// The event was delivered: there is nothing to discard.
     Delivered,
     /// The event ended before, or was replayed.
@@ -58,6 +60,8 @@ pub enum Declined {
     Discarded,
     /// A refused payload: only the rules can make an event of it.
     Undecided,
+    /// It was replayed before; with the newest of its replays.
+    Replayed(Replay),
     /// A later event of its key was taken: this one.
     LaterEvent(EventId),
     /// Keys were forgotten, and too many events came since to tell whether one was of this key.
@@ -75,11 +79,12 @@ impl Declined {
             Declined::NotKept => "not_kept",
             Declined::Pruned => "pruned",
             Declined::Damaged => "damaged",
-            Declined::Waiting => "waiting",
+            Declined::Waiting { .. } => "waiting",
             Declined::Delivered => "delivered",
             Declined::Ended => "ended",
             Declined::Discarded => "discarded",
             Declined::Undecided => "undecided",
+            Declined::Replayed(_) => "replayed",
             Declined::LaterEvent(_) => "later_event",
             Declined::LaterUnknown => "later_unknown",
             Declined::Backlog => "backlog",
@@ -95,14 +100,21 @@ impl Declined {
             Declined::Damaged => {
                 "its checksum does not match, so it can only be discarded; the sender must send it again".to_owned()
             }
-            Declined::Waiting => {
-                "the event waits to be delivered, or is being delivered now; it can be replayed when it has ended"
+            Declined::Waiting { next: None } => {
+                "the event waits to be delivered, or is being delivered now: it goes out by itself, and can be replayed \
+                 when it has ended"
                     .to_owned()
             }
+            Declined::Waiting { next: Some(next) } => format!(
+                "the event still waits, and is sent again by itself: its next attempt is due at {}; it can be replayed \
+                 when it has ended",
+                next.to_second()
+            ),
             Declined::Delivered => "the event was delivered; there is nothing to discard".to_owned(),
             Declined::Ended => "it ended before; `events show` gives the reason; `force` replays it anyway".to_owned(),
             Declined::Discarded => "a person discarded it; `force` replays it anyway".to_owned(),
             Declined::Undecided => "it was refused, so it is replayed through the rules".to_owned(),
+            Declined::Replayed(replay) => explain_replay(replay),
             Declined::LaterEvent(later) => format!(
                 "event {later} of the same incident key was taken later: after it an old trigger could open an incident \
                  that nobody closes, an old resolve close a new one; `force` replays it anyway"
@@ -118,6 +130,22 @@ impl Declined {
             Declined::DiskFull => "the volume of `data_dir` has no room for it; see /readyz".to_owned(),
         }
     }
+}
+
+/// What became of an earlier replay; where it did not help, the replay is what can be replayed.
+fn explain_replay(Replay { id, state, outcome }: Replay) -> String {
+    let stands = match outcome {
+        Some(outcome) => format!("{state}, {outcome}"),
+        None => state.to_string(),
+    };
+    let what_to_do = match (state, outcome) {
+        (State::Queued, _) => ", and goes out by itself",
+        (State::Delivered, Some(Outcome::Unmatched | Outcome::NotResolved)) | (State::Dead, _) => {
+            "; replay that one instead"
+        }
+        _ => "",
+    };
+    format!("already replayed as {id}: {stands}{what_to_do}")
 }
 
 /// More holds than a person can keep track of.

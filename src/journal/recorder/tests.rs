@@ -356,6 +356,11 @@ async fn command(desk: &Desk, command: Command, id: EventId) -> Commanded {
 const REPLAY: Command = Command::Replay { force: false };
 const FORCED: Command = Command::Replay { force: true };
 
+/// The reason to decline what a queued event is the replay of.
+fn replayed_as(id: EventId) -> Declined {
+    Declined::Replayed(journal::Replay { id, state: State::Queued, outcome: None })
+}
+
 /// Stories of one key: the replayed event, the result, and the reason.
 const REPLAYS: [(&str, usize, &str, &str); 16] = [
     ("Td", 0, "replayed", "nothing came after it"),
@@ -399,6 +404,60 @@ async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
             if expected == "later_event" {
                 let forced = command(&desk, FORCED, ids[at]).await;
                 assert_eq!(word(&forced), "replayed", "{story}[{at}]: a person insists");
+            }
+            desk.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_was_replayed_is_declined_with_what_became_of_its_newest_replay() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = open(directory.path(), 1_000);
+    let first = played(&mut desk, "Tu").await[0];
+    let mut last = first;
+    for (outcome, said) in [
+        (Outcome::Unmatched, ": delivered, unmatched; replay that one instead"),
+        (Outcome::Created, ": delivered, created"),
+    ] {
+        let Commanded::Replayed { id, .. } = command(&desk, REPLAY, last).await else { panic!("declined") };
+        assert_eq!(command(&desk, REPLAY, first).await, Commanded::Declined(replayed_as(id)));
+        let waits = Declined::Waiting { next: None };
+        assert_eq!(command(&desk, REPLAY, id).await, Commanded::Declined(waits), "the replay itself");
+        desk.settle(id, "k", settlement(id, State::Delivered, Some(outcome))).await;
+        let Commanded::Declined(declined) = command(&desk, REPLAY, first).await else { panic!("replayed") };
+        assert_eq!(declined.explain(), format!("already replayed as {id}{said}"));
+        last = id;
+    }
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_which_nobody_was_alerted_counts_until_something_later_of_its_key_is_taken() {
+    for (story, count, why) in [
+        ("Tu", 1, "nobody was alerted"),
+        ("Tu Tu", 1, "the later one says it"),
+        ("Tu Tc", 0, "the later one alerted somebody"),
+        ("Tu T", 0, "the later one will"),
+        ("Tu Td", 0, "the later one is a dead letter"),
+        ("Tu Ru", 1, "the resolve closed nothing"),
+        ("Tc Rc", 0, "all is well"),
+    ] {
+        for restarted in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut desk = open(directory.path(), 1_000);
+            let ids = played(&mut desk, story).await;
+            if restarted {
+                desk.close().await;
+                desk = open(directory.path(), 1_000);
+            }
+            let reader = Reader::open(directory.path()).unwrap();
+            let unmatched = async || desk.recorder.tally(reader.unmatched().unwrap()).await.unwrap().unmatched;
+            assert_eq!(unmatched().await, count, "{story}, restarted {restarted}: {why}");
+            if count > 0 {
+                let replayed = command(&desk, REPLAY, *ids.last().unwrap()).await;
+                assert!(matches!(replayed, Commanded::Replayed { .. }), "{story}");
+                assert_eq!(unmatched().await, 0, "{story}: it was replayed");
             }
             desk.close().await;
         }
@@ -575,7 +634,7 @@ async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
 
     let again = desk.recorder.record(submission(vec![event(Action::Trigger, "k")])).await.unwrap();
     assert_eq!(only(&again), ("d".to_owned(), new));
-    assert_eq!(command(&desk, REPLAY, dead).await, Commanded::Declined(Declined::LaterEvent(new)));
+    assert_eq!(command(&desk, REPLAY, dead).await, Commanded::Declined(replayed_as(new)));
     assert_eq!(command(&desk, Command::Discard, dead).await, Commanded::Declined(Declined::Ended));
     assert_eq!(command(&desk, REPLAY, EventId(1)).await, Commanded::Declined(Declined::NotKept));
     desk.close().await;
@@ -586,7 +645,7 @@ async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
     let (old, new) = (reader.details(dead).unwrap().unwrap(), reader.details(new).unwrap().unwrap());
     assert_eq!((old.summary.state.as_str(), old.summary.reason.as_deref()), ("ended", Some("replayed")));
     assert_eq!(
-        (old.replayed_by.as_slice(), new.replay_of.as_deref()),
+        (old.summary.replayed_by.as_slice(), new.replay_of.as_deref()),
         (&[new.summary.id.clone()][..], Some(&*old.summary.id))
     );
     assert_eq!((new.novelty.as_deref(), new.received.as_deref()), (Some("replay"), Some("{}")));
@@ -601,7 +660,7 @@ async fn dead_letters_that_fill_the_journal_can_be_replayed_and_discarded() {
     let other = || submission(vec![event(Action::Trigger, "other")]);
     assert_eq!(desk.recorder.record(other()).await.unwrap_err(), Unavailable::Backlog);
     let Commanded::Replayed { id, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
-    assert_eq!(command(&desk, Command::Discard, id).await, Commanded::Declined(Declined::Waiting));
+    assert_eq!(command(&desk, Command::Discard, id).await, Commanded::Declined(Declined::Waiting { next: None }));
     let end = settlement(id, State::Dead, None);
     desk.settle(id, "k", end).await;
     assert_eq!(command(&desk, FORCED, dead).await, Commanded::Declined(Declined::Backlog), "ended ones free nothing");
@@ -624,7 +683,7 @@ async fn a_refused_payload_ends_with_what_replaces_it() {
     let receipts = desk.recorder.replace(first, trigger(), false).await.unwrap().unwrap();
     let id = queued(&receipts);
     let again = desk.recorder.replace(first, trigger(), false).await.unwrap();
-    assert_eq!(again.unwrap_err(), Declined::Ended);
+    assert_eq!(again.unwrap_err(), replayed_as(id), "and not how it is forced");
     // The second came before the first was replayed, so its trigger is the older one.
     let later = desk.recorder.replace(second, trigger(), false).await.unwrap();
     assert_eq!(later.unwrap_err(), Declined::LaterEvent(id));

@@ -140,7 +140,7 @@ impl Fault {
                 Message::Record { reply, .. } => drop(reply.send(Err(why))),
                 Message::Settle(end) => self.held.push_back(end),
                 Message::Open { reply, .. } => drop(reply.send(None)),
-                Message::Tally { reply } => drop(reply),
+                Message::Tally { reply, .. } => drop(reply),
                 Message::Preview { reply, .. } => drop(reply.send(None)),
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
                 Message::Hold { reply, .. } => drop(reply.send(Err(why))),
@@ -436,7 +436,7 @@ impl Writer {
                     let _ = reply.send(receipts.and_then(|receipts| self.recorded(submission, receipts)));
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
-                (Message::Tally { reply }, _) => drop(reply.send(self.tally())),
+                (Message::Tally { unmatched, reply }, _) => drop(reply.send(self.tally(&unmatched))),
                 (Message::Preview { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
                 (Message::Command { ids, reply, .. }, Owed::Commanded(commanded)) => {
                     self.count_commanded(&ids, &commanded);
@@ -456,9 +456,15 @@ impl Writer {
         }
     }
 
-    fn tally(&self) -> Tally {
+    fn tally(&self, unmatched: &[(EventId, KeyId)]) -> Tally {
         let by_source = self.journal.held_by_source().map(|(source, held)| (Arc::clone(source), held));
-        Tally { totals: self.journal.totals(), open_incidents: self.dedup.open_len(), by_source: by_source.collect() }
+        let is_last = |(id, key): &&(EventId, KeyId)| self.dedup.last(*key).is_none_or(|last| last <= *id);
+        Tally {
+            totals: self.journal.totals(),
+            unmatched: unmatched.iter().filter(is_last).count(),
+            open_incidents: self.dedup.open_len(),
+            by_source: by_source.collect(),
+        }
     }
 
     fn turn_away(&mut self, source: &Arc<str>) {

@@ -9,7 +9,7 @@ use super::sum::{self, FIXED, FIXED_READ, Fixed, STANDING, STANDING_READ, Standi
 use super::values::{event, sql};
 use super::{Error, values};
 use crate::clock::WallTime;
-use crate::event::{Action, Damage, EventId, Occurrence, Priority, Reason, State, UpdateHash};
+use crate::event::{Action, Damage, EventId, Occurrence, Outcome, Priority, Reason, State, UpdateHash};
 
 /// A row, as commands need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Stored {
     pub source: Arc<str>,
     pub state: State,
     pub reason: Option<Reason>,
+    /// When its next call is due, if it is queued and was tried.
+    pub retry_at: Option<WallTime>,
     /// The bytes that it counts for in the limits.
     pub bytes: u64,
     /// The row that holds the raw body of its request.
@@ -38,6 +40,14 @@ pub enum Blob {
     Gone,
     /// Its checksum does not match.
     Damaged,
+}
+
+/// The newest replay of an event, or of its replays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    pub id: EventId,
+    pub state: State,
+    pub outcome: Option<Outcome>,
 }
 
 /// The decision of the rules about an event.
@@ -113,6 +123,26 @@ impl Batch<'_> {
             Ok(Some(raw)) if sum::is_sum(row.get_ref(1)?, || sum::of_raw(request, raw)) => Blob::Sound(raw.to_owned()),
             _ => Blob::Damaged,
         })
+    }
+
+    /// The newest replay of an event, or of its replays; none if none is kept.
+    pub fn newest_replay(&self, of: EventId) -> Result<Option<Replay>, Error> {
+        let mut statement =
+            self.prepare("SELECT id, state, outcome FROM event WHERE replay_of = ?1 ORDER BY id DESC LIMIT 1")?;
+        let (mut newest, mut of) = (None, of);
+        for _ in 0..REPLAYS_FOLLOWED {
+            let mut rows = statement.query([sql(of)])?;
+            let Some(row) = rows.next()? else {
+                break;
+            };
+            of = event(row.get(0)?);
+            let word = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str_or_null().unwrap_or_default());
+            // A damaged row tells nothing.
+            let state = word(1)?.and_then(|word| word.parse().ok());
+            let outcome = word(2)?.and_then(|word| word.parse().ok());
+            newest = state.map(|state| Replay { id: of, state, outcome });
+        }
+        Ok(newest)
     }
 
     /// Ends a dead letter or a refused payload. Anything else stays as it is.
@@ -239,6 +269,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, Damage> {
         source: Arc::from(fixed.source),
         state: standing.state,
         reason: standing.reason.as_deref().map(Reason::read),
+        retry_at: standing.retry_at.filter(|_| standing.state == State::Queued).map(WallTime),
         bytes: standing.bytes,
         raw_in: row.get(FIXED_READ + STANDING_READ).map(event).map_err(|_| Damage::Row)?,
         charset: fixed.charset.map(str::to_owned),
@@ -246,3 +277,6 @@ fn stored(row: &Row<'_>) -> Result<Stored, Damage> {
         request: fixed.request.to_owned(),
     })
 }
+
+/// More replays of replays than a person makes.
+const REPLAYS_FOLLOWED: usize = 100;

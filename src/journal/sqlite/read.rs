@@ -116,6 +116,9 @@ pub struct Summary {
     /// The hold of its key or source, if it is queued and held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<&'static str>,
+    /// Its replays; only in details and lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replayed_by: Vec<String>,
     /// The first error of a refused payload, with the number of further ones; only in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<serde_json::Value>,
@@ -134,6 +137,9 @@ pub struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
     pub settled_at: Option<String>,
+    /// When the next call is due, if it is queued and was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<String>,
     pub duplicates: u64,
     pub request_id: String,
     /// The sender's request id, shortened and without characters that could forge a log line.
@@ -142,9 +148,6 @@ pub struct Details {
     /// The event of which this is a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<String>,
-    /// The replays of this event.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub replayed_by: Vec<String>,
     /// The request's raw body; none once it is pruned.
     pub received: Option<String>,
     /// The raw body in hexadecimal, if it is no UTF-8.
@@ -405,6 +408,7 @@ impl Reader {
                 .collect::<Result<Vec<_>, _>>()?;
             for event in &mut events {
                 event.error = first_error(connection, event)?;
+                event.replayed_by = replays(connection, event)?;
                 if filter.differs {
                     event.differences = differences(connection, event.id.parse().unwrap_or(0))?;
                 }
@@ -445,8 +449,8 @@ impl Reader {
                     "SELECT {SUMMARY}, novelty, settled_at, duplicates, request, \
                      (SELECT raw FROM content WHERE content.id = event.raw_in), \
                      (SELECT body FROM content WHERE content.id = event.id), replay_of, charset, \
-                     (SELECT element FROM content WHERE content.id = event.id), priority, sender_request FROM event \
-                     WHERE id = ?1"
+                     (SELECT element FROM content WHERE content.id = event.id), priority, sender_request, \
+                     CASE state WHEN 'queued' THEN retry_at END FROM event WHERE id = ?1"
                 ))?
                 .query_row([sql(id)], |row| {
                     let (raw, body) = (bytes(row, 14)?, bytes(row, 15)?);
@@ -461,11 +465,11 @@ impl Reader {
                         novelty: shown(row, 10)?,
                         priority: shown(row, 19)?,
                         settled_at: row.get(11).ok().flatten().map(|at| WallTime(at).rfc3339()),
+                        next_attempt_at: row.get(21).ok().flatten().map(|at| WallTime(at).rfc3339()),
                         duplicates: row.get(12).unwrap_or(0),
                         request_id: shown(row, 13)?.unwrap_or_default(),
                         sender_request_id: shown(row, 20)?,
                         replay_of: shown(row, 16)?,
-                        replayed_by: Vec::new(),
                         received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex::encode),
                         received: raw.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
                         charset: shown(row, 17)?,
@@ -490,10 +494,7 @@ impl Reader {
                 )?
                 .query_map([sql(id)], attempt)?
                 .collect::<Result<_, _>>()?;
-            details.replayed_by = connection
-                .prepare_cached("SELECT id FROM event WHERE replay_of = ?1 ORDER BY id LIMIT ?2")?
-                .query_map(params![sql(id), REPLAYS_SHOWN as i64], |row| row.get(0).map(|id: i64| id.to_string()))?
-                .collect::<Result<_, _>>()?;
+            details.summary.replayed_by = replays(connection, &details.summary)?;
             Ok(Some(details))
         })
     }
@@ -718,6 +719,7 @@ pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
         received_at: WallTime(row.get(8).unwrap_or(0)).rfc3339(),
         attempts: row.get(9).unwrap_or(0),
         held: None,
+        replayed_by: Vec::new(),
         error: None,
         differences: None,
     })
@@ -747,6 +749,15 @@ pub(super) fn first_error(
         error["more"] = more.into();
         error
     }))
+}
+
+/// The replays of an event, oldest first.
+pub(super) fn replays(connection: &Connection, event: &Summary) -> Result<Vec<String>, rusqlite::Error> {
+    let id: i64 = event.id.parse().unwrap_or(0);
+    connection
+        .prepare_cached("SELECT id FROM event WHERE replay_of = ?1 ORDER BY id LIMIT ?2")?
+        .query_map(params![id, REPLAYS_SHOWN as i64], |row| row.get(0).map(|id: i64| id.to_string()))?
+        .collect()
 }
 
 /// The text in a column of a possibly damaged row.

@@ -175,6 +175,11 @@ pub(super) const ADDED: &[(&str, &str)] = &[
          ) WITHOUT ROWID",
     ),
     (
+        "event_unmatched",
+        "-- The few of which nobody was alerted are found without reading history.
+         CREATE INDEX event_unmatched ON event (id) WHERE outcome = 'unmatched'",
+    ),
+    (
         "event_unsummed",
         "-- Whoever changes where an event stands and knows of no checksum, as the version before or a person, leaves none.
          CREATE TRIGGER event_unsummed

@@ -8,7 +8,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Error;
-use super::read::{Filter, Page, Reader, SUMMARY, Searched, Summary, Texts, first_error, summary};
+use super::read::{Filter, Page, Reader, SUMMARY, Searched, Summary, Texts, first_error, replays, summary};
 use super::values::{event, sql};
 use crate::clock::WallTime;
 use crate::event::EventId;
@@ -158,6 +158,7 @@ impl SearchPatterns {
         }
         let mut found = summary(row)?;
         found.error = first_error(connection, &found)?;
+        found.replayed_by = replays(connection, &found)?;
         candidate.found = Some(found);
         Ok(candidate)
     }

@@ -53,8 +53,10 @@ impl Work<'_> {
         };
         if !force {
             match (stored.state, &stored.reason) {
-                (State::Ended, Some(Reason::Replayed)) => return declined(Declined::Ended),
-                (State::Ended, Some(Reason::Discarded)) => return declined(Declined::Discarded),
+                (State::Ended, Some(Reason::Replayed)) => return declined(self.declined_replay(of, Declined::Ended)?),
+                (State::Ended, Some(Reason::Discarded)) => {
+                    return declined(self.declined_replay(of, Declined::Discarded)?);
+                }
                 _ => {}
             }
             let mut rows = ROWS_LOOKED_AT_MAX;
@@ -62,7 +64,7 @@ impl Work<'_> {
                 if let Entry::Event { key, draft } = entry
                     && let Some(why) = self.later(*key, &submission.source, &draft.incident_key, of, &mut rows)?
                 {
-                    return declined(why);
+                    return declined(self.declined_replay(of, why)?);
                 }
             }
         }
@@ -88,14 +90,15 @@ impl Work<'_> {
             return declined(Declined::Undecided);
         };
         if stored.state == State::Queued {
-            return declined(Declined::Waiting);
+            let next = stored.retry_at.filter(|at| *at > self.now.wall);
+            return declined(Declined::Waiting { next });
         }
         let key = KeyId::new(&stored.source, &incident_key);
         if !force && stored.state == State::Ended && stored.reason == Some(Reason::Discarded) {
-            return declined(Declined::Discarded);
+            return declined(self.declined_replay(id, Declined::Discarded)?);
         }
         if !force && let Some(why) = self.later(key, &stored.source, &incident_key, id, &mut round.rows)? {
-            return declined(why);
+            return declined(self.declined_replay(id, why)?);
         }
         let body = match self.batch.body(id)? {
             Blob::Sound(body) => body,
@@ -187,7 +190,7 @@ impl Work<'_> {
             },
         };
         match state {
-            State::Queued => return Ok(Commanded::Declined(Declined::Waiting)),
+            State::Queued => return Ok(Commanded::Declined(Declined::Waiting { next: None })),
             State::Delivered => return Ok(Commanded::Declined(Declined::Delivered)),
             State::Ended => return Ok(Commanded::Declined(Declined::Ended)),
             State::Dead | State::Refused => {}
@@ -215,6 +218,12 @@ impl Work<'_> {
         self.batch.set_holds(&self.holds)?;
         self.wrote = true;
         Ok(Holding::Changed)
+    }
+
+    /// The reason to decline a replay: that the event was replayed before, else `why`. Who replays it again should hear
+    /// what became of it, and not how to page everybody once more.
+    fn declined_replay(&self, id: EventId, why: Declined) -> Result<Declined, journal::Error> {
+        Ok(self.batch.newest_replay(id)?.map_or(why, Declined::Replayed))
     }
 
     /// Looks for an event of the key that was taken after `id`.
