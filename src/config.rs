@@ -172,7 +172,7 @@ pub fn locate(asked: Option<&Path>, variable: Option<&OsStr>) -> Result<PathBuf,
         let named = || format!("{FILE_VARIABLE} names {}, and nothing is there", path.display());
         return if path.exists() { Ok(path.to_owned()) } else { Err(named()) };
     }
-    let found = USUAL_PATHS.iter().map(Path::new).find(|path| path.exists());
+    let found = USUAL_PATHS.iter().map(Path::new).find(|path| path.symlink_metadata().is_ok());
     found.map(Path::to_owned).ok_or_else(|| {
         let here = std::env::current_dir().map_or_else(|_| ".".to_owned(), |folder| folder.display().to_string());
         format!(

@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod client;
 pub mod connector;
 pub mod dispatcher;
+mod mask;
 pub mod retry;
 pub mod schedule;
 pub mod staleness;

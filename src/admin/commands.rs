@@ -1,5 +1,6 @@
 //! Replays and discards: one event, or a page of them by filter.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use axum::extract::{Path, Request, State as Extract};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::guard::may_see_details;
@@ -97,7 +100,7 @@ async fn one(
     }
 }
 
-async fn selected(Extract(state): Extract<State>, request: Request, command: impl FnOnce(bool) -> Command) -> Reply {
+async fn selected(Extract(state): Extract<State>, request: Request, command: impl Fn(bool) -> Command) -> Reply {
     let Options { force, dry_run, rest } = options(&state, request).await?;
     let view = &state.view;
     let mut filter = Selection::of_command(rest)
@@ -111,6 +114,9 @@ async fn selected(Extract(state): Extract<State>, request: Request, command: imp
             let meant = meant(&source, view.sources.iter().map(String::as_str));
             return Err(bad_request(format!("no source `{source}` is configured{meant}, and nothing of it matches")));
         }
+    }
+    if matches!(command(force), Command::Replay { .. }) && filter.states.contains(&event::State::Queued) {
+        return Err(bad_request(WAITS));
     }
     if dry_run {
         let matching = view.journal.read(move |reader| reader.count(&filter, COUNTED_MAX)).await?;
@@ -339,6 +345,7 @@ async fn options(state: &State, request: Request) -> Result<Options, Response> {
     let mut rest = match bytes.trim_ascii() {
         b"" => Map::new(),
         text => serde_json::from_slice(text)
+            .map(|Members(members)| members)
             .map_err(|error| bad_request(format!("a command is a JSON object, as {{\"force\": true}}: {error}")))?,
     };
     let mut flag = |name: &str| match rest.shift_remove(name) {
@@ -361,8 +368,36 @@ pub(super) fn unavailable(why: Unavailable) -> Response {
     response
 }
 
+/// The members of a JSON object. One that is there twice is refused: a command must mean one thing.
+struct Members(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if members.insert(name.clone(), value).is_some() {
+                        return Err(A::Error::custom(format!("`{name}` is there twice")));
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Read)
+    }
+}
+
 /// Events that one call by filter is about: it answers within a moment.
 const SELECTED_AT_ONCE: usize = 100;
+const WAITS: &str = "what is queued is sent anyway: replay what has ended, as `dead`, `refused` or `delivered`";
 const UNDER_WAY: &str = "a call of it is under way: it ends after that, delivered or discarded, and is not tried again";
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

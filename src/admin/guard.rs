@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use axum::extract::{Request, State as Extract};
 use axum::http::header::{HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
-use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -51,6 +51,10 @@ fn shows_token(state: &State, headers: &HeaderMap) -> bool {
 /// neither the bound address nor a loopback name, that `admin.hosts` does not name, and that was not given together with
 /// the token. A page has no token to show.
 pub(super) async fn same_site(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    // Old load balancers name none, and browsers always do.
+    if request.version() <= Version::HTTP_10 && host(&request).is_none() && PROBES.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
     let Some(host) = permitted_host(&state, &request) else {
         return problem(StatusCode::FORBIDDEN, ANOTHER_HOST);
     };
@@ -90,7 +94,8 @@ fn is_whole(host: &Authority) -> bool {
 /// The host is one of this listener's, or of those that are configured. Bound to every address, any literal address is: a
 /// rebound name is still a name.
 fn is_ours(host: &Authority, bound: IpAddr, configured: &[String]) -> bool {
-    let name = host.host();
+    // A dot at the end only says that the name is whole.
+    let name = host.host().strip_suffix('.').unwrap_or(host.host());
     let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     if name.eq_ignore_ascii_case("localhost") || configured.iter().any(|known| known.eq_ignore_ascii_case(literal)) {
         return true;
@@ -101,6 +106,7 @@ fn is_ours(host: &Authority, bound: IpAddr, configured: &[String]) -> bool {
     })
 }
 
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 const ANOTHER_HOST: &str = "the Host header names another host than this listener's: list that name in `admin.hosts`, or \
                             send the admin token as `Authorization: Bearer TOKEN`, with which any name will do";
 
@@ -121,6 +127,9 @@ mod tests {
             ("127.0.0.1:9180", local, true),
             ("localhost:9180", local, true),
             ("LOCALHOST", local, true),
+            ("localhost.:9180", local, true),
+            ("gander.monitoring.svc.", local, true),
+            ("localhost..", local, false),
             ("[::1]:9180", local, true),
             ("10.0.0.5:9180", local, false),
             ("10.0.0.5:9180", any, true),

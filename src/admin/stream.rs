@@ -191,4 +191,4 @@ const PIECES_MAX: usize = 16;
 /// A client that takes nothing for so long is gone, or in nobody's hands.
 const READ_MAX: Duration = Duration::from_secs(30);
 /// Shorter than proxies usually let a connection be silent.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);

@@ -180,10 +180,17 @@ impl Answer {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The `detail` of a problem document, else the status.
+    /// The `detail` of a problem document; else the status, with what stands beside it in plain text.
     pub(crate) fn detail(&self) -> String {
         let detail = self.json().and_then(|body| Some(body.get("detail")?.as_str()?.to_owned()));
-        super::terminal::plain(&detail.unwrap_or_else(|| self.status.to_string()))
+        super::terminal::plain(&detail.unwrap_or_else(|| {
+            let text = String::from_utf8_lossy(&self.body);
+            let line = text.lines().next().filter(|line| !line.is_empty() && !line.starts_with(['<', '{', '[']));
+            match line {
+                Some(line) => format!("{}: {}", self.status, line.chars().take(TEXT_CHARS_MAX).collect::<String>()),
+                None => self.status.to_string(),
+            }
+        }))
     }
 }
 
@@ -198,5 +205,6 @@ fn reachable(ip: IpAddr) -> IpAddr {
 
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
+const TEXT_CHARS_MAX: usize = 200;
 /// A page of a thousand events fits many times.
 const ANSWER_BYTES_MAX: usize = 64 << 20;

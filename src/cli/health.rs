@@ -2,11 +2,15 @@
 //!
 //! It prints what it asked and the answer in one line, and below it each thing that is not as it should be.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use clap::Args;
+use http::Method;
 use serde_json::Value;
 
 use super::client::{Answer, Client};
-use super::readiness::{degradation, degraded};
+use super::readiness::{NO_DETAILS, degradation, degraded};
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, Stop, block_on};
 use crate::config::load_addresses;
@@ -35,7 +39,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     admin.token = admin.token.filter(|token| token.expose(|_| ()).is_some());
     let client = Client::admin(&admin)?;
     let path = if arguments.ready { "/readyz" } else { "/healthz" };
-    let answer = block_on(client.get(path))?;
+    let answer = block_on(client.request(Method::GET, path, &[], Bytes::new(), PATIENCE))?;
     match answer {
         Ok(answer) => {
             if arguments.json {
@@ -63,10 +67,14 @@ fn said(asked: &str, answer: &Answer) -> Vec<String> {
         _ => answer.detail(),
     };
     let entries = degraded(&body).iter().flat_map(degradation);
+    let untold = (body["ready"].is_boolean() && body["degraded"].is_null()).then(|| format!("-> {NO_DETAILS}"));
     std::iter::once(format!("{asked} answers {status}: {verdict}"))
-        .chain(entries.map(|line| format!("  {line}")))
+        .chain(entries.chain(untold).map(|line| format!("  {line}")))
         .collect()
 }
+
+/// Who runs this as a probe waits little longer, and then learns nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -83,6 +91,9 @@ mod tests {
     fn one_line_tells_the_answer_and_further_ones_the_reasons_with_their_remedies() {
         assert_eq!(said_of(200, &json!({ "status": "alive" })), "http://127.0.0.1:9180/readyz answers 200: alive");
         assert_eq!(said_of(403, &json!({ "detail": "name it" })), "http://127.0.0.1:9180/readyz answers 403: name it");
+        let untold = said_of(200, &json!({ "ready": true }));
+        assert!(untold.contains("answers 200: ready\n  -> the relay tells the rest"), "{untold}");
+        assert!(!said_of(200, &json!({ "ready": true, "degraded": [] })).contains('\n'));
         let entry = json!({
             "reason": "journal", "since": "2026-01-02T03:04:05.678Z", "status": null, "detail": "disk_full: no room",
             "remedy": "make room",

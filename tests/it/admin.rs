@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::{Method, Request, Version};
 use http_body_util::Full;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::relay::{Answer, Relay, Setup, payload, within};
@@ -76,6 +76,22 @@ async fn another_sites_page_in_a_browser_is_turned_away() {
         }
         let ready = ask(&relay, "/readyz", &[]).await;
         assert!(keys(&ready.json).contains(&"degraded"), "on loopback without a token details are shown: {ready:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_of_http_1_0_names_no_host_and_is_answered() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        for (path, status) in [("/healthz", "200"), ("/readyz", "200"), ("/api/v1/status", "403")] {
+            let mut stream = TcpStream::connect(("127.0.0.1", relay.ports().1)).await.unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{path}: {answer}");
+        }
     })
     .await;
 }

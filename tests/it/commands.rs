@@ -114,6 +114,15 @@ async fn a_command_needs_its_content_type_and_says_what_is_wrong() {
             ("what is under way, discarded", format!("/{waiting}/discard"), &[json], "", 202, "under way"),
             ("everything", "/replay".into(), &[json], "{}", 400, "at least one of"),
             ("an unknown filter", "/replay".into(), &[json], r#"{"stat": "dead"}"#, 400, "stat"),
+            (
+                "a member twice",
+                "/discard".into(),
+                &[json],
+                r#"{"state":"refused","state":"queued"}"#,
+                400,
+                "there twice",
+            ),
+            ("what waits", "/replay".into(), &[json], r#"{"state":"dead,queued"}"#, 400, "is sent anyway"),
             ("an unknown state", "/discard".into(), &[json], r#"{"state": "ded"}"#, 400, "`state` takes"),
             (
                 "an age without a unit",

@@ -14,7 +14,7 @@ use super::report::{Check, Found};
 use super::way::expiry;
 use crate::admin;
 use crate::cli::client::Client;
-use crate::cli::readiness::{degradation, degraded};
+use crate::cli::readiness::{NO_DETAILS, degradation, degraded};
 use crate::clock::WallTime;
 use crate::config::Addresses;
 use crate::journal::{self, OpenError, Outlook, Size, TooSmall};
@@ -102,6 +102,7 @@ fn readiness(address: SocketAddr, status: u16, body: &Value) -> (bool, Found) {
         false => format!("runs at {address}, and {state}; {}", what.join("; ")),
     };
     let found = match (ready, what.is_empty()) {
+        (true, true) if body["degraded"].is_null() => Found::warning(format!("{text}; no more is told"), NO_DETAILS),
         (true, true) => Found::ok(text),
         (true, false) => Found::warning(text, remedy),
         (false, true) => Found::failed(text, "it is stopping: wait, or start it again"),
@@ -273,6 +274,7 @@ mod tests {
                 "does not take events",
                 Some("it is stopping: wait, or start it again"),
             ),
+            (json!({ "ready": true }), true, Verdict::Warning, "no more is told", Some(NO_DETAILS)),
             (json!("hello"), false, Verdict::Failed, "is no relay", Some(OTHER)),
         ] {
             let (found_runs, found) = readiness(address(), 200, &body);
