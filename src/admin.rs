@@ -37,7 +37,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
-use crate::delivery::dispatcher::{QueueHandle, Stuck, UpstreamStatus};
+use crate::delivery::dispatcher::{DeliveryProgress, QueueHandle, Stuck, UpstreamStatus};
 use crate::inbound::Ingest;
 use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
@@ -79,6 +79,8 @@ pub struct View {
     pub upstream_status: watch::Receiver<UpstreamStatus>,
     /// Events that fail for long while others are taken.
     pub stuck: watch::Receiver<Stuck>,
+    /// Until when the queue is sent, and the calls that failed.
+    pub progress: watch::Receiver<DeliveryProgress>,
     /// Ends and holds what waits.
     pub queue: QueueHandle,
     /// Taken for each change of what is held back.

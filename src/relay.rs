@@ -147,6 +147,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         certificates,
         upstream_status: watched.upstream_status,
         stuck: watched.stuck,
+        progress: watched.progress,
         queue: watched.queue,
         holding: Arc::default(),
         reload,

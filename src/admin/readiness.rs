@@ -34,10 +34,10 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let health = view.recorder.health();
     let upstream = view.upstream_status.borrow().clone();
     // Events are taken by the rules before, so that a reload that failed makes nothing unready.
-    let reload = view.reload.borrow().degradation();
+    let reload: Vec<Degradation> = view.reload.borrow().degradations().collect();
     let (stuck, holds) = (of_stuck(&view.stuck.borrow()), of_holds(&view.recorder.holds()));
     let turned_away = view.recorder.turned_away();
-    let degraded = [of_health(&health), of_upstream(upstream), stuck, holds, reload].into_iter().flatten();
+    let degraded = [of_health(&health), of_upstream(upstream), stuck, holds].into_iter().flatten().chain(reload);
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
     let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }

@@ -13,8 +13,16 @@ pub struct Reload {
     /// When that which is in force was read.
     pub in_force_since: WallTime,
     pub failure: Option<ReloadFailure>,
-    /// Dotted paths of the keys that were changed since the start and that only a restart takes over.
-    pub restart_needed: Vec<String>,
+    pub restart_needed: RestartNeeded,
+}
+
+/// The keys that were changed since the start and that only a restart takes over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestartNeeded {
+    /// Dotted paths.
+    pub keys: Vec<String>,
+    /// When the first of them was found changed; none if there is none.
+    pub since: Option<WallTime>,
 }
 
 /// Why the configuration that was read last is not in force.
@@ -29,10 +37,14 @@ pub struct ReloadFailure {
 impl Reload {
     /// The configuration of the start is in force.
     pub fn started(at: WallTime) -> Reload {
-        Reload { read_at: at, in_force_since: at, failure: None, restart_needed: Vec::new() }
+        Reload { read_at: at, in_force_since: at, failure: None, restart_needed: RestartNeeded::default() }
     }
 
-    pub(super) fn degradation(&self) -> Option<Degradation> {
+    pub(super) fn degradations(&self) -> impl Iterator<Item = Degradation> {
+        self.failed().into_iter().chain(self.restart_needed.degradation())
+    }
+
+    fn failed(&self) -> Option<Degradation> {
         let ReloadFailure { since, problems } = self.failure.as_ref()?;
         let first = problems.first().map_or("", String::as_str);
         let detail = match problems.len() {
@@ -58,7 +70,43 @@ impl Reload {
             "in_force_since": self.in_force_since.rfc3339(),
             "failing_since": failure.map(|failure| failure.since.rfc3339()),
             "problems": failure.map_or(&[][..], |failure| &failure.problems),
-            "restart_needed": self.restart_needed,
+            "restart_needed": self.restart_needed.keys,
         })
+    }
+}
+
+impl RestartNeeded {
+    /// The keys that are changed now, after those that were before.
+    pub fn followed_by(&self, keys: Vec<String>, now: WallTime) -> RestartNeeded {
+        let since = (!keys.is_empty()).then(|| self.since.unwrap_or(now));
+        RestartNeeded { keys, since }
+    }
+
+    fn degradation(&self) -> Option<Degradation> {
+        Some(Degradation {
+            reason: "restart_needed",
+            since: self.since?.rfc3339(),
+            status: None,
+            fault: None,
+            detail: Some(format!("changed and not in force: {}", self.keys.join(", "))),
+            remedy: "restart the relay to take this over: what waits is kept; or put it back as it was",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_restart_is_told_since_it_was_changed_first_until_it_is_put_back() {
+        let keys = || vec!["sources.other".to_owned(), "upstream.timeout".to_owned()];
+        let first = RestartNeeded::default().followed_by(keys(), WallTime(1_000));
+        let second = first.followed_by(keys(), WallTime(2_000));
+        let told = second.degradation().unwrap();
+        assert_eq!(told.since, WallTime(1_000).rfc3339());
+        assert_eq!(told.detail.as_deref(), Some("changed and not in force: sources.other, upstream.timeout"));
+        assert_eq!(second.followed_by(Vec::new(), WallTime(3_000)), RestartNeeded::default());
+        assert_eq!(RestartNeeded::default().degradation(), None);
     }
 }

@@ -13,7 +13,7 @@ use super::{State, View};
 use crate::activity::SourceActivity;
 use crate::clock::WallTime;
 use crate::delivery::breaker::Cause;
-use crate::delivery::dispatcher::UpstreamStatus;
+use crate::delivery::dispatcher::{DeliveryProgress, FailedCalls, UpstreamStatus};
 use crate::journal::recorder::Tally;
 use crate::version;
 
@@ -23,6 +23,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     let oldest = view.journal.oldest_queued().await;
     let tally = tokio::time::timeout(TALLY_MAX, tally(view)).await.ok().flatten();
     let uptime = view.started.elapsed();
+    let DeliveryProgress { drained_by, next_attempt, .. } = *view.progress.borrow();
     Json(json!({
         "version": version::VERSION,
         "commit": version::COMMIT,
@@ -34,7 +35,8 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "upstream": upstream(view),
         "queue": {
             "events": view.metrics.queue_events.get(),
-            "drain_seconds": view.metrics.queue_drain.get(),
+            "drain_seconds": drained_by.map(|by| by.since(WallTime::now()).as_secs_f64()),
+            "next_attempt_at": next_attempt.map(WallTime::rfc3339),
             "oldest_received_at": oldest.map(WallTime::rfc3339),
         },
         "kept": tally.as_ref().map(|tally| json!({
@@ -42,6 +44,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
             "refused": tally.totals.refused,
             "unmatched": tally.unmatched,
             "open_incidents": tally.open_incidents,
+            "open_waiting": tally.open_waiting,
         })),
         "since_start": activity(&view.recorder.activity().total()),
         "by_source": view.sources.iter().map(|source| of_source(view, source, tally.as_ref())).collect::<Vec<_>>(),
@@ -69,6 +72,19 @@ fn upstream(view: &View) -> Value {
         "in_flight": view.metrics.in_flight.get(),
         "state": state,
         "since": since.rfc3339(),
+        "failed_calls": view.progress.borrow().failed_calls.map(failed_calls),
+    })
+}
+
+fn failed_calls(failed: FailedCalls) -> Value {
+    let FailedCalls { count, since, trouble, status } = failed;
+    json!({
+        "count": count,
+        "since": since.rfc3339(),
+        "result": trouble.as_str(),
+        "status": status,
+        "fault": trouble.attribution().as_str(),
+        "remedy": trouble.remedy(),
     })
 }
 

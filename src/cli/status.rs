@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::Args;
 
 use super::admin_client::Relay;
-use super::readiness::degraded;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, Stop};
 use crate::clock::WallTime;
@@ -17,8 +16,8 @@ use crate::clock::WallTime;
 /// A sentence says whether events are taken and delivered, and since when; below it stand numbers, the sources, and a
 /// remedy for each thing that is not as it should be. Asks the admin API of the running relay.
 ///
-/// Exit codes: 0 events are taken and delivered (dead letters and what alerted nobody are told, and wait for a person); 1
-/// they are not, or /readyz names something that is not as it should be; 2 the relay could not be asked.
+/// Exit codes: 0 events are taken and delivered, and nothing waits for a person; 1 the last calls failed, /readyz names
+/// something that is not as it should be, or dead, refused or unmatched is not 0; 2 the relay could not be asked.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander status\n  gander status --watch\n  gander status --json | jq .by_source")]
 pub(crate) struct Arguments {
@@ -57,9 +56,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
 
 fn look(relay: &Relay, json: bool, terminal: &Terminal) -> Result<(String, Exit), Stop> {
     let status = relay.ask("/api/v1/status")?;
-    let readiness = &status["readiness"];
-    let is_well = readiness["ready"] == true && degraded(readiness).is_empty();
-    let exit = if is_well { Exit::Fine } else { Exit::No };
+    let exit = if screen::is_well(&status) { Exit::Fine } else { Exit::No };
     if json {
         return Ok((status.to_string(), exit));
     }

@@ -7,6 +7,7 @@
 mod bodies;
 mod delivery;
 mod next_step;
+mod progress;
 mod queue_commands;
 mod recent_triggers;
 mod settling;
@@ -44,6 +45,7 @@ use crate::shutdown::Shutdown;
 use bodies::Bodies;
 use delivery::Called;
 pub use next_step::{Ended, is_in_doubt, next_step, tried_before};
+pub use progress::{DeliveryProgress, FailedCalls};
 use queue_commands::QueueCommand;
 pub use queue_commands::{Hold, QueueHandle, Withdrawal};
 pub use recent_triggers::RecentTriggers;
@@ -84,6 +86,7 @@ pub struct Dispatcher {
     discarded: HashSet<EventId>,
     commands: mpsc::Receiver<QueueCommand>,
     stuck: watch::Sender<Stuck>,
+    progress: watch::Sender<DeliveryProgress>,
     /// When it began: events found in the journal age from there.
     started: Now,
     committed: mpsc::Receiver<Committed>,
@@ -118,6 +121,7 @@ struct Context {
 pub struct Watched {
     pub upstream_status: watch::Receiver<UpstreamStatus>,
     pub stuck: watch::Receiver<Stuck>,
+    pub progress: watch::Receiver<DeliveryProgress>,
     pub queue: QueueHandle,
 }
 
@@ -207,6 +211,7 @@ impl Dispatcher {
         let (sender, reports) = mpsc::channel(REPORTS);
         let (upstream_status, status_watched) = watch::channel(UpstreamStatus::Answering { since: clock.now().wall });
         let (stuck, stuck_watched) = watch::channel(Stuck::default());
+        let (progress, progress_watched) = watch::channel(DeliveryProgress::default());
         let (queue, commands) = QueueHandle::new();
         let context = Context {
             upstream,
@@ -228,6 +233,7 @@ impl Dispatcher {
             discarded: HashSet::new(),
             commands,
             stuck,
+            progress,
             started: clock.now(),
             committed,
             reports,
@@ -238,7 +244,9 @@ impl Dispatcher {
             cut_off: CancellationToken::new(),
             backlog_told: Monotonic(i64::MIN / 2),
         };
-        (dispatcher, Watched { upstream_status: status_watched, stuck: stuck_watched, queue })
+        let watched =
+            Watched { upstream_status: status_watched, stuck: stuck_watched, progress: progress_watched, queue };
+        (dispatcher, watched)
     }
 
     /// Delivers until the stop is told; then finishes what is under way, for at most `limit`. What is not finished
@@ -432,6 +440,9 @@ impl Dispatcher {
         let retry_after = called.retry_after(now);
         let failure = self.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
         self.context.metrics.attempted(verdict.as_str(), called.took);
+        // An event that was rejected was answered.
+        let trouble = failure.and(verdict.trouble());
+        self.progress.send_modify(|progress| progress.called(trouble, called.status(), now.wall));
         let open = self.schedule.breaker().open_by();
         upstream_status::update(&self.upstream_status, open, verdict, &called, &self.context, now.wall);
 
@@ -582,7 +593,8 @@ impl Dispatcher {
 
     /// Shows how it stands to those who watch, and logs now and then how long a backlog will take.
     fn publish_progress(&mut self) {
-        let now = self.context.clock.now().monotonic;
+        let time = self.context.clock.now();
+        let now = time.monotonic;
         if let Some(over) = self.stale_episode.over(self.schedule.is_empty(), now) {
             let (marked, ended) = (over.marked, over.unsent);
             tracing::info!(marked, ended, "no stale trigger was met for a while");
@@ -591,6 +603,7 @@ impl Dispatcher {
         metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
         let drain_time = self.schedule.drain_time(now);
         metrics.queue_drain.set(seconds(drain_time));
+        self.progress.send_modify(|progress| progress.waits(drain_time, self.schedule.next_retry(), time));
         for lane in Lane::DRAINED {
             metrics.lane_drain(lane.as_str(), seconds(self.schedule.lane_drain_time(lane, now)));
         }

@@ -54,6 +54,8 @@ pub struct Schedule {
     queues: Queues,
     turns: Turns,
     timers: BinaryHeap<Reverse<Timer>>,
+    /// No key waits for longer, but for holds.
+    last_timer: Monotonic,
     /// Keys whose first event was tried before; most keys are never here.
     retries: HashMap<KeySlot, RetryState>,
     /// Keys on hold, with or without waiting events.
@@ -137,6 +139,7 @@ impl Schedule {
             queues: Queues::default(),
             turns: Turns::new(limits.concurrency),
             timers: BinaryHeap::new(),
+            last_timer: Monotonic(i64::MIN),
             retries: HashMap::new(),
             held: HashMap::new(),
             held_sources: HashMap::new(),
@@ -398,9 +401,30 @@ impl Schedule {
         self.in_flight
     }
 
-    /// The time to deliver the queue at the rate of the last minute; none while nothing ends.
+    /// The time until all that waits was sent, at the rate of the last minute, and not before the last retry is due;
+    /// none while nothing ends, or may go out.
     pub fn drain_time(&self, now: Monotonic) -> Option<Duration> {
-        self.left.time_for(self.len(), now)
+        if self.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let is_idle = self.in_flight == 0 && self.is_nothing_due() && self.timers.is_empty();
+        if is_idle || self.breaker.open_by().is_some() {
+            return None;
+        }
+        Some(self.left.time_for(self.len(), now)?.max(self.last_timer.since(now)))
+    }
+
+    /// When the next call is due, if all that waits was tried before and waits for that.
+    pub fn next_retry(&self) -> Option<Monotonic> {
+        if self.in_flight > 0 || !self.is_nothing_due() || self.breaker.open_by().is_some() {
+            return None;
+        }
+        self.timers.peek().map(|Reverse(timer)| timer.at)
+    }
+
+    /// Returns true if no event may go out at once.
+    fn is_nothing_due(&self) -> bool {
+        Lane::ALL.into_iter().all(|lane| self.turns.events(lane) == 0)
     }
 
     /// The time for the events of one lane, by the rate of their first attempts.
@@ -410,7 +434,8 @@ impl Schedule {
             Lane::Backlog => &self.left_backlog,
             Lane::Retry => &self.left,
         };
-        rate.time_for(self.turns.events(lane), now)
+        let events = self.turns.events(lane);
+        rate.time_for(events, now).filter(|_| events == 0 || self.breaker.open_by().is_none())
     }
 
     /// Ends the wait of a first event for a better answer, after a later event came for its key.
@@ -470,6 +495,7 @@ impl Schedule {
         let event = self.queues.first(key).id;
         self.queues.put(key, Place::Backoff);
         self.retries.insert(key, retry);
+        self.last_timer = self.last_timer.max(at);
         self.timers.push(Reverse(Timer { at, key, event, attempts: retry.attempts }));
     }
 

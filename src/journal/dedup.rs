@@ -256,9 +256,14 @@ impl Dedup {
         self.keys.open(limit)
     }
 
-    /// The number of open incidents.
+    /// The number of open incidents, with those whose trigger waits.
     pub fn open_len(&self) -> usize {
         self.keys.open_len()
+    }
+
+    /// The number of open incidents whose last trigger waits for delivery.
+    pub fn open_waiting(&self) -> usize {
+        self.keys.open_waiting()
     }
 
     /// The number of known keys.

@@ -181,7 +181,10 @@ pub struct Tally {
     pub totals: Totals,
     /// Of the unmatched events that were asked about, those after which nothing of their key was taken.
     pub unmatched: usize,
+    /// Keys whose last event is a trigger that was delivered.
     pub open_incidents: usize,
+    /// Keys whose last event is a trigger that waits: it opens an incident, or is about one that is open.
+    pub open_waiting: usize,
     /// The configured sources.
     pub by_source: Vec<(Arc<str>, Held)>,
 }

@@ -197,7 +197,10 @@ impl Reloader {
                         "only rules and certificates are reloaded: these keys were changed too, and wait for a restart"
                     );
                 }
-                self.in_force.state.send_replace(Reload { restart_needed, ..Reload::started(now) });
+                self.in_force.state.send_modify(|state| {
+                    let restart_needed = state.restart_needed.followed_by(restart_needed, now);
+                    *state = Reload { restart_needed, ..Reload::started(now) };
+                });
             }
             Err(problems) => {
                 let effect = "not reloaded: the new configuration can't be used, and the previous rules stay in force; \

@@ -21,7 +21,7 @@ fn fast() -> Setup {
     Setup { upstream: vec!["rate_limit: { per_second: 10000, burst: 10000 }".into()], ..Setup::default() }
 }
 
-async fn command(relay: &Relay, path: &str, body: &Value) -> Answer {
+pub async fn command(relay: &Relay, path: &str, body: &Value) -> Answer {
     post(relay, &format!("events{path}"), body).await
 }
 

@@ -319,6 +319,10 @@ async fn what_waits_for_a_restart_is_named_and_the_rest_is_checked() {
         let reload = world.reload_succeeded_after(&before).await;
         assert_eq!(reload["restart_needed"], json!(["sources.other", "upstream.timeout"]), "{reload}");
         assert_eq!(world.rule_for("e1").await, "second");
+        let told = world.process.admin("/readyz").await.json["degraded"].clone();
+        assert_eq!(told[0]["reason"], "restart_needed", "{told}");
+        let detail = "changed and not in force: sources.other, upstream.timeout";
+        assert_eq!((told.as_array().unwrap().len(), &told[0]["detail"]), (1, &json!(detail)));
         let keys = &world
             .process
             .logged("only rules and certificates are reloaded: these keys were changed too, and wait for a restart")["keys"];
@@ -339,6 +343,7 @@ async fn what_waits_for_a_restart_is_named_and_the_rest_is_checked() {
         world.put("gander.yaml", &configuration);
         let reload = world.reload_succeeded_after(&reload).await;
         assert_eq!(reload["restart_needed"], json!([]));
+        assert_eq!(world.process.admin("/readyz").await.json["degraded"], json!([]));
         assert_eq!(world.rule_for("e3").await, "first");
     })
     .await;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::commands::command as command_relay;
 use crate::process;
 use crate::relay::{Relay, Setup, TOKEN, payload, within, write_configuration};
 use crate::upstream::{Reply, Upstream};
@@ -54,7 +55,11 @@ async fn the_document_counts_what_happened_and_what_waits() {
                 "{name}: {status}"
             );
         }
-        assert_eq!(status["kept"], json!({ "dead": 1, "refused": 1, "unmatched": 0, "open_incidents": 1 }), "{status}");
+        assert_eq!(
+            status["kept"],
+            json!({ "dead": 1, "refused": 1, "unmatched": 0, "open_incidents": 1, "open_waiting": 0 }),
+            "{status}"
+        );
         assert_eq!(
             [&source["name"], &source["queued"], &source["dead"]],
             [&json!("servicepilot"), &json!(0), &json!(1)]
@@ -75,6 +80,8 @@ async fn one_screen_tells_how_things_are_and_the_exit_code_whether_they_are_well
         let relay = Relay::start(&upstream, &process::setup()).await;
         let folder = tempfile::tempdir().unwrap();
         let configuration = beside(&relay, &upstream, folder.path());
+        let (code, text) = status(&configuration, &[]).await;
+        assert!(code == Some(0) && text.starts_with("Ready, since "), "{code:?} {text}");
         relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
         let (code, text) = status(&configuration, &[]).await;
         assert!(code == Some(0) && text.starts_with("Delivering, since "), "{code:?} {text}");
@@ -101,12 +108,74 @@ async fn one_screen_tells_how_things_are_and_the_exit_code_whether_they_are_well
         );
         assert!(rest.starts_with("-> check the token in `upstream.authorization`"), "{text}");
         assert!(text.contains("\nwaiting             1  oldest from "), "{text}");
+        assert!(text.contains("; not sent while deliveries are paused\n"), "{text}");
+        assert!(text.contains("\nopen                1  incidents; of one more key the trigger waits\n"), "{text}");
 
         let (code, text) = status(&configuration, &["--json"]).await;
         let printed: Value = serde_json::from_str(&text).unwrap();
         let asked = relay.admin("/api/v1/status").await.json;
         let names = |document: &Value| document.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!((code, names(&printed)), (Some(1), names(&asked)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_fail_before_the_breaker_opens_are_told_with_what_to_do() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(503)).await;
+        let setup = Setup {
+            upstream: vec![
+                "retry: { initial: 10ms, factor: 1, max: 60s }".into(),
+                "breaker: { failures: 1000 }".into(),
+            ],
+            ..Setup::default()
+        };
+        let relay = Relay::start(&upstream, &setup).await;
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = beside(&relay, &upstream, folder.path());
+        relay.post(&payload("e1", "CRITICAL")).await;
+        let failed = |status: &Value| status["upstream"]["failed_calls"]["count"].as_u64() >= Some(2);
+        let document = relay.admin_once("/api/v1/status", failed).await;
+        let calls = &document["upstream"]["failed_calls"];
+        assert_eq!((&calls["result"], &calls["status"]), (&json!("busy"), &json!(503)), "{document}");
+        assert_eq!(document["upstream"]["state"], "answering");
+        let (code, text) = status(&configuration, &[]).await;
+        assert!(code == Some(1) && text.contains(" calls to Callgoose failed, since "), "{code:?} {text}");
+        assert!(text.contains(": busy (503).\n-> wait: "), "{text}");
+        assert!(text.contains("\nopen                0  incidents; of one more key the trigger waits\n"), "{text}");
+
+        upstream.follow(|_, _| Reply::Done);
+        relay.admin_once("/api/v1/status", |status| status["since_start"]["delivered"] == 1).await;
+        let (code, text) = status(&configuration, &[]).await;
+        assert!(code == Some(0) && text.starts_with("Delivering, since "), "{code:?} {text}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_alerted_nobody_counts_until_it_was_replayed() {
+    within(async {
+        let nothing = json!({ "id": "c", "triggered": { "created": false, "duplicate": false } });
+        let upstream = Upstream::start(move |_, _| Reply::json(202, &nothing)).await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = beside(&relay, &upstream, folder.path());
+        for key in ["e1", "e2"] {
+            relay.post_with(&payload(key, "CRITICAL"), &[("prefer", "wait=10")]).await;
+        }
+        let (code, text) = status(&configuration, &[]).await;
+        assert!(code == Some(1) && text.lines().next().unwrap().ends_with("; 2 events alerted nobody."), "{text}");
+        let row = "\nunmatched           2  nobody was alerted: gander events list --outcome unmatched\n";
+        assert!(text.contains(row), "{text}");
+        upstream.follow(|_, _| Reply::Done);
+        let body = json!({ "outcome": "unmatched" });
+        command_relay(&relay, "/replay", &body).await;
+        let replayed = |status: &Value| status["since_start"]["delivered"] == 4;
+        let document = relay.admin_once("/api/v1/status", replayed).await;
+        assert_eq!(document["since_start"]["unmatched"], 2, "{document}");
+        let (code, text) = status(&configuration, &[]).await;
+        assert!(code == Some(0) && text.contains("\nunmatched           0\n"), "{code:?} {text}");
     })
     .await;
 }

@@ -160,6 +160,50 @@ fn a_backlog_takes_as_long_as_it_does_at_the_rate_of_the_last_minute() {
 }
 
 #[test]
+fn until_when_the_queue_is_sent_is_not_told_where_a_retry_or_nothing_is_due() {
+    let mut schedule = Schedule::new(Limits {
+        breaker: breaker::Settings { failures: 2, open: Duration::from_secs(10), pause: Duration::from_secs(60) },
+        ..limits(4, 20, 40)
+    });
+    let told = |schedule: &Schedule, at| {
+        let drain = schedule.drain_time(Monotonic(at)).map(|time| time.as_secs());
+        (drain, schedule.next_retry().map(|at| at.0))
+    };
+    assert_eq!(told(&schedule, 0), (Some(0), None), "nothing waits");
+    for id in 1..=3 {
+        schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
+    }
+    let deliveries = start(&mut schedule, 0);
+    schedule.ended(&deliveries[0], DONE, None, Monotonic(1_000));
+    schedule.release(deliveries[0].key, true, Monotonic(1_000));
+    assert_eq!(told(&schedule, 1_000), (Some(2), None), "two are under way");
+    let later = |wait| RetryState { attempts: wait, since: Monotonic(1_000), resends: 0, answered: None };
+    for (delivery, wait) in deliveries[1..].iter().zip([30, 100]) {
+        schedule.ended(delivery, Verdict::Done(Outcome::NotResolved), None, Monotonic(1_000));
+        schedule.again(delivery.key, later(wait), Monotonic(1_000 + i64::from(wait) * 1_000));
+    }
+    assert_eq!(told(&schedule, 1_000), (Some(100), Some(31_000)), "the last one waits for 100 s");
+    schedule.enqueue(&queued(4, 4), Monotonic(2_000));
+    assert_eq!(told(&schedule, 2_000).1, None, "one may go at once");
+    schedule.hold_key(KeyId(4), Monotonic(2_000));
+    assert_eq!(told(&schedule, 2_000).1, Some(31_000), "and not while it is held");
+
+    let mut down = Schedule::new(Limits {
+        breaker: breaker::Settings { failures: 1, open: Duration::from_secs(10), pause: Duration::from_secs(60) },
+        ..limits(4, 20, 40)
+    });
+    down.enqueue(&queued(1, 1), Monotonic(0));
+    let Step::Start(delivery) = next(&mut down, 0) else { panic!("one may start") };
+    down.ended(&delivery, DOWN, None, Monotonic(1_000));
+    down.again(delivery.key, later(1), Monotonic(2_000));
+    assert_eq!(told(&down, 1_000), (None, None), "the breaker is open");
+    let mut held = Schedule::new(limits(4, 20, 40));
+    held.hold_key(KeyId(1), Monotonic(0));
+    held.enqueue(&queued(1, 1), Monotonic(0));
+    assert_eq!(told(&held, 1_000), (None, None), "all of it is held");
+}
+
+#[test]
 fn an_open_breaker_lets_one_probe_through_the_newest_event_that_was_not_tried() {
     let mut schedule = Schedule::new(Limits {
         breaker: breaker::Settings { failures: 2, open: Duration::from_secs(10), pause: Duration::from_secs(60) },

@@ -51,6 +51,8 @@ struct List {
     oldest: u32,
     newest: u32,
     len: usize,
+    /// How many of them have a last event that waits for delivery.
+    waiting: usize,
 }
 
 /// The occurrences known for a key.
@@ -71,8 +73,8 @@ impl KeyTable {
             index: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            open: List { oldest: NONE, newest: NONE, len: 0 },
-            resolved: List { oldest: NONE, newest: NONE, len: 0 },
+            open: List::EMPTY,
+            resolved: List::EMPTY,
             occurrences: HashMap::new(),
             forgotten: Evicted::default(),
             last_of_forgotten: Vec::new(),
@@ -119,6 +121,11 @@ impl KeyTable {
         self.open.len
     }
 
+    /// The number of open keys whose last event waits for delivery.
+    pub(super) fn open_waiting(&self) -> usize {
+        self.open.waiting
+    }
+
     /// The last events of the keys that are open, newest first.
     pub(super) fn open(&self, limit: usize) -> Vec<EventId> {
         let slots = |at: u32| (at != NONE).then(|| &self.slots[at as usize]);
@@ -126,9 +133,11 @@ impl KeyTable {
     }
 
     pub(super) fn set_delivered(&mut self, key: KeyId) {
-        if let Some(at) = self.find(key) {
-            self.slots[at as usize].tagged &= !WAITING;
-        }
+        let Some(at) = self.find(key) else { return };
+        let slot = &mut self.slots[at as usize];
+        let (action, waited) = (slot.last_action(), usize::from(slot.waiting()));
+        slot.tagged &= !WAITING;
+        self.list(action).waiting -= waited;
     }
 
     /// Sets a key's state and makes the key the newest of its list; forgets the oldest key if there are too many.
@@ -231,11 +240,13 @@ impl KeyTable {
     }
 
     fn link_newest(&mut self, at: u32) {
-        let action = self.slots[at as usize].last_action();
+        let slot = &self.slots[at as usize];
+        let (action, waiting) = (slot.last_action(), usize::from(slot.waiting()));
         let list = self.list(action);
         let before = list.newest;
         list.newest = at;
         list.len += 1;
+        list.waiting += waiting;
         if before == NONE {
             list.oldest = at;
         } else {
@@ -248,7 +259,9 @@ impl KeyTable {
     fn unlink(&mut self, at: u32) {
         let slot = &self.slots[at as usize];
         let (older, newer, last_action) = (slot.older, slot.newer, slot.last_action());
+        let waiting = usize::from(slot.waiting());
         self.list(last_action).len -= 1;
+        self.list(last_action).waiting -= waiting;
         if older == NONE {
             self.list(last_action).oldest = newer;
         } else {
@@ -260,6 +273,10 @@ impl KeyTable {
             self.slots[newer as usize].older = older;
         }
     }
+}
+
+impl List {
+    const EMPTY: List = List { oldest: NONE, newest: NONE, len: 0, waiting: 0 };
 }
 
 impl Slot {
@@ -371,16 +388,20 @@ mod tests {
     proptest::proptest! {
         /// After any operations the lists and the index agree with a plain model.
         #[test]
-        fn lists_and_index_agree_with_a_model(steps in proptest::collection::vec((0_u8..3, 0_u128..12), 1..200)) {
+        fn lists_and_index_agree_with_a_model(steps in proptest::collection::vec((0_u8..4, 0_u128..12), 1..200)) {
             let mut keys = KeyTable::new(6);
             // Oldest first.
             let mut model: Vec<(u128, Action, u64)> = Vec::new();
+            let mut waiting: std::collections::BTreeSet<u64> = std::collections::BTreeSet::new();
             let mut forgotten = Evicted::default();
             // Some differ in one half of the key only.
             let name = |key: u128| KeyId(((key / 4) << 64) | (key % 4));
             for (number, (what, key)) in steps.into_iter().enumerate() {
                 let number = number as u64;
-                if what == 2 {
+                if what == 3 {
+                    keys.set_delivered(name(key));
+                    waiting.retain(|last| !model.iter().any(|(known, _, number)| *known == key && number == last));
+                } else if what == 2 {
                     keys.remove(name(key));
                     model.retain(|(known, ..)| *known != key);
                 } else {
@@ -393,7 +414,9 @@ mod tests {
                         model.remove(at.unwrap_or(0));
                     }
                     model.push((key, action, number));
-                    keys.put(name(key), state(action, number));
+                    let waits = !number.is_multiple_of(3);
+                    waiting.extend(waits.then_some(number));
+                    keys.put(name(key), KeyState { waiting: waits, ..state(action, number) });
                 }
                 for key in 0..12 {
                     let expected = model.iter().find(|(known, ..)| *known == key).map(|(_, _, last)| EventId(*last));
@@ -403,6 +426,8 @@ mod tests {
                 proptest::prop_assert!(keys.slots.len() <= 6, "slots are used again");
                 let open = model.iter().rev().filter(|(_, action, _)| *action == Action::Trigger);
                 proptest::prop_assert_eq!(keys.open_len(), open.clone().count());
+                let waits = open.clone().filter(|(_, _, last)| waiting.contains(last)).count();
+                proptest::prop_assert_eq!(keys.open_waiting(), waits);
                 let open: Vec<_> = open.take(4).map(|(_, _, last)| EventId(*last)).collect();
                 proptest::prop_assert_eq!(keys.open(4), open);
             }

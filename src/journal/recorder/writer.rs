@@ -462,7 +462,8 @@ impl Writer {
         Tally {
             totals: self.journal.totals(),
             unmatched: unmatched.iter().filter(is_last).count(),
-            open_incidents: self.dedup.open_len(),
+            open_incidents: self.dedup.open_len() - self.dedup.open_waiting(),
+            open_waiting: self.dedup.open_waiting(),
             by_source: by_source.collect(),
         }
     }

@@ -1,0 +1,79 @@
+//! How deliveries go, for whoever asks: until when the queue is sent, and the calls that failed since one succeeded.
+
+use std::time::Duration;
+
+use crate::callgoose::answer::Trouble;
+use crate::clock::{Monotonic, Now, WallTime};
+
+/// The progress of deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryProgress {
+    /// When all that waits will have been tried, at the rate of the last minute; none while nobody can tell.
+    pub drained_by: Option<WallTime>,
+    /// When the next call is due, if all that waits was tried before.
+    pub next_attempt: Option<WallTime>,
+    /// None if the last call succeeded, or none was made.
+    pub failed_calls: Option<FailedCalls>,
+}
+
+/// The calls that failed since one succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedCalls {
+    pub count: u64,
+    /// When the first of them ended.
+    pub since: WallTime,
+    /// The last one's.
+    pub trouble: Trouble,
+    pub status: Option<u16>,
+}
+
+impl DeliveryProgress {
+    /// Notes a finished call; `trouble` is none if it succeeded.
+    pub(super) fn called(&mut self, trouble: Option<Trouble>, status: Option<u16>, now: WallTime) {
+        self.failed_calls = trouble.map(|trouble| {
+            let before = self.failed_calls;
+            let since = before.map_or(now, |before| before.since);
+            FailedCalls { count: before.map_or(0, |before| before.count) + 1, since, trouble, status }
+        });
+    }
+
+    /// Notes how long the queue takes from `now` on.
+    pub(super) fn waits(&mut self, drain_time: Option<Duration>, next_attempt: Option<Monotonic>, now: Now) {
+        let after = |wait: Duration| {
+            // To the second: nobody reads more, and it changes less often.
+            let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+            WallTime(now.wall.0.saturating_add(millis).saturating_add(999) / 1_000 * 1_000)
+        };
+        self.drained_by = drain_time.map(after);
+        self.next_attempt = next_attempt.map(|at| after(at.since(now.monotonic)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_calls_are_counted_from_the_first_one_until_one_succeeds() {
+        let mut progress = DeliveryProgress::default();
+        progress.called(Some(Trouble::Connect), None, WallTime(1));
+        progress.called(Some(Trouble::Unauthorized), Some(401), WallTime(2));
+        let expected = FailedCalls { count: 2, since: WallTime(1), trouble: Trouble::Unauthorized, status: Some(401) };
+        assert_eq!(progress.failed_calls, Some(expected));
+        progress.called(None, Some(201), WallTime(3));
+        assert_eq!(progress.failed_calls, None);
+        progress.called(Some(Trouble::Connect), None, WallTime(4));
+        assert_eq!(progress.failed_calls.map(|failed| (failed.count, failed.since)), Some((1, WallTime(4))));
+    }
+
+    #[test]
+    fn times_are_those_of_the_wall_and_never_before_the_event() {
+        let now = Now { monotonic: Monotonic(5_000), wall: WallTime(70_000_100) };
+        let mut progress = DeliveryProgress::default();
+        progress.waits(Some(Duration::from_secs(90)), Some(Monotonic(105_000)), now);
+        assert_eq!(progress.drained_by, Some(WallTime(70_091_000)));
+        assert_eq!(progress.next_attempt, Some(WallTime(70_101_000)));
+        progress.waits(None, None, now);
+        assert_eq!(progress, DeliveryProgress::default());
+    }
+}
