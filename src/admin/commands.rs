@@ -15,11 +15,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::guard::may_see_details;
+use super::holds;
 use super::problem::{Reply, bad_request, meant, problem, problem_with};
 use super::selection::{Selection, cursor};
 use super::withdraw::{Withdrawn, withdraw};
 use super::{State, View};
 use crate::clock::WallTime;
+use crate::delivery::dispatcher::UpstreamStatus;
 use crate::event::{self, EventId, KeyId, Violation};
 use crate::inbound::{Replayed, request_id};
 use crate::journal::Summary;
@@ -88,13 +90,14 @@ async fn one(
         return Err(bad_request(format!("a command for one event takes `force` only, not `{unknown}`")));
     }
     let id: EventId = id.parse().map_err(|_| problem(StatusCode::NOT_FOUND, "an event's id is a number"))?;
-    let found = state.view.journal.read(move |reader| reader.summaries(&[id])).await?;
+    let mut found = state.view.journal.read(move |reader| reader.summaries(&[id])).await?;
+    holds::mark(&mut found, &state.view.recorder.holds());
     let Some(summary) = found.first() else {
         return Ok(Done::of_declined(Declined::NotKept).alone(id));
     };
     let (mut done, stopped) = carry_out(&state.view, command(options.force), &[Chosen::of(id, summary)]).await;
     match (done.pop(), stopped) {
-        (Some((id, done)), _) => Ok(done.alone(id)),
+        (Some((id, done)), _) => Ok(done.kept_by(summary.held, &state.view).alone(id)),
         (None, Some(why)) => Err(unavailable(why)),
         (None, None) => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, "the command came to nothing; see the log")),
     }
@@ -278,6 +281,20 @@ impl Done {
             Withdrawn::UnderWay => Done::UnderWay,
             Withdrawn::Declined(declined) => Done::of_declined(declined),
         }
+    }
+
+    /// Says of an event that waits what keeps it, where the journal does not know that: then no time is known either.
+    fn kept_by(self, held: Option<&str>, view: &View) -> Done {
+        let waiting = Declined::Waiting { next: None }.as_str();
+        let Done::Declined { reason, detail } = self else { return self };
+        let is_down = matches!(&*view.upstream_status.borrow(), UpstreamStatus::Unavailable { .. });
+        let kept = match held {
+            _ if reason != waiting => None,
+            Some(by) => Some(format!("a person holds its {by} back: it goes out when that is released")),
+            None => is_down.then(|| "it waits until the upstream takes events again, see /readyz".to_owned()),
+        };
+        let kept = kept.map(|kept| format!("{kept}; it can be replayed when it has ended"));
+        Done::Declined { reason, detail: kept.unwrap_or(detail) }
     }
 
     fn of_declined(declined: Declined) -> Done {

@@ -21,7 +21,7 @@ use crate::version;
 pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     let view = &state.view;
     let oldest = view.journal.oldest_queued().await;
-    let tally = tokio::time::timeout(TALLY_MAX, tally(view)).await.ok().flatten();
+    let (tally, unmatched) = tally(view).await;
     let uptime = view.started.elapsed();
     let DeliveryProgress { drained_by, next_attempt, .. } = *view.progress.borrow();
     Json(json!({
@@ -42,7 +42,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "kept": tally.as_ref().map(|tally| json!({
             "dead": tally.totals.dead,
             "refused": tally.totals.refused,
-            "unmatched": tally.unmatched,
+            "unmatched": unmatched,
             "open_incidents": tally.open_incidents,
             "open_waiting": tally.open_waiting,
         })),
@@ -54,10 +54,16 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     .into_response()
 }
 
-/// Counts what is kept; none where the journal can't be read or written now.
-async fn tally(view: &View) -> Option<Tally> {
-    let unmatched = view.journal.read(|reader| reader.unmatched()).await.ok()?;
-    view.recorder.tally(unmatched).await
+/// Counts what is kept, and of it what alerted nobody; none where the journal does not answer soon, be it that it answers
+/// another's question just now.
+async fn tally(view: &View) -> (Option<Tally>, Option<usize>) {
+    let read = tokio::time::timeout(UNMATCHED_MAX, view.journal.read(|reader| reader.unmatched())).await;
+    let unmatched = read.ok().and_then(Result::ok);
+    let is_read = unmatched.is_some();
+    let tally = view.recorder.tally(unmatched.unwrap_or_default());
+    let tally = tokio::time::timeout(TALLY_MAX, tally).await.ok().flatten();
+    let unmatched = tally.as_ref().filter(|_| is_read).map(|tally| tally.unmatched);
+    (tally, unmatched)
 }
 
 fn upstream(view: &View) -> Value {
@@ -114,3 +120,5 @@ fn activity(activity: &SourceActivity) -> Value {
 
 /// Less than a person waits; the recorder answers at once unless its disk hangs.
 const TALLY_MAX: Duration = Duration::from_secs(2);
+/// Read within milliseconds, unless somebody searches the journal.
+const UNMATCHED_MAX: Duration = Duration::from_secs(1);

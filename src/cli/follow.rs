@@ -39,7 +39,7 @@ impl Follow<'_> {
                 self.tell(&of_queued(&event, &self.relay.readiness()?, WallTime::now()), terminal);
             }
             if Instant::now() >= self.until {
-                terminal.say(&left_waiting(&event, WallTime::now()));
+                terminal.say(&left_waiting(&event, &self.relay.readiness()?, WallTime::now()));
                 return Ok(event);
             }
             std::thread::sleep(POLL);

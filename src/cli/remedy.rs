@@ -257,15 +257,19 @@ fn again(event: &Value, now: WallTime) -> String {
     }
 }
 
-/// A sentence on an event that is left waiting.
-pub(super) fn left_waiting(event: &Value, now: WallTime) -> String {
+/// A sentence on an event that is left waiting. `readiness` as above.
+pub(super) fn left_waiting(event: &Value, readiness: &Value, now: WallTime) -> String {
     let id = plain(event["id"].as_str().unwrap_or_default());
-    match event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339).filter(|at| *at > now) {
-        Some(at) => {
-            format!("event {id} is still queued: it is kept, and its next attempt is due at {}", at.to_second())
+    let due = event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339).filter(|at| *at > now);
+    let then = match due {
+        _ if event["held"].is_string() => "goes out when it is released".to_owned(),
+        _ if degraded(readiness).iter().any(|entry| of_deliveries(entry).is_some()) => {
+            "goes out when Callgoose takes events again".to_owned()
         }
-        None => format!("event {id} is still queued: it is kept, and goes out as soon as it can"),
-    }
+        Some(at) => format!("its next attempt is due at {}", at.to_second()),
+        None => "goes out as soon as its turn comes".to_owned(),
+    };
+    format!("event {id} is still queued: it is kept, and {then}")
 }
 
 /// Advice by an entry of `/readyz`, where that is about deliveries.
@@ -483,6 +487,29 @@ mod tests {
             let advice = of_queued(&event, readiness, now);
             assert!(advice.why.contains(why) && !advice.why.contains('\u{1b}'), "{event}: {advice:?}");
             assert!(advice.remedy.as_deref().is_some_and(|said| said.contains(remedy)), "{event}: {advice:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_waiting_is_told_when_it_goes_out() {
+        let now = WallTime::parse_rfc3339("2026-01-02T03:04:04.500Z").unwrap();
+        let down = json!({"degraded": [{"reason": "breaker_open"}]});
+        let up = json!({"degraded": [{"reason": "events_failing"}]});
+        let due = json!({"id": "7", "next_attempt_at": "2026-01-02T03:05:00.000Z"});
+        let held = json!({"id": "7", "held": "key", "next_attempt_at": "2026-01-02T03:05:00.000Z"});
+        for (event, readiness, said) in [
+            (&due, &up, "its next attempt is due at 2026-01-02 03:05:00 UTC"),
+            (&due, &down, "goes out when Callgoose takes events again"),
+            (&held, &down, "goes out when it is released"),
+            (&json!({"id": "7"}), &up, "goes out as soon as its turn comes"),
+            (
+                &json!({"id": "7", "next_attempt_at": "2026-01-02T03:04:00.000Z"}),
+                &up,
+                "goes out as soon as its turn comes",
+            ),
+        ] {
+            let sentence = left_waiting(event, readiness, now);
+            assert_eq!(sentence, format!("event 7 is still queued: it is kept, and {said}"));
         }
     }
 

@@ -430,6 +430,8 @@ async fn commands_that_end_badly_say_why_and_what_to_do() {
         let shown = run(&["events", "show", &id], String::new()).await;
         assert!(shown.out.contains("Callgoose refuses the token (401)"), "{shown:?}");
         assert!(shown.out.contains("\nwhat to do: check the token"), "{shown:?}");
+        let declined = run(&["events", "replay", &id, "--yes"], String::new()).await;
+        assert!(declined.out.contains("declined: it waits until the upstream takes events again"), "{declined:?}");
 
         // Nobody is alerted: the filters there match nothing.
         let nothing = json!({"id": "c", "triggered": {"created": false, "duplicate": false},
@@ -528,6 +530,9 @@ async fn what_is_sent_again_for_a_better_answer_says_so_and_when() {
             }
             let declined = run(&["events", "replay", &id, "--yes"], String::new()).await;
             assert!(declined.out.contains("is sent again by itself: its next attempt is due at 20"), "{declined:?}");
+            assert_eq!(run(&["events", "hold", "--key", key], String::new()).await.code, Some(0));
+            let declined = run(&["events", "replay", &id, "--yes"], String::new()).await;
+            assert!(declined.out.contains("declined: a person holds its key back: it goes out when "), "{declined:?}");
         }
     })
     .await;

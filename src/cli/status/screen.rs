@@ -25,10 +25,11 @@ pub(super) fn draw(status: &Value, now: WallTime, colour: bool) -> String {
 /// Tells that all is well: events are taken and delivered, and nothing waits for a person.
 pub(super) fn is_well(status: &Value) -> bool {
     let readiness = &status["readiness"];
-    let waits = |name: &str| status["kept"][name].as_u64() != Some(0);
+    let waits = |name: &str| status["kept"][name].as_u64().is_some_and(|count| count > 0);
     readiness["ready"] == true
         && degraded(readiness).is_empty()
         && failing(status).is_none()
+        && !status["kept"].is_null()
         && !["dead", "refused", "unmatched"].into_iter().any(waits)
 }
 
@@ -410,6 +411,7 @@ mod tests {
         for (path, value, sentence, well) in [
             ("/kept/open_waiting", json!(3), "Delivering, since 14:00 UTC (2 h).", true),
             ("/since_start/unmatched", json!(8), "Delivering, since 14:00 UTC (2 h).", true),
+            ("/kept/unmatched", Value::Null, "Delivering, since 14:00 UTC (2 h).", true),
             ("/kept/dead", json!(1), "Delivering, since 14:00 UTC (2 h); a dead letter waits for a person.", false),
             (
                 "/kept/refused",
