@@ -1012,7 +1012,7 @@ fn a_journal_of_any_version_before_is_no_damaged_one() {
     let objects = schema::ADDED
         .iter()
         .filter(|(name, _)| *name != "event_unsummed")
-        .map(|(name, _)| format!("DROP TABLE {name}"));
+        .map(|(name, sql)| format!("DROP {} {name}", if sql.contains("CREATE INDEX") { "INDEX" } else { "TABLE" }));
     let additions: Vec<String> = columns.chain(objects).collect();
     let each = additions.iter().map(|addition| vec![addition.clone()]);
     let newest = (0..additions.len()).map(|count| additions[count..].iter().rev().cloned().collect());
@@ -1047,6 +1047,7 @@ fn a_table_whose_name_or_definition_rotted_is_damage_also_where_a_version_before
         ("key_state", "key_statd"),
         ("difference", "eifference"),
         ("event_unsummed", "event_unsummee"),
+        ("event_unmatched", "event_unmatchee"),
     ] {
         for column in ["name", "sql"] {
             let directory = tempfile::tempdir().unwrap();
