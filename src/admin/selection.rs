@@ -142,7 +142,10 @@ pub(super) fn cursor(last: EventId, until: EventId) -> String {
 }
 
 fn state(text: &str) -> Result<State, String> {
-    text.trim().parse().map_err(|()| none_of("state", text, &State::ALL.map(State::as_str)))
+    text.trim().parse().map_err(|()| match text.trim().parse::<Outcome>() {
+        Ok(outcome) => format!("`{}` is an outcome: choose by `outcome={0}`", outcome.as_str()),
+        Err(()) => none_of("state", text, &State::ALL.map(State::as_str)),
+    })
 }
 
 fn outcome(text: &str) -> Result<Outcome, String> {

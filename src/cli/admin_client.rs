@@ -122,10 +122,39 @@ impl Relay {
             StatusCode::UNAUTHORIZED => {
                 Err(Stop::Refused("the relay refused the admin token: does it run with this configuration?".to_owned()))
             }
-            _ => Err(Stop::Refused(answer.detail())),
+            _ => Err(Stop::Refused(as_flags(&answer.detail()))),
         }
     }
 }
+
+/// A sentence of the API with its parameters as a command takes them: `state=refused` as `--state refused`.
+pub(crate) fn as_flags(sentence: &str) -> String {
+    let flag = |name: &str| PARAMETERS.contains(&name).then(|| format!("--{}", name.replace('_', "-")));
+    let shown = |code: &str| match code.split_once('=') {
+        Some((name, value)) => flag(name).map(|flag| format!("{flag} {value}")),
+        None => flag(code),
+    };
+    let parts = sentence.split('`').enumerate().map(|(index, part)| {
+        let code = if index % 2 == 1 { shown(part) } else { None };
+        code.unwrap_or_else(|| part.to_owned())
+    });
+    parts.collect::<Vec<_>>().join("`")
+}
+
+const PARAMETERS: [&str; 12] = [
+    "state",
+    "outcome",
+    "key",
+    "key_contains",
+    "search",
+    "request",
+    "source",
+    "since",
+    "older_than",
+    "limit",
+    "after",
+    "force",
+];
 
 /// The path of an event in the API.
 pub(crate) fn event_path(id: &str) -> String {
@@ -143,3 +172,20 @@ const REPLAYS_FOLLOWED: usize = 100;
 const PAGE: usize = 200;
 /// For a page of commands, each of which may wait for a slow disk.
 const COMMAND: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_the_api_are_shown_as_flags() {
+        for (sentence, shown) in [
+            ("`search` looks, `state=refused` lists", "`--search` looks, `--state refused` lists"),
+            ("`after=9` goes on; `key_contains` too", "`--after 9` goes on; `--key-contains` too"),
+            ("see `journal.keep_delivered`", "see `journal.keep_delivered`"),
+            ("no code", "no code"),
+        ] {
+            assert_eq!(as_flags(sentence), shown);
+        }
+    }
+}

@@ -10,7 +10,7 @@ mod selection;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::admin_client::{Relay, event_path};
+use super::admin_client::{Relay, as_flags, event_path};
 use super::recorded::payload;
 use super::remedy::{self, Beside};
 use super::terminal::{Paint, Terminal, painted_table, plain, table};
@@ -358,12 +358,6 @@ fn shortened(text: &str) -> String {
 
 /// A longer cell would break the table; `show` has the whole.
 const CELL_CHARS_MAX: usize = 60;
-
-/// A sentence of the admin API with its parameters as this command takes them.
-fn as_flags(sentence: &str) -> String {
-    let pairs = [("`search`", "`--search`"), ("`state=refused`", "`--state refused`"), ("`after=", "`--after ")];
-    pairs.into_iter().fold(sentence.to_owned(), |text, (parameter, flag)| text.replace(parameter, flag))
-}
 
 #[cfg(test)]
 mod tests {

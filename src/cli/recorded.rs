@@ -26,7 +26,13 @@ impl Recorded {
         let text = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
         let payload =
             payload(&details).ok_or("what was received is not kept any more; see `journal.keep_delivered`")?;
-        let payload = payload.map_err(|not_json| format!("what was received is no JSON: {}", not_json.problem))?;
+        let payload = payload.map_err(|not_json| {
+            let id = details["id"].as_str().unwrap_or("ID");
+            format!(
+                "what was received is no JSON: {} (line {}, column {}); `gander events show {id}` shows it as it came",
+                not_json.problem, not_json.line, not_json.column
+            )
+        })?;
         let element = details.get("element").cloned();
         // The rules knew when the request came, the journal when it was written.
         let received_at = request_time(&text("request_id")).map_or_else(|| text("received_at"), WallTime::rfc3339);

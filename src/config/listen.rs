@@ -65,14 +65,18 @@ impl Reader<'_> {
         let Some(node) = section.take_some(name) else {
             return default.parse().ok();
         };
-        let text = fields::string(node, &path, &mut self.findings)?;
+        // A port alone is a number.
+        let text = match &node.value {
+            Value::Number(number) => number.to_string(),
+            _ => fields::string(node, &path, &mut self.findings)?,
+        };
         let parsed = text.parse();
         if parsed.is_err() {
             let message = format!("expected an IP address and a port, found {}", shown(node, &path, &[]));
             let finding = self.error(node, &path, message);
-            let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':'));
-            match port.filter(|port| port.parse::<u16>().is_ok()) {
-                Some(port) if text.starts_with(':') => finding.help(format!("write 0.0.0.0:{port} or [::]:{port}")),
+            let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':')).unwrap_or(&text);
+            match Some(port).filter(|port| port.parse::<u16>().is_ok()) {
+                Some(port) if !text.starts_with('l') => finding.help(format!("write 0.0.0.0:{port} or [::]:{port}")),
                 Some(port) => finding.help(format!("write 127.0.0.1:{port}")),
                 None => finding.help(format!("such as {default}")),
             };

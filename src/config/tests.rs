@@ -213,7 +213,11 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
             "8:9 sources.s.auth[0].baerer: unknown key `baerer` (did you mean `bearer`?)",
         ),
         // Wrong types and values.
-        ("127.0.0.1:8443", "8443", "2:12 listen.address: expected a string, found 8443"),
+        (
+            "127.0.0.1:8443",
+            "8443",
+            "2:12 listen.address: expected an IP address and a port, found 8443 (write 0.0.0.0:8443 or [::]:8443)",
+        ),
         (
             "127.0.0.1:8443",
             "localhost:8443",

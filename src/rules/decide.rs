@@ -272,8 +272,8 @@ fn unrendered(path: &JsonPath, scope: Scope<'_>) -> Vec<Violation> {
     texts
         .filter_map(|text| {
             scope.budget.spend_bytes(6 * text.len() as u64);
-            let found = placeholder::find(text)?;
-            let problem = format!("holds an unrendered placeholder, {}, and the rules read it", shortened(found));
+            let found = placeholder::alone(text)?;
+            let problem = format!("is an unrendered placeholder, {}, and the rules read it", shortened(found));
             Some(Violation { path: path.as_str().to_owned(), problem, found: Some(shortened(text)) })
         })
         .take(VIOLATIONS_SHOWN_MAX)

@@ -1,10 +1,21 @@
 //! Placeholders that a sender's template left unrendered: `<% … %>`, `{{ … }}`, `${ … }`.
 //!
-//! In an identity they would glue unrelated incidents together, in a state they would decide at random.
+//! In an identity they would glue unrelated incidents together; a state that is nothing else says nothing. A text that
+//! quotes one, as a title may, is a text.
 
 /// The first placeholder in a text.
 pub(super) fn find(text: &str) -> Option<&str> {
     FORMS.iter().filter_map(|(open, close)| within(text, open, close)).min_by_key(|found| found.as_ptr())
+}
+
+/// The first placeholder of a text that holds nothing else.
+pub(super) fn alone(text: &str) -> Option<&str> {
+    let first = find(text)?;
+    let mut rest = text.trim_start();
+    while let Some(placeholder) = find(rest).filter(|found| rest.starts_with(found)) {
+        rest = rest[placeholder.len()..].trim_start();
+    }
+    rest.is_empty().then_some(first)
 }
 
 fn within<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
@@ -35,6 +46,22 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(find(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_quotes_a_placeholder_is_none() {
+        for (text, expected) in [
+            (" <% event.state %>\n", Some("<% event.state %>")),
+            ("{{ a }}{{ b }}", Some("{{ a }}")),
+            ("${a} ${b}", Some("${a}")),
+            ("{{ a", None),
+            ("Disk full on {{ $labels.instance }}", None),
+            ("{{ a }}: CRITICAL", None),
+            ("${HOME} ${", None),
+            ("", None),
+        ] {
+            assert_eq!(alone(text), expected, "{text:?}");
         }
     }
 }

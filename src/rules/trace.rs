@@ -97,7 +97,7 @@ pub struct RuleTrace {
     /// None where it is normal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<&'static str>,
-    /// `matched`, `not matched`, `not reached`, or `unreadable` where a value that it reads holds a placeholder.
+    /// `matched`, `not matched`, `not reached`, or `unreadable` where a value that it reads is a placeholder.
     pub verdict: &'static str,
     /// None where it has no `when`, or was not reached.
     #[serde(skip_serializing_if = "Option::is_none")]

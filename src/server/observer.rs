@@ -124,7 +124,7 @@ fn handshake_hint(error: &io::Error) -> Option<&'static str> {
         }
         Error::AlertReceived(
             AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
-        ) => Some("the sender does not trust this server's certificate"),
+        ) => Some("the sender does not trust this server's certificate, or calls it by a name that is not in it"),
         _ => None,
     }
 }

@@ -173,7 +173,7 @@ fn unwrap_comes_before_everything() {
 fn a_placeholder_in_what_decides_is_refused_by_name() {
     let rules = compile(TWO_RULES);
     for (payload, path) in [
-        (json!({"id": "a", "state": "<% event.state %> BAD"}), "$.state"),
+        (json!({"id": "a", "state": " <% event.state %>"}), "$.state"),
         (json!({"id": "{{ id }}", "state": "BAD"}), "$.id"),
         (json!({"id": "a${b}", "state": "GOOD"}), "$.id"),
     ] {
@@ -181,6 +181,18 @@ fn a_placeholder_in_what_decides_is_refused_by_name() {
         assert!(verdict.starts_with(&format!("refused {path} ")) && verdict.contains("placeholder"), "{verdict}");
     }
     assert_eq!(verdict(&rules, &json!({"id": "a", "state": "BAD", "title": "<% x %>"})), "trigger problem");
+}
+
+#[test]
+fn a_text_that_quotes_a_placeholder_decides_like_any_other() {
+    let rules = compile(
+        "version: 1
+incident_key: $.id
+rules: [{ name: problem, when: { path: $.text, contains_word: [BAD] }, then: trigger }]
+",
+    );
+    let payload = json!({"id": "a", "text": "BAD: disk full on {{ $labels.instance }}"});
+    assert_eq!(verdict(&rules, &payload), "trigger problem");
 }
 
 #[test]
