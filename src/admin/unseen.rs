@@ -50,8 +50,8 @@ pub(super) fn not_looked_at(filter: &Filter, page: &Page, scope: Scope, sources:
     }
     sentences.push("duplicates and ignored payloads are counted and not kept: they are no events".to_owned());
     sentences.push(
-        "requests that were refused before they were read (401, 404, 413 and others) are in the log only; if none came, \
-         see the sender's own log, its URL and the firewall"
+        "requests that were refused otherwise (401, 404, 413 and others) leave no event: `gander_requests_refused_total` \
+         counts them; if none came, see the sender's own log, its URL and the firewall"
             .to_owned(),
     );
     sentences
@@ -109,7 +109,7 @@ mod tests {
         ] {
             let page = Page { events: Vec::new(), next: text("9"), searched };
             let sentences = not_looked_at(&filter, &page, scope, &sources);
-            let said: Vec<&str> = said.iter().copied().chain(["in the log only"]).collect();
+            let said: Vec<&str> = said.iter().copied().chain(["leave no event"]).collect();
             assert_eq!(sentences.len(), said.len(), "{filter:?}: {sentences:?}");
             for (sentence, said) in sentences.iter().zip(said) {
                 assert!(sentence.contains(said), "{filter:?}: {sentence}");

@@ -141,7 +141,7 @@ pub(crate) fn as_flags(sentence: &str) -> String {
     parts.collect::<Vec<_>>().join("`")
 }
 
-const PARAMETERS: [&str; 12] = [
+const PARAMETERS: [&str; 14] = [
     "state",
     "outcome",
     "key",
@@ -154,6 +154,8 @@ const PARAMETERS: [&str; 12] = [
     "limit",
     "after",
     "force",
+    "dry_run",
+    "differs",
 ];
 
 /// The path of an event in the API.

@@ -69,9 +69,11 @@ impl Client {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
         let tls = match tls {
-            Some(tls) => tls::pinned_client(&tls.certificate).map_err(|error| match tls.certificate.is_relative() {
-                true => format!("{error}; the path is relative: run this where the relay runs"),
-                false => error.to_string(),
+            Some(tls) => tls::pinned_client(&tls.certificate).map_err(|error| {
+                match tls.certificate.is_relative() && !tls.certificate.exists() {
+                    true => format!("{error}; the path is relative: run this where the relay runs"),
+                    false => error.to_string(),
+                }
             })?,
             // Never used, but the connector wants one.
             None => tls::untrusting_client().map_err(|error| error.to_string())?,

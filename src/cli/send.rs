@@ -73,8 +73,8 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     {
         terminal.say(&format!("its outcome is not known: {stop}"));
     }
-    report(arguments, &answer, &events, terminal);
     complete(&arguments.config, &mut events);
+    report(arguments, &answer, &events, terminal);
     let fine = !events.is_empty() && events.iter().all(remedy::is_fine);
     Ok(if fine { Exit::Fine } else { Exit::No })
 }

@@ -75,10 +75,11 @@ impl Reader<'_> {
             let message = format!("expected an IP address and a port, found {}", shown(node, &path, &[]));
             let finding = self.error(node, &path, message);
             let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':')).unwrap_or(&text);
-            match Some(port).filter(|port| port.parse::<u16>().is_ok()) {
-                Some(port) if !text.starts_with('l') => finding.help(format!("write 0.0.0.0:{port} or [::]:{port}")),
-                Some(port) => finding.help(format!("write 127.0.0.1:{port}")),
-                None => finding.help(format!("such as {default}")),
+            let is_local = text.starts_with("localhost:") || default.starts_with("127.");
+            match port.parse::<u16>() {
+                Ok(port) if is_local => finding.help(format!("write 127.0.0.1:{port}")),
+                Ok(port) => finding.help(format!("write 0.0.0.0:{port} or [::]:{port}")),
+                Err(_) => finding.help(format!("such as {default}")),
             };
         }
         parsed.ok()

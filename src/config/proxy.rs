@@ -10,7 +10,7 @@ use super::{Reader, place_of};
 use crate::delivery::connector::{Protocol, Proxy, Route};
 use crate::secret::Secret;
 use crate::tls::ServerName;
-use crate::yaml::{Fields, Node, Place, Value, fields, is_sensitive};
+use crate::yaml::{Fields, Node, Place, Value, fields};
 
 impl Reader<'_> {
     /// The route to the upstream; none after an error.
@@ -93,7 +93,7 @@ impl Reader<'_> {
                 return None;
             };
             let secret = match &node.value {
-                Value::String(text) if is_sensitive(name.as_str()) => {
+                Value::String(text) if may_be_secret(name.as_str()) => {
                     self.literal_else(node, text, &path, Use::Header, "write { env: NAME } in its place")?
                 }
                 Value::String(text) => match unusable(text, Use::Header) {
@@ -211,6 +211,11 @@ fn is_excepted(url: &Uri, exceptions: &str) -> bool {
     let asked = format!("http://{host}/").parse::<Uri>().ok();
     let matcher = Matcher::builder().all("http://proxy").no(exceptions).build();
     all || matcher.intercept(asked.as_ref().unwrap_or(url)).is_none()
+}
+
+/// Tells by a whole word of its name whether a header may hold a secret; all else counts as none, since most are none.
+fn may_be_secret(name: &str) -> bool {
+    name.split(['-', '_']).any(|word| ["token", "secret", "password", "key", "auth", "authorization"].contains(&word))
 }
 
 /// Tells credentials that SOCKS5 can carry (RFC 1929).

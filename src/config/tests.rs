@@ -832,7 +832,8 @@ fn what_has_no_effect_or_may_be_secret_on_the_way_to_the_upstream_is_told() {
         assert!(!warnings.render(false).contains("swordfish"));
         warnings.iter().map(|finding| (finding.path.clone(), finding.code)).collect::<Vec<_>>()
     };
-    let told = found(BASE, "proxy: { url: 'http://p:1', headers: { X-Token: swordfish, X-Team: payments } }");
+    let told =
+        found(BASE, "proxy: { url: 'http://p:1', headers: { X-Token: swordfish, X-Proxy-Team: a, X-Author: b } }");
     assert!(told.contains(&("upstream.proxy.headers.x-token".to_owned(), "secret-written-out")), "{told:?}");
     assert!(told.iter().all(|(path, _)| path == "upstream.proxy.headers.x-token"), "{told:?}");
     let plain = BASE.replace("https://", "http://");

@@ -203,7 +203,12 @@ impl Upstream {
         let mut mask = Mask::default();
         self.config.authorization.secret().expose(|token| mask.add(token));
         if let Route::Through(proxy) = &self.config.way.route {
-            proxy.credentials.as_ref().and_then(|secret| secret.expose(|pair| mask.add(pair)));
+            proxy.credentials.as_ref().and_then(|secret| {
+                secret.expose(|pair| {
+                    mask.add(pair);
+                    pair.split_once(':').into_iter().for_each(|(_, password)| mask.add(password));
+                })
+            });
         }
         if let Some(masked) = answer.location.as_deref().and_then(|text| mask.masked(text, false)) {
             answer.location = Some(masked);

@@ -18,8 +18,8 @@ impl Mask {
         let json = serde_json::Value::from(secret).to_string();
         let json = json.trim_matches('"');
         let mut forms = vec![secret.to_owned(), BASE64_STANDARD.encode(secret)];
-        forms.extend([json.to_owned(), json.replace('/', "\\/")]);
-        forms.push(secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"));
+        forms.extend([json.to_owned(), json.replace('/', "\\/"), escaped_angles(json), ascii(json)]);
+        forms.extend(html(secret));
         for set in [NON_ALPHANUMERIC, UNRESERVED] {
             let encoded = utf8_percent_encode(secret, set).to_string();
             forms.extend([lower_hex(&encoded), encoded]);
@@ -48,6 +48,31 @@ fn prefix_len(text: &str, form: &str) -> usize {
     (1..=longest).rev().find(|length| form.is_char_boundary(*length) && text.ends_with(&form[..*length])).unwrap_or(0)
 }
 
+/// JSON as programs write it that may stand within HTML.
+fn escaped_angles(json: &str) -> String {
+    json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
+}
+
+/// JSON of ASCII alone.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c.is_ascii() {
+            true => text.push(c),
+            false => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text += &format!("\\u{unit:04x}")),
+        }
+    }
+    text
+}
+
+/// HTML has several words for a quote.
+fn html(text: &str) -> impl Iterator<Item = String> {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let quotes = [("&quot;", "'"), ("&quot;", "&#39;"), ("&quot;", "&#x27;"), ("&#34;", "&#39;"), ("&#34;", "&apos;")];
+    let quoted = quotes.map(|(double, single)| text.replace('"', double).replace('\'', single));
+    quoted.into_iter().flat_map(|text| [text.replace('+', "&#43;"), text])
+}
+
 /// `%2F` as `%2f`.
 fn lower_hex(encoded: &str) -> String {
     let mut parts = encoded.split('%');
@@ -74,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_masked_in_every_form_in_which_it_may_come_back() {
-        let mask = mask(&["hunter/2+\"c-d&=", "user:pass"]);
+        let mask = mask(&["hunter/2+\"c-d&=", "user:pass", "Zürich-1 😀"]);
         for (text, masked) in [
             ("the token hunter/2+\"c-d&=!", "the token ***!"),
             ("?token=hunter%2F2%2B%22c%2Dd%26%3D&x=1", "?token=***&x=1"),
@@ -83,6 +108,9 @@ mod tests {
             (r#"{"e":"hunter\/2+\"c-d&="}"#, r#"{"e":"***"}"#),
             (r#"{"e":"hunter/2+\"c-d&="}"#, r#"{"e":"***"}"#),
             ("<p>hunter/2+&quot;c-d&amp;=</p>", "<p>***</p>"),
+            ("<p>hunter/2&#43;&#34;c-d&amp;=</p>", "<p>***</p>"),
+            (r#"{"e":"hunter/2+\"c-d\u0026="}"#, r#"{"e":"***"}"#),
+            (r#"{"e":"Z\u00fcrich-1 \ud83d\ude00"}"#, r#"{"e":"***"}"#),
             ("Basic dXNlcjpwYXNz", "Basic ***"),
         ] {
             assert_eq!(mask.masked(text, false).as_deref(), Some(masked), "{text}");

@@ -214,6 +214,8 @@ access_log none
 cache_log /dev/null
 pid_filename none
 forward_max_tries 1
+visible_hostname squid.test
+max_filedescriptors 1024
 ",
         users.display()
     );
@@ -354,18 +356,19 @@ fn nothing_is_lost_while_squid_is_killed_under_load() {
     let upstream = Upstream::flapping(dice.fork());
     let site = Site::new(&upstream);
     let directory = tempfile::tempdir().unwrap();
+    // Nobody is given a port of this address by chance while squid is down.
     let port = free_port();
     let upstreams = upstream.url().split(['/', ':']).nth(4).unwrap().to_owned();
-    let command = words(&squid_settings(directory.path(), &format!("127.0.0.1:{port}"), &upstreams));
+    let command = words(&squid_settings(directory.path(), &format!("127.0.0.4:{port}"), &upstreams));
     let squid = || {
         let mut squid = Command::new(&command[0]);
         squid.args(&command[1..]).stdout(Stdio::null()).stderr(Stdio::null());
         let running = Killed(squid.spawn().expect("squid is installed"));
-        listens(|| TcpStream::connect(("127.0.0.1", port)).is_ok(), "squid's port");
+        listens(|| TcpStream::connect(("127.0.0.4", port)).is_ok(), "squid's port");
         running
     };
     let mut running = Some(squid());
-    let process = site.start(&["env".to_owned(), format!("GANDER_UPSTREAM__PROXY=http://user:right@127.0.0.1:{port}")]);
+    let process = site.start(&["env".to_owned(), format!("GANDER_UPSTREAM__PROXY=http://user:right@127.0.0.4:{port}")]);
     let mut senders = Senders::new(4, &mut dice);
     senders.work(process.port, Connections::Kept, || {
         for _ in 0..3 {
@@ -455,7 +458,9 @@ fn addresses_of_a_name_server_stand_in_for_each_other_and_are_followed() {
     };
     let (took, stops) = senders.work(process.port, Connections::Kept, || {
         let mut either = [&first, &second];
+        let end = Instant::now() + Duration::from_secs(60);
         while either[0].arrivals().len() <= 10 {
+            assert!(Instant::now() < end, "neither address is used");
             either.swap(0, 1);
             std::thread::sleep(Duration::from_millis(10));
         }

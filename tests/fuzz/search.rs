@@ -22,7 +22,7 @@ pub fn search(target: &Target) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut pool = (target.corpus)();
     let mut known = HashSet::new();
-    let mut under_way = UnderWay::new(target.name);
+    let mut under_way = UnderWay::new(target.name.to_owned());
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut runs = 0_u64;
     for input in pool.clone() {
@@ -47,7 +47,7 @@ pub fn search(target: &Target) {
 
 /// Runs one input; panics if it fails or takes too long.
 pub fn run(target: &Target, input: Vec<u8>) {
-    judged(target, input, &mut UnderWay::new(target.name), 0);
+    judged(target, input, &mut UnderWay::new(format!("{}-alone", target.name)), 0);
 }
 
 /// What is said of an input, without what only this input says.
@@ -70,17 +70,23 @@ fn judged(target: &Target, input: Vec<u8>, under_way: &mut UnderWay, seed: u64) 
 fn outcome(target: &Target, input: &[u8], under_way: &mut UnderWay) -> Result<String, String> {
     under_way.begins(input);
     silence_panics();
-    let started = Instant::now();
+    let started = cpu_time();
     QUIET.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
     QUIET.set(false);
-    let took = started.elapsed();
+    let took = cpu_time().saturating_sub(started);
     under_way.ends();
     match result {
         Err(_) => Err(format!("it panicked: {}", PANIC.take())),
         Ok(_) if took > RUN_MAX => Err(format!("it took {:.1} s", took.as_secs_f64())),
         Ok(said) => Ok(said),
     }
+}
+
+/// The time that this thread worked: what else the machine does is not the input's.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// The shape of a sentence: numbers and what is quoted in it differ from input to input.
@@ -103,7 +109,7 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn new(name: &'static str) -> UnderWay {
+    fn new(name: String) -> UnderWay {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}.input"));
         let file = File::create(path).unwrap();
         let (watched, received) = mpsc::channel::<Option<Vec<u8>>>();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gander::exports::config::{self, Failure, Inputs, Secrets};
 use rustls::pki_types::CertificateDer;
@@ -152,10 +153,14 @@ async fn http_2_is_spoken_where_it_is_offered_and_one_connection_through_a_proxy
         let mut config = pair.server(|tls| tls.with_no_client_auth());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream = Upstream::start_with(listener, config, &pair.pem, |_, number| match number {
-            // The stream is reset, the connection stays.
-            2 => Reply::HangUp,
-            _ => Reply::Done,
+        // Once for each way the stream is reset.
+        let resets = Arc::new(AtomicBool::new(false));
+        let reset = Arc::clone(&resets);
+        let upstream = Upstream::start_with(listener, config, &pair.pem, move |call, _| {
+            match call.key() == "e3" && reset.swap(false, Ordering::SeqCst) {
+                true => Reply::HangUp,
+                false => Reply::Done,
+            }
         })
         .await;
         let (connect, socks) = (Proxy::http(|_| Does::Tunnel(ESTABLISHED)).await, Proxy::socks5(None, 0).await);
@@ -165,6 +170,7 @@ async fn http_2_is_spoken_where_it_is_offered_and_one_connection_through_a_proxy
             (format!("proxy: socks5h://{}", socks.address), Some(&socks)),
         ] {
             let before = upstream.calls().len();
+            resets.store(true, Ordering::SeqCst);
             let relay = Relay::start(&upstream, &setup(&[line])).await;
             is_delivered(&relay).await;
             let tunnels = proxy.map(|proxy| proxy.seen().len());
@@ -175,7 +181,9 @@ async fn http_2_is_spoken_where_it_is_offered_and_one_connection_through_a_proxy
             }
             let calls = upstream.calls();
             assert!(calls[before..].iter().all(|call| call.version == http::Version::HTTP_2));
-            assert!(proxy.map(|proxy| proxy.seen().len()) <= tunnels.map(|tunnels| tunnels + 1));
+            assert!(!resets.load(Ordering::SeqCst), "nothing was reset");
+            // After the reset another connection is made, and no more.
+            assert_eq!(proxy.map(|proxy| proxy.seen().len()), tunnels.map(|tunnels| tunnels + 1));
         }
     })
     .await;
@@ -407,13 +415,16 @@ async fn certificates_that_upstream_and_proxy_rotate_under_load_lose_nothing() {
         std::fs::write(&ca, &proxys.pem).unwrap();
         let url = format!("https://localhost:{}", proxy.address.port());
         let line = format!("proxy: {{ url: '{url}', ca: '{}' }}", ca.display());
-        let process = start(directory.path(), &upstream, &setup(&[line])).await;
-        let (rotated, mut sent) = (std::sync::atomic::AtomicBool::new(false), 0);
+        let lines = [line, "rate_limit: { per_second: 10000, burst: 10000 }".to_owned()];
+        let process = start(directory.path(), &upstream, &setup(&lines)).await;
+        let (rotated, mut sent) = (AtomicBool::new(false), 0);
         let load = async {
-            while !rotated.load(std::sync::atomic::Ordering::Relaxed) {
+            while !rotated.load(Ordering::Relaxed) {
                 let answer = process.post(&payload(&format!("e{sent}"), "CRITICAL")).await;
                 assert_eq!(answer.status, 202, "{answer:?}");
                 sent += 1;
+                // A steady load, not as much as this machine can write.
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         };
         let rotation = async {
@@ -430,7 +441,7 @@ async fn certificates_that_upstream_and_proxy_rotate_under_load_lose_nothing() {
                 process.admin_once("/readyz", named).await;
                 replace(file, &next.pem);
             }
-            rotated.store(true, std::sync::atomic::Ordering::Relaxed);
+            rotated.store(true, Ordering::Relaxed);
         };
         tokio::join!(load, rotation);
         process.admin_once("/api/v1/events?state=queued", |page| page["events"] == json!([])).await;
@@ -438,7 +449,7 @@ async fn certificates_that_upstream_and_proxy_rotate_under_load_lose_nothing() {
         assert_eq!(dead["events"], json!([]));
         let calls = upstream.calls();
         let arrived: std::collections::HashSet<&str> = calls.iter().map(crate::upstream::Call::key).collect();
-        assert!(sent > 100 && arrived.len() == sent, "{} of {sent}", arrived.len());
+        assert!(sent > 50 && arrived.len() == sent, "{} of {sent}", arrived.len());
     })
     .await;
 }
@@ -512,12 +523,12 @@ async fn an_upstream_that_answers_badly_is_met_on_another_connection_the_next_ti
         let good = Upstream::start(|_, _| Reply::Done).await;
         // The way leads to `bad` for the first connection only.
         let (to_bad, to_good) = (bad.address, good.address);
-        let first = std::sync::atomic::AtomicBool::new(true);
+        let first = AtomicBool::new(true);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let to = if first.swap(false, std::sync::atomic::Ordering::Relaxed) { to_bad } else { to_good };
+                let to = if first.swap(false, Ordering::Relaxed) { to_bad } else { to_good };
                 tokio::spawn(async move {
                     let mut onward = tokio::net::TcpStream::connect(to).await.unwrap();
                     let _ = tokio::io::copy_bidirectional(&mut stream, &mut onward).await;

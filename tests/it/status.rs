@@ -165,8 +165,8 @@ async fn what_alerted_nobody_counts_until_it_was_replayed() {
             relay.post_with(&payload(key, "CRITICAL"), &[("prefer", "wait=10")]).await;
         }
         let (code, text) = status(&configuration, &[]).await;
-        assert!(code == Some(1) && text.lines().next().unwrap().ends_with("; 2 events alerted nobody."), "{text}");
-        let row = "\nunmatched           2  nobody was alerted: gander events list --outcome unmatched\n";
+        assert!(code == Some(1) && text.lines().next().unwrap().ends_with("; 2 events matched no filter."), "{text}");
+        let row = "\nunmatched           2  no filter there matched: gander events list --outcome unmatched\n";
         assert!(text.contains(row), "{text}");
         upstream.follow(|_, _| Reply::Done);
         let body = json!({ "outcome": "unmatched" });

@@ -14,7 +14,7 @@ use super::against::{self, Past};
 use super::progress::Progress;
 use super::selection::Selection;
 use super::{page_of, text};
-use crate::cli::admin_client::{Relay, event_path};
+use crate::cli::admin_client::{Relay, as_flags, event_path};
 use crate::cli::client::Answer;
 use crate::cli::follow::Follow;
 use crate::cli::remedy::{self, Advice, Beside};
@@ -346,8 +346,8 @@ fn line(result: &Value) -> String {
                 .collect();
             format!("{id} refused again: {}", errors.join("; "))
         }
-        Some("declined") => format!("{id} declined: {}", said(&result["detail"])),
-        Some("under_way") => format!("{id} under way: {}", said(&result["detail"])),
+        Some("declined") => format!("{id} declined: {}", as_flags(&said(&result["detail"]))),
+        Some("under_way") => format!("{id} under way: {}", as_flags(&said(&result["detail"]))),
         _ => format!("{id} {}", said(&result["status"])),
     }
 }

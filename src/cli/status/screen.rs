@@ -78,7 +78,7 @@ fn headline(status: &Value, now: WallTime) -> Headline<'_> {
             (entries.len() as u64, "one thing is not as it should be", "things are not as they should be"),
             (count("kept", "dead"), "a dead letter waits for a person", "dead letters wait for a person"),
             (count("kept", "refused"), "a refused payload waits for a person", "refused payloads wait for a person"),
-            (count("kept", "unmatched"), "one event alerted nobody", "events alerted nobody"),
+            (count("kept", "unmatched"), "one event matched no filter", "events matched no filter"),
             (u64::from(status["kept"].is_null()), "the journal does not answer at once", ""),
         ];
         let but = but.into_iter().filter(|(count, ..)| *count > 0).map(|(count, one, many)| match count {
@@ -132,7 +132,7 @@ fn numbers(status: &Value, now: WallTime, colour: bool) -> Vec<String> {
         (
             "unmatched",
             &kept["unmatched"],
-            to_do(&kept["unmatched"], "nobody was alerted: gander events list --outcome unmatched"),
+            to_do(&kept["unmatched"], "no filter there matched: gander events list --outcome unmatched"),
             true,
         ),
         ("open", &kept["open_incidents"], Some(open(kept)), false),
@@ -419,7 +419,7 @@ mod tests {
                 "Delivering, since 14:00 UTC (2 h); 2 refused payloads wait for a person.",
                 false,
             ),
-            ("/kept/unmatched", json!(8), "Delivering, since 14:00 UTC (2 h); 8 events alerted nobody.", false),
+            ("/kept/unmatched", json!(8), "Delivering, since 14:00 UTC (2 h); 8 events matched no filter.", false),
             ("/kept", Value::Null, "Delivering, since 14:00 UTC (2 h); the journal does not answer at once.", false),
             (
                 "/readiness/degraded",
@@ -497,7 +497,7 @@ mod tests {
             "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401); unauthorized.\n-> mend it\n",
             "waiting            14  oldest from 16:01 UTC (3 min); not sent while deliveries are paused\n",
             "dead                2  gander events list --state dead\n",
-            "unmatched           3  nobody was alerted: gander events list --outcome unmatched\n",
+            "unmatched           3  no filter there matched: gander events list --outcome unmatched\n",
             "open                4  incidents; of 6 more keys the trigger waits\n",
             "0     held back by a person; has its share of the queue, and is told 503; 7 turned away, last 16:02 UTC (2 min): not_json\n",
             "\nsource_share since 2025-11-24 16:00 UTC: source servicepilot: 14 events queued\n-> mend it",

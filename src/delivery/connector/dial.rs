@@ -17,6 +17,9 @@ pub(super) async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, String> 
         match waiting.next() {
             Some(address) => drop(attempts.spawn(dial(address))),
             None if attempts.is_empty() => {
+                let more = failures.len().saturating_sub(FAILURES_TOLD);
+                failures.truncate(FAILURES_TOLD);
+                failures.extend((more > 0).then(|| format!("and {more} more")));
                 return Err(failures.join("; "));
             }
             None => {}
@@ -59,6 +62,8 @@ fn alternating(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 
 /// The delay that RFC 8305, section 5, recommends.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
+/// Each attempt keeps what is told.
+const FAILURES_TOLD: usize = 4;
 /// More are not tried for one connection: at their pace they take longer than any timeout.
 const ADDRESSES_MAX: usize = 16;
 

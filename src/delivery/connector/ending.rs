@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 
 use super::tls::{detail_of, problem_in};
@@ -50,6 +50,18 @@ impl Ending {
     }
 }
 
+impl<T: Read + Unpin> Watched<T> {
+    /// A peer that is gone may have said why before it went: after a failed write its last words are read.
+    fn look_after<R>(&mut self, written: &Poll<io::Result<R>>, context: &mut Context<'_>) {
+        if matches!(written, Poll::Ready(Err(_))) {
+            let mut scratch = [0; 64];
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = Pin::new(&mut self.stream).poll_read(context, buffer.unfilled());
+            self.ending.see(&read);
+        }
+    }
+}
+
 impl<T: Connection> Connection for Watched<T> {
     fn connected(&self) -> Connected {
         self.stream.connected().extra(self.ending.clone())
@@ -65,13 +77,19 @@ impl<T: Read + Unpin> Read for Watched<T> {
     }
 }
 
-impl<T: Write + Unpin> Write for Watched<T> {
+impl<T: Read + Write + Unpin> Write for Watched<T> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.look_after(&result, context);
+        result
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_flush(context);
+        this.look_after(&result, context);
+        result
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

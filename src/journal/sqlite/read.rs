@@ -751,11 +751,13 @@ pub(super) fn first_error(
     }))
 }
 
-/// The replays of an event, oldest first.
+/// The newest replays of an event, oldest of them first.
 pub(super) fn replays(connection: &Connection, event: &Summary) -> Result<Vec<String>, rusqlite::Error> {
     let id: i64 = event.id.parse().unwrap_or(0);
     connection
-        .prepare_cached("SELECT id FROM event WHERE replay_of = ?1 ORDER BY id LIMIT ?2")?
+        .prepare_cached(
+            "SELECT id FROM (SELECT id FROM event WHERE replay_of = ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id",
+        )?
         .query_map(params![id, REPLAYS_SHOWN as i64], |row| row.get(0).map(|id: i64| id.to_string()))?
         .collect()
 }

@@ -36,4 +36,4 @@ fn read(row: &Row<'_>) -> Result<Option<(EventId, KeyId)>, rusqlite::Error> {
 }
 
 /// More than a person looks through, and read within milliseconds.
-const NEWEST_LOOKED_AT: i64 = 10_000;
+const NEWEST_LOOKED_AT: i64 = 1_000;
