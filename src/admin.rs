@@ -4,6 +4,7 @@
 //! listens apart from senders, on loopback unless a token is set.
 
 mod api;
+mod body;
 mod commands;
 pub mod dedup;
 mod guard;

@@ -1,22 +1,16 @@
 //! Replays and discards: one event, or a page of them by filter.
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Request, State as Extract};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
-use super::guard::may_see_details;
+use super::body::{Members, json_body};
 use super::holds;
-use super::problem::{Reply, bad_request, meant, problem, problem_with};
+use super::problem::{Reply, bad_request, meant, problem, problem_with, unavailable};
 use super::selection::{Selection, cursor};
 use super::withdraw::{Withdrawn, withdraw};
 use super::{State, View};
@@ -336,26 +330,6 @@ impl Done {
     }
 }
 
-/// Reads a JSON body, of one who may see events.
-pub(super) async fn json_body(state: &State, request: Request, bytes_max: usize) -> Result<Bytes, Response> {
-    if !may_see_details(state, &request) {
-        return Err(problem(StatusCode::FORBIDDEN, "commands off loopback need an `admin.token`"));
-    }
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
-        let detail = "a command is sent with the header `Content-Type: application/json`";
-        return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-    }
-    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(request.into_body(), bytes_max)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => {
-            let detail = format!("this command is at most {} KiB of JSON", bytes_max / 1024);
-            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail))
-        }
-        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the command did not arrive in time")),
-    }
-}
-
 /// Reads the body of a command.
 async fn options(state: &State, request: Request) -> Result<Options, Response> {
     let bytes = json_body(state, request, BODY_BYTES_MAX).await?;
@@ -375,48 +349,10 @@ async fn options(state: &State, request: Request) -> Result<Options, Response> {
     Ok(Options { force, dry_run, rest })
 }
 
-pub(super) fn unavailable(why: Unavailable) -> Response {
-    let detail = format!(
-        "the journal takes no command now ({}), see /readyz; look at the event before you repeat it",
-        why.as_str()
-    );
-    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-    response
-}
-
-/// The members of a JSON object. One that is there twice is refused: a command must mean one thing.
-struct Members(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Map::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if members.insert(name.clone(), value).is_some() {
-                        return Err(A::Error::custom(format!("`{name}` is there twice")));
-                    }
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Read)
-    }
-}
-
 /// Events that one call by filter is about: it answers within a moment.
 const SELECTED_AT_ONCE: usize = 100;
 const WAITS: &str = "what is queued is sent anyway: replay what has ended, as `dead`, `refused` or `delivered`";
 const UNDER_WAY: &str = "a call of it is under way: it ends after that, delivered or discarded, and is not tried again";
 const BODY_BYTES_MAX: usize = 64 * 1024;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Counting further would only take time.
 const COUNTED_MAX: usize = 100_000;

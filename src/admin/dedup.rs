@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::State;
-use super::commands::json_body;
+use super::body::json_body;
 use super::problem::{Reply, bad_request, problem};
 use crate::event::{Action, Draft, EventId, KeyId, Occurrence, UpdateHash};
 use crate::journal::dedup::{Decision, Preview};

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::commands::{json_body, unavailable};
-use super::problem::{Reply, bad_request, meant, problem};
+use super::body::json_body;
+use super::problem::{Reply, bad_request, meant, problem, unavailable};
 use super::{State, View};
 use crate::delivery::dispatcher::Hold;
 use crate::event::{self, HoldRecord, HoldTarget, KeyId};

@@ -1,12 +1,13 @@
 //! The API's answers when it can't do what is asked: RFC 9457 problem documents.
 
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::journal::recorder::Unavailable;
 use crate::yaml::nearest;
 
 /// An answer, or the problem document that goes out in its place.
@@ -30,6 +31,17 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
 /// One with members of our own.
 pub(super) fn problem_with(status: StatusCode, detail: &str, members: &[(&str, Value)]) -> Response {
     document(status, detail, members).map(Body::from)
+}
+
+/// The journal takes no command now: 503.
+pub(super) fn unavailable(why: Unavailable) -> Response {
+    let detail = format!(
+        "the journal takes no command now ({}), see /readyz; look at the event before you repeat it",
+        why.as_str()
+    );
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 /// One as it goes to the server.

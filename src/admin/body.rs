@@ -1,0 +1,66 @@
+//! Reads what a POST brings.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use super::State;
+use super::guard::may_see_details;
+use super::problem::problem;
+
+/// The members of a JSON object. One that is there twice is refused: a command must mean one thing.
+pub(super) struct Members(pub(super) Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if members.insert(name.clone(), value).is_some() {
+                        return Err(A::Error::custom(format!("`{name}` is there twice")));
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Read)
+    }
+}
+
+/// Reads a JSON body, of one who may see events.
+pub(super) async fn json_body(state: &State, request: Request, bytes_max: usize) -> Result<Bytes, Response> {
+    if !may_see_details(state, &request) {
+        return Err(problem(StatusCode::FORBIDDEN, "commands off loopback need an `admin.token`"));
+    }
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        let detail = "a command is sent with the header `Content-Type: application/json`";
+        return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(request.into_body(), bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => {
+            let detail = format!("this command is at most {} KiB of JSON", bytes_max / 1024);
+            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail))
+        }
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the command did not arrive in time")),
+    }
+}
+
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
