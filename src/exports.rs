@@ -99,5 +99,5 @@ pub mod tls {
     pub use crate::tls::{Config, Served, client_config, make_missing_pair};
 }
 pub mod yaml {
-    pub use crate::yaml::{Findings, Place, Source};
+    pub use crate::yaml::{Findings, Place, Source, parse};
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use gander::exports::clock::WallTime;
 use gander::exports::metrics::{Exposition, Metrics};
 use gander::exports::rules::RuleSet;
-use gander::exports::yaml::{Findings, Source};
-use serde_json::Value;
+use gander::exports::yaml::{Findings, Source, parse};
+use serde_json::{Value, json};
 
 const README: &str = "README.md";
 const DEMO: &str = "$ gander demo --once\n";
@@ -509,6 +509,92 @@ fn the_configuration_and_the_rules_of_the_front_page_are_fine() {
     let ended = gander.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success() && out.contains("is fine") && !out.contains("note:"), "{out}{err}");
+}
+
+#[test]
+fn every_yaml_block_of_a_page_is_a_part_of_a_file_that_is_taken() {
+    let pages = pages();
+    let blocks: usize = pages.iter().map(|page| page.yaml().len()).sum();
+    assert!(blocks > 20, "{blocks}");
+    assert_eq!(blocks_that_are_not_taken(&pages), Vec::<String>::new());
+    let mut wrong = vec![Page { path: OPERATING, text: "```yaml\nupstream: { adresses: [a:1] }\n```\n".to_owned() }];
+    assert!(blocks_that_are_not_taken(&wrong)[0].contains("adresses"));
+    wrong[0].text = "```yaml\nwhen: { path: $.a, equals: 1 }\nwhen: { path: $.a, equal: 1 }\n```\n".to_owned();
+    assert_eq!(blocks_that_are_not_taken(&wrong).len(), 1);
+}
+
+/// Blocks that the schema of their kind of file refuses, once what they leave out stands around them.
+fn blocks_that_are_not_taken(pages: &[Page]) -> Vec<String> {
+    let configuration = json!({
+        "sources": { "servicepilot": { "rules": "r.yaml", "auth": "none" } },
+        "upstream": { "url": "https://up.example/v1", "authorization": { "bearer": { "env": "TOKEN" } } },
+    });
+    let rules = json!({ "version": 1, "incident_key": "$.id", "rules": [{ "name": "all", "then": "trigger" }] });
+    let kinds = [
+        ("config", configuration),
+        ("rules", rules),
+        ("tests", json!({ "rules": "r.yaml", "tests": [{ "name": "a", "payload": {}, "expect": {} }] })),
+        ("filters", json!({ "services": [{ "name": "a" }] })),
+    ];
+    let kinds = kinds.map(|(kind, around)| {
+        let schema: Value = serde_json::from_str(&read(&format!("config/schema/{kind}.json"))).unwrap();
+        (schema.clone(), around, jsonschema::draft7::new(&schema).unwrap())
+    });
+    let mut wrong = Vec::new();
+    for (page, block) in pages.iter().flat_map(|page| page.yaml().into_iter().map(move |block| (page, block))) {
+        for part in parts(&block) {
+            let mut findings = Findings::new();
+            let source = std::sync::Arc::new(Source::new(page.path.to_owned(), part.clone()));
+            let tree = parse(&source, &mut findings).map(|node| node.to_json()).unwrap_or_default();
+            wrong.extend(findings.has_errors().then(|| format!("{}: {}", page.path, findings.render(false))));
+            // Alertmanager's own.
+            if tree.get("receivers").is_some() {
+                continue;
+            }
+            let problems: Vec<Vec<String>> = kinds
+                .iter()
+                .filter(|(schema, ..)| {
+                    tree.as_object().unwrap().keys().all(|key| schema["properties"].get(key).is_some())
+                })
+                .map(|(_, around, validator)| {
+                    let mut whole = around.clone();
+                    lay(&mut whole, &tree);
+                    validator.iter_errors(&whole).map(|error| error.to_string()).collect()
+                })
+                .collect();
+            if !problems.iter().any(Vec::is_empty) {
+                wrong.push(format!("{}: {part}{problems:?}", page.path));
+            }
+        }
+    }
+    wrong
+}
+
+/// The files of a block: what says `when` again and again shows one condition a line.
+fn parts(block: &str) -> Vec<String> {
+    match block.lines().filter(|line| line.starts_with("when: ")).count() > 1 {
+        true => block.lines().map(|line| format!("rules: [{{ name: a, then: trigger, {} }}]\n", bare(line))).collect(),
+        false if block.starts_with("when:") => {
+            let indented: String = block.lines().map(|line| format!("    {line}\n")).collect();
+            vec![format!("rules:\n  - name: a\n    then: trigger\n{indented}")]
+        }
+        false => vec![block.to_owned()],
+    }
+}
+
+/// A line without its comment.
+fn bare(line: &str) -> &str {
+    line.split("  #").next().unwrap_or_default().trim_end()
+}
+
+/// Lays the members of an object over those of another.
+fn lay(below: &mut Value, over: &Value) {
+    match (below, over) {
+        (Value::Object(below), Value::Object(over)) => {
+            over.iter().for_each(|(name, value)| lay(below.entry(name).or_insert(Value::Null), value));
+        }
+        (below, over) => *below = over.clone(),
+    }
 }
 
 #[test]
