@@ -49,6 +49,7 @@ use crate::tls;
 
 pub use journal_view::JournalView;
 pub use reload::{Reload, ReloadFailure};
+pub(crate) use selection::{OPTIONS, SELECTION};
 
 /// The `admin` section.
 #[derive(Clone, Debug)]

@@ -128,11 +128,11 @@ impl Selection {
 
 /// `beside`: words that may stand beside the selection, and were taken out before.
 fn check_names<'n>(mut names: impl Iterator<Item = &'n str>, beside: &[&str]) -> Result<(), String> {
-    let Some(unknown) = names.find(|name| !NAMES.contains(name)) else {
+    let Some(unknown) = names.find(|name| !SELECTION.contains(name)) else {
         return Ok(());
     };
-    let meant = meant(unknown, NAMES.iter().chain(beside).copied());
-    Err(format!("there is no `{unknown}` to choose events by{meant}; there are {}", NAMES.join(", ")))
+    let meant = meant(unknown, SELECTION.iter().chain(beside).copied());
+    Err(format!("there is no `{unknown}` to choose events by{meant}; there are {}", SELECTION.join(", ")))
 }
 
 /// Where the next page of a command starts: behind the last event, and with nothing that came since the first page,
@@ -172,9 +172,9 @@ fn moment(name: &str, value: Option<&str>, now: WallTime) -> Result<Option<WallT
 
 const LIST_DEFAULT: usize = 50;
 /// Members of a command's body beside its selection.
-const OPTIONS: [&str; 2] = ["force", "dry_run"];
+pub(crate) const OPTIONS: [&str; 2] = ["force", "dry_run"];
 /// The names of the fields of [`Selection`].
-const NAMES: [&str; 12] = [
+pub(crate) const SELECTION: [&str; 12] = [
     "state",
     "outcome",
     "key",
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn every_field_of_a_selection_has_its_name_in_the_list() {
-        let members = NAMES.map(|name| match name {
+        let members = SELECTION.map(|name| match name {
             "limit" => (name.to_owned(), 5.into()),
             "differs" => (name.to_owned(), true.into()),
             _ => (name.to_owned(), "x".into()),
@@ -270,11 +270,11 @@ mod tests {
         assert!(Selection::of_command(members.into_iter().collect()).is_ok());
         let problem = serde_json::from_str::<Selection>(r#"{"x": 1}"#).unwrap_err().to_string();
         assert_eq!(
-            NAMES.iter().filter(|name| problem.contains(&format!("`{name}`"))).count(),
-            NAMES.len(),
+            SELECTION.iter().filter(|name| problem.contains(&format!("`{name}`"))).count(),
+            SELECTION.len(),
             "{problem}"
         );
-        assert_eq!(problem.matches('`').count(), 2 * (NAMES.len() + 1), "{problem}");
+        assert_eq!(problem.matches('`').count(), 2 * (SELECTION.len() + 1), "{problem}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use crate::admin::{OPTIONS, SELECTION};
 use crate::cli::client::{Answer, Client};
 use crate::cli::{ConfigArguments, Stop};
 use crate::config::load_addresses;
@@ -129,7 +130,8 @@ impl Relay {
 
 /// A sentence of the API with its parameters as a command takes them: `state=refused` as `--state refused`.
 pub(crate) fn as_flags(sentence: &str) -> String {
-    let flag = |name: &str| PARAMETERS.contains(&name).then(|| format!("--{}", name.replace('_', "-")));
+    let is_parameter = |name: &str| SELECTION.iter().chain(&OPTIONS).any(|known| *known == name);
+    let flag = |name: &str| is_parameter(name).then(|| format!("--{}", name.replace('_', "-")));
     let shown = |code: &str| match code.split_once('=') {
         Some((name, value)) => flag(name).map(|flag| format!("{flag} {value}")),
         None => flag(code),
@@ -140,23 +142,6 @@ pub(crate) fn as_flags(sentence: &str) -> String {
     });
     parts.collect::<Vec<_>>().join("`")
 }
-
-const PARAMETERS: [&str; 14] = [
-    "state",
-    "outcome",
-    "key",
-    "key_contains",
-    "search",
-    "request",
-    "source",
-    "since",
-    "older_than",
-    "limit",
-    "after",
-    "force",
-    "dry_run",
-    "differs",
-];
 
 /// The path of an event in the API.
 pub(crate) fn event_path(id: &str) -> String {

@@ -9,7 +9,7 @@ pub(crate) fn degraded(readiness: &Value) -> &[Value] {
     readiness["degraded"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Where a relay tells that it is ready and no more.
+/// Advice for a relay that tells only that it is ready.
 pub(crate) const NO_DETAILS: &str = "the relay tells the rest to whoever shows its admin token: set the variable or file that \
                                      `admin.token` names to the token in use";
 

@@ -17,7 +17,7 @@ pub(super) struct Advice {
     pub(super) remedy: Option<String>,
 }
 
-/// What stands beside the advice: a person is not told to look at what is shown.
+/// The text beside the advice: nobody is told to look at text that is on the screen already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
     /// The whole event, as `gander events show` prints it.

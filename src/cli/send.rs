@@ -196,7 +196,7 @@ fn line(event: &Value) -> String {
         line += &format!("{} of {}: ", said("action"), said("incident_key"));
     }
     if let (None, Some(of)) = (id_of(event), original_of(event)) {
-        // What is told beside it is the original's.
+        // Outcome and reason are those of the original.
         let original = ["outcome", "reason"].into_iter().filter(|name| event[*name].is_string()).map(said);
         let original = original.collect::<Vec<_>>().join(", ");
         let original = if original.is_empty() { original } else { format!(" ({original})") };

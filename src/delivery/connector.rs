@@ -153,7 +153,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection, perhaps through a proxy.
 pub type Io = Box<dyn Stream>;
 
-/// What requests are sent on.
+/// The connection that requests are sent on.
 type Link = Watched<MaybeHttpsStream<TokioIo<Io>>>;
 
 impl Connector {

@@ -83,7 +83,7 @@ fn lower_hex(encoded: &str) -> String {
     })
 }
 
-/// What most programs leave as it is (RFC 3986, section 2.3).
+/// The set that leaves unreserved characters as they are (RFC 3986, section 2.3), as most programs do.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const REPLACEMENT: &str = "***";
 

@@ -37,7 +37,7 @@ pub(super) fn may_show_comment(values: &str, over: bool, comment: &str) -> bool 
     let has_value = !values.trim_end().ends_with([':', '-']) && !values.trim().is_empty();
     let is_short = comment.len() <= LINE_BYTES_MAX;
     let is_apart = over || values.ends_with("  ") || shown_length(values, false) >= values.trim_end().len();
-    // What stands before each sign, back to the sign before.
+    // The text before each sign, back to the sign before.
     let named = comment.rsplit_once([':', '=']).map_or("", |(named, _)| named);
     let mut names = named.split([':', '=']).filter_map(|before| before.split_whitespace().next_back());
     is_short && has_value && is_apart && comment.starts_with("# ") && !names.any(is_sensitive)
@@ -104,7 +104,7 @@ fn is_plain_value(text: &str) -> bool {
     is_number || matches!(text, "true" | "false" | "null" | "~" | "none" | "off" | "auto")
 }
 
-/// What is longer is hidden without a look at its words, of which each costs a comparison with all names.
+/// A longer line is hidden unread: each of its words would cost a comparison with all names.
 const LINE_BYTES_MAX: usize = 1024;
 
 /// Parts of the names of keys that hold secrets.

@@ -210,7 +210,7 @@ fn sources(status: &Value, now: WallTime, colour: bool) -> Vec<String> {
     head.into_iter().chain(lines).collect()
 }
 
-/// What is the matter with a source: held back, over its share, or requests of it were turned away.
+/// The trouble of a source: held back, over its share, or requests of it were turned away.
 fn trouble(source: &Value, status: &Value, now: WallTime) -> String {
     let name = source["name"].as_str().unwrap_or_default();
     let holds = status["holds"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -65,7 +65,7 @@ pub(super) fn problem_in(error: &io::Error) -> Option<Handshake> {
     error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()).map(handshake_problem)
 }
 
-/// What is said of an error; the TLS library may list each name that a certificate is for.
+/// The text of an error, shortened: the TLS library may list each name that a certificate is for.
 pub(super) fn detail_of(error: &io::Error) -> String {
     error.to_string().chars().take(DETAIL_CHARS_MAX).collect()
 }

@@ -132,7 +132,7 @@ impl Declined {
     }
 }
 
-/// What became of an earlier replay; where it did not help, the replay is what can be replayed.
+/// The outcome of an earlier replay; where that did not help, the replay itself can be replayed.
 fn explain_replay(Replay { id, state, outcome }: Replay) -> String {
     let stands = match outcome {
         Some(outcome) => format!("{state}, {outcome}"),
