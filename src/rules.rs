@@ -6,11 +6,12 @@
 //!
 //! Reading: `decide` is the order of things, `condition`, `validate`, `key` and `emit` are its steps, `compile`
 //! turns YAML into them, `index` leaves out the rules that can't match, `path` is JSONPath, `text`, `pattern`,
-//! `casefold`, `template` and `value` are what the steps are made of; `trace` is what an explained decision saw, `coverage`
+//! `casefold`, `canonical`, `template` and `value` are what the steps are made of; `trace` is what an explained decision saw, `coverage`
 //! adds traces up, `diff` compares two decisions.
 
 mod body_shape;
 pub mod budget;
+mod canonical;
 mod casefold;
 mod compile;
 mod condition;
@@ -40,7 +41,7 @@ pub use self::body_shape::{Known, Outline};
 pub use self::coverage::Lack;
 pub use self::coverage::{Coverage, Gap, PartKind};
 pub use self::decide::ELEMENTS_MAX;
-pub use self::trace::{ConditionTrace, ElementTrace, Missed, Nearest, PathTrace, Seen, Spot, Trace};
+pub use self::trace::{ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, Seen, Spot, Trace};
 use crate::event::{Draft, Priority, Violation};
 use crate::yaml::{Findings, Source};
 
@@ -54,7 +55,7 @@ pub struct RuleSet {
     index: index::Index,
     otherwise: Otherwise,
     otherwise_spot: Spot,
-    incident_key: Vec<path::JsonPath>,
+    incident_key: Vec<key::KeyPart>,
     occurrence: Vec<path::JsonPath>,
     update_on: Vec<path::JsonPath>,
     refuse_placeholders: bool,
@@ -70,6 +71,8 @@ struct Rule {
     /// The paths that `when` reads and no rule before it does: where placeholders are looked for.
     reads: Vec<path::JsonPath>,
     then: Then,
+    /// Takes the place of the file's.
+    incident_key: Option<Vec<key::KeyPart>>,
     /// The urgency of its events.
     priority: Priority,
     /// The canonical body, with the file's `emit` under the rule's own; none sends the payload itself.
@@ -161,11 +164,12 @@ impl RuleSet {
         body_shape::outlines(self)
     }
 
-    /// The paths of `incident_key` that `validate` says nothing of.
+    /// The paths that the file's `incident_key` can't do without and that `validate` says nothing of.
     pub fn unvalidated_keys(&self) -> Vec<&str> {
         let validated =
             |path: &path::JsonPath| self.validations.iter().any(|validation| validation.path.as_str() == path.as_str());
-        self.incident_key.iter().filter(|path| !validated(path)).map(path::JsonPath::as_str).collect()
+        let needed = self.incident_key.iter().filter_map(key::KeyPart::needed);
+        needed.filter(|path| !validated(path)).map(path::JsonPath::as_str).collect()
     }
 
     /// Decides a payload and tells how.
@@ -198,6 +202,10 @@ impl Decision {
 }
 
 impl Then {
+    fn makes_events(self) -> bool {
+        matches!(self, Then::Trigger | Then::Resolve)
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Then::Trigger => "trigger",

@@ -88,6 +88,7 @@ impl Rules {
         };
         let unvalidated = self.set.unvalidated_keys();
         for part in items(node).unwrap_or(std::slice::from_ref(node)) {
+            let part = part.get("path").unwrap_or(part);
             if let Some(path) = part.as_str().filter(|path| unvalidated.contains(path)) {
                 findings
                     .note(part.place.clone(), "incident_key", format!("`validate` does not require `{path}`"))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::budget::Budget;
 use super::condition::{Asks, Condition, Operator, Test};
 use super::emit::{Emit, Operators, Source};
 use super::{RuleSet, Then};
@@ -97,8 +98,12 @@ fn written(emit: &Emit, action: Action) -> Option<Vec<Value>> {
         }
         _ => return None,
     };
-    let mut values: Vec<Value> =
-        values.into_iter().map(|value| operators.shape(Cow::Borrowed(value)).into_owned()).collect();
+    let budget = Budget::new(SHAPING_STEPS_MAX);
+    let shaped = values.into_iter().filter_map(|value| operators.shape(Cow::Borrowed(value), &budget));
+    let mut values: Vec<Value> = shaped.map(Cow::into_owned).collect();
+    if budget.is_exhausted() {
+        return None;
+    }
     // A table has no order of its own; the same file is always told alike.
     values.sort_by_cached_key(Value::to_string);
     values.dedup_by_key(|value| value.to_string());
@@ -111,3 +116,6 @@ fn literal(emit: &Emit) -> Option<&Value> {
         _ => None,
     }
 }
+
+/// More than the values that a person writes out take.
+const SHAPING_STEPS_MAX: u64 = 1_000_000;

@@ -5,8 +5,9 @@
 //! or searched, patterns by what their search can cost, patterns that the payload brings by compiling them.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 
-use super::pattern::Pattern;
+use super::pattern::{Capture, Pattern};
 
 /// The steps that one decision may still take. All its paths and comparisons draw on it.
 #[derive(Debug)]
@@ -55,6 +56,11 @@ impl Budget {
     /// Looks for a pattern in a text. Without enough steps for that, it does not match.
     pub(super) fn search(&self, pattern: &Pattern, text: &str) -> bool {
         self.spend_bytes(pattern.cost(text)) && pattern.is_match(text)
+    }
+
+    /// Takes out of a text what a pattern's group matches. Without enough steps for that, nothing.
+    pub(super) fn capture(&self, capture: &Capture, text: &str) -> Option<Range<usize>> {
+        capture.find(text, |bytes| self.spend_bytes(bytes))
     }
 
     pub fn is_exhausted(&self) -> bool {

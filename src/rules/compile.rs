@@ -2,6 +2,7 @@
 
 mod condition;
 mod emit;
+mod key;
 mod reach;
 mod scalar;
 mod validation;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use super::condition::Condition;
 use super::emit::EmitMap;
 use super::index::Index;
+use super::key::KeyPart;
 use super::path::JsonPath;
 use super::template::Templates;
 use super::trace::Spot;
@@ -50,7 +52,7 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
     let rules_node = file.require("rules", findings);
     let otherwise = file.choice("otherwise", &OTHERWISE, findings).unwrap_or(Otherwise::Reject);
     let key_node = file.take_some("incident_key");
-    let incident_key = key_node.map(|node| paths(node, "incident_key", findings)).unwrap_or_default();
+    let incident_key = key_node.map(|node| key::parts(node, "incident_key", findings)).unwrap_or_default();
     let occurrence = file.take_some("occurrence").map(|node| paths(node, "occurrence", findings)).unwrap_or_default();
     let update_on = file.take_some("update_on").map(|node| paths(node, "update_on", findings)).unwrap_or_default();
     let refuse_placeholders = file.choice("placeholders", &PLACEHOLDERS, findings).unwrap_or(true);
@@ -63,12 +65,9 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
         _ => 0,
     });
     let all_read = items > 0 && rules.len() == items;
-    let makes_events = rules.iter().any(|rule| matches!(rule.then, Then::Trigger | Then::Resolve));
-    // Rules that can't be read may need one too.
-    if (makes_events || !all_read) && key_node.is_none() {
-        findings
-            .error(place, "incident_key", "`incident_key` is required and missing")
-            .help("name what a trigger and its resolve have in common: `incident_key: [$.servicepilot_event_id]`");
+    let makes_events = rules.iter().any(|rule| rule.then.makes_events());
+    if key_node.is_none() {
+        needed_key(place, &rules, all_read, findings);
     }
     if let (false, true, Some(node)) = (makes_events, all_read, rules_node) {
         findings
@@ -90,6 +89,23 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
         refuse_placeholders,
         templates,
     })
+}
+
+/// Reports that a rule has no incident key, neither the file's nor its own.
+fn needed_key(place: Place, rules: &[Rule], all_read: bool, findings: &mut Findings) {
+    let own = rules.iter().any(|rule| rule.incident_key.is_some());
+    let lacking = rules.iter().find(|rule| rule.then.makes_events() && rule.incident_key.is_none());
+    let message = match lacking {
+        Some(rule) if own => {
+            format!("`incident_key` is required and missing: the rule `{}` has none of its own", rule.name)
+        }
+        // Rules that can't be read may need one too.
+        None if own || all_read => return,
+        _ => "`incident_key` is required and missing".to_owned(),
+    };
+    findings
+        .error(place, "incident_key", message)
+        .help("name what a trigger and its resolve have in common: `incident_key: [$.servicepilot_event_id]`");
 }
 
 fn version(file: &mut Fields<'_>, findings: &mut Findings) {
@@ -154,6 +170,7 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
         findings.extend(found);
         let then = then(&mut fields, findings);
         let priority = priority(&mut fields, then, findings);
+        let incident_key = own_key(&mut fields, then, findings);
         let own =
             fields.take_some("emit").and_then(|node| emit::body(node, &fields.path_of("emit"), templates, findings));
         fields.finish(findings);
@@ -163,7 +180,8 @@ fn rules(node: &Node, emit: Option<&EmitMap>, templates: &mut Templates, finding
         let reads = new_paths(when.as_ref(), &mut read);
         let emit = emit::laid_over(emit, own);
         kept.push(Kept { path, node: item, readable });
-        rules.push(Rule { name: name.into(), spot: Spot::of(&item.place), when, reads, then, priority, emit });
+        let spot = Spot::of(&item.place);
+        rules.push(Rule { name: name.into(), spot, when, reads, then, incident_key, priority, emit });
     }
     reach::unreached(&rules, &kept, findings);
     rules
@@ -205,17 +223,26 @@ fn priority(fields: &mut Fields<'_>, then: Option<Then>, findings: &mut Findings
         return Priority::default();
     };
     let path = fields.path_of("priority");
-    if let Some(then @ (Then::Ignore | Then::Reject)) = then {
-        findings
-            .warning(
-                node.place.clone(),
-                &path,
-                format!("`then: {}` makes no event that could go earlier", then.as_str()),
-            )
-            .help("`priority` orders the events of rules that trigger or resolve");
-    }
+    idle(node, &path, then, ("that could go earlier", "`priority` orders the events"), findings);
     let words = Priority::ALL.map(|priority| (priority.as_str(), priority));
     fields::choice(node, &path, &words, findings).unwrap_or_default()
+}
+
+/// A rule's own incident key; empty if it can't be read.
+fn own_key(fields: &mut Fields<'_>, then: Option<Then>, findings: &mut Findings) -> Option<Vec<KeyPart>> {
+    let node = fields.take_some("incident_key")?;
+    let path = fields.path_of("incident_key");
+    idle(node, &path, then, ("that would have a key", "`incident_key` ties the events together"), findings);
+    Some(key::parts(node, &path, findings))
+}
+
+/// Warns of a key that is about events in a rule that makes none.
+fn idle(node: &Node, path: &str, then: Option<Then>, (what, does): (&str, &str), findings: &mut Findings) {
+    if let Some(then) = then.filter(|then| !then.makes_events()) {
+        findings
+            .warning(node.place.clone(), path, format!("`then: {}` makes no event {what}", then.as_str()))
+            .help(format!("{does} of rules that trigger or resolve"));
+    }
 }
 
 /// The paths of a condition that no earlier rule reads.
@@ -226,19 +253,21 @@ fn new_paths(when: Option<&Condition>, read: &mut HashSet<String>) -> Vec<JsonPa
 
 /// One path or a list of them.
 fn paths(node: &Node, at: &str, findings: &mut Findings) -> Vec<JsonPath> {
+    items(node, at, findings).into_iter().filter_map(|(item, at)| path(item, &at, findings)).collect()
+}
+
+/// A node's items with their paths: those of a list, which may not be empty, or the one that stands for it.
+fn items<'n>(node: &'n Node, at: &str, findings: &mut Findings) -> Vec<(&'n Node, String)> {
     match &node.value {
-        Value::List(items) if items.is_empty() => {
-            findings
-                .error(node.place.clone(), at, "this list needs a path")
-                .help("such as `[$.servicepilot_event_id]`");
-            Vec::new()
+        Value::List(items) => {
+            if items.is_empty() {
+                findings
+                    .error(node.place.clone(), at, "this list needs a path")
+                    .help("such as `[$.servicepilot_event_id]`");
+            }
+            items.iter().enumerate().map(|(index, item)| (item, format!("{at}[{index}]"))).collect()
         }
-        Value::List(items) => items
-            .iter()
-            .enumerate()
-            .filter_map(|(index, item)| path(item, &format!("{at}[{index}]"), findings))
-            .collect(),
-        _ => path(node, at, findings).into_iter().collect(),
+        _ => vec![(node, at.to_owned())],
     }
 }
 

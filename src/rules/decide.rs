@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::budget::Budget;
 use super::emit::{Reading, Setting};
+use super::key::KeyPart;
 use super::near_miss::nearest;
 use super::path::{JsonPath, Scope};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
@@ -180,11 +181,11 @@ fn one(
     };
     if let Some(trace) = trace {
         let scope = Scope { budget: &payload.telling, ..scope };
-        tell_reads(rules, scope, &mut trace.reads);
+        tell_reads(rules, rule, scope, &mut trace.reads);
         let reading = Reading { scope, action, templates: &rules.templates };
-        rule.emit.iter().for_each(|emit| emit.missed(&reading, "", &mut trace.missed));
+        rule.emit.iter().for_each(|emit| emit.read(&reading, "", trace));
     }
-    let incident_key = key::incident_key(&rules.incident_key, scope, rules.refuse_placeholders)?;
+    let incident_key = key::incident_key(key_parts(rules, rule), scope, rules.refuse_placeholders)?;
     let occurrence = key::occurrence(&rules.occurrence, scope)?;
     let setting = Setting {
         scope,
@@ -251,13 +252,17 @@ fn tell(rules: &RuleSet, scope: Scope<'_>, last: Option<usize>, traces: &mut Vec
     }
 }
 
-/// Tells what the keys beside the rules read.
-fn tell_reads(rules: &RuleSet, scope: Scope<'_>, reads: &mut Vec<PathTrace>) {
-    let keys =
-        [("incident_key", &rules.incident_key), ("occurrence", &rules.occurrence), ("update_on", &rules.update_on)];
-    for (key, paths) in keys {
+/// Tells what the keys beside the rules read, and a rule's own incident key.
+fn tell_reads(rules: &RuleSet, rule: &Rule, scope: Scope<'_>, reads: &mut Vec<PathTrace>) {
+    key_parts(rules, rule).iter().for_each(|part| part.tell(scope, rules.refuse_placeholders, reads));
+    for (key, paths) in [("occurrence", &rules.occurrence), ("update_on", &rules.update_on)] {
         reads.extend(paths.iter().map(|path| PathTrace::of(key, path, scope)));
     }
+}
+
+/// The incident key of a rule: its own, else the file's.
+fn key_parts<'r>(rules: &'r RuleSet, rule: &'r Rule) -> &'r [KeyPart] {
+    rule.incident_key.as_ref().unwrap_or(&rules.incident_key)
 }
 
 fn told(rule: &Rule, verdict: &'static str, conditions: Option<Vec<super::ConditionTrace>>) -> RuleTrace {
@@ -273,7 +278,11 @@ fn unrendered(path: &JsonPath, scope: Scope<'_>) -> Vec<Violation> {
         .filter_map(|text| {
             scope.budget.spend_bytes(6 * text.len() as u64);
             let found = placeholder::alone(text)?;
-            let problem = format!("is an unrendered placeholder, {}, and the rules read it", shortened(found));
+            let problem = format!(
+                "is an unrendered placeholder, {}, and the rules read it; {}",
+                shortened(found),
+                placeholder::TAKEN
+            );
             Some(Violation { path: path.as_str().to_owned(), problem, found: Some(shortened(text)) })
         })
         .take(VIOLATIONS_SHOWN_MAX)

@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 use super::budget::Budget;
 use super::path::{JsonPath, Scope};
+use super::pattern::Capture;
 use super::template::{Converted, TemplateId, Templates, Variables, convert};
-use super::trace::Missed;
+use super::trace::{ElementTrace, Missed};
 use super::value::text_of;
 use super::{Context, TemplateFailures};
 use crate::event::Action;
@@ -48,6 +49,8 @@ pub(super) struct Operators {
     pub(super) string: bool,
     pub(super) trim: bool,
     pub(super) case: Option<Case>,
+    /// What its group matches; a text without a match counts as missing.
+    pub(super) capture: Option<Capture>,
     pub(super) truncate: Option<usize>,
 }
 
@@ -128,38 +131,30 @@ impl Emit {
 }
 
 impl Emit {
-    /// Tells the paths that select nothing. `key` is the dotted key of the body; `instead`: another value would be sent.
-    fn missed(&self, reading: &Reading<'_>, key: &str, instead: bool, missed: &mut Vec<Missed>) {
+    /// Tells which paths find something and which nothing. `key` is the dotted key of the body; `instead`: another value
+    /// would be sent.
+    fn read(&self, reading: &Reading<'_>, key: &str, instead: bool, trace: &mut ElementTrace) {
         match self {
-            Emit::Path(path) => reading.miss(path, key, instead, missed),
+            Emit::Path(path) => reading.note(path, key, instead, trace),
             // A template may well do without; only a name that is nearly there is told.
             Emit::Template { id, .. } => {
-                let members = reading.templates.members(*id).into_iter().filter_map(|(name, path)| {
-                    let path = JsonPath::parse(&path).ok().filter(|path| path.first(reading.scope).is_none())?;
-                    Some(Missed { key: key.to_owned(), path: name, instead, why: path.astray(reading.scope) })
-                });
-                missed.extend(members.filter(Missed::is_near));
+                for (name, path) in reading.templates.members(*id) {
+                    let Ok(path) = JsonPath::parse(&path) else { continue };
+                    if path.first(reading.scope).is_some() {
+                        trace.found.push(name);
+                        continue;
+                    }
+                    let missed = Missed { key: key.to_owned(), path: name, instead, why: path.astray(reading.scope) };
+                    trace.missed.extend(Some(missed).filter(Missed::is_near));
+                }
             }
             Emit::Literal(_) => {}
             Emit::List(items) => {
                 let items = items.iter().enumerate();
-                items.for_each(|(at, item)| item.missed(reading, &format!("{key}[{at}]"), instead, missed));
+                items.for_each(|(at, item)| item.read(reading, &format!("{key}[{at}]"), instead, trace));
             }
-            Emit::Map(map) => map.missed(reading, key, missed),
-            Emit::Operators(operators) => {
-                let instead = instead || operators.default.is_some();
-                match &operators.source {
-                    Source::Path(path) => reading.miss(path, key, instead, missed),
-                    Source::First(candidates) => {
-                        let instead = instead || candidates.iter().any(|candidate| candidate.gives(reading.scope));
-                        candidates.iter().for_each(|candidate| candidate.missed(reading, key, instead, missed));
-                    }
-                    Source::ByAction { trigger, resolve } => {
-                        let chosen = if reading.action == Action::Trigger { trigger } else { resolve };
-                        chosen.iter().for_each(|chosen| chosen.missed(reading, key, instead, missed));
-                    }
-                }
-            }
+            Emit::Map(map) => map.read(reading, key, trace),
+            Emit::Operators(operators) => operators.read(reading, key, instead, trace),
         }
     }
 
@@ -173,20 +168,21 @@ impl Emit {
 }
 
 impl Reading<'_> {
-    fn miss(&self, path: &JsonPath, key: &str, instead: bool, missed: &mut Vec<Missed>) {
-        if path.first(self.scope).is_none() {
-            let (key, path, why) = (key.to_owned(), path.as_str().to_owned(), path.astray(self.scope));
-            missed.push(Missed { key, path, instead, why });
+    fn note(&self, path: &JsonPath, key: &str, instead: bool, trace: &mut ElementTrace) {
+        let (key, text) = (key.to_owned(), path.as_str().to_owned());
+        match path.first(self.scope) {
+            Some(_) => trace.found.push(text),
+            None => trace.missed.push(Missed { key, path: text, instead, why: path.astray(self.scope) }),
         }
     }
 }
 
 impl EmitMap {
-    /// Tells the paths that select nothing, for a person who asks.
-    pub(super) fn missed(&self, reading: &Reading<'_>, key: &str, missed: &mut Vec<Missed>) {
+    /// Tells which paths find something and which nothing, for a person who asks.
+    pub(super) fn read(&self, reading: &Reading<'_>, key: &str, trace: &mut ElementTrace) {
         let of = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-        self.merge.iter().for_each(|path| reading.miss(path, &of("$merge"), false, missed));
-        self.entries.iter().for_each(|(name, emit)| emit.missed(reading, &of(name), false, missed));
+        self.merge.iter().for_each(|path| reading.note(path, &of("$merge"), false, trace));
+        self.entries.iter().for_each(|(name, emit)| emit.read(reading, &of(name), false, trace));
     }
 
     /// Writes the object as JSON; without the entries whose value is missing.
@@ -266,17 +262,44 @@ impl Operators {
         {
             value = default.value(setting);
         }
-        value.map(|value| self.shape(value))
+        value.and_then(|value| self.shape(value, setting.scope.budget))
     }
 
-    /// The operators on text. What is no text stays as it is.
-    pub(super) fn shape<'a>(&self, value: Cow<'a, Value>) -> Cow<'a, Value> {
+    /// Tells what the operand finds, and where `$capture` finds nothing in it.
+    fn read(&self, reading: &Reading<'_>, key: &str, instead: bool, trace: &mut ElementTrace) {
+        let or_default = instead || self.default.is_some();
+        match &self.source {
+            Source::Path(path) => {
+                reading.note(path, key, or_default, trace);
+                let value = path.first(reading.scope).map(Cow::Borrowed);
+                if let (Some(capture), Some(value)) = (&self.capture, value)
+                    && self.map.is_none()
+                    && self.shape(value, reading.scope.budget).is_none()
+                {
+                    let (key, path) = (key.to_owned(), path.as_str().to_owned());
+                    let why = Some(format!("/{}/ finds nothing in it", capture.as_str()));
+                    trace.missed.push(Missed { key, path, instead, why });
+                }
+            }
+            Source::First(candidates) => {
+                let instead = or_default || candidates.iter().any(|candidate| candidate.gives(reading.scope));
+                candidates.iter().for_each(|candidate| candidate.read(reading, key, instead, trace));
+            }
+            Source::ByAction { trigger, resolve } => {
+                let chosen = if reading.action == Action::Trigger { trigger } else { resolve };
+                chosen.iter().for_each(|chosen| chosen.read(reading, key, or_default, trace));
+            }
+        }
+    }
+
+    /// The operators on text. What is no text stays as it is; a text in which `$capture` finds nothing counts as missing.
+    pub(super) fn shape<'a>(&self, value: Cow<'a, Value>, budget: &Budget) -> Option<Cow<'a, Value>> {
         let value = match value.as_ref() {
             Value::Number(_) | Value::Bool(_) if self.string => Cow::Owned(Value::String(value.to_string())),
             _ => value,
         };
         let Value::String(text) = value.as_ref() else {
-            return value;
+            return Some(value);
         };
         let mut shaped: Cow<'_, str> = Cow::Borrowed(text);
         if self.trim {
@@ -287,15 +310,18 @@ impl Operators {
             Some(Case::Upper) => shaped = Cow::Owned(shaped.to_uppercase()),
             None => {}
         }
+        if let Some(capture) = &self.capture {
+            shaped = Cow::Owned(shaped[budget.capture(capture, &shaped)?].to_owned());
+        }
         if let Some(most) = self.truncate
             && let Some((end, _)) = shaped.char_indices().nth(most)
         {
             shaped = Cow::Owned(shaped[..end].to_owned());
         }
-        match shaped {
+        Some(match shaped {
             Cow::Borrowed(_) => value,
             Cow::Owned(shaped) => Cow::Owned(Value::String(shaped)),
-        }
+        })
     }
 }
 

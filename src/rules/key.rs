@@ -1,46 +1,242 @@
 //! What ties events together: the incident key, the occurrence, and the values whose change makes an update.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
 use serde_json::Value;
 
 use super::path::{JsonPath, Scope};
-use super::placeholder;
+use super::pattern::Capture;
+use super::trace::{PartTrace, PathTrace};
 use super::value::{kind_of, shortened, shown};
+use super::{canonical, placeholder};
 use crate::event::{Occurrence, UpdateHash, Violation};
 
+/// A part of an incident key: paths, and how a text is made of what they find.
+#[derive(Clone, Debug)]
+pub(super) struct KeyPart {
+    /// Asked in their order, up to the first that gives a text.
+    pub(super) paths: Vec<JsonPath>,
+    /// Takes the text out of a longer one.
+    pub(super) capture: Option<Capture>,
+    /// Where no path gives a text the part is left out.
+    pub(super) optional: bool,
+    /// An object gives a hash of its canonical JSON.
+    pub(super) canonical: bool,
+}
+
+/// The reason why a path gives no text.
+struct NoText {
+    violation: Violation,
+    /// There is nothing, so that another path may give a text, or the part be left out. Else the payload is refused.
+    is_absence: bool,
+}
+
 /// The incident key of an element, or everything that keeps it from having one.
+///
+/// The text of a part that stands alone is the key. Of several each has its place between the slashes, also where one before
+/// it is left out: `[host, service, check]` without a service is `db-1//disk`. What is left out at the end leaves no
+/// slash. So two payloads that differ in what a part says, or in which of them are there, have different keys.
 pub(super) fn incident_key(
-    paths: &[JsonPath],
+    parts: &[KeyPart],
     scope: Scope<'_>,
     refuse_placeholders: bool,
 ) -> Result<String, Vec<Violation>> {
     let mut violations = Vec::new();
     let mut key = String::new();
-    for (index, path) in paths.iter().enumerate() {
-        let part = match part(path, scope, refuse_placeholders) {
-            Ok(part) => part,
-            Err(violation) => {
-                violations.push(violation);
-                continue;
-            }
-        };
-        match paths {
-            [_] => key = part,
-            _ => {
-                if index > 0 {
-                    key.push('/');
-                }
-                push_encoded(&part, &mut key);
+    let mut slashes = 0;
+    for (index, part) in parts.iter().enumerate() {
+        match part.text(scope, refuse_placeholders) {
+            Err(violation) => violations.push(violation),
+            Ok(None) => {}
+            Ok(Some(text)) if parts.len() == 1 => key = text,
+            Ok(Some(text)) => {
+                (slashes..index).for_each(|_| key.push('/'));
+                slashes = index;
+                push_encoded(&text, &mut key);
             }
         }
     }
-    if violations.is_empty() && key.len() > KEY_BYTES_MAX {
-        let path = paths.iter().map(JsonPath::as_str).collect::<Vec<_>>().join(", ");
-        let problem = format!("the incident key has {} bytes, at most {KEY_BYTES_MAX} are allowed", key.len());
-        violations.push(Violation { path, problem, found: Some(shortened(&key)) });
+    if violations.is_empty() && (key.is_empty() || key.len() > KEY_BYTES_MAX) {
+        let path = joined(parts.iter().flat_map(|part| &part.paths));
+        let (problem, found) = match key.len() {
+            0 => ("the incident key needs one of its parts, and none is there".to_owned(), None),
+            bytes => (
+                format!("the incident key has {bytes} bytes, at most {KEY_BYTES_MAX} are allowed"),
+                Some(shortened(&key)),
+            ),
+        };
+        violations.push(Violation { path, problem, found });
     }
     if violations.is_empty() { Ok(key) } else { Err(violations) }
+}
+
+impl KeyPart {
+    /// The value of one path, as it is.
+    pub(super) fn of(path: JsonPath) -> KeyPart {
+        KeyPart { paths: vec![path], capture: None, optional: false, canonical: false }
+    }
+
+    /// The path without which there is no key.
+    pub(super) fn needed(&self) -> Option<&JsonPath> {
+        match self.paths.as_slice() {
+            [path] if !self.optional => Some(path),
+            _ => None,
+        }
+    }
+
+    /// How the text is found where it is more than the value of one path, in the words of the rule file.
+    fn describe(&self) -> Vec<String> {
+        let first = (self.paths.len() > 1).then(|| "$first".to_owned());
+        let capture = self.capture.as_ref().map(|capture| format!("capture {}", capture.as_str()));
+        let flags = [("optional", self.optional), ("canonical", self.canonical)];
+        let flags = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned());
+        first.into_iter().chain(capture).chain(flags).collect()
+    }
+
+    /// The text of the part; none where it is left out.
+    fn text(&self, scope: Scope<'_>, refuse_placeholders: bool) -> Result<Option<String>, Violation> {
+        let mut absence = None;
+        for path in &self.paths {
+            match self.text_at(path, scope, refuse_placeholders) {
+                Ok(text) => return Ok(Some(text)),
+                Err(NoText { violation, is_absence: true }) => absence = Some(violation),
+                Err(NoText { violation, is_absence: false }) => return Err(violation),
+            }
+        }
+        match (absence.filter(|_| !self.optional), self.paths.as_slice()) {
+            (None, _) => Ok(None),
+            (Some(violation), [_]) => Err(violation),
+            (Some(_), paths) => {
+                let problem = "the incident key needs one of these, and each is missing or gives no text".to_owned();
+                Err(Violation { path: joined(paths), problem, found: None })
+            }
+        }
+    }
+
+    /// The text that one of the paths gives.
+    fn text_at(&self, path: &JsonPath, scope: Scope<'_>, refuse_placeholders: bool) -> Result<String, NoText> {
+        let nodes = path.select(scope);
+        let node = match nodes.as_slice() {
+            [] => return Err(NoText::absent(path, "needs this and it is missing", None)),
+            [node] => *node,
+            nodes => {
+                let problem = format!("needs one value here and finds {}", nodes.len());
+                return Err(NoText::refused(path, &problem, nodes[0]));
+            }
+        };
+        let text = self.text_of(node, path, scope)?;
+        scope.budget.spend_bytes(6 * text.len() as u64);
+        let unrendered = match node {
+            Value::Object(_) => unrendered(node),
+            _ => placeholder::find(&text),
+        };
+        match unrendered.filter(|_| refuse_placeholders) {
+            None => Ok(text),
+            Some(found) => {
+                let (found, taken) = (shortened(found), placeholder::TAKEN);
+                let problem = format!("holds an unrendered placeholder, {found}; {taken}");
+                Err(NoText::refused(path, &problem, node))
+            }
+        }
+    }
+
+    /// The text that is made of one node.
+    fn text_of(&self, node: &Value, path: &JsonPath, scope: Scope<'_>) -> Result<String, NoText> {
+        if self.canonical && holds_inexact(node)
+            || matches!(node, Value::Number(number) if canonical::is_inexact(number))
+        {
+            let problem = "can't be a number too large to be exact; send it as a string";
+            return Err(NoText::refused(path, problem, node));
+        }
+        let text = match node {
+            Value::String(text) => Cow::Borrowed(text.as_str()),
+            Value::Number(number) => Cow::Owned(number.to_string()),
+            Value::Object(members) if self.canonical && members.is_empty() => Cow::Borrowed(""),
+            Value::Object(_) if self.canonical => Cow::Owned(canonical::hash(node, scope.budget)),
+            other => {
+                let or_object = if self.canonical { "a string, a number or an object" } else { "a string or a number" };
+                let problem = format!("has to be {or_object}, not {}", kind_of(other));
+                return Err(match other {
+                    Value::Null => NoText::absent(path, &problem, Some(node)),
+                    _ => NoText::refused(path, &problem, node),
+                });
+            }
+        };
+        if text.trim().is_empty() {
+            return Err(NoText::absent(path, "can't be blank", Some(node)));
+        }
+        let Some(capture) = &self.capture else {
+            return Ok(text.into_owned());
+        };
+        match scope.budget.capture(capture, &text).map(|range| &text[range]).filter(|found| !found.trim().is_empty()) {
+            Some(found) => Ok(found.to_owned()),
+            None => {
+                let problem = format!("finds nothing here by /{}/", capture.as_str());
+                Err(NoText::absent(path, &problem, Some(node)))
+            }
+        }
+    }
+
+    /// Tells how each path comes to give the text of the part, up to the one that does.
+    pub(super) fn tell(&self, scope: Scope<'_>, refuse_placeholders: bool, reads: &mut Vec<PathTrace>) {
+        for (index, path) in self.paths.iter().enumerate() {
+            let mut read = PathTrace::of("incident_key", path, scope);
+            let how = self.describe();
+            if how.is_empty() {
+                reads.push(read);
+                continue;
+            }
+            let (verdict, text) = match self.text_at(path, scope, refuse_placeholders) {
+                Ok(text) => ("taken", Some(text)),
+                Err(NoText { is_absence: true, .. }) if index + 1 < self.paths.len() => ("next", None),
+                Err(NoText { is_absence: true, .. }) if self.optional => ("left out", None),
+                Err(_) => ("refused", None),
+            };
+            read.part = Some(PartTrace { how, verdict, text });
+            reads.push(read);
+            if !matches!(verdict, "next") {
+                return;
+            }
+        }
+    }
+}
+
+impl NoText {
+    /// There is nothing at this path.
+    fn absent(path: &JsonPath, problem: &str, found: Option<&Value>) -> NoText {
+        let (path, problem) = (path.as_str().to_owned(), format!("the incident key {problem}"));
+        NoText { violation: Violation { path, problem, found: found.map(shown) }, is_absence: true }
+    }
+
+    /// There is something that can't be used.
+    fn refused(path: &JsonPath, problem: &str, found: &Value) -> NoText {
+        NoText { is_absence: false, ..NoText::absent(path, problem, Some(found)) }
+    }
+}
+
+/// The first placeholder among the texts and names of an object.
+fn unrendered(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => placeholder::find(text),
+        Value::Array(items) => items.iter().find_map(unrendered),
+        Value::Object(members) => {
+            members.iter().find_map(|(name, member)| placeholder::find(name).or_else(|| unrendered(member)))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+fn holds_inexact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => canonical::is_inexact(number),
+        Value::Array(items) => items.iter().any(holds_inexact),
+        Value::Object(members) => members.values().any(holds_inexact),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
+fn joined<'p>(paths: impl IntoIterator<Item = &'p JsonPath>) -> String {
+    paths.into_iter().map(JsonPath::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The values of the `occurrence` paths as a JSON list; none where the element has none of them.
@@ -57,8 +253,9 @@ pub(super) fn occurrence(paths: &[JsonPath], scope: Scope<'_>) -> Result<Option<
         return Ok(None);
     }
     let text = Value::Array(values).to_string();
+    scope.budget.spend_bytes(text.len() as u64);
     if text.len() > OCCURRENCE_BYTES_MAX {
-        let path = paths.iter().map(JsonPath::as_str).collect::<Vec<_>>().join(", ");
+        let path = joined(paths);
         let problem =
             format!("the occurrence has {} bytes as JSON, at most {OCCURRENCE_BYTES_MAX} are allowed", text.len());
         return Err(vec![Violation { path, problem, found: Some(shortened(&text)) }]);
@@ -75,43 +272,12 @@ pub(super) fn update_hash(paths: &[JsonPath], scope: Scope<'_>) -> UpdateHash {
     for path in paths {
         text.push('[');
         for node in path.select(scope).as_slice() {
-            push_canonical(node, &mut text);
+            canonical::push(node, &mut text, scope.budget);
             text.push(',');
         }
         text.push(']');
     }
     UpdateHash::of(&text)
-}
-
-fn part(path: &JsonPath, scope: Scope<'_>, refuse_placeholders: bool) -> Result<String, Violation> {
-    let nodes = path.select(scope);
-    let violation = |problem: &str, found: Option<&Value>| Violation {
-        path: path.as_str().to_owned(),
-        problem: format!("the incident key {problem}"),
-        found: found.map(shown),
-    };
-    let node = match nodes.as_slice() {
-        [] => return Err(violation("needs this and it is missing", None)),
-        [node] => *node,
-        nodes => {
-            return Err(violation(&format!("needs one value here and finds {}", nodes.len()), nodes.first().copied()));
-        }
-    };
-    match node {
-        Value::String(text) if text.trim().is_empty() => Err(violation("can't be blank", Some(node))),
-        Value::String(text) => match placeholder::find(text) {
-            Some(found) if refuse_placeholders => {
-                Err(violation(&format!("holds an unrendered placeholder, {}", shortened(found)), Some(node)))
-            }
-            _ => Ok(text.clone()),
-        },
-        // An integer beyond 2^64 was read as the nearest double: two such numbers could become one key.
-        Value::Number(number) if number.as_f64().is_some_and(|n| n.abs() >= EXACT_MAX) && number.is_f64() => {
-            Err(violation("can't be a number too large to be exact; send it as a string", Some(node)))
-        }
-        Value::Number(number) => Ok(number.to_string()),
-        other => Err(violation(&format!("has to be a string or a number, not {}", kind_of(other)), Some(node))),
-    }
 }
 
 fn push_encoded(part: &str, key: &mut String) {
@@ -124,48 +290,10 @@ fn push_encoded(part: &str, key: &mut String) {
     }
 }
 
-/// JSON in which equal values have equal texts: members sorted by name, 1.0 as 1.
-fn push_canonical(value: &Value, text: &mut String) {
-    match value {
-        Value::Array(items) => {
-            text.push('[');
-            for item in items {
-                push_canonical(item, text);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_unstable_by_key(|(name, _)| *name);
-            text.push('{');
-            for (name, member) in members {
-                let _ = write!(text, "{}:", Value::from(name.as_str()));
-                push_canonical(member, text);
-                text.push(',');
-            }
-            text.push('}');
-        }
-        Value::Number(number) => match number.as_f64() {
-            Some(double) if number.is_f64() && double.fract() == 0.0 && double.abs() < EXACT_MAX => {
-                let _ = write!(text, "{:.0}", double + 0.0);
-            }
-            _ => {
-                let _ = write!(text, "{number}");
-            }
-        },
-        other => {
-            let _ = write!(text, "{other}");
-        }
-    }
-}
-
 /// An incident key is an index entry, a label and a line in a log.
 const KEY_BYTES_MAX: usize = 512;
 /// Kept in memory with its key.
 const OCCURRENCE_BYTES_MAX: usize = 512;
-/// From 2^53 on a double does not tell neighbouring integers apart.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]
 mod tests {
@@ -179,7 +307,8 @@ mod tests {
 
     fn key(texts: &[&str], payload: &Value) -> Result<String, Vec<String>> {
         let budget = Budget::new(10_000);
-        incident_key(&paths(texts), Scope { element: payload, root: payload, budget: &budget }, true)
+        let parts: Vec<KeyPart> = paths(texts).into_iter().map(KeyPart::of).collect();
+        incident_key(&parts, Scope { element: payload, root: payload, budget: &budget }, true)
             .map_err(|violations| violations.into_iter().map(|v| format!("{}: {}", v.path, v.problem)).collect())
     }
 

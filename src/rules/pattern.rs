@@ -17,6 +17,14 @@ pub(super) struct Pattern {
     weight: u64,
 }
 
+/// A pattern with one group, which takes a part out of a text.
+#[derive(Clone, Debug)]
+pub(super) struct Capture {
+    pattern: Pattern,
+    /// The cost of a byte of a match, as bytes that are compared: to tell groups apart takes a look at each of its places.
+    weight: u64,
+}
+
 /// The reason why a regular expression can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RegexError {
@@ -57,6 +65,39 @@ impl Pattern {
 
     pub(super) fn as_str(&self) -> &str {
         self.regex.as_str()
+    }
+}
+
+impl Capture {
+    /// Compiles a pattern of a rule file. Its groups, which must be one, are for the caller to count.
+    pub(super) fn of_rule(pattern: &str) -> Result<Capture, RegexError> {
+        let compiled = Pattern::of_rule(pattern, false)?;
+        let (places, _) = Parser::new().parse(pattern).map_or((0, 0), |read| size(&read));
+        let weight = places.saturating_mul(CHARACTER_BYTES_MAX * WEIGHT);
+        Ok(Capture { pattern: compiled, weight })
+    }
+
+    /// The number of its groups, without those that only hold parts together.
+    pub(super) fn groups(&self) -> usize {
+        self.pattern.regex.captures_len() - 1
+    }
+
+    /// The part of the text that the group of the first match takes. [`Budget::capture`](super::budget::Budget::capture)
+    /// pays for it: `pay` is asked before each of the two searches.
+    pub(super) fn find(&self, text: &str, pay: impl Fn(u64) -> bool) -> Option<Range<usize>> {
+        if !pay(self.pattern.cost(text)) {
+            return None;
+        }
+        let whole = self.pattern.regex.find(text)?;
+        if !pay((whole.len() as u64).saturating_mul(self.weight)) {
+            return None;
+        }
+        let captures = self.pattern.regex.captures_at(text, whole.start())?;
+        captures.get(1).map(|group| group.range())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        self.pattern.as_str()
     }
 }
 

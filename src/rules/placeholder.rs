@@ -28,6 +28,9 @@ fn within<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     Some(&text[start..end])
 }
 
+/// The remedy where one is a value like any other.
+pub(super) const TAKEN: &str = "`placeholders: allow` in the rule file takes it as it is";
+
 const FORMS: [(&str, &str); 3] = [("<%", "%>"), ("{{", "}}"), ("${", "}")];
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod decisions;
 mod differing;
 mod emit;
 mod indexed;
+mod keys;
 mod mistakes;
 mod outlines;
 mod paths;

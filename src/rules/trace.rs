@@ -28,6 +28,9 @@ pub struct ElementTrace {
     /// Paths of `emit` that found nothing, where a rule made it an event.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missed: Vec<Missed>,
+    /// Paths of `emit` that found something.
+    #[serde(skip)]
+    pub found: Vec<String>,
     /// Why it is refused; empty otherwise.
     pub errors: Vec<Violation>,
 }
@@ -62,6 +65,21 @@ pub struct PathTrace {
     /// How many nodes it selects.
     pub selected: usize,
     pub seen: Vec<Seen>,
+    /// How it becomes a part of the incident key, where that is more than the value as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartTrace>,
+}
+
+/// How a path becomes a part of the incident key.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PartTrace {
+    /// What the rule file says beside the path, as `capture #(\d+)`, `optional`.
+    pub how: Vec<String>,
+    /// `taken`, `next` where another path is asked, `left out` or `refused`.
+    pub verdict: &'static str,
+    /// The text that is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// How a payload was decided.
@@ -197,7 +215,7 @@ impl PathTrace {
             [] => vec![Seen::missing(path, scope, false)],
             nodes => nodes.iter().take(SEEN_MAX).map(|node| Seen::node(node, None)).collect(),
         };
-        PathTrace { key, path: path.as_str().to_owned(), selected: nodes.len(), seen }
+        PathTrace { key, path: path.as_str().to_owned(), selected: nodes.len(), seen, part: None }
     }
 }
 

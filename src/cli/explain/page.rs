@@ -6,7 +6,7 @@ use super::Explanation;
 use super::callgoose::Sent;
 use crate::cli::terminal::{Paint, painted, plain};
 use crate::event::{Draft, Priority};
-use crate::rules::{ConditionTrace, Element, ElementTrace, Missed, Nearest, PathTrace, Seen};
+use crate::rules::{ConditionTrace, Element, ElementTrace, Missed, Nearest, PartTrace, PathTrace, Seen};
 
 pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
     let Explanation { decision, trace, .. } = explanation;
@@ -283,8 +283,16 @@ fn missed_row(missed: &Missed) -> Row {
 }
 
 fn path_row(read: &PathTrace) -> Row {
-    let seen = seen(&read.seen, read.selected);
-    Row { depth: 0, holds: Some(read.selected > 0), name: read.key.to_owned(), asks: read.path.clone(), seen }
+    let (name, seen) = (read.key.to_owned(), seen(&read.seen, read.selected));
+    let Some(PartTrace { how, verdict, text }) = &read.part else {
+        return Row { depth: 0, holds: Some(read.selected > 0), name, asks: read.path.clone(), seen };
+    };
+    let (holds, becomes) = match (*verdict, text) {
+        ("taken", Some(text)) => (Some(true), format!(" → {}", plain(text))),
+        ("refused", _) => (Some(false), String::new()),
+        (other, _) => (None, format!(" → {other}")),
+    };
+    Row { depth: 0, holds, name, asks: format!("{}  {}", read.path, how.join(", ")), seen: format!("{seen}{becomes}") }
 }
 
 /// The value that a path found, with the reason where that is more than "not what was asked".

@@ -116,6 +116,35 @@ event
 }
 
 #[test]
+fn how_each_part_of_the_key_came_to_be_is_shown() {
+    let yaml = RULES.replace(
+        "incident_key: $.id",
+        r"incident_key: [{ path: $.text, capture: '#(\d+)' }, { path: $.n, optional: true }, $.id]",
+    ) + "emit: { code: { $path: $.text, $capture: '(E\\d+)' } }\n";
+    let payload = json!({"id": "x", "state": "BAD", "text": "[#4711] down"});
+    let text = text(&yaml, &payload);
+    assert!(
+        text.contains(
+            r##"reads
+  ✓ incident_key  $.text  capture #(\d+)  "[#4711] down" → 4711
+  · incident_key  $.n  optional           missing → left out
+  ✓ incident_key  $.id                    "x"
+emit found nothing at
+  · code  $.text  missing, left out (/(E\d+)/ finds nothing in it)
+event
+"##
+        ),
+        "{text}"
+    );
+    let object = object::object(&explanation(&yaml, &payload));
+    let part = json!({"how": [r"capture #(\d+)"], "verdict": "taken", "text": "4711"});
+    assert_eq!(
+        (&object["trace"][0]["reads"][0]["part"], &object["events"][0]["incident_key"]),
+        (&part, &json!("4711//x"))
+    );
+}
+
+#[test]
 fn the_priority_of_a_rule_is_shown_where_it_says_one() {
     let yaml = RULES.replacen("then: trigger", "then: trigger, priority: high", 1);
     let payload = json!({"id": "x", "state": "BAD"});

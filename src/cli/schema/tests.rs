@@ -138,7 +138,7 @@ fn visit(
         let Some(properties) = alternative.get("properties").and_then(Value::as_object) else {
             continue;
         };
-        let special = |key: &str| key.starts_with('$') || ["all", "any", "not"].contains(&key);
+        let special = |key: &str| ["all", "any", "not"].contains(&key);
         for (name, property) in properties {
             visit(property, root, &|hole| wrap(json!({ name.as_str(): hole })), stack, objects);
             if !special(name) && alternative["additionalProperties"] == false {
@@ -146,7 +146,8 @@ fn visit(
             }
         }
     }
-    if !keys.is_empty() {
+    // Operators make a value: what stands among them is told otherwise.
+    if keys.iter().any(|key| !key.starts_with('$')) {
         objects.push((keys, wrap(json!({ HOLE: 1 }))));
     }
 }
@@ -203,6 +204,10 @@ fn what_a_schema_refuses_is_refused() {
         (Kind::Rules, rules("emit: { a: { $path: $.a, b: 1 } }")),
         (Kind::Rules, rules("emit: { a: { $truncate: 0, $path: $.a } }")),
         (Kind::Rules, rules("emit: { $path: $.a }")),
+        (Kind::Rules, rules("incident_key: { capture: '(a)' }")),
+        (Kind::Rules, rules("incident_key: [{ path: $.a, $first: [$.b] }]")),
+        (Kind::Rules, rules("incident_key: [{ $first: [] }]")),
+        (Kind::Rules, rules("incident_key: [{ path: $.a, optional: 1 }]")),
         (Kind::Rules, "{ version: 2, rules: [{ name: a, then: ignore }] }".to_owned()),
         (Kind::Rules, "{ version: 1, rules: [] }".to_owned()),
         (Kind::Tests, "{ rules: r.yaml, tests: [{ name: a, expect: { verdict: events } }] }".to_owned()),
@@ -268,13 +273,14 @@ fn samples() -> Vec<(Kind, Value)> {
             {"path": "$.a", "required": true, "type": ["string", "null"], "min_length": 1, "max_length": 9},
             {"path": "$$.b", "one_of": [1, "a", null], "matches": "^a", "not_matches": ["b", "c"]}],
         "rules": [{"name": "one", "when": {"path": "$.c", "equals": 1}, "then": "trigger", "emit": {"a": "b"}},
-            {"name": "two", "when": {"all": all}, "then": "ignore"}, {"name": "three", "then": "resolve"}],
-        "otherwise": "ignore", "incident_key": ["$.a", "$.b"], "occurrence": "$.c", "update_on": ["$.d"],
+            {"name": "two", "when": {"all": all}, "then": "ignore"},
+            {"name": "three", "then": "resolve", "incident_key": {"path": "$.b", "capture": "^(a)"}}],
+        "otherwise": "ignore", "incident_key": ["$.a", {"$first": ["$.b", "$.c"], "canonical": true, "optional": true}], "occurrence": "$.c", "update_on": ["$.d"],
         "placeholders": "allow",
         "emit": {"$merge": "$.labels", "path": "$.a", "template": "{{ payload.a }}", "literal": {"$literal": "$5"},
             "nested": {"list": [1, true, null, "x"], "$merge": "$$.b"},
             "operators": {"$path": "$.a", "$map": {"A": "a"}, "$default": "x", "$string": true, "$trim": true,
-                "$lower": true, "$upper": false, "$truncate": 5},
+                "$lower": true, "$upper": false, "$capture": "(a)", "$truncate": 5},
             "first": {"$first": ["$.a", "b"]},
             "by_action": {"$by_action": {"trigger": "A", "resolve": {"$path": "$.b"}}}}
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::emit::{Case, Emit, EmitMap, Operators, Source};
 use super::super::path::JsonPath;
 use super::super::template::{Templates, is_template};
-use super::path;
+use super::{path, scalar};
 use crate::yaml::{Fields, Findings, Key, Node, Place, Value};
 
 /// The `emit` of a file or of a rule: a mapping of the body's keys.
@@ -150,6 +150,8 @@ impl Compiling<'_> {
         let trim = fields.boolean("$trim", self.findings).unwrap_or(false);
         let lower = fields.boolean("$lower", self.findings).unwrap_or(false);
         let upper = fields.boolean("$upper", self.findings).unwrap_or(false);
+        let capture = fields.take_some("$capture");
+        let capture = capture.map(|node| scalar::capture(node, &fields.path_of("$capture"), self.findings));
         let truncate = fields.integer("$truncate", 1..=TRUNCATE_MAX, self.findings);
         if lower && upper {
             let place = second_of(node, &["$lower", "$upper"]);
@@ -175,6 +177,10 @@ impl Compiling<'_> {
             string,
             trim,
             case,
+            capture: match capture {
+                Some(capture) => Some(capture?),
+                None => None,
+            },
             truncate: truncate.and_then(|most| usize::try_from(most).ok()),
         })))
     }
@@ -272,7 +278,7 @@ fn is_operator(name: &str) -> bool {
 }
 
 const SOURCES: [&str; 3] = ["$path", "$first", "$by_action"];
-const OPERATORS: [&str; 12] = [
+const OPERATORS: [&str; 13] = [
     "$path",
     "$first",
     "$by_action",
@@ -282,6 +288,7 @@ const OPERATORS: [&str; 12] = [
     "$trim",
     "$lower",
     "$upper",
+    "$capture",
     "$truncate",
     "$literal",
     "$merge",

@@ -2,7 +2,7 @@
 
 use serde_json::Number;
 
-use super::super::pattern::{Pattern, RegexError};
+use super::super::pattern::{Capture, Pattern, RegexError};
 use super::super::value::{Kind, number_of};
 use crate::yaml::{Findings, Node, Value, fields};
 
@@ -38,6 +38,25 @@ pub(super) fn patterns(node: &Node, at: &str, findings: &mut Findings) -> Option
         })
         .collect();
     (count > 0 && patterns.len() == count).then_some(patterns)
+}
+
+/// The pattern of `capture`, with its one group.
+pub(super) fn capture(node: &Node, at: &str, findings: &mut Findings) -> Option<Capture> {
+    let Value::String(written) = &node.value else {
+        findings
+            .error(node.place.clone(), at, format!("expected a regular expression, found {}", node.kind()))
+            .help(r"such as `'#(\d+)'`: what the group matches is taken");
+        return None;
+    };
+    let capture = Capture::of_rule(written).map_err(|error| bad_pattern(node, at, written, &error, findings)).ok()?;
+    let help = match capture.groups() {
+        1 => return Some(capture),
+        0 => r"put what is wanted into parentheses: `#(\d+)`",
+        _ => "what only holds parts together is written `(?:…)`",
+    };
+    let message = format!("what one group matches is taken, and this pattern has {} groups", capture.groups());
+    findings.error(node.place.clone(), at, message).code("invalid-regex").help(help);
+    None
 }
 
 /// Reports a pattern that can't be used.

@@ -76,6 +76,21 @@ fn values_are_made_as_the_language_says() {
             json!({"a": "1.5", "b": "TRUE"}),
         ),
         ("{ a: { $path: $.sev, $map: { HIGH: '  Ho  ' }, $trim: true, $lower: true } }", json!({"a": "ho"})),
+        // $capture takes a part of the text; without a match there is no value.
+        (r"{ a: { $path: $.pad, $capture: '(\S+)' } }", json!({"a": "Über"})),
+        ("{ a: { $path: $.pad, $lower: true, $capture: '(b[a-z]+)', $truncate: 2 } }", json!({"a": "be"})),
+        ("{ a: { $path: $.sev, $capture: '^(?:H)(.)' } }", json!({"a": "I"})),
+        ("{ a: { $path: $.sev, $capture: '(low)' } }", json!({})),
+        ("{ a: { $path: $.sev, $capture: '(low)', $default: x } }", json!({})),
+        ("{ a: { $path: $.missing, $default: 'no 5', $capture: '(5)' } }", json!({"a": "5"})),
+        ("{ a: { $path: $.sev, $map: { HIGH: 'p1 high' }, $capture: '^(p.)' } }", json!({"a": "p1"})),
+        ("{ a: { $first: [{ $path: $.sev, $capture: '(low)' }, none] } }", json!({"a": "none"})),
+        (
+            "{ a: { $path: $.code, $capture: '(x)' }, b: { $path: $.tags, $capture: '(x)' } }",
+            json!({"a": 7, "b": {"a": "b"}}),
+        ),
+        ("{ a: { $path: $.code, $string: true, $capture: '(x)' } }", json!({})),
+        ("{ $merge: $.tags, a: { $path: $.sev, $capture: '(low)' } }", json!({"a": "b"})),
         // $merge copies first; what is not an object copies nothing.
         ("{ $merge: $.tags, c: d }", json!({"a": "b", "c": "d"})),
         ("{ c: d, $merge: $.tags, a: x }", json!({"a": "x", "c": "d"})),

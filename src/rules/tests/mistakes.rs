@@ -11,6 +11,11 @@ fn rule(keys: &str) -> String {
     format!("version: 1\nincident_key: $.id\nrules:\n  - {{ name: a, then: trigger, {keys} }}\n")
 }
 
+/// A file with this incident key.
+fn key(key: &str) -> String {
+    format!("version: 1\nincident_key: {key}\nrules:\n  - {{ name: a, then: trigger }}\n")
+}
+
 /// The findings as `path | marked text | message | help`.
 fn findings(yaml: &str) -> Vec<String> {
     let (rules, findings) = try_compile(yaml);
@@ -65,6 +70,28 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
             vec!["rules[1].name | a |", "another rule in line 4"]),
         ("version: 1\nincident_key: $.id\nrules:\n - { name: a, then: trigger }\n - { name: b, then: resolve }".into(),
             vec!["rules[1] |", "never reached: `a`"]),
+        // Keys.
+        (key("{ path: $.a, captur: '(a)' }"), vec!["incident_key.captur | captur |", "did you mean `capture`"]),
+        (key("[$.a, { pth: $.b }]"), vec!["incident_key[1].pth | pth |", "did you mean `path`"]),
+        (key("[{ optional: true }, $.b]"), vec!["incident_key[0] |", "needs a `path`", "`$first: ["]),
+        (key("{ path: $.a, $first: [$.b] }"), vec!["exclude each other", "into the list of `$first`"]),
+        (key("{ $first: $.a }"), vec!["incident_key.$first | $.a |", "expected a list of paths", "missing, null nor blank"]),
+        (key("{ $first: [] }"), vec!["incident_key.$first | [] |", "needs a path"]),
+        (key("{ $first: [$.a, b] }"), vec!["incident_key.$first[1] | b |", "`$.b`?"]),
+        (key("{ path: $.a. }"), vec!["incident_key.path |", "name is missing"]),
+        (key("{ path: $.a, capture: 'a(b' }"), vec!["incident_key.capture | ( |", "unclosed group"]),
+        (key("{ path: $.a, capture: 'ab' }"), vec!["incident_key.capture | 'ab' |", "has 0 groups", "into parentheses"]),
+        (key("{ path: $.a, capture: '(a)(b)' }"), vec!["incident_key.capture | '(a)(b)' |", "has 2 groups", "(?:…)"]),
+        (key("{ path: $.a, capture: 5 }"), vec!["incident_key.capture | 5 |", "expected a regular expression, found a number"]),
+        (key("{ path: $.a, capture: '(a)', canonical: true }"), vec!["`capture` and `canonical` exclude each other"]),
+        (key("[$.a, { path: $.b, optional: yes }]"), vec!["incident_key[1].optional | yes |", "true or false"]),
+        (key("{ path: $.a, optional: true }"), vec!["incident_key |", "only part of a key can't be left out", "remove `optional`"]),
+        (rule("incident_key: [$.a, b]"), vec!["rules[0].incident_key[1] | b |", "`$.b`?"]),
+        (rule("incident_ky: $.a"), vec!["rules[0].incident_ky | incident_ky |", "did you mean `incident_key`"]),
+        ("version: 1\nincident_key: $.id\nrules:\n - { name: b, when: { path: $.b, equals: 1 }, then: reject, incident_key: $.b }\n - { name: a, then: trigger }".into(),
+            vec!["rules[0].incident_key | $.b |", "`then: reject` makes no event", "trigger or resolve"]),
+        ("version: 1\nrules:\n - { name: a, when: { path: $.a, exists: true }, then: trigger, incident_key: $.b }\n - { name: c, then: resolve }".into(),
+            vec!["incident_key |", "required and missing: the rule `c` has none", "$.servicepilot_event_id"]),
         // Conditions.
         (rule("when: ~"), vec!["rules[0].when |", "expected a condition, found nothing"]),
         (rule("when: [{ path: $.a, equals: 1 }]"), vec!["expected a condition, found a list", "all: […]"]),
@@ -151,6 +178,9 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         (file("emit: { a: { $literal: 1, $default: 2 } }"), vec!["stands alone"]),
         (file("emit: { a: { $path: $.a, $lower: true, $upper: true } }"), vec!["exclude each other"]),
         (file("emit: { a: { $path: $.a, $truncate: 0 } }"), vec!["emit.a.$truncate | 0 |", "whole number"]),
+        (file("emit: { a: { $path: $.a, $capture: 'a' } }"), vec!["emit.a.$capture | 'a' |", "has 0 groups", "into parentheses"]),
+        (file("emit: { a: { $path: $.a, $capture: '(' } }"), vec!["emit.a.$capture | ( |", "unclosed group"]),
+        (file("emit: { a: { $path: $.a, $captur: '(a)' } }"), vec!["unknown operator `$captur`", "`$capture`"]),
         (file("emit: { a: { $path: $.a, $trim: 1 } }"), vec!["emit.a.$trim | 1 |", "true or false"]),
         (file("emit: { a: { $path: $.a, $map: [1] } }"), vec!["emit.a.$map |", "expected a mapping"]),
         (file("emit: { a: { $first: $.a } }"), vec!["emit.a.$first |", "list of values"]),

@@ -233,14 +233,14 @@ fn rule_files() -> impl Strategy<Value = String> {
     ];
     let emit = paths().prop_map(|path| {
         format!(
-            "emit: {{ a: {0}, b: '{{{{ payload.a.b }}}} {{{{ root }}}}', c: {{ $first: [{0}, x], $map: {{ a: b }}, $default: $$, $string: true, $upper: true, $truncate: 2 }}, d: {{ $merge: {0}, e: [{0}] }} }}\n",
+            "emit: {{ a: {0}, b: '{{{{ payload.a.b }}}} {{{{ root }}}}', c: {{ $first: [{0}, x], $map: {{ a: b }}, $default: $$, $string: true, $upper: true, $capture: '(.[AB]?)', $truncate: 2 }}, d: {{ $merge: {0}, e: [{0}] }} }}\n",
             json!(path)
         )
     });
     let then = prop_oneof![Just("trigger"), Just("resolve"), Just("ignore"), Just("reject")];
     (head, emit, when, then, paths(), any::<bool>()).prop_map(|(head, emit, when, then, key, allow)| {
         format!(
-            "version: 1\n{head}{emit}incident_key: [{}, $.id]\nplaceholders: {}\nrules:\n  - {{ name: a, when: {when}, then: {then} }}\n  - {{ name: b, then: trigger }}\n",
+            "version: 1\n{head}{emit}incident_key: [{{ path: {0}, capture: '(.)', optional: true }}, {{ $first: [$.id, {0}], canonical: true }}]\nplaceholders: {1}\nrules:\n  - {{ name: a, when: {when}, then: {then} }}\n  - {{ name: b, then: trigger }}\n",
             json!(key),
             if allow { "allow" } else { "refuse" }
         )

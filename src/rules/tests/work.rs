@@ -92,6 +92,40 @@ fn hostile_patterns_and_texts_come_to_an_end() {
 }
 
 #[test]
+fn hostile_keys_and_captures_come_to_an_end() {
+    let text = unforeseeable(200_000);
+    let labels: serde_json::Map<String, Value> =
+        (0..10_000).map(|index| (format!("label{index}"), json!(index))).collect();
+    let payload = json!({"t": text, "labels": labels, "l": vec![json!({"id": "x"}); 5_000]});
+    let head = "version: 1\nsplit: $.l[*]\nrules: [{ name: all, then: trigger }]\n";
+    for rest in [
+        "incident_key: [$.id, { path: $$.labels, canonical: true }]",
+        "incident_key: [$.id, { path: $$.t, capture: '^(?:a|b)*(aa)' }]",
+        "incident_key: [$.id, { path: $$.t, capture: '(?:a|b)*a(?:a|b){200}(c)', optional: true }]",
+        "incident_key: $.id\nemit: { a: { $path: $$.t, $capture: '^((?:a|b)*)$', $truncate: 1 } }",
+        "incident_key: $.id\nupdate_on: [$$.labels]\nemit: { a: b }",
+        "incident_key: $.id\noccurrence: [$$.labels]\nemit: { a: b }",
+    ] {
+        let rules = compile(&format!("{head}{rest}\n"));
+        let started = Instant::now();
+        let said = format!("{:?}", rules.decide(&payload, CONTEXT).elements.last());
+        assert!(said.contains("more work than the relay allows"), "{rest}: {said:.300}");
+        assert!(started.elapsed() < ENOUGH, "{rest} took {:?}", started.elapsed());
+    }
+    // What one reads in earnest costs little: an id out of each text of a large batch.
+    let alerts = vec![json!({"text": format!("[FIRING #4711] {}", "Host db-1 down. ".repeat(60))}); 2_000];
+    let rules = compile(
+        r"{ version: 1, split: '$[*]', rules: [{ name: all, then: trigger }], incident_key: { path: $.text, capture: '#(\d+)' }, emit: { title: { $path: $.text, $capture: '\] (.*)' } } }",
+    );
+    let decision = rules.decide(&Value::Array(alerts), CONTEXT);
+    assert!(
+        decision.elements.iter().all(|element| matches!(element, Element::Event(_))),
+        "{:?}",
+        decision.elements.last()
+    );
+}
+
+#[test]
 fn singular_paths_allocate_nothing() {
     let document = json!({"tags": {"policy_id": "p1", "list": [{"a": null}]}});
     for (path, expected) in [
