@@ -46,7 +46,7 @@ fn with_failing_calls(test: &str, inject: &str, seconds: u64, faults: usize) -> 
     assert_eq!(process.terminate().0, Some(0));
     assert_eq!(missing(&site.data(), &senders.keys()), Vec::<String>::new());
     let process = site.start(&[]);
-    assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(senders.settle(&upstream, Duration::from_secs(180)), Vec::<String>::new());
     assert_eq!(process.terminate().0, Some(0));
     eprintln!("{test}: {} acknowledged", senders.acknowledged());
     senders.answers()

@@ -94,7 +94,7 @@ fn fills_and_is_freed(test: &str, mount: impl Fn(&Path) -> String) {
         let keys: HashSet<_> = arrivals[before..].iter().map(|arrival| arrival.key.clone()).collect();
         keys.len()
     };
-    let all = upstream.until(Duration::from_secs(60), |arrivals| delivered(arrivals) >= waiting);
+    let all = upstream.until(Duration::from_secs(180), |arrivals| delivered(arrivals) >= waiting);
     assert!(all, "{waiting} keys waited, {} were delivered", delivered(&upstream.arrivals()));
     assert_eq!(process.get("/readyz").0, 503, "the disk is still full");
 
@@ -110,7 +110,7 @@ fn fills_and_is_freed(test: &str, mount: impl Fn(&Path) -> String) {
     };
     eprintln!("{test}: taken again after {:?}", again - freed);
     assert_eq!(process.get("/readyz").0, 200);
-    assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(senders.settle(&upstream, Duration::from_secs(180)), Vec::<String>::new());
     process.assert_no_panic();
     assert_eq!(process.terminate().0, Some(0));
 }

@@ -50,7 +50,7 @@ fn another_comes_and_goes(site: &Site, data: &Path, process: Process, senders: &
     process.kill();
     upstream.follow(|| Reply::Done);
     let process = site.start(&[]);
-    assert_eq!(senders.settle(upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(senders.settle(upstream, Duration::from_secs(180)), Vec::<String>::new());
     process.assert_no_panic();
 }
 
@@ -132,7 +132,7 @@ fn a_full_disk_that_is_freed_leaves_the_locks_in_place() {
     process.kill();
     let process = volume.start();
     volume.upstream.follow(|| Reply::Done);
-    assert_eq!(senders.settle(&volume.upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(senders.settle(&volume.upstream, Duration::from_secs(180)), Vec::<String>::new());
     assert_eq!(process.terminate().0, Some(0));
 }
 

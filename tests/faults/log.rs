@@ -177,6 +177,8 @@ fn a_log_file_on_a_full_disk_costs_lines_and_nothing_else() {
 fn a_recorder_that_panics_ends_the_process_with_1_and_the_log_says_why() {
     let mut world = World::new("recorder panics");
     let mut process = world.site.start(&[]);
+    // A thread names itself, once it runs.
+    until("the recorder runs", || process.thread("recorder").is_some());
     let recorder = process.thread("recorder").unwrap();
     let strace = fail_to_wake(&process, recorder);
     let (code, _) = world.senders.work(process.port, Connections::Kept, || process.ended(PATIENCE));

@@ -9,7 +9,8 @@
 //! volumes and to make networks: root, or user namespaces.
 //! Nothing is skipped where something is missing; it fails and says what.
 //!
-//! How long it looks can be set: `GANDER_KILLS` (30), `GANDER_DRAINS` (20), `GANDER_REQUESTS` (300). `GANDER_SEED`
+//! How long it looks can be set: `GANDER_KILLS` (30), `GANDER_CUTS` (12), `GANDER_DRAINS` (20),
+//! `GANDER_REQUESTS` (300). `GANDER_SEED`
 //! repeats the random choices of a run, whose seed is printed; the timing of processes can't be repeated.
 
 // A test that panics is a test that fails.
@@ -24,6 +25,7 @@ mod locks;
 mod log;
 mod other;
 mod place;
+mod power;
 mod process;
 mod rebuild;
 mod rot;

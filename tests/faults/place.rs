@@ -89,7 +89,7 @@ fn nothing_is_lost(said: &str, upstream: &Upstream, site: &Site, senders: &Sende
 
     upstream.follow(|| Reply::Done);
     let process = site.start(&[]);
-    assert_eq!(senders.settle(upstream, Duration::from_secs(60)), Vec::<String>::new(), "{said}");
+    assert_eq!(senders.settle(upstream, Duration::from_secs(180)), Vec::<String>::new(), "{said}");
     assert_eq!(process.terminate().0, Some(0), "{said}");
 }
 
@@ -126,7 +126,7 @@ fn a_stop_brings_the_journal_back_before_it_ends() {
     assert_eq!(process.terminate().0, Some(0));
     upstream.follow(|| Reply::Done);
     let process = site.start(&[]);
-    assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(senders.settle(&upstream, Duration::from_secs(180)), Vec::<String>::new());
     assert_eq!(process.terminate().0, Some(0));
 }
 
@@ -416,7 +416,7 @@ fn what_waited_arrives_or_is_told(
     let dead = dead["events"].as_array().unwrap().len();
     if whole {
         assert_eq!((dead, log.contains("nothing that waited is lost")), (0, true), "{said}: {log}");
-        assert_eq!(senders.settle(upstream, Duration::from_secs(60)), Vec::<String>::new(), "{said}");
+        assert_eq!(senders.settle(upstream, Duration::from_secs(180)), Vec::<String>::new(), "{said}");
     } else {
         senders.settle(upstream, Duration::from_secs(5));
         let missing = senders.missing(upstream);

@@ -181,6 +181,22 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// SIGSTOP: none of its threads goes on.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        let end = Instant::now() + PATIENCE;
+        let stopped = |task: &Path| {
+            // Behind the name, which is in parentheses.
+            let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('T'))
+        };
+        let tasks = || fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        while !tasks().all(|task| stopped(&task.unwrap().path())) {
+            assert!(Instant::now() < end, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// SIGTERM; returns the exit code and how long it took.
     pub fn terminate(mut self) -> (Option<i32>, Duration) {
         let started = Instant::now();
@@ -314,6 +330,16 @@ impl Drop for Process {
         let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.child.wait();
     }
+}
+
+/// What starts a program with system calls that the library in `tests/faults/NAME.c` makes in its stead; `variables` tell
+/// it how.
+pub fn preloaded(site: &Site, name: &str, variables: &str) -> Vec<String> {
+    let library = site.directory.path().join(format!("{name}.so"));
+    let source = format!("{}/tests/faults/{name}.c", env!("CARGO_MANIFEST_DIR"));
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    words(&format!("env LD_PRELOAD={} {variables}", library.display()))
 }
 
 /// A command that another one is started by, as its words.

@@ -124,7 +124,7 @@ fn start_over(delivered: usize, queued: usize, other: &str, other_bytes: usize) 
 
 fn assert_delivered(upstream: &Upstream, queued: usize) {
     let arrived = |arrivals: &[Arrival]| arrivals.iter().filter(|arrival| arrival.key.starts_with("queued-")).count();
-    let all = upstream.until(Duration::from_secs(30), |arrivals| arrived(arrivals) == queued);
+    let all = upstream.until(Duration::from_secs(120), |arrivals| arrived(arrivals) == queued);
     assert!(all, "{} of {queued} were delivered", arrived(&upstream.arrivals()));
 }
 

@@ -3,14 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::full::with_mount;
-use crate::process::{Process, Site, words};
+use crate::process::{Process, Site, preloaded, words};
 use crate::seeded;
 use crate::senders::{Connections, Key, Senders};
 use crate::upstream::{Arrival, Reply, Upstream};
@@ -138,7 +137,7 @@ fn a_body_that_is_lost_is_noticed_when_it_is_to_be_sent_and_its_event_becomes_a_
     let (process, said) = left.start();
     assert_eq!(said, None, "events are all there");
     let lost = left.lost(Duration::from_secs(5));
-    let said = process.until_said("the journal was damaged", Duration::from_secs(20)).expect("it says what it did");
+    let said = process.until_said("the journal was damaged", Duration::from_secs(120)).expect("it says what it did");
     assert_eq!(
         (said["events"].as_u64().unwrap() as usize, &said["unreadable"]),
         (left.senders.acknowledged(), &0.into())
@@ -169,13 +168,9 @@ fn a_file_that_is_no_journal_is_set_aside_and_said_to_have_given_nothing() {
 
 /// What starts a program for which some bytes of a file can't be read, whatever its name is meanwhile.
 fn with_bad_sector(site: &Site, file: &Path, at: usize, bytes: usize, error: Errno) -> Vec<String> {
-    let library = site.directory.path().join("bad_sector.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/bad_sector.c");
-    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
     let inode = fs::metadata(file).unwrap().ino();
     let bad = format!("BAD_INODE={inode} BAD_FROM={at} BAD_UNTIL={} BAD_ERRNO={}", at + bytes, error.raw_os_error());
-    words(&format!("env LD_PRELOAD={} {bad}", library.display()))
+    preloaded(site, "bad_sector", &bad)
 }
 
 #[test]
@@ -203,7 +198,8 @@ fn a_body_that_can_not_be_read_is_a_dead_letter_and_its_key_goes_on() {
         let at = page_of_bodies(&journal) * PAGE;
         let (process, said) = left.start_under(&with_bad_sector(&left.site, &left.journal(""), at, PAGE, error));
         assert_eq!(said, None, "events are all there");
-        let said = process.until_said("the journal was damaged", Duration::from_secs(20)).expect("it says what it did");
+        let said =
+            process.until_said("the journal was damaged", Duration::from_secs(120)).expect("it says what it did");
         assert_eq!(
             (said["events"].as_u64().unwrap() as usize, &said["unreadable"]),
             (left.senders.acknowledged(), &0.into())
@@ -250,7 +246,7 @@ fn a_journal_noted_as_damaged_is_rebuilt_without_a_loss() {
         (said["events"].as_u64().unwrap() as usize, &said["unreadable"]),
         (left.senders.acknowledged(), &0.into())
     );
-    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(180)), Vec::<String>::new());
     assert!(!left.site.data().join("damaged").exists());
 }
 
@@ -261,7 +257,7 @@ fn a_rebuilt_journal_that_a_crash_kept_from_its_place_takes_it() {
     fs::write(left.journal(""), vec![0xFF; PAGE]).unwrap();
     let (_process, said) = left.start();
     assert_eq!(said, None, "the one before has said it");
-    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(180)), Vec::<String>::new());
 }
 
 #[test]
@@ -271,7 +267,7 @@ fn a_log_that_a_kill_left_over_is_read_whole_whatever_is_in_the_shared_memory() 
     fs::write(left.journal("-shm"), vec![0xA5; 32 * 1024]).unwrap();
     let (_process, said) = left.start();
     assert_eq!(said, None);
-    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(left.senders.settle(&left.upstream, Duration::from_secs(180)), Vec::<String>::new());
 }
 
 /// Starts where it can't, and returns what it said.

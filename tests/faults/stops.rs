@@ -36,7 +36,7 @@ fn a_stop_under_load_cuts_no_request_and_exits_0() {
     }
     upstream.follow(|| Reply::Done);
     let _process = site.start(&[]);
-    assert_eq!(senders.settle(&upstream, Duration::from_secs(60)), Vec::<String>::new());
+    assert_eq!(senders.settle(&upstream, Duration::from_secs(180)), Vec::<String>::new());
     assert!(senders.acknowledged() > LOAD, "too little load to show anything: {}", senders.acknowledged());
 }
 

@@ -101,7 +101,7 @@ impl Volume {
         let mut all = Told::default();
         for round in 0..60 {
             let told = self.work(process, &format!("{prefix}-{round}"), text, usize::MAX, Duration::from_secs(1));
-            let full = told.acknowledged.is_empty();
+            let full = told.acknowledged.is_empty() && told.refused > 0;
             all = all.and(told);
             if full {
                 return all;
@@ -167,8 +167,8 @@ fn count(process: &Process, state: &str) -> usize {
     }
 }
 
-fn none_waits(process: &Process, limit: Duration) {
-    let end = Instant::now() + limit;
+fn none_waits(process: &Process) {
+    let end = Instant::now() + PATIENCE;
     while count(process, "queued") > 0 {
         assert!(Instant::now() < end, "ends are not written");
         std::thread::sleep(Duration::from_millis(50));
@@ -201,6 +201,8 @@ fn missing(upstream: &Upstream, keys: &[String], limit: Duration) -> usize {
 
 /// As much as in the events that fill a volume.
 const TEXT: usize = 2_000;
+/// Longer than all of it takes on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Keys that did not arrive after the first so many calls, if they do not within the time.
 fn missing_since(upstream: &Upstream, called: usize, keys: &[String], limit: Duration) -> usize {
@@ -219,11 +221,11 @@ fn missing_since(upstream: &Upstream, called: usize, keys: &[String], limit: Dur
 /// History that is many times as large as the volume goes through it.
 fn history_goes_through(volume: &Volume, text: usize, events: usize) {
     let process = volume.start();
-    let told = volume.work(&process, "k", text, events, Duration::from_secs(60));
+    let told = volume.work(&process, "k", text, events, PATIENCE);
     eprintln!("{} acknowledged, {} refused, longest {:?}", told.acknowledged.len(), told.refused, told.longest_refusal);
     assert!(told.acknowledged.len() >= events, "{} acknowledged, {} refused", told.acknowledged.len(), told.refused);
     assert!(told.longest_refusal < Duration::from_secs(2), "{:?}", told.longest_refusal);
-    assert_eq!(missing(&volume.upstream, &told.acknowledged, Duration::from_secs(20)), 0);
+    assert_eq!(missing(&volume.upstream, &told.acknowledged, PATIENCE), 0);
     assert!(volume.length("reserve") > 0, "it was never needed");
     process.assert_no_panic();
     assert_eq!(process.terminate().0, Some(0));
@@ -291,10 +293,10 @@ fn keys_that_would_fill_a_volume_are_forgotten_the_oldest_first() {
     let volume = Volume::new(2, Upstream::start(|| Reply::Done));
     let process = volume.start();
     leave_a_dead_letter(&volume, &process);
-    let told = volume.work(&process, &"k".repeat(180), 10, 8_000, Duration::from_secs(60));
+    let told = volume.work(&process, &"k".repeat(180), 10, 8_000, PATIENCE);
     assert!(told.acknowledged.len() >= 8_000, "{} acknowledged, {} refused", told.acknowledged.len(), told.refused);
     assert!(told.longest_refusal < Duration::from_secs(2), "{:?}", told.longest_refusal);
-    assert_eq!(missing(&volume.upstream, &told.acknowledged, Duration::from_secs(20)), 0);
+    assert_eq!(missing(&volume.upstream, &told.acknowledged, PATIENCE), 0);
     assert_eq!(faults(&process), Vec::<String>::new());
     let known = process.metric("gander_dedup_keys");
     assert!(known > 1_000 && known < 7_000, "{known}");
@@ -314,7 +316,7 @@ fn leave_a_dead_letter(volume: &Volume, process: &Process) {
     }
     volume.upstream.follow(|| Reply::Unmatched);
     assert_eq!(client.post(&payload("dead", 100)).unwrap().status, 202);
-    none_waits(process, Duration::from_secs(5));
+    none_waits(process);
     volume.upstream.follow(|| Reply::Done);
 }
 
@@ -323,8 +325,8 @@ fn the_history_of_open_incidents_is_not_kept_for_ever_and_they_stay_open() {
     let volume = Volume::new(64, Upstream::start(|| Reply::Done));
     volume.site.configure(&format!("journal: {{ keep_delivered: 1s }}\ndedup: {{ max_keys: {KEYS} }}"));
     let process = volume.start();
-    let told = volume.work(&process, "k", 100, 1_000, Duration::from_secs(20));
-    none_waits(&process, Duration::from_secs(5));
+    let told = volume.work(&process, "k", 100, 1_000, PATIENCE);
+    none_waits(&process);
     std::thread::sleep(Duration::from_millis(1_100));
     // History is looked for at a start, and once a minute.
     assert_eq!(process.terminate().0, Some(0));
@@ -346,8 +348,8 @@ fn the_history_of_open_incidents_is_not_kept_for_ever_and_they_stay_open() {
         process = volume.start();
     }
     // Of a key that is forgotten nothing is kept.
-    assert!(volume.work(&process, "more", 100, KEYS / 2, Duration::from_secs(20)).acknowledged.len() >= KEYS / 2);
-    none_waits(&process, Duration::from_secs(5));
+    assert!(volume.work(&process, "more", 100, KEYS / 2, PATIENCE).acknowledged.len() >= KEYS / 2);
+    none_waits(&process);
     let mut other = Other::open_under(&volume.under, &volume.site.data().join("journal.db"));
     let kept = other.does("SELECT count(*) FROM key_state").unwrap();
     other.close();
@@ -382,8 +384,8 @@ fn backlog_fills(mib: u64, text: usize, then: Reply) -> (Volume, Process, Told) 
     assert_eq!(count(&process, "queued"), told.acknowledged.len());
     let called = volume.upstream.arrivals().len();
     volume.upstream.follow(move || then);
-    assert_eq!(missing_since(&volume.upstream, called, &told.acknowledged, Duration::from_secs(30)), 0);
-    none_waits(&process, Duration::from_secs(5));
+    assert_eq!(missing_since(&volume.upstream, called, &told.acknowledged, PATIENCE), 0);
+    none_waits(&process);
     assert_eq!(faults(&process), Vec::<String>::new());
     (volume, process, told)
 }
@@ -403,13 +405,13 @@ fn a_volume_full_of_events_that_are_all_rejected_has_room_for_their_ends_and_tak
     let (volume, process, mut told) = backlog_fills(8, TEXT, Reply::Rejected);
     // What was kept for the ends was more than they took.
     told = told.and(volume.fill_with_backlog(&process, "more", TEXT));
-    none_waits(&process, Duration::from_secs(5));
+    none_waits(&process);
     assert_eq!(count(&process, "dead"), told.acknowledged.len());
     process.kill();
     let process = volume.start();
     let called = volume.upstream.arrivals().len();
     volume.fill_with_backlog(&process, "again", TEXT);
-    none_waits(&process, Duration::from_secs(5));
+    none_waits(&process);
     let resent = volume.upstream.arrivals()[called..].iter().filter(|call| !call.key.starts_with("again")).count();
     assert_eq!(resent, 0, "their ends are on disk");
 
@@ -427,7 +429,7 @@ fn a_volume_full_of_events_that_are_all_rejected_has_room_for_their_ends_and_tak
 fn a_volume_that_a_stranger_fills_is_no_end_of_deliveries_and_takes_events_when_it_is_freed() {
     let volume = Volume::new(64, Upstream::start(|| Reply::Unavailable));
     let process = volume.start();
-    let told = volume.work(&process, "k", TEXT, 1_500, Duration::from_secs(20));
+    let told = volume.work(&process, "k", TEXT, 1_500, PATIENCE);
     assert_eq!((told.acknowledged.len() >= 1_500, told.refused), (true, 0));
     // In order, so that the log is gone and needs room again.
     assert_eq!(process.terminate().0, Some(0));
@@ -438,8 +440,8 @@ fn a_volume_that_a_stranger_fills_is_no_end_of_deliveries_and_takes_events_when_
 
     let called = volume.upstream.arrivals().len();
     volume.upstream.follow(|| Reply::Done);
-    assert_eq!(missing_since(&volume.upstream, called, &told.acknowledged, Duration::from_secs(20)), 0);
-    none_waits(&process, Duration::from_secs(5));
+    assert_eq!(missing_since(&volume.upstream, called, &told.acknowledged, PATIENCE), 0);
+    none_waits(&process);
     process.kill();
     // What it gave back is taken, too.
     fill(&volume.file("more"));
