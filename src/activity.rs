@@ -2,15 +2,28 @@
 //!
 //! The metrics count the same by more labels, for those who keep a history.
 
+mod refused_senders;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::clock::WallTime;
 use crate::event::{Outcome, Settlement, State};
 
+use refused_senders::RefusedSenders;
+
+pub use refused_senders::{RefusedSender, SenderRefusal};
+
 /// The activity of all sources. Clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Activity(Arc<Mutex<BTreeMap<Arc<str>, SourceActivity>>>);
+pub struct Activity(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    sources: Mutex<BTreeMap<Arc<str>, SourceActivity>>,
+    refused_senders: Mutex<RefusedSenders>,
+}
 
 /// The activity of one source since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +70,16 @@ impl Activity {
         });
     }
 
+    /// Notes `count` refusals of an authenticated sender. Returns true if they are the first ones after a while.
+    pub fn sender_refused(&self, source: &Arc<str>, refusal: SenderRefusal, count: u64, at: WallTime) -> bool {
+        self.refused_senders().note(source, refusal, count, at, Instant::now())
+    }
+
+    /// The authenticated senders that are refused now.
+    pub fn senders_refused(&self) -> Vec<RefusedSender> {
+        self.refused_senders().now(Instant::now())
+    }
+
     /// Notes an event that was delivered. How others ended is not counted: what waits for a person is kept.
     pub fn settled(&self, source: &Arc<str>, settlement: &Settlement) {
         if settlement.state == State::Delivered {
@@ -100,7 +123,11 @@ impl Activity {
     }
 
     fn sources(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SourceActivity>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused_senders(&self) -> MutexGuard<'_, RefusedSenders> {
+        self.0.refused_senders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

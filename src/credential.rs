@@ -37,6 +37,8 @@ pub enum Match {
     Missing,
     /// The request has something else there.
     Wrong,
+    /// The request has an Authorization header that does not begin with `Bearer` and a space.
+    NotBearer,
     /// The place is taken twice. Two readers of such a request could take different values, so neither counts.
     Repeated,
 }
@@ -82,7 +84,10 @@ impl Credential {
         };
         let value = match &presented[..] {
             [] => return Match::Missing,
-            [value] if matches!(self, Credential::Bearer(_)) => bearer_token(value).unwrap_or_default(),
+            [value] if matches!(self, Credential::Bearer(_)) => match bearer_token(value) {
+                Some(token) => token,
+                None => return Match::NotBearer,
+            },
             [value] => value,
             _ => return Match::Repeated,
         };

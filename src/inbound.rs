@@ -49,6 +49,7 @@ use charset::Charset;
 use elements::Elements;
 use loaded_rules::LoadedRules;
 use payload::Payload;
+use refusal::Refused;
 use request_id::RequestMetadata;
 use request_log::RequestLog;
 use response::Reply;
@@ -183,7 +184,7 @@ impl Service for Ingest {
 
     fn refuse(&self, head: BadHead, peer: Peer) -> Response<Bytes> {
         let about = RequestMetadata::now(None);
-        let mut response = self.0.refuse(&Refusal::Head(head), None, &peer, &about);
+        let mut response = self.0.refuse(&Refusal::Head(head).into(), None, &peer, &about);
         about.identify(&mut response);
         response
     }
@@ -199,13 +200,13 @@ impl Shared {
     ) -> Response<Bytes> {
         let admitted = match self.sources.admit(head, peer, self.clock.now().monotonic) {
             Ok(admitted) => admitted,
-            Err(NotAdmitted { source, refusal }) => return self.refuse(&refusal, source, peer, about),
+            Err(NotAdmitted { source, refusal }) => return self.refuse(&refusal.into(), source, peer, about),
         };
         let source = &admitted.source().name;
         Span::current().record("source", &**source);
         match self.take(&admitted, head, upload, about).await {
             Ok(response) => response,
-            Err(refusal) => self.refuse(&refusal, Some(source), peer, about),
+            Err(refused) => self.refuse(&refused, Some(source), peer, about),
         }
     }
 
@@ -216,18 +217,23 @@ impl Shared {
         head: &Parts,
         upload: &mut Upload<B>,
         about: &RequestMetadata,
-    ) -> Result<Response<Bytes>, Refusal> {
+    ) -> Result<Response<Bytes>, Refused> {
         let source = admitted.source();
         // Looked up once: a request that is under way when the rules are exchanged ends with the old ones.
         let rules = self.rules.of(&source.name).ok_or(Refusal::UnknownSource)?;
 
-        let charset = Charset::of(&head.headers)?;
+        let charset = Charset::of(&head.headers);
         let body = upload.read(self.limits, &source.memory).await?;
-        let payload = admitted.check_body(body, charset)?;
+        let too_large = body.cut_off.then_some(Refusal::BodyTooLarge { bytes_max: self.limits.bytes_max });
+        let payload = admitted.check_body(body, *charset.as_ref().unwrap_or(&Charset::default()))?;
 
-        let decision = match decide(&rules.live, &payload, source, about) {
+        let decided = match too_large.or(charset.err()) {
+            Some(refusal) => Err(refusal),
+            None => decide(&rules.live, &payload, source, about).map_err(Refusal::NotJson),
+        };
+        let decision = match decided {
             Ok(decision) => decision,
-            Err(not_json) => return Err(self.keep_not_json(not_json, &payload, source, about).await),
+            Err(refusal) => return Err(self.keep(refusal, &payload, source, about).await),
         };
         // Only now is it known how many events the request holds.
         admitted.count(decision.elements.len(), self.clock.now().monotonic)?;
@@ -255,21 +261,12 @@ impl Shared {
         self.recorder.record(submission).await.map_err(Refusal::Unavailable)
     }
 
-    /// Keeps a body that is not JSON, before its sender is told so: an alert may be in it.
-    async fn keep_not_json(
-        &self,
-        not_json: NotJson,
-        payload: &Payload,
-        source: &Source,
-        about: &RequestMetadata,
-    ) -> Refusal {
-        let entry = Entry::Refused { element: None, reason: refusal::NOT_JSON, violations: Vec::new() };
+    /// Keeps what an authenticated sender sent, before it is told that it is refused: an alert may be in it.
+    async fn keep(&self, refusal: Refusal, payload: &Payload, source: &Source, about: &RequestMetadata) -> Refused {
+        let entry = Entry::Refused { element: None, reason: refusal.label(), violations: refusal.violations() };
         match self.record(submission(source, payload, about, vec![entry], false)).await {
-            Ok(recorded) => {
-                let id = recorded.first().map(|recorded| recorded.receipt.id());
-                Refusal::NotJson(NotJson { id, ..not_json })
-            }
-            Err(refusal) => refusal,
+            Ok(recorded) => Refused { refusal, kept: recorded.first().map(|recorded| recorded.receipt.id()) },
+            Err(unavailable) => unavailable.into(),
         }
     }
 
@@ -293,13 +290,13 @@ impl Shared {
 
     fn refuse(
         &self,
-        refusal: &Refusal,
+        refused: &Refused,
         source: Option<&Arc<str>>,
         peer: &Peer,
         about: &RequestMetadata,
     ) -> Response<Bytes> {
-        self.log.refused(refusal, source, peer, about);
-        refusal.response(&about.id)
+        self.log.refused(refused, source, peer, about);
+        refused.response(&about.id)
     }
 }
 

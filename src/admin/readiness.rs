@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::View;
+use crate::activity::{RefusedSender, SenderRefusal};
 use crate::callgoose::answer::Trouble;
 use crate::delivery::breaker::Cause;
 use crate::delivery::dispatcher::{Failing, Stuck, UpstreamStatus};
@@ -39,7 +40,8 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let turned_away = view.recorder.turned_away();
     let degraded = [of_health(&health), of_upstream(upstream), stuck, holds].into_iter().flatten().chain(reload);
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
-    let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).collect();
+    let senders = view.recorder.activity().senders_refused().into_iter().take(SENDERS_MAX).map(of_sender);
+    let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).chain(senders).collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
 }
 
@@ -112,6 +114,20 @@ fn of_share(turned_away: TurnedAway) -> Degradation {
     }
 }
 
+/// An alert may be in what was refused. Others are taken, so it makes nothing unready.
+fn of_sender(RefusedSender { source, since, count, last }: RefusedSender) -> Degradation {
+    let SenderRefusal { reason, status, remedy, event } = last;
+    let kept = event.map_or_else(String::new, |event| format!("; event {event} is kept"));
+    Degradation {
+        reason: "sender_refused",
+        since: since.rfc3339(),
+        status: Some(status),
+        fault: None,
+        detail: Some(format!("source {source}: {count} refused, {reason}{kept}")),
+        remedy,
+    }
+}
+
 fn of_remark(Remark { reason, detail, remedy, since }: Remark) -> Degradation {
     Degradation { reason, since: since.rfc3339(), status: None, fault: None, detail: Some(detail), remedy }
 }
@@ -137,3 +153,6 @@ fn of_upstream(upstream: UpstreamStatus) -> Option<Degradation> {
     let fault = Some(trouble.attribution().as_str());
     Some(Degradation { reason, since: since.rfc3339(), status, fault, detail, remedy: trouble.remedy() })
 }
+
+/// The list stays readable; the metrics count them all.
+const SENDERS_MAX: usize = 20;

@@ -152,7 +152,7 @@ impl Arguments {
 fn too_large(bytes: usize, most: usize) -> Option<String> {
     (bytes > most).then(|| {
         format!(
-            "the payload has {bytes} bytes and `listen.max_body` is {most}: the relay would answer 413 and keep nothing"
+            "the payload has {bytes} bytes and `listen.max_body` is {most}: the relay would answer 413 and keep its beginning"
         )
     })
 }

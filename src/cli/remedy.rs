@@ -150,6 +150,20 @@ fn refused(event: &Value, id: &str) -> Advice {
                  correct it, `gander send` it, `gander events discard {id}`"
             ),
         ),
+        Some("body_too_large") => Advice::new(
+            "it is larger than `listen.max_body`; this is its beginning",
+            format!(
+                "raise `listen.max_body`, or let the sender send fewer alerts at once; read what is kept, alert by hand \
+                 where nobody was, then `gander events discard {id}`"
+            ),
+        ),
+        Some("content_type" | "charset" | "content_encoding") => Advice::new(
+            "its headers say that it is no JSON that can be read",
+            format!(
+                "let the sender post UTF-8 with `Content-Type: application/json`, uncompressed; if this one is JSON, `gander \
+                 events replay {id}` takes it"
+            ),
+        ),
         _ => Advice::new(
             "the rules can't use it",
             format!(
@@ -344,6 +358,8 @@ mod tests {
             (json!({"id": "7", "outcome": "accepted"}), "does not say", "`upstream.url`"),
             (json!({"id": "7", "state": "refused", "reason": "not_json"}), "not JSON", "events discard 7`"),
             (json!({"id": "7", "state": "refused", "reason": "unprocessable"}), "the rules", "explain --event 7`"),
+            (json!({"id": "7", "state": "refused", "reason": "body_too_large"}), "its beginning", "`listen.max_body`"),
+            (json!({"id": "7", "state": "refused", "reason": "content_type"}), "its headers", "events replay 7`"),
             (json!({"id": "7", "state": "dead", "reason": "rejected: payload"}), "for good (payload)", "compare what"),
             (json!({"id": "7", "state": "dead", "reason": "too_old: dns"}), "the last time by dns", "the host name"),
             (
@@ -381,7 +397,7 @@ mod tests {
         let rest = [
             (State::Dead, None, dead.to_vec()),
             (State::Ended, None, ended.to_vec()),
-            (State::Refused, None, ["not_json", "unprocessable"].map(Some).to_vec()),
+            (State::Refused, None, ["not_json", "unprocessable", "body_too_large", "charset"].map(Some).to_vec()),
             (State::Queued, None, std::iter::once(None).chain(queued).collect()),
         ];
         let all = outcomes.into_iter().chain(rest);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::admin_client::Relay;
@@ -169,7 +169,7 @@ fn report(arguments: &Arguments, answer: &Answer, events: &[Value], terminal: &m
     }
     if events.is_empty() {
         // What was kept is an event, of which a person can ask for more.
-        let reason = if answer.status == StatusCode::BAD_REQUEST { "not_json" } else { "unprocessable" };
+        let reason = body["type"].as_str().and_then(|kind| kind.rsplit(':').next());
         if let Some(id) = id_of(&body) {
             advise(&json!({ "id": id, "state": "refused", "reason": reason }), terminal);
         }

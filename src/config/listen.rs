@@ -30,7 +30,7 @@ impl Reader<'_> {
                 .help("remove `tls: off`, listen on 127.0.0.1, or write `insecure: true` beside it");
         }
         let findings = &mut self.findings;
-        let body_bytes_max = section.size_within("max_body", 64..=64 << 20, findings).unwrap_or(256 << 10);
+        let body_bytes_max = section.size_within("max_body", 64..=64 << 20, findings).unwrap_or(1 << 20);
         let connections_max = section.integer("max_connections", 1..=1_000_000, findings).unwrap_or(10_000);
         let header_timeout = section.duration_within("header_timeout", WAIT, findings);
         let body_timeout = section.duration_within("body_timeout", WAIT, findings);

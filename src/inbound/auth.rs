@@ -30,6 +30,8 @@ pub enum Denied {
     Missing,
     /// It shows another one.
     Wrong,
+    /// It shows none but in an Authorization header without the word `Bearer`.
+    NotBearer,
     /// It shows one twice, in one place.
     Repeated,
 }
@@ -43,20 +45,22 @@ impl Policy {
             Policy::Open => return Ok(HeadChecked(())),
             Policy::AnyOf(credentials) => credentials,
         };
-        let (mut matched, mut repeated, mut wrong) = (false, false, false);
+        let [mut matched, mut repeated, mut wrong, mut not_bearer] = [false; 4];
         for credential in credentials {
             match credential.check_head(headers, query) {
                 Match::Right => matched = true,
                 Match::Repeated => repeated = true,
                 Match::Wrong => wrong = true,
+                Match::NotBearer => not_bearer = true,
                 Match::Missing => {}
             }
         }
-        match (repeated, matched, wrong) {
-            (true, ..) => Err(Denied::Repeated),
-            (false, true, _) => Ok(HeadChecked(())),
-            (false, false, true) => Err(Denied::Wrong),
-            (false, false, false) => Err(Denied::Missing),
+        match () {
+            () if repeated => Err(Denied::Repeated),
+            () if matched => Ok(HeadChecked(())),
+            () if wrong => Err(Denied::Wrong),
+            () if not_bearer => Err(Denied::NotBearer),
+            () => Err(Denied::Missing),
         }
     }
 }
@@ -67,6 +71,7 @@ impl Denied {
         match self {
             Denied::Missing => "none",
             Denied::Wrong => "wrong",
+            Denied::NotBearer => "not Bearer",
             Denied::Repeated => "shown twice",
         }
     }
@@ -179,7 +184,10 @@ mod tests {
         let rows: &[(Denied, Row<'_>)] = &[
             (Denied::Missing, ("nothing", &[], None)),
             (Denied::Missing, ("another place", &[("x-other", "rotated")], Some("key=rotated"))),
-            (Denied::Wrong, ("another scheme", &[("authorization", "Basic eA==")], None)),
+            (Denied::NotBearer, ("another scheme", &[("authorization", "Basic eA==")], None)),
+            (Denied::NotBearer, ("the token without its scheme", &[("authorization", "rotated")], None)),
+            (Denied::Wrong, ("no scheme beside another one's secret", &[("authorization", "x"), ("x-token", "y")], None)),
+            (Denied::Wrong, ("another token", &[("authorization", "Bearer x")], None)),
             (Denied::Wrong, ("an empty parameter", &[], Some("token="))),
             (Denied::Wrong, ("another one's secret", &[("x-token", "rotated")], None)),
             (Denied::Repeated, ("a repeated parameter", &[], Some("token=a&token=b"))),

@@ -70,7 +70,7 @@ pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
             Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
             None => {
                 let problem = format!("it holds bytes that are not {}", encoding.name());
-                return Err(NotJson { problem, line: 1, column: 1, id: None });
+                return Err(NotJson { problem, line: 1, column: 1 });
             }
         }
     };
@@ -80,13 +80,13 @@ pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
 fn not_json(text: &[u8], problem: &serde_json::Error) -> NotJson {
     let (line, column) = position(text, problem);
     if text.trim_ascii().is_empty() {
-        return NotJson { problem: "it is empty".to_owned(), line: line.max(1), column, id: None };
+        return NotJson { problem: "it is empty".to_owned(), line: line.max(1), column };
     }
     let words = problem.to_string();
     let suffix = format!(" at line {} column {}", problem.line(), problem.column());
     let words = words.strip_suffix(&suffix).unwrap_or(&words);
     let words = if SURROGATE.contains(&words) { HALF_A_CHARACTER } else { words };
-    NotJson { problem: words.to_owned(), line: line.max(1), column, id: None }
+    NotJson { problem: words.to_owned(), line: line.max(1), column }
 }
 
 /// Line and column of a problem, from 1. serde_json counts a line break that it trips over as column 0 of the next line; a person

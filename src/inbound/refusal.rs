@@ -8,14 +8,22 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RET
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::event::EventId;
+use crate::activity::SenderRefusal;
+use crate::event::{EventId, Violation};
 use crate::inbound::auth::Denied;
 use crate::inbound::limits::{Exceeded, OverLimit};
 use crate::journal::recorder::Unavailable;
 use crate::server::BadHead;
 
-/// A reason to answer a whole request with an error. A body that is not JSON is kept; after a fault of the journal an
-/// event may be, and a repeat is then a duplicate.
+/// A request that is refused as a whole, and the id under which its payload is kept, if it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) kept: Option<EventId>,
+}
+
+/// A reason to answer a whole request with an error. After a fault of the journal an event may be kept, and a repeat is
+/// then a duplicate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Head(BadHead),
@@ -50,8 +58,6 @@ pub struct NotJson {
     pub line: usize,
     /// From 1, in bytes.
     pub column: usize,
-    /// The id under which the body is kept; none before it is.
-    pub id: Option<EventId>,
 }
 
 /// A problem document (RFC 9457), with Gander's own members.
@@ -165,15 +171,16 @@ impl Refusal {
             Refusal::Charset => "The charset in the Content-Type header is not known here. Send UTF-8 and the header \
                                  `Content-Type: application/json`."
                 .to_owned(),
-            Refusal::BodyTooLarge { bytes_max } => {
-                format!("The body is larger than {bytes_max} bytes, the `listen.max_body` of this relay.")
-            }
+            Refusal::BodyTooLarge { bytes_max } => format!(
+                "The body is larger than {bytes_max} bytes, the `listen.max_body` of this relay: raise it, or send fewer \
+                 alerts at once."
+            ),
             Refusal::BodyTimeout => "The body did not arrive in time.".to_owned(),
             Refusal::BodyBroken => "The body ended early, or its chunks are malformed.".to_owned(),
             Refusal::BodiesFull => "Too many large requests arrive at once. Try again.".to_owned(),
             Refusal::SourceBodies => "Too many large requests of this source arrive at once. Try again.".to_owned(),
             Refusal::NotJson(NotJson { problem, line, column, .. }) => {
-                format!("The body is not JSON: {problem} (line {line}, column {column}). It is kept as it came.")
+                format!("The body is not JSON: {problem} (line {line}, column {column}).")
             }
             Refusal::Unavailable(why) => match why {
                 Unavailable::Backlog => "The queue is at its limit (`journal.max_events`, `journal.max_bytes`).",
@@ -197,21 +204,98 @@ impl Refusal {
         matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
     }
 
+    /// What a person does about it; none where the sender is not authenticated, or is not what is wrong.
+    fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Refusal::BodyTooLarge { .. } => {
+                Some("raise `listen.max_body`, or let the sender send fewer alerts at once")
+            }
+            Refusal::ContentType | Refusal::Charset | Refusal::ContentEncoding => Some(
+                "let the sender post UTF-8 with `Content-Type: application/json`, uncompressed; `gander events replay` \
+                 takes what is kept, if it is JSON",
+            ),
+            Refusal::NotJson(_) => Some(
+                "mend the sender's template; what is kept: `gander events list --state refused`, `gander events show`",
+            ),
+            Refusal::OverLimit(_) => {
+                Some("find out why this source sends so much, or raise its `rate_limit`; nothing of it is kept")
+            }
+            Refusal::BodyTimeout | Refusal::BodyBroken => {
+                Some("look at the network or proxy between the sender and here; nothing of it is kept")
+            }
+            _ => None,
+        }
+    }
+
+    /// Present where an authenticated sender is refused for what it sent.
+    fn of_sender(&self, event: Option<EventId>) -> Option<SenderRefusal> {
+        let (reason, status) = (self.label(), self.status().as_u16());
+        self.remedy().map(|remedy| SenderRefusal { reason, status, remedy, event })
+    }
+
+    /// Kept with the payload. Why a text is not JSON can be read off it again.
+    pub(super) fn violations(&self) -> Vec<Violation> {
+        let problem = match self {
+            Refusal::BodyTooLarge { bytes_max } => {
+                format!("is larger than {bytes_max} bytes, the `listen.max_body`; this is its beginning")
+            }
+            Refusal::ContentType => "came with a Content-Type that is not accepted".to_owned(),
+            Refusal::Charset => "came with a charset that is not known".to_owned(),
+            Refusal::ContentEncoding => "came with a Content-Encoding that is not accepted".to_owned(),
+            _ => return Vec::new(),
+        };
+        vec![Violation { path: "$".to_owned(), problem, found: None }]
+    }
+}
+
+/// A payload, or an element of one, that the rules refused.
+pub(super) fn unprocessable(event: EventId) -> SenderRefusal {
+    SenderRefusal {
+        reason: UNPROCESSABLE,
+        status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
+        remedy: "`gander events list --state refused` tells why: mend the rules, then `gander events replay`; or mend the \
+                 sender's template",
+        event: Some(event),
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        Refused { refusal, kept: None }
+    }
+}
+
+impl Refused {
+    /// Present where an authenticated sender is refused for what it sent.
+    pub(super) fn of_sender(&self) -> Option<SenderRefusal> {
+        self.refusal.of_sender(self.kept)
+    }
+
+    fn detail(&self) -> String {
+        let detail = self.refusal.detail();
+        match (self.kept, &self.refusal) {
+            (None, _) => detail,
+            (Some(_), Refusal::BodyTooLarge { .. }) => format!("{detail} Its beginning is kept."),
+            (Some(_), _) => format!("{detail} It is kept as it came."),
+        }
+    }
+
     /// The response, but for the header with the request id.
     pub(super) fn response(&self, request_id: &str) -> Response<Bytes> {
-        let status = self.status();
-        let not_json = match self {
+        let refusal = &self.refusal;
+        let status = refusal.status();
+        let not_json = match refusal {
             Refusal::NotJson(not_json) => Some(not_json),
             _ => None,
         };
         let detail = self.detail();
         let problem = Problem {
-            kind: problem_type(self.kind()),
+            kind: problem_type(refusal.kind()),
             title: status.canonical_reason().unwrap_or("Refused"),
             status: status.as_u16(),
             detail: &detail,
             request_id,
-            id: not_json.and_then(|not_json| not_json.id),
+            id: self.kept,
             line: not_json.map(|not_json| not_json.line),
             column: not_json.map(|not_json| not_json.column),
         };
@@ -219,10 +303,10 @@ impl Refusal {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
-        if let Some(seconds) = self.retry_after_seconds() {
+        if let Some(seconds) = refusal.retry_after_seconds() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        match self {
+        match refusal {
             Refusal::NotPost => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
             Refusal::NotAuthenticated(_) => {
                 drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"gander\"")));
@@ -233,7 +317,7 @@ impl Refusal {
             Refusal::ContentEncoding => drop(headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"))),
             _ => {}
         }
-        if self.ends_connection() {
+        if refusal.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -291,7 +375,7 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_status_and_headers() {
-        let not_json = Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14, id: None });
+        let not_json = Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14 });
         type Row<'a> = (Refusal, u16, &'a [(&'a str, &'a str)]);
         let rows: &[Row<'_>] = &[
             (Refusal::Head(BadHead::Framing("two lengths")), 400, &[("connection", "close")]),
@@ -325,7 +409,7 @@ mod tests {
         let known = Refusal::labels_without_source().chain(Refusal::labels_of_source());
         assert_eq!(labels, known.collect(), "each is counted from the start");
         for (refusal, status, headers) in rows {
-            let response = refusal.response("01J");
+            let response = Refused::from(refusal.clone()).response("01J");
             assert_eq!(response.status(), *status, "{refusal:?}");
             assert_eq!(response.headers()["content-type"], "application/problem+json");
             for (name, value) in *headers {
@@ -342,8 +426,9 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_json_is_answered_with_its_place() {
-        let at = NotJson { problem: "expected value".into(), line: 3, column: 14, id: Some(EventId(9)) };
-        let body = body_of(&Refusal::NotJson(at).response("x"));
+        let at = NotJson { problem: "expected value".into(), line: 3, column: 14 };
+        let refused = Refused { refusal: Refusal::NotJson(at), kept: Some(EventId(9)) };
+        let body = body_of(&refused.response("x"));
         assert_eq!((body["line"].as_u64(), body["column"].as_u64()), (Some(3), Some(14)));
         assert_eq!(body["id"], "9", "as which it is kept");
     }
@@ -351,7 +436,7 @@ mod tests {
     #[test]
     fn a_wrong_credential_is_answered_as_none() {
         let [missing, wrong, repeated] = [Denied::Missing, Denied::Wrong, Denied::Repeated].map(|denied| {
-            let response = Refusal::NotAuthenticated(denied).response("x");
+            let response = Refused::from(Refusal::NotAuthenticated(denied)).response("x");
             (response.status(), response.headers().clone(), response.body().clone())
         });
         assert!(missing == wrong && wrong == repeated);
@@ -359,8 +444,8 @@ mod tests {
 
     #[test]
     fn address_and_certificate_are_answered_alike() {
-        let [address, certificate] =
-            [Refusal::AddressNotAllowed, Refusal::CertificateNotAllowed].map(|refusal| body_of(&refusal.response("x")));
+        let [address, certificate] = [Refusal::AddressNotAllowed, Refusal::CertificateNotAllowed]
+            .map(|refusal| body_of(&Refused::from(refusal).response("x")));
         assert_eq!(address, certificate);
     }
 }

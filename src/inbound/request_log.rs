@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::field::display;
 use tracing::{Span, debug, info, warn};
 
-use super::refusal::{NotJson, Refusal, UNPROCESSABLE};
+use super::refusal::{self, Refusal, Refused, UNPROCESSABLE};
 use super::request_id::RequestMetadata;
 use super::response::{EventReply, Reply};
 use crate::activity::Activity;
@@ -82,7 +82,7 @@ impl RequestLog {
     }
 
     /// A request is on disk. Nobody is alerted of its refused elements: there a person should look.
-    pub(super) fn recorded(&self, replies: &[Reply], source: &str, about: &RequestMetadata) {
+    pub(super) fn recorded(&self, replies: &[Reply], source: &Arc<str>, about: &RequestMetadata) {
         let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());
         let (mut events, mut refused) = (Vec::new(), Vec::new());
         for reply in replies {
@@ -99,54 +99,72 @@ impl RequestLog {
             && let Some(suppressed) = self.permit(&self.taken)
         {
             let EventReply { id: event, action, incident_key, .. } = first;
-            let (status, more) = (first.status(), events.len() - 1);
+            let (status, more, source) = (first.status(), events.len() - 1, &**source);
             info!(
                 %request_id, sender_request_id, source, %event, %action, incident_key, status, more, suppressed,
                 "took a request"
             );
         }
-        if let Some((event, violations)) = refused.first()
-            && let Some(suppressed) = self.permit(&self.refused)
-        {
-            let (path, refused) = (violations.first().map_or("$", |violation| &violation.path), refused.len());
-            warn!(
-                %request_id, sender_request_id, source, %event, path, refused, suppressed,
-                "refused what the rules can't use; it is kept"
-            );
+        if let Some((event, violations)) = refused.first() {
+            let (path, elements) = (violations.first().map_or("$", |violation| &violation.path), refused.len());
+            let refusal = refusal::unprocessable(**event);
+            let first = self.activity.sender_refused(source, refusal, elements as u64, about.received_at);
+            let (permitted, source) = (self.permit(&self.refused), &**source);
+            let (suppressed, remedy) = (permitted.unwrap_or(0), refusal.remedy);
+            if first {
+                warn!(
+                    %request_id, sender_request_id, source, %event, path, refused = elements, suppressed, remedy,
+                    "refused what the rules can't use; it is kept"
+                );
+            } else if permitted.is_some() {
+                info!(
+                    %request_id, sender_request_id, source, %event, path, refused = elements, suppressed,
+                    "refused what the rules can't use; it is kept"
+                );
+            }
         }
     }
 
-    /// A request was refused as a whole.
-    pub(super) fn refused(&self, refusal: &Refusal, source: Option<&Arc<str>>, peer: &Peer, about: &RequestMetadata) {
+    /// A request was refused as a whole. A person should look where that is new of an authenticated sender, or where the
+    /// journal does not take it.
+    pub(super) fn refused(&self, refused: &Refused, source: Option<&Arc<str>>, peer: &Peer, about: &RequestMetadata) {
+        let Refused { refusal, kept } = refused;
         self.metrics.request_refused(source, refusal.label());
         if let Some(source) = source {
             self.activity.refused(source, refusal.label(), about.received_at);
         }
         // What is kept was told as it was written.
-        if !matches!(refusal, Refusal::NotJson(NotJson { id: Some(_), .. })) {
+        if kept.is_none() {
             self.tap.tell(|| TapLine {
                 source: source.map(Arc::clone),
                 reason: Some(refusal.label().to_owned()),
                 ..TapLine::new(State::Refused.as_str(), about.received_at)
             });
         }
-        let Some(suppressed) = self.permit(&self.refused) else {
+        let new = source
+            .zip(refused.of_sender())
+            .filter(|(source, refusal)| self.activity.sender_refused(source, *refusal, 1, about.received_at));
+        let permitted = self.permit(&self.refused);
+        if permitted.is_none() && new.is_none() {
             return;
-        };
-        let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());
+        }
+        let (request_id, sender_request_id, suppressed) =
+            (&about.id, about.sender_id.as_deref(), permitted.unwrap_or(0));
         let (peer, source) = (peer.address, source.map_or("none", |source| source));
-        let (status, reason) = (refusal.status().as_u16(), refusal.label());
-        let (event, credential) = match refusal {
-            Refusal::NotJson(not_json) => (not_json.id.map(display), None),
-            Refusal::NotAuthenticated(denied) => (None, Some(denied.as_str())),
-            _ => (None, None),
+        let (status, reason, event) = (refusal.status().as_u16(), refusal.label(), kept.map(display));
+        let credential = match refusal {
+            Refusal::NotAuthenticated(denied) => Some(denied.as_str()),
+            _ => None,
         };
-        // Something was kept and nobody alerted, or nothing could be kept: a person should look.
-        if matches!(refusal, Refusal::NotJson(_) | Refusal::Unavailable(_)) {
-            warn!(%request_id, sender_request_id, %peer, source, event, status, reason, suppressed, "refused a request");
+        let remedy = new.map(|(_, refusal)| refusal.remedy);
+        if remedy.is_some() || matches!(refusal, Refusal::Unavailable(_)) {
+            warn!(
+                %request_id, sender_request_id, %peer, source, event, status, reason, remedy, suppressed,
+                "refused a request"
+            );
         } else {
             info!(
-                %request_id, sender_request_id, %peer, source, credential, status, reason, suppressed,
+                %request_id, sender_request_id, %peer, source, event, credential, status, reason, suppressed,
                 "refused a request"
             );
         }

@@ -260,6 +260,82 @@ async fn the_log_tells_no_credential_from_a_wrong_one_and_where_a_broken_body_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_authenticated_sender_that_is_refused_is_told_once_with_the_remedy_and_shown_on_readyz() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
+        let process = Process::start(configuration).await;
+        let url = format!("https://localhost:{}/hooks/servicepilot", process.port);
+        let authorization = format!("Bearer {TOKEN}");
+        let send = async |credential: &str, kind: &str, body: &str| {
+            let headers = [("authorization", credential), ("content-type", kind)];
+            process.client.send(http::Method::POST, &url, &headers, body.to_owned()).await
+        };
+        let refused = async || {
+            let ready = process.admin("/readyz").await.json;
+            assert_eq!(ready["ready"], true, "{ready}");
+            ready["degraded"].as_array().unwrap().clone()
+        };
+        send("Bearer wrong", "text/html; charset=x", "").await;
+        assert_eq!(process.logged("refused a request")["level"], "INFO");
+        assert_eq!(refused().await, [] as [Value; 0], "a stranger makes nothing degraded");
+
+        let json = "application/json";
+        let large = "x".repeat(1024 * 1024 + 1);
+        for (kind, body, reason, remedy, logged) in [
+            (json, "{", "not_json", "template", "refused a request"),
+            ("application/pdf", "{}", "content_type", "Content-Type: application/json", "refused a request"),
+            (json, &large, "body_too_large", "listen.max_body", "refused a request"),
+            (json, "{}", "unprocessable", "mend the rules", "refused what the rules can't use; it is kept"),
+        ] {
+            for level in ["WARN", "INFO"] {
+                let answer = send(&authorization, kind, body).await;
+                let fields = process.logged(logged);
+                assert_eq!((&fields["level"], &fields["event"]), (&json!(level), &answer.json["id"]), "{fields}");
+                let told = fields["remedy"].as_str().is_some_and(|text| text.contains(remedy));
+                assert_eq!(told, level == "WARN", "{fields}");
+            }
+            let all = refused().await;
+            let entry = all.iter().find(|entry| entry["detail"].as_str().unwrap().contains(reason)).unwrap();
+            assert_eq!(entry["reason"], "sender_refused");
+            assert!(entry["detail"].as_str().unwrap().contains("source servicepilot: 2 refused"), "{entry}");
+            assert!(entry["remedy"].as_str().unwrap().contains(remedy), "{entry}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_300_alerts_in_one_request_is_taken_by_the_defaults() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let preset = std::fs::read_to_string(format!("{}/config/rules/alertmanager.yaml", env!("CARGO_MANIFEST_DIR")));
+        let setup = Setup { rules: Some(preset.unwrap()), ..Setup::default() };
+        let process = Process::start(relay::write_configuration(directory.path(), &upstream, &setup)).await;
+        let alert = |number: usize| {
+            json!({
+                "status": "firing",
+                "labels": { "alertname": "InstanceDown", "instance": format!("10.0.{}.{}:9100", number / 250, number % 250) },
+                "annotations": { "summary": "the instance is down", "description": "x".repeat(700) },
+                "startsAt": "2026-11-29T10:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
+                "generatorURL": "http://prometheus:9090/graph", "fingerprint": format!("{number:016x}"),
+            })
+        };
+        let alerts: Vec<Value> = (0..300).map(alert).collect();
+        let batch = json!({ "version": "4", "groupKey": "{}", "status": "firing", "receiver": "callgoose",
+                            "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "alerts": alerts });
+        assert!(batch.to_string().len() > 256 * 1024);
+        let answer = process.post(&batch).await;
+        assert_eq!(answer.status, 202, "{:.500}", answer.json.to_string());
+        let events = answer.json["events"].as_array().unwrap();
+        assert_eq!(events.iter().filter(|event| event["status"] == "queued").count(), 300);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_about_a_connection_names_its_listener_unless_it_is_that_of_senders() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::Done).await;

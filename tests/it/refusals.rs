@@ -196,8 +196,9 @@ async fn only_what_an_authenticated_sender_sent_is_kept() {
     let edge = setup().start().await;
     edge.send(to(&edge, "/hooks/servicepilot"), alert()).await;
     edge.send(to(&edge, "/hooks/nobody"), alert()).await;
-    edge.send(edge.post().header("content-encoding", "gzip"), alert()).await;
-    assert_eq!(edge.kept_count(), 0, "nothing of a stranger, nothing unread");
+    edge.send(to(&edge, "/hooks/servicepilot").header("content-encoding", "gzip"), alert()).await;
+    edge.send(to(&edge, "/hooks/servicepilot"), "x".repeat(64 * 1024 + 1)).await;
+    assert_eq!(edge.kept_count(), 0, "nothing of a stranger");
 
     let refused = edge.alert(json!({"state": "CRITICAL"})).await;
     let kept = edge.kept(&refused.body["id"]);
@@ -209,6 +210,33 @@ async fn only_what_an_authenticated_sender_sent_is_kept() {
     assert_eq!(edge.kept_count(), 2, "also what is no JSON");
     let kept = edge.kept(&not_json.body["id"]);
     assert_eq!(kept.received.as_deref(), Some("{\"title\": \"say \"hi\"\"}"));
+}
+
+#[tokio::test]
+async fn what_is_refused_by_its_headers_is_kept_and_of_what_is_too_large_the_beginning() {
+    let edge = setup().start().await;
+    for http2 in [false, true] {
+        for (header, value, reason) in [
+            ("content-type", "application/x-www-form-urlencoded", "content_type"),
+            ("content-type", "application/json; charset=klingon", "charset"),
+            ("content-encoding", "br", "content_encoding"),
+        ] {
+            let answer = edge.send_by(edge.post().header(header, value), alert(), http2).await;
+            assert_eq!(answer.status, 415, "{answer:?}");
+            let kept = edge.kept(&answer.body["id"]);
+            assert_eq!((kept.summary.reason.as_deref(), kept.received), (Some(reason), Some(alert())));
+            assert!(kept.errors.unwrap()[0]["problem"].as_str().unwrap().starts_with("came with"));
+        }
+        let large = format!("{{\"id\": \"{}\"}}", "x".repeat(200 * 1024));
+        let answer = edge.send_by(edge.post(), large.clone(), http2).await;
+        assert_eq!(answer.status, 413, "{answer:?}");
+        assert!(answer.body["detail"].as_str().unwrap().contains("beginning is kept"), "{answer:?}");
+        let kept = edge.kept(&answer.body["id"]);
+        assert_eq!(kept.summary.reason.as_deref(), Some("body_too_large"));
+        assert_eq!(kept.received.as_deref(), Some(&large[..64 * 1024]), "as much as fits");
+        assert!(kept.errors.unwrap()[0]["problem"].as_str().unwrap().contains("65536 bytes"));
+    }
+    assert_eq!(edge.kept_count(), 8);
 }
 
 #[tokio::test]

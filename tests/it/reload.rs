@@ -490,7 +490,7 @@ async fn explain_says_where_the_relay_would_see_it_otherwise() {
         world.put("rules.yaml", &rules("second"));
         world.reload_failed().await;
         let mut large = payload("e1", "CRITICAL");
-        large["text"] = "x".repeat(300 << 10).into();
+        large["text"] = "x".repeat(1 << 20).into();
         fs::write(world.path("large.json"), large.to_string()).unwrap();
         let (code, out, err) = world.gander(&[&explain[..], &["large.json"]].concat()).await;
         assert_eq!(code, 0, "{err}");
