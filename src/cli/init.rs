@@ -36,8 +36,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
     if arguments.list {
-        for Preset { name, about, .. } in &PRESETS {
-            terminal.print(&format!("{name:<16}{about}"));
+        for Preset { name, about, .. } in PRESETS {
+            terminal.print(&format!("{name:<25}{about}"));
         }
         return Ok(Exit::Fine);
     }

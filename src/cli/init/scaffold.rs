@@ -213,7 +213,7 @@ mod tests {
         fs::write(folder.path().join("rules"), "mine").unwrap();
         let failure = write(folder.path(), &files(&PRESETS[0])).unwrap_err();
         assert!(
-            matches!(&failure, Failure::Failed { path, .. } if path.ends_with("rules/alertmanager.yaml")),
+            matches!(&failure, Failure::Failed { path, .. } if path.ends_with("rules/aimbetter.yaml")),
             "{failure:?}"
         );
         assert_eq!(names(folder.path()), ["rules"]);
@@ -251,7 +251,7 @@ mod tests {
         write(&folder.path().join("etc/gander"), &files(&PRESETS[0])).unwrap();
         let mode = |name: &str| fs::metadata(folder.path().join("etc/gander").join(name)).unwrap().permissions().mode();
         assert_eq!(mode("gander.yaml") & 0o777, 0o600);
-        assert_eq!(mode("rules/alertmanager.yaml") & 0o400, 0o400);
+        assert_eq!(mode("rules/aimbetter.yaml") & 0o400, 0o400);
         assert_eq!(
             names(&folder.path().join("etc/gander")),
             ["callgoose-filters.yaml", "gander.yaml", "rules", "schema"]
