@@ -40,7 +40,7 @@ use crate::yaml::{self, Fields, Findings, Node, Place, Value};
 
 pub use file_stamps::FileStamps;
 pub use partial::{
-    Addresses, LoadedRules, load_addresses, load_dedup, load_journal, load_policy, load_rules, load_sender_name,
+    Addresses, LoadedRules, load_addresses, load_dedup, load_journal, load_policy, load_rules, load_sender,
     load_source_names, load_upstream,
 };
 pub use secrets::{Refreshed, SecretFiles};

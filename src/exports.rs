@@ -46,13 +46,16 @@ pub mod event {
 }
 pub mod inbound {
     pub use crate::inbound::{
-        BodyLimits, Config, Ingest, Refusal, Respond, RulesBySource, SourceConfig, SourceRules, json,
+        Accept, BodyLimits, Config, Handshake, Ingest, Refusal, Respond, RulesBySource, SourceConfig, SourceRules, json,
     };
     pub mod auth {
         pub use crate::inbound::auth::Policy;
     }
     pub mod limits {
         pub use crate::inbound::limits::{OverLimit, RateLimit};
+    }
+    pub mod repair {
+        pub use crate::inbound::repair::Json;
     }
 }
 pub mod journal {

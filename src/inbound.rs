@@ -9,11 +9,15 @@ pub mod auth;
 mod body;
 mod charset;
 mod elements;
+mod form;
+mod gzip;
+mod handshake;
 pub mod limits;
 mod loaded_rules;
 mod payload;
 mod preference;
 mod refusal;
+pub mod repair;
 mod replay;
 mod request_id;
 mod request_log;
@@ -26,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -43,21 +47,25 @@ use crate::server::{self, AnswerBody, Answering, BadHead, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
-use admission::{Admitted, NotAdmitted, Source, Sources};
+use admission::{Admission, Admitted, NotAdmitted, Source, Sources};
 use body::{BodyMemory, Upload};
 use charset::Charset;
 use elements::Elements;
+use gzip::is_gzip;
+use handshake::Echo;
 use loaded_rules::LoadedRules;
-use payload::Payload;
+use payload::{Payload, Reading};
 use refusal::Refused;
+use repair::Json;
 use request_id::RequestMetadata;
 use request_log::RequestLog;
 use response::Reply;
 use shadow::Shadow;
 
 pub use body::BodyLimits;
+pub use handshake::Handshake;
 pub use loaded_rules::{RulesBySource, SourceRules};
-pub use payload::{json, read_payload};
+pub use payload::{Decoded, json, read_payload};
 pub use refusal::{NotJson, Refusal};
 pub use replay::Replayed;
 pub use request_id::{request_id, request_time, sender_id};
@@ -88,6 +96,19 @@ pub struct SourceConfig {
     pub max_queued: Share,
     pub respond: Respond,
     pub respond_timeout: Duration,
+    pub accept: Accept,
+    /// GET and HEAD are answered 200.
+    pub probes: bool,
+    pub handshake: Option<Handshake>,
+}
+
+/// The bodies that a source takes beside plain JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    pub json: Json,
+    /// What is no JSON may be a form.
+    pub form: bool,
+    pub gzip: bool,
 }
 
 /// When a sender is answered.
@@ -150,6 +171,11 @@ impl Ingest {
         self.0.rules.exchange(rules);
     }
 
+    /// The limit of a body.
+    pub fn body_bytes_max(&self) -> usize {
+        self.0.limits.bytes_max
+    }
+
     /// Waits until no body is being drained any more.
     pub async fn finished(&self) {
         self.0.draining.close();
@@ -199,7 +225,8 @@ impl Shared {
         about: &RequestMetadata,
     ) -> Response<Bytes> {
         let admitted = match self.sources.admit(head, peer, self.clock.now().monotonic) {
-            Ok(admitted) => admitted,
+            Ok(Admission::Admitted(admitted)) => admitted,
+            Ok(Admission::Probe) => return response::probe(),
             Err(NotAdmitted { source, refusal }) => return self.refuse(&refusal.into(), source, peer, about),
         };
         let source = &admitted.source().name;
@@ -222,17 +249,21 @@ impl Shared {
         // Looked up once: a request that is under way when the rules are exchanged ends with the old ones.
         let rules = self.rules.of(&source.name).ok_or(Refusal::UnknownSource)?;
 
-        let charset = Charset::of(&head.headers);
+        let declared = declared(&head.headers, source.accept);
         let body = upload.read(self.limits, &source.memory).await?;
-        let too_large = body.cut_off.then_some(Refusal::BodyTooLarge { bytes_max: self.limits.bytes_max });
-        let payload = admitted.check_body(body, *charset.as_ref().unwrap_or(&Charset::default()))?;
+        let (reading, is_gzip) = *declared.as_ref().unwrap_or(&Default::default());
+        let mut payload = admitted.check_body(body, reading)?;
+        let unpacked = if is_gzip { payload.unpack(self.limits.bytes_max)? } else { Ok(()) };
 
-        let decided = match too_large.or(charset.err()) {
-            Some(refusal) => Err(refusal),
-            None => decide(&rules.live, &payload, source, about).map_err(Refusal::NotJson),
-        };
+        let decided = declared.and_then(|_| payload.is_whole(self.limits.bytes_max)).and_then(|()| {
+            unpacked.and_then(|()| self.decide(&rules.live, &payload, source, about)).map_err(Refusal::NotJson)
+        });
         let decision = match decided {
-            Ok(decision) => decision,
+            Ok(Decided::ByRules(decision)) => decision,
+            Ok(Decided::Echo(echo)) => {
+                self.log.echoed(&source.name, about);
+                return Ok(response::echo(echo));
+            }
             Err(refusal) => return Err(self.keep(refusal, &payload, source, about).await),
         };
         // Only now is it known how many events the request holds.
@@ -252,6 +283,28 @@ impl Shared {
         let replies = self.wait_for_upstream(replies, wait).await;
         self.log.recorded(&replies, &source.name, about);
         Ok(response::recorded(&replies, batch, preferred.and(wait), &about.id))
+    }
+
+    /// Decodes and decides in one step: the decoded payload, many times the size of its text, is gone before anything is
+    /// waited for.
+    fn decide(
+        &self,
+        rules: &RuleSet,
+        payload: &Payload,
+        source: &Source,
+        about: &RequestMetadata,
+    ) -> Result<Decided, NotJson> {
+        let Decoded { value, repairs } = payload.decode()?;
+        let repaired = |repairs| self.metrics.payload_repaired(&source.name, repairs);
+        if let Some(echo) = source.handshake.as_ref().and_then(|handshake| handshake.echo(&value)) {
+            repaired(repairs);
+            return Ok(Decided::Echo(echo));
+        }
+        let received_at = about.received_at.rfc3339();
+        let context = Context { source: &source.name, received_at: &received_at, json: source.accept.json };
+        let decision = rules.decide(&value, context);
+        repaired(repairs.and(decision.repairs));
+        Ok(Decided::ByRules(decision))
     }
 
     async fn record(&self, submission: Submission) -> Result<Vec<Recorded>, Refusal> {
@@ -300,11 +353,17 @@ impl Shared {
     }
 }
 
-/// Decodes and decides in one step: the decoded payload, many times the size of its text, is gone before anything is
-/// waited for.
-fn decide(rules: &RuleSet, payload: &Payload, source: &Source, about: &RequestMetadata) -> Result<Decision, NotJson> {
-    let received_at = about.received_at.rfc3339();
-    Ok(rules.decide(&payload.decode()?, Context { source: &source.name, received_at: &received_at }))
+/// What the headers say of a body: how its bytes are read, and that it is gzip.
+fn declared(headers: &HeaderMap, accept: Accept) -> Result<(Reading, bool), Refusal> {
+    let is_gzip = is_gzip(headers, accept.gzip)?;
+    Ok((Reading::new(Charset::of(headers, accept.form)?, accept), is_gzip))
+}
+
+/// What is to be done with a payload.
+enum Decided {
+    ByRules(Decision),
+    /// It is a handshake, which no rule sees.
+    Echo(Echo),
 }
 
 /// How long this sender waits for the upstream; none where it does not.
@@ -330,7 +389,7 @@ fn submission(
         sender_request_id: about.sender_id.clone(),
         received_at: about.received_at,
         raw: payload.raw().clone(),
-        charset: payload.charset().label(),
+        charset: payload.reading().charset.label(),
         entries,
         follow,
     }

@@ -48,7 +48,7 @@
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` | |
-//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `token_bucket` `secret` `credential` | pure: no tokio, no hyper, no files, no clock |
+//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `inbound/repair` `token_bucket` `secret` `credential` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `clock` `version` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent

@@ -29,12 +29,13 @@ use crate::clock::WallTime;
 use crate::delivery::schedule::Lane;
 use crate::event::Reason::{Damaged, Discarded, Rejected, Stale, Superseded, TooOld};
 use crate::event::{self, Action, Damage, Outcome, State};
+use crate::inbound::repair::{Repair, Repairs};
 use crate::version::{COMMIT, VERSION};
 
 pub use exposition::Exposition;
 use labels::{
     LaneLabel, Listener, Part, Phase, Reason, ResultLabel, Source, SourceAction, SourceLane, SourceOutcome,
-    SourceReason, SourceResult, StateReason,
+    SourceReason, SourceRepair, SourceResult, StateReason,
 };
 use process::Process;
 
@@ -57,6 +58,7 @@ pub struct Metrics {
     refused: Family<SourceReason, Counter>,
     connections_refused: Family<Reason, Counter>,
     template_failures: Family<Source, Counter>,
+    repaired: Family<SourceRepair, Counter>,
     shadowed: Family<SourceResult, Counter>,
     attempts: Family<ResultLabel, Counter>,
     outcomes: Family<SourceOutcome, Counter>,
@@ -245,6 +247,11 @@ impl Metrics {
                 "template_failures",
                 "Templates that failed at run time and rendered empty"
             ),
+            repaired: register!(
+                Family::default(),
+                "payloads_repaired",
+                "Payloads of sources with json: lenient that were repaired, by kind of repair"
+            ),
             attempts: register!(
                 Family::default(),
                 "delivery_attempts",
@@ -382,6 +389,9 @@ impl Metrics {
         for result in Shadowed::ALL.map(Shadowed::as_str) {
             drop(self.shadowed.get_or_create(&SourceResult { source: Arc::clone(source), result }));
         }
+        for repair in Repair::ALL.map(Repair::as_str) {
+            drop(self.repaired.get_or_create(&SourceRepair { source: Arc::clone(source), repair }));
+        }
         for lane in Lane::ALL.map(Lane::as_str) {
             drop(self.first_attempt.get_or_create(&SourceLane { source: Arc::clone(source), lane }));
         }
@@ -448,6 +458,13 @@ impl Metrics {
 
     pub fn template_failed(&self, source: &Arc<str>) {
         self.template_failures.get_or_create(&Source { source: Arc::clone(source) }).inc();
+    }
+
+    /// Counts a payload by each kind of repair that it needed.
+    pub fn payload_repaired(&self, source: &Arc<str>, repairs: Repairs) {
+        for repair in repairs.iter().map(Repair::as_str) {
+            self.repaired.get_or_create(&SourceRepair { source: Arc::clone(source), repair }).inc();
+        }
     }
 
     pub fn acknowledged(&self, took: Duration) {
@@ -607,6 +624,7 @@ mod tests {
         }
         metrics.event_ignored(&source);
         metrics.template_failed(&source);
+        metrics.payload_repaired(&source, Repair::ALL.into_iter().collect());
         metrics.event_marked_stale(&source);
         metrics.source_holds(&source, 1, 1);
         Shadowed::ALL.into_iter().for_each(|result| metrics.shadow_decided(&source, result));

@@ -37,12 +37,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::body_shape::{Known, Outline};
+pub use self::compile::path as read_path;
 #[cfg(test)]
 pub use self::coverage::Lack;
 pub use self::coverage::{Coverage, Gap, PartKind};
 pub use self::decide::ELEMENTS_MAX;
 pub use self::trace::{ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, Seen, Spot, Trace};
 use crate::event::{Draft, Priority, Violation};
+use crate::inbound::repair::{Json, Repairs};
 use crate::yaml::{Findings, Source};
 
 /// A compiled rule file. Everything that can be wrong with it was found when it was compiled.
@@ -100,6 +102,8 @@ pub struct Context<'a> {
     pub source: &'a str,
     /// RFC 3339.
     pub received_at: &'a str,
+    /// How JSON in its texts is read, for `unwrap`.
+    pub json: Json,
 }
 
 /// The decision on one request.
@@ -111,6 +115,8 @@ pub struct Decision {
     pub elements: Vec<Element>,
     /// The templates that failed and rendered as an empty text: a warning and a metric, never a refusal.
     pub template_failures: TemplateFailures,
+    /// What had to be repaired in the text that `unwrap` reads.
+    pub repairs: Repairs,
 }
 
 /// The decision on one element.
@@ -170,6 +176,22 @@ impl RuleSet {
             |path: &path::JsonPath| self.validations.iter().any(|validation| validation.path.as_str() == path.as_str());
         let needed = self.incident_key.iter().filter_map(key::KeyPart::needed);
         needed.filter(|path| !validated(path)).map(path::JsonPath::as_str).collect()
+    }
+
+    /// Tells whether the events of a rule are the payload as it came.
+    pub fn sends_payload(&self, rule: usize) -> bool {
+        self.rules.get(rule).is_some_and(|rule| rule.emit.is_none())
+    }
+
+    /// Tells whether a path of the file, outside of `emit`, reads this member of an element.
+    pub fn reads_member(&self, name: &str) -> bool {
+        let keys = self.rules.iter().filter_map(|rule| rule.incident_key.as_ref()).chain([&self.incident_key]);
+        let validated = self.validations.iter().map(|validation| &validation.path);
+        let mut paths = validated
+            .chain(self.rules.iter().flat_map(|rule| &rule.reads))
+            .chain(keys.flatten().flat_map(|part| &part.paths))
+            .chain(self.occurrence.iter().chain(&self.update_on));
+        paths.any(|path| path.member() == Some(name))
     }
 
     /// Decides a payload and tells how.

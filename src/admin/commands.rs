@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, Request, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -18,8 +19,8 @@ use crate::clock::WallTime;
 use crate::delivery::dispatcher::UpstreamStatus;
 use crate::event::{self, EventId, KeyId, Violation};
 use crate::inbound::{Replayed, request_id};
-use crate::journal::Summary;
 use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
+use crate::journal::{RefusedPayload, Summary};
 
 /// How a command for one event ended.
 enum Done {
@@ -53,7 +54,8 @@ struct Options {
     rest: Map<String, Value>,
 }
 
-/// `POST /api/v1/events/ID/replay`, with `{"force": true}` or nothing.
+/// `POST /api/v1/events/ID/replay`, with `{"force": true}` or nothing; of a refused payload also with a mended one to
+/// stand in its stead, `{"payload": TEXT}`.
 pub(super) async fn replay(extract: Extract<State>, path: Path<String>, request: Request) -> Reply {
     one(extract, path, request, |force| Command::Replay { force }).await
 }
@@ -79,9 +81,24 @@ async fn one(
     request: Request,
     command: impl FnOnce(bool) -> Command,
 ) -> Reply {
-    let options = options(&state, request).await?;
+    let payload_max = state.view.ingest.body_bytes_max();
+    // Within a command quotes and line breaks are two bytes each.
+    let mut options = options(&state, request, BODY_BYTES_MAX + 2 * payload_max).await?;
+    let command = command(options.force);
+    let mended = match (command, options.rest.shift_remove("payload")) {
+        (_, None) => None,
+        (Command::Replay { .. }, Some(Value::String(text))) if text.len() <= payload_max => Some(Bytes::from(text)),
+        (Command::Replay { .. }, Some(Value::String(text))) => {
+            let detail = format!("`payload` has {} bytes, and `listen.max_body` is {payload_max}", text.len());
+            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail));
+        }
+        (Command::Replay { .. }, Some(_)) => return Err(bad_request("`payload` takes the payload's text, a string")),
+        (Command::Discard, Some(_)) => return Err(bad_request("only a replay takes a `payload`")),
+    };
     if let Some(unknown) = options.rest.keys().next() {
-        return Err(bad_request(format!("a command for one event takes `force` only, not `{unknown}`")));
+        return Err(bad_request(format!(
+            "a command for one event takes `force` only, and a replay `payload`; not `{unknown}`"
+        )));
     }
     let id: EventId = id.parse().map_err(|_| problem(StatusCode::NOT_FOUND, "an event's id is a number"))?;
     let mut found = state.view.journal.read(move |reader| reader.summaries(&[id])).await?;
@@ -89,7 +106,12 @@ async fn one(
     let Some(summary) = found.first() else {
         return Ok(Done::of_declined(Declined::NotKept).alone(id));
     };
-    let (mut done, stopped) = carry_out(&state.view, command(options.force), &[Chosen::of(id, summary)]).await;
+    let chosen = Chosen::of(id, summary);
+    if mended.is_some() && !chosen.refused {
+        let detail = "only a refused payload is replayed with another; this one was decided, and is sent as it is";
+        return Ok(Done::Declined { reason: "not_refused", detail: detail.to_owned() }.alone(id));
+    }
+    let (mut done, stopped) = carry_out(&state.view, command, &[chosen], mended).await;
     match (done.pop(), stopped) {
         (Some((id, done)), _) => Ok(done.kept_by(summary.held, &state.view).alone(id)),
         (None, Some(why)) => Err(unavailable(why)),
@@ -98,7 +120,7 @@ async fn one(
 }
 
 async fn selected(Extract(state): Extract<State>, request: Request, command: impl Fn(bool) -> Command) -> Reply {
-    let Options { force, dry_run, rest } = options(&state, request).await?;
+    let Options { force, dry_run, rest } = options(&state, request, BODY_BYTES_MAX).await?;
     let view = &state.view;
     let mut filter = Selection::of_command(rest)
         .and_then(|selection| selection.command(WallTime::now(), SELECTED_AT_ONCE))
@@ -130,7 +152,7 @@ async fn selected(Extract(state): Extract<State>, request: Request, command: imp
     let (until, page) = page.await?;
     let events: Vec<Chosen> =
         page.events.iter().filter_map(|event| Some(Chosen::of(event.id.parse().ok()?, event))).collect();
-    let (done, stopped) = carry_out(view, command(force), &events).await;
+    let (done, stopped) = carry_out(view, command(force), &events, None).await;
     let next = match (&stopped, done.last()) {
         (None, Some((last, _))) if page.next.is_some() => Some(cursor(*last, until)),
         (Some(why), None) => return Err(unavailable(*why)),
@@ -144,8 +166,14 @@ async fn selected(Extract(state): Extract<State>, request: Request, command: imp
 }
 
 /// Carries out a command for each event, in order: refused payloads are replayed through the rules, and what is queued is
-/// discarded by the dispatcher. Where it can't go on, what was done until then and why.
-async fn carry_out(view: &View, command: Command, events: &[Chosen]) -> (Vec<(EventId, Done)>, Option<Unavailable>) {
+/// discarded by the dispatcher. Where it can't go on, what was done until then and why. `mended`: the payload to replay in
+/// the stead of a refused one.
+async fn carry_out(
+    view: &View,
+    command: Command,
+    events: &[Chosen],
+    mended: Option<Bytes>,
+) -> (Vec<(EventId, Done)>, Option<Unavailable>) {
     let request_id = request_id(WallTime::now());
     let mut done = Vec::with_capacity(events.len());
     let mut stopped = None;
@@ -157,7 +185,10 @@ async fn carry_out(view: &View, command: Command, events: &[Chosen]) -> (Vec<(Ev
     for run in events.chunk_by(|one, next| by(one) == by(next)) {
         let ids: Vec<EventId> = run.iter().map(|chosen| chosen.id).collect();
         let (results, why) = match by(&run[0]) {
-            By::Rules => through_the_rules(view, &ids, command == Command::Replay { force: true }, &request_id).await,
+            By::Rules => {
+                let force = command == Command::Replay { force: true };
+                through_the_rules(view, &ids, force, mended.as_ref(), &request_id).await
+            }
             By::Dispatcher => {
                 let queued: Vec<_> = run.iter().filter_map(|chosen| Some((chosen.id, chosen.queued?))).collect();
                 let (withdrawn, why) = withdraw(view, &queued).await;
@@ -190,11 +221,12 @@ async fn through_the_rules(
     view: &View,
     ids: &[EventId],
     force: bool,
+    mended: Option<&Bytes>,
     request_id: &Arc<str>,
 ) -> (Vec<Done>, Option<Unavailable>) {
     let mut done = Vec::with_capacity(ids.len());
     for id in ids {
-        match one_through_the_rules(view, *id, force, request_id).await {
+        match one_through_the_rules(view, *id, force, mended, request_id).await {
             Ok(one) => done.push(one),
             Err(why) => return (done, Some(why)),
         }
@@ -206,13 +238,18 @@ async fn one_through_the_rules(
     view: &View,
     id: EventId,
     force: bool,
+    mended: Option<&Bytes>,
     request_id: &Arc<str>,
 ) -> Result<Done, Unavailable> {
-    let payload = match view.journal.read(move |reader| reader.refused(id)).await {
+    let mut payload = match view.journal.read(move |reader| reader.refused(id)).await {
         Ok(Some(payload)) => payload,
         Ok(None) => return Ok(Done::of_declined(Declined::NotKept)),
         Err(_) => return Err(Unavailable::JournalFault),
     };
+    if let Some(mended) = mended {
+        // A whole payload, also where only an element of a batch was refused.
+        payload = RefusedPayload { raw: Some(mended.to_vec()), charset: None, element: None, reason: None, ..payload };
+    }
     let source = payload.source.clone();
     Ok(match view.ingest.replay(payload, force, request_id).await {
         Replayed::Taken(events) => Done::Replayed(events),
@@ -223,6 +260,12 @@ async fn one_through_the_rules(
             detail: format!(
                 "there is no source `{source}` in the configuration any more, so there are no rules for it"
             ),
+        },
+        Replayed::CutOff => Done::Declined {
+            reason: "cut_off",
+            detail:
+                "it is larger than `listen.max_body` was, and only its beginning is kept; the sender must send it again"
+                    .to_owned(),
         },
         Replayed::NoBatch => Done::Declined {
             reason: "no_batch",
@@ -331,8 +374,8 @@ impl Done {
 }
 
 /// Reads the body of a command.
-async fn options(state: &State, request: Request) -> Result<Options, Response> {
-    let bytes = json_body(state, request, BODY_BYTES_MAX).await?;
+async fn options(state: &State, request: Request, bytes_max: usize) -> Result<Options, Response> {
+    let bytes = json_body(state, request, bytes_max).await?;
     let mut rest = match bytes.trim_ascii() {
         b"" => Map::new(),
         text => serde_json::from_slice(text)

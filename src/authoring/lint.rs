@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::rule_tests;
 use crate::callgoose::filters::{Filters, KEY_BYTES_MAX, KeyFilter, text_of};
-use crate::config::read_source;
+use crate::config::{FileStamps, read_source};
 use crate::event::Action;
-use crate::rules::{Known, Outline, RuleSet};
+use crate::rules::{Coverage, Known, Outline, RuleSet};
 use crate::yaml::{Findings, Node, Place, Source, Value as Yaml, nearest, parse};
 
 /// A rule file, compiled and as a tree with places.
 struct Rules {
+    path: PathBuf,
     set: Arc<RuleSet>,
     tree: Node,
     outlines: Vec<Outline>,
@@ -45,6 +47,7 @@ pub fn look(
     for rules in &rules {
         rules.keys(findings);
         rules.directions(findings);
+        rules.unread(findings);
     }
     let Some(source) = filters else {
         return;
@@ -56,6 +59,7 @@ pub fn look(
         return;
     };
     for rules in &rules {
+        rules.unsaid(&filters, &source.name, findings);
         for outline in &rules.outlines {
             rules.unmatched(outline, &filters, &source.name, findings);
             rules.unmapped(outline, &filters, &source.name, findings);
@@ -77,7 +81,7 @@ impl Rules {
     /// Reads the file once more, for the places in it.
     fn read(path: &Path, set: &Arc<RuleSet>) -> Option<Rules> {
         let tree = parse(&read_source(path).ok()?, &mut Findings::new())?;
-        Some(Rules { set: Arc::clone(set), tree, outlines: set.outlines() })
+        Some(Rules { path: path.to_owned(), set: Arc::clone(set), tree, outlines: set.outlines() })
     }
 
     /// Notes parts of the incident key that only the key itself asks for. Where `validate` asks for a type and does not
@@ -114,6 +118,76 @@ impl Rules {
             _ => return,
         };
         findings.note(self.tree.key_place("rules"), "rules", message).code("one-direction").help(help);
+    }
+
+    /// Warns of paths of `emit` that find nothing in any payload of the tests beside the file.
+    fn unread(&self, findings: &mut Findings) {
+        let Some(coverage) = self.coverage() else {
+            return;
+        };
+        for missed in coverage.unread() {
+            let (path, key) = (&missed.path, format!("emit.{}", missed.key));
+            let place = self.emitted(path).map_or_else(|| self.tree.key_place("emit"), |node| node.place.clone());
+            let message = format!("`{path}` finds nothing in any payload of the tests beside this file");
+            let finding = match missed.instead && !missed.is_near() {
+                true => findings.note(place, key, format!("{message}; another value is sent")),
+                false => findings.warning(place, key, message),
+            };
+            let add = "a payload that has it, among the tests, shows what comes of it";
+            let help = missed.why.as_ref().map_or_else(|| add.to_owned(), |why| format!("{why}; or {add}"));
+            finding.code("unread-path").help(help);
+        }
+    }
+
+    /// What the tests beside the file show of it; none without tests that can be played.
+    fn coverage(&self) -> Option<Coverage> {
+        let mut found = Findings::new();
+        let source = read_source(&rule_tests::beside(&self.path)?).ok()?;
+        let tests = rule_tests::read(&source, None, &mut FileStamps::default(), &mut found)?;
+        if found.has_errors() || tests.rules.file_name() != self.path.file_name() {
+            return None;
+        }
+        let mut coverage = Coverage::of(&self.set);
+        tests.play_covering(&self.set, &mut coverage);
+        Some(coverage)
+    }
+
+    /// The place in `emit` at which a path is written, or a template that reads it.
+    fn emitted(&self, path: &str) -> Option<&Node> {
+        let rules = items_of(self.tree.get("rules")).iter().filter_map(|rule| rule.get("emit"));
+        self.tree.get("emit").into_iter().chain(rules).find_map(|emit| written(emit, path))
+    }
+
+    /// Warns of a file without `emit` beside filters that read what nothing in it says of the payload.
+    fn unsaid(&self, filters: &Filters, name: &str, findings: &mut Findings) {
+        let plain = |action: &Action| {
+            self.outlines.iter().find(|outline| outline.action == *action && self.set.sends_payload(outline.rule))
+        };
+        let told = Action::ALL.iter().filter_map(plain).find_map(|outline| {
+            let unsaid = |filter: &Filter<'_>| {
+                let reads = filter.keys.iter().filter(|key| !key.contains.is_empty());
+                let mut unsaid = reads.filter(|key| !self.set.reads_member(&key.key));
+                unsaid.next().map(|key| key.key.clone())
+            };
+            let filters = filters_of(filters, outline.action);
+            let keys: Option<Vec<String>> = filters.iter().map(unsaid).collect();
+            Some((outline.action, keys?.into_iter().next()?))
+        });
+        let Some((action, key)) = told else {
+            return;
+        };
+        let effect = match action {
+            Action::Trigger => "nobody would be alerted",
+            Action::Resolve => "no incident would be closed",
+        };
+        let message = format!(
+            "without `emit` the payload is sent as it came, and nothing here says that it has `{key}`, which the {action} \
+             filters in {name} read: {effect}"
+        );
+        findings.warning(self.tree.key_place("rules"), "emit", message).code("no-emit").help(format!(
+            "write an `emit` with `{key}`, such as `{key}: {{ $by_action: {{ trigger: CRITICAL, resolve: OK }} }}`; if \
+             the payload does have it, `- {{ path: $.{key}, required: true }}` under `validate` says so"
+        ));
     }
 
     /// Warns of a rule whose events no filter can match.
@@ -300,6 +374,20 @@ fn unsent(outlines: &[&Outline], action: Action, filters: &Filters, tree: &Node,
     }
 }
 
+/// The first text below a node that is this path, or a template that holds it.
+fn written<'n>(node: &'n Node, path: &str) -> Option<&'n Node> {
+    match &node.value {
+        Yaml::String(text) => (text == path || text.contains("{{") && text.contains(path)).then_some(node),
+        Yaml::List(items) => items.iter().find_map(|item| written(item, path)),
+        Yaml::Map(entries) => entries.iter().find_map(|(_, node)| written(node, path)),
+        _ => None,
+    }
+}
+
+fn items_of(list: Option<&Node>) -> &[Node] {
+    list.and_then(items).unwrap_or_default()
+}
+
 fn items(list: &Node) -> Option<&[Node]> {
     match &list.value {
         Yaml::List(items) => Some(items),
@@ -424,6 +512,65 @@ mod tests {
         };
         assert!(told(true), "no other rules are there");
         assert!(!told(false), "others may send it");
+    }
+
+    /// The findings about a rule file beside tests with these payloads, as `severity code key`.
+    fn told_beside(emit: &str, payloads: &[&Value]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules.yaml");
+        let rules = format!(
+            "version: 1\nincident_key: $.id\nvalidate: [{{ path: $.id, required: true }}]\nrules:
+  - {{ name: up, when: {{ path: $.up, exists: true }}, then: resolve }}\n  - {{ name: down, then: trigger }}\nemit: {emit}\n"
+        );
+        std::fs::write(&path, rules).unwrap();
+        let named = payloads.iter().enumerate();
+        let tests: Vec<Value> = named
+            .map(|(name, payload)| json!({ "name": name.to_string(), "payload": payload, "expect": { "verdict": "events" } }))
+            .collect();
+        if !tests.is_empty() {
+            let tests = json!({ "rules": "rules.yaml", "tests": tests }).to_string();
+            std::fs::write(folder.path().join("rules.test.yaml"), tests).unwrap();
+        }
+        let set = RuleSet::compile(&read_source(&path).unwrap(), &mut Findings::new()).unwrap();
+        let mut findings = Findings::new();
+        look(&BTreeMap::from([(path, Arc::new(set))]), true, None, &mut findings);
+        let told = findings.iter().map(|finding| {
+            let marked = match &finding.place {
+                Place::Text { source, span } => source.text[span.clone()].to_owned(),
+                other => format!("{other:?}"),
+            };
+            format!("{} {} {} at {marked}", finding.severity.as_str(), finding.code, finding.path)
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn what_emit_reads_and_no_payload_of_the_tests_has_is_told() {
+        let (id, titled) = (json!({"id": "x"}), json!({"id": "x", "title": "t", "host": "h"}));
+        for (emit, payloads, told) in [
+            ("{ title: $.title }", vec![], vec![]),
+            ("{ title: $.title }", vec![&id, &titled], vec![]),
+            ("{ title: $.title }", vec![&id], vec!["warning unread-path emit.title at $.title"]),
+            ("{ a: { b: [$.id, $.titel] } }", vec![&titled], vec!["warning unread-path emit.a.b[1] at $.titel"]),
+            (
+                "{ title: '{{ payload.titel }} on {{ payload.disk }}' }",
+                vec![&titled],
+                vec!["warning unread-path emit.title at '{{ payload.titel }} on {{ payload.disk }}'"],
+            ),
+            (
+                "{ title: { $first: [$.titel, $.name, none] } }",
+                vec![&titled],
+                vec!["note unread-path emit.title at $.name", "warning unread-path emit.title at $.titel"],
+            ),
+            ("{ level: { $path: $.level, $default: low } }", vec![&id], vec!["note unread-path emit.level at $.level"]),
+            // What only an action reads that no test has is left to the coverage of the rules.
+            ("{ t: { $by_action: { trigger: $.id, resolve: $.end } } }", vec![&id], vec![]),
+            ("{ id: { $path: $.title, $capture: '(x)' } }", vec![&titled], vec![]),
+        ] {
+            let mut found = told_beside(emit, &payloads);
+            found.sort();
+            assert_eq!(found, told, "{emit} with {payloads:?}");
+        }
     }
 
     fn values() -> impl Strategy<Value = Value> {

@@ -7,16 +7,18 @@ mod hold;
 mod progress;
 mod selection;
 
+use std::io::Write;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::admin_client::{Relay, as_flags, event_path};
-use super::recorded::payload;
+use super::recorded::{NOT_JSON, NOT_KEPT, payload, received};
 use super::remedy::{self, Beside};
 use super::terminal::{Paint, Terminal, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
 use crate::clock::WallTime;
-use crate::inbound::NotJson;
+use crate::inbound::{Accept, Decoded};
 
 use selection::{Selection, Texts};
 
@@ -82,6 +84,9 @@ struct Show {
     /// Print the API's answer
     #[arg(long)]
     json: bool,
+    /// Write what came, byte by byte, and nothing else
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
 }
 
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
@@ -160,6 +165,11 @@ impl Show {
     fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
         let relay = Relay::open(&self.config)?;
         let body = relay.ask(&event_path(&self.id))?;
+        if self.raw {
+            // The terminal remembers what can't be written.
+            let _ = terminal.write_all(&received(&body).ok_or(NOT_KEPT.to_owned())?);
+            return Ok(Exit::Fine);
+        }
         if self.json {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
@@ -293,10 +303,19 @@ fn details(event: &Value) -> Vec<String> {
         lines.push("\nwhat was wrong with it:".to_owned());
         lines.extend(errors.iter().map(|error| format!("  {}", violation(error))));
     }
-    if event["reason"] == "not_json"
-        && let Some(Err(NotJson { problem, line, column, .. })) = payload(event)
+    // Such as an earlier version kept has none.
+    if errors.is_empty()
+        && event["reason"] == NOT_JSON
+        && let Some(Err(not_json)) = payload(event, Accept::default())
     {
-        lines.push(format!("\nwhat was wrong with it:\n  {} (line {line}, column {column})", plain(&problem)));
+        lines.push(format!("\nwhat was wrong with it:\n  {}", plain(&not_json.to_string())));
+    }
+    if event["reason"] != NOT_JSON
+        && let Some(Ok(Decoded { repairs, .. })) = payload(event, Accept::default())
+        && !repairs.is_empty()
+    {
+        lines.push("\nwhat was repaired in it:".to_owned());
+        lines.extend(repairs.iter().map(|repair| format!("  {}", repair.explain())));
     }
     let differences = page_of(event, "differences");
     if !differences.is_empty() {

@@ -16,8 +16,10 @@ use super::recorded::Recorded;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, Stop, input};
 use crate::clock::WallTime;
-use crate::config::{LoadedRules, load_addresses, load_rules, load_sender_name};
+use crate::config::{LoadedRules, load_addresses, load_rules, load_sender};
 use crate::event::Draft;
+use crate::inbound::repair::Repairs;
+use crate::inbound::{Accept, Decoded};
 use crate::rules::{Context, Decision, Element, Trace};
 
 /// Show why a payload is decided as it is
@@ -71,6 +73,8 @@ pub(crate) struct Arguments {
 struct Explanation {
     /// The rule file.
     rules: String,
+    /// What had to be repaired in the payload.
+    repairs: Repairs,
     decision: Decision,
     trace: Trace,
     /// The filters' verdicts, where filters are known.
@@ -93,12 +97,12 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         None if arguments.relay || arguments.event.is_some() => Some(Past::relay(config)?),
         None => None,
     };
-    let recorded = match (&arguments.event, &past) {
+    let event = match (&arguments.event, &past) {
         (Some(id), Some(past)) => Some(past.event(id)?),
         _ => None,
     };
-    let source =
-        recorded.as_ref().map(|recorded| &recorded.source).or(arguments.source.as_ref()).cloned().unwrap_or_default();
+    let source = event.as_ref().and_then(|event| event["source"].as_str()).or(arguments.source.as_deref());
+    let source = source.unwrap_or_default().to_owned();
     let loaded = arguments.loaded_rules(&source, terminal)?;
     let configuration = config.file.locate().ok();
     let callgoose = Callgoose::open(arguments.filters.as_deref(), configuration.as_deref(), terminal)?;
@@ -106,18 +110,25 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         Some(past) if arguments.rules.is_none() => past.rules_in_force()?.into_iter().collect(),
         _ => Vec::new(),
     };
-    let mut explanation = match recorded {
-        Some(recorded) => Explanation::of_recorded(&loaded, recorded),
+    let mut explanation = match event {
+        Some(event) => {
+            let problem = |problem| format!("event {}: {problem}", arguments.event.as_deref().unwrap_or_default());
+            Explanation::of_recorded(&loaded, Recorded::of(event, loaded.accept).map_err(problem)?)
+        }
         None => {
             let received_at = WallTime::now().rfc3339();
-            let context = Context { source: &source, received_at: &received_at };
+            let context = Context { source: &source, received_at: &received_at, json: loaded.accept.json };
             let bytes = input::read(arguments.file.as_deref())?;
             if past.is_some() {
                 let addresses = config.part(load_addresses)?;
                 warnings.extend(too_large(bytes.len(), addresses.listen.bodies.bytes_max));
             }
-            let payload = input::json(&bytes).map_err(|problem| format!("the payload is no JSON: {problem}"))?;
-            Explanation::of(&loaded, &payload, context)
+            let payload = input::payload(&bytes, loaded.accept);
+            let Decoded { value, repairs } = payload.map_err(|problem| format!("the payload is no JSON: {problem}"))?;
+            if loaded.handshake.as_ref().is_some_and(|handshake| handshake.is_asked_for(&value)) {
+                warnings.push("the relay answers this with its text, as a `handshake`: no rule sees it".to_owned());
+            }
+            Explanation::of(&loaded, &value, context).with(repairs)
         }
     };
     explanation.warnings.append(&mut warnings);
@@ -140,11 +151,17 @@ impl Arguments {
         let Some(file) = &self.rules else {
             return self.config.part(|inputs| load_rules(inputs, source));
         };
-        let from = match &self.source {
-            Some(source) => self.config.part(|inputs| load_sender_name(inputs, source))?,
-            None => None,
+        let (from, accept) = match &self.source {
+            Some(source) => self.config.part(|inputs| load_sender(inputs, source))?,
+            None => (None, Accept { form: true, ..Accept::default() }),
         };
-        Ok(LoadedRules { rules: input::rules(file, terminal)?, rules_file: file.clone(), from })
+        Ok(LoadedRules {
+            rules: input::rules(file, terminal)?,
+            rules_file: file.clone(),
+            from,
+            accept,
+            handshake: None,
+        })
     }
 }
 
@@ -165,12 +182,22 @@ impl Explanation {
     fn new(loaded: &LoadedRules, (decision, trace): (Decision, Trace)) -> Explanation {
         let rules = loaded.rules_file.display().to_string();
         let warnings = template_failures(&decision).into_iter().collect();
-        Explanation { rules, decision, trace, callgoose: None, dedup: Vec::new(), recorded: None, warnings }
+        Explanation {
+            rules,
+            repairs: decision.repairs,
+            decision,
+            trace,
+            callgoose: None,
+            dedup: Vec::new(),
+            recorded: None,
+            warnings,
+        }
     }
 
     /// Of what came before; of a batch only the element that became this event, if any still does.
     fn of_recorded(loaded: &LoadedRules, recorded: Recorded) -> Explanation {
-        let context = Context { source: &recorded.source, received_at: &recorded.received_at };
+        let Recorded { source, received_at, json, .. } = &recorded;
+        let context = Context { source, received_at, json: *json };
         let mut explanation = match &recorded.element {
             None => Explanation::of(loaded, &recorded.payload, context),
             Some(element) => {
@@ -187,8 +214,15 @@ impl Explanation {
             explanation.decision.elements = vec![explanation.decision.elements.swap_remove(index)];
             explanation.trace.elements = vec![explanation.trace.elements.swap_remove(index)];
         }
+        explanation = explanation.with(recorded.repairs);
         explanation.recorded = Some(recorded);
         explanation
+    }
+
+    /// With what was repaired before the rules saw it.
+    fn with(mut self, repairs: Repairs) -> Explanation {
+        self.repairs = self.repairs.and(repairs);
+        self
     }
 
     /// Asks deduplication about each element's event, one after the other as the relay takes them.

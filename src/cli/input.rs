@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Stop;
 use super::terminal::Terminal;
 use crate::config::read_source;
-use crate::inbound::{NotJson, read_payload};
+use crate::inbound::{Accept, Decoded, NotJson, read_payload};
 use crate::rules::RuleSet;
 use crate::yaml::Findings;
 
@@ -31,11 +31,17 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// A payload as the relay reads it, with a byte order mark or without; a sentence for the reader where it is no JSON.
+/// A JSON document.
 pub(crate) fn json(bytes: &[u8]) -> Result<Value, String> {
-    read_payload(bytes, None).map_err(|not_json| {
-        let NotJson { problem, line, column, .. } = not_json;
-        format!("{problem} at line {line} column {column}")
+    payload(bytes, Accept::default()).map(|decoded| decoded.value)
+}
+
+/// A payload as the relay reads it, with a byte order mark or without; a sentence for the reader where it is no JSON.
+pub(crate) fn payload(bytes: &[u8], accept: Accept) -> Result<Decoded, String> {
+    read_payload(bytes, None, accept).map_err(|not_json| {
+        let NotJson { problem, line, column, remedy } = not_json;
+        let remedy = remedy.map_or_else(String::new, |remedy| format!("\n  {remedy}"));
+        format!("{problem} at line {line} column {column}{remedy}")
     })
 }
 

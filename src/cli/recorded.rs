@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::terminal::plain;
 use crate::clock::WallTime;
 use crate::event::{Action, Body, Draft, Occurrence, Priority, UpdateHash};
-use crate::inbound::{NotJson, read_payload, request_time};
+use crate::inbound::repair::{Json, Repairs};
+use crate::inbound::{Accept, Decoded, NotJson, read_payload, request_time};
 use crate::rules::Element;
 
 /// A recorded event.
@@ -14,6 +15,10 @@ pub(crate) struct Recorded {
     pub(crate) source: String,
     pub(crate) received_at: String,
     pub(crate) payload: Value,
+    /// What was repaired in it.
+    pub(crate) repairs: Repairs,
+    /// How JSON in its texts is read.
+    pub(crate) json: Json,
     /// The element of a batch that was refused; `payload` is then the whole.
     pub(crate) element: Option<Value>,
     /// The event as the API tells it.
@@ -21,22 +26,21 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// From what the API tells of it; the error says why there is nothing to decide.
-    pub(crate) fn of(details: Value) -> Result<Recorded, String> {
+    /// From what the API tells of it; the error says why there is nothing to decide. `accept`: what its source takes now.
+    pub(crate) fn of(details: Value, accept: Accept) -> Result<Recorded, String> {
         let text = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
-        let payload =
-            payload(&details).ok_or("what was received is not kept any more; see `journal.keep_delivered`")?;
-        let payload = payload.map_err(|not_json| {
+        let payload = payload(&details, accept).ok_or(NOT_KEPT)?;
+        let Decoded { value: payload, repairs } = payload.map_err(|not_json| {
             let id = details["id"].as_str().unwrap_or("ID");
-            format!(
-                "what was received is no JSON: {} (line {}, column {}); `gander events show {id}` shows it as it came",
-                not_json.problem, not_json.line, not_json.column
-            )
+            format!("what was received is no JSON: {not_json} `gander events show {id}` shows it as it came")
         })?;
         let element = details.get("element").cloned();
+        // What came to an event or an element was read, whatever its source does today.
+        let was_read = element.is_some() || details["action"].is_string();
+        let json = if was_read { Json::Lenient } else { accept.json };
         // The rules knew when the request came, the journal when it was written.
         let received_at = request_time(&text("request_id")).map_or_else(|| text("received_at"), WallTime::rfc3339);
-        Ok(Recorded { source: text("source"), received_at, payload, element, details })
+        Ok(Recorded { source: text("source"), received_at, payload, repairs, json, element, details })
     }
 
     /// The draft has its action and incident key.
@@ -81,11 +85,27 @@ impl Recorded {
     }
 }
 
-/// The payload as the relay read it; none where it is not kept any more.
-pub(crate) fn payload(details: &Value) -> Option<Result<Value, NotJson>> {
-    let received = match details["received_hex"].as_str() {
+/// The payload as it came; none where it is not kept any more.
+pub(crate) fn received(details: &Value) -> Option<Vec<u8>> {
+    match details["received_hex"].as_str() {
         Some(text) => hex::decode(text).ok(),
         None => details["received"].as_str().map(|text| text.as_bytes().to_vec()),
-    };
-    Some(read_payload(&received?, details["charset"].as_str()))
+    }
 }
+
+/// The payload as the relay read it, and what it repaired for that; none where it is not kept any more. `accept`: what its
+/// source takes now, for what was refused as no JSON.
+pub(crate) fn payload(details: &Value, accept: Accept) -> Option<Result<Decoded, NotJson>> {
+    let accept = match details["reason"].as_str() {
+        Some(NOT_JSON | "content_type" | "charset" | "content_encoding") => accept,
+        // The beginning of a form looks like a whole one.
+        Some("body_too_large") => Accept::default(),
+        // What was decided was read, whatever the source takes today.
+        _ => Accept { json: Json::Lenient, form: true, ..Accept::default() },
+    };
+    Some(read_payload(&received(details)?, details["charset"].as_str(), accept))
+}
+
+pub(crate) const NOT_KEPT: &str = "what was received is not kept any more; see `journal.keep_delivered`";
+/// The reason of a payload that could not be read.
+pub(crate) const NOT_JSON: &str = "not_json";

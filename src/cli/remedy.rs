@@ -146,8 +146,9 @@ fn refused(event: &Value, id: &str) -> Advice {
         Some("not_json") => Advice::new(
             "it is not JSON",
             format!(
-                "mend the sender's template; this one stays as it came: save `received` of `gander events show {id} --json`, \
-                 correct it, `gander send` it, `gander events discard {id}`"
+                "mend the sender's template, or write `json: lenient` for its source where the answer names that. For this one: \
+                 `gander events show {id} --raw` into a file, correct it, `gander events replay {id} --payload FILE`; or \
+                 `gander events discard {id}`"
             ),
         ),
         Some("body_too_large") => Advice::new(
@@ -160,8 +161,8 @@ fn refused(event: &Value, id: &str) -> Advice {
         Some("content_type" | "charset" | "content_encoding") => Advice::new(
             "its headers say that it is no JSON that can be read",
             format!(
-                "let the sender post UTF-8 with `Content-Type: application/json`, uncompressed; if this one is JSON, `gander \
-                 events replay {id}` takes it"
+                "let the sender post UTF-8 with `Content-Type: application/json`, uncompressed, or the source take what it \
+                 posts (`accept: [json, form]`, `accept_encoding: [gzip]`); `gander events replay {id}` then takes this one"
             ),
         ),
         _ => Advice::new(
@@ -433,7 +434,7 @@ mod tests {
                 let named = plain.as_deref().is_some_and(|text| text.contains(&format!("gander events {verb}")));
                 assert!(admits || !named, "{verb}: {event}: {plain:?}");
             }
-            let shown = plain.as_deref().unwrap_or_default().replace("`gander events show 7 --json`", "");
+            let shown = plain.as_deref().unwrap_or_default().replace("`gander events show 7 --raw`", "");
             assert!(!shown.contains("gander events show 7"), "the command that was typed: {event}: {shown}");
             let is_well = is_fine(&event) && event["outcome"] != "accepted" || event["state"] == "queued";
             let is_repeat = event["outcome"] == "duplicate" && event["action"] == "trigger";

@@ -8,8 +8,8 @@ use super::{Failure, Inputs, Reader};
 use crate::admin;
 use crate::delivery::client;
 use crate::event::Superseded;
-use crate::inbound;
 use crate::inbound::auth::Policy;
+use crate::inbound::{self, Accept, Handshake};
 use crate::journal;
 use crate::journal::Shares;
 use crate::journal::dedup;
@@ -30,6 +30,8 @@ pub struct LoadedRules {
     pub rules_file: PathBuf,
     /// Callgoose puts it before every title.
     pub from: Option<String>,
+    pub accept: Accept,
+    pub handshake: Option<Handshake>,
 }
 
 /// The `listen` and `admin` sections.
@@ -86,16 +88,17 @@ pub fn load_rules(inputs: &Inputs, name: &str) -> Result<LoadedRules, Failure> {
         let mut section = reader.section_of(tree, name)?;
         let rules = reader.rules(&mut section);
         let from = reader.sender_name(&mut section);
+        let (accept, handshake) = (reader.accept(&mut section), reader.handshake(&mut section));
         let (rules, rules_file) = rules?;
-        Some(LoadedRules { rules, rules_file, from })
+        Some(LoadedRules { rules, rules_file, from, accept, handshake })
     })
 }
 
-/// The `from` of the source `name`.
-pub fn load_sender_name(inputs: &Inputs, name: &str) -> Result<Option<String>, Failure> {
+/// The `from` of the source `name`, and the bodies that it takes.
+pub fn load_sender(inputs: &Inputs, name: &str) -> Result<(Option<String>, Accept), Failure> {
     part(inputs, |reader, tree| {
         let mut section = reader.section_of(tree, name)?;
-        Some(reader.sender_name(&mut section))
+        Some((reader.sender_name(&mut section), reader.accept(&mut section)))
     })
 }
 

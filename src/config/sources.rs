@@ -13,9 +13,10 @@ use super::secrets::Direction;
 use super::{Reader, read_source};
 use crate::inbound::auth::Policy;
 use crate::inbound::limits::{OverLimit, RateLimit};
-use crate::inbound::{Respond, SourceConfig, SourceRules};
+use crate::inbound::repair::Json;
+use crate::inbound::{Accept, Handshake, Respond, SourceConfig, SourceRules};
 use crate::journal::Share;
-use crate::rules::RuleSet;
+use crate::rules::{RuleSet, read_path};
 use crate::yaml::{Fields, Findings, Key, Node, Value, fields, shown};
 
 impl Reader<'_> {
@@ -59,9 +60,12 @@ impl Reader<'_> {
         let allow_from = self.allow_from(&mut section);
         let rate_limit = self.source_rate_limit(&mut section);
         let max_queued = self.max_queued(&mut section);
+        let accept = self.accept(&mut section);
+        let handshake = self.handshake(&mut section);
         let findings = &mut self.findings;
         let respond = section.choice("respond", &RESPOND, findings).unwrap_or(Respond::Queued);
         let respond_timeout = section.duration_within("respond_timeout", RESPOND_WAIT, findings);
+        let probes = section.choice("probe", &PROBE, findings).unwrap_or(false);
         section.finish(findings);
         if !named {
             return None;
@@ -76,6 +80,9 @@ impl Reader<'_> {
             max_queued,
             respond,
             respond_timeout: respond_timeout.unwrap_or(Duration::from_secs(10)),
+            accept,
+            probes,
+            handshake,
         })
     }
 
@@ -211,6 +218,45 @@ impl Reader<'_> {
         share.unwrap_or_default()
     }
 
+    /// The bodies that a source takes: `json`, `accept` and `accept_encoding`.
+    pub(super) fn accept(&mut self, section: &mut Fields<'_>) -> Accept {
+        let json = section.choice("json", &Json::CHOICES, &mut self.findings).unwrap_or_default();
+        let path = section.path_of("accept");
+        let node = section.take_some("accept");
+        let kinds = node.map(|node| self.choices(node, &path, &ACCEPT)).unwrap_or_default();
+        if let Some(node @ Node { value: Value::List(_), .. }) = node
+            && kinds.iter().all(|kind| *kind != BodyKind::Json)
+        {
+            self.error(node, &path, "JSON is always taken: `json` has to be in the list")
+                .help("such as [json], the default, or [json, form]");
+        }
+        let path = section.path_of("accept_encoding");
+        let codings = section.take_some("accept_encoding").map(|node| self.choices(node, &path, &ACCEPT_ENCODING));
+        Accept { json, form: kinds.contains(&BodyKind::Form), gzip: codings.is_some_and(|codings| !codings.is_empty()) }
+    }
+
+    /// A list of which each item is one of these.
+    fn choices<T: Copy>(&mut self, node: &Node, path: &str, choices: &[(&'static str, T)]) -> Vec<T> {
+        let Value::List(items) = &node.value else {
+            let names = choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            self.error(node, path, format!("expected a list, found {}", node.kind()))
+                .help(format!("of these: [{names}]"));
+            return Vec::new();
+        };
+        let choice = |(index, item)| fields::choice(item, &format!("{path}[{index}]"), choices, &mut self.findings);
+        items.iter().enumerate().filter_map(choice).collect()
+    }
+
+    pub(super) fn handshake(&mut self, section: &mut Fields<'_>) -> Option<Handshake> {
+        let mut section = section.section("handshake", &mut self.findings)?;
+        let at = section.path_of("path");
+        let node = section.require("path", &mut self.findings);
+        let path = node.and_then(|node| read_path(node, &at, &mut self.findings));
+        let member = section.string("member", &mut self.findings);
+        section.finish(&mut self.findings);
+        Some(Handshake { path: path?, member })
+    }
+
     fn source_rate_limit(&mut self, section: &mut Fields<'_>) -> RateLimit {
         let (per_second, burst, mut section) = self.rate_limit(section, 2_000, 20_000);
         let answer = section.take_some("answer").and_then(|node| {
@@ -262,6 +308,16 @@ fn is_source_name(name: &str) -> bool {
 
 const AUTH_HELP: &str =
     "write `auth: [ { bearer: { env: NAME } } ]`; `auth: none` lets in everyone who can reach this address";
+/// The kind of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyKind {
+    Json,
+    Form,
+}
+
+const ACCEPT: [(&str, BodyKind); 2] = [("json", BodyKind::Json), ("form", BodyKind::Form)];
+const ACCEPT_ENCODING: [(&str, ()); 1] = [("gzip", ())];
+const PROBE: [(&str, bool); 2] = [("refuse", false), ("ok", true)];
 const RESPOND: [(&str, Respond); 2] = [("queued", Respond::Queued), ("delivered", Respond::Delivered)];
 /// Senders hang up long before an hour.
 const RESPOND_WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);

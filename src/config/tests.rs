@@ -679,6 +679,44 @@ fn a_source_takes_what_is_free_unless_it_has_a_share() {
 }
 
 #[test]
+fn a_source_takes_json_by_post_and_more_where_it_says_so() {
+    let with = |lines: &str| Desk::new(&BASE.replace("    auth:", &format!("    {lines}\n    auth:")));
+    let taken = |lines: &str| {
+        let mut config = with(lines).load().config;
+        let source = config.sources.remove(0);
+        let handshake = source.handshake.map(|handshake| (handshake.path.to_string(), handshake.member));
+        (source.accept.form, source.accept.gzip, source.probes, handshake)
+    };
+    let echo = |member: Option<&str>| Some(("$.challenge".to_owned(), member.map(str::to_owned)));
+    for (lines, expected) in [
+        ("from: S", (false, false, false, None)),
+        ("accept: [json]", (false, false, false, None)),
+        ("accept: [form, json]", (true, false, false, None)),
+        ("accept: ~\n    accept_encoding: []\n    probe: refuse\n    handshake: ~", (false, false, false, None)),
+        ("accept_encoding: [gzip]", (false, true, false, None)),
+        ("probe: ok", (false, false, true, None)),
+        ("handshake: { path: $.challenge }", (false, false, false, echo(None))),
+        ("handshake: { path: $.challenge, member: code }", (false, false, false, echo(Some("code")))),
+    ] {
+        assert_eq!(taken(lines), expected, "{lines}");
+    }
+    for (line, finding) in [
+        ("accept: [form]", "7:13 sources.s.accept: JSON is always taken: `json` has to be in the list"),
+        ("accept: form", "7:13 sources.s.accept: expected a list, found a string (of these: [json, form])"),
+        ("accept: [json, xml]", "7:20 sources.s.accept[1]: expected one of json, form, found "),
+        ("accept_encoding: [gzp]", "7:23 sources.s.accept_encoding[0]: expected one of gzip, found "),
+        ("probe: yes please", "7:12 sources.s.probe: expected one of refuse, ok, found "),
+        ("handshake: {}", "7:16 sources.s.handshake.path: "),
+        ("handshake: { path: challenge }", "7:24 sources.s.handshake.path: "),
+        ("handshake: { path: $.a, members: b }", "(did you mean `member`?)"),
+        ("acept: [json]", "(did you mean `accept`?)"),
+    ] {
+        let found = listed(&with(line).findings());
+        assert!(found.len() == 1 && found[0].contains(finding), "{line}: {found:?}");
+    }
+}
+
+#[test]
 fn what_is_superseded_is_sent_unless_it_is_said_to_end() {
     let superseded = |desk: Desk| desk.load().config.dispatch.superseded;
     let with = |section: &str| Desk::new(&format!("{BASE}delivery: {section}\n"));

@@ -12,11 +12,11 @@ use ipnet::IpNet;
 
 use super::auth::{HeadChecked, Policy};
 use super::body::{BodyMemory, BufferedBody, SourceMemory};
-use super::charset::Charset;
+use super::handshake::Handshake;
 use super::limits::Limiter;
-use super::payload::Payload;
+use super::payload::{Payload, Reading};
 use super::refusal::Refusal;
-use super::{Respond, SourceConfig};
+use super::{Accept, Respond, SourceConfig};
 use crate::clock::Monotonic;
 use crate::journal::Shares;
 use crate::server::{ClientCertificate, Peer};
@@ -27,8 +27,11 @@ pub(super) struct Source {
     pub(super) name: Arc<str>,
     pub(super) respond: Respond,
     pub(super) respond_timeout: Duration,
+    pub(super) accept: Accept,
+    pub(super) handshake: Option<Handshake>,
     /// Holds the bodies of its requests.
     pub(super) memory: SourceMemory,
+    probes: bool,
     auth: Policy,
     allow_from: Vec<IpNet>,
     limiter: Limiter,
@@ -43,6 +46,14 @@ pub(super) struct Sources(HashMap<Arc<str>, Source>);
 pub(super) struct Admitted<'a> {
     source: &'a Source,
     head: HeadChecked,
+}
+
+/// A request that is not refused by its head.
+#[derive(Debug)]
+pub(super) enum Admission<'a> {
+    Admitted(Admitted<'a>),
+    /// It asks whether anybody is there, and that is all.
+    Probe,
 }
 
 /// A request that was not admitted.
@@ -70,7 +81,7 @@ impl Sources {
     }
 
     /// Checks a request by its head and counts it towards the rate limit of its source.
-    pub(super) fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admitted<'_>, NotAdmitted<'_>> {
+    pub(super) fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admission<'_>, NotAdmitted<'_>> {
         let source = head.uri.path().strip_prefix(HOOKS).and_then(|name| self.named(name));
         let Some(source) = source else {
             return Err(NotAdmitted { source: None, refusal: Refusal::UnknownSource });
@@ -82,12 +93,15 @@ impl Sources {
 impl Source {
     fn new(config: SourceConfig, memory: SourceMemory) -> Source {
         let SourceConfig { name, auth, allow_from, rate_limit, respond, respond_timeout, .. } = config;
-        Source { name, respond, respond_timeout, auth, allow_from, limiter: Limiter::new(rate_limit), memory }
+        let SourceConfig { accept, probes, handshake, .. } = config;
+        let limiter = Limiter::new(rate_limit);
+        Source { name, respond, respond_timeout, accept, handshake, memory, probes, auth, allow_from, limiter }
     }
 
-    fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admitted<'_>, Refusal> {
-        if head.method != Method::POST {
-            return Err(Refusal::NotPost);
+    fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admission<'_>, Refusal> {
+        let is_probe = self.probes && [Method::GET, Method::HEAD].contains(&head.method);
+        if head.method != Method::POST && !is_probe {
+            return Err(Refusal::NotPost { probes: self.probes });
         }
         if peer.certificate == ClientCertificate::Missing {
             return Err(Refusal::CertificateNotAllowed);
@@ -95,11 +109,15 @@ impl Source {
         if !self.allows(peer.address) {
             return Err(Refusal::AddressNotAllowed);
         }
+        // Who probes shows no token, and learns nothing but that this source is there, as a 405 would tell, too.
+        if is_probe {
+            return Ok(Admission::Probe);
+        }
         let checked = self.auth.check_head(&head.headers, head.uri.query());
         let head = checked.map_err(Refusal::NotAuthenticated)?;
         // Last, so that strangers never spend the limit of a source.
         self.limiter.check(now).map_err(Refusal::OverLimit)?;
-        Ok(Admitted { source: self, head })
+        Ok(Admission::Admitted(Admitted { source: self, head }))
     }
 
     fn allows(&self, address: IpAddr) -> bool {
@@ -115,9 +133,9 @@ impl<'a> Admitted<'a> {
     }
 
     /// Checks the body against the credentials, the second half of authentication: only then it may be decoded.
-    pub(super) fn check_body(&self, body: BufferedBody, charset: Charset) -> Result<Payload, Refusal> {
+    pub(super) fn check_body(&self, body: BufferedBody, reading: Reading) -> Result<Payload, Refusal> {
         let authenticated = self.head.check_body(&body.bytes).map_err(Refusal::NotAuthenticated)?;
-        Ok(Payload::new(body, charset, authenticated))
+        Ok(Payload::new(body, reading, authenticated))
     }
 
     /// Counts the other elements of a batch towards the rate limit.
@@ -144,7 +162,7 @@ mod tests {
     use crate::yaml::{self, Findings};
 
     /// One source `s` that takes one request a second.
-    fn sources() -> Sources {
+    fn sources(probes: bool) -> Sources {
         let text = "version: 1\nrules: [{ name: a, then: ignore }]".to_owned();
         let file = Arc::new(yaml::Source::new("rules.yaml".into(), text));
         let config = SourceConfig {
@@ -161,20 +179,24 @@ mod tests {
             max_queued: Share::Auto,
             respond: Respond::Queued,
             respond_timeout: Duration::from_secs(1),
+            accept: Accept::default(),
+            probes,
+            handshake: None,
         };
         Sources::new(vec![config], &BodyMemory::new(1_000, Arc::default()))
     }
 
     #[test]
     fn checks_come_in_their_order_and_a_stranger_spends_nothing_of_the_limit() {
-        let sources = sources();
+        let sources = sources(false);
         let admit = |path: &str, method: Method, certificate, address: &str, token: &str| {
             let request =
                 Request::builder().uri(path).method(method).header("authorization", format!("Bearer {token}"));
             let (head, ()) = request.body(()).unwrap().into_parts();
             let peer = Peer { address: address.parse().unwrap(), certificate };
             match sources.admit(&head, &peer, Monotonic(0)) {
-                Ok(admitted) => (&*admitted.source().name, "admitted"),
+                Ok(Admission::Admitted(admitted)) => (&*admitted.source().name, "admitted"),
+                Ok(Admission::Probe) => ("s", "probe"),
                 Err(NotAdmitted { source, refusal }) => (source.map_or("none", |source| source), refusal.label()),
             }
         };
@@ -190,6 +212,31 @@ mod tests {
             (("s", "admitted"), admit("/hooks/s", Method::POST, valid, "::ffff:192.0.2.7", "token")),
             (("s", "rate_limit"), admit("/hooks/s", Method::POST, valid, here, "token")),
             (("s", "not_authenticated"), admit("/hooks/s", Method::POST, valid, here, "wrong")),
+        ] {
+            assert_eq!(found, expected);
+        }
+    }
+    #[test]
+    fn a_probe_shows_no_token_and_comes_from_where_senders_are() {
+        let admit = |probes: bool, method: Method, certificate, address: &str| {
+            let (head, ()) = Request::builder().uri("/hooks/s").method(method).body(()).unwrap().into_parts();
+            let peer = Peer { address: address.parse().unwrap(), certificate };
+            match sources(probes).admit(&head, &peer, Monotonic(0)) {
+                Ok(Admission::Probe) => "probe",
+                Ok(Admission::Admitted(_)) => "admitted",
+                Err(NotAdmitted { refusal, .. }) => refusal.label(),
+            }
+        };
+        let (missing, valid) = (ClientCertificate::Missing, ClientCertificate::Valid);
+        let (here, elsewhere) = ("192.0.2.7", "203.0.113.7");
+        for (expected, found) in [
+            ("probe", admit(true, Method::GET, valid, here)),
+            ("probe", admit(true, Method::HEAD, valid, here)),
+            ("method", admit(true, Method::PUT, valid, here)),
+            ("certificate", admit(true, Method::GET, missing, here)),
+            ("address", admit(true, Method::GET, valid, elsewhere)),
+            ("not_authenticated", admit(true, Method::POST, valid, here)),
+            ("method", admit(false, Method::GET, valid, here)),
         ] {
             assert_eq!(found, expected);
         }

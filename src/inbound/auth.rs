@@ -186,7 +186,10 @@ mod tests {
             (Denied::Missing, ("another place", &[("x-other", "rotated")], Some("key=rotated"))),
             (Denied::NotBearer, ("another scheme", &[("authorization", "Basic eA==")], None)),
             (Denied::NotBearer, ("the token without its scheme", &[("authorization", "rotated")], None)),
-            (Denied::Wrong, ("no scheme beside another one's secret", &[("authorization", "x"), ("x-token", "y")], None)),
+            (
+                Denied::Wrong,
+                ("no scheme beside another one's secret", &[("authorization", "x"), ("x-token", "y")], None),
+            ),
             (Denied::Wrong, ("another token", &[("authorization", "Bearer x")], None)),
             (Denied::Wrong, ("an empty parameter", &[], Some("token="))),
             (Denied::Wrong, ("another one's secret", &[("x-token", "rotated")], None)),

@@ -36,7 +36,44 @@ pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     /// More came than the limit allows: these are the first bytes.
     pub(super) cut_off: bool,
-    _memory: Reservation,
+    memory: Reservation,
+}
+
+/// A body that comes out of another one, piece by piece.
+pub(super) struct GrowingBody {
+    bytes: Vec<u8>,
+    memory: Reservation,
+}
+
+impl BufferedBody {
+    /// Begins a body that comes out of this one; it takes memory beside it.
+    pub(super) fn beside(&self) -> GrowingBody {
+        GrowingBody { bytes: Vec::new(), memory: Reservation { memory: self.memory.memory.clone(), bytes: 0 } }
+    }
+
+    /// A body within memory for so many bytes, of which it takes its own.
+    #[cfg(test)]
+    pub(super) fn for_test(bytes: &[u8], max: usize) -> BufferedBody {
+        let pool = Arc::new(Pool { used: AtomicUsize::new(0), max, metrics: Arc::default() });
+        let mut memory = Reservation { memory: BodyMemory(pool).of_source(None), bytes: 0 };
+        memory.grow(bytes.len()).unwrap();
+        BufferedBody { bytes: Bytes::copy_from_slice(bytes), cut_off: false, memory }
+    }
+}
+
+impl GrowingBody {
+    /// Adds a piece, as much of it as fits; false where there is more.
+    pub(super) fn push(&mut self, piece: &[u8], bytes_max: usize) -> Result<bool, Refusal> {
+        let fits = piece.len().min(bytes_max - self.bytes.len());
+        self.memory.grow(fits)?;
+        self.bytes.extend_from_slice(&piece[..fits]);
+        Ok(fits == piece.len())
+    }
+
+    pub(super) fn end(mut self, cut_off: bool) -> BufferedBody {
+        self.bytes.shrink_to_fit();
+        BufferedBody { bytes: self.bytes.into(), cut_off, memory: self.memory }
+    }
 }
 
 /// A piece of a body, as much of it as fits.
@@ -72,11 +109,11 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         // A small body comes in one piece and is not copied.
         let first = self.next_piece(&mut reservation, bytes_max).await?.unwrap_or_default();
         if first.cut_off {
-            return Ok(BufferedBody { bytes: first.bytes, cut_off: true, _memory: reservation });
+            return Ok(BufferedBody { bytes: first.bytes, cut_off: true, memory: reservation });
         }
         let first = first.bytes;
         let Some(second) = self.next_piece(&mut reservation, bytes_max - first.len()).await? else {
-            return Ok(BufferedBody { bytes: first, cut_off: false, _memory: reservation });
+            return Ok(BufferedBody { bytes: first, cut_off: false, memory: reservation });
         };
         let mut bytes = BytesMut::with_capacity(declared.max(first.len() + second.bytes.len()));
         bytes.extend_from_slice(&first);
@@ -87,7 +124,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
             bytes.extend_from_slice(&piece.bytes);
             cut_off = piece.cut_off;
         }
-        Ok(BufferedBody { bytes: bytes.freeze(), cut_off, _memory: reservation })
+        Ok(BufferedBody { bytes: bytes.freeze(), cut_off, memory: reservation })
     }
 
     /// Reads the next piece that holds data, up to `bytes_left`; none at the end.

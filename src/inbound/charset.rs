@@ -1,8 +1,8 @@
-//! The charset of a body, by its Content-Type; other types than JSON and text, and compressed bodies, are refused.
+//! The charset of a body, by its Content-Type; types that the source does not take are refused.
 
 use encoding_rs::{Encoding, UTF_8};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 
 use super::refusal::Refusal;
 
@@ -11,19 +11,22 @@ use super::refusal::Refusal;
 pub(super) struct Charset(&'static Encoding);
 
 impl Charset {
-    /// Reads the charset from the headers of a request. Accepted are a missing type, JSON, `+json` and `text/…`,
-    /// uncompressed.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Charset, Refusal> {
-        if headers.get_all(CONTENT_ENCODING).iter().any(|encoding| !is_identity(encoding)) {
-            return Err(Refusal::ContentEncoding);
-        }
-        let Some(value) = only(headers, &CONTENT_TYPE)? else {
+    /// Reads the charset from the headers of a request. Accepted are a missing type, JSON, `+json` and `text/…`, and
+    /// forms where the source takes them.
+    pub(super) fn of(headers: &HeaderMap, forms: bool) -> Result<Charset, Refusal> {
+        let refused = |is_form| Refusal::ContentType { forms, is_form };
+        let mut values = headers.get_all(CONTENT_TYPE).iter().filter(|value| !value.is_empty());
+        let Some(value) = values.next() else {
             return Ok(Charset(UTF_8));
         };
-        let text = value.to_str().map_err(|_| Refusal::ContentType)?;
+        if values.next().is_some() {
+            return Err(refused(false));
+        }
+        let text = value.to_str().map_err(|_| refused(false))?;
         let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
-        if !is_accepted(essence.trim()) {
-            return Err(Refusal::ContentType);
+        let is_form = essence.trim().eq_ignore_ascii_case(FORM);
+        if !(is_form && forms || is_accepted(essence.trim())) {
+            return Err(refused(is_form));
         }
         match charset_label(parameters) {
             None => Ok(Charset(UTF_8)),
@@ -53,17 +56,6 @@ impl Default for Charset {
     }
 }
 
-/// The value of a header that may occur once; an empty one counts as missing.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Refusal> {
-    let mut values = headers.get_all(name).iter().filter(|value| !value.is_empty());
-    let first = values.next();
-    if values.next().is_some() { Err(Refusal::ContentType) } else { Ok(first) }
-}
-
-fn is_identity(encoding: &HeaderValue) -> bool {
-    encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-}
-
 fn is_accepted(essence: &str) -> bool {
     let Some((kind, subtype)) = essence.split_once('/') else { return false };
     let json = kind.eq_ignore_ascii_case("application") && subtype.eq_ignore_ascii_case("json");
@@ -79,16 +71,21 @@ fn charset_label(parameters: &str) -> Option<&str> {
     })
 }
 
+/// The type of a form.
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
-    fn judged(headers: &[(&'static str, &str)]) -> Result<&'static str, &'static str> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    fn judged(values: &[&str], forms: bool) -> Result<&'static str, &'static str> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(CONTENT_TYPE, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        Charset::of(&map).map(|charset| charset.0.name()).map_err(|refusal| refusal.label())
+        Charset::of(&headers, forms).map(|charset| charset.0.name()).map_err(|refusal| refusal.label())
     }
 
     #[test]
@@ -119,26 +116,18 @@ mod tests {
             ("application/json; charset=iso-2022-cn", Err("charset")),
         ];
         for (value, expected) in rows {
-            assert_eq!(judged(&[("content-type", value)]), *expected, "{value:?}");
+            assert_eq!(judged(&[value], false), *expected, "{value:?}");
+            let is_form = value.contains("form-urlencoded");
+            assert_eq!(judged(&[value], true), if is_form { Ok("UTF-8") } else { *expected }, "{value:?}");
         }
-        assert_eq!(judged(&[]), Ok("UTF-8"), "a missing one");
-        assert_eq!(
-            judged(&[("content-type", "text/plain"), ("content-type", "application/json")]),
-            Err("content_type")
-        );
+        assert_eq!(judged(&[], false), Ok("UTF-8"), "a missing one");
+        assert_eq!(judged(&["text/plain", "application/json"], false), Err("content_type"));
     }
 
     #[test]
-    fn a_compressed_body_is_refused() {
-        for (value, expected) in [
-            ("identity", Ok("UTF-8")),
-            ("", Ok("UTF-8")),
-            ("gzip", Err("content_encoding")),
-            ("br", Err("content_encoding")),
-            ("identity, gzip", Err("content_encoding")),
-        ] {
-            assert_eq!(judged(&[("content-encoding", value)]), expected, "{value:?}");
-        }
-        assert_eq!(judged(&[("content-encoding", "identity"), ("content-encoding", "zstd")]), Err("content_encoding"));
+    fn a_form_has_a_charset_too() {
+        let latin = "Application/X-WWW-Form-Urlencoded; charset=iso-8859-1";
+        assert_eq!(judged(&[latin], true), Ok("windows-1252"));
+        assert_eq!(judged(&[&format!("{FORM}; charset=klingon")], true), Err("charset"));
     }
 }

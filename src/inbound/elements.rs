@@ -78,6 +78,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Action, Body, EventId, Priority, UpdateHash, Violation};
+    use crate::inbound::repair::Repairs;
     use crate::journal::recorder::Receipt;
     use crate::rules::TemplateFailures;
 
@@ -99,7 +100,10 @@ mod tests {
     }
 
     fn elements(batch: bool, elements: Vec<Element>) -> Elements {
-        Elements::of("s", Decision { batch, elements, template_failures: TemplateFailures::default() })
+        Elements::of(
+            "s",
+            Decision { batch, elements, template_failures: TemplateFailures::default(), repairs: Repairs::default() },
+        )
     }
 
     #[test]

@@ -10,25 +10,63 @@ use serde_json::Value;
 use super::auth::Authenticated;
 use super::body::BufferedBody;
 use super::charset::Charset;
+use super::gzip::{StaysPacked, unpack};
 use super::refusal::{NotJson, Refusal};
+use super::repair::{self, Json, Repairs};
+use super::{Accept, form};
 
 /// A body whose sender is authenticated: it may be decoded, decided and kept.
 #[derive(Debug)]
 pub(super) struct Payload {
     body: BufferedBody,
-    charset: Charset,
+    reading: Reading,
+}
+
+/// What is known of the bytes of a body before they are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Reading {
+    pub(super) charset: Charset,
+    /// What is no JSON may be a form.
+    pub(super) form: bool,
+    pub(super) json: Json,
+}
+
+/// A payload as JSON, and what was repaired in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    pub value: Value,
+    pub repairs: Repairs,
 }
 
 impl Payload {
-    pub(super) fn new(body: BufferedBody, charset: Charset, _proof: Authenticated) -> Payload {
-        Payload { body, charset }
+    pub(super) fn new(body: BufferedBody, reading: Reading, _proof: Authenticated) -> Payload {
+        Payload { body, reading }
     }
 
-    pub(super) fn decode(&self) -> Result<Value, NotJson> {
-        decode(&self.body.bytes, self.charset)
+    /// Unpacks a body that came as gzip, if all of it came; from here on it is as if it had come so. One that is no gzip
+    /// stays as it is.
+    pub(super) fn unpack(&mut self, bytes_max: usize) -> Result<Result<(), NotJson>, Refusal> {
+        if self.body.cut_off {
+            return Ok(Ok(()));
+        }
+        match unpack(&self.body, bytes_max) {
+            Ok(body) => self.body = body,
+            Err(StaysPacked::Refused(refusal)) => return Err(refusal),
+            Err(StaysPacked::Broken(problem)) => return Ok(Err(NotJson { problem, line: 1, column: 1, remedy: None })),
+        }
+        Ok(Ok(()))
     }
 
-    /// The body as it came.
+    /// Refuses a body of which only the beginning was read.
+    pub(super) fn is_whole(&self, bytes_max: usize) -> Result<(), Refusal> {
+        if self.body.cut_off { Err(Refusal::BodyTooLarge { bytes_max }) } else { Ok(()) }
+    }
+
+    pub(super) fn decode(&self) -> Result<Decoded, NotJson> {
+        decode(&self.body.bytes, self.reading)
+    }
+
+    /// The body as it came, but for its compression.
     pub(super) fn raw(&self) -> &Bytes {
         &self.body.bytes
     }
@@ -38,72 +76,177 @@ impl Payload {
         self.body.bytes
     }
 
-    pub(super) fn charset(&self) -> Charset {
-        self.charset
+    pub(super) fn reading(&self) -> Reading {
+        self.reading
     }
 }
 
 /// Decodes a body to JSON by the charset of its Content-Type.
-pub fn json(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
-    decode(body, Charset::of(headers)?).map_err(Refusal::NotJson)
+pub fn json(headers: &HeaderMap, body: &[u8], accept: Accept) -> Result<Decoded, Refusal> {
+    let charset = Charset::of(headers, accept.form)?;
+    decode(body, Reading::new(charset, accept)).map_err(Refusal::NotJson)
 }
 
 /// Decodes a payload that was kept as it came, by the name of its charset; none is UTF-8.
-pub fn read_payload(raw: &[u8], charset: Option<&str>) -> Result<Value, NotJson> {
-    decode(raw, charset.and_then(Charset::named).unwrap_or_default())
+pub fn read_payload(raw: &[u8], charset: Option<&str>, accept: Accept) -> Result<Decoded, NotJson> {
+    decode(raw, Reading::named(charset, accept))
 }
 
-/// Decodes bytes to JSON. A byte order mark outweighs the charset, as everywhere on the web.
+impl Reading {
+    pub(super) fn new(charset: Charset, accept: Accept) -> Reading {
+        Reading { charset, form: accept.form, json: accept.json }
+    }
+
+    /// Of a payload that was kept, by the name of its charset.
+    pub(super) fn named(charset: Option<&str>, accept: Accept) -> Reading {
+        Reading::new(charset.and_then(Charset::named).unwrap_or_default(), accept)
+    }
+}
+
+/// Decodes bytes to JSON. A byte order mark outweighs the charset, as everywhere on the web. What is no JSON and has the
+/// shape of a form is read as one where the source takes forms, whatever its content type: many scripts send none, and
+/// what is kept is read again without it. What strict JSON takes is never looked at by the lenient reading.
 ///
 /// Nesting is limited by serde_json's own 128 levels, so that no body overflows the stack.
-pub(super) fn decode(body: &[u8], charset: Charset) -> Result<Value, NotJson> {
-    let (encoding, text) = match Encoding::for_bom(body) {
-        Some((encoding, mark_length)) => (encoding, &body[mark_length..]),
-        None => (charset.encoding(), body),
+pub(super) fn decode(body: &[u8], reading: Reading) -> Result<Decoded, NotJson> {
+    let body = EncodedBody::new(body, reading.charset);
+    let not_json = match body.strictly(reading.form) {
+        Ok(value) => return Ok(Decoded { value, repairs: Repairs::default() }),
+        Err(not_json) => not_json,
     };
-    // serde_json checks UTF-8 itself and knows the place.
-    let text: Cow<'_, [u8]> = if encoding == UTF_8 {
-        Cow::Borrowed(text)
-    } else {
-        match encoding.decode_without_bom_handling_and_without_replacement(text) {
-            Some(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
-            Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
-            None => {
-                let problem = format!("it holds bytes that are not {}", encoding.name());
-                return Err(NotJson { problem, line: 1, column: 1 });
-            }
-        }
-    };
-    serde_json::from_slice(&text).map_err(|problem| not_json(&text, &problem))
+    match (reading.json, body.leniently(reading.form)) {
+        (Json::Lenient, Some(read)) => read,
+        (Json::Strict, Some(Ok(decoded))) => Err(not_json.with_remedy(&lenient_would(decoded.repairs))),
+        _ => Err(not_json),
+    }
 }
 
-fn not_json(text: &[u8], problem: &serde_json::Error) -> NotJson {
-    let (line, column) = position(text, problem);
+/// What helps where the lenient reading takes what the strict one refuses.
+fn lenient_would(repairs: Repairs) -> String {
+    format!("With `json: lenient` the source would take it: {}.", repairs.explain())
+}
+
+/// A body with its encoding.
+struct EncodedBody<'b> {
+    text: &'b [u8],
+    encoding: &'static Encoding,
+    /// A byte order mark says the encoding.
+    marked: bool,
+}
+
+impl EncodedBody<'_> {
+    fn new(body: &[u8], charset: Charset) -> EncodedBody<'_> {
+        match Encoding::for_bom(body) {
+            Some((encoding, mark_length)) => EncodedBody { text: &body[mark_length..], encoding, marked: true },
+            None => EncodedBody { text: body, encoding: charset.encoding(), marked: false },
+        }
+    }
+
+    /// The reading of strict JSON, or of a form where the source takes forms.
+    fn strictly(&self, forms: bool) -> Result<Value, NotJson> {
+        // serde_json checks UTF-8 itself.
+        let text: Cow<'_, [u8]> = if self.encoding == UTF_8 {
+            Cow::Borrowed(self.text)
+        } else {
+            match self.encoding.decode_without_bom_handling_and_without_replacement(self.text) {
+                Some(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
+                Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+                None => {
+                    let problem = format!("it holds bytes that are not {}", self.encoding.name());
+                    return Err(NotJson { problem, line: 1, column: 1, remedy: None });
+                }
+            }
+        };
+        match serde_json::from_slice(&text) {
+            Ok(value) => Ok(value),
+            Err(_) if forms && form::is_form(&text) => {
+                // Percent-encoded are bytes of the charset, which has to be one in which the signs between fields are bytes.
+                let read = match self.encoding.is_ascii_compatible() {
+                    true => form::decode(self.text, self.encoding),
+                    false => form::decode(&text, UTF_8),
+                };
+                read.map_err(|(problem, at)| NotJson { problem, line: 1, column: at + 1, remedy: None })
+            }
+            Err(problem) => {
+                let found = not_json(&text, offset(&text, &problem), &problem);
+                Err(if form::is_form(&text) { found.with_remedy(TAKES_FORMS) } else { found })
+            }
+        }
+    }
+
+    /// The reading of the repaired text; none where there is nothing to repair, or it is a form.
+    fn leniently(&self, forms: bool) -> Option<Result<Decoded, NotJson>> {
+        let mut repairs = Repairs::default();
+        let text = repair::decode(self.text, self.encoding, self.marked, &mut repairs);
+        let repaired = repair::repair(&text, &mut repairs);
+        if repairs.is_empty() || forms && form::is_form(text.as_bytes()) {
+            return None;
+        }
+        Some(match serde_json::from_slice(&repaired) {
+            Ok(value) => Ok(Decoded { value, repairs }),
+            Err(problem) => {
+                let place = repair::place(&text, offset(&repaired, &problem));
+                Err(not_json(text.as_bytes(), place, &problem))
+            }
+        })
+    }
+}
+
+/// The words for a problem at this byte of the text.
+fn not_json(text: &[u8], at: usize, problem: &serde_json::Error) -> NotJson {
+    let told = |at: usize, problem: String| {
+        let (line, column) = line_and_column(text, at);
+        NotJson { problem, line, column, remedy: None }
+    };
     if text.trim_ascii().is_empty() {
-        return NotJson { problem: "it is empty".to_owned(), line: line.max(1), column };
+        return told(at, "it is empty".to_owned());
+    }
+    if let Err(invalid) = str::from_utf8(text)
+        && invalid.valid_up_to() <= at
+    {
+        let found = told(invalid.valid_up_to(), "it holds bytes that are not UTF-8".to_owned());
+        return found.with_remedy(NAME_CHARSET);
     }
     let words = problem.to_string();
     let suffix = format!(" at line {} column {}", problem.line(), problem.column());
     let words = words.strip_suffix(&suffix).unwrap_or(&words);
-    let words = if SURROGATE.contains(&words) { HALF_A_CHARACTER } else { words };
-    NotJson { problem: words.to_owned(), line: line.max(1), column }
+    let word = repair::word_at(text, at);
+    let words = match words {
+        words if SURROGATE.contains(&words) => HALF_A_CHARACTER.to_owned(),
+        words if NO_VALUE.contains(&words) && word.starts_with(b"'") => SINGLE_QUOTES.to_owned(),
+        words if NO_VALUE.contains(&words) && repair::is_not_finite(word) => {
+            format!("`{}` is no number in JSON", String::from_utf8_lossy(word))
+        }
+        words => words.to_owned(),
+    };
+    told(at, words)
 }
 
-/// Line and column of a problem, from 1. serde_json counts a line break that it trips over as column 0 of the next line; a person
-/// looks for it at the end of the line before.
-fn position(text: &[u8], problem: &serde_json::Error) -> (usize, usize) {
-    let (line, column) = (problem.line(), problem.column());
-    if column > 0 || line < 2 {
-        return (line, column.max(1));
-    }
-    let broken = text.split(|byte| *byte == b'\n').nth(line - 2).unwrap_or_default();
-    (line - 1, broken.len() + 1)
+/// The byte that a problem is about. serde_json counts a line break that it trips over as column 0 of the next line; a
+/// person looks for it at the end of the line before.
+fn offset(text: &[u8], problem: &serde_json::Error) -> usize {
+    let line = text.split_inclusive(|byte| *byte == b'\n').take(problem.line().saturating_sub(1)).map(<[u8]>::len);
+    (line.sum::<usize>() + problem.column()).saturating_sub(1)
 }
 
+/// Line and column of a byte, from 1.
+fn line_and_column(text: &[u8], at: usize) -> (usize, usize) {
+    let before = &text[..at.min(text.len())];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = before.iter().rposition(|byte| *byte == b'\n').map_or(at, |line_break| at - line_break - 1) + 1;
+    (line, column)
+}
+
+const TAKES_FORMS: &str = "It looks like a form, which a source with `accept: [json, form]` takes.";
 /// serde_json's words for a high surrogate without its low one, and for a low one alone.
 const SURROGATE: [&str; 2] = ["unexpected end of hex escape", "lone leading surrogate in hex escape"];
 const HALF_A_CHARACTER: &str =
     "a string holds half a character, a lone surrogate (one of \\ud800 to \\udfff without its other half)";
+/// Its words for what is no value and no key.
+const NO_VALUE: [&str; 4] = ["expected value", "expected ident", "invalid number", "key must be a string"];
+const NAME_CHARSET: &str =
+    "Send UTF-8, or name the charset, as in `Content-Type: application/json; charset=windows-1252`.";
+const SINGLE_QUOTES: &str = "strings stand between double quotes, and this one between single quotes";
 
 #[cfg(test)]
 mod tests {
@@ -111,11 +254,45 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::inbound::repair::Repair;
 
-    fn charset(label: &str) -> Charset {
+    fn lenient() -> Reading {
+        Reading { json: Json::Lenient, ..Reading::default() }
+    }
+
+    fn charset(label: &str) -> Reading {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", format!("text/plain; charset={label}").parse().unwrap());
-        Charset::of(&headers).unwrap()
+        Reading { charset: Charset::of(&headers, false).unwrap(), ..Reading::default() }
+    }
+
+    fn strictly(body: &[u8], label: &str) -> Result<Value, NotJson> {
+        decode(body, charset(label)).map(|Decoded { value, repairs }| {
+            assert!(repairs.is_empty(), "{repairs:?}");
+            value
+        })
+    }
+
+    #[test]
+    fn what_is_no_json_is_a_form_where_the_source_takes_forms() {
+        let forms = Reading { form: true, ..Reading::default() };
+        let read = |body: &[u8], reading| decode(body, reading).map(|decoded| decoded.value);
+        assert_eq!(read(b"Status=Down&Tags=", forms), Ok(json!({"Status": "Down", "Tags": ""})));
+        let latin = Reading { form: true, ..charset("iso-8859-1") };
+        assert_eq!(read(b"a=Z%FCrich&b=Z\xfcrich", latin), Ok(json!({"a": "Zürich", "b": "Zürich"})));
+        let wide = Reading { form: true, ..charset("utf-16le") };
+        assert_eq!(read(b"a\0=\0%\0C\x003\0%\0B\0C\0", wide), Ok(json!({"a": "ü"})));
+        for json in ["{\"a\": \"b=c\"}", "[\"a=b\"]", "\"a=b\"", "7"] {
+            assert_eq!(read(json.as_bytes(), forms), Ok(serde_json::from_str(json).unwrap()), "{json}");
+        }
+        for text in ["{\"a\": b=c}", "", "Disk full", "Disk full: free=0"] {
+            let strict = decode(text.as_bytes(), Reading::default()).unwrap_err();
+            assert_eq!(read(text.as_bytes(), forms), Err(strict), "{text}");
+        }
+        let refused = decode(b"Status=Down", Reading::default()).unwrap_err();
+        assert!(refused.remedy.as_deref().unwrap_or_default().contains("accept: [json, form]"), "{refused:?}");
+        let not_utf8 = decode(b"a=1&b=%FC", forms).unwrap_err();
+        assert_eq!((not_utf8.line, not_utf8.column), (1, 5), "{not_utf8:?}");
     }
 
     #[test]
@@ -128,45 +305,152 @@ mod tests {
             ("a byte order mark that outweighs the charset", b"\xff\xfe\"\0Z\0\xfc\0r\0i\0c\0h\0\"\0", "utf-8"),
         ];
         for (claim, body, label) in rows {
-            assert_eq!(decode(body, charset(label)), Ok(json!("Zürich")), "{claim}");
+            assert_eq!(strictly(body, label), Ok(json!("Zürich")), "{claim}");
+            let lenient = decode(body, Reading { json: Json::Lenient, ..charset(label) }).unwrap();
+            assert!(lenient.value == json!("Zürich") && lenient.repairs.is_empty(), "{claim}");
         }
     }
 
     #[test]
     fn what_is_not_json_has_a_place() {
         let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
-        let rows: &[(&str, &[u8], usize, &str)] = &[
-            ("an empty body", b"", 1, "empty"),
-            ("blanks", b" \n ", 2, "empty"),
-            ("a raw quote in a title", b"{\n  \"title\": \"say \"hi\"\"\n}", 2, "expected"),
-            ("a raw newline in a title", b"{\"title\": \"a\nb\"}", 1, "control character"),
-            ("a body cut off", b"{\"a\": 1", 1, "EOF"),
-            ("text after the value", b"{} {}", 1, "trailing"),
-            ("a form", b"payload=%7B%7D", 1, "expected"),
-            ("no UTF-8", b"\"\xff\"", 1, "unicode"),
-            ("200 levels", deep.as_bytes(), 1, "recursion limit"),
-            ("a number beyond all bounds", b"1e999", 1, "out of range"),
-            ("half a character, its first half", br#"{"a": "x\ud800y"}"#, 1, "a lone surrogate"),
-            ("two first halves", br#"["\ud800\ud800"]"#, 1, "a lone surrogate"),
-            ("half a character, its second half", br#"["\udc00"]"#, 1, "a lone surrogate"),
-            ("no escape at all", br#"["\u12"]"#, 1, "escape"),
-            ("a comma too many", b"[1,]", 1, "trailing comma"),
+        let rows: &[(&str, &[u8], usize, usize, &str)] = &[
+            ("an empty body", b"", 1, 1, "empty"),
+            ("blanks", b" \n ", 2, 1, "empty"),
+            ("a raw quote in a title", b"{\n  \"title\": \"say \"hi\"\"\n}", 2, 18, "expected"),
+            ("a raw newline in a title", b"{\"title\": \"a\nb\"}", 1, 13, "control character"),
+            ("a body cut off", b"{\"a\": 1", 1, 7, "EOF"),
+            ("a body cut off after a line", b"{\n", 1, 2, "EOF"),
+            ("text after the value", b"{} {}", 1, 4, "trailing"),
+            ("a form", b"payload=%7B%7D", 1, 1, "expected"),
+            ("no UTF-8", b"{\n\"a\": \"b\xff\"}", 2, 8, "not UTF-8"),
+            ("200 levels", deep.as_bytes(), 1, 128, "recursion limit"),
+            ("a number beyond all bounds", b"1e999", 1, 5, "out of range"),
+            ("half a character, its first half", br#"{"a": "x\ud800y"}"#, 1, 15, "a lone surrogate"),
+            ("two first halves", br#"["\ud800\ud800"]"#, 1, 14, "a lone surrogate"),
+            ("half a character, its second half", br#"["\udc00"]"#, 1, 8, "a lone surrogate"),
+            ("no escape at all", br#"["\u12"]"#, 1, 8, "escape"),
+            ("a comma too many", b"[1,]", 1, 4, "trailing comma"),
+            ("no number", br#"{"a": 1, "value":NaN}"#, 1, 18, "`NaN` is no number"),
+            ("no number, with a sign", b"[-Infinity]", 1, 3, "`-Infinity` is no number"),
+            ("no number, as C writes it", b"[ nan]", 1, 4, "`nan` is no number"),
+            ("single quotes around a name", b"{'a': 1}", 1, 2, "single quotes"),
+            ("single quotes around a text", b"[\"a\", 'b c']", 1, 7, "single quotes"),
         ];
-        for (claim, body, line, word) in rows {
-            let found = decode(body, charset("utf-8")).expect_err(claim);
-            assert_eq!(found.line, *line, "{claim}: {found:?}");
+        for (claim, body, line, column, word) in rows {
+            let found = strictly(body, "utf-8").expect_err(claim);
+            assert_eq!((found.line, found.column), (*line, *column), "{claim}: {found:?}");
             assert!(found.problem.contains(word), "{claim}: {found:?}");
             assert!(!found.problem.contains(" line "), "{claim}: {found:?}");
         }
-        let found = decode(b"\"\x81\"", charset("shift_jis")).unwrap_err();
+        let found = strictly(b"\"\x81\"", "shift_jis").unwrap_err();
         assert!(found.problem.contains("Shift_JIS"), "{found:?}");
     }
 
     #[test]
+    fn a_strict_source_is_told_what_helps() {
+        let lenient = "With `json: lenient` the source would take it: ";
+        let charset = "charset=windows-1252";
+        let rows: &[(&[u8], &[&str])] = &[
+            (b"[\"a\nb\"]", &[lenient, "raw control characters"]),
+            (b"[\"C:\\Program\"]", &[lenient, "backslashes"]),
+            (b"[NaN, 1,]", &[lenient, "NaN", "commas"]),
+            (b"[\"Z\xfcrich\"]", &["Send UTF-8", charset, lenient, "Windows-1252"]),
+            // No reading of these: only the charset is known to be wrong.
+            (b"[\"Z\xfcrich\"", &["Send UTF-8", charset]),
+            (b"[\"say \"hi\"\"]", &[]),
+            (b"['a']", &[]),
+            (b"{", &[]),
+        ];
+        for (body, words) in rows {
+            let found = strictly(body, "utf-8").unwrap_err();
+            let remedy = found.remedy.clone().unwrap_or_default();
+            assert!(words.iter().all(|word| remedy.contains(word)), "{found:?}");
+            assert_eq!(remedy.contains(lenient), words.contains(&lenient), "{found:?}");
+            assert_eq!(found.remedy.is_none(), words.is_empty(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_lenient_source_takes_what_can_be_read_in_one_way_only() {
+        type Row<'a> = (&'a [u8], Value, &'a [Repair]);
+        let rows: &[Row<'_>] = &[
+            (b"{\"title\":\"Event\r\nid: 30d0\"}", json!({"title": "Event\r\nid: 30d0"}), &[Repair::ControlCharacter]),
+            (b"{\"value\":NaN}", json!({"value": null}), &[Repair::NotANumber]),
+            (
+                b"[\"St\xf6rung auf Ger\xe4t \x96 20 \x80\"]",
+                json!(["Störung auf Gerät – 20 €"]),
+                &[Repair::Windows1252],
+            ),
+            // Of a text that is UTF-8 elsewhere only the broken character is lost.
+            (b"[\"Z\xc3\xbcrich\", \"gr\xc3\"]", json!(["Zürich", "gr\u{fffd}"]), &[Repair::ReplacedBytes]),
+            (b"\xef\xbb\xbf[\"a\xfc\"]", json!(["a\u{fffd}"]), &[Repair::ReplacedBytes]),
+            (b"\xef\xbb\xbf\xef\xbb\xbf{}\xef\xbb\xbf", json!({}), &[Repair::ByteOrderMark]),
+            (
+                b"\xff\xfe\xff\xfe[\0\"\0\x0a\0\"\0,\0]\0",
+                json!(["\n"]),
+                &[Repair::ByteOrderMark, Repair::ControlCharacter, Repair::TrailingComma],
+            ),
+        ];
+        for (body, value, repairs) in rows {
+            let lenient = decode(body, lenient());
+            let lenient = lenient.unwrap_or_else(|not_json| panic!("{}: {not_json:?}", body.escape_ascii()));
+            assert_eq!(&lenient.value, value, "{}", body.escape_ascii());
+            assert_eq!(lenient.repairs.iter().collect::<Vec<_>>(), *repairs, "{}", body.escape_ascii());
+            assert!(decode(body, Reading::default()).is_err(), "{}", body.escape_ascii());
+        }
+        let lenient = decode(b"\"a\x81\"", Reading { json: Json::Lenient, ..charset("shift_jis") }).unwrap();
+        assert_eq!(lenient.repairs, Repairs::from_iter([Repair::ReplacedBytes]), "also in a charset that is named");
+    }
+
+    #[test]
+    fn what_strict_json_takes_costs_a_lenient_source_nothing() {
+        let body =
+            br#"{"id": "e1", "title": "C:\\Disk full\n", "values": [1, 2.5, null], "host": {"name": "Z\u00fcrich"}}"#;
+        let broken = body.map(|byte| if byte == b' ' { b'\0' } else { byte });
+        let allocated = |body: &[u8], reading| {
+            allocation_counter::measure(|| drop(std::hint::black_box(decode(body, reading).unwrap()))).count_total
+        };
+        let strict = allocated(body, Reading::default());
+        assert_eq!(allocated(body, lenient()), strict);
+        assert!(allocated(&broken, lenient()) > strict, "a repair does cost something");
+    }
+
+    #[test]
+    fn what_a_lenient_source_can_not_take_is_told_by_its_place_in_what_came() {
+        let rows: &[(&[u8], usize, usize, &str)] = &[
+            // Repairs stand before it, in its line and in others.
+            (b"{\"a\":\"x\ny\",\n\"title\":\"say \"hi\"\"}", 3, 15, "expected `,`"),
+            (b"[\"\\P\\Q\", NaN, 'b']", 1, 15, "single quotes"),
+            (b"\xef\xbb\xbf\xef\xbb\xbf{\"a\" 1}", 1, 9, "expected `:`"),
+            (b"[\"a\n\"", 2, 1, "EOF"),
+            (b"[1,, ]", 1, 4, "expected value"),
+            (b"{,}", 1, 2, "key must be a string"),
+        ];
+        for (body, line, column, word) in rows {
+            let found = decode(body, lenient()).unwrap_err();
+            assert_eq!((found.line, found.column), (*line, *column), "{}: {found:?}", body.escape_ascii());
+            assert!(found.problem.contains(word), "{}: {found:?}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn limits_are_those_of_strict_json() {
+        let deep = |levels: usize| format!("{}\"\n\"{}", "[".repeat(levels), ",]".repeat(levels));
+        let lenient = |body: &str| decode(body.as_bytes(), lenient());
+        assert!(lenient(&deep(127)).is_ok());
+        assert!(lenient(&deep(128)).unwrap_err().problem.contains("recursion limit"));
+        assert!(lenient("[1e999,]").unwrap_err().problem.contains("out of range"));
+        assert_eq!(lenient("{\"a\":1,\"a\":2,}").unwrap().value, json!({"a": 2}), "the last of two, as in strict JSON");
+    }
+
+    #[test]
     fn numbers_keep_their_digits() {
-        assert_eq!(
-            decode(b"[1.0, 9007199254740993, 0.1234567890123456789]", charset("utf-8")).unwrap()[1],
-            json!(9_007_199_254_740_993_u64)
-        );
+        for body in
+            ["[1.0, 9007199254740993, 0.1234567890123456789]", "[1.0, 9007199254740993, 0.1234567890123456789,]"]
+        {
+            let read = decode(body.as_bytes(), lenient()).unwrap();
+            assert_eq!(read.value[1], json!(9_007_199_254_740_993_u64));
+        }
     }
 }

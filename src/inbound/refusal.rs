@@ -3,6 +3,8 @@
 //! The response is an RFC 9457 problem document. It says how to mend the request, and nothing of who may send with which
 //! credentials.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
@@ -28,13 +30,24 @@ pub(super) struct Refused {
 pub enum Refusal {
     Head(BadHead),
     UnknownSource,
-    NotPost,
+    NotPost {
+        /// The source answers GET and HEAD.
+        probes: bool,
+    },
     AddressNotAllowed,
     CertificateNotAllowed,
     NotAuthenticated(Denied),
     OverLimit(Exceeded),
-    ContentEncoding,
-    ContentType,
+    ContentEncoding {
+        /// The source takes gzip.
+        gzip: bool,
+    },
+    ContentType {
+        /// The source takes forms.
+        forms: bool,
+        /// It is one.
+        is_form: bool,
+    },
     Charset,
     BodyTooLarge {
         bytes_max: usize,
@@ -58,6 +71,29 @@ pub struct NotJson {
     pub line: usize,
     /// From 1, in bytes.
     pub column: usize,
+    /// Sentences on what helps, where that is known.
+    pub remedy: Option<String>,
+}
+
+impl NotJson {
+    /// Adds a sentence on what helps.
+    pub(super) fn with_remedy(mut self, sentence: &str) -> NotJson {
+        let remedy = self.remedy.get_or_insert_default();
+        if !remedy.is_empty() {
+            remedy.push(' ');
+        }
+        remedy.push_str(sentence);
+        self
+    }
+}
+
+/// `expected value (line 3, column 14).`, and what helps.
+impl fmt::Display for NotJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NotJson { problem, line, column, remedy, .. } = self;
+        write!(f, "{problem} (line {line}, column {column}).")?;
+        remedy.iter().try_for_each(|remedy| write!(f, " {remedy}"))
+    }
 }
 
 /// A problem document (RFC 9457), with Gander's own members.
@@ -94,15 +130,15 @@ impl Refusal {
         match self {
             Refusal::Head(head) => head.label(),
             Refusal::UnknownSource => "unknown_source",
-            Refusal::NotPost => "method",
+            Refusal::NotPost { .. } => "method",
             Refusal::AddressNotAllowed => "address",
             Refusal::CertificateNotAllowed => "certificate",
             Refusal::NotAuthenticated(_) => "not_authenticated",
             Refusal::OverLimit(_) => "rate_limit",
-            Refusal::ContentEncoding => "content_encoding",
-            Refusal::ContentType => "content_type",
+            Refusal::ContentEncoding { .. } => "content_encoding",
+            Refusal::ContentType { .. } => "content_type",
             Refusal::Charset => "charset",
-            Refusal::BodyTooLarge { .. } => "body_too_large",
+            Refusal::BodyTooLarge { .. } => BODY_TOO_LARGE,
             Refusal::BodyTimeout => "body_timeout",
             Refusal::BodyBroken => "body_broken",
             Refusal::BodiesFull => "bodies_full",
@@ -119,10 +155,12 @@ impl Refusal {
             Refusal::NotAuthenticated(_) => StatusCode::UNAUTHORIZED,
             Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => StatusCode::FORBIDDEN,
             Refusal::UnknownSource => StatusCode::NOT_FOUND,
-            Refusal::NotPost => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::NotPost { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Refusal::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::ContentEncoding | Refusal::ContentType | Refusal::Charset => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refusal::ContentEncoding { .. } | Refusal::ContentType { .. } | Refusal::Charset => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
             Refusal::OverLimit(Exceeded { answer: OverLimit::TooManyRequests, .. }) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::OverLimit(_) | Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -155,18 +193,31 @@ impl Refusal {
     fn detail(&self) -> String {
         match self {
             Refusal::Head(head) => head.detail().to_owned(),
-            Refusal::UnknownSource => "There is no such source here. Webhooks are posted to /hooks/SOURCE, where SOURCE \
+            Refusal::UnknownSource => {
+                "There is no such source here. Webhooks are posted to /hooks/SOURCE, where SOURCE \
                                        is a name from the `sources` section of the configuration."
-                .to_owned(),
-            Refusal::NotPost => "Webhooks are sent by POST.".to_owned(),
+                    .to_owned()
+            }
+            Refusal::NotPost { .. } => "Webhooks are sent by POST.".to_owned(),
             Refusal::AddressNotAllowed | Refusal::CertificateNotAllowed => "This sender may not post here.".to_owned(),
             Refusal::NotAuthenticated(_) => "The request carries no valid credentials for this source.".to_owned(),
             Refusal::OverLimit(_) => "This source sends more than its `rate_limit` allows.".to_owned(),
-            Refusal::ContentEncoding => "Send the body uncompressed, without a Content-Encoding header.".to_owned(),
-            Refusal::ContentType => {
-                "Send the header `Content-Type: application/json` (once), or none; any type that ends in `+json` and any \
-                 `text/…` will do too."
+            Refusal::ContentEncoding { gzip: true } => "Send the body uncompressed, or as gzip.".to_owned(),
+            Refusal::ContentEncoding { gzip: false } => {
+                "Send the body uncompressed, without a Content-Encoding header. \
+                                                         A source with `accept_encoding: [gzip]` takes gzip."
                     .to_owned()
+            }
+            Refusal::ContentType { forms, is_form } => {
+                let form = match (forms, is_form) {
+                    (true, _) => " This source takes forms too (`application/x-www-form-urlencoded`).",
+                    (false, true) => " A source with `accept: [json, form]` takes forms.",
+                    (false, false) => "",
+                };
+                format!(
+                    "Send the header `Content-Type: application/json` (once), or none; any type that ends in `+json` and \
+                     any `text/…` will do too.{form}"
+                )
             }
             Refusal::Charset => "The charset in the Content-Type header is not known here. Send UTF-8 and the header \
                                  `Content-Type: application/json`."
@@ -179,9 +230,7 @@ impl Refusal {
             Refusal::BodyBroken => "The body ended early, or its chunks are malformed.".to_owned(),
             Refusal::BodiesFull => "Too many large requests arrive at once. Try again.".to_owned(),
             Refusal::SourceBodies => "Too many large requests of this source arrive at once. Try again.".to_owned(),
-            Refusal::NotJson(NotJson { problem, line, column, .. }) => {
-                format!("The body is not JSON: {problem} (line {line}, column {column}).")
-            }
+            Refusal::NotJson(not_json) => format!("The body is not JSON: {not_json}"),
             Refusal::Unavailable(why) => match why {
                 Unavailable::Backlog => "The queue is at its limit (`journal.max_events`, `journal.max_bytes`).",
                 Unavailable::SourceShare => {
@@ -210,12 +259,20 @@ impl Refusal {
             Refusal::BodyTooLarge { .. } => {
                 Some("raise `listen.max_body`, or let the sender send fewer alerts at once")
             }
-            Refusal::ContentType | Refusal::Charset | Refusal::ContentEncoding => Some(
-                "let the sender post UTF-8 with `Content-Type: application/json`, uncompressed; `gander events replay` \
-                 takes what is kept, if it is JSON",
+            Refusal::ContentType { is_form: true, .. } => Some(
+                "let the source take forms, `accept: [json, form]`; `gander events replay` then takes what is kept",
+            ),
+            Refusal::ContentEncoding { .. } => Some(
+                "let the sender post uncompressed, or as gzip to a source with `accept_encoding: [gzip]`; `gander events \
+                 replay` then takes what is kept, if it is gzip",
+            ),
+            Refusal::ContentType { .. } | Refusal::Charset => Some(
+                "let the sender post UTF-8 with `Content-Type: application/json`; `gander events replay` takes what is \
+                 kept, if it is JSON",
             ),
             Refusal::NotJson(_) => Some(
-                "mend the sender's template; what is kept: `gander events list --state refused`, `gander events show`",
+                "mend the sender's template, or write `json: lenient` for the source where the answer names that; what is \
+                 kept: `gander events list --state refused`, `gander events show`",
             ),
             Refusal::OverLimit(_) => {
                 Some("find out why this source sends so much, or raise its `rate_limit`; nothing of it is kept")
@@ -233,15 +290,16 @@ impl Refusal {
         self.remedy().map(|remedy| SenderRefusal { reason, status, remedy, event })
     }
 
-    /// Kept with the payload. Why a text is not JSON can be read off it again.
+    /// Kept with the payload, for the list of events.
     pub(super) fn violations(&self) -> Vec<Violation> {
         let problem = match self {
             Refusal::BodyTooLarge { bytes_max } => {
                 format!("is larger than {bytes_max} bytes, the `listen.max_body`; this is its beginning")
             }
-            Refusal::ContentType => "came with a Content-Type that is not accepted".to_owned(),
+            Refusal::ContentType { .. } => "came with a Content-Type that is not accepted".to_owned(),
             Refusal::Charset => "came with a charset that is not known".to_owned(),
-            Refusal::ContentEncoding => "came with a Content-Encoding that is not accepted".to_owned(),
+            Refusal::ContentEncoding { .. } => "came with a Content-Encoding that is not accepted".to_owned(),
+            Refusal::NotJson(not_json) => return vec![not_json.clone().into()],
             _ => return Vec::new(),
         };
         vec![Violation { path: "$".to_owned(), problem, found: None }]
@@ -307,14 +365,24 @@ impl Refused {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         match refusal {
-            Refusal::NotPost => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
+            Refusal::NotPost { probes } => {
+                let allowed = if *probes { "POST, GET, HEAD" } else { "POST" };
+                drop(headers.insert(ALLOW, HeaderValue::from_static(allowed)));
+            }
             Refusal::NotAuthenticated(_) => {
                 drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"gander\"")));
             }
-            Refusal::ContentType | Refusal::Charset => {
-                drop(headers.insert(ACCEPT, HeaderValue::from_static("application/json")));
+            Refusal::ContentType { .. } | Refusal::Charset => {
+                let taken = match refusal {
+                    Refusal::ContentType { forms: true, .. } => "application/json, application/x-www-form-urlencoded",
+                    _ => "application/json",
+                };
+                drop(headers.insert(ACCEPT, HeaderValue::from_static(taken)));
             }
-            Refusal::ContentEncoding => drop(headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"))),
+            Refusal::ContentEncoding { gzip } => {
+                let taken = if *gzip { "gzip, identity" } else { "identity" };
+                drop(headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(taken)));
+            }
             _ => {}
         }
         if refusal.ends_connection() {
@@ -340,6 +408,8 @@ pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("applicati
 pub(super) const UNPROCESSABLE: &str = "unprocessable";
 /// The label of a body that is not JSON.
 pub(super) const NOT_JSON: &str = "not_json";
+/// The label of a body of which only the beginning was read.
+pub(super) const BODY_TOO_LARGE: &str = "body_too_large";
 
 /// The labels of requests to a source, but for those that the journal does not take.
 const OF_SOURCE: [&str; 14] = [
@@ -351,7 +421,7 @@ const OF_SOURCE: [&str; 14] = [
     "content_encoding",
     "content_type",
     "charset",
-    "body_too_large",
+    BODY_TOO_LARGE,
     "body_timeout",
     "body_broken",
     "bodies_full",
@@ -375,7 +445,8 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_status_and_headers() {
-        let not_json = Refusal::NotJson(NotJson { problem: "expected value".into(), line: 3, column: 14 });
+        let not_json = NotJson { problem: "expected value".into(), line: 3, column: 14, remedy: None };
+        let not_json = Refusal::NotJson(not_json);
         type Row<'a> = (Refusal, u16, &'a [(&'a str, &'a str)]);
         let rows: &[Row<'_>] = &[
             (Refusal::Head(BadHead::Framing("two lengths")), 400, &[("connection", "close")]),
@@ -387,12 +458,19 @@ mod tests {
             (Refusal::AddressNotAllowed, 403, &[]),
             (Refusal::CertificateNotAllowed, 403, &[]),
             (Refusal::UnknownSource, 404, &[]),
-            (Refusal::NotPost, 405, &[("allow", "POST")]),
+            (Refusal::NotPost { probes: false }, 405, &[("allow", "POST")]),
+            (Refusal::NotPost { probes: true }, 405, &[("allow", "POST, GET, HEAD")]),
             (Refusal::BodyTimeout, 408, &[("connection", "close")]),
             (Refusal::BodyTooLarge { bytes_max: 9 }, 413, &[("connection", "close")]),
-            (Refusal::ContentType, 415, &[("accept", "application/json")]),
+            (Refusal::ContentType { forms: false, is_form: true }, 415, &[("accept", "application/json")]),
+            (
+                Refusal::ContentType { forms: true, is_form: false },
+                415,
+                &[("accept", "application/json, application/x-www-form-urlencoded")],
+            ),
             (Refusal::Charset, 415, &[("accept", "application/json")]),
-            (Refusal::ContentEncoding, 415, &[("accept-encoding", "identity")]),
+            (Refusal::ContentEncoding { gzip: false }, 415, &[("accept-encoding", "identity")]),
+            (Refusal::ContentEncoding { gzip: true }, 415, &[("accept-encoding", "gzip, identity")]),
             (over(OverLimit::TooManyRequests), 429, &[("retry-after", "7")]),
             (over(OverLimit::ServiceUnavailable), 503, &[("retry-after", "7")]),
             (Refusal::BodiesFull, 503, &[("retry-after", "1")]),
@@ -426,7 +504,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_json_is_answered_with_its_place() {
-        let at = NotJson { problem: "expected value".into(), line: 3, column: 14 };
+        let at = NotJson { problem: "expected value".into(), line: 3, column: 14, remedy: None };
         let refused = Refused { refusal: Refusal::NotJson(at), kept: Some(EventId(9)) };
         let body = body_of(&refused.response("x"));
         assert_eq!((body["line"].as_u64(), body["column"].as_u64()), (Some(3), Some(14)));

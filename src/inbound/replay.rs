@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::charset::Charset;
 use super::elements::{self, Elements};
-use super::refusal::NotJson;
+use super::payload::{Decoded, Reading};
+use super::refusal::{BODY_TOO_LARGE, NotJson};
+use super::repair::Repairs;
 use super::response::Reply;
-use super::{Ingest, Shared, payload};
+use super::{Ingest, Shared, gzip, payload};
 use crate::event::Violation;
 use crate::journal::RefusedPayload;
 use crate::journal::recorder::{Declined, Entry, Submission, Unavailable};
@@ -26,6 +27,8 @@ pub enum Replayed {
     Declined(Declined),
     /// Its source is not in the configuration any more.
     NoSource,
+    /// Only its beginning is kept, which may look like a whole.
+    CutOff,
     /// It is one element of a batch, and the batch, which the rules may read by `$$`, is not kept any more.
     NoBatch,
     Unavailable(Unavailable),
@@ -39,17 +42,22 @@ impl Ingest {
         else {
             return Replayed::NoSource;
         };
+        if payload.reason.as_deref() == Some(BODY_TOO_LARGE) {
+            return Replayed::CutOff;
+        }
         let Some(raw) = payload.raw else {
             return if payload.element.is_some() { Replayed::NoBatch } else { Replayed::Declined(Declined::Pruned) };
         };
-        let charset = payload.charset.as_deref().and_then(Charset::named).unwrap_or_default();
+        let raw = if source.accept.gzip { gzip::of_kept(raw, shared.limits.bytes_max) } else { raw };
+        let reading = Reading::named(payload.charset.as_deref(), source.accept);
         // The time when it came, not that of the replay: templates may show it.
         let received_at = payload.received_at.rfc3339();
-        let context = Context { source: &source.name, received_at: &received_at };
-        let decision = match decide(&rules.live, &raw, charset, payload.element.as_deref(), context) {
-            Ok(decision) => decision,
+        let context = Context { source: &source.name, received_at: &received_at, json: source.accept.json };
+        let (decision, repairs) = match decide(&rules.live, &raw, reading, payload.element.as_deref(), context) {
+            Ok(decided) => decided,
             Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
         };
+        shared.metrics.payload_repaired(&source.name, repairs);
         let Elements { entries, ignored, .. } = Elements::of(&source.name, decision);
         // A batch comes here whole only if the rules could not split it.
         if ignored.is_empty() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. })) {
@@ -61,7 +69,7 @@ impl Ingest {
             sender_request_id: None,
             received_at: shared.clock.now().wall,
             raw: Bytes::from(raw),
-            charset: charset.label(),
+            charset: reading.charset.label(),
             entries,
             follow: false,
         };
@@ -89,18 +97,21 @@ impl Shared {
 fn decide(
     rules: &RuleSet,
     raw: &[u8],
-    charset: Charset,
+    reading: Reading,
     element: Option<&[u8]>,
     context: Context<'_>,
-) -> Result<Decision, NotJson> {
-    let payload = payload::decode(raw, charset)?;
-    match element {
-        None => Ok(rules.decide(&payload, context)),
+) -> Result<(Decision, Repairs), NotJson> {
+    let Decoded { value, repairs } = payload::decode(raw, reading)?;
+    let decision = match element {
+        None => rules.decide(&value, context),
         Some(element) => {
-            let element = payload::decode(element, Charset::default())?;
-            Ok(rules.decide_element(&element, &payload, context))
+            // The relay's own JSON.
+            let element = payload::decode(element, Reading::default())?;
+            rules.decide_element(&element.value, &value, context)
         }
-    }
+    };
+    let repairs = repairs.and(decision.repairs);
+    Ok((decision, repairs))
 }
 
 fn violations(entry: Entry) -> Vec<Violation> {
@@ -112,8 +123,6 @@ fn violations(entry: Entry) -> Vec<Violation> {
 
 impl From<NotJson> for Violation {
     fn from(not_json: NotJson) -> Violation {
-        let NotJson { problem, line, column, .. } = not_json;
-        let problem = format!("the body is not JSON: {problem} (line {line}, column {column})");
-        Violation { path: "$".to_owned(), problem, found: None }
+        Violation { path: "$".to_owned(), problem: format!("the body is not JSON: {not_json}"), found: None }
     }
 }

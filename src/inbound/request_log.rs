@@ -81,6 +81,14 @@ impl RequestLog {
         }
     }
 
+    /// A handshake was answered, of which nothing is kept.
+    pub(super) fn echoed(&self, source: &str, about: &RequestMetadata) {
+        if let Some(suppressed) = self.permit(&self.taken) {
+            let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());
+            info!(%request_id, sender_request_id, source, suppressed, "answered a handshake");
+        }
+    }
+
     /// A request is on disk. Nobody is alerted of its refused elements: there a person should look.
     pub(super) fn recorded(&self, replies: &[Reply], source: &Arc<str>, about: &RequestMetadata) {
         let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());

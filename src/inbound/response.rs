@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use super::handshake::Echo;
 use super::preference;
 use super::refusal::{PROBLEM_JSON, Problem, UNPROCESSABLE, problem_type, to_json};
 use crate::event::{Action, EventId, Outcome, Reason, Settlement, State, Violation};
@@ -112,6 +113,28 @@ pub(super) fn recorded(
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response.headers_mut().extend(preferred.and_then(preference::applied));
+    response
+}
+
+/// The response to a probe, the same whatever the state of the relay: `/readyz` tells that, to operators.
+pub(super) fn probe() -> Response<Bytes> {
+    with_type(JSON, Bytes::from_static(br#"{"status":"ok"}"#))
+}
+
+/// The response to a handshake.
+pub(super) fn echo(echo: Echo) -> Response<Bytes> {
+    match echo {
+        Echo::Text(text) => with_type(TEXT, text.into()),
+        Echo::Json(json) => with_type(JSON, json.into()),
+    }
+}
+
+fn with_type(content_type: HeaderValue, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    // The text is the sender's: nothing may take it for a page.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -224,6 +247,7 @@ fn reached(settled: &Settlement) -> bool {
 
 const DUPLICATE: &str = "duplicate";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 #[cfg(test)]
 mod tests {

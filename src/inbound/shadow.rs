@@ -10,9 +10,8 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
-use super::charset::Charset;
 use super::loaded_rules::SourceRules;
-use super::payload::{self, Payload};
+use super::payload::{self, Decoded, Payload, Reading};
 use crate::clock::{Clock, WallTime};
 use crate::event::EventId;
 use crate::journal::recorder::{Recorder, Unlike};
@@ -39,7 +38,7 @@ pub(super) struct Shadow {
 struct DecidedPayload {
     source: Arc<str>,
     raw: Bytes,
-    charset: Charset,
+    reading: Reading,
     received_at: WallTime,
     rules: SourceRules,
     /// The events that it became or copies, by element; none where an element was ignored.
@@ -73,8 +72,8 @@ impl Shadow {
         let Some(shadow) = rules.shadow.clone() else {
             return;
         };
-        let (charset, raw) = (payload.charset(), payload.into_raw());
-        let payload = DecidedPayload { source: Arc::clone(source), raw, charset, received_at, rules, events };
+        let (reading, raw) = (payload.reading(), payload.into_raw());
+        let payload = DecidedPayload { source: Arc::clone(source), raw, reading, received_at, rules, events };
         let share = u32::try_from(payload.raw.len().min(BYTES_MAX)).unwrap_or(u32::MAX);
         let sent = match Arc::clone(&self.bytes).try_acquire_many_owned(share) {
             Ok(room) => self.queue().try_send(ShadowTask { payload, shadow, _room: room }).is_ok(),
@@ -179,12 +178,12 @@ impl Worker {
 
 /// Where the shadow rules differ from the rules in force.
 fn decided_otherwise(payload: &DecidedPayload, shadow: &RuleSet) -> Vec<Difference> {
-    let Ok(json) = payload::decode(&payload.raw, payload.charset) else {
+    let Ok(Decoded { value, .. }) = payload::decode(&payload.raw, payload.reading) else {
         return Vec::new();
     };
     let received_at = payload.received_at.rfc3339();
-    let context = Context { source: &payload.source, received_at: &received_at };
-    differences(&payload.rules.live.decide(&json, context), &shadow.decide(&json, context))
+    let context = Context { source: &payload.source, received_at: &received_at, json: payload.reading.json };
+    differences(&payload.rules.live.decide(&value, context), &shadow.decide(&value, context))
 }
 
 /// Limits of the queue.

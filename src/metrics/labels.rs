@@ -41,6 +41,12 @@ pub(super) struct SourceReason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct SourceRepair {
+    pub(super) source: Arc<str>,
+    pub(super) repair: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct SourceOutcome {
     pub(super) source: Arc<str>,
     pub(super) action: &'static str,

@@ -272,7 +272,7 @@ fn items<'n>(node: &'n Node, at: &str, findings: &mut Findings) -> Vec<(&'n Node
 }
 
 /// A path; the finding points at the very part that is wrong.
-fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
+pub fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
     let Value::String(text) = &node.value else {
         findings
             .error(node.place.clone(), at, format!("expected a path, found {}", node.kind()))

@@ -3,12 +3,12 @@
 //! It adds up the traces of decisions. A condition that never held, or never failed, could be left out and no test
 //! would tell.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
 use super::condition::Condition;
-use super::trace::{ConditionTrace, ElementTrace, Spot};
+use super::trace::{ConditionTrace, ElementTrace, Missed, Spot};
 use super::{Otherwise, RuleSet};
 
 /// What was seen of each part of a rule file.
@@ -18,6 +18,10 @@ pub struct Coverage {
     by_spot: HashMap<Spot, usize>,
     /// The part that stands for `otherwise`, unless the last rule matches whatever comes.
     otherwise: Option<usize>,
+    /// Paths of `emit` that found nothing in some payload.
+    missed: BTreeMap<String, Missed>,
+    /// Paths of `emit` that found something in some payload.
+    found: HashSet<String>,
 }
 
 /// A part of which the tests leave something open.
@@ -65,7 +69,13 @@ struct Part {
 impl Coverage {
     /// Of a rule file of which nothing was seen yet.
     pub fn of(rules: &RuleSet) -> Coverage {
-        let mut coverage = Coverage { parts: Vec::new(), by_spot: HashMap::new(), otherwise: None };
+        let mut coverage = Coverage {
+            parts: Vec::new(),
+            by_spot: HashMap::new(),
+            otherwise: None,
+            missed: BTreeMap::new(),
+            found: HashSet::new(),
+        };
         for validation in &rules.validations {
             let subject = format!("{} {}", validation.path.as_str(), validation.describe().join(", "));
             coverage.part(PartKind::Validation, validation.spot, subject);
@@ -103,6 +113,11 @@ impl Coverage {
                 self.note_conditions(when);
             }
         }
+        self.found.extend(trace.found.iter().cloned());
+        for missed in &trace.missed {
+            let known = self.missed.entry(missed.path.clone()).or_insert_with(|| missed.clone());
+            known.instead &= missed.instead;
+        }
         let undecided = !trace.rules.is_empty() && trace.rules.iter().all(|rule| rule.verdict == "not matched");
         if let (true, Some(otherwise)) = (undecided, self.otherwise) {
             self.parts[otherwise].held = true;
@@ -114,6 +129,12 @@ impl Coverage {
         let mut gaps: Vec<Gap> = self.parts.iter().filter_map(Part::gap).collect();
         gaps.sort_by_key(|gap| gap.spot);
         gaps
+    }
+
+    /// The paths of `emit` that found nothing in any payload, each as it was missed first; with `instead` where that was
+    /// always so.
+    pub fn unread(&self) -> impl Iterator<Item = &Missed> {
+        self.missed.values().filter(|missed| !self.found.contains(&missed.path))
     }
 
     /// How many of the things that tests can show were shown, and how many there are: that a rule decides, that a

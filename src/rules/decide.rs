@@ -15,6 +15,7 @@ use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
 use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
 use crate::event::{Action, Body, Draft, Priority, UpdateHash, Violation};
+use crate::inbound::repair::{self, Json, Repairs};
 
 /// What the elements of one payload share.
 struct Payload<'a> {
@@ -38,7 +39,7 @@ pub(super) fn payload(
 ) -> Decision {
     let batch = rules.split.is_some() && only.is_none();
     let budget = Budget::new(STEPS_MAX);
-    let refused = |violation: Violation, traces: Option<&mut Trace>| {
+    let refused = |violation: Violation, repairs: Repairs, traces: Option<&mut Trace>| {
         if let Some(traces) = traces {
             traces.elements.push(ElementTrace {
                 verdict: "refused",
@@ -47,7 +48,7 @@ pub(super) fn payload(
             });
         }
         let elements = vec![Element::Refused { violations: vec![violation], element: None }];
-        Decision { batch, elements, template_failures: TemplateFailures::default() }
+        Decision { batch, elements, template_failures: TemplateFailures::default(), repairs }
     };
     let telling = Budget::new(TELLING_STEPS_MAX);
     let mut tell_path = |key, path: &JsonPath, payload: &Value| {
@@ -58,17 +59,12 @@ pub(super) fn payload(
     if let Some(path) = &rules.unwrap {
         tell_path("unwrap", path, payload);
     }
-    let unwrapped;
-    let root = match &rules.unwrap {
-        None => payload,
-        Some(path) => match unwrap(path, payload, &budget) {
-            Ok(value) => {
-                unwrapped = value;
-                &unwrapped
-            }
-            Err(violation) => return refused(violation, traces),
-        },
+    let unwrapped = match rules.unwrap.as_ref().map(|path| unwrap(path, payload, context.json, &budget)).transpose() {
+        Ok(unwrapped) => unwrapped,
+        Err(violation) => return refused(violation, Repairs::default(), traces),
     };
+    let (root, repairs) =
+        unwrapped.as_ref().map_or((payload, Repairs::default()), |(value, repairs)| (value, *repairs));
     if let Some(path) = rules.split.as_ref().filter(|_| batch) {
         tell_path("split", path, root);
     }
@@ -78,10 +74,13 @@ pub(super) fn payload(
     let elements = match &split {
         None => std::slice::from_ref(&element),
         Some((path, nodes)) => match nodes.as_slice() {
-            [] => return refused(violation(path, "`split` selects nothing here".into(), None), traces),
+            [] => {
+                let problem = format!("`split` selects nothing here{}", because(path, scope, no_members(rules, root)));
+                return refused(violation(path, problem, None), repairs, traces);
+            }
             nodes if nodes.len() > ELEMENTS_MAX || budget.is_exhausted() => {
                 let problem = format!("`split` makes more than {ELEMENTS_MAX} elements");
-                return refused(violation(path, problem, None), traces);
+                return refused(violation(path, problem, None), repairs, traces);
             }
             nodes => nodes,
         },
@@ -112,6 +111,9 @@ pub(super) fn payload(
         if budget.is_exhausted() {
             outcome = Err(vec![whole("deciding this payload takes more work than the relay allows".into())]);
         }
+        if let Err(violations) = &mut outcome {
+            violations.splice(0..0, wrong_kind(rules, element, violations));
+        }
         if let (Some(traces), Some(trace)) = (traces.as_deref_mut(), trace) {
             traces.elements.push(concluded(trace, &outcome));
         }
@@ -120,13 +122,17 @@ pub(super) fn payload(
             element: batch.then(|| Box::new(element.clone())),
         }));
     }
-    Decision { batch, elements: decided, template_failures: shared.failures.into_inner() }
+    Decision { batch, elements: decided, template_failures: shared.failures.into_inner(), repairs }
 }
 
-fn unwrap(path: &JsonPath, payload: &Value, budget: &Budget) -> Result<Value, Violation> {
-    let nodes = path.select(Scope { element: payload, root: payload, budget });
+fn unwrap(path: &JsonPath, payload: &Value, json: Json, budget: &Budget) -> Result<(Value, Repairs), Violation> {
+    let scope = Scope { element: payload, root: payload, budget };
+    let nodes = path.select(scope);
     let node = match nodes.as_slice() {
-        [] => return Err(violation(path, "`unwrap` needs this and it is missing".into(), None)),
+        [] => {
+            let problem = format!("`unwrap` needs this and it is missing{}", because(path, scope, None));
+            return Err(violation(path, problem, None));
+        }
         [node] => *node,
         nodes => {
             let problem = format!("`unwrap` needs one string here and finds {} values", nodes.len());
@@ -137,8 +143,50 @@ fn unwrap(path: &JsonPath, payload: &Value, budget: &Budget) -> Result<Value, Vi
         let problem = format!("`unwrap` needs a string that holds JSON, this is {}", kind_of(node));
         return Err(violation(path, problem, Some(node)));
     };
-    serde_json::from_str(text)
-        .map_err(|error| violation(path, format!("`unwrap` finds no JSON in this string: {error}"), Some(node)))
+    let error = match serde_json::from_str(text) {
+        Ok(value) => return Ok((value, Repairs::default())),
+        Err(error) => error,
+    };
+    let remedy = match (json, repair::read(text)) {
+        (Json::Lenient, Some(read)) => return Ok(read),
+        (Json::Strict, Some(_)) => "; with `json: lenient` the source would take it",
+        (_, None) => "",
+    };
+    Err(violation(path, format!("`unwrap` finds no JSON in this string: {error}{remedy}"), Some(node)))
+}
+
+/// The reason why `split` or `unwrap` selects nothing, in brackets, where it is more than that the last name is missing.
+fn because(path: &JsonPath, scope: Scope<'_>, no_members: Option<String>) -> String {
+    let no_members = no_members.filter(|_| path.begins_with_name());
+    let why = no_members.map(|why| format!("`$` {why}")).or_else(|| path.astray(scope));
+    why.map_or_else(String::new, |why| format!(" ({why})"))
+}
+
+/// A violation that goes before all others: the rules ask the element for a member, and it is of a kind that has none.
+fn wrong_kind(rules: &RuleSet, element: &Value, violations: &[Violation]) -> Option<Violation> {
+    let path = JsonPath::parse(&violations.first()?.path).ok()?;
+    if !path.begins_with_name() || path.is_whole() {
+        return None;
+    }
+    let problem = match (&rules.split, element) {
+        (Some(split), Value::Array(_)) => {
+            format!("is an array: `split: {split}` selects the list itself, `split: {split}[*]` its items")
+        }
+        (Some(_), _) => return None,
+        (None, payload) => no_members(rules, payload)?,
+    };
+    Some(whole(problem))
+}
+
+/// The words for a payload that is a list or a text, with the key of the rule file that it probably needs.
+fn no_members(rules: &RuleSet, payload: &Value) -> Option<String> {
+    match payload {
+        Value::Array(_) => Some("is an array, not an object: `split: $[*]` makes each item an event".to_owned()),
+        Value::String(_) if rules.unwrap.is_none() => {
+            Some("is a string, not an object: `unwrap: $` reads the JSON in it".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// Decides one element; the error says why it is refused.

@@ -90,6 +90,11 @@ impl JsonPath {
         self.query.is_singular()
     }
 
+    /// Tells a path that asks its beginning for a member by name.
+    pub fn begins_with_name(&self) -> bool {
+        self.query.begins_with_name()
+    }
+
     /// Tells a path into the whole payload (`$$…`).
     pub fn is_whole(&self) -> bool {
         self.whole

@@ -19,7 +19,7 @@ mod work;
 use super::*;
 
 pub(super) const CONTEXT: Context<'static> =
-    Context { source: "servicepilot", received_at: "2025-11-24T07:30:00.000Z" };
+    Context { source: "servicepilot", received_at: "2025-11-24T07:30:00.000Z", json: Json::Strict };
 
 #[test]
 fn compiled_rules_are_shared_between_threads() {

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Request, Response, Version};
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -164,6 +166,8 @@ impl Server {
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<> {
         let in_flight = deadlines.request();
         let service = Arc::clone(&self.service);
+        // hyper leaves it out by itself in HTTP/1.
+        let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
         async move {
             let response = match framing.or_else(|| framing::doubt(&request)) {
                 None => service.answer(request, peer).await,
@@ -174,6 +178,7 @@ impl Server {
                     response.map(AnswerBody::from)
                 }
             };
+            let response = if without_body { head_of(response) } else { response };
             Ok(response.map(|body| in_flight_while_streamed(body, in_flight)))
         }
     }
@@ -257,6 +262,14 @@ async fn run(
         }
     })
     .await
+}
+
+/// The answer to HEAD: what GET is answered, without the body.
+fn head_of(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    response.map(|_| Bytes::new().into())
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {

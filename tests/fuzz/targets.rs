@@ -11,6 +11,7 @@ use gander::exports::cli;
 use gander::exports::config::{self, Inputs, Secrets};
 use gander::exports::event::Body;
 use gander::exports::inbound;
+use gander::exports::inbound::repair::Json;
 use gander::exports::rules::budget::Budget;
 use gander::exports::rules::path::{JsonPath, Scope};
 use gander::exports::rules::{Context, Decision, Element, RuleSet};
@@ -122,6 +123,10 @@ pub const BODIES: Target = Target {
             "text/plain; charset=shift_jis\n\"a\"",
             "application/cloudevents+json\n[1,2]",
             "text/plain; charset=\"utf-16le\"\n\"\0a\0\"\0",
+            "Status=Down&URL=https%3A%2F%2Fshop.example&Name=Shop+DE&Tags=&Tags=b",
+            "application/x-www-form-urlencoded; charset=iso-8859-1\npayload=%7B%22a%22%3A1%7D&a=%FC",
+            "{\"a\": \"b\nc\", \"d\": \"C:\\P \\u{41} \\ud800\", \"e\": [NaN, -Infinity, 1,],}",
+            "\u{feff}\u{feff}[\"é\",]\0",
         ])
     },
     words: words::JSON,
@@ -231,20 +236,47 @@ fn body(input: &[u8]) -> String {
         headers.insert("content-type", value);
         rest = &input[at + 1..];
     }
-    match inbound::json(&headers, rest) {
-        Ok(value) => format!("taken: {}", value.is_object()),
-        Err(refusal) => {
-            if let inbound::Refusal::NotJson(problem) = &refusal {
-                assert!(problem.line >= 1, "{problem:?}");
+    let [strict, lenient] = [Json::Strict, Json::Lenient]
+        .map(|json| inbound::json(&headers, rest, inbound::Accept { json, form: true, gzip: false }));
+    match (strict, lenient) {
+        (Ok(strict), lenient) => {
+            assert!(strict.repairs.is_empty(), "the strict reading repairs {:?}", strict.repairs);
+            assert_eq!(Ok(&strict), lenient.as_ref(), "the lenient reading is another one");
+            let value = strict.value;
+            let again: Value = serde_json::from_str(&value.to_string()).unwrap();
+            assert_eq!(again, value, "what is read is no JSON");
+            if line.is_none() {
+                // A byte order mark is none of JSON.
+                let strict = serde_json::from_slice::<Value>(rest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(rest));
+                assert!(
+                    strict.is_err() || strict.is_ok_and(|strict| strict == value),
+                    "JSON is read otherwise: {value}"
+                );
             }
-            format!("{refusal:?}")
+            format!("taken: {}", value.is_object())
+        }
+        (Err(refusal), Ok(lenient)) => {
+            assert!(!lenient.repairs.is_empty(), "taken without a repair, and refused by the strict reading");
+            let again: Value = serde_json::from_str(&lenient.value.to_string()).unwrap();
+            assert_eq!(again, lenient.value, "what is read is no JSON");
+            let inbound::Refusal::NotJson(problem) = &refusal else { panic!("{refusal:?}") };
+            assert!(problem.remedy.as_deref().is_some_and(|remedy| remedy.contains("json: lenient")), "{problem:?}");
+            format!("repaired: {:?} {refusal:?}", lenient.repairs)
+        }
+        (Err(strict), Err(lenient)) => {
+            for refusal in [&strict, &lenient] {
+                if let inbound::Refusal::NotJson(problem) = refusal {
+                    assert!(problem.line >= 1 && problem.column >= 1, "{problem:?}");
+                }
+            }
+            format!("{strict:?} {lenient:?}")
         }
     }
 }
 
 /// Decides a payload; the same decision must come of being explained, and each body must be JSON.
 fn decided(rules: &RuleSet, payload: &Value) -> String {
-    let context = Context { source: "fuzz", received_at: "2025-11-24T07:30:00.000Z" };
+    let context = Context { source: "fuzz", received_at: "2025-11-24T07:30:00.000Z", json: Json::Lenient };
     let Decision { elements, .. } = rules.decide(payload, context);
     let (explained, traces) = rules.explain(payload, context);
     assert_eq!(elements, explained.elements, "to be explained changes the decision");

@@ -13,10 +13,10 @@ use crate::upstream::{Gate, Reply, Upstream};
 
 /// How the program ended.
 #[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ended {
@@ -47,7 +47,7 @@ fn end_of(command: &mut Command) -> Ended {
 }
 
 /// Runs the program off the test's tasks, with `input` as standard input.
-async fn fed(mut command: Command, input: String) -> Ended {
+pub async fn fed(mut command: Command, input: String) -> Ended {
     let run = move || -> Ended {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
@@ -77,7 +77,7 @@ fn a_command_that_ends_before_it_reads_is_fed_in_vain_and_that_is_all() {
 }
 
 /// A command that finds the relay, whose ports were free ones.
-fn gander_beside(relay: &Relay, arguments: &[&str]) -> Command {
+pub fn gander_beside(relay: &Relay, arguments: &[&str]) -> Command {
     let (listen, admin) = relay.ports();
     let mut command = gander(relay.directory.path());
     command.args(arguments).args(["--config", "gander.yaml"]);
@@ -185,6 +185,25 @@ emit:
         (
             "the payload itself may hold anything",
             RULES.split("emit:").next().unwrap().replace("equals:", "contains:"),
+            FILTERS.to_owned(),
+            0,
+            vec!["key-not-required rules.yaml:2"],
+        ),
+        (
+            "the payload itself, of which nothing here says that it has what the filters read",
+            RULES.split("emit:").next().unwrap().replace("$.state", "$.type"),
+            FILTERS.to_owned(),
+            1,
+            vec!["no-emit rules.yaml:5", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "the payload itself, which has what the filters read, as `validate` says",
+            RULES
+                .split("emit:")
+                .next()
+                .unwrap()
+                .replace("$.state", "$.type")
+                .replace(required, &format!("{required}\n  - {{ path: $.state, required: true }}")),
             FILTERS.to_owned(),
             0,
             vec!["key-not-required rules.yaml:2"],
@@ -361,7 +380,7 @@ async fn a_payload_is_followed_to_its_outcome() {
         assert!(ended.code == Some(1) && ended.out.starts_with("refused: The body is not JSON"), "{ended:?}");
         assert!(
             ended.err.contains(
-                "mend the sender's template; this one stays as it came: save `received` of `gander events show 1"
+                "mend the sender's template, or write `json: lenient` for its source where the answer names that. For this one: `gander events show 1"
             ),
             "{ended:?}"
         );

@@ -529,7 +529,7 @@ async fn a_batch_that_would_be_split_otherwise_is_told_as_it_would_be_decided() 
         for (split, told) in [
             (BATCH.replace("$[*]", "$.alerts[*]"), "refused, $.alerts[*]: `split` selects nothing here"),
             (alone.replace("$.id", "'$[0].id'"), "\"a\""),
-            (alone, "refused, $.id: "),
+            (alone, "refused, $: is an array, not an object: `split: $[*]`"),
             (BATCH.replace("CRITICAL", "PURPLE"), "refused"),
             (other.replace("$[*]", "$[:-1]"), "none of the 2 elements makes this event"),
             (other.replace("$[*]", "$[2:]"), "ignored by the rule `no`"),

@@ -43,7 +43,7 @@ fn recipes(markdown: &str) -> Result<Vec<Recipe<'_>>, String> {
                 };
                 match (info, payload.take()) {
                     ("yaml rules", None) if recipe.rules.is_none() => recipe.rules = Some(text),
-                    ("json payload", None) => payload = Some(text),
+                    ("json payload" | "text payload", None) => payload = Some(text),
                     ("json result", Some(payload)) => recipe.cases.push((payload, text)),
                     ("yaml tests", None) => recipe.tests.push(text),
                     _ => return mistake(&format!("a fence `{info}` that is not expected here")),
@@ -158,6 +158,6 @@ fn a_recipe_that_is_wrong_is_told_by_its_title_and_what_differs() {
 }
 
 const CONFIGURATION: &str = "\
-sources: { recipe: { rules: rules.yaml, auth: none } }
+sources: { recipe: { rules: rules.yaml, auth: none, json: lenient, accept: [json, form] } }
 upstream: { url: 'https://callgoose.example/', authorization: { bearer: { env: CALLGOOSE_TOKEN } } }
 ";

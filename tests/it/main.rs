@@ -5,6 +5,7 @@
 
 mod admin;
 mod answers;
+mod bodies;
 mod certificates;
 mod cli;
 mod commands;
@@ -14,6 +15,7 @@ mod delivery;
 mod doctor;
 mod egress;
 mod framing;
+mod lenient;
 mod pages;
 mod presets;
 mod process;

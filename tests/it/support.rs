@@ -14,7 +14,7 @@ use gander::exports::credential::Credential;
 use gander::exports::event::{EventId, Outcome, Settlement, State};
 use gander::exports::inbound::auth::Policy;
 use gander::exports::inbound::limits::{OverLimit, RateLimit};
-use gander::exports::inbound::{self, BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
+use gander::exports::inbound::{self, Accept, BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
 use gander::exports::journal;
 use gander::exports::journal::dedup;
 use gander::exports::journal::recorder::{Accepted, Committed, Recorder, Settle, Writer, WriterParts};
@@ -180,6 +180,9 @@ pub fn source(name: &str) -> SourceConfig {
         max_queued: Share::Auto,
         respond: Respond::Queued,
         respond_timeout: Duration::from_secs(10),
+        accept: Accept::default(),
+        probes: false,
+        handshake: None,
     }
 }
 

@@ -66,7 +66,7 @@ impl World {
         coverage: Option<&mut Coverage>,
     ) -> TestReport {
         let received_at = now.wall.rfc3339();
-        let context = Context { source: &file.source, received_at: &received_at };
+        let context = Context { source: &file.source, received_at: &received_at, json: file.json };
         let decision = match coverage {
             None => rules.decide(&test.payload, context),
             Some(coverage) => {

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::callgoose::filters::Filters;
 use crate::config::{FileStamps, read_bytes, read_source};
 use crate::event::{Action, Outcome, Priority};
-use crate::inbound::{NotJson, read_payload};
+use crate::inbound::{Accept, NotJson, read_payload, repair};
 use crate::journal::dedup;
 use crate::rules::RuleSet;
 use crate::yaml::fields::ANY_DURATION;
@@ -25,6 +25,8 @@ pub struct TestFile {
     pub rules_place: Place,
     /// The source's name, for templates.
     pub(super) source: String,
+    /// How it is read.
+    pub(super) json: repair::Json,
     /// The text of the filters, checked: the stand-in begins anew with each `fresh: true`.
     pub(super) filters: Option<Arc<Source>>,
     pub(super) dedup: dedup::Settings,
@@ -130,13 +132,15 @@ pub fn read(
     }
     let dedup = settings(&mut fields, findings);
     let name = fields.string("source", findings);
+    let json = fields.choice("json", &repair::Json::CHOICES, findings).unwrap_or_default();
     let tests_node = fields.require("tests", findings);
     fields.finish(findings);
-    let tests = tests_node.map(|node| tests(node, folder, filters.is_some(), files, findings)).unwrap_or_default();
+    let mut beside = Beside { folder, filters: filters.is_some(), json, files };
+    let tests = tests_node.map(|node| tests(node, &mut beside, findings)).unwrap_or_default();
     let (rules, rules_place) = rules?;
     let stem = rules.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let source = name.or(stem).unwrap_or_default();
-    Some(TestFile { rules, rules_place, source, filters, dedup, tests })
+    Some(TestFile { rules, rules_place, source, json, filters, dedup, tests })
 }
 
 fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings {
@@ -149,7 +153,16 @@ fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings
     settings
 }
 
-fn tests(node: &Node, folder: &Path, filters: bool, files: &mut FileStamps, findings: &mut Findings) -> Vec<Test> {
+/// What a test is read with, beside its own text.
+struct Beside<'a> {
+    folder: &'a Path,
+    /// Filters judge the events.
+    filters: bool,
+    json: repair::Json,
+    files: &'a mut FileStamps,
+}
+
+fn tests(node: &Node, beside: &mut Beside<'_>, findings: &mut Findings) -> Vec<Test> {
     let Value::List(items) = &node.value else {
         findings.error(node.place.clone(), "tests", format!("expected a list of tests, found {}", node.kind()));
         return Vec::new();
@@ -163,7 +176,7 @@ fn tests(node: &Node, folder: &Path, filters: bool, files: &mut FileStamps, find
         let Some(fields) = Fields::of(item, format!("tests[{index}]"), findings) else {
             continue;
         };
-        let Some(test) = test(fields, folder, filters, files, findings) else {
+        let Some(test) = test(fields, beside, findings) else {
             continue;
         };
         if let (Some(line), Some(name)) = (lines.get(&test.name), item.get("name")) {
@@ -178,13 +191,7 @@ fn tests(node: &Node, folder: &Path, filters: bool, files: &mut FileStamps, find
     tests
 }
 
-fn test(
-    mut fields: Fields<'_>,
-    folder: &Path,
-    filters: bool,
-    files: &mut FileStamps,
-    findings: &mut Findings,
-) -> Option<Test> {
+fn test(mut fields: Fields<'_>, beside: &mut Beside<'_>, findings: &mut Findings) -> Option<Test> {
     let line = fields.place().line_column().map_or(0, |(line, _)| line);
     let name = fields.require("name", findings);
     let name = name.and_then(|node| {
@@ -200,7 +207,7 @@ fn test(
     let payload_file = fields.take_some("payload_file");
     let payload = match (payload, payload_file) {
         (Some(node), None) => Some(node.to_json()),
-        (None, Some(node)) => payload_of(node, &fields.path_of("payload_file"), folder, files, findings),
+        (None, Some(node)) => payload_of(node, &fields.path_of("payload_file"), beside, findings),
         (given, _) => {
             let problem = match given {
                 Some(_) => "`payload` and `payload_file` exclude each other",
@@ -213,16 +220,16 @@ fn test(
     let expected = fields.require("expect", findings);
     let expect = expected.and_then(|node| {
         let fields = Fields::of(node, fields.path_of("expect"), findings)?;
-        Some(expect(fields, filters, findings))
+        Some(expect(fields, beside.filters, findings))
     });
     fields.finish(findings);
     Some(Test { name: name?, line, after, fresh, payload: payload?, expect: expect?, expect_node: expected?.clone() })
 }
 
-fn payload_of(node: &Node, at: &str, folder: &Path, files: &mut FileStamps, findings: &mut Findings) -> Option<Json> {
+fn payload_of(node: &Node, at: &str, beside: &mut Beside<'_>, findings: &mut Findings) -> Option<Json> {
     let name = crate::yaml::fields::string(node, at, findings)?;
-    let path = folder.join(&name);
-    files.note(&path);
+    let path = beside.folder.join(&name);
+    beside.files.note(&path);
     let bytes = match read_bytes(&path, PAYLOAD_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(unreadable) => {
@@ -230,11 +237,15 @@ fn payload_of(node: &Node, at: &str, folder: &Path, files: &mut FileStamps, find
             return None;
         }
     };
-    match read_payload(&bytes, None) {
-        Ok(payload) => Some(payload),
-        Err(NotJson { problem, line, column, .. }) => {
+    // Rules don't know which of the two their source takes.
+    match read_payload(&bytes, None, Accept { json: beside.json, form: true, ..Accept::default() }) {
+        Ok(decoded) => Some(decoded.value),
+        Err(NotJson { problem, line, column, remedy }) => {
             let message = format!("{name} is no JSON: {problem} at line {line} column {column}");
-            findings.error(node.place.clone(), at, message);
+            let finding = findings.error(node.place.clone(), at, message);
+            if remedy.is_some_and(|remedy| remedy.contains("json: lenient")) {
+                finding.help("`json: lenient` at the top of this file reads it as a source with that key does");
+            }
             None
         }
     }

@@ -13,8 +13,9 @@ use crate::cli::admin_client::Relay;
 use crate::cli::recorded::Recorded;
 use crate::cli::terminal::{Terminal, plain, table};
 use crate::cli::{ConfigArguments, Exit, Stop, input};
-use crate::config::{Inputs, Secrets, load_rules, load_source_names};
+use crate::config::{Inputs, LoadedRules, Secrets, load_rules, load_source_names};
 use crate::event::Draft;
+use crate::inbound::Accept;
 use crate::rules::diff::{Difference, element_differences, event_differences};
 use crate::rules::{Context, Decision, Element, RuleSet};
 
@@ -30,7 +31,7 @@ pub(super) struct Past<'a> {
 struct Trial<'a> {
     relay: &'a Relay,
     /// The rules of each source as they are configured; none where they can't be used.
-    configured: HashMap<String, Option<Arc<RuleSet>>>,
+    configured: HashMap<String, Option<LoadedRules>>,
     inputs: Inputs,
     rules: Arc<RuleSet>,
     json: bool,
@@ -108,7 +109,11 @@ impl Trial<'_> {
                     return Ok(());
                 }
                 Some(of) => Err(format!("it is a replay of event {}", plain(of))),
-                None => Recorded::of(details),
+                None => {
+                    let configured = self.configured(details["source"].as_str().unwrap_or_default());
+                    let accept = configured.map_or(Accept::default(), |configured| configured.accept);
+                    Recorded::of(details, accept)
+                }
             },
             None => Err("it is not kept".to_owned()),
         };
@@ -130,7 +135,8 @@ impl Trial<'_> {
 
     /// The differences that the changed rules would have made to an event.
     fn differences(&mut self, recorded: &Recorded) -> Result<Vec<Difference>, String> {
-        let context = Context { source: &recorded.source, received_at: &recorded.received_at };
+        let Recorded { source, received_at, json, .. } = recorded;
+        let context = Context { source, received_at, json: *json };
         let compared = |changed: &Element| {
             let occurrence = match changed {
                 Element::Event(draft) => draft.occurrence.as_ref(),
@@ -165,7 +171,7 @@ impl Trial<'_> {
         let last = self.last.take().filter(|last| last.id == id);
         let request = last.unwrap_or_else(|| Request {
             id: id.to_owned(),
-            now: self.configured(&recorded.source).map(|rules| rules.decide(&recorded.payload, context)),
+            now: self.configured(&recorded.source).map(|now| now.rules.decide(&recorded.payload, context)),
             changed: self.rules.decide(&recorded.payload, context),
             taken: Vec::new(),
         });
@@ -174,9 +180,9 @@ impl Trial<'_> {
 
     /// The rules that are configured for a source. They only help to tell the elements of a batch apart, so it goes
     /// without them where they can't be used.
-    fn configured(&mut self, source: &str) -> Option<Arc<RuleSet>> {
-        let read = || load_rules(&self.inputs, source).ok().map(|loaded| loaded.rules);
-        self.configured.entry(source.to_owned()).or_insert_with(read).clone()
+    fn configured(&mut self, source: &str) -> Option<&LoadedRules> {
+        let read = || load_rules(&self.inputs, source).ok();
+        self.configured.entry(source.to_owned()).or_insert_with(read).as_ref()
     }
 
     fn tell(&mut self, details: &Value, differences: &[Difference]) {

@@ -19,7 +19,7 @@ use crate::cli::client::Answer;
 use crate::cli::follow::Follow;
 use crate::cli::remedy::{self, Advice, Beside};
 use crate::cli::terminal::{Terminal, plain};
-use crate::cli::{ConfigArguments, Exit, Stop};
+use crate::cli::{ConfigArguments, Exit, Stop, input};
 
 /// Send events again: dead letters, refused payloads, or what the upstream did not match
 ///
@@ -38,6 +38,7 @@ use crate::cli::{ConfigArguments, Exit, Stop};
 #[command(after_help = "Examples:\n  gander events replay 1764000000123\n  \
                         gander events replay --state dead --older-than 1h --yes\n  \
                         gander events replay --outcome unmatched --source servicepilot --wait\n  \
+                        gander events replay 1764000000123 --payload mended.json\n  \
                         gander events replay --against new.yaml --since 24h --dry-run")]
 pub(super) struct Replay {
     #[command(flatten)]
@@ -48,6 +49,9 @@ pub(super) struct Replay {
     /// Also where a later event of the key was taken, or the payload repeats what is known
     #[arg(long)]
     force: bool,
+    /// Let this payload, in UTF-8, stand in the stead of a refused one that is named by its id; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dry_run"])]
+    payload: Option<PathBuf>,
     /// Follow what is sent again to its outcome, for so long, and say what became of it
     #[arg(
         long,
@@ -97,11 +101,18 @@ struct Which {
     json: bool,
 }
 
+/// The command that the relay is given for each event.
+struct Command {
+    verb: &'static str,
+    force: bool,
+    /// The payload that stands in the stead of the one that is named.
+    payload: Option<String>,
+}
+
 /// A command over events, and how many were carried out and declined.
 struct Run<'r> {
     which: &'r Which,
-    verb: &'static str,
-    force: bool,
+    command: Command,
     relay: Relay,
     done: usize,
     declined: usize,
@@ -130,18 +141,30 @@ impl Replay {
         let Which { config, ids, selection, json, .. } = &self.which;
         match &self.against {
             Some(file) => against::run(file, &Past { config, selection, ids, json: *json }, terminal),
-            None => run(&self.which, "replay", self.force, self.wait, terminal),
+            None => {
+                let command = Command { verb: "replay", force: self.force, payload: self.mended()? };
+                run(&self.which, command, self.wait, terminal)
+            }
         }
+    }
+
+    /// The payload that stands in the stead of the refused one.
+    fn mended(&self) -> Result<Option<String>, String> {
+        let Some(file) = &self.payload else { return Ok(None) };
+        if self.which.ids.len() != 1 {
+            return Err("in whose stead? `--payload` needs the id of one refused payload".to_owned());
+        }
+        let text = String::from_utf8(input::read(Some(file))?);
+        text.map(Some).map_err(|_| format!("{} is not UTF-8; save it as that", file.display()))
     }
 }
 
 /// Counts the events that a command would be about.
-fn counted(which: &Which, verb: &'static str, force: bool, terminal: &mut Terminal) -> Result<Exit, Stop> {
+fn counted(which: &Which, command: Command, terminal: &mut Terminal) -> Result<Exit, Stop> {
     if which.selection.is_empty() {
         return Err("a dry run counts what filters match: add one, as `--state dead`".to_owned().into());
     }
-    let relay = Relay::open(&which.config)?;
-    let run = Run { which, verb, force, relay, done: 0, declined: 0, queued: Vec::new(), advised: BTreeSet::new() };
+    let run = Run::new(which, command)?;
     let matching = run.matching()?;
     if which.json {
         terminal.print(&json!({ "matching": matching.count, "at_least": matching.at_least }).to_string());
@@ -153,29 +176,23 @@ fn counted(which: &Which, verb: &'static str, force: bool, terminal: &mut Termin
 
 impl Discard {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
-        run(&self.which, "discard", false, None, terminal)
+        run(&self.which, Command { verb: "discard", force: false, payload: None }, None, terminal)
     }
 }
 
-fn run(
-    which: &Which,
-    verb: &'static str,
-    force: bool,
-    wait_seconds: Option<u64>,
-    terminal: &mut Terminal,
-) -> Result<Exit, Stop> {
+fn run(which: &Which, command: Command, wait_seconds: Option<u64>, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let verb = command.verb;
     if which.ids.is_empty() && which.selection.is_empty() {
         return Err(format!("name the events to {verb} by id or by filter, as `--state dead`").into());
     }
     if which.dry_run {
-        return counted(which, verb, force, terminal);
+        return counted(which, command, terminal);
     }
     let asks = !which.yes;
     if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(format!("nobody is there to confirm: add --yes to {verb} without being asked").into());
     }
-    let relay = Relay::open(&which.config)?;
-    let mut run = Run { which, verb, force, relay, done: 0, declined: 0, queued: Vec::new(), advised: BTreeSet::new() };
+    let mut run = Run::new(which, command)?;
     if asks && !run.confirmed(terminal)? {
         terminal.say("nothing was done");
         return Ok(Exit::No);
@@ -193,7 +210,12 @@ fn run(
     Ok(if run.declined > 0 || !fine { Exit::No } else { Exit::Fine })
 }
 
-impl Run<'_> {
+impl<'r> Run<'r> {
+    fn new(which: &'r Which, command: Command) -> Result<Run<'r>, Stop> {
+        let relay = Relay::open(&which.config)?;
+        Ok(Run { which, command, relay, done: 0, declined: 0, queued: Vec::new(), advised: BTreeSet::new() })
+    }
+
     /// Counts the events that the filters match.
     fn matching(&self) -> Result<Matching, Stop> {
         let mut body = self.body();
@@ -207,7 +229,7 @@ impl Run<'_> {
             0 => self.matching()?,
             ids => Matching { count: json!(ids), at_least: false },
         };
-        terminal.say(&format!("{} {count}? [y/N]", self.verb));
+        terminal.say(&format!("{} {count}? [y/N]", self.command.verb));
         let mut line = String::new();
         let read = std::io::stdin().lock().read_line(&mut line);
         Ok(read.is_ok() && matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -215,9 +237,13 @@ impl Run<'_> {
 
     /// Each by its id.
     fn named(&mut self, terminal: &mut Terminal) -> Result<(), Stop> {
+        let mut body = json!({ "force": self.command.force });
+        if let Some(payload) = &self.command.payload {
+            body["payload"] = json!(payload);
+        }
         for id in &self.which.ids {
-            let path = format!("{}/{}", event_path(id), self.verb);
-            let answer = self.relay.command(&path, &json!({ "force": self.force }))?;
+            let path = format!("{}/{}", event_path(id), self.command.verb);
+            let answer = self.relay.command(&path, &body)?;
             let result = match declined(id, &answer) {
                 Some(result) => result,
                 None => self.relay.understood(&answer)?,
@@ -237,7 +263,7 @@ impl Run<'_> {
             results.iter().try_for_each(|result| self.tell(result, terminal))?;
             progress.add(results.len(), terminal);
             if let Some(why) = page["stopped"].as_str() {
-                terminal.say(&format!("{} {}, {} declined", self.done, past(self.verb), self.declined));
+                terminal.say(&format!("{} {}, {} declined", self.done, past(self.command.verb), self.declined));
                 let why = plain(why);
                 return Err(Stop::Refused(format!("the relay takes no command now ({why}); give it again later")));
             }
@@ -266,12 +292,12 @@ impl Run<'_> {
     }
 
     fn path(&self) -> String {
-        format!("/api/v1/events/{}", self.verb)
+        format!("/api/v1/events/{}", self.command.verb)
     }
 
     fn body(&self) -> Value {
         let mut body = Value::Object(self.which.selection.members());
-        if self.force {
+        if self.command.force {
             body["force"] = json!(true);
         }
         body

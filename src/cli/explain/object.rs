@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Explanation;
 use crate::event::{Draft, Priority, Violation};
+use crate::inbound::repair::Repair;
 use crate::rules::Element;
 
 pub(super) fn object(explanation: &Explanation) -> Value {
@@ -22,6 +23,9 @@ pub(super) fn object(explanation: &Explanation) -> Value {
     });
     if !trace.payload.is_empty() {
         object["reads"] = json!(trace.payload);
+    }
+    if !explanation.repairs.is_empty() {
+        object["repaired"] = explanation.repairs.iter().map(Repair::as_str).collect();
     }
     if let Some(recorded) = &explanation.recorded {
         object["recorded"] = recorded.details.clone();

@@ -15,6 +15,10 @@ pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
         page.heading("recorded");
         page.line(&format!("  {}", recorded.told()));
     }
+    if !explanation.repairs.is_empty() {
+        page.heading("repaired");
+        explanation.repairs.iter().for_each(|repair| page.line(&format!("  {}", repair.explain())));
+    }
     if !trace.payload.is_empty() {
         page.heading("payload");
         page.rows(&trace.payload.iter().map(path_row).collect::<Vec<_>>());

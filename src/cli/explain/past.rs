@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use crate::admin::dedup::{Asked, Question, answer};
 use crate::cli::admin_client::Relay;
-use crate::cli::recorded::Recorded;
 use crate::cli::{ConfigArguments, Stop};
 use crate::clock::{Clock, Now};
 use crate::config::load_dedup;
@@ -35,8 +34,8 @@ impl Past {
         Ok(Past::Journal { reader, dedup: Box::new(dedup), now })
     }
 
-    /// A kept event with what was received.
-    pub(super) fn event(&self, id: &str) -> Result<Recorded, Stop> {
+    /// A kept event, as the API tells it.
+    pub(super) fn event(&self, id: &str) -> Result<Value, Stop> {
         let details = match self {
             Past::Relay(relay) => relay.event(id)?,
             Past::Journal { reader, .. } => {
@@ -45,8 +44,7 @@ impl Past {
                 details.flatten().map(|details| serde_json::to_value(details).unwrap_or_default())
             }
         };
-        let details = details.ok_or_else(|| format!("no event {id} is kept"))?;
-        Ok(Recorded::of(details).map_err(|problem| format!("event {id}: {problem}"))?)
+        Ok(details.ok_or_else(|| format!("no event {id} is kept"))?)
     }
 
     /// Says so where the running relay decides by other rules than the files have now.

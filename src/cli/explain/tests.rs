@@ -37,7 +37,8 @@ fn explanation(yaml: &str, payload: &Value) -> Explanation {
     loaded.rules_file = "rules.yaml".into();
     let mut callgoose = Callgoose::open(None, Some(&inputs.path), &mut Terminal::new()).unwrap().unwrap();
     callgoose.name = "filters.yaml".into();
-    let mut explanation = Explanation::of(&loaded, payload, Context { source: "s", received_at: "t" });
+    let mut explanation =
+        Explanation::of(&loaded, payload, Context { source: "s", received_at: "t", json: loaded.accept.json });
     explanation.callgoose = Some(callgoose.asked(&explanation.decision, loaded.from.as_deref()));
     explanation
 }

@@ -22,7 +22,12 @@ pub(super) struct File {
 pub(super) fn files(preset: &Preset) -> Vec<File> {
     let Preset { name, title, .. } = preset;
     let (own_token, token) = ("SERVICEPILOT_TOKEN", token_variable(name));
+    // As long as each other, so that the comment behind it stays in its column.
+    let accept = if FORMS.contains(name) { "    accept: [json, form]  " } else { TAKES_JSON };
+    let json = if LENIENT.contains(name) { IS_LENIENT } else { "    # json: strict " };
     let configuration = [
+        (TAKES_JSON, &accept.to_owned()),
+        (IS_LENIENT, &json.to_owned()),
         ("  servicepilot:", &format!("  {name}:")),
         ("hooks/servicepilot", &format!("hooks/{name}")),
         ("rules/servicepilot.yaml", &format!("rules/{name}.yaml")),
@@ -47,6 +52,11 @@ pub(super) fn files(preset: &Preset) -> Vec<File> {
     files.extend(Kind::ALL.map(|kind| file(kind.file(), kind.schema().to_owned(), 0o666)));
     files
 }
+
+const TAKES_JSON: &str = "    # accept: [json]      ";
+const IS_LENIENT: &str = "    json: lenient  ";
+/// Senders that post forms.
+const FORMS: [&str; 1] = ["statuscake"];
 
 /// The environment variable in which the sender's token is looked for.
 pub(super) fn token_variable(name: &str) -> String {
@@ -164,6 +174,19 @@ fn name(temporary: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
+/// Senders whose JSON is a template that a person writes, into which texts are put as they are.
+const LENIENT: [&str; 9] = [
+    "datadog",
+    "dynatrace",
+    "gatus",
+    "generic",
+    "healthchecks-io",
+    "librenms",
+    "metoro",
+    "servicepilot",
+    "uptimerobot",
+];
+
 const CONFIGURATION: &str = include_str!("../../../config/gander.yaml");
 const FILTERS: &str = include_str!("../../../config/callgoose-filters.yaml");
 
@@ -189,6 +212,28 @@ mod tests {
                 let rest = file.text.replace("servicepilot_event_id", "").to_lowercase();
                 assert!(!rest.contains("servicepilot"), "{}: {}", preset.name, file.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_source_of_a_sender_that_posts_forms_takes_them() {
+        for preset in PRESETS {
+            let written = files(preset).swap_remove(0).text;
+            let key = if FORMS.contains(&preset.name) { "    accept: [json, form]  " } else { TAKES_JSON };
+            assert_eq!(written.matches("accept: [json").count(), 1, "{}", preset.name);
+            assert!(written.contains(&format!("{key}             # [json, form]: ")), "{}", preset.name);
+        }
+        assert!(FORMS.iter().all(|name| PRESETS.iter().any(|preset| preset.name == *name)));
+    }
+
+    #[test]
+    fn senders_with_a_template_of_their_own_are_read_leniently() {
+        assert!(LENIENT.iter().all(|name| PRESETS.iter().any(|preset| preset.name == *name)));
+        for preset in PRESETS {
+            let written = files(preset).swap_remove(0).text;
+            let key = if LENIENT.contains(&preset.name) { IS_LENIENT } else { "    # json: strict " };
+            let expected = format!("{key}                    # lenient repairs ");
+            assert!(written.contains(&expected) && !written.contains("# json: lenient"), "{}", preset.name);
         }
     }
 

@@ -240,7 +240,9 @@ fn samples() -> Vec<(Kind, Value)> {
             "auth": [{"bearer": {"env": "ONE"}}, {"header": {"name": "X-Token", "secret": {"file": "token"}}},
                 {"query": {"name": "token", "secret": {"sha256": "0".repeat(64)}}}],
             "allow_from": ["10.0.0.0/8", "::1"], "rate_limit": {"per_second": 1, "burst": 1, "answer": 429},
-            "respond": "delivered", "respond_timeout": "10s"}},
+            "json": "lenient",
+            "respond": "delivered", "respond_timeout": "10s", "accept": ["json", "form"], "accept_encoding": ["gzip"],
+            "probe": "ok", "handshake": {"path": "$.challenge", "member": "answer"}}},
         "upstream": {"url": "https://example.org/path", "authorization": {"bearer": {"env": "UP"}}, "timeout": "10s",
             "concurrency": 16, "rate_limit": {"per_second": 20, "burst": 40}, "insecure": true,
             "proxy": {"url": "https://proxy.example:3128", "credentials": {"env": "PROXY"}, "ca": null,
@@ -288,7 +290,7 @@ fn samples() -> Vec<(Kind, Value)> {
         "trigger": [{"urgency": "high", "keys": [{"key": "state", "contains": ["CRITICAL"]}], "title_from": "title",
             "description_from": "description", "map_incident_with": "id"}],
         "resolve": {"keys": [{"key": "state", "contains": ["OK"]}], "incident_mapped_with": "id"}}]});
-    let tests = json!({"rules": "rules.yaml", "source": "one", "dedup": {"window": "10m", "remind": true},
+    let tests = json!({"rules": "rules.yaml", "source": "one", "json": "lenient", "dedup": {"window": "10m", "remind": true},
         "tests": [{"name": "one", "after": "5s", "fresh": true, "payload": {"a": 1}, "expect": {"verdict": "events",
             "events": [
                 {"action": "trigger", "rule": "a", "incident_key": "k", "status": "queued", "body": {"a": 1}},

@@ -79,6 +79,7 @@ pub struct RefusedPayload {
     pub charset: Option<String>,
     /// The refused element of `raw`, as JSON; none if all of it was refused.
     pub element: Option<Vec<u8>>,
+    pub reason: Option<String>,
 }
 
 /// A page of events, and where the next one starts.
@@ -351,8 +352,8 @@ impl Reader {
             let of = |column| if has_sums { sum::of_event_with_sum(column) } else { "NULL".to_owned() };
             let (raw_sum, own_sum) = (of("held.raw_sum"), of("own.sum"));
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {fixed}, held.raw, {raw_sum}, own.element, own.body, {own_sum} FROM event \
-                 LEFT JOIN content AS held ON held.id = event.raw_in LEFT JOIN content AS own ON own.id = event.id \
+                "SELECT {fixed}, held.raw, {raw_sum}, own.element, own.body, {own_sum}, event.reason \
+                 FROM event LEFT JOIN content AS held ON held.id = event.raw_in LEFT JOIN content AS own ON own.id = event.id \
                  WHERE event.id = ?1 AND event.action IS NULL"
             ))?;
             let mut rows = statement.query([sql(id)])?;
@@ -376,6 +377,7 @@ impl Reader {
                 raw: raw.filter(is_raw),
                 charset: fixed.charset.map(str::to_owned),
                 element,
+                reason: shown(row, FIXED_READ + 5)?,
             }))
         })
     }

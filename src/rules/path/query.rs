@@ -137,6 +137,16 @@ impl Query {
         self.steps().is_some() && self.steps() == other.steps()
     }
 
+    pub(super) fn begins_with_name(&self) -> bool {
+        match &self.steps {
+            Steps::Singular(steps) => matches!(steps.first(), Some(Step::Name(_))),
+            Steps::General(segments) => match segments.first() {
+                Some(Segment::Child(selectors)) => selectors.iter().all(|one| matches!(one, Selector::Name(_))),
+                _ => false,
+            },
+        }
+    }
+
     /// The way of a singular query.
     pub(super) fn steps(&self) -> Option<&[Step]> {
         match &self.steps {

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::event::{Action, Priority};
+use crate::inbound::repair::Repair;
 
 const TWO_RULES: &str = "
 version: 1
@@ -170,6 +171,22 @@ fn unwrap_comes_before_everything() {
 }
 
 #[test]
+fn what_unwrap_reads_is_repaired_where_the_source_is_lenient() {
+    let rules = compile(&format!("unwrap: $.Message\n{}", TWO_RULES.trim_start()));
+    let payload = json!({"Message": "{\"id\": \"a\", \"state\": \"BAD\", \"title\": \"a\nb\",}"});
+    let refused = decide(&rules, &payload);
+    let [Element::Refused { violations, .. }] = refused.elements.as_slice() else { panic!("{refused:?}") };
+    assert!(violations[0].problem.ends_with("; with `json: lenient` the source would take it"), "{violations:?}");
+    let taken = rules.decide(&payload, Context { json: Json::Lenient, ..CONTEXT });
+    assert_eq!(events(&taken), ["trigger a"]);
+    assert_eq!(taken.repairs, [Repair::ControlCharacter, Repair::TrailingComma].into_iter().collect());
+    for message in ["plain text", "{\"id\": \"say \"a\"\",}"] {
+        let refused = rules.decide(&json!({"Message": message}), Context { json: Json::Lenient, ..CONTEXT });
+        assert!(matches!(refused.elements[..], [Element::Refused { element: None, .. }]), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_placeholder_in_what_decides_is_refused_by_name() {
     let rules = compile(TWO_RULES);
     for (payload, path) in [
@@ -244,4 +261,49 @@ emit: { all: $$ }
     assert_eq!(decision.elements.len(), 5_000);
     let made = decision.elements.iter().filter(|element| matches!(element, Element::Event(_))).count();
     assert!((1..1_000).contains(&made), "{made} copies of the whole payload");
+}
+
+#[test]
+fn a_payload_of_another_kind_is_refused_with_the_key_that_it_needs() {
+    let said = |rules: &str, payload: Value| {
+        let decision = decide(&compile(rules), &payload);
+        let [Element::Refused { violations, .. }] = decision.elements.as_slice() else { panic!("{decision:?}") };
+        format!("{} {} {:?}", violations[0].path, violations[0].problem, violations[0].found)
+    };
+    let with = |line: &str| format!("{line}\n{}", TWO_RULES.trim_start());
+    let alert = json!({"id": "x", "state": "BAD"});
+    let validated = with("validate: [{ path: $.id, required: true }]");
+    for rules in [TWO_RULES, &validated] {
+        assert_eq!(
+            said(rules, json!([alert])),
+            "$ is an array, not an object: `split: $[*]` makes each item an event None"
+        );
+        assert!(said(rules, json!(alert.to_string())).starts_with("$ is a string, not an object: `unwrap: $` reads"));
+    }
+    assert!(
+        said(&with("split: $.alerts"), json!({"alerts": [alert]}))
+            .starts_with("$ is an array: `split: $.alerts` selects the list itself, `split: $.alerts[*]` its items")
+    );
+    assert_eq!(
+        said(&with("split: '$.alerts[*]'"), json!([alert])),
+        "$.alerts[*] `split` selects nothing here (`$` is an array, not an object: `split: $[*]` makes each item an event) None"
+    );
+    assert!(said(&with("unwrap: $.Mesage"), json!({"Message": "{}"})).contains("(did you mean `$.Message`?)"));
+    // What is right as it is says nothing of its kind.
+    let first = "{ version: 1, incident_key: '$[0].id', rules: [{ name: a, when: { path: '$[0].state', equals: BAD }, then: trigger }] }";
+    assert!(said(first, json!([{"id": "x", "state": "ODD"}])).starts_with("$[0].state no rule matches this"));
+    assert!(said(TWO_RULES, json!(7)).starts_with("$.state no rule matches"));
+}
+
+#[test]
+fn a_refused_placeholder_names_the_key_that_allows_it() {
+    for payload in [json!({"id": "x", "state": "{{ state }}"}), json!({"id": "x ${id}", "state": "BAD"})] {
+        let decision = decide(&compile(TWO_RULES), &payload);
+        let [Element::Refused { violations, .. }] = decision.elements.as_slice() else { panic!("{decision:?}") };
+        assert!(violations[0].problem.contains("`placeholders: allow`"), "{violations:?}");
+        assert!(
+            violations[0].problem.contains("{{ state }}") || violations[0].problem.contains("${id}"),
+            "{violations:?}"
+        );
+    }
 }
