@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use gander::exports::event::Action;
-use gander::exports::inbound::repair::Json;
+use gander::exports::inbound::repair::{JsonReading, Repairs};
 use gander::exports::rules::{Context, Element, RuleSet};
 use gander::exports::yaml::{Findings, Source};
 
@@ -24,7 +24,7 @@ pub fn presets() -> Vec<String> {
     names
 }
 
-fn text(name: &str) -> String {
+pub fn text(name: &str) -> String {
     std::fs::read_to_string(folder().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -118,9 +118,12 @@ const STATES: &[States] = &[
             r#""status": "Active", "properties": {"currentHealthStatus": "Unavailable"}"#,
             r#""status": "InProgress", "properties": {"currentHealthStatus": "Degraded"}"#,
             r#""status": "Updated", "properties": {"currentHealthStatus": "Unknown"}"#,
+            r#""status": "Resolved", "properties": {"currentHealthStatus": "Unavailable"}"#,
+            r#""status": "Resolved", "properties": {"currentHealthStatus": "Degraded"}"#,
         ],
         resolve: &[
             r#""status": "Resolved", "properties": {"currentHealthStatus": "Available"}"#,
+            r#""status": "Resolved", "properties": {"currentHealthStatus": "Unknown"}"#,
             r#""status": "Updated", "properties": {"currentHealthStatus": "Available"}"#,
         ],
         ignore: &[],
@@ -136,7 +139,7 @@ const STATES: &[States] = &[
     },
     States {
         preset: "checkmk",
-        payload: r#"{"object": "db-1!ssh", STATE}"#,
+        payload: r#"{"host": "db-1", "service": "ssh", STATE}"#,
         trigger: &[
             r#""type": "PROBLEM", "state": "WARNING""#,
             r#""type": "PROBLEM", "state": "UNKNOWN""#,
@@ -200,13 +203,13 @@ const STATES: &[States] = &[
         preset: "dynatrace",
         payload: r#"{"pid": "1_2V2", STATE}"#,
         trigger: &[r#""state": "OPEN""#],
-        resolve: &[r#""state": "RESOLVED""#, r#""state": "MERGED""#],
-        ignore: &[r#""state": "OPEN", "title": "Dynatrace problem notification test run""#],
+        resolve: &[r#""state": "RESOLVED""#],
+        ignore: &[r#""state": "MERGED""#, r#""state": "OPEN", "title": "Dynatrace problem notification test run""#],
         refuse: &[r#""state": "CLOSED""#, r#""state": "{State}""#, r#""state": """#],
     },
     States {
         preset: "gatus",
-        payload: r#"{"endpoint": "core/payments", "status": "STATE"}"#,
+        payload: r#"{"group": "core", "name": "payments", "status": "STATE"}"#,
         trigger: &["TRIGGERED"],
         resolve: &["RESOLVED"],
         ignore: &[],
@@ -414,54 +417,72 @@ const STATES: &[States] = &[
             "Down (Partial)",
             "Down (before: Warning)",
             "Down ESCALATION",
+            "Down (Acknowledged) ended (now: Down)",
             "Warning",
             "Warning (before: Down)",
             "Warning ended (now: Down)",
+            "Warning ended (now: Down (Partial))",
             "Unusual",
+            "Unusual ended (now: Warning)",
             "Unknown",
+            "Up ended (now: Down)",
         ],
         resolve: &[
             "Up",
             "Up (before: Down)",
             "Down ended (now: Up)",
             "Down ended (now: Warning)",
-            "Down ended (now: Paused)",
-            "Down ended (now: Unknown)",
+            "Down ended (now: Unusual)",
+            "Down (Acknowledged) ended (now: Up)",
             "Warning ended (now: Up)",
             "Warning ended (now: Unusual)",
         ],
         ignore: &[
             "Down (Acknowledged)",
             "Down ended (now: Down (Acknowledged))",
+            "Down ended (now: Paused)",
+            "Down ended (now: Paused (by User))",
+            "Down ended (now: Unknown)",
+            "Up ended (now: Paused)",
             "Paused",
             "Paused (by User)",
             "Paused (by Schedule)",
         ],
-        refuse: &["Above 50 ms (Ping Time)", "%status", ""],
+        refuse: &["Above 50 ms (Ping Time)", "Down ended (now: Collecting)", "%status", ""],
     },
     States {
         preset: "sentry",
         payload: "{STATE}",
         trigger: &[
             r#""action": "triggered", "data": {"event": {"issue_id": "1170"}}"#,
-            r#""action": "critical", "data": {"metric_alert": {"id": "1170"}}"#,
-            r#""action": "warning", "data": {"metric_alert": {"id": "1170"}}"#,
+            r#""action": "triggered", "data": {"issue": {"id": "1170", "status": "unresolved"}}"#,
+            r#""action": "triggered", "data": {"issue": {"id": "1170"}, "activity": {"type": "escalating"}}"#,
         ],
         resolve: &[
             r#""action": "resolved", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "archived", "data": {"issue": {"id": "1170"}}"#,
-            r#""action": "resolved", "data": {"metric_alert": {"id": "1170"}}"#,
+            r#""action": "ignored", "data": {"issue": {"id": "1170"}}"#,
+            r#""action": "triggered", "data": {"issue": {"id": "1170", "status": "resolved"}, "activity": {}}"#,
         ],
         ignore: &[
             r#""action": "created", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "unresolved", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "assigned", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "created", "data": {"comment": "x"}"#,
+            r#""action": "triggered", "data": {"issue": {"id": "1170"}, "activity": {"type": "seer_pr_created"}}"#,
         ],
         refuse: &[
             r#""action": "open", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "", "data": {"issue": {"id": "1170"}}"#,
         ],
+    },
+    States {
+        preset: "sentry",
+        payload: r#"{"action": "STATE", "data": {"metric_alert": {"id": "1170"}}}"#,
+        trigger: &["critical", "warning"],
+        resolve: &["resolved"],
+        ignore: &[],
+        refuse: &["open", ""],
     },
     States {
         preset: "servicepilot",
@@ -540,7 +561,12 @@ const STATES: &[States] = &[
 /// What becomes of a payload: `trigger`, `resolve`, `ignore` or `refuse`, with the incident key of an event.
 fn decided(rules: &RuleSet, payload: &str) -> (&'static str, Option<String>) {
     let value = serde_json::from_str(payload).unwrap_or_else(|error| panic!("{payload}: {error}"));
-    let context = Context { source: "test", received_at: "2025-01-01T00:00:00Z", json: Json::Strict };
+    let context = Context {
+        source: "test",
+        received_at: "2025-01-01T00:00:00Z",
+        json: JsonReading::Strict,
+        repairs: Repairs::NONE,
+    };
     match rules.decide(&value, context).elements.pop().unwrap() {
         Element::Event(draft) => match draft.action {
             Action::Trigger => ("trigger", Some(draft.incident_key)),

@@ -159,8 +159,8 @@ pub(super) const PRESETS: &[Preset] = &[
     preset!(
         "prtg",
         "PRTG",
-        "PRTG Network Monitor, notification by a script",
-        "the script of the rule file, a notification template that runs it, and state triggers"
+        "PRTG Network Monitor, Execute HTTP Action",
+        "a notification template: the URL with ?token=…, POST, the payload of the rule file; and state triggers"
     ),
     preset!(
         "sentry",

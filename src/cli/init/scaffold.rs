@@ -56,7 +56,7 @@ pub(super) fn files(preset: &Preset) -> Vec<File> {
 const TAKES_JSON: &str = "    # accept: [json]      ";
 const IS_LENIENT: &str = "    json: lenient  ";
 /// Senders that post forms.
-const FORMS: [&str; 1] = ["statuscake"];
+const FORMS: [&str; 2] = ["prtg", "statuscake"];
 
 /// The environment variable in which the sender's token is looked for.
 pub(super) fn token_variable(name: &str) -> String {
