@@ -55,7 +55,7 @@ pub mod inbound {
         pub use crate::inbound::limits::{OverLimit, RateLimit};
     }
     pub mod repair {
-        pub use crate::inbound::repair::Json;
+        pub use crate::inbound::repair::{JsonReading, Repairs};
     }
 }
 pub mod journal {

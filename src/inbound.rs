@@ -54,9 +54,9 @@ use elements::Elements;
 use gzip::is_gzip;
 use handshake::Echo;
 use loaded_rules::LoadedRules;
-use payload::{Payload, Reading};
+use payload::{Payload, Reading, beginning};
 use refusal::Refused;
-use repair::Json;
+use repair::JsonReading;
 use request_id::RequestMetadata;
 use request_log::RequestLog;
 use response::Reply;
@@ -65,7 +65,7 @@ use shadow::Shadow;
 pub use body::BodyLimits;
 pub use handshake::Handshake;
 pub use loaded_rules::{RulesBySource, SourceRules};
-pub use payload::{Decoded, json, read_payload};
+pub use payload::{Decoded, json, read_kept, read_payload};
 pub use refusal::{NotJson, Refusal};
 pub use replay::Replayed;
 pub use request_id::{request_id, request_time, sender_id};
@@ -105,7 +105,7 @@ pub struct SourceConfig {
 /// The bodies that a source takes beside plain JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accept {
-    pub json: Json,
+    pub json: JsonReading,
     /// What is no JSON may be a form.
     pub form: bool,
     pub gzip: bool,
@@ -249,13 +249,15 @@ impl Shared {
         // Looked up once: a request that is under way when the rules are exchanged ends with the old ones.
         let rules = self.rules.of(&source.name).ok_or(Refusal::UnknownSource)?;
 
-        let declared = declared(&head.headers, source.accept);
+        let is_gzip = accepted(&head.headers, source.accept);
         let body = upload.read(self.limits, &source.memory).await?;
-        let (reading, is_gzip) = *declared.as_ref().unwrap_or(&Default::default());
+        // Of what is refused by its headers too: it is kept, and read in its charset when it is replayed.
+        let reading = Reading::new(Charset::declared(&head.headers), source.accept);
         let mut payload = admitted.check_body(body, reading)?;
-        let unpacked = if is_gzip { payload.unpack(self.limits.bytes_max)? } else { Ok(()) };
+        let unpacked = if is_gzip == Ok(true) { payload.unpack(self.limits.bytes_max)? } else { Ok(()) };
 
-        let decided = declared.and_then(|_| payload.is_whole(self.limits.bytes_max)).and_then(|()| {
+        // First that it is whole: what is kept of a part must not pass for the whole.
+        let decided = payload.is_whole(self.limits.bytes_max).and(is_gzip).and_then(|_| {
             unpacked.and_then(|()| self.decide(&rules.live, &payload, source, about)).map_err(Refusal::NotJson)
         });
         let decision = match decided {
@@ -264,7 +266,7 @@ impl Shared {
                 self.log.echoed(&source.name, about);
                 return Ok(response::echo(echo));
             }
-            Err(refusal) => return Err(self.keep(refusal, &payload, source, about).await),
+            Err(refusal) => return Err(self.keep(refusal, head, &payload, source, about).await),
         };
         // Only now is it known how many events the request holds.
         admitted.count(decision.elements.len(), self.clock.now().monotonic)?;
@@ -301,7 +303,7 @@ impl Shared {
             return Ok(Decided::Echo(echo));
         }
         let received_at = about.received_at.rfc3339();
-        let context = Context { source: &source.name, received_at: &received_at, json: source.accept.json };
+        let context = Context { source: &source.name, received_at: &received_at, json: source.accept.json, repairs };
         let decision = rules.decide(&value, context);
         repaired(repairs.and(decision.repairs));
         Ok(Decided::ByRules(decision))
@@ -315,9 +317,21 @@ impl Shared {
     }
 
     /// Keeps what an authenticated sender sent, before it is told that it is refused: an alert may be in it.
-    async fn keep(&self, refusal: Refusal, payload: &Payload, source: &Source, about: &RequestMetadata) -> Refused {
-        let entry = Entry::Refused { element: None, reason: refusal.label(), violations: refusal.violations() };
-        match self.record(submission(source, payload, about, vec![entry], false)).await {
+    async fn keep(
+        &self,
+        refusal: Refusal,
+        head: &Parts,
+        payload: &Payload,
+        source: &Source,
+        about: &RequestMetadata,
+    ) -> Refused {
+        let violations = refusal.violations(&head.headers);
+        let entry = Entry::Refused { element: None, reason: refusal.label(), violations };
+        let mut submission = submission(source, payload, about, vec![entry], false);
+        if let Refusal::BodyTooLarge { .. } = refusal {
+            submission.raw = beginning(&submission.raw);
+        }
+        match self.record(submission).await {
             Ok(recorded) => Refused { refusal, kept: recorded.first().map(|recorded| recorded.receipt.id()) },
             Err(unavailable) => unavailable.into(),
         }
@@ -353,10 +367,11 @@ impl Shared {
     }
 }
 
-/// What the headers say of a body: how its bytes are read, and that it is gzip.
-fn declared(headers: &HeaderMap, accept: Accept) -> Result<(Reading, bool), Refusal> {
+/// Checks by its headers that a body is one that the source takes; true where it is gzip.
+fn accepted(headers: &HeaderMap, accept: Accept) -> Result<bool, Refusal> {
     let is_gzip = is_gzip(headers, accept.gzip)?;
-    Ok((Reading::new(Charset::of(headers, accept.form)?, accept), is_gzip))
+    Charset::of(headers, accept.form)?;
+    Ok(is_gzip)
 }
 
 /// What is to be done with a payload.

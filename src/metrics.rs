@@ -59,6 +59,7 @@ pub struct Metrics {
     connections_refused: Family<Reason, Counter>,
     template_failures: Family<Source, Counter>,
     repaired: Family<SourceRepair, Counter>,
+    handshakes: Family<Source, Counter>,
     shadowed: Family<SourceResult, Counter>,
     attempts: Family<ResultLabel, Counter>,
     outcomes: Family<SourceOutcome, Counter>,
@@ -252,6 +253,11 @@ impl Metrics {
                 "payloads_repaired",
                 "Payloads of sources with json: lenient that were repaired, by kind of repair"
             ),
+            handshakes: register!(
+                Family::default(),
+                "handshakes",
+                "Payloads that were answered as a handshake: no rule saw them, and nothing is kept"
+            ),
             attempts: register!(
                 Family::default(),
                 "delivery_attempts",
@@ -383,7 +389,7 @@ impl Metrics {
             }
         }
         let labels = Source { source: Arc::clone(source) };
-        for family in [&self.ignored, &self.template_failures, &self.marked_stale] {
+        for family in [&self.ignored, &self.template_failures, &self.marked_stale, &self.handshakes] {
             drop(family.get_or_create(&labels));
         }
         for result in Shadowed::ALL.map(Shadowed::as_str) {
@@ -465,6 +471,10 @@ impl Metrics {
         for repair in repairs.iter().map(Repair::as_str) {
             self.repaired.get_or_create(&SourceRepair { source: Arc::clone(source), repair }).inc();
         }
+    }
+
+    pub fn handshake_answered(&self, source: &Arc<str>) {
+        count(&self.handshakes, &Source { source: Arc::clone(source) });
     }
 
     pub fn acknowledged(&self, took: Duration) {
@@ -624,6 +634,7 @@ mod tests {
         }
         metrics.event_ignored(&source);
         metrics.template_failed(&source);
+        metrics.handshake_answered(&source);
         metrics.payload_repaired(&source, Repair::ALL.into_iter().collect());
         metrics.event_marked_stale(&source);
         metrics.source_holds(&source, 1, 1);

@@ -44,7 +44,7 @@ pub use self::coverage::{Coverage, Gap, PartKind};
 pub use self::decide::ELEMENTS_MAX;
 pub use self::trace::{ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, Seen, Spot, Trace};
 use crate::event::{Draft, Priority, Violation};
-use crate::inbound::repair::{Json, Repairs};
+use crate::inbound::repair::{JsonReading, Repairs};
 use crate::yaml::{Findings, Source};
 
 /// A compiled rule file. Everything that can be wrong with it was found when it was compiled.
@@ -103,7 +103,9 @@ pub struct Context<'a> {
     /// RFC 3339.
     pub received_at: &'a str,
     /// How JSON in its texts is read, for `unwrap`.
-    pub json: Json,
+    pub json: JsonReading,
+    /// What was repaired in the payload.
+    pub repairs: Repairs,
 }
 
 /// The decision on one request.

@@ -66,9 +66,11 @@ impl RefusedSenders {
         self.0.len() > known
     }
 
+    /// The refusals of now, the last one first.
     pub(super) fn now(&self, at: Instant) -> Vec<RefusedSender> {
-        let current = self.0.iter().filter(|(_, episode)| !episode.is_over(at));
-        let told = current.map(|((source, _), &Episode { since, count, last, .. })| RefusedSender {
+        let mut current: Vec<_> = self.0.iter().filter(|(_, episode)| !episode.is_over(at)).collect();
+        current.sort_by_key(|(_, episode)| std::cmp::Reverse(episode.seen));
+        let told = current.into_iter().map(|((source, _), &Episode { since, count, last, .. })| RefusedSender {
             source: Arc::clone(source),
             since,
             count,
@@ -110,8 +112,9 @@ mod tests {
             count: 4,
             last: refusal("body_too_large", Some(2)),
         };
-        assert_eq!(senders.now(at(24))[0], first);
-        assert_eq!(senders.now(at(24)).len(), 3);
+        let now = senders.now(at(24));
+        assert_eq!((now.len(), &now[2]), (3, &first), "the last one is told first");
+        assert_eq!((&now[0].source, now[0].last.reason), (&b, "not_json"));
         assert_eq!(senders.now(at(25)).len(), 2, "fifteen minutes after the last one");
         assert_eq!(senders.now(at(60)), []);
         assert!(senders.note(&a, refusal("body_too_large", None), 1, WallTime(9), at(60)), "it begins again");

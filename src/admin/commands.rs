@@ -82,8 +82,7 @@ async fn one(
     command: impl FnOnce(bool) -> Command,
 ) -> Reply {
     let payload_max = state.view.ingest.body_bytes_max();
-    // Within a command quotes and line breaks are two bytes each.
-    let mut options = options(&state, request, BODY_BYTES_MAX + 2 * payload_max).await?;
+    let mut options = options(&state, request, BODY_BYTES_MAX + ESCAPE_BYTES * payload_max).await?;
     let command = command(options.force);
     let mended = match (command, options.rest.shift_remove("payload")) {
         (_, None) => None,
@@ -397,5 +396,7 @@ const SELECTED_AT_ONCE: usize = 100;
 const WAITS: &str = "what is queued is sent anyway: replay what has ended, as `dead`, `refused` or `delivered`";
 const UNDER_WAY: &str = "a call of it is under way: it ends after that, delivered or discarded, and is not tried again";
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The most that a byte of a payload takes within a JSON string: `\u0001`.
+const ESCAPE_BYTES: usize = 6;
 /// Counting further would only take time.
 const COUNTED_MAX: usize = 100_000;

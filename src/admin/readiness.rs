@@ -40,7 +40,7 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let turned_away = view.recorder.turned_away();
     let degraded = [of_health(&health), of_upstream(upstream), stuck, holds].into_iter().flatten().chain(reload);
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
-    let senders = view.recorder.activity().senders_refused().into_iter().take(SENDERS_MAX).map(of_sender);
+    let senders = of_senders(view.recorder.activity().senders_refused());
     let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).chain(senders).collect();
     Readiness { ready: health == Health::Taking && !view.recorder.is_closed(), degraded }
 }
@@ -114,10 +114,21 @@ fn of_share(turned_away: TurnedAway) -> Degradation {
     }
 }
 
+/// So many that the list stays readable; the last one says how many there are beside.
+fn of_senders(mut senders: Vec<RefusedSender>) -> Vec<Degradation> {
+    let others = senders.len().saturating_sub(SENDERS_MAX);
+    senders.truncate(SENDERS_MAX);
+    let mut told: Vec<Degradation> = senders.into_iter().map(of_sender).collect();
+    if let Some(detail) = told.last_mut().and_then(|last| last.detail.as_mut()).filter(|_| others > 0) {
+        detail.push_str(&format!("; and {others} more, see `gander_requests_refused_total`"));
+    }
+    told
+}
+
 /// An alert may be in what was refused. Others are taken, so it makes nothing unready.
 fn of_sender(RefusedSender { source, since, count, last }: RefusedSender) -> Degradation {
     let SenderRefusal { reason, status, remedy, event } = last;
-    let kept = event.map_or_else(String::new, |event| format!("; event {event} is kept"));
+    let kept = event.map_or_else(String::new, |event| format!("; kept as event {event}"));
     Degradation {
         reason: "sender_refused",
         since: since.rfc3339(),
@@ -154,5 +165,25 @@ fn of_upstream(upstream: UpstreamStatus) -> Option<Degradation> {
     Some(Degradation { reason, since: since.rfc3339(), status, fault, detail, remedy: trouble.remedy() })
 }
 
-/// The list stays readable; the metrics count them all.
 const SENDERS_MAX: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+
+    #[test]
+    fn of_many_refused_senders_some_are_told_and_the_rest_is_counted() {
+        let sender = |number: usize| RefusedSender {
+            source: format!("s{number}").into(),
+            since: WallTime(0),
+            count: 1,
+            last: SenderRefusal { reason: "not_json", status: 400, remedy: "mend it", event: None },
+        };
+        let told = |number| of_senders((0..number).map(sender).collect());
+        let last = |number| told(number).pop().and_then(|entry| entry.detail).unwrap();
+        assert_eq!((told(0).len(), told(20).len(), told(25).len()), (0, 20, 20));
+        assert_eq!(last(20), "source s19: 1 refused, not_json");
+        assert_eq!(last(25), "source s19: 1 refused, not_json; and 5 more, see `gander_requests_refused_total`");
+    }
+}

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::rule_tests;
+use super::rule_tests::{self, TestFile};
 use crate::callgoose::filters::{Filters, KEY_BYTES_MAX, KeyFilter, text_of};
 use crate::config::{FileStamps, read_source};
 use crate::event::Action;
+use crate::inbound::{Handshake, SourceConfig};
 use crate::rules::{Coverage, Known, Outline, RuleSet};
 use crate::yaml::{Findings, Node, Place, Source, Value as Yaml, nearest, parse};
 
@@ -39,6 +40,7 @@ struct Filter<'f> {
 /// Looks at every rule file that compiled, and at the filters if there are any. `complete`: these are all rules there are.
 pub fn look(
     rules: &BTreeMap<PathBuf, Arc<RuleSet>>,
+    sources: &[SourceConfig],
     complete: bool,
     filters: Option<&Arc<Source>>,
     findings: &mut Findings,
@@ -48,6 +50,7 @@ pub fn look(
         rules.keys(findings);
         rules.directions(findings);
         rules.unread(findings);
+        rules.echoed(sources, findings);
     }
     let Some(source) = filters else {
         return;
@@ -139,14 +142,42 @@ impl Rules {
         }
     }
 
-    /// What the tests beside the file show of it; none without tests that can be played.
-    fn coverage(&self) -> Option<Coverage> {
+    /// Warns of tests beside the file with an alert that a source of these rules answers as a handshake.
+    fn echoed(&self, sources: &[SourceConfig], findings: &mut Findings) {
+        let sources = sources.iter().filter(|source| Arc::ptr_eq(&source.rules.live, &self.set));
+        let asking: Vec<_> = sources.filter_map(|source| Some((&source.name, source.handshake.as_ref()?))).collect();
+        let Some(tests) = (!asking.is_empty()).then(|| self.tests()).flatten() else {
+            return;
+        };
+        for (index, payload, place) in tests.alerts() {
+            let answered = asking.iter().filter(|(_, handshake)| handshake.is_asked_for(payload));
+            for (source, Handshake { path, .. }) in answered {
+                let message = format!(
+                    "the source `{source}` answers this payload as a `handshake`, for it has a text at `{path}`: no rule \
+                     sees it, and nobody would be alerted"
+                );
+                findings
+                    .warning(place.clone(), format!("tests[{index}].expect"), message)
+                    .code("alert-as-handshake")
+                    .help(format!("let `sources.{source}.handshake.path` be one that no alert has"));
+            }
+        }
+    }
+
+    /// The tests beside the file; none where they can't be played, or are about other rules.
+    fn tests(&self) -> Option<TestFile> {
         let mut found = Findings::new();
         let source = read_source(&rule_tests::beside(&self.path)?).ok()?;
         let tests = rule_tests::read(&source, None, &mut FileStamps::default(), &mut found)?;
         if found.has_errors() || tests.rules.file_name() != self.path.file_name() {
             return None;
         }
+        Some(tests)
+    }
+
+    /// What the tests beside the file show of it; none without tests that can be played.
+    fn coverage(&self) -> Option<Coverage> {
+        let tests = self.tests()?;
         let mut coverage = Coverage::of(&self.set);
         tests.play_covering(&self.set, &mut coverage);
         Some(coverage)
@@ -507,7 +538,7 @@ mod tests {
         let filters = Arc::new(Source::new("filters.yaml".into(), text));
         let told = |complete| {
             let mut findings = Findings::new();
-            look(&rules, complete, Some(&filters), &mut findings);
+            look(&rules, &[], complete, Some(&filters), &mut findings);
             findings.iter().any(|finding| finding.message.contains("no rule that triggers sends `region`"))
         };
         assert!(told(true), "no other rules are there");
@@ -533,7 +564,7 @@ mod tests {
         }
         let set = RuleSet::compile(&read_source(&path).unwrap(), &mut Findings::new()).unwrap();
         let mut findings = Findings::new();
-        look(&BTreeMap::from([(path, Arc::new(set))]), true, None, &mut findings);
+        look(&BTreeMap::from([(path, Arc::new(set))]), &[], true, None, &mut findings);
         let told = findings.iter().map(|finding| {
             let marked = match &finding.place {
                 Place::Text { source, span } => source.text[span.clone()].to_owned(),

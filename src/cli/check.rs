@@ -50,7 +50,8 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     };
     // Rules in the shadow of others may be wrong where the configuration is not.
     let complete = config.is_some() && !findings.has_errors();
-    lint::look(&snapshot.rules, complete, filters.as_ref(), &mut findings);
+    let sources = config.as_ref().map_or(&[][..], |config| &config.sources);
+    lint::look(&snapshot.rules, sources, complete, filters.as_ref(), &mut findings);
     findings.sort();
     if let Some(config) = config
         && findings.is_fine()

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::admin_client::{Relay, as_flags, event_path};
-use super::recorded::{NOT_JSON, NOT_KEPT, payload, received};
+use super::recorded::{NOT_JSON, NOT_KEPT, payload, received, refused_for};
 use super::remedy::{self, Beside};
 use super::terminal::{Paint, Terminal, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
@@ -258,6 +258,32 @@ fn difference(one: &Value) -> String {
     format!("{}{path}: {}, would be {}", word("what"), value("is"), value("would_be"))
 }
 
+/// The lines on what was wrong with a refused payload.
+fn errors(event: &Value) -> Vec<String> {
+    let title = "\nwhat was wrong with it:".to_owned();
+    let errors = page_of(event, "errors");
+    if !errors.is_empty() {
+        let errors = errors.iter().map(|error| format!("  {}", violation(error)));
+        return std::iter::once(title).chain(errors).collect();
+    }
+    // Such as an earlier version kept has none.
+    match payload(event, Accept::default()) {
+        Some(Err(problem)) if event["reason"] == NOT_JSON => vec![title, format!("  {}", plain(&problem))],
+        _ => Vec::new(),
+    }
+}
+
+/// The lines on what was repaired in a payload that was taken.
+fn repairs(event: &Value) -> Vec<String> {
+    match payload(event, Accept::default()) {
+        Some(Ok(Decoded { repairs, .. })) if refused_for(event) != Some(NOT_JSON) && !repairs.is_empty() => {
+            let repairs = repairs.iter().map(|repair| format!("  {}", repair.explain()));
+            std::iter::once("\nwhat was repaired in it:".to_owned()).chain(repairs).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// An event over several lines: its fields, then the bodies, then the attempts.
 fn details(event: &Value) -> Vec<String> {
     let fields = [
@@ -298,25 +324,8 @@ fn details(event: &Value) -> Vec<String> {
             lines.extend(body(&event[name]));
         }
     }
-    let errors = page_of(event, "errors");
-    if !errors.is_empty() {
-        lines.push("\nwhat was wrong with it:".to_owned());
-        lines.extend(errors.iter().map(|error| format!("  {}", violation(error))));
-    }
-    // Such as an earlier version kept has none.
-    if errors.is_empty()
-        && event["reason"] == NOT_JSON
-        && let Some(Err(not_json)) = payload(event, Accept::default())
-    {
-        lines.push(format!("\nwhat was wrong with it:\n  {}", plain(&not_json.to_string())));
-    }
-    if event["reason"] != NOT_JSON
-        && let Some(Ok(Decoded { repairs, .. })) = payload(event, Accept::default())
-        && !repairs.is_empty()
-    {
-        lines.push("\nwhat was repaired in it:".to_owned());
-        lines.extend(repairs.iter().map(|repair| format!("  {}", repair.explain())));
-    }
+    lines.extend(errors(event));
+    lines.extend(repairs(event));
     let differences = page_of(event, "differences");
     if !differences.is_empty() {
         lines.push("\nwhat the shadow rules would decide otherwise:".to_owned());
@@ -424,5 +433,9 @@ mod tests {
         assert_eq!(row(&event)[8], "$.state disaster\\u{7}: no rule matches this (and 2 more)");
         let text = details(&json!({"id": "7", "errors": [error]})).join("\n");
         assert!(text.contains("wrong with it:\n  $.state: no rule matches this (found disaster\\u{7})"), "{text}");
+        let error = json!({"path": "$", "problem": "the body is not JSON", "reason": "not_json"});
+        let event = json!({"id": "7", "state": "ended", "reason": "discarded", "received": "[1,]", "errors": [error]});
+        let text = details(&event).join("\n");
+        assert!(text.contains("$: the body is not JSON") && !text.contains("repaired"), "{text}");
     }
 }

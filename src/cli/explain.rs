@@ -117,7 +117,6 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         }
         None => {
             let received_at = WallTime::now().rfc3339();
-            let context = Context { source: &source, received_at: &received_at, json: loaded.accept.json };
             let bytes = input::read(arguments.file.as_deref())?;
             if past.is_some() {
                 let addresses = config.part(load_addresses)?;
@@ -128,6 +127,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
             if loaded.handshake.as_ref().is_some_and(|handshake| handshake.is_asked_for(&value)) {
                 warnings.push("the relay answers this with its text, as a `handshake`: no rule sees it".to_owned());
             }
+            let context = Context { source: &source, received_at: &received_at, json: loaded.accept.json, repairs };
             Explanation::of(&loaded, &value, context).with(repairs)
         }
     };
@@ -196,8 +196,8 @@ impl Explanation {
 
     /// Of what came before; of a batch only the element that became this event, if any still does.
     fn of_recorded(loaded: &LoadedRules, recorded: Recorded) -> Explanation {
-        let Recorded { source, received_at, json, .. } = &recorded;
-        let context = Context { source, received_at, json: *json };
+        let &Recorded { ref source, ref received_at, json, repairs, .. } = &recorded;
+        let context = Context { source, received_at, json, repairs };
         let mut explanation = match &recorded.element {
             None => Explanation::of(loaded, &recorded.payload, context),
             Some(element) => {

@@ -20,12 +20,15 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Vec<u8>, String> {
     let (name, read) = match file.filter(|file| file.as_os_str() != "-") {
         Some(file) => {
             let opened = File::open(file);
-            (file.display().to_string(), opened.and_then(|opened| opened.take(BYTES_MAX + 1).read_to_end(&mut bytes)))
+            (
+                file.display().to_string(),
+                opened.and_then(|opened| opened.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)),
+            )
         }
-        None => ("standard input".to_owned(), io::stdin().lock().take(BYTES_MAX + 1).read_to_end(&mut bytes)),
+        None => ("standard input".to_owned(), io::stdin().lock().take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)),
     };
     read.map_err(|error| format!("can't read {name}: {error}"))?;
-    if bytes.len() as u64 > BYTES_MAX {
+    if bytes.len() > BYTES_MAX {
         return Err(format!("{name} is larger than {} MiB", BYTES_MAX >> 20));
     }
     Ok(bytes)
@@ -58,4 +61,4 @@ pub(crate) fn rules(file: &Path, terminal: &mut Terminal) -> Result<Arc<RuleSet>
 }
 
 /// The largest `listen.max_body`, which no payload exceeds.
-const BYTES_MAX: u64 = 64 << 20;
+pub(super) const BYTES_MAX: usize = 64 << 20;

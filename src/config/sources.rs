@@ -13,7 +13,7 @@ use super::secrets::Direction;
 use super::{Reader, read_source};
 use crate::inbound::auth::Policy;
 use crate::inbound::limits::{OverLimit, RateLimit};
-use crate::inbound::repair::Json;
+use crate::inbound::repair::JsonReading;
 use crate::inbound::{Accept, Handshake, Respond, SourceConfig, SourceRules};
 use crate::journal::Share;
 use crate::rules::{RuleSet, read_path};
@@ -220,7 +220,7 @@ impl Reader<'_> {
 
     /// The bodies that a source takes: `json`, `accept` and `accept_encoding`.
     pub(super) fn accept(&mut self, section: &mut Fields<'_>) -> Accept {
-        let json = section.choice("json", &Json::CHOICES, &mut self.findings).unwrap_or_default();
+        let json = section.choice("json", &JsonReading::CHOICES, &mut self.findings).unwrap_or_default();
         let path = section.path_of("accept");
         let node = section.take_some("accept");
         let kinds = node.map(|node| self.choices(node, &path, &ACCEPT)).unwrap_or_default();

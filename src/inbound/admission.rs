@@ -1,5 +1,5 @@
-//! Admission: a request is checked before its body is read. Route, method, client
-//! certificate, address, credential, rate, in this order.
+//! Admission: a request is checked before its body is read: route, method, client certificate, address, credential, rate,
+//! in this order.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

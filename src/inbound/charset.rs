@@ -34,6 +34,13 @@ impl Charset {
         }
     }
 
+    /// The charset that the headers name, also of a type that no source takes; UTF-8 where they name none that is known.
+    pub(super) fn declared(headers: &HeaderMap) -> Charset {
+        let mut values = headers.get_all(CONTENT_TYPE).iter().filter_map(|value| value.to_str().ok());
+        let label = values.find_map(|value| charset_label(value.split_once(';')?.1));
+        label.and_then(Charset::named).unwrap_or_default()
+    }
+
     /// The charset with a label as [`Charset::label`] gives it.
     pub(super) fn named(label: &str) -> Option<Charset> {
         Encoding::for_label_no_replacement(label.as_bytes()).map(Charset)
@@ -122,6 +129,22 @@ mod tests {
         }
         assert_eq!(judged(&[], false), Ok("UTF-8"), "a missing one");
         assert_eq!(judged(&["text/plain", "application/json"], false), Err("content_type"));
+    }
+
+    #[test]
+    fn the_charset_of_what_is_refused_is_known_too() {
+        for (value, expected) in [
+            ("application/x-www-form-urlencoded; charset=iso-8859-1", "windows-1252"),
+            ("application/xml;charset=\"Shift_JIS\"", "Shift_JIS"),
+            ("application/x-www-form-urlencoded", "UTF-8"),
+            ("application/json; charset=klingon", "UTF-8"),
+            ("", "UTF-8"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(CONTENT_TYPE, value.parse().unwrap());
+            assert_eq!(Charset::declared(&headers).0.name(), expected, "{value:?}");
+        }
+        assert_eq!(Charset::declared(&HeaderMap::new()), Charset::default());
     }
 
     #[test]

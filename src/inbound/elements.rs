@@ -102,7 +102,7 @@ mod tests {
     fn elements(batch: bool, elements: Vec<Element>) -> Elements {
         Elements::of(
             "s",
-            Decision { batch, elements, template_failures: TemplateFailures::default(), repairs: Repairs::default() },
+            Decision { batch, elements, template_failures: TemplateFailures::default(), repairs: Repairs::NONE },
         )
     }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::body::BufferedBody;
 use super::refusal::Refusal;
+use crate::event::Violation;
 
 /// Tells from the headers that a body is gzip. Any other coding is refused, and gzip where the source does not take it.
 pub(super) fn is_gzip(headers: &HeaderMap, taken: bool) -> Result<bool, Refusal> {
@@ -59,12 +60,16 @@ pub(super) fn unpack(packed: &BufferedBody, bytes_max: usize) -> Result<Buffered
 }
 
 /// What comes out of a payload that was kept compressed, for its source took no gzip then; any other as it is.
-pub(super) fn of_kept(raw: Vec<u8>, bytes_max: usize) -> Vec<u8> {
+pub(super) fn of_kept(raw: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Violation> {
     let mut unpacked = Vec::new();
     let most = u64::try_from(bytes_max).unwrap_or(u64::MAX);
     match MultiGzDecoder::new(&raw[..]).take(most.saturating_add(1)).read_to_end(&mut unpacked) {
-        Ok(read) if read <= bytes_max => unpacked,
-        _ => raw,
+        Ok(read) if read <= bytes_max => Ok(unpacked),
+        Ok(_) => {
+            let problem = format!("what comes out of it is larger than {bytes_max} bytes, the `listen.max_body`");
+            Err(Violation { path: "$".to_owned(), problem, found: None })
+        }
+        Err(_) => Ok(raw),
     }
 }
 
@@ -132,10 +137,10 @@ mod tests {
 
     #[test]
     fn what_was_kept_compressed_comes_out_and_all_else_stays() {
-        assert_eq!(of_kept(gzip(b"{}"), 2), b"{}");
-        assert_eq!(of_kept(gzip(b"{} "), 2), gzip(b"{} "), "it is too large");
+        assert_eq!(of_kept(gzip(b"{}"), 2).unwrap(), b"{}");
+        assert!(of_kept(gzip(b"{} "), 2).unwrap_err().problem.contains("larger than 2 bytes"));
         for raw in [&b""[..], b"{}", b"a=b"] {
-            assert_eq!(of_kept(raw.to_vec(), 100), raw);
+            assert_eq!(of_kept(raw.to_vec(), 100).unwrap(), raw);
         }
     }
 

@@ -10,10 +10,11 @@ use serde_json::Value;
 use super::auth::Authenticated;
 use super::body::BufferedBody;
 use super::charset::Charset;
-use super::gzip::{StaysPacked, unpack};
+use super::gzip::{self, StaysPacked, unpack};
 use super::refusal::{NotJson, Refusal};
-use super::repair::{self, Json, Repairs};
+use super::repair::{self, JsonReading, Repairs};
 use super::{Accept, form};
+use crate::event::Violation;
 
 /// A body whose sender is authenticated: it may be decoded, decided and kept.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(super) struct Reading {
     pub(super) charset: Charset,
     /// What is no JSON may be a form.
     pub(super) form: bool,
-    pub(super) json: Json,
+    pub(super) json: JsonReading,
 }
 
 /// A payload as JSON, and what was repaired in it.
@@ -81,15 +82,33 @@ impl Payload {
     }
 }
 
+/// The beginning of a body that is too large, to be kept for a person. It can't be replayed, and must not crowd out
+/// what can. It ends with a whole character, else nobody could read it as a text.
+pub(super) fn beginning(body: &Bytes) -> Bytes {
+    let mut beginning = body.slice(..body.len().min(BEGINNING_BYTES));
+    if let Err(error) = str::from_utf8(&beginning)
+        && error.error_len().is_none()
+    {
+        beginning.truncate(error.valid_up_to());
+    }
+    beginning
+}
+
 /// Decodes a body to JSON by the charset of its Content-Type.
 pub fn json(headers: &HeaderMap, body: &[u8], accept: Accept) -> Result<Decoded, Refusal> {
     let charset = Charset::of(headers, accept.form)?;
     decode(body, Reading::new(charset, accept)).map_err(Refusal::NotJson)
 }
 
-/// Decodes a payload that was kept as it came, by the name of its charset; none is UTF-8.
+/// Decodes a payload by the name of its charset; none is UTF-8.
 pub fn read_payload(raw: &[u8], charset: Option<&str>, accept: Accept) -> Result<Decoded, NotJson> {
     decode(raw, Reading::named(charset, accept))
+}
+
+/// Decodes a payload that was kept as it came, perhaps compressed; `bytes_max` bounds what comes out.
+pub fn read_kept(raw: Vec<u8>, charset: Option<&str>, accept: Accept, bytes_max: usize) -> Result<Decoded, Violation> {
+    let raw = if accept.gzip { gzip::of_kept(raw, bytes_max)? } else { raw };
+    read_payload(&raw, charset, accept).map_err(Violation::from)
 }
 
 impl Reading {
@@ -111,12 +130,12 @@ impl Reading {
 pub(super) fn decode(body: &[u8], reading: Reading) -> Result<Decoded, NotJson> {
     let body = EncodedBody::new(body, reading.charset);
     let not_json = match body.strictly(reading.form) {
-        Ok(value) => return Ok(Decoded { value, repairs: Repairs::default() }),
+        Ok(value) => return Ok(Decoded { value, repairs: Repairs::NONE }),
         Err(not_json) => not_json,
     };
     match (reading.json, body.leniently(reading.form)) {
-        (Json::Lenient, Some(read)) => read,
-        (Json::Strict, Some(Ok(decoded))) => Err(not_json.with_remedy(&lenient_would(decoded.repairs))),
+        (JsonReading::Lenient, Some(read)) => read,
+        (JsonReading::Strict, Some(Ok(decoded))) => Err(not_json.with_remedy(&lenient_would(decoded.repairs))),
         _ => Err(not_json),
     }
 }
@@ -176,7 +195,7 @@ impl EncodedBody<'_> {
 
     /// The reading of the repaired text; none where there is nothing to repair, or it is a form.
     fn leniently(&self, forms: bool) -> Option<Result<Decoded, NotJson>> {
-        let mut repairs = Repairs::default();
+        let mut repairs = Repairs::NONE;
         let text = repair::decode(self.text, self.encoding, self.marked, &mut repairs);
         let repaired = repair::repair(&text, &mut repairs);
         if repairs.is_empty() || forms && form::is_form(text.as_bytes()) {
@@ -237,6 +256,8 @@ fn line_and_column(text: &[u8], at: usize) -> (usize, usize) {
     (line, column)
 }
 
+/// The size of a beginning, some dozens of alerts.
+const BEGINNING_BYTES: usize = 64 * 1024;
 const TAKES_FORMS: &str = "It looks like a form, which a source with `accept: [json, form]` takes.";
 /// serde_json's words for a high surrogate without its low one, and for a low one alone.
 const SURROGATE: [&str; 2] = ["unexpected end of hex escape", "lone leading surrogate in hex escape"];
@@ -257,7 +278,7 @@ mod tests {
     use crate::inbound::repair::Repair;
 
     fn lenient() -> Reading {
-        Reading { json: Json::Lenient, ..Reading::default() }
+        Reading { json: JsonReading::Lenient, ..Reading::default() }
     }
 
     fn charset(label: &str) -> Reading {
@@ -296,6 +317,20 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_a_body_ends_with_a_whole_character() {
+        let most = BEGINNING_BYTES;
+        for (body, length) in [
+            (b"{}".to_vec(), 2),
+            (vec![b'x'; most + 1], most),
+            ([&vec![b'x'; most - 1][..], "ü".as_bytes()].concat(), most - 1),
+            ([&vec![b'x'; most - 2][..], "üx".as_bytes()].concat(), most),
+            (vec![b'\xfc'; most + 1], most),
+        ] {
+            assert_eq!(beginning(&body.clone().into()), body[..length]);
+        }
+    }
+
+    #[test]
     fn a_body_is_read_in_its_charset() {
         let rows: &[(&str, &[u8], &str)] = &[
             ("UTF-8", "\"Zürich\"".as_bytes(), "utf-8"),
@@ -306,7 +341,7 @@ mod tests {
         ];
         for (claim, body, label) in rows {
             assert_eq!(strictly(body, label), Ok(json!("Zürich")), "{claim}");
-            let lenient = decode(body, Reading { json: Json::Lenient, ..charset(label) }).unwrap();
+            let lenient = decode(body, Reading { json: JsonReading::Lenient, ..charset(label) }).unwrap();
             assert!(lenient.value == json!("Zürich") && lenient.repairs.is_empty(), "{claim}");
         }
     }
@@ -399,7 +434,7 @@ mod tests {
             assert_eq!(lenient.repairs.iter().collect::<Vec<_>>(), *repairs, "{}", body.escape_ascii());
             assert!(decode(body, Reading::default()).is_err(), "{}", body.escape_ascii());
         }
-        let lenient = decode(b"\"a\x81\"", Reading { json: Json::Lenient, ..charset("shift_jis") }).unwrap();
+        let lenient = decode(b"\"a\x81\"", Reading { json: JsonReading::Lenient, ..charset("shift_jis") }).unwrap();
         assert_eq!(lenient.repairs, Repairs::from_iter([Repair::ReplacedBytes]), "also in a charset that is named");
     }
 

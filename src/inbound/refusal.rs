@@ -6,8 +6,10 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::activity::SenderRefusal;
@@ -253,7 +255,7 @@ impl Refusal {
         matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
     }
 
-    /// What a person does about it; none where the sender is not authenticated, or is not what is wrong.
+    /// What a person does about it; none where the sender is not authenticated, or is told to try again.
     fn remedy(&self) -> Option<&'static str> {
         match self {
             Refusal::BodyTooLarge { .. } => {
@@ -274,10 +276,10 @@ impl Refusal {
                 "mend the sender's template, or write `json: lenient` for the source where the answer names that; what is \
                  kept: `gander events list --state refused`, `gander events show`",
             ),
-            Refusal::OverLimit(_) => {
+            Refusal::OverLimit(Exceeded { answer: OverLimit::TooManyRequests, .. }) => {
                 Some("find out why this source sends so much, or raise its `rate_limit`; nothing of it is kept")
             }
-            Refusal::BodyTimeout | Refusal::BodyBroken => {
+            Refusal::BodyBroken => {
                 Some("look at the network or proxy between the sender and here; nothing of it is kept")
             }
             _ => None,
@@ -290,20 +292,30 @@ impl Refusal {
         self.remedy().map(|remedy| SenderRefusal { reason, status, remedy, event })
     }
 
-    /// Kept with the payload, for the list of events.
-    pub(super) fn violations(&self) -> Vec<Violation> {
-        let problem = match self {
+    /// Kept with the payload, for the list of events. Of the headers nothing else is.
+    pub(super) fn violations(&self, headers: &HeaderMap) -> Vec<Violation> {
+        let (problem, found) = match self {
             Refusal::BodyTooLarge { bytes_max } => {
-                format!("is larger than {bytes_max} bytes, the `listen.max_body`; this is its beginning")
+                (format!("is larger than {bytes_max} bytes, the `listen.max_body`; this is its beginning"), None)
             }
-            Refusal::ContentType { .. } => "came with a Content-Type that is not accepted".to_owned(),
-            Refusal::Charset => "came with a charset that is not known".to_owned(),
-            Refusal::ContentEncoding { .. } => "came with a Content-Encoding that is not accepted".to_owned(),
+            Refusal::ContentType { .. } => {
+                ("came with a Content-Type that is not accepted".to_owned(), shown(headers, &CONTENT_TYPE))
+            }
+            Refusal::Charset => ("came with a charset that is not known".to_owned(), shown(headers, &CONTENT_TYPE)),
+            Refusal::ContentEncoding { .. } => {
+                ("came with a Content-Encoding that is not accepted".to_owned(), shown(headers, &CONTENT_ENCODING))
+            }
             Refusal::NotJson(not_json) => return vec![not_json.clone().into()],
             _ => return Vec::new(),
         };
-        vec![Violation { path: "$".to_owned(), problem, found: None }]
+        vec![Violation { path: "$".to_owned(), problem, found }]
     }
+}
+
+/// The value of a header as a JSON text, shortened.
+fn shown(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
+    Some(serde_json::Value::from(value.chars().take(SHOWN_MAX).collect::<String>()).to_string())
 }
 
 /// A payload, or an element of one, that the rules refused.
@@ -404,6 +416,8 @@ pub(super) fn to_json(answer: &impl Serialize) -> Bytes {
 
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+const SHOWN_MAX: usize = 100;
+
 /// The label of a payload, or of an element of one, that the rules refused.
 pub(super) const UNPROCESSABLE: &str = "unprocessable";
 /// The label of a body that is not JSON.
@@ -499,6 +513,29 @@ mod tests {
             assert_eq!(body["request_id"], "01J");
             assert!(body["type"].as_str().unwrap().starts_with("urn:problem-type:gander:"));
             assert!(!body["title"].as_str().unwrap().is_empty() && !body["detail"].as_str().unwrap().is_empty());
+        }
+    }
+
+    /// A sender that sends it again later loses nothing.
+    #[test]
+    fn a_person_is_told_of_what_a_sender_gives_up_on() {
+        let not_json = NotJson { problem: "expected value".into(), line: 3, column: 14, remedy: None };
+        for (refusal, told) in [
+            (Refusal::NotJson(not_json), Some(400)),
+            (Refusal::BodyBroken, Some(400)),
+            (Refusal::BodyTimeout, None),
+            (Refusal::BodyTooLarge { bytes_max: 9 }, Some(413)),
+            (Refusal::ContentType { forms: false, is_form: false }, Some(415)),
+            (Refusal::Charset, Some(415)),
+            (Refusal::ContentEncoding { gzip: false }, Some(415)),
+            (over(OverLimit::TooManyRequests), Some(429)),
+            (over(OverLimit::ServiceUnavailable), None),
+            (Refusal::BodiesFull, None),
+            (Refusal::SourceBodies, None),
+            (Refusal::Unavailable(Unavailable::Backlog), None),
+            (Refusal::NotAuthenticated(Denied::Wrong), None),
+        ] {
+            assert_eq!(refusal.of_sender(None).map(|told| told.status), told, "{refusal:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// The reading of a source's payloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Json {
+pub enum JsonReading {
     #[default]
     Strict,
     /// What strict JSON refuses is repaired where it can be read in only one way.
@@ -35,8 +35,9 @@ pub enum Repair {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repairs(u8);
 
-impl Json {
-    pub const CHOICES: [(&'static str, Json); 2] = [("strict", Json::Strict), ("lenient", Json::Lenient)];
+impl JsonReading {
+    pub const CHOICES: [(&'static str, JsonReading); 2] =
+        [("strict", JsonReading::Strict), ("lenient", JsonReading::Lenient)];
 }
 
 impl Repair {
@@ -81,6 +82,8 @@ impl Repair {
 }
 
 impl Repairs {
+    pub const NONE: Repairs = Repairs(0);
+
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -92,6 +95,11 @@ impl Repairs {
     /// The repairs in words, in a sentence.
     pub fn explain(self) -> String {
         self.iter().map(Repair::explain).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Tells that something could not be read, and U+FFFD stands in its place.
+    pub fn replaced_text(self) -> bool {
+        self.iter().any(|repair| matches!(repair, Repair::ReplacedBytes | Repair::Surrogate))
     }
 
     /// These and those.
@@ -150,7 +158,7 @@ pub(super) fn repair(text: &str, repairs: &mut Repairs) -> Vec<u8> {
 
 /// Reads a text that strict JSON refuses, with what was repaired for that; none where no repair helps.
 pub fn read(text: &str) -> Option<(Value, Repairs)> {
-    let mut repairs = Repairs::default();
+    let mut repairs = Repairs::NONE;
     let made = repair(text, &mut repairs);
     if repairs.is_empty() {
         return None;
@@ -190,7 +198,7 @@ impl Pass<'_> {
             text: text.as_bytes(),
             at: 0,
             made: Vec::with_capacity(text.len() + text.len() / 8),
-            repairs: Repairs::default(),
+            repairs: Repairs::NONE,
             in_string: false,
             after_value: false,
             comma: None,
@@ -361,7 +369,7 @@ mod tests {
     use super::*;
 
     fn repaired(text: &str) -> (String, Vec<Repair>) {
-        let mut repairs = Repairs::default();
+        let mut repairs = Repairs::NONE;
         let made = repair(text, &mut repairs);
         (String::from_utf8(made).unwrap(), repairs.iter().collect())
     }
@@ -422,7 +430,7 @@ mod tests {
             (b"Z\xfcrich \xe2\x82\xac", false, "Z\u{fffd}rich €", vec![Repair::ReplacedBytes]),
             (b"Z\xc3\xbcrich", false, "Zürich", vec![]),
         ] {
-            let mut found = Repairs::default();
+            let mut found = Repairs::NONE;
             assert_eq!(decode(text, UTF_8, marked, &mut found), expected);
             assert_eq!(found.iter().collect::<Vec<_>>(), repairs);
         }
@@ -540,7 +548,7 @@ mod tests {
         fn what_is_written_carelessly_is_read_as_it_was_meant(value in values(), ways in any::<[u8; 32]>()) {
             let mut text = String::new();
             Careless(ways.into_iter().cycle()).value(&value, &mut text);
-            let mut repairs = Repairs::default();
+            let mut repairs = Repairs::NONE;
             prop_assert_eq!(read(&repair(&text, &mut repairs)), Some(value.clone()), "{:?}", text);
             prop_assert_eq!(repairs.is_empty(), read(text.as_bytes()).is_some(), "{:?}", text);
         }

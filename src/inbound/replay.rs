@@ -48,11 +48,20 @@ impl Ingest {
         let Some(raw) = payload.raw else {
             return if payload.element.is_some() { Replayed::NoBatch } else { Replayed::Declined(Declined::Pruned) };
         };
-        let raw = if source.accept.gzip { gzip::of_kept(raw, shared.limits.bytes_max) } else { raw };
+        let unpacked = if source.accept.gzip { gzip::of_kept(raw, shared.limits.bytes_max) } else { Ok(raw) };
+        let raw = match unpacked {
+            Ok(raw) => raw,
+            Err(too_large) => return Replayed::RefusedAgain(vec![too_large]),
+        };
         let reading = Reading::named(payload.charset.as_deref(), source.accept);
         // The time when it came, not that of the replay: templates may show it.
         let received_at = payload.received_at.rfc3339();
-        let context = Context { source: &source.name, received_at: &received_at, json: source.accept.json };
+        let context = Context {
+            source: &source.name,
+            received_at: &received_at,
+            json: source.accept.json,
+            repairs: Repairs::NONE,
+        };
         let (decision, repairs) = match decide(&rules.live, &raw, reading, payload.element.as_deref(), context) {
             Ok(decided) => decided,
             Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
@@ -102,6 +111,7 @@ fn decide(
     context: Context<'_>,
 ) -> Result<(Decision, Repairs), NotJson> {
     let Decoded { value, repairs } = payload::decode(raw, reading)?;
+    let context = Context { repairs, ..context };
     let decision = match element {
         None => rules.decide(&value, context),
         Some(element) => {

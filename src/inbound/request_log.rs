@@ -82,9 +82,10 @@ impl RequestLog {
     }
 
     /// A handshake was answered, of which nothing is kept.
-    pub(super) fn echoed(&self, source: &str, about: &RequestMetadata) {
+    pub(super) fn echoed(&self, source: &Arc<str>, about: &RequestMetadata) {
+        self.metrics.handshake_answered(source);
         if let Some(suppressed) = self.permit(&self.taken) {
-            let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());
+            let (request_id, sender_request_id, source) = (&about.id, about.sender_id.as_deref(), &**source);
             info!(%request_id, sender_request_id, source, suppressed, "answered a handshake");
         }
     }

@@ -178,11 +178,11 @@ impl Worker {
 
 /// Where the shadow rules differ from the rules in force.
 fn decided_otherwise(payload: &DecidedPayload, shadow: &RuleSet) -> Vec<Difference> {
-    let Ok(Decoded { value, .. }) = payload::decode(&payload.raw, payload.reading) else {
+    let Ok(Decoded { value, repairs }) = payload::decode(&payload.raw, payload.reading) else {
         return Vec::new();
     };
     let received_at = payload.received_at.rfc3339();
-    let context = Context { source: &payload.source, received_at: &received_at, json: payload.reading.json };
+    let context = Context { source: &payload.source, received_at: &received_at, json: payload.reading.json, repairs };
     differences(&payload.rules.live.decide(&value, context), &shadow.decide(&value, context))
 }
 

@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use super::budget::Budget;
 use super::emit::{Reading, Setting};
-use super::key::KeyPart;
+use super::key::{KeyPart, Refuse};
 use super::near_miss::nearest;
-use super::path::{JsonPath, Scope};
+use super::path::{JsonPath, Nodes, Scope};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
 use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
 use crate::event::{Action, Body, Draft, Priority, UpdateHash, Violation};
-use crate::inbound::repair::{self, Json, Repairs};
+use crate::inbound::repair::{self, JsonReading, Repairs};
 
 /// What the elements of one payload share.
 struct Payload<'a> {
@@ -38,67 +38,66 @@ pub(super) fn payload(
     mut traces: Option<&mut Trace>,
 ) -> Decision {
     let batch = rules.split.is_some() && only.is_none();
-    let budget = Budget::new(STEPS_MAX);
-    let refused = |violation: Violation, repairs: Repairs, traces: Option<&mut Trace>| {
-        if let Some(traces) = traces {
-            traces.elements.push(ElementTrace {
-                verdict: "refused",
-                errors: vec![violation.clone()],
-                ..ElementTrace::default()
-            });
-        }
-        let elements = vec![Element::Refused { violations: vec![violation], element: None }];
-        Decision { batch, elements, template_failures: TemplateFailures::default(), repairs }
-    };
-    let telling = Budget::new(TELLING_STEPS_MAX);
-    let mut tell_path = |key, path: &JsonPath, payload: &Value| {
-        if let Some(traces) = traces.as_deref_mut() {
+    let (budget, telling) = (Budget::new(STEPS_MAX), Budget::new(TELLING_STEPS_MAX));
+    let mut tell = |key, path: Option<&JsonPath>, payload: &Value| {
+        if let (Some(traces), Some(path)) = (traces.as_deref_mut(), path) {
             traces.payload.push(PathTrace::of(key, path, Scope { element: payload, root: payload, budget: &telling }));
         }
     };
-    if let Some(path) = &rules.unwrap {
-        tell_path("unwrap", path, payload);
-    }
-    let unwrapped = match rules.unwrap.as_ref().map(|path| unwrap(path, payload, context.json, &budget)).transpose() {
-        Ok(unwrapped) => unwrapped,
-        Err(violation) => return refused(violation, Repairs::default(), traces),
+    tell("unwrap", rules.unwrap.as_ref(), payload);
+    let unwrapped = rules.unwrap.as_ref().map(|path| unwrap(path, payload, context.json, &budget)).transpose();
+    let (root, repairs) = match &unwrapped {
+        Ok(None) => (payload, Repairs::NONE),
+        Ok(Some((value, repairs))) => (value, *repairs),
+        Err(violation) => return refused(violation, batch, Repairs::NONE, traces),
     };
-    let (root, repairs) =
-        unwrapped.as_ref().map_or((payload, Repairs::default()), |(value, repairs)| (value, *repairs));
-    if let Some(path) = rules.split.as_ref().filter(|_| batch) {
-        tell_path("split", path, root);
-    }
-    let scope = Scope { element: root, root, budget: &budget };
-    let split = rules.split.as_ref().filter(|_| batch).map(|path| (path, path.select(scope)));
+    let path = rules.split.as_ref().filter(|_| batch);
+    tell("split", path, root);
+    let nodes = path.map(|path| split(path, rules, root, &budget)).transpose();
     let element = only.unwrap_or(root);
-    let elements = match &split {
-        None => std::slice::from_ref(&element),
-        Some((path, nodes)) => match nodes.as_slice() {
-            [] => {
-                let problem = format!("`split` selects nothing here{}", because(path, scope, no_members(rules, root)));
-                return refused(violation(path, problem, None), repairs, traces);
-            }
-            nodes if nodes.len() > ELEMENTS_MAX || budget.is_exhausted() => {
-                let problem = format!("`split` makes more than {ELEMENTS_MAX} elements");
-                return refused(violation(path, problem, None), repairs, traces);
-            }
-            nodes => nodes,
-        },
+    let elements = match &nodes {
+        Ok(None) => std::slice::from_ref(&element),
+        Ok(Some(nodes)) => nodes.as_slice(),
+        Err(violation) => return refused(violation, batch, repairs, traces),
     };
     let shared = Payload {
         root,
-        context,
+        context: Context { repairs: context.repairs.and(repairs), ..context },
         budget: &budget,
         telling,
         fuel: Budget::new(FUEL_OF_PAYLOAD),
         converted: OnceCell::new(),
         failures: RefCell::new(TemplateFailures::default()),
     };
+    let elements = each(rules, elements, batch, &shared, traces);
+    Decision { batch, elements, template_failures: shared.failures.into_inner(), repairs }
+}
+
+/// The decision on a payload that never comes to its elements.
+fn refused(violation: &Violation, batch: bool, repairs: Repairs, traces: Option<&mut Trace>) -> Decision {
+    let violations = vec![violation.clone()];
+    if let Some(traces) = traces {
+        let errors = violations.clone();
+        traces.elements.push(ElementTrace { verdict: "refused", errors, ..ElementTrace::default() });
+    }
+    let elements = vec![Element::Refused { violations, element: None }];
+    Decision { batch, elements, template_failures: TemplateFailures::default(), repairs }
+}
+
+/// Decides elements in their order; what all of them take together has limits.
+fn each(
+    rules: &RuleSet,
+    elements: &[&Value],
+    batch: bool,
+    payload: &Payload<'_>,
+    mut traces: Option<&mut Trace>,
+) -> Vec<Element> {
+    let budget = payload.budget;
     let mut weight = 0;
     let mut decided = Vec::with_capacity(elements.len());
     for (index, element) in elements.iter().copied().enumerate() {
         let mut trace = traces.is_some().then(|| ElementTrace { index, ..ElementTrace::default() });
-        let mut outcome = one(rules, element, &shared, trace.as_mut());
+        let mut outcome = one(rules, element, payload, trace.as_mut());
         if let (true, Ok(Element::Event(draft))) = (batch, &outcome) {
             let body = draft.body.bytes().len();
             weight += body;
@@ -122,10 +121,24 @@ pub(super) fn payload(
             element: batch.then(|| Box::new(element.clone())),
         }));
     }
-    Decision { batch, elements: decided, template_failures: shared.failures.into_inner(), repairs }
+    decided
 }
 
-fn unwrap(path: &JsonPath, payload: &Value, json: Json, budget: &Budget) -> Result<(Value, Repairs), Violation> {
+/// The elements of a batch.
+fn split<'v>(path: &JsonPath, rules: &RuleSet, root: &'v Value, budget: &'v Budget) -> Result<Nodes<'v>, Violation> {
+    let scope = Scope { element: root, root, budget };
+    let nodes = path.select(scope);
+    let problem = match nodes.as_slice() {
+        [] => format!("`split` selects nothing here{}", because(path, scope, no_members(rules, root))),
+        nodes if nodes.len() > ELEMENTS_MAX || budget.is_exhausted() => {
+            format!("`split` makes more than {ELEMENTS_MAX} elements")
+        }
+        _ => return Ok(nodes),
+    };
+    Err(violation(path, problem, None))
+}
+
+fn unwrap(path: &JsonPath, payload: &Value, json: JsonReading, budget: &Budget) -> Result<(Value, Repairs), Violation> {
     let scope = Scope { element: payload, root: payload, budget };
     let nodes = path.select(scope);
     let node = match nodes.as_slice() {
@@ -144,12 +157,12 @@ fn unwrap(path: &JsonPath, payload: &Value, json: Json, budget: &Budget) -> Resu
         return Err(violation(path, problem, Some(node)));
     };
     let error = match serde_json::from_str(text) {
-        Ok(value) => return Ok((value, Repairs::default())),
+        Ok(value) => return Ok((value, Repairs::NONE)),
         Err(error) => error,
     };
     let remedy = match (json, repair::read(text)) {
-        (Json::Lenient, Some(read)) => return Ok(read),
-        (Json::Strict, Some(_)) => "; with `json: lenient` the source would take it",
+        (JsonReading::Lenient, Some(read)) => return Ok(read),
+        (JsonReading::Strict, Some(_)) => "; with `json: lenient` the source would take it",
         (_, None) => "",
     };
     Err(violation(path, format!("`unwrap` finds no JSON in this string: {error}{remedy}"), Some(node)))
@@ -227,13 +240,14 @@ fn one(
         Then::Ignore => return Ok(Element::Ignored { rule: Some(Arc::clone(&rule.name)) }),
         Then::Reject => return Err(vec![whole(format!("the rule `{}` rejects this", rule.name))]),
     };
+    let refuse = Refuse { placeholders: rules.refuse_placeholders, replaced: payload.context.repairs.replaced_text() };
     if let Some(trace) = trace {
         let scope = Scope { budget: &payload.telling, ..scope };
-        tell_reads(rules, rule, scope, &mut trace.reads);
+        tell_reads(rules, rule, scope, refuse, &mut trace.reads);
         let reading = Reading { scope, action, templates: &rules.templates };
         rule.emit.iter().for_each(|emit| emit.read(&reading, "", trace));
     }
-    let incident_key = key::incident_key(key_parts(rules, rule), scope, rules.refuse_placeholders)?;
+    let incident_key = key::incident_key(key_parts(rules, rule), scope, refuse)?;
     let occurrence = key::occurrence(&rules.occurrence, scope)?;
     let setting = Setting {
         scope,
@@ -301,8 +315,8 @@ fn tell(rules: &RuleSet, scope: Scope<'_>, last: Option<usize>, traces: &mut Vec
 }
 
 /// Tells what the keys beside the rules read, and a rule's own incident key.
-fn tell_reads(rules: &RuleSet, rule: &Rule, scope: Scope<'_>, reads: &mut Vec<PathTrace>) {
-    key_parts(rules, rule).iter().for_each(|part| part.tell(scope, rules.refuse_placeholders, reads));
+fn tell_reads(rules: &RuleSet, rule: &Rule, scope: Scope<'_>, refuse: Refuse, reads: &mut Vec<PathTrace>) {
+    key_parts(rules, rule).iter().for_each(|part| part.tell(scope, refuse, reads));
     for (key, paths) in [("occurrence", &rules.occurrence), ("update_on", &rules.update_on)] {
         reads.extend(paths.iter().map(|path| PathTrace::of(key, path, scope)));
     }
@@ -377,7 +391,8 @@ fn whole(problem: String) -> Violation {
 const STEPS_MAX: u64 = 4_000_000;
 /// Ten times as much, for a person who asks at the desk.
 const TELLING_STEPS_MAX: u64 = 10 * STEPS_MAX;
-/// A payload of 256 KiB can't hold more elements worth an incident each.
+/// A batch is decided and written in one piece while others wait, so it has an end, however large `listen.max_body` is.
+/// In the 1 MiB of its default there are some thousand alerts.
 pub const ELEMENTS_MAX: usize = 10_000;
 /// Each element may copy the whole payload (`$$`) into its body; all of them together may not fill the memory.
 const BODIES_BYTES_MAX: usize = 64 << 20;

@@ -24,6 +24,15 @@ pub(super) struct KeyPart {
     pub(super) canonical: bool,
 }
 
+/// Contents that no part of a key may have: they could glue incidents together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refuse {
+    /// Unrendered placeholders.
+    pub(super) placeholders: bool,
+    /// U+FFFD, where it may stand for what could not be read.
+    pub(super) replaced: bool,
+}
+
 /// The reason why a path gives no text.
 struct NoText {
     violation: Violation,
@@ -36,16 +45,12 @@ struct NoText {
 /// The text of a part that stands alone is the key. Of several each has its place between the slashes, also where one before
 /// it is left out: `[host, service, check]` without a service is `db-1//disk`. What is left out at the end leaves no
 /// slash. So two payloads that differ in what a part says, or in which of them are there, have different keys.
-pub(super) fn incident_key(
-    parts: &[KeyPart],
-    scope: Scope<'_>,
-    refuse_placeholders: bool,
-) -> Result<String, Vec<Violation>> {
+pub(super) fn incident_key(parts: &[KeyPart], scope: Scope<'_>, refuse: Refuse) -> Result<String, Vec<Violation>> {
     let mut violations = Vec::new();
     let mut key = String::new();
     let mut slashes = 0;
     for (index, part) in parts.iter().enumerate() {
-        match part.text(scope, refuse_placeholders) {
+        match part.text(scope, refuse) {
             Err(violation) => violations.push(violation),
             Ok(None) => {}
             Ok(Some(text)) if parts.len() == 1 => key = text,
@@ -94,10 +99,10 @@ impl KeyPart {
     }
 
     /// The text of the part; none where it is left out.
-    fn text(&self, scope: Scope<'_>, refuse_placeholders: bool) -> Result<Option<String>, Violation> {
+    fn text(&self, scope: Scope<'_>, refuse: Refuse) -> Result<Option<String>, Violation> {
         let mut absence = None;
         for path in &self.paths {
-            match self.text_at(path, scope, refuse_placeholders) {
+            match self.text_at(path, scope, refuse) {
                 Ok(text) => return Ok(Some(text)),
                 Err(NoText { violation, is_absence: true }) => absence = Some(violation),
                 Err(NoText { violation, is_absence: false }) => return Err(violation),
@@ -114,7 +119,7 @@ impl KeyPart {
     }
 
     /// The text that one of the paths gives.
-    fn text_at(&self, path: &JsonPath, scope: Scope<'_>, refuse_placeholders: bool) -> Result<String, NoText> {
+    fn text_at(&self, path: &JsonPath, scope: Scope<'_>, refuse: Refuse) -> Result<String, NoText> {
         let nodes = path.select(scope);
         let node = match nodes.as_slice() {
             [] => return Err(NoText::absent(path, "needs this and it is missing", None)),
@@ -126,18 +131,19 @@ impl KeyPart {
         };
         let text = self.text_of(node, path, scope)?;
         scope.budget.spend_bytes(6 * text.len() as u64);
-        let unrendered = match node {
-            Value::Object(_) => unrendered(node),
-            _ => placeholder::find(&text),
+        let first = |find: Find| match node {
+            Value::Object(_) => first_found(node, find),
+            _ => find(&text),
         };
-        match unrendered.filter(|_| refuse_placeholders) {
-            None => Ok(text),
-            Some(found) => {
-                let (found, taken) = (shortened(found), placeholder::TAKEN);
-                let problem = format!("holds an unrendered placeholder, {found}; {taken}");
-                Err(NoText::refused(path, &problem, node))
-            }
-        }
+        let problem = if let Some(found) = first(placeholder::find).filter(|_| refuse.placeholders) {
+            let (found, taken) = (shortened(found), placeholder::TAKEN);
+            format!("holds an unrendered placeholder, {found}; {taken}")
+        } else if refuse.replaced && first(with_replacement).is_some() {
+            "holds U+FFFD in the place of what could not be read; send UTF-8, or name the charset".to_owned()
+        } else {
+            return Ok(text);
+        };
+        Err(NoText::refused(path, &problem, node))
     }
 
     /// The text that is made of one node.
@@ -178,7 +184,7 @@ impl KeyPart {
     }
 
     /// Tells how each path comes to give the text of the part, up to the one that does.
-    pub(super) fn tell(&self, scope: Scope<'_>, refuse_placeholders: bool, reads: &mut Vec<PathTrace>) {
+    pub(super) fn tell(&self, scope: Scope<'_>, refuse: Refuse, reads: &mut Vec<PathTrace>) {
         for (index, path) in self.paths.iter().enumerate() {
             let mut read = PathTrace::of("incident_key", path, scope);
             let how = self.describe();
@@ -186,7 +192,7 @@ impl KeyPart {
                 reads.push(read);
                 continue;
             }
-            let (verdict, text) = match self.text_at(path, scope, refuse_placeholders) {
+            let (verdict, text) = match self.text_at(path, scope, refuse) {
                 Ok(text) => ("taken", Some(text)),
                 Err(NoText { is_absence: true, .. }) if index + 1 < self.paths.len() => ("next", None),
                 Err(NoText { is_absence: true, .. }) if self.optional => ("left out", None),
@@ -214,16 +220,23 @@ impl NoText {
     }
 }
 
-/// The first placeholder among the texts and names of an object.
-fn unrendered(value: &Value) -> Option<&str> {
+/// Finds a part of a text.
+type Find = fn(&str) -> Option<&str>;
+
+/// The first find among the texts and names of a value.
+fn first_found(value: &Value, find: Find) -> Option<&str> {
     match value {
-        Value::String(text) => placeholder::find(text),
-        Value::Array(items) => items.iter().find_map(unrendered),
+        Value::String(text) => find(text),
+        Value::Array(items) => items.iter().find_map(|item| first_found(item, find)),
         Value::Object(members) => {
-            members.iter().find_map(|(name, member)| placeholder::find(name).or_else(|| unrendered(member)))
+            members.iter().find_map(|(name, member)| find(name).or_else(|| first_found(member, find)))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
+}
+
+fn with_replacement(text: &str) -> Option<&str> {
+    text.contains(char::REPLACEMENT_CHARACTER).then_some(text)
 }
 
 fn holds_inexact(value: &Value) -> bool {
@@ -308,7 +321,8 @@ mod tests {
     fn key(texts: &[&str], payload: &Value) -> Result<String, Vec<String>> {
         let budget = Budget::new(10_000);
         let parts: Vec<KeyPart> = paths(texts).into_iter().map(KeyPart::of).collect();
-        incident_key(&parts, Scope { element: payload, root: payload, budget: &budget }, true)
+        let refuse = Refuse { placeholders: true, replaced: false };
+        incident_key(&parts, Scope { element: payload, root: payload, budget: &budget }, refuse)
             .map_err(|violations| violations.into_iter().map(|v| format!("{}: {}", v.path, v.problem)).collect())
     }
 

@@ -29,7 +29,8 @@ fn within<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
 }
 
 /// The remedy where one is a value like any other.
-pub(super) const TAKEN: &str = "`placeholders: allow` in the rule file takes it as it is";
+pub(super) const TAKEN: &str =
+    "mend the sender's template; if it is meant so, `placeholders: allow` in the rule file takes it";
 
 const FORMS: [(&str, &str); 3] = [("<%", "%>"), ("{{", "}}"), ("${", "}")];
 

@@ -18,8 +18,12 @@ mod work;
 
 use super::*;
 
-pub(super) const CONTEXT: Context<'static> =
-    Context { source: "servicepilot", received_at: "2025-11-24T07:30:00.000Z", json: Json::Strict };
+pub(super) const CONTEXT: Context<'static> = Context {
+    source: "servicepilot",
+    received_at: "2025-11-24T07:30:00.000Z",
+    json: JsonReading::Strict,
+    repairs: Repairs::NONE,
+};
 
 #[test]
 fn compiled_rules_are_shared_between_threads() {

@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
 use clap::Args;
-use gander::exports::inbound::repair::Json;
+use gander::exports::inbound::repair::{JsonReading, Repairs};
 use gander::exports::rules::{Context, Element, RuleSet};
 use gander::exports::yaml::{Findings, Source};
 
@@ -98,7 +98,12 @@ pub(crate) fn decide(decided: &Decided) -> Result<()> {
         "title": "Disk nearly full",
         "service": format!("service-{expected}"),
     });
-    let context = Context { source: "servicepilot", received_at: "2025-11-24T07:30:00.000Z", json: Json::Strict };
+    let context = Context {
+        source: "servicepilot",
+        received_at: "2025-11-24T07:30:00.000Z",
+        json: JsonReading::Strict,
+        repairs: Repairs::NONE,
+    };
     for _ in 0..decided.events {
         match rules.decide(&payload, context).elements.as_slice() {
             [Element::Event(event)] if event.rule.as_ref() == format!("rule-{expected}") => {}

@@ -11,7 +11,7 @@ use gander::exports::cli;
 use gander::exports::config::{self, Inputs, Secrets};
 use gander::exports::event::Body;
 use gander::exports::inbound;
-use gander::exports::inbound::repair::Json;
+use gander::exports::inbound::repair::{JsonReading, Repairs};
 use gander::exports::rules::budget::Budget;
 use gander::exports::rules::path::{JsonPath, Scope};
 use gander::exports::rules::{Context, Decision, Element, RuleSet};
@@ -236,7 +236,7 @@ fn body(input: &[u8]) -> String {
         headers.insert("content-type", value);
         rest = &input[at + 1..];
     }
-    let [strict, lenient] = [Json::Strict, Json::Lenient]
+    let [strict, lenient] = [JsonReading::Strict, JsonReading::Lenient]
         .map(|json| inbound::json(&headers, rest, inbound::Accept { json, form: true, gzip: false }));
     match (strict, lenient) {
         (Ok(strict), lenient) => {
@@ -276,7 +276,12 @@ fn body(input: &[u8]) -> String {
 
 /// Decides a payload; the same decision must come of being explained, and each body must be JSON.
 fn decided(rules: &RuleSet, payload: &Value) -> String {
-    let context = Context { source: "fuzz", received_at: "2025-11-24T07:30:00.000Z", json: Json::Lenient };
+    let context = Context {
+        source: "fuzz",
+        received_at: "2025-11-24T07:30:00.000Z",
+        json: JsonReading::Lenient,
+        repairs: Repairs::NONE,
+    };
     let Decision { elements, .. } = rules.decide(payload, context);
     let (explained, traces) = rules.explain(payload, context);
     assert_eq!(elements, explained.elements, "to be explained changes the decision");

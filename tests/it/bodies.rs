@@ -217,11 +217,17 @@ async fn what_was_refused_for_its_headers_is_taken_once_the_source_takes_such_an
             relay.client.send_bytes(Method::POST, &relay.hook("servicepilot"), &headers, body).await
         };
         let form = post(("content-type", FORM), DOWN.into()).await;
+        let latin_form = format!("{FORM}; charset=iso-8859-1");
+        let latin = post(("content-type", &latin_form), b"Status=Down&URL=Z\xfcrich".to_vec()).await;
         let packed = gzip(DOWN.replace("shop", "other").as_bytes());
         let packed = post(("content-encoding", "gzip"), packed).await;
-        let large = format!("{DOWN}&Text={}", "x".repeat(1 << 20)).replace("shop", "third");
-        let large = post(("content-type", "text/plain"), large.into()).await;
-        let kept = [(form, 415), (packed, 415), (large, 413)].map(|(answer, status)| {
+        let bomb = post(("content-encoding", "gzip"), gzip(&vec![b'x'; 2 << 20])).await;
+        let text = format!("{DOWN}&Text={}", "x".repeat(1 << 20)).replace("shop", "third");
+        let large = post(("content-type", "text/plain"), text.clone().into()).await;
+        // Both its type and its length are wrong.
+        let large_form = post(("content-type", FORM), text.into()).await;
+        let kept = [(form, 415), (latin, 415), (packed, 415), (bomb, 415), (large, 413), (large_form, 413)];
+        let kept = kept.map(|(answer, status)| {
             assert_eq!(answer.status.as_u16(), status, "{answer:?}");
             answer.json["id"].as_str().unwrap().to_owned()
         });
@@ -231,13 +237,33 @@ async fn what_was_refused_for_its_headers_is_taken_once_the_source_takes_such_an
         let directory = relay.stop().await;
         setup.source.extend(["accept: [json, form]".to_owned(), "accept_encoding: [gzip]".to_owned()]);
         let relay = Relay::start_in(directory, &upstream, &setup).await;
-        let [form, packed, large] = kept.map(|id| format!("/{id}/replay"));
-        for (path, key) in [(form, "https://shop.example"), (packed, "https://other.example")] {
+        let told = async |arguments: &[&str]| fed(gander_beside(&relay, arguments), String::new()).await;
+        let explained = told(&["explain", "--event", &kept[2]]).await;
+        assert!(explained.out.contains("https://other.example"), "{explained:?}");
+        std::fs::write(relay.directory.path().join("same.yaml"), FORM_RULES).unwrap();
+        let against = told(&["events", "replay", &kept[2], "--against", "same.yaml", "--dry-run"]).await;
+        assert!(against.err.contains("1 tried, 1 would be decided otherwise"), "{against:?}");
+        let [form, latin, packed, bomb, large, large_form] = kept.map(|id| format!("/{id}/replay"));
+        for (path, key) in [(form, "https://shop.example"), (latin, "Zürich"), (packed, "https://other.example")] {
             let answer = command(&relay, &path, &json!({})).await;
             assert_eq!(answer.json["events"][0]["incident_key"], key, "{answer:?}");
         }
-        let part = command(&relay, &large, &json!({})).await;
-        assert_eq!((part.status.as_u16(), &part.json["reason"]), (409, &json!("cut_off")), "{part:?}");
+        let too_large = command(&relay, &bomb, &json!({})).await;
+        let problem = too_large.json["errors"][0]["problem"].as_str().unwrap_or_default();
+        assert!(too_large.status == 422 && problem.contains("larger than 1048576 bytes"), "{too_large:?}");
+        for path in [large, large_form] {
+            let is_cut_off = async |options: Value| {
+                let part = command(&relay, &path, &options).await;
+                assert_eq!((part.status.as_u16(), &part.json["reason"]), (409, &json!("cut_off")), "{part:?}");
+            };
+            is_cut_off(json!({})).await;
+            let discarded = command(&relay, &path.replace("replay", "discard"), &json!({})).await;
+            assert_eq!(discarded.status, 200, "{discarded:?}");
+            is_cut_off(json!({ "force": true })).await;
+            let event = path.split('/').nth(1).unwrap();
+            let ended = told(&["explain", "--event", event]).await;
+            assert!(ended.err.contains("only its beginning is kept"), "{ended:?}");
+        }
     })
     .await;
 }
@@ -296,6 +322,8 @@ async fn a_handshake_is_answered_with_its_text_and_nothing_is_kept() {
         let path = JsonPath::parse("$.challenge").unwrap();
         setup.source().handshake = Some(Handshake { path, member: member.map(str::to_owned) });
         let edge = setup.start().await;
+        let counted = || edge.metric("gander_handshakes_total{source=\"servicepilot\"}");
+        assert_eq!(counted(), "0");
         let asks = json!({"type": "url_verification", "challenge": "3eZbrw1a"});
         let answer = edge.alert(asks.clone()).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, content_type));
@@ -306,6 +334,7 @@ async fn a_handshake_is_answered_with_its_text_and_nothing_is_kept() {
         assert_eq!(edge.kept_count(), 0);
         assert_eq!(edge.alert(json!({"id": "a", "state": "CRITICAL"})).await.status, 202, "an alert is one");
         assert_eq!(edge.alert(json!({"id": "b", "state": "OK", "challenge": 7})).await.status, 202);
+        assert_eq!(counted(), "1", "what no rule saw is counted");
     }
 }
 

@@ -256,9 +256,64 @@ emit:
     assert!(exposed.1.contains("every user") && exposed.1.contains("0644"), "{findings:#?}");
 }
 
+#[test]
+fn check_warns_of_an_alert_that_a_source_answers_as_a_handshake() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let rules = "version: 1
+incident_key: $.id
+validate: [{ path: $.id, required: true }]
+rules:
+  - { name: problem, when: { path: $.state, equals: BAD }, then: trigger }
+  - { name: recovery, when: { path: $.state, equals: GOOD }, then: resolve }
+  - { name: hello, when: { path: $.state, equals: HELLO }, then: ignore }
+";
+    put("rules.yaml", rules);
+    put(
+        "rules.test.yaml",
+        "rules: rules.yaml
+tests:
+  - name: an alert with a text there
+    payload: { id: a, state: BAD, text: the disk is full }
+    expect: { events: [{ action: trigger }] }
+  - name: an alert without
+    payload: { id: b, state: BAD, text: '' }
+    expect: { verdict: events }
+  - name: the handshake
+    payload: { id: c, state: HELLO, text: 3eZbrw1a }
+    expect: { verdict: ignored }
+",
+    );
+    put("other.yaml", rules);
+    let found = |handshake: &str| {
+        let sources = format!(
+            "{{ s: {{ rules: rules.yaml, auth: none{handshake} }}, t: {{ rules: other.yaml, auth: none{handshake} }} }}"
+        );
+        put(
+            "gander.yaml",
+            &format!(
+                "listen: {{ address: 127.0.0.1:8443 }}\nsources: {sources}
+upstream: {{ url: 'https://callgoose.example/v1', authorization: {{ bearer: {{ env: CALLGOOSE_TOKEN }} }} }}\n"
+            ),
+        );
+        let ended = end_of(gander(folder.path()).args(["check", "--json", "--config", "gander.yaml"]));
+        let findings = ended.json();
+        let of_handshakes = |finding: &&Value| finding["code"] == "alert-as-handshake";
+        let found: Vec<Value> = findings.as_array().unwrap().iter().filter(of_handshakes).cloned().collect();
+        (ended.code, found)
+    };
+    let (code, warnings) = found(", handshake: { path: $.text }");
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert_eq!((code, &warning["severity"]), (Some(1), &"warning".into()), "{warning}");
+    assert_eq!((&warning["file"], &warning["line"]), (&"rules.test.yaml".into(), &5.into()), "{warning}");
+    assert!(warning["message"].as_str().unwrap().contains("the source `s` answers this"), "{warning}");
+    assert_eq!(found(", handshake: { path: $.challenge }").1, [] as [Value; 0]);
+    assert_eq!(found("").1, [] as [Value; 0]);
+}
+
 /// What `check --json` says of these files and a secret file of this mode: the exit code, and each finding as
 /// `code FILE:LINE` with its message.
-fn checked(rules: &str, filters: &str, mode: u32) -> (Option<i32>, Vec<(String, String)>) {
+pub fn checked(rules: &str, filters: &str, mode: u32) -> (Option<i32>, Vec<(String, String)>) {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use gander::exports::inbound::repair::Json;
+use gander::exports::inbound::repair::JsonReading;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ const QUOTE: &[u8] = b"{\"id\":\"q\",\"state\":\"CRITICAL\",\"title\":\"expected
 async fn a_lenient_source_takes_what_a_strict_one_refuses_with_the_remedy() {
     let mut setup = Setup::new();
     let mut lenient = source("lenient");
-    lenient.accept.json = Json::Lenient;
+    lenient.accept.json = JsonReading::Lenient;
     // Rules in the shadow see what the rules in force see.
     lenient.rules.shadow = Some(rules("version: 1\nrules: [{ name: a, then: ignore }]").live);
     setup.sources.push(lenient);
@@ -191,6 +191,9 @@ async fn a_refused_body_is_replayed_mended_or_once_its_source_is_lenient() {
         );
         let answer = command(format!("/{quote}/replay"), json!({ "payload": " ".repeat(2 << 20) })).await;
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{answer:?}");
+        // Each of these is six bytes within the command.
+        let answer = command(format!("/{quote}/replay"), json!({ "payload": "\u{1}".repeat(1 << 20) })).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
         assert_eq!(upstream.calls().len(), 1, "nothing was sent");
 
         let (code, out, err) = replay(&quote, "mended.json").await;

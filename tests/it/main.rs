@@ -6,6 +6,7 @@
 mod admin;
 mod answers;
 mod bodies;
+mod cases;
 mod certificates;
 mod cli;
 mod commands;

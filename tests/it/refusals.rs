@@ -131,6 +131,14 @@ async fn each_refusal_has_its_status_and_says_how_to_mend_it() {
                 "uncompressed",
             ),
             ("a large body", edge.post(), large.clone(), 413, "body_too_large", "65536"),
+            (
+                "a large form",
+                edge.post().header("content-type", "application/x-www-form-urlencoded"),
+                large.clone(),
+                413,
+                "body_too_large",
+                "65536",
+            ),
             ("no JSON", edge.post(), "{\"title\": \"say \"hi\"\"}".to_owned(), 400, "not_json", "line 1"),
             ("an empty body", edge.post(), String::new(), 400, "not_json", "empty"),
             (
@@ -214,7 +222,9 @@ async fn only_what_an_authenticated_sender_sent_is_kept() {
 
 #[tokio::test]
 async fn what_is_refused_by_its_headers_is_kept_and_of_what_is_too_large_the_beginning() {
-    let edge = setup().start().await;
+    let mut setup = setup();
+    setup.listen.bodies.bytes_max = 128 * 1024;
+    let edge = setup.start().await;
     for http2 in [false, true] {
         for (header, value, reason) in [
             ("content-type", "application/x-www-form-urlencoded", "content_type"),
@@ -225,16 +235,18 @@ async fn what_is_refused_by_its_headers_is_kept_and_of_what_is_too_large_the_beg
             assert_eq!(answer.status, 415, "{answer:?}");
             let kept = edge.kept(&answer.body["id"]);
             assert_eq!((kept.summary.reason.as_deref(), kept.received), (Some(reason), Some(alert())));
-            assert!(kept.errors.unwrap()[0]["problem"].as_str().unwrap().starts_with("came with"));
+            let error = &kept.errors.unwrap()[0];
+            assert!(error["problem"].as_str().unwrap().starts_with("came with"), "{error}");
+            assert!(error["found"].as_str().unwrap().contains(value), "{error}");
         }
-        let large = format!("{{\"id\": \"{}\"}}", "x".repeat(200 * 1024));
+        let large = format!("{{\"id\":\"{}\"}}", "ü".repeat(100 * 1024));
         let answer = edge.send_by(edge.post(), large.clone(), http2).await;
         assert_eq!(answer.status, 413, "{answer:?}");
         assert!(answer.body["detail"].as_str().unwrap().contains("beginning is kept"), "{answer:?}");
         let kept = edge.kept(&answer.body["id"]);
         assert_eq!(kept.summary.reason.as_deref(), Some("body_too_large"));
-        assert_eq!(kept.received.as_deref(), Some(&large[..64 * 1024]), "as much as fits");
-        assert!(kept.errors.unwrap()[0]["problem"].as_str().unwrap().contains("65536 bytes"));
+        assert_eq!(kept.received.as_deref(), Some(&large[..64 * 1024 - 1]), "64 KiB, to a whole character");
+        assert!(kept.errors.unwrap()[0]["problem"].as_str().unwrap().contains("131072 bytes"));
     }
     assert_eq!(edge.kept_count(), 8);
 }

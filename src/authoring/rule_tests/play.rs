@@ -12,6 +12,7 @@ use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox::{Call, Callgoose, DUPLICATE_WINDOW};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::event::{Draft, EventId, KeyId, Outcome, State};
+use crate::inbound::Decoded;
 use crate::journal::dedup::{Admission, Arrival, Dedup, Effect};
 use crate::rules::{Context, Coverage, Decision, Element, RuleSet};
 use crate::yaml::{Findings, Source};
@@ -66,11 +67,12 @@ impl World {
         coverage: Option<&mut Coverage>,
     ) -> TestReport {
         let received_at = now.wall.rfc3339();
-        let context = Context { source: &file.source, received_at: &received_at, json: file.json };
+        let Decoded { value: payload, repairs } = &test.payload;
+        let context = Context { source: &file.source, received_at: &received_at, json: file.json, repairs: *repairs };
         let decision = match coverage {
-            None => rules.decide(&test.payload, context),
+            None => rules.decide(payload, context),
             Some(coverage) => {
-                let (decision, trace) = rules.explain(&test.payload, context);
+                let (decision, trace) = rules.explain(payload, context);
                 trace.elements.iter().for_each(|trace| coverage.add(trace));
                 decision
             }

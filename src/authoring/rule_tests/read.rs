@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 use crate::callgoose::filters::Filters;
 use crate::config::{FileStamps, read_bytes, read_source};
 use crate::event::{Action, Outcome, Priority};
-use crate::inbound::{Accept, NotJson, read_payload, repair};
+use crate::inbound::repair::{JsonReading, Repairs};
+use crate::inbound::{Accept, Decoded, NotJson, read_payload};
 use crate::journal::dedup;
 use crate::rules::RuleSet;
 use crate::yaml::fields::ANY_DURATION;
@@ -26,7 +27,7 @@ pub struct TestFile {
     /// The source's name, for templates.
     pub(super) source: String,
     /// How it is read.
-    pub(super) json: repair::Json,
+    pub(super) json: JsonReading,
     /// The text of the filters, checked: the stand-in begins anew with each `fresh: true`.
     pub(super) filters: Option<Arc<Source>>,
     pub(super) dedup: dedup::Settings,
@@ -41,7 +42,7 @@ pub(super) struct Test {
     pub(super) after: Duration,
     /// Whether nothing is remembered of the tests before it.
     pub(super) fresh: bool,
-    pub(super) payload: Json,
+    pub(super) payload: Decoded,
     pub(super) expect: Expect,
     /// Where all that stands.
     pub(super) expect_node: Node,
@@ -86,6 +87,18 @@ impl TestFile {
                 None
             }
         }
+    }
+
+    /// The payloads that an event is expected of, each with its test's number and the place where it says so.
+    pub fn alerts(&self) -> impl Iterator<Item = (usize, &Json, &Place)> {
+        let alerts = self.tests.iter().enumerate().filter(|(_, test)| test.expect.is_event());
+        alerts.map(|(index, test)| (index, &test.payload.value, &test.expect_node.place))
+    }
+}
+
+impl Expect {
+    fn is_event(&self) -> bool {
+        self.verdict == Some("events") || self.events.as_ref().is_some_and(|events| !events.is_empty())
     }
 }
 
@@ -132,7 +145,7 @@ pub fn read(
     }
     let dedup = settings(&mut fields, findings);
     let name = fields.string("source", findings);
-    let json = fields.choice("json", &repair::Json::CHOICES, findings).unwrap_or_default();
+    let json = fields.choice("json", &JsonReading::CHOICES, findings).unwrap_or_default();
     let tests_node = fields.require("tests", findings);
     fields.finish(findings);
     let mut beside = Beside { folder, filters: filters.is_some(), json, files };
@@ -158,7 +171,7 @@ struct Beside<'a> {
     folder: &'a Path,
     /// Filters judge the events.
     filters: bool,
-    json: repair::Json,
+    json: JsonReading,
     files: &'a mut FileStamps,
 }
 
@@ -206,7 +219,7 @@ fn test(mut fields: Fields<'_>, beside: &mut Beside<'_>, findings: &mut Findings
     let payload = fields.take("payload");
     let payload_file = fields.take_some("payload_file");
     let payload = match (payload, payload_file) {
-        (Some(node), None) => Some(node.to_json()),
+        (Some(node), None) => Some(Decoded { value: node.to_json(), repairs: Repairs::NONE }),
         (None, Some(node)) => payload_of(node, &fields.path_of("payload_file"), beside, findings),
         (given, _) => {
             let problem = match given {
@@ -226,7 +239,7 @@ fn test(mut fields: Fields<'_>, beside: &mut Beside<'_>, findings: &mut Findings
     Some(Test { name: name?, line, after, fresh, payload: payload?, expect: expect?, expect_node: expected?.clone() })
 }
 
-fn payload_of(node: &Node, at: &str, beside: &mut Beside<'_>, findings: &mut Findings) -> Option<Json> {
+fn payload_of(node: &Node, at: &str, beside: &mut Beside<'_>, findings: &mut Findings) -> Option<Decoded> {
     let name = crate::yaml::fields::string(node, at, findings)?;
     let path = beside.folder.join(&name);
     beside.files.note(&path);
@@ -239,7 +252,7 @@ fn payload_of(node: &Node, at: &str, beside: &mut Beside<'_>, findings: &mut Fin
     };
     // Rules don't know which of the two their source takes.
     match read_payload(&bytes, None, Accept { json: beside.json, form: true, ..Accept::default() }) {
-        Ok(decoded) => Some(decoded.value),
+        Ok(decoded) => Some(decoded),
         Err(NotJson { problem, line, column, remedy }) => {
             let message = format!("{name} is no JSON: {problem} at line {line} column {column}");
             let finding = findings.error(node.place.clone(), at, message);

@@ -135,8 +135,8 @@ impl Trial<'_> {
 
     /// The differences that the changed rules would have made to an event.
     fn differences(&mut self, recorded: &Recorded) -> Result<Vec<Difference>, String> {
-        let Recorded { source, received_at, json, .. } = recorded;
-        let context = Context { source, received_at, json: *json };
+        let &Recorded { ref source, ref received_at, json, repairs, .. } = recorded;
+        let context = Context { source, received_at, json, repairs };
         let compared = |changed: &Element| {
             let occurrence = match changed {
                 Element::Event(draft) => draft.occurrence.as_ref(),

@@ -152,7 +152,7 @@ impl Replay {
     fn mended(&self) -> Result<Option<String>, String> {
         let Some(file) = &self.payload else { return Ok(None) };
         if self.which.ids.len() != 1 {
-            return Err("in whose stead? `--payload` needs the id of one refused payload".to_owned());
+            return Err("`--payload` needs the id of one refused payload".to_owned());
         }
         let text = String::from_utf8(input::read(Some(file))?);
         text.map(Some).map_err(|_| format!("{} is not UTF-8; save it as that", file.display()))

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::{Inputs, Secrets};
+use crate::inbound::repair::Repairs;
 
 const RULES: &str = "
 version: 1
@@ -37,8 +38,9 @@ fn explanation(yaml: &str, payload: &Value) -> Explanation {
     loaded.rules_file = "rules.yaml".into();
     let mut callgoose = Callgoose::open(None, Some(&inputs.path), &mut Terminal::new()).unwrap().unwrap();
     callgoose.name = "filters.yaml".into();
-    let mut explanation =
-        Explanation::of(&loaded, payload, Context { source: "s", received_at: "t", json: loaded.accept.json });
+    let repairs = Repairs::NONE;
+    let context = Context { source: "s", received_at: "t", json: loaded.accept.json, repairs };
+    let mut explanation = Explanation::of(&loaded, payload, context);
     explanation.callgoose = Some(callgoose.asked(&explanation.decision, loaded.from.as_deref()));
     explanation
 }

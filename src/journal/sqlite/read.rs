@@ -79,6 +79,7 @@ pub struct RefusedPayload {
     pub charset: Option<String>,
     /// The refused element of `raw`, as JSON; none if all of it was refused.
     pub element: Option<Vec<u8>>,
+    /// The reason for which it was refused.
     pub reason: Option<String>,
 }
 
@@ -162,7 +163,7 @@ pub struct Details {
     pub element: Option<serde_json::Value>,
     /// The body for the upstream; none for a refused payload.
     pub sent: Option<serde_json::Value>,
-    /// The errors of a refused payload.
+    /// The errors of a refused payload, each with the reason of the refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<serde_json::Value>,
     pub deliveries: Vec<Attempt>,
@@ -377,7 +378,8 @@ impl Reader {
                 raw: raw.filter(is_raw),
                 charset: fixed.charset.map(str::to_owned),
                 element,
-                reason: shown(row, FIXED_READ + 5)?,
+                // An end wrote over that of the row; an earlier version kept it nowhere else.
+                reason: body.as_deref().and_then(refused_for).or(shown(row, FIXED_READ + 5)?),
             }))
         })
     }
@@ -725,6 +727,12 @@ pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
         error: None,
         differences: None,
     })
+}
+
+/// The reason of a refusal, from its errors.
+fn refused_for(errors: &[u8]) -> Option<String> {
+    let errors: serde_json::Value = serde_json::from_slice(errors).ok()?;
+    errors[0]["reason"].as_str().map(str::to_owned)
 }
 
 /// The first error of a refused payload: path, problem and what was found, unless the path is named as a secret is.

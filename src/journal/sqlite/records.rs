@@ -45,7 +45,7 @@ pub struct NewRefusal<'a> {
     /// The refused element of `raw`, as JSON; none if all of it was refused.
     pub element: Option<&'a [u8]>,
     pub reason: &'a str,
-    /// The errors, as a JSON list.
+    /// The errors, as a JSON list; each with the `reason`, which is read from there once the row has ended.
     pub errors: &'a [u8],
 }
 

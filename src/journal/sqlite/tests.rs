@@ -294,6 +294,31 @@ fn the_oldest_refused_payloads_make_room() {
 }
 
 #[test]
+fn the_reason_of_a_refusal_outlives_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    let refusal = |errors: &'static [u8]| NewRefusal {
+        reason: "body_too_large",
+        errors,
+        element: None,
+        ..element(Raw::Bytes(b"{"), b"")
+    };
+    let marked = batch.refuse(refusal(br#"[{"path":"$","problem":"p","reason":"body_too_large"}]"#)).unwrap();
+    let earlier = batch.refuse(refusal(br#"[{"path":"$","problem":"p"}]"#)).unwrap();
+    batch.commit().unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let reasons = || [marked, earlier].map(|id| reader.refused(id).unwrap().unwrap().reason.unwrap());
+    assert_eq!(reasons(), ["body_too_large", "body_too_large"]);
+    let mut batch = journal.begin().unwrap();
+    for id in [marked, earlier] {
+        batch.end(id, &Reason::Discarded, NOW).unwrap();
+    }
+    batch.commit().unwrap();
+    assert_eq!(reasons(), ["body_too_large", "discarded"]);
+}
+
+#[test]
 fn a_list_has_the_first_error_of_what_was_refused_and_no_secret() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, ..) = open(&config(directory.path()));

@@ -177,11 +177,11 @@ fn what_unwrap_reads_is_repaired_where_the_source_is_lenient() {
     let refused = decide(&rules, &payload);
     let [Element::Refused { violations, .. }] = refused.elements.as_slice() else { panic!("{refused:?}") };
     assert!(violations[0].problem.ends_with("; with `json: lenient` the source would take it"), "{violations:?}");
-    let taken = rules.decide(&payload, Context { json: Json::Lenient, ..CONTEXT });
+    let taken = rules.decide(&payload, Context { json: JsonReading::Lenient, ..CONTEXT });
     assert_eq!(events(&taken), ["trigger a"]);
     assert_eq!(taken.repairs, [Repair::ControlCharacter, Repair::TrailingComma].into_iter().collect());
     for message in ["plain text", "{\"id\": \"say \"a\"\",}"] {
-        let refused = rules.decide(&json!({"Message": message}), Context { json: Json::Lenient, ..CONTEXT });
+        let refused = rules.decide(&json!({"Message": message}), Context { json: JsonReading::Lenient, ..CONTEXT });
         assert!(matches!(refused.elements[..], [Element::Refused { element: None, .. }]), "{refused:?}");
     }
 }

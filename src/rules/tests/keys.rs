@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::inbound::repair::Repair;
 
 /// A file of one rule with this key.
 fn rules(key: &str) -> RuleSet {
@@ -221,4 +222,41 @@ proptest! {
         let equal = value::equal(&labels, &other, &budget::Budget::new(100_000));
         prop_assert_eq!(hash(&labels) == hash(&other), equal, "{} and {}", labels, other);
     }
+}
+
+/// Two hosts that differ only in what was lost must not share a key; a sender that sends U+FFFD itself means it.
+#[test]
+fn a_part_is_refused_where_something_in_it_was_replaced() {
+    let payload =
+        json!({"host": "b\u{fffd}ro-1", "labels": {"host": ["b\u{fffd}ro"]}, "id": "x", "text": "\u{fffd} #4711"});
+    let rows = [
+        ("$.host", true),
+        ("[$.id, { path: $.host, optional: true }]", true),
+        ("{ $first: [$.host, $.id] }", true),
+        ("{ path: $.labels, canonical: true }", true),
+        ("$.id", false),
+        (r"{ path: $.text, capture: '#(\d+)' }", false),
+    ];
+    for (key, is_hit) in rows {
+        let rules = rules(key);
+        for (repair, replaces) in
+            [(Repair::ReplacedBytes, true), (Repair::Surrogate, true), (Repair::ControlCharacter, false)]
+        {
+            let repairs = [Repair::TrailingComma, repair].into_iter().collect();
+            let decision = rules.decide(&payload, Context { json: JsonReading::Lenient, repairs, ..CONTEXT });
+            match decision.elements.as_slice() {
+                [Element::Event(_)] => assert!(!(is_hit && replaces), "{key} {repair:?}"),
+                [Element::Refused { violations, .. }] => {
+                    assert!(is_hit && replaces, "{key} {repair:?}: {violations:?}");
+                    assert!(violations[0].problem.contains("U+FFFD in the place of"), "{violations:?}");
+                }
+                elements => panic!("{elements:?}"),
+            }
+        }
+        assert!(key_of(&rules, &payload).is_ok(), "{key}");
+    }
+    let unwrapped = compile("{ version: 1, unwrap: $.m, incident_key: $.id, rules: [{ name: a, then: trigger }] }");
+    let lenient = Context { json: JsonReading::Lenient, ..CONTEXT };
+    let within = unwrapped.decide(&json!({"m": r#"{"id": "\ud83d"}"#}), lenient);
+    assert!(matches!(within.elements[..], [Element::Refused { .. }]), "{within:?}");
 }

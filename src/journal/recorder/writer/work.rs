@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Now;
 use crate::event::{
-    Action, Draft, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded,
+    Action, Draft, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded, Violation,
 };
 use crate::journal::dedup::{AcceptReason, Admission, Arrival, Decision, Dedup, Effect, Occurrences, Preview};
 use crate::journal::recorder::{
@@ -125,7 +125,7 @@ impl Work<'_> {
             receipts.push(match entry {
                 Entry::Event { key, draft } => self.event(submission, *key, draft, origin, &mut raw_in)?,
                 Entry::Refused { element, reason, violations } => {
-                    let errors = serde_json::to_vec(violations).unwrap_or_default();
+                    let errors = errors_of(reason, violations);
                     let id = self.batch.refuse(NewRefusal {
                         source: &submission.source,
                         received_at: submission.received_at,
@@ -327,6 +327,19 @@ fn footprint(submission: &Submission) -> u64 {
     };
     let bytes = submission.raw.len() + submission.entries.iter().map(bytes).sum::<usize>();
     journal::footprint(submission.entries.len() as u64, bytes as u64)
+}
+
+/// The errors of a refused payload as JSON. Each bears the reason of the refusal too, since its end writes over that of
+/// the row.
+fn errors_of(reason: &str, violations: &[Violation]) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Kept<'v> {
+        #[serde(flatten)]
+        violation: &'v Violation,
+        reason: &'v str,
+    }
+    let errors: Vec<Kept<'_>> = violations.iter().map(|violation| Kept { violation, reason }).collect();
+    serde_json::to_vec(&errors).unwrap_or_default()
 }
 
 /// The request's raw body, which its first row holds for all.
