@@ -166,8 +166,16 @@ impl Show {
         let relay = Relay::open(&self.config)?;
         let body = relay.ask(&event_path(&self.id))?;
         if self.raw {
+            let raw = received(&body).ok_or(NOT_KEPT.to_owned())?;
+            if terminal.is_terminal() && commands_a_terminal(&raw) {
+                return Err(
+                    "what came holds characters that a terminal would obey; `--raw > FILE` writes it to a file"
+                        .to_owned()
+                        .into(),
+                );
+            }
             // The terminal remembers what can't be written.
-            let _ = terminal.write_all(&received(&body).ok_or(NOT_KEPT.to_owned())?);
+            let _ = terminal.write_all(&raw);
             return Ok(Exit::Fine);
         }
         if self.json {
@@ -187,6 +195,12 @@ impl Show {
         }
         Ok(Exit::Fine)
     }
+}
+
+/// Control characters but for line breaks and tabs, and bytes that are no text.
+fn commands_a_terminal(raw: &[u8]) -> bool {
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    str::from_utf8(raw).map_or(true, |text| text.contains(obeyed))
 }
 
 /// The list of this name in an answer.
@@ -437,5 +451,19 @@ mod tests {
         let event = json!({"id": "7", "state": "ended", "reason": "discarded", "received": "[1,]", "errors": [error]});
         let text = details(&event).join("\n");
         assert!(text.contains("$: the body is not JSON") && !text.contains("repaired"), "{text}");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_told_from_text() {
+        for (raw, obeyed) in [
+            (&b"{\"a\": \"b\"}\r\n\t"[..], false),
+            ("Zürich".as_bytes(), false),
+            (b"\x1b]0;title\x07", true),
+            ("\u{9b}2J".as_bytes(), true),
+            (b"caf\xe9", true),
+            (b"\x1f\x8b", true),
+        ] {
+            assert_eq!(commands_a_terminal(raw), obeyed, "{raw:?}");
+        }
     }
 }
