@@ -1,5 +1,7 @@
 //! Clocks that are turned between two runs, by days: what waits is neither given up nor kept waiting for that.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::process::{Process, Site, words};
@@ -51,7 +53,20 @@ fn fill_and_try(site: &Site, upstream: &Upstream) {
 
 /// Starts a program whose wall clock differs by so much. Its monotonic clock is left alone, as a time server leaves it.
 fn turned(by: &str) -> Vec<String> {
+    sweep();
     words(&format!("env FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1 faketime -f {by}"))
+}
+
+/// Removes what faketime leaves when it is killed: the files bear its process id, and another one of that id would not
+/// start.
+fn sweep() {
+    for file in fs::read_dir("/dev/shm").unwrap().map_while(Result::ok) {
+        let name = file.file_name().into_string().unwrap_or_default();
+        let process = name.rsplit_once('_').filter(|(kind, _)| kind.contains("faketime"));
+        if process.is_some_and(|(_, id)| !Path::new("/proc").join(id).exists()) {
+            let _ = fs::remove_file(file.path());
+        }
+    }
 }
 
 fn delivered(process: &Process) {
