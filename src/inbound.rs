@@ -106,7 +106,7 @@ pub struct SourceConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accept {
     pub json: JsonReading,
-    /// What is no JSON may be a form.
+    /// A body that is no JSON may be a form.
     pub form: bool,
     pub gzip: bool,
 }
@@ -374,7 +374,7 @@ fn accepted(headers: &HeaderMap, accept: Accept) -> Result<bool, Refusal> {
     Ok(is_gzip)
 }
 
-/// What is to be done with a payload.
+/// The decision over a payload: by the rules, or the text that a handshake asks for.
 enum Decided {
     ByRules(Decision),
     /// It is a handshake, which no rule sees.

@@ -43,6 +43,7 @@ pub use self::coverage::Lack;
 pub use self::coverage::{Coverage, Gap, PartKind};
 pub use self::decide::ELEMENTS_MAX;
 pub use self::trace::{ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, Seen, Spot, Trace};
+pub use self::value::shortened;
 use crate::event::{Draft, Priority, Violation};
 use crate::inbound::repair::{JsonReading, Repairs};
 use crate::yaml::{Findings, Source};
@@ -102,9 +103,9 @@ pub struct Context<'a> {
     pub source: &'a str,
     /// RFC 3339.
     pub received_at: &'a str,
-    /// How JSON in its texts is read, for `unwrap`.
+    /// The reading of JSON in its texts, for `unwrap`.
     pub json: JsonReading,
-    /// What was repaired in the payload.
+    /// The repairs that the payload needed.
     pub repairs: Repairs,
 }
 
@@ -117,7 +118,7 @@ pub struct Decision {
     pub elements: Vec<Element>,
     /// The templates that failed and rendered as an empty text: a warning and a metric, never a refusal.
     pub template_failures: TemplateFailures,
-    /// What had to be repaired in the text that `unwrap` reads.
+    /// The repairs that the text needed which `unwrap` reads.
     pub repairs: Repairs,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::clock::WallTime;
 use crate::event::EventId;
 
-/// What is refused now, by source and reason.
+/// The refusals of now, by source and reason.
 #[derive(Debug, Default)]
 pub(super) struct RefusedSenders(BTreeMap<(Arc<str>, &'static str), Episode>);
 

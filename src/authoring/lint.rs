@@ -175,7 +175,7 @@ impl Rules {
         Some(tests)
     }
 
-    /// What the tests beside the file show of it; none without tests that can be played.
+    /// The coverage by the tests beside the file; none without tests that can be played.
     fn coverage(&self) -> Option<Coverage> {
         let tests = self.tests()?;
         let mut coverage = Coverage::of(&self.set);

@@ -73,7 +73,7 @@ pub(crate) struct Arguments {
 struct Explanation {
     /// The rule file.
     rules: String,
-    /// What had to be repaired in the payload.
+    /// The repairs that the payload needed.
     repairs: Repairs,
     decision: Decision,
     trace: Trace,

@@ -16,9 +16,9 @@ pub(crate) struct Recorded {
     pub(crate) source: String,
     pub(crate) received_at: String,
     pub(crate) payload: Value,
-    /// What was repaired in it.
+    /// The repairs that it needed.
     pub(crate) repairs: Repairs,
-    /// How JSON in its texts is read.
+    /// The reading of JSON in its texts.
     pub(crate) json: JsonReading,
     /// The element of a batch that was refused; `payload` is then the whole.
     pub(crate) element: Option<Value>,

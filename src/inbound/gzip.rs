@@ -59,7 +59,7 @@ pub(super) fn unpack(packed: &BufferedBody, bytes_max: usize) -> Result<Buffered
     }
 }
 
-/// What comes out of a payload that was kept compressed, for its source took no gzip then; any other as it is.
+/// Unpacks a payload that was kept compressed, because its source took no gzip then; leaves any other as it is.
 pub(super) fn of_kept(raw: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Violation> {
     let mut unpacked = Vec::new();
     let most = u64::try_from(bytes_max).unwrap_or(u64::MAX);
@@ -90,7 +90,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// What comes out, and that it is all.
+    /// The decoded bytes, and that they are all.
     fn unpacked(packed: &[u8], bytes_max: usize) -> Result<(Vec<u8>, bool), String> {
         let body = BufferedBody::for_test(packed, 1 << 20);
         match unpack(&body, bytes_max) {

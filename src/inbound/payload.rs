@@ -23,11 +23,11 @@ pub(super) struct Payload {
     reading: Reading,
 }
 
-/// What is known of the bytes of a body before they are read.
+/// The charset of a body and the formats that its source takes, known before its bytes are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Reading {
     pub(super) charset: Charset,
-    /// What is no JSON may be a form.
+    /// A body that is no JSON may be a form.
     pub(super) form: bool,
     pub(super) json: JsonReading,
 }
@@ -140,7 +140,7 @@ pub(super) fn decode(body: &[u8], reading: Reading) -> Result<Decoded, NotJson> 
     }
 }
 
-/// What helps where the lenient reading takes what the strict one refuses.
+/// The remedy for a text that the strict reading refuses and the lenient one takes.
 fn lenient_would(repairs: Repairs) -> String {
     format!("With `json: lenient` the source would take it: {}.", repairs.explain())
 }

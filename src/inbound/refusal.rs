@@ -17,6 +17,7 @@ use crate::event::{EventId, Violation};
 use crate::inbound::auth::Denied;
 use crate::inbound::limits::{Exceeded, OverLimit};
 use crate::journal::recorder::Unavailable;
+use crate::rules::shortened;
 use crate::server::BadHead;
 
 /// A request that is refused as a whole, and the id under which its payload is kept, if it is.
@@ -255,7 +256,7 @@ impl Refusal {
         matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
     }
 
-    /// What a person does about it; none where the sender is not authenticated, or is told to try again.
+    /// The remedy for a person; none where the sender is not authenticated, or is told to try again.
     fn remedy(&self) -> Option<&'static str> {
         match self {
             Refusal::BodyTooLarge { .. } => {
@@ -312,10 +313,9 @@ impl Refusal {
     }
 }
 
-/// The value of a header as a JSON text, shortened.
+/// The value of a header, shortened.
 fn shown(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
-    Some(serde_json::Value::from(value.chars().take(SHOWN_MAX).collect::<String>()).to_string())
+    headers.get(name).map(|value| shortened(&String::from_utf8_lossy(value.as_bytes())))
 }
 
 /// A payload, or an element of one, that the rules refused.
@@ -415,8 +415,6 @@ pub(super) fn to_json(answer: &impl Serialize) -> Bytes {
 }
 
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
-
-const SHOWN_MAX: usize = 100;
 
 /// The label of a payload, or of an element of one, that the rules refused.
 pub(super) const UNPROCESSABLE: &str = "unprocessable";

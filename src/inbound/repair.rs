@@ -14,7 +14,7 @@ use serde_json::Value;
 pub enum JsonReading {
     #[default]
     Strict,
-    /// What strict JSON refuses is repaired where it can be read in only one way.
+    /// Repairs a text that strict JSON refuses, where it can be read in only one way.
     Lenient,
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Operators {
     pub(super) string: bool,
     pub(super) trim: bool,
     pub(super) case: Option<Case>,
-    /// What its group matches; a text without a match counts as missing.
+    /// The text that its group matches; a text without a match counts as missing.
     pub(super) capture: Option<Capture>,
     pub(super) truncate: Option<usize>,
 }

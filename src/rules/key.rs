@@ -89,7 +89,7 @@ impl KeyPart {
         }
     }
 
-    /// How the text is found where it is more than the value of one path, in the words of the rule file.
+    /// The operators beside the path, in the words of the rule file; none where the value stands for itself.
     fn describe(&self) -> Vec<String> {
         let first = (self.paths.len() > 1).then(|| "$first".to_owned());
         let capture = self.capture.as_ref().map(|capture| format!("capture {}", capture.as_str()));

@@ -65,15 +65,15 @@ pub struct PathTrace {
     /// How many nodes it selects.
     pub selected: usize,
     pub seen: Vec<Seen>,
-    /// How it becomes a part of the incident key, where that is more than the value as it is.
+    /// Its part in the incident key, where that is more than the value as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<PartTrace>,
 }
 
-/// How a path becomes a part of the incident key.
+/// A path as a part of the incident key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PartTrace {
-    /// What the rule file says beside the path, as `capture #(\d+)`, `optional`.
+    /// The operators beside the path in the rule file, as `capture #(\d+)`, `optional`.
     pub how: Vec<String>,
     /// `taken`, `next` where another path is asked, `left out` or `refused`.
     pub verdict: &'static str,

@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::full::with_mount;
+use crate::kills::{DELIVERY_MILLIS_MAX, LOAD};
 use crate::process::{Process, Site, preloaded};
-use crate::senders::{Connections, Senders};
+use crate::senders::{Connections, Senders, assert_some_lost};
 use crate::upstream::{Reply, Upstream};
 use crate::{seeded, setting};
 
@@ -107,14 +108,5 @@ fn nothing_acknowledged_is_lost_or_turned_around_by_power_cuts() {
 fn control_a_relay_that_does_not_sync_loses_events_by_power_cuts() {
     let no_sync = |site: &Site| preloaded(site, "no_sync", "");
     let (wrong, acknowledged) = cut_in_a_loop("power cuts, control", 4, no_sync, Duration::from_secs(2));
-    assert!(acknowledged > 0);
-    assert!(
-        wrong.iter().any(|line| line.contains("acknowledged and lost")),
-        "{acknowledged} acknowledged, none missed"
-    );
+    assert_some_lost(&wrong, acknowledged);
 }
-
-/// Events between two power cuts, that they show something.
-const LOAD: usize = 10;
-/// Ten times what one event takes a test build.
-const DELIVERY_MILLIS_MAX: u64 = 5;

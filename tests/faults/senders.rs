@@ -312,6 +312,13 @@ pub fn check(keys: &[Key], arrivals: &[Arrival]) -> Vec<String> {
     wrong
 }
 
+/// The control of a test that loses nothing: here the ledger has to find something lost.
+pub fn assert_some_lost(wrong: &[String], acknowledged: usize) {
+    assert!(acknowledged > 0);
+    let lost = wrong.iter().any(|line| line.contains("acknowledged and lost"));
+    assert!(lost, "{acknowledged} acknowledged, none missed");
+}
+
 /// What was acknowledged and never arrived.
 fn lost(keys: &[Key], arrivals: &[Arrival]) -> Vec<String> {
     let sequences = sequences(arrivals);

@@ -26,7 +26,7 @@ pub struct TestFile {
     pub rules_place: Place,
     /// The source's name, for templates.
     pub(super) source: String,
-    /// How it is read.
+    /// The reading of its JSON, strict or lenient.
     pub(super) json: JsonReading,
     /// The text of the filters, checked: the stand-in begins anew with each `fresh: true`.
     pub(super) filters: Option<Arc<Source>>,
@@ -166,7 +166,7 @@ fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings
     settings
 }
 
-/// What a test is read with, beside its own text.
+/// The context in which a test is read.
 struct Beside<'a> {
     folder: &'a Path,
     /// Filters judge the events.
