@@ -100,6 +100,9 @@ struct Run {
     /// The relay's `upstream.concurrency`, one run each
     #[arg(long, value_delimiter = ',', default_values_t = [16, 64])]
     concurrency: Vec<usize>,
+    /// URL of a running proxy to deliver through, one run each besides those without one
+    #[arg(long, value_delimiter = ',')]
+    proxy: Vec<String>,
     /// Let the upstream offer HTTP/2
     #[arg(long)]
     h2: bool,

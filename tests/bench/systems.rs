@@ -17,11 +17,15 @@ use crate::process::Process;
 use crate::report::Phase;
 use crate::{Result, Run, pki};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum System {
     BareServer,
     BareProxy,
-    Relay { concurrency: usize },
+    Relay {
+        concurrency: usize,
+        /// `upstream.proxy`
+        proxy: Option<String>,
+    },
 }
 
 /// A system that has answered its first request.
@@ -62,11 +66,15 @@ impl Upstream {
 }
 
 impl System {
-    pub(crate) fn name(self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             System::BareServer => "bare server".to_owned(),
             System::BareProxy => "bare proxy".to_owned(),
-            System::Relay { concurrency } => format!("relay, concurrency {concurrency}"),
+            System::Relay { concurrency, proxy: None } => format!("relay, concurrency {concurrency}"),
+            System::Relay { concurrency, proxy: Some(url) } => {
+                let scheme = url.split(':').next().unwrap_or_default();
+                format!("relay, concurrency {concurrency}, {scheme} proxy")
+            }
         }
     }
 }
@@ -78,7 +86,12 @@ pub(crate) fn chosen(run: &Run) -> Result<Vec<System>> {
         match name.as_str() {
             "bare-server" => systems.push(System::BareServer),
             "bare-proxy" => systems.push(System::BareProxy),
-            "relay" => systems.extend(run.concurrency.iter().map(|&concurrency| System::Relay { concurrency })),
+            "relay" => {
+                for &concurrency in &run.concurrency {
+                    let proxies = std::iter::once(None).chain(run.proxy.iter().cloned().map(Some));
+                    systems.extend(proxies.map(|proxy| System::Relay { concurrency, proxy }));
+                }
+            }
             _ => return Err(format!("--only takes bare-server, bare-proxy and relay, not {name}").into()),
         }
     }
@@ -107,14 +120,15 @@ pub(crate) fn start<'a>(run: &'a Run, system: &System, scratch: &'a Path) -> Res
             let address = process.line()?.parse()?;
             (process, address, "/", None)
         }
-        (System::Relay { concurrency }, Some(upstream)) => {
+        (System::Relay { concurrency, proxy }, Some(upstream)) => {
             let (address, admin) = (free_address()?, free_address()?);
             // Its own for each start: the journal is to be empty.
             let data = tempfile::Builder::new().prefix("data-").tempdir_in(scratch)?.keep();
             let setup = Setup { scratch, data: &data, upstream: upstream.address, concurrency: *concurrency };
             let config = setup.write(address, admin, UNLIMITED)?;
             let arguments = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
-            let environment = [("GANDER_BENCH_TOKEN", TOKEN)];
+            let mut environment = vec![("GANDER_BENCH_TOKEN", TOKEN)];
+            environment.extend(proxy.as_deref().map(|url| ("GANDER_UPSTREAM__PROXY", url)));
             started = Instant::now();
             let process = Process::start(run.core, Path::new(env!("CARGO_BIN_EXE_gander")), &arguments, &environment)?;
             (process, address, "/hooks/bench", Some(admin))

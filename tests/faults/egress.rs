@@ -24,7 +24,7 @@ struct Network {
 }
 
 /// A program that is killed when it is dropped.
-struct Killed(Child);
+pub struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -309,8 +309,20 @@ fn an_upstream_that_a_real_proxy_can_not_reach_is_the_proxys_503_and_pauses_noth
     assert_eq!((&told["reason"], &told["status"], &told["fault"]), (&json!("proxy"), &json!(503), &json!("proxy")));
 }
 
+/// A SOCKS5 proxy on a port of 127.0.0.1.
+pub fn microsocks(port: u16) -> Killed {
+    let mut command = Command::new("microsocks");
+    command.args(["-i", "127.0.0.1", "-p", &port.to_string()]).stderr(Stdio::null());
+    Killed(command.spawn().expect("microsocks is installed"))
+}
+
+/// What a relay is started under that goes through it.
+pub fn through_socks(port: u16) -> Vec<String> {
+    words(&format!("env GANDER_UPSTREAM__PROXY=socks5h://127.0.0.1:{port}"))
+}
+
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -320,12 +332,7 @@ fn nothing_is_lost_while_the_proxy_and_the_relay_are_killed() {
     let upstream = Upstream::flapping(dice.fork());
     let site = Site::new(&upstream);
     let port = free_port();
-    let proxy = || {
-        let mut command = Command::new("microsocks");
-        command.args(["-i", "127.0.0.1", "-p", &port.to_string()]).stderr(Stdio::null());
-        Killed(command.spawn().expect("microsocks is installed"))
-    };
-    let under = vec!["env".to_owned(), format!("GANDER_UPSTREAM__PROXY=socks5h://127.0.0.1:{port}")];
+    let (proxy, under) = (|| microsocks(port), through_socks(port));
     let mut senders = Senders::new(4, &mut dice);
     for _ in 0..8 {
         let running = proxy();

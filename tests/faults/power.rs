@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::egress::{free_port, microsocks, through_socks};
 use crate::full::with_mount;
 use crate::kills::{DELIVERY_MILLIS_MAX, LOAD};
 use crate::process::{Process, Site, preloaded};
@@ -99,6 +100,19 @@ fn nothing_acknowledged_is_lost_or_turned_around_by_power_cuts() {
     let started = Instant::now();
     let (wrong, acknowledged) = cut_in_a_loop("power cuts", cuts, |_| Vec::new(), Duration::from_secs(180));
     eprintln!("{cuts} power cuts, {acknowledged} acknowledged, {:?}", started.elapsed());
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(acknowledged >= cuts as usize * LOAD, "too little load to show anything: {acknowledged}");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_turned_around_by_power_cuts_with_a_proxy_between() {
+    let cuts = setting("GANDER_CUTS", 6);
+    let port = free_port();
+    let _proxy = microsocks(port);
+    let started = Instant::now();
+    let patience = Duration::from_secs(180);
+    let (wrong, acknowledged) = cut_in_a_loop("power cuts, proxy", cuts, |_| through_socks(port), patience);
+    eprintln!("{cuts} power cuts with a proxy between, {acknowledged} acknowledged, {:?}", started.elapsed());
     assert_eq!(wrong, Vec::<String>::new());
     assert!(acknowledged >= cuts as usize * LOAD, "too little load to show anything: {acknowledged}");
 }

@@ -108,3 +108,52 @@ impl<T: Read + Write + Unpin> Write for Watched<T> {
         Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use rustls::{AlertDescription, Error as TlsError};
+
+    use super::*;
+
+    /// A connection that its peer has closed, with an alert that nobody has read yet.
+    struct ClosedWithAlert;
+
+    impl Read for ClosedWithAlert {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::Error::other(TlsError::AlertReceived(AlertDescription::CertificateRequired))))
+        }
+    }
+
+    impl Write for ClosedWithAlert {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// How a connection ended on which this failed.
+    fn ending_of<R>(
+        call: impl FnOnce(Pin<&mut Watched<ClosedWithAlert>>, &mut Context<'_>) -> Poll<io::Result<R>>,
+    ) -> Option<Handshake> {
+        let mut watched = Watched::new(ClosedWithAlert);
+        assert!(matches!(call(Pin::new(&mut watched), &mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_))));
+        watched.ending.problem().map(|(handshake, _)| handshake)
+    }
+
+    #[test]
+    fn an_alert_that_nobody_has_read_is_found_after_a_failed_write() {
+        let refused = Some(Handshake::ClientCertificate);
+        assert_eq!(ending_of(|watched, context| watched.poll_write(context, b"x")), refused);
+        assert_eq!(ending_of(|watched, context| watched.poll_write_vectored(context, &[])), refused);
+        assert_eq!(ending_of(|watched, context| watched.poll_flush(context)), refused);
+    }
+}
