@@ -32,7 +32,8 @@
 //! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |
-//! | [`event`] [`clock`] [`version`] | the vocabulary: what an event is and what becomes of it; time; what this was built from |
+//! | [`advice`] | why things stand as they do, and what to do: sentences for people, on the terminal and on the page |
+//! | [`event`] [`clock`] [`text`] [`version`] | the vocabulary: what an event is and what becomes of it; time; words and times as people read them; what this was built from |
 //! | [`exports`] | the items that tests use; beside `main` nothing else is public |
 //!
 //! # Layers
@@ -48,8 +49,8 @@
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` | |
-//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `inbound/repair` `token_bucket` `secret` `credential` | pure: no tokio, no hyper, no files, no clock |
-//! | 0 vocabulary | `event` `clock` `version` `yaml` | |
+//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `inbound/repair` `token_bucket` `secret` `credential` `advice` | pure: no tokio, no hyper, no files, no clock |
+//! | 0 vocabulary | `event` `clock` `text` `version` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent
 //!
@@ -68,6 +69,7 @@
 
 mod activity;
 mod admin;
+mod advice;
 mod authoring;
 mod callgoose;
 mod cli;
@@ -89,6 +91,7 @@ mod server;
 mod shutdown;
 mod supervision;
 mod tap;
+mod text;
 mod tls;
 mod token_bucket;
 mod version;

@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use super::admin_client::{Relay, as_flags, event_path};
 use super::recorded::{NOT_JSON, NOT_KEPT, payload, received, refused_for};
-use super::remedy::{self, Beside};
 use super::terminal::{Paint, Terminal, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
+use crate::advice::{self, Beside};
 use crate::clock::WallTime;
 use crate::inbound::{Accept, Decoded};
 
@@ -186,8 +186,8 @@ impl Show {
             terminal.print(&line);
         }
         let advice = match body["state"].as_str() {
-            Some("queued") => Some(remedy::of_queued(&body, &relay.readiness()?, WallTime::now())),
-            _ => remedy::of_event(&body, relay.newest_replay(&body)?.as_ref(), Beside::Details),
+            Some("queued") => Some(advice::of_queued(&body, &relay.readiness()?, WallTime::now())),
+            _ => advice::of_event(&body, relay.newest_replay(&body)?.as_ref(), Beside::Details),
         };
         if let Some(advice) = advice {
             terminal.print("");

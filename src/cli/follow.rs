@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::Stop;
 use super::admin_client::Relay;
-use super::remedy::{Advice, left_waiting, of_queued};
 use super::terminal::{Terminal, plain};
+use crate::advice::{Advice, left_waiting, of_queued};
 use crate::clock::WallTime;
 
 /// Events that are followed until a time.

@@ -10,9 +10,9 @@ use http::Method;
 use serde_json::Value;
 
 use super::client::{Answer, Client};
-use super::readiness::{NO_DETAILS, degradation, degraded};
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, Stop, block_on};
+use crate::advice::readiness::{NO_DETAILS, degradation, degraded};
 use crate::config::load_addresses;
 
 /// Ask a running relay whether it is alive, or ready

@@ -13,9 +13,9 @@ use super::admin_client::Relay;
 use super::client::{Answer, Client};
 use super::events::violation;
 use super::follow::Follow;
-use super::remedy::{self, Advice, Beside};
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, Stop, block_on, input};
+use crate::advice::{self, Advice, Beside};
 use crate::config::{load_addresses, load_policy};
 use crate::credential::Credential;
 use crate::event::Outcome;
@@ -75,7 +75,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     }
     complete(&arguments.config, &mut events);
     report(arguments, &answer, &events, terminal);
-    let fine = !events.is_empty() && events.iter().all(remedy::is_fine);
+    let fine = !events.is_empty() && events.iter().all(advice::is_fine);
     Ok(if fine { Exit::Fine } else { Exit::No })
 }
 
@@ -174,14 +174,14 @@ fn report(arguments: &Arguments, answer: &Answer, events: &[Value], terminal: &m
             advise(&json!({ "id": id, "state": "refused", "reason": reason }), terminal);
         }
         let readiness = Relay::open(&arguments.config).and_then(|relay| relay.readiness()).ok();
-        for sentence in remedy::of_refusal(answer.status.as_u16(), &arguments.source, readiness.as_ref()) {
+        for sentence in advice::of_refusal(answer.status.as_u16(), &arguments.source, readiness.as_ref()) {
             terminal.say(&format!("  {sentence}"));
         }
     }
 }
 
 fn advise(event: &Value, terminal: &mut Terminal) {
-    let advice = remedy::of_event(event, None, Beside::Line);
+    let advice = advice::of_event(event, None, Beside::Line);
     advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
 }
 
@@ -202,7 +202,7 @@ fn line(event: &Value) -> String {
         let original = if original.is_empty() { original } else { format!(" ({original})") };
         return format!("{line}{} of event {}{original}", said("status"), plain(&of));
     }
-    line += &remedy::standing(&json!({
+    line += &advice::standing(&json!({
         "state": event["status"], "outcome": event["outcome"], "reason": event["reason"],
     }));
     if let Some(rule) = event["rule"].as_str() {

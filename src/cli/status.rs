@@ -9,6 +9,7 @@ use clap::Args;
 use super::admin_client::Relay;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, Stop};
+use crate::advice::status::is_well;
 use crate::clock::WallTime;
 
 /// Show how things are on one screen, and what to do
@@ -56,7 +57,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
 
 fn look(relay: &Relay, json: bool, terminal: &Terminal) -> Result<(String, Exit), Stop> {
     let status = relay.ask("/api/v1/status")?;
-    let exit = if screen::is_well(&status) { Exit::Fine } else { Exit::No };
+    let exit = if is_well(&status) { Exit::Fine } else { Exit::No };
     if json {
         return Ok((status.to_string(), exit));
     }

@@ -11,6 +11,8 @@ use unicode_width::UnicodeWidthStr;
 use super::Exit;
 use crate::logging::{self, Lines, no_colour};
 
+pub(crate) use crate::text::{plain, quoted};
+
 /// Where a command writes.
 #[derive(Debug)]
 pub(crate) struct Terminal {
@@ -143,34 +145,6 @@ impl Terminal {
 /// The wait for queued lines to be read: their reader may be stuck.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
-/// A text from outside as it may stand in a line of a terminal: control characters, which could forge lines or move
-/// the cursor, and what has no width, which could make two texts look alike, are escaped.
-pub(crate) fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || is_unseen(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
-}
-
-/// A word as a shell takes it.
-pub(crate) fn quoted(text: &str) -> String {
-    let bare = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && text.chars().all(bare) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
-/// Breaks of lines and paragraphs, marks of direction, and what is not seen at all. The two joiners, which belong to some
-/// scripts and to emoji, stay.
-fn is_unseen(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 /// A text in a colour or weight of a terminal, where it is wanted.
 pub(crate) fn painted(text: &str, paint: Paint, colour: bool) -> String {
     if colour { format!("\u{1b}[{}m{text}\u{1b}[0m", paint as u8) } else { text.to_owned() }
@@ -212,20 +186,6 @@ pub(crate) fn painted_table(rows: &[Vec<String>], paint: impl Fn(usize, usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_comes_from_outside_moves_no_cursor() {
-        assert_eq!(plain("a\u{1b}[2J\nb\u{202e}é"), "a\\u{1b}[2J\\nb\\u{202e}é");
-        assert_eq!(plain("a\u{2028}b\u{200b}c\u{feff}"), "a\\u{2028}b\\u{200b}c\\u{feff}");
-        assert_eq!(plain("👩\u{200d}🔧"), "👩\u{200d}🔧");
-    }
-
-    #[test]
-    fn a_word_can_be_pasted_into_a_shell() {
-        assert_eq!(quoted("./config/gander.yaml"), "./config/gander.yaml");
-        assert_eq!(quoted("my files/it's"), r"'my files/it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 
     #[test]
     fn columns_are_aligned() {

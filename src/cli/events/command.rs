@@ -14,10 +14,10 @@ use super::against::{self, Past};
 use super::progress::Progress;
 use super::selection::Selection;
 use super::{page_of, text};
+use crate::advice::{self, Advice, Beside};
 use crate::cli::admin_client::{Relay, as_flags, event_path};
 use crate::cli::client::Answer;
 use crate::cli::follow::Follow;
-use crate::cli::remedy::{self, Advice, Beside};
 use crate::cli::terminal::{Terminal, plain};
 use crate::cli::{ConfigArguments, Exit, Stop, input};
 
@@ -280,12 +280,12 @@ impl<'r> Run<'r> {
         let mut fine = true;
         for id in &self.queued {
             let event = follow.end_of(id, terminal)?;
-            fine &= remedy::is_fine(&event);
+            fine &= advice::is_fine(&event);
             if self.which.json {
                 terminal.print(&event.to_string());
                 continue;
             }
-            terminal.print(&format!("{} {}", plain(id), remedy::standing(&event)));
+            terminal.print(&format!("{} {}", plain(id), advice::standing(&event)));
             advise(&event, terminal);
         }
         Ok(fine)
@@ -340,7 +340,7 @@ fn declined(id: &str, answer: &Answer) -> Option<Value> {
 }
 
 fn advise(event: &Value, terminal: &mut Terminal) {
-    let advice = remedy::of_event(event, None, Beside::Line);
+    let advice = advice::of_event(event, None, Beside::Line);
     advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
 }
 

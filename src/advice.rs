@@ -1,25 +1,29 @@
 //! Says why an event stands as it does, and what a person can do about it.
 
+pub(crate) mod readiness;
+pub(crate) mod status;
+
 use serde_json::Value;
 
-use super::readiness::{degradation, degraded, minute, of_deliveries};
-use super::terminal::{plain, quoted};
+use self::readiness::{degradation, degraded, minute, of_deliveries};
+
 use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
 use crate::event::{Action, Outcome, Reason};
 use crate::journal::dedup::AcceptReason;
+use crate::text::{plain, quoted};
 
 /// A reason and what to do about it, each a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Advice {
-    pub(super) why: String,
+pub(crate) struct Advice {
+    pub(crate) why: String,
     /// None where nothing is to be done.
-    pub(super) remedy: Option<String>,
+    pub(crate) remedy: Option<String>,
 }
 
 /// The text beside the advice: nobody is told to look at text that is on the screen already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beside {
+pub(crate) enum Beside {
     /// The whole event, as `gander events show` prints it.
     Details,
     /// A line on the event.
@@ -32,7 +36,7 @@ impl Advice {
     }
 
     /// As lines below an event.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let remedy = self.remedy.iter().map(|remedy| format!("what to do: {remedy}"));
         std::iter::once(format!("why: {}", self.why)).chain(remedy).collect()
     }
@@ -40,7 +44,7 @@ impl Advice {
 
 /// Advice on an event as the API or the answer to a sender tells it; none where all is well. `replay`: the newest of its
 /// replays.
-pub(super) fn of_event(event: &Value, replay: Option<&Value>, beside: Beside) -> Option<Advice> {
+pub(crate) fn of_event(event: &Value, replay: Option<&Value>, beside: Beside) -> Option<Advice> {
     let advice = of_ended(event, beside)?;
     match newest_of(&event["replayed_by"]) {
         Some(newest) => Some(after_replay(advice, event, newest, replay)),
@@ -101,7 +105,7 @@ fn after_replay(advice: Advice, event: &Value, newest: &str, replay: Option<&Val
 }
 
 /// An event's state in words: `delivered, created`, `queued, last try: duplicate (200)`.
-pub(super) fn standing(event: &Value) -> String {
+pub(crate) fn standing(event: &Value) -> String {
     let said = |name: &str| plain(event[name].as_str().unwrap_or_default());
     let [state, outcome, reason] = ["state", "outcome", "reason"].map(said);
     let words = match state.as_str() {
@@ -222,7 +226,7 @@ fn ended(reason: &str, id: &str) -> Option<Advice> {
 }
 
 /// Advice on an event that is still queued. `readiness` is the answer of `/readyz`.
-pub(super) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advice {
+pub(crate) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advice {
     if let Some(by) = event["held"].as_str() {
         let by = plain(by);
         return Advice::new(format!("a person holds its {by} back"), format!("`gander events release --{by} …`"));
@@ -273,7 +277,7 @@ fn again(event: &Value, now: WallTime) -> String {
 }
 
 /// A sentence on an event that is left waiting. `readiness` as above.
-pub(super) fn left_waiting(event: &Value, readiness: &Value, now: WallTime) -> String {
+pub(crate) fn left_waiting(event: &Value, readiness: &Value, now: WallTime) -> String {
     let id = plain(event["id"].as_str().unwrap_or_default());
     let due = event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339).filter(|at| *at > now);
     let then = match due {
@@ -297,7 +301,7 @@ fn of_upstream(entry: &Value) -> Option<Advice> {
 
 /// Advice on a request that the relay answered with an error, beside what the answer says. `readiness` as above, where it
 /// could be asked.
-pub(super) fn of_refusal(status: u16, source: &str, readiness: Option<&Value>) -> Vec<String> {
+pub(crate) fn of_refusal(status: u16, source: &str, readiness: Option<&Value>) -> Vec<String> {
     match status {
         401 => vec![
             "does the relay run with this configuration and these secrets? Its log tells no credential from a \
@@ -312,7 +316,7 @@ pub(super) fn of_refusal(status: u16, source: &str, readiness: Option<&Value>) -
 }
 
 /// Tells an event that did what it should: created, resolved, duplicate or accepted, for a copy as for its original.
-pub(super) fn is_fine(event: &Value) -> bool {
+pub(crate) fn is_fine(event: &Value) -> bool {
     matches!(event["outcome"].as_str(), Some("created" | "resolved" | "duplicate" | "accepted"))
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::terminal::plain;
+use crate::text::plain;
 
 /// The entries of a readiness: what is not as it should be.
 pub(crate) fn degraded(readiness: &Value) -> &[Value] {

@@ -1,0 +1,281 @@
+//! Says how a relay is doing, by what `/api/v1/status` tells: in a sentence, and in notes beside its numbers.
+
+use serde_json::Value;
+
+use super::readiness::{degraded, of_deliveries};
+use crate::clock::WallTime;
+use crate::text::{clock, grouped, plain, second, since};
+
+/// The calls that failed since one succeeded. One alone, among others that succeed, is told by what becomes of its event.
+fn failing(status: &Value) -> Option<&Value> {
+    let failed = &status["upstream"]["failed_calls"];
+    let count = failed["count"].as_u64()?;
+    (count > 1 || is_nothing_delivered(status)).then_some(failed)
+}
+
+fn is_nothing_delivered(status: &Value) -> bool {
+    status["since_start"]["delivered"] == 0
+}
+
+/// How things are, in a sentence.
+pub(crate) struct Headline<'a> {
+    pub(crate) sentence: String,
+    pub(crate) level: Level,
+    pub(crate) remedy: Option<String>,
+    /// The entry of `degraded`, or the failed calls, that it is about.
+    pub(crate) about: Option<&'a Value>,
+}
+
+/// How bad things are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Well,
+    /// Something waits for a person.
+    Warning,
+    /// Events are not taken, or not delivered.
+    Bad,
+}
+
+pub(crate) fn headline(status: &Value, now: WallTime) -> Headline<'_> {
+    let entries = degraded(&status["readiness"]);
+    let about = |reasons: &[&str]| entries.iter().find(|entry| reasons.iter().any(|reason| entry["reason"] == *reason));
+    let of = |entry: &'_ Value, what: &str| {
+        format!("{what} since {}", since(entry["since"].as_str().unwrap_or_default(), now))
+    };
+    let (sentence, level, about) = if status["readiness"]["ready"] != true {
+        let entry = about(&["journal", "journal_replaced"]);
+        let sentence = match entry {
+            Some(entry) => format!("{}: {}.", of(entry, "Events are refused with 503"), detail(entry)),
+            None => "Events are not taken: the relay is stopping.".to_owned(),
+        };
+        (sentence, Level::Bad, entry)
+    } else if let Some((entry, why)) = entries.iter().find_map(|entry| Some((entry, of_deliveries(entry)?))) {
+        let what = if entry["reason"] == "breaker_open" { "Nothing is delivered" } else { "Deliveries are paused" };
+        (format!("{}: {why}.", of(entry, what)), Level::Bad, Some(entry))
+    } else if let Some(failed) = failing(status) {
+        (failure(failed, now), Level::Bad, Some(failed))
+    } else {
+        let since = since(status["upstream"]["since"].as_str().unwrap_or_default(), now);
+        let count = |section: &str, name: &str| status[section][name].as_u64().unwrap_or(0);
+        let but = [
+            (entries.len() as u64, "one thing is not as it should be", "things are not as they should be"),
+            (count("kept", "dead"), "a dead letter waits for a person", "dead letters wait for a person"),
+            (count("kept", "refused"), "a refused payload waits for a person", "refused payloads wait for a person"),
+            (count("kept", "unmatched"), "one event matched no filter", "events matched no filter"),
+            (u64::from(status["kept"].is_null()), "the journal does not answer at once", ""),
+        ];
+        let but = but.into_iter().filter(|(count, ..)| *count > 0).map(|(count, one, many)| match count {
+            1 => format!("; {one}"),
+            _ => format!("; {} {many}", grouped(count)),
+        });
+        let but: String = but.collect();
+        let level = if but.is_empty() { Level::Well } else { Level::Warning };
+        let how = match is_nothing_delivered(status) {
+            true => format!("Ready, since {since}; nothing was delivered since the start"),
+            false => format!("Delivering, since {since}"),
+        };
+        (format!("{how}{but}."), level, None)
+    };
+    let remedy = about.map(|entry| plain(entry["remedy"].as_str().unwrap_or_default()));
+    Headline { sentence, level, remedy, about }
+}
+
+/// `The last 4 calls to Callgoose failed, since 12:03 UTC (4 s): unauthorized (401).`
+fn failure(failed: &Value, now: WallTime) -> String {
+    let at = since(failed["since"].as_str().unwrap_or_default(), now);
+    let result = plain(failed["result"].as_str().unwrap_or_default());
+    let status = failed["status"].as_u64().map_or_else(String::new, |status| format!(" ({status})"));
+    match failed["count"].as_u64() {
+        Some(count) if count > 1 => {
+            format!("The last {} calls to Callgoose failed, since {at}: {result}{status}.", grouped(count))
+        }
+        _ => format!("The last call to Callgoose failed, at {at}: {result}{status}."),
+    }
+}
+
+fn detail(entry: &Value) -> String {
+    plain(entry["detail"].as_str().unwrap_or("the log tells why"))
+}
+
+/// Tells that all is well: events are taken and delivered, and nothing waits for a person.
+pub(crate) fn is_well(status: &Value) -> bool {
+    let readiness = &status["readiness"];
+    let waits = |name: &str| status["kept"][name].as_u64().is_some_and(|count| count > 0);
+    readiness["ready"] == true
+        && degraded(readiness).is_empty()
+        && failing(status).is_none()
+        && !status["kept"].is_null()
+        && !["dead", "refused", "unmatched"].into_iter().any(waits)
+}
+
+/// `incidents; of 6 more keys the trigger waits`.
+pub(crate) fn open(kept: &Value) -> String {
+    match kept["open_waiting"].as_u64().unwrap_or(0) {
+        0 => "incidents".to_owned(),
+        1 => "incidents; of one more key the trigger waits".to_owned(),
+        waiting => format!("incidents; of {} more keys the trigger waits", grouped(waiting)),
+    }
+}
+
+/// `oldest from 12:01 UTC (2 min); sent by about 12:04 UTC`.
+pub(crate) fn waiting(status: &Value, now: WallTime) -> String {
+    let queue = &status["queue"];
+    let oldest = queue["oldest_received_at"].as_str().map(|at| format!("oldest from {}; ", since(at, now)));
+    let is_held = degraded(&status["readiness"]).iter().any(|entry| entry["reason"] == "held");
+    let held = if is_held { "; what a person holds back waits longer" } else { "" };
+    format!("{}{}{held}", oldest.unwrap_or_default(), until(status, now))
+}
+
+/// Until when what waits is sent.
+fn until(status: &Value, now: WallTime) -> String {
+    let queue = &status["queue"];
+    match status["upstream"]["state"].as_str() {
+        Some("paused") => return "not sent while deliveries are paused".to_owned(),
+        Some("breaker_open") => return "not sent while Callgoose does not answer".to_owned(),
+        _ => {}
+    }
+    if let Some(at) = queue["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339) {
+        return match at > now {
+            true => format!("next attempt at {}", second(at, now)),
+            false => "the next attempt begins now".to_owned(),
+        };
+    }
+    // It is 0 where it was not told anew while something takes longer than was thought.
+    match queue["drain_seconds"].as_f64().filter(|seconds| *seconds > 0.0 && *seconds < DRAIN_SECONDS_MAX) {
+        Some(seconds) if seconds < SOON_SECONDS => "sent within a minute".to_owned(),
+        Some(seconds) => {
+            let by = WallTime(now.0.saturating_add((seconds * 1_000.0) as i64));
+            format!("sent by about {}", clock(by, now))
+        }
+        None => "nobody can tell until when".to_owned(),
+    }
+}
+
+/// The trouble of a source: held back, over its share, or requests of it were turned away.
+pub(crate) fn trouble(source: &Value, status: &Value, now: WallTime) -> String {
+    let name = source["name"].as_str().unwrap_or_default();
+    let holds = status["holds"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_held = holds.iter().any(|hold| hold["source"] == name && hold["key"].is_null());
+    let mut parts: Vec<String> = is_held.then(|| "held back by a person".to_owned()).into_iter().collect();
+    let share = degraded(&status["readiness"]).iter().find(|entry| {
+        entry["reason"] == "source_share"
+            && entry["detail"].as_str().is_some_and(|detail| detail.starts_with(&format!("source {name}:")))
+    });
+    parts.extend(share.map(|_| "has its share of the queue, and is told 503".to_owned()));
+    if let Some(at) = source["last_refused"]["at"].as_str() {
+        let reason = plain(source["last_refused"]["reason"].as_str().unwrap_or_default());
+        let refused = source["refused"].as_u64().map(grouped).unwrap_or_default();
+        parts.push(format!("{refused} turned away, last {}: {reason}", since(at, now)));
+    }
+    parts.join("; ")
+}
+
+/// The screen tells times to the minute.
+const SOON_SECONDS: f64 = 60.0;
+/// A year: what takes longer is never sent.
+const DRAIN_SECONDS_MAX: f64 = 31_536_000.0;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    pub(crate) const NOW: WallTime = WallTime(1_764_000_240_000);
+
+    pub(crate) fn status() -> Value {
+        json!({
+            "started_at": "2025-11-24T14:00:00.000Z",
+            "readiness": { "ready": true, "degraded": [] },
+            "upstream": { "state": "answering", "since": "2025-11-24T14:00:00.000Z", "failed_calls": null },
+            "queue": { "events": 0, "drain_seconds": 0.0, "oldest_received_at": null },
+            "kept": { "dead": 0, "refused": 0, "unmatched": 0, "open_incidents": 5, "open_waiting": 0 },
+            "since_start": { "taken": 1234, "duplicate": 31, "ignored": 0, "delivered": 1230, "unmatched": 0,
+                "last_delivered_at": "2025-11-24T16:03:58.000Z" },
+            "by_source": [{ "name": "servicepilot", "last_event_at": "2025-11-24T16:03:57.000Z", "taken": 1234, "queued": 0,
+                "dead": 0, "refused": 0, "last_refused": null }],
+            "holds": [],
+        })
+    }
+
+    pub(crate) fn entry(reason: &str, status: Option<u16>, detail: &str) -> Value {
+        json!({ "reason": reason, "since": "2025-11-24T16:00:00.000Z", "status": status, "detail": detail, "remedy": "mend it" })
+    }
+
+    #[test]
+    fn all_is_well_where_events_are_delivered_and_nothing_waits_for_a_person() {
+        let failed = |count: u64| {
+            json!({ "count": count, "since": "2025-11-24T16:03:56.000Z", "result": "unauthorized", "status": 401,
+                    "remedy": "mend it" })
+        };
+        for (path, value, sentence, well) in [
+            ("/kept/open_waiting", json!(3), "Delivering, since 14:00 UTC (2 h).", true),
+            ("/since_start/unmatched", json!(8), "Delivering, since 14:00 UTC (2 h).", true),
+            ("/kept/unmatched", Value::Null, "Delivering, since 14:00 UTC (2 h).", true),
+            ("/kept/dead", json!(1), "Delivering, since 14:00 UTC (2 h); a dead letter waits for a person.", false),
+            (
+                "/kept/refused",
+                json!(2),
+                "Delivering, since 14:00 UTC (2 h); 2 refused payloads wait for a person.",
+                false,
+            ),
+            ("/kept/unmatched", json!(8), "Delivering, since 14:00 UTC (2 h); 8 events matched no filter.", false),
+            ("/kept", Value::Null, "Delivering, since 14:00 UTC (2 h); the journal does not answer at once.", false),
+            (
+                "/readiness/degraded",
+                json!([entry("held", None, "x")]),
+                "Delivering, since 14:00 UTC (2 h); one thing is not as it should be.",
+                false,
+            ),
+            (
+                "/since_start/delivered",
+                json!(0),
+                "Ready, since 14:00 UTC (2 h); nothing was delivered since the start.",
+                true,
+            ),
+            ("/upstream/failed_calls", failed(1), "Delivering, since 14:00 UTC (2 h).", true),
+            (
+                "/upstream/failed_calls",
+                failed(4),
+                "The last 4 calls to Callgoose failed, since 16:03 UTC (4 s): unauthorized (401).",
+                false,
+            ),
+        ] {
+            let mut status = status();
+            *status.pointer_mut(path).unwrap() = value.clone();
+            assert_eq!(
+                (headline(&status, NOW).sentence.as_str(), is_well(&status)),
+                (sentence, well),
+                "{path} {value}"
+            );
+        }
+        let mut never = status();
+        never["since_start"]["delivered"] = 0.into();
+        never["upstream"]["failed_calls"] = failed(1);
+        let Headline { sentence, remedy, .. } = headline(&never, NOW);
+        assert_eq!(sentence, "The last call to Callgoose failed, at 16:03 UTC (4 s): unauthorized (401).");
+        assert_eq!((remedy.as_deref(), is_well(&never)), (Some("mend it"), false));
+    }
+
+    #[test]
+    fn until_when_what_waits_is_sent_is_told_where_it_can_be() {
+        for (state, next, drain, said) in [
+            ("answering", None, json!(12.0), "sent within a minute"),
+            ("answering", None, json!(90.0), "sent by about 16:05 UTC"),
+            ("answering", None, json!(0.0), "nobody can tell until when"),
+            ("answering", None, Value::Null, "nobody can tell until when"),
+            ("answering", Some("2025-11-24T16:05:40.000Z"), json!(0.4), "next attempt at 16:05:40 UTC"),
+            ("answering", Some("2025-11-24T16:04:00.000Z"), Value::Null, "the next attempt begins now"),
+            ("paused", None, json!(12.0), "not sent while deliveries are paused"),
+            ("breaker_open", Some("2025-11-24T16:05:40.000Z"), json!(12.0), "not sent while Callgoose does not answer"),
+        ] {
+            let mut status = status();
+            status["upstream"]["state"] = state.into();
+            status["queue"] =
+                json!({ "events": 1, "drain_seconds": drain, "next_attempt_at": next, "oldest_received_at": null });
+            assert_eq!(waiting(&status, NOW), said);
+            status["readiness"]["degraded"] = json!([entry("held", None, "x")]);
+            assert_eq!(waiting(&status, NOW), format!("{said}; what a person holds back waits longer"));
+        }
+    }
+}
