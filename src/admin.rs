@@ -1,4 +1,4 @@
-//! The operators' API: health, readiness, metrics, the journal and commands.
+//! The operators' side: health, readiness, metrics, the journal and commands, as an API and as a page.
 //!
 //! It reads snapshots and a read-only connection of its own; it never holds anything that an event waits for. It
 //! listens apart from senders, on loopback unless a token is set.
@@ -11,6 +11,7 @@ mod guard;
 mod holds;
 mod journal_view;
 mod metrics;
+mod page;
 mod problem;
 mod readiness;
 mod reload;
@@ -38,6 +39,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
+use self::page::session::Sessions;
 use crate::delivery::dispatcher::{DeliveryProgress, QueueHandle, Stuck, UpstreamStatus};
 use crate::inbound::Ingest;
 use crate::journal::recorder::Recorder;
@@ -110,6 +112,9 @@ struct State {
     view: View,
     bound: SocketAddr,
     access: Access,
+    /// Browsers that showed the token.
+    sessions: Arc<Sessions>,
+    is_tls: bool,
     /// Ends what would go on for as long as its client wishes.
     shutdown: Shutdown,
 }
@@ -122,7 +127,10 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
     let Ok(bound) = socket.local_addr() else {
         return;
     };
-    let api = Arc::new(Api(router(State { view, bound, access, shutdown: shutdown.clone() })));
+    let sessions = Arc::new(Sessions::new());
+    let is_tls = tls.is_some();
+    let state = State { view, bound, access, sessions, is_tls, shutdown: shutdown.clone() };
+    let api = Arc::new(Api(router(state)));
     server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown).await;
 }
 
@@ -168,6 +176,7 @@ fn router(state: State) -> Router {
     Router::new()
         .route("/healthz", get(api::health))
         .route("/readyz", get(api::ready))
+        .merge(page::routes(&state))
         .merge(api)
         .fallback(api::unknown)
         .method_not_allowed_fallback(api::wrong_method)

@@ -45,6 +45,11 @@ impl Secret {
         constant_time::verify_slices_are_equal(presented.as_ref(), &expected).is_ok()
     }
 
+    /// The SHA-256 of the value of now, to notice another one.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.0.load().sha256
+    }
+
     /// The clear text, for the one place that sends it; none where only the hash is known.
     pub fn expose<T>(&self, with: impl FnOnce(&str) -> T) -> Option<T> {
         self.0.load().text.as_ref().map(|text| with(text.expose_secret()))

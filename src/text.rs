@@ -1,5 +1,7 @@
 //! Texts, numbers and times as a person reads them.
 
+use std::time::Duration;
+
 use crate::clock::WallTime;
 
 /// A text from outside as it may stand in a line of a terminal: control characters, which could forge lines or move
@@ -64,6 +66,15 @@ pub(crate) fn length(seconds: u64) -> String {
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A short length of time: `12 ms`, `1.5 s`, `4 min`.
+pub(crate) fn length_of(length: Duration) -> String {
+    match length.as_millis() {
+        millis @ 0..1_000 => format!("{millis} ms"),
+        millis @ 1_000..60_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+        _ => self::length(length.as_secs()),
     }
 }
 

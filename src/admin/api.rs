@@ -17,7 +17,7 @@ use super::selection::Selection;
 use super::unseen;
 use crate::clock::WallTime;
 use crate::event::EventId;
-use crate::journal::Page;
+use crate::journal::{Filter, Page, Summary};
 
 /// `GET /healthz`: the process is alive.
 pub(super) async fn health() -> Response {
@@ -39,6 +39,11 @@ pub(super) async fn ready(Extract(state): Extract<State>, request: Request) -> R
 pub(super) async fn events(Extract(state): Extract<State>, uri: Uri) -> Reply {
     let filter =
         Selection::of_query(&uri).and_then(|selection| selection.list(WallTime::now())).map_err(bad_request)?;
+    Ok(Json(list(&state, filter).await?).into_response())
+}
+
+/// The events that are selected.
+pub(super) async fn list(state: &State, filter: Filter) -> Result<Listed, Response> {
     let found = state.view.journal.read(move |reader| {
         let page = reader.list(&filter)?;
         let scope = if page.events.is_empty() { Some(reader.scope()?) } else { None };
@@ -47,17 +52,17 @@ pub(super) async fn events(Extract(state): Extract<State>, uri: Uri) -> Reply {
     let (filter, mut page, scope) = found.await?;
     holds::mark(&mut page.events, &state.view.recorder.holds());
     let not_looked_at = scope.map(|scope| unseen::not_looked_at(&filter, &page, scope, &state.view.sources));
-    Ok(Json(Listed { page, not_looked_at }).into_response())
+    Ok(Listed { page, not_looked_at })
 }
 
 /// A page of events.
 #[derive(Debug, Serialize)]
-struct Listed {
+pub(super) struct Listed {
     #[serde(flatten)]
-    page: Page,
+    pub(super) page: Page,
     /// Where there are none: sentences on what the filter could not find.
     #[serde(skip_serializing_if = "Option::is_none")]
-    not_looked_at: Option<Vec<String>>,
+    pub(super) not_looked_at: Option<Vec<String>>,
 }
 
 /// `GET /api/v1/events/ID`: what came, what was decided, what was sent, each attempt and answer.
@@ -73,11 +78,15 @@ pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>
 
 /// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.
 pub(super) async fn incidents(Extract(state): Extract<State>) -> Reply {
+    Ok(Json(json!({ "incidents": open_incidents(&state).await? })).into_response())
+}
+
+/// The triggers on which open incidents rest, newest first.
+pub(super) async fn open_incidents(state: &State) -> Result<Vec<Summary>, Response> {
     let Some(open) = state.view.recorder.open_incidents(INCIDENTS_MAX).await else {
         return Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be read now; see /readyz"));
     };
-    let incidents = state.view.journal.read(move |reader| reader.summaries(&open)).await?;
-    Ok(Json(json!({ "incidents": incidents })).into_response())
+    state.view.journal.read(move |reader| reader.summaries(&open)).await
 }
 
 /// Refuses a question in a query where none is understood: an answer would pass for one to it.
@@ -94,7 +103,7 @@ pub(super) async fn without_query(request: Request, next: Next) -> Response {
 pub(super) async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
-        "here are /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
+        "here are the page at /, /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
          /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/incidents, /api/v1/dedup, /api/v1/status \
          and /api/v1/stream",
     )

@@ -2,15 +2,17 @@
 //! browser.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use axum::extract::{Request, State as Extract};
 use axum::http::header::{HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
-use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::State;
+use super::page::session;
 use super::problem::problem;
 use crate::credential::{Credential, Match};
 use crate::server::{ClientCertificate, Peer};
@@ -29,6 +31,18 @@ pub(super) async fn authenticated(Extract(state): Extract<State>, request: Reque
     response
 }
 
+/// Lets in whoever showed the token to this page before, and asks others for it.
+pub(super) async fn signed_in(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    if !shows_certificate(request.extensions()) {
+        return problem(StatusCode::FORBIDDEN, "show a client certificate that `admin.tls.client_ca` signed");
+    }
+    if shows_token(&state, request.headers()) {
+        return next.run(request).await;
+    }
+    let to = request.uri().path_and_query().map_or("", |to| to.as_str()).trim_start_matches('/');
+    session::form(to, if request.uri().path().matches('/').count() > 1 { "../" } else { "./" }, None)
+}
+
 /// A request may see details: it is authenticated, and by more than nothing where the address is not loopback.
 pub(super) fn may_see_details(state: &State, request: &Request) -> bool {
     shows_certificate(request.extensions())
@@ -45,6 +59,7 @@ fn shows_token(state: &State, headers: &HeaderMap) -> bool {
         return true;
     };
     Credential::Bearer(token.clone()).check_head(headers, None) == Match::Right
+        || state.sessions.admits(headers, token, Instant::now())
 }
 
 /// Refuses what a browser says another site asked for, and a host that may be a rebound name of another site: one that is
@@ -65,10 +80,20 @@ pub(super) async fn same_site(Extract(state): Extract<State>, request: Request, 
         (None, Some(origin)) => origin.split_once("://").map_or(origin, |(_, authority)| authority) != host,
         (None, None) => false,
     };
-    if cross_site {
+    if cross_site && !is_visit(&request) {
         return problem(StatusCode::FORBIDDEN, "requests from another site's page are refused");
     }
     next.run(request).await
+}
+
+/// A person follows a link of another site to the page, which that site can neither read nor frame.
+fn is_visit(request: &Request) -> bool {
+    let says = |name: &str, value: &str| request.headers().get(name).is_some_and(|found| found == value);
+    let path = request.uri().path();
+    request.method() == Method::GET
+        && says("sec-fetch-mode", "navigate")
+        && says("sec-fetch-dest", "document")
+        && !["/api/", "/metrics"].iter().any(|below| path.starts_with(below))
 }
 
 /// The host that a request names, if it may.

@@ -21,6 +21,8 @@ pub(super) struct Selection {
     outcome: Option<String>,
     key: Option<String>,
     source: Option<String>,
+    /// The reason of an event that ended otherwise than delivered, as a list shows it.
+    reason: Option<String>,
     /// Received at this time or later: an RFC 3339 time, or an age such as `2h`.
     since: Option<String>,
     /// Received before this time, or longer ago than this.
@@ -66,10 +68,10 @@ impl Selection {
         if let Some((name, _)) = of_a_list.iter().find(|(_, given)| *given) {
             return Err(format!("`{name}` is of a list only: list, and command by the ids"));
         }
-        let words = [&self.state, &self.outcome, &self.key, &self.source, &self.since, &self.older_than];
+        let words = [&self.state, &self.outcome, &self.key, &self.source, &self.reason, &self.since, &self.older_than];
         if words.iter().all(|word| word.is_none()) {
             return Err(
-                "name at least one of `state`, `outcome`, `key`, `source`, `since` and `older_than`: this would \
+                "name at least one of `state`, `outcome`, `key`, `source`, `reason`, `since` and `older_than`: this would \
                         be about every dead letter and refused payload"
                     .to_owned(),
             );
@@ -119,6 +121,7 @@ impl Selection {
             outcome: self.outcome.as_deref().map(outcome).transpose()?,
             key: self.key.clone(),
             source: self.source.clone(),
+            reason: self.reason.clone(),
             since: moment("since", self.since.as_deref(), now)?,
             before: moment("older_than", self.older_than.as_deref(), now)?,
             ..Filter::default()
@@ -174,7 +177,7 @@ const LIST_DEFAULT: usize = 50;
 /// Members of a command's body beside its selection.
 pub(crate) const OPTIONS: [&str; 2] = ["force", "dry_run"];
 /// The names of the fields of [`Selection`].
-pub(crate) const SELECTION: [&str; 12] = [
+pub(crate) const SELECTION: [&str; 13] = [
     "state",
     "outcome",
     "key",
@@ -182,6 +185,7 @@ pub(crate) const SELECTION: [&str; 12] = [
     "search",
     "request",
     "source",
+    "reason",
     "since",
     "older_than",
     "differs",

@@ -17,14 +17,19 @@ use crate::delivery::dispatcher::{DeliveryProgress, FailedCalls, UpstreamStatus}
 use crate::journal::recorder::Tally;
 use crate::version;
 
-/// Answers with counts of what waits and of what happened since the start. Where the journal does not answer soon, what only it knows is null.
+/// Answers with how things are now.
 pub(super) async fn status(Extract(state): Extract<State>) -> Response {
-    let view = &state.view;
+    Json(current(&state.view).await).into_response()
+}
+
+/// Counts of what waits and of what happened since the start. Where the journal does not answer soon, what only it knows
+/// is null.
+pub(super) async fn current(view: &View) -> Value {
     let oldest = view.journal.oldest_queued().await;
     let (tally, unmatched) = tally(view).await;
     let uptime = view.started.elapsed();
     let DeliveryProgress { drained_by, next_attempt, .. } = *view.progress.borrow();
-    Json(json!({
+    json!({
         "version": version::VERSION,
         "commit": version::COMMIT,
         "uptime_seconds": uptime.as_secs(),
@@ -50,8 +55,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         "by_source": view.sources.iter().map(|source| of_source(view, source, tally.as_ref())).collect::<Vec<_>>(),
         "holds": holds::shown(&view.recorder.holds()),
         "dedup": { "keys": view.metrics.dedup_keys.get() },
-    }))
-    .into_response()
+    })
 }
 
 /// Counts what is kept, and of it what alerted nobody; none where the journal does not answer soon, be it that it answers

@@ -17,6 +17,7 @@ mod doctor;
 mod egress;
 mod framing;
 mod lenient;
+mod page;
 mod pages;
 mod presets;
 mod process;

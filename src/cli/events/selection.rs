@@ -24,6 +24,9 @@ pub(super) struct Selection {
     /// Only events of this source
     #[arg(long)]
     pub(super) source: Option<String>,
+    /// Only events that ended for this reason, as a list shows it
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
     /// Only events received since then: an age such as 2h, or an RFC 3339 time
     #[arg(long, value_name = "AGE", value_parser = moment)]
     pub(super) since: Option<String>,
@@ -78,6 +81,7 @@ impl Selection {
             ("outcome", &self.outcome),
             ("key", &self.key),
             ("source", &self.source),
+            ("reason", &self.reason),
             ("since", &self.since),
             ("older_than", &self.older_than),
         ]

@@ -1,0 +1,82 @@
+//! What every view has: head, navigation, sign-out.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::{DOCTYPE, Markup, html};
+
+use super::html as response;
+use crate::admin::State;
+
+/// A view in the navigation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Overview,
+    Events,
+    Incidents,
+    Attention,
+}
+
+impl Place {
+    const ALL: [(Place, &'static str, &'static str); 4] = [
+        (Place::Overview, "", "Overview"),
+        (Place::Events, "events", "Events"),
+        (Place::Incidents, "incidents", "Open incidents"),
+        (Place::Attention, "attention", "Needs attention"),
+    ];
+}
+
+/// One view: what stands around its content.
+pub(super) struct Frame<'a> {
+    pub(super) state: &'a State,
+    pub(super) place: Place,
+    pub(super) title: &'a str,
+    /// The way from this view to `/`: links are relative.
+    pub(super) root: &'static str,
+    /// It changes by itself: the script fetches it again when something happened.
+    pub(super) live: bool,
+}
+
+impl Frame<'_> {
+    pub(super) fn show(&self, main: &Markup) -> Response {
+        let Frame { state, root, .. } = self;
+        // Whoever sees this showed the token, where there is one.
+        let is_signed_in = state.access.token.is_some();
+        let nav = html! {
+            nav aria-label="Views" {
+                @for (place, path, name) in Place::ALL {
+                    a href={ (root) (path) } aria-current=[(place == self.place).then_some("page")] { (name) }
+                }
+            }
+            @if is_signed_in {
+                form method="post" action={ (root) "sign-out" } { button.quiet { "Sign out" } }
+            }
+        };
+        response(StatusCode::OK, document(self.title, root, self.live.then_some("yes"), &nav, main))
+    }
+}
+
+/// A whole document. `nav` stands beside the name.
+pub(super) fn document(title: &str, root: &str, live: Option<&str>, nav: &Markup, main: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · Gander" }
+                link rel="icon" href={ (root) "icon.svg" };
+                link rel="stylesheet" href={ (root) "style.css" };
+                script src={ (root) "script.js" } defer {}
+            }
+            body data-root=(root) data-live=[live] {
+                a.skip href="#main" { "To the content" }
+                header {
+                    a.brand href=(root) { img src={ (root) "icon.svg" } alt="" width="22" height="22"; "Gander" }
+                    (nav)
+                }
+                main id="main" tabindex="-1" { (main) }
+            }
+        }
+    }
+}

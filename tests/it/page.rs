@@ -1,0 +1,337 @@
+//! The page: who may see it, what it shows, and that nothing which came from outside is taken for more than text.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use regex::Regex;
+use serde_json::{Value, json};
+
+use crate::relay::{Relay, Setup, payload, within};
+use crate::support::client;
+use crate::upstream::{Reply, Upstream};
+
+const ADMIN_TOKEN: &str = "admin-canary-51c0";
+
+/// What the admin listener answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+async fn send(relay: &Relay, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let url = format!("http://127.0.0.1:{}{path}", relay.ports().1);
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = client(None, false).request(request.body(Full::from(body.to_owned())).unwrap()).await.unwrap();
+    let (head, body) = answer.into_parts();
+    let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    Answer { status: head.status.as_u16(), headers: head.headers, text }
+}
+
+async fn get(relay: &Relay, path: &str, headers: &[(&str, &str)]) -> Answer {
+    send(relay, Method::GET, path, headers, "").await
+}
+
+fn with_token() -> Setup {
+    Setup { admin: Some(format!("address: '127.0.0.1:0', token: {ADMIN_TOKEN}")), ..Setup::default() }
+}
+
+/// The name and value of the cookie that signing in gives.
+async fn sign_in(relay: &Relay) -> String {
+    let answer = send(relay, Method::POST, "/sign-in", &[], &format!("to=&token={ADMIN_TOKEN}")).await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    answer.header("set-cookie").split(';').next().unwrap().to_owned()
+}
+
+const VIEWS: [&str; 4] = ["/", "/events", "/incidents", "/attention"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_shows_the_token_once_and_may_then_see_and_command_until_it_signs_out() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(400)).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        let dead = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        let event = format!("/events/{}", dead.json["id"].as_str().unwrap());
+        for view in VIEWS.into_iter().chain([&*event]) {
+            let answer = get(&relay, view, &[]).await;
+            assert_eq!(answer.status, 401, "{view}");
+            assert!(answer.text.contains("Sign in") && !answer.text.contains("e1"), "{view}: {}", answer.text);
+        }
+        for wrong in ["", "token=", "token=wrong", "to=x&token=admin-canary-51c", "token=admin-canary-51c0%20"] {
+            let answer = send(&relay, Method::POST, "/sign-in", &[], wrong).await;
+            assert_eq!((answer.status, answer.header("set-cookie")), (401, ""), "{wrong}");
+        }
+
+        let form = format!("to=events%2F7%3Fx%3D1&token={ADMIN_TOKEN}");
+        let answer = send(&relay, Method::POST, "/sign-in", &[], &form).await;
+        assert_eq!((answer.status, answer.header("location")), (303, "./events/7?x=1"));
+        let cookie = answer.header("set-cookie").to_owned();
+        for attribute in ["HttpOnly", "SameSite=Strict", "Max-Age=43200"] {
+            assert!(cookie.contains(attribute), "{cookie}");
+        }
+        assert!(!cookie.contains(ADMIN_TOKEN) && !answer.text.contains(ADMIN_TOKEN));
+        let cookie = ("cookie", cookie.split(';').next().unwrap());
+        for view in VIEWS.into_iter().chain([&*event]) {
+            let answer = get(&relay, view, &[cookie]).await;
+            assert_eq!(answer.status, 200, "{view}");
+            assert!(!answer.text.contains(ADMIN_TOKEN), "{view}");
+        }
+
+        let discard = format!("/api/v1{event}/discard");
+        let json = ("content-type", "application/json");
+        for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200)] {
+            let headers = [cookie, json, ("sec-fetch-site", site)];
+            assert_eq!(send(&relay, Method::POST, &discard, &headers, "{}").await.status, status, "{site}");
+        }
+        let story = get(&relay, &event, &[cookie]).await.text;
+        assert!(story.contains("ended") && story.contains("discarded"), "{story}");
+
+        let answer = send(&relay, Method::POST, "/sign-out", &[cookie], "").await;
+        assert_eq!(answer.status, 303);
+        assert!(answer.header("set-cookie").contains("Max-Age=0"), "{answer:?}");
+        assert_eq!(get(&relay, "/", &[cookie]).await.status, 401, "the session is closed, not only the cookie");
+        assert_eq!(get(&relay, "/api/v1/status", &[cookie]).await.status, 401);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_signing_in_nobody_is_led_elsewhere() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        for to in [
+            "//evil.example",
+            "https://evil.example/",
+            "/\\evil.example",
+            "\\\\evil.example",
+            "javascript:alert(1)",
+            "a\r\nx: y",
+        ] {
+            let to = percent_encoding::utf8_percent_encode(to, percent_encoding::NON_ALPHANUMERIC);
+            let answer = send(&relay, Method::POST, "/sign-in", &[], &format!("to={to}&token={ADMIN_TOKEN}")).await;
+            assert_eq!(answer.status, 303, "{to}");
+            let location = answer.header("location");
+            let rest = location.strip_prefix("./").unwrap_or_else(|| panic!("{to} leads to {location}"));
+            assert!(!rest.starts_with(['/', '\\']), "{to} leads to {location}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_the_page_can_be_read_and_has_no_commands() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(400)).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let dead = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        let event = format!("/events/{}", dead.json["id"].as_str().unwrap());
+        for view in VIEWS.into_iter().chain([&*event]) {
+            let answer = get(&relay, view, &[]).await;
+            assert_eq!(answer.status, 200, "{view}");
+            assert!(!answer.text.contains("data-post") && !answer.text.contains("data-all"), "{view}");
+        }
+        let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        assert_eq!(get(&relay, &event, &link).await.status, 200, "a link in a chat leads here");
+        for (path, headers) in
+            [("/api/v1/events", &link[..]), ("/metrics", &link), (&*event, &link[..1]), (&*event, &link[..2])]
+        {
+            assert_eq!(get(&relay, path, headers).await.status, 403, "{path} {headers:?}");
+        }
+        let framed = [link[0], link[1], ("sec-fetch-dest", "iframe")];
+        assert_eq!(get(&relay, &event, &framed).await.status, 403);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_of_an_event_tells_what_came_what_was_sent_and_each_answer() {
+    within(async {
+        let answers = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let upstream = Upstream::start(move |_, _| match answers.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => Reply::status(503),
+            _ => Reply::Done,
+        })
+        .await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let taken = relay.post_with(&payload("e1", "CRITICAL"), &[("x-request-id", "chat-77")]).await;
+        let id = taken.json["id"].as_str().unwrap().to_owned();
+        relay.admin_once(&format!("/api/v1/events/{id}"), |event| event["state"] == "delivered").await;
+        relay.post(&payload("e1", "OK")).await;
+        let refused = relay.post(&json!({ "servicepilot_event_id": "", "state": "<b>UNHEARD</b>" })).await;
+
+        let story = get(&relay, &format!("/events/{id}"), &[]).await.text;
+        for part in [
+            "e1",
+            "created",
+            "Call 1",
+            "status 503",
+            "Call 2",
+            "chat-77",
+            "High CPU Usage - e1",
+            "What is sent",
+            "Other events",
+        ] {
+            assert!(story.contains(part), "{part}\n{story}");
+        }
+        let refused = get(&relay, &format!("/events/{}", refused.json["id"].as_str().unwrap()), &[]).await.text;
+        assert!(refused.contains("Why it was refused") && refused.contains("&lt;b&gt;UNHEARD"), "{refused}");
+        let none = get(&relay, "/events/1", &[]).await;
+        assert_eq!(none.status, 404);
+        assert!(none.text.contains("No such event"));
+
+        let listed = get(&relay, "/events?state=refused&key_contains=&search=&since=2h", &[]).await;
+        assert_eq!(listed.status, 200);
+        assert_eq!(listed.text.matches("href=\"events/").count(), 1, "{}", listed.text);
+        let wrong = get(&relay, "/events?state=refusd", &[]).await.text;
+        assert!(wrong.contains("did you mean") && wrong.contains("refused"), "{wrong}");
+        let attention = get(&relay, "/attention", &[]).await.text;
+        assert!(attention.contains("1 of servicepilot"), "{attention}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_from_outside_is_text_on_every_view() {
+    within(async {
+        let upstream =
+            Upstream::start(|_, _| Reply::json(400, &json!({ "message": "<script>alert('answer')</script>" }))).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        for naughty in NAUGHTY {
+            let mut alert = payload(naughty, "CRITICAL");
+            for name in ["title", "description", "host", "service", "severity"] {
+                alert[name] = Value::from(naughty);
+            }
+            relay.post_with(&alert, &[("x-request-id", naughty)]).await;
+            relay.post(&json!({ "servicepilot_event_id": naughty, "state": naughty })).await;
+        }
+        let key = percent_encoding::utf8_percent_encode(NAUGHTY[0], percent_encoding::NON_ALPHANUMERIC).to_string();
+        relay.admin_once("/api/v1/events?state=queued", |page| page["events"] == json!([])).await;
+        let cookie = sign_in(&relay).await;
+        let cookie = ("cookie", &*cookie);
+        let events = relay
+            .client
+            .send(Method::GET, &format!("http://127.0.0.1:{}/api/v1/events", relay.ports().1), &[cookie], String::new())
+            .await;
+        let ids: Vec<String> = events.json["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| format!("/events/{}", event["id"].as_str().unwrap()))
+            .collect();
+        assert!(ids.len() > NAUGHTY.len());
+        let searches = [
+            format!("/events?key_contains={key}"),
+            format!("/events?search={key}"),
+            format!("/events?source={key}&state={key}"),
+        ];
+        let tag = Regex::new(r"<([a-z][a-z0-9]*)([^>]*)>").unwrap();
+        let attribute = Regex::new(r#"\s([^\s="]+)(?:="([^"]*)")?"#).unwrap();
+        for view in VIEWS.map(str::to_owned).iter().chain(&ids).chain(&searches) {
+            let answer = get(&relay, view, &[cookie]).await;
+            assert!([200, 404].contains(&answer.status), "{view}: {answer:?}");
+            assert_eq!(answer.text.matches("<script").count(), 1, "{view}: its own\n{}", answer.text);
+            for tag in tag.captures_iter(&answer.text) {
+                assert!(TAGS.contains(&&tag[1]), "{view}: {}", &tag[0]);
+                for found in attribute.captures_iter(&tag[2]) {
+                    let (name, value) = (&found[1], found.get(2).map_or("", |value| value.as_str()));
+                    assert!(ATTRIBUTES.contains(&name) || name.starts_with("data-"), "{view}: {}", &tag[0]);
+                    let leads = ["href", "src", "action"].contains(&name);
+                    let is_ours =
+                        !value.starts_with('/') && !value.split(['/', '?', '#']).next().unwrap().contains(':');
+                    assert!(!leads || is_ours, "{view}: {}", &tag[0]);
+                }
+            }
+            let policy = answer.header("content-security-policy");
+            assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+            assert_eq!((answer.header("cache-control"), answer.header("x-frame-options")), ("no-store", "DENY"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_page_is_small_and_loads_nothing_from_elsewhere() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        let mut bytes = 0;
+        // Whoever is to sign in sees them too.
+        for asset in ["/style.css", "/script.js", "/icon.svg"] {
+            let answer = get(&relay, asset, &[]).await;
+            assert_eq!((answer.status, answer.header("x-content-type-options")), (200, "nosniff"), "{asset}");
+            let elsewhere = answer.text.replace("http://www.w3.org/2000/svg", "");
+            assert!(!elsewhere.contains("//") || asset == "/script.js" && !elsewhere.contains("http"), "{asset}");
+            bytes += answer.text.len();
+        }
+        let cookie = sign_in(&relay).await;
+        bytes += get(&relay, "/", &[("cookie", &cookie)]).await.text.len();
+        assert!(bytes < 60_000, "{bytes} bytes");
+    })
+    .await;
+}
+
+/// The elements that the views are made of.
+const TAGS: [&str; 40] = [
+    "html", "head", "meta", "title", "link", "script", "body", "a", "header", "img", "nav", "form", "button", "main",
+    "h1", "h2", "p", "b", "code", "pre", "section", "div", "span", "table", "thead", "tbody", "tr", "th", "td", "time",
+    "label", "input", "select", "option", "ol", "ul", "li", "details", "summary", "noscript",
+];
+
+/// Their attributes. None holds code or style.
+const ATTRIBUTES: [&str; 29] = [
+    "lang",
+    "charset",
+    "name",
+    "content",
+    "rel",
+    "href",
+    "src",
+    "defer",
+    "class",
+    "id",
+    "tabindex",
+    "alt",
+    "width",
+    "height",
+    "method",
+    "action",
+    "scope",
+    "datetime",
+    "title",
+    "role",
+    "type",
+    "value",
+    "placeholder",
+    "autocomplete",
+    "selected",
+    "open",
+    "hidden",
+    "aria-label",
+    "aria-current",
+];
+
+/// Texts that would be more than text where they are not escaped.
+const NAUGHTY: [&str; 10] = [
+    r#""><script>alert(1)</script>"#,
+    "<img src=x onerror=alert(1)>",
+    "' onmouseover='alert(1)",
+    "\" autofocus onfocus=\"alert(1)",
+    "javascript:alert(1)",
+    "</pre></main><svg onload=alert(1)>",
+    "`<b>`{{7*7}}${7*7}",
+    "<!--",
+    "&lt;script&gt;",
+    "\u{202e}<style>*{display:none}</style>\u{0}",
+];
