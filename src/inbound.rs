@@ -51,7 +51,7 @@ use admission::{Admission, Admitted, NotAdmitted, Source, Sources};
 use body::{BodyMemory, Upload};
 use charset::Charset;
 use elements::Elements;
-use gzip::is_gzip;
+use gzip::{is_gzip, looks_packed};
 use handshake::Echo;
 use loaded_rules::LoadedRules;
 use payload::{Payload, Reading, beginning};
@@ -257,7 +257,8 @@ impl Shared {
         let unpacked = if is_gzip == Ok(true) { payload.unpack(self.limits.bytes_max)? } else { Ok(()) };
 
         // First that it is whole: what is kept of a part must not pass for the whole.
-        let decided = payload.is_whole(self.limits.bytes_max).and(is_gzip).and_then(|_| {
+        let is_taken = is_gzip.map_err(|refusal| refusal.of_body(looks_packed(payload.raw())));
+        let decided = payload.is_whole(self.limits.bytes_max).and(is_taken).and_then(|_| {
             unpacked.and_then(|()| self.decide(&rules.live, &payload, source, about)).map_err(Refusal::NotJson)
         });
         let decision = match decided {

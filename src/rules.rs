@@ -61,7 +61,7 @@ pub struct RuleSet {
     incident_key: Vec<key::KeyPart>,
     occurrence: Vec<path::JsonPath>,
     update_on: Vec<path::JsonPath>,
-    refuse_placeholders: bool,
+    placeholders: placeholder::Placeholders,
     templates: template::Templates,
 }
 
@@ -181,18 +181,29 @@ impl RuleSet {
         needed.filter(|path| !validated(path)).map(path::JsonPath::as_str).collect()
     }
 
-    /// Tells whether the events of a rule are the payload as it came.
+    /// Tells a path that a part of an incident key reads and can do without.
+    pub fn is_optional(&self, path: &str) -> bool {
+        let optional = self.key_parts().filter(|part| part.needed().is_none());
+        let mut paths = optional.flat_map(|part| &part.paths);
+        path::JsonPath::parse(path).is_ok_and(|path| paths.any(|optional| optional.is_same(&path)))
+    }
+
+    /// The parts of the file's incident key and of the rules' own.
+    fn key_parts(&self) -> impl Iterator<Item = &key::KeyPart> {
+        self.rules.iter().filter_map(|rule| rule.incident_key.as_ref()).chain([&self.incident_key]).flatten()
+    }
+
+    /// Tells whether the events of a rule are the payload as it came, perhaps with something laid over it.
     pub fn sends_payload(&self, rule: usize) -> bool {
-        self.rules.get(rule).is_some_and(|rule| rule.emit.is_none())
+        self.rules.get(rule).is_some_and(Rule::sends_element)
     }
 
     /// Tells whether a path of the file, outside of `emit`, reads this member of an element.
     pub fn reads_member(&self, name: &str) -> bool {
-        let keys = self.rules.iter().filter_map(|rule| rule.incident_key.as_ref()).chain([&self.incident_key]);
         let validated = self.validations.iter().map(|validation| &validation.path);
         let mut paths = validated
             .chain(self.rules.iter().flat_map(|rule| &rule.reads))
-            .chain(keys.flatten().flat_map(|part| &part.paths))
+            .chain(self.key_parts().flat_map(|part| &part.paths))
             .chain(self.occurrence.iter().chain(&self.update_on));
         paths.any(|path| path.member() == Some(name))
     }

@@ -19,8 +19,8 @@ use crate::clock::WallTime;
 use crate::delivery::dispatcher::UpstreamStatus;
 use crate::event::{self, EventId, KeyId, Violation};
 use crate::inbound::{Replayed, request_id};
+use crate::journal::Summary;
 use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
-use crate::journal::{RefusedPayload, Summary};
 
 /// How a command for one event ended.
 enum Done {
@@ -240,20 +240,23 @@ async fn one_through_the_rules(
     mended: Option<&Bytes>,
     request_id: &Arc<str>,
 ) -> Result<Done, Unavailable> {
-    let mut payload = match view.journal.read(move |reader| reader.refused(id)).await {
+    let payload = match view.journal.read(move |reader| reader.refused(id)).await {
         Ok(Some(payload)) => payload,
         Ok(None) => return Ok(Done::of_declined(Declined::NotKept)),
         Err(_) => return Err(Unavailable::JournalFault),
     };
-    if let Some(mended) = mended {
-        // A whole payload, also where only an element of a batch was refused.
-        payload = RefusedPayload { raw: Some(mended.to_vec()), charset: None, element: None, reason: None, ..payload };
-    }
     let source = payload.source.clone();
-    Ok(match view.ingest.replay(payload, force, request_id).await {
+    Ok(match view.ingest.replay(payload, mended.cloned(), force, request_id).await {
         Replayed::Taken(events) => Done::Replayed(events),
         Replayed::RefusedAgain(violations) => Done::RefusedAgain(violations),
         Replayed::Declined(declined) => Done::of_declined(declined),
+        Replayed::SeveralElements(elements) => Done::Declined {
+            reason: "several_elements",
+            detail: format!(
+                "it is one element of a batch, and the payload in its stead holds {elements}: leave in the list only the \
+                 one that is mended, for the others were decided"
+            ),
+        },
         Replayed::NoSource => Done::Declined {
             reason: "no_source",
             detail: format!(

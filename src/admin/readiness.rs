@@ -128,7 +128,7 @@ fn of_senders(mut senders: Vec<RefusedSender>) -> Vec<Degradation> {
 /// An alert may be in what was refused. Others are taken, so it makes nothing unready.
 fn of_sender(RefusedSender { source, since, count, last }: RefusedSender) -> Degradation {
     let SenderRefusal { reason, status, remedy, event } = last;
-    let kept = event.map_or_else(String::new, |event| format!("; kept as event {event}"));
+    let kept = event.map_or_else(String::new, |event| format!("; one was kept as event {event}"));
     Degradation {
         reason: "sender_refused",
         since: since.rfc3339(),
@@ -171,6 +171,15 @@ const SENDERS_MAX: usize = 20;
 mod tests {
     use super::*;
     use crate::clock::WallTime;
+    use crate::event::EventId;
+
+    #[test]
+    fn what_was_kept_of_a_refused_sender_is_told_as_what_was_once() {
+        let last = SenderRefusal { reason: "not_json", status: 400, remedy: "mend it", event: Some(EventId(7)) };
+        let told = of_sender(RefusedSender { source: "s".into(), since: WallTime(0), count: 3, last });
+        // It may have been replayed or pruned since.
+        assert_eq!(told.detail.as_deref(), Some("source s: 3 refused, not_json; one was kept as event 7"));
+    }
 
     #[test]
     fn of_many_refused_senders_some_are_told_and_the_rest_is_counted() {

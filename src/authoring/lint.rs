@@ -132,9 +132,13 @@ impl Rules {
             let (path, key) = (&missed.path, format!("emit.{}", missed.key));
             let place = self.emitted(path).map_or_else(|| self.tree.key_place("emit"), |node| node.place.clone());
             let message = format!("`{path}` finds nothing in any payload of the tests beside this file");
-            let finding = match missed.instead && !missed.is_near() {
-                true => findings.note(place, key, format!("{message}; another value is sent")),
-                false => findings.warning(place, key, message),
+            // A name that is nearly there is a mistake, also where the file can do without it.
+            let finding = match (missed.is_near(), missed.instead, self.set.is_optional(path)) {
+                (false, true, _) => findings.note(place, key, format!("{message}; another value is sent")),
+                (false, false, true) => {
+                    findings.note(place, key, format!("{message}; the incident key says that it may"))
+                }
+                _ => findings.warning(place, key, message),
             };
             let add = "a payload that has it, among the tests, shows what comes of it";
             let help = missed.why.as_ref().map_or_else(|| add.to_owned(), |why| format!("{why}; or {add}"));
@@ -189,7 +193,7 @@ impl Rules {
         self.tree.get("emit").into_iter().chain(rules).find_map(|emit| written(emit, path))
     }
 
-    /// Warns of a file without `emit` beside filters that read what nothing in it says of the payload.
+    /// Warns of payloads that are sent as they came beside filters that read what nothing here says of them.
     fn unsaid(&self, filters: &Filters, name: &str, findings: &mut Findings) {
         let plain = |action: &Action| {
             self.outlines.iter().find(|outline| outline.action == *action && self.set.sends_payload(outline.rule))
@@ -197,25 +201,31 @@ impl Rules {
         let told = Action::ALL.iter().filter_map(plain).find_map(|outline| {
             let unsaid = |filter: &Filter<'_>| {
                 let reads = filter.keys.iter().filter(|key| !key.contains.is_empty());
-                let mut unsaid = reads.filter(|key| !self.set.reads_member(&key.key));
+                let is_said = |key: &str| self.set.reads_member(key) || outline.keys.contains_key(key);
+                let mut unsaid = reads.filter(|key| !is_said(&key.key));
                 unsaid.next().map(|key| key.key.clone())
             };
             let filters = filters_of(filters, outline.action);
             let keys: Option<Vec<String>> = filters.iter().map(unsaid).collect();
-            Some((outline.action, keys?.into_iter().next()?))
+            Some((outline, keys?.into_iter().next()?))
         });
-        let Some((action, key)) = told else {
+        let Some((outline, key)) = told else {
             return;
+        };
+        let action = outline.action;
+        let own = item(self.tree.get("rules"), outline.rule).filter(|rule| rule.get("emit").is_some());
+        let (node, at, how) = match own.or(self.tree.get("emit").map(|_| &self.tree)) {
+            Some(node) => (node, "emit", "`$merge: $` sends the payload as it came"),
+            None => (&self.tree, "rules", "without `emit` the payload is sent as it came"),
         };
         let effect = match action {
             Action::Trigger => "nobody would be alerted",
             Action::Resolve => "no incident would be closed",
         };
         let message = format!(
-            "without `emit` the payload is sent as it came, and nothing here says that it has `{key}`, which the {action} \
-             filters in {name} read: {effect}"
+            "{how}, and nothing here says that it has `{key}`, which the {action} filters in {name} read: {effect}"
         );
-        findings.warning(self.tree.key_place("rules"), "emit", message).code("no-emit").help(format!(
+        findings.warning(node.key_place(at), "emit", message).code("no-emit").help(format!(
             "write an `emit` with `{key}`, such as `{key}: {{ $by_action: {{ trigger: CRITICAL, resolve: OK }} }}`; if \
              the payload does have it, `- {{ path: $.{key}, required: true }}` under `validate` says so"
         ));
@@ -550,7 +560,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
         let rules = format!(
-            "version: 1\nincident_key: $.id\nvalidate: [{{ path: $.id, required: true }}]\nrules:
+            "version: 1\nincident_key: [$.id, {{ path: $.disk, optional: true }}, {{ $first: [$.id, $.other] }}]\nvalidate: [{{ path: $.id, required: true }}]\nrules:
   - {{ name: up, when: {{ path: $.up, exists: true }}, then: resolve }}\n  - {{ name: down, then: trigger }}\nemit: {emit}\n"
         );
         std::fs::write(&path, rules).unwrap();
@@ -578,6 +588,7 @@ mod tests {
     #[test]
     fn what_emit_reads_and_no_payload_of_the_tests_has_is_told() {
         let (id, titled) = (json!({"id": "x"}), json!({"id": "x", "title": "t", "host": "h"}));
+        let disc = json!({"id": "x", "disc": "d"});
         for (emit, payloads, told) in [
             ("{ title: $.title }", vec![], vec![]),
             ("{ title: $.title }", vec![&id, &titled], vec![]),
@@ -594,6 +605,21 @@ mod tests {
                 vec!["note unread-path emit.title at $.name", "warning unread-path emit.title at $.titel"],
             ),
             ("{ level: { $path: $.level, $default: low } }", vec![&id], vec!["note unread-path emit.level at $.level"]),
+            // What the file can do without in one place it can do without.
+            (
+                "{ level: $.level, or: { $path: $.level, $default: low } }",
+                vec![&id],
+                vec!["note unread-path emit.level at $.level"],
+            ),
+            (
+                "{ title: { $first: [$.long, $.title] } }",
+                vec![&id, &titled],
+                vec!["note unread-path emit.title at $.long"],
+            ),
+            ("{ disk: $.disk }", vec![&id], vec!["note unread-path emit.disk at $.disk"]),
+            ("{ other: \"$['other']\" }", vec![&id], vec!["note unread-path emit.other at \"$['other']\""]),
+            // A name that is nearly there is a mistake in any case.
+            ("{ disk: $.disk }", vec![&disc], vec!["warning unread-path emit.disk at $.disk"]),
             // What only an action reads that no test has is left to the coverage of the rules.
             ("{ t: { $by_action: { trigger: $.id, resolve: $.end } } }", vec![&id], vec![]),
             ("{ id: { $path: $.title, $capture: '(x)' } }", vec![&titled], vec![]),

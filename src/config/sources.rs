@@ -251,10 +251,24 @@ impl Reader<'_> {
         let mut section = section.section("handshake", &mut self.findings)?;
         let at = section.path_of("path");
         let node = section.require("path", &mut self.findings);
-        let path = node.and_then(|node| read_path(node, &at, &mut self.findings));
-        let member = section.string("member", &mut self.findings);
+        let path = node.and_then(|node| Some((node, read_path(node, &at, &mut self.findings)?)));
+        if let Some((node, path)) = path.as_ref().filter(|(_, path)| path.is_root()) {
+            self.error(
+                node,
+                &at,
+                format!("`{path}` is the payload itself: no alert that is a text would reach a rule"),
+            )
+            .help("name a text within the payload, one that no alert has: `$.challenge`");
+        }
+        let member_at = section.path_of("member");
+        let member_node = section.take_some("member");
+        let member = member_node.and_then(|node| fields::string(node, &member_at, &mut self.findings));
+        if let Some(node) = member_node.filter(|_| member.as_ref().is_some_and(|member| member.trim().is_empty())) {
+            self.error(node, &member_at, "a member's name can't be blank".to_owned())
+                .help("such as `validationResponse`; without `member` the text goes back alone");
+        }
         section.finish(&mut self.findings);
-        Some(Handshake { path: path?, member })
+        Some(Handshake { path: path?.1, member })
     }
 
     fn source_rate_limit(&mut self, section: &mut Fields<'_>) -> RateLimit {

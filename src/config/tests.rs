@@ -708,6 +708,10 @@ fn a_source_takes_json_by_post_and_more_where_it_says_so() {
         ("probe: yes please", "7:12 sources.s.probe: expected one of refuse, ok, found "),
         ("handshake: {}", "7:16 sources.s.handshake.path: "),
         ("handshake: { path: challenge }", "7:24 sources.s.handshake.path: "),
+        ("handshake: { path: $ }", "7:24 sources.s.handshake.path: `$` is the payload itself"),
+        ("handshake: { path: $$ }", "7:24 sources.s.handshake.path: `$$` is the payload itself"),
+        ("handshake: { path: $.a, member: '' }", "7:37 sources.s.handshake.member: a member's name can't be blank"),
+        ("handshake: { path: $.a, member: ' ' }", "7:37 sources.s.handshake.member: a member's name can't be blank"),
         ("handshake: { path: $.a, members: b }", "(did you mean `member`?)"),
         ("acept: [json]", "(did you mean `accept`?)"),
     ] {

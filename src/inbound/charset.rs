@@ -14,7 +14,7 @@ impl Charset {
     /// Reads the charset from the headers of a request. Accepted are a missing type, JSON, `+json` and `text/…`, and
     /// forms where the source takes them.
     pub(super) fn of(headers: &HeaderMap, forms: bool) -> Result<Charset, Refusal> {
-        let refused = |is_form| Refusal::ContentType { forms, is_form };
+        let refused = |is_form| Refusal::ContentType { forms, is_form, looks_packed: false };
         let mut values = headers.get_all(CONTENT_TYPE).iter().filter(|value| !value.is_empty());
         let Some(value) = values.next() else {
             return Ok(Charset(UTF_8));
@@ -60,6 +60,17 @@ impl Charset {
 impl Default for Charset {
     fn default() -> Charset {
         Charset(UTF_8)
+    }
+}
+
+/// The name of a charset of wide characters that bytes without a byte order mark seem to be in. JSON begins with two
+/// ASCII characters nearly always, whose zero bytes tell it (RFC 4627, section 3); in UTF-8 it holds none.
+pub(super) fn looks_wide(text: &[u8]) -> Option<&'static str> {
+    match *text {
+        [0, 0, 0, 1..=u8::MAX, ..] | [1..=u8::MAX, 0, 0, 0, ..] => Some("UTF-32"),
+        [0, 1..=u8::MAX, 0, 1..=u8::MAX, ..] => Some("UTF-16BE"),
+        [1..=u8::MAX, 0, 1..=u8::MAX, 0, ..] => Some("UTF-16LE"),
+        _ => None,
     }
 }
 

@@ -20,6 +20,11 @@ pub(super) fn is_gzip(headers: &HeaderMap, taken: bool) -> Result<bool, Refusal>
     }
 }
 
+/// Tells gzip by the bytes with which it begins (RFC 1952, 2.3.1): the magic number and the only method that there is.
+pub(super) fn looks_packed(body: &[u8]) -> bool {
+    body.starts_with(&[0x1f, 0x8b, 8])
+}
+
 fn is_identity(coding: &HeaderValue) -> bool {
     coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity")
 }

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::auth::Authenticated;
 use super::body::BufferedBody;
-use super::charset::Charset;
-use super::gzip::{self, StaysPacked, unpack};
-use super::refusal::{NotJson, Refusal};
+use super::charset::{Charset, looks_wide};
+use super::gzip::{self, StaysPacked, looks_packed, unpack};
+use super::refusal::{NotJson, PACKED, Refusal};
 use super::repair::{self, JsonReading, Repairs};
 use super::{Accept, form};
 use crate::event::Violation;
@@ -133,6 +133,9 @@ pub(super) fn decode(body: &[u8], reading: Reading) -> Result<Decoded, NotJson> 
         Ok(value) => return Ok(Decoded { value, repairs: Repairs::NONE }),
         Err(not_json) => not_json,
     };
+    if let Some(no_text) = body.no_text() {
+        return Err(no_text);
+    }
     match (reading.json, body.leniently(reading.form)) {
         (JsonReading::Lenient, Some(read)) => read,
         (JsonReading::Strict, Some(Ok(decoded))) => Err(not_json.with_remedy(&lenient_would(decoded.repairs))),
@@ -189,6 +192,29 @@ impl EncodedBody<'_> {
             Err(problem) => {
                 let found = not_json(&text, offset(&text, &problem), &problem);
                 Err(if form::is_form(&text) { found.with_remedy(TAKES_FORMS) } else { found })
+            }
+        }
+    }
+
+    /// The words for bytes that are no text in the charset that is named, or in none, and that tell what they are: nothing
+    /// in them is to be repaired.
+    fn no_text(&self) -> Option<NotJson> {
+        let told = |problem: String, remedy: &str| {
+            Some(NotJson { problem, line: 1, column: 1, remedy: Some(remedy.to_owned()) })
+        };
+        if looks_packed(self.text) {
+            return told("it looks like gzip".to_owned(), PACKED);
+        }
+        if self.encoding != UTF_8 || self.marked {
+            return None;
+        }
+        match looks_wide(self.text)? {
+            utf_32 @ "UTF-32" => told(format!("it looks like {utf_32}, which is not read here"), "Send UTF-8."),
+            wide => {
+                let label = wide.to_ascii_lowercase();
+                let remedy =
+                    format!("Send UTF-8, or name the charset: `Content-Type: application/json; charset={label}`.");
+                told(format!("it looks like {wide} without a byte order mark"), &remedy)
             }
         }
     }
@@ -314,6 +340,31 @@ mod tests {
         assert!(refused.remedy.as_deref().unwrap_or_default().contains("accept: [json, form]"), "{refused:?}");
         let not_utf8 = decode(b"a=1&b=%FC", forms).unwrap_err();
         assert_eq!((not_utf8.line, not_utf8.column), (1, 5), "{not_utf8:?}");
+    }
+
+    #[test]
+    fn what_tells_by_its_first_bytes_why_it_is_no_json_is_told_so() {
+        let wide = |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        let alert = r#"{"id": "Störung"}"#;
+        let utf_32: Vec<u8> = alert.chars().flat_map(|character| u32::from(character).to_le_bytes()).collect();
+        for (body, parts) in [
+            (
+                b"\x1f\x8b\x08\0\0\0\0\0".to_vec(),
+                ["like gzip", "`Content-Encoding: gzip`", "`accept_encoding: [gzip]`"],
+            ),
+            (wide(alert, u16::to_le_bytes), ["UTF-16LE", "byte order mark", "; charset=utf-16le`"]),
+            (wide(alert, u16::to_be_bytes), ["UTF-16BE", "byte order mark", "; charset=utf-16be`"]),
+            (utf_32, ["UTF-32", "not read here", "Send UTF-8."]),
+        ] {
+            for json in [JsonReading::Strict, JsonReading::Lenient] {
+                let refused =
+                    decode(&body, Reading { json, form: true, ..Reading::default() }).unwrap_err().to_string();
+                assert!(parts.iter().all(|part| refused.contains(part)), "{refused}");
+            }
+        }
+        // As it is named it is read, and a text of zero bytes that is JSON but for these is repaired.
+        assert_eq!(strictly(&wide(alert, u16::to_le_bytes), "utf-16le"), Ok(json!({"id": "Störung"})));
+        assert_eq!(decode(b"\0{\"a\": 1}\0", lenient()).map(|read| read.value), Ok(json!({"a": 1})));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub enum Refusal {
         forms: bool,
         /// It is one.
         is_form: bool,
+        /// The body begins like gzip.
+        looks_packed: bool,
     },
     Charset,
     BodyTooLarge {
@@ -211,7 +213,8 @@ impl Refusal {
                                                          A source with `accept_encoding: [gzip]` takes gzip."
                     .to_owned()
             }
-            Refusal::ContentType { forms, is_form } => {
+            Refusal::ContentType { looks_packed: true, .. } => format!("The body looks like gzip. {PACKED}"),
+            Refusal::ContentType { forms, is_form, .. } => {
                 let form = match (forms, is_form) {
                     (true, _) => " This source takes forms too (`application/x-www-form-urlencoded`).",
                     (false, true) => " A source with `accept: [json, form]` takes forms.",
@@ -251,6 +254,14 @@ impl Refusal {
         }
     }
 
+    /// The refusal by the headers, once the body is known that came with them.
+    pub(super) fn of_body(self, looks_packed: bool) -> Refusal {
+        match self {
+            Refusal::ContentType { forms, is_form, .. } => Refusal::ContentType { forms, is_form, looks_packed },
+            other => other,
+        }
+    }
+
     /// The connection must end with the response, because nobody can tell where the next request begins.
     fn ends_connection(&self) -> bool {
         matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
@@ -262,6 +273,10 @@ impl Refusal {
             Refusal::BodyTooLarge { .. } => {
                 Some("raise `listen.max_body`, or let the sender send fewer alerts at once")
             }
+            Refusal::ContentType { looks_packed: true, .. } => Some(
+                "let the sender name what it sends, `Content-Encoding: gzip`, and the source take it, `accept_encoding: [gzip]`; \
+                 `gander events replay` then takes what is kept",
+            ),
             Refusal::ContentType { is_form: true, .. } => Some(
                 "let the source take forms, `accept: [json, form]`; `gander events replay` then takes what is kept",
             ),
@@ -414,6 +429,9 @@ pub(super) fn to_json(answer: &impl Serialize) -> Bytes {
     serde_json::to_vec(answer).map_or_else(|_| Bytes::new(), Bytes::from)
 }
 
+/// What helps where a body looks like gzip, and its headers do not say so.
+pub(super) const PACKED: &str = "Send `Content-Encoding: gzip` with it, to a source with `accept_encoding: [gzip]`.";
+
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// The label of a payload, or of an element of one, that the rules refused.
@@ -474,9 +492,13 @@ mod tests {
             (Refusal::NotPost { probes: true }, 405, &[("allow", "POST, GET, HEAD")]),
             (Refusal::BodyTimeout, 408, &[("connection", "close")]),
             (Refusal::BodyTooLarge { bytes_max: 9 }, 413, &[("connection", "close")]),
-            (Refusal::ContentType { forms: false, is_form: true }, 415, &[("accept", "application/json")]),
             (
-                Refusal::ContentType { forms: true, is_form: false },
+                Refusal::ContentType { forms: false, is_form: true, looks_packed: false },
+                415,
+                &[("accept", "application/json")],
+            ),
+            (
+                Refusal::ContentType { forms: true, is_form: false, looks_packed: false },
                 415,
                 &[("accept", "application/json, application/x-www-form-urlencoded")],
             ),
@@ -523,7 +545,7 @@ mod tests {
             (Refusal::BodyBroken, Some(400)),
             (Refusal::BodyTimeout, None),
             (Refusal::BodyTooLarge { bytes_max: 9 }, Some(413)),
-            (Refusal::ContentType { forms: false, is_form: false }, Some(415)),
+            (Refusal::ContentType { forms: false, is_form: false, looks_packed: false }, Some(415)),
             (Refusal::Charset, Some(415)),
             (Refusal::ContentEncoding { gzip: false }, Some(415)),
             (over(OverLimit::TooManyRequests), Some(429)),

@@ -25,6 +25,8 @@ pub enum Replayed {
     /// The rules refuse it as before; it stays refused.
     RefusedAgain(Vec<Violation>),
     Declined(Declined),
+    /// The mended payload holds so many elements, and stands for one of a batch.
+    SeveralElements(usize),
     /// Its source is not in the configuration any more.
     NoSource,
     /// Only its beginning is kept, which may look like a whole.
@@ -35,9 +37,18 @@ pub enum Replayed {
 }
 
 impl Ingest {
-    /// Decides a refused payload again. `force`: also if a later event of its key was taken or it is a duplicate.
-    pub async fn replay(&self, payload: RefusedPayload, force: bool, request_id: &Arc<str>) -> Replayed {
+    /// Decides a refused payload again, or the mended one in its stead. `force`: also if a later event of its key was taken
+    /// or it is a duplicate.
+    pub async fn replay(
+        &self,
+        refused: RefusedPayload,
+        mended: Option<Bytes>,
+        force: bool,
+        request_id: &Arc<str>,
+    ) -> Replayed {
         let shared = &self.0;
+        let stands_for_element = mended.is_some() && refused.element.is_some();
+        let payload = in_its_stead(refused, mended);
         let (Some(source), Some(rules)) = (shared.sources.named(&payload.source), shared.rules.of(&payload.source))
         else {
             return Replayed::NoSource;
@@ -67,10 +78,14 @@ impl Ingest {
             Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
         };
         shared.metrics.payload_repaired(&source.name, repairs);
+        let elements = decision.elements.len();
         let Elements { entries, ignored, .. } = Elements::of(&source.name, decision);
         // A batch comes here whole only if the rules could not split it.
         if ignored.is_empty() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. })) {
             return Replayed::RefusedAgain(entries.into_iter().flat_map(violations).collect());
+        }
+        if stands_for_element && elements > 1 {
+            return Replayed::SeveralElements(elements);
         }
         let submission = Submission {
             source: Arc::clone(&source.name),
@@ -100,6 +115,15 @@ impl Shared {
         for _ in replies.iter().filter(|reply| matches!(reply, Reply::Ignored { .. })) {
             self.metrics.event_ignored(source);
         }
+    }
+}
+
+/// The mended payload in the stead of a refused one. It is whole, also where an element of a batch was refused: it is kept
+/// and read again as what came.
+fn in_its_stead(refused: RefusedPayload, mended: Option<Bytes>) -> RefusedPayload {
+    match mended {
+        Some(raw) => RefusedPayload { raw: Some(raw.to_vec()), charset: None, element: None, reason: None, ..refused },
+        None => refused,
     }
 }
 

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::budget::Budget;
 use super::condition::{Asks, Condition, Operator, Test};
 use super::emit::{Emit, Operators, Source};
-use super::{RuleSet, Then};
+use super::path::JsonPath;
+use super::{Rule, RuleSet, Then};
 use crate::event::Action;
 
 /// The body of the events of one rule.
@@ -32,6 +33,13 @@ pub enum Known {
     Anything,
 }
 
+impl Rule {
+    /// Its events hold all members of the element: the element itself, or what is laid over it.
+    pub(super) fn sends_element(&self) -> bool {
+        self.emit.as_ref().is_none_or(|emit| emit.merge.as_ref().is_some_and(|merged| merged.as_str() == "$"))
+    }
+}
+
 /// The outlines of the rules that make events.
 pub(super) fn outlines(rules: &RuleSet) -> Vec<Outline> {
     let rules = rules.rules.iter().enumerate();
@@ -43,22 +51,24 @@ pub(super) fn outlines(rules: &RuleSet) -> Vec<Outline> {
                 Then::Ignore | Then::Reject => return None,
             };
             let open = rule.emit.as_ref().is_none_or(|emit| emit.merge.is_some());
+            let compared = rule.when.as_ref().map(compared).unwrap_or_default();
             let entries = rule.emit.iter().flat_map(|emit| &emit.entries);
-            let keys = entries.filter_map(|(key, emit)| match written(emit, action) {
+            let keys = entries.filter_map(|(key, emit)| match written(emit, action, &compared, open) {
                 // Where there is no value, a member of the payload may stand.
                 Some(values) if values.is_empty() && !open => None,
                 Some(values) if !values.is_empty() => Some((key.clone(), Known::OneOf(values))),
                 _ => Some((key.clone(), Known::Anything)),
             });
-            // A payload that is sent as it is keeps the texts by which its rule matched.
-            let kept = rule.when.iter().filter(|_| rule.emit.is_none()).flat_map(compared);
-            Some(Outline { rule: index, name: rule.name.to_string(), action, keys: keys.chain(kept).collect(), open })
+            // A payload that is sent as it is keeps the texts by which its rule matched, but where an entry stands.
+            let kept = compared.iter().filter(|_| rule.sends_element());
+            let kept = kept.filter_map(|(path, texts)| Some((path.member()?.to_owned(), Known::OneOf(texts.to_vec()))));
+            Some(Outline { rule: index, name: rule.name.to_string(), action, keys: kept.chain(keys).collect(), open })
         })
         .collect()
 }
 
-/// The members of an element that a condition compares with texts, and these; one in any case has too many spellings.
-fn compared(condition: &Condition) -> Vec<(String, Known)> {
+/// The values that a condition compares with texts, and these; one in any case has too many spellings.
+fn compared(condition: &Condition) -> Vec<(&JsonPath, &[Value])> {
     let Test { path, asks: Asks::Nodes(operators), .. } = (match condition {
         Condition::All(parts) => return parts.iter().flat_map(compared).collect(),
         Condition::Test(test) => test,
@@ -68,22 +78,35 @@ fn compared(condition: &Condition) -> Vec<(String, Known)> {
     };
     let texts = operators.iter().filter_map(|operator| match operator {
         Operator::Equals(texts) | Operator::OneOf(texts)
-            if !texts.any_case && texts.values.iter().all(Value::is_string) =>
+            if path.is_singular() && !texts.any_case && texts.values.iter().all(Value::is_string) =>
         {
-            Some((path.member()?.to_owned(), Known::OneOf(texts.values.clone())))
+            Some((path, texts.values.as_slice()))
         }
         _ => None,
     });
     texts.collect()
 }
 
-/// The values of a key where all that it can have are written out; empty where it is never sent.
-fn written(emit: &Emit, action: Action) -> Option<Vec<Value>> {
-    let Emit::Operators(operators) = emit else {
-        return Some(vec![literal(emit)?.clone()]);
+/// The values of a key where all that it can have are written out; empty where it is never sent. `compared`: what the rule
+/// asks of the payload is written out, too.
+fn written(emit: &Emit, action: Action, compared: &[(&JsonPath, &[Value])], open: bool) -> Option<Vec<Value>> {
+    let texts = |path: &JsonPath| compared.iter().find(|(compared, _)| compared.is_same(path)).map(|(_, texts)| *texts);
+    let operators = match emit {
+        Emit::Path(path) => return texts(path).map(<[Value]>::to_vec),
+        Emit::Operators(operators) => operators,
+        _ => return Some(vec![literal(emit)?.clone()]),
     };
     let Operators { source, map, default, .. } = &**operators;
+    // Where the text has no match, a member of the payload may stand.
+    if open && operators.capture.is_some() {
+        return None;
+    }
     let values = match (source, map, default) {
+        (Source::Path(path), None, _) => texts(path)?.iter().collect(),
+        (Source::Path(path), Some(map), None) => {
+            let mapped = texts(path)?.iter().map(|text| map.get(text.as_str()?).map_or(Some(text), literal));
+            mapped.collect::<Option<Vec<_>>>()?
+        }
         // The table has whatever comes, and the default stands for the rest.
         (_, Some(map), Some(default)) => map.values().chain([default]).map(literal).collect::<Option<Vec<_>>>()?,
         (Source::ByAction { trigger, resolve }, None, default) => {

@@ -15,6 +15,7 @@ use super::emit::EmitMap;
 use super::index::Index;
 use super::key::KeyPart;
 use super::path::JsonPath;
+use super::placeholder::Placeholders;
 use super::template::Templates;
 use super::trace::Spot;
 use super::{Otherwise, Rule, RuleSet, Then};
@@ -55,26 +56,24 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
     let incident_key = key_node.map(|node| key::parts(node, "incident_key", findings)).unwrap_or_default();
     let occurrence = file.take_some("occurrence").map(|node| paths(node, "occurrence", findings)).unwrap_or_default();
     let update_on = file.take_some("update_on").map(|node| paths(node, "update_on", findings)).unwrap_or_default();
-    let refuse_placeholders = file.choice("placeholders", &PLACEHOLDERS, findings).unwrap_or(true);
+    let placeholders_node = file.take_some("placeholders");
+    let placeholders = placeholders_node.map(|node| placeholders(node, findings)).unwrap_or_default();
     let emit = file.take_some("emit").and_then(|node| emit::body(node, "emit", &mut templates, findings));
     let place = file.place();
     file.finish(findings);
     let rules = rules_node.map(|node| rules(node, emit.as_ref(), &mut templates, findings)).unwrap_or_default();
-    let items = rules_node.map_or(0, |node| match &node.value {
-        Value::List(items) => items.len(),
-        _ => 0,
-    });
-    let all_read = items > 0 && rules.len() == items;
-    let makes_events = rules.iter().any(|rule| rule.then.makes_events());
+    let is_each = |node: &Node| matches!(&node.value, Value::List(items) if items.len() == rules.len());
+    let all_read = !rules.is_empty() && rules_node.is_some_and(is_each);
     if key_node.is_none() {
         needed_key(place, &rules, all_read, findings);
     }
-    if let (false, true, Some(node)) = (makes_events, all_read, rules_node) {
-        findings
-            .warning(node.place.clone(), "rules", "no rule here triggers or resolves: nothing is ever sent")
-            .help("`then: trigger` opens an incident, `then: resolve` closes it");
+    if let (Some(node), Placeholders::RefuseExceptAt(allowed), true) = (placeholders_node, &placeholders, all_read) {
+        unread(node, allowed, &rules, &incident_key, findings);
     }
-    let index = Index::of(&rules, refuse_placeholders);
+    if let (true, Some(node)) = (all_read, rules_node) {
+        sends_nothing(node, &rules, findings);
+    }
+    let index = Index::of(&rules, placeholders.are_refused());
     Some(RuleSet {
         unwrap,
         split,
@@ -86,9 +85,56 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
         incident_key,
         occurrence,
         update_on,
-        refuse_placeholders,
+        placeholders,
         templates,
     })
+}
+
+/// Warns of a file in which no rule makes events.
+fn sends_nothing(node: &Node, rules: &[Rule], findings: &mut Findings) {
+    if !rules.iter().any(|rule| rule.then.makes_events()) {
+        findings
+            .warning(node.place.clone(), "rules", "no rule here triggers or resolves: nothing is ever sent")
+            .help("`then: trigger` opens an incident, `then: resolve` closes it");
+    }
+}
+
+/// Reads where placeholders are refused: everywhere, nowhere, or everywhere but at some paths.
+fn placeholders(node: &Node, findings: &mut Findings) -> Placeholders {
+    let Value::Map(_) = &node.value else {
+        return match fields::choice(node, "placeholders", &PLACEHOLDERS, findings) {
+            Some(false) => Placeholders::Allow,
+            _ => Placeholders::default(),
+        };
+    };
+    let Some(mut fields) = Fields::of(node, "placeholders", findings) else {
+        return Placeholders::default();
+    };
+    let allowed = match fields.take_some("allow") {
+        Some(node) => paths(node, "placeholders.allow", findings),
+        None if fields.misnamed() => Vec::new(),
+        None => {
+            findings
+                .error(node.place.clone(), "placeholders", "`allow` is required here and missing")
+                .help("such as `{ allow: [$.text] }`; at all other paths they are refused");
+            Vec::new()
+        }
+    };
+    fields.finish(findings);
+    Placeholders::RefuseExceptAt(allowed)
+}
+
+/// Warns of paths at which placeholders are allowed and nothing looks for them.
+fn unread(node: &Node, allowed: &[JsonPath], rules: &[Rule], incident_key: &[KeyPart], findings: &mut Findings) {
+    let at = &node.get("allow").unwrap_or(node).place;
+    let keys = rules.iter().filter_map(|rule| rule.incident_key.as_deref()).chain([incident_key]);
+    let parts = keys.flatten().flat_map(|part| &part.paths);
+    let read: Vec<&JsonPath> = rules.iter().flat_map(|rule| &rule.reads).chain(parts).collect();
+    for path in allowed.iter().filter(|path| !read.iter().any(|read| read.is_same(path))) {
+        findings
+            .warning(at.clone(), "placeholders.allow", format!("no `when` and no key part reads `{path}`"))
+            .help("placeholders are looked for nowhere else: take it off, or write it as it is written there");
+    }
 }
 
 /// Reports that a rule has no incident key, neither the file's nor its own.

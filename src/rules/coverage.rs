@@ -116,7 +116,7 @@ impl Coverage {
         self.found.extend(trace.found.iter().cloned());
         for missed in &trace.missed {
             let known = self.missed.entry(missed.path.clone()).or_insert_with(|| missed.clone());
-            known.instead &= missed.instead;
+            known.instead |= missed.instead;
         }
         let undecided = !trace.rules.is_empty() && trace.rules.iter().all(|rule| rule.verdict == "not matched");
         if let (true, Some(otherwise)) = (undecided, self.otherwise) {
@@ -131,8 +131,8 @@ impl Coverage {
         gaps
     }
 
-    /// The paths of `emit` that found nothing in any payload, each as it was missed first; with `instead` where that was
-    /// always so.
+    /// The paths of `emit` that found nothing in any payload, each as it was missed first; with `instead` where the file says
+    /// somewhere what is sent in its stead.
     pub fn unread(&self) -> impl Iterator<Item = &Missed> {
         self.missed.values().filter(|missed| !self.found.contains(&missed.path))
     }

@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::emit::{Reading, Setting};
 use super::key::{KeyPart, Refuse};
 use super::near_miss::nearest;
-use super::path::{JsonPath, Nodes, Scope};
+use super::path::{JsonPath, Nodes, Scope, spelled};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
@@ -111,7 +111,7 @@ fn each(
             outcome = Err(vec![whole("deciding this payload takes more work than the relay allows".into())]);
         }
         if let Err(violations) = &mut outcome {
-            violations.splice(0..0, wrong_kind(rules, element, violations));
+            violations.splice(0..0, wrong_kind(rules, element, payload, violations));
         }
         if let (Some(traces), Some(trace)) = (traces.as_deref_mut(), trace) {
             traces.elements.push(concluded(trace, &outcome));
@@ -170,25 +170,64 @@ fn unwrap(path: &JsonPath, payload: &Value, json: JsonReading, budget: &Budget) 
 
 /// The reason why `split` or `unwrap` selects nothing, in brackets, where it is more than that the last name is missing.
 fn because(path: &JsonPath, scope: Scope<'_>, no_members: Option<String>) -> String {
-    let no_members = no_members.filter(|_| path.begins_with_name());
-    let why = no_members.map(|why| format!("`$` {why}")).or_else(|| path.astray(scope));
+    let no_members = no_members.filter(|_| path.begins_with_name() || scope.root.is_string());
+    let why =
+        no_members.map(|why| format!("`$` {why}")).or_else(|| path.astray(scope)).or_else(|| no_list(path, scope));
     why.map_or_else(String::new, |why| format!(" ({why})"))
 }
 
+/// Tells why there are no items for a path that ends with `[*]`.
+fn no_list(path: &JsonPath, scope: Scope<'_>) -> Option<String> {
+    let list = list_of(path)?;
+    match list.first(scope) {
+        None => list.astray(scope).or_else(|| Some(format!("there is no `{list}`"))),
+        Some(Value::Array(_) | Value::Object(_)) => Some(format!("`{list}` is empty")),
+        Some(other) => Some(format!("`{list}` has to be a list, not {}", kind_of(other))),
+    }
+}
+
+/// The path of the list whose items a path selects.
+fn list_of(path: &JsonPath) -> Option<JsonPath> {
+    JsonPath::parse(path.as_str().strip_suffix("[*]")?).ok()
+}
+
 /// A violation that goes before all others: the rules ask the element for a member, and it is of a kind that has none.
-fn wrong_kind(rules: &RuleSet, element: &Value, violations: &[Violation]) -> Option<Violation> {
+fn wrong_kind(rules: &RuleSet, element: &Value, payload: &Payload<'_>, violations: &[Violation]) -> Option<Violation> {
     let path = JsonPath::parse(&violations.first()?.path).ok()?;
     if !path.begins_with_name() || path.is_whole() {
         return None;
     }
     let problem = match (&rules.split, element) {
-        (Some(split), Value::Array(_)) => {
-            format!("is an array: `split: {split}` selects the list itself, `split: {split}[*]` its items")
+        (Some(_), Value::Object(_)) => return None,
+        (Some(split), element) => {
+            let scope = Scope { element: payload.root, root: payload.root, budget: payload.budget };
+            wrong_split(split, element, scope)?
         }
-        (Some(_), _) => return None,
         (None, payload) => no_members(rules, payload)?,
     };
     Some(whole(problem))
+}
+
+/// The words for an element that is no object, with the `split` that is probably meant.
+fn wrong_split(split: &JsonPath, element: &Value, scope: Scope<'_>) -> Option<String> {
+    let list = list_of(split);
+    let parent = list.as_ref().and_then(|list| Some((list, list.first(scope)?.as_object()?)));
+    let Some((parent, members)) = parent else {
+        return element
+            .is_array()
+            .then(|| format!("is an array: `split: {split}` selects the list itself, `split: {split}[*]` its items"));
+    };
+    let holds_objects = |value: &Value| value.get(0).is_some_and(Value::is_object);
+    let list = members.iter().take(MEMBERS_MAX).find(|(_, value)| holds_objects(value));
+    let remedy = match (list, parent.as_str()) {
+        (Some((name, _)), parent) => {
+            let list = format!("{parent}{}", spelled(name));
+            format!("`split: {list}[*]` makes each item of `{list}` an event")
+        }
+        (None, "$") => "without `split` it is one event".to_owned(),
+        (None, parent) => format!("`split: {parent}` makes it one event"),
+    };
+    Some(format!("is a member, for `{parent}` is an object and no list: {remedy}"))
 }
 
 /// The words for a payload that is a list or a text, with the key of the rule file that it probably needs.
@@ -240,7 +279,7 @@ fn one(
         Then::Ignore => return Ok(Element::Ignored { rule: Some(Arc::clone(&rule.name)) }),
         Then::Reject => return Err(vec![whole(format!("the rule `{}` rejects this", rule.name))]),
     };
-    let refuse = Refuse { placeholders: rules.refuse_placeholders, replaced: payload.context.repairs.replaced_text() };
+    let refuse = Refuse { placeholders: &rules.placeholders, replaced: payload.context.repairs.replaced_text() };
     if let Some(trace) = trace {
         let scope = Scope { budget: &payload.telling, ..scope };
         tell_reads(rules, rule, scope, refuse, &mut trace.reads);
@@ -248,7 +287,7 @@ fn one(
         rule.emit.iter().for_each(|emit| emit.read(&reading, "", trace));
     }
     let incident_key = key::incident_key(key_parts(rules, rule), scope, refuse)?;
-    let occurrence = key::occurrence(&rules.occurrence, scope)?;
+    let occurrence = key::occurrence(&rules.occurrence, scope, refuse.replaced)?;
     let setting = Setting {
         scope,
         action,
@@ -291,10 +330,8 @@ fn first_match<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> (Option<usize>, Resu
 }
 
 fn unreadable(rules: &RuleSet, rule: &Rule, scope: Scope<'_>) -> Vec<Violation> {
-    if !rules.refuse_placeholders {
-        return Vec::new();
-    }
-    rule.reads.iter().flat_map(|path| unrendered(path, scope)).collect()
+    let checked = rule.reads.iter().filter(|path| rules.placeholders.are_refused_at(path));
+    checked.flat_map(|path| unrendered(path, scope)).collect()
 }
 
 /// Tells of every rule how it is judged, also of those that the index leaves out, up to the `last` one.
@@ -315,7 +352,7 @@ fn tell(rules: &RuleSet, scope: Scope<'_>, last: Option<usize>, traces: &mut Vec
 }
 
 /// Tells what the keys beside the rules read, and a rule's own incident key.
-fn tell_reads(rules: &RuleSet, rule: &Rule, scope: Scope<'_>, refuse: Refuse, reads: &mut Vec<PathTrace>) {
+fn tell_reads(rules: &RuleSet, rule: &Rule, scope: Scope<'_>, refuse: Refuse<'_>, reads: &mut Vec<PathTrace>) {
     key_parts(rules, rule).iter().for_each(|part| part.tell(scope, refuse, reads));
     for (key, paths) in [("occurrence", &rules.occurrence), ("update_on", &rules.update_on)] {
         reads.extend(paths.iter().map(|path| PathTrace::of(key, path, scope)));
@@ -343,7 +380,7 @@ fn unrendered(path: &JsonPath, scope: Scope<'_>) -> Vec<Violation> {
             let problem = format!(
                 "is an unrendered placeholder, {}, and the rules read it; {}",
                 shortened(found),
-                placeholder::TAKEN
+                placeholder::remedy(path)
             );
             Some(Violation { path: path.as_str().to_owned(), problem, found: Some(shortened(text)) })
         })
@@ -400,3 +437,5 @@ const BODIES_BYTES_MAX: usize = 64 << 20;
 const BODY_BYTES_PER_STEP: u64 = 16;
 /// A refusal names the values that matter, not all.
 const VIOLATIONS_SHOWN_MAX: usize = 5;
+/// An object with more members has no list of alerts among them that a person would miss.
+const MEMBERS_MAX: usize = 100;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::path::{JsonPath, Scope};
 use super::pattern::Capture;
+use super::placeholder::Placeholders;
 use super::trace::{PartTrace, PathTrace};
 use super::value::{kind_of, shortened, shown};
 use super::{canonical, placeholder};
@@ -26,9 +27,9 @@ pub(super) struct KeyPart {
 
 /// Contents that no part of a key may have: they could glue incidents together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refuse {
-    /// Unrendered placeholders.
-    pub(super) placeholders: bool,
+pub(super) struct Refuse<'r> {
+    /// Unrendered placeholders, by path.
+    pub(super) placeholders: &'r Placeholders,
     /// U+FFFD, where it may stand for what could not be read.
     pub(super) replaced: bool,
 }
@@ -45,7 +46,7 @@ struct NoText {
 /// The text of a part that stands alone is the key. Of several each has its place between the slashes, also where one before
 /// it is left out: `[host, service, check]` without a service is `db-1//disk`. What is left out at the end leaves no
 /// slash. So two payloads that differ in what a part says, or in which of them are there, have different keys.
-pub(super) fn incident_key(parts: &[KeyPart], scope: Scope<'_>, refuse: Refuse) -> Result<String, Vec<Violation>> {
+pub(super) fn incident_key(parts: &[KeyPart], scope: Scope<'_>, refuse: Refuse<'_>) -> Result<String, Vec<Violation>> {
     let mut violations = Vec::new();
     let mut key = String::new();
     let mut slashes = 0;
@@ -99,7 +100,7 @@ impl KeyPart {
     }
 
     /// The text of the part; none where it is left out.
-    fn text(&self, scope: Scope<'_>, refuse: Refuse) -> Result<Option<String>, Violation> {
+    fn text(&self, scope: Scope<'_>, refuse: Refuse<'_>) -> Result<Option<String>, Violation> {
         let mut absence = None;
         for path in &self.paths {
             match self.text_at(path, scope, refuse) {
@@ -119,7 +120,7 @@ impl KeyPart {
     }
 
     /// The text that one of the paths gives.
-    fn text_at(&self, path: &JsonPath, scope: Scope<'_>, refuse: Refuse) -> Result<String, NoText> {
+    fn text_at(&self, path: &JsonPath, scope: Scope<'_>, refuse: Refuse<'_>) -> Result<String, NoText> {
         let nodes = path.select(scope);
         let node = match nodes.as_slice() {
             [] => return Err(NoText::absent(path, "needs this and it is missing", None)),
@@ -135,9 +136,9 @@ impl KeyPart {
             Value::Object(_) => first_found(node, find),
             _ => find(&text),
         };
-        let problem = if let Some(found) = first(placeholder::find).filter(|_| refuse.placeholders) {
-            let (found, taken) = (shortened(found), placeholder::TAKEN);
-            format!("holds an unrendered placeholder, {found}; {taken}")
+        let unrendered = first(placeholder::find).filter(|_| refuse.placeholders.are_refused_at(path));
+        let problem = if let Some(found) = unrendered {
+            format!("holds an unrendered placeholder, {}; {}", shortened(found), placeholder::remedy(path))
         } else if refuse.replaced && first(with_replacement).is_some() {
             "holds U+FFFD in the place of what could not be read; send UTF-8, or name the charset".to_owned()
         } else {
@@ -184,7 +185,7 @@ impl KeyPart {
     }
 
     /// Tells how each path comes to give the text of the part, up to the one that does.
-    pub(super) fn tell(&self, scope: Scope<'_>, refuse: Refuse, reads: &mut Vec<PathTrace>) {
+    pub(super) fn tell(&self, scope: Scope<'_>, refuse: Refuse<'_>, reads: &mut Vec<PathTrace>) {
         for (index, path) in self.paths.iter().enumerate() {
             let mut read = PathTrace::of("incident_key", path, scope);
             let how = self.describe();
@@ -252,8 +253,13 @@ fn joined<'p>(paths: impl IntoIterator<Item = &'p JsonPath>) -> String {
     paths.into_iter().map(JsonPath::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// The values of the `occurrence` paths as a JSON list; none where the element has none of them.
-pub(super) fn occurrence(paths: &[JsonPath], scope: Scope<'_>) -> Result<Option<Occurrence>, Vec<Violation>> {
+/// The values of the `occurrence` paths as a JSON list; none where the element has none of them. One in which something
+/// could not be read (`replaced`) counts as missing: it may look like another, and the page be taken for a late copy.
+pub(super) fn occurrence(
+    paths: &[JsonPath],
+    scope: Scope<'_>,
+    replaced: bool,
+) -> Result<Option<Occurrence>, Vec<Violation>> {
     let values: Vec<Value> = paths
         .iter()
         .map(|path| match path.select(scope).as_slice() {
@@ -267,6 +273,9 @@ pub(super) fn occurrence(paths: &[JsonPath], scope: Scope<'_>) -> Result<Option<
     }
     let text = Value::Array(values).to_string();
     scope.budget.spend_bytes(text.len() as u64);
+    if replaced && with_replacement(&text).is_some() {
+        return Ok(None);
+    }
     if text.len() > OCCURRENCE_BYTES_MAX {
         let path = joined(paths);
         let problem =
@@ -321,7 +330,7 @@ mod tests {
     fn key(texts: &[&str], payload: &Value) -> Result<String, Vec<String>> {
         let budget = Budget::new(10_000);
         let parts: Vec<KeyPart> = paths(texts).into_iter().map(KeyPart::of).collect();
-        let refuse = Refuse { placeholders: true, replaced: false };
+        let refuse = Refuse { placeholders: &Placeholders::default(), replaced: false };
         incident_key(&parts, Scope { element: payload, root: payload, budget: &budget }, refuse)
             .map_err(|violations| violations.into_iter().map(|v| format!("{}: {}", v.path, v.problem)).collect())
     }
@@ -403,7 +412,8 @@ mod tests {
     fn an_occurrence_is_the_bounded_list_of_its_values_and_absent_where_all_are() {
         let of = |payload: Value| {
             let budget = Budget::new(10_000);
-            occurrence(&paths(&["$.start", "$.n"]), Scope { element: &payload, root: &payload, budget: &budget })
+            let scope = Scope { element: &payload, root: &payload, budget: &budget };
+            occurrence(&paths(&["$.start", "$.n"]), scope, false)
                 .map(|occurrence| occurrence.map(|occurrence| occurrence.0.to_string()))
                 .map_err(|violations| format!("{}: {}", violations[0].path, violations[0].problem))
         };

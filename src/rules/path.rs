@@ -95,6 +95,11 @@ impl JsonPath {
         self.query.begins_with_name()
     }
 
+    /// Tells a path without a step: all that it begins at.
+    pub fn is_root(&self) -> bool {
+        self.query.steps().is_some_and(<[Step]>::is_empty)
+    }
+
     /// Tells a path into the whole payload (`$$…`).
     pub fn is_whole(&self) -> bool {
         self.whole

@@ -3,6 +3,45 @@
 //! In an identity they would glue unrelated incidents together; a state that is nothing else says nothing. A text that
 //! quotes one, as a title may, is a text.
 
+use super::path::JsonPath;
+
+/// The paths at which placeholders are refused.
+#[derive(Clone, Debug)]
+pub(super) enum Placeholders {
+    Allow,
+    /// Everywhere but at these.
+    RefuseExceptAt(Vec<JsonPath>),
+}
+
+impl Placeholders {
+    pub(super) fn are_refused(&self) -> bool {
+        matches!(self, Placeholders::RefuseExceptAt(_))
+    }
+
+    pub(super) fn are_refused_at(&self, path: &JsonPath) -> bool {
+        match self {
+            Placeholders::Allow => false,
+            Placeholders::RefuseExceptAt(allowed) => !allowed.iter().any(|allowed| allowed.is_same(path)),
+        }
+    }
+}
+
+impl Default for Placeholders {
+    fn default() -> Placeholders {
+        Placeholders::RefuseExceptAt(Vec::new())
+    }
+}
+
+/// The remedy for a placeholder at a path, with the key that allows it as YAML takes it.
+pub(super) fn remedy(path: &JsonPath) -> String {
+    let path = path.as_str();
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "$._-".contains(c));
+    let path = if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', "''")) };
+    format!(
+        "mend the sender's template; if it is meant so, `placeholders: {{ allow: [{path}] }}` in the rule file takes it"
+    )
+}
+
 /// The first placeholder in a text.
 pub(super) fn find(text: &str) -> Option<&str> {
     FORMS.iter().filter_map(|(open, close)| within(text, open, close)).min_by_key(|found| found.as_ptr())
@@ -27,10 +66,6 @@ fn within<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     let end = after + text[after..].find(close)? + close.len();
     Some(&text[start..end])
 }
-
-/// The remedy where one is a value like any other.
-pub(super) const TAKEN: &str =
-    "mend the sender's template; if it is meant so, `placeholders: allow` in the rule file takes it";
 
 const FORMS: [(&str, &str); 3] = [("<%", "%>"), ("{{", "}}"), ("${", "}")];
 

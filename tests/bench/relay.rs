@@ -55,6 +55,9 @@ enum Command {
     Backlog(backlog::Plan),
     /// Count the instructions to decide an event by ten, a hundred, a thousand and ten thousand rules
     Rules(rules::Plan),
+    /// (part of `rules`) Reads events
+    #[command(hide = true)]
+    Read(rules::Read),
     /// (part of `rules`) Decides events
     #[command(hide = true)]
     Decide(rules::Decided),
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
         Command::Backlog(plan) => backlog::measure(&plan),
         Command::Rules(plan) => rules::measure(&plan),
         Command::Decide(decided) => rules::decide(&decided),
+        Command::Read(read) => rules::read(&read),
         Command::BareServer(served) => yardsticks::bare_server(&served),
         Command::BareProxy { served, upstream } => yardsticks::bare_proxy(&served, upstream),
         Command::Upstream(served) => yardsticks::upstream(&served),

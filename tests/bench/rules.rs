@@ -1,4 +1,5 @@
-//! What deciding an event costs by the number of rules, in instructions: no other work on the machine changes them.
+//! What deciding an event costs by the number of rules, and what reading it costs by `json`, in instructions: no other work
+//! on the machine changes them.
 //!
 //! Each figure is the difference of two runs under valgrind, over few and over many events, so that loading the rules
 //! and starting the process have no part in it.
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use gander::exports::inbound::repair::{JsonReading, Repairs};
+use gander::exports::inbound::{self, Accept};
 use gander::exports::rules::{Context, Element, RuleSet};
 use gander::exports::yaml::{Findings, Source};
 
@@ -33,6 +35,14 @@ pub(crate) struct Decided {
     events: usize,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Read {
+    #[arg(long)]
+    lenient: bool,
+    #[arg(long)]
+    events: usize,
+}
+
 /// How the rules of a file tell events apart; `#` is the rule's number. The event matches the last but one.
 const SHAPES: [(&str, &str); 4] = [
     ("one path", "{ path: $.service, equals: service-# }"),
@@ -49,9 +59,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
     for (shape, (name, _)) in SHAPES.iter().enumerate() {
         let mut first = None;
         for rules in &plan.rules {
-            let loaded = instructions(shape, *rules, 0)?;
-            let event = (instructions(shape, *rules, plan.events)? - loaded) / plan.events as f64;
-            let empty = instructions(shape, 2, 0)?;
+            let loaded = to_decide(shape, *rules, 0)?;
+            let event = (to_decide(shape, *rules, plan.events)? - loaded) / plan.events as f64;
+            let empty = to_decide(shape, 2, 0)?;
             let ratio = event / *first.get_or_insert(event);
             let load = (loaded - empty) / (rules - 2).max(1) as f64;
             println!("| {name} | {rules} | {event:.0} | {ratio:.2} | {load:.0} |");
@@ -60,16 +70,37 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
             }
         }
     }
+    println!("\nInstructions to read an event that is JSON.\n");
+    println!("| `json` | an event | to strict |");
+    println!("| --- | ---: | ---: |");
+    let mut strict = None;
+    for (name, flag) in [("strict", None), ("lenient", Some("--lenient"))] {
+        let read = |events: usize| {
+            let events = events.to_string();
+            instructions(["read", "--events", &events].into_iter().chain(flag))
+        };
+        let event = (read(plan.events)? - read(0)?) / plan.events as f64;
+        let ratio = event / *strict.get_or_insert(event);
+        println!("| {name} | {event:.0} | {ratio:.3} |");
+        if ratio > LENIENT_RATIO_MAX {
+            broken.push(format!("json: {name} costs {ratio:.3} times as much as strict"));
+        }
+    }
     if broken.is_empty() { Ok(()) } else { Err(broken.join("\n").into()) }
 }
 
 /// The instructions of a process that decides so many events by so many rules.
-fn instructions(shape: usize, rules: usize, events: usize) -> Result<f64> {
+fn to_decide(shape: usize, rules: usize, events: usize) -> Result<f64> {
+    let [shape, rules, events] = [shape, rules, events].map(|number| number.to_string());
+    instructions(["decide", "--shape", &shape, "--rules", &rules, "--events", &events])
+}
+
+/// The instructions of this program with these arguments.
+fn instructions<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<f64> {
     let output = Command::new("valgrind")
         .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
         .arg(std::env::current_exe()?)
-        .args(["decide", "--shape", &shape.to_string()])
-        .args(["--rules", &rules.to_string(), "--events", &events.to_string()])
+        .args(arguments)
         .output()
         .map_err(|error| format!("valgrind can't be run ({error}): install the package valgrind"))?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -78,6 +109,26 @@ fn instructions(shape: usize, rules: usize, events: usize) -> Result<f64> {
         (status, Some(counted)) if ExitStatus::success(&status) => Ok(counted.parse()?),
         (status, _) => Err(format!("valgrind ended with {status}:\n{said}").into()),
     }
+}
+
+/// What is measured: reads the events.
+pub(crate) fn read(read: &Read) -> Result<()> {
+    let body = serde_json::json!({
+        "servicepilot_event_id": "e-1",
+        "state": "CRITICAL",
+        "title": "Disk nearly full: C:\\ on Gerät 1\n",
+        "values": [1, 2.5, null, true],
+        "labels": { "service": "service-1", "url": "https://example.org/a?b=c" },
+    });
+    let body = body.to_string();
+    let json = if read.lenient { JsonReading::Lenient } else { JsonReading::Strict };
+    let accept = Accept { json, ..Accept::default() };
+    let headers = http::HeaderMap::new();
+    for _ in 0..read.events {
+        let decoded = inbound::json(&headers, std::hint::black_box(body.as_bytes()), accept);
+        std::hint::black_box(decoded.map_err(|refusal| format!("refused: {refusal:?}"))?);
+    }
+    Ok(())
 }
 
 /// What is measured: loads the rules and decides the events.
@@ -115,3 +166,5 @@ pub(crate) fn decide(decided: &Decided) -> Result<()> {
 
 /// What a thousand rules may cost beside ten.
 const RATIO_MAX: f64 = 2.0;
+/// What strict JSON takes costs a lenient source no more, but for the noise of hash maps.
+const LENIENT_RATIO_MAX: f64 = 1.01;

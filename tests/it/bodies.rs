@@ -127,6 +127,12 @@ async fn gzip_is_taken_and_kept_as_what_came_out() {
     let answer = plain.send(plain.post().header("content-encoding", "gzip"), gzip(DOWN.as_bytes())).await;
     assert_eq!((answer.status, answer.header("accept-encoding")), (415, "identity"));
     assert!(answer.body["detail"].as_str().unwrap().contains("`accept_encoding: [gzip]`"), "{answer:?}");
+    for (kind, status) in [("application/json", 400), ("application/gzip", 415)] {
+        let answer = plain.send(plain.post().header("content-type", kind), gzip(DOWN.as_bytes())).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        let detail = answer.body["detail"].as_str().unwrap();
+        assert!(detail.contains("looks like gzip") && detail.contains("`Content-Encoding: gzip`"), "{detail}");
+    }
 }
 
 #[tokio::test]
@@ -357,7 +363,7 @@ async fn an_answer_names_the_key_that_a_payload_of_another_kind_needs() {
         (None, json!(alert.to_string()), "`unwrap: $`"),
         (Some(BATCH_RULES.replace("$.alerts[*]", "$.alerts")), batch, "`split: $.alerts[*]` its items"),
         (Some(BATCH_RULES.to_owned()), json!([alert]), "(`$` is an array, not an object: `split: $[*]`"),
-        (None, json!({"id": "a", "state": "{{ state }}"}), "`placeholders: allow`"),
+        (None, json!({"id": "a", "state": "{{ state }}"}), "`placeholders: { allow: [$.state] }`"),
     ] {
         let mut setup = Setup::new();
         if let Some(text) = &rules {

@@ -169,8 +169,17 @@ emit:
             vec!["unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
         ),
         (
+            "a value from the payload, with the states that its rules ask for",
+            RULES.replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "{ $path: $.state, $upper: true }"),
+            FILTERS.to_owned(),
+            1,
+            vec!["unmatched-rule rules.yaml:6", "unmatched-rule rules.yaml:9", "key-not-required rules.yaml:2"],
+        ),
+        (
             "a value from the payload may match",
-            RULES.replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state"),
+            RULES
+                .replace("{ $by_action: { trigger: CRITICAL, resolve: OK } }", "$.state")
+                .replace("equals:", "contains:"),
             FILTERS.to_owned(),
             0,
             vec!["key-not-required rules.yaml:2"],
@@ -195,6 +204,14 @@ emit:
             FILTERS.to_owned(),
             1,
             vec!["no-emit rules.yaml:5", "key-not-required rules.yaml:2"],
+        ),
+        (
+            "the payload with more laid over it, of which nothing here says that it has what the filters read",
+            format!("{}emit: {{ $merge: $, id: $.id }}\n", RULES.split("emit:").next().unwrap())
+                .replace("$.state", "$.type"),
+            FILTERS.to_owned(),
+            1,
+            vec!["no-emit rules.yaml:12", "key-not-required rules.yaml:2"],
         ),
         (
             "the payload itself, which has what the filters read, as `validate` says",

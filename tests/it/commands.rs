@@ -484,6 +484,32 @@ emit: { servicepilot_event_id: $.id, state: $.state, n: $.n }
 ";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mended_payload_for_one_element_of_a_batch_holds_that_one_alone() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup { rules: Some(BATCH.to_owned()), ..fast() }).await;
+        let element = |id: &str, state: &str| json!({"id": id, "n": 1, "state": state});
+        relay.post(&json!([element("a", "CRITICAL"), element("b", "PURPLE")])).await;
+        upstream.calls_once(1).await;
+        let refused = id(&listed(&relay, "state=refused").await[0]);
+        let path = format!("/{refused}/replay");
+        let replay = async |mended: Value| command(&relay, &path, &json!({ "payload": mended.to_string() })).await;
+
+        let both = replay(json!([element("a", "CRITICAL"), element("b", "CRITICAL")])).await;
+        assert_eq!((both.status, &both.json["reason"]), (StatusCode::CONFLICT, &json!("several_elements")), "{both:?}");
+        let bare = replay(element("b", "CRITICAL")).await;
+        assert_eq!(bare.status, StatusCode::UNPROCESSABLE_ENTITY, "{bare:?}");
+        assert_eq!(listed(&relay, "state=refused").await.len(), 1, "it stays as it was");
+        let mended = replay(json!([element("b", "CRITICAL")])).await;
+        assert_eq!((mended.status, &mended.json["status"]), (StatusCode::OK, &json!("replayed")), "{mended:?}");
+        let keys: Vec<String> = upstream.calls_once(2).await.iter().map(|call| call.key().to_owned()).collect();
+        assert_eq!(keys, ["a", "b"]);
+        relay.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_element_of_a_recorded_batch_is_compared_with_itself() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::Done).await;

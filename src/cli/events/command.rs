@@ -49,7 +49,8 @@ pub(super) struct Replay {
     /// Also where a later event of the key was taken, or the payload repeats what is known
     #[arg(long)]
     force: bool,
-    /// Let this payload, in UTF-8, stand in the stead of a refused one that is named by its id; `-` is standard input
+    /// Let this payload, in UTF-8, stand in the stead of a refused one that is named by its id; `-` is standard input. Of one
+    /// element of a batch it is a batch with that element alone
     #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dry_run"])]
     payload: Option<PathBuf>,
     /// Follow what is sent again to its outcome, for so long, and say what became of it

@@ -278,7 +278,7 @@ fn samples() -> Vec<(Kind, Value)> {
             {"name": "two", "when": {"all": all}, "then": "ignore"},
             {"name": "three", "then": "resolve", "incident_key": {"path": "$.b", "capture": "^(a)"}}],
         "otherwise": "ignore", "incident_key": ["$.a", {"$first": ["$.b", "$.c"], "canonical": true, "optional": true}], "occurrence": "$.c", "update_on": ["$.d"],
-        "placeholders": "allow",
+        "placeholders": {"allow": ["$.a", "$.b"]},
         "emit": {"$merge": "$.labels", "path": "$.a", "template": "{{ payload.a }}", "literal": {"$literal": "$5"},
             "nested": {"list": [1, true, null, "x"], "$merge": "$$.b"},
             "operators": {"$path": "$.a", "$map": {"A": "a"}, "$default": "x", "$string": true, "$trim": true,

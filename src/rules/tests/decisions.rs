@@ -219,6 +219,22 @@ fn placeholders_can_be_allowed() {
 }
 
 #[test]
+fn placeholders_can_be_allowed_at_a_path() {
+    let allowed = |paths: &str| compile(&format!("placeholders: {{ allow: {paths} }}\n{}", TWO_RULES.trim_start()));
+    let (key, state) = (json!({"id": "<% x %>", "state": "BAD"}), json!({"id": "x", "state": "{{ x }}"}));
+    let at_key = allowed("\"$['id']\"");
+    assert_eq!(events(&decide(&at_key, &key)), ["trigger <% x %>"]);
+    assert!(verdict(&at_key, &state).starts_with("refused $.state is an unrendered placeholder"));
+    let at_state = allowed("[$.state]");
+    assert!(
+        verdict(&at_state, &state).starts_with("refused $.state no rule matches"),
+        "{}",
+        verdict(&at_state, &state)
+    );
+    assert!(verdict(&at_state, &key).starts_with("refused $.id the incident key holds an unrendered placeholder"));
+}
+
+#[test]
 fn a_placeholder_that_only_later_rules_read_is_no_matter() {
     let rules = compile(
         "version: 1
@@ -288,6 +304,43 @@ fn a_payload_of_another_kind_is_refused_with_the_key_that_it_needs() {
         said(&with("split: '$.alerts[*]'"), json!([alert])),
         "$.alerts[*] `split` selects nothing here (`$` is an array, not an object: `split: $[*]` makes each item an event) None"
     );
+    for (split, payload, problem) in [
+        (
+            "$[*]",
+            json!({"id": "x"}),
+            "$ is a member, for `$` is an object and no list: without `split` it is one event",
+        ),
+        (
+            "$[*]",
+            json!({"alerts": [alert]}),
+            "$ is a member, for `$` is an object and no list: `split: $.alerts[*]` makes each item of `$.alerts` an event",
+        ),
+        (
+            "$.alerts[*]",
+            json!({"alerts": {"id": "x"}}),
+            "$ is a member, for `$.alerts` is an object and no list: `split: $.alerts` makes it one event",
+        ),
+        ("$[*]", json!([["x"]]), "$ is an array: `split: $[*]` selects the list itself, `split: $[*][*]` its items"),
+        ("$[*]", json!({}), "$[*] `split` selects nothing here (`$` is empty)"),
+        ("$[*]", json!([]), "$[*] `split` selects nothing here (`$` is empty)"),
+        ("$[*]", json!(7), "$[*] `split` selects nothing here (`$` has to be a list, not number)"),
+        ("$[*]", json!("[]"), "$[*] `split` selects nothing here (`$` is a string, not an object: `unwrap: $` reads"),
+        ("$.alerts[*]", json!({"alerts": []}), "$.alerts[*] `split` selects nothing here (`$.alerts` is empty)"),
+        ("$.alerts[*]", alert.clone(), "$.alerts[*] `split` selects nothing here (there is no `$.alerts`)"),
+        (
+            "$.alerts[*]",
+            json!({"alert": [alert]}),
+            "$.alerts[*] `split` selects nothing here (did you mean `$.alert`?)",
+        ),
+    ] {
+        let found = said(&with(&format!("split: '{split}'")), payload);
+        assert!(found.starts_with(problem), "{found}");
+    }
+    // Members that are alerts are alerts.
+    assert_eq!(
+        events(&decide(&compile(&with("split: '$[*]'")), &json!({"a": alert, "b": {"id": "y", "state": "GOOD"}}))),
+        ["trigger x", "resolve y"]
+    );
     assert!(said(&with("unwrap: $.Mesage"), json!({"Message": "{}"})).contains("(did you mean `$.Message`?)"));
     // What is right as it is says nothing of its kind.
     let first = "{ version: 1, incident_key: '$[0].id', rules: [{ name: a, when: { path: '$[0].state', equals: BAD }, then: trigger }] }";
@@ -297,13 +350,26 @@ fn a_payload_of_another_kind_is_refused_with_the_key_that_it_needs() {
 
 #[test]
 fn a_refused_placeholder_names_the_key_that_allows_it() {
-    for payload in [json!({"id": "x", "state": "{{ state }}"}), json!({"id": "x ${id}", "state": "BAD"})] {
-        let decision = decide(&compile(TWO_RULES), &payload);
+    let quoted = TWO_RULES.replace("incident_key: $.id", "incident_key: \"$['id']\"");
+    assert_ne!(quoted, TWO_RULES);
+    for (rules, payload, parts) in [
+        (
+            TWO_RULES,
+            json!({"id": "x", "state": "{{ state }}"}),
+            ["{{ state }}", "`placeholders: { allow: [$.state] }`"],
+        ),
+        (TWO_RULES, json!({"id": "x ${id}", "state": "BAD"}), ["${id}", "`placeholders: { allow: [$.id] }`"]),
+        (
+            quoted.as_str(),
+            json!({"id": "${id}", "state": "BAD"}),
+            ["${id}", "`placeholders: { allow: ['$[''id'']'] }`"],
+        ),
+    ] {
+        let decision = decide(&compile(rules), &payload);
         let [Element::Refused { violations, .. }] = decision.elements.as_slice() else { panic!("{decision:?}") };
-        assert!(violations[0].problem.contains("`placeholders: allow`"), "{violations:?}");
-        assert!(
-            violations[0].problem.contains("{{ state }}") || violations[0].problem.contains("${id}"),
-            "{violations:?}"
-        );
+        assert!(parts.iter().all(|part| violations[0].problem.contains(part)), "{violations:?}");
+        let key = violations[0].problem.split('`').nth(1).unwrap();
+        let allowed = compile(&format!("{key}\n{}", rules.trim_start()));
+        assert!(!verdict(&allowed, &payload).contains("placeholder"), "what the answer names takes it");
     }
 }

@@ -84,7 +84,7 @@ fn what_others_see_of_a_decision_is_compared() {
             "a batch",
             &[("rules:", "split: $.none[*]\nrules:")],
             &critical,
-            &["verdict: trigger, would be refused, $.none[*]: `split` selects nothing here"],
+            &["verdict: trigger, would be refused, $.none[*]: `split` selects nothing here (there is no `$.none`)"],
         ),
     ];
     for (claim, changes, payload, expected) in rows {

@@ -67,16 +67,18 @@ fn keyed_rules() -> impl Strategy<Value = String> {
         ]
     });
     let then = prop_oneof![Just("trigger"), Just("resolve"), Just("ignore"), Just("reject")];
-    (prop::collection::vec((when, then), 1..40), any::<bool>(), any::<bool>()).prop_map(|(rules, allow, split)| {
-        let rules: String = rules
-            .iter()
-            .enumerate()
-            .map(|(index, (when, then))| format!("  - {{ name: r{index}, when: {when}, then: {then} }}\n"))
-            .collect();
-        let placeholders = if allow { "allow" } else { "refuse" };
-        let split = if split { "split: $\n" } else { "" };
-        format!("version: 1\n{split}incident_key: $.id\nplaceholders: {placeholders}\nrules:\n{rules}")
-    })
+    let placeholders = prop::sample::select(vec!["allow", "refuse", "{ allow: [$.id] }"]);
+    (prop::collection::vec((when, then), 1..40), placeholders, any::<bool>()).prop_map(
+        |(rules, placeholders, split)| {
+            let rules: String = rules
+                .iter()
+                .enumerate()
+                .map(|(index, (when, then))| format!("  - {{ name: r{index}, when: {when}, then: {then} }}\n"))
+                .collect();
+            let split = if split { "split: $\n" } else { "" };
+            format!("version: 1\n{split}incident_key: $.id\nplaceholders: {placeholders}\nrules:\n{rules}")
+        },
+    )
 }
 
 proptest! {

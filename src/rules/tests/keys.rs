@@ -260,3 +260,31 @@ fn a_part_is_refused_where_something_in_it_was_replaced() {
     let within = unwrapped.decide(&json!({"m": r#"{"id": "\ud83d"}"#}), lenient);
     assert!(matches!(within.elements[..], [Element::Refused { .. }]), "{within:?}");
 }
+
+/// One that looks like another because of what was lost would make a page pass for a late copy. What updates is compared
+/// as it was read: the page is there already.
+#[test]
+fn an_occurrence_in_which_something_was_replaced_counts_as_missing() {
+    let rules = compile(
+        "version: 1\nincident_key: $.id\noccurrence: [$.at, $.run]\nupdate_on: $.level\nrules: [{ name: a, then: trigger }]\n",
+    );
+    let draft = |level: &str, repair: Repair| {
+        let payload = json!({"id": "x", "at": 1, "run": "b\u{fffd}ro", "level": level});
+        let context = Context { json: JsonReading::Lenient, repairs: [repair].into_iter().collect(), ..CONTEXT };
+        match rules.decide(&payload, context).elements.remove(0) {
+            Element::Event(draft) => draft,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (repair, is_kept) in [
+        (Repair::ReplacedBytes, false),
+        (Repair::Surrogate, false),
+        (Repair::Cesu8, true),
+        (Repair::ControlCharacter, true),
+    ] {
+        assert_eq!(draft("high", repair).occurrence.is_some(), is_kept, "{repair:?}");
+    }
+    let update = |level: &str| draft(level, Repair::ReplacedBytes).update;
+    assert_eq!(update("h\u{fffd}ch"), update("h\u{fffd}ch"));
+    assert_ne!(update("h\u{fffd}ch"), update("hoch"));
+}

@@ -76,6 +76,19 @@ fn a_value_is_known_where_it_is_written_out() {
             one_of(json!(["true"])),
             one_of(json!(["5"])),
         ),
+        ("a path that the rule compares", json!("$.state"), one_of(json!(["BAD"])), one_of(json!(["GOOD"]))),
+        (
+            "a path that the rule compares, shaped",
+            json!({ "$path": "$['state']", "$lower": true, "$default": "x" }),
+            one_of(json!(["bad"])),
+            one_of(json!(["good"])),
+        ),
+        (
+            "a path that the rule compares, by a table that lets the rest pass",
+            json!({ "$path": "$.state", "$map": { "BAD": "CRITICAL" } }),
+            one_of(json!(["CRITICAL"])),
+            one_of(json!(["GOOD"])),
+        ),
         ("the first of some", json!({ "$first": ["a", "b"] }), anything.clone(), anything),
     ] {
         for (rule, expected) in [(0, trigger), (1, resolve)] {
@@ -88,6 +101,10 @@ fn a_value_is_known_where_it_is_written_out() {
     assert!(merged.open);
     assert_eq!(merged.keys["a"], Known::Anything, "the payload's own may stand there");
     assert_eq!(merged.keys["b"], Known::OneOf(vec![json!(2)]));
+    let laid_over = outline(&json!({ "$merge": "$", "b": 2 }), 0);
+    assert!(laid_over.open);
+    assert_eq!(laid_over.keys["state"], Known::OneOf(vec![json!("BAD")]), "the payload's own");
+    assert_eq!(outline(&json!({ "$merge": "$", "state": 1 }), 0).keys["state"], Known::OneOf(vec![json!(1)]));
 }
 
 #[test]
@@ -197,6 +214,10 @@ fn emits() -> impl Strategy<Value = Value> {
     })
 }
 
+fn merges() -> impl Strategy<Value = Option<&'static str>> {
+    prop::option::of(prop::sample::select(vec!["$.m", "$"]))
+}
+
 fn payloads() -> impl Strategy<Value = Value> {
     let value = || {
         prop::sample::select(vec![json!("BAD"), json!("x"), json!(""), json!(1), json!(false), json!(null), json!({})])
@@ -225,17 +246,17 @@ proptest! {
 
     #[test]
     fn no_body_is_outside_of_its_outline(
-        file in prop::option::weighted(0.8, (emits(), emits(), any::<bool>())),
-        own in prop::option::of((emits(), any::<bool>())),
+        file in prop::option::weighted(0.8, (emits(), emits(), merges())),
+        own in prop::option::of((emits(), merges())),
         payload in payloads(),
     ) {
-        let merging = |mut emit: Value, merge: bool| {
-            if merge {
-                emit["$merge"] = json!("$.m");
+        let merging = |mut emit: Value, merge: Option<&str>| {
+            if let Some(path) = merge {
+                emit["$merge"] = json!(path);
             }
             emit
         };
-        let file = file.map(|(k, l, merge)| merging(json!({ "k": k, "l": l }), merge));
+        let file = file.map(|(k, l, merge)| merging(json!({ "k": k, "state": l }), merge));
         let own = own.map(|(k, merge)| merging(json!({ "k": k }), merge));
         let rules = rules(file.as_ref(), own.as_ref());
         let outlines = rules.outlines();
