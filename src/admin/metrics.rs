@@ -18,7 +18,7 @@ pub(super) async fn scrape(Extract(state): Extract<State>, headers: HeaderMap) -
     let metrics = Arc::clone(&state.view.metrics);
     let oldest = state.view.journal.oldest_queued().await;
     let age = oldest.map_or(0.0, |oldest| WallTime::now().since(oldest).as_secs_f64());
-    metrics.queue_oldest_age.set(age);
+    metrics.delivery.queue_oldest_age.set(age);
     metrics.process_counted(logging::lines_dropped(), logging::panics());
     for (section, served) in &state.view.certificates {
         if let Some(at) = served.expires_at() {

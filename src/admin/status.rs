@@ -39,7 +39,7 @@ pub(super) async fn current(view: &View) -> Value {
         "sources": view.sources,
         "upstream": upstream(view),
         "queue": {
-            "events": view.metrics.queue_events.get(),
+            "events": view.metrics.journal.queue_events.get(),
             "drain_seconds": drained_by.map(|by| by.since(WallTime::now()).as_secs_f64()),
             "next_attempt_at": next_attempt.map(WallTime::rfc3339),
             "oldest_received_at": oldest.map(WallTime::rfc3339),
@@ -54,7 +54,7 @@ pub(super) async fn current(view: &View) -> Value {
         "since_start": activity(&view.recorder.activity().total()),
         "by_source": view.sources.iter().map(|source| of_source(view, source, tally.as_ref())).collect::<Vec<_>>(),
         "holds": holds::shown(&view.recorder.holds()),
-        "dedup": { "keys": view.metrics.dedup_keys.get() },
+        "dedup": { "keys": view.metrics.journal.dedup_keys.get() },
     })
 }
 
@@ -79,7 +79,7 @@ fn upstream(view: &View) -> Value {
     json!({
         "url": view.upstream_url,
         "proxy": view.upstream_proxy,
-        "in_flight": view.metrics.in_flight.get(),
+        "in_flight": view.metrics.delivery.in_flight.get(),
         "state": state,
         "since": since.rfc3339(),
         "failed_calls": view.progress.borrow().failed_calls.map(failed_calls),

@@ -6,10 +6,13 @@
 
 mod bodies;
 mod delivery;
+mod finished_call;
 mod next_step;
 mod progress;
 mod queue_commands;
 mod recent_triggers;
+mod restored_queue;
+mod settled_log;
 mod settling;
 mod stale_episode;
 mod stuck;
@@ -26,31 +29,29 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::callgoose::answer::{self, Verdict};
 use crate::clock::{Clock, Monotonic, Now, WallTime};
-use crate::delivery::breaker::{self, FailureOf};
+use crate::delivery::breaker;
 use crate::delivery::client::Upstream;
-use crate::delivery::retry::{self, NextStep, RetryState};
-use crate::delivery::schedule::{Delivery, Discard, KeySlot, Lane, Limits, Schedule, Step, Withdrawn};
+use crate::delivery::retry;
+use crate::delivery::schedule::{Delivery, Discard, Limits, Schedule, Step};
 use crate::delivery::staleness;
-use crate::event::{
-    Damage, EventId, HoldRecord, KeyId, Outcome, Pending, Queued, Reason, Settlement, SourceNames, State, Superseded,
-};
-use crate::journal::recorder::{Accepted, Committed, QueueCopy, Recorder, Settle};
-use crate::journal::{self, AttemptRecord, Delivered, Reader, Tried};
+use crate::event::{Damage, EventId, KeyId, Outcome, Pending, Queued, Reason, Settlement, State, Superseded};
+use crate::journal::Reader;
+use crate::journal::recorder::{Accepted, Committed, QueueCopy, Recorder};
 use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
 use bodies::Bodies;
 use delivery::Called;
-pub use next_step::{Ended, is_in_doubt, next_step, tried_before};
+pub use next_step::{Ended, next_step, tried_before};
 pub use progress::{DeliveryProgress, FailedCalls};
 use queue_commands::QueueCommand;
 pub use queue_commands::{Hold, QueueHandle, Withdrawal};
 pub use recent_triggers::RecentTriggers;
-use settling::{Settling, Unwritten};
-use stale_episode::StaleEpisode;
+pub use restored_queue::{hold_again, recent_triggers, restore};
+use settling::Settling;
+use stale_episode::{StaleEpisode, tell_stale_episode};
 pub use stuck::{Failing, Stuck};
 pub use upstream_status::UpstreamStatus;
 
@@ -168,37 +169,6 @@ impl Config {
                 pause: PAUSE.min(self.retry.max),
             },
             superseded: self.superseded,
-        }
-    }
-}
-
-/// Puts an event that was queued before this start into the schedule, where its retries stood.
-pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, retry: retry::Settings, now: Now) {
-    let Some(Tried { attempts, age, retry_at, asked }) = tried else {
-        schedule.enqueue(event, now.monotonic);
-        return;
-    };
-    let state = RetryState { attempts, since: now.monotonic.before(age), resends: 0, answered: None };
-    let wait = retry::wait_left(retry, retry_at, asked, now.wall);
-    schedule.enqueue_tried(event, state, now.monotonic.after(wait));
-}
-
-/// The keys that had a trigger delivered shortly before this start.
-pub fn recent_triggers(reader: &Reader, retry: retry::Settings, now: Now) -> Result<RecentTriggers, journal::Error> {
-    let within = retry.unresolved.over;
-    let mut recent = RecentTriggers::new(within);
-    for Delivered { key, action, outcome, at } in reader.delivered_since(now.wall.before(within))? {
-        recent.delivered(key, action, outcome, now.monotonic.before(now.wall.since(at)));
-    }
-    Ok(recent)
-}
-
-/// Holds back what was held back before this start.
-pub fn hold_again(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
-    for HoldRecord { target, .. } in holds {
-        match &target.incident_key {
-            Some(key) => schedule.hold_key(KeyId::new(&target.source, key), now.monotonic),
-            None => schedule.hold_source(sources.id(&target.source), now.monotonic),
         }
     }
 }
@@ -359,6 +329,28 @@ impl Dispatcher {
         }
     }
 
+    /// These settlements are on disk.
+    fn release(&mut self, settled: Vec<Settlement>) {
+        let now = self.context.clock.now().monotonic;
+        for settlement in settled {
+            let Some(unwritten) = self.settling.take(settlement.id) else {
+                continue;
+            };
+            let event = unwritten.event;
+            let source = self.context.recorder.sources().name(event.source);
+            settled_log::tell(&self.context, &source, &unwritten, &settlement);
+            self.discarded.remove(&event.id);
+            self.stuck.send_if_modified(|stuck| stuck.remove(event.id));
+            if let Some(key) = unwritten.key {
+                let done = settlement.state == State::Delivered && settlement.outcome != Some(Outcome::Unmatched);
+                self.schedule.release(key, done, now);
+            }
+            if let Some(told) = unwritten.told {
+                let _ = told.send(());
+            }
+        }
+    }
+
     /// A copy of the queue, for a journal that lacks some of it.
     fn remembered(&self) -> QueueCopy {
         let mut waiting: Vec<Pending> = self.schedule.events().collect();
@@ -429,197 +421,11 @@ impl Dispatcher {
         }
     }
 
-    /// A call ended: another one follows later, or the event is settled.
-    fn called(&mut self, called: Called, now: Now) {
-        let delivery = called.delivery;
-        let id = delivery.event.id;
-        let verdict = match &called.answer {
-            Ok(answer) => answer::judge(delivery.event.action, answer.status, answer.body()),
-            Err(error) => answer::judge_failure(error.trouble),
-        };
-        let retry_after = called.retry_after(now);
-        let failure = self.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
-        self.context.metrics.attempted(verdict.as_str(), called.took);
-        // An event that was rejected was answered.
-        let trouble = failure.and(verdict.trouble());
-        self.progress.send_modify(|progress| progress.called(trouble, called.status(), now.wall));
-        let open = self.schedule.breaker().open_by();
-        upstream_status::update(&self.upstream_status, open, verdict, &called, &self.context, now.wall);
-
-        let (ended, settings) = (Ended { delivery, verdict, failure, retry_after }, self.context.config.retry);
-        let (schedule, recent) = (&self.schedule, &self.recent_triggers);
-        let (attempts, result) = match next_step(ended, settings, schedule, recent, now, fastrand::f64()) {
-            NextStep::Retry { state, .. } if self.discarded.remove(&id) => (state.attempts, Err(Reason::Discarded)),
-            NextStep::Retry { state, at } => {
-                self.note_failing(&called, verdict, failure, state, now);
-                let tried = tried_before(state, at, retry_after, &self.schedule, now);
-                self.schedule.again(delivery.key, state, at);
-                let record = called.record(state.attempts, verdict);
-                let context = Arc::clone(&self.context);
-                return self.spawn(async move { context.recorder.attempted(record, tried).await });
-            }
-            NextStep::Settle { attempts, result } => (attempts, result),
-        };
-        let is_stale = delivery.stale.is_some();
-        if let Ok(outcome) = result {
-            let Queued { key, action, .. } = delivery.event;
-            self.recent_triggers.delivered(key, action, outcome, now.monotonic);
-            if is_stale {
-                self.stale_episode.delivered(now.monotonic);
-            }
-        }
-        let (state, outcome, reason) = match result {
-            Ok(outcome) => (State::Delivered, Some(outcome), is_stale.then_some(Reason::Stale)),
-            Err(Reason::Discarded) => (State::Ended, None, Some(Reason::Discarded)),
-            Err(reason) => (State::Dead, None, Some(reason)),
-        };
-        let settlement = Settlement { id, state, outcome, reason, attempts, at: now.wall };
-        let unwritten = self.unwritten(delivery.event, Some(delivery.key), now);
-        let unwritten = Unwritten {
-            in_doubt: is_in_doubt(&delivery),
-            incident_key: Some(Arc::clone(&called.incident_key)),
-            age: staleness::precise_age(unwritten.age, Some(called.acknowledged), now.wall),
-            ..unwritten
-        };
-        let awaited = self.schedule.has_later(delivery.key);
-        self.settle(unwritten, Some(called.record(attempts, verdict)), settlement, awaited);
-    }
-
-    /// An event that fails for long while others are taken is told once, and shown until it ends.
-    fn note_failing(&self, called: &Called, verdict: Verdict, failure: Option<FailureOf>, retry: RetryState, now: Now) {
-        let (Some(FailureOf::Event), Some(trouble)) = (failure, verdict.trouble()) else {
-            return;
-        };
-        let failing_for = self.schedule.breaker().running(now.monotonic).since(retry.since);
-        if failing_for < stuck::STUCK_AFTER {
-            return;
-        }
-        let (event, status) = (called.delivery.event.id, called.status());
-        let since = WallTime(now.wall.0.saturating_sub(i64::try_from(failing_for.as_millis()).unwrap_or(i64::MAX)));
-        let mut is_new = false;
-        self.stuck.send_modify(|stuck| is_new = stuck.put(event, Failing { since, trouble, status }));
-        if is_new {
-            let (source, reason) =
-                (self.context.recorder.sources().name(called.delivery.event.source), trouble.as_str());
-            tracing::warn!(
-                event = %event,
-                source = &*source,
-                attempts = retry.attempts,
-                reason,
-                status,
-                remedy = trouble.remedy(),
-                "an event fails again and again while others are taken; only its own incident key waits; \
-                 `gander events show` tells what was answered, `gander events discard` ends it"
-            );
-        }
-    }
-
-    /// An event whose call had begun and was not made ends without it.
-    fn settle_uncalled(&mut self, delivery: &Delivery, state: State, reason: Reason, now: Now) {
-        self.schedule.unsendable(delivery, now.monotonic);
-        let attempts = delivery.before.map_or(0, |retry| retry.attempts);
-        let id = delivery.event.id;
-        let settlement = Settlement { id, state, outcome: None, reason: Some(reason), attempts, at: now.wall };
-        self.settle(self.unwritten(delivery.event, Some(delivery.key), now), None, settlement, true);
-    }
-
-    /// The schedule gave an event up.
-    fn settle_withdrawn(&mut self, withdrawn: Withdrawn, now: Now) {
-        let Withdrawn { event, key, attempts, result } = withdrawn;
-        let (state, outcome, reason) = match result {
-            Ok(answered) => (State::Delivered, Some(answered), None),
-            Err(reason) => (State::Ended, None, Some(reason)),
-        };
-        if reason == Some(Reason::Stale) && self.stale_episode.unsent(now.monotonic) {
-            tell_stale_episode();
-        }
-        let settlement = Settlement { id: event.id, state, outcome, reason, attempts, at: now.wall };
-        self.settle(self.unwritten(event, key, now), None, settlement, key.is_some());
-    }
-
-    fn unwritten(&self, event: Queued, key: Option<KeySlot>, now: Now) -> Unwritten {
-        let age = staleness::age(&event, self.started, now);
-        Unwritten { event, incident_key: None, key, age, in_doubt: false, told: None }
-    }
-
-    /// Sends a settlement to be written. The key is free when a commit has it. `awaited`: a later event of the key waits
-    /// for it.
-    fn settle(
-        &mut self,
-        mut unwritten: Unwritten,
-        attempt: Option<AttemptRecord>,
-        settlement: Settlement,
-        awaited: bool,
-    ) {
-        let body = self.bodies.remove(unwritten.event.id);
-        unwritten.incident_key = unwritten.incident_key.or_else(|| Some(body?.incident_key));
-        let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited };
-        self.settling.put(unwritten);
-        if let Err(settle) = self.context.recorder.settle(settle) {
-            let context = Arc::clone(&self.context);
-            // Never cut off: it is no call, and what it tells happened.
-            self.tasks.spawn(async move { context.recorder.settle_in_turn(*settle).await });
-        }
-    }
-
-    /// These settlements are on disk.
-    fn release(&mut self, settled: Vec<Settlement>) {
-        let now = self.context.clock.now().monotonic;
-        for settlement in settled {
-            let Some(unwritten) = self.settling.take(settlement.id) else {
-                continue;
-            };
-            let event = unwritten.event;
-            let source = self.context.recorder.sources().name(event.source);
-            delivery::tell(&self.context, &source, &unwritten, &settlement);
-            self.discarded.remove(&event.id);
-            self.stuck.send_if_modified(|stuck| stuck.remove(event.id));
-            if let Some(key) = unwritten.key {
-                let done = settlement.state == State::Delivered && settlement.outcome != Some(Outcome::Unmatched);
-                self.schedule.release(key, done, now);
-            }
-            if let Some(told) = unwritten.told {
-                let _ = told.send(());
-            }
-        }
-    }
-
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut_off = self.cut_off.clone();
         // A call's task is several kilobytes large, and moved from hand to hand on its way to the runtime.
         let task = Box::pin(task);
         self.tasks.spawn(async move { cut_off.run_until_cancelled(task).await });
-    }
-
-    /// Shows how it stands to those who watch, and logs now and then how long a backlog will take.
-    fn publish_progress(&mut self) {
-        let time = self.context.clock.now();
-        let now = time.monotonic;
-        if let Some(over) = self.stale_episode.over(self.schedule.is_empty(), now) {
-            let (marked, ended) = (over.marked, over.unsent);
-            tracing::info!(marked, ended, "no stale trigger was met for a while");
-        }
-        let metrics = &self.context.metrics;
-        metrics.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
-        let drain_time = self.schedule.drain_time(now);
-        metrics.queue_drain.set(seconds(drain_time));
-        self.progress.send_modify(|progress| progress.waits(drain_time, self.schedule.next_retry(), time));
-        for lane in Lane::DRAINED {
-            metrics.lane_drain(lane.as_str(), seconds(self.schedule.lane_drain_time(lane, now)));
-        }
-        let Some(drain_time) = drain_time.filter(|time| *time >= BACKLOG_WORTH_TELLING) else {
-            return;
-        };
-        if self.schedule.breaker().open_by().is_some() || now.since(self.backlog_told) < BACKLOG_TOLD_EVERY {
-            return;
-        }
-        self.backlog_told = now;
-        let (events, takes_s) = (self.schedule.len(), drain_time.as_secs());
-        tracing::info!(
-            events,
-            takes_s,
-            "a backlog is being delivered; it takes so long at the rate of the last minute"
-        );
     }
 }
 
@@ -628,19 +434,6 @@ impl Context {
         // Fails only when the dispatcher has stopped listening, at the end of the process.
         let _ = self.reports.send(report).await;
     }
-}
-
-/// As a gauge shows it: infinite while nothing is delivered.
-fn seconds(drain_time: Option<Duration>) -> f64 {
-    drain_time.map_or(f64::INFINITY, |time| time.as_secs_f64())
-}
-
-/// Events that waited too long: one line for all that follow, at whose end another tells how many they were.
-fn tell_stale_episode() {
-    tracing::warn!(
-        "triggers are older than `delivery.stale.trigger`: they are sent marked with their age, or end unsent where that \
-         is configured and a resolve of their key waits"
-    );
 }
 
 async fn sleep_until(clock: &Clock, at: Option<Monotonic>) {
@@ -658,5 +451,3 @@ const REPORTS: usize = 1_024;
 const HANDLED_AT_ONCE: usize = 256;
 /// The length of a pause before a probe, if `retry.max` does not say less.
 const PAUSE: Duration = Duration::from_secs(10);
-const BACKLOG_WORTH_TELLING: Duration = Duration::from_secs(30);
-const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(60);

@@ -228,7 +228,7 @@ impl Reservation {
         let SourceMemory { pool, own, share } = &self.memory;
         let used = pool.used.fetch_add(bytes, Ordering::Relaxed);
         let own = own.fetch_add(bytes, Ordering::Relaxed);
-        pool.metrics.body_bytes.inc_by(i64::try_from(bytes).unwrap_or(0));
+        pool.metrics.requests.body_bytes.inc_by(i64::try_from(bytes).unwrap_or(0));
         let before = self.bytes;
         self.bytes += bytes;
         if used.saturating_add(bytes) > pool.max {
@@ -248,7 +248,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.memory.own.fetch_sub(self.bytes, Ordering::Relaxed);
         self.memory.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.memory.pool.metrics.body_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(0));
+        self.memory.pool.metrics.requests.body_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(0));
     }
 }
 

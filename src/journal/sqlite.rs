@@ -19,8 +19,12 @@
 
 mod aside;
 mod batch;
-mod connection;
+mod connect;
 mod data_dir;
+mod errors;
+mod event_details;
+mod event_list;
+mod fold;
 mod holds;
 mod key_state;
 mod lookup;
@@ -29,56 +33,67 @@ mod mending;
 mod names;
 mod pages;
 mod place;
-mod read;
+mod reader;
 mod readers;
 mod records;
 mod recovered;
+mod refused_payload;
 mod rescue;
+mod restart;
 mod room;
 mod salvage;
 mod schema;
 mod search;
 mod sectors;
 mod sum;
+mod totals;
 mod unmatched;
 mod values;
+mod verify;
 mod version;
 mod volume;
 mod wal;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::WallTime;
 use crate::event::{Action, Damage, EventId, KeyId, Outcome, Priority, State, UpdateHash};
 use crate::journal::Shares;
 use crate::journal::dedup::Occurrences;
+use connect::connect;
+use errors::{MAKE_ROOM, is_of_damage};
 use key_state::KeyStates;
 use marker::{Marker, Memory};
 use names::FILE;
-use place::{Frames, Place, Wrote};
+use place::{Place, Wrote};
 use room::Holdings;
-use schema::{SCHEMA, VERSION};
+use verify::note_place;
 use volume::Volume;
 
 pub use batch::Batch;
 pub use data_dir::{Lock, inspect, is_used};
+pub use errors::{Error, OpenError};
+pub use event_details::Details;
+#[cfg(test)]
+pub use event_list::Searched;
+pub use event_list::{Filter, Order, Page, Summary, Texts};
 pub use lookup::{Blob, Decided, Later, Replay, Stored};
 pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
 pub use place::{FileStates, Mending};
-#[cfg(test)]
-pub use read::Searched;
-pub use read::{Delivered, Details, Filter, Order, Page, Reader, RefusedPayload, Scope, Sendable, Summary, Texts};
+pub use reader::{Delivered, Reader, Scope, Sendable};
 pub use readers::Readers;
 pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};
+pub use refused_payload::RefusedPayload;
 pub use rescue::Rescue;
 pub use room::{Fit, Held};
 pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
+pub use totals::Totals;
 pub use volume::{Outlook, Reserve, Size, Space, TooSmall, footprint, outlook, too_small};
 
 /// `data_dir` and the `journal` section.
@@ -116,18 +131,6 @@ pub struct Journal {
     key_states: KeyStates,
     /// The position at which pruning goes on.
     prune_after: EventId,
-}
-
-/// Counts of the journal's content, for its limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    pub queued: u64,
-    pub dead: u64,
-    pub refused: u64,
-    /// The bytes of payloads and bodies of all of these.
-    pub bytes: u64,
-    /// The part of refused payloads.
-    pub refused_bytes: u64,
 }
 
 /// One event for a restart, in the order of acknowledgement.
@@ -175,27 +178,6 @@ pub struct Tried {
     pub retry_at: WallTime,
     /// The wait that the upstream asked for, if it did.
     pub asked: Option<Duration>,
-}
-
-/// An error of the journal.
-#[derive(Debug)]
-pub enum Error {
-    /// The disk has no room.
-    Full(String),
-    /// The file is damaged: opening it again does not help.
-    Damaged(String),
-    /// The open files are not those that a restart would find.
-    Replaced(FileStates),
-    /// Anything else: a failed write or sync.
-    Fault(String),
-}
-
-/// An error while the journal is opened: an operator must fix it before a start.
-#[derive(Debug)]
-pub struct OpenError {
-    pub path: PathBuf,
-    pub problem: String,
-    pub remedy: &'static str,
 }
 
 impl Journal {
@@ -255,7 +237,7 @@ impl Journal {
     pub fn recover(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
         let (mut holdings, mut last, mut damaged) = (Holdings::default(), 0, Vec::new());
         let mut key_states = KeyStates::UNREAD;
-        read::recover(&self.connection, |row| {
+        restart::recover(&self.connection, |row| {
             last = last.max(row.id.0);
             if !row.is_event {
                 key_states.found(&row);
@@ -291,66 +273,6 @@ impl Journal {
         Ok(first.filter(|first| *first <= ID_MAX).unwrap_or(self.opened_at))
     }
 
-    /// Writes the whole log into the main file and syncs that, so that the log is reset. This frees its room, and no
-    /// page depends on a sync that may have failed but which the kernel treats as done. Returns false if another
-    /// process reads.
-    pub fn fold_log(&mut self) -> Result<bool, Error> {
-        self.verify_frames()?;
-        self.connection.busy_timeout(FOLD_TIMEOUT)?;
-        let busy = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
-        self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        let folded = !busy?;
-        // This process made these changes. If a restart would not find them, the next commit reports that.
-        self.look(Wrote::UsFolding);
-        Ok(folded)
-    }
-
-    /// Folds the log if it is long, as far as readers permit. Called after each commit. If space is short the limit is
-    /// lower, to leave more room for the next batch.
-    pub fn fold_long_log(&mut self, short: bool) -> Result<(), Error> {
-        let long = if short { self.volume.split.log / 4 } else { self.volume.split.log };
-        // If SQLite can't report more than the file's length, that suffices: it only folds more often.
-        let bytes = if knows_frames() { frames(&self.connection)?.log * PAGE_BYTES } else { self.log_bytes() };
-        if bytes < long { Ok(()) } else { self.fold_passively() }
-    }
-
-    /// Folds the log as far as readers permit, so that the file ends where the database does.
-    fn fold_passively(&mut self) -> Result<(), Error> {
-        let fold = |connection: &Connection| {
-            connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
-        };
-        self.verify_frames()?;
-        match fold(&self.connection) {
-            Ok(()) => self.verify_after(Wrote::UsFolding),
-            Err(error) => {
-                // Writes before the error are ours.
-                let states = self.file_states();
-                if states.is_intact() { Err(error.into()) } else { Err(Error::Replaced(states)) }
-            }
-        }
-    }
-
-    /// Returns some free pages to the volume, if it lacks them or they are many. Returns true if there may be more to
-    /// return.
-    pub fn give_back(&mut self) -> Result<bool, Error> {
-        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
-        let page = number("PRAGMA page_size")?;
-        let pages = self.space()?.spare(number("PRAGMA page_count")? * page).div_ceil(page);
-        if pages == 0 {
-            return Ok(false);
-        }
-        let at_once = pages.min(GIVEN_BACK_AT_ONCE);
-        let batch = self.begin()?;
-        batch.give_back(at_once)?;
-        batch.commit()?;
-        if pages == at_once {
-            self.fold_passively()?;
-        } else {
-            self.fold_long_log(true)?;
-        }
-        Ok(pages > at_once)
-    }
-
     /// The space on the volume now.
     pub fn space(&self) -> Result<Space, Error> {
         Ok(self.volume.space(&self.connection, self.holdings.totals.queued)?)
@@ -359,68 +281,6 @@ impl Journal {
     /// Allocates the reserve.
     pub fn take_reserve(&self) -> std::io::Result<()> {
         self.volume.take_reserve()
-    }
-
-    /// Compares the open files with those at their paths. `wrote`: the last writer since the previous look.
-    fn look(&mut self, wrote: Wrote) -> FileStates {
-        let connection = &self.connection;
-        let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0)).ok();
-        let database_bytes = || Some(number("PRAGMA page_count")? * number("PRAGMA page_size")?);
-        let times = self.times && knows_frames();
-        self.place.look(wrote, times, || frames(connection).ok(), database_bytes)
-    }
-
-    /// Checks that the open files are those that a restart would find. Called outside of a batch.
-    pub fn verify(&mut self) -> Result<(), Error> {
-        self.verify_after(Wrote::Nobody)
-    }
-
-    /// Checks that the log still holds what was written to it, before it is folded: SQLite folds whatever is there, and
-    /// so would ruin good pages of the main file.
-    pub fn verify_frames(&self) -> Result<(), Error> {
-        for _ in 0..STARTS_MAX {
-            let before = frames(&self.connection)?;
-            if before.log == before.folded {
-                return Ok(());
-            }
-            let read = |error: std::io::Error| Error::Fault(format!("reading the log of the journal: {error}"));
-            let Some(log) = self.place.open_log().map_err(read)? else { return Ok(()) };
-            if wal::begins_with(log, before.log).map_err(read)? {
-                return Ok(());
-            }
-            if frames(&self.connection)? == before {
-                return Err(Error::Replaced(FileStates::LOG_OVERWRITTEN));
-            }
-            // Another program folded it meanwhile, or wrote.
-        }
-        Err(Error::Fault("another program writes to the journal all the time".to_owned()))
-    }
-
-    fn verify_after(&mut self, wrote: Wrote) -> Result<(), Error> {
-        let states = self.look(wrote);
-        if states.is_intact() { Ok(()) } else { Err(Error::Replaced(states)) }
-    }
-
-    /// Begins a transaction, after a check that the files are in their place.
-    fn start_transaction(&mut self) -> Result<(), Error> {
-        for _ in 0..STARTS_MAX {
-            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            if self.place.is_untouched() {
-                return Ok(());
-            }
-            // Another program wrote, or did worse. SQLite's figures of the log are only available outside of a
-            // transaction.
-            self.connection.execute_batch("ROLLBACK")?;
-            self.verify()?;
-        }
-        // It writes all the time; the files are checked after the commit.
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(())
-    }
-
-    /// Checks, within a transaction, that the log was not truncated. After the commit its size would prove nothing.
-    fn verify_log(&self) -> Result<(), Error> {
-        if self.place.is_log_shorter() { Err(Error::Replaced(FileStates::LOG_CUT)) } else { Ok(()) }
     }
 
     /// The part of the last run's journal that is missing; called after everything was read. Numbers of missing events
@@ -550,58 +410,6 @@ impl Journal {
     }
 }
 
-impl Totals {
-    /// The number of events for `max_events`.
-    pub fn events(&self) -> u64 {
-        self.queued + self.dead + self.refused
-    }
-
-    /// The totals without refused payloads, which give way to events.
-    fn without_refused(&self) -> Totals {
-        Totals { refused: 0, refused_bytes: 0, bytes: self.bytes - self.refused_bytes, ..*self }
-    }
-
-    fn fits(&self, events: u64, bytes: u64, max_events: u64, max_bytes: u64) -> bool {
-        self.events() + events <= max_events && self.bytes.saturating_add(bytes) <= max_bytes
-    }
-
-    fn add(&mut self, state: State, bytes: u64) {
-        match state {
-            State::Queued => self.queued += 1,
-            State::Dead => self.dead += 1,
-            State::Refused => {
-                self.refused += 1;
-                self.refused_bytes = self.refused_bytes.saturating_add(bytes);
-            }
-            State::Delivered | State::Ended => return,
-        }
-        self.bytes = self.bytes.saturating_add(bytes);
-    }
-
-    /// Adds bytes to an event that counts.
-    fn grow(&mut self, state: State, bytes: u64) {
-        match state {
-            State::Refused => self.refused_bytes += bytes,
-            State::Queued | State::Dead => {}
-            State::Delivered | State::Ended => return,
-        }
-        self.bytes += bytes;
-    }
-
-    fn remove(&mut self, state: State, bytes: u64) {
-        match state {
-            State::Queued => self.queued = self.queued.saturating_sub(1),
-            State::Dead => self.dead = self.dead.saturating_sub(1),
-            State::Refused => {
-                self.refused = self.refused.saturating_sub(1);
-                self.refused_bytes = self.refused_bytes.saturating_sub(bytes);
-            }
-            State::Delivered | State::Ended => return,
-        }
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
-
 /// Reads a journal's random identity; creates one if there is none.
 fn identity_of(connection: &Connection) -> Option<u64> {
     identity_in(connection).or_else(|| {
@@ -614,183 +422,8 @@ fn identity_in(connection: &Connection) -> Option<u64> {
     connection.query_row("SELECT value FROM meta WHERE name = 'identity'", [], |row| row.get(0)).ok()
 }
 
-/// Notes the files that a connection has open.
-fn note_place(directory: &Path, connection: &Connection) -> Result<Place, rusqlite::Error> {
-    let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    Place::note(directory, frames(connection)?, page_bytes).map_err(|error| {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-        rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
-    })
-}
-
-/// SQLite's figures of its log.
-fn frames(connection: &Connection) -> Result<Frames, rusqlite::Error> {
-    if !knows_frames() {
-        return Ok(Frames::default());
-    }
-    // Negative if there is no log.
-    let number = |number: i64| u64::try_from(number).unwrap_or(0);
-    connection
-        .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
-        .query_row([], |row| Ok(Frames { log: number(row.get(1)?), folded: number(row.get(2)?) }))
-}
-
-/// Returns true if SQLite reports these figures without a checkpoint, as it does since 3.51.0.
-fn knows_frames() -> bool {
-    rusqlite::version_number() >= 3_051_000
-}
-
-fn connect(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
-    let connection = connect_file(path)?;
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
-            Some("this file system has no shared memory, which write-ahead logging needs".to_owned()),
-        ));
-    }
-    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0")?;
-    lay_out(&connection, now)?;
-    Ok(connection)
-}
-
-/// Connects to a file that is useless until it is complete: nothing in it survives a crash or an error, and the caller
-/// must sync it.
-fn connect_unlogged(path: &Path, now: WallTime) -> Result<Connection, rusqlite::Error> {
-    let connection = connect_file(path)?;
-    connection.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous = OFF")?;
-    lay_out(&connection, now)?;
-    Ok(connection)
-}
-
-fn connect_file(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = connection::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
-        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-        // A file created without it never shrinks, except by a full copy, for which there may be no room.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    }
-    connection.execute_batch(&format!("PRAGMA cache_size = {CACHE_KIB}; PRAGMA temp_store = MEMORY"))?;
-    Ok(connection)
-}
-
-/// Creates missing tables.
-fn lay_out(connection: &Connection, now: WallTime) -> Result<(), rusqlite::Error> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        0 => {
-            // One transaction with the version in it: a kill leaves an empty file, not half a layout. Numbers start at
-            // the time in milliseconds, so that a journal that replaces this one does not use them again.
-            let first = now.0.max(1);
-            connection.execute_batch(&format!(
-                "BEGIN; {SCHEMA} INSERT INTO meta VALUES ('first_id', {first}), ('probe', 0); \
-                 PRAGMA user_version = {VERSION};"
-            ))?;
-            schema::add_missing(connection)?;
-            connection.execute_batch("COMMIT")
-        }
-        VERSION => {
-            // No write if nothing is missing: a full disk must not keep the relay from starting.
-            if schema::is_missing_any(connection)? {
-                connection.execute_batch("BEGIN IMMEDIATE")?;
-                schema::add_missing(connection)?;
-                connection.execute_batch("COMMIT")?;
-            }
-            Ok(())
-        }
-        other => Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISMATCH),
-            Some(format!("it has layout {other}, and this version of gander knows layout {VERSION}")),
-        )),
-    }
-}
-
-/// Returns true if an error on opening means a damaged file. If a table lacks a column that a definition names, SQLite
-/// reports an error of the statement.
-fn is_of_damage(error: &rusqlite::Error) -> bool {
-    let statement = error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR);
-    let file = matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
-    );
-    statement || file || is_of_reading(error)
-}
-
-/// Returns true if the disk or file system can't read the file: that is handled like damage.
-fn is_of_reading(error: &rusqlite::Error) -> bool {
-    use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
-    let codes = [SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA];
-    error.sqlite_error().is_some_and(|error| codes.contains(&error.extended_code))
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Error {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Error::Full(error.to_string()),
-            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-                Error::Damaged(error.to_string())
-            }
-            _ if is_of_reading(&error) => Error::Damaged(error.to_string()),
-            _ => Error::Fault(error.to_string()),
-        }
-    }
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Error::Full(text) => write!(f, "the disk is full: {text}"),
-            Error::Damaged(text) => write!(f, "the journal is damaged: {text}"),
-            Error::Replaced(states) => write!(f, "the journal's files are not those that are open: {states}"),
-            Error::Fault(text) => write!(f, "the journal failed: {text}"),
-        }
-    }
-}
-
-impl OpenError {
-    fn of(path: &Path, error: &rusqlite::Error) -> OpenError {
-        let remedy = match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-                "the file is damaged: keep it aside under another name and start again; \
-                 `sqlite3 FILE .recover` saves what can be read"
-            }
-            Some(rusqlite::ErrorCode::DiskFull) => MAKE_ROOM,
-            Some(rusqlite::ErrorCode::TypeMismatch) => "run the version of gander that wrote it",
-            _ => "check the owner and the permissions of `data_dir` and that the disk works",
-        };
-        OpenError { path: path.to_owned(), problem: error.to_string(), remedy }
-    }
-}
-
-impl std::fmt::Display for OpenError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}; {}", self.path.display(), self.problem, self.remedy)
-    }
-}
-
-const MAKE_ROOM: &str = "the disk is full: make room on it";
-/// A 1 KB alert takes 2 KB with its body, and only one such pair fits on a page of 4 KiB.
-const PAGE_BYTES: u64 = 8192;
-/// Enough for the pages with the newest events; older ones are seldom read. Negative: KiB.
-const CACHE_KIB: i64 = -1024;
-/// A reader reads an event once.
-const READER_CACHE_KIB: i64 = -256;
-/// In pages: a megabyte, which does not delay the next batch noticeably.
-const GIVEN_BACK_AT_ONCE: u64 = 128;
 /// Numbers begin with the milliseconds since 1970 and grow by one: a higher one was never used.
 const ID_MAX: u64 = 1 << 52;
-/// A person's program does not write before each of so many attempts.
-const STARTS_MAX: u32 = 3;
-/// More than the number of statements of this module.
-const STATEMENTS: usize = 48;
-/// A reader's lock on the file lasts for microseconds; an operator's `sqlite3` may hold it longer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Longer than our own reads; an operator's long one is not waited for.
-const FOLD_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;

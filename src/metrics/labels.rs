@@ -7,7 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use crate::event::{Action, Outcome};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Source {
+pub(super) struct SourceLabel {
     pub(super) source: Arc<str>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct SourceOutcome {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Reason {
+pub(super) struct ReasonLabel {
     pub(super) reason: &'static str,
 }
 
@@ -70,18 +70,30 @@ pub(super) struct StateReason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Part {
+pub(super) struct PartLabel {
     pub(super) part: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Phase {
+pub(super) struct PhaseLabel {
     pub(super) phase: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Listener {
+pub(super) struct ListenerLabel {
     pub(super) listener: &'static str,
+}
+
+impl SourceLabel {
+    pub(super) fn of(source: &Arc<str>) -> SourceLabel {
+        SourceLabel { source: Arc::clone(source) }
+    }
+}
+
+impl SourceAction {
+    pub(super) fn of(source: &Arc<str>, action: Action) -> SourceAction {
+        SourceAction { source: Arc::clone(source), action: action.as_str() }
+    }
 }
 
 impl SourceReason {

@@ -38,7 +38,7 @@ impl Observer {
 
     pub(super) fn opened(self: &Arc<Self>) -> Open {
         if let Some(metrics) = &self.metrics {
-            metrics.connections.inc();
+            metrics.requests.connections.inc();
         }
         Open(Arc::clone(self))
     }
@@ -107,7 +107,7 @@ impl Observer {
 impl Drop for Open {
     fn drop(&mut self) {
         if let Some(metrics) = &self.0.metrics {
-            metrics.connections.dec();
+            metrics.requests.connections.dec();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One delivery: reads the body, calls the upstream, reports; and the log lines when an event has ended.
+//! One delivery: reads the body, calls the upstream, reports.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,11 +9,9 @@ use crate::delivery::client::{Answer, CallError};
 use crate::delivery::retry;
 use crate::delivery::schedule::Delivery;
 use crate::delivery::staleness::{self, Marked};
-use crate::event::{Action, EventId, Outcome, Outgoing, Queued, Reason, Settlement, State};
+use crate::event::{EventId, Outgoing};
 use crate::journal::{AttemptRecord, Sendable};
-use crate::tap::TapLine;
 
-use super::settling::Unwritten;
 use super::{Context, Report};
 
 /// A finished call.
@@ -134,116 +132,6 @@ impl Called {
             detail,
             answer: answer[..kept].to_vec(),
         }
-    }
-}
-
-/// Counts and logs a settlement, once it is on disk. Lines about what needs nobody are throttled.
-pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) {
-    let Unwritten { event, age, in_doubt, .. } = unwritten;
-    let (metrics, label) = (&context.metrics, source);
-    context.recorder.activity().settled(source, settlement);
-    context.recorder.tap().tell(|| tap_line(source, unwritten, settlement));
-    let (id, action, source) = (event.id, event.action.as_str(), &**label);
-    let (incident_key, attempts) = (unwritten.incident_key.as_deref(), settlement.attempts);
-    let age_seconds = rounded_seconds(*age);
-    let permit = || context.ended_log.permit(context.clock.now().monotonic);
-    let Some(reason) = settlement.reason.as_ref().filter(|_| settlement.state != State::Delivered) else {
-        let outcome = settlement.outcome.unwrap_or(Outcome::Accepted);
-        metrics.event_delivered(label, event.action, outcome, *age);
-        if settlement.reason == Some(Reason::Stale) {
-            metrics.event_marked_stale(label);
-        }
-        let (advice, outcome) = (advice(event, outcome, *in_doubt), outcome.as_str());
-        if let Some(advice) = advice {
-            tracing::warn!(event = %id, source, action, incident_key, outcome, attempts, age_seconds, "{advice}");
-        } else if let Some(suppressed) = permit() {
-            tracing::info!(
-                event = %id,
-                source,
-                action,
-                incident_key,
-                outcome,
-                attempts,
-                age_seconds,
-                suppressed,
-                "delivered"
-            );
-        }
-        return;
-    };
-    metrics.event_ended(settlement.state.as_str(), reason.label());
-    if let Reason::Damaged(damage) = reason {
-        metrics.event_damaged(damage.as_str());
-        tracing::error!(
-            event = %id,
-            source,
-            action,
-            %reason,
-            "an event in the journal is damaged: it is not sent, and kept as a dead letter; check the disk and the \
-             memory of this machine"
-        );
-    } else if settlement.state == State::Dead {
-        tracing::error!(
-            event = %id,
-            source,
-            action,
-            incident_key,
-            %reason,
-            attempts,
-            age_seconds,
-            "the event is a dead letter; it is kept until a person replays or discards it"
-        );
-    } else if let Some(suppressed) = permit() {
-        tracing::info!(
-            event = %id,
-            source,
-            action,
-            incident_key,
-            %reason,
-            attempts,
-            age_seconds,
-            suppressed,
-            "an event ended without delivery"
-        );
-    }
-}
-
-fn tap_line(source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) -> TapLine {
-    let Settlement { id, state, outcome, reason, attempts, at } = settlement;
-    TapLine {
-        id: Some(*id),
-        source: Some(Arc::clone(source)),
-        action: Some(unwritten.event.action.as_str()),
-        incident_key: unwritten.incident_key.clone(),
-        outcome: outcome.map(Outcome::as_str),
-        reason: reason.as_ref().map(ToString::to_string),
-        attempts: Some(*attempts),
-        age_seconds: Some(rounded_seconds(unwritten.age)),
-        ..TapLine::new(state.as_str(), *at)
-    }
-}
-
-/// To the millisecond.
-fn rounded_seconds(duration: Duration) -> f64 {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
-}
-
-/// Advice for a person, if the outcome is no success.
-fn advice(event: &Queued, outcome: Outcome, in_doubt: bool) -> Option<&'static str> {
-    match outcome {
-        Outcome::Unmatched => Some(
-            "the upstream accepted the event and no filter there matched: nobody was alerted; compare its API Filters with \
-             what was sent",
-        ),
-        Outcome::NotResolved => Some(
-            "the upstream found no open incident for this key: compare `Incident Mapped With` there with what was sent",
-        ),
-        Outcome::Accepted => Some("the upstream answered 2xx and did not say what it did"),
-        Outcome::Duplicate if event.action == Action::Trigger && event.reopening && !in_doubt => Some(
-            "the upstream answered the first trigger after a resolve as a duplicate: perhaps nobody was alerted; its window \
-             for duplicates compares the bodies, so let the body carry a start time",
-        ),
-        Outcome::Created | Outcome::Resolved | Outcome::Duplicate => None,
     }
 }
 

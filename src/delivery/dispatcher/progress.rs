@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::Dispatcher;
 use crate::callgoose::answer::Trouble;
 use crate::clock::{Monotonic, Now, WallTime};
+use crate::delivery::schedule::Lane;
 
 /// The progress of deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,47 @@ impl DeliveryProgress {
         self.next_attempt = next_attempt.map(|at| after(at.since(now.monotonic)));
     }
 }
+
+impl Dispatcher {
+    /// Shows how it stands to those who watch, and logs now and then how long a backlog will take.
+    pub(super) fn publish_progress(&mut self) {
+        let time = self.context.clock.now();
+        let now = time.monotonic;
+        if let Some(over) = self.stale_episode.over(self.schedule.is_empty(), now) {
+            let (marked, ended) = (over.marked, over.unsent);
+            tracing::info!(marked, ended, "no stale trigger was met for a while");
+        }
+        let metrics = &self.context.metrics;
+        metrics.delivery.in_flight.set(i64::try_from(self.schedule.in_flight()).unwrap_or(i64::MAX));
+        let drain_time = self.schedule.drain_time(now);
+        metrics.delivery.queue_drain.set(seconds(drain_time));
+        self.progress.send_modify(|progress| progress.waits(drain_time, self.schedule.next_retry(), time));
+        for lane in Lane::DRAINED {
+            metrics.lane_drain(lane.as_str(), seconds(self.schedule.lane_drain_time(lane, now)));
+        }
+        let Some(drain_time) = drain_time.filter(|time| *time >= BACKLOG_WORTH_TELLING) else {
+            return;
+        };
+        if self.schedule.breaker().open_by().is_some() || now.since(self.backlog_told) < BACKLOG_TOLD_EVERY {
+            return;
+        }
+        self.backlog_told = now;
+        let (events, takes_s) = (self.schedule.len(), drain_time.as_secs());
+        tracing::info!(
+            events,
+            takes_s,
+            "a backlog is being delivered; it takes so long at the rate of the last minute"
+        );
+    }
+}
+
+/// As a gauge shows it: infinite while nothing is delivered.
+fn seconds(drain_time: Option<Duration>) -> f64 {
+    drain_time.map_or(f64::INFINITY, |time| time.as_secs_f64())
+}
+
+const BACKLOG_WORTH_TELLING: Duration = Duration::from_secs(30);
+const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -6,8 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::delivery::schedule::KeySlot;
-use crate::event::{EventId, Queued};
+use super::Dispatcher;
+use super::stale_episode::tell_stale_episode;
+use crate::clock::Now;
+use crate::delivery::schedule::{Delivery, KeySlot, Withdrawn};
+use crate::delivery::staleness;
+use crate::event::{EventId, Queued, Reason, Settlement, State};
+use crate::journal::AttemptRecord;
+use crate::journal::recorder::Settle;
 
 /// The settlements being written, by event.
 #[derive(Debug, Default)]
@@ -52,5 +58,55 @@ impl Settling {
     /// Removes a settlement that is on disk.
     pub(super) fn take(&mut self, id: EventId) -> Option<Unwritten> {
         self.0.remove(&id)
+    }
+}
+
+impl Dispatcher {
+    /// An event whose call had begun and was not made ends without it.
+    pub(super) fn settle_uncalled(&mut self, delivery: &Delivery, state: State, reason: Reason, now: Now) {
+        self.schedule.unsendable(delivery, now.monotonic);
+        let attempts = delivery.before.map_or(0, |retry| retry.attempts);
+        let id = delivery.event.id;
+        let settlement = Settlement { id, state, outcome: None, reason: Some(reason), attempts, at: now.wall };
+        self.settle(self.unwritten(delivery.event, Some(delivery.key), now), None, settlement, true);
+    }
+
+    /// The schedule gave an event up.
+    pub(super) fn settle_withdrawn(&mut self, withdrawn: Withdrawn, now: Now) {
+        let Withdrawn { event, key, attempts, result } = withdrawn;
+        let (state, outcome, reason) = match result {
+            Ok(answered) => (State::Delivered, Some(answered), None),
+            Err(reason) => (State::Ended, None, Some(reason)),
+        };
+        if reason == Some(Reason::Stale) && self.stale_episode.unsent(now.monotonic) {
+            tell_stale_episode();
+        }
+        let settlement = Settlement { id: event.id, state, outcome, reason, attempts, at: now.wall };
+        self.settle(self.unwritten(event, key, now), None, settlement, key.is_some());
+    }
+
+    pub(super) fn unwritten(&self, event: Queued, key: Option<KeySlot>, now: Now) -> Unwritten {
+        let age = staleness::age(&event, self.started, now);
+        Unwritten { event, incident_key: None, key, age, in_doubt: false, told: None }
+    }
+
+    /// Sends a settlement to be written. The key is free when a commit has it. `awaited`: a later event of the key waits
+    /// for it.
+    pub(super) fn settle(
+        &mut self,
+        mut unwritten: Unwritten,
+        attempt: Option<AttemptRecord>,
+        settlement: Settlement,
+        awaited: bool,
+    ) {
+        let body = self.bodies.remove(unwritten.event.id);
+        unwritten.incident_key = unwritten.incident_key.or_else(|| Some(body?.incident_key));
+        let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited };
+        self.settling.put(unwritten);
+        if let Err(settle) = self.context.recorder.settle(settle) {
+            let context = Arc::clone(&self.context);
+            // Never cut off: it is no call, and what it tells happened.
+            self.tasks.spawn(async move { context.recorder.settle_in_turn(*settle).await });
+        }
     }
 }

@@ -50,6 +50,14 @@ impl StaleEpisode {
 /// Longer than the usual `max` of a backoff, so that retries of one event belong to one episode.
 const OVER_AFTER: Duration = Duration::from_secs(600);
 
+/// Events that waited too long: one line for all that follow, at whose end another tells how many they were.
+pub(super) fn tell_stale_episode() {
+    tracing::warn!(
+        "triggers are older than `delivery.stale.trigger`: they are sent marked with their age, or end unsent where that \
+         is configured and a resolve of their key waits"
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

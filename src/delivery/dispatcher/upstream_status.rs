@@ -25,8 +25,8 @@ pub(super) fn update(
     context: &Context,
     now: WallTime,
 ) {
-    context.metrics.breaker_open.set(i64::from(open == Some(Cause::Failures)));
-    context.metrics.paused.set(i64::from(matches!(open, Some(Cause::Pause(_)))));
+    context.metrics.delivery.breaker_open.set(i64::from(open == Some(Cause::Failures)));
+    context.metrics.delivery.paused.set(i64::from(matches!(open, Some(Cause::Pause(_)))));
     let known = status.borrow().clone();
     if open.is_none() && matches!(known, UpstreamStatus::Answering { .. }) {
         return;

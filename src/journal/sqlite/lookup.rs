@@ -7,9 +7,9 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::batch::Batch;
 use super::sum::{self, FIXED, FIXED_READ, Fixed, STANDING, STANDING_READ, Standing};
 use super::values::{event, sql};
-use super::{Error, values};
+use super::{Error, key_state, values};
 use crate::clock::WallTime;
-use crate::event::{Action, Damage, EventId, Occurrence, Outcome, Priority, Reason, State, UpdateHash};
+use crate::event::{Action, Damage, EventId, Occurrence, Outcome, Priority, Reason, Settlement, State, UpdateHash};
 
 /// A row, as commands need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,25 @@ pub enum Later {
 }
 
 impl Batch<'_> {
+    /// The settlement of an event; none while it is queued, or if it can't be read.
+    pub fn settlement(&self, id: EventId) -> Result<Option<Settlement>, Error> {
+        let mut statement =
+            self.prepare(&format!("SELECT {STANDING} FROM event WHERE id = ?1 AND state <> 'queued'"))?;
+        let mut rows = statement.query([sql(id)])?;
+        let Some(row) = rows.next()? else {
+            return Ok(key_state::settlement(&self.journal.connection, id)?);
+        };
+        let standing = Standing::read(row, 0, id).ok();
+        Ok(standing.map(|Standing { state, outcome, reason, attempts, settled_at, .. }| Settlement {
+            id,
+            state,
+            outcome,
+            reason: reason.as_deref().map(Reason::read),
+            attempts,
+            at: WallTime(settled_at.unwrap_or(0)),
+        }))
+    }
+
     /// An event or refused payload; none if it is not kept, an error if its checksum does not match.
     pub fn stored(&self, id: EventId) -> Result<Option<Result<Stored, Damage>>, Error> {
         let mut statement =

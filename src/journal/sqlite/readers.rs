@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::Error;
+use super::connect::{self, BUSY_TIMEOUT};
 use super::names::FILE;
 use super::place::{self, Stat};
-use super::{Error, connection};
 
 /// A connection; none while the files are closed.
 pub(super) type Slot = Mutex<Option<Connection>>;
@@ -109,9 +110,9 @@ impl Readers {
 
 /// Opens a read-only connection, which leaves the log alone when it is closed.
 pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = connection::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(super::BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "cache_size", super::READER_CACHE_KIB)?;
+    let connection = connect::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "cache_size", READER_CACHE_KIB)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
 }
@@ -125,3 +126,5 @@ const OPEN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Nothing is acknowledged meanwhile, and trying again loses nothing.
 const CLOSE_WAIT_MAX: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// A reader reads an event once.
+const READER_CACHE_KIB: i64 = -256;

@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::connect::{connect, connect_unlogged};
 use super::names::{FILE, PARTIAL, REBUILT};
 use super::pages::Pages;
 use super::place::remove;
 use super::sectors;
 use super::volume::Reserve;
 use super::wal::{self, Behind};
-use super::{Error, Lock, OpenError, connect, connect_unlogged, volume};
+use super::{Error, Lock, OpenError, volume};
 use crate::clock::WallTime;
 use examine::Examined;
 use fitting::{Extent, fitting};

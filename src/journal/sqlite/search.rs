@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use regex::bytes::{Regex, RegexBuilder};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::Error;
-use super::read::{Filter, Page, Reader, SUMMARY, Searched, Summary, Texts, first_error, replays, summary};
+use super::event_list::{Filter, Page, SUMMARY, Searched, Summary, Texts, first_error, replays, summary};
 use super::values::{event, sql};
+use super::{Error, Reader};
 use crate::clock::WallTime;
 use crate::event::EventId;
 

@@ -1,5 +1,8 @@
+use std::path::Path;
 use std::time::Instant;
 
+use super::connect::PAGE_BYTES;
+use super::schema::{SCHEMA, VERSION};
 use super::*;
 use crate::event::{Occurrence, Reason, Settlement};
 
@@ -561,7 +564,7 @@ fn pruning_goes_on_where_it_stopped_and_ends_at_what_is_young() {
     loop {
         helpings += 1;
         let mut batch = journal.begin().unwrap();
-        let batch::Pruned { more, .. } = batch.prune(Some(young), 100, |_, _, _| false).unwrap();
+        let more = batch.prune(Some(young), 100, |_, _, _| false).unwrap().more;
         batch.commit().unwrap();
         if !more {
             break;
@@ -966,7 +969,7 @@ fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
     batch.commit().unwrap();
     loop {
         let mut batch = journal.begin().unwrap();
-        let batch::Pruned { more, .. } = batch.prune(None, 100, |_, _, _| false).unwrap();
+        let more = batch.prune(None, 100, |_, _, _| false).unwrap().more;
         batch.commit().unwrap();
         if !more {
             break;

@@ -1,5 +1,8 @@
 //! Conversions between the values of columns and of the program.
 
+use rusqlite::Row;
+use rusqlite::types::ValueRef;
+
 use crate::event::{Action, EventId, Priority};
 
 /// SQLite's integers are signed; event numbers stay far below the sign.
@@ -18,4 +21,19 @@ pub(super) fn priority(word: Option<&str>) -> Priority {
 
 pub(super) fn action(word: &str) -> Option<Action> {
     [Action::Trigger, Action::Resolve].into_iter().find(|action| action.as_str() == word)
+}
+
+/// The text in a column of a possibly damaged row.
+pub(super) fn shown(row: &Row<'_>, column: usize) -> Result<Option<String>, rusqlite::Error> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => None,
+        ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+    })
+}
+
+/// The bytes in a column.
+pub(super) fn bytes(row: &Row<'_>, column: usize) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+    Ok(row.get_ref(column)?.as_bytes_or_null().unwrap_or_default().map(<[u8]>::to_vec))
 }

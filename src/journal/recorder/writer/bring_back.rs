@@ -7,28 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
+use super::Writer;
+use super::fault::{Fault, Files, REOPEN_INTERVAL};
 use super::restore::log_repairs;
-use super::{FALSE_ALARMS_MAX, Fault, REOPEN_INTERVAL, Writer};
 use crate::event::EventId;
 use crate::journal::recorder::{Committed, Health, QueueCopy, Unavailable};
-use crate::journal::{self, Batch, Journal, LetGo, Lock, Mended, Mending, OpenError, Rescue};
-
-/// The progress of bringing the files back.
-#[derive(Debug)]
-pub(super) enum Files {
-    /// The files are open and hold everything. `copied`: a complete copy stands beside their place.
-    Open { copied: Option<Mended> },
-    /// Nothing is open; everything is on disk, perhaps not yet in its place.
-    LetGo(LetGo, Mended),
-    /// In its place, and ready to be opened.
-    Back,
-}
-
-impl Default for Files {
-    fn default() -> Files {
-        Files::Open { copied: None }
-    }
-}
+use crate::journal::{self, Batch, Journal, Lock, Mended, Mending, OpenError, Rescue};
 
 impl Writer {
     /// If a restart would not find the open files: takes the directory again, writes a complete journal there, and
@@ -321,6 +305,8 @@ fn obstacle(lock: &Lock, error: &journal::Error) -> OpenError {
     OpenError { path: lock.directory().to_owned(), problem: error.to_string(), remedy }
 }
 
+/// After so many changes of modification times without a write, the file system is not trusted to keep them.
+pub(super) const FALSE_ALARMS_MAX: u32 = 3;
 const REFUSE_INTERVAL: Duration = Duration::from_millis(5);
 /// The dispatcher answers within milliseconds.
 const RECALL: Duration = Duration::from_secs(10);

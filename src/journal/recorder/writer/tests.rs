@@ -2,11 +2,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::restore::open_writable;
 use super::*;
-use crate::event::{Action, Body, Draft, Outcome, Outgoing, Pending, Priority, SourceId, UpdateHash};
-use crate::journal::AttemptRecord;
-use crate::journal::Shares;
-use crate::journal::recorder::QueueCopy;
+use crate::clock::WallTime;
+use crate::event::{
+    Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Settlement, SourceId, State, UpdateHash,
+};
+use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
+use crate::journal::{AttemptRecord, Rescue, Shares};
 
 /// A writer that a test drives itself.
 struct Desk {

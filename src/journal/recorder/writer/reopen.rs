@@ -1,0 +1,94 @@
+//! Reopens the journal after a fault: everything is restored from it before anything is acknowledged again.
+
+use std::time::Instant;
+
+use super::Writer;
+use super::bring_back::FALSE_ALARMS_MAX;
+use super::fault::{Files, REOPEN_INTERVAL};
+use super::restore::{Restored, open_writable, restore};
+use super::work::{settle, write_settlement};
+use crate::event::{Queued, Settlement};
+use crate::journal::recorder::{Accepted, Committed, Settle};
+use crate::journal::{self, FileStates};
+
+impl Writer {
+    /// Reopens the journal after a fault, restores from it, and writes held settlements. On failure it is tried again.
+    pub(super) fn reopen(&mut self) {
+        let Some(fault) = self.fault.as_mut().filter(|fault| Instant::now() >= fault.try_at) else {
+            return;
+        };
+        fault.try_at = Instant::now() + REOPEN_INTERVAL;
+        if let Err(error) = self.bring_back() {
+            self.log_obstacle(&error);
+            return;
+        }
+        let mut accepted = Vec::new();
+        let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
+        // The write test comes first, so that a large journal is not read again each second in vain.
+        let opened = open_writable(&self.parts).and_then(|journal| self.restore_missing(journal));
+        let restored = opened.and_then(|journal| {
+            restore(&self.parts, journal, &self.sources, |event, _| {
+                // A commit that was reported as failed may have reached the disk. Its sender was told that it failed:
+                // its age counts from here.
+                if event.id > known {
+                    accepted.push(Accepted { event: Queued { acknowledged: now, ..event }, outgoing: None });
+                }
+            })
+        });
+        let Restored { mut journal, dedup, last, damaged } = match restored {
+            Ok(restored) => restored,
+            Err(error) => {
+                self.log_obstacle(&error);
+                return;
+            }
+        };
+        journal.continue_after(&self.journal);
+        journal.trust_times(self.false_alarms < FALSE_ALARMS_MAX);
+        (self.journal, self.dedup) = (journal, dedup);
+        // The reopened files are known from now on.
+        if let Some(fault) = &mut self.fault {
+            (fault.files, fault.found) = (Files::default(), FileStates::INTACT);
+        }
+        let written = self.set_aside(&damaged).and_then(|()| self.write_held()).and_then(|()| self.recover_space());
+        if let Err(error) = written {
+            tracing::debug!(error = %error, "the journal can't be written yet");
+            if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {
+                self.enter_fault(&error);
+            }
+            return;
+        }
+        let Some(fault) = self.fault.take() else {
+            return;
+        };
+        self.forget_followers();
+        self.hand_over(Committed { accepted, ..Committed::default() });
+        self.handed_over = self.handed_over.max(last);
+        self.mark();
+        self.log_mended(&fault);
+        tracing::info!("the journal can be written again");
+        self.publish_state();
+    }
+
+    /// Writes held settlements in parts: there may be thousands, and little room. Written ones are published at once,
+    /// so that a later failure does not write them twice.
+    pub(super) fn write_held(&mut self) -> Result<(), journal::Error> {
+        let space = self.journal.space()?;
+        while let Some(fault) = self.fault.as_mut().filter(|fault| !fault.held.is_empty()) {
+            let some = fault.held.len().min(space.ends_at_once());
+            let mut batch = self.journal.begin()?;
+            for Settle { attempt, settlement, key, .. } in fault.held.iter().take(some) {
+                write_settlement(&mut batch, attempt.as_ref(), settlement, space.is_short())?;
+                settle(&mut self.dedup, *key, settlement);
+            }
+            batch.commit()?;
+            let ended: Vec<Settlement> = fault.held.drain(..some).map(|end| end.settlement).collect();
+            self.tell_settled(&ended);
+            self.hand_over(Committed { settled: ended, ..Committed::default() });
+            self.journal.fold_long_log(true)?;
+        }
+        // Holds are as the person was told, whatever happened to the failed commit or the file.
+        let mut batch = self.journal.begin()?;
+        batch.set_holds(&self.holds.borrow())?;
+        batch.commit()
+    }
+}
