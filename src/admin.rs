@@ -8,6 +8,7 @@ mod body;
 mod commands;
 pub mod dedup;
 mod guard;
+mod history;
 mod holds;
 mod journal_view;
 mod metrics;
@@ -39,7 +40,9 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
+use self::history::History;
 use self::page::session::Sessions;
+use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{DeliveryProgress, QueueHandle, Stuck, UpstreamStatus};
 use crate::inbound::Ingest;
 use crate::journal::recorder::Recorder;
@@ -88,11 +91,10 @@ pub struct View {
     /// Ends and holds what waits.
     pub queue: QueueHandle,
     /// Taken for each change of what is held back.
-    pub holding: Arc<Mutex<()>>,
+    pub hold_lock: Arc<Mutex<()>>,
     pub reload: watch::Receiver<Reload>,
     pub sources: Vec<String>,
-    /// Without its query.
-    pub upstream_url: String,
+    pub upstream: Arc<Upstream>,
     pub upstream_proxy: Option<ShownProxy>,
     pub started: Instant,
 }
@@ -115,6 +117,7 @@ struct State {
     /// Browsers that showed the token.
     sessions: Arc<Sessions>,
     is_tls: bool,
+    history: Arc<History>,
     /// Ends what would go on for as long as its client wishes.
     shutdown: Shutdown,
 }
@@ -129,9 +132,12 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
     };
     let sessions = Arc::new(Sessions::new());
     let is_tls = tls.is_some();
-    let state = State { view, bound, access, sessions, is_tls, shutdown: shutdown.clone() };
+    let (history, seen, stop) = (Arc::new(History::default()), view.clone(), shutdown.clone());
+    let state =
+        State { view, bound, access, sessions, is_tls, history: Arc::clone(&history), shutdown: shutdown.clone() };
     let api = Arc::new(Api(router(state)));
-    server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown).await;
+    let served = server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown);
+    tokio::join!(served, history.follow(&seen, &stop));
 }
 
 impl Service for Api {

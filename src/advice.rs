@@ -60,16 +60,16 @@ fn of_ended(event: &Value, beside: Beside) -> Option<Advice> {
     match (word("outcome"), state) {
         ("unmatched", _) if word("action") == "resolve" => Some(Advice::new(
             "Callgoose took it, and no Resolve filter matched: no incident was closed",
-            mend_and_replay("the Resolve filter", &id),
+            fix_and_replay("the Resolve filter", &id),
         )),
         ("unmatched", _) => Some(Advice::new(
             "Callgoose took it, and none of its API Filters matched: nobody was alerted",
-            mend_and_replay("the API Filters", &id),
+            fix_and_replay("the API Filters", &id),
         )),
         ("not_resolved", _) => Some(Advice::new(
             "Callgoose has no open incident that is mapped with this key: nothing was closed",
             format!(
-                "{}; where its incident is still open, mend the filter, then `gander events replay {id} --wait`",
+                "{}; where its incident is still open, fix the filter, then `gander events replay {id} --wait`",
                 look_for_trigger(word("incident_key"))
             ),
         )),
@@ -130,9 +130,9 @@ fn is_first_of_occurrence(event: &Value) -> bool {
         && calls.iter().all(|call| call["result"] == Outcome::Duplicate.as_str())
 }
 
-fn mend_and_replay(filters: &str, id: &str) -> String {
+fn fix_and_replay(filters: &str, id: &str) -> String {
     format!(
-        "`gander explain --event {id}` shows what is sent, and why; mend {filters} of the service, then `gander events \
+        "`gander explain --event {id}` shows what is sent, and why; fix {filters} of the service, then `gander events \
          replay {id} --wait`"
     )
 }
@@ -150,7 +150,7 @@ fn refused(event: &Value, id: &str) -> Advice {
         Some("not_json") => Advice::new(
             "it is not JSON",
             format!(
-                "mend the sender's template, or write `json: lenient` for its source where the answer names that. For this one: \
+                "fix the sender's template, or write `json: lenient` for its source where the answer names that. For this one: \
                  `gander events show {id} --raw` into a file, correct it, `gander events replay {id} --payload FILE`; or \
                  `gander events discard {id}`"
             ),
@@ -172,8 +172,8 @@ fn refused(event: &Value, id: &str) -> Advice {
         _ => Advice::new(
             "the rules can't use it",
             format!(
-                "`gander explain --event {id}` shows what they see: mend the rules, then `gander events replay {id}`; or \
-                 mend the sender's template, for those that come"
+                "`gander explain --event {id}` shows what they see: fix the rules, then `gander events replay {id}`; or \
+                 fix the sender's template, for those that come"
             ),
         ),
     }
@@ -229,7 +229,10 @@ fn ended(reason: &str, id: &str) -> Option<Advice> {
 pub(crate) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advice {
     if let Some(by) = event["held"].as_str() {
         let by = plain(by);
-        return Advice::new(format!("a person holds its {by} back"), format!("`gander events release --{by} …`"));
+        let [source, key] = ["source", "incident_key"].map(|name| plain(event[name].as_str().unwrap_or_default()));
+        let key = if by == "key" { format!(" --key {}", quoted(&key)) } else { String::new() };
+        let release = format!("`gander events release --source {}{key}`", quoted(&source));
+        return Advice::new(format!("a person holds its {by} back"), release);
     }
     if let Some(advice) = degraded(readiness).iter().find_map(of_upstream) {
         return advice;
@@ -479,7 +482,18 @@ mod tests {
         ]});
         let ready = json!({"ready": true, "degraded": []});
         for (event, readiness, why, remedy) in [
-            (json!({"held": "key"}), &paused, "holds its key", "release"),
+            (
+                json!({"held": "key", "incident_key": "a b", "source": "s"}),
+                &paused,
+                "holds its key",
+                "`gander events release --source s --key 'a b'`",
+            ),
+            (
+                json!({"held": "source", "incident_key": "a b", "source": "s"}),
+                &paused,
+                "holds its source",
+                "`gander events release --source s`",
+            ),
             (json!({"reason": "unauthorized (401)"}), &paused, "refuses the token (401)", "check the token"),
             (json!({"reason": "server_error (500)"}), &ready, "server_error (500)", "wait"),
             (json!({"reason": "not_resolved (200)", "incident_key": "k"}), &ready, "no open incident", "--key k`"),

@@ -56,6 +56,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Arguments),
+    // Other servers are started by this word.
+    #[command(alias = "start")]
     Run(run::Arguments),
     #[command(visible_alias = "validate")]
     Check(check::Arguments),
@@ -227,10 +229,10 @@ impl Terminal {
     /// Says why a command stopped.
     fn say_stop(&mut self, stop: Stop) -> Exit {
         match stop {
-            Stop::Problem(problem) => self.say(&format!("error: {problem}")),
+            Stop::Problem(problem) => self.say_error(&problem),
             Stop::Invalid(findings) => self.say_findings(&findings),
             Stop::Refused(problem) => {
-                self.say(&format!("error: {problem}"));
+                self.say_error(&problem);
                 return Exit::No;
             }
         }
@@ -306,6 +308,12 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn start_is_taken_for_run() {
+        let cli = Cli::try_parse_from(["gander", "start", "--config", "x.yaml"]).unwrap();
+        assert!(matches!(cli.command, Command::Run(_)), "{:?}", cli.command);
     }
 
     #[test]

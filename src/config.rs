@@ -192,7 +192,7 @@ struct Reader<'a> {
     secret_files: SecretFiles,
     /// The files that were read so far.
     files: FileStamps,
-    /// The environment variables that were reported missing: one report each is enough.
+    /// The environment variables and secret files that were reported missing: one report each is enough.
     missing: Vec<String>,
     /// Rule files that were read, so that two sources may share one.
     rules: BTreeMap<PathBuf, Option<Arc<RuleSet>>>,
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
         if tree.is_null() {
             tree.value = Value::Map(Vec::new());
         }
-        overrides::lay_over(&mut tree, self.inputs);
+        overrides::lay_over(&mut tree, self.inputs, &mut self.findings);
         Ok(Some(tree))
     }
 

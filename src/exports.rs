@@ -26,7 +26,7 @@ pub mod delivery {
         pub use crate::delivery::breaker::{Permit, Settings, Waiting};
     }
     pub mod dispatcher {
-        pub use crate::delivery::dispatcher::{Ended, RecentTriggers, next_step, restore, tried_before};
+        pub use crate::delivery::dispatcher::{JudgedCall, RecentTriggers, next_step, restore, tried_before};
     }
     pub mod retry {
         pub use crate::delivery::retry::{NextStep, RetryState, Settings, Unresolved, retry_after};
@@ -35,7 +35,7 @@ pub mod delivery {
         pub use crate::delivery::schedule::{Delivery, KeySlot, Limits, Schedule, Step, Withdrawn};
     }
     pub mod staleness {
-        pub use crate::delivery::staleness::{Decision, Settings, Then, age, decide};
+        pub use crate::delivery::staleness::{Settings, StaleDecision, Then, age, decide};
     }
 }
 pub mod event {
@@ -65,12 +65,12 @@ pub mod journal {
     };
     pub mod dedup {
         pub use crate::journal::dedup::{
-            AcceptReason, Admission, Arrival, Decision, Dedup, Effect, Occurrences, Row, Settings,
+            AcceptReason, Admission, Arrival, Dedup, DedupDecision, Effect, Occurrences, Row, Settings,
         };
     }
     pub mod recorder {
         pub use crate::journal::recorder::{
-            Accepted, Committed, Entry, Recorder, Settle, Submission, Writer, WriterParts,
+            Accepted, Committed, Entry, Recorder, RecorderParts, RecorderThread, Settle, Submission,
         };
     }
 }

@@ -13,6 +13,7 @@ mod process;
 mod registration;
 mod relay_metrics;
 mod request_metrics;
+mod timing;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -33,6 +34,7 @@ use request_metrics::RequestMetrics;
 
 pub use exposition::Exposition;
 pub use request_metrics::Shadowed;
+pub use timing::Sum;
 
 /// All metrics of the process.
 #[derive(Debug)]

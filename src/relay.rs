@@ -22,7 +22,7 @@ use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
 use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
 use crate::inbound::Ingest;
-use crate::journal::recorder::{Writer, WriterParts};
+use crate::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
 use crate::journal::{self, Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
 use crate::server;
@@ -76,38 +76,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .collect();
     let served = certificates.iter().map(|(_, served)| Arc::clone(served)).collect();
     let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
-    let upstream_proxy = match &config.upstream.way.route {
-        Route::Direct => None,
-        Route::Through(proxy) => Some(admin::ShownProxy { url: proxy.to_string(), named_by: proxy.named_by.clone() }),
-    };
+    let upstream_proxy = shown_proxy(&config.upstream.way.route);
     let upstream = Arc::new(Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?);
     let upstream_url = upstream.shown_url();
 
     let data_dir = config.journal.data_dir.clone();
-    let (commits_sender, committed) = mpsc::channel(COMMITS_MAX);
-    let parts = WriterParts {
-        journal: config.journal.clone(),
-        lock,
-        dedup: config.dedup,
-        superseded: config.dispatch.superseded,
-        clock,
-        metrics: Arc::clone(&metrics),
-        committed: commits_sender,
-    };
-    let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
-    let (recorder, writer, schedule) = blocking(move || {
-        let now = clock.now();
-        let (recorder, writer) = Writer::open(parts, |event, tried| {
-            dispatcher::restore(&mut schedule, &event, tried, retry, now);
-        })?;
-        dispatcher::hold_again(&mut schedule, &recorder.holds(), recorder.sources(), now);
-        Ok((recorder, writer, schedule))
-    })
-    .await
-    .map_err(StartError::Journal)?;
-    let waiting = schedule.len();
-    let resume = Arc::new(Notify::new());
-    let recorder_end = run_writer(writer)?;
+    let Opened { recorder, recorder_end, schedule, committed } = open_journal(&config, lock, clock, &metrics).await?;
+    let (waiting, resume) = (schedule.len(), Arc::new(Notify::new()));
 
     let reader = open_reader(&readers, &data_dir)?;
     let recent_triggers = recent_triggers(&reader, config.dispatch.retry, clock.now()).await;
@@ -133,7 +108,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let in_force = reload::InForce {
         ingest: ingest.clone(),
         served,
-        upstream,
+        upstream: Arc::clone(&upstream),
         resume: Arc::clone(&resume),
         metrics: Arc::clone(&metrics),
         state,
@@ -149,23 +124,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         stuck: watched.stuck,
         progress: watched.progress,
         queue: watched.queue,
-        holding: Arc::default(),
+        hold_lock: Arc::default(),
         reload,
         sources,
-        upstream_url: upstream_url.clone(),
+        upstream,
         upstream_proxy: upstream_proxy.clone(),
         started,
     };
     let (listen, admin) =
         (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
-    let listener = tokio::spawn({
-        let (limits, shutdown, service) = (config.listen.limits, shutdown.clone(), Arc::new(ingest.clone()));
-        async move {
-            let observer = server::Observer::of_senders(metrics);
-            server::serve(listen_socket, listen_tls, limits, service, observer, shutdown).await;
-            ingest.finished().await;
-        }
-    });
+    let listener = serve_senders(listen_socket, listen_tls, config.listen.limits, ingest, metrics, shutdown.clone());
+    let listener = tokio::spawn(listener);
     let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
     let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
     if !config.secret_files.is_empty() {
@@ -218,6 +187,62 @@ impl Running {
             tracing::warn!("stopped at the limit; what was not delivered is still queued on disk");
         }
         ended
+    }
+}
+
+/// The recorder's handle, the end of its thread, and what it hands to the dispatcher.
+struct Opened {
+    recorder: Recorder,
+    recorder_end: oneshot::Receiver<()>,
+    schedule: Schedule,
+    committed: mpsc::Receiver<Committed>,
+}
+
+/// Opens the journal, fills the schedule with what waits in it, and starts the recorder.
+async fn open_journal(config: &Config, lock: Lock, clock: Clock, metrics: &Arc<Metrics>) -> Result<Opened, StartError> {
+    let (commits_sender, committed) = mpsc::channel(COMMITS_MAX);
+    let parts = RecorderParts {
+        journal: config.journal.clone(),
+        lock,
+        dedup: config.dedup,
+        superseded: config.dispatch.superseded,
+        clock,
+        metrics: Arc::clone(metrics),
+        committed: commits_sender,
+    };
+    let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
+    let (recorder, thread, schedule) = blocking(move || {
+        let now = clock.now();
+        let (recorder, thread) = RecorderThread::open(parts, |event, tried| {
+            dispatcher::restore(&mut schedule, &event, tried, retry, now);
+        })?;
+        dispatcher::hold_again(&mut schedule, &recorder.holds(), recorder.sources(), now);
+        Ok((recorder, thread, schedule))
+    })
+    .await
+    .map_err(StartError::Journal)?;
+    Ok(Opened { recorder, recorder_end: run_recorder(thread)?, schedule, committed })
+}
+
+/// Takes requests of senders until the stop, and waits for those that are under way.
+async fn serve_senders(
+    socket: TcpListener,
+    tls: Option<Arc<tls::Served>>,
+    limits: server::Limits,
+    ingest: Ingest,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+) {
+    let (service, observer) = (Arc::new(ingest.clone()), server::Observer::of_senders(metrics));
+    server::serve(socket, tls, limits, service, observer, shutdown).await;
+    ingest.finished().await;
+}
+
+/// The proxy of deliveries, as the admin API shows it.
+fn shown_proxy(route: &Route) -> Option<admin::ShownProxy> {
+    match route {
+        Route::Direct => None,
+        Route::Through(proxy) => Some(admin::ShownProxy { url: proxy.to_string(), named_by: proxy.named_by.clone() }),
     }
 }
 
@@ -301,7 +326,7 @@ fn unreadable(data_dir: &Path, error: &journal::Error) -> StartError {
 }
 
 /// Runs the recorder on a thread of its own, since a sync blocks; the receiver resolves when it has ended.
-fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
+fn run_recorder(thread: RecorderThread) -> Result<oneshot::Receiver<()>, StartError> {
     let runtime = tokio::runtime::Handle::current();
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new()
@@ -309,7 +334,7 @@ fn run_writer(writer: Writer) -> Result<oneshot::Receiver<()>, StartError> {
         .spawn(move || {
             // Dropped even if the thread panics.
             let _ended = ended;
-            writer.run(&runtime);
+            thread.run(&runtime);
         })
         .map_err(StartError::Thread)?;
     Ok(end)

@@ -4,6 +4,7 @@
 //! rotated); clones see the change. Reading files and environment is [`crate::config`]'s.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,7 +13,19 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// A secret value, shared and replaceable.
 #[derive(Clone)]
-pub struct Secret(Arc<ArcSwap<Held>>);
+pub struct Secret {
+    held: Arc<ArcSwap<Held>>,
+    origin: Option<Arc<Origin>>,
+}
+
+/// The place that a secret is read from, which a person may be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The environment variable of this name, as the process started.
+    Variable(String),
+    /// Read again when it changes.
+    File(PathBuf),
+}
 
 struct Held {
     /// None where only the hash is known (`sha256: …`).
@@ -31,32 +44,42 @@ impl Secret {
         Secret::holding(Held { text: None, sha256 })
     }
 
+    /// The same value, with the place that it was read from.
+    pub fn read_from(self, origin: Origin) -> Secret {
+        Secret { origin: Some(Arc::new(origin)), ..self }
+    }
+
+    /// None where the secret is written out, or only its hash is known.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_deref()
+    }
+
     /// Takes another value, at once for every clone. Returns whether it differs from the one before.
     pub fn replace(&self, text: String) -> bool {
         let held = Arc::new(Held::of(text));
-        self.0.swap(Arc::clone(&held)).sha256 != held.sha256
+        self.held.swap(Arc::clone(&held)).sha256 != held.sha256
     }
 
     /// Compares `presented` with this secret. Both sides are hashed first, so that the time taken tells neither
     /// the content nor the length.
     pub fn matches(&self, presented: &[u8]) -> bool {
         let presented = digest::digest(&digest::SHA256, presented);
-        let expected = self.0.load().sha256;
+        let expected = self.held.load().sha256;
         constant_time::verify_slices_are_equal(presented.as_ref(), &expected).is_ok()
     }
 
     /// The SHA-256 of the value of now, to notice another one.
     pub fn sha256(&self) -> [u8; 32] {
-        self.0.load().sha256
+        self.held.load().sha256
     }
 
     /// The clear text, for the one place that sends it; none where only the hash is known.
     pub fn expose<T>(&self, with: impl FnOnce(&str) -> T) -> Option<T> {
-        self.0.load().text.as_ref().map(|text| with(text.expose_secret()))
+        self.held.load().text.as_ref().map(|text| with(text.expose_secret()))
     }
 
     fn holding(held: Held) -> Secret {
-        Secret(Arc::new(ArcSwap::from_pointee(held)))
+        Secret { held: Arc::new(ArcSwap::from_pointee(held)), origin: None }
     }
 }
 

@@ -4,6 +4,7 @@
 //! It reads files on request and opens no connection. The cryptography is always aws-lc-rs, named explicitly, so that
 //! no other crate's choice of a provider can change or break it.
 
+mod authority;
 mod client;
 mod error;
 mod pem;
@@ -119,6 +120,11 @@ pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
         None => system_roots()?,
     };
     client::client(roots, None, false)
+}
+
+/// Tells a file of roots that holds no authority's certificate, but only such as one issued: nothing is trusted by it.
+pub fn holds_no_authority(file: &Path) -> bool {
+    pem::certificates(file).is_ok_and(|certificates| certificates.iter().all(authority::is_issued_leaf))
 }
 
 /// A client that trusts nobody, for a connector that only uses plain HTTP.

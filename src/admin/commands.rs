@@ -13,7 +13,7 @@ use super::body::{Members, json_body};
 use super::holds;
 use super::problem::{Reply, bad_request, meant, problem, problem_with, unavailable};
 use super::selection::{Selection, cursor};
-use super::withdraw::{Withdrawn, withdraw};
+use super::withdraw::{DiscardResult, withdraw};
 use super::{State, View};
 use crate::clock::WallTime;
 use crate::delivery::dispatcher::UpstreamStatus;
@@ -254,7 +254,7 @@ async fn one_through_the_rules(
             reason: "several_elements",
             detail: format!(
                 "it is one element of a batch, and the payload in its stead holds {elements}: leave in the list only the \
-                 one that is mended, for the others were decided"
+                 one that is corrected, for the others were decided"
             ),
         },
         Replayed::NoSource => Done::Declined {
@@ -314,11 +314,11 @@ impl Done {
         }
     }
 
-    fn of_withdrawn(withdrawn: Withdrawn) -> Done {
+    fn of_withdrawn(withdrawn: DiscardResult) -> Done {
         match withdrawn {
-            Withdrawn::Ended => Done::Discarded,
-            Withdrawn::UnderWay => Done::UnderWay,
-            Withdrawn::Declined(declined) => Done::of_declined(declined),
+            DiscardResult::Ended => Done::Discarded,
+            DiscardResult::UnderWay => Done::UnderWay,
+            DiscardResult::Declined(declined) => Done::of_declined(declined),
         }
     }
 

@@ -11,7 +11,7 @@ use super::State;
 use super::body::json_body;
 use super::problem::{Reply, bad_request, problem};
 use crate::event::{Action, Draft, EventId, KeyId, Occurrence, UpdateHash};
-use crate::journal::dedup::{Decision, Preview};
+use crate::journal::dedup::{DedupDecision, Preview};
 use crate::journal::recorder::Expected;
 use crate::rules::ELEMENTS_MAX;
 
@@ -85,8 +85,8 @@ fn one(foresight: &Preview) -> Value {
     // An event that did not come yet has a place instead of a number.
     let number = |event: EventId| rests_on.is_none().then(|| event.to_string());
     let (decision, why, of) = match foresight.decision {
-        Decision::Take(novelty) => ("taken", novelty.as_str(), None),
-        Decision::Duplicate { of, why } => ("duplicate", why.as_str(), Some(of)),
+        DedupDecision::Take(novelty) => ("taken", novelty.as_str(), None),
+        DedupDecision::Duplicate { of, why } => ("duplicate", why.as_str(), Some(of)),
     };
     let known = foresight.known.as_ref().map(|known| {
         json!({

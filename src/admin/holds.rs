@@ -13,9 +13,8 @@ use serde_json::{Value, json};
 use super::body::json_body;
 use super::problem::{Reply, bad_request, meant, problem, unavailable};
 use super::{State, View};
-use crate::delivery::dispatcher::Hold;
-use crate::event::{self, HoldRecord, HoldTarget, KeyId};
-use crate::journal::recorder::{HOLDS_MAX, Holding, Unavailable};
+use crate::event::{self, HoldRecord, HoldTarget};
+use crate::journal::recorder::{HOLDS_MAX, HoldChange, Unavailable};
 use crate::journal::{Filter, Summary};
 
 /// A key or a source, as a command names it.
@@ -59,16 +58,16 @@ async fn change(Extract(state): Extract<State>, request: Request, held: bool) ->
         .map_err(|_| problem(StatusCode::INTERNAL_SERVER_ERROR, "the command failed; see the log"))?
         .map_err(unavailable)?;
     match (done, held) {
-        (Holding::TooMany, _) => {
+        (HoldChange::TooMany, _) => {
             let detail = format!("{HOLDS_MAX} holds are in force; release some, or hold a whole source");
             Err(problem(StatusCode::CONFLICT, &detail))
         }
-        (Holding::AsItWas, false) => Err(problem(StatusCode::NOT_FOUND, &format!("{target} is not held"))),
+        (HoldChange::AsItWas, false) => Err(problem(StatusCode::NOT_FOUND, &format!("{target} is not held"))),
         (done, _) => Ok(Json(json!({
             "status": if held { "held" } else { "released" },
             "source": &*target.source,
             "key": target.incident_key.as_deref(),
-            "changed": done == Holding::Changed,
+            "changed": done == HoldChange::Changed,
             "waiting": waiting,
         }))
         .into_response()),
@@ -105,18 +104,14 @@ async fn waiting(view: &View, target: &HoldTarget) -> Result<usize, Response> {
     view.journal.read(move |reader| reader.count(&filter, COUNTED_MAX)).await
 }
 
-async fn carry_out(view: &View, target: HoldTarget, held: bool) -> Result<Holding, Unavailable> {
-    let _one = view.holding.lock().await;
+async fn carry_out(view: &View, target: HoldTarget, held: bool) -> Result<HoldChange, Unavailable> {
+    let _one = view.hold_lock.lock().await;
     let done = view.recorder.hold(target.clone(), held).await?;
-    if done == Holding::TooMany {
+    if done == HoldChange::TooMany {
         return Ok(done);
     }
-    let what = match &target.incident_key {
-        Some(key) => Hold::Key(KeyId::new(&target.source, key)),
-        None => Hold::Source(view.recorder.sources().id(&target.source)),
-    };
-    view.queue.hold(what, held).await;
-    if done == Holding::Changed {
+    view.queue.hold(target.clone(), held).await;
+    if done == HoldChange::Changed {
         let (source, incident_key) = (&*target.source, target.incident_key.as_deref());
         if held {
             tracing::warn!(

@@ -10,6 +10,7 @@ mod incidents;
 mod layout;
 mod overview;
 mod parts;
+mod plots;
 pub(super) mod session;
 mod story;
 

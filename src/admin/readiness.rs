@@ -1,14 +1,17 @@
 //! Tells whether the relay takes events, and what keeps it from delivering them.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::View;
 use crate::activity::{RefusedSender, SenderRefusal};
 use crate::callgoose::answer::Trouble;
 use crate::delivery::breaker::Cause;
+use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{Failing, Stuck, UpstreamStatus};
 use crate::event::HoldRecord;
-use crate::journal::Held;
+use crate::journal::SourceTotals;
 use crate::journal::recorder::{Health, Remark, TurnedAway, Unavailable};
 
 /// What `/readyz` answers.
@@ -28,7 +31,7 @@ pub(super) struct Degradation {
     /// The side on which deliveries fail, where it is about them.
     pub(super) fault: Option<&'static str>,
     pub(super) detail: Option<String>,
-    pub(super) remedy: &'static str,
+    pub(super) remedy: Cow<'static, str>,
 }
 
 pub(super) fn readiness(view: &View) -> Readiness {
@@ -38,7 +41,8 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let reload: Vec<Degradation> = view.reload.borrow().degradations().collect();
     let (stuck, holds) = (of_stuck(&view.stuck.borrow()), of_holds(&view.recorder.holds()));
     let turned_away = view.recorder.turned_away();
-    let degraded = [of_health(&health), of_upstream(upstream), stuck, holds].into_iter().flatten().chain(reload);
+    let degraded =
+        [of_health(&health), of_upstream(upstream, &view.upstream), stuck, holds].into_iter().flatten().chain(reload);
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
     let senders = of_senders(view.recorder.activity().senders_refused());
     let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).chain(senders).collect();
@@ -64,7 +68,7 @@ fn of_health(health: &Health) -> Option<Degradation> {
     };
     let detail = Some(format!("{}: {detail}", why.as_str()));
     let reason = if *why == Unavailable::JournalReplaced { why.as_str() } else { "journal" };
-    Some(Degradation { reason, since: since.rfc3339(), status: None, fault: None, detail, remedy })
+    Some(Degradation { reason, since: since.rfc3339(), status: None, fault: None, detail, remedy: remedy.into() })
 }
 
 fn of_stuck(stuck: &Stuck) -> Option<Degradation> {
@@ -80,7 +84,7 @@ fn of_stuck(stuck: &Stuck) -> Option<Degradation> {
         fault: Some(trouble.attribution().as_str()),
         detail: Some(format!("event {event}{others}: {}", trouble.as_str())),
         remedy: "only their own incident keys wait; `gander events show ID` tells what was answered, `gander events discard` \
-                 ends one",
+                 ends one".into(),
     })
 }
 
@@ -96,21 +100,23 @@ fn of_holds(holds: &[HoldRecord]) -> Option<Degradation> {
         status: None,
         fault: None,
         detail: Some(format!("a person holds back {}{others}", first.target)),
-        remedy: "nothing of it is sent until `gander events release`; `gander events hold` lists what is held",
+        remedy: "nothing of it is sent until `gander events release`; `gander events hold` lists what is held".into(),
     })
 }
 
 /// Events of other sources are taken, so it makes nothing unready.
 fn of_share(turned_away: TurnedAway) -> Degradation {
-    let TurnedAway { source, since, held: Held { queued, dead, bytes } } = turned_away;
+    let TurnedAway { source, since, totals: SourceTotals { queued, dead, bytes } } = turned_away;
     Degradation {
         reason: Unavailable::SourceShare.as_str(),
         since: since.rfc3339(),
         status: None,
         fault: None,
         detail: Some(format!("source {source}: {queued} events queued, {dead} dead letters, {bytes} bytes in all")),
-        remedy: "this source has its share of the queue and is told 503: find out why it sends so much, or why its events \
-                 are not delivered; replay or discard its dead letters; or give it another share by `max_queued`",
+        remedy:
+            "this source has its share of the queue and is told 503: find out why it sends so much, or why its events \
+                 are not delivered; replay or discard its dead letters; or give it another share by `max_queued`"
+                .into(),
     }
 }
 
@@ -135,16 +141,23 @@ fn of_sender(RefusedSender { source, since, count, last }: RefusedSender) -> Deg
         status: Some(status),
         fault: None,
         detail: Some(format!("source {source}: {count} refused, {reason}{kept}")),
-        remedy,
+        remedy: remedy.into(),
     }
 }
 
 fn of_remark(Remark { reason, detail, remedy, since }: Remark) -> Degradation {
-    Degradation { reason, since: since.rfc3339(), status: None, fault: None, detail: Some(detail), remedy }
+    Degradation {
+        reason,
+        since: since.rfc3339(),
+        status: None,
+        fault: None,
+        detail: Some(detail),
+        remedy: remedy.into(),
+    }
 }
 
-fn of_upstream(upstream: UpstreamStatus) -> Option<Degradation> {
-    let UpstreamStatus::Unavailable { why, trouble, status, detail, since } = upstream else {
+fn of_upstream(status: UpstreamStatus, upstream: &Upstream) -> Option<Degradation> {
+    let UpstreamStatus::Unavailable { why, trouble, status, detail, since } = status else {
         return None;
     };
     let reason = match why {
@@ -162,7 +175,7 @@ fn of_upstream(upstream: UpstreamStatus) -> Option<Degradation> {
         None => trouble.as_str().to_owned(),
     });
     let fault = Some(trouble.attribution().as_str());
-    Some(Degradation { reason, since: since.rfc3339(), status, fault, detail, remedy: trouble.remedy() })
+    Some(Degradation { reason, since: since.rfc3339(), status, fault, detail, remedy: upstream.remedy(trouble) })
 }
 
 const SENDERS_MAX: usize = 20;

@@ -57,8 +57,8 @@ impl Reload {
             status: None,
             fault: None,
             detail: Some(detail),
-            remedy: "the rules that are in force stay so; `gander check` and `gander test` show all of it; what is mended is \
-                     taken by itself within seconds, or at SIGHUP",
+            remedy: "the rules that are in force stay so; `gander check` and `gander test` show all of it; what is fixed is \
+                     taken by itself within seconds, or at SIGHUP".into(),
         })
     }
 
@@ -89,7 +89,7 @@ impl RestartNeeded {
             status: None,
             fault: None,
             detail: Some(format!("changed and not in force: {}", self.keys.join(", "))),
-            remedy: "restart the relay to take this over: what waits is kept; or put it back as it was",
+            remedy: "restart the relay to take this over: what waits is kept; or put it back as it was".into(),
         })
     }
 }

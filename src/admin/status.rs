@@ -13,6 +13,7 @@ use super::{State, View};
 use crate::activity::SourceActivity;
 use crate::clock::WallTime;
 use crate::delivery::breaker::Cause;
+use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{DeliveryProgress, FailedCalls, UpstreamStatus};
 use crate::journal::recorder::Tally;
 use crate::version;
@@ -51,6 +52,7 @@ pub(super) async fn current(view: &View) -> Value {
             "open_incidents": tally.open_incidents,
             "open_waiting": tally.open_waiting,
         })),
+        "failed_handshakes": view.metrics.refused_connections(&HANDSHAKES),
         "since_start": activity(&view.recorder.activity().total()),
         "by_source": view.sources.iter().map(|source| of_source(view, source, tally.as_ref())).collect::<Vec<_>>(),
         "holds": holds::shown(&view.recorder.holds()),
@@ -77,16 +79,16 @@ fn upstream(view: &View) -> Value {
         UpstreamStatus::Unavailable { why: Cause::Pause(_), since, .. } => ("paused", *since),
     };
     json!({
-        "url": view.upstream_url,
+        "url": view.upstream.shown_url(),
         "proxy": view.upstream_proxy,
         "in_flight": view.metrics.delivery.in_flight.get(),
         "state": state,
         "since": since.rfc3339(),
-        "failed_calls": view.progress.borrow().failed_calls.map(failed_calls),
+        "failed_calls": view.progress.borrow().failed_calls.map(|failed| failed_calls(failed, &view.upstream)),
     })
 }
 
-fn failed_calls(failed: FailedCalls) -> Value {
+fn failed_calls(failed: FailedCalls, upstream: &Upstream) -> Value {
     let FailedCalls { count, since, trouble, status } = failed;
     json!({
         "count": count,
@@ -94,7 +96,7 @@ fn failed_calls(failed: FailedCalls) -> Value {
         "result": trouble.as_str(),
         "status": status,
         "fault": trouble.attribution().as_str(),
-        "remedy": trouble.remedy(),
+        "remedy": upstream.remedy(trouble),
     })
 }
 
@@ -122,6 +124,8 @@ fn activity(activity: &SourceActivity) -> Value {
     })
 }
 
+/// The ends of connections whose sender may not trust the certificate.
+const HANDSHAKES: [&str; 2] = ["tls_handshake", "no_request"];
 /// Less than a person waits; the recorder answers at once unless its disk hangs.
 const TALLY_MAX: Duration = Duration::from_secs(2);
 /// Read within milliseconds, unless somebody searches the journal.

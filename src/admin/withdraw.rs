@@ -11,7 +11,7 @@ use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
 
 /// What became of a queued event that was to be discarded.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Withdrawn {
+pub(super) enum DiscardResult {
     /// It ended, and that is on disk.
     Ended,
     /// A call of it is under way: it ends after that.
@@ -20,7 +20,7 @@ pub(super) enum Withdrawn {
 }
 
 /// Ends queued events, in their order. Where that can't be gone on with, what was done until then and why.
-pub(super) async fn withdraw(view: &View, events: &[(EventId, KeyId)]) -> (Vec<Withdrawn>, Option<Unavailable>) {
+pub(super) async fn withdraw(view: &View, events: &[(EventId, KeyId)]) -> (Vec<DiscardResult>, Option<Unavailable>) {
     let Some(withdrawals) = view.queue.discard(events.to_vec()).await else {
         return (Vec::new(), Some(Unavailable::Stopping));
     };
@@ -28,9 +28,9 @@ pub(super) async fn withdraw(view: &View, events: &[(EventId, KeyId)]) -> (Vec<W
     let mut withdrawn = Vec::with_capacity(events.len());
     for ((id, key), withdrawal) in events.iter().zip(withdrawals) {
         let one = match withdrawal {
-            Withdrawal::UnderWay => Ok(Withdrawn::UnderWay),
+            Withdrawal::UnderWay => Ok(DiscardResult::UnderWay),
             Withdrawal::Ends(written) => match tokio::time::timeout_at(deadline, written).await {
-                Ok(Ok(())) => Ok(Withdrawn::Ended),
+                Ok(Ok(())) => Ok(DiscardResult::Ended),
                 Ok(Err(_)) => Err(Unavailable::Stopping),
                 Err(_) => Err(Unavailable::JournalFault),
             },
@@ -46,7 +46,7 @@ pub(super) async fn withdraw(view: &View, events: &[(EventId, KeyId)]) -> (Vec<W
 
 /// It was queued a moment ago, and the dispatcher does not know it: it ended meanwhile, ends at this moment, or comes to
 /// the dispatcher in the next one.
-async fn ended_otherwise(view: &View, id: EventId, key: KeyId) -> Result<Withdrawn, Unavailable> {
+async fn ended_otherwise(view: &View, id: EventId, key: KeyId) -> Result<DiscardResult, Unavailable> {
     for look in 0..LOOKS {
         if look > 0 {
             tokio::time::sleep(LOOK_PAUSE).await;
@@ -54,20 +54,20 @@ async fn ended_otherwise(view: &View, id: EventId, key: KeyId) -> Result<Withdra
         let commanded = view.recorder.command(Command::Discard, &[id], &request_id(WallTime::now())).await?;
         match commanded.into_iter().next() {
             Some(Commanded::Declined(Declined::Waiting { .. })) => {}
-            Some(Commanded::Declined(declined)) => return Ok(Withdrawn::Declined(declined)),
-            Some(_) => return Ok(Withdrawn::Ended),
+            Some(Commanded::Declined(declined)) => return Ok(DiscardResult::Declined(declined)),
+            Some(_) => return Ok(DiscardResult::Ended),
             None => return Err(Unavailable::Stopping),
         }
         match view.queue.discard(vec![(id, key)]).await.and_then(|mut one| one.pop()) {
-            Some(Withdrawal::UnderWay) => return Ok(Withdrawn::UnderWay),
+            Some(Withdrawal::UnderWay) => return Ok(DiscardResult::UnderWay),
             Some(Withdrawal::Ends(written)) => {
-                return written.await.map(|()| Withdrawn::Ended).map_err(|_| Unavailable::Stopping);
+                return written.await.map(|()| DiscardResult::Ended).map_err(|_| Unavailable::Stopping);
             }
             Some(Withdrawal::NotWaiting) => {}
             None => return Err(Unavailable::Stopping),
         }
     }
-    Ok(Withdrawn::Declined(Declined::Waiting { next: None }))
+    Ok(DiscardResult::Declined(Declined::Waiting { next: None }))
 }
 
 /// A commit takes milliseconds; while the journal can't be written nothing ends.

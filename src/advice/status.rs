@@ -199,14 +199,14 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn entry(reason: &str, status: Option<u16>, detail: &str) -> Value {
-        json!({ "reason": reason, "since": "2025-11-24T16:00:00.000Z", "status": status, "detail": detail, "remedy": "mend it" })
+        json!({ "reason": reason, "since": "2025-11-24T16:00:00.000Z", "status": status, "detail": detail, "remedy": "fix it" })
     }
 
     #[test]
     fn all_is_well_where_events_are_delivered_and_nothing_waits_for_a_person() {
         let failed = |count: u64| {
             json!({ "count": count, "since": "2025-11-24T16:03:56.000Z", "result": "unauthorized", "status": 401,
-                    "remedy": "mend it" })
+                    "remedy": "fix it" })
         };
         for (path, value, sentence, well) in [
             ("/kept/open_waiting", json!(3), "Delivering, since 14:00 UTC (2 h).", true),
@@ -254,7 +254,7 @@ pub(crate) mod tests {
         never["upstream"]["failed_calls"] = failed(1);
         let Headline { sentence, remedy, .. } = headline(&never, NOW);
         assert_eq!(sentence, "The last call to Callgoose failed, at 16:03 UTC (4 s): unauthorized (401).");
-        assert_eq!((remedy.as_deref(), is_well(&never)), (Some("mend it"), false));
+        assert_eq!((remedy.as_deref(), is_well(&never)), (Some("fix it"), false));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub fn judge(action: Action, status: u16, body: Body<'_>) -> Verdict {
 }
 
 /// The verdict on a call without an answer. A token that can't be sent is as wrong as one that is refused, and time alone
-/// mends neither a certificate nor what a proxy allows.
+/// fixes neither a certificate nor what a proxy allows.
 pub fn judge_failure(trouble: Trouble) -> Verdict {
     match trouble {
         Trouble::Unauthorized | Trouble::ProxyUnauthorized | Trouble::ProxyRefused | Trouble::ProxyCertificate => {
@@ -283,7 +283,7 @@ impl Trouble {
                  named by `upstream.proxy` or HTTPS_PROXY"
             }
             Trouble::ProxyUnauthorized => {
-                "the proxy wants credentials: set them in `upstream.proxy.credentials`, or mend them"
+                "the proxy wants credentials: set them in `upstream.proxy.credentials`, or fix them"
             }
             Trouble::ProxyRefused => "the proxy does not let this through: have it allow the upstream's host and port",
             Trouble::ProxyCertificate => {
@@ -566,7 +566,7 @@ mod tests {
         assert_eq!(troubles.map(|(trouble, _)| trouble.as_str()), Trouble::ALL.map(Trouble::as_str));
         assert_eq!(distinct(&Trouble::ALL.map(Trouble::as_str)), 15);
         assert_eq!(distinct(&[Network, Proxy, Upstream, Relay].map(Attribution::as_str)), 4);
-        // What only time mends has one remedy.
+        // What only time fixes has one remedy.
         assert_eq!(distinct(&troubles.map(|(trouble, _)| trouble.remedy())), 12);
         let handshakes = [
             Handshake::Name,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::terminal::Terminal;
+use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, FILTERS_BESIDE, Stop};
 use crate::authoring::lint;
 use crate::config::{self, Config, Failure, Loaded, Secrets};
@@ -57,7 +57,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         && findings.is_fine()
         && !arguments.json
     {
-        terminal.print(&format!("{} is fine: {}", inputs.path.display(), summary(&config)));
+        terminal.print(&format!("{} is fine: {}", plain(&inputs.path.display().to_string()), summary(&config)));
     }
     show(&findings, arguments.json, terminal);
     Ok(if findings.is_fine() { Exit::Fine } else { Exit::No })

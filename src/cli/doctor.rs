@@ -97,7 +97,8 @@ async fn examine(required: Inputs, optional: Inputs, token: bool, checks: &mut C
     let wrong = way::because("configuration");
     match &read.addresses {
         Some(addresses) => {
-            let looked = machine::look(addresses, read.journal, &wrong).await;
+            let url = read.upstream.as_ref().map(|config| client::shown(&config.url));
+            let looked = machine::look(addresses, read.journal, &wrong, url.as_deref()).await;
             looked.into_iter().for_each(|check| checks.add(check));
         }
         None => checks.not_tried(&machine::NAMES, &wrong),
@@ -178,7 +179,7 @@ fn lacks_credentials(way: &connector::Config) -> bool {
 }
 
 /// The checks of the way to the upstream, in their order; the last only where it is asked for.
-const WAY: [&str; 7] = ["resolve", "proxy", "dial", "tls", "http", "clock", "token"];
+const WAY: [&str; 7] = ["dns", "proxy", "connect", "tls", "http", "clock", "token"];
 const SOURCE: &str = "doctor";
 /// Callgoose puts it before the title of an incident.
 const FROM: &str = "gander doctor";

@@ -83,6 +83,11 @@ impl Terminal {
         logging::say(line);
     }
 
+    /// Says why something can't be done; a name in it may hold what moves a cursor.
+    pub(crate) fn say_error(&mut self, problem: &str) {
+        self.say(&format!("error: {}", plain_lines(problem)));
+    }
+
     /// The process's exit code: a result that could not be written is no result.
     pub(crate) fn finish(&mut self, exit: Exit) -> ExitCode {
         let _ = self.flush();
@@ -145,6 +150,11 @@ impl Terminal {
 /// The wait for queued lines to be read: their reader may be stuck.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
+/// As [`plain`], of a text of several lines.
+fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
 /// A text in a colour or weight of a terminal, where it is wanted.
 pub(crate) fn painted(text: &str, paint: Paint, colour: bool) -> String {
     if colour { format!("\u{1b}[{}m{text}\u{1b}[0m", paint as u8) } else { text.to_owned() }
@@ -186,6 +196,11 @@ pub(crate) fn painted_table(rows: &[Vec<String>], paint: impl Fn(usize, usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_from_outside_moves_no_cursor() {
+        assert_eq!(plain_lines("can't read a\u{1b}[2J\n  b\r"), "can't read a\\u{1b}[2J\n  b\\r");
+    }
 
     #[test]
     fn columns_are_aligned() {

@@ -11,7 +11,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 pub use self::report::{FileReport, Report, RulesCoverage};
-use super::terminal::Terminal;
+use super::terminal::{Terminal, plain};
 use super::{ConfigFile, Exit, Stop};
 use crate::authoring::rule_tests::{self, TestFile};
 use crate::config;
@@ -80,9 +80,12 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         terminal.print(&report.to_json().to_string());
     } else {
         for problem in &report.unreadable {
-            terminal.say(&format!("error: {problem}"));
+            terminal.say_error(problem);
         }
         terminal.say_findings(&report.findings);
+        for file in &report.own_filters {
+            terminal.say(&format!("note: {} names filters of its own: --filters judges nothing of it", plain(file)));
+        }
         if !xml_only {
             // The terminal remembers what can't be written.
             let _ = report.write(terminal.colour(), terminal);
@@ -133,6 +136,9 @@ fn run(paths: &[PathBuf], filters: Option<&Arc<Source>>, selection: Selection<'_
         let (true, Some(tests), Some(rules)) = (usable, tests, rules) else {
             continue;
         };
+        if filters.is_some() && tests.names_filters {
+            report.own_filters.push(source.name.clone());
+        }
         let mut played = match selection.coverage {
             true => tests.play_covering(&rules, report.coverage_of(&tests, &rules)),
             false => tests.play(&rules),

@@ -50,6 +50,13 @@ impl Reader<'_> {
         self.files.note(file);
         if let Err(error) = tls::client_config(Some(file)) {
             self.findings.error(place, path, error.to_string()).code("certificate-unusable");
+        } else if tls::holds_no_authority(file) {
+            let message =
+                format!("{} holds a certificate that an authority issued, not the authority's", file.display());
+            let finding = self.findings.warning(place, path, message).code("certificate-no-authority");
+            finding.help(
+                "name the file with the certificate of the authority that signed it; nothing is trusted by this one",
+            );
         }
     }
 

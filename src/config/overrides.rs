@@ -9,13 +9,22 @@ use figment::value::{Dict, Map, Tag, Value as Setting};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::{FILE_VARIABLE, Flag, Inputs};
-use crate::yaml::{Key, Node, Place, Value, is_sensitive};
+use crate::yaml::{Findings, Key, Node, Place, Value, is_sensitive, nearest};
 
 /// Lays the environment over `tree`, and the flags over that.
-pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs) {
+pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs, findings: &mut Findings) {
+    let is_misspelt = |name: &String| name.strip_prefix(PREFIX).is_some_and(is_near_file_variable);
+    for name in inputs.environment.keys().filter(|name| is_misspelt(name)) {
+        findings
+            .warning(Place::Environment(name.clone()), "", "this variable has no effect")
+            .code("unknown-key")
+            .help(format!("did you mean {FILE_VARIABLE}?"));
+    }
     let environment = inputs.environment.iter().filter_map(|(name, text)| {
         // A bare `GANDER_` names nothing; one variable names the file itself, one the commit of a build.
-        let is_key = |key: &&str| !key.is_empty() && name != FILE_VARIABLE && name != COMMIT_VARIABLE;
+        let is_key = |key: &&str| {
+            !key.is_empty() && name != FILE_VARIABLE && name != COMMIT_VARIABLE && !is_near_file_variable(key)
+        };
         let key = name.strip_prefix(PREFIX).filter(is_key)?;
         let key = key.to_ascii_lowercase();
         let keys = key.split("__").map(str::to_owned).collect();
@@ -40,6 +49,12 @@ pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs) {
     for (name, setting) in merged {
         lay(tree, &name, setting, &find, 0);
     }
+}
+
+/// Tells a misspelt [`FILE_VARIABLE`] by what stands behind the prefix: no key of the configuration is near it.
+fn is_near_file_variable(name: &str) -> bool {
+    let meant = FILE_VARIABLE.strip_prefix(PREFIX).unwrap_or(FILE_VARIABLE);
+    name != meant && nearest(name, [meant]).is_some()
 }
 
 /// One variable or flag.

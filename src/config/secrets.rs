@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::text_file::read_text;
 use super::{Reader, Secrets};
-use crate::secret::Secret;
+use crate::secret::{Origin, Secret};
 use crate::yaml::{Fields, Node, Place, Value, fields};
 
 /// The use of a secret, which says what characters it may hold.
@@ -159,14 +159,18 @@ impl Reader<'_> {
             return None;
         }
         let problem = match self.inputs.environment.get(&name) {
+            None if may_be_secret(&name) => {
+                let problem = "the environment variable that is named here is not set".to_owned();
+                return self.unavailable(node, path, name, problem, NAME_HELP);
+            }
             None => format!("the environment variable {name} is not set"),
             Some(text) if text.is_empty() => format!("the environment variable {name} is empty"),
             Some(text) => match unusable(text, used) {
-                None => return Some(Secret::new(text.clone())),
+                None => return Some(Secret::new(text.clone()).read_from(Origin::Variable(name))),
                 Some(problem) => format!("the value of the environment variable {name} {problem}"),
             },
         };
-        self.unavailable(node, path, problem, "set it in the environment of this command, or use { file: PATH }")
+        self.unavailable(node, path, name, problem, "set it in the environment of this command, or use { file: PATH }")
     }
 
     fn file_secret(&mut self, node: &Node, path: &str, used: Use) -> Option<Secret> {
@@ -174,13 +178,13 @@ impl Reader<'_> {
         match read_secret(&file, used) {
             Ok(text) => {
                 self.look_at_mode(&file, node, path);
-                let secret = Secret::new(text);
+                let secret = Secret::new(text).read_from(Origin::File(file.clone()));
                 self.secret_files.0.push(SecretFile { path: file, used, secret: secret.clone(), problem: None });
                 Some(secret)
             }
             Err(problem) => {
                 let problem = format!("the secret file {} can't be used: {problem}", file.display());
-                self.unavailable(node, path, problem, "the file holds the secret alone, readable by the relay's user")
+                self.unavailable(node, path, problem.clone(), problem, FILE_HELP)
             }
         }
     }
@@ -213,14 +217,15 @@ impl Reader<'_> {
         decoded.map(Secret::from_sha256)
     }
 
-    /// A secret that is not at hand: an error where it is needed, else one that matches nothing and can't be sent.
-    fn unavailable(&mut self, node: &Node, path: &str, problem: String, help: &str) -> Option<Secret> {
+    /// A secret that is not at hand: an error where it is needed, told once for each `what`; else one that matches nothing
+    /// and can't be sent.
+    fn unavailable(&mut self, node: &Node, path: &str, what: String, problem: String, help: &str) -> Option<Secret> {
         if self.inputs.secrets == Secrets::Optional {
             return Some(Secret::from_sha256([0; 32]));
         }
-        if !self.missing.contains(&problem) {
-            self.error(node, path, problem.as_str()).code("secret-missing").help(help);
-            self.missing.push(problem);
+        if !self.missing.contains(&what) {
+            self.error(node, path, problem).code("secret-missing").help(help);
+            self.missing.push(what);
         }
         None
     }
@@ -288,6 +293,12 @@ fn is_environment_variable(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Tells the usual spelling of a variable, which may be shown, from what may be a secret in its place.
+fn may_be_secret(name: &str) -> bool {
+    let is_usual = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    name.len() > NAME_BYTES_MAX || !name.bytes().all(is_usual)
+}
+
 fn decode_sha256(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).ok()?;
@@ -295,5 +306,10 @@ fn decode_sha256(text: &str) -> Option<[u8; 32]> {
 }
 
 const HELP: &str = "write { env: NAME } or { file: PATH }";
+const NAME_HELP: &str = "`env` takes the variable's name, not its value: where this is the secret itself, put it into a \
+                         variable and name that";
+const FILE_HELP: &str = "the file holds the secret alone, readable by the relay's user";
+/// More than names of variables have, and less than some tokens.
+const NAME_BYTES_MAX: usize = 64;
 /// Longer than any token; a header of more is refused by most servers.
 const SECRET_BYTES_MAX: u64 = 8192;

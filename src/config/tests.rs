@@ -909,6 +909,30 @@ fn a_certificate_for_the_upstream_that_can_not_be_used_is_told_at_its_key() {
 }
 
 #[test]
+fn a_leaf_in_the_place_of_its_authority_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, certificate: &rcgen::Certificate| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, certificate.pem()).unwrap();
+        file.display().to_string()
+    };
+    let [key, of_leaf] = [(); 2].map(|()| rcgen::KeyPair::generate().unwrap());
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "an authority");
+    let authority = put("ca.pem", &params.self_signed(&key).unwrap());
+    let issuer = rcgen::Issuer::new(params, key);
+    let leaf = rcgen::CertificateParams::new(vec!["up.example".to_owned()]).unwrap();
+    let leaf = put("leaf.pem", &leaf.signed_by(&of_leaf, &issuer).unwrap());
+    for (file, told) in [(authority, 0), (leaf, 1)] {
+        let findings = Desk::new(&BASE.replace("  url:", &format!("  tls: {{ ca: '{file}' }}\n  url:"))).findings();
+        let told_of =
+            |finding: &&yaml::Finding| finding.code == "certificate-no-authority" && finding.path == "upstream.tls.ca";
+        assert_eq!(findings.iter().filter(told_of).count(), told, "{}", findings.render(false));
+    }
+}
+
+#[test]
 fn all_mistakes_are_shown_at_once() {
     let text = BASE
         .replace("127.0.0.1:8443", "nowhere")
@@ -1041,6 +1065,16 @@ fn an_unknown_variable_is_a_warning_and_a_wrong_value_an_error_at_the_variable()
     assert!(text.contains("warning: service_host: no such setting: this variable has no effect"), "{text}");
     assert!(text.contains("--> environment variable GANDER_SERVICE_HOST"), "{text}");
     assert!(text.contains("did you mean `address`?"), "{text}");
+    for (variable, meant) in [
+        ("GANDER_LISTEN_ADDRESS", "GANDER_LISTEN__ADDRESS"),
+        ("GANDER_UPSTREAM__RETRY_MAX", "GANDER_UPSTREAM__RETRY__MAX"),
+        ("GANDER_CONFG", "GANDER_CONFIG"),
+    ] {
+        let warnings = Desk::new(BASE).env(variable, "x").load().warnings;
+        let text = warnings.render(false);
+        assert_eq!(text.matches("has no effect").count(), 1, "{text}");
+        assert!(text.contains(variable) && text.contains(&format!("did you mean {meant}?")), "{text}");
+    }
 
     let findings = Desk::new(BASE).env("GANDER_LISTEN__HEADER_TIMEOUT", "soon").findings();
     let text = findings.render(false);

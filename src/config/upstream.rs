@@ -254,13 +254,13 @@ impl Reader<'_> {
         retry::Settings { initial, factor, max, give_up_after: give_up_after.unwrap_or(24 * HOUR), unresolved }
     }
 
-    fn breaker(&mut self, section: &mut Fields<'_>) -> dispatcher::Breaker {
+    fn breaker(&mut self, section: &mut Fields<'_>) -> dispatcher::BreakerConfig {
         let mut section = section.section_or_empty("breaker", &mut self.findings);
         let findings = &mut self.findings;
         let failures = section.integer("failures", 1..=1_000, findings).unwrap_or(5);
         let open = section.duration_within("open", MOMENT..=HOUR, findings).unwrap_or(Duration::from_secs(10));
         section.finish(findings);
-        dispatcher::Breaker { failures: u32::try_from(failures).unwrap_or(5), open }
+        dispatcher::BreakerConfig { failures: u32::try_from(failures).unwrap_or(5), open }
     }
 }
 

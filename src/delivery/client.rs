@@ -3,6 +3,7 @@
 //! It decides nothing: [`crate::callgoose::answer`] classifies answers, [`crate::delivery::retry`] decides about
 //! retries. The URL is fixed by configuration; a payload chooses neither host nor path nor header.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::callgoose::answer::{self, Handshake, Trouble};
 use crate::credential::{Credential, Unsendable, with_parameter};
 use crate::delivery::connector::{self, ConnectError, Connector, Ending, Route, handshake_problem};
 use crate::delivery::mask::Mask;
+use crate::secret::Origin;
 use crate::tls::{self, ClientTls};
 
 /// The settings of the `upstream` section that one call needs.
@@ -198,6 +200,25 @@ impl Upstream {
         shown(&self.config.url)
     }
 
+    /// Advice on a trouble for a person. Of a token that is refused it names the place, never the value.
+    pub fn remedy(&self, trouble: Trouble) -> Cow<'static, str> {
+        let remedy = trouble.remedy();
+        match self.config.authorization.secret().origin() {
+            Some(Origin::Variable(name)) if trouble == Trouble::Unauthorized => format!(
+                "{remedy}; it was read from the environment variable {name} at the start: set the right one there, and \
+                 restart the relay"
+            )
+            .into(),
+            Some(Origin::File(file)) if trouble == Trouble::Unauthorized => format!(
+                "{remedy}; it is read from the file {}: write the right one there, which is taken within seconds, without \
+                 a restart",
+                file.display()
+            )
+            .into(),
+            _ => remedy.into(),
+        }
+    }
+
     /// Masks token and proxy credentials in everything that may be shown.
     fn mask(&self, answer: &mut Answer) {
         let mut mask = Mask::default();
@@ -331,7 +352,8 @@ fn without_secrets(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-fn shown(url: &Uri) -> String {
+/// A URL for display, without its query.
+pub fn shown(url: &Uri) -> String {
     let host = url.authority().map_or("", |authority| authority.as_str());
     format!("{}://{host}{}", url.scheme_str().unwrap_or("https"), url.path())
 }
@@ -392,6 +414,7 @@ const CONNECT_MARGIN: Duration = Duration::from_millis(250);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     #[tokio::test]
     async fn a_name_that_can_not_be_looked_up_is_told_as_that() {
@@ -399,7 +422,7 @@ mod tests {
         let target = connector::Endpoint { host: "no..such".to_owned(), port: 1 };
         let config = Config {
             url: "http://no..such:1/".parse().unwrap(),
-            authorization: Credential::Bearer(crate::secret::Secret::new("token".to_owned())),
+            authorization: Credential::Bearer(Secret::new("token".to_owned())),
             timeout: Duration::from_secs(10),
             concurrency: 1,
             way: connector::Config { targets: vec![target], route: Route::Direct, tls: None },
@@ -407,6 +430,34 @@ mod tests {
         let upstream = Upstream::new(config, []).unwrap();
         let failed = upstream.call(&Arc::from("s"), Bytes::from_static(b"{}")).await.unwrap_err();
         assert_eq!(failed.trouble, Trouble::Dns, "{}", failed.detail);
+    }
+
+    #[test]
+    fn the_place_of_a_token_that_is_refused_is_named_and_not_its_value() {
+        let remedy = |secret: Secret, trouble| {
+            let way = connector::Config {
+                targets: vec![connector::Endpoint { host: "localhost".to_owned(), port: 1 }],
+                route: Route::Direct,
+                tls: None,
+            };
+            let config = Config {
+                url: "http://localhost:1/v1".parse().unwrap(),
+                authorization: Credential::Bearer(secret),
+                timeout: Duration::from_secs(10),
+                concurrency: 1,
+                way,
+            };
+            Upstream::new(config, []).unwrap().remedy(trouble).into_owned()
+        };
+        let secret = || Secret::new("hunter2".to_owned());
+        let variable = || secret().read_from(Origin::Variable("CALLGOOSE_TOKEN".to_owned()));
+        let told = remedy(variable(), Trouble::Unauthorized);
+        assert!(told.contains("variable CALLGOOSE_TOKEN") && told.ends_with("restart the relay"), "{told}");
+        let told = remedy(secret().read_from(Origin::File("run/token".into())), Trouble::Unauthorized);
+        assert!(told.contains("the file run/token:") && told.ends_with("without a restart"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+        assert_eq!(remedy(secret(), Trouble::Unauthorized), Trouble::Unauthorized.remedy());
+        assert_eq!(remedy(variable(), Trouble::Endpoint), Trouble::Endpoint.remedy());
     }
 
     /// TLS that wants a client certificate, with the file of its CA.
@@ -456,7 +507,7 @@ mod tests {
         };
         let config = Config {
             url: format!("https://localhost:{port}/").parse().unwrap(),
-            authorization: Credential::Bearer(crate::secret::Secret::new("token".to_owned())),
+            authorization: Credential::Bearer(Secret::new("token".to_owned())),
             timeout: Duration::from_secs(60),
             concurrency: 64,
             way,

@@ -43,11 +43,11 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
 use bodies::Bodies;
-use delivery::Called;
-pub use next_step::{Ended, next_step, tried_before};
+use delivery::FinishedCall;
+pub use next_step::{JudgedCall, next_step, tried_before};
 pub use progress::{DeliveryProgress, FailedCalls};
 use queue_commands::QueueCommand;
-pub use queue_commands::{Hold, QueueHandle, Withdrawal};
+pub use queue_commands::{QueueHandle, Withdrawal};
 pub use recent_triggers::RecentTriggers;
 pub use restored_queue::{hold_again, recent_triggers, restore};
 use settling::Settling;
@@ -62,7 +62,7 @@ pub struct Config {
     pub per_second: NonZeroU32,
     pub burst: NonZeroU32,
     pub retry: retry::Settings,
-    pub breaker: Breaker,
+    pub breaker: BreakerConfig,
     /// None: nothing goes stale.
     pub stale: Option<staleness::Settings>,
     pub superseded: Superseded,
@@ -70,7 +70,7 @@ pub struct Config {
 
 /// The `upstream.breaker` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Breaker {
+pub struct BreakerConfig {
     pub failures: u32,
     pub open: Duration,
 }
@@ -148,7 +148,7 @@ pub struct Parts {
 #[derive(Debug)]
 enum Report {
     /// A call ended.
-    Called(Box<Called>),
+    Finished(Box<FinishedCall>),
     /// No call was made: the body could not be read back, or the task failed.
     NotCalled(Delivery),
     /// No call was made: what was to be sent is not what was written.
@@ -365,13 +365,9 @@ impl Dispatcher {
                 let withdrawals = events.into_iter().map(|(event, key)| self.discard(event, key, now)).collect();
                 let _ = reply.send(withdrawals);
             }
-            QueueCommand::Hold { what, held, done } => {
-                match (what, held) {
-                    (Hold::Key(key), true) => self.schedule.hold_key(key, now.monotonic),
-                    (Hold::Key(key), false) => self.schedule.let_go_key(key, now.monotonic),
-                    (Hold::Source(source), true) => self.schedule.hold_source(source, now.monotonic),
-                    (Hold::Source(source), false) => self.schedule.let_go_source(source, now.monotonic),
-                }
+            QueueCommand::Hold { target, held, done } => {
+                let sources = self.context.recorder.sources();
+                queue_commands::set_hold(&mut self.schedule, &target, held, sources, now.monotonic);
                 let _ = done.send(());
             }
         }
@@ -397,7 +393,7 @@ impl Dispatcher {
     fn handle_report(&mut self, report: Report) {
         let now = self.context.clock.now();
         match report {
-            Report::Called(called) => self.called(*called, now),
+            Report::Finished(call) => self.call_finished(*call, now),
             Report::NotCalled(delivery) if self.discarded.remove(&delivery.event.id) => {
                 self.settle_uncalled(&delivery, State::Ended, Reason::Discarded, now);
             }

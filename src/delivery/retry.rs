@@ -36,9 +36,9 @@ pub struct RetryState {
     pub answered: Option<Outcome>,
 }
 
-/// One finished call.
+/// What a retry is decided by: a finished call, and how its event stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Attempt {
+pub struct RetryInputs {
     /// None on the first attempt.
     pub before: Option<RetryState>,
     /// When it ended, on the clock that stops during pauses.
@@ -62,19 +62,19 @@ pub enum NextStep {
 }
 
 /// Decides the next step after an attempt. `random` is uniform in 0..1 and spreads the retries of many events.
-pub fn next_step(settings: Settings, attempt: Attempt, now: Monotonic, random: f64) -> NextStep {
-    let state = attempt.state();
+pub fn decide(settings: Settings, inputs: RetryInputs, now: Monotonic, random: f64) -> NextStep {
+    let state = inputs.state();
     let settle = |result| NextStep::Settle { attempts: state.attempts, result };
     let retry = || {
-        let wait = attempt.retry_after.filter(|asked| !asked.is_zero()).map_or_else(
+        let wait = inputs.retry_after.filter(|asked| !asked.is_zero()).map_or_else(
             || backoff(settings, state.attempts, random),
             // Everyone with the same `Retry-After` would return at once: up to a tenth more spreads them.
             |asked| asked.min(RETRY_AFTER_MAX).mul_f64(1.0 + random / 10.0),
         );
         NextStep::Retry { state, at: now.after(wait) }
     };
-    match attempt.verdict {
-        Verdict::Done(answered) if attempt.early && state.resends < settings.unresolved.attempts => {
+    match inputs.verdict {
+        Verdict::Done(answered) if inputs.early && state.resends < settings.unresolved.attempts => {
             let at = now.after(settings.unresolved.over / settings.unresolved.attempts);
             let state = RetryState { resends: state.resends + 1, answered: Some(answered), ..state };
             NextStep::Retry { state, at }
@@ -82,9 +82,9 @@ pub fn next_step(settings: Settings, attempt: Attempt, now: Monotonic, random: f
         Verdict::Done(outcome) => settle(Ok(outcome)),
         Verdict::Rejected(trouble) => settle(Err(Reason::Rejected(trouble.as_str().into()))),
         // The token or the endpoint is wrong, not the event: it is never given up for that, however old.
-        Verdict::Blocked(_) if !attempt.own_fault => retry(),
+        Verdict::Blocked(_) if !inputs.own_fault => retry(),
         Verdict::Again(trouble) | Verdict::Blocked(trouble)
-            if attempt.ended.since(state.since) >= settings.give_up_after =>
+            if inputs.ended.since(state.since) >= settings.give_up_after =>
         {
             settle(Err(Reason::TooOld(trouble.as_str().into())))
         }
@@ -144,7 +144,7 @@ pub fn retry_after(value: &str, now: Now) -> Option<Duration> {
     Some(at.saturating_sub(wall))
 }
 
-impl Attempt {
+impl RetryInputs {
     /// The attempts at its event, including this one.
     fn state(&self) -> RetryState {
         match self.before {
@@ -177,9 +177,9 @@ mod tests {
     const DAY: i64 = 86_400_000;
 
     /// The attempt of this number, which ends at 0.
-    fn attempt(number: u32, verdict: Verdict) -> Attempt {
+    fn attempt(number: u32, verdict: Verdict) -> RetryInputs {
         let before = RetryState { attempts: number - 1, since: Monotonic(0), resends: 0, answered: None };
-        Attempt {
+        RetryInputs {
             before: Some(before),
             ended: Monotonic(0),
             verdict,
@@ -191,8 +191,8 @@ mod tests {
 
     /// The next step after the attempt of this number, at this age.
     fn after(number: u32, verdict: Verdict, age_ms: i64, random: f64) -> NextStep {
-        let attempt = Attempt { ended: Monotonic(age_ms), ..attempt(number, verdict) };
-        next_step(SETTINGS, attempt, Monotonic(0), random)
+        let attempt = RetryInputs { ended: Monotonic(age_ms), ..attempt(number, verdict) };
+        decide(SETTINGS, attempt, Monotonic(0), random)
     }
 
     fn retry(attempts: u32, wait: i64) -> NextStep {
@@ -240,8 +240,8 @@ mod tests {
     fn retry_after_is_obeyed_up_to_its_ceiling_and_zero_says_nothing() {
         for (asked, random, wait) in [(7, 0.0, 7_000), (7, 1.0, 7_700), (86_400, 0.0, 300_000), (0, 1.0, 500)] {
             let retry_after = Some(Duration::from_secs(asked));
-            let attempt = Attempt { retry_after, ..attempt(1, Verdict::Again(Trouble::Busy)) };
-            assert_eq!(next_step(SETTINGS, attempt, Monotonic(0), random), retry(1, wait), "{asked}");
+            let attempt = RetryInputs { retry_after, ..attempt(1, Verdict::Again(Trouble::Busy)) };
+            assert_eq!(decide(SETTINGS, attempt, Monotonic(0), random), retry(1, wait), "{asked}");
         }
     }
 
@@ -250,18 +250,18 @@ mod tests {
         let missed = Outcome::NotResolved;
         let early = |resends| {
             let before = RetryState { attempts: resends, since: Monotonic(0), resends, answered: None };
-            Attempt { before: Some(before), early: true, ..attempt(1, Verdict::Done(missed)) }
+            RetryInputs { before: Some(before), early: true, ..attempt(1, Verdict::Done(missed)) }
         };
         let settle = |attempts| NextStep::Settle { attempts, result: Ok(missed) };
         for resends in [0, 2] {
             let again = resends + 1;
             let state = RetryState { attempts: again, since: Monotonic(0), resends: again, answered: Some(missed) };
             let resend = NextStep::Retry { state, at: Monotonic(100_000) };
-            assert_eq!(next_step(SETTINGS, early(resends), Monotonic(0), 0.5), resend, "{resends}");
+            assert_eq!(decide(SETTINGS, early(resends), Monotonic(0), 0.5), resend, "{resends}");
         }
-        assert_eq!(next_step(SETTINGS, early(3), Monotonic(0), 0.5), settle(4));
+        assert_eq!(decide(SETTINGS, early(3), Monotonic(0), 0.5), settle(4));
         let never = Settings { unresolved: Unresolved { attempts: 0, over: Duration::ZERO }, ..SETTINGS };
-        assert_eq!(next_step(never, early(0), Monotonic(0), 0.5), settle(1));
+        assert_eq!(decide(never, early(0), Monotonic(0), 0.5), settle(1));
     }
 
     #[test]

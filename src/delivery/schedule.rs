@@ -7,10 +7,10 @@
 //! It stores event numbers only, in some sixty bytes each, so that a million may wait. It starts nothing and reads no
 //! clock: the dispatcher asks for the next step and reports results.
 
+mod alternation;
 mod lanes;
 mod queues;
 mod rate;
-mod share;
 mod turns;
 
 use std::cmp::Reverse;
@@ -22,7 +22,7 @@ use crate::callgoose::answer::Verdict;
 use crate::clock::Monotonic;
 use crate::delivery::breaker::{self, Breaker, FailureOf, Kind, Permit};
 use crate::delivery::retry::RetryState;
-use crate::delivery::staleness::Decision;
+use crate::delivery::staleness::StaleDecision;
 use crate::event::{EventId, KeyId, Outcome, Pending, Queued, Reason, SourceId, Superseded};
 use crate::token_bucket::TokenBucket;
 
@@ -184,7 +184,7 @@ impl Schedule {
     /// Chooses the next step. A started delivery is under way until [`Schedule::ended`] is called; the key of an event
     /// that ends unsent is blocked until [`Schedule::release`]. `decide` decides about an event, and is told if a
     /// resolve of its key waits after it.
-    pub fn next(&mut self, now: Monotonic, decide: impl FnOnce(&Queued, bool) -> Decision) -> Step {
+    pub fn next(&mut self, now: Monotonic, decide: impl FnOnce(&Queued, bool) -> StaleDecision) -> Step {
         self.wake(now);
         if self.in_flight >= self.limits.concurrency || self.unsettled >= self.limits.unsettled {
             return Step::Wait;
@@ -207,9 +207,9 @@ impl Schedule {
         let event = self.queues.first(key);
         let (stale, reason) = match decide(&event, self.queues.has_resolve_behind(key)) {
             _ if self.is_superseded(key) => (None, Some(Reason::Superseded)),
-            Decision::Send => (None, None),
-            Decision::SendMarked { age } => (Some(age), None),
-            Decision::End => (None, Some(Reason::Stale)),
+            StaleDecision::Send => (None, None),
+            StaleDecision::SendMarked { age } => (Some(age), None),
+            StaleDecision::End => (None, Some(Reason::Stale)),
         };
         if let Some(reason) = reason {
             if self.unsettled >= UNSENT_AT_ONCE {

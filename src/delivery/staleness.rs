@@ -30,7 +30,7 @@ pub enum Then {
 
 /// The decision about an event before its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum StaleDecision {
     Send,
     /// Send it, marked with its age.
     SendMarked {
@@ -41,13 +41,13 @@ pub enum Decision {
 }
 
 /// Decides about an event. `resolve_waits`: a resolve of its key waits after it. Without settings nothing is stale.
-pub fn decide(settings: Option<Settings>, event: &Queued, age: Duration, resolve_waits: bool) -> Decision {
+pub fn decide(settings: Option<Settings>, event: &Queued, age: Duration, resolve_waits: bool) -> StaleDecision {
     match settings {
         Some(Settings { trigger, then }) if event.action == Action::Trigger && age > trigger => match then {
-            Then::End if resolve_waits => Decision::End,
-            Then::End | Then::Mark => Decision::SendMarked { age },
+            Then::End if resolve_waits => StaleDecision::End,
+            Then::End | Then::Mark => StaleDecision::SendMarked { age },
         },
-        _ => Decision::Send,
+        _ => StaleDecision::Send,
     }
 }
 
@@ -155,17 +155,17 @@ mod tests {
     #[test]
     fn a_stale_trigger_is_marked_or_ends_and_nothing_else_is_touched() {
         let (mark, end) = (Some(Then::Mark), Some(Then::End));
-        let (marked, ended) = (Decision::SendMarked { age: hours(7) }, Decision::End);
+        let (marked, ended) = (StaleDecision::SendMarked { age: hours(7) }, StaleDecision::End);
         for (claim, then, action, age, resolve_waits, decision) in [
-            ("off", None, Action::Trigger, 7, true, Decision::Send),
-            ("young enough", mark, Action::Trigger, 6, true, Decision::Send),
-            ("young enough to end", end, Action::Trigger, 6, true, Decision::Send),
+            ("off", None, Action::Trigger, 7, true, StaleDecision::Send),
+            ("young enough", mark, Action::Trigger, 6, true, StaleDecision::Send),
+            ("young enough to end", end, Action::Trigger, 6, true, StaleDecision::Send),
             ("late", mark, Action::Trigger, 7, false, marked),
             ("late, and closed since", mark, Action::Trigger, 7, true, marked),
             ("late, and still open", end, Action::Trigger, 7, false, marked),
             ("late, closed since, to end", end, Action::Trigger, 7, true, ended),
-            ("a resolve, to mark", mark, Action::Resolve, 7, false, Decision::Send),
-            ("a resolve, to end", end, Action::Resolve, 7, true, Decision::Send),
+            ("a resolve, to mark", mark, Action::Resolve, 7, false, StaleDecision::Send),
+            ("a resolve, to end", end, Action::Resolve, 7, true, StaleDecision::Send),
         ] {
             let settings = then.map(|then| Settings { trigger: hours(6), then });
             assert_eq!(decide(settings, &event(action, 0), hours(age), resolve_waits), decision, "{claim}");

@@ -12,7 +12,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 
 use super::refusal::Refusal;
-use crate::journal::{Room, Share};
+use crate::journal::{LimitUse, Share};
 use crate::metrics::Metrics;
 
 /// The limits of one body.
@@ -236,7 +236,7 @@ impl Reservation {
         }
         // This body is what the source asks for, as a whole: the first one of a source comes in however long it is.
         let [max, used, own] = [pool.max, used.saturating_sub(before), own.saturating_sub(before)].map(|n| n as u64);
-        let room = Room { max, used, own, left: 0 };
+        let room = LimitUse { max, used, own, left: 0 };
         match share {
             Some(share) if !share.admits(room, self.bytes as u64) => Err(Refusal::SourceBodies),
             _ => Ok(()),

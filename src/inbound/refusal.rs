@@ -1,6 +1,6 @@
 //! Refusals: the one place that maps the reason why a request is not taken to a status, a label and a text.
 //!
-//! The response is an RFC 9457 problem document. It says how to mend the request, and nothing of who may send with which
+//! The response is an RFC 9457 problem document. It says how to fix the request, and nothing of who may send with which
 //! credentials.
 
 use std::fmt;
@@ -289,7 +289,7 @@ impl Refusal {
                  kept, if it is JSON",
             ),
             Refusal::NotJson(_) => Some(
-                "mend the sender's template, or write `json: lenient` for the source where the answer names that; what is \
+                "fix the sender's template, or write `json: lenient` for the source where the answer names that; what is \
                  kept: `gander events list --state refused`, `gander events show`",
             ),
             Refusal::OverLimit(Exceeded { answer: OverLimit::TooManyRequests, .. }) => {
@@ -338,7 +338,7 @@ pub(super) fn unprocessable(event: EventId) -> SenderRefusal {
     SenderRefusal {
         reason: UNPROCESSABLE,
         status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
-        remedy: "`gander events list --state refused` tells why: mend the rules, then `gander events replay`; or mend the \
+        remedy: "`gander events list --state refused` tells why: fix the rules, then `gander events replay`; or fix the \
                  sender's template",
         event: Some(event),
     }

@@ -46,7 +46,7 @@ pub struct Arrival<'a> {
 
 /// The decision about an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum DedupDecision {
     /// Worth delivering.
     Take(AcceptReason),
     /// Repeats event `of`.
@@ -56,7 +56,7 @@ pub enum Decision {
 /// The decision that an arrival would get and the state of its key after it, for the dry run of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
-    pub decision: Decision,
+    pub decision: DedupDecision,
     /// The state of its key afterwards; none for an unknown key.
     pub known: Option<KeyState>,
     /// The index, among the previewed arrivals, of the one that set the key's state: it has no event number yet.
@@ -149,7 +149,7 @@ impl Dedup {
     }
 
     /// Decides about an arrival. Changes nothing.
-    pub fn decide(&self, arrival: Arrival<'_>, now: Now) -> Decision {
+    pub fn decide(&self, arrival: Arrival<'_>, now: Now) -> DedupDecision {
         decide(self.keys.get(arrival.key).as_ref(), arrival, self.settings, now)
     }
 
@@ -162,7 +162,7 @@ impl Dedup {
                 None => (None, self.keys.get(arrival.key)),
             };
             let decision = decide(known.as_ref(), arrival, self.settings, now);
-            if let Decision::Take(_) = decision {
+            if let DedupDecision::Take(_) = decision {
                 let state = arrival.taken(known.as_ref(), now.monotonic);
                 taken.insert(arrival.key, (place, state));
             }
@@ -183,9 +183,9 @@ impl Dedup {
         append: impl FnOnce(AcceptReason, &Occurrences) -> Result<EventId, E>,
     ) -> Result<Admission, E> {
         let novelty = match self.decide(arrival, now) {
-            Decision::Take(novelty) => novelty,
-            Decision::Duplicate { .. } if force => AcceptReason::Replay,
-            Decision::Duplicate { of, why } => return Ok(Admission::Duplicate { of, why }),
+            DedupDecision::Take(novelty) => novelty,
+            DedupDecision::Duplicate { .. } if force => AcceptReason::Replay,
+            DedupDecision::Duplicate { of, why } => return Ok(Admission::Duplicate { of, why }),
         };
         let id = self.take(arrival, now.monotonic, |occurrences| append(novelty, occurrences))?;
         Ok(Admission::Taken { id, novelty })
@@ -313,14 +313,14 @@ impl Arrival<'_> {
 }
 
 /// Decides from one key's state, the arrival, the settings and the time; pure.
-fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, now: Now) -> Decision {
+fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, now: Now) -> DedupDecision {
     let Some(state) = state else {
-        return Decision::Take(match arrival.action {
+        return DedupDecision::Take(match arrival.action {
             Action::Trigger => AcceptReason::Opening,
             Action::Resolve => AcceptReason::ClosingUnknown,
         });
     };
-    let duplicate = |why| Decision::Duplicate { of: state.last, why };
+    let duplicate = |why| DedupDecision::Duplicate { of: state.last, why };
     let age = match (arrival.occurrence, &state.occurrences.past) {
         // A copy of the resolved occurrence is late, also where the two can't be ordered.
         (Some(arrival), Some(past)) if arrival == past => Age::Older,
@@ -330,27 +330,27 @@ fn decide(state: Option<&KeyState>, arrival: Arrival<'_>, settings: Settings, no
     match (state.last_action, arrival.action) {
         (Action::Resolve, Action::Trigger) => match age {
             Age::Same | Age::Older => duplicate(DuplicateReason::PastOccurrence),
-            Age::Newer | Age::Unknown => Decision::Take(AcceptReason::Reopening),
+            Age::Newer | Age::Unknown => DedupDecision::Take(AcceptReason::Reopening),
         },
         (Action::Trigger, Action::Resolve) => match age {
             Age::Older => duplicate(DuplicateReason::PastOccurrence),
-            Age::Same | Age::Newer | Age::Unknown => Decision::Take(AcceptReason::Closing),
+            Age::Same | Age::Newer | Age::Unknown => DedupDecision::Take(AcceptReason::Closing),
         },
         (Action::Trigger, Action::Trigger) => match age {
             Age::Older => duplicate(DuplicateReason::PastOccurrence),
-            Age::Newer => Decision::Take(AcceptReason::Reopening),
-            Age::Same | Age::Unknown if state.update != arrival.update => Decision::Take(AcceptReason::Update),
+            Age::Newer => DedupDecision::Take(AcceptReason::Reopening),
+            Age::Same | Age::Unknown if state.update != arrival.update => DedupDecision::Take(AcceptReason::Update),
             Age::Same | Age::Unknown if state.waiting => duplicate(DuplicateReason::StillWaiting),
             Age::Same | Age::Unknown if within_window => duplicate(DuplicateReason::WithinWindow),
-            Age::Same | Age::Unknown if settings.remind => Decision::Take(AcceptReason::Reminder),
+            Age::Same | Age::Unknown if settings.remind => DedupDecision::Take(AcceptReason::Reminder),
             Age::Same | Age::Unknown => duplicate(DuplicateReason::NoReminders),
         },
         (Action::Resolve, Action::Resolve) => match age {
             Age::Same | Age::Older => duplicate(DuplicateReason::PastOccurrence),
-            Age::Newer => Decision::Take(AcceptReason::ClosingUnknown),
+            Age::Newer => DedupDecision::Take(AcceptReason::ClosingUnknown),
             Age::Unknown if state.waiting => duplicate(DuplicateReason::StillWaiting),
             Age::Unknown if within_window => duplicate(DuplicateReason::WithinWindow),
-            Age::Unknown => Decision::Take(AcceptReason::ClosingUnknown),
+            Age::Unknown => DedupDecision::Take(AcceptReason::ClosingUnknown),
         },
     }
 }

@@ -1,4 +1,5 @@
-//! The recorder: the one owner of deduplication and of the journal's writing end, [`Writer`], and the handle to it.
+//! The recorder: the one owner of deduplication and of the journal's writing end, [`RecorderThread`], and the handle to
+//! it, [`Recorder`].
 //!
 //! A caller hands over a [`Submission`] and gets a receipt for each entry once all of it is on disk. One owner decides
 //! and appends in one step, so that concurrent copies of an event are one event without a lock, and one sync serves
@@ -7,7 +8,7 @@
 mod command;
 mod progress;
 mod receipt;
-mod writer;
+mod thread;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,13 +24,13 @@ use crate::event::{
     SourceNames, UpdateHash, Violation,
 };
 use crate::journal::dedup::{Arrival, Preview};
-use crate::journal::{AttemptRecord, Held, Totals, Tried};
+use crate::journal::{AttemptRecord, SourceTotals, Totals, Tried};
 use crate::tap::Tap;
 
-pub use command::{Command, Commanded, Declined, HOLDS_MAX, Holding};
+pub use command::{Command, Commanded, Declined, HOLDS_MAX, HoldChange};
 use progress::Progress;
 pub use receipt::{Receipt, Recorded};
-pub use writer::{Writer, WriterParts, recollect};
+pub use thread::{RecorderParts, RecorderThread, recollect};
 
 /// The entries of one request, to be recorded together or not at all.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ pub enum Health {
 pub struct TurnedAway {
     pub source: Arc<str>,
     pub since: WallTime,
-    pub held: Held,
+    pub totals: SourceTotals,
 }
 
 /// Something about the journal that a person should know though events are taken.
@@ -186,7 +187,7 @@ pub struct Tally {
     /// Keys whose last event is a trigger that waits: it opens an incident, or is about one that is open.
     pub open_waiting: usize,
     /// The configured sources.
-    pub by_source: Vec<(Arc<str>, Held)>,
+    pub by_source: Vec<(Arc<str>, SourceTotals)>,
 }
 
 /// A handle on the recorder. Clones reach the same one; it ends when all are gone.
@@ -234,7 +235,7 @@ pub(crate) enum Message {
     Hold {
         target: HoldTarget,
         held: bool,
-        reply: oneshot::Sender<Result<Holding, Unavailable>>,
+        reply: oneshot::Sender<Result<HoldChange, Unavailable>>,
     },
     Replace {
         of: EventId,
@@ -375,10 +376,10 @@ impl Recorder {
     }
 
     /// Writes down that something is held back from now on, or no longer; returns when that is on disk.
-    pub async fn hold(&self, target: HoldTarget, held: bool) -> Result<Holding, Unavailable> {
-        let (reply, holding) = oneshot::channel();
+    pub async fn hold(&self, target: HoldTarget, held: bool) -> Result<HoldChange, Unavailable> {
+        let (reply, change) = oneshot::channel();
         self.put(Message::Hold { target, held, reply })?;
-        self.reply(holding).await?
+        self.reply(change).await?
     }
 
     /// The holds in force, in the order of source and key.

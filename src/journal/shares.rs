@@ -19,7 +19,7 @@ pub struct Shares(BTreeMap<Arc<str>, Share>);
 
 /// The use of a queue at the moment in which a source asks for more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct LimitUse {
     pub max: u64,
     /// Used by all, including sources that are no longer configured.
     pub used: u64,
@@ -38,7 +38,7 @@ impl Share {
     ///
     /// A source that holds nothing may send one batch of any size that fits: otherwise a batch larger than its share
     /// would be refused for ever.
-    pub fn admits(self, room: Room, wanted: u64) -> bool {
+    pub fn admits(self, room: LimitUse, wanted: u64) -> bool {
         let Some(free) = room.max.checked_sub(room.used).and_then(|free| free.checked_sub(wanted)) else {
             return false;
         };
@@ -109,10 +109,10 @@ mod tests {
             ("more is held than the room has by now", Auto, 40, 120, 0, 1, false),
             ("also by somebody else", Auto, 0, 120, 0, 0, false),
         ] {
-            let room = Room { max: 100, used, own, left };
+            let room = LimitUse { max: 100, used, own, left };
             assert_eq!(share.admits(room, wanted), admitted, "{why}: {share:?} {room:?} {wanted}");
         }
-        let vast = Room { max: u64::MAX, used: 5, own: 5, left: 0 };
+        let vast = LimitUse { max: u64::MAX, used: 5, own: 5, left: 0 };
         assert!(Percent(100).admits(vast, u64::MAX - 5) && !Percent(50).admits(vast, u64::MAX / 2));
     }
 
@@ -144,7 +144,7 @@ mod tests {
 
         fn send(&mut self, source: usize, wanted: u64) -> bool {
             let left = self.others_with_nothing(source);
-            let room = Room { max: self.max, used: self.used(), own: self.own[source], left };
+            let room = LimitUse { max: self.max, used: self.used(), own: self.own[source], left };
             let admitted = self.shares[source].admits(room, wanted);
             if admitted {
                 self.own[source] += wanted;
@@ -182,7 +182,7 @@ mod tests {
                 }
                 prop_assert!(world.used() <= max);
                 for late in (0..count).filter(|late| world.own[*late] == 0) {
-                    let room = Room { max, used: world.used(), own: 0, left: world.others_with_nothing(late) };
+                    let room = LimitUse { max, used: world.used(), own: 0, left: world.others_with_nothing(late) };
                     prop_assert!(world.shares[late].admits(room, 1), "{late} has nothing and is kept out: {:?}", world.own);
                 }
             }

@@ -40,11 +40,11 @@ mod recovered;
 mod refused_payload;
 mod rescue;
 mod restart;
-mod room;
 mod salvage;
 mod schema;
 mod search;
 mod sectors;
+mod source_totals;
 mod sum;
 mod totals;
 mod unmatched;
@@ -71,7 +71,7 @@ use key_state::KeyStates;
 use marker::{Marker, Memory};
 use names::FILE;
 use place::{Place, Wrote};
-use room::Holdings;
+use source_totals::TotalsBySource;
 use verify::note_place;
 use volume::Volume;
 
@@ -91,8 +91,8 @@ pub use readers::Readers;
 pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 pub use refused_payload::RefusedPayload;
 pub use rescue::Rescue;
-pub use room::{Fit, Held};
 pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
+pub use source_totals::{Fit, SourceTotals};
 pub use totals::Totals;
 pub use volume::{Outlook, Reserve, Size, Space, TooSmall, footprint, outlook, too_small};
 
@@ -127,7 +127,7 @@ pub struct Journal {
     next_id: EventId,
     /// The first event number of a new journal: the time in milliseconds since 1970.
     opened_at: u64,
-    holdings: Holdings,
+    totals: TotalsBySource,
     key_states: KeyStates,
     /// The position at which pruning goes on.
     prune_after: EventId,
@@ -226,7 +226,7 @@ impl Journal {
             volume,
             next_id: EventId(0),
             opened_at: now.0.max(1).cast_unsigned(),
-            holdings: Holdings::default(),
+            totals: TotalsBySource::default(),
             key_states: KeyStates::UNREAD,
             prune_after: EventId(0),
         })
@@ -235,7 +235,7 @@ impl Journal {
     /// Reads every kept event, oldest first, and continues their numbers. Called once, before the first batch. Returns
     /// the damaged rows that were not set aside before. A damaged state of a key is dropped at the next pruning.
     pub fn recover(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
-        let (mut holdings, mut last, mut damaged) = (Holdings::default(), 0, Vec::new());
+        let (mut totals, mut last, mut damaged) = (TotalsBySource::default(), 0, Vec::new());
         let mut key_states = KeyStates::UNREAD;
         restart::recover(&self.connection, |row| {
             last = last.max(row.id.0);
@@ -249,7 +249,7 @@ impl Journal {
                     damaged.push(Damaged { id: row.id, damage: *damage });
                 }
                 (None, Err(damage)) => damaged.push(Damaged { id: row.id, damage: *damage }),
-                (Some(standing), _) => holdings.add(&row.source, standing.state, standing.bytes),
+                (Some(standing), _) => totals.add(&row.source, standing.state, standing.bytes),
                 (None, Ok(_)) => {}
             }
             if let Some(found) = row.found() {
@@ -260,7 +260,7 @@ impl Journal {
             return Err(Error::Damaged("an event has a number that was never given".to_owned()));
         }
         self.next_id = EventId(self.first_id()?.max(last + 1));
-        (self.holdings, self.key_states) = (holdings, key_states);
+        (self.totals, self.key_states) = (totals, key_states);
         Ok(damaged)
     }
 
@@ -275,7 +275,7 @@ impl Journal {
 
     /// The space on the volume now.
     pub fn space(&self) -> Result<Space, Error> {
-        Ok(self.volume.space(&self.connection, self.holdings.totals.queued)?)
+        Ok(self.volume.space(&self.connection, self.totals.all.queued)?)
     }
 
     /// Allocates the reserve.
@@ -384,7 +384,7 @@ impl Journal {
 
     /// The counts for the limits.
     pub fn totals(&self) -> Totals {
-        self.holdings.totals
+        self.totals.all
     }
 
     /// Returns true if no further event fits.

@@ -13,6 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::labels::{LaneLabel, PartLabel, ResultLabel, SourceLabel, SourceLane, SourceOutcome, StateReason};
 use super::registration::{Registration, SLOW_SECONDS};
+use super::timing::{Sum, Timing};
 use super::{Metrics, count};
 use crate::callgoose::answer::Trouble;
 use crate::delivery::schedule::Lane;
@@ -27,7 +28,7 @@ pub struct DeliveryMetrics {
     ended: Family<StateReason, Counter>,
     damaged: Family<PartLabel, Counter>,
     marked_stale: Family<SourceLabel, Counter>,
-    delivery: Histogram,
+    delivery: Timing,
     first_attempt: Family<SourceLane, Histogram, fn() -> Histogram>,
     attempt: Histogram,
     /// The age of the oldest event that waits.
@@ -56,7 +57,11 @@ impl DeliveryMetrics {
                 "events_marked_stale",
                 "Triggers delivered later than delivery.stale.trigger, and marked as that, by source",
             ),
-            delivery: all.histogram("delivery", "Time from an event's acknowledgement to its delivery", SLOW_SECONDS),
+            delivery: Timing::new(all.histogram(
+                "delivery",
+                "Time from an event's acknowledgement to its delivery",
+                SLOW_SECONDS,
+            )),
             first_attempt: all.with_unit(
                 "first_attempt",
                 "Time from an event's acknowledgement to the start of its first call, by source and lane",
@@ -135,7 +140,12 @@ impl Metrics {
 
     pub fn event_delivered(&self, source: &Arc<str>, action: Action, outcome: Outcome, age: Duration) {
         self.delivery.outcomes.get_or_create(&SourceOutcome::of(source, action, outcome)).inc();
-        self.delivery.delivery.observe(age.as_secs_f64());
+        self.delivery.delivery.observe(age);
+    }
+
+    /// The events that were delivered, and the time from their acknowledgement until then.
+    pub fn delivery_sum(&self) -> Sum {
+        self.delivery.delivery.sum()
     }
 
     pub fn event_ended(&self, state: &'static str, reason: &'static str) {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 
 use super::labels::{ReasonLabel, SourceAction, SourceLabel, SourceReason, SourceRepair, SourceResult};
 use super::registration::{FAST_SECONDS, Registration};
+use super::timing::{Sum, Timing};
 use super::{Metrics, count};
 use crate::event::Action;
 use crate::inbound::repair::{Repair, Repairs};
@@ -35,7 +35,7 @@ pub struct RequestMetrics {
     repaired: Family<SourceRepair, Counter>,
     handshakes: Family<SourceLabel, Counter>,
     shadowed: Family<SourceResult, Counter>,
-    acknowledge: Histogram,
+    acknowledge: Timing,
     /// Open connections of senders.
     pub connections: Gauge,
     /// The memory used by request bodies, of the amount reserved for them.
@@ -61,11 +61,11 @@ impl RequestMetrics {
                 "handshakes",
                 "Payloads that were answered as a handshake: no rule saw them, and nothing is kept",
             ),
-            acknowledge: all.histogram(
+            acknowledge: Timing::new(all.histogram(
                 "acknowledge",
                 "Time from a request's head to its answer, for requests that were recorded",
                 FAST_SECONDS,
-            ),
+            )),
             connections: all.count("connections", "Connections of senders that are open"),
             body_bytes: all.bytes(
                 "request_bodies",
@@ -135,6 +135,14 @@ impl Metrics {
         count(&self.requests.connections_refused, &ReasonLabel { reason });
     }
 
+    /// How many connections of senders ended for one of these reasons.
+    pub fn refused_connections(&self, reasons: &[&'static str]) -> u64 {
+        let counters = reasons.iter().filter_map(|reason| {
+            self.requests.connections_refused.get(&ReasonLabel { reason }).as_deref().map(Counter::get)
+        });
+        counters.sum()
+    }
+
     pub fn template_failed(&self, source: &Arc<str>) {
         self.requests.template_failures.get_or_create(&SourceLabel::of(source)).inc();
     }
@@ -151,7 +159,12 @@ impl Metrics {
     }
 
     pub fn acknowledged(&self, took: Duration) {
-        self.requests.acknowledge.observe(took.as_secs_f64());
+        self.requests.acknowledge.observe(took);
+    }
+
+    /// The requests that were recorded, and the time until they were answered.
+    pub fn acknowledge_sum(&self) -> Sum {
+        self.requests.acknowledge.sum()
     }
 }
 

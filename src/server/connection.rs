@@ -52,6 +52,9 @@ pub(super) enum End {
     Served,
     /// The TLS handshake failed, or took too long.
     Handshake(io::Error),
+    /// The peer went away after the TLS handshake, without a byte: many a client looks only then whether the certificate is
+    /// for the name that it called.
+    Unasked,
     Overdue(Overdue),
     /// It gave way to another one, or to the stop.
     Closed,
@@ -126,10 +129,14 @@ impl Server {
         };
         let peer = Peer { address, certificate };
         // By ALPN and nothing else: guessing by the first bytes would need a timeout of its own.
-        if session.alpn_protocol() == Some(b"h2") {
+        let end = if session.alpn_protocol() == Some(b"h2") {
             self.http2(stream, peer, deadlines).await
         } else {
             self.http1(stream, peer, deadlines).await
+        };
+        match end {
+            End::Served if !deadlines.was_heard() && !self.shutdown.has_begun() => End::Unasked,
+            end => end,
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Deadlines {
 #[derive(Debug)]
 struct State {
     began: Instant,
+    /// A byte came from the peer, beside those of its TLS handshake.
+    heard: bool,
     /// Requests that are being answered.
     in_flight: u32,
     /// When the last answer was given.
@@ -55,6 +57,16 @@ pub(super) enum Overdue {
 pub(super) struct InFlight(Arc<Deadlines>);
 
 impl Deadlines {
+    /// The peer sent something.
+    pub(super) fn hear(&self) {
+        self.state().heard = true;
+    }
+
+    /// The peer sent something by now.
+    pub(super) fn was_heard(&self) -> bool {
+        self.state().heard
+    }
+
     /// A head is being read, or not.
     pub(super) fn head(&self, open: bool) {
         mark(&mut self.state().head, open);
@@ -118,7 +130,15 @@ fn mark(since: &mut Option<Instant>, on: bool) {
 
 impl Default for State {
     fn default() -> State {
-        State { began: Instant::now(), in_flight: 0, answered: None, head: None, stalled: None, ending: None }
+        State {
+            began: Instant::now(),
+            heard: false,
+            in_flight: 0,
+            answered: None,
+            head: None,
+            stalled: None,
+            ending: None,
+        }
     }
 }
 

@@ -82,13 +82,15 @@ impl Observer {
         let reason = match end {
             End::Served | End::Closed | End::Overdue(Overdue::Idle | Overdue::End) => return,
             End::Handshake(_) => "tls_handshake",
+            End::Unasked => "no_request",
             End::Overdue(Overdue::Head) => "header_timeout",
             End::Overdue(Overdue::Write) => "write_timeout",
         };
         self.refused(reason);
         let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) else { return };
-        let listener = self.listener;
+        let (listener, peer) = (self.listener, peer.ip());
         match end {
+            End::Unasked => info!(listener, %peer, hint = UNASKED, suppressed, "a sender left after the TLS handshake"),
             End::Handshake(error) => {
                 let hint = handshake_hint(error);
                 info!(listener, %peer, %error, hint, suppressed, "a TLS handshake failed");
@@ -113,11 +115,18 @@ impl Drop for Open {
 }
 
 /// The reasons why connections are refused.
-const REASONS: [&str; 5] = ["accept", "evicted", "tls_handshake", "header_timeout", "write_timeout"];
+const REASONS: [&str; 6] = ["accept", "evicted", "tls_handshake", "no_request", "header_timeout", "write_timeout"];
 
-/// Explains the two commonest faults of a new installation.
+const UNASKED: &str = "a probe does so, and a sender that calls this server by a name that is not in its certificate";
+
+/// Explains the commonest faults of a new installation.
 fn handshake_hint(error: &io::Error) -> Option<&'static str> {
     use rustls::{AlertDescription, Error, InvalidMessage};
+    if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
+        return Some(
+            "it left without a word: a probe does so, and a sender that does not trust this server's certificate",
+        );
+    }
     match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             Some("the sender does not speak TLS: its URL must begin with https://")
@@ -140,6 +149,7 @@ mod tests {
         assert!(handshake_hint(&wrapped(plain)).unwrap().contains("https://"));
         let distrust = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
         assert!(handshake_hint(&wrapped(distrust)).unwrap().contains("trust"));
+        assert!(handshake_hint(&io::ErrorKind::UnexpectedEof.into()).unwrap().contains("trust"));
         assert_eq!(handshake_hint(&io::ErrorKind::TimedOut.into()), None);
     }
 }

@@ -82,6 +82,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedStream<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
+        if buffer.filled().len() > before {
+            self.deadlines.hear();
+        }
         if let Some(Http1 { scanner, .. }) = &self.http1 {
             let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
             scanner.feed(&buffer.filled()[before..]);

@@ -208,8 +208,21 @@ impl<'a> Fields<'a> {
                 place => findings.error(place.clone(), path, format!("unknown key `{name}`")),
             };
             finding.code("unknown-key").suggest(&key.name, self.known.iter().copied());
+            if let Place::Environment(variable) = &key.place
+                && let Some(meant) = with_levels(variable, &key.name, &self.known)
+            {
+                finding.help(format!("did you mean {meant}? `__` stands between levels"));
+            }
         }
     }
+}
+
+/// The variable with two underscores behind the level that `name` begins with: GANDER_LISTEN__ADDRESS where one was
+/// written.
+fn with_levels(variable: &str, name: &str, known: &[&str]) -> Option<String> {
+    let is_level = |known: &&str| name.strip_prefix(*known).is_some_and(|rest| rest.starts_with('_'));
+    let level = known.iter().copied().find(is_level)?.to_uppercase();
+    Some(variable.replacen(&format!("{level}_"), &format!("{level}__"), 1))
 }
 
 /// A string, from a node at `path`.

@@ -23,6 +23,7 @@ pub(super) fn shown_length(line: &str, within_secret: bool) -> usize {
                 if within_secret || is_sensitive(name) {
                     return at + usize::from(line[at..].starts_with(' '));
                 }
+                at += path_length(name, &line[at..]);
             }
             None if has_key && is_plain_value(word) => at += word.len(),
             _ => return at,
@@ -93,6 +94,15 @@ pub fn is_sensitive(name: &str) -> bool {
             .any(|word| nearest(word, WORDS.iter().copied()).is_some())
 }
 
+/// The bytes of a blank and a path behind a key whose value is always one: `data_dir: data`. None are of a value that is
+/// quoted, or anything else.
+fn path_length(name: &str, rest: &str) -> usize {
+    let Some(value) = rest.strip_prefix(' ').map(str::trim_end).filter(|_| PATHS.contains(&name)) else { return 0 };
+    let word = &value[..value.find([' ', ',', '}']).unwrap_or(value.len())];
+    let is_path = word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'));
+    if is_path { 1 + word.len() } else { 0 }
+}
+
 fn is_plain_key(name: &str) -> bool {
     (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'))
 }
@@ -110,6 +120,9 @@ const LINE_BYTES_MAX: usize = 1024;
 /// Parts of the names of keys that hold secrets.
 const WORDS: &[&str] =
     &["bearer", "secret", "token", "password", "passwd", "passphrase", "authorization", "auth", "credential", "proxy"];
+
+/// Keys of which the value is a path, with nothing secret at its end.
+const PATHS: &[&str] = &["data_dir", "rules", "rules_shadow", "certificate", "client_ca", "ca", "client_certificate"];
 
 /// Keys that usually stand within those.
 const BESIDE: &[&str] = &["env", "file", "sha256", "header", "query", "name"];
@@ -135,7 +148,15 @@ mod tests {
         for (line, shown) in [
             ("  max_body: 256KiB", "  max_body: 256KiB"),
             ("listen: { adress: 0.0.0.0:8443, tls: off }", "listen: { adress: 0.0.0.0:8443, tls: off }"),
-            ("- rules: servicepilot.yaml # mine", "- rules: "),
+            ("- rules: servicepilot.yaml # mine", "- rules: servicepilot.yaml "),
+            ("data_dir: data", "data_dir: data"),
+            (
+                "tls: { certificate: certs/a.pem, private_key: hunter2 }",
+                "tls: { certificate: certs/a.pem, private_key: ",
+            ),
+            ("data_dir: 'hunter2'", "data_dir: "),
+            ("data_dir: hunter2!", "data_dir: "),
+            ("rules:", "rules:"),
             ("listen: { adress: hunter2, tls: off }", "listen: { adress: "),
             ("  url: https://user:hunter2@host/v1", "  url: "),
             ("token: 123456", "token: "),
@@ -156,6 +177,8 @@ mod tests {
         }
         for (line, shown) in [
             ("  env: 123456", "  env: "),
+            ("  rules: hunter2", "  "),
+            ("  name: x, rules: hunter2", "  name: "),
             ("- nme: off, port: 1", "- nme: "),
             ("  swordfish: off", "  "),
             ("  123456", "  "),

@@ -15,12 +15,14 @@ pub(super) fn render(finding: &Finding, colour: bool) -> String {
     };
     let mut group = Group::with_title(level.primary_title(title(finding)));
     let mut excerpt = None;
+    let file;
     match &finding.place {
         Place::Text { source, span } => {
+            file = normalize_untrusted_str(&source.name);
             let excerpt = excerpt.insert(Excerpt::of(source, span.clone(), &finding.path));
             group = group.element(
                 Snippet::source(excerpt.text.as_str())
-                    .path(source.name.as_str())
+                    .path(file.as_str())
                     .line_start(excerpt.line)
                     .annotation(AnnotationKind::Primary.span(excerpt.span.clone())),
             );
@@ -189,7 +191,7 @@ mod tests {
 
     #[test]
     fn control_characters_reach_no_terminal() {
-        let source = source("a: \u{1b}[31mred\n");
+        let source = Arc::new(Source::new("\u{1b}[31m.yaml".into(), "a: \u{1b}[31mred\n".into()));
         let mut findings = Findings::new();
         findings.error(place(&source, "red"), "", "found `\u{1b}[31m`").help("not \u{1b}[31m");
         assert!(!findings.render(false).contains('\u{1b}'));

@@ -1,4 +1,4 @@
-//! A YAML syntax error in the words of someone who edits a configuration, with what mends it.
+//! A YAML syntax error in the words of someone who edits a configuration, with what fixes it.
 
 use granit_parser::ErrorKind;
 
@@ -35,11 +35,11 @@ pub(super) fn explain(kind: &ErrorKind, before: &str, rest: &str) -> (String, Op
         Kind::SimpleKeyExpected => Some(("expected `:` after this key", "a key is followed by `:` and a blank")),
         Kind::ExpectedBlockMappingKey => Some((
             "expected a key in the column of the other keys",
-            "mend the indentation: the keys of one mapping begin in the same column",
+            "fix the indentation: the keys of one mapping begin in the same column",
         )),
         Kind::ExpectedBlockSequenceEntry => Some((
             "expected the next `- ` of this list",
-            "mend the indentation: the entries of one list begin in the same column, each with `- `",
+            "fix the indentation: the entries of one list begin in the same column, each with `- `",
         )),
         Kind::UnclosedQuotedScalar => Some(("this quote is never closed", "add the closing quote")),
         Kind::InvalidTrailingSingleQuotedScalar => Some((

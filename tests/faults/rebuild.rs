@@ -60,7 +60,7 @@ fn event<'a>(key: &'a str, now: WallTime, body: &'a [u8]) -> NewEvent<'a> {
         rule: "problem",
         priority: Priority::Normal,
         novelty: "opening",
-        received_at: now,
+        taken_at: now,
         request: "01REQUEST",
         sender_request: None,
         raw: Raw::Bytes(body),

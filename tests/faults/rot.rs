@@ -16,7 +16,7 @@ use gander::exports::event::{
 };
 use gander::exports::journal::Shares;
 use gander::exports::journal::dedup::{self, Occurrences};
-use gander::exports::journal::recorder::{Entry, Submission, Writer, WriterParts};
+use gander::exports::journal::recorder::{Entry, RecorderParts, RecorderThread, Submission};
 use gander::exports::journal::{
     self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Tried,
 };
@@ -110,7 +110,7 @@ fn commit(
                 rule: "problem",
                 priority: Priority::Normal,
                 novelty: "opening",
-                received_at: now,
+                taken_at: now,
                 request: &format!("01REQUEST{number}-{place}"),
                 sender_request: Some("4711"),
                 raw: Raw::Bytes(&body),
@@ -258,7 +258,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
     seen.repairs.push(repairs);
     // Nobody delivers: what is left is in the files.
     let (committed, _) = mpsc::channel(1);
-    let parts = WriterParts {
+    let parts = RecorderParts {
         journal: config(directory),
         lock,
         dedup: dedup::Settings { window: Duration::from_secs(600), remind: true, max_keys: 1_000 },
@@ -268,7 +268,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
         committed,
     };
     let mut queued = Vec::new();
-    let opened = Writer::open(parts, |event, _| queued.push(event));
+    let opened = RecorderThread::open(parts, |event, _| queued.push(event));
     let (recorder, writer) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
     let reader = Reader::open(directory).unwrap();
     for event in queued.iter().filter(|event| !seen.taken.contains(&event.id)) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
@@ -11,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{Edge, Setup, read_answer, sized_request, statuses};
+use crate::support::{Edge, PATIENCE, Setup, read_answer, sized_request, statuses};
 
 fn alert() -> String {
     json!({"id": "k1", "state": "CRITICAL"}).to_string()
@@ -61,6 +62,27 @@ async fn both_versions_of_tls_and_http_are_spoken() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_sender_that_leaves_after_the_handshake_is_counted() {
+    let edge = Setup::new().start().await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for protocols in [&[b"h2".as_slice()][..], &[b"http/1.1".as_slice()][..]] {
+            let mut stream = Sender { version, protocols, identity: None }.connect(&edge).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    }
+    assert_eq!(edge.alert(json!({"id": "k1", "state": "CRITICAL"})).await.status, 202);
+    let refused = |reason| edge.metric(&format!("gander_connections_refused_total{{reason=\"{reason}\"}}"));
+    tokio::time::timeout(PATIENCE, async {
+        while refused("no_request") != "4" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("all are counted");
+    assert_eq!(refused("tls_handshake"), "0", "each handshake was done");
 }
 
 #[tokio::test]

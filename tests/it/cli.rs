@@ -452,7 +452,7 @@ async fn a_payload_is_followed_to_its_outcome() {
         assert!(ended.code == Some(1) && ended.out.starts_with("refused: The body is not JSON"), "{ended:?}");
         assert!(
             ended.err.contains(
-                "mend the sender's template, or write `json: lenient` for its source where the answer names that. For this one: `gander events show 1"
+                "fix the sender's template, or write `json: lenient` for its source where the answer names that. For this one: `gander events show 1"
             ),
             "{ended:?}"
         );
@@ -511,7 +511,8 @@ async fn commands_that_end_badly_say_why_and_what_to_do() {
         assert_eq!(paused.code, Some(1), "{paused:?}");
         for said in [
             "why: deliveries are paused since ",
-            "what to do: check the token in `upstream.authorization` and its scope",
+            "what to do: check the token in `upstream.authorization` and its scope; it was read from the environment variable \
+             CALLGOOSE_TOKEN at the start: set the right one there, and restart the relay",
             "is still queued: it is kept",
         ] {
             assert_eq!(paused.err.matches(said).count(), 1, "{said}: {paused:?}");

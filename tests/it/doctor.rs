@@ -61,7 +61,7 @@ fn not_allowed() -> Reply {
 const UNMATCHED: &str =
     r#"{"id":"1","resolved":{"duplicate":false,"resolved":false},"triggered":{"duplicate":false,"created":false}}"#;
 
-const WAY: [&str; 6] = ["resolve", "proxy", "dial", "tls", "http", "clock"];
+const WAY: [&str; 6] = ["dns", "proxy", "connect", "tls", "http", "clock"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_all_is_well_each_check_is_a_line_and_one_get_without_the_token_goes_out() {
@@ -140,7 +140,7 @@ impl Trouble {
         for (index, verdict) in ended.verdicts(WAY).iter().enumerate().filter(|(index, _)| *index != at) {
             let expected = if index < at || self.verdict == "warning" { "ok" } else { "not_tried" };
             // A proxy, or that there is none, is known whatever is looked up.
-            let expected = if self.check == "resolve" && WAY[index] == "proxy" { "ok" } else { expected };
+            let expected = if self.check == "dns" && WAY[index] == "proxy" { "ok" } else { expected };
             assert_eq!(verdict, expected, "{} by {}: {}", WAY[index], self.check, ended.out);
         }
     }
@@ -154,10 +154,10 @@ async fn a_trouble_is_found_where_it_is_and_what_comes_after_is_not_tried() {
         let silent = Proxy::http(|_| Does::Silence).await;
         let [refusing, silent] = [refusing, silent].map(|proxy| format!("proxy: http://{}", proxy.address));
         for trouble in [
-            trouble("resolve", "no..such", "the resolver of this machine")
+            trouble("dns", "no..such", "the resolver of this machine")
                 .url("http://no..such:1/")
                 .upstream(&["insecure: true"]),
-            trouble("dial", "refused", "firewall").url("https://localhost:1/"),
+            trouble("connect", "refused", "firewall").url("https://localhost:1/"),
             trouble("proxy", "http://127.0.0.1:1: 127.0.0.1:1: ", "check that the proxy runs")
                 .upstream(&["proxy: http://127.0.0.1:1"]),
             trouble("proxy", "it answered 407", "`upstream.proxy.credentials`").upstream(&[&refusing]),
@@ -240,7 +240,7 @@ async fn through_a_proxy_the_way_is_the_proxys() {
         let found = |name: &str| ended.check(name)["found"].as_str().unwrap().to_owned();
         let expected = format!("http://{}, named by HTTPS_PROXY, opened a tunnel to localhost:{port}", proxy.address);
         assert_eq!(found("proxy"), expected);
-        assert_eq!(found("resolve"), format!("localhost:{port}: the proxy looks it up"));
+        assert_eq!(found("dns"), format!("localhost:{port}: the proxy looks it up"));
         assert!(!ended.out.contains("s3cret"), "{ended:?}");
     })
     .await;
@@ -349,7 +349,7 @@ async fn a_configuration_that_is_wrong_is_told_and_one_that_is_not_there_is_no_a
         std::fs::remove_file(&upstream.ca).unwrap();
         let configuration = write_configuration(folder.path(), &upstream, &Setup::default());
         let ended = doctor(&configuration, &["--json"]).await;
-        assert_eq!(ended.verdicts(["resolve", "tls", "http"]), ["not_tried", "failed", "not_tried"], "{ended:?}");
+        assert_eq!(ended.verdicts(["dns", "tls", "http"]), ["not_tried", "failed", "not_tried"], "{ended:?}");
         assert!(ended.check("tls")["found"].as_str().unwrap().contains("upstream.pem can't be read"), "{ended:?}");
 
         let ended = doctor(&folder.path().join("none.yaml"), &["--json"]).await;

@@ -283,14 +283,55 @@ async fn the_whole_page_is_small_and_loads_nothing_from_elsewhere() {
 }
 
 /// The elements that the views are made of.
-const TAGS: [&str; 40] = [
-    "html", "head", "meta", "title", "link", "script", "body", "a", "header", "img", "nav", "form", "button", "main",
-    "h1", "h2", "p", "b", "code", "pre", "section", "div", "span", "table", "thead", "tbody", "tr", "th", "td", "time",
-    "label", "input", "select", "option", "ol", "ul", "li", "details", "summary", "noscript",
+const TAGS: [&str; 44] = [
+    "html",
+    "head",
+    "meta",
+    "title",
+    "link",
+    "script",
+    "body",
+    "a",
+    "header",
+    "img",
+    "nav",
+    "form",
+    "button",
+    "main",
+    "h1",
+    "h2",
+    "p",
+    "b",
+    "code",
+    "pre",
+    "section",
+    "div",
+    "span",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "time",
+    "label",
+    "input",
+    "select",
+    "option",
+    "ol",
+    "ul",
+    "li",
+    "details",
+    "summary",
+    "noscript",
+    "figure",
+    "figcaption",
+    "svg",
+    "path",
 ];
 
 /// Their attributes. None holds code or style.
-const ATTRIBUTES: [&str; 29] = [
+const ATTRIBUTES: [&str; 34] = [
     "lang",
     "charset",
     "name",
@@ -320,6 +361,11 @@ const ATTRIBUTES: [&str; 29] = [
     "hidden",
     "aria-label",
     "aria-current",
+    "aria-hidden",
+    "readonly",
+    "viewBox",
+    "preserveAspectRatio",
+    "d",
 ];
 
 /// Texts that would be more than text where they are not escaped.

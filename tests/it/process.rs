@@ -287,7 +287,7 @@ async fn an_authenticated_sender_that_is_refused_is_told_once_with_the_remedy_an
             (json, "{", "not_json", "template", "refused a request"),
             ("application/pdf", "{}", "content_type", "Content-Type: application/json", "refused a request"),
             (json, &large, "body_too_large", "listen.max_body", "refused a request"),
-            (json, "{}", "unprocessable", "mend the rules", "refused what the rules can't use; it is kept"),
+            (json, "{}", "unprocessable", "fix the rules", "refused what the rules can't use; it is kept"),
         ] {
             for level in ["WARN", "INFO"] {
                 let answer = send(&authorization, kind, body).await;

@@ -17,7 +17,7 @@ use gander::exports::inbound::limits::{OverLimit, RateLimit};
 use gander::exports::inbound::{self, Accept, BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
 use gander::exports::journal;
 use gander::exports::journal::dedup;
-use gander::exports::journal::recorder::{Accepted, Committed, Recorder, Settle, Writer, WriterParts};
+use gander::exports::journal::recorder::{Accepted, Committed, Recorder, RecorderParts, RecorderThread, Settle};
 use gander::exports::journal::{AttemptRecord, Details, Lock, Reader};
 use gander::exports::journal::{Share, Shares};
 use gander::exports::metrics::{Exposition, Metrics};
@@ -121,7 +121,7 @@ impl Setup {
         let (metrics, clock, shutdown) = (Arc::new(Metrics::new()), Clock::start(), Shutdown::new());
         let (sender, committed) = mpsc::channel(1_024);
         let shares = self.sources.iter().map(|source| (Arc::clone(&source.name), source.max_queued));
-        let parts = WriterParts {
+        let parts = RecorderParts {
             journal: journal::Config {
                 data_dir: directory.path().join("data"),
                 max_events: self.journal_max_events,
@@ -138,7 +138,7 @@ impl Setup {
             metrics: Arc::clone(&metrics),
             committed: sender,
         };
-        let (recorder, writer) = Writer::open(parts, |_, _| {}).unwrap();
+        let (recorder, writer) = RecorderThread::open(parts, |_, _| {}).unwrap();
         let runtime = tokio::runtime::Handle::current();
         std::thread::spawn(move || writer.run(&runtime));
 

@@ -14,11 +14,11 @@ use fastrand::Rng;
 use gander::exports::callgoose::answer::{Trouble, Verdict};
 use gander::exports::clock::{Monotonic, Now, WallTime};
 use gander::exports::delivery::breaker;
-use gander::exports::delivery::dispatcher::{Ended, RecentTriggers, next_step};
+use gander::exports::delivery::dispatcher::{JudgedCall, RecentTriggers, next_step};
 use gander::exports::delivery::retry;
 use gander::exports::delivery::retry::NextStep;
 use gander::exports::delivery::schedule::{Delivery, Limits, Schedule, Step, Withdrawn};
-use gander::exports::delivery::staleness::Decision;
+use gander::exports::delivery::staleness::StaleDecision;
 use gander::exports::event::{Action, EventId, KeyId, Outcome, Priority, Queued, SourceId, Superseded};
 
 /// What the upstream makes of an event.
@@ -160,7 +160,7 @@ impl World {
 
     fn start(&mut self, time: i64) -> Option<i64> {
         loop {
-            match self.schedule.next(Monotonic(time), |_, _| Decision::Send) {
+            match self.schedule.next(Monotonic(time), |_, _| StaleDecision::Send) {
                 Step::Start(delivery) => {
                     let took = match self.alerts[usize::try_from(delivery.event.id.0).unwrap()].fate {
                         Fate::Hangs => TIMEOUT,
@@ -192,7 +192,7 @@ impl World {
         };
         let now = Now { monotonic: Monotonic(time), wall: WallTime(time) };
         let failure = self.schedule.ended(&delivery, verdict, None, now.monotonic);
-        let ended = Ended { delivery, verdict, failure, retry_after: None };
+        let ended = JudgedCall { delivery, verdict, failure, retry_after: None };
         match next_step(ended, SETTINGS, &self.schedule, &self.recent_triggers, now, self.rng.f64()) {
             NextStep::Retry { state, at } => self.schedule.again(delivery.key, state, at),
             NextStep::Settle { result: Ok(outcome), .. } => {

@@ -40,7 +40,7 @@ impl Files {
                 rule: "rule",
                 priority: row.priority,
                 novelty: row.novelty.as_str(),
-                received_at: row.taken_at,
+                taken_at: row.taken_at,
                 request: "request",
                 sender_request: None,
                 raw: Raw::Bytes(b"{}"),

@@ -15,7 +15,7 @@ use gander::exports::delivery::breaker;
 use gander::exports::delivery::schedule::{KeySlot, Limits, Schedule};
 use gander::exports::event::{Action, EventId, State};
 use gander::exports::journal::Tried;
-use gander::exports::journal::dedup::{self, AcceptReason, Decision, Dedup};
+use gander::exports::journal::dedup::{self, AcceptReason, Dedup, DedupDecision};
 
 use crate::disk::Disk;
 use crate::files::Files;
@@ -395,7 +395,7 @@ impl World {
             let probe = |action, update, occurrence| Element { key, action, update, occurrence };
             let opening = probe(Action::Trigger, 0, None);
             let unknown =
-                |dedup: &Dedup| dedup.decide(opening.arrival(None), now) == Decision::Take(AcceptReason::Opening);
+                |dedup: &Dedup| dedup.decide(opening.arrival(None), now) == DedupDecision::Take(AcceptReason::Opening);
             if self.plan.forgets() && (unknown(&relay.dedup) || unknown(&restored)) {
                 continue;
             }

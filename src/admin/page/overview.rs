@@ -1,12 +1,15 @@
 //! The first view: how things are in a sentence, numbers, sources, and the latest events.
 
 use axum::extract::State as Extract;
+use axum::http::Uri;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
 use super::layout::{Frame, Place};
 use super::parts::{event_table, number, prose, time_or};
+use super::plots::{Reach, plots};
+use crate::admin::history::Counters;
 use crate::admin::status::current;
 use crate::admin::{State, holds};
 use crate::advice::readiness::{degraded, minute};
@@ -14,14 +17,18 @@ use crate::advice::status::{Headline, Level, headline, open, trouble, waiting};
 use crate::clock::WallTime;
 use crate::journal::Filter;
 
-pub(super) async fn view(Extract(state): Extract<State>) -> Response {
+pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
     let now = WallTime::now();
     let status = current(&state.view).await;
     let latest = latest(&state).await;
+    let reach = if uri.query() == Some("plots=day") { Reach::Day } else { Reach::Hour };
+    let (minutes, count) = reach.bars();
+    let spans = state.history.spans(minutes, count, (now, Counters::of(&state.view)));
     let main = html! {
         h1.hidden { "Overview" }
         (sentence(&status, now))
         (tiles(&status, now))
+        (plots(&spans, reach))
         (sources(&status, now))
         section {
             h2 { "Latest events" }

@@ -3,12 +3,14 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
+use crate::clock::WallTime;
 use crate::text::grouped;
 
-/// A time of the API. The script adds how long ago it was, and the reader's own clock.
+/// A time of the API, without its day where that is today. The script adds how long ago it was, and the reader's own clock.
 pub(super) fn time(text: &str) -> Markup {
     let (day, second) = (text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default());
-    html! { time datetime=(text) { (day) " " (second) " UTC" } }
+    let is_today = WallTime::now().rfc3339().starts_with(day);
+    html! { time datetime=(text) { @if !is_today { (day) " " } (second) " UTC" } }
 }
 
 /// A time, or a word where there is none.

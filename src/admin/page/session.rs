@@ -122,6 +122,8 @@ pub(in crate::admin) fn form(to: &str, root: &str, problem: Option<&str>) -> Res
         h1 { "Sign in" }
         @if let Some(problem) = problem { section.sentence.bad role="alert" { p { (problem) } } }
         form.sign-in method="post" action={ (root) "sign-in" } {
+            // Password managers keep a password by a name.
+            input.hidden type="text" name="name" value="gander" autocomplete="username" readonly tabindex="-1" aria-hidden="true";
             label { "Admin token" input type="password" name="token" required autofocus autocomplete="current-password"; }
             input type="hidden" name="to" value=(to);
             button { "Sign in" }

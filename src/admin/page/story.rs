@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::html as response;
 use super::layout::{Frame, Place, document};
-use super::parts::{badge, event_table, pretty, prose, time, time_or};
+use super::parts::{badge, event_table, pretty, prose, time_or};
 use crate::admin::readiness::readiness;
 use crate::admin::{State, holds};
 use crate::advice::{self, Advice, Beside};
@@ -229,7 +229,6 @@ fn contents(event: &Value) -> Markup {
                 }
             }
         }
-        @if let Some(at) = text("settled_at") { p.dim { "Ended " (time(at)) } }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct TestFile {
     pub(super) json: JsonReading,
     /// The text of the filters, checked: the stand-in begins anew with each `fresh: true`.
     pub(super) filters: Option<Arc<Source>>,
+    /// It names them itself.
+    pub names_filters: bool,
     pub(super) dedup: dedup::Settings,
     pub(super) tests: Vec<Test>,
 }
@@ -137,6 +139,7 @@ pub fn read(
             }
         }
     });
+    let names_filters = own_filters.is_some();
     let filters = own_filters.or_else(|| filters.cloned());
     if let Some(filters) = &filters {
         let mut found = Findings::new();
@@ -153,7 +156,7 @@ pub fn read(
     let (rules, rules_place) = rules?;
     let stem = rules.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let source = name.or(stem).unwrap_or_default();
-    Some(TestFile { rules, rules_place, source, json, filters, dedup, tests })
+    Some(TestFile { rules, rules_place, source, json, filters, names_filters, dedup, tests })
 }
 
 fn settings(fields: &mut Fields<'_>, findings: &mut Findings) -> dedup::Settings {
@@ -297,7 +300,7 @@ fn expect(mut fields: Fields<'_>, filters: bool, findings: &mut Findings) -> Exp
     if let (Some(excluded), false) = (excluded, found.has_errors()) {
         found
             .error(fields.place(), fields.path(), format!("no payload passes this test: the verdict {excluded}"))
-            .help("name one of the two, or mend the other");
+            .help("name one of the two, or fix the other");
     }
     findings.extend(found);
     fields.finish(findings);

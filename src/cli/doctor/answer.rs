@@ -7,6 +7,7 @@ use crate::callgoose::answer::{Trouble, Verdict, judge, judge_failure};
 use crate::clock::WallTime;
 use crate::delivery::client::{Answer, CallError};
 use crate::event::{Action, Outcome};
+use crate::text::length;
 
 /// The answer to a GET without a token. It is no call, so a refusal is as good as any other answer.
 pub(super) fn http(answer: &Result<Answer, CallError>) -> Found {
@@ -41,7 +42,7 @@ pub(super) fn clock(date: Option<&str>, asked: WallTime, answered: WallTime) -> 
         return Some(Found::ok(format!("{off} s off the `Date` of the upstream's answer")));
     }
     Some(Found::warning(
-        format!("this clock is {off} s {which} beside the `Date` of the upstream's answer"),
+        format!("this clock is {} {which} beside the `Date` of the upstream's answer", length(off)),
         "set the clock, and have it kept right (chrony, systemd-timesyncd): certificates and signatures go by it",
     ))
 }
@@ -56,7 +57,7 @@ pub(super) fn token(answer: &Result<Answer, CallError>) -> Found {
     match judge(Action::Trigger, answer.status, answer.body()) {
         Verdict::Done(Outcome::Created) => Found::warning(
             format!("it is taken, and an incident was opened: {said}"),
-            "a filter there matches an empty event: close the incident `Incident from gander doctor`, and mend the filter",
+            "a filter there matches an empty event: close the incident `Incident from gander doctor`, and fix the filter",
         ),
         Verdict::Done(Outcome::Unmatched) => Found::ok(format!("it is taken, and no filter matched: {said}")),
         Verdict::Done(_) => Found::ok(format!("it is taken: {said}")),
@@ -160,6 +161,7 @@ mod tests {
             (AT + 61_999, AT + 62_100, "60 s off the `Date` of the upstream's answer"),
             (AT + 62_000, AT + 62_100, "this clock is 61 s fast beside the `Date` of the upstream's answer"),
             (AT - 61_100, AT - 61_000, "this clock is 61 s slow beside the `Date` of the upstream's answer"),
+            (AT + 10_800_000, AT + 10_800_100, "this clock is 2 h fast beside the `Date` of the upstream's answer"),
         ] {
             let found = clock(Some(DATE), WallTime(asked), WallTime(answered)).unwrap();
             assert_eq!(found.text, text, "{asked}");

@@ -10,19 +10,26 @@ use tokio::net::TcpSocket;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::report::{Check, Found};
+use super::report::{Check, Found, Verdict};
 use super::way::expiry;
 use crate::admin;
 use crate::advice::readiness::{NO_DETAILS, degradation, degraded};
 use crate::cli::client::Client;
+use crate::cli::terminal::quoted;
 use crate::clock::WallTime;
 use crate::config::Addresses;
 use crate::journal::{self, OpenError, Outlook, Size, TooSmall};
 use crate::relay::bind_remedy;
 use crate::tls::{self, Warning};
 
-/// Looks at what the relay uses on this machine. `wrong`: why there is no `journal`, if there is none.
-pub(super) async fn look(addresses: &Addresses, journal: Option<journal::Config>, wrong: &str) -> Vec<Check> {
+/// Looks at what the relay uses on this machine. `wrong`: why there is no `journal`, if there is none; `url`: where this
+/// configuration delivers to.
+pub(super) async fn look(
+    addresses: &Addresses,
+    journal: Option<journal::Config>,
+    wrong: &str,
+    url: Option<&str>,
+) -> Vec<Check> {
     let Addresses { listen, admin } = addresses;
     let [listening, managing] = [listen.address, admin.address].map(|address| timed(|| bind(address)));
     let used = match journal.clone() {
@@ -30,7 +37,7 @@ pub(super) async fn look(addresses: &Addresses, journal: Option<journal::Config>
         None => None,
     };
     let started = Instant::now();
-    let (runs, found) = relay(admin, &managing.0, used).await;
+    let (runs, found) = relay(admin, &managing.0, used, url).await;
     let mut checks = vec![Check::new("relay", started.elapsed(), found)];
     match journal {
         Some(config) => {
@@ -56,7 +63,7 @@ pub(super) async fn look(addresses: &Addresses, journal: Option<journal::Config>
 }
 
 /// Asks the relay that may run, and tells whether one does. `bound`: whether its admin address can be bound.
-async fn relay(admin: &admin::Config, bound: &io::Result<()>, used: Option<bool>) -> (bool, Found) {
+async fn relay(admin: &admin::Config, bound: &io::Result<()>, used: Option<bool>, url: Option<&str>) -> (bool, Found) {
     let address = admin.address;
     if address.port() == 0 {
         return (false, Found::ok("not asked: `admin.address` has port 0"));
@@ -74,14 +81,19 @@ async fn relay(admin: &admin::Config, bound: &io::Result<()>, used: Option<bool>
     let mut admin = admin.clone();
     // `/readyz` needs no token, and says more with it.
     admin.token = admin.token.filter(|token| token.expose(|_| ()).is_some());
-    let answer = match Client::admin(&admin) {
-        Ok(client) => {
-            timeout(LIMIT, client.get("/readyz")).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
-        }
-        Err(problem) => Err(problem),
+    let late = |_| Err("no answer in time".to_owned());
+    let asked = async {
+        let client = Client::admin(&admin)?;
+        let answer = timeout(LIMIT, client.get("/readyz")).await.unwrap_or_else(late)?;
+        // Without the token there is no answer to this.
+        let status = timeout(LIMIT, client.get("/api/v1/status")).await.unwrap_or_else(late);
+        Ok::<_, String>((answer, status.ok().and_then(|answer| answer.json()).unwrap_or_default()))
     };
-    match answer {
-        Ok(answer) => readiness(address, answer.status.as_u16(), &answer.json().unwrap_or_default()),
+    match asked.await {
+        Ok((answer, status)) => {
+            let (runs, found) = readiness(address, answer.status.as_u16(), &answer.json().unwrap_or_default());
+            (runs, beside(found, &status, url))
+        }
         Err(problem) if is_used(bound) => (false, Found::failed(problem, OTHER)),
         Err(_) => (false, Found::ok(format!("none answers at {address}"))),
     }
@@ -109,6 +121,25 @@ fn readiness(address: SocketAddr, status: u16, body: &Value) -> (bool, Found) {
         (false, false) => Found::failed(text, remedy),
     };
     (true, found)
+}
+
+/// The same, where the relay was started with another `upstream.url` than `url`: what is tried after this is not its way.
+fn beside(found: Found, status: &Value, url: Option<&str>) -> Found {
+    let (Some(theirs), Some(ours)) = (status["upstream"]["url"].as_str(), url) else { return found };
+    if theirs == ours {
+        return found;
+    }
+    let remedy = format!(
+        "what is tried below is the way to {ours}: `gander doctor --set {}` tries the relay's; a restart without `--set` \
+         and variables of its own has it take this one",
+        quoted(&format!("upstream.url={theirs}"))
+    );
+    let remedies = found.remedy.into_iter().chain([remedy]).collect::<Vec<_>>().join("\n");
+    let text = format!("{}; it delivers to {theirs}, and this configuration says {ours}", found.text);
+    match found.verdict {
+        Verdict::Failed => Found::failed(text, remedies),
+        _ => Found::warning(text, remedies),
+    }
 }
 
 fn data_dir(directory: &Path, used: Option<bool>, runs: bool) -> Found {
@@ -241,7 +272,6 @@ const OTHER: &str = "what uses `admin.address` is no relay with this configurati
 mod tests {
     use serde_json::json;
 
-    use super::super::report::Verdict;
     use super::*;
 
     fn address() -> SocketAddr {
@@ -250,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_relay_is_what_it_says_of_itself() {
-        let entry = |reason: &str| json!({ "reason": reason, "since": "2026-01-02T03:04:05Z", "remedy": format!("mend {reason}") });
+        let entry = |reason: &str| json!({ "reason": reason, "since": "2026-01-02T03:04:05Z", "remedy": format!("fix {reason}") });
         for (body, runs, verdict, text, remedy) in [
             (json!({ "ready": true, "degraded": [] }), true, Verdict::Ok, "takes events", None),
             (
@@ -258,14 +288,14 @@ mod tests {
                 true,
                 Verdict::Warning,
                 "held since 2026-01-02 03:04 UTC; breaker_open since",
-                Some("mend held\nmend breaker_open"),
+                Some("fix held\nfix breaker_open"),
             ),
             (
                 json!({ "ready": false, "degraded": [entry("journal")] }),
                 true,
                 Verdict::Failed,
                 "does not take events; journal since",
-                Some("mend journal"),
+                Some("fix journal"),
             ),
             (
                 json!({ "ready": false, "degraded": [] }),
@@ -281,6 +311,22 @@ mod tests {
             assert_eq!((found_runs, found.verdict, found.remedy.as_deref()), (runs, verdict, remedy), "{body}");
             assert!(found.text.contains(text), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_relay_that_delivers_elsewhere_is_told_from_this_configuration() {
+        let status = json!({ "upstream": { "url": "http://127.0.0.1:8090/v1" } });
+        let well = || Found::ok("runs");
+        assert_eq!(beside(well(), &status, Some("http://127.0.0.1:8090/v1")), well());
+        assert_eq!(beside(well(), &json!({}), Some("https://callgoose.example/v1")), well(), "it does not tell");
+        let found = beside(well(), &status, Some("https://callgoose.example/v1"));
+        assert_eq!(found.verdict, Verdict::Warning);
+        let told = "it delivers to http://127.0.0.1:8090/v1, and this configuration says https://callgoose.example/v1";
+        assert!(found.text.ends_with(told), "{found:?}");
+        let remedy = found.remedy.unwrap();
+        assert!(remedy.contains("`gander doctor --set 'upstream.url=http://127.0.0.1:8090/v1'`"), "{remedy}");
+        let failed = beside(Found::failed("does not take events", "make room"), &status, Some("https://x/"));
+        assert_eq!((failed.verdict, failed.remedy.unwrap().lines().next()), (Verdict::Failed, Some("make room")));
     }
 
     #[test]

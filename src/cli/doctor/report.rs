@@ -134,8 +134,8 @@ mod tests {
         vec![
             Check::new("configuration", Duration::from_micros(12_600), Found::ok("gander.yaml: 1 source")),
             Check::new("clock", Duration::ZERO, Found::warning("61 s slow\u{1b}[2J", "set it\nkeep it right")),
-            Check::new("dial", Duration::from_secs(10), Found::failed("127.0.0.1:1: refused", "check the firewall")),
-            Check::not_tried("listen.address", "`dial` failed"),
+            Check::new("connect", Duration::from_secs(10), Found::failed("127.0.0.1:1: refused", "check the firewall")),
+            Check::not_tried("listen.address", "`connect` failed"),
         ]
     }
 
@@ -149,14 +149,14 @@ mod tests {
                 "warning    clock               0 ms  61 s slow\\u{1b}[2J",
                 "           -> set it",
                 "           -> keep it right",
-                "failed     dial            10000 ms  127.0.0.1:1: refused",
+                "failed     connect         10000 ms  127.0.0.1:1: refused",
                 "           -> check the firewall",
-                "not tried  listen.address            `dial` failed",
+                "not tried  listen.address            `connect` failed",
             ]
         );
         assert_eq!(
             checks()[2].lines(true)[0],
-            "\u{1b}[31mfailed   \u{1b}[0m  dial            10000 ms  127.0.0.1:1: refused"
+            "\u{1b}[31mfailed   \u{1b}[0m  connect         10000 ms  127.0.0.1:1: refused"
         );
     }
 
@@ -166,14 +166,14 @@ mod tests {
         assert_eq!(
             list[2],
             json!({
-                "check": "dial", "verdict": "failed", "took_ms": 10_000, "found": "127.0.0.1:1: refused",
+                "check": "connect", "verdict": "failed", "took_ms": 10_000, "found": "127.0.0.1:1: refused",
                 "remedy": "check the firewall",
             })
         );
         assert_eq!(
             list[3],
             json!({
-                "check": "listen.address", "verdict": "not_tried", "took_ms": null, "found": "`dial` failed",
+                "check": "listen.address", "verdict": "not_tried", "took_ms": null, "found": "`connect` failed",
                 "remedy": null,
             })
         );

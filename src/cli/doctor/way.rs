@@ -14,19 +14,19 @@ use crate::tls;
 pub(super) fn checks(way: &Config, trace: &Trace, now: WallTime) -> [Check; 4] {
     let look = Look { way, trace, now };
     [
-        look.check("resolve", look.resolve()),
+        look.check("dns", look.resolve()),
         look.check("proxy", look.proxy()),
-        look.check("dial", look.dial()),
+        look.check("connect", look.dial()),
         look.check("tls", look.tls()),
     ]
 }
 
-/// The name of the check that a step belongs to.
+/// The name of the check that a step belongs to: the word for its failure, where there is one.
 pub(super) fn name(step: Step) -> &'static str {
     match step {
-        Step::Resolve => "resolve",
+        Step::Resolve => "dns",
         Step::Proxy { .. } => "proxy",
-        Step::Dial => "dial",
+        Step::Dial => "connect",
         Step::Tls(_) => "tls",
     }
 }
@@ -70,7 +70,7 @@ impl Look<'_> {
             let text = if names.is_empty() { addresses } else { format!("{names}: {addresses}") };
             return Some((took, Found::ok(text)));
         }
-        self.failed("resolve", |error| error.detail.clone()).or_else(|| {
+        self.failed("dns", |error| error.detail.clone()).or_else(|| {
             let by_proxy = self.proxied().is_some_and(|proxy| !matches!(proxy.protocol, Protocol::Socks5));
             by_proxy.then(|| (Duration::ZERO, Found::ok(format!("{}: the proxy looks it up", self.targets(|_| true)))))
         })
@@ -98,7 +98,7 @@ impl Look<'_> {
             return Some((took, Found::ok(format!("{address} takes connections"))));
         }
         let through = |passed: &Passed| matches!(passed, Passed::Proxy(_)).then_some(());
-        self.failed("dial", |error| error.detail.clone())
+        self.failed("connect", |error| error.detail.clone())
             .or_else(|| self.passed(through).map(|_| (Duration::ZERO, Found::ok("done by the proxy"))))
     }
 
@@ -212,9 +212,9 @@ mod tests {
         assert_eq!(
             lines(&way(Route::Direct), &trace(&direct, Ok(Some(agreed(91))))),
             [
-                "Ok resolve: callgoose.example:443: 192.0.2.1:443, [2001:db8::1]:443",
+                "Ok dns: callgoose.example:443: 192.0.2.1:443, [2001:db8::1]:443",
                 "Ok proxy: none",
-                "Ok dial: [2001:db8::1]:443 takes connections",
+                "Ok connect: [2001:db8::1]:443 takes connections",
                 "Ok tls: TLS 1.3, 2 certificates, valid until 2026-02-23 (91 days)",
             ]
         );
@@ -222,14 +222,14 @@ mod tests {
         assert_eq!(
             lines(&way(through(Protocol::Http)), &trace(std::slice::from_ref(&tunnel), Ok(Some(agreed(91)))))[..3],
             [
-                "Ok resolve: callgoose.example:443: the proxy looks it up",
+                "Ok dns: callgoose.example:443: the proxy looks it up",
                 "Ok proxy: http://proxy:3128, named by HTTPS_PROXY, opened a tunnel to callgoose.example:443",
-                "Ok dial: done by the proxy",
+                "Ok connect: done by the proxy",
             ]
         );
         let looked_up = [Passed::Resolve(addresses), tunnel];
         let socks = lines(&way(through(Protocol::Socks5)), &trace(&looked_up, Ok(None)));
-        assert_eq!(socks[0], "Ok resolve: callgoose.example:443: 192.0.2.1:443, [2001:db8::1]:443");
+        assert_eq!(socks[0], "Ok dns: callgoose.example:443: 192.0.2.1:443, [2001:db8::1]:443");
         assert_eq!(socks[3], "Ok tls: none: `upstream.url` begins with http://");
     }
 

@@ -38,7 +38,7 @@ use crate::cli::{ConfigArguments, Exit, Stop, input};
 #[command(after_help = "Examples:\n  gander events replay 1764000000123\n  \
                         gander events replay --state dead --older-than 1h --yes\n  \
                         gander events replay --outcome unmatched --source servicepilot --wait\n  \
-                        gander events replay 1764000000123 --payload mended.json\n  \
+                        gander events replay 1764000000123 --payload fixed.json\n  \
                         gander events replay --against new.yaml --since 24h --dry-run")]
 pub(super) struct Replay {
     #[command(flatten)]

@@ -17,6 +17,7 @@ pub(super) fn draw(status: &Value, now: WallTime, colour: bool) -> String {
     lines.extend(numbers(status, now, colour));
     lines.push(String::new());
     lines.extend(sources(status, now, colour));
+    lines.extend(handshakes(status));
     for entry in degraded(&status["readiness"]).iter().filter(|entry| Some(*entry) != about) {
         let [what, remedy] = degradation(entry);
         lines.extend([String::new(), painted(&what, Paint::Yellow, colour), remedy]);
@@ -85,12 +86,35 @@ fn sources(status: &Value, now: WallTime, colour: bool) -> Vec<String> {
     head.into_iter().chain(lines).collect()
 }
 
+/// The connections that ended in their TLS handshake or right after it.
+fn handshakes(status: &Value) -> Option<String> {
+    let count = status["failed_handshakes"].as_u64().filter(|count| *count > 0)?;
+    Some(format!(
+        "\nsince the start {} ended in the TLS handshake, or without a request after it: the log names who, and why",
+        if count == 1 { "one connection".to_owned() } else { format!("{} connections", grouped(count)) }
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::advice::status::tests::{NOW, entry, status};
+
+    #[test]
+    fn connections_that_ended_in_the_handshake_are_counted_where_there_are_any() {
+        let with = |count: u64| {
+            let status = json!({ "failed_handshakes": count });
+            handshakes(&status)
+        };
+        assert_eq!((with(0), handshakes(&json!({}))), (None, None));
+        assert!(with(1).unwrap().contains(" one connection ended in the TLS handshake"));
+        assert!(with(1_234).unwrap().contains(" 1,234 connections ended in the TLS handshake"));
+        let mut status = status();
+        status["failed_handshakes"] = 3.into();
+        assert!(draw(&status, NOW, false).contains("\n\nsince the start 3 connections ended"));
+    }
 
     #[test]
     fn where_all_is_well_one_screen_says_so() {
@@ -122,7 +146,7 @@ mod tests {
             let Headline { sentence, remedy, .. } = headline(&status, NOW);
             (sentence, remedy)
         };
-        let remedy = Some("mend it".to_owned());
+        let remedy = Some("fix it".to_owned());
         for (entries, ready, dead, expected, with_remedy) in [
             (
                 vec![entry("journal", None, "disk_full: no room")],
@@ -198,13 +222,13 @@ mod tests {
         status["by_source"][0]["last_refused"] = json!({ "at": "2025-11-24T16:02:00.000Z", "reason": "not_json" });
         let text = draw(&status, NOW, false);
         for line in [
-            "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401); unauthorized.\n-> mend it\n",
+            "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401); unauthorized.\n-> fix it\n",
             "waiting            14  oldest from 16:01 UTC (3 min); not sent while deliveries are paused\n",
             "dead                2  gander events list --state dead\n",
             "unmatched           3  no filter there matched: gander events list --outcome unmatched\n",
             "open                4  incidents; of 6 more keys the trigger waits\n",
             "0     held back by a person; has its share of the queue, and is told 503; 7 turned away, last 16:02 UTC (2 min): not_json\n",
-            "\nsource_share since 2025-11-24 16:00 UTC: source servicepilot: 14 events queued\n-> mend it",
+            "\nsource_share since 2025-11-24 16:00 UTC: source servicepilot: 14 events queued\n-> fix it",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -22,6 +22,8 @@ pub struct Report {
     pub findings: Findings,
     /// Files that can't be read, each in a sentence.
     pub unreadable: Vec<String>,
+    /// Test files whose events other filters judge than those that were asked for.
+    pub own_filters: Vec<String>,
 }
 
 /// One test file.
@@ -60,16 +62,21 @@ impl Report {
     pub fn write(&self, colour: bool, out: &mut impl Write) -> io::Result<()> {
         let painted = |text: &str, paint| painted(text, paint, colour);
         for file in &self.files {
-            writeln!(out, "{}", painted(&file.name, Paint::Bold))?;
+            writeln!(out, "{}", painted(&plain(&file.name), Paint::Bold))?;
             for test in &file.tests {
                 if test.passed() {
                     writeln!(out, "  {} {}", painted("✓", Paint::Green), plain(&test.name))?;
                 } else {
-                    let place = painted(&format!("{}:{}", file.name, test.line), Paint::Dim);
+                    let place = painted(&plain(&format!("{}:{}", file.name, test.line)), Paint::Dim);
                     writeln!(out, "  {} {}  {place}", painted("✗", Paint::Red), plain(&test.name))?;
                 }
                 for Difference { at, line, expected, found } in &test.differences {
-                    writeln!(out, "      {}  {}", plain(at), painted(&format!("{}:{line}", file.name), Paint::Dim))?;
+                    writeln!(
+                        out,
+                        "      {}  {}",
+                        plain(at),
+                        painted(&plain(&format!("{}:{line}", file.name)), Paint::Dim)
+                    )?;
                     writeln!(out, "        expected  {}", painted(&plain(expected), Paint::Green))?;
                     writeln!(out, "        found     {}", painted(&plain(found), Paint::Red))?;
                 }
@@ -126,9 +133,10 @@ impl Report {
         let percent = rules.coverage.percent();
         let paint = if percent < self.coverage_min { Paint::Red } else { Paint::Green };
         let percent = painted(&format!("{percent} % covered"), paint, colour);
-        writeln!(out, "{}  {percent}, {shown} of {all}", painted(&rules.name, Paint::Bold, colour))?;
+        writeln!(out, "{}  {percent}, {shown} of {all}", painted(&plain(&rules.name), Paint::Bold, colour))?;
         for gap in rules.coverage.gaps() {
-            let place = painted(&format!("{}:{}:{}", rules.name, gap.spot.line, gap.spot.column), Paint::Dim, colour);
+            let place =
+                painted(&plain(&format!("{}:{}:{}", rules.name, gap.spot.line, gap.spot.column)), Paint::Dim, colour);
             writeln!(out, "  {} {} {}  {place}", painted("✗", Paint::Red, colour), plain(&subject(&gap)), gap.lack())?;
         }
         Ok(())

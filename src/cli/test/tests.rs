@@ -166,6 +166,22 @@ tests:
 }
 
 #[test]
+fn a_file_that_names_its_own_filters_is_told_from_those_that_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let test = "rules: rules.yaml\ntests: [{ name: a, payload: 1, expect: { verdict: refused } }]\n";
+    put("rules.yaml", RULES);
+    let filter = "{ urgency: high, keys: [{ key: a, contains: [B] }], map_incident_with: id }";
+    put("f.yaml", &format!("services: [{{ name: s, trigger: [{filter}] }}]"));
+    put("own.test.yaml", &format!("filters: f.yaml\n{test}"));
+    put("none.test.yaml", test);
+    let asked = config::read_source(&folder.path().join("f.yaml")).unwrap();
+    let own = |filters| super::test(&[folder.path().to_owned()], filters).own_filters;
+    assert_eq!(own(Some(&asked)), [folder.path().join("own.test.yaml").display().to_string()]);
+    assert_eq!(own(None), Vec::<String>::new(), "where none are asked for");
+}
+
+#[test]
 fn mistakes_in_a_test_file_are_shown_at_their_place() {
     for (file, told) in [
         ("tests: []", "`rules` is required"),

@@ -105,6 +105,21 @@ fn a_secret_written_as_a_key_is_not_named() {
 }
 
 #[test]
+fn a_secret_written_in_place_of_a_variables_name_is_not_shown() {
+    let long = "A".repeat(65);
+    for secret in ["swordfish", "Sw0rdfish_2", "CANARYfish", &long] {
+        for from in ["{ env: IN }", "{ env: UP }"] {
+            let text = BASE.replace(from, &format!("{{ env: {secret} }}"));
+            shows_nothing_of(secret, &text);
+            let findings = Desk::new(&text).findings();
+            assert!(findings.has_errors() && findings.render(false).contains("not its value"), "{secret}");
+        }
+    }
+    let named = Desk::new(&BASE.replace("{ env: IN }", "{ env: NOT_SET }")).findings().render(false);
+    assert!(named.contains("the environment variable NOT_SET is not set"), "{named}");
+}
+
+#[test]
 fn a_secret_that_looks_like_a_number_is_not_shown_on_a_line_of_its_own() {
     for secret in ["20240101abc", "123456", "7123456", "007123"] {
         for to in [

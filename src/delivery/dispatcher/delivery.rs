@@ -16,7 +16,7 @@ use super::{Context, Report};
 
 /// A finished call.
 #[derive(Debug)]
-pub(super) struct Called {
+pub(super) struct FinishedCall {
     pub(super) delivery: Delivery,
     pub(super) incident_key: Arc<str>,
     /// When its event was acknowledged.
@@ -59,9 +59,9 @@ pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Opt
     let (started_at, started) = (context.clock.now().wall, Instant::now());
     let answer = context.upstream.call(&source, body).await;
     let took = started.elapsed();
-    let called = Called { delivery, incident_key, acknowledged, answer, took, mark, started_at };
+    let called = FinishedCall { delivery, incident_key, acknowledged, answer, took, mark, started_at };
     promise.delivery = None;
-    context.report(Report::Called(Box::new(called))).await;
+    context.report(Report::Finished(Box::new(called))).await;
 }
 
 /// A guard that reports even if the task fails, so that the delivery's slot and key are released.
@@ -93,7 +93,7 @@ async fn read_back(context: &Context, id: EventId) -> Option<Sendable> {
     }
 }
 
-impl Called {
+impl FinishedCall {
     pub(super) fn status(&self) -> Option<u16> {
         self.answer.as_ref().map_or_else(|error| error.status, |answer| Some(answer.status))
     }

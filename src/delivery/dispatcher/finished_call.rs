@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::delivery::Called;
-use super::next_step::{Ended, is_in_doubt, next_step, tried_before};
+use super::delivery::FinishedCall;
+use super::next_step::{JudgedCall, is_in_doubt, next_step, tried_before};
 use super::settling::Unwritten;
 use super::stuck::{self, Failing};
 use super::{Dispatcher, upstream_status};
@@ -16,7 +16,7 @@ use crate::event::{Queued, Reason, Settlement, State};
 
 impl Dispatcher {
     /// A call ended: another one follows later, or the event is settled.
-    pub(super) fn called(&mut self, called: Called, now: Now) {
+    pub(super) fn call_finished(&mut self, called: FinishedCall, now: Now) {
         let delivery = called.delivery;
         let id = delivery.event.id;
         let verdict = match &called.answer {
@@ -28,11 +28,11 @@ impl Dispatcher {
         self.context.metrics.attempted(verdict.as_str(), called.took);
         // An event that was rejected was answered.
         let trouble = failure.and(verdict.trouble());
-        self.progress.send_modify(|progress| progress.called(trouble, called.status(), now.wall));
+        self.progress.send_modify(|progress| progress.call_finished(trouble, called.status(), now.wall));
         let open = self.schedule.breaker().open_by();
         upstream_status::update(&self.upstream_status, open, verdict, &called, &self.context, now.wall);
 
-        let (ended, settings) = (Ended { delivery, verdict, failure, retry_after }, self.context.config.retry);
+        let (ended, settings) = (JudgedCall { delivery, verdict, failure, retry_after }, self.context.config.retry);
         let (schedule, recent) = (&self.schedule, &self.recent_triggers);
         let (attempts, result) = match next_step(ended, settings, schedule, recent, now, fastrand::f64()) {
             NextStep::Retry { state, .. } if self.discarded.remove(&id) => (state.attempts, Err(Reason::Discarded)),
@@ -72,7 +72,14 @@ impl Dispatcher {
     }
 
     /// An event that fails for long while others are taken is told once, and shown until it ends.
-    fn note_failing(&self, called: &Called, verdict: Verdict, failure: Option<FailureOf>, retry: RetryState, now: Now) {
+    fn note_failing(
+        &self,
+        called: &FinishedCall,
+        verdict: Verdict,
+        failure: Option<FailureOf>,
+        retry: RetryState,
+        now: Now,
+    ) {
         let (Some(FailureOf::Event), Some(trouble)) = (failure, verdict.trouble()) else {
             return;
         };
@@ -93,7 +100,7 @@ impl Dispatcher {
                 attempts = retry.attempts,
                 reason,
                 status,
-                remedy = trouble.remedy(),
+                remedy = %self.context.upstream.remedy(trouble),
                 "an event fails again and again while others are taken; only its own incident key waits; \
                  `gander events show` tells what was answered, `gander events discard` ends it"
             );

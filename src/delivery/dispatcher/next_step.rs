@@ -6,13 +6,13 @@ use super::recent_triggers::RecentTriggers;
 use crate::callgoose::answer::Verdict;
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::delivery::breaker::FailureOf;
-use crate::delivery::retry::{self, Attempt, Circumstances, NextStep, RetryState};
+use crate::delivery::retry::{self, Circumstances, NextStep, RetryInputs, RetryState};
 use crate::delivery::schedule::{Delivery, Schedule};
 use crate::journal::Tried;
 
-/// A finished call.
+/// A finished call with what its answer means.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
+pub struct JudgedCall {
     pub delivery: Delivery,
     pub verdict: Verdict,
     /// The owner of the failure, if it failed, as decided by the schedule.
@@ -22,14 +22,14 @@ pub struct Ended {
 
 /// Decides the next step. The schedule has been told that the call ended. `random` is uniform in 0..1.
 pub fn next_step(
-    ended: Ended,
+    call: JudgedCall,
     settings: retry::Settings,
     schedule: &Schedule,
     recent: &RecentTriggers,
     now: Now,
     random: f64,
 ) -> NextStep {
-    let Ended { delivery, verdict, failure, retry_after } = ended;
+    let JudgedCall { delivery, verdict, failure, retry_after } = call;
     let before = delivery.before;
     let circumstances = Circumstances {
         action: delivery.event.action,
@@ -39,7 +39,7 @@ pub fn next_step(
             || recent.opened(delivery.event.key, now.monotonic),
         has_later: schedule.has_later(delivery.key),
     };
-    let attempt = Attempt {
+    let inputs = RetryInputs {
         before,
         ended: schedule.breaker().running(now.monotonic),
         verdict,
@@ -47,7 +47,7 @@ pub fn next_step(
         retry_after,
         early: retry::may_be_early(verdict, circumstances),
     };
-    retry::next_step(settings, attempt, now.monotonic, random)
+    retry::decide(settings, inputs, now.monotonic, random)
 }
 
 /// Returns true if an earlier attempt was not answered, and may have taken effect.
@@ -85,7 +85,7 @@ mod tests {
     use crate::delivery::breaker;
     use crate::delivery::retry::Unresolved;
     use crate::delivery::schedule::{Limits, Step};
-    use crate::delivery::staleness::Decision;
+    use crate::delivery::staleness::StaleDecision;
     use crate::event::{Action, EventId, KeyId, Outcome, Priority, Queued, Reason, SourceId, Superseded};
 
     const SETTINGS: retry::Settings = retry::Settings {
@@ -131,7 +131,7 @@ mod tests {
             Some(state) => schedule.enqueue_tried(&event, state, Monotonic(0)),
             None => assert_eq!(schedule.enqueue(&event, Monotonic(0)), None),
         }
-        match schedule.next(Monotonic(0), |_, _| Decision::Send) {
+        match schedule.next(Monotonic(0), |_, _| StaleDecision::Send) {
             Step::Start(delivery) => (schedule, delivery),
             other => panic!("{other:?}"),
         }
@@ -146,11 +146,11 @@ mod tests {
     ) -> (NextStep, Option<Tried>) {
         let (mut schedule, delivery) = begun(action, before);
         schedule.ended(&delivery, verdict, None, NOW.monotonic);
-        let ended = Ended { delivery, verdict, failure: None, retry_after: None };
+        let ended = JudgedCall { delivery, verdict, failure: None, retry_after: None };
         step(ended, &schedule, recent)
     }
 
-    fn step(ended: Ended, schedule: &Schedule, recent: &RecentTriggers) -> (NextStep, Option<Tried>) {
+    fn step(ended: JudgedCall, schedule: &Schedule, recent: &RecentTriggers) -> (NextStep, Option<Tried>) {
         let step = next_step(ended, SETTINGS, schedule, recent, NOW, 1.0);
         let tried = match step {
             NextStep::Retry { state, at } => Some(tried_before(state, at, ended.retry_after, schedule, NOW)),
@@ -196,7 +196,7 @@ mod tests {
     fn a_pause_makes_no_event_older() {
         let (mut schedule, delivery) = begun(Action::Trigger, tried(1, 0, 400));
         schedule.ended(&delivery, DENIED, None, Monotonic(500_000));
-        let ended = Ended { delivery, verdict: DOWN, failure: None, retry_after: None };
+        let ended = JudgedCall { delivery, verdict: DOWN, failure: None, retry_after: None };
         let (NextStep::Retry { state, .. }, Some(tried)) = step(ended, &schedule, &no_triggers()) else { panic!() };
         assert_eq!((state.since, tried.age), (Monotonic(400_000), Duration::from_secs(100)));
     }
@@ -207,7 +207,7 @@ mod tests {
             let (mut schedule, delivery) = begun(Action::Trigger, None);
             schedule.ended(&delivery, DOWN, None, NOW.monotonic);
             let retry_after = asked.map(Duration::from_secs);
-            let ended = Ended { delivery, verdict: DOWN, failure: None, retry_after };
+            let ended = JudgedCall { delivery, verdict: DOWN, failure: None, retry_after };
             let (_, Some(tried)) = step(ended, &schedule, &no_triggers()) else { panic!() };
             let expected = (WallTime(70_000_000 + wait), kept.map(Duration::from_millis));
             assert_eq!((tried.retry_at, tried.asked), expected, "{asked:?}");
@@ -255,7 +255,7 @@ mod tests {
         recent.delivered(KeyId(1), Action::Trigger, Outcome::Created, NOW.monotonic);
         schedule.ended(&delivery, MISSED, None, NOW.monotonic);
         schedule.enqueue(&Queued { id: EventId(2), ..delivery.event }, Monotonic(0));
-        let ended = Ended { delivery, verdict: MISSED, failure: None, retry_after: None };
+        let ended = JudgedCall { delivery, verdict: MISSED, failure: None, retry_after: None };
         let settled = NextStep::Settle { attempts: 1, result: Ok(Outcome::NotResolved) };
         assert_eq!(step(ended, &schedule, &recent).0, settled);
     }

@@ -31,7 +31,7 @@ pub struct FailedCalls {
 
 impl DeliveryProgress {
     /// Notes a finished call; `trouble` is none if it succeeded.
-    pub(super) fn called(&mut self, trouble: Option<Trouble>, status: Option<u16>, now: WallTime) {
+    pub(super) fn call_finished(&mut self, trouble: Option<Trouble>, status: Option<u16>, now: WallTime) {
         self.failed_calls = trouble.map(|trouble| {
             let before = self.failed_calls;
             let since = before.map_or(now, |before| before.since);
@@ -99,13 +99,13 @@ mod tests {
     #[test]
     fn failed_calls_are_counted_from_the_first_one_until_one_succeeds() {
         let mut progress = DeliveryProgress::default();
-        progress.called(Some(Trouble::Connect), None, WallTime(1));
-        progress.called(Some(Trouble::Unauthorized), Some(401), WallTime(2));
+        progress.call_finished(Some(Trouble::Connect), None, WallTime(1));
+        progress.call_finished(Some(Trouble::Unauthorized), Some(401), WallTime(2));
         let expected = FailedCalls { count: 2, since: WallTime(1), trouble: Trouble::Unauthorized, status: Some(401) };
         assert_eq!(progress.failed_calls, Some(expected));
-        progress.called(None, Some(201), WallTime(3));
+        progress.call_finished(None, Some(201), WallTime(3));
         assert_eq!(progress.failed_calls, None);
-        progress.called(Some(Trouble::Connect), None, WallTime(4));
+        progress.call_finished(Some(Trouble::Connect), None, WallTime(4));
         assert_eq!(progress.failed_calls.map(|failed| (failed.count, failed.since)), Some((1, WallTime(4))));
     }
 

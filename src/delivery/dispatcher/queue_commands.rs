@@ -2,7 +2,9 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::event::{EventId, KeyId, SourceId};
+use crate::clock::Monotonic;
+use crate::delivery::schedule::Schedule;
+use crate::event::{EventId, HoldTarget, KeyId, SourceNames};
 
 /// A handle on the dispatcher's queue. Clones reach the same one.
 #[derive(Clone, Debug)]
@@ -11,14 +13,7 @@ pub struct QueueHandle(mpsc::Sender<QueueCommand>);
 #[derive(Debug)]
 pub(super) enum QueueCommand {
     Discard { events: Vec<(EventId, KeyId)>, reply: oneshot::Sender<Vec<Withdrawal>> },
-    Hold { what: Hold, held: bool, done: oneshot::Sender<()> },
-}
-
-/// The target of a hold. A call under way is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    Key(KeyId),
-    Source(SourceId),
+    Hold { target: HoldTarget, held: bool, done: oneshot::Sender<()> },
 }
 
 /// The result of discarding a queued event.
@@ -45,13 +40,30 @@ impl QueueHandle {
         withdrawals.await.ok()
     }
 
-    /// Holds or releases a key or a source; returns when no further call of it starts. The journal makes it survive a
-    /// restart.
-    pub async fn hold(&self, what: Hold, held: bool) {
+    /// Holds or releases a key or a source; returns when no further call of it starts. A call under way is finished.
+    /// The journal makes it survive a restart.
+    pub async fn hold(&self, target: HoldTarget, held: bool) {
         let (done, wait) = oneshot::channel();
-        if self.0.send(QueueCommand::Hold { what, held, done }).await.is_ok() {
+        if self.0.send(QueueCommand::Hold { target, held, done }).await.is_ok() {
             let _ = wait.await;
         }
+    }
+}
+
+/// Holds a key or a source in the schedule, or releases it.
+pub(super) fn set_hold(
+    schedule: &mut Schedule,
+    target: &HoldTarget,
+    held: bool,
+    sources: &SourceNames,
+    now: Monotonic,
+) {
+    let key = target.incident_key.as_ref().map(|key| KeyId::new(&target.source, key));
+    match (key, held) {
+        (Some(key), true) => schedule.hold_key(key, now),
+        (Some(key), false) => schedule.let_go_key(key, now),
+        (None, true) => schedule.hold_source(sources.id(&target.source), now),
+        (None, false) => schedule.let_go_source(sources.id(&target.source), now),
     }
 }
 

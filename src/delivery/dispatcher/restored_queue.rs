@@ -3,9 +3,10 @@
 use crate::clock::Now;
 use crate::delivery::retry::{self, RetryState};
 use crate::delivery::schedule::Schedule;
-use crate::event::{HoldRecord, KeyId, Queued, SourceNames};
+use crate::event::{HoldRecord, Queued, SourceNames};
 use crate::journal::{self, Delivered, Reader, Tried};
 
+use super::queue_commands::set_hold;
 use super::recent_triggers::RecentTriggers;
 
 /// Puts an event that was queued before this start into the schedule, where its retries stood.
@@ -32,9 +33,6 @@ pub fn recent_triggers(reader: &Reader, retry: retry::Settings, now: Now) -> Res
 /// Holds back what was held back before this start.
 pub fn hold_again(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
     for HoldRecord { target, .. } in holds {
-        match &target.incident_key {
-            Some(key) => schedule.hold_key(KeyId::new(&target.source, key), now.monotonic),
-            None => schedule.hold_source(sources.id(&target.source), now.monotonic),
-        }
+        set_hold(schedule, target, true, sources, now.monotonic);
     }
 }

@@ -11,41 +11,49 @@ use super::settling::Unwritten;
 
 /// Counts and logs a settlement, once it is on disk. Lines about what needs nobody are throttled.
 pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) {
-    let Unwritten { event, age, in_doubt, .. } = unwritten;
-    let (metrics, label) = (&context.metrics, source);
     context.recorder.activity().settled(source, settlement);
     context.recorder.tap().tell(|| tap_line(source, unwritten, settlement));
+    match settlement.reason.as_ref().filter(|_| settlement.state != State::Delivered) {
+        None => tell_delivered(context, source, unwritten, settlement),
+        Some(reason) => tell_ended(context, source, unwritten, settlement, reason),
+    }
+}
+
+fn tell_delivered(context: &Context, label: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement) {
+    let Unwritten { event, age, in_doubt, .. } = unwritten;
+    let outcome = settlement.outcome.unwrap_or(Outcome::Accepted);
+    context.metrics.event_delivered(label, event.action, outcome, *age);
+    if settlement.reason == Some(Reason::Stale) {
+        context.metrics.event_marked_stale(label);
+    }
     let (id, action, source) = (event.id, event.action.as_str(), &**label);
     let (incident_key, attempts) = (unwritten.incident_key.as_deref(), settlement.attempts);
     let age_seconds = rounded_seconds(*age);
-    let permit = || context.ended_log.permit(context.clock.now().monotonic);
-    let Some(reason) = settlement.reason.as_ref().filter(|_| settlement.state != State::Delivered) else {
-        let outcome = settlement.outcome.unwrap_or(Outcome::Accepted);
-        metrics.event_delivered(label, event.action, outcome, *age);
-        if settlement.reason == Some(Reason::Stale) {
-            metrics.event_marked_stale(label);
-        }
-        let (advice, outcome) = (advice(event, outcome, *in_doubt), outcome.as_str());
-        if let Some(advice) = advice {
-            tracing::warn!(event = %id, source, action, incident_key, outcome, attempts, age_seconds, "{advice}");
-        } else if let Some(suppressed) = permit() {
-            tracing::info!(
-                event = %id,
-                source,
-                action,
-                incident_key,
-                outcome,
-                attempts,
-                age_seconds,
-                suppressed,
-                "delivered"
-            );
-        }
-        return;
-    };
-    metrics.event_ended(settlement.state.as_str(), reason.label());
+    let (advice, outcome) = (advice(event, outcome, *in_doubt), outcome.as_str());
+    if let Some(advice) = advice {
+        tracing::warn!(event = %id, source, action, incident_key, outcome, attempts, age_seconds, "{advice}");
+    } else if let Some(suppressed) = context.permit_line() {
+        tracing::info!(
+            event = %id,
+            source,
+            action,
+            incident_key,
+            outcome,
+            attempts,
+            age_seconds,
+            suppressed,
+            "delivered"
+        );
+    }
+}
+
+fn tell_ended(context: &Context, label: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement, reason: &Reason) {
+    let (id, action, source) = (unwritten.event.id, unwritten.event.action.as_str(), &**label);
+    let (incident_key, attempts) = (unwritten.incident_key.as_deref(), settlement.attempts);
+    let age_seconds = rounded_seconds(unwritten.age);
+    context.metrics.event_ended(settlement.state.as_str(), reason.label());
     if let Reason::Damaged(damage) = reason {
-        metrics.event_damaged(damage.as_str());
+        context.metrics.event_damaged(damage.as_str());
         tracing::error!(
             event = %id,
             source,
@@ -65,7 +73,7 @@ pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, 
             age_seconds,
             "the event is a dead letter; it is kept until a person replays or discards it"
         );
-    } else if let Some(suppressed) = permit() {
+    } else if let Some(suppressed) = context.permit_line() {
         tracing::info!(
             event = %id,
             source,
@@ -77,6 +85,13 @@ pub(super) fn tell(context: &Context, source: &Arc<str>, unwritten: &Unwritten, 
             suppressed,
             "an event ended without delivery"
         );
+    }
+}
+
+impl Context {
+    /// Permits a line about what needs nobody; returns the number of lines that were suppressed before it.
+    fn permit_line(&self) -> Option<u64> {
+        self.ended_log.permit(self.clock.now().monotonic)
     }
 }
 

@@ -6,11 +6,11 @@ use super::*;
 use crate::credential::Credential;
 use crate::delivery::client;
 use crate::delivery::connector;
-use crate::delivery::staleness::Decision;
+use crate::delivery::staleness::StaleDecision;
 use crate::event::{Action, Body, Draft, Priority, UpdateHash};
 use crate::journal::Shares;
 use crate::journal::dedup;
-use crate::journal::recorder::{Entry, Submission, Writer, WriterParts};
+use crate::journal::recorder::{Entry, RecorderParts, RecorderThread, Submission};
 use crate::journal::{self, Lock};
 use crate::secret::Secret;
 
@@ -19,7 +19,7 @@ struct Context {
     dispatcher: Dispatcher,
     recorder: Recorder,
     sender: mpsc::Sender<Committed>,
-    writer: std::thread::JoinHandle<()>,
+    thread: std::thread::JoinHandle<()>,
     _upstream: std::net::TcpListener,
 }
 
@@ -34,7 +34,7 @@ fn open(directory: &Path) -> Context {
     let calls = client::Config { url, authorization, timeout, concurrency: 1, way };
     let (sender, committed) = mpsc::channel(16);
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
-    let parts = WriterParts {
+    let parts = RecorderParts {
         journal: journal::Config {
             data_dir: directory.to_owned(),
             max_events: 100,
@@ -51,9 +51,9 @@ fn open(directory: &Path) -> Context {
         metrics: Arc::clone(&metrics),
         committed: sender.clone(),
     };
-    let (recorder, writer) = Writer::open(parts, |_, _| ()).unwrap();
+    let (recorder, thread) = RecorderThread::open(parts, |_, _| ()).unwrap();
     let runtime = tokio::runtime::Handle::current();
-    let writer = std::thread::spawn(move || writer.run(&runtime));
+    let thread = std::thread::spawn(move || thread.run(&runtime));
     let config = Config {
         concurrency: 1,
         per_second: NonZeroU32::MAX,
@@ -65,7 +65,7 @@ fn open(directory: &Path) -> Context {
             give_up_after: timeout,
             unresolved: retry::Unresolved { attempts: 1, over: timeout },
         },
-        breaker: Breaker { failures: 9, open: timeout },
+        breaker: BreakerConfig { failures: 9, open: timeout },
         stale: None,
         superseded: Superseded::Send,
     };
@@ -81,7 +81,7 @@ fn open(directory: &Path) -> Context {
         committed,
         resume: Arc::new(Notify::new()),
     });
-    Context { dispatcher, recorder, sender, writer, _upstream: listener }
+    Context { dispatcher, recorder, sender, thread, _upstream: listener }
 }
 
 impl Context {
@@ -121,12 +121,12 @@ impl Context {
 
     /// Stops in order; returns the event's state and reason in the journal.
     async fn stop(self, directory: &Path, id: EventId) -> (String, Option<String>) {
-        let Context { dispatcher, recorder, sender, writer, .. } = self;
+        let Context { dispatcher, recorder, sender, thread, .. } = self;
         let shutdown = Shutdown::new();
         shutdown.begin();
         dispatcher.run(shutdown, Duration::from_millis(50)).await;
         drop((recorder, sender));
-        tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap();
+        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap();
         let found = Reader::open(directory).unwrap().summaries(&[id]).unwrap().remove(0);
         (found.state.as_str().to_owned(), found.reason)
     }
@@ -142,7 +142,7 @@ async fn an_event_that_was_discarded_under_way_ends_where_its_call_was_not_made(
     let mut context = open(directory.path());
     let event = context.take("a").await;
     let now = context.dispatcher.context.clock.now();
-    let step = context.dispatcher.schedule.next(now.monotonic, |_, _| Decision::Send);
+    let step = context.dispatcher.schedule.next(now.monotonic, |_, _| StaleDecision::Send);
     let Step::Start(delivery) = step else { panic!("{step:?}") };
     context.discard_under_way(&event);
     context.dispatcher.handle_report(Report::NotCalled(delivery));

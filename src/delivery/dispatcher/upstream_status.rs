@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::{Called, Context};
+use super::{Context, FinishedCall};
 use crate::callgoose::answer::{Trouble, Verdict};
 use crate::clock::WallTime;
 use crate::delivery::breaker::Cause;
@@ -21,7 +21,7 @@ pub(super) fn update(
     status: &watch::Sender<UpstreamStatus>,
     open: Option<Cause>,
     verdict: Verdict,
-    called: &Called,
+    called: &FinishedCall,
     context: &Context,
     now: WallTime,
 ) {
@@ -49,7 +49,7 @@ pub(super) fn update(
     if since.is_some() {
         return;
     }
-    let (reason, fault, remedy) = (trouble.as_str(), trouble.attribution().as_str(), trouble.remedy());
+    let (reason, fault, remedy) = (trouble.as_str(), trouble.attribution().as_str(), context.upstream.remedy(trouble));
     match why {
         Cause::Failures => tracing::warn!(
             url,
@@ -57,7 +57,7 @@ pub(super) fn update(
             fault,
             status = code,
             detail,
-            remedy,
+            %remedy,
             "the upstream keeps failing: the breaker is open, one probe at a time goes on; nothing is lost"
         ),
         Cause::Pause(_) => tracing::error!(
@@ -66,8 +66,8 @@ pub(super) fn update(
             fault,
             status = code,
             detail,
-            remedy,
-            "deliveries are paused until this is mended; one probe at a time goes on; nothing is lost"
+            %remedy,
+            "deliveries are paused until this is fixed; one probe at a time goes on; nothing is lost"
         ),
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::alternation::{Alternation, Side};
 use super::queues::{KeySlot, Place, Queues, Spot};
-use super::share::{Share, Side};
 use crate::clock::Monotonic;
 use crate::event::{Action, EventId};
 
@@ -58,24 +58,24 @@ type ByPriority = [BTreeSet<(EventId, KeySlot)>; 3];
 /// The turns within a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
-    backlog: Share,
+    backlog: Alternation,
     fresh: Priorities,
     open: Priorities,
     over: Priorities,
     /// In the fresh lane: the oldest, and now and then the newest.
-    newest: Share,
+    newest: Alternation,
     /// In the fresh lane while attempts fail: the newest, and now and then the oldest.
-    oldest_fresh: Share,
+    oldest_fresh: Alternation,
     /// In the backlog: open incidents, and now and then closed ones.
-    ended: Share,
+    ended: Alternation,
     /// In the backlog: newest and oldest in turn.
-    oldest: Share,
+    oldest: Alternation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Priorities {
-    low: Share,
-    normal: Share,
+    low: Alternation,
+    normal: Alternation,
 }
 
 /// A key that may go next, and the turns after it.
@@ -246,16 +246,16 @@ impl Priorities {
 
 impl Default for Shares {
     fn default() -> Shares {
-        let priorities = Priorities { low: Share::one_in(10), normal: Share::one_in(10) };
+        let priorities = Priorities { low: Alternation::one_in(10), normal: Alternation::one_in(10) };
         Shares {
-            backlog: Share::one_in(4),
+            backlog: Alternation::one_in(4),
             fresh: priorities,
             open: priorities,
             over: priorities,
-            newest: Share::one_in(4),
-            oldest_fresh: Share::one_in(16),
-            ended: Share::one_in(10),
-            oldest: Share::one_in(2),
+            newest: Alternation::one_in(4),
+            oldest_fresh: Alternation::one_in(16),
+            ended: Alternation::one_in(10),
+            oldest: Alternation::one_in(2),
         }
     }
 }

@@ -44,7 +44,7 @@ fn queued(id: u64, key: u128) -> Queued {
 
 /// The decision if nothing is stale.
 fn next(schedule: &mut Schedule, now: i64) -> Step {
-    schedule.next(Monotonic(now), |_, _| Decision::Send)
+    schedule.next(Monotonic(now), |_, _| StaleDecision::Send)
 }
 
 /// Starts everything that may start at `now`.
@@ -267,9 +267,9 @@ fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
     let age = Duration::from_secs(7);
     // The decision for a stale trigger that may end if a resolve waits.
     let decide = |event: &Queued, resolve_waits: bool| match (event.action, resolve_waits) {
-        (Action::Trigger, true) => Decision::End,
-        (Action::Trigger, false) => Decision::SendMarked { age },
-        (Action::Resolve, _) => Decision::Send,
+        (Action::Trigger, true) => StaleDecision::End,
+        (Action::Trigger, false) => StaleDecision::SendMarked { age },
+        (Action::Resolve, _) => StaleDecision::Send,
     };
     let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), decide) {
         Step::Settle(unsent) => unsent,
@@ -297,7 +297,7 @@ fn a_million_that_end_unsent_leave_room_beside_them() {
     for key in 0..1_000 {
         schedule.enqueue(&queued(u64::try_from(key).unwrap() + 1, key), Monotonic(0));
     }
-    let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), |_, _| Decision::End) {
+    let end = |schedule: &mut Schedule| match schedule.next(Monotonic(0), |_, _| StaleDecision::End) {
         Step::Settle(unsent) => Some(unsent),
         step => {
             assert_eq!(step, Step::Wait);
@@ -317,7 +317,7 @@ fn a_tried_event_that_ends_unsent_is_forgotten_with_its_timer() {
     let mut schedule = wide();
     schedule.enqueue_tried(&queued(1, 1), tried(7), Monotonic(5_000));
     schedule.enqueue(&Queued { action: Action::Resolve, ..queued(2, 1) }, Monotonic(0));
-    let Step::Settle(unsent) = schedule.next(Monotonic(5_000), |_, _| Decision::End) else {
+    let Step::Settle(unsent) = schedule.next(Monotonic(5_000), |_, _| StaleDecision::End) else {
         panic!("it was due");
     };
     assert_eq!(unsent.attempts, 7);

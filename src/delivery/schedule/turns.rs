@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use super::alternation::{Alternation, Side};
 use super::lanes::{Choice, Lane, Lanes};
 use super::queues::{KeySlot, Queues};
-use super::share::{Share, Side};
 use crate::clock::Monotonic;
 use crate::delivery::breaker::{Kind, Waiting};
 use crate::event::SourceId;
@@ -16,7 +16,7 @@ pub(super) struct Turns {
     sources: Vec<Source>,
     /// The maximum number of concurrent calls, of all sources.
     slots: usize,
-    retries: Share,
+    retries: Alternation,
     retries_in_flight: usize,
     turn: u64,
 }
@@ -42,12 +42,12 @@ struct Source {
 pub(super) struct Turn {
     pub(super) source: SourceId,
     pub(super) choice: Choice,
-    retries: Share,
+    retries: Alternation,
 }
 
 impl Turns {
     pub(super) fn new(slots: usize) -> Turns {
-        Turns { sources: Vec::new(), slots, retries: Share::one_in(4), retries_in_flight: 0, turn: 0 }
+        Turns { sources: Vec::new(), slots, retries: Alternation::one_in(4), retries_in_flight: 0, turn: 0 }
     }
 
     /// Adds a key that may go: its first event was never tried, or its attempts are unknown.

@@ -9,10 +9,10 @@ const KEY: KeyId = KeyId(7);
 
 /// One step of a story about one key, with the second at which it happens.
 enum Step {
-    Trigger(u64, Decision),
+    Trigger(u64, DedupDecision),
     /// A trigger whose `update_on` values hash to the second number.
-    Changed(u64, u64, Decision),
-    Resolve(u64, Decision),
+    Changed(u64, u64, DedupDecision),
+    Resolve(u64, DedupDecision),
     /// The last event taken was delivered.
     Delivered,
     /// The last event taken had no effect.
@@ -20,16 +20,16 @@ enum Step {
 }
 use Step::{Changed, Delivered, Lost, Resolve, Trigger};
 
-const OPENING: Decision = Decision::Take(AcceptReason::Opening);
-const REOPENING: Decision = Decision::Take(AcceptReason::Reopening);
-const UPDATE: Decision = Decision::Take(AcceptReason::Update);
-const REMINDER: Decision = Decision::Take(AcceptReason::Reminder);
-const CLOSING: Decision = Decision::Take(AcceptReason::Closing);
-const CLOSING_UNKNOWN: Decision = Decision::Take(AcceptReason::ClosingUnknown);
+const OPENING: DedupDecision = DedupDecision::Take(AcceptReason::Opening);
+const REOPENING: DedupDecision = DedupDecision::Take(AcceptReason::Reopening);
+const UPDATE: DedupDecision = DedupDecision::Take(AcceptReason::Update);
+const REMINDER: DedupDecision = DedupDecision::Take(AcceptReason::Reminder);
+const CLOSING: DedupDecision = DedupDecision::Take(AcceptReason::Closing);
+const CLOSING_UNKNOWN: DedupDecision = DedupDecision::Take(AcceptReason::ClosingUnknown);
 
 /// A duplicate of the `of`th event taken, from 1.
-const fn duplicate(of: u64, why: DuplicateReason) -> Decision {
-    Decision::Duplicate { of: EventId(of), why }
+const fn duplicate(of: u64, why: DuplicateReason) -> DedupDecision {
+    DedupDecision::Duplicate { of: EventId(of), why }
 }
 
 /// This many milliseconds after 2025-11-24T16:00:00Z.
@@ -62,7 +62,7 @@ fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
         let arrival = Arrival { key: KEY, action, update: UpdateHash(update), occurrence: None };
         let decision = dedup.decide(arrival, now);
         assert_eq!(decision, expected, "{sentence}: step {}", number + 1);
-        if matches!(decision, Decision::Take(_)) {
+        if matches!(decision, DedupDecision::Take(_)) {
             taken += 1;
             take(&mut dedup, arrival, taken, now);
         }
@@ -220,8 +220,8 @@ proptest! {
             let admission = dedup.admit(given.arrival(), now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(100 + place as u64)));
             let Ok(admission) = admission;
             match (admission, foresight.decision) {
-                (Admission::Taken { novelty, .. }, Decision::Take(foreseen)) => prop_assert_eq!(novelty, foreseen),
-                (Admission::Duplicate { of, why }, Decision::Duplicate { of: known, why: foreseen }) => {
+                (Admission::Taken { novelty, .. }, DedupDecision::Take(foreseen)) => prop_assert_eq!(novelty, foreseen),
+                (Admission::Duplicate { of, why }, DedupDecision::Duplicate { of: known, why: foreseen }) => {
                     prop_assert_eq!(why, foreseen);
                     let rests_on = foresight.rests_on.map_or(known.0, |place| 100 + place as u64);
                     prop_assert_eq!(of.0, rests_on);
@@ -319,7 +319,7 @@ fn occurrences_by_story() {
             let now = at(i64::try_from(number).unwrap() * 10_000_000);
             let decision = dedup.decide(arrival, now);
             assert_eq!(decision, expected, "{sentence}: step {}", number + 1);
-            if matches!(decision, Decision::Take(_)) {
+            if matches!(decision, DedupDecision::Take(_)) {
                 taken += 1;
                 take(&mut dedup, arrival, taken, now);
                 dedup.settle(KEY, EventId(taken), Effect::Confirmed);

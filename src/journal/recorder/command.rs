@@ -33,7 +33,7 @@ pub enum Commanded {
 
 /// The result of a command to add or release a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holding {
+pub enum HoldChange {
     Changed,
     /// Nothing to do: the hold existed already, or there was none.
     AsItWas,

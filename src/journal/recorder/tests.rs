@@ -13,7 +13,7 @@ use crate::journal::{Share, Shares};
 use crate::metrics::Metrics;
 
 /// A recorder on its thread over a directory, and what it hands to the dispatcher.
-struct Desk {
+struct Fixture {
     recorder: Recorder,
     committed: mpsc::Receiver<Committed>,
     /// The events handed to the dispatcher.
@@ -22,13 +22,13 @@ struct Desk {
     thread: std::thread::JoinHandle<()>,
 }
 
-fn open(directory: &Path, max_events: u64) -> Desk {
+fn open(directory: &Path, max_events: u64) -> Fixture {
     open_sharing(directory, max_events, Shares::default())
 }
 
-fn open_sharing(directory: &Path, max_events: u64, shares: Shares) -> Desk {
+fn open_sharing(directory: &Path, max_events: u64, shares: Shares) -> Fixture {
     let (sender, committed) = mpsc::channel(1_000);
-    let parts = WriterParts {
+    let parts = RecorderParts {
         journal: journal::Config {
             data_dir: directory.to_owned(),
             max_events,
@@ -46,13 +46,13 @@ fn open_sharing(directory: &Path, max_events: u64, shares: Shares) -> Desk {
         committed: sender,
     };
     let mut restored = Vec::new();
-    let (recorder, writer) = Writer::open(parts, |event, _| restored.push(event)).unwrap();
+    let (recorder, thread) = RecorderThread::open(parts, |event, _| restored.push(event)).unwrap();
     let runtime = tokio::runtime::Handle::current();
-    let thread = std::thread::spawn(move || writer.run(&runtime));
-    Desk { recorder, committed, handed: Vec::new(), restored, thread }
+    let thread = std::thread::spawn(move || thread.run(&runtime));
+    Fixture { recorder, committed, handed: Vec::new(), restored, thread }
 }
 
-impl Desk {
+impl Fixture {
     /// Ends an event by one call, and waits until that is on disk.
     async fn settle(&mut self, id: EventId, key: &str, settlement: Settlement) {
         let key = KeyId::new("servicepilot", key);
@@ -69,7 +69,7 @@ impl Desk {
 
     /// Closes the handle and waits for the journal to be closed.
     async fn close(self) {
-        let Desk { recorder, thread, .. } = self;
+        let Fixture { recorder, thread, .. } = self;
         drop(recorder);
         tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap();
     }
@@ -146,10 +146,10 @@ fn settlement(id: EventId, state: State, outcome: Option<Outcome>) -> Settlement
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_copies_of_one_event_are_one_event() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 1_000);
+    let fixture = open(directory.path(), 1_000);
     let copies: Vec<_> = (0..50)
         .map(|_| {
-            let recorder = desk.recorder.clone();
+            let recorder = fixture.recorder.clone();
             tokio::spawn(async move { recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap() })
         })
         .collect();
@@ -161,115 +161,115 @@ async fn concurrent_copies_of_one_event_are_one_event() {
     }
     assert_eq!((queued.len(), copied.len()), (1, 49));
     assert!(copied.iter().all(|of| *of == queued[0]));
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_decided_in_its_order() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 1_000);
+    let fixture = open(directory.path(), 1_000);
     let (trigger, resolve) = (Action::Trigger, Action::Resolve);
     for (entries, expected) in [
         (vec![event(trigger, "a"), event(resolve, "a"), event(trigger, "a")], "qqq"),
         (vec![event(trigger, "b"), event(trigger, "b")], "qd"),
     ] {
-        let receipts = desk.recorder.record(submission(entries)).await.unwrap();
+        let receipts = fixture.recorder.record(submission(entries)).await.unwrap();
         assert_eq!(words(&receipts), expected);
     }
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_knows_what_is_queued_and_what_was_seen() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 1_000);
+    let mut fixture = open(directory.path(), 1_000);
     let entries = vec![event(Action::Trigger, "a"), event(Action::Trigger, "b"), event(Action::Trigger, "c")];
-    let receipts = desk.recorder.record(submission(entries)).await.unwrap();
+    let receipts = fixture.recorder.record(submission(entries)).await.unwrap();
     assert_eq!(words(&receipts), "qqq");
     let ids: Vec<EventId> = receipts.iter().map(|recorded| recorded.receipt.id).collect();
     let key = |key| KeyId::new("servicepilot", key);
     let done = settlement(ids[0], State::Delivered, Some(Outcome::Created));
-    desk.settle(ids[0], "a", done).await;
+    fixture.settle(ids[0], "a", done).await;
     let lost = settlement(ids[1], State::Delivered, Some(Outcome::Unmatched));
-    desk.settle(ids[1], "b", lost).await;
-    desk.close().await;
+    fixture.settle(ids[1], "b", lost).await;
+    fixture.close().await;
 
-    let desk = open(directory.path(), 1_000);
-    let [Queued { acknowledged, .. }] = desk.restored[..] else { panic!("{:?}", desk.restored) };
-    assert_eq!(desk.restored, [Queued { id: ids[2], key: key("c"), acknowledged, ..desk.restored[0] }]);
+    let fixture = open(directory.path(), 1_000);
+    let [Queued { acknowledged, .. }] = fixture.restored[..] else { panic!("{:?}", fixture.restored) };
+    assert_eq!(fixture.restored, [Queued { id: ids[2], key: key("c"), acknowledged, ..fixture.restored[0] }]);
     for (name, expected, why) in [
         ("a", "d", "it was delivered"),
         ("b", "q", "it matched nothing there, so its key is unknown"),
         ("c", "d", "it still waits"),
     ] {
-        let receipts = desk.recorder.record(submission(vec![event(Action::Trigger, name)])).await.unwrap();
+        let receipts = fixture.recorder.record(submission(vec![event(Action::Trigger, name)])).await.unwrap();
         assert_eq!(words(&receipts), expected, "{name}: {why}");
     }
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn durable_events_are_handed_over_in_order() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 1_000);
+    let mut fixture = open(directory.path(), 1_000);
     for key in ["a", "b", "a"] {
         let action = if key == "b" { Action::Resolve } else { Action::Trigger };
-        desk.recorder.record(submission(vec![event(action, key)])).await.unwrap();
+        fixture.recorder.record(submission(vec![event(action, key)])).await.unwrap();
     }
-    while desk.handed.len() < 2 {
-        desk.hear().await;
+    while fixture.handed.len() < 2 {
+        fixture.hear().await;
     }
-    let handed = &desk.handed;
+    let handed = &fixture.handed;
     assert!(handed[0].event.id < handed[1].event.id);
     assert_eq!(handed[0].outgoing.clone().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 1_000);
+    let mut fixture = open(directory.path(), 1_000);
     let follow = || Submission { follow: true, ..submission(vec![event(Action::Trigger, "a")]) };
     let followed = |mut recorded: Vec<Recorded>| recorded.pop().unwrap().receipt.into_follow().expect("not followed");
-    let first = desk.recorder.record(follow()).await.unwrap();
+    let first = fixture.recorder.record(follow()).await.unwrap();
     let id = queued(&first);
-    let second = desk.recorder.record(follow()).await.unwrap();
+    let second = fixture.recorder.record(follow()).await.unwrap();
     assert_eq!(words(&second), "d");
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    desk.settle(id, "a", end.clone()).await;
-    let third = desk.recorder.record(follow()).await.unwrap();
+    fixture.settle(id, "a", end.clone()).await;
+    let third = fixture.recorder.record(follow()).await.unwrap();
     assert_eq!(words(&third), "d");
     for follow in [first, second, third].map(followed) {
         assert_eq!(follow.settled().await, Some(end.clone()));
     }
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 100);
-    let receipts = desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
+    let fixture = open(directory.path(), 100);
+    let receipts = fixture.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
     let id = queued(&receipts);
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
     let key = KeyId::new("servicepilot", "a");
-    desk.recorder.settle(Settle { attempt: Some(attempt(id)), settlement: end, key, awaited: false }).unwrap();
-    desk.close().await;
-    let desk = open(directory.path(), 100);
-    assert_eq!(desk.restored, [], "it is not queued any more");
-    desk.close().await;
+    fixture.recorder.settle(Settle { attempt: Some(attempt(id)), settlement: end, key, awaited: false }).unwrap();
+    fixture.close().await;
+    let fixture = open(directory.path(), 100);
+    assert_eq!(fixture.restored, [], "it is not queued any more");
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_is_closed_is_whole_in_its_main_file_even_while_it_is_read() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 100);
+    let fixture = open(directory.path(), 100);
     // A connection that stays open: without it the last one to close would fold the log anyway.
     let reader = Reader::open(directory.path()).unwrap();
-    desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
+    fixture.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
     let kept = |reader: &Reader| reader.list(&Filter { limit: 5, ..Filter::default() }).unwrap().events.len();
     assert_eq!(kept(&reader), 1);
-    desk.close().await;
+    fixture.close().await;
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(directory.path().join("journal.db"), copy.path().join("journal.db")).unwrap();
     assert_eq!(kept(&Reader::open(copy.path()).unwrap()), 1);
@@ -278,30 +278,30 @@ async fn a_journal_that_is_closed_is_whole_in_its_main_file_even_while_it_is_rea
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_backlog_refuses_what_is_new_and_knows_what_is_not() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 2);
-    let recorder = desk.recorder.clone();
+    let mut fixture = open(directory.path(), 2);
+    let recorder = fixture.recorder.clone();
     let record = |key| recorder.record(submission(vec![event(Action::Trigger, key)]));
     let receipts = record("a").await.unwrap();
     let id = queued(&receipts);
     record("b").await.unwrap();
     assert_eq!(record("c").await.unwrap_err(), Unavailable::Backlog);
-    assert!(matches!(desk.recorder.health(), Health::Refusing { why: Unavailable::Backlog, .. }));
+    assert!(matches!(fixture.recorder.health(), Health::Refusing { why: Unavailable::Backlog, .. }));
     assert_eq!(words(&record("a").await.unwrap()), "d");
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
-    desk.settle(id, "a", end).await;
+    fixture.settle(id, "a", end).await;
     assert_eq!(words(&record("c").await.unwrap()), "q");
     drop(recorder);
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicates_are_counted_on_the_event_they_copy() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 100);
+    let fixture = open(directory.path(), 100);
     for _ in 0..3 {
-        desk.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
+        fixture.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
     }
-    desk.close().await;
+    fixture.close().await;
     let reader = Reader::open(directory.path()).unwrap();
     let page = reader.list(&Filter { limit: 5, ..Filter::default() }).unwrap();
     let details = reader.details(page.events[0].id.parse().unwrap()).unwrap().unwrap();
@@ -311,26 +311,26 @@ async fn duplicates_are_counted_on_the_event_they_copy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn open_incidents_are_those_with_a_trigger_and_no_resolve() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 100);
+    let fixture = open(directory.path(), 100);
     for (action, key) in
         [(Action::Trigger, "a"), (Action::Trigger, "b"), (Action::Resolve, "a"), (Action::Trigger, "c")]
     {
-        desk.recorder.record(submission(vec![event(action, key)])).await.unwrap();
+        fixture.recorder.record(submission(vec![event(action, key)])).await.unwrap();
     }
-    let open = desk.recorder.open_incidents(10).await.unwrap();
+    let open = fixture.recorder.open_incidents(10).await.unwrap();
     let reader = Reader::open(directory.path()).unwrap();
     let keys: Vec<_> = reader.summaries(&open).unwrap().into_iter().map(|event| event.incident_key.unwrap()).collect();
     assert_eq!(keys, ["c", "b"]);
-    desk.close().await;
+    fixture.close().await;
 }
 
 /// What happened to one key before a person commands, in words: `T` or `R` takes a trigger or resolve; the letter after
 /// it ends it: `c` as the upstream should, `u` unmatched, `d` dead, `x` discarded after it was dead, none: it waits.
-async fn played(desk: &mut Desk, story: &str) -> Vec<EventId> {
+async fn played(fixture: &mut Fixture, story: &str) -> Vec<EventId> {
     let mut ids = Vec::new();
     for word in story.split(' ').filter(|word| !word.is_empty()) {
         let action = if word.starts_with('T') { Action::Trigger } else { Action::Resolve };
-        let receipts = desk.recorder.record(submission(vec![event(action, "k")])).await.unwrap();
+        let receipts = fixture.recorder.record(submission(vec![event(action, "k")])).await.unwrap();
         let id = queued(&receipts);
         ids.push(id);
         let (state, outcome) = match (&word[1..], action) {
@@ -340,17 +340,17 @@ async fn played(desk: &mut Desk, story: &str) -> Vec<EventId> {
             ("u", _) => (State::Delivered, Some(Outcome::Unmatched)),
             _ => (State::Dead, None),
         };
-        desk.settle(id, "k", settlement(id, state, outcome)).await;
+        fixture.settle(id, "k", settlement(id, state, outcome)).await;
         if word.ends_with('x') {
-            assert!(matches!(command(desk, Command::Discard, id).await, Commanded::Discarded { .. }), "{story}");
+            assert!(matches!(command(fixture, Command::Discard, id).await, Commanded::Discarded { .. }), "{story}");
         }
     }
     ids
 }
 
-async fn command(desk: &Desk, command: Command, id: EventId) -> Commanded {
+async fn command(fixture: &Fixture, command: Command, id: EventId) -> Commanded {
     let request: Arc<str> = Arc::from("01COMMAND");
-    desk.recorder.command(command, &[id], &request).await.unwrap().remove(0)
+    fixture.recorder.command(command, &[id], &request).await.unwrap().remove(0)
 }
 
 const REPLAY: Command = Command::Replay { force: false };
@@ -386,26 +386,26 @@ async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
     for restarted in [false, true] {
         for (story, at, expected, why) in REPLAYS {
             let directory = tempfile::tempdir().unwrap();
-            let mut desk = open(directory.path(), 1_000);
-            let ids = played(&mut desk, story).await;
+            let mut fixture = open(directory.path(), 1_000);
+            let ids = played(&mut fixture, story).await;
             // Other keys' events do not count.
-            desk.recorder.record(submission(vec![event(Action::Resolve, "other")])).await.unwrap();
+            fixture.recorder.record(submission(vec![event(Action::Resolve, "other")])).await.unwrap();
             if restarted {
-                desk.close().await;
-                desk = open(directory.path(), 1_000);
+                fixture.close().await;
+                fixture = open(directory.path(), 1_000);
             }
             let word = |commanded: &Commanded| match commanded {
                 Commanded::Replayed { .. } => "replayed",
                 Commanded::Discarded { .. } => "discarded",
                 Commanded::Declined(declined) => declined.as_str(),
             };
-            let plain = command(&desk, REPLAY, ids[at]).await;
+            let plain = command(&fixture, REPLAY, ids[at]).await;
             assert_eq!(word(&plain), expected, "{story}[{at}], restarted {restarted}: {why}");
             if expected == "later_event" {
-                let forced = command(&desk, FORCED, ids[at]).await;
+                let forced = command(&fixture, FORCED, ids[at]).await;
                 assert_eq!(word(&forced), "replayed", "{story}[{at}]: a person insists");
             }
-            desk.close().await;
+            fixture.close().await;
         }
     }
 }
@@ -413,23 +413,23 @@ async fn a_replay_is_declined_where_a_later_event_of_the_key_was_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_was_replayed_is_declined_with_what_became_of_its_newest_replay() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 1_000);
-    let first = played(&mut desk, "Tu").await[0];
+    let mut fixture = open(directory.path(), 1_000);
+    let first = played(&mut fixture, "Tu").await[0];
     let mut last = first;
     for (outcome, said) in [
         (Outcome::Unmatched, ": delivered, unmatched; replay that one instead"),
         (Outcome::Created, ": delivered, created"),
     ] {
-        let Commanded::Replayed { id, .. } = command(&desk, REPLAY, last).await else { panic!("declined") };
-        assert_eq!(command(&desk, REPLAY, first).await, Commanded::Declined(replayed_as(id)));
+        let Commanded::Replayed { id, .. } = command(&fixture, REPLAY, last).await else { panic!("declined") };
+        assert_eq!(command(&fixture, REPLAY, first).await, Commanded::Declined(replayed_as(id)));
         let waits = Declined::Waiting { next: None };
-        assert_eq!(command(&desk, REPLAY, id).await, Commanded::Declined(waits), "the replay itself");
-        desk.settle(id, "k", settlement(id, State::Delivered, Some(outcome))).await;
-        let Commanded::Declined(declined) = command(&desk, REPLAY, first).await else { panic!("replayed") };
+        assert_eq!(command(&fixture, REPLAY, id).await, Commanded::Declined(waits), "the replay itself");
+        fixture.settle(id, "k", settlement(id, State::Delivered, Some(outcome))).await;
+        let Commanded::Declined(declined) = command(&fixture, REPLAY, first).await else { panic!("replayed") };
         assert_eq!(declined.explain(), format!("already replayed as {id}{said}"));
         last = id;
     }
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -445,21 +445,21 @@ async fn an_event_of_which_nobody_was_alerted_counts_until_something_later_of_it
     ] {
         for restarted in [false, true] {
             let directory = tempfile::tempdir().unwrap();
-            let mut desk = open(directory.path(), 1_000);
-            let ids = played(&mut desk, story).await;
+            let mut fixture = open(directory.path(), 1_000);
+            let ids = played(&mut fixture, story).await;
             if restarted {
-                desk.close().await;
-                desk = open(directory.path(), 1_000);
+                fixture.close().await;
+                fixture = open(directory.path(), 1_000);
             }
             let reader = Reader::open(directory.path()).unwrap();
-            let unmatched = async || desk.recorder.tally(reader.unmatched().unwrap()).await.unwrap().unmatched;
+            let unmatched = async || fixture.recorder.tally(reader.unmatched().unwrap()).await.unwrap().unmatched;
             assert_eq!(unmatched().await, count, "{story}, restarted {restarted}: {why}");
             if count > 0 {
-                let replayed = command(&desk, REPLAY, *ids.last().unwrap()).await;
+                let replayed = command(&fixture, REPLAY, *ids.last().unwrap()).await;
                 assert!(matches!(replayed, Commanded::Replayed { .. }), "{story}");
                 assert_eq!(unmatched().await, 0, "{story}: it was replayed");
             }
-            desk.close().await;
+            fixture.close().await;
         }
     }
 }
@@ -468,48 +468,50 @@ async fn an_event_of_which_nobody_was_alerted_counts_until_something_later_of_it
 async fn a_source_that_has_its_share_is_turned_away_and_named_and_others_are_not() {
     let directory = tempfile::tempdir().unwrap();
     let shares = Shares::new(["servicepilot", "other"].map(|name| (name.into(), Share::Auto)));
-    let mut desk = open_sharing(directory.path(), 8, shares.clone());
-    let record = async |desk: &Desk, source: &str, keys: &[&str]| {
+    let mut fixture = open_sharing(directory.path(), 8, shares.clone());
+    let record = async |fixture: &Fixture, source: &str, keys: &[&str]| {
         let events = keys.iter().map(|key| event(Action::Trigger, key)).collect();
-        desk.recorder.record(Submission { source: source.into(), ..submission(events) }).await
+        fixture.recorder.record(Submission { source: source.into(), ..submission(events) }).await
     };
     for key in ["a", "b", "c", "d"] {
-        assert!(record(&desk, "servicepilot", &[key]).await.is_ok());
+        assert!(record(&fixture, "servicepilot", &[key]).await.is_ok());
     }
-    assert_eq!(desk.recorder.turned_away(), []);
-    assert_eq!(record(&desk, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
-    assert_eq!(words(&record(&desk, "servicepilot", &["a"]).await.unwrap()), "d");
-    assert_eq!(desk.recorder.health(), Health::Taking);
-    let [TurnedAway { source, held: Held { queued: 4, dead: 0, .. }, .. }] = &desk.recorder.turned_away()[..] else {
-        panic!("{:?}", desk.recorder.turned_away())
+    assert_eq!(fixture.recorder.turned_away(), []);
+    assert_eq!(record(&fixture, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
+    assert_eq!(words(&record(&fixture, "servicepilot", &["a"]).await.unwrap()), "d");
+    assert_eq!(fixture.recorder.health(), Health::Taking);
+    let [TurnedAway { source, totals: SourceTotals { queued: 4, dead: 0, .. }, .. }] =
+        &fixture.recorder.turned_away()[..]
+    else {
+        panic!("{:?}", fixture.recorder.turned_away())
     };
     assert_eq!(&**source, "servicepilot");
-    assert!(record(&desk, "other", &["x", "y"]).await.is_ok(), "as many as it leaves free");
-    assert_eq!(record(&desk, "other", &["z"]).await.unwrap_err(), Unavailable::SourceShare);
-    let names: Vec<_> = desk.recorder.turned_away().into_iter().map(|turned| turned.source.to_string()).collect();
+    assert!(record(&fixture, "other", &["x", "y"]).await.is_ok(), "as many as it leaves free");
+    assert_eq!(record(&fixture, "other", &["z"]).await.unwrap_err(), Unavailable::SourceShare);
+    let names: Vec<_> = fixture.recorder.turned_away().into_iter().map(|turned| turned.source.to_string()).collect();
     assert_eq!(names, ["other", "servicepilot"]);
 
     // A delivered event makes room, a dead letter does not.
-    while desk.handed.len() < 6 {
-        desk.hear().await;
+    while fixture.handed.len() < 6 {
+        fixture.hear().await;
     }
-    let ids: Vec<EventId> = desk.handed.iter().map(|accepted| accepted.event.id).collect();
-    desk.settle(ids[0], "a", settlement(ids[0], State::Dead, None)).await;
-    assert_eq!(record(&desk, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
+    let ids: Vec<EventId> = fixture.handed.iter().map(|accepted| accepted.event.id).collect();
+    fixture.settle(ids[0], "a", settlement(ids[0], State::Dead, None)).await;
+    assert_eq!(record(&fixture, "servicepilot", &["e"]).await.unwrap_err(), Unavailable::SourceShare);
     for (id, key) in [(ids[1], "b"), (ids[2], "c")] {
-        desk.settle(id, key, settlement(id, State::Delivered, Some(Outcome::Created))).await;
+        fixture.settle(id, key, settlement(id, State::Delivered, Some(Outcome::Created))).await;
     }
-    assert!(record(&desk, "servicepilot", &["e"]).await.is_ok());
-    assert_eq!(desk.recorder.turned_away().len(), 2, "that it is over is told when it has been for a while");
-    desk.close().await;
-    let desk = open_sharing(directory.path(), 8, shares);
-    assert_eq!(record(&desk, "servicepilot", &["f"]).await.unwrap_err(), Unavailable::SourceShare, "three of five");
+    assert!(record(&fixture, "servicepilot", &["e"]).await.is_ok());
+    assert_eq!(fixture.recorder.turned_away().len(), 2, "that it is over is told when it has been for a while");
+    fixture.close().await;
+    let fixture = open_sharing(directory.path(), 8, shares);
+    assert_eq!(record(&fixture, "servicepilot", &["f"]).await.unwrap_err(), Unavailable::SourceShare, "three of five");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dispatcher_knows_source_priority_and_open_keys_also_after_a_restart_and_of_a_replay() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 1_000);
+    let mut fixture = open(directory.path(), 1_000);
     let urgent = |update| match event(Action::Trigger, "k") {
         Entry::Event { key, draft } => {
             let draft = Draft { priority: Priority::High, update: UpdateHash(update), ..draft };
@@ -517,87 +519,89 @@ async fn the_dispatcher_knows_source_priority_and_open_keys_also_after_a_restart
         }
         refused => refused,
     };
-    desk.recorder.record(submission(vec![urgent(1), urgent(2)])).await.unwrap();
+    fixture.recorder.record(submission(vec![urgent(1), urgent(2)])).await.unwrap();
     let other = Submission { source: "gone".into(), ..submission(vec![event(Action::Trigger, "g")]) };
-    desk.recorder.record(other).await.unwrap();
-    while desk.handed.len() < 3 {
-        desk.hear().await;
+    fixture.recorder.record(other).await.unwrap();
+    while fixture.handed.len() < 3 {
+        fixture.hear().await;
     }
-    let told = |desk: &Desk, events: &[Queued]| {
-        let names = desk.recorder.sources();
+    let told = |fixture: &Fixture, events: &[Queued]| {
+        let names = fixture.recorder.sources();
         let told = events.iter().map(|event| (names.name(event.source).to_string(), event.priority, event.continues));
         told.collect::<Vec<_>>()
     };
-    let accepted: Vec<Queued> = desk.handed.iter().map(|accepted| accepted.event).collect();
+    let accepted: Vec<Queued> = fixture.handed.iter().map(|accepted| accepted.event).collect();
     let (here, gone) = ("servicepilot".to_owned(), "gone".to_owned());
     let expected =
         [(here.clone(), Priority::High, false), (here.clone(), Priority::High, true), (gone, Priority::Normal, false)];
-    assert_eq!(told(&desk, &accepted), expected);
+    assert_eq!(told(&fixture, &accepted), expected);
     let dead = settlement(accepted[0].id, State::Dead, None);
-    desk.settle(accepted[0].id, "k", dead).await;
-    let Commanded::Replayed { .. } = command(&desk, Command::Replay { force: true }, accepted[0].id).await else {
+    fixture.settle(accepted[0].id, "k", dead).await;
+    let Commanded::Replayed { .. } = command(&fixture, Command::Replay { force: true }, accepted[0].id).await else {
         panic!("declined")
     };
-    while desk.handed.len() < 4 {
-        desk.hear().await;
+    while fixture.handed.len() < 4 {
+        fixture.hear().await;
     }
     let replayed = (here, Priority::High, true);
-    assert_eq!(told(&desk, &[desk.handed[3].event]), std::slice::from_ref(&replayed));
-    desk.close().await;
-    let desk = open(directory.path(), 1_000);
+    assert_eq!(told(&fixture, &[fixture.handed[3].event]), std::slice::from_ref(&replayed));
+    fixture.close().await;
+    let fixture = open(directory.path(), 1_000);
     let [_, update, (gone, normal, _)] = expected;
     let restored = [update, (gone, normal, true), replayed];
-    assert_eq!(told(&desk, &desk.restored), restored, "calls may have been under way");
+    assert_eq!(told(&fixture, &fixture.restored), restored, "calls may have been under way");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_is_on_disk_when_it_is_told_and_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 1_000);
+    let fixture = open(directory.path(), 1_000);
     let target =
         |source: &str, key: Option<&str>| HoldTarget { source: source.into(), incident_key: key.map(Into::into) };
     let (source, key, other) = (target("b", None), target("a", Some("k")), target("b", Some("")));
     for (target, held, expected) in [
-        (&source, true, Holding::Changed),
-        (&key, true, Holding::Changed),
-        (&other, true, Holding::Changed),
-        (&source, true, Holding::AsItWas),
-        (&other, false, Holding::Changed),
-        (&other, false, Holding::AsItWas),
+        (&source, true, HoldChange::Changed),
+        (&key, true, HoldChange::Changed),
+        (&other, true, HoldChange::Changed),
+        (&source, true, HoldChange::AsItWas),
+        (&other, false, HoldChange::Changed),
+        (&other, false, HoldChange::AsItWas),
     ] {
-        assert_eq!(desk.recorder.hold(target.clone(), held).await, Ok(expected), "{target} {held}");
+        assert_eq!(fixture.recorder.hold(target.clone(), held).await, Ok(expected), "{target} {held}");
     }
-    let held = |desk: &Desk| desk.recorder.holds().iter().map(|hold| hold.target.clone()).collect::<Vec<_>>();
-    assert_eq!(held(&desk), [key.clone(), source.clone()]);
-    desk.close().await;
-    let desk = open(directory.path(), 1_000);
-    assert_eq!(held(&desk), [key, source]);
+    let held = |fixture: &Fixture| fixture.recorder.holds().iter().map(|hold| hold.target.clone()).collect::<Vec<_>>();
+    assert_eq!(held(&fixture), [key.clone(), source.clone()]);
+    fixture.close().await;
+    let fixture = open(directory.path(), 1_000);
+    assert_eq!(held(&fixture), [key, source]);
     for number in 2..HOLDS_MAX {
-        desk.recorder.hold(target("c", Some(&number.to_string())), true).await.unwrap();
+        fixture.recorder.hold(target("c", Some(&number.to_string())), true).await.unwrap();
     }
-    assert_eq!(desk.recorder.hold(target("d", None), true).await, Ok(Holding::TooMany));
-    desk.close().await;
+    assert_eq!(fixture.recorder.hold(target("d", None), true).await, Ok(HoldChange::TooMany));
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_discarded_is_replayed_only_where_a_person_insists() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 1_000);
+    let mut fixture = open(directory.path(), 1_000);
     let entries = vec![event(Action::Trigger, "k"), refused_entry()];
-    let receipts = desk.recorder.record(submission(entries)).await.unwrap();
+    let receipts = fixture.recorder.record(submission(entries)).await.unwrap();
     assert_eq!(words(&receipts), "qr");
     let (id, refused) = (receipts[0].receipt.id, receipts[1].receipt.id);
-    desk.settle(id, "k", settlement(id, State::Dead, None)).await;
+    fixture.settle(id, "k", settlement(id, State::Dead, None)).await;
     for id in [id, refused] {
-        assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
+        assert!(matches!(command(&fixture, Command::Discard, id).await, Commanded::Discarded { .. }));
     }
-    assert_eq!(command(&desk, REPLAY, id).await, Commanded::Declined(Declined::Discarded));
-    let replaced = desk.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), false).await.unwrap();
+    assert_eq!(command(&fixture, REPLAY, id).await, Commanded::Declined(Declined::Discarded));
+    let replaced =
+        fixture.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), false).await.unwrap();
     assert!(matches!(replaced, Err(Declined::Discarded)), "{replaced:?}");
-    assert!(matches!(command(&desk, FORCED, id).await, Commanded::Replayed { .. }));
-    let replaced = desk.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), true).await.unwrap();
+    assert!(matches!(command(&fixture, FORCED, id).await, Commanded::Replayed { .. }));
+    let replaced =
+        fixture.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), true).await.unwrap();
     assert!(replaced.is_ok(), "{replaced:?}");
-    desk.close().await;
+    fixture.close().await;
 }
 
 fn refused_entry() -> Entry {
@@ -607,14 +611,14 @@ fn refused_entry() -> Entry {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 1_000);
-    let dead = played(&mut desk, "Td").await[0];
-    let Commanded::Replayed { id: new, action, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
+    let mut fixture = open(directory.path(), 1_000);
+    let dead = played(&mut fixture, "Td").await[0];
+    let Commanded::Replayed { id: new, action, .. } = command(&fixture, REPLAY, dead).await else { panic!("declined") };
     assert!(new > dead && action == Action::Trigger);
-    while desk.handed.len() < 2 {
-        desk.hear().await;
+    while fixture.handed.len() < 2 {
+        fixture.hear().await;
     }
-    let handed = &desk.handed;
+    let handed = &fixture.handed;
     let Queued { acknowledged, .. } = handed[1].event;
     assert_eq!(
         handed[1].event,
@@ -632,15 +636,19 @@ async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
     assert!(acknowledged >= handed[0].event.acknowledged, "its age counts anew");
     assert_eq!(handed[1].outgoing.as_ref().unwrap().body, Bytes::from_static(b"{\"state\":\"CRITICAL\"}"));
 
-    let again = desk.recorder.record(submission(vec![event(Action::Trigger, "k")])).await.unwrap();
+    let again = fixture.recorder.record(submission(vec![event(Action::Trigger, "k")])).await.unwrap();
     assert_eq!(only(&again), ("d".to_owned(), new));
-    assert_eq!(command(&desk, REPLAY, dead).await, Commanded::Declined(replayed_as(new)));
-    assert_eq!(command(&desk, Command::Discard, dead).await, Commanded::Declined(Declined::Ended));
-    assert_eq!(command(&desk, REPLAY, EventId(1)).await, Commanded::Declined(Declined::NotKept));
-    desk.close().await;
+    assert_eq!(command(&fixture, REPLAY, dead).await, Commanded::Declined(replayed_as(new)));
+    assert_eq!(command(&fixture, Command::Discard, dead).await, Commanded::Declined(Declined::Ended));
+    assert_eq!(command(&fixture, REPLAY, EventId(1)).await, Commanded::Declined(Declined::NotKept));
+    fixture.close().await;
 
-    let desk = open(directory.path(), 1_000);
-    assert_eq!(desk.restored.iter().map(|event| event.id).collect::<Vec<_>>(), [new], "and so it is after a restart");
+    let fixture = open(directory.path(), 1_000);
+    assert_eq!(
+        fixture.restored.iter().map(|event| event.id).collect::<Vec<_>>(),
+        [new],
+        "and so it is after a restart"
+    );
     let reader = Reader::open(directory.path()).unwrap();
     let (old, new) = (reader.details(dead).unwrap().unwrap(), reader.details(new).unwrap().unwrap());
     assert_eq!((old.summary.state.as_str(), old.summary.reason.as_deref()), ("ended", Some("replayed")));
@@ -649,72 +657,76 @@ async fn a_replay_is_the_last_event_of_its_key_and_is_replayed_once() {
         (&[new.summary.id.clone()][..], Some(&*old.summary.id))
     );
     assert_eq!((new.novelty.as_deref(), new.received.as_deref()), (Some("replay"), Some("{}")));
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_that_fill_the_journal_can_be_replayed_and_discarded() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 1);
-    let dead = played(&mut desk, "Td").await[0];
+    let mut fixture = open(directory.path(), 1);
+    let dead = played(&mut fixture, "Td").await[0];
     let other = || submission(vec![event(Action::Trigger, "other")]);
-    assert_eq!(desk.recorder.record(other()).await.unwrap_err(), Unavailable::Backlog);
-    let Commanded::Replayed { id, .. } = command(&desk, REPLAY, dead).await else { panic!("declined") };
-    assert_eq!(command(&desk, Command::Discard, id).await, Commanded::Declined(Declined::Waiting { next: None }));
+    assert_eq!(fixture.recorder.record(other()).await.unwrap_err(), Unavailable::Backlog);
+    let Commanded::Replayed { id, .. } = command(&fixture, REPLAY, dead).await else { panic!("declined") };
+    assert_eq!(command(&fixture, Command::Discard, id).await, Commanded::Declined(Declined::Waiting { next: None }));
     let end = settlement(id, State::Dead, None);
-    desk.settle(id, "k", end).await;
-    assert_eq!(command(&desk, FORCED, dead).await, Commanded::Declined(Declined::Backlog), "ended ones free nothing");
-    assert!(matches!(command(&desk, Command::Discard, id).await, Commanded::Discarded { .. }));
-    assert_eq!(words(&desk.recorder.record(other()).await.unwrap()), "q");
-    desk.close().await;
+    fixture.settle(id, "k", end).await;
+    assert_eq!(
+        command(&fixture, FORCED, dead).await,
+        Commanded::Declined(Declined::Backlog),
+        "ended ones free nothing"
+    );
+    assert!(matches!(command(&fixture, Command::Discard, id).await, Commanded::Discarded { .. }));
+    assert_eq!(words(&fixture.recorder.record(other()).await.unwrap()), "q");
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_payload_ends_with_what_replaces_it() {
     let directory = tempfile::tempdir().unwrap();
-    let desk = open(directory.path(), 1_000);
+    let fixture = open(directory.path(), 1_000);
     let refusal = || Entry::Refused { element: None, reason: "unprocessable", violations: Vec::new() };
     let refused = |recorded: Vec<Recorded>| recorded[0].receipt.id;
-    let first = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
-    let second = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
-    assert_eq!(command(&desk, REPLAY, first).await, Commanded::Declined(Declined::Undecided));
+    let first = refused(fixture.recorder.record(submission(vec![refusal()])).await.unwrap());
+    let second = refused(fixture.recorder.record(submission(vec![refusal()])).await.unwrap());
+    assert_eq!(command(&fixture, REPLAY, first).await, Commanded::Declined(Declined::Undecided));
 
     let trigger = || submission(vec![event(Action::Trigger, "k")]);
-    let receipts = desk.recorder.replace(first, trigger(), false).await.unwrap().unwrap();
+    let receipts = fixture.recorder.replace(first, trigger(), false).await.unwrap().unwrap();
     let id = queued(&receipts);
-    let again = desk.recorder.replace(first, trigger(), false).await.unwrap();
+    let again = fixture.recorder.replace(first, trigger(), false).await.unwrap();
     assert_eq!(again.unwrap_err(), replayed_as(id), "and not how it is forced");
     // The second came before the first was replayed, so its trigger is the older one.
-    let later = desk.recorder.replace(second, trigger(), false).await.unwrap();
+    let later = fixture.recorder.replace(second, trigger(), false).await.unwrap();
     assert_eq!(later.unwrap_err(), Declined::LaterEvent(id));
-    assert_eq!(words(&desk.recorder.replace(second, trigger(), true).await.unwrap().unwrap()), "q");
+    assert_eq!(words(&fixture.recorder.replace(second, trigger(), true).await.unwrap().unwrap()), "q");
 
-    let third = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
-    let copy = desk.recorder.replace(third, trigger(), false).await.unwrap().unwrap();
+    let third = refused(fixture.recorder.record(submission(vec![refusal()])).await.unwrap());
+    let copy = fixture.recorder.replace(third, trigger(), false).await.unwrap().unwrap();
     assert_eq!(words(&copy), "d", "it says what is known; the payload is done with");
-    let fourth = refused(desk.recorder.record(submission(vec![refusal()])).await.unwrap());
-    assert!(matches!(command(&desk, Command::Discard, fourth).await, Commanded::Discarded { .. }));
-    desk.close().await;
+    let fourth = refused(fixture.recorder.record(submission(vec![refusal()])).await.unwrap());
+    assert!(matches!(command(&fixture, Command::Discard, fourth).await, Commanded::Discarded { .. }));
+    fixture.close().await;
 
-    let desk = open(directory.path(), 1_000);
+    let fixture = open(directory.path(), 1_000);
     let reader = Reader::open(directory.path()).unwrap();
     let kept = reader.summaries(&[first, second, third, fourth]).unwrap();
     let ends: Vec<_> = kept.iter().map(|event| (event.state.as_str(), event.reason.as_deref().unwrap())).collect();
     let replayed = ("ended", "replayed");
     assert_eq!(ends, [replayed, replayed, replayed, ("ended", "discarded")], "also after a restart");
-    desk.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_forgotten_is_looked_for_in_the_journal() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path(), 10_000);
-    let ids = played(&mut desk, "Td Rc").await;
+    let mut fixture = open(directory.path(), 10_000);
+    let ids = played(&mut fixture, "Td Rc").await;
     // More keys than are remembered: the resolved one goes first.
     for round in 0..11 {
         let entries = (0..100).map(|key| event(Action::Trigger, &format!("{round}-{key}"))).collect();
-        desk.recorder.record(submission(entries)).await.unwrap();
+        fixture.recorder.record(submission(entries)).await.unwrap();
     }
-    assert_eq!(command(&desk, REPLAY, ids[0]).await, Commanded::Declined(Declined::LaterEvent(ids[1])));
-    desk.close().await;
+    assert_eq!(command(&fixture, REPLAY, ids[0]).await, Commanded::Declined(Declined::LaterEvent(ids[1])));
+    fixture.close().await;
 }

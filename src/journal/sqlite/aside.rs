@@ -14,10 +14,10 @@ impl Journal {
     pub fn set_aside(&mut self, damaged: &[Damaged], now: WallTime) -> Result<(), Error> {
         // A row with an altered indexed column can't be updated while the index has the old value.
         self.connection.execute_batch("BEGIN IMMEDIATE; REINDEX event")?;
-        let mut holdings = self.holdings.clone();
+        let mut totals = self.totals.clone();
         let done = damaged.iter().try_for_each(|row| {
             let standing = self.set_row_aside(*row, now)?;
-            holdings.add(&self.source_of(row.id)?, standing.state, standing.bytes);
+            totals.add(&self.source_of(row.id)?, standing.state, standing.bytes);
             Ok(())
         });
         if let Err(error) = done.and_then(|()| Ok(self.connection.execute_batch("COMMIT")?)) {
@@ -25,7 +25,7 @@ impl Journal {
             let _ = self.connection.execute_batch("ROLLBACK");
             return Err(error);
         }
-        self.holdings = holdings;
+        self.totals = totals;
         Ok(())
     }
 
@@ -199,7 +199,7 @@ mod tests {
                     rule: "problem",
                     priority: Priority::High,
                     novelty: "opening",
-                    received_at: NOW,
+                    taken_at: NOW,
                     request: "01REQUEST",
                     sender_request: None,
                     raw: Raw::Bytes(b"{}"),

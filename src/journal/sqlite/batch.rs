@@ -1,8 +1,8 @@
 //! Writing: a batch is one transaction and one sync.
 
 mod key_states;
+mod make_room;
 mod prune;
-mod room;
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, params};
 use super::key_state::KeyStates;
 use super::place::Wrote;
 use super::records::{AttemptRecord, NewEvent, NewRefusal, Raw};
-use super::room::Holdings;
+use super::source_totals::TotalsBySource;
 use super::sum::{self, Fixed, STANDING, Standing};
 use super::values::sql;
 use super::{Error, Journal, Space, Tried};
@@ -23,7 +23,7 @@ use crate::event::{EventId, Outcome, Priority, Reason, Settlement, State};
 pub struct Batch<'a> {
     pub(super) journal: &'a mut Journal,
     next_id: EventId,
-    pub(super) holdings: Holdings,
+    pub(super) totals: TotalsBySource,
     pub(super) key_states: KeyStates,
     done: bool,
 }
@@ -31,13 +31,13 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn begin(journal: &'a mut Journal) -> Result<Batch<'a>, Error> {
         journal.start_transaction()?;
-        let (next_id, holdings, key_states) = (journal.next_id, journal.holdings.clone(), journal.key_states);
-        Ok(Batch { journal, next_id, holdings, key_states, done: false })
+        let (next_id, totals, key_states) = (journal.next_id, journal.totals.clone(), journal.key_states);
+        Ok(Batch { journal, next_id, totals, key_states, done: false })
     }
 
     /// The number of refused payloads that are kept.
     pub fn refused(&self) -> u64 {
-        self.holdings.totals.refused
+        self.totals.all.refused
     }
 
     /// Appends an event as queued.
@@ -56,7 +56,7 @@ impl<'a> Batch<'a> {
             incident_key: Some(event.incident_key),
             rule: Some(event.rule),
             novelty: Some(event.novelty),
-            received_at: event.received_at.0,
+            received_at: event.taken_at.0,
             request: event.request,
             update_hash: Some(event.update.0.cast_signed()),
             occurrence: event.occurrences.last.as_ref().map(|occurrence| &*occurrence.0),
@@ -68,7 +68,7 @@ impl<'a> Batch<'a> {
         };
         self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in)?;
         self.insert_content(&fixed, raw, event.body, None)?;
-        self.holdings.add(event.source, State::Queued, bytes);
+        self.totals.add(event.source, State::Queued, bytes);
         event.follows.map_or(Ok(()), |before| self.drop_key_state(before))?;
         Ok(id)
     }
@@ -106,7 +106,7 @@ impl<'a> Batch<'a> {
         };
         self.insert(&fixed, &standing, raw_in)?;
         self.insert_content(&fixed, raw, refusal.errors, refusal.element)?;
-        self.holdings.add(refusal.source, State::Refused, bytes);
+        self.totals.add(refusal.source, State::Refused, bytes);
         Ok(id)
     }
 
@@ -125,8 +125,8 @@ impl<'a> Batch<'a> {
         };
         self.write_end(settlement.id, &after)?;
         let source = self.journal.source_of(settlement.id)?;
-        self.holdings.remove(&source, State::Queued, after.bytes);
-        self.holdings.add(&source, settlement.state, after.bytes);
+        self.totals.remove(&source, State::Queued, after.bytes);
+        self.totals.add(&source, settlement.state, after.bytes);
         Ok(())
     }
 
@@ -201,7 +201,7 @@ impl<'a> Batch<'a> {
 
     /// The space on the volume, including this batch.
     pub fn space(&self) -> Result<Space, Error> {
-        Ok(self.journal.volume.space(connection(self.journal), self.holdings.totals.queued)?)
+        Ok(self.journal.volume.space(connection(self.journal), self.totals.all.queued)?)
     }
 
     /// Records, as JSON lists, different decisions of shadow rules; the oldest are removed beyond the limit.
@@ -232,7 +232,7 @@ impl<'a> Batch<'a> {
         self.done = true;
         self.journal.verify_after(Wrote::Us)?;
         self.journal.next_id = self.next_id;
-        self.journal.holdings = std::mem::take(&mut self.holdings);
+        self.journal.totals = std::mem::take(&mut self.totals);
         self.journal.key_states = self.key_states;
         let memory = self.journal.remember(true);
         self.journal.marker.update(memory);
@@ -325,7 +325,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Updates the number of bytes that a row counts for.
-    fn hold(&self, id: EventId, bytes: impl FnOnce(u64) -> u64) -> Result<(), Error> {
+    fn change_bytes(&self, id: EventId, bytes: impl FnOnce(u64) -> u64) -> Result<(), Error> {
         let Some(mut standing) = self.standing(id)? else {
             return Ok(());
         };

@@ -47,12 +47,12 @@ pub struct Details {
     /// The errors of a refused payload, each with the reason of the refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<serde_json::Value>,
-    pub deliveries: Vec<Attempt>,
+    pub deliveries: Vec<AttemptDetails>,
 }
 
 /// One call, as displayed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Attempt {
+pub struct AttemptDetails {
     pub number: u32,
     pub started_at: String,
     pub took_ms: i64,
@@ -124,11 +124,11 @@ impl Reader {
     }
 }
 
-fn attempt(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
+fn attempt(row: &Row<'_>) -> Result<AttemptDetails, rusqlite::Error> {
     let answer = bytes(row, 6)?;
     let result = shown(row, 3)?.unwrap_or_default();
     let fault = Trouble::read(&result).map(|trouble| trouble.attribution().as_str());
-    Ok(Attempt {
+    Ok(AttemptDetails {
         number: row.get(0).unwrap_or(0),
         started_at: WallTime(row.get(1).unwrap_or(0)).rfc3339(),
         took_ms: row.get(2).unwrap_or(0),

@@ -178,7 +178,7 @@ impl Batch<'_> {
         standing.settled_at = Some(at.0);
         self.write_end(id, &standing)?;
         let source = self.journal.source_of(id)?;
-        self.holdings.remove(&source, before, standing.bytes);
+        self.totals.remove(&source, before, standing.bytes);
         Ok(())
     }
 

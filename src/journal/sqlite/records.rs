@@ -15,7 +15,8 @@ pub struct NewEvent<'a> {
     pub rule: &'a str,
     pub priority: Priority,
     pub novelty: &'a str,
-    pub received_at: WallTime,
+    /// The time of its acknowledgement: the column `received_at`.
+    pub taken_at: WallTime,
     pub request: &'a str,
     /// The sender's request id.
     pub sender_request: Option<&'a str>,
@@ -35,6 +36,7 @@ pub struct NewEvent<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct NewRefusal<'a> {
     pub source: &'a str,
+    /// The time at which its request came.
     pub received_at: WallTime,
     pub request: &'a str,
     /// The sender's request id.

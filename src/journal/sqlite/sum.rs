@@ -21,6 +21,7 @@ pub(super) struct Fixed<'r> {
     pub(super) incident_key: Option<&'r str>,
     pub(super) rule: Option<&'r str>,
     pub(super) novelty: Option<&'r str>,
+    /// Of an event the time of its acknowledgement; of a refused payload the time at which its request came.
     pub(super) received_at: i64,
     pub(super) request: &'r str,
     pub(super) update_hash: Option<i64>,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use gander::exports::callgoose::answer::{Body, Verdict, judge};
 use gander::exports::clock::{Monotonic, WallTime};
 use gander::exports::delivery::breaker::{Permit, Waiting};
-use gander::exports::delivery::dispatcher::{Ended, RecentTriggers, next_step, tried_before};
+use gander::exports::delivery::dispatcher::{JudgedCall, RecentTriggers, next_step, tried_before};
 use gander::exports::delivery::retry::{self, NextStep, RetryState};
 use gander::exports::delivery::schedule::{self, KeySlot, Withdrawn};
-use gander::exports::delivery::staleness::{self, Decision};
+use gander::exports::delivery::staleness::{self, StaleDecision};
 use gander::exports::event::{Action, KeyId, Outcome, Queued, Reason, State};
 use gander::exports::journal::Tried;
 
@@ -96,7 +96,7 @@ impl World {
     }
 
     /// What becomes of events by their age now.
-    fn staleness(&self) -> impl FnOnce(&Queued, bool) -> Decision + use<> {
+    fn staleness(&self) -> impl FnOnce(&Queued, bool) -> StaleDecision + use<> {
         let (settings, without, now) = (self.plan.stale, self.without, self.now());
         let start = self.relay.as_ref().map_or(now, |relay| relay.start);
         move |event, resolve_waits| {
@@ -105,7 +105,7 @@ impl World {
                 _ => staleness::age(event, start, now),
             };
             match without {
-                Without::Staleness => Decision::Send,
+                Without::Staleness => StaleDecision::Send,
                 Without::ResolveBehind => staleness::decide(settings, event, age, true),
                 Without::StaleTriggersOnly => {
                     staleness::decide(settings, &Queued { action: Action::Trigger, ..*event }, age, resolve_waits)
@@ -189,7 +189,7 @@ impl World {
         let (settings, without) = (self.plan.retry, self.without);
         let relay = self.relay();
         let failure = relay.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
-        let ended = Ended { delivery, verdict, failure, retry_after };
+        let ended = JudgedCall { delivery, verdict, failure, retry_after };
         let (schedule, recent) = (&relay.schedule, &relay.calls.recent_triggers);
         let step = match next_step(ended, settings, schedule, recent, now, random) {
             NextStep::Retry { state, .. } if without == Without::Patience => {

@@ -105,8 +105,8 @@ impl Batch<'_> {
     /// Removes the oldest refused payloads beyond `keep_refused`. Called once a request is written whole, since its
     /// rows refer to each other.
     pub fn trim_refused(&mut self) -> Result<(), Error> {
-        while self.holdings.totals.refused > self.journal.config.keep_refused
-            || self.holdings.totals.refused_bytes > self.journal.config.max_bytes / REFUSED_SHARE
+        while self.totals.all.refused > self.journal.config.keep_refused
+            || self.totals.all.refused_bytes > self.journal.config.max_bytes / REFUSED_SHARE
         {
             if !self.drop_oldest_refused()? {
                 break;
@@ -136,7 +136,7 @@ impl Batch<'_> {
         bytes = bytes.saturating_sub(self.move_raw(event(id))?);
         self.prepare("DELETE FROM content WHERE id = ?1")?.execute([id])?;
         self.prepare("DELETE FROM event WHERE id = ?1")?.execute([id])?;
-        self.holdings.remove_refused(bytes);
+        self.totals.remove_refused(bytes);
         Ok(true)
     }
 
@@ -158,14 +158,14 @@ impl Batch<'_> {
             sql(holder.first),
             sql(holder.last)
         ])?;
-        self.hold(holder.id, |held| held.saturating_add(holder.bytes))?;
-        self.hold(id, |held| held.saturating_sub(holder.bytes))?;
+        self.change_bytes(holder.id, |held| held.saturating_add(holder.bytes))?;
+        self.change_bytes(id, |held| held.saturating_sub(holder.bytes))?;
         let source = self.journal.source_of(holder.id)?;
         // The bytes of a finished row are not counted, so they are new to the totals only then.
         if holder.of_finished {
-            self.holdings.grow(&source, holder.state, holder.bytes);
+            self.totals.grow(&source, holder.state, holder.bytes);
         } else if holder.state != State::Refused {
-            self.holdings.take_over_refused(&source, holder.bytes);
+            self.totals.take_over_refused(&source, holder.bytes);
         }
         Ok(holder.bytes)
     }

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use super::values::sql;
 use super::{Config, Error, Journal, Totals};
 use crate::event::{EventId, State};
-use crate::journal::Room;
+use crate::journal::LimitUse;
 
 /// The totals with each source's part. A batch works on a copy, which replaces the journal's on commit.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Holdings {
-    pub(super) totals: Totals,
-    sources: HashMap<Arc<str>, Held>,
+pub(super) struct TotalsBySource {
+    /// Of all sources, with refused payloads.
+    pub(super) all: Totals,
+    sources: HashMap<Arc<str>, SourceTotals>,
 }
 
 /// The part that counts for a source's share. Refused payloads do not count: they give way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct SourceTotals {
     pub queued: u64,
     pub dead: u64,
     /// The bytes of payloads and bodies of both.
@@ -34,9 +35,9 @@ pub enum Fit {
     BeyondShare,
 }
 
-impl Holdings {
+impl TotalsBySource {
     pub(super) fn add(&mut self, source: &str, state: State, bytes: u64) {
-        self.totals.add(state, bytes);
+        self.all.add(state, bytes);
         match state {
             State::Queued => self.change(source, |held| held.queued += 1),
             State::Dead => self.change(source, |held| held.dead += 1),
@@ -46,7 +47,7 @@ impl Holdings {
     }
 
     pub(super) fn remove(&mut self, source: &str, state: State, bytes: u64) {
-        self.totals.remove(state, bytes);
+        self.all.remove(state, bytes);
         match state {
             State::Queued => self.change(source, |held| held.queued = held.queued.saturating_sub(1)),
             State::Dead => self.change(source, |held| held.dead = held.dead.saturating_sub(1)),
@@ -56,12 +57,12 @@ impl Holdings {
     }
 
     pub(super) fn remove_refused(&mut self, bytes: u64) {
-        self.totals.remove(State::Refused, bytes);
+        self.all.remove(State::Refused, bytes);
     }
 
     /// Adds bytes that a row took over from a finished one, which did not count.
     pub(super) fn grow(&mut self, source: &str, state: State, bytes: u64) {
-        self.totals.grow(state, bytes);
+        self.all.grow(state, bytes);
         if matches!(state, State::Queued | State::Dead) {
             self.change(source, |held| held.bytes += bytes);
         }
@@ -69,11 +70,11 @@ impl Holdings {
 
     /// Moves bytes of a refused payload to a queued event or dead letter.
     pub(super) fn take_over_refused(&mut self, source: &str, bytes: u64) {
-        self.totals.refused_bytes = self.totals.refused_bytes.saturating_sub(bytes);
+        self.all.refused_bytes = self.all.refused_bytes.saturating_sub(bytes);
         self.change(source, |held| held.bytes += bytes);
     }
 
-    pub(super) fn of(&self, source: &str) -> Held {
+    pub(super) fn of(&self, source: &str) -> SourceTotals {
         self.sources.get(source).copied().unwrap_or_default()
     }
 
@@ -84,19 +85,19 @@ impl Holdings {
         };
         let others = config.shares.sources().filter(|other| ***other != *source);
         let with_nothing = others.filter(|other| self.of(other).events() == 0).count() as u64;
-        let (own, used) = (self.of(source), self.totals.without_refused());
-        let room = Room { max: config.max_events, used: used.events(), own: own.events(), left: with_nothing };
+        let (own, used) = (self.of(source), self.all.without_refused());
+        let room = LimitUse { max: config.max_events, used: used.events(), own: own.events(), left: with_nothing };
         // The size of another source's first event is unknown: an event as large as this one must fit.
         let left = if with_nothing > 0 { bytes } else { 0 };
-        let room_for_bytes = Room { max: config.max_bytes, used: used.bytes, own: own.bytes, left };
+        let room_for_bytes = LimitUse { max: config.max_bytes, used: used.bytes, own: own.bytes, left };
         share.admits(room, events) && share.admits(room_for_bytes, bytes)
     }
 
-    fn change(&mut self, source: &str, change: impl FnOnce(&mut Held)) {
+    fn change(&mut self, source: &str, change: impl FnOnce(&mut SourceTotals)) {
         match self.sources.get_mut(source) {
             Some(held) => change(held),
             None => {
-                let mut held = Held::default();
+                let mut held = SourceTotals::default();
                 change(&mut held);
                 self.sources.insert(Arc::from(source), held);
             }
@@ -104,7 +105,7 @@ impl Holdings {
     }
 }
 
-impl Held {
+impl SourceTotals {
     /// The number of events for shares of `max_events`.
     pub fn events(&self) -> u64 {
         self.queued + self.dead
@@ -113,18 +114,18 @@ impl Held {
 
 impl Journal {
     /// The part of each configured source.
-    pub fn held_by_source(&self) -> impl Iterator<Item = (&Arc<str>, Held)> {
-        self.config.shares.sources().map(|source| (source, self.holdings.of(source)))
+    pub fn totals_by_source(&self) -> impl Iterator<Item = (&Arc<str>, SourceTotals)> {
+        self.config.shares.sources().map(|source| (source, self.totals.of(source)))
     }
 
     /// The part of one source.
-    pub fn held(&self, source: &str) -> Held {
-        self.holdings.of(source)
+    pub fn totals_of(&self, source: &str) -> SourceTotals {
+        self.totals.of(source)
     }
 
     /// Returns true if one more event of a source fits into its share.
     pub fn admits_more_of(&self, source: &str) -> bool {
-        self.holdings.admits(&self.config, source, 1, 1)
+        self.totals.admits(&self.config, source, 1, 1)
     }
 
     /// The source of a row by its text, even if the row is damaged otherwise. Empty if it is no text, or the row is not
@@ -240,7 +241,7 @@ mod tests {
             open(&Config { keep_refused: 0, ..shared(directory.path(), 20, &[("a", Share::Auto)]) });
         let (raw, body) = (b"the request as it came", b"{ }");
         for state in [None, Some(State::Delivered)] {
-            let held_before = journal.held("a").bytes;
+            let held_before = journal.totals_of("a").bytes;
             let mut batch = journal.begin().unwrap();
             // The first row of the request holds its raw body, and goes: as refused, or once it is delivered.
             let first = match state {
@@ -259,7 +260,7 @@ mod tests {
                 }
             }
             batch.commit().unwrap();
-            assert_eq!(journal.held("a").bytes - held_before, (raw.len() + body.len()) as u64, "{state:?}");
+            assert_eq!(journal.totals_of("a").bytes - held_before, (raw.len() + body.len()) as u64, "{state:?}");
             let counted = told(&journal);
             journal.recover(|_| {}).unwrap();
             assert_eq!(told(&journal), counted);
@@ -337,8 +338,8 @@ mod tests {
         }
     }
 
-    fn told(journal: &Journal) -> (Totals, Vec<(String, Held)>) {
-        let held = journal.held_by_source().filter(|(_, held)| *held != Held::default());
+    fn told(journal: &Journal) -> (Totals, Vec<(String, SourceTotals)>) {
+        let held = journal.totals_by_source().filter(|(_, held)| *held != SourceTotals::default());
         let mut held: Vec<_> = held.map(|(source, held)| (source.to_string(), held)).collect();
         held.sort_by(|one, other| one.0.cmp(&other.0));
         (journal.totals(), held)
@@ -372,7 +373,7 @@ mod tests {
                 }
                 let counted = told(&journal);
                 let (totals, held) = &counted;
-                let sum = |of: fn(&Held) -> u64| held.iter().map(|(_, held)| of(held)).sum::<u64>();
+                let sum = |of: fn(&SourceTotals) -> u64| held.iter().map(|(_, held)| of(held)).sum::<u64>();
                 prop_assert_eq!((sum(|held| held.queued), sum(|held| held.dead)), (totals.queued, totals.dead));
                 prop_assert_eq!(sum(|held| held.bytes), totals.bytes - totals.refused_bytes);
                 journal.recover(|_| {}).unwrap();

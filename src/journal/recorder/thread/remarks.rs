@@ -12,12 +12,12 @@ use crate::journal::{ASIDE_KEPT, Journal, Lack, LogSalvage, Repairs};
 #[derive(Debug)]
 pub(super) struct Remarks {
     shown: watch::Sender<Vec<Remark>>,
-    damage: Damage,
+    damage: DamageSeen,
 }
 
-/// Damage met since the start.
+/// DamageSeen met since the start.
 #[derive(Debug, Default)]
-struct Damage {
+struct DamageSeen {
     since: Option<WallTime>,
     /// Events that became dead letters by damage.
     events: u64,
@@ -30,7 +30,7 @@ struct Damage {
 impl Remarks {
     pub(super) fn new() -> (Remarks, watch::Receiver<Vec<Remark>>) {
         let (shown, watched) = watch::channel(Vec::new());
-        (Remarks { shown, damage: Damage::default() }, watched)
+        (Remarks { shown, damage: DamageSeen::default() }, watched)
     }
 
     fn begin(&self, reason: &'static str, detail: String, remedy: &'static str, since: WallTime) {
@@ -72,7 +72,7 @@ impl Remarks {
     pub(super) fn damaged(&mut self, events: u64, now: WallTime) {
         self.damage.events += events;
         let since = *self.damage.since.get_or_insert(now);
-        let Damage { events, unreadable, aside, .. } = &self.damage;
+        let DamageSeen { events, unreadable, aside, .. } = &self.damage;
         let mut detail = format!("{events} events are dead letters because they are damaged");
         if *unreadable > 0 {
             detail.push_str(&format!(", and up to {unreadable} more could not be read"));

@@ -6,14 +6,14 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::work::Owed;
-use super::{Writer, tap_lines};
+use super::{RecorderThread, tap_lines};
 use crate::event::{EventId, KeyId, Settlement, State};
-use crate::journal::Held;
+use crate::journal::SourceTotals;
 use crate::journal::recorder::{
     Accepted, Commanded, Committed, Entry, Message, Receipt, Recorded, Settle, Submission, Tally, Unavailable,
 };
 
-impl Writer {
+impl RecorderThread {
     /// Answers everyone after the commit.
     pub(super) fn acknowledge(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, accepted: Vec<Accepted>) {
         let ended = messages.iter().filter_map(|message| match message {
@@ -38,7 +38,7 @@ impl Writer {
                     self.count_commanded(&ids, &commanded);
                     let _ = reply.send(Ok(commanded));
                 }
-                (Message::Hold { reply, .. }, Owed::Holding(holding)) => drop(reply.send(Ok(holding))),
+                (Message::Hold { reply, .. }, Owed::HoldChange(change)) => drop(reply.send(Ok(change))),
                 (Message::Replace { submission, reply, .. }, Owed::Replaced(replaced)) => {
                     let _ = reply.send(match replaced {
                         Ok(Ok(receipts)) => self.recorded(submission, receipts).map(Ok),
@@ -112,7 +112,7 @@ impl Writer {
 
     fn turn_away(&mut self, source: &Arc<str>) {
         if self.turning_away.note(source, self.parts.clock.now().wall, Instant::now()) {
-            let Held { queued, dead, bytes } = self.journal.held(source);
+            let SourceTotals { queued, dead, bytes } = self.journal.totals_of(source);
             tracing::warn!(
                 source = &**source,
                 queued,
@@ -143,7 +143,7 @@ impl Writer {
     }
 
     fn tally(&self, unmatched: &[(EventId, KeyId)]) -> Tally {
-        let by_source = self.journal.held_by_source().map(|(source, held)| (Arc::clone(source), held));
+        let by_source = self.journal.totals_by_source().map(|(source, held)| (Arc::clone(source), held));
         let is_last = |(id, key): &&(EventId, KeyId)| self.dedup.last(*key).is_none_or(|last| last <= *id);
         Tally {
             totals: self.journal.totals(),

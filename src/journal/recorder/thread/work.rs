@@ -10,9 +10,12 @@ use crate::clock::Now;
 use crate::event::{
     Action, Draft, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded, Violation,
 };
-use crate::journal::dedup::{AcceptReason, Admission, Arrival, Decision, Dedup, Effect, Occurrences, Preview};
+use crate::journal::dedup::{
+    AcceptReason, Admission, Arrival, Dedup, DedupDecision, DuplicateReason, Effect, Occurrences, Preview,
+};
 use crate::journal::recorder::{
-    Accepted, Commanded, Declined, Entry, Expected, Follow, Holding, Message, Receipt, Settle, Submission, Unavailable,
+    Accepted, Commanded, Declined, Entry, Expected, Follow, HoldChange, Message, Receipt, Settle, Submission,
+    Unavailable,
 };
 use crate::journal::{self, AttemptRecord, Batch, Fit, NewEvent, NewRefusal, Raw, Space, Stored};
 
@@ -25,7 +28,7 @@ pub(super) enum Owed {
     Ids(Option<Vec<EventId>>),
     Foresights(Vec<Preview>),
     Commanded(Vec<Commanded>),
-    Holding(Holding),
+    HoldChange(HoldChange),
     Replaced(Result<Result<Vec<Receipt>, Declined>, Unavailable>),
     Done,
 }
@@ -91,7 +94,7 @@ impl Work<'_> {
                 let arrivals = arrivals.iter().map(Expected::arrival);
                 Ok(Owed::Foresights(self.dedup.preview(arrivals, self.now)))
             }
-            Message::Hold { target, held, .. } => self.hold(target, *held).map(Owed::Holding),
+            Message::Hold { target, held, .. } => self.hold(target, *held).map(Owed::HoldChange),
             Message::Command { command, ids, request_id, .. } => {
                 self.command(*command, ids, request_id).map(Owed::Commanded)
             }
@@ -192,7 +195,7 @@ impl Work<'_> {
     pub(super) fn is_known(&self, submission: &Submission) -> bool {
         submission.entries.iter().all(|entry| match entry {
             Entry::Event { key, draft } => {
-                matches!(self.dedup.decide(arrival(*key, draft), self.now), Decision::Duplicate { .. })
+                matches!(self.dedup.decide(arrival(*key, draft), self.now), DedupDecision::Duplicate { .. })
             }
             Entry::Refused { .. } => true,
         })
@@ -213,7 +216,7 @@ impl Work<'_> {
         };
         let open = draft.action == Action::Trigger && self.dedup.is_open(key);
         let follows = self.dedup.last(key);
-        let (batch, received_at) = (&mut self.batch, self.now.wall);
+        let (batch, taken_at) = (&mut self.batch, self.now.wall);
         let append = |novelty: AcceptReason, occurrences: &Occurrences| {
             batch.append(NewEvent {
                 source: &submission.source,
@@ -222,7 +225,7 @@ impl Work<'_> {
                 rule: &draft.rule,
                 priority: draft.priority,
                 novelty: novelty.as_str(),
-                received_at,
+                taken_at,
                 request: &submission.request_id,
                 sender_request: submission.sender_request_id.as_deref(),
                 raw: raw_of(submission, *raw_in),
@@ -236,17 +239,7 @@ impl Work<'_> {
         };
         let (id, novelty) = match self.dedup.admit(arrival, self.now, force, append)? {
             Admission::Taken { id, novelty } => (id, novelty),
-            Admission::Duplicate { of, why } => {
-                tracing::debug!(
-                    source = &*submission.source,
-                    incident_key = draft.incident_key,
-                    of = of.0,
-                    why = why.as_str(),
-                    "duplicate"
-                );
-                *self.duplicates.entry(of).or_default() += 1;
-                return Ok(Receipt { id: of, duplicate: true, follow: self.follow(submission, of)? });
-            }
+            Admission::Duplicate { of, why } => return self.duplicate(submission, draft, of, why),
         };
         raw_in.get_or_insert(id);
         self.wrote = true;
@@ -269,6 +262,24 @@ impl Work<'_> {
             }),
         });
         Ok(Receipt { id, duplicate: false, follow: self.follow(submission, id)? })
+    }
+
+    fn duplicate(
+        &mut self,
+        submission: &Submission,
+        draft: &Draft,
+        of: EventId,
+        why: DuplicateReason,
+    ) -> Result<Receipt, journal::Error> {
+        tracing::debug!(
+            source = &*submission.source,
+            incident_key = draft.incident_key,
+            of = of.0,
+            why = why.as_str(),
+            "duplicate"
+        );
+        *self.duplicates.entry(of).or_default() += 1;
+        Ok(Receipt { id: of, duplicate: true, follow: self.follow(submission, of)? })
     }
 
     /// Returns whether an incident of a key that deduplication does not know may be open at the upstream. It matters only

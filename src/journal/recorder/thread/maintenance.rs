@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::Writer;
+use super::RecorderThread;
 use super::restore::log_damaged;
 use super::shortage::{REMOVAL_PAUSE, ROOM_INTERVAL, Shortage};
 use crate::clock::WallTime;
 use crate::event::KeyId;
 use crate::journal::{self, Damaged, Reserve};
 
-impl Writer {
+impl RecorderThread {
     /// Makes dead letters of damaged rows, and logs each once.
     pub(super) fn set_aside(&mut self, damaged: &[Damaged]) -> Result<(), journal::Error> {
         if damaged.is_empty() {
@@ -35,7 +35,7 @@ impl Writer {
         }
     }
 
-    /// Repairs damage that a reader found like damage that the writer finds.
+    /// Repairs damage that a reader found like damage that a write meets.
     pub(super) fn notice_damage(&mut self) {
         if self.fault.is_none() && journal::is_marked_damaged(self.parts.lock.directory()) {
             self.enter_fault(&journal::Error::Damaged("a part of it could not be read".to_owned()));

@@ -3,7 +3,7 @@
 /// The state of two sides that take turns: the preferred one, and another that gets one turn in `every` while both
 /// wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
+pub(super) struct Alternation {
     every: u8,
     passed: u8,
 }
@@ -15,9 +15,9 @@ pub(super) enum Side {
     Other,
 }
 
-impl Share {
-    pub(super) const fn one_in(every: u8) -> Share {
-        Share { every, passed: 0 }
+impl Alternation {
+    pub(super) const fn one_in(every: u8) -> Alternation {
+        Alternation { every, passed: 0 }
     }
 
     /// Chooses one of the waiting sides; none if neither waits.
@@ -45,12 +45,12 @@ mod tests {
     #[test]
     fn the_other_gets_one_turn_in_so_many_and_every_turn_that_nobody_else_wants() {
         for every in 1..20 {
-            let mut share = Share::one_in(every);
-            let turns: Vec<_> = (0..usize::from(every) * 3).filter_map(|_| share.choose(true, true)).collect();
+            let mut alternation = Alternation::one_in(every);
+            let turns: Vec<_> = (0..usize::from(every) * 3).filter_map(|_| alternation.choose(true, true)).collect();
             assert_eq!(turns.iter().filter(|side| **side == Side::Other).count(), 3, "one in {every}");
-            assert_eq!(share.choose(false, true), Some(Side::Other));
-            assert_eq!(share.choose(true, false), Some(Side::Preferred));
-            assert_eq!(share.choose(false, false), None);
+            assert_eq!(alternation.choose(false, true), Some(Side::Other));
+            assert_eq!(alternation.choose(true, false), Some(Side::Preferred));
+            assert_eq!(alternation.choose(false, false), None);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Writer;
+use super::RecorderThread;
 use super::bring_back::FALSE_ALARMS_MAX;
 use super::fault::{Files, REOPEN_INTERVAL};
 use super::restore::{Restored, open_writable, restore};
@@ -11,7 +11,7 @@ use crate::event::{Queued, Settlement};
 use crate::journal::recorder::{Accepted, Committed, Settle};
 use crate::journal::{self, FileStates};
 
-impl Writer {
+impl RecorderThread {
     /// Reopens the journal after a fault, restores from it, and writes held settlements. On failure it is tried again.
     pub(super) fn reopen(&mut self) {
         let Some(fault) = self.fault.as_mut().filter(|fault| Instant::now() >= fault.try_at) else {

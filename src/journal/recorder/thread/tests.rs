@@ -11,16 +11,16 @@ use crate::event::{
 use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
 use crate::journal::{AttemptRecord, Rescue, Shares};
 
-/// A writer that a test drives itself.
-struct Desk {
-    writer: Writer,
+/// A recorder's thread that a test drives itself.
+struct Fixture {
+    thread: RecorderThread,
     recorder: Recorder,
     committed: mpsc::Receiver<Committed>,
 }
 
-fn open(directory: &Path) -> Desk {
+fn open(directory: &Path) -> Fixture {
     let (sender, committed) = mpsc::channel(1_000);
-    let parts = WriterParts {
+    let parts = RecorderParts {
         journal: journal::Config {
             data_dir: directory.to_owned(),
             max_events: 1_000_000,
@@ -37,8 +37,8 @@ fn open(directory: &Path) -> Desk {
         metrics: Arc::new(Metrics::new()),
         committed: sender,
     };
-    let (recorder, writer) = Writer::open(parts, |_, _| ()).unwrap();
-    Desk { writer, recorder, committed }
+    let (recorder, thread) = RecorderThread::open(parts, |_, _| ()).unwrap();
+    Fixture { thread, recorder, committed }
 }
 
 fn submission(keys: std::ops::Range<u64>) -> Submission {
@@ -100,11 +100,11 @@ fn ended(event: u64) -> Settle {
     Settle { attempt: Some(attempt), settlement, key: KeyId::new("servicepilot", "any"), awaited: false }
 }
 
-impl Desk {
+impl Fixture {
     /// Records an event of each key; returns their numbers.
     fn take(&mut self, keys: std::ops::Range<u64>) -> Vec<u64> {
-        self.writer.turn(&mut vec![record(keys).0]);
-        assert!(self.writer.fault.is_none());
+        self.thread.turn(&mut vec![record(keys).0]);
+        assert!(self.thread.fault.is_none());
         self.committed.try_recv().unwrap().accepted.iter().map(|accepted| accepted.event.id.0).collect()
     }
 
@@ -121,76 +121,76 @@ impl Desk {
 #[test]
 fn ends_that_were_written_after_a_fault_are_told_and_not_written_again_where_a_later_one_fails() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path());
-    let at_once = desk.writer.journal.space().unwrap().ends_at_once() as u64;
-    let ids = desk.take(0..2 * at_once + 1);
+    let mut fixture = open(directory.path());
+    let at_once = fixture.thread.journal.space().unwrap().ends_at_once() as u64;
+    let ids = fixture.take(0..2 * at_once + 1);
     let (last, before) = ids.split_last().unwrap();
-    desk.writer.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    fixture.thread.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
     let full = format!(
         "CREATE TEMP TRIGGER full BEFORE INSERT ON attempt WHEN new.event = {last} BEGIN SELECT RAISE(ABORT, 'full'); END"
     );
-    desk.writer.journal.execute(&full);
+    fixture.thread.journal.execute(&full);
     for _ in 0..2 {
-        assert!(desk.writer.write_held().is_err());
+        assert!(fixture.thread.write_held().is_err());
     }
-    let held = desk.writer.fault.as_ref().unwrap().held.iter().map(|end| end.settlement.id.0);
+    let held = fixture.thread.fault.as_ref().unwrap().held.iter().map(|end| end.settlement.id.0);
     assert_eq!(held.collect::<Vec<_>>(), [*last]);
-    assert_eq!(desk.told(), before);
-    desk.writer.journal.execute("DROP TRIGGER full");
-    desk.writer.write_held().unwrap();
-    assert_eq!((desk.told(), desk.writer.journal.totals().queued), (vec![*last], 0));
+    assert_eq!(fixture.told(), before);
+    fixture.thread.journal.execute("DROP TRIGGER full");
+    fixture.thread.write_held().unwrap();
+    assert_eq!((fixture.told(), fixture.thread.journal.totals().queued), (vec![*last], 0));
 }
 
 #[test]
 fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path());
-    let waiting = desk.take(0..2_001).into_iter().map(waits).collect();
-    desk.recorder.leave(QueueCopy { waiting, ..QueueCopy::default() });
-    drop(desk.committed);
-    desk.writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
+    let mut fixture = open(directory.path());
+    let waiting = fixture.take(0..2_001).into_iter().map(waits).collect();
+    fixture.recorder.leave(QueueCopy { waiting, ..QueueCopy::default() });
+    drop(fixture.committed);
+    fixture.thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let (message, mut reply) = record(3_000..3_001);
-    desk.recorder.put(message).unwrap();
-    let journal = open_writable(&desk.writer.parts).unwrap();
-    desk.writer.restore_missing(journal).unwrap();
+    fixture.recorder.put(message).unwrap();
+    let journal = open_writable(&fixture.thread.parts).unwrap();
+    fixture.thread.restore_missing(journal).unwrap();
     assert!(matches!(reply.try_recv(), Ok(Err(Unavailable::JournalReplaced))));
 }
 
 #[test]
 fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = open(directory.path());
-    let ids = desk.take(0..3);
+    let mut fixture = open(directory.path());
+    let ids = fixture.take(0..3);
     let outgoing = Outgoing {
         source: Arc::from("servicepilot"),
         incident_key: Arc::from("0"),
         body: Bytes::from_static(b"{}"),
         acknowledged: WallTime(1),
     };
-    desk.recorder.leave(QueueCopy {
+    fixture.recorder.leave(QueueCopy {
         waiting: ids.iter().copied().map(waits).collect(),
         bodies: HashMap::from([(EventId(ids[0]), outgoing)]),
         ..QueueCopy::default()
     });
-    drop(desk.committed);
+    drop(fixture.committed);
     // One more comes, and one ends, and nobody is there to be told.
-    desk.writer.turn(&mut vec![record(3..4).0, Message::Settle(ended(ids[1]))]);
-    desk.writer.journal.execute(&format!("DELETE FROM event WHERE id IN ({}, {})", ids[0], ids[2]));
-    desk.writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
-    let journal = open_writable(&desk.writer.parts).unwrap();
-    let journal = desk.writer.restore_missing(journal).unwrap();
+    fixture.thread.turn(&mut vec![record(3..4).0, Message::Settle(ended(ids[1]))]);
+    fixture.thread.journal.execute(&format!("DELETE FROM event WHERE id IN ({}, {})", ids[0], ids[2]));
+    fixture.thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
+    let journal = open_writable(&fixture.thread.parts).unwrap();
+    let journal = fixture.thread.restore_missing(journal).unwrap();
     assert_eq!(journal.queued().unwrap(), [EventId(ids[0]), EventId(ids[2] + 1)]);
-    let rescue = desk.writer.fault.as_ref().and_then(|fault| fault.rescue);
+    let rescue = fixture.thread.fault.as_ref().and_then(|fault| fault.rescue);
     assert_eq!(rescue, Some(Rescue { again: 1, lost: 1, ended: 0 }));
 }
 
 #[test]
 fn without_an_answer_of_what_waits_the_journal_is_not_believed() {
     let directory = tempfile::tempdir().unwrap();
-    let Desk { mut writer, recorder, committed } = open(directory.path());
+    let Fixture { mut thread, recorder, committed } = open(directory.path());
     drop((committed, recorder));
-    writer.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
-    let journal = open_writable(&writer.parts).unwrap();
-    let error = writer.restore_missing(journal).unwrap_err();
+    thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
+    let journal = open_writable(&thread.parts).unwrap();
+    let error = thread.restore_missing(journal).unwrap_err();
     assert!(error.to_string().contains("does not answer what else is queued"), "{error}");
 }

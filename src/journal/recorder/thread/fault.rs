@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Writer;
+use super::RecorderThread;
 use crate::journal::recorder::{Health, Message, Settle, Unavailable};
 use crate::journal::{self, FileStates, LetGo, Mended, Mending, Rescue};
 
@@ -84,7 +84,7 @@ impl Fault {
     }
 }
 
-impl Writer {
+impl RecorderThread {
     /// Handles a failed write. The batch may or may not be on disk, so it is not trusted: the journal is reopened and
     /// all state is restored from it before anything is acknowledged again.
     pub(super) fn enter_fault(&mut self, error: &journal::Error) {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Writer;
+use super::RecorderThread;
 use super::work::{Owed, Work};
 use crate::journal;
 use crate::journal::recorder::{Accepted, Message};
 
-impl Writer {
+impl RecorderThread {
     /// Writes all messages as one batch and syncs it; without messages, the pending counts.
     pub(super) fn commit(&mut self, messages: &[Message]) -> Result<(Vec<Owed>, Vec<Accepted>), journal::Error> {
         let started = Instant::now();

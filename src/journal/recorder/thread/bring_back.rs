@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
-use super::Writer;
+use super::RecorderThread;
 use super::fault::{Fault, Files, REOPEN_INTERVAL};
 use super::restore::log_repairs;
 use crate::event::EventId;
 use crate::journal::recorder::{Committed, Health, QueueCopy, Unavailable};
 use crate::journal::{self, Batch, Journal, Lock, Mended, Mending, OpenError, Rescue};
 
-impl Writer {
+impl RecorderThread {
     /// If a restart would not find the open files: takes the directory again, writes a complete journal there, and
     /// closes the open files.
     pub(super) fn bring_back(&mut self) -> Result<(), OpenError> {
@@ -85,7 +85,7 @@ impl Writer {
     /// Copies all open files, which may take long; senders meanwhile get 503.
     fn copy_out(&mut self) -> Result<(), OpenError> {
         let now = self.parts.clock.now().wall;
-        let Writer { journal, parts, messages, fault: Some(fault), .. } = self else {
+        let RecorderThread { journal, parts, messages, fault: Some(fault), .. } = self else {
             return Ok(());
         };
         if matches!(fault.files, Files::Open { copied: Some(_) }) {

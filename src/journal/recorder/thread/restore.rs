@@ -1,14 +1,17 @@
 //! Restores deduplication and the delivery queue from the journal: at a start, and after a fault.
 
-use super::WriterParts;
+use super::RecorderParts;
 use crate::clock::{Now, WallTime};
 use crate::event::{EventId, HoldRecord, Queued, SourceNames, State};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Recovered, Repairs, Salvage, Tried};
+use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Recovered, Repairs, Reserve, Salvage, Tried};
 use crate::metrics::Metrics;
 
 /// Opens the journal at a start, repaired if it was damaged.
-pub(super) fn open_mended(parts: &WriterParts, now: WallTime) -> Result<(Journal, Repairs), journal::OpenError> {
+pub(super) fn open_mended(parts: &RecorderParts, now: WallTime) -> Result<(Journal, Repairs), journal::OpenError> {
+    if Reserve::make_way(parts.lock.directory(), parts.journal.reserve) {
+        tracing::warn!("the volume of `data_dir` is full: the reserve was given up to open the journal");
+    }
     let repairs = journal::mend(&parts.lock, now)?;
     log_repairs(&repairs);
     let opened = Journal::open(&parts.journal, &parts.lock, now).and_then(|journal| {
@@ -29,7 +32,7 @@ pub(super) fn open_mended(parts: &WriterParts, now: WallTime) -> Result<(Journal
 }
 
 /// Opens the journal anew, once a test write was synced.
-pub(super) fn open_writable(parts: &WriterParts) -> Result<Journal, journal::OpenError> {
+pub(super) fn open_writable(parts: &RecorderParts) -> Result<Journal, journal::OpenError> {
     let now = parts.clock.now().wall;
     let mut journal = Journal::open(&parts.journal, &parts.lock, now)?;
     // Where the log itself filled the disk, folding it frees the needed room.
@@ -60,7 +63,7 @@ pub(super) struct Restored {
 }
 
 pub(super) fn restore(
-    parts: &WriterParts,
+    parts: &RecorderParts,
     mut journal: Journal,
     sources: &SourceNames,
     mut each: impl FnMut(Queued, Option<Tried>),
@@ -104,7 +107,7 @@ pub(super) fn restore(
 }
 
 /// The holds in a journal, in their search order.
-pub(super) fn holds_of(parts: &WriterParts, journal: &Journal) -> Result<Vec<HoldRecord>, journal::OpenError> {
+pub(super) fn holds_of(parts: &RecorderParts, journal: &Journal) -> Result<Vec<HoldRecord>, journal::OpenError> {
     let mut holds = journal.holds().map_err(|error| {
         note_damage(parts, &error);
         journal::OpenError {
@@ -190,7 +193,7 @@ pub fn recollect(reader: &journal::Reader, settings: dedup::Settings, now: Now) 
     Ok(dedup)
 }
 
-pub(super) fn note_damage(parts: &WriterParts, error: &journal::Error) {
+pub(super) fn note_damage(parts: &RecorderParts, error: &journal::Error) {
     if matches!(error, journal::Error::Damaged(_)) {
         journal::mark_damaged(parts.lock.directory());
     }

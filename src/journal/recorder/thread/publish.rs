@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Writer;
+use super::RecorderThread;
 use crate::journal::recorder::{Health, TurnedAway, Unavailable};
 
-impl Writer {
+impl RecorderThread {
     /// Publishes the state for health, metrics and API.
     pub(super) fn publish_state(&mut self) {
         if self.fault.is_none() {
@@ -39,7 +39,7 @@ impl Writer {
         }
         self.publish_turned_away();
         let metrics = &self.parts.metrics;
-        for (source, held) in self.journal.held_by_source() {
+        for (source, held) in self.journal.totals_by_source() {
             metrics.source_uses(source, held.events(), held.bytes);
         }
         self.remarks.log(&self.journal, self.parts.clock.now().wall);
@@ -69,8 +69,8 @@ impl Writer {
             tracing::info!(source = &*source, "this source has room in the queue again; its events are taken");
         }
         let turned_away = turning_away.sources().map(|(source, since)| {
-            let (source, held) = (Arc::clone(source), journal.held(source));
-            TurnedAway { source, since, held }
+            let (source, totals) = (Arc::clone(source), journal.totals_of(source));
+            TurnedAway { source, since, totals }
         });
         self.turned_away.send_replace(turned_away.collect());
     }

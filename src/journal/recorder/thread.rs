@@ -32,7 +32,7 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::event::{EventId, HoldRecord, Queued, Settlement, SourceNames, Superseded};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Journal, Left, Lock, Reserve, Tried};
+use crate::journal::{self, Damaged, Journal, Left, Lock, Tried};
 use crate::metrics::Metrics;
 use crate::tap::Tap;
 use coalesce::Coalesce;
@@ -48,8 +48,8 @@ pub use restore::recollect;
 
 /// The owner of deduplication and the journal. It has a thread of its own, because a sync blocks.
 #[derive(Debug)]
-pub struct Writer {
-    parts: WriterParts,
+pub struct RecorderThread {
+    parts: RecorderParts,
     journal: Journal,
     dedup: Dedup,
     sources: Arc<SourceNames>,
@@ -81,9 +81,9 @@ pub struct Writer {
     activity: Activity,
 }
 
-/// The configuration, handles and channels of a writer.
+/// The configuration, handles and channels of the recorder's thread.
 #[derive(Debug)]
-pub struct WriterParts {
+pub struct RecorderParts {
     pub journal: journal::Config,
     pub lock: Lock,
     pub dedup: dedup::Settings,
@@ -94,18 +94,15 @@ pub struct WriterParts {
     pub committed: mpsc::Sender<Committed>,
 }
 
-impl Writer {
+impl RecorderThread {
     /// Opens the journal and restores everything from it. `each` gets the undelivered events in order, with the state
     /// of their retries.
     pub fn open(
-        parts: WriterParts,
+        parts: RecorderParts,
         each: impl FnMut(Queued, Option<Tried>),
-    ) -> Result<(Recorder, Writer), journal::OpenError> {
+    ) -> Result<(Recorder, RecorderThread), journal::OpenError> {
         let now = parts.clock.now().wall;
         let left = Left::in_directory(parts.lock.directory());
-        if Reserve::make_way(parts.lock.directory(), parts.journal.reserve) {
-            tracing::warn!("the volume of `data_dir` is full: the reserve was given up to open the journal");
-        }
         let (journal, repairs) = open_mended(&parts, now)?;
         let salvaged = repairs.journal.is_some();
         let sources = Arc::new(SourceNames::default());
@@ -134,7 +131,7 @@ impl Writer {
             activity: activity.clone(),
         };
         let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
-        let mut writer = Writer {
+        let mut thread = RecorderThread {
             parts,
             journal,
             dedup,
@@ -159,20 +156,25 @@ impl Writer {
             tap,
             activity,
         };
+        thread.prepare(&damaged);
+        Ok((recorder, thread))
+    }
+
+    /// Prepares an opened journal for its first batch.
+    fn prepare(&mut self, damaged: &[Damaged]) {
         // A leftover log may end in a commit whose sync failed: nothing may be appended to that.
-        match writer.journal.fold_log() {
+        match self.journal.fold_log() {
             Ok(true) => {}
             Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
-            Err(error) => writer.enter_fault(&error),
+            Err(error) => self.enter_fault(&error),
         }
-        if writer.fault.is_none()
-            && let Err(error) = writer.set_aside(&damaged).and_then(|()| writer.recover_space().map(drop))
+        if self.fault.is_none()
+            && let Err(error) = self.set_aside(damaged).and_then(|()| self.recover_space().map(drop))
         {
-            writer.enter_fault(&error);
+            self.enter_fault(&error);
         }
-        writer.mark();
-        writer.publish_state();
-        Ok((recorder, writer))
+        self.mark();
+        self.publish_state();
     }
 
     /// Works until every [`Recorder`] is gone, then folds the log and closes the journal.
@@ -283,7 +285,7 @@ impl Writer {
     }
 }
 
-fn unreadable(parts: &WriterParts, error: &journal::Error) -> journal::OpenError {
+fn unreadable(parts: &RecorderParts, error: &journal::Error) -> journal::OpenError {
     journal::OpenError {
         path: parts.lock.directory().to_owned(),
         problem: error.to_string(),

@@ -7,7 +7,7 @@ use super::work::{Origin, Work};
 use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, Reason, State};
 use crate::journal::dedup::{AcceptReason, Arrival, Effect, Occurrences};
 use crate::journal::recorder::{
-    Accepted, Command, Commanded, Declined, Entry, HOLDS_MAX, Holding, Receipt, Submission, Unavailable,
+    Accepted, Command, Commanded, Declined, Entry, HOLDS_MAX, HoldChange, Receipt, Submission, Unavailable,
 };
 use crate::journal::{self, Blob, Decided, Fit, Later, NewEvent, Raw, Stored};
 
@@ -81,24 +81,16 @@ impl Work<'_> {
 
     fn replay(&mut self, id: EventId, force: bool, round: &mut Round<'_>) -> Result<Commanded, journal::Error> {
         let declined = |why| Ok(Commanded::Declined(why));
-        let stored = match self.batch.stored(id)? {
+        let mut stored = match self.batch.stored(id)? {
             None => return declined(Declined::NotKept),
             Some(Err(_)) => return declined(Declined::Damaged),
             Some(Ok(stored)) => stored,
         };
-        let Some(Decided { action, incident_key, rule, priority, update, occurrence }) = stored.decided else {
+        let Some(decided) = stored.decided.take() else {
             return declined(Declined::Undecided);
         };
-        if stored.state == State::Queued {
-            let next = stored.retry_at.filter(|at| *at > self.now.wall);
-            return declined(Declined::Waiting { next });
-        }
-        let key = KeyId::new(&stored.source, &incident_key);
-        if !force && stored.state == State::Ended && stored.reason == Some(Reason::Discarded) {
-            return declined(self.declined_replay(id, Declined::Discarded)?);
-        }
-        if !force && let Some(why) = self.later(key, &stored.source, &incident_key, id, &mut round.rows)? {
-            return declined(self.declined_replay(id, why)?);
+        if let Some(why) = self.declines_replay(&stored, &decided, force, &mut round.rows)? {
+            return declined(why);
         }
         let body = match self.batch.body(id)? {
             Blob::Sound(body) => body,
@@ -114,16 +106,72 @@ impl Work<'_> {
         // What came is only kept for a person to see: the event does not rest on it.
         let raw = if let Blob::Sound(raw) = raw { Some(raw) } else { None };
         let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len()) as u64;
+        if let Some(why) = self.lacks_room(&stored, bytes)? {
+            return declined(why);
+        }
+        let raw = match (shared, &raw) {
+            (Some(other), _) => Raw::In(other),
+            (None, Some(raw)) => Raw::Bytes(raw),
+            (None, None) => Raw::Gone,
+        };
+        let new = self.append_again(&stored, &decided, raw, body, round.request_id)?;
+        round.raws.entry(stored.raw_in).or_insert(new);
+        self.batch.end(id, &Reason::Replayed, self.now.wall)?;
+        self.wrote = true;
+        let Decided { action, incident_key, .. } = decided;
+        Ok(Commanded::Replayed { id: new, source: stored.source, action, incident_key })
+    }
+
+    /// The reason to decline the replay of an event by its state, or by what came after it; none to carry it out.
+    fn declines_replay(
+        &self,
+        stored: &Stored,
+        decided: &Decided,
+        force: bool,
+        rows: &mut usize,
+    ) -> Result<Option<Declined>, journal::Error> {
+        if stored.state == State::Queued {
+            let next = stored.retry_at.filter(|at| *at > self.now.wall);
+            return Ok(Some(Declined::Waiting { next }));
+        }
+        if force {
+            return Ok(None);
+        }
+        if stored.state == State::Ended && stored.reason == Some(Reason::Discarded) {
+            return self.declined_replay(stored.id, Declined::Discarded).map(Some);
+        }
+        let key = KeyId::new(&stored.source, &decided.incident_key);
+        let later = self.later(key, &stored.source, &decided.incident_key, stored.id, rows)?;
+        later.map(|why| self.declined_replay(stored.id, why)).transpose()
+    }
+
+    /// Takes the room for the replay of an event; returns what is missing where there is none.
+    fn lacks_room(&mut self, stored: &Stored, bytes: u64) -> Result<Option<Declined>, journal::Error> {
         // A dead letter makes room for its own replay.
         let freed = if stored.state == State::Dead { (1, stored.bytes) } else { (0, 0) };
         if self.make_room(None, 1 - freed.0, bytes.saturating_sub(freed.1))? != Fit::Fits {
-            return declined(Declined::Backlog);
+            return Ok(Some(Declined::Backlog));
         }
         let footprint = journal::footprint(1, bytes);
         if !self.fits(footprint) {
-            return declined(Declined::DiskFull);
+            return Ok(Some(Declined::DiskFull));
         }
         self.space.promise(footprint);
+        Ok(None)
+    }
+
+    /// Appends an event anew, and hands it to the dispatcher.
+    fn append_again(
+        &mut self,
+        stored: &Stored,
+        decided: &Decided,
+        raw: Raw<'_>,
+        body: Vec<u8>,
+        request_id: &str,
+    ) -> Result<EventId, journal::Error> {
+        let Decided { action, incident_key, rule, priority, update, occurrence } = decided;
+        let (action, priority, update) = (*action, *priority, *update);
+        let key = KeyId::new(&stored.source, incident_key);
         let arrival = Arrival { key, action, update, occurrence: occurrence.as_ref() };
         let follows = self.dedup.last(key);
         let (batch, now) = (&mut self.batch, self.now);
@@ -131,33 +179,26 @@ impl Work<'_> {
             batch.append(NewEvent {
                 source: &stored.source,
                 action,
-                incident_key: &incident_key,
-                rule: &rule,
+                incident_key,
+                rule,
                 priority,
                 novelty: AcceptReason::Replay.as_str(),
-                received_at: now.wall,
-                request: round.request_id,
+                taken_at: now.wall,
+                request: request_id,
                 sender_request: None,
-                raw: match (shared, &raw) {
-                    (Some(other), _) => Raw::In(other),
-                    (None, Some(raw)) => Raw::Bytes(raw),
-                    (None, None) => Raw::Gone,
-                },
+                raw,
                 charset: stored.charset.as_deref(),
                 body: &body,
                 update,
                 occurrences,
                 follows,
-                replay_of: Some(id),
+                replay_of: Some(stored.id),
             })
         };
-        let new = self.dedup.take(arrival, now.monotonic, append)?;
-        round.raws.entry(stored.raw_in).or_insert(new);
-        self.batch.end(id, &Reason::Replayed, self.now.wall)?;
-        self.wrote = true;
+        let id = self.dedup.take(arrival, now.monotonic, append)?;
         self.accepted.push(Accepted {
             event: Queued {
-                id: new,
+                id,
                 key,
                 source: self.sources.id(&stored.source),
                 action,
@@ -165,16 +206,16 @@ impl Work<'_> {
                 reopening: false,
                 // Whatever was sent before it may have opened its incident.
                 continues: true,
-                acknowledged: self.now.monotonic,
+                acknowledged: now.monotonic,
             },
             outgoing: Some(Outgoing {
                 source: Arc::clone(&stored.source),
-                incident_key: Arc::from(&*incident_key),
+                incident_key: Arc::from(&**incident_key),
                 body: body.into(),
-                acknowledged: self.now.wall,
+                acknowledged: now.wall,
             }),
         });
-        Ok(Commanded::Replayed { id: new, source: stored.source, action, incident_key })
+        Ok(id)
     }
 
     fn discard(&mut self, id: EventId) -> Result<Commanded, journal::Error> {
@@ -204,11 +245,11 @@ impl Work<'_> {
     }
 
     /// Puts a hold in force, or releases it.
-    pub(super) fn hold(&mut self, target: &HoldTarget, held: bool) -> Result<Holding, journal::Error> {
+    pub(super) fn hold(&mut self, target: &HoldTarget, held: bool) -> Result<HoldChange, journal::Error> {
         let place = self.holds.binary_search_by(|known| known.target.cmp(target));
         match (place, held) {
-            (Ok(_), true) | (Err(_), false) => return Ok(Holding::AsItWas),
-            (Err(_), true) if self.holds.len() >= HOLDS_MAX => return Ok(Holding::TooMany),
+            (Ok(_), true) | (Err(_), false) => return Ok(HoldChange::AsItWas),
+            (Err(_), true) if self.holds.len() >= HOLDS_MAX => return Ok(HoldChange::TooMany),
             (Err(at), true) => {
                 let held = HoldRecord { target: target.clone(), since: self.now.wall };
                 Arc::make_mut(&mut self.holds).insert(at, held);
@@ -217,7 +258,7 @@ impl Work<'_> {
         }
         self.batch.set_holds(&self.holds)?;
         self.wrote = true;
-        Ok(Holding::Changed)
+        Ok(HoldChange::Changed)
     }
 
     /// The reason to decline a replay: that the event was replayed before, else `why`. Who replays it again should hear
