@@ -6,6 +6,7 @@
 mod admin;
 mod answers;
 mod bodies;
+mod browser;
 mod cases;
 mod certificates;
 mod cli;

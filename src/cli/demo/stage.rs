@@ -143,6 +143,8 @@ impl Stage {
     pub(super) fn how_to_go_on(&self) -> String {
         format!(
             "
+See all of it in a browser: http://{admin}/
+
 It stays up until Ctrl-C. Send more, and see what becomes of it:
 
   curl --cacert {directory}/relay.pem -H 'Authorization: Bearer {token}' \\
