@@ -137,10 +137,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listener = tokio::spawn(listener);
     let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
     let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
-    if !config.secret_files.is_empty() {
-        let (files, shutdown) = (Arc::new(Mutex::new(config.secret_files)), shutdown.clone());
-        tokio::spawn(async move { while panicked("secrets", watch_secrets(&files, &resume, &shutdown)).await {} });
-    }
+    watch_secrets(config.secret_files, resume, shutdown.clone());
     if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
         tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
     }
@@ -340,8 +337,16 @@ fn run_recorder(thread: RecorderThread) -> Result<oneshot::Receiver<()>, StartEr
     Ok(end)
 }
 
-/// Reloads changed secret files, so that a rotated token needs no restart.
-async fn watch_secrets(files: &Arc<Mutex<SecretFiles>>, resume: &Notify, shutdown: &Shutdown) {
+/// Reloads changed secret files from now on, so that a rotated token needs no restart.
+fn watch_secrets(files: SecretFiles, resume: Arc<Notify>, shutdown: Shutdown) {
+    if files.is_empty() {
+        return;
+    }
+    let files = Arc::new(Mutex::new(files));
+    tokio::spawn(async move { while panicked("secrets", reload_secrets(&files, &resume, &shutdown)).await {} });
+}
+
+async fn reload_secrets(files: &Arc<Mutex<SecretFiles>>, resume: &Notify, shutdown: &Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.begun() => return,

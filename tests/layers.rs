@@ -136,6 +136,12 @@ fn no_spelling_of_a_path_hides_what_it_leads_to() {
 }
 
 #[test]
+fn a_line_for_tests_hides_nothing_after_it() {
+    let text = "mod a;\n#[cfg(test)]\nmod tests;\nuse b::C;\n#[cfg(test)]\nmod more {\n    use d::E;\n}\n";
+    assert_eq!(without_tests(text), "mod a;\nuse b::C;\n");
+}
+
+#[test]
 fn what_one_file_owns_no_other_names() {
     for (owner, word) in
         [("rules/path", "jsonpath_rust"), ("metrics", "prometheus_client"), ("journal/sqlite", "rusqlite")]
@@ -342,9 +348,19 @@ fn parts(group: &str) -> Vec<&str> {
 
 /// A file without its tests and comments.
 fn code(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap();
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let text = without_tests(&fs::read_to_string(path).unwrap());
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// A text up to its first block that only tests see, without the single lines before it.
+fn without_tests(text: &str) -> String {
+    let mut parts = text.split("#[cfg(test)]\n");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let Some((_, rest)) = part.split_once('\n').filter(|(item, _)| item.ends_with(';')) else { break };
+        kept.push_str(rest);
+    }
+    kept
 }
 
 fn root() -> PathBuf {

@@ -17,7 +17,7 @@
 //! - a mapped value that is missing, blank, no text or over [`KEY_BYTES_MAX`] maps nothing: the incident opens,
 //!   and no resolve will ever find it.
 
-mod read;
+mod read_filters;
 
 use std::fmt;
 use std::sync::Arc;

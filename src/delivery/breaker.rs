@@ -33,7 +33,7 @@ pub struct Breaker {
     /// The total time of past pauses.
     paused: Duration,
     /// The kind of call for the next probe, if both wait.
-    next_probe: Kind,
+    next_probe: CallKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub enum Cause {
 
 /// The kind of a call, by its event's attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CallKind {
     /// The event was never tried.
     Untried,
     /// An earlier attempt failed.
@@ -105,7 +105,7 @@ pub enum Permit {
     /// Any call may start.
     Call,
     /// One call of this kind, as a probe.
-    Probe(Kind),
+    Probe(CallKind),
     /// No call before this time.
     NotBefore(Monotonic),
     /// No call until one under way has ended.
@@ -137,7 +137,7 @@ pub enum FailureOf {
 impl Breaker {
     pub fn new(settings: Settings) -> Breaker {
         let state = State::Closed { streak: Streak::default() };
-        Breaker { settings, state, succeeded: None, paused: Duration::ZERO, next_probe: Kind::Untried }
+        Breaker { settings, state, succeeded: None, paused: Duration::ZERO, next_probe: CallKind::Untried }
     }
 
     /// Requests one more call while `in_flight` are under way.
@@ -160,8 +160,8 @@ impl Breaker {
                 let due = |at: Option<Monotonic>| at.is_some_and(|at| at <= now);
                 match (due(untried), due(tried)) {
                     (true, true) => Permit::Probe(self.next_probe),
-                    (true, false) => Permit::Probe(Kind::Untried),
-                    (false, true) => Permit::Probe(Kind::Tried),
+                    (true, false) => Permit::Probe(CallKind::Untried),
+                    (false, true) => Permit::Probe(CallKind::Tried),
                     (false, false) => untried.into_iter().chain(tried).min().map_or(Permit::NotNow, Permit::NotBefore),
                 }
             }
@@ -169,12 +169,12 @@ impl Breaker {
     }
 
     /// Notes the start of a call. Returns true if it is a probe.
-    pub fn started(&mut self, kind: Kind) -> bool {
+    pub fn started(&mut self, kind: CallKind) -> bool {
         let State::Open { probing, .. } = &mut self.state else { return false };
         *probing = true;
         self.next_probe = match kind {
-            Kind::Untried => Kind::Tried,
-            Kind::Tried => Kind::Untried,
+            CallKind::Untried => CallKind::Tried,
+            CallKind::Tried => CallKind::Untried,
         };
         true
     }

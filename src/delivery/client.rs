@@ -20,7 +20,7 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::callgoose::answer::{self, Handshake, Trouble};
+use crate::callgoose::answer::{self, HandshakeFault, Trouble};
 use crate::credential::{Credential, Unsendable, with_parameter};
 use crate::delivery::connector::{self, ConnectError, Connector, Ending, Route, handshake_problem};
 use crate::delivery::mask::Mask;
@@ -365,7 +365,7 @@ fn is_doubtful(status: StatusCode) -> bool {
 }
 
 /// The TLS error with which the connection of a request ended.
-fn ending(connection: &CaptureConnection) -> Option<(Handshake, String)> {
+fn ending(connection: &CaptureConnection) -> Option<(HandshakeFault, String)> {
     let mut extras = Extensions::new();
     connection.connection_metadata().as_ref()?.get_extras(&mut extras);
     extras.get::<Ending>()?.problem()
@@ -520,7 +520,7 @@ mod tests {
         }
         for result in calls.join_all().await {
             let failed = result.unwrap_err();
-            assert_eq!(failed.trouble, Trouble::Tls(Handshake::ClientCertificate), "{}", failed.detail);
+            assert_eq!(failed.trouble, Trouble::Tls(HandshakeFault::ClientCertificate), "{}", failed.detail);
         }
     }
 

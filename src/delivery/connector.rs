@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use crate::callgoose::answer::{Handshake, Trouble};
+use crate::callgoose::answer::{HandshakeFault, Trouble};
 use crate::tls::{ClientFiles, ClientTls, Error, ServerName};
 
 pub use dial::listed;
@@ -130,7 +130,7 @@ pub enum Step {
     /// The proxy. `status` is its answer to CONNECT.
     Proxy { fault: ProxyFault, status: Option<u16> },
     /// The handshake with the upstream.
-    Tls(Handshake),
+    Tls(HandshakeFault),
 }
 
 /// The trouble with a proxy.
@@ -215,7 +215,7 @@ impl Way {
                 .map_err(|(problem, error)| Step::Tls(problem).because(error))
         };
         let late = "the TLS handshake did not end in time";
-        let stream = by(deadline, Step::Tls(Handshake::Other), late, encrypted).await?;
+        let stream = by(deadline, Step::Tls(HandshakeFault::Other), late, encrypted).await?;
         Ok(Watched::new(MaybeHttpsStream::Https(TokioIo::new(stream))))
     }
 }

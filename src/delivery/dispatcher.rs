@@ -5,10 +5,10 @@
 //! the settlement of the one before is on disk, so that no restart turns the two around.
 
 mod bodies;
-mod delivery;
+mod deliver;
+mod delivery_progress;
 mod finished_call;
 mod next_step;
-mod progress;
 mod queue_commands;
 mod recent_triggers;
 mod restored_queue;
@@ -43,9 +43,9 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
 use bodies::Bodies;
-use delivery::FinishedCall;
+use deliver::FinishedCall;
+pub use delivery_progress::{DeliveryProgress, FailedCalls};
 pub use next_step::{JudgedCall, next_step, tried_before};
-pub use progress::{DeliveryProgress, FailedCalls};
 use queue_commands::QueueCommand;
 pub use queue_commands::{QueueHandle, Withdrawal};
 pub use recent_triggers::RecentTriggers;
@@ -91,7 +91,7 @@ pub struct Dispatcher {
     /// When it began: events found in the journal age from there.
     started: Now,
     committed: mpsc::Receiver<Committed>,
-    reports: mpsc::Receiver<Report>,
+    reports: mpsc::Receiver<CallReport>,
     /// Notified when a secret changed.
     resume: Arc<Notify>,
     context: Arc<Context>,
@@ -112,7 +112,7 @@ struct Context {
     clock: Clock,
     metrics: Arc<Metrics>,
     config: Config,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<CallReport>,
     /// For lines about events that ended as they should.
     ended_log: LogThrottle,
 }
@@ -146,7 +146,7 @@ pub struct Parts {
 
 /// The end of a delivery's task.
 #[derive(Debug)]
-enum Report {
+enum CallReport {
     /// A call ended.
     Finished(Box<FinishedCall>),
     /// No call was made: the body could not be read back, or the task failed.
@@ -301,7 +301,7 @@ impl Dispatcher {
                     }
                     let body = self.bodies.get(delivery.event.id);
                     self.count_first_attempt(&delivery, body.as_ref().map(|body| body.acknowledged), now);
-                    self.spawn(delivery::deliver(Arc::clone(&self.context), delivery, body));
+                    self.spawn(deliver::deliver(Arc::clone(&self.context), delivery, body));
                 }
                 Step::Settle(withdrawn) => self.settle_withdrawn(withdrawn, now),
                 Step::WaitUntil(at) => break Some(at),
@@ -390,19 +390,19 @@ impl Dispatcher {
         Withdrawal::Ends(written)
     }
 
-    fn handle_report(&mut self, report: Report) {
+    fn handle_report(&mut self, report: CallReport) {
         let now = self.context.clock.now();
         match report {
-            Report::Finished(call) => self.call_finished(*call, now),
-            Report::NotCalled(delivery) if self.discarded.remove(&delivery.event.id) => {
+            CallReport::Finished(call) => self.call_finished(*call, now),
+            CallReport::NotCalled(delivery) if self.discarded.remove(&delivery.event.id) => {
                 self.settle_uncalled(&delivery, State::Ended, Reason::Discarded, now);
             }
-            Report::NotCalled(delivery) => {
+            CallReport::NotCalled(delivery) => {
                 // The event waits like one whose call failed; it says nothing about the upstream, and is not given up.
                 self.schedule.not_called(&delivery, now.monotonic.after(self.context.config.retry.max), now.monotonic);
             }
             // Its body fails its checksum: it is never sent.
-            Report::Damaged(delivery, damage) => {
+            CallReport::Damaged(delivery, damage) => {
                 self.settle_uncalled(&delivery, State::Dead, Reason::Damaged(damage), now);
             }
         }
@@ -426,7 +426,7 @@ impl Dispatcher {
 }
 
 impl Context {
-    async fn report(&self, report: Report) {
+    async fn report(&self, report: CallReport) {
         // Fails only when the dispatcher has stopped listening, at the end of the process.
         let _ = self.reports.send(report).await;
     }

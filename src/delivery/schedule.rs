@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::callgoose::answer::Verdict;
 use crate::clock::Monotonic;
-use crate::delivery::breaker::{self, Breaker, FailureOf, Kind, Permit};
+use crate::delivery::breaker::{self, Breaker, CallKind, FailureOf, Permit};
 use crate::delivery::retry::RetryState;
 use crate::delivery::staleness::StaleDecision;
 use crate::event::{EventId, KeyId, Outcome, Pending, Queued, Reason, SourceId, Superseded};
@@ -28,7 +28,7 @@ use crate::token_bucket::TokenBucket;
 
 pub use lanes::Lane;
 pub use queues::KeySlot;
-use queues::{Place, Queues};
+use queues::{KeyPosition, Queues};
 use rate::Rate;
 use turns::Turns;
 
@@ -157,7 +157,7 @@ impl Schedule {
         // The key's position depends on all its events.
         let (known, follows) = match self.queues.slot(event.key) {
             Some(key) => match self.queues.place(key) {
-                Place::Lane(spot) => {
+                KeyPosition::Lane(spot) => {
                     self.turns.remove(key, &mut self.queues);
                     (false, spot.follows())
                 }
@@ -226,14 +226,14 @@ impl Schedule {
         }
         let lane = turn.choice.lane;
         self.turns.start(turn, &mut self.queues, now);
-        self.queues.put(key, Place::Called);
+        self.queues.put(key, KeyPosition::Called);
         self.in_flight += 1;
         match lane {
             Lane::Fresh => self.left_fresh.count(now),
             Lane::Backlog => self.left_backlog.count(now),
             Lane::Retry => {}
         }
-        let probe = self.breaker.started(if lane == Lane::Retry { Kind::Tried } else { Kind::Untried });
+        let probe = self.breaker.started(if lane == Lane::Retry { CallKind::Tried } else { CallKind::Untried });
         let before = self.retries.get_mut(&key).map(|retry| {
             // While its call is under way, a later event can't shorten its wait.
             RetryState { answered: retry.answered.take(), ..*retry }
@@ -252,7 +252,7 @@ impl Schedule {
     ) -> Option<FailureOf> {
         self.leave(delivery, now);
         self.unsettled += 1;
-        self.queues.put(delivery.key, Place::Away);
+        self.queues.put(delivery.key, KeyPosition::Away);
         if delivery.lane == Lane::Fresh && matches!(verdict, Verdict::Again(_) | Verdict::Blocked(_)) {
             self.turns.failed(self.queues.source(delivery.key), now);
         }
@@ -281,7 +281,7 @@ impl Schedule {
     pub fn unsendable(&mut self, delivery: &Delivery, now: Monotonic) {
         self.leave(delivery, now);
         self.unsettled += 1;
-        self.queues.put(delivery.key, Place::Away);
+        self.queues.put(delivery.key, KeyPosition::Away);
         self.breaker.not_called(delivery.probe);
     }
 
@@ -309,20 +309,20 @@ impl Schedule {
         let Some(slot) = self.queues.slot(key) else { return Discard::NotWaiting };
         if self.queues.first(slot).id == event {
             return match self.queues.place(slot) {
-                Place::Away | Place::Called => Discard::UnderWay,
-                Place::Lane(_) | Place::Retry | Place::Held | Place::Backoff => {
+                KeyPosition::Away | KeyPosition::Called => Discard::UnderWay,
+                KeyPosition::Lane(_) | KeyPosition::Retry | KeyPosition::Held | KeyPosition::Backoff => {
                     self.turns.remove(slot, &mut self.queues);
                     Discard::Settle(self.end_unsent(slot, Reason::Discarded))
                 }
             };
         }
         let place = self.queues.place(slot);
-        if matches!(place, Place::Lane(_)) {
+        if matches!(place, KeyPosition::Lane(_)) {
             // The key's position depends on all its events.
             self.turns.remove(slot, &mut self.queues);
         }
         let removed = self.queues.remove_behind(slot, event);
-        if let Place::Lane(spot) = place {
+        if let KeyPosition::Lane(spot) = place {
             self.turns.insert(slot, &mut self.queues, spot.follows(), now);
         }
         let result = Err(Reason::Discarded);
@@ -334,10 +334,10 @@ impl Schedule {
     pub fn hold_key(&mut self, key: KeyId, now: Monotonic) {
         self.held.entry(key).or_insert(self.breaker.running(now));
         if let Some(slot) = self.queues.slot(key)
-            && matches!(self.queues.place(slot), Place::Lane(_) | Place::Retry)
+            && matches!(self.queues.place(slot), KeyPosition::Lane(_) | KeyPosition::Retry)
         {
             self.turns.remove(slot, &mut self.queues);
-            self.queues.put(slot, Place::Held);
+            self.queues.put(slot, KeyPosition::Held);
         }
     }
 
@@ -345,7 +345,7 @@ impl Schedule {
     pub fn let_go_key(&mut self, key: KeyId, now: Monotonic) {
         let (Some(since), Some(slot)) = (self.held.remove(&key), self.queues.slot(key)) else { return };
         self.forgive(since, now, |queues, held| queues.first(held).key == key);
-        if self.queues.place(slot) == Place::Held {
+        if self.queues.place(slot) == KeyPosition::Held {
             self.go_on(slot, false, now);
         }
     }
@@ -450,7 +450,7 @@ impl Schedule {
     }
 
     fn end_unsent(&mut self, key: KeySlot, reason: Reason) -> Withdrawn {
-        self.queues.put(key, Place::Away);
+        self.queues.put(key, KeyPosition::Away);
         self.unsettled += 1;
         if reason == Reason::Superseded {
             self.undone.insert(key);
@@ -471,7 +471,7 @@ impl Schedule {
     /// Makes the key's first event available. `follows`: the event before it was delivered a moment ago.
     fn go_on(&mut self, key: KeySlot, follows: bool, now: Monotonic) {
         if self.is_held(key) {
-            self.queues.put(key, Place::Held);
+            self.queues.put(key, KeyPosition::Held);
         } else if self.retries.contains_key(&key) {
             self.turns.insert_retry(key, &mut self.queues, now);
         } else {
@@ -493,7 +493,7 @@ impl Schedule {
 
     fn wait(&mut self, key: KeySlot, retry: RetryState, at: Monotonic) {
         let event = self.queues.first(key).id;
-        self.queues.put(key, Place::Backoff);
+        self.queues.put(key, KeyPosition::Backoff);
         self.retries.insert(key, retry);
         self.last_timer = self.last_timer.max(at);
         self.timers.push(Reverse(Timer { at, key, event, attempts: retry.attempts }));
@@ -503,7 +503,7 @@ impl Schedule {
         while let Some(Reverse(timer)) = self.timers.peek().copied() {
             let waits = self.retries.get(&timer.key).is_some_and(|retry| retry.attempts == timer.attempts)
                 && self.queues.first(timer.key).id == timer.event
-                && self.queues.place(timer.key) == Place::Backoff;
+                && self.queues.place(timer.key) == KeyPosition::Backoff;
             if waits && timer.at > now {
                 return;
             }

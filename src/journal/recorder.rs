@@ -5,10 +5,11 @@
 //! and appends in one step, so that concurrent copies of an event are one event without a lock, and one sync serves
 //! everyone who waited meanwhile. The dispatcher hands over attempts and settlements; nobody else writes.
 
+mod availability;
 mod command;
-mod progress;
 mod receipt;
 mod thread;
+mod write_progress;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,10 +28,11 @@ use crate::journal::dedup::{Arrival, Preview};
 use crate::journal::{AttemptRecord, SourceTotals, Totals, Tried};
 use crate::tap::Tap;
 
+pub use availability::{Health, Remark, TurnedAway, Unavailable};
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, HoldChange};
-use progress::Progress;
 pub use receipt::{Receipt, Recorded};
 pub use thread::{RecorderParts, RecorderThread, recollect};
+use write_progress::WriteProgress;
 
 /// The entries of one request, to be recorded together or not at all.
 #[derive(Debug)]
@@ -68,50 +70,6 @@ pub enum Entry {
 /// Resolves when the event is settled.
 #[derive(Debug)]
 pub struct Follow(oneshot::Receiver<Settlement>);
-
-/// Why nothing is acknowledged. The sender is asked to come again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unavailable {
-    /// `journal.max_events` or `max_bytes` is reached.
-    Backlog,
-    /// The source has its share of the queue; others are taken.
-    SourceShare,
-    /// The disk is full.
-    DiskFull,
-    /// A write or sync failed; the journal is being reopened.
-    JournalFault,
-    /// Another program changed the journal's files; the journal is being brought back to its place.
-    JournalReplaced,
-    /// More requests wait than the recorder's queue holds.
-    Overload,
-    /// The relay is stopping.
-    Stopping,
-}
-
-/// The state of the journal for senders: events are taken, or refused since then for this reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    Taking,
-    Refusing { why: Unavailable, detail: String, since: WallTime },
-}
-
-/// A source whose events are refused because it has its share of the queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TurnedAway {
-    pub source: Arc<str>,
-    pub since: WallTime,
-    pub totals: SourceTotals,
-}
-
-/// Something about the journal that a person should know though events are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remark {
-    /// The word that `/readyz` uses.
-    pub reason: &'static str,
-    pub detail: String,
-    pub remedy: &'static str,
-    pub since: WallTime,
-}
 
 /// A settlement to write.
 #[derive(Clone, Debug)]
@@ -200,7 +158,7 @@ pub struct Recorder {
     holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
     sources: Arc<SourceNames>,
     left: mpsc::Sender<QueueCopy>,
-    progress: Arc<Progress>,
+    progress: Arc<WriteProgress>,
     tap: Tap,
     activity: Activity,
 }
@@ -301,7 +259,7 @@ impl Recorder {
     /// repeat is then a duplicate.
     async fn reply<T>(&self, mut reply: oneshot::Receiver<T>) -> Result<T, Unavailable> {
         loop {
-            match tokio::time::timeout(progress::LOOK, &mut reply).await {
+            match tokio::time::timeout(write_progress::LOOK, &mut reply).await {
                 Ok(reply) => return reply.map_err(|_| Unavailable::Stopping),
                 Err(_) if self.stalled().is_some() => return Err(Unavailable::JournalFault),
                 Err(_) => {}
@@ -436,31 +394,6 @@ impl Follow {
     /// Waits for the end of the event; none if the relay stops before that.
     pub async fn settled(self) -> Option<Settlement> {
         self.0.await.ok()
-    }
-}
-
-impl Unavailable {
-    pub const ALL: [Unavailable; 7] = [
-        Unavailable::Backlog,
-        Unavailable::SourceShare,
-        Unavailable::DiskFull,
-        Unavailable::JournalFault,
-        Unavailable::JournalReplaced,
-        Unavailable::Overload,
-        Unavailable::Stopping,
-    ];
-
-    /// The word that logs, metrics and `/readyz` use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Unavailable::Backlog => "backlog",
-            Unavailable::SourceShare => "source_share",
-            Unavailable::DiskFull => "disk_full",
-            Unavailable::JournalFault => "journal_fault",
-            Unavailable::JournalReplaced => "journal_replaced",
-            Unavailable::Overload => "overload",
-            Unavailable::Stopping => "stopping",
-        }
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `salvage` | a start, or damage met while running | a damaged file, or a log that continues after its end | the pages of the files |
 //! | `aside` | a start, and before sending | a row or body whose checksum does not match | nothing: it becomes a dead letter |
 //! | `marker` | a start | files that differ from those of the last run | reported only |
-//! | `place` and `mending` | while running | files deleted, moved or replaced | the files that are still open |
+//! | `open_files` and `mending` | while running | files deleted, moved or replaced | the files that are still open |
 //! | `rescue` | while running | files cut off or overwritten | the dispatcher's queue in memory |
 //!
 //! The layout keeps large data apart from data that changes: `event` rows are narrow and their state is updated in
@@ -25,14 +25,14 @@ mod errors;
 mod event_details;
 mod event_list;
 mod fold;
-mod holds;
+mod hold_rows;
 mod key_state;
 mod lookup;
 mod marker;
 mod mending;
 mod names;
+mod open_files;
 mod pages;
-mod place;
 mod reader;
 mod readers;
 mod records;
@@ -45,12 +45,12 @@ mod schema;
 mod search;
 mod sectors;
 mod source_totals;
+mod sqlite_version;
 mod sum;
 mod totals;
 mod unmatched;
 mod values;
 mod verify;
-mod version;
 mod volume;
 mod wal;
 
@@ -70,9 +70,9 @@ use errors::{MAKE_ROOM, is_of_damage};
 use key_state::KeyStates;
 use marker::{Marker, Memory};
 use names::FILE;
-use place::{Place, Wrote};
+use open_files::{OpenFiles, Wrote};
 use source_totals::TotalsBySource;
-use verify::note_place;
+use verify::note_files;
 use volume::Volume;
 
 pub use batch::Batch;
@@ -85,7 +85,7 @@ pub use event_list::{Filter, Order, Page, Summary, Texts};
 pub use lookup::{Blob, Decided, Later, Replay, Stored};
 pub use marker::{Lack, Left};
 pub use mending::{LetGo, Mended};
-pub use place::{FileStates, Mending};
+pub use open_files::{FileStates, Mending};
 pub use reader::{Delivered, Reader, Scope, Sendable};
 pub use readers::Readers;
 pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};
@@ -115,7 +115,7 @@ pub struct Config {
 pub struct Journal {
     connection: Connection,
     /// The files that it has open.
-    place: Place,
+    open_files: OpenFiles,
     readers: Arc<Readers>,
     marker: Marker,
     /// Its random identity; none if that could not be read or written.
@@ -141,7 +141,7 @@ pub struct Recovered {
     pub key: KeyId,
     pub action: Action,
     pub priority: Priority,
-    pub taken_at: WallTime,
+    pub acknowledged_at: WallTime,
     pub state: State,
     pub outcome: Option<Outcome>,
     pub update: UpdateHash,
@@ -185,7 +185,7 @@ impl Journal {
     pub fn open(config: &Config, lock: &Lock, now: WallTime) -> Result<Journal, OpenError> {
         let path = lock.directory().join(FILE);
         data_dir::private(&path)?;
-        let before = place::stat(&path);
+        let before = open_files::stat(&path);
         let volume = Volume::of(lock.directory(), config.reserve);
         let failed = |error: &rusqlite::Error| {
             let failed = OpenError::of(&path, error);
@@ -202,22 +202,22 @@ impl Journal {
         let noted = connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .and_then(|_| connection.pragma_update(None, "journal_size_limit", volume.split.log_max()))
-            .and_then(|()| note_place(lock.directory(), &connection));
-        let place = noted.map_err(|error| failed(&error))?;
-        match (before, place.database()) {
+            .and_then(|()| note_files(lock.directory(), &connection));
+        let open_files = noted.map_err(|error| failed(&error))?;
+        match (before, open_files.database()) {
             (Some(before), Some(opened)) if opened.is_same_file(&before) => lock.readers().allow(opened),
             _ => {
                 return Err(OpenError {
                     path,
                     problem: "another program replaced it while it was opened".to_owned(),
-                    remedy: place::LEAVE_ALONE,
+                    remedy: open_files::LEAVE_ALONE,
                 });
             }
         }
         let identity = identity_of(&connection);
         Ok(Journal {
             connection,
-            place,
+            open_files,
             readers: lock.readers(),
             marker: Marker::new(lock.directory()),
             identity,
@@ -335,7 +335,7 @@ impl Journal {
 
     /// Programs that keep the log from being reset.
     pub fn log_holders(&self) -> Vec<String> {
-        self.place.log_holders()
+        self.open_files.log_holders()
     }
 
     /// The log's maximum length while nothing keeps it from being reset.
@@ -345,12 +345,12 @@ impl Journal {
 
     /// The length of the database.
     pub fn database_bytes(&self) -> u64 {
-        self.place.database().map_or(0, |database| database.bytes)
+        self.open_files.database().map_or(0, |database| database.bytes)
     }
 
     /// The length of the log.
     pub fn log_bytes(&self) -> u64 {
-        self.place.log_bytes()
+        self.open_files.log_bytes()
     }
 
     /// Folds the log and closes the journal in order, after all its readers: only the main file stays, unless another

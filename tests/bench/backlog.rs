@@ -102,7 +102,7 @@ fn fill(data: &Path, events: u64) -> Result<()> {
                 rule: "problem",
                 priority: Priority::Normal,
                 novelty: "first",
-                taken_at: now,
+                acknowledged_at: now,
                 request: "00000000-0000-0000-0000-000000000000",
                 sender_request: None,
                 raw: Raw::Bytes(body.as_bytes()),

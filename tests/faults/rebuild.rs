@@ -60,7 +60,7 @@ fn event<'a>(key: &'a str, now: WallTime, body: &'a [u8]) -> NewEvent<'a> {
         rule: "problem",
         priority: Priority::Normal,
         novelty: "opening",
-        taken_at: now,
+        acknowledged_at: now,
         request: "01REQUEST",
         sender_request: None,
         raw: Raw::Bytes(body),

@@ -110,7 +110,7 @@ fn commit(
                 rule: "problem",
                 priority: Priority::Normal,
                 novelty: "opening",
-                taken_at: now,
+                acknowledged_at: now,
                 request: &format!("01REQUEST{number}-{place}"),
                 sender_request: Some("4711"),
                 raw: Raw::Bytes(&body),

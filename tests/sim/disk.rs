@@ -38,7 +38,7 @@ pub struct Row {
     pub priority: Priority,
     pub novelty: AcceptReason,
     pub tried: Option<Tried>,
-    pub taken_at: WallTime,
+    pub acknowledged_at: WallTime,
     pub state: State,
     pub outcome: Option<Outcome>,
     pub settled_at: WallTime,
@@ -174,7 +174,7 @@ impl Row {
     pub fn queued(&self, now: Now) -> Queued {
         let Row { id, action, priority, novelty, .. } = *self;
         let (reopening, continues) = (novelty == AcceptReason::Reopening, true);
-        let acknowledged = now.monotonic.before(now.wall.since(self.taken_at));
+        let acknowledged = now.monotonic.before(now.wall.since(self.acknowledged_at));
         Queued { id, key: key_id(self.key), source: SourceId(0), action, priority, reopening, continues, acknowledged }
     }
 }

@@ -40,7 +40,7 @@ impl Files {
                 rule: "rule",
                 priority: row.priority,
                 novelty: row.novelty.as_str(),
-                taken_at: row.taken_at,
+                acknowledged_at: row.acknowledged_at,
                 request: "request",
                 sender_request: None,
                 raw: Raw::Bytes(b"{}"),
@@ -81,7 +81,7 @@ impl Files {
                 action: row.action,
                 // What only a delivery needs is not told of what needs none.
                 priority: if queued(row) { row.priority } else { Priority::default() },
-                taken_at: row.taken_at,
+                acknowledged_at: row.acknowledged_at,
                 state: row.state,
                 outcome: row.outcome.filter(|_| row.state == State::Delivered),
                 update: row.update,

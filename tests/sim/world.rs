@@ -371,7 +371,7 @@ impl World {
                 outcome,
                 occurrences: row.occurrences.clone(),
             };
-            dedup.recall(kept, now.recall(row.taken_at));
+            dedup.recall(kept, now.recall(row.acknowledged_at));
         }
         dedup
     }

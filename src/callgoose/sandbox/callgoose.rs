@@ -48,7 +48,7 @@ pub struct Call<'a> {
 
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Answer {
+pub struct SandboxAnswer {
     #[serde(skip)]
     pub status: StatusCode,
     pub id: String,
@@ -123,10 +123,10 @@ impl Callgoose {
     }
 
     /// Judges a call.
-    pub fn process(&mut self, call: Call<'_>, now: Now) -> Answer {
+    pub fn process(&mut self, call: Call<'_>, now: Now) -> SandboxAnswer {
         self.calls += 1;
         let id = format!("call-{}", self.calls);
-        let mut answer = Answer {
+        let mut answer = SandboxAnswer {
             status: StatusCode::ACCEPTED,
             id,
             resolved: ResolvedPart::default(),
@@ -331,7 +331,7 @@ services:
     }
 
     /// The answer's status, with the names of its true members.
-    fn told(answer: &Answer) -> String {
+    fn told(answer: &SandboxAnswer) -> String {
         let flags = [
             (answer.triggered.created, "created"),
             (answer.triggered.duplicate, "trigger duplicate"),

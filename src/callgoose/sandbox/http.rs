@@ -12,7 +12,7 @@ use hyper::body::{Body, Incoming};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::callgoose::Answer;
+use super::callgoose::SandboxAnswer;
 use super::{Call, Incident, Report, Shared};
 use crate::clock::Now;
 
@@ -41,7 +41,7 @@ async fn call(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
     }
 }
 
-async fn process(shared: &Shared, request: Request<Incoming>, now: Now) -> Result<Answer, Response<Bytes>> {
+async fn process(shared: &Shared, request: Request<Incoming>, now: Now) -> Result<SandboxAnswer, Response<Bytes>> {
     if request.method() != Method::POST {
         return Err(not_allowed("POST"));
     }

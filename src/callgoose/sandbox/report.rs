@@ -4,7 +4,7 @@ use std::fmt;
 
 use ::http::StatusCode;
 
-use super::callgoose::Answer;
+use super::callgoose::SandboxAnswer;
 use super::effect::Effect;
 use crate::callgoose::filters::Miss;
 use crate::clock::WallTime;
@@ -20,7 +20,7 @@ pub struct Report {
 
 impl Report {
     /// A call that filters were asked about.
-    pub(crate) fn of_answer(answer: &Answer, at: WallTime) -> Report {
+    pub(crate) fn of_answer(answer: &SandboxAnswer, at: WallTime) -> Report {
         let (effects, misses) = (answer.effects.clone(), answer.misses.clone());
         Report { at, status: answer.status, effects, misses }
     }

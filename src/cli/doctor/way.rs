@@ -162,7 +162,7 @@ pub(super) fn expiry(at: WallTime, now: WallTime) -> String {
 mod tests {
     use super::super::report::Verdict;
     use super::*;
-    use crate::callgoose::answer::Handshake;
+    use crate::callgoose::answer::HandshakeFault;
     use crate::delivery::connector::{Endpoint, TlsConfig};
     use crate::tls::{ClientFiles, ServerName};
 
@@ -241,7 +241,7 @@ mod tests {
         for (route, passed, step, expected) in [
             (Route::Direct, vec![], Step::Resolve, ["Failed", "Ok", "NotTried", "NotTried"]),
             (Route::Direct, vec![resolved.clone()], Step::Dial, ["Ok", "Ok", "Failed", "NotTried"]),
-            (Route::Direct, vec![resolved, dialed], Step::Tls(Handshake::Expired), ["Ok", "Ok", "Ok", "Failed"]),
+            (Route::Direct, vec![resolved, dialed], Step::Tls(HandshakeFault::Expired), ["Ok", "Ok", "Ok", "Failed"]),
             (through(Protocol::Http), vec![], refused, ["Ok", "Failed", "NotTried", "NotTried"]),
             (through(Protocol::Socks5), vec![], Step::Resolve, ["Failed", "NotTried", "NotTried", "NotTried"]),
         ] {

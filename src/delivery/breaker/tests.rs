@@ -30,7 +30,7 @@ fn after(verdicts: &[Verdict]) -> Breaker {
 
 /// Starts a probe of this event and ends it with this verdict.
 fn probe(breaker: &mut Breaker, event: u64, verdict: Verdict, second: i64) {
-    assert!(breaker.started(Kind::Untried));
+    assert!(breaker.started(CallKind::Untried));
     breaker.record(Call { probe: true, ..call(event, verdict, second) }, at(second));
 }
 
@@ -86,8 +86,8 @@ fn an_event_that_always_fails_opens_nothing_while_others_are_taken() {
 fn one_probe_goes_at_a_time() {
     let mut breaker = after(&[DOWN; 3]);
     assert_eq!(breaker.permit(0, BOTH, at(9)), Permit::NotBefore(at(10)));
-    assert_eq!(breaker.permit(0, BOTH, at(10)), Permit::Probe(Kind::Untried));
-    assert!(breaker.started(Kind::Untried));
+    assert_eq!(breaker.permit(0, BOTH, at(10)), Permit::Probe(CallKind::Untried));
+    assert!(breaker.started(CallKind::Untried));
     assert_eq!(breaker.permit(1, BOTH, at(11)), Permit::NotNow);
     breaker.record(Call { probe: true, ..call(4, DOWN, 10) }, at(12));
     assert_eq!(breaker.permit(0, BOTH, at(21)), Permit::NotBefore(at(22)));
@@ -103,8 +103,8 @@ fn probes_are_in_turn_of_events_that_were_never_tried_and_of_those_that_failed()
         assert!(breaker.started(kind));
         breaker.record(Call { probe: true, ..call(9, DOWN, 10 * round) }, at(10 * round));
     }
-    assert_eq!(kinds, [Kind::Untried, Kind::Tried, Kind::Untried, Kind::Tried]);
-    assert_eq!(breaker.permit(0, TRIED, at(50)), Permit::Probe(Kind::Tried), "where no other waits, at every turn");
+    assert_eq!(kinds, [CallKind::Untried, CallKind::Tried, CallKind::Untried, CallKind::Tried]);
+    assert_eq!(breaker.permit(0, TRIED, at(50)), Permit::Probe(CallKind::Tried), "where no other waits, at every turn");
 }
 
 #[test]
@@ -115,15 +115,15 @@ fn where_one_event_alone_failed_another_tells_at_once_whether_it_is_the_upstream
     }
     assert_eq!(breaker.open_by(), Some(Cause::Failures));
     assert_eq!(breaker.permit(0, TRIED, at(3)), Permit::NotBefore(at(12)), "not the same event again");
-    assert_eq!(breaker.permit(0, BOTH, at(3)), Permit::Probe(Kind::Untried));
+    assert_eq!(breaker.permit(0, BOTH, at(3)), Permit::Probe(CallKind::Untried));
     probe(&mut breaker, 2, ERROR, 3);
     assert_eq!(breaker.permit(0, BOTH, at(4)), Permit::NotBefore(at(13)), "the second one was the proof");
 
     let mut breaker = after(&[DENIED]);
-    assert_eq!(breaker.permit(0, BOTH, at(0)), Permit::Probe(Kind::Untried), "a refusal likewise");
-    breaker.started(Kind::Tried);
+    assert_eq!(breaker.permit(0, BOTH, at(0)), Permit::Probe(CallKind::Untried), "a refusal likewise");
+    breaker.started(CallKind::Tried);
     breaker.record(Call { probe: true, ..call(1, DENIED, 60) }, at(60));
-    assert_eq!(breaker.permit(0, BOTH, at(61)), Permit::Probe(Kind::Untried), "still one event alone");
+    assert_eq!(breaker.permit(0, BOTH, at(61)), Permit::Probe(CallKind::Untried), "still one event alone");
     probe(&mut breaker, 2, DONE, 61);
     assert_eq!(breaker.open_by(), None);
 }
@@ -132,8 +132,8 @@ fn where_one_event_alone_failed_another_tells_at_once_whether_it_is_the_upstream
 fn stragglers_do_not_put_the_probe_off() {
     let mut breaker = after(&[DOWN; 3]);
     breaker.record(call(4, DOWN, 0), at(9));
-    assert_eq!(breaker.permit(0, BOTH, at(10)), Permit::Probe(Kind::Untried));
-    breaker.started(Kind::Untried);
+    assert_eq!(breaker.permit(0, BOTH, at(10)), Permit::Probe(CallKind::Untried));
+    breaker.started(CallKind::Untried);
     breaker.record(call(5, DOWN, 0), at(11));
     assert_eq!(breaker.permit(1, BOTH, at(30)), Permit::NotNow, "the probe is still under way");
 }
@@ -147,10 +147,10 @@ fn an_upstream_that_asks_to_be_left_alone_is_not_probed_before() {
         breaker.record(asked(event, 0), at(0));
     }
     assert_eq!(breaker.permit(0, BOTH, at(1)), Permit::NotBefore(at(40)));
-    breaker.started(Kind::Untried);
+    breaker.started(CallKind::Untried);
     breaker.record(Call { probe: true, ..asked(4, 40) }, at(40));
     assert_eq!(breaker.permit(0, BOTH, at(41)), Permit::NotBefore(at(80)));
-    breaker.started(Kind::Untried);
+    breaker.started(CallKind::Untried);
     let never = Call { retry_after: Some(Duration::from_secs(1_000_000)), probe: true, ..asked(5, 80) };
     breaker.record(never, at(80));
     assert_eq!(breaker.permit(0, BOTH, at(81)), Permit::NotBefore(at(80 + 300)), "up to a limit");
@@ -185,7 +185,7 @@ fn one_denial_pauses_and_a_changed_secret_probes_at_once() {
     }
     assert_eq!(breaker.permit(0, TRIED, at(now + 5)), Permit::NotBefore(at(now + 60)));
     breaker.resume(at(now + 5));
-    assert_eq!(breaker.permit(0, TRIED, at(now + 5)), Permit::Probe(Kind::Tried));
+    assert_eq!(breaker.permit(0, TRIED, at(now + 5)), Permit::Probe(CallKind::Tried));
     probe(&mut breaker, 1, DONE, now + 6);
     assert_eq!(breaker.open_by(), None);
 }
@@ -219,11 +219,11 @@ fn time_stands_still_during_a_pause_and_not_while_the_upstream_fails() {
 #[test]
 fn a_probe_that_was_not_made_is_still_owed() {
     let mut breaker = after(&[DOWN; 3]);
-    breaker.started(Kind::Untried);
+    breaker.started(CallKind::Untried);
     breaker.not_called(false);
     assert_eq!(breaker.permit(1, BOTH, at(10)), Permit::NotNow, "that was another call");
     breaker.not_called(true);
-    assert_eq!(breaker.permit(0, TRIED, at(10)), Permit::Probe(Kind::Tried));
+    assert_eq!(breaker.permit(0, TRIED, at(10)), Permit::Probe(CallKind::Tried));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_straggler_turns_failures_into_a_pause_and_a_pause_into_nothing_else() {
         for probing in [false, true] {
             let mut breaker = after(&[opened; 3]);
             if probing {
-                breaker.started(Kind::Untried);
+                breaker.started(CallKind::Untried);
             }
             breaker.record(call(9, straggler, 0), at(5));
             assert_eq!(breaker.open_by(), Some(cause), "{sentence}, probing {probing}");

@@ -12,7 +12,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 
 use super::tls::{detail_of, problem_in};
-use crate::callgoose::answer::Handshake;
+use crate::callgoose::answer::HandshakeFault;
 
 /// A connection whose end is remembered.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Watched<T> {
 
 /// The TLS error with which a connection ended, if one did. It is found among the extras of the connection.
 #[derive(Clone, Debug, Default)]
-pub struct Ending(Arc<OnceLock<(Handshake, String)>>);
+pub struct Ending(Arc<OnceLock<(HandshakeFault, String)>>);
 
 impl<T> Watched<T> {
     pub(super) fn new(stream: T) -> Watched<T> {
@@ -37,7 +37,7 @@ impl<T> Watched<T> {
 
 impl Ending {
     /// The problem, and what the TLS library says of it.
-    pub fn problem(&self) -> Option<(Handshake, String)> {
+    pub fn problem(&self) -> Option<(HandshakeFault, String)> {
         self.0.get().cloned()
     }
 
@@ -105,7 +105,10 @@ impl<T: Read + Write + Unpin> Write for Watched<T> {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
+        this.look_after(&result, context);
+        result
     }
 }
 
@@ -143,15 +146,15 @@ mod tests {
     /// How a connection ended on which this failed.
     fn ending_of<R>(
         call: impl FnOnce(Pin<&mut Watched<ClosedWithAlert>>, &mut Context<'_>) -> Poll<io::Result<R>>,
-    ) -> Option<Handshake> {
+    ) -> Option<HandshakeFault> {
         let mut watched = Watched::new(ClosedWithAlert);
         assert!(matches!(call(Pin::new(&mut watched), &mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_))));
-        watched.ending.problem().map(|(handshake, _)| handshake)
+        watched.ending.problem().map(|(fault, _)| fault)
     }
 
     #[test]
     fn an_alert_that_nobody_has_read_is_found_after_a_failed_write() {
-        let refused = Some(Handshake::ClientCertificate);
+        let refused = Some(HandshakeFault::ClientCertificate);
         assert_eq!(ending_of(|watched, context| watched.poll_write(context, b"x")), refused);
         assert_eq!(ending_of(|watched, context| watched.poll_write_vectored(context, &[])), refused);
         assert_eq!(ending_of(|watched, context| watched.poll_flush(context)), refused);

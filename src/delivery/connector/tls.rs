@@ -9,7 +9,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::TlsConfig;
-use crate::callgoose::answer::Handshake;
+use crate::callgoose::answer::HandshakeFault;
 use crate::clock::WallTime;
 use crate::tls::{self, ClientTls, Error, ServerName};
 
@@ -51,17 +51,17 @@ impl Encryption {
     pub(super) async fn begin<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         io: T,
-    ) -> Result<TlsStream<T>, (Handshake, String)> {
+    ) -> Result<TlsStream<T>, (HandshakeFault, String)> {
         let connector = TlsConnector::from(self.tls.current());
         connector
             .connect(self.name.clone(), io)
             .await
-            .map_err(|error: io::Error| (problem_in(&error).unwrap_or(Handshake::Other), detail_of(&error)))
+            .map_err(|error: io::Error| (problem_in(&error).unwrap_or(HandshakeFault::Other), detail_of(&error)))
     }
 }
 
 /// The problem within an error of a stream; none if that is no error of TLS.
-pub(super) fn problem_in(error: &io::Error) -> Option<Handshake> {
+pub(super) fn problem_in(error: &io::Error) -> Option<HandshakeFault> {
     error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()).map(handshake_problem)
 }
 
@@ -73,22 +73,22 @@ pub(super) fn detail_of(error: &io::Error) -> String {
 const DETAIL_CHARS_MAX: usize = 500;
 
 /// The problem that the TLS library, or the peer by an alert, names.
-pub fn handshake_problem(error: &TlsError) -> Handshake {
+pub fn handshake_problem(error: &TlsError) -> HandshakeFault {
     match error {
         TlsError::InvalidCertificate(error) => match error {
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Handshake::Name,
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Handshake::Expired,
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Handshake::NotYetValid,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => HandshakeFault::Name,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => HandshakeFault::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => HandshakeFault::NotYetValid,
             // An authority of the same name and another key signed it: one that was renewed, say.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Handshake::Issuer,
-            _ => Handshake::Certificate,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => HandshakeFault::Issuer,
+            _ => HandshakeFault::Certificate,
         },
-        TlsError::PeerIncompatible(_) => Handshake::Version,
+        TlsError::PeerIncompatible(_) => HandshakeFault::Version,
         TlsError::AlertReceived(alert) => match alert {
             AlertDescription::ProtocolVersion
             | AlertDescription::InsufficientSecurity
-            | AlertDescription::HandshakeFailure => Handshake::Version,
-            AlertDescription::UnrecognisedName => Handshake::Name,
+            | AlertDescription::HandshakeFailure => HandshakeFault::Version,
+            AlertDescription::UnrecognisedName => HandshakeFault::Name,
             // What a server says of the certificate that it was shown, or missed.
             AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
@@ -98,9 +98,9 @@ pub fn handshake_problem(error: &TlsError) -> Handshake {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::DecryptError
-            | AlertDescription::AccessDenied => Handshake::ClientCertificate,
-            _ => Handshake::Other,
+            | AlertDescription::AccessDenied => HandshakeFault::ClientCertificate,
+            _ => HandshakeFault::Other,
         },
-        _ => Handshake::Other,
+        _ => HandshakeFault::Other,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::delivery::FinishedCall;
+use super::deliver::FinishedCall;
 use super::next_step::{JudgedCall, is_in_doubt, next_step, tried_before};
 use super::settling::Unwritten;
 use super::stuck::{self, Failing};

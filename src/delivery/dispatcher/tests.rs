@@ -145,7 +145,7 @@ async fn an_event_that_was_discarded_under_way_ends_where_its_call_was_not_made(
     let step = context.dispatcher.schedule.next(now.monotonic, |_, _| StaleDecision::Send);
     let Step::Start(delivery) = step else { panic!("{step:?}") };
     context.discard_under_way(&event);
-    context.dispatcher.handle_report(Report::NotCalled(delivery));
+    context.dispatcher.handle_report(CallReport::NotCalled(delivery));
     assert!(context.dispatcher.settling.contains(event.id), "it waits to be called again");
     let committed = context.dispatcher.committed.recv().await.unwrap();
     context.dispatcher.handle_commit(committed);

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::alternation::{Alternation, Side};
-use super::queues::{KeySlot, Place, Queues, Spot};
+use super::queues::{KeyPosition, KeySlot, Queues, Spot};
 use crate::clock::Monotonic;
 use crate::event::{Action, EventId};
 
@@ -90,7 +90,7 @@ impl Lanes {
     /// Inserts a key in the lane of its events; `follows`: its trigger was delivered a moment ago.
     pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, follows: bool, now: Monotonic) {
         let spot = spot(key, queues, follows, now);
-        queues.put(key, Place::Lane(spot));
+        queues.put(key, KeyPosition::Lane(spot));
         let newest = (queues.newest(key).id, key);
         match spot {
             Spot::NextFresh => self.next_fresh.push_back(key),
@@ -104,7 +104,7 @@ impl Lanes {
 
     /// Appends a key whose first event is due for a retry.
     pub(super) fn insert_retry(&mut self, key: KeySlot, queues: &mut Queues) {
-        queues.put(key, Place::Retry);
+        queues.put(key, KeyPosition::Retry);
         self.retries.push_back(key);
     }
 
@@ -113,7 +113,7 @@ impl Lanes {
         let newest = (queues.newest(key).id, key);
         let unlist = |line: &mut VecDeque<KeySlot>| line.retain(|other| *other != key);
         match queues.place(key) {
-            Place::Lane(spot) => {
+            KeyPosition::Lane(spot) => {
                 *self.events(spot) -= queues.count(key);
                 match spot {
                     Spot::NextFresh => unlist(&mut self.next_fresh),
@@ -123,11 +123,11 @@ impl Lanes {
                     Spot::Over(priority) => drop(self.over[priority as usize].remove(&newest)),
                 }
             }
-            Place::Retry if self.retries.front() == Some(&key) => drop(self.retries.pop_front()),
-            Place::Retry => unlist(&mut self.retries),
-            Place::Away | Place::Called | Place::Backoff | Place::Held => {}
+            KeyPosition::Retry if self.retries.front() == Some(&key) => drop(self.retries.pop_front()),
+            KeyPosition::Retry => unlist(&mut self.retries),
+            KeyPosition::Away | KeyPosition::Called | KeyPosition::Backoff | KeyPosition::Held => {}
         }
-        queues.put(key, Place::Away);
+        queues.put(key, KeyPosition::Away);
     }
 
     /// Notes a failed attempt of a fresh event.

@@ -23,16 +23,16 @@ pub(super) struct Queues {
 struct KeyQueue {
     /// Four parts: a u128 would align every key to sixteen bytes.
     key: [u32; 4],
-    first: Waiting,
+    first: WaitingEvent,
     /// The events after the first.
     tail: u32,
     source: SourceId,
-    place: Place,
+    place: KeyPosition,
 }
 
 /// The position of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum KeyPosition {
     /// None: its first event is being settled.
     Away,
     /// A call of its first event is under way.
@@ -82,12 +82,12 @@ struct Tail {
 
 #[derive(Clone, Debug)]
 struct Behind {
-    event: Waiting,
+    event: WaitingEvent,
     next: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
+struct WaitingEvent {
     /// The event's number and, in the five lowest bits, its other properties. Two halves, for the alignment.
     tagged: [u32; 2],
     /// The time of acknowledgement in seconds, rounded up, so that the event does not look older than it is.
@@ -116,7 +116,7 @@ impl Queues {
                 next = after;
                 Some(event)
             });
-            let waits = move |event: Waiting| Pending {
+            let waits = move |event: WaitingEvent| Pending {
                 event: event.id(),
                 source,
                 action: event.action(),
@@ -128,20 +128,20 @@ impl Queues {
 
     /// Appends an event to its key; returns the key, and true if this is its only event.
     pub(super) fn push(&mut self, queued: &Queued) -> (KeySlot, bool) {
-        let event = Waiting::of(queued);
+        let event = WaitingEvent::of(queued);
         if let Some(KeySlot(at)) = self.slot(queued.key) {
             self.push_behind(at, event);
             return (KeySlot(at), false);
         }
         let key = quarters(queued.key);
-        let (source, place) = (queued.source, Place::Away);
+        let (source, place) = (queued.source, KeyPosition::Away);
         let at = self.keys.put(KeyQueue { key, first: event, tail: NONE, source, place });
         let keys = &self.keys;
         self.index.insert_unique(hash(key), at, |at| hash(keys[*at].key));
         (KeySlot(at), true)
     }
 
-    fn push_behind(&mut self, key: u32, event: Waiting) {
+    fn push_behind(&mut self, key: u32, event: WaitingEvent) {
         let at = self.behind.put(Behind { event, next: NONE });
         if self.keys[key].tail == NONE {
             let empty = Tail { first: at, last: at, last_resolve: NONE, count: 0, high: 0, normal: 0 };
@@ -214,11 +214,11 @@ impl Queues {
         self.keys[key.0].source
     }
 
-    pub(super) fn place(&self, key: KeySlot) -> Place {
+    pub(super) fn place(&self, key: KeySlot) -> KeyPosition {
         self.keys[key.0].place
     }
 
-    pub(super) fn put(&mut self, key: KeySlot, place: Place) {
+    pub(super) fn put(&mut self, key: KeySlot, place: KeyPosition) {
         self.keys[key.0].place = place;
     }
 
@@ -286,7 +286,7 @@ impl Queues {
     }
 
     /// Removes one event from a key's tail; `before` and `next` are its neighbours there.
-    fn unlink(&mut self, key: u32, at: u32, before: u32, next: u32, event: Waiting) {
+    fn unlink(&mut self, key: u32, at: u32, before: u32, next: u32, event: WaitingEvent) {
         let number = self.keys[key].tail;
         if before != NONE {
             self.behind[before].next = next;
@@ -328,7 +328,7 @@ impl Queues {
         (at != NONE).then(|| &self.tails[at])
     }
 
-    fn queued(&self, key: KeySlot, event: Waiting) -> Queued {
+    fn queued(&self, key: KeySlot, event: WaitingEvent) -> Queued {
         let KeyQueue { key, source, .. } = &self.keys[key.0];
         let key = KeyId(key.iter().fold(0, |key, quarter| key << 32 | u128::from(*quarter)));
         let reopening = event.action() == Action::Trigger && event.has(MARKED);
@@ -356,8 +356,8 @@ impl Tail {
     }
 }
 
-impl Waiting {
-    fn of(queued: &Queued) -> Waiting {
+impl WaitingEvent {
+    fn of(queued: &Queued) -> WaitingEvent {
         let Queued { id, action, priority, reopening, continues, acknowledged, .. } = *queued;
         let flag = |set: bool, flag: u32| if set { u64::from(flag) } else { 0 };
         let flags = flag(action == Action::Resolve, RESOLVE)
@@ -367,7 +367,7 @@ impl Waiting {
         let seconds = acknowledged.0.saturating_add(999).div_euclid(1_000);
         // Sixty-eight years in both directions.
         let acknowledged_s = seconds.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-        Waiting { tagged: [(tagged >> 32) as u32, tagged as u32], acknowledged_s }
+        WaitingEvent { tagged: [(tagged >> 32) as u32, tagged as u32], acknowledged_s }
     }
 
     fn id(self) -> EventId {

@@ -7,7 +7,7 @@ use super::alternation::{Alternation, Side};
 use super::lanes::{Choice, Lane, Lanes};
 use super::queues::{KeySlot, Queues};
 use crate::clock::Monotonic;
-use crate::delivery::breaker::{Kind, Waiting};
+use crate::delivery::breaker::{CallKind, Waiting};
 use crate::event::SourceId;
 
 /// All sources with their waiting keys.
@@ -76,19 +76,19 @@ impl Turns {
     pub(super) fn waiting(&self, now: Monotonic) -> Waiting {
         let most = self.slots_at_most(now);
         let any = |kind| self.sources.iter().any(|source| source.may(kind, most));
-        let untried = any(Kind::Untried);
-        Waiting { untried, tried: self.retry_fits(untried) && any(Kind::Tried) }
+        let untried = any(CallKind::Untried);
+        Waiting { untried, tried: self.retry_fits(untried) && any(CallKind::Tried) }
     }
 
     /// Chooses the next key; a probe is of this kind.
-    pub(super) fn choose(&self, probe: Option<Kind>, queues: &Queues, now: Monotonic) -> Option<Turn> {
+    pub(super) fn choose(&self, probe: Option<CallKind>, queues: &Queues, now: Monotonic) -> Option<Turn> {
         let mut retries = self.retries;
         let Waiting { untried, tried } = self.waiting(now);
         let kind = match probe {
             Some(kind) => kind,
             None => match retries.choose(untried, tried)? {
-                Side::Preferred => Kind::Untried,
-                Side::Other => Kind::Tried,
+                Side::Preferred => CallKind::Untried,
+                Side::Other => CallKind::Tried,
             },
         };
         let first = |slots| {
@@ -98,8 +98,8 @@ impl Turns {
         // While others wait no source holds more than half of the slots.
         let (number, source) = first(self.slots.div_ceil(2)).or_else(|| first(self.slots_at_most(now)))?;
         let choice = match kind {
-            Kind::Untried => source.lanes.untried(queues, probe.is_some(), now)?,
-            Kind::Tried => source.lanes.retry()?,
+            CallKind::Untried => source.lanes.untried(queues, probe.is_some(), now)?,
+            CallKind::Tried => source.lanes.retry()?,
         };
         Some(Turn { source: SourceId(u16::try_from(number).ok()?), choice, retries })
     }
@@ -200,12 +200,12 @@ impl Turns {
 
 impl Source {
     /// Returns true if it has an event of this kind to send, and holds fewer than `slots` slots.
-    fn may(&self, kind: Kind, slots: usize) -> bool {
+    fn may(&self, kind: CallKind, slots: usize) -> bool {
         !self.held
             && self.in_flight < slots
             && match kind {
-                Kind::Untried => self.lanes.has_untried(),
-                Kind::Tried => self.lanes.has_retry(),
+                CallKind::Untried => self.lanes.has_untried(),
+                CallKind::Tried => self.lanes.has_retry(),
             }
     }
 

@@ -12,11 +12,11 @@ mod queue_backup;
 mod remarks;
 mod reopen;
 mod restore;
-mod shares;
 mod shortage;
 mod tap_lines;
 #[cfg(test)]
 mod tests;
+mod turning_away;
 mod work;
 
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::progress::Progress;
+use super::write_progress::WriteProgress;
 use super::{Committed, Health, Message, QUEUE, Recorder, TurnedAway, Unavailable};
 use crate::activity::Activity;
 use crate::clock::Clock;
@@ -41,8 +41,8 @@ use maintenance::LOOK_INTERVAL;
 use queue_backup::QueueBackup;
 use remarks::Remarks;
 use restore::{Restored, holds_of, open_mended, restore};
-use shares::TurningAway;
 use shortage::{REMOVAL_PAUSE, Shortage};
+use turning_away::TurningAway;
 
 pub use restore::recollect;
 
@@ -67,7 +67,7 @@ pub struct RecorderThread {
     /// The newest event that was handed to the dispatcher.
     handed_over: EventId,
     queue_backup: QueueBackup,
-    progress: Arc<Progress>,
+    progress: Arc<WriteProgress>,
     /// Settlements that wait to share a batch.
     coalesce: Coalesce,
     shortage: Shortage,
@@ -111,13 +111,9 @@ impl RecorderThread {
         let (health, watched) = watch::channel(Health::Taking);
         let (turned_away, crowd) = watch::channel(Vec::new());
         let (leave, queue_backup) = QueueBackup::new();
-        let (mut remarks, remarked) = Remarks::new();
-        remarks.repairs(&repairs, now);
-        if let Some(lack) = journal.lack(&left, salvaged) {
-            remarks.lack(lack, now);
-        }
+        let (remarks, remarked) = Remarks::at_start(&repairs, journal.lack(&left, salvaged), now);
         let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
-        let (progress, tap, activity) = (Arc::new(Progress::new()), Tap::default(), Activity::default());
+        let (progress, tap, activity) = (Arc::new(WriteProgress::new()), Tap::default(), Activity::default());
         let recorder = Recorder {
             messages: sender,
             health: watched,
@@ -187,7 +183,7 @@ impl RecorderThread {
                 None => self.prune_at.min(self.look_at).saturating_duration_since(now).max(REMOVAL_PAUSE),
             };
             let patience = self.coalesce.until().map_or(patience, |at| patience.min(at.saturating_duration_since(now)));
-            let patience = if self.turning_away.is_empty() { patience } else { patience.min(shares::CALM_AFTER) };
+            let patience = if self.turning_away.is_empty() { patience } else { patience.min(turning_away::CALM_AFTER) };
             // Where the volume is nearly full, a batch stays within the reserved room.
             let short = self.shortage.space.is_short();
             let most = if short { self.shortage.space.ends_at_once().min(QUEUE) } else { QUEUE };

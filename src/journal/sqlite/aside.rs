@@ -199,7 +199,7 @@ mod tests {
                     rule: "problem",
                     priority: Priority::High,
                     novelty: "opening",
-                    taken_at: NOW,
+                    acknowledged_at: NOW,
                     request: "01REQUEST",
                     sender_request: None,
                     raw: Raw::Bytes(b"{}"),

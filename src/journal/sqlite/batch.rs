@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::key_state::KeyStates;
-use super::place::Wrote;
+use super::open_files::Wrote;
 use super::records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 use super::source_totals::TotalsBySource;
 use super::sum::{self, Fixed, STANDING, Standing};
@@ -56,7 +56,7 @@ impl<'a> Batch<'a> {
             incident_key: Some(event.incident_key),
             rule: Some(event.rule),
             novelty: Some(event.novelty),
-            received_at: event.taken_at.0,
+            received_at: event.acknowledged_at.0,
             request: event.request,
             update_hash: Some(event.update.0.cast_signed()),
             occurrence: event.occurrences.last.as_ref().map(|occurrence| &*occurrence.0),

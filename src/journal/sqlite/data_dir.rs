@@ -11,9 +11,9 @@ use rustix::fs::{Access, AtFlags, CWD};
 use tracing::warn;
 
 use super::names::{self, FILE, LOCK};
-use super::place::{self, Stat};
+use super::open_files::{self, Stat};
 use super::readers::Readers;
-use super::{OpenError, version};
+use super::{OpenError, sqlite_version};
 
 /// A lock on the data directory for this process. The kernel releases it when the process ends in any way.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Lock {
 
     /// Locks the directory again if it, or its lock file, was removed: creates what is missing.
     pub fn retake(&mut self) -> Result<(), OpenError> {
-        if place::stat(&self.directory.join(LOCK)).is_some_and(|found| found.is_same_file(&self.stat)) {
+        if open_files::stat(&self.directory.join(LOCK)).is_some_and(|found| found.is_same_file(&self.stat)) {
             return Ok(());
         }
         let again = Lock::take(&self.directory)?;
@@ -123,7 +123,7 @@ pub fn is_used(directory: &Path) -> Option<bool> {
 /// but doubtful.
 pub fn inspect(directory: &Path) -> Result<Option<String>, OpenError> {
     let fail = |problem: String, remedy| Err(OpenError { path: directory.to_owned(), problem, remedy });
-    version::check(directory)?;
+    sqlite_version::check(directory)?;
     let existing = directory.ancestors().find_map(|path| {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         Some((path, fs::metadata(path).ok()?))

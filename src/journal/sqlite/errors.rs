@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::place::FileStates;
+use super::open_files::FileStates;
 
 /// An error of the journal.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::connect::{BUSY_TIMEOUT, PAGE_BYTES};
-use super::place::Wrote;
+use super::open_files::Wrote;
 use super::verify::{frames, knows_frames};
 use super::{Error, Journal};
 

@@ -58,12 +58,12 @@ impl KeyStates {
 }
 
 /// An iterator over the rows in the order of their events; `each` gets what the event's row would have told.
-pub(super) struct Reading<'c> {
+pub(super) struct KeyStateRows<'c> {
     rows: Option<rusqlite::Rows<'c>>,
     next: Option<RecoveredRow>,
 }
 
-/// The statement for [`Reading`]; none if the journal has no such rows.
+/// The statement for [`KeyStateRows`]; none if the journal has no such rows.
 pub(super) fn statement(connection: &Connection) -> Result<Option<rusqlite::Statement<'_>>, rusqlite::Error> {
     // A journal last opened by an earlier version has no such table.
     if !connection.table_exists(None, "key_state")? {
@@ -72,13 +72,13 @@ pub(super) fn statement(connection: &Connection) -> Result<Option<rusqlite::Stat
     connection.prepare(&format!("SELECT {COLUMNS} FROM key_state ORDER BY id")).map(Some)
 }
 
-impl<'c> Reading<'c> {
+impl<'c> KeyStateRows<'c> {
     pub(super) fn new(
         statement: Option<&'c mut rusqlite::Statement<'_>>,
         sources: &mut HashSet<Arc<str>>,
-    ) -> Result<Reading<'c>, Error> {
+    ) -> Result<KeyStateRows<'c>, Error> {
         let rows = statement.map(|statement| statement.query([])).transpose()?;
-        let mut reading = Reading { rows, next: None };
+        let mut reading = KeyStateRows { rows, next: None };
         reading.go_on(sources)?;
         Ok(reading)
     }
@@ -122,7 +122,7 @@ fn recovered(row: &Row<'_>, source: &Arc<str>) -> Result<Recovered, Damage> {
         key: KeyId::new(state.source, state.incident_key),
         action: values::action(state.action).ok_or(Damage::Row)?,
         priority: Priority::default(),
-        taken_at: WallTime(state.received_at),
+        acknowledged_at: WallTime(state.received_at),
         state: State::Delivered,
         outcome: state.outcome.map(str::parse).transpose().map_err(|_| Damage::Row)?,
         update: UpdateHash(state.update_hash.cast_unsigned()),

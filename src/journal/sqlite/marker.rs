@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::names::{FILE, MARKER, REBUILT};
-use super::place::{self, Stat};
+use super::open_files::{self, Stat};
 use crate::event::EventId;
 
 /// The content of the file.
@@ -64,7 +64,7 @@ pub enum Lack {
 impl Left {
     /// Checks the files. Called before anything is opened.
     pub fn in_directory(directory: &Path) -> Left {
-        let filled = |name: &str| place::stat(&directory.join(name)).is_some_and(|found| found.bytes > 0);
+        let filled = |name: &str| open_files::stat(&directory.join(name)).is_some_and(|found| found.bytes > 0);
         Left {
             memory: fs::read(directory.join(MARKER)).ok().and_then(|text| Memory::parse(&text)),
             database: filled(FILE),
@@ -100,7 +100,7 @@ impl Marker {
     pub(super) fn renew(&mut self, memory: Memory) -> io::Result<()> {
         (self.file, self.written) = (None, None);
         let (path, new) = (self.directory.join(MARKER), self.directory.join(NEW));
-        place::remove(&new)?;
+        open_files::remove(&new)?;
         let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
         file.write_all_at(&memory.text(), 0)?;
         file.sync_all()?;
@@ -123,7 +123,7 @@ impl Marker {
 
     /// Returns true if the file was removed, or could not be written.
     pub(super) fn is_gone(&self) -> bool {
-        let there = place::stat(&self.directory.join(MARKER));
+        let there = open_files::stat(&self.directory.join(MARKER));
         !self.file.as_ref().zip(there).is_some_and(|((_, stat), there)| there.is_same_file(stat))
     }
 }

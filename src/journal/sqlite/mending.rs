@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::names::{FILE, PARTIAL, REBUILT};
-use super::place::{self, Mending, Stat, Wrote};
+use super::open_files::{self, Mending, Stat, Wrote};
 use super::readers;
 use super::salvage::{self, Repairs};
 use super::{Error, FileStates, Journal, Lock, OpenError};
@@ -64,7 +64,7 @@ impl Journal {
             Err(_) => Some(salvage::rebuild_from(directory, &self.connection, now)?),
         };
         let repairs = Repairs { journal: salvage, log: None };
-        let ours = self.place.files();
+        let ours = self.open_files.files();
         let aside = set_aside(directory, &["", "-wal"], &ours, now)
             .map_err(|error| failed("setting aside what is there", &error))?;
         finish(directory).map_err(|error| failed("keeping the copy", &error))?;
@@ -82,13 +82,13 @@ impl Journal {
     /// Closes every file, once their content is where a start finds it. Returns none if a reader is still busy: then
     /// the caller tries again.
     pub fn let_go(&mut self, how: Mending, lock: &Lock) -> Result<Option<LetGo>, Error> {
-        if how == Mending::Copy && place::stat(&lock.directory().join(REBUILT)).is_none() {
+        if how == Mending::Copy && open_files::stat(&lock.directory().join(REBUILT)).is_none() {
             return Err(Error::Fault("the copy of the journal was removed".to_owned()));
         }
         if !self.readers.close() {
             return Ok(None);
         }
-        let ours = self.place.files();
+        let ours = self.open_files.files();
         // Every query on this one fails.
         let nothing = Connection::open_in_memory()?;
         std::mem::replace(&mut self.connection, nothing).close().map_err(|(_, error)| error)?;
@@ -107,7 +107,7 @@ impl LetGo {
                     let aside = set_aside(directory, &["-wal"], &self.ours, now)?;
                     // The index belongs to the log that is gone.
                     for beside in ["-wal", "-shm"] {
-                        place::remove(&directory.join(format!("{FILE}{beside}")))?;
+                        open_files::remove(&directory.join(format!("{FILE}{beside}")))?;
                     }
                     File::open(directory)?.sync_all()?;
                     Ok(aside)
@@ -144,7 +144,7 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
     let mut aside = Vec::new();
     for beside in besides {
         let path = directory.join(format!("{FILE}{beside}"));
-        match place::stat(&path) {
+        match open_files::stat(&path) {
             // An empty file.
             Some(found) if found.bytes == 0 => continue,
             Some(found) if ours.iter().any(|own| own.is_same_file(&found)) && *beside == "-wal" => continue,
@@ -152,7 +152,7 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
             None => continue,
         }
         let to = directory.join(format!("journal-replaced-{}.db{beside}", now.0));
-        place::remove(&to)?;
+        open_files::remove(&to)?;
         // If links are not supported, our complete copy stands beside it.
         fs::hard_link(&path, &to).or_else(|_| fs::rename(&path, &to))?;
         aside.push(to);
@@ -167,7 +167,7 @@ fn set_aside(directory: &Path, besides: &[&str], ours: &[Stat], now: WallTime) -
 fn clear(directory: &Path, now: WallTime) -> io::Result<Vec<PathBuf>> {
     let aside = set_aside(directory, &["", "-wal"], &[], now)?;
     for beside in ["", "-wal", "-shm"] {
-        place::remove(&directory.join(format!("{FILE}{beside}")))?;
+        open_files::remove(&directory.join(format!("{FILE}{beside}")))?;
     }
     File::open(directory)?.sync_all()?;
     Ok(aside)

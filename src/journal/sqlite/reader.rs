@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::names::FILE;
-use super::readers::{self, Readers, Slot};
+use super::readers::{self, ReaderSlot, Readers};
 use super::sum::{self, FIXED, FIXED_READ, Fixed};
 use super::values::{action, event, sql};
 use super::{Error, Found, OpenError, data_dir, restart, salvage, schema};
@@ -18,7 +18,7 @@ use crate::event::{Action, Damage, EventId, KeyId, Outcome, Outgoing};
 /// A read-only connection. It never waits for the writing end, nor the writing end for it.
 #[derive(Debug)]
 pub struct Reader {
-    slot: Arc<Slot>,
+    slot: Arc<ReaderSlot>,
     /// The readers of the same journal; none if nobody writes, or another process does.
     readers: Option<Arc<Readers>>,
     /// The directory in which to note damage; none if the journal belongs to another process.
@@ -55,7 +55,7 @@ impl Reader {
     /// Opens the journal of a directory beside its writing end.
     pub fn open(directory: &Path) -> Result<Reader, Error> {
         Ok(Reader {
-            slot: Arc::new(Slot::new(Some(readers::open(&directory.join(FILE))?))),
+            slot: Arc::new(ReaderSlot::new(Some(readers::open(&directory.join(FILE))?))),
             readers: None,
             directory: Some(directory.to_owned()),
         })
@@ -93,7 +93,7 @@ impl Reader {
         });
         match opened {
             Ok((connection, schema::VERSION)) => {
-                Ok(Reader { slot: Arc::new(Slot::new(Some(connection))), readers: None, directory: None })
+                Ok(Reader { slot: Arc::new(ReaderSlot::new(Some(connection))), readers: None, directory: None })
             }
             Ok((_, other)) => Err(fail(
                 format!("it has layout {other}, and this version of gander knows layout {}", schema::VERSION),

@@ -13,10 +13,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::Error;
 use super::connect::{self, BUSY_TIMEOUT};
 use super::names::FILE;
-use super::place::{self, Stat};
+use super::open_files::{self, Stat};
 
 /// A connection; none while the files are closed.
-pub(super) type Slot = Mutex<Option<Connection>>;
+pub(super) type ReaderSlot = Mutex<Option<Connection>>;
 
 /// All readers beside one writing end.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Readers {
     /// The main file that may be opened; none while it must not be.
     database: Mutex<Option<Stat>>,
     allowed: Condvar,
-    slots: Mutex<Vec<Weak<Slot>>>,
+    slots: Mutex<Vec<Weak<ReaderSlot>>>,
 }
 
 impl Readers {
@@ -43,8 +43,8 @@ impl Readers {
     }
 
     /// Registers a further reader.
-    pub(super) fn enter(&self) -> Arc<Slot> {
-        let slot = Arc::new(Slot::default());
+    pub(super) fn enter(&self) -> Arc<ReaderSlot> {
+        let slot = Arc::new(ReaderSlot::default());
         let mut slots = lock(&self.slots);
         slots.retain(|slot| slot.strong_count() > 0);
         slots.push(Arc::downgrade(&slot));
@@ -69,7 +69,7 @@ impl Readers {
         };
         let path = self.directory.join(FILE);
         let connection = open(&path)?;
-        if place::stat(&path).is_some_and(|found| found.is_same_file(&allowed)) {
+        if open_files::stat(&path).is_some_and(|found| found.is_same_file(&allowed)) {
             Ok(Some(connection))
         } else {
             Err(Error::Fault("another file is in the place of the journal's".to_owned()))
@@ -87,7 +87,7 @@ impl Readers {
     pub(crate) fn close(&self) -> bool {
         *lock(&self.database) = None;
         let end = Instant::now() + CLOSE_WAIT_MAX;
-        let mut slots: Vec<Arc<Slot>> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();
+        let mut slots: Vec<Arc<ReaderSlot>> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();
         while !slots.is_empty() {
             slots.retain(|slot| match slot.try_lock() {
                 Ok(mut connection) => {

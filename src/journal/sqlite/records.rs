@@ -16,7 +16,7 @@ pub struct NewEvent<'a> {
     pub priority: Priority,
     pub novelty: &'a str,
     /// The time of its acknowledgement: the column `received_at`.
-    pub taken_at: WallTime,
+    pub acknowledged_at: WallTime,
     pub request: &'a str,
     /// The sender's request id.
     pub sender_request: Option<&'a str>,

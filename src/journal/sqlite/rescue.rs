@@ -36,23 +36,7 @@ impl Batch<'_> {
     ) -> Result<(), Error> {
         let id = waits.event;
         let standing = self.standing(id)?;
-        let fixed = Fixed {
-            id,
-            source: outgoing.map_or(source, |outgoing| &outgoing.source),
-            action: Some(waits.action.as_str()),
-            incident_key: Some(outgoing.map_or("", |outgoing| &outgoing.incident_key)),
-            rule: None,
-            novelty: None,
-            received_at: outgoing.map_or(now, |outgoing| outgoing.acknowledged).0,
-            request: "",
-            update_hash: None,
-            occurrence: None,
-            past_occurrence: None,
-            replay_of: None,
-            charset: None,
-            sender_request: None,
-            priority: Some(waits.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
-        };
+        let fixed = fixed_of(&waits, source, outgoing, now);
         let bytes = outgoing.map_or(0, |outgoing| outgoing.body.len()) as u64;
         match (standing, outgoing) {
             (Some(standing), Some(outgoing)) => {
@@ -127,6 +111,27 @@ impl Journal {
             .prepare("SELECT id FROM event WHERE state = 'queued' AND state <> 'delivered' ORDER BY id")?;
         let rows = statement.query_map([], |row| row.get(0).map(event))?;
         Ok(rows.collect::<Result<Vec<EventId>, _>>()?)
+    }
+}
+
+/// The unchanging part of an event's row, as far as memory has it.
+fn fixed_of<'r>(waits: &Pending, source: &'r str, outgoing: Option<&'r Outgoing>, now: WallTime) -> Fixed<'r> {
+    Fixed {
+        id: waits.event,
+        source: outgoing.map_or(source, |outgoing| &outgoing.source),
+        action: Some(waits.action.as_str()),
+        incident_key: Some(outgoing.map_or("", |outgoing| &outgoing.incident_key)),
+        rule: None,
+        novelty: None,
+        received_at: outgoing.map_or(now, |outgoing| outgoing.acknowledged).0,
+        request: "",
+        update_hash: None,
+        occurrence: None,
+        past_occurrence: None,
+        replay_of: None,
+        charset: None,
+        sender_request: None,
+        priority: Some(waits.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow
     let mut rows = statement.query([])?;
     let mut sources = HashSet::new();
     let mut of_keys = key_state::statement(connection)?;
-    let mut keys = key_state::Reading::new(of_keys.as_mut(), &mut sources)?;
+    let mut keys = key_state::KeyStateRows::new(of_keys.as_mut(), &mut sources)?;
     while let Some(row) = rows.next()? {
         let id = event(row.get(0)?);
         while let Some(before) = keys.before(Some(id), &mut sources)? {
@@ -51,7 +51,7 @@ fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Re
         source: Arc::clone(source),
         action: action(word).ok_or(Damage::Row)?,
         priority: if is_queued { priority(fixed.priority) } else { Priority::default() },
-        taken_at: WallTime(fixed.received_at),
+        acknowledged_at: WallTime(fixed.received_at),
         state: standing.state,
         outcome: standing.outcome,
         update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),

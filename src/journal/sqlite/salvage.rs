@@ -4,13 +4,13 @@
 //! This happens at a start, before anything else is open. A crash at any moment leaves either the damaged journal in
 //! its place, and recovery begins again, or the complete new one.
 
-mod error;
 mod examine;
 mod fitting;
 mod harvest;
 mod intake;
 mod kept;
 mod open;
+mod salvage_error;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -21,8 +21,8 @@ use rusqlite::Connection;
 
 use super::connect::{connect, connect_unlogged};
 use super::names::{FILE, PARTIAL, REBUILT};
+use super::open_files::remove;
 use super::pages::Pages;
-use super::place::remove;
 use super::sectors;
 use super::volume::Reserve;
 use super::wal::{self, Behind};
@@ -249,7 +249,7 @@ fn rebuild(
     problem: String,
     with_log: bool,
     now: WallTime,
-) -> Result<Salvage, error::Error> {
+) -> Result<Salvage, salvage_error::Error> {
     let rebuilt = rebuild_of(directory, now, |intake| {
         let (mut pages, log) = examine::open(directory)?;
         let mut unreadable = harvest::database(&mut pages, intake)?;
@@ -272,9 +272,9 @@ fn rebuild(
 pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) -> Result<Salvage, Error> {
     let salvage = rebuild_of(directory, now, |intake| open::connection(old, intake));
     salvage.map_err(|error| match error {
-        error::Error::Reading(error) => Error::Fault(error.to_string()),
-        error::Error::Writing(error) => error.into(),
-        error::Error::Full => Error::Full(error.to_string()),
+        salvage_error::Error::Reading(error) => Error::Fault(error.to_string()),
+        salvage_error::Error::Writing(error) => error.into(),
+        salvage_error::Error::Full => Error::Full(error.to_string()),
     })
 }
 
@@ -282,8 +282,8 @@ pub(super) fn rebuild_from(directory: &Path, old: &Connection, now: WallTime) ->
 fn rebuild_of(
     directory: &Path,
     now: WallTime,
-    mut take: impl FnMut(&mut Intake<'_>) -> Result<u64, error::Error>,
-) -> Result<Salvage, error::Error> {
+    mut take: impl FnMut(&mut Intake<'_>) -> Result<u64, salvage_error::Error>,
+) -> Result<Salvage, salvage_error::Error> {
     fitting(directory, now, |extent| {
         clear(directory)?;
         let rebuilt = rebuild_once(directory, extent, now, &mut take);
@@ -300,8 +300,8 @@ fn rebuild_once(
     directory: &Path,
     extent: Extent,
     now: WallTime,
-    take: &mut impl FnMut(&mut Intake<'_>) -> Result<u64, error::Error>,
-) -> Result<Salvage, error::Error> {
+    take: &mut impl FnMut(&mut Intake<'_>) -> Result<u64, salvage_error::Error>,
+) -> Result<Salvage, salvage_error::Error> {
     let path = directory.join(PARTIAL);
     OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
     let mut new = connect_unlogged(&path, now)?;
@@ -321,7 +321,7 @@ fn rebuild_once(
     new.close().map_err(|(_, error)| error)?;
     File::open(&path)?.sync_all()?;
     if !volume::has_room_to_open(directory) {
-        return Err(error::Error::Full);
+        return Err(salvage_error::Error::Full);
     }
     let problem = "not all of it can be read".to_owned();
     Ok(Salvage { aside: None, problem, events, queued, without_body, without_row, in_doubt, unreadable, left_out })
@@ -329,11 +329,16 @@ fn rebuild_once(
 
 /// Imports the frames that SQLite ignores from a copy of the log, as far as there is room. Can be repeated: existing
 /// rows stay as they are.
-fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, error::Error> {
+fn take_in_log(directory: &Path, left: &Path, now: WallTime) -> Result<LogSalvage, salvage_error::Error> {
     fitting(directory, now, |extent| take_in_log_once(directory, left, extent, now))
 }
 
-fn take_in_log_once(directory: &Path, left: &Path, extent: Extent, now: WallTime) -> Result<LogSalvage, error::Error> {
+fn take_in_log_once(
+    directory: &Path,
+    left: &Path,
+    extent: Extent,
+    now: WallTime,
+) -> Result<LogSalvage, salvage_error::Error> {
     let mut salvage =
         LogSalvage { aside: None, pages: 0, damaged: 0, events: 0, states: 0, in_doubt: 0, unreadable: 0 };
     let mut file = File::open(left)?;

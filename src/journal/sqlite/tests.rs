@@ -43,7 +43,7 @@ pub(super) fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         rule: "problem",
         priority: Priority::Normal,
         novelty: "opening",
-        taken_at: NOW,
+        acknowledged_at: NOW,
         request: "01REQUEST",
         sender_request: None,
         raw: Raw::Bytes(b"{\"raw\":true}"),
@@ -556,7 +556,7 @@ fn pruning_goes_on_where_it_stopped_and_ends_at_what_is_young() {
     }
     let young = WallTime(NOW.0 + 1_000);
     for _ in 0..3 {
-        let id = batch.append(NewEvent { taken_at: young, ..event("young", b"{}") }).unwrap();
+        let id = batch.append(NewEvent { acknowledged_at: young, ..event("young", b"{}") }).unwrap();
         batch.settle(&delivered(id, young)).unwrap();
     }
     batch.commit().unwrap();
@@ -914,7 +914,7 @@ fn a_list_is_filtered_by_state_and_age_in_either_order() {
     let (mut journal, ..) = open(&config(directory.path()));
     let mut batch = journal.begin().unwrap();
     let ids: Vec<_> = (0..4)
-        .map(|at| batch.append(NewEvent { taken_at: WallTime(NOW.0 + at), ..event("k", b"{}") }).unwrap())
+        .map(|at| batch.append(NewEvent { acknowledged_at: WallTime(NOW.0 + at), ..event("k", b"{}") }).unwrap())
         .collect();
     batch.settle(&delivered(ids[0], NOW)).unwrap();
     batch.settle(&Settlement { state: State::Dead, outcome: None, ..delivered(ids[2], NOW) }).unwrap();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::place::{FileStates, Frames, Place, Wrote};
+use super::open_files::{FileStates, Frames, OpenFiles, Wrote};
 use super::{Error, Journal, wal};
 
 impl Journal {
@@ -27,7 +27,7 @@ impl Journal {
                 return Ok(());
             }
             let read = |error: std::io::Error| Error::Fault(format!("reading the log of the journal: {error}"));
-            let Some(log) = self.place.open_log().map_err(read)? else { return Ok(()) };
+            let Some(log) = self.open_files.open_log().map_err(read)? else { return Ok(()) };
             if wal::begins_with(log, before.log).map_err(read)? {
                 return Ok(());
             }
@@ -41,14 +41,14 @@ impl Journal {
 
     /// Checks, within a transaction, that the log was not truncated. After the commit its size would prove nothing.
     pub(super) fn verify_log(&self) -> Result<(), Error> {
-        if self.place.is_log_shorter() { Err(Error::Replaced(FileStates::LOG_CUT)) } else { Ok(()) }
+        if self.open_files.is_log_shorter() { Err(Error::Replaced(FileStates::LOG_CUT)) } else { Ok(()) }
     }
 
     /// Begins a transaction, after a check that the files are in their place.
     pub(super) fn start_transaction(&mut self) -> Result<(), Error> {
         for _ in 0..STARTS_MAX {
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            if self.place.is_untouched() {
+            if self.open_files.is_untouched() {
                 return Ok(());
             }
             // Another program wrote, or did worse. SQLite's figures of the log are only available outside of a
@@ -67,14 +67,14 @@ impl Journal {
         let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0)).ok();
         let database_bytes = || Some(number("PRAGMA page_count")? * number("PRAGMA page_size")?);
         let times = self.times && knows_frames();
-        self.place.look(wrote, times, || frames(connection).ok(), database_bytes)
+        self.open_files.look(wrote, times, || frames(connection).ok(), database_bytes)
     }
 }
 
 /// Notes the files that a connection has open.
-pub(super) fn note_place(directory: &Path, connection: &Connection) -> Result<Place, rusqlite::Error> {
+pub(super) fn note_files(directory: &Path, connection: &Connection) -> Result<OpenFiles, rusqlite::Error> {
     let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    Place::note(directory, frames(connection)?, page_bytes).map_err(|error| {
+    OpenFiles::note(directory, frames(connection)?, page_bytes).map_err(|error| {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
         rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
     })

@@ -52,7 +52,7 @@ fn each_mistake_is_told_with_its_place_and_remedy() {
         (file("placeholders: yes"), vec!["placeholders | yes |", "refuse, allow"]),
         (file("placeholders: {}"), vec!["placeholders | {} |", "required here and missing", "{ allow: [$.text] }"]),
         (file("placeholders: { refuse: [$.id] }"), vec!["placeholders.refuse | refuse |", "valid here: allow"]),
-        (file("placeholders: { allow: [id] }"), vec!["placeholders.allow[0] | id |", "`$.id`?"]),
+        (file("placeholders: { allow: [id] }"), vec!["placeholders.allow[0] | i |", "`$.id`?"]),
         (file("placeholders: { allow: [\"$['id']\", $.titel] }"), vec!["placeholders.allow |", "no `when` and no key part reads `$.titel`"]),
         (file("incident_key: $.id").replacen("incident_key: $.id\n", "", 1).replace("$.id", "[]"), vec!["incident_key | [] |", "needs a path"]),
         (file("update_on: [$.a, b]"), vec!["update_on[1] | b |", "begins with `$`", "`$.b`?"]),

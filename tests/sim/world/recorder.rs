@@ -153,7 +153,7 @@ impl World {
                     priority: priority(element.key),
                     novelty,
                     tried: None,
-                    taken_at: now.wall,
+                    acknowledged_at: now.wall,
                     state: State::Queued,
                     outcome: None,
                     settled_at: now.wall,

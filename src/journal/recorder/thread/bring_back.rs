@@ -19,40 +19,8 @@ impl RecorderThread {
     /// closes the open files.
     pub(super) fn bring_back(&mut self) -> Result<(), OpenError> {
         let now = self.parts.clock.now().wall;
-        if let Some(Fault { files: Files::Open { copied }, found, why, .. }) = &self.fault {
-            let states = self.journal.file_states().or_overwritten(*found);
-            let damaged = journal::is_marked_damaged(self.parts.lock.directory());
-            if states.is_intact() && copied.is_none() && !damaged {
-                return Ok(());
-            }
-            if !states.is_intact() && *why != Unavailable::JournalReplaced {
-                // The files were changed while the disk was full or failing.
-                self.enter_fault(&journal::Error::Replaced(states));
-                return self.bring_back();
-            }
-            self.parts.lock.retake()?;
-            let mut how = match states.mending() {
-                // The content is complete, and is read as at a start.
-                Mending::Reopen if damaged => Mending::Reread,
-                how => how,
-            };
-            if how == Mending::Fold && !matches!(self.journal.fold_log(), Ok(true)) || copied.is_some() {
-                how = Mending::Copy;
-            }
-            if how == Mending::Copy {
-                let copied = self.copy_out();
-                if copied.is_err() && self.give_up_reserve() {
-                    // It takes as much room again as the open files.
-                    self.copy_out()?;
-                } else {
-                    copied?;
-                }
-            }
-            self.let_go(how)?;
-            if let Some(fault) = &mut self.fault {
-                fault.altered |= states.is_altered();
-                fault.cut |= states.is_cut();
-            }
+        if !self.close_open_files()? {
+            return Ok(());
         }
         let Some(fault) = &mut self.fault else {
             return Ok(());
@@ -80,6 +48,48 @@ impl RecorderThread {
             fault.mended.push((Mending::Reread, Mended { aside: Vec::new(), repairs }));
         }
         Ok(())
+    }
+
+    /// Writes what only the open files hold, and closes them. Returns false if they are those that a restart would find.
+    fn close_open_files(&mut self) -> Result<bool, OpenError> {
+        let Some(Fault { files: Files::Open { copied }, found, why, .. }) = &self.fault else {
+            return Ok(true);
+        };
+        let is_copied = copied.is_some();
+        let states = self.journal.file_states().or_overwritten(*found);
+        let damaged = journal::is_marked_damaged(self.parts.lock.directory());
+        if states.is_intact() && !is_copied && !damaged {
+            return Ok(false);
+        }
+        if !states.is_intact() && *why != Unavailable::JournalReplaced {
+            // The files were changed while the disk was full or failing.
+            self.enter_fault(&journal::Error::Replaced(states));
+            return self.close_open_files();
+        }
+        self.parts.lock.retake()?;
+        let mut how = match states.mending() {
+            // The content is complete, and is read as at a start.
+            Mending::Reopen if damaged => Mending::Reread,
+            how => how,
+        };
+        if how == Mending::Fold && !matches!(self.journal.fold_log(), Ok(true)) || is_copied {
+            how = Mending::Copy;
+        }
+        if how == Mending::Copy {
+            let copied = self.copy_out();
+            if copied.is_err() && self.give_up_reserve() {
+                // It takes as much room again as the open files.
+                self.copy_out()?;
+            } else {
+                copied?;
+            }
+        }
+        self.let_go(how)?;
+        if let Some(fault) = &mut self.fault {
+            fault.altered |= states.is_altered();
+            fault.cut |= states.is_cut();
+        }
+        Ok(true)
     }
 
     /// Copies all open files, which may take long; senders meanwhile get 503.

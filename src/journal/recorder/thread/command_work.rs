@@ -183,7 +183,7 @@ impl Work<'_> {
                 rule,
                 priority,
                 novelty: AcceptReason::Replay.as_str(),
-                taken_at: now.wall,
+                acknowledged_at: now.wall,
                 request: request_id,
                 sender_request: None,
                 raw,

@@ -28,9 +28,23 @@ struct DamageSeen {
 }
 
 impl Remarks {
-    pub(super) fn new() -> (Remarks, watch::Receiver<Vec<Remark>>) {
+    fn new() -> (Remarks, watch::Receiver<Vec<Remark>>) {
         let (shown, watched) = watch::channel(Vec::new());
         (Remarks { shown, damage: DamageSeen::default() }, watched)
+    }
+
+    /// The warnings about what a start repaired and found missing.
+    pub(super) fn at_start(
+        repairs: &Repairs,
+        lack: Option<Lack>,
+        now: WallTime,
+    ) -> (Remarks, watch::Receiver<Vec<Remark>>) {
+        let (mut remarks, watched) = Remarks::new();
+        remarks.repairs(repairs, now);
+        if let Some(lack) = lack {
+            remarks.lack(lack, now);
+        }
+        (remarks, watched)
     }
 
     fn begin(&self, reason: &'static str, detail: String, remedy: &'static str, since: WallTime) {
@@ -84,7 +98,7 @@ impl Remarks {
     }
 
     /// Warns about what a start found missing.
-    pub(super) fn lack(&self, lack: Lack, now: WallTime) {
+    fn lack(&self, lack: Lack, now: WallTime) {
         let detail = match lack {
             Lack::Emptied { waiting } => {
                 format!("the journal that was here is gone; {waiting} of its events were still to be delivered")

@@ -83,10 +83,10 @@ pub(super) fn restore(
         last = event.id;
         remember(&mut dedup, &event, now);
         if event.state == State::Queued {
-            let Recovered { id, key, action, priority, reopening, taken_at, tried, .. } = event;
+            let Recovered { id, key, action, priority, reopening, acknowledged_at, tried, .. } = event;
             let source = sources.id(&event.source);
             // If the clock was turned back meanwhile, the event counts as new, which does not last.
-            let acknowledged = now.monotonic.before(now.wall.since(taken_at));
+            let acknowledged = now.monotonic.before(now.wall.since(acknowledged_at));
             // Its call may have been under way when the process ended, and have opened its incident.
             let continues = true;
             each(Queued { id, key, source, action, priority, reopening, continues, acknowledged }, tried);
@@ -203,7 +203,7 @@ pub(super) fn note_damage(parts: &RecorderParts, error: &journal::Error) {
 fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
     let Recovered { id, key, action, update, state, outcome, .. } = *event;
     let row = dedup::Row { id, key, action, update, state, outcome, occurrences: event.occurrences.clone() };
-    dedup.recall(row, now.recall(event.taken_at));
+    dedup.recall(row, now.recall(event.acknowledged_at));
 }
 
 /// As many as a person reads one by one.

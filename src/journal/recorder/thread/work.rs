@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::clock::Now;
+use crate::clock::{Now, WallTime};
 use crate::event::{
     Action, Draft, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded, Violation,
 };
@@ -216,7 +216,7 @@ impl Work<'_> {
         };
         let open = draft.action == Action::Trigger && self.dedup.is_open(key);
         let follows = self.dedup.last(key);
-        let (batch, taken_at) = (&mut self.batch, self.now.wall);
+        let (batch, acknowledged_at) = (&mut self.batch, self.now.wall);
         let append = |novelty: AcceptReason, occurrences: &Occurrences| {
             batch.append(NewEvent {
                 source: &submission.source,
@@ -225,7 +225,7 @@ impl Work<'_> {
                 rule: &draft.rule,
                 priority: draft.priority,
                 novelty: novelty.as_str(),
-                taken_at,
+                acknowledged_at,
                 request: &submission.request_id,
                 sender_request: submission.sender_request_id.as_deref(),
                 raw: raw_of(submission, *raw_in),
@@ -254,12 +254,7 @@ impl Work<'_> {
                 continues: open || self.may_be_open(submission, draft, novelty, id)?,
                 acknowledged: self.now.monotonic,
             },
-            outgoing: Some(Outgoing {
-                source: Arc::clone(&submission.source),
-                incident_key: Arc::from(&*draft.incident_key),
-                body: draft.body.bytes().clone(),
-                acknowledged: self.now.wall,
-            }),
+            outgoing: Some(outgoing(&submission.source, draft, self.now.wall)),
         });
         Ok(Receipt { id, duplicate: false, follow: self.follow(submission, id)? })
     }
@@ -356,6 +351,15 @@ fn errors_of(reason: &str, violations: &[Violation]) -> Vec<u8> {
 /// The request's raw body, which its first row holds for all.
 pub(super) fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_> {
     raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
+}
+
+fn outgoing(source: &Arc<str>, draft: &Draft, acknowledged: WallTime) -> Outgoing {
+    Outgoing {
+        source: Arc::clone(source),
+        incident_key: Arc::from(&*draft.incident_key),
+        body: draft.body.bytes().clone(),
+        acknowledged,
+    }
 }
 
 pub(super) fn arrival(key: KeyId, draft: &Draft) -> Arrival<'_> {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use super::error::Error;
 use super::kept;
+use super::salvage_error::Error;
 use crate::clock::WallTime;
 use crate::journal::sqlite::volume::{self, Reserve};
 

@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek};
 
 use rusqlite::types::ValueRef;
 
-use super::error::Error;
 use super::intake::Intake;
+use super::salvage_error::Error;
 use crate::journal::sqlite::pages::{Cell, Kind, Leaf, Node, Pages, columns};
 use crate::journal::sqlite::wal::Frame;
 

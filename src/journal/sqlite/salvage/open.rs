@@ -3,8 +3,8 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use super::error::Error;
 use super::intake::Intake;
+use super::salvage_error::Error;
 use crate::journal::sqlite::key_state;
 
 /// Imports all readable rows; after an error it continues with the next event number. Returns the number of unreadable
@@ -52,6 +52,12 @@ pub(super) fn connection(old: &Connection, intake: &mut Intake<'_>) -> Result<u6
     for id in taken {
         beside(old, id, intake)?;
     }
+    key_states_and_holds(old, intake)?;
+    Ok(unreadable)
+}
+
+/// Imports the readable states of keys, and the holds.
+fn key_states_and_holds(old: &Connection, intake: &mut Intake<'_>) -> Result<(), Error> {
     if let Ok(mut statement) = old.prepare(&format!("SELECT {} FROM key_state", key_state::COLUMNS))
         && let Ok(mut rows) = statement.query([])
     {
@@ -70,7 +76,7 @@ pub(super) fn connection(old: &Connection, intake: &mut Intake<'_>) -> Result<u6
             }
         }
     }
-    Ok(unreadable)
+    Ok(())
 }
 
 /// The lowest event number that can be read when going down from the newest.

@@ -32,7 +32,7 @@ pub(super) struct Frames {
 
 /// The files at the paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct NamedFiles {
     pub(super) database: Option<Stat>,
     pub(super) log: Option<Stat>,
     pub(super) index: Option<Stat>,
@@ -41,9 +41,9 @@ pub(super) struct Named {
 
 /// The open files, as they were when last found intact.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct OpenFiles {
     directory: PathBuf,
-    noted: Named,
+    noted: NamedFiles,
     frames: Frames,
     page_bytes: u64,
 }
@@ -51,7 +51,7 @@ pub(super) struct Place {
 /// The files at the paths, and SQLite's own figures.
 #[derive(Clone, Copy, Debug)]
 struct Found {
-    named: Named,
+    named: NamedFiles,
     frames: Frames,
     /// The size of the database according to SQLite, if that was asked.
     database_bytes: Option<u64>,
@@ -105,9 +105,9 @@ pub struct FileStates {
     pub(super) lock: FileState,
 }
 
-impl Place {
+impl OpenFiles {
     /// Notes the files that were just opened.
-    pub(super) fn note(directory: &Path, frames: Frames, page_bytes: u64) -> io::Result<Place> {
+    pub(super) fn note(directory: &Path, frames: Frames, page_bytes: u64) -> io::Result<OpenFiles> {
         let directory = directory.to_owned();
         let noted = named(&directory);
         if noted.database.is_none() || noted.log.is_none() || noted.index.is_none() {
@@ -116,7 +116,7 @@ impl Place {
                 "a file of the journal was removed while it was opened",
             ));
         }
-        Ok(Place { directory, noted, frames, page_bytes })
+        Ok(OpenFiles { directory, noted, frames, page_bytes })
     }
 
     /// The main file.
@@ -126,7 +126,7 @@ impl Place {
 
     /// The open files.
     pub(super) fn files(&self) -> Vec<Stat> {
-        let Named { database, log, index, lock } = self.noted;
+        let NamedFiles { database, log, index, lock } = self.noted;
         [database, log, index, lock].into_iter().flatten().collect()
     }
 
@@ -170,7 +170,7 @@ impl Place {
 
     /// Returns true if the files are as they were noted: nobody wrote.
     pub(super) fn is_untouched(&self) -> bool {
-        let Named { database, log, index, lock } = named(&self.directory);
+        let NamedFiles { database, log, index, lock } = named(&self.directory);
         let same = |noted: Option<Stat>, found: Option<Stat>| noted.zip(found).is_some_and(|(a, b)| a.is_same_file(&b));
         database == self.noted.database
             && log == self.noted.log
@@ -329,9 +329,9 @@ fn locks_on(locks: &str, inode: u64, bytes: RangeInclusive<u64>) -> Vec<u32> {
 }
 
 /// The files in a directory. Links are not followed, as at a start.
-pub(super) fn named(directory: &Path) -> Named {
+pub(super) fn named(directory: &Path) -> NamedFiles {
     let beside = |name: &str| stat(&directory.join(format!("{FILE}{name}")));
-    Named { database: beside(""), log: beside("-wal"), index: beside("-shm"), lock: stat(&directory.join(LOCK)) }
+    NamedFiles { database: beside(""), log: beside("-wal"), index: beside("-shm"), lock: stat(&directory.join(LOCK)) }
 }
 
 pub(super) fn stat(path: &Path) -> Option<Stat> {
@@ -347,7 +347,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The states of the files by their noted and their current data.
-fn judge(noted: &Named, noted_frames: Frames, found: &Found, wrote: Wrote, page_bytes: u64) -> FileStates {
+fn judge(noted: &NamedFiles, noted_frames: Frames, found: &Found, wrote: Wrote, page_bytes: u64) -> FileStates {
     let of_path = |noted: Option<Stat>, named: Option<Stat>| match (noted, named) {
         (_, None) => FileState::Missing,
         (Some(noted), Some(named)) if noted.is_same_file(&named) => FileState::Intact,
@@ -405,9 +405,9 @@ mod tests {
     }
 
     /// A database of ten pages and a log of five frames of which two are folded.
-    fn noted() -> (Named, Frames) {
+    fn noted() -> (NamedFiles, Frames) {
         let (database, log) = (file(1, 10 * PAGE, 100), file(2, 32 + 5 * (24 + PAGE), 100));
-        (Named { database, log, index: file(3, 32_768, 100), lock: file(4, 0, 100) }, Frames { log: 5, folded: 2 })
+        (NamedFiles { database, log, index: file(3, 32_768, 100), lock: file(4, 0, 100) }, Frames { log: 5, folded: 2 })
     }
 
     fn states(change: impl FnOnce(&mut Found), wrote: Wrote) -> FileStates {

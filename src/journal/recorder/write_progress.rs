@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 /// The state of the current write, shared by the recorder's thread and those who wait for it.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct WriteProgress {
     start: Instant,
     /// The start of the current write in milliseconds since the recorder's start; 0 while there is none.
     began: AtomicU64,
     told: AtomicBool,
 }
 
-impl Progress {
-    pub(super) fn new() -> Progress {
-        Progress { start: Instant::now(), began: AtomicU64::new(0), told: AtomicBool::new(false) }
+impl WriteProgress {
+    pub(super) fn new() -> WriteProgress {
+        WriteProgress { start: Instant::now(), began: AtomicU64::new(0), told: AtomicBool::new(false) }
     }
 
     /// Marks the start of a write.

@@ -12,7 +12,7 @@ use crate::delivery::staleness::{self, Marked};
 use crate::event::{EventId, Outgoing};
 use crate::journal::{AttemptRecord, Sendable};
 
-use super::{Context, Report};
+use super::{CallReport, Context};
 
 /// A finished call.
 #[derive(Debug)]
@@ -39,12 +39,12 @@ pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Opt
         Some(Sendable::Sound(outgoing)) => outgoing,
         Some(Sendable::Damaged(damage)) => {
             promise.delivery = None;
-            context.report(Report::Damaged(delivery, damage)).await;
+            context.report(CallReport::Damaged(delivery, damage)).await;
             return;
         }
         None => {
             promise.delivery = None;
-            context.report(Report::NotCalled(delivery)).await;
+            context.report(CallReport::NotCalled(delivery)).await;
             return;
         }
     };
@@ -61,7 +61,7 @@ pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Opt
     let took = started.elapsed();
     let called = FinishedCall { delivery, incident_key, acknowledged, answer, took, mark, started_at };
     promise.delivery = None;
-    context.report(Report::Finished(Box::new(called))).await;
+    context.report(CallReport::Finished(Box::new(called))).await;
 }
 
 /// A guard that reports even if the task fails, so that the delivery's slot and key are released.
@@ -74,7 +74,7 @@ impl Drop for Promise<'_> {
     fn drop(&mut self) {
         if let Some(delivery) = self.delivery {
             // The task failed, or was aborted at the end of the process, when nobody receives: it must not block.
-            let _ = self.context.reports.try_send(Report::NotCalled(delivery));
+            let _ = self.context.reports.try_send(CallReport::NotCalled(delivery));
         }
     }
 }
