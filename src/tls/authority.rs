@@ -75,7 +75,7 @@ mod tests {
             (IsCa::Ca(BasicConstraints::Constrained(0)), false),
         ] {
             let key = KeyPair::generate().unwrap();
-            let certificate = named("issued", is_ca.clone()).signed_by(&key, &issuer).unwrap();
+            let certificate = named("issued", is_ca).signed_by(&key, &issuer).unwrap();
             assert_eq!(is_issued_leaf(certificate.der()), is_leaf, "{is_ca:?}");
         }
         assert!(!is_issued_leaf(&CertificateDer::from(&[0x30, 0x03, 0x02, 0x01, 0x01][..])), "it can't be read");

@@ -269,7 +269,12 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
     };
     let mut queued = Vec::new();
     let opened = RecorderThread::open(parts, |event, _| queued.push(event));
-    let (recorder, writer) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (recorder, writer) = match opened {
+        Ok(opened) => opened,
+        // It was noted, and the next start sets the journal aside.
+        Err(_) if journal::is_marked_damaged(directory) => return false,
+        Err(error) => panic!("{what}: {error}"),
+    };
     let reader = Reader::open(directory).unwrap();
     for event in queued.iter().filter(|event| !seen.taken.contains(&event.id)) {
         match reader.outgoing(event.id) {

@@ -214,8 +214,8 @@ async fn an_answer_may_be_none_may_be_doubtful_and_may_show_that_a_clock_is_wron
                 "`upstream.url`",
             ),
             (page(200, "content-type", "text/html"), "http", "answered 200, a page", "check proxy and firewall"),
-            (page(405, "date", "Mon, 24 Nov 2025 16:00:00 GMT"), "clock", " s fast beside the `Date`", "set the clock"),
-            (page(405, "date", "Fri, 24 Nov 2090 16:00:00 GMT"), "clock", " s slow beside the `Date`", "set the clock"),
+            (page(405, "date", "Mon, 24 Nov 2025 16:00:00 GMT"), "clock", " d fast beside the `Date`", "set the clock"),
+            (page(405, "date", "Fri, 24 Nov 2090 16:00:00 GMT"), "clock", " d slow beside the `Date`", "set the clock"),
         ] {
             upstream.follow(move |_, _| reply.clone());
             Trouble { verdict: "warning", ..trouble(check, found, remedy) }.must_be_found(&upstream).await;

@@ -213,7 +213,8 @@ async fn what_comes_from_outside_is_text_on_every_view() {
             for name in ["title", "description", "host", "service", "severity"] {
                 alert[name] = Value::from(naughty);
             }
-            relay.post_with(&alert, &[("x-request-id", naughty)]).await;
+            let id = if naughty.chars().all(|c| c.is_ascii_graphic() || c == ' ') { naughty } else { "plain" };
+            relay.post_with(&alert, &[("x-request-id", id)]).await;
             relay.post(&json!({ "servicepilot_event_id": naughty, "state": naughty })).await;
         }
         let key = percent_encoding::utf8_percent_encode(NAUGHTY[0], percent_encoding::NON_ALPHANUMERIC).to_string();

@@ -137,9 +137,8 @@ pub(in crate::admin) fn form(to: &str, root: &str, problem: Option<&str>) -> Res
 
 fn found(to: &str, cookie: Option<HeaderValue>) -> Response {
     let mut response = response(StatusCode::SEE_OTHER, html! { a href=(to) { "Go on" } });
-    if let Ok(to) = HeaderValue::from_str(to) {
-        response.headers_mut().insert(LOCATION, to);
-    }
+    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("./"));
+    response.headers_mut().insert(LOCATION, to);
     if let Some(cookie) = cookie {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
