@@ -17,6 +17,7 @@ mod problem;
 mod readiness;
 mod reload;
 mod selection;
+mod sessions;
 mod status;
 mod stream;
 mod unseen;
@@ -38,10 +39,11 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use self::history::History;
-use self::page::session::Sessions;
+use self::page::changes::FOLLOWERS_MAX;
+use self::sessions::Sessions;
 use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{DeliveryProgress, QueueHandle, Stuck, UpstreamStatus};
 use crate::inbound::Ingest;
@@ -118,6 +120,8 @@ struct State {
     sessions: Arc<Sessions>,
     is_tls: bool,
     history: Arc<History>,
+    /// Places of pages that are kept up to date.
+    followers: Arc<Semaphore>,
     /// Ends what would go on for as long as its client wishes.
     shutdown: Shutdown,
 }
@@ -133,8 +137,16 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
     let sessions = Arc::new(Sessions::new());
     let is_tls = tls.is_some();
     let (history, seen, stop) = (Arc::new(History::default()), view.clone(), shutdown.clone());
-    let state =
-        State { view, bound, access, sessions, is_tls, history: Arc::clone(&history), shutdown: shutdown.clone() };
+    let state = State {
+        view,
+        bound,
+        access,
+        sessions,
+        is_tls,
+        history: Arc::clone(&history),
+        followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        shutdown: shutdown.clone(),
+    };
     let api = Arc::new(Api(router(state)));
     let served = server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown);
     tokio::join!(served, history.follow(&seen, &stop));

@@ -114,4 +114,4 @@ pub(super) async fn wrong_method() -> Response {
 }
 
 /// More open incidents than anyone reads.
-const INCIDENTS_MAX: usize = 1_000;
+pub(super) const INCIDENTS_MAX: usize = 1_000;

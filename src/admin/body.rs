@@ -53,13 +53,18 @@ pub(super) async fn json_body(state: &State, request: Request, bytes_max: usize)
         let detail = "a command is sent with the header `Content-Type: application/json`";
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
+    body(request, bytes_max).await
+}
+
+/// Reads a body, of at most so many bytes and for a while only.
+pub(super) async fn body(request: Request, bytes_max: usize) -> Result<Bytes, Response> {
     match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(request.into_body(), bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => {
-            let detail = format!("this command is at most {} KiB of JSON", bytes_max / 1024);
+            let detail = format!("the body of this request is at most {} KiB", bytes_max / 1024);
             Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail))
         }
-        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the command did not arrive in time")),
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body of the request did not arrive in time")),
     }
 }
 

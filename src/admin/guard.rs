@@ -12,7 +12,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::State;
-use super::page::session;
 use super::problem::problem;
 use crate::credential::{Credential, Match};
 use crate::server::{ClientCertificate, Peer};
@@ -21,7 +20,7 @@ use crate::server::{ClientCertificate, Peer};
 /// the operator wrote out that it is not.
 pub(super) async fn authenticated(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
     if !shows_certificate(request.extensions()) {
-        return problem(StatusCode::FORBIDDEN, "show a client certificate that `admin.tls.client_ca` signed");
+        return problem(StatusCode::FORBIDDEN, NO_CERTIFICATE);
     }
     if shows_token(&state, request.headers()) {
         return next.run(request).await;
@@ -31,16 +30,12 @@ pub(super) async fn authenticated(Extract(state): Extract<State>, request: Reque
     response
 }
 
-/// Lets in whoever showed the token to this page before, and asks others for it.
-pub(super) async fn signed_in(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+/// Lets in whoever shows the certificate that is asked for.
+pub(super) async fn certified(request: Request, next: Next) -> Response {
     if !shows_certificate(request.extensions()) {
-        return problem(StatusCode::FORBIDDEN, "show a client certificate that `admin.tls.client_ca` signed");
+        return problem(StatusCode::FORBIDDEN, NO_CERTIFICATE);
     }
-    if shows_token(&state, request.headers()) {
-        return next.run(request).await;
-    }
-    let to = request.uri().path_and_query().map_or("", |to| to.as_str()).trim_start_matches('/');
-    session::form(to, if request.uri().path().matches('/').count() > 1 { "../" } else { "./" }, None)
+    next.run(request).await
 }
 
 /// A request may see details: it is authenticated, and by more than nothing where the address is not loopback.
@@ -54,7 +49,7 @@ fn shows_certificate(extensions: &Extensions) -> bool {
     extensions.get::<Peer>().is_some_and(|peer| peer.certificate != ClientCertificate::Missing)
 }
 
-fn shows_token(state: &State, headers: &HeaderMap) -> bool {
+pub(super) fn shows_token(state: &State, headers: &HeaderMap) -> bool {
     let Some(token) = &state.access.token else {
         return true;
     };
@@ -74,16 +69,22 @@ pub(super) async fn same_site(Extract(state): Extract<State>, request: Request, 
         return problem(StatusCode::FORBIDDEN, ANOTHER_HOST);
     };
     let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let cross_site = match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
-        (Some(site), _) => !matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => origin.split_once("://").map_or(origin, |(_, authority)| authority) != host,
-        (None, None) => false,
+    let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok());
+    let cross_site = match origin {
+        Some(origin) if !headers.contains_key(SEC_FETCH_SITE) => {
+            origin.split_once("://").map_or(origin, |(_, authority)| authority) != host
+        }
+        _ => is_cross_site(headers),
     };
     if cross_site && !is_visit(&request) {
         return problem(StatusCode::FORBIDDEN, "requests from another site's page are refused");
     }
     next.run(request).await
+}
+
+/// A browser says that another site's page asks.
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
+    headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 /// A person follows a link of another site to the page, which that site can neither read nor frame.
@@ -131,6 +132,8 @@ fn is_ours(host: &Authority, bound: IpAddr, configured: &[String]) -> bool {
     })
 }
 
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+const NO_CERTIFICATE: &str = "show a client certificate that `admin.tls.client_ca` signed";
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 const ANOTHER_HOST: &str = "the Host header names another host than this listener's: list that name in `admin.hosts`, or \
                             send the admin token as `Authorization: Bearer TOKEN`, with which any name will do";

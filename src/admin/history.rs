@@ -47,6 +47,16 @@ impl Counters {
         }
     }
 
+    fn and(self, more: Counters) -> Counters {
+        Counters {
+            accepted: self.accepted + more.accepted,
+            delivered: self.delivered + more.delivered,
+            refused: self.refused + more.refused,
+            acknowledge: self.acknowledge.and(more.acknowledge),
+            delivery: self.delivery.and(more.delivery),
+        }
+    }
+
     fn since(self, before: Counters) -> Counters {
         Counters {
             accepted: self.accepted.saturating_sub(before.accepted),
@@ -80,20 +90,24 @@ impl History {
         }
     }
 
-    /// What happened within the last `count` spans of so many minutes, the oldest first; the last one goes on until `now`.
-    pub(super) fn spans(&self, minutes: usize, count: usize, now: (WallTime, Counters)) -> Vec<Span> {
+    /// What happened within the last `count` spans of such a length, the oldest first, since the first note at most. Spans
+    /// begin at multiples of their length, and the last one has not ended yet.
+    pub(super) fn spans(&self, length: Duration, count: usize, now: (WallTime, Counters)) -> Vec<Span> {
         let noted = self.lock();
         let marks: Vec<(WallTime, Counters)> = noted.iter().copied().chain([now]).collect();
-        let begun = marks.len().saturating_sub(1).saturating_sub((count - 1) * minutes + 1);
-        let starts = (begun..marks.len() - 1).rev().step_by(minutes).collect::<Vec<_>>();
-        let mut end = marks.len() - 1;
-        let mut spans = Vec::with_capacity(count);
-        for start in starts {
-            let ((at, before), (_, after)) = (marks[start], marks[end]);
-            spans.push(Span { at, happened: after.since(before) });
-            end = start;
+        let millis = i64::try_from(length.as_millis()).unwrap_or(i64::MAX).max(1);
+        let last = now.0.0.div_euclid(millis);
+        let since = last - i64::try_from(count).unwrap_or(i64::MAX) + 1;
+        let begun = marks.first().map_or(last, |(at, _)| at.0.div_euclid(millis)).max(since);
+        let mut spans: Vec<Span> =
+            (begun..=last).map(|slot| Span { at: WallTime(slot * millis), happened: Counters::default() }).collect();
+        for pair in marks.windows(2) {
+            let [(at, before), (_, after)] = pair else { continue };
+            let place = usize::try_from(at.0.div_euclid(millis) - begun).ok();
+            if let Some(span) = place.and_then(|place| spans.get_mut(place)) {
+                span.happened = span.happened.and(after.since(*before));
+            }
         }
-        spans.reverse();
         spans
     }
 
@@ -113,32 +127,41 @@ mod tests {
         Counters { accepted, acknowledge: Sum { count: accepted, micros: accepted * 1_500 }, ..Counters::default() }
     }
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn minute(minute: i64) -> WallTime {
+        WallTime(minute * 60_000)
+    }
+
     fn accepted(spans: &[Span]) -> Vec<(i64, u64)> {
-        spans.iter().map(|span| (span.at.0, span.happened.accepted)).collect()
+        spans.iter().map(|span| (span.at.0 / 60_000, span.happened.accepted)).collect()
     }
 
     #[test]
-    fn each_span_has_what_happened_in_it_and_the_last_goes_on_until_now() {
+    fn each_span_has_what_happened_in_it_and_none_is_lost() {
         let history = History::default();
-        let now = (WallTime(100), counters(5));
-        assert_eq!(history.spans(1, 60, now), []);
-        for (minute, so_far) in [0, 3, 3, 10, 11].into_iter().enumerate() {
-            history.note(WallTime(minute as i64), counters(so_far));
+        let started = WallTime(minute(100).0 + 7);
+        assert_eq!(accepted(&history.spans(MINUTE, 60, (started, counters(5)))), [(100, 0)]);
+        for (number, so_far) in [0, 3, 3, 10, 11].into_iter().enumerate() {
+            history.note(WallTime(started.0 + minute(number as i64).0), counters(so_far));
         }
-        let now = (WallTime(5), counters(13));
-        assert_eq!(accepted(&history.spans(1, 60, now)), [(0, 3), (1, 0), (2, 7), (3, 1), (4, 2)]);
-        assert_eq!(accepted(&history.spans(1, 2, now)), [(3, 1), (4, 2)]);
-        let spans = history.spans(2, 2, now);
-        assert_eq!(spans.iter().map(|span| span.happened.accepted).sum::<u64>(), 10, "{spans:?}");
-        assert_eq!(spans.last().unwrap().happened.acknowledge.mean(), Some(Duration::from_micros(1_500)));
+        let now = (minute(105), counters(13));
+        let minutes = history.spans(MINUTE, 60, now);
+        assert_eq!(accepted(&minutes), [(100, 3), (101, 0), (102, 7), (103, 1), (104, 2), (105, 0)]);
+        assert_eq!(minutes[0].happened.acknowledge.mean(), Some(Duration::from_micros(1_500)));
         assert_eq!(Sum::default().mean(), None);
+        assert_eq!(accepted(&history.spans(MINUTE, 2, now)), [(104, 2), (105, 0)]);
+        // Of whatever length the spans are, all that happened is in them.
+        assert_eq!(accepted(&history.spans(3 * MINUTE, 40, now)), [(99, 3), (102, 10), (105, 0)]);
+        assert_eq!(accepted(&history.spans(15 * MINUTE, 96, now)), [(90, 13), (105, 0)]);
     }
 
     #[test]
     fn no_more_than_a_day_is_kept() {
         let history = History::default();
-        (0..2_000).for_each(|minute| history.note(WallTime(minute), counters(minute as u64)));
-        let spans = history.spans(15, 96, (WallTime(2_000), counters(2_000)));
+        (0..2_000).for_each(|number| history.note(minute(number), counters(number as u64)));
+        let spans = history.spans(15 * MINUTE, 96, (minute(2_000), counters(2_000)));
         assert_eq!((spans.len(), history.lock().len()), (96, MINUTES_MAX));
+        assert_eq!(spans[5].happened.accepted, 15);
     }
 }

@@ -5,13 +5,14 @@
 
 mod assets;
 mod attention;
+pub(super) mod changes;
 mod events;
 mod incidents;
 mod layout;
 mod overview;
 mod parts;
 mod plots;
-pub(super) mod session;
+mod sign_in;
 mod story;
 
 use axum::Router;
@@ -32,14 +33,15 @@ pub(super) fn routes(state: &State) -> Router<State> {
         .route("/events/{id}", get(story::view))
         .route("/incidents", get(incidents::view))
         .route("/attention", get(attention::view))
-        .route_layer(middleware::from_fn_with_state(state.clone(), guard::signed_in));
+        .route("/changes", get(changes::changes))
+        .route_layer(middleware::from_fn_with_state(state.clone(), sign_in::required));
     let open = Router::new()
         .route("/style.css", get(assets::style))
         .route("/script.js", get(assets::script))
         .route("/icon.svg", get(assets::icon))
-        .route("/sign-in", post(session::sign_in))
-        .route("/sign-out", post(session::sign_out));
-    views.merge(open)
+        .route("/sign-in", post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out));
+    views.merge(open).route_layer(middleware::from_fn(guard::certified))
 }
 
 /// A view as it is sent. Nothing of it is kept by a browser or a proxy, and it loads nothing from anywhere else.

@@ -34,7 +34,7 @@ struct Filter {
 }
 
 /// The pieces of a stream as the body of an answer. It ends when their sender is gone.
-struct Pieces(mpsc::Receiver<Bytes>);
+pub(super) struct Pieces(pub(super) mpsc::Receiver<Bytes>);
 
 /// Follows until the client goes, reads nothing for too long, or the relay stops.
 pub(super) async fn stream(Extract(state): Extract<State>, uri: Uri) -> Reply {

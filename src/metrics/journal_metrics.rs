@@ -7,12 +7,12 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
 use super::Metrics;
 use super::labels::{PhaseLabel, SourceLabel};
 use super::registration::{FAST_SECONDS, Registration};
+use super::timing::Timing;
 
 /// The metrics of the journal.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct JournalMetrics {
     source_events: Family<SourceLabel, Gauge>,
     source_bytes: Family<SourceLabel, Gauge>,
     forgotten: Family<PhaseLabel, Counter>,
-    commit: Histogram,
+    commit: Timing,
     /// Events acknowledged and not yet settled.
     pub queue_events: Gauge,
     /// Dead letters that wait for a person.
@@ -56,7 +56,7 @@ impl JournalMetrics {
                 .count("queue_source_bytes", "Payloads and bodies of the events that count against a source's share"),
             forgotten: all
                 .count("dedup_keys_forgotten", "Incident keys forgotten because dedup.max_keys was reached, by phase"),
-            commit: all.histogram("journal_commit", "Time of one synced journal commit", FAST_SECONDS),
+            commit: Timing::new(all.histogram("journal_commit", "Time of one synced journal commit", FAST_SECONDS)),
             queue_events: all.count("queue_events", "Events that wait for delivery"),
             dead_letters: all
                 .count("dead_letters", "Events that were given up and wait until a person replays or discards them"),
@@ -108,7 +108,12 @@ impl Metrics {
     }
 
     pub fn committed(&self, took: Duration) {
-        self.journal.commit.observe(took.as_secs_f64());
+        self.journal.commit.observe(took);
+    }
+
+    /// How many commits there were.
+    pub fn commits(&self) -> u64 {
+        self.journal.commit.sum().count
     }
 }
 

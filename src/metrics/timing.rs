@@ -41,6 +41,10 @@ impl Sum {
         Sum { count: self.count.saturating_sub(before.count), micros: self.micros.saturating_sub(before.micros) }
     }
 
+    pub fn and(self, more: Sum) -> Sum {
+        Sum { count: self.count + more.count, micros: self.micros.saturating_add(more.micros) }
+    }
+
     pub fn mean(self) -> Option<Duration> {
         (self.count > 0).then(|| Duration::from_micros(self.micros / self.count))
     }

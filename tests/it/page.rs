@@ -6,8 +6,9 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
 use regex::Regex;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::relay::{Relay, Setup, payload, within};
+use crate::relay::{Relay, Setup, TOKEN, payload, within};
 use crate::support::client;
 use crate::upstream::{Reply, Upstream};
 
@@ -107,6 +108,36 @@ async fn a_browser_shows_the_token_once_and_may_then_see_and_command_until_it_si
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_begins_to_sign_in_and_stops_keeps_no_connection() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", relay.ports().1)).await.unwrap();
+        stream.write_all(b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nto").await.unwrap();
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 408");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_however_deep_makes_no_page_that_is_much_larger() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let deep = format!(r#"{{"state":{}{}{}}}"#, "[".repeat(100), vec!["0"; 300_000].join(","), "]".repeat(100));
+        let headers = [("authorization", &*format!("Bearer {TOKEN}"))];
+        let refused = relay.client.send(Method::POST, &relay.hook("servicepilot"), &headers, deep).await;
+        assert_eq!(refused.status, 422, "{refused:?}");
+        let story = get(&relay, &format!("/events/{}", refused.json["id"].as_str().unwrap()), &[]).await;
+        assert_eq!(story.status, 200);
+        assert!(story.text.len() < 400_000 && story.text.contains("bytes in all"), "{}", story.text.len());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_signing_in_nobody_is_led_elsewhere() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::Done).await;
@@ -194,6 +225,8 @@ async fn the_story_of_an_event_tells_what_came_what_was_sent_and_each_answer() {
         let listed = get(&relay, "/events?state=refused&key_contains=&search=&since=2h", &[]).await;
         assert_eq!(listed.status, 200);
         assert_eq!(listed.text.matches("href=\"events/").count(), 1, "{}", listed.text);
+        let searched = get(&relay, "/events?search=nowhere", &[]).await.text;
+        assert!(searched.contains("Looked at 3 events"), "{searched}");
         let wrong = get(&relay, "/events?state=refusd", &[]).await.text;
         assert!(wrong.contains("did you mean") && wrong.contains("refused"), "{wrong}");
         let attention = get(&relay, "/attention", &[]).await.text;
@@ -218,9 +251,11 @@ async fn what_comes_from_outside_is_text_on_every_view() {
             relay.post(&json!({ "servicepilot_event_id": naughty, "state": naughty })).await;
         }
         let key = percent_encoding::utf8_percent_encode(NAUGHTY[0], percent_encoding::NON_ALPHANUMERIC).to_string();
-        relay.admin_once("/api/v1/events?state=queued", |page| page["events"] == json!([])).await;
         let cookie = sign_in(&relay).await;
         let cookie = ("cookie", &*cookie);
+        while get(&relay, "/api/v1/events?state=queued", &[cookie]).await.text.contains("\"id\"") {
+            tokio::task::yield_now().await;
+        }
         let events = relay
             .client
             .send(Method::GET, &format!("http://127.0.0.1:{}/api/v1/events", relay.ports().1), &[cookie], String::new())

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::layout::{Frame, Place};
-use super::parts::{badge, prose, reason, time};
+use super::parts::{badge, prose, reason, time, unreadable};
 use crate::admin::State;
 use crate::advice::{self, Advice, Beside};
 use crate::event::{self, Outcome};
@@ -28,12 +28,12 @@ pub(super) async fn view(Extract(state): Extract<State>) -> Response {
     let main = html! {
         h1 { "Needs attention" }
         @match &found {
-            None => section.sentence.warning role="alert" { p { "The journal can't be read now; see the overview." } },
+            None => (unreadable()),
             Some((groups, _)) if groups.is_empty() => {
                 section.sentence.good { p.big { "Nothing waits for a person." } }
             }
             Some((groups, all)) => {
-                @if !all { p.dim { "Of each kind the newest " (LOOKED_AT) " were looked at." } }
+                @if !all { p.dim { "Of each kind the newest " (LOOKED_AT) " are counted; commands are about all." } }
                 @for group in groups { (shown(&state, group)) }
             }
         }
@@ -41,15 +41,19 @@ pub(super) async fn view(Extract(state): Extract<State>) -> Response {
     Frame { state: &state, place: Place::Attention, title: "Needs attention", root: "./", live: true }.show(&main)
 }
 
-/// The groups, largest first, and whether all events are in them.
+/// The groups, the most urgent first, and whether all events are in them.
 async fn waiting(state: &State) -> Option<(Vec<Group>, bool)> {
-    let kept =
-        Filter { states: vec![event::State::Dead, event::State::Refused], limit: LOOKED_AT, ..Filter::default() };
+    let kept = |state| Filter { states: vec![state], limit: LOOKED_AT, ..Filter::default() };
     let unmatched = Filter { outcome: Some(Outcome::Unmatched), limit: LOOKED_AT, ..Filter::default() };
-    let pages = state.view.journal.read(move |reader| Ok([reader.list(&kept)?, reader.list(&unmatched)?]));
+    let kinds = [kept(event::State::Dead), unmatched, kept(event::State::Refused)];
+    let pages = state
+        .view
+        .journal
+        .read(move |reader| kinds.iter().map(|kind| reader.list(kind)).collect::<Result<Vec<_>, _>>());
     let pages = pages.await.ok()?;
     let all = pages.iter().all(|page| page.next.is_none());
     let events = pages.iter().flat_map(|page| &page.events).filter_map(|event| serde_json::to_value(event).ok());
+    // In the order of the alphabet, which is that of urgency: dead, delivered without an alert, refused.
     let mut groups: BTreeMap<[String; 4], Group> = BTreeMap::new();
     // One that was replayed waits for nobody: its replay does.
     for event in events.filter(|event| event.get("replayed_by").is_none()) {
@@ -60,9 +64,7 @@ async fn waiting(state: &State) -> Option<(Vec<Group>, bool)> {
         group.count += 1;
         group.first_at = word("received_at");
     }
-    let mut groups: Vec<Group> = groups.into_values().collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.count));
-    Some((groups, all))
+    Some((groups.into_values().collect(), all))
 }
 
 fn shown(state: &State, group: &Group) -> Markup {

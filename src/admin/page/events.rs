@@ -8,26 +8,27 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::layout::{Frame, Place};
-use super::parts::{event_table, prose};
+use super::parts::{event_table, prose, time, unreadable};
 use crate::admin::State;
 use crate::admin::api::{Listed, list};
 use crate::admin::selection::Selection;
 use crate::clock::WallTime;
 use crate::event::{Outcome, State as EventState};
+use crate::text::grouped;
 
 pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
     let query = Query::of(&uri);
     let filter = Selection::of_query(&query.uri()).and_then(|selection| selection.list(WallTime::now()));
     let found = match filter {
-        Ok(filter) => list(&state, filter).await.map_err(|_| UNREADABLE.to_owned()),
-        Err(problem) => Err(problem),
+        Ok(filter) => list(&state, filter).await.map_err(|_| unreadable()),
+        Err(problem) => Err(html! { section.sentence.warning role="alert" { p { (prose(&problem)) } } }),
     };
     let main = html! {
         h1 { "Events" }
         (form(&query, &state.view.sources))
         @match &found {
             Ok(listed) => (rows(listed, &query)),
-            Err(problem) => section.sentence.warning role="alert" { p { (prose(problem)) } },
+            Err(problem) => (problem),
         }
     };
     // A person who reads an older page, or looks for a text, is not interrupted.
@@ -39,17 +40,22 @@ fn rows(listed: &Listed, query: &Query) -> Markup {
     let events: Vec<Value> = listed.page.events.iter().filter_map(|event| serde_json::to_value(event).ok()).collect();
     html! {
         @if events.is_empty() {
-            p { "No event matches." }
+            p { @if listed.page.next.is_some() { "None so far." } @else { "No event matches." } }
             @for sentence in listed.not_looked_at.iter().flatten() { p.dim { (prose(sentence)) } }
         } @else {
             (event_table(&events, ""))
         }
         @if let Some(searched) = &listed.page.searched {
-            @let searched = serde_json::to_value(searched).unwrap_or_default();
-            p.dim { "Looked at " (searched["events"].as_u64().unwrap_or_default()) " events, newest first." }
+            p.dim {
+                "Looked at " (grouped(searched.looked_at as u64)) " events, newest first"
+                @if let Some(back_to) = &searched.back_to { ", back to " (time(back_to)) }
+                @if searched.stopped { "; there are more" }
+                "."
+            }
         }
         @if let Some(next) = &listed.page.next {
-            p { a.button href={ "events?" (query.with("after", next)) } rel="next" { "Older" } }
+            @let goes_on = listed.page.searched.as_ref().is_some_and(|searched| searched.stopped);
+            p { a.button href={ "events?" (query.with("after", next)) } rel="next" { @if goes_on { "Go on" } @else { "Older" } } }
         }
     }
 }
@@ -62,6 +68,7 @@ fn form(query: &Query, sources: &[String]) -> Markup {
                 (label)
                 select name=(name) {
                     option value="" { (any) }
+                    @if !chosen.is_empty() && !words.contains(&chosen) { option value=(chosen) selected { (chosen) } }
                     @for word in words { option value=(word) selected[*word == chosen] { (word.replace('_', " ")) } }
                 }
             }
@@ -81,14 +88,12 @@ fn form(query: &Query, sources: &[String]) -> Markup {
             (field("key_contains", "Key contains", "disk"))
             (field("search", "Text in payload", "slow, newest first"))
             (field("since", "Since", "2h"))
-            @if let Some(key) = query.get("key") { input type="hidden" name="key" value=(key); }
+            @for (name, value) in query.unseen() { span.filter-more { (name) ": " code { (value) } } input type="hidden" name=(name) value=(value); }
             button { "Show" }
             a.quiet href="events" { "All" }
         }
     }
 }
-
-const UNREADABLE: &str = "The journal can't be read now; see the overview.";
 
 /// The query of the address, without what was left empty.
 struct Query(Vec<(String, String)>);
@@ -104,6 +109,12 @@ impl Query {
 
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// What filters and has no field of its own.
+    fn unseen(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        pairs.filter(|(name, _)| !FIELDS.contains(name) && *name != "after")
     }
 
     fn has(&self, name: &str) -> bool {
@@ -123,6 +134,9 @@ impl Query {
         format!("/events?{}", pairs.collect::<Vec<_>>().join("&")).parse().unwrap_or_default()
     }
 }
+
+/// The fields of the form.
+const FIELDS: [&str; 6] = ["state", "outcome", "source", "key_contains", "search", "since"];
 
 fn encoded(text: &str) -> impl std::fmt::Display + '_ {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)

@@ -1,4 +1,4 @@
-//! The incidents that are open, the longest open first.
+//! The incidents that are open, the one whose trigger is oldest first.
 
 use axum::extract::State as Extract;
 use axum::response::Response;
@@ -6,22 +6,26 @@ use maud::html;
 use serde_json::Value;
 
 use super::layout::{Frame, Place};
-use super::parts::{badge, time};
+use super::parts::{badge, time, unreadable};
 use crate::admin::State;
-use crate::admin::api::open_incidents;
+use crate::admin::api::{INCIDENTS_MAX, open_incidents};
 
 pub(super) async fn view(Extract(state): Extract<State>) -> Response {
     let open = open_incidents(&state).await;
     let main = html! {
         h1 { "Open incidents" }
-        p.dim { "Keys whose last event is a trigger, with the event that each rests on; the longest open first." }
+        p.dim {
+            "Keys whose last event is a trigger, the oldest of these first. A reminder or an update is a trigger, too: an \
+             incident may have been open for longer."
+            @if open.as_ref().is_ok_and(|open| open.len() == INCIDENTS_MAX) { " The newest " (INCIDENTS_MAX) " are shown." }
+        }
         @match &open {
-            Err(_) => section.sentence.warning role="alert" { p { "The journal can't be read now; see the overview." } },
+            Err(_) => (unreadable()),
             Ok(open) if open.is_empty() => p { "None is open." },
             Ok(open) => {
                 div.scroll { table.events {
                     thead { tr {
-                        th scope="col" { "Open since" } th scope="col" { "Incident key" } th scope="col" { "Source" }
+                        th scope="col" { "Last trigger" } th scope="col" { "Incident key" } th scope="col" { "Source" }
                         th scope="col" { "State" } th scope="col" { "Rule" }
                     } }
                     tbody {

@@ -38,6 +38,10 @@ pub(super) struct Frame<'a> {
 
 impl Frame<'_> {
     pub(super) fn show(&self, main: &Markup) -> Response {
+        self.show_with(StatusCode::OK, main)
+    }
+
+    pub(super) fn show_with(&self, status: StatusCode, main: &Markup) -> Response {
         let Frame { state, root, .. } = self;
         // Whoever sees this showed the token, where there is one.
         let is_signed_in = state.access.token.is_some();
@@ -51,12 +55,12 @@ impl Frame<'_> {
                 form method="post" action={ (root) "sign-out" } { button.quiet { "Sign out" } }
             }
         };
-        response(StatusCode::OK, document(self.title, root, self.live.then_some("yes"), &nav, main))
+        response(status, document(self.title, root, self.live, &nav, main))
     }
 }
 
 /// A whole document. `nav` stands beside the name.
-pub(super) fn document(title: &str, root: &str, live: Option<&str>, nav: &Markup, main: &Markup) -> Markup {
+pub(super) fn document(title: &str, root: &str, is_live: bool, nav: &Markup, main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -69,12 +73,13 @@ pub(super) fn document(title: &str, root: &str, live: Option<&str>, nav: &Markup
                 link rel="stylesheet" href={ (root) "style.css" };
                 script src={ (root) "script.js" } defer {}
             }
-            body data-root=(root) data-live=[live] {
+            body data-root=(root) data-live=[is_live.then_some("yes")] {
                 a.skip href="#main" { "To the content" }
                 header {
                     a.brand href=(root) { img src={ (root) "icon.svg" } alt="" width="22" height="22"; "Gander" }
                     (nav)
                 }
+                p.stale role="status" hidden {}
                 main id="main" tabindex="-1" { (main) }
             }
         }

@@ -22,8 +22,8 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
     let status = current(&state.view).await;
     let latest = latest(&state).await;
     let reach = if uri.query() == Some("plots=day") { Reach::Day } else { Reach::Hour };
-    let (minutes, count) = reach.bars();
-    let spans = state.history.spans(minutes, count, (now, Counters::of(&state.view)));
+    let (length, count) = reach.bars();
+    let spans = state.history.spans(length, count, (now, Counters::of(&state.view)));
     let main = html! {
         h1.hidden { "Overview" }
         (sentence(&status, now))

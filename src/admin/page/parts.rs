@@ -51,11 +51,49 @@ pub(super) fn number(value: &Value) -> String {
     value.as_u64().map_or_else(|| "?".to_owned(), grouped)
 }
 
-/// JSON with lines and indents.
-pub(super) fn pretty(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        value => format!("{value:#}"),
+/// A JSON text with lines and indents; none where that has more than so many bytes. Strings and numbers stay as they are.
+pub(super) fn pretty(json: &str, bytes_max: usize) -> Option<String> {
+    let (mut pretty, mut depth) = (String::with_capacity(json.len()), 0_usize);
+    let (mut within, mut escaped) = (false, false);
+    // Within strings white space counts, outside of them it is written anew.
+    let mut previous = ' ';
+    for c in json.chars() {
+        if pretty.len() > bytes_max {
+            return None;
+        }
+        if within {
+            pretty.push(c);
+            (within, escaped) = (escaped || c != '"', !escaped && c == '\\');
+            continue;
+        }
+        if c.is_ascii_whitespace() {
+            continue;
+        }
+        let closes = matches!(c, '}' | ']');
+        depth = if closes { depth.saturating_sub(1) } else { depth };
+        let opened = matches!(previous, '{' | '[');
+        if previous == ',' || opened != closes && (opened || closes) {
+            pretty.push('\n');
+            pretty.extend(std::iter::repeat_n("  ", depth));
+        }
+        pretty.push(c);
+        match c {
+            '"' => within = true,
+            ':' => pretty.push(' '),
+            '{' | '[' => depth += 1,
+            _ => {}
+        }
+        previous = c;
+    }
+    Some(pretty)
+}
+
+/// Said in place of what the journal would tell.
+pub(super) fn unreadable() -> Markup {
+    html! {
+        section.sentence.warning role="alert" {
+            p { "The journal can't be read now: it answers another question, or its disk does not answer. Ask again." }
+        }
     }
 }
 
@@ -97,5 +135,33 @@ pub(super) fn event_table(events: &[Value], root: &str) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn json_is_indented_as_elsewhere_and_nothing_in_it_is_altered() {
+        for value in [
+            json!({}),
+            json!([]),
+            json!({ "a": [], "b": {}, "c": [1, { "d": "x, y: {z}" }, null], "e": "\"\\ \n [" }),
+            json!([[["deep"]], "", "\\\\", true]),
+            json!("text"),
+            json!(7),
+        ] {
+            for written in [format!("{value:#}"), value.to_string()] {
+                assert_eq!(pretty(&written, 1 << 20), Some(format!("{value:#}")), "{written}");
+            }
+        }
+        assert_eq!(
+            pretty(r#"{"id":12345678901234567890123,"id":1.0}"#, 99).unwrap(),
+            "{\n  \"id\": 12345678901234567890123,\n  \"id\": 1.0\n}"
+        );
+        assert_eq!(pretty(&"[".repeat(100), 1_000), None, "indents count");
     }
 }

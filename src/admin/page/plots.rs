@@ -18,11 +18,11 @@ pub(super) enum Reach {
 }
 
 impl Reach {
-    /// The minutes of a bar, and the number of bars.
-    pub(super) fn bars(self) -> (usize, usize) {
+    /// The length of a bar, and the number of bars.
+    pub(super) fn bars(self) -> (Duration, usize) {
         match self {
-            Reach::Hour => (1, 60),
-            Reach::Day => (15, 96),
+            Reach::Hour => (Duration::from_secs(60), 60),
+            Reach::Day => (Duration::from_secs(15 * 60), 96),
         }
     }
 
@@ -37,8 +37,8 @@ impl Reach {
 /// One line of bars.
 struct Series {
     name: &'static str,
-    /// A value for each span, in the unit that `written` knows.
-    values: Vec<u64>,
+    /// A value for each span, in the unit that `written` knows; none where there is nothing to have a mean of.
+    values: Vec<Option<u64>>,
     written: fn(u64) -> String,
     /// Counts add up, means do not.
     total: bool,
@@ -51,7 +51,7 @@ pub(super) fn plots(spans: &[Span], reach: Reach) -> Markup {
         section {
             h2 { "In " (words) }
             p.dim {
-                (bar) "; since the start at most. "
+                (bar) ", the last one goes on; since the start at most. "
                 @match reach {
                     Reach::Hour => a href="./?plots=day" { "The last day" },
                     Reach::Day => a href="./" { "The last hour" },
@@ -64,8 +64,8 @@ pub(super) fn plots(spans: &[Span], reach: Reach) -> Markup {
 }
 
 fn series(spans: &[Span]) -> [Series; 5] {
-    let of = |value: fn(&Span) -> u64| spans.iter().map(value).collect();
-    let micros = |mean: Option<Duration>| mean.map_or(0, |mean| u64::try_from(mean.as_micros()).unwrap_or(u64::MAX));
+    let of = |value: fn(&Span) -> u64| spans.iter().map(|span| Some(value(span))).collect();
+    let micros = |mean: Option<Duration>| Some(u64::try_from(mean?.as_micros()).unwrap_or(u64::MAX));
     let took: fn(u64) -> String = |micros| length_of(Duration::from_micros(micros));
     [
         Series { name: "Accepted", values: of(|span| span.happened.accepted), written: grouped, total: true },
@@ -87,10 +87,12 @@ fn series(spans: &[Span]) -> [Series; 5] {
 }
 
 fn plot(series: &Series, bars: usize) -> Markup {
-    let most = series.values.iter().copied().max().unwrap_or(0);
-    let said = match series.total {
-        true => (series.written)(series.values.iter().sum()),
-        false => format!("at most {}", (series.written)(most)),
+    let highest = series.values.iter().copied().flatten().max();
+    let most = highest.unwrap_or(0);
+    let said = match highest {
+        _ if series.total => (series.written)(series.values.iter().flatten().sum()),
+        Some(most) => format!("at most {}", (series.written)(most)),
+        None => "–".to_owned(),
     };
     html! {
         figure {
@@ -103,10 +105,12 @@ fn plot(series: &Series, bars: usize) -> Markup {
 }
 
 /// The bars as one shape, the newest at the right end.
-fn path(values: &[u64], most: u64, bars: usize) -> String {
+fn path(values: &[Option<u64>], most: u64, bars: usize) -> String {
     let mut path = String::new();
     let before = bars.saturating_sub(values.len());
-    for (index, value) in values.iter().enumerate().filter(|(_, value)| **value > 0) {
+    let values =
+        values.iter().enumerate().filter_map(|(index, value)| Some((index, (*value).filter(|value| *value > 0)?)));
+    for (index, value) in values {
         // What happened is seen, however little it was beside the most.
         let height = (value.saturating_mul(HEIGHT as u64) / most.max(1)).max(1);
         let _ = write!(path, "M{} {HEIGHT}v-{height}h{}v{height}z", (before + index) * WIDTH, WIDTH - 1);
@@ -115,7 +119,7 @@ fn path(values: &[u64], most: u64, bars: usize) -> String {
 }
 
 fn table(spans: &[Span], series: &[Series; 5]) -> Markup {
-    let is_empty = |index: usize| series.iter().all(|one| one.values[index] == 0);
+    let is_empty = |index: usize| series.iter().all(|one| one.values[index].unwrap_or(0) == 0);
     html! {
         div.scroll {
             table {
@@ -124,7 +128,7 @@ fn table(spans: &[Span], series: &[Series; 5]) -> Markup {
                     @for (index, span) in spans.iter().enumerate().rev().filter(|(index, _)| !is_empty(*index)) {
                         tr {
                             td { (minute(span.at)) }
-                            @for one in series { td.count { ((one.written)(one.values[index])) } }
+                            @for one in series { td.count { (one.values[index].map_or("–".to_owned(), one.written)) } }
                         }
                     }
                 }
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn bars_stand_at_the_right_end_and_are_seen_however_small() {
-        assert_eq!(path(&[0, 1, 600], 600, 5), "M15 60v-1h4v1zM20 60v-60h4v60z");
-        assert_eq!(path(&[0, 0], 0, 5), "");
+        assert_eq!(path(&[Some(0), Some(1), Some(600)], 600, 5), "M15 60v-1h4v1zM20 60v-60h4v60z");
+        assert_eq!(path(&[None, Some(0)], 0, 5), "");
     }
 }

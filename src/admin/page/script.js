@@ -28,44 +28,75 @@ function tellTimes() {
   }
 }
 
-// --- Keeping up to date: the server tells that something happened, and the view is fetched again.
+// --- Keeping up to date: the server tells that something changed, and the view is fetched again.
 
 let stream = null;
 let release = null;
 let due = null;
-const others = "BroadcastChannel" in window ? new BroadcastChannel(`gander ${new URL(root, location).pathname}`) : null;
+let fetching = false;
+let wanted = false;
+let seenAt = Date.now();
+const name = `gander ${new URL(root, location).pathname}`;
+const others = "BroadcastChannel" in window ? new BroadcastChannel(name) : null;
 
 function isInUse() {
   const selection = getSelection();
-  return document.querySelector("dialog[open]") || document.querySelector("main details[open]")
-    || document.activeElement?.matches("main input, main select, main pre") || (selection && !selection.isCollapsed);
+  return document.querySelector("dialog[open]") || (selection && !selection.isCollapsed)
+    || document.activeElement?.matches("main input, main select, main pre, main button, main summary");
 }
 
-async function refresh() {
-  due = null;
-  if (document.hidden || isInUse()) return;
+// What is shown is old: said above it, so that nobody takes it for how things are.
+function tellStale(why) {
+  const stale = document.querySelector(".stale");
+  stale.hidden = !why;
+  if (why) stale.textContent = `Not up to date since ${new Date(seenAt).toLocaleTimeString()}: ${why}`;
+}
+
+async function refresh(always) {
+  if (fetching) { wanted = true; return; }
+  if (document.hidden || (!always && isInUse())) return;
+  fetching = true;
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-    if (!answer.ok) return;
+    if (answer.status === 401) { location.reload(); return; }
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
-    if (!fresh || isInUse()) return;
-    const focused = document.activeElement?.closest("main [href]")?.getAttribute("href");
-    document.querySelector("main").replaceChildren(...fresh.childNodes);
-    if (focused) document.querySelector(`main [href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-    enliven();
-  } catch { /* The relay restarts; the stream comes back by itself. */ }
+    if (!answer.ok || !fresh) { tellStale(`the relay answers ${answer.status}.`); return; }
+    seenAt = Date.now();
+    tellStale(null);
+    if (always || !isInUse()) show(fresh);
+  } catch {
+    tellStale("the relay does not answer.");
+  } finally {
+    fetching = false;
+    if (wanted) { wanted = false; changed(); }
+  }
 }
 
-function happened() {
-  due ??= setTimeout(refresh, 1000);
+function show(fresh) {
+  const main = document.querySelector("main");
+  const opened = [...main.querySelectorAll("details")].map((details) => details.open);
+  const focused = document.activeElement?.closest("main [href]")?.getAttribute("href");
+  main.replaceChildren(...fresh.childNodes);
+  const now = main.querySelectorAll("details");
+  if (now.length === opened.length) now.forEach((details, index) => { details.open = opened[index]; });
+  if (focused) main.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  enliven();
+}
+
+function changed() {
+  due ??= setTimeout(() => { due = null; refresh(false); }, 200);
 }
 
 function open() {
   if (stream || document.hidden) return;
-  stream = new EventSource(`${root}api/v1/stream`);
-  const tell = () => { happened(); others?.postMessage("happened"); };
-  stream.onmessage = tell;
-  stream.addEventListener("missed", tell);
+  stream = new EventSource(`${root}changes`);
+  stream.onopen = changed;
+  stream.onmessage = () => { changed(); others?.postMessage("changed"); };
+  stream.onerror = () => {
+    // A browser gives up where the answer was an error, and tries again by itself otherwise.
+    if (stream?.readyState === EventSource.CLOSED) { stream = null; setTimeout(() => { if (release || !navigator.locks) open(); }, 5000); }
+    changed();
+  };
 }
 
 // One stream for all tabs of a browser, and none while they are hidden: it has six connections to a server.
@@ -76,11 +107,11 @@ function follow() {
     release?.();
     release = null;
   } else if (navigator.locks) {
-    navigator.locks.request("gander-stream", () => document.hidden ? null : new Promise((done) => { release = done; open(); }));
-    happened();
+    navigator.locks.request(name, () => document.hidden ? null : new Promise((done) => { release = done; open(); }));
+    changed();
   } else {
     open();
-    happened();
+    changed();
   }
 }
 
@@ -109,20 +140,24 @@ function ask(title, question, run) {
   const go = element("button", title);
   const close = element("button", "Cancel", "second");
   const row = element("div", "", "commands");
-  row.append(go, close);
+  row.append(...(run ? [go] : []), close);
   dialog.append(element("h2", title), text, row);
   dialog.setAttribute("aria-label", title);
   document.body.append(dialog);
   const state = { cancelled: false, say: (line) => { text.textContent = line; } };
-  dialog.addEventListener("close", () => { state.cancelled = true; dialog.remove(); refresh(); });
-  close.addEventListener("click", () => dialog.close());
+  let running = false;
+  dialog.addEventListener("cancel", (event) => { if (running) { event.preventDefault(); state.cancelled = true; } });
+  dialog.addEventListener("close", () => { dialog.remove(); refresh(true); });
+  close.addEventListener("click", () => { if (running) state.cancelled = true; else dialog.close(); });
   go.addEventListener("click", async () => {
     go.disabled = true;
+    running = true;
     try {
       text.textContent = await run(state, dialog);
     } catch (error) {
       text.textContent = error.message;
     }
+    running = false;
     go.remove();
     close.textContent = "Close";
     close.focus();
@@ -139,27 +174,42 @@ async function one(button) {
 
 // All that match: a plan with its count, then page by page until it is done or cancelled.
 async function all(button) {
-  const path = button.dataset.all;
+  const [path, title] = [button.dataset.all, button.textContent];
   const selection = JSON.parse(button.dataset.body);
   const plan = await post(path, JSON.stringify({ ...selection, dry_run: true })).catch((error) => ({ error }));
-  if (plan.error) return ask(button.textContent, plan.error.message, async () => "");
+  if (plan.error) return tell(title, plan.error.message);
+  const what = Object.values(selection).join(", ").replaceAll("_", " ");
   const count = `${plan.at_least ? "At least " : ""}${plan.matching}`;
-  ask(button.textContent, `${count} match. ${button.dataset.ask}`, async (state, dialog) => {
+  ask(title, `${count} match (${what}). ${button.dataset.ask}`, async (state, dialog) => {
     const bar = document.createElement("progress");
     bar.max = plan.matching || 1;
     bar.value = 0;
     dialog.querySelector("p").after(bar);
+    const reasons = new Set();
     let [done, declined, after] = [0, 0, undefined];
+    const sum = (end) => `${done} done, ${declined} left as they were${end}${[...reasons].slice(0, 3).map((reason) => ` ${reason}.`).join("")}`;
     do {
-      const page = await post(path, JSON.stringify({ ...selection, ...(after && { after }) }));
-      for (const { status } of page.results) status === "declined" || status === "refused" ? declined++ : done++;
+      let page;
+      try {
+        page = await post(path, JSON.stringify({ ...selection, ...(after && { after }) }));
+      } catch (error) {
+        return sum(`; then: ${error.message}`);
+      }
+      for (const { status, detail, errors } of page.results) {
+        const isLeft = status === "declined" || status === "refused";
+        if (isLeft) { declined++; reasons.add(detail ?? errors?.[0]?.problem ?? status); } else done++;
+      }
       bar.value = done + declined;
-      state.say(`${done} done, ${declined} left as they were …`);
+      state.say(sum(" …"));
       after = page.next;
-      if (page.stopped) return `Stopped after ${done}: ${page.stopped}.`;
+      if (page.stopped) return sum(`; stopped: ${page.stopped}.`);
     } while (after && !state.cancelled);
-    return `${done} done, ${declined} left as they were${state.cancelled ? "; cancelled" : ""}.`;
+    return sum(after ? "; cancelled." : ".");
   });
+}
+
+function tell(title, text) {
+  ask(title, text, null);
 }
 
 function enliven() {
@@ -172,7 +222,8 @@ function enliven() {
 enliven();
 setInterval(tellTimes, 10000);
 if (document.body.dataset.live) {
+  setInterval(changed, 30000);
   document.addEventListener("visibilitychange", follow);
-  others?.addEventListener("message", happened);
+  others?.addEventListener("message", changed);
   follow();
 }

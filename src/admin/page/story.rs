@@ -4,11 +4,12 @@ use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
 
 use super::html as response;
 use super::layout::{Frame, Place, document};
-use super::parts::{badge, event_table, pretty, prose, time_or};
+use super::parts::{badge, event_table, pretty, prose, time_or, unreadable};
 use crate::admin::readiness::readiness;
 use crate::admin::{State, holds};
 use crate::advice::{self, Advice, Beside};
@@ -18,13 +19,21 @@ use crate::journal::Filter;
 use crate::text::length_of;
 
 pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>) -> Response {
-    let Some(event) = details(&state, &id).await else {
-        let main = html! {
-            h1 { "No such event" }
-            p { "None with the number " code { (id) } " is kept. Delivered events are kept for " code { "journal.keep_delivered" } "." }
-            p { a href="../events" { "All events" } }
-        };
-        return response(StatusCode::NOT_FOUND, document("No such event", "../", None, &html! {}, &main));
+    let event = match details(&state, &id).await {
+        Ok(Some(event)) => event,
+        Ok(None) => {
+            let main = html! {
+                h1 { "No such event" }
+                p { "None with the number " code { (id) } " is kept. Delivered events are kept for " code { "journal.keep_delivered" } "." }
+                p { a href="../events" { "All events" } }
+            };
+            return response(StatusCode::NOT_FOUND, document("No such event", "../", false, &html! {}, &main));
+        }
+        Err(_) => {
+            let main = html! { h1 { "Event " (id) } (unreadable()) };
+            let frame = Frame { state: &state, place: Place::Events, title: "Event", root: "../", live: true };
+            return frame.show_with(StatusCode::SERVICE_UNAVAILABLE, &main);
+        }
     };
     let others = of_same_key(&state, &event).await;
     let text = |name: &str| event[name].as_str().unwrap_or_default();
@@ -45,11 +54,11 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
     Frame { state: &state, place: Place::Events, title: key.unwrap_or(action), root: "../", live }.show(&main)
 }
 
-async fn details(state: &State, id: &str) -> Option<Value> {
-    let id: EventId = id.parse().ok()?;
-    let mut details = state.view.journal.read(move |reader| reader.details(id)).await.ok()??;
+async fn details(state: &State, id: &str) -> Result<Option<Value>, Response> {
+    let Ok(id) = id.parse::<EventId>() else { return Ok(None) };
+    let Some(mut details) = state.view.journal.read(move |reader| reader.details(id)).await? else { return Ok(None) };
     holds::mark(std::slice::from_mut(&mut details.summary), &state.view.recorder.holds());
-    serde_json::to_value(details).ok()
+    Ok(serde_json::to_value(details).ok())
 }
 
 async fn of_same_key(state: &State, event: &Value) -> Vec<Value> {
@@ -91,12 +100,16 @@ fn commands(state: &State, event: &Value) -> Markup {
     let text = |name: &str| event[name].as_str().unwrap_or_default();
     let is_queued = text("state") == "queued";
     let is_done = text("state") == "delivered" && matches!(text("outcome"), "created" | "resolved");
-    let one = |command: &str, label: &str, ask: &str| {
+    let is_damaged = text("reason").starts_with("damaged");
+    let one = |command: &str, body: &str, label: &str, ask: &str| {
         let path = format!("api/v1/events/{}/{command}", text("id"));
-        html! { button data-post=(path) data-ask=(ask) { (label) } }
+        html! { button data-post=(path) data-body=(body) data-ask=(ask) { (label) } }
     };
     let hold = |command: &str, label: &str, ask: &str| {
-        let body = serde_json::json!({ "source": text("source"), "key": text("incident_key") });
+        let body = match event["held"].as_str() {
+            Some("source") => json!({ "source": text("source") }),
+            _ => json!({ "source": text("source"), "key": text("incident_key") }),
+        };
         html! { button data-post={ "api/v1/events/" (command) } data-body=(body.to_string()) data-ask=(ask) { (label) } }
     };
     html! {
@@ -104,11 +117,17 @@ fn commands(state: &State, event: &Value) -> Markup {
             p.dim { "This page can only be read. With " code { "admin.token" } " it can replay, discard and hold." }
         } @else {
             div.commands hidden {
-                @if !is_queued && !is_done { (one("replay", "Replay", "Send it again?")) }
-                @if matches!(text("state"), "dead" | "refused" | "queued") {
-                    (one("discard", "Discard", "End it? It stays in the journal, and is not sent."))
+                @if text("reason") == "discarded" {
+                    (one("replay", r#"{"force":true}"#, "Replay", "A person discarded it. Send it nevertheless?"))
+                } @else if !is_queued && !is_done && !is_damaged {
+                    (one("replay", "{}", "Replay", "Send it again?"))
                 }
-                @if is_queued && event["held"].is_string() {
+                @if matches!(text("state"), "dead" | "refused" | "queued") {
+                    (one("discard", "{}", "Discard", "End it? It stays in the journal, and is not sent."))
+                }
+                @if event["held"] == "source" {
+                    (hold("release", "Release the source", "Let all that waits of its source go out?"))
+                } @else if is_queued && event["held"].is_string() {
                     (hold("release", "Release", "Let what is held of its key go out?"))
                 } @else if is_queued {
                     (hold("hold", "Hold", "Send nothing of its key until it is released?"))
@@ -179,14 +198,25 @@ fn called(call: &Value) -> Markup {
         @if let Some(fault) = text("fault") { ", on the side of the " (fault) }
         @if let Some(detail) = text("detail") { div.dim { (detail) } }
         @if let Some(answer) = text("answer").filter(|answer| !answer.is_empty()) {
-            details { summary { "Answer" } pre { (answered(answer)) } }
+            details { summary { "Answer" } pre tabindex="0" { (indented(answer)) } }
         }
     }
 }
 
-/// An answer, with lines and indents where it is JSON.
-fn answered(text: &str) -> String {
-    serde_json::from_str::<Value>(text).map_or_else(|_| text.to_owned(), |value| format!("{value:#}"))
+/// A text, with lines and indents where it is JSON: by its own characters, so that no number is another one. Where that
+/// would be too much to read, its beginning as it is.
+fn indented(text: &str) -> String {
+    let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+    let pretty = is_json.then(|| pretty(text, SHOWN_BYTES_MAX)).flatten();
+    pretty.unwrap_or_else(|| shortened(text, SHOWN_BYTES_MAX))
+}
+
+fn shortened(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…\n\n({} bytes in all)", &text[..end], text.len())
 }
 
 /// What came and what is sent, beside each other.
@@ -198,17 +228,17 @@ fn contents(event: &Value) -> Markup {
                 h2 { "What came" }
                 @match (text("received"), text("received_hex")) {
                     (Some(raw), _) => {
-                        pre tabindex="0" { (answered(raw)) }
-                        details { summary { "As it came" } pre tabindex="0" { (raw) } }
+                        pre tabindex="0" { (indented(raw)) }
+                        details { summary { "As it came" } pre tabindex="0" { (shortened(raw, SHOWN_BYTES_MAX)) } }
                     },
                     (None, Some(hex)) => {
                         p.dim { "It is no UTF-8; in hexadecimal:" }
-                        pre tabindex="0" { (hex) }
+                        pre tabindex="0" { (shortened(hex, SHOWN_BYTES_MAX)) }
                     },
                     (None, None) => p.dim { "It is not kept any more." },
                 }
                 @if event["element"].is_object() {
-                    details open { summary { "The refused element" } pre tabindex="0" { (pretty(&event["element"])) } }
+                    details open { summary { "The refused element" } pre tabindex="0" { (indented(&event["element"].to_string())) } }
                 }
             }
             section {
@@ -225,12 +255,14 @@ fn contents(event: &Value) -> Markup {
                     }
                 } @else {
                     h2 { "What is sent" }
-                    pre tabindex="0" { (pretty(&event["sent"])) }
+                    pre tabindex="0" { (indented(&event["sent"].to_string())) }
                 }
             }
         }
     }
 }
 
+/// More of a payload than a person reads on a page; `gander events show ID --raw` has all of it.
+const SHOWN_BYTES_MAX: usize = 64 * 1024;
 /// Events of the same key that are shown.
 const OTHERS: usize = 10;

@@ -9,20 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::{digest, rand};
-use axum::body::Bytes;
-use axum::extract::{Request, State as Extract};
-use axum::http::header::{COOKIE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::Response;
-use maud::html;
+use axum::http::header::COOKIE;
+use axum::http::{HeaderMap, HeaderValue};
 
-use super::html as response;
-use super::layout::document;
-use crate::admin::State;
 use crate::secret::Secret;
 
 /// The sessions that are open.
-pub(in crate::admin) struct Sessions {
+pub(super) struct Sessions {
     /// Its own for each process: browsers send cookies of one host to every port of it.
     cookie: String,
     open: Mutex<HashMap<[u8; 32], Session>>,
@@ -37,12 +30,12 @@ struct Session {
 
 impl Sessions {
     /// None is open, and none can be opened while the system gives no random bytes.
-    pub(in crate::admin) fn new() -> Sessions {
+    pub(super) fn new() -> Sessions {
         Sessions { cookie: format!("gander-{}", random::<4>().unwrap_or_default()), open: Mutex::default() }
     }
 
     /// Opens a session for `token`, and closes the oldest where there are too many. Returns the cookie's value.
-    fn open(&self, token: &Secret, now: Instant) -> Option<String> {
+    pub(super) fn open(&self, token: &Secret, now: Instant) -> Option<String> {
         let value = random::<32>()?;
         let mut open = self.lock();
         open.retain(|_, session| session.until > now);
@@ -56,14 +49,14 @@ impl Sessions {
     }
 
     /// A request carries the cookie of a session that is open, and was opened with this token.
-    pub(in crate::admin) fn admits(&self, headers: &HeaderMap, token: &Secret, now: Instant) -> bool {
+    pub(super) fn admits(&self, headers: &HeaderMap, token: &Secret, now: Instant) -> bool {
         let Some(value) = self.value(headers) else { return false };
         let open = self.lock();
         // Looked up by its hash, so that no time tells how much of it is right.
         open.get(&hash(value.as_bytes())).is_some_and(|session| session.until > now && session.token == token.sha256())
     }
 
-    fn close(&self, headers: &HeaderMap) {
+    pub(super) fn close(&self, headers: &HeaderMap) {
         if let Some(value) = self.value(headers) {
             self.lock().remove(&hash(value.as_bytes()));
         }
@@ -75,7 +68,7 @@ impl Sessions {
         pairs.find(|(name, _)| *name == self.cookie).map(|(_, value)| value)
     }
 
-    fn set_cookie(&self, value: &str, age: Duration, is_tls: bool) -> Option<HeaderValue> {
+    pub(super) fn set_cookie(&self, value: &str, age: Duration, is_tls: bool) -> Option<HeaderValue> {
         let secure = if is_tls { "; Secure" } else { "" };
         // Without `Path`, so that it is for the path below which a proxy shows this page.
         let text = format!("{}={value}; HttpOnly; SameSite=Strict; Max-Age={}{secure}", self.cookie, age.as_secs());
@@ -95,65 +88,6 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// `POST /sign-in`: opens a session for whoever gives the token, and leads to where the form was shown.
-pub(super) async fn sign_in(Extract(state): Extract<State>, request: Request) -> Response {
-    let Some(token) = &state.access.token else { return found("./", None) };
-    let body = axum::body::to_bytes(request.into_body(), FORM_BYTES_MAX).await.unwrap_or_else(|_| Bytes::new());
-    let field = |name: &str| form_field(&body, name).unwrap_or_default();
-    let to = field("to");
-    if !token.matches(field("token").as_bytes()) {
-        return form(&to, "./", Some("This is not the admin token."));
-    }
-    let opened = state.sessions.open(token, Instant::now());
-    let cookie = opened.and_then(|value| state.sessions.set_cookie(&value, SESSION_MAX, state.is_tls));
-    // It begins with `./`, so that it leads to this page and nowhere else.
-    found(&format!("./{}", to.trim_start_matches(['/', '\\'])), cookie)
-}
-
-/// `POST /sign-out`.
-pub(super) async fn sign_out(Extract(state): Extract<State>, request: Request) -> Response {
-    state.sessions.close(request.headers());
-    found("./", state.sessions.set_cookie("", Duration::ZERO, state.is_tls))
-}
-
-/// The form that asks for the token; `to` is the view that was asked for, `root` the way from there to `/`.
-pub(in crate::admin) fn form(to: &str, root: &str, problem: Option<&str>) -> Response {
-    let main = html! {
-        h1 { "Sign in" }
-        @if let Some(problem) = problem { section.sentence.bad role="alert" { p { (problem) } } }
-        form.sign-in method="post" action={ (root) "sign-in" } {
-            // Password managers keep a password by a name.
-            input.hidden type="text" name="name" value="gander" autocomplete="username" readonly tabindex="-1" aria-hidden="true";
-            label { "Admin token" input type="password" name="token" required autofocus autocomplete="current-password"; }
-            input type="hidden" name="to" value=(to);
-            button { "Sign in" }
-        }
-        p.dim { "The token is what " code { "admin.token" } " of the relay's configuration names." }
-    };
-    let mut response = response(StatusCode::UNAUTHORIZED, document("Sign in", root, None, &html! {}, &main));
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
-}
-
-fn found(to: &str, cookie: Option<HeaderValue>) -> Response {
-    let mut response = response(StatusCode::SEE_OTHER, html! { a href=(to) { "Go on" } });
-    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("./"));
-    response.headers_mut().insert(LOCATION, to);
-    if let Some(cookie) = cookie {
-        response.headers_mut().insert(SET_COOKIE, cookie);
-    }
-    response
-}
-
-/// A field of a form, `application/x-www-form-urlencoded`.
-fn form_field(body: &[u8], name: &str) -> Option<String> {
-    let pairs = body.split(|byte| *byte == b'&').map(|pair| String::from_utf8_lossy(pair).replace('+', " "));
-    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    pairs
-        .filter_map(|pair| pair.split_once('=').filter(|(given, _)| *given == name).map(|(_, value)| decoded(value)))
-        .next()
-}
-
 fn hash(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
@@ -168,9 +102,8 @@ fn random<const N: usize>() -> Option<String> {
 }
 
 /// A working day.
-const SESSION_MAX: Duration = Duration::from_secs(12 * 3600);
+pub(super) const SESSION_MAX: Duration = Duration::from_secs(12 * 3600);
 const SESSIONS_MAX: usize = 100;
-const FORM_BYTES_MAX: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_open_for_a_day_until_it_is_closed_or_the_token_changes() {
+    fn a_session_is_open_for_twelve_hours_until_it_is_closed_or_the_token_changes() {
         let (sessions, now) = (Sessions::new(), Instant::now());
         let token = Secret::new("one".into());
         let value = sessions.open(&token, now).unwrap();
