@@ -287,7 +287,7 @@ fn one(
         rule.emit.iter().for_each(|emit| emit.read(&reading, "", trace));
     }
     let incident_key = key::incident_key(key_parts(rules, rule), scope, refuse)?;
-    let occurrence = key::occurrence(&rules.occurrence, scope, refuse.replaced)?;
+    let occurrence = key::occurrence(&rules.occurrence, scope, refuse)?;
     let setting = Setting {
         scope,
         action,

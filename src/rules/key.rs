@@ -258,12 +258,16 @@ fn joined<'p>(paths: impl IntoIterator<Item = &'p JsonPath>) -> String {
 pub(super) fn occurrence(
     paths: &[JsonPath],
     scope: Scope<'_>,
-    replaced: bool,
+    refuse: Refuse<'_>,
 ) -> Result<Option<Occurrence>, Vec<Violation>> {
+    let is_refused =
+        |path: &JsonPath, text: &str| refuse.placeholders.are_refused_at(path) && placeholder::find(text).is_some();
     let values: Vec<Value> = paths
         .iter()
         .map(|path| match path.select(scope).as_slice() {
             [] => Value::Null,
+            // It tells no occurrence from another: taken for a value, it would make the next page a copy of this one.
+            [Value::String(text)] if text.trim().is_empty() || is_refused(path, text) => Value::Null,
             [node] => (*node).clone(),
             nodes => nodes.iter().map(|node| (*node).clone()).collect(),
         })
@@ -273,7 +277,7 @@ pub(super) fn occurrence(
     }
     let text = Value::Array(values).to_string();
     scope.budget.spend_bytes(text.len() as u64);
-    if replaced && with_replacement(&text).is_some() {
+    if refuse.replaced && with_replacement(&text).is_some() {
         return Ok(None);
     }
     if text.len() > OCCURRENCE_BYTES_MAX {
@@ -413,9 +417,13 @@ mod tests {
         let of = |payload: Value| {
             let budget = Budget::new(10_000);
             let scope = Scope { element: &payload, root: &payload, budget: &budget };
-            occurrence(&paths(&["$.start", "$.n"]), scope, false)
-                .map(|occurrence| occurrence.map(|occurrence| occurrence.0.to_string()))
-                .map_err(|violations| format!("{}: {}", violations[0].path, violations[0].problem))
+            occurrence(
+                &paths(&["$.start", "$.n"]),
+                scope,
+                Refuse { placeholders: &Placeholders::default(), replaced: false },
+            )
+            .map(|occurrence| occurrence.map(|occurrence| occurrence.0.to_string()))
+            .map_err(|violations| format!("{}: {}", violations[0].path, violations[0].problem))
         };
         let bare = r#"["",0]"#.len();
         let fits = of(json!({"start": "x".repeat(512 - bare), "n": 0})).unwrap();
@@ -426,5 +434,9 @@ mod tests {
         assert_eq!(of(json!({"start": "t1", "n": 2})).as_deref(), Some(r#"["t1",2]"#));
         assert_eq!(of(json!({"n": 2})).as_deref(), Some("[null,2]"));
         assert_eq!(of(json!({"start": null})), None);
+        for nothing in ["", " ", "{{ start }}", "at <% event.start_time %>"] {
+            assert_eq!(of(json!({"start": nothing})), None, "{nothing}");
+            assert_eq!(of(json!({"start": nothing, "n": 1})).as_deref(), Some("[null,1]"), "{nothing}");
+        }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn remedy(path: &JsonPath) -> String {
     let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "$._-".contains(c));
     let path = if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', "''")) };
     format!(
-        "mend the sender's template; if it is meant so, `placeholders: {{ allow: [{path}] }}` in the rule file takes it"
+        "fix the sender's template; if it is meant so, `placeholders: {{ allow: [{path}] }}` in the rule file takes it"
     )
 }
 

@@ -309,10 +309,14 @@ const STATES: &[States] = &[
             r#""type": "DOWNTIMESTART", "state": "OK""#,
             r#""type": "DOWNTIMEEND", "state": "DOWN""#,
             r#""type": "FLAPPINGSTART", "state": "OK""#,
-            r#""type": "FLAPPINGEND", "state": """#,
             r#""type": "CUSTOM", "state": "OK""#,
         ],
-        refuse: &[r#""type": "UNKNOWN_NOTIFICATION", "state": "OK""#, r#""type": "", "state": "DOWN""#],
+        refuse: &[
+            r#""type": "FLAPPINGEND", "state": """#,
+            r#""type": "FLAPPINGEND", "state": "PENDING""#,
+            r#""type": "UNKNOWN_NOTIFICATION", "state": "OK""#,
+            r#""type": "", "state": "DOWN""#,
+        ],
     },
     States {
         preset: "librenms",
