@@ -307,8 +307,8 @@ fn of_upstream(entry: &Value) -> Option<Advice> {
 pub(crate) fn of_refusal(status: u16, source: &str, readiness: Option<&Value>) -> Vec<String> {
     match status {
         401 => vec![
-            "does the relay run with this configuration and these secrets? Its log tells no credential from a \
-                     wrong one"
+            "does the relay run with this configuration and these secrets? Its log says whether it saw no `credential`, or \
+                     a wrong one"
                 .to_owned(),
         ],
         403 => vec![format!("`sources.{source}.allow_from` leaves this machine out")],

@@ -121,7 +121,7 @@ impl Relay {
                 Ok(body.ok_or_else(|| format!("what answers at {} is no relay", self.client.base()))?)
             }
             StatusCode::UNAUTHORIZED => {
-                Err(Stop::Refused("the relay refused the admin token: does it run with this configuration?".to_owned()))
+                Err(Stop::Refused("the relay wants its admin token, and was shown none or another: set the variable or file that `admin.token` names to the token in use".to_owned()))
             }
             _ => Err(Stop::Refused(as_flags(&answer.detail()))),
         }
