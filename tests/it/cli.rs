@@ -462,7 +462,7 @@ async fn a_payload_is_followed_to_its_outcome() {
         let mut stranger = send();
         stranger.env("SERVICEPILOT_TOKEN", "wrong");
         let ended = fed(stranger, payload("e2", "OK").to_string()).await;
-        assert!(ended.code == Some(1) && ended.err.contains("these secrets? Its log tells"), "{ended:?}");
+        assert!(ended.code == Some(1) && ended.err.contains("these secrets? Its log says"), "{ended:?}");
         let mut nobody = send();
         nobody.env_remove("SERVICEPILOT_TOKEN");
         let ended = fed(nobody, payload("e2", "OK").to_string()).await;

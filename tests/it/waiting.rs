@@ -221,6 +221,8 @@ async fn what_waits_is_discarded_by_filter_and_by_the_command_line() {
 
         let (code, _, said) = gander(&relay, &["discard", "--state", "queued", "--older-than", "1h", "--yes"]).await;
         assert_eq!((code, said.trim()), (0, "0 discarded, 0 declined"), "nothing is that old");
+        let (code, _, said) = gander(&relay, &["discard", "--key", "kept", "--yes"]).await;
+        assert!(code == 0 && said.contains("a filter is about dead letters and refused payloads"), "{said}");
         let (code, out, _) = gander(&relay, &["discard", "--state", "queued", "--key", "k7", "--yes"]).await;
         assert!(code == 0 && out.contains(" discarded"), "{out}");
         let answer =

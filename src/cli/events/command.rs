@@ -33,7 +33,7 @@ use crate::cli::{ConfigArguments, Exit, Stop, input};
 /// What was ignored is not recorded, and so not tried.
 ///
 /// Exit codes: 0 all were replayed, nothing would differ; 1 one was declined or would differ, with --wait one came to
-/// nothing, no event matches, or the relay refused; 2 it could not be asked, with --against no event matches, an event that was named could not be tried, or --yes is missing.
+/// nothing, or the relay refused; 2 it could not be asked, with --against no event matches, an event that was named could not be tried, or --yes is missing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander events replay 1764000000123\n  \
                         gander events replay --state dead --older-than 1h --yes\n  \
@@ -72,7 +72,7 @@ pub(super) struct Replay {
 /// without --state and --outcome are about dead letters and refused payloads; --state queued is about what waits. An event
 /// whose call is under way ends after that, delivered or discarded.
 ///
-/// Exit codes: 0 all were discarded, or end after their calls; 1 one was declined, no event matches, or the relay refused; 2 it could not be asked, or --yes is missing.
+/// Exit codes: 0 all were discarded, or end after their calls; 1 one was declined, or the relay refused; 2 it could not be asked, or --yes is missing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander events discard 1764000000123\n  \
                         gander events discard --state refused --older-than 7d --yes\n  \
@@ -204,9 +204,9 @@ fn run(which: &Which, command: Command, wait_seconds: Option<u64>, terminal: &mu
         run.named(terminal)?;
     }
     terminal.say(&format!("{} {}, {} declined", run.done, past(verb), run.declined));
-    if run.done + run.declined == 0 {
+    let names_no_state = which.selection.state.is_empty() && which.selection.outcome.is_none();
+    if run.done + run.declined == 0 && names_no_state {
         terminal.say(NONE_MATCHES);
-        return Ok(Exit::No);
     }
     let fine = match wait_seconds {
         Some(seconds) => run.follow(Duration::from_secs(seconds), terminal)?,
