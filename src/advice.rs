@@ -1,5 +1,6 @@
 //! Says why an event stands as it does, and what a person can do about it.
 
+pub(crate) mod decision;
 pub(crate) mod readiness;
 pub(crate) mod status;
 

@@ -9,6 +9,7 @@ pub mod auth;
 mod body;
 mod charset;
 mod elements;
+mod explained;
 mod form;
 mod gzip;
 mod handshake;
@@ -63,6 +64,7 @@ use response::Reply;
 use shadow::Shadow;
 
 pub use body::BodyLimits;
+pub use explained::{Explained, Given};
 pub use handshake::Handshake;
 pub use loaded_rules::{RulesBySource, SourceRules};
 pub use payload::{Decoded, json, read_kept, read_payload};

@@ -42,7 +42,9 @@ pub use self::compile::path as read_path;
 pub use self::coverage::Lack;
 pub use self::coverage::{Coverage, Gap, PartKind};
 pub use self::decide::ELEMENTS_MAX;
-pub use self::trace::{ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, Seen, Spot, Trace};
+pub use self::trace::{
+    ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
+};
 pub use self::value::shortened;
 use crate::event::{Draft, Priority, Violation};
 use crate::inbound::repair::{JsonReading, Repairs};

@@ -5,8 +5,11 @@
 
 mod assets;
 mod attention;
+mod bench;
 pub(super) mod changes;
+mod decided;
 mod events;
+mod fields;
 mod incidents;
 mod layout;
 mod overview;
@@ -33,6 +36,7 @@ pub(super) fn routes(state: &State) -> Router<State> {
         .route("/events/{id}", get(story::view))
         .route("/incidents", get(incidents::view))
         .route("/attention", get(attention::view))
+        .route("/bench", get(bench::view).post(bench::decide))
         .route("/changes", get(changes::changes))
         .route_layer(middleware::from_fn_with_state(state.clone(), sign_in::required));
     let open = Router::new()

@@ -102,6 +102,13 @@ impl Selection {
         Ok(selection)
     }
 
+    /// Reads names and values of a query.
+    pub(super) fn of_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Selection, String> {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let uri = Uri::try_from(format!("/?{query}")).map_err(|error| error.to_string())?;
+        Selection::of_query(&uri)
+    }
+
     /// Reads what a command says beside its options.
     pub(super) fn of_command(members: Map<String, Value>) -> Result<Selection, String> {
         check_names(members.keys().map(String::as_str), &OPTIONS)?;

@@ -90,9 +90,9 @@ for (const [name, options] of [
     await page.goto(`${admin}/`);
     await axe(page, "sign-in");
     await signIn(page);
-    for (const [view, path] of [["overview", ""], ["events", "events"], ["incidents", "incidents"], ["attention", "attention"]]) {
+    for (const [view, path] of [["overview", ""], ["events", "events"], ["incidents", "incidents"], ["attention", "attention"], ["bench", "bench"]]) {
       await page.goto(`${admin}/${path}`);
-      await page.locator(".ago").first().waitFor({ state: "attached" });
+      await page.locator("h1").waitFor({ state: "attached" });
       await axe(page, `${view}, ${name}`);
       await picture(page, `${name}-${view}`);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
@@ -159,6 +159,21 @@ await step("one event is replayed, and all that match", async () => {
   await page.getByText(/^1 match \(dead, servicepilot, .*\)\. Send them again/).waitFor();
   await page.getByRole("dialog").getByRole("button", { name: "Replay all" }).click();
   await page.getByText("1 done, 0 left as they were.").waitFor();
+  check();
+  await context.close();
+});
+
+await step("the rule bench decides a recorded payload", async () => {
+  const { context, check } = await guarded();
+  const page = await context.newPage();
+  await signIn(page);
+  await page.goto(`${admin}/events?state=refused&search=SIDEWAYS`);
+  await page.locator("tbody a").click();
+  await page.getByRole("link", { name: "How the rules decide it now" }).click();
+  await page.getByRole("button", { name: "Decide" }).click();
+  await page.getByText("no rule matches").first().waitFor();
+  await axe(page, "bench, decided");
+  await picture(page, "light-bench-decided");
   check();
   await context.close();
 });

@@ -55,7 +55,7 @@ async fn sign_in(relay: &Relay) -> String {
     answer.header("set-cookie").split(';').next().unwrap().to_owned()
 }
 
-const VIEWS: [&str; 4] = ["/", "/events", "/incidents", "/attention"];
+const VIEWS: [&str; 5] = ["/", "/events", "/incidents", "/attention", "/bench"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_the_token_once_and_may_then_see_and_command_until_it_signs_out() {
@@ -236,6 +236,36 @@ async fn the_story_of_an_event_tells_what_came_what_was_sent_and_each_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_rule_bench_tells_how_a_payload_is_decided_and_takes_nothing() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let decide = async |source: &str, payload: &str| {
+            let encoded = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+            let form = format!("source={}&payload={}", encoded(source), encoded(payload));
+            let answer = send(&relay, Method::POST, "/bench", &[], &form).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.text
+        };
+        let taken = decide("servicepilot", &payload("e1", "CRITICAL").to_string()).await;
+        for part in ["validate", "$.state", "problem → trigger", "<b>trigger</b> of", "High CPU Usage - e1"] {
+            assert!(taken.contains(part), "{part}\n{taken}");
+        }
+        let refused = decide("servicepilot", r#"{"servicepilot_event_id": "e1", "state": "<i>ODD"}"#).await;
+        assert!(refused.contains("no rule matches") && refused.contains("&lt;i&gt;ODD"), "{refused}");
+        assert!(decide("servicepilot", "{").await.contains("not JSON"));
+        assert!(decide("nobody", "{}").await.contains("no such source"));
+        assert_eq!(relay.admin("/api/v1/events").await.json["events"], json!([]), "nothing is taken");
+        assert_eq!(upstream.calls().len(), 0);
+
+        let event = relay.post(&payload("e2", "CRITICAL")).await.json;
+        let bench = get(&relay, &format!("/bench?event={}", event["id"].as_str().unwrap()), &[]).await;
+        assert!(bench.status == 200 && bench.text.contains("High CPU Usage - e2"), "{bench:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_comes_from_outside_is_text_on_every_view() {
     within(async {
         let upstream =
@@ -319,7 +349,7 @@ async fn the_whole_page_is_small_and_loads_nothing_from_elsewhere() {
 }
 
 /// The elements that the views are made of.
-const TAGS: [&str; 44] = [
+const TAGS: [&str; 46] = [
     "html",
     "head",
     "meta",
@@ -364,10 +394,12 @@ const TAGS: [&str; 44] = [
     "figcaption",
     "svg",
     "path",
+    "textarea",
+    "h3",
 ];
 
 /// Their attributes. None holds code or style.
-const ATTRIBUTES: [&str; 34] = [
+const ATTRIBUTES: [&str; 37] = [
     "lang",
     "charset",
     "name",
@@ -402,6 +434,9 @@ const ATTRIBUTES: [&str; 34] = [
     "viewBox",
     "preserveAspectRatio",
     "d",
+    "rows",
+    "spellcheck",
+    "colspan",
 ];
 
 /// Texts that would be more than text where they are not escaped.

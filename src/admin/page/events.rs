@@ -4,9 +4,9 @@ use axum::extract::State as Extract;
 use axum::http::Uri;
 use axum::response::Response;
 use maud::{Markup, html};
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+use super::fields::Fields;
 use super::layout::{Frame, Place};
 use super::parts::{event_table, prose, time, unreadable};
 use crate::admin::State;
@@ -17,8 +17,8 @@ use crate::event::{Outcome, State as EventState};
 use crate::text::grouped;
 
 pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
-    let query = Query::of(&uri);
-    let filter = Selection::of_query(&query.uri()).and_then(|selection| selection.list(WallTime::now()));
+    let query = Fields::of_query(&uri);
+    let filter = Selection::of_pairs(query.iter()).and_then(|selection| selection.list(WallTime::now()));
     let found = match filter {
         Ok(filter) => list(&state, filter).await.map_err(|_| unreadable()),
         Err(problem) => Err(html! { section.sentence.warning role="alert" { p { (prose(&problem)) } } }),
@@ -36,7 +36,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
     Frame { state: &state, place: Place::Events, title: "Events", root: "./", live }.show(&main)
 }
 
-fn rows(listed: &Listed, query: &Query) -> Markup {
+fn rows(listed: &Listed, query: &Fields) -> Markup {
     let events: Vec<Value> = listed.page.events.iter().filter_map(|event| serde_json::to_value(event).ok()).collect();
     html! {
         @if events.is_empty() {
@@ -60,7 +60,7 @@ fn rows(listed: &Listed, query: &Query) -> Markup {
     }
 }
 
-fn form(query: &Query, sources: &[String]) -> Markup {
+fn form(query: &Fields, sources: &[String]) -> Markup {
     let choice = |name: &str, label: &str, any: &str, words: &[&str]| {
         let chosen = query.get(name).unwrap_or_default();
         html! {
@@ -88,56 +88,12 @@ fn form(query: &Query, sources: &[String]) -> Markup {
             (field("key_contains", "Key contains", "disk"))
             (field("search", "Text in payload", "slow, newest first"))
             (field("since", "Since", "2h"))
-            @for (name, value) in query.unseen() { span.filter-more { (name) ": " code { (value) } } input type="hidden" name=(name) value=(value); }
+            @for (name, value) in query.iter().filter(|(name, _)| !FIELDS.contains(name) && *name != "after") { span.filter-more { (name) ": " code { (value) } } input type="hidden" name=(name) value=(value); }
             button { "Show" }
             a.quiet href="events" { "All" }
         }
     }
 }
 
-/// The query of the address, without what was left empty.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn of(uri: &Uri) -> Query {
-        let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-        let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-        let given =
-            pairs.map(|(name, value)| (decoded(name), decoded(value))).filter(|(_, value)| !value.trim().is_empty());
-        Query(given.collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
-    }
-
-    /// What filters and has no field of its own.
-    fn unseen(&self) -> impl Iterator<Item = (&str, &str)> {
-        let pairs = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        pairs.filter(|(name, _)| !FIELDS.contains(name) && *name != "after")
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    /// As the query of an address, with another value for one of its names.
-    fn with(&self, name: &str, value: &str) -> String {
-        let others =
-            self.0.iter().filter(|(given, _)| given != name).map(|(name, value)| (name.as_str(), value.as_str()));
-        let pairs = others.chain([(name, value)]).map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
-        pairs.collect::<Vec<_>>().join("&")
-    }
-
-    fn uri(&self) -> Uri {
-        let pairs = self.0.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
-        format!("/events?{}", pairs.collect::<Vec<_>>().join("&")).parse().unwrap_or_default()
-    }
-}
-
 /// The fields of the form.
 const FIELDS: [&str; 6] = ["state", "outcome", "source", "key_contains", "search", "since"];
-
-fn encoded(text: &str) -> impl std::fmt::Display + '_ {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
-}

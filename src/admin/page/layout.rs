@@ -14,14 +14,16 @@ pub(super) enum Place {
     Events,
     Incidents,
     Attention,
+    Bench,
 }
 
 impl Place {
-    const ALL: [(Place, &'static str, &'static str); 4] = [
+    const ALL: [(Place, &'static str, &'static str); 5] = [
         (Place::Overview, "", "Overview"),
         (Place::Events, "events", "Events"),
         (Place::Incidents, "incidents", "Open incidents"),
         (Place::Attention, "attention", "Needs attention"),
+        (Place::Bench, "bench", "Rule bench"),
     ];
 }
 

@@ -1,6 +1,7 @@
 //! The pieces that views share: times, states, texts with commands in them, tables of events.
 
 use maud::{Markup, html};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::clock::WallTime;
@@ -51,8 +52,30 @@ pub(super) fn number(value: &Value) -> String {
     value.as_u64().map_or_else(|| "?".to_owned(), grouped)
 }
 
+/// A text in lines as they are, JSON with indents.
+pub(super) fn code_block(text: &str) -> Markup {
+    html! { pre tabindex="0" { (indented(text)) } }
+}
+
+/// A text, with lines and indents where it is JSON: by its own characters, so that no number is another one. Where that
+/// would be too much to read, its beginning as it is.
+fn indented(text: &str) -> String {
+    let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+    let pretty = is_json.then(|| pretty(text, SHOWN_BYTES_MAX)).flatten();
+    pretty.unwrap_or_else(|| shortened(text))
+}
+
+/// A text, or its beginning where it is more than a person reads.
+pub(super) fn shortened(text: &str) -> String {
+    if text.len() <= SHOWN_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = (0..=SHOWN_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…\n\n({} bytes in all)", &text[..end], text.len())
+}
+
 /// A JSON text with lines and indents; none where that has more than so many bytes. Strings and numbers stay as they are.
-pub(super) fn pretty(json: &str, bytes_max: usize) -> Option<String> {
+fn pretty(json: &str, bytes_max: usize) -> Option<String> {
     let (mut pretty, mut depth) = (String::with_capacity(json.len()), 0_usize);
     let (mut within, mut escaped) = (false, false);
     // Within strings white space counts, outside of them it is written anew.
@@ -137,6 +160,9 @@ pub(super) fn event_table(events: &[Value], root: &str) -> Markup {
         }
     }
 }
+
+/// More of a payload than a person reads on a page; `gander events show ID --raw` has all of it.
+const SHOWN_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use maud::html;
 
+use super::fields::Fields;
 use super::html as response;
 use super::layout::document;
 use crate::admin::State;
@@ -22,17 +23,21 @@ pub(super) async fn required(Extract(state): Extract<State>, request: Request, n
     if shows_token(&state, request.headers()) {
         return next.run(request).await;
     }
+    let root = if request.uri().path().matches('/').count() > 1 { "../" } else { "./" };
     // A browser sends the cookie only with what this page asks for: it is to ask for itself.
     if is_cross_site(request.headers()) {
-        return ask_again();
+        return ask_again(root);
     }
     let to = request.uri().path_and_query().map_or("", |to| to.as_str()).trim_start_matches('/');
-    form(to, if request.uri().path().matches('/').count() > 1 { "../" } else { "./" }, None)
+    form(to, root, None)
 }
 
 /// A document that asks for itself again: with a link of another site a browser sends no cookie, with this it does.
-fn ask_again() -> Response {
-    let again = html! { meta http-equiv="refresh" content="0"; };
+fn ask_again(root: &str) -> Response {
+    let again = html! {
+        meta http-equiv="refresh" content="0";
+        link rel="icon" href={ (root) "icon.svg" };
+    };
     response(StatusCode::OK, again)
 }
 
@@ -40,15 +45,15 @@ fn ask_again() -> Response {
 pub(super) async fn sign_in(Extract(state): Extract<State>, request: Request) -> Response {
     let Some(token) = &state.access.token else { return found("./", None) };
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string());
-    let body = match body(request, FORM_BYTES_MAX).await {
-        Ok(body) => body,
+    let fields = match body(request, FORM_BYTES_MAX).await {
+        Ok(body) => Fields::of_form(&body),
         Err(problem) => return problem,
     };
-    let field = |name: &str| form_field(&body, name).unwrap_or_default();
+    let field = |name: &str| fields.get(name).unwrap_or_default();
     let to = field("to");
     if !token.matches(field("token").as_bytes()) {
         tracing::warn!(peer, "somebody gave a wrong admin token on the page");
-        return form(&to, "./", Some("This is not the admin token."));
+        return form(to, "./", Some("This is not the admin token."));
     }
     tracing::info!(peer, "somebody signed in on the page");
     let opened = state.sessions.open(token, Instant::now());
@@ -90,15 +95,6 @@ fn found(to: &str, cookie: Option<HeaderValue>) -> Response {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
     response
-}
-
-/// A field of a form, `application/x-www-form-urlencoded`.
-fn form_field(body: &[u8], name: &str) -> Option<String> {
-    let pairs = body.split(|byte| *byte == b'&').map(|pair| String::from_utf8_lossy(pair).replace('+', " "));
-    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    pairs
-        .filter_map(|pair| pair.split_once('=').filter(|(given, _)| *given == name).map(|(_, value)| decoded(value)))
-        .next()
 }
 
 const FORM_BYTES_MAX: usize = 8 * 1024;

@@ -4,12 +4,11 @@ use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::html as response;
 use super::layout::{Frame, Place, document};
-use super::parts::{badge, event_table, pretty, prose, time_or, unreadable};
+use super::parts::{badge, code_block, event_table, prose, shortened, time_or, unreadable};
 use crate::admin::readiness::readiness;
 use crate::admin::{State, holds};
 use crate::advice::{self, Advice, Beside};
@@ -198,25 +197,9 @@ fn called(call: &Value) -> Markup {
         @if let Some(fault) = text("fault") { ", on the side of the " (fault) }
         @if let Some(detail) = text("detail") { div.dim { (detail) } }
         @if let Some(answer) = text("answer").filter(|answer| !answer.is_empty()) {
-            details { summary { "Answer" } pre tabindex="0" { (indented(answer)) } }
+            details { summary { "Answer" } (code_block(answer)) }
         }
     }
-}
-
-/// A text, with lines and indents where it is JSON: by its own characters, so that no number is another one. Where that
-/// would be too much to read, its beginning as it is.
-fn indented(text: &str) -> String {
-    let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
-    let pretty = is_json.then(|| pretty(text, SHOWN_BYTES_MAX)).flatten();
-    pretty.unwrap_or_else(|| shortened(text, SHOWN_BYTES_MAX))
-}
-
-fn shortened(text: &str, bytes_max: usize) -> String {
-    if text.len() <= bytes_max {
-        return text.to_owned();
-    }
-    let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…\n\n({} bytes in all)", &text[..end], text.len())
 }
 
 /// What came and what is sent, beside each other.
@@ -228,17 +211,18 @@ fn contents(event: &Value) -> Markup {
                 h2 { "What came" }
                 @match (text("received"), text("received_hex")) {
                     (Some(raw), _) => {
-                        pre tabindex="0" { (indented(raw)) }
-                        details { summary { "As it came" } pre tabindex="0" { (shortened(raw, SHOWN_BYTES_MAX)) } }
+                        (code_block(raw))
+                        p { a href={ "../bench?event=" (text("id").unwrap_or_default()) } { "How the rules decide it now" } }
+                        details { summary { "As it came" } pre tabindex="0" { (shortened(raw)) } }
                     },
                     (None, Some(hex)) => {
                         p.dim { "It is no UTF-8; in hexadecimal:" }
-                        pre tabindex="0" { (shortened(hex, SHOWN_BYTES_MAX)) }
+                        pre tabindex="0" { (shortened(hex)) }
                     },
                     (None, None) => p.dim { "It is not kept any more." },
                 }
-                @if event["element"].is_object() {
-                    details open { summary { "The refused element" } pre tabindex="0" { (indented(&event["element"].to_string())) } }
+                @if !event["element"].is_null() {
+                    details open { summary { "The refused element" } (code_block(&event["element"].to_string())) }
                 }
             }
             section {
@@ -255,14 +239,12 @@ fn contents(event: &Value) -> Markup {
                     }
                 } @else {
                     h2 { "What is sent" }
-                    pre tabindex="0" { (indented(&event["sent"].to_string())) }
+                    (code_block(&event["sent"].to_string()))
                 }
             }
         }
     }
 }
 
-/// More of a payload than a person reads on a page; `gander events show ID --raw` has all of it.
-const SHOWN_BYTES_MAX: usize = 64 * 1024;
 /// Events of the same key that are shown.
 const OTHERS: usize = 10;

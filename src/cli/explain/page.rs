@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::Explanation;
 use super::callgoose::Sent;
+use crate::advice::decision::{RULES, Row, Section, lacking, missed, path_row, sections};
 use crate::cli::terminal::{Paint, painted, plain};
 use crate::event::{Draft, Priority};
-use crate::rules::{ConditionTrace, Element, ElementTrace, Missed, Nearest, PartTrace, PathTrace, Seen};
+use crate::rules::{Element, ElementTrace, Nearest};
 
 pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
     let Explanation { decision, trace, .. } = explanation;
@@ -60,59 +61,25 @@ struct Page<'e> {
     rules: &'e str,
 }
 
-/// One line of the tree: a path or rule, what is asked of it, what was seen.
-struct Row {
-    depth: usize,
-    /// None: it was not asked.
-    holds: Option<bool>,
-    name: String,
-    asks: String,
-    seen: String,
-}
-
 impl Page<'_> {
     fn element(&mut self, element: &Element, trace: &ElementTrace) {
-        if !trace.validations.is_empty() {
-            self.heading("validate");
-            let rows = trace.validations.iter().map(|validation| Row {
-                depth: 0,
-                holds: Some(validation.holds),
-                name: validation.path.clone(),
-                asks: validation.checks.join(", "),
-                seen: seen(&validation.seen, validation.selected),
-            });
-            self.rows(&rows.collect::<Vec<_>>());
-        }
-        if !trace.rules.is_empty() {
-            let rules = self.painted(self.rules, Paint::Dim);
-            let heading = format!("{}  {rules}", self.painted("rules", Paint::Bold));
-            self.line(&heading);
-            let mut rows = Vec::new();
-            for rule in &trace.rules {
-                let holds = match rule.verdict {
-                    "matched" => Some(true),
-                    "not matched" | "unreadable" => Some(false),
-                    _ => None,
-                };
-                let always = if rule.when.is_none() && holds == Some(true) { ", always" } else { "" };
-                let priority = rule.priority.map_or_else(String::new, |priority| format!(", {priority}"));
-                let name = format!("{} → {}{priority}", rule.name, rule.then);
-                let asks = format!("{}{always}", rule.verdict);
-                rows.push(Row { depth: 0, holds, name, asks, seen: format!("line {}", rule.spot.line) });
-                rule.when.iter().for_each(|condition| condition_rows(condition, 1, &mut rows));
+        for Section { heading, rows } in sections(trace) {
+            match heading {
+                RULES => {
+                    let rules = self.painted(self.rules, Paint::Dim);
+                    let heading = format!("{}  {rules}", self.painted(RULES, Paint::Bold));
+                    self.line(&heading);
+                }
+                heading => self.heading(heading),
             }
             self.rows(&rows);
-        }
-        if !trace.reads.is_empty() {
-            self.heading("reads");
-            self.rows(&trace.reads.iter().map(path_row).collect::<Vec<_>>());
         }
         if let Some(nearest) = &trace.nearest {
             self.nearest(nearest);
         }
-        if !trace.missed.is_empty() {
-            self.heading("emit found nothing at");
-            self.rows(&trace.missed.iter().map(missed_row).collect::<Vec<_>>());
+        if let Some(missed) = missed(trace) {
+            self.heading(missed.heading);
+            self.rows(&missed.rows);
         }
         match element {
             Element::Event(draft) => self.event(draft),
@@ -161,9 +128,7 @@ impl Page<'_> {
             self.rules,
             nearest.spot.line
         ));
-        let mut rows = Vec::new();
-        nearest.lacks.iter().for_each(|condition| condition_rows(condition, 0, &mut rows));
-        self.rows(&rows);
+        self.rows(&lacking(nearest));
     }
 
     /// Deduplication's answer, and what it knows of the key.
@@ -249,80 +214,11 @@ impl Page<'_> {
     }
 }
 
-fn condition_rows(condition: &ConditionTrace, depth: usize, rows: &mut Vec<Row>) {
-    match condition {
-        ConditionTrace::Combined { combine, holds, conditions } => {
-            let (name, asks) = ((*combine).to_owned(), String::new());
-            rows.push(Row { depth, holds: Some(*holds), name, asks, seen: String::new() });
-            conditions.iter().for_each(|condition| condition_rows(condition, depth + 1, rows));
-        }
-        ConditionTrace::Test { path, operators, every, selected, seen: nodes, holds, .. } => rows.push(Row {
-            depth,
-            holds: Some(*holds),
-            name: path.clone(),
-            asks: format!("{}{}", if *every { "every " } else { "" }, operators.join(", ")),
-            seen: seen(nodes, *selected),
-        }),
-    }
-}
-
 /// An age as one says it.
 fn age(seconds: u64) -> String {
     let units = [("days", 86_400), ("hours", 3_600), ("minutes", 60)];
     let unit = units.into_iter().find(|(_, scale)| seconds >= 2 * scale);
     unit.map_or_else(|| format!("{seconds} seconds"), |(unit, scale)| format!("{} {unit}", seconds / scale))
-}
-
-/// A path of `emit` that found nothing, marked where a name is nearly right.
-fn missed_row(missed: &Missed) -> Row {
-    let Missed { key, path, instead, why } = missed;
-    let becomes = match (instead, path.starts_with('$')) {
-        (true, _) => "missing, another value is sent",
-        (false, true) => "missing, left out",
-        (false, false) => "missing, renders empty",
-    };
-    let why = why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-    let holds = missed.is_near().then_some(false);
-    Row { depth: 0, holds, name: key.clone(), asks: path.clone(), seen: plain(&format!("{becomes}{why}")) }
-}
-
-fn path_row(read: &PathTrace) -> Row {
-    let (name, seen) = (read.key.to_owned(), seen(&read.seen, read.selected));
-    let Some(PartTrace { how, verdict, text }) = &read.part else {
-        return Row { depth: 0, holds: Some(read.selected > 0), name, asks: read.path.clone(), seen };
-    };
-    let (holds, becomes) = match (*verdict, text) {
-        ("taken", Some(text)) => (Some(true), format!(" → {}", plain(text))),
-        ("refused", _) => (Some(false), String::new()),
-        (other, _) => (None, format!(" → {other}")),
-    };
-    Row { depth: 0, holds, name, asks: format!("{}  {}", read.path, how.join(", ")), seen: format!("{seen}{becomes}") }
-}
-
-/// The value that a path found, with the reason where that is more than "not what was asked".
-fn seen(nodes: &[Seen], selected: usize) -> String {
-    let told = nodes.iter().map(|node| {
-        let value = match &node.value {
-            None => node.kind.to_owned(),
-            Some(Value::String(text)) if node.kind != "string" => text.clone(),
-            Some(value) => value.to_string(),
-        };
-        let size = match (node.size, node.kind) {
-            (Some(size), "array") => format!(" [{size} items]"),
-            (Some(size), "object") => format!(" [{size} members]"),
-            (Some(size), _) => format!(" [{size} characters]"),
-            (None, _) => String::new(),
-        };
-        match &node.why {
-            Some(why) if !why.starts_with("not ") => format!("{value}{size} ({why})"),
-            _ => format!("{value}{size}"),
-        }
-    });
-    let more = match selected.saturating_sub(nodes.len()) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    plain(&format!("{}{more}", told.collect::<Vec<_>>().join(", ")))
 }
 
 const INDENT: usize = 2;
