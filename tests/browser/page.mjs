@@ -163,6 +163,23 @@ await step("one event is replayed, and all that match", async () => {
   await context.close();
 });
 
+await step("times are in UTC or by the reader's clock", async () => {
+  const { context, check } = await guarded({ timezoneId: "Asia/Kolkata" });
+  const page = await context.newPage();
+  await signIn(page);
+  const time = page.locator("tbody time").first();
+  const [utc, at] = [await time.textContent(), await time.getAttribute("datetime")];
+  assert.match(utc, /^\d\d:\d\d:\d\d UTC/);
+  await page.getByRole("button", { name: "Times in UTC" }).click();
+  const there = new Date(new Date(at).getTime() + 330 * 60_000).toISOString().slice(11, 19);
+  assert.ok((await time.textContent()).includes(there), `${await time.textContent()} has ${there}`);
+  await page.goto(`${admin}/events`);
+  await page.getByRole("button", { name: "Times in Asia/" }).click();
+  assert.match(await page.locator("tbody time").first().textContent(), /UTC/);
+  check();
+  await context.close();
+});
+
 await step("the rule bench decides a recorded payload", async () => {
   const { context, check } = await guarded();
   const page = await context.newPage();

@@ -80,6 +80,7 @@ pub(super) fn document(title: &str, root: &str, is_live: bool, nav: &Markup, mai
                 header {
                     a.brand href=(root) { img src={ (root) "icon.svg" } alt="" width="22" height="22"; "Gander" }
                     (nav)
+                    button.quiet data-clock="" title="Show times in UTC, or by this computer's clock" hidden {}
                 }
                 p.stale role="status" hidden {}
                 main id="main" tabindex="-1" { (main) }

@@ -11,7 +11,8 @@ use crate::text::grouped;
 pub(super) fn time(text: &str) -> Markup {
     let (day, second) = (text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default());
     let is_today = WallTime::now().rfc3339().starts_with(day);
-    html! { time datetime=(text) { @if !is_today { (day) " " } (second) " UTC" } }
+    let shown = if is_today { format!("{second} UTC") } else { format!("{day} {second} UTC") };
+    html! { time datetime=(text) { (shown) } }
 }
 
 /// A time, or a word where there is none.

@@ -3,7 +3,7 @@
 
 const root = document.body.dataset.root;
 
-// --- Times: how long ago, and the reader's own clock when pointed at.
+// --- Times: how long ago, and by UTC or by the reader's own clock.
 
 function ago(seconds) {
   const steps = [[120, 1, "s"], [7200, 60, "min"], [172800, 3600, "h"], [Infinity, 86400, "d"]];
@@ -12,11 +12,26 @@ function ago(seconds) {
   return seconds < 0 ? `in ${length}` : `${length} ago`;
 }
 
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const byClock = document.querySelector("[data-clock]");
+
+function isLocal() {
+  try { return localStorage.getItem("gander-clock") === "local"; } catch { return false; }
+}
+
+function local(at) {
+  const isToday = at.toDateString() === new Date().toDateString();
+  return at.toLocaleString("sv", isToday ? { timeStyle: "medium" } : { dateStyle: "short", timeStyle: "medium" });
+}
+
 function tellTimes() {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  byClock.hidden = false;
+  byClock.textContent = isLocal() ? `Times in ${zone}` : "Times in UTC";
   for (const time of document.querySelectorAll("time")) {
     const at = new Date(time.dateTime);
     if (isNaN(at)) continue;
+    time.dataset.utc ??= time.firstChild.textContent;
+    time.firstChild.textContent = isLocal() ? local(at) : time.dataset.utc;
     time.title = `${at.toLocaleString()} ${zone}\n${time.dateTime.replace("T", " ").replace("Z", "")} UTC`;
     let shown = time.querySelector(".ago");
     if (!shown) {
@@ -219,6 +234,10 @@ function enliven() {
   for (const button of document.querySelectorAll("[data-all]")) button.onclick = () => all(button);
 }
 
+byClock.addEventListener("click", () => {
+  try { localStorage.setItem("gander-clock", isLocal() ? "utc" : "local"); } catch { /* It stays as it is. */ }
+  tellTimes();
+});
 enliven();
 setInterval(tellTimes, 10000);
 if (document.body.dataset.live) {
