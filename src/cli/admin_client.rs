@@ -120,13 +120,19 @@ impl Relay {
                 let body = answer.json();
                 Ok(body.ok_or_else(|| format!("what answers at {} is no relay", self.client.base()))?)
             }
-            StatusCode::UNAUTHORIZED => {
-                Err(Stop::Refused("the relay wants its admin token, and was shown none or another: set the variable or file that `admin.token` names to the token in use".to_owned()))
+            StatusCode::UNAUTHORIZED => Err(Stop::Refused(WANTS_TOKEN.to_owned())),
+            // The API's answers are problem documents.
+            _ if !answer.is_problem() => {
+                let (base, said) = (self.client.base(), answer.detail());
+                Err(format!("what answers at {base} is no relay's admin API ({said}): `admin.address` and `admin.tls` say where it is").into())
             }
             _ => Err(Stop::Refused(as_flags(&answer.detail()))),
         }
     }
 }
+
+const WANTS_TOKEN: &str = "the relay wants its admin token, and was shown none or another: set the variable or file that \
+                           `admin.token` names to the token in use";
 
 /// A sentence of the API with its parameters as a command takes them: `state=refused` as `--state refused`.
 pub(crate) fn as_flags(sentence: &str) -> String {

@@ -185,6 +185,11 @@ impl Answer {
         serde_json::from_slice(&self.body).ok()
     }
 
+    /// It says by a problem document what is wrong.
+    pub(crate) fn is_problem(&self) -> bool {
+        self.json().is_some_and(|body| body["detail"].is_string())
+    }
+
     /// The `detail` of a problem document; else the status, with what stands beside it in plain text.
     pub(crate) fn detail(&self) -> String {
         let detail = self.json().and_then(|body| Some(body.get("detail")?.as_str()?.to_owned()));

@@ -33,6 +33,22 @@ async fn status(configuration: &Path, arguments: &[&str]) -> (Option<i32>, Strin
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_port_where_something_else_answers_is_told_from_a_relay_that_refuses() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = beside(&relay, &upstream, folder.path());
+        let mut command = command(&configuration, &["--set", &format!("admin.address=127.0.0.1:{}", relay.ports().0)]);
+        let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{said}");
+        assert!(said.contains("is no relay's admin API (400") && said.contains("`admin.address`"), "{said}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_document_counts_what_happened_and_what_waits() {
     within(async {
         let upstream =
