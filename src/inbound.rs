@@ -64,7 +64,7 @@ use response::Reply;
 use shadow::Shadow;
 
 pub use body::BodyLimits;
-pub use explained::{Explained, Given};
+pub use explained::Explained;
 pub use handshake::Handshake;
 pub use loaded_rules::{RulesBySource, SourceRules};
 pub use payload::{Decoded, json, read_kept, read_payload};

@@ -4,15 +4,14 @@ use axum::extract::{Request, State as Extract};
 use axum::http::Uri;
 use axum::response::Response;
 use maud::{Markup, html};
+use tokio::task::spawn_blocking;
 
 use super::decided::{decided, refused};
 use super::fields::Fields;
 use super::layout::{Frame, Place};
 use crate::admin::State;
 use crate::admin::body::body;
-use crate::clock::WallTime;
 use crate::event::EventId;
-use crate::inbound::Given;
 
 /// `GET /bench`, with `event=ID` for what came with a kept event.
 pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
@@ -33,13 +32,14 @@ pub(super) async fn decide(Extract(state): Extract<State>, request: Request) -> 
         Err(problem) => return problem,
     };
     let (source, payload) = (fields.get("source").unwrap_or_default(), fields.get("payload").unwrap_or_default());
-    let given =
-        Given { source, raw: payload.as_bytes().to_vec(), charset: None, element: None, received_at: WallTime::now() };
-    let verdict = match state.view.ingest.explain(given) {
+    let (ingest, name, raw) = (state.view.ingest.clone(), source.to_owned(), payload.as_bytes().to_vec());
+    // Senders' tasks do not wait for what a person tries.
+    let verdict = spawn_blocking(move || match ingest.explain(&name, raw) {
         None => html! { p { "There is no such source." } },
         Some(Err(unreadable)) => refused(&[unreadable]),
         Some(Ok(explained)) => decided(&explained),
-    };
+    });
+    let verdict = verdict.await.unwrap_or_else(|_| html! { p { "Deciding it failed; see the log." } });
     show(&state, source, payload, &verdict)
 }
 
