@@ -12,6 +12,8 @@ use aws_lc_rs::{digest, rand};
 use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 
+use crate::clock::Monotonic;
+use crate::logging::LogThrottle;
 use crate::secret::Secret;
 
 /// The sessions that are open.
@@ -19,6 +21,8 @@ pub(super) struct Sessions {
     /// Its own for each process: browsers send cookies of one host to every port of it.
     cookie: String,
     open: Mutex<HashMap<[u8; 32], Session>>,
+    started: Instant,
+    refusals: LogThrottle,
 }
 
 #[derive(Debug)]
@@ -31,7 +35,18 @@ struct Session {
 impl Sessions {
     /// None is open, and none can be opened while the system gives no random bytes.
     pub(super) fn new() -> Sessions {
-        Sessions { cookie: format!("gander-{}", random::<4>().unwrap_or_default()), open: Mutex::default() }
+        Sessions {
+            cookie: format!("gander-{}", random::<4>().unwrap_or_default()),
+            open: Mutex::default(),
+            started: Instant::now(),
+            refusals: LogThrottle::default(),
+        }
+    }
+
+    /// Permits a line of the log on a wrong token, and tells how many were suppressed before it: anybody may cause them.
+    pub(super) fn permit_line(&self, now: Instant) -> Option<u64> {
+        let millis = now.saturating_duration_since(self.started).as_millis();
+        self.refusals.permit(Monotonic(i64::try_from(millis).unwrap_or(i64::MAX)))
     }
 
     /// Opens a session for `token`, and closes the oldest where there are too many. Returns the cookie's value.
@@ -131,6 +146,15 @@ mod tests {
         token.replace("one".into());
         sessions.close(&headers);
         assert!(!sessions.admits(&headers, &token, now), "signed out");
+    }
+
+    #[test]
+    fn a_flood_of_wrong_tokens_is_a_few_lines_a_second() {
+        let sessions = Sessions::new();
+        let now = sessions.started + Duration::from_secs(5);
+        let lines = (0..1_000).filter(|_| sessions.permit_line(now).is_some()).count();
+        assert!((1..100).contains(&lines), "{lines}");
+        assert!(sessions.permit_line(now + Duration::from_secs(1)).is_some_and(|suppressed| suppressed > 900));
     }
 
     #[test]

@@ -52,7 +52,9 @@ pub(super) async fn sign_in(Extract(state): Extract<State>, request: Request) ->
     let field = |name: &str| fields.get(name).unwrap_or_default();
     let to = field("to");
     if !token.matches(field("token").as_bytes()) {
-        tracing::warn!(peer, "somebody gave a wrong admin token on the page");
+        if let Some(suppressed) = state.sessions.permit_line(Instant::now()) {
+            tracing::warn!(peer, suppressed, "somebody gave a wrong admin token on the page");
+        }
         return form(to, "./", Some("This is not the admin token."));
     }
     tracing::info!(peer, "somebody signed in on the page");
