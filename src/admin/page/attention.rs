@@ -1,4 +1,4 @@
-//! What waits for a person: dead letters, refused payloads and events that no filter matched, grouped by reason.
+//! Events that wait for a person: dead letters, refused payloads and events that no filter matched, grouped by reason.
 
 use std::collections::BTreeMap;
 
@@ -52,15 +52,18 @@ async fn waiting(state: &State) -> Option<(Vec<Group>, bool)> {
         .read(move |reader| kinds.iter().map(|kind| reader.list(kind)).collect::<Result<Vec<_>, _>>());
     let pages = pages.await.ok()?;
     let all = pages.iter().all(|page| page.next.is_none());
-    let events = pages.iter().flat_map(|page| &page.events).filter_map(|event| serde_json::to_value(event).ok());
-    // In the order of the alphabet, which is that of urgency: dead, delivered without an alert, refused.
-    let mut groups: BTreeMap<[String; 4], Group> = BTreeMap::new();
+    // In the order of the kinds, which is that of urgency.
+    let events = pages.iter().enumerate().flat_map(|(kind, page)| page.events.iter().map(move |event| (kind, event)));
+    let mut groups: BTreeMap<(usize, [String; 2]), Group> = BTreeMap::new();
     // One that was replayed waits for nobody: its replay does.
-    for event in events.filter(|event| event.get("replayed_by").is_none()) {
+    for (kind, event) in events.filter(|(_, event)| event.replayed_by.is_empty()) {
+        let event = serde_json::to_value(event).unwrap_or_default();
         let word = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        let group = groups
-            .entry([word("state"), word("outcome"), word("source"), word("reason")])
-            .or_insert_with(|| Group { count: 0, first_at: String::new(), last: event.clone() });
+        let group = groups.entry((kind, [word("source"), word("reason")])).or_insert_with(|| Group {
+            count: 0,
+            first_at: String::new(),
+            last: event.clone(),
+        });
         group.count += 1;
         group.first_at = word("received_at");
     }

@@ -44,8 +44,10 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
         (commands(&state, &event))
         (steps(&event))
         (contents(&event))
-        @if !others.is_empty() {
-            section { h2 { "Other events of this key" } (event_table(&others, "../")) }
+        @match others {
+            None => (unreadable()),
+            Some(others) if others.is_empty() => {}
+            Some(others) => section { h2 { "Other events of this key" } (event_table(&others, "../")) },
         }
     };
     // What has ended does not change any more.
@@ -60,14 +62,14 @@ async fn details(state: &State, id: &str) -> Result<Option<Value>, Response> {
     Ok(serde_json::to_value(details).ok())
 }
 
-async fn of_same_key(state: &State, event: &Value) -> Vec<Value> {
+/// The latest others; none if the journal can't be read.
+async fn of_same_key(state: &State, event: &Value) -> Option<Vec<Value>> {
     let text = |name: &str| event[name].as_str().map(str::to_owned);
-    let Some(key) = text("incident_key") else { return Vec::new() };
+    let Some(key) = text("incident_key") else { return Some(Vec::new()) };
     let filter = Filter { key: Some(key), source: text("source"), limit: OTHERS + 1, ..Filter::default() };
-    let page = state.view.journal.read(move |reader| reader.list(&filter)).await;
-    let events = page.map(|page| page.events).unwrap_or_default();
-    let others = events.iter().filter_map(|other| serde_json::to_value(other).ok());
-    others.filter(|other| other["id"] != event["id"]).take(OTHERS).collect()
+    let page = state.view.journal.read(move |reader| reader.list(&filter)).await.ok()?;
+    let others = page.events.iter().filter_map(|other| serde_json::to_value(other).ok());
+    Some(others.filter(|other| other["id"] != event["id"]).take(OTHERS).collect())
 }
 
 async fn what_to_do(state: &State, event: &Value) -> Markup {
@@ -137,7 +139,7 @@ fn commands(state: &State, event: &Value) -> Markup {
     }
 }
 
-/// What happened, step by step, with the time between two of them.
+/// The steps of the event with their times, and the time between two of them.
 fn steps(event: &Value) -> Markup {
     let text = |name: &str| event[name].as_str();
     let mut steps = vec![(text("received_at"), received(event))];
@@ -202,7 +204,7 @@ fn called(call: &Value) -> Markup {
     }
 }
 
-/// What came and what is sent, beside each other.
+/// The payload that came and the body that is sent, beside each other.
 fn contents(event: &Value) -> Markup {
     let text = |name: &str| event[name].as_str();
     html! {
