@@ -225,6 +225,11 @@ async fn the_story_of_an_event_tells_what_came_what_was_sent_and_each_answer() {
         let listed = get(&relay, "/events?state=refused&key_contains=&search=&since=2h", &[]).await;
         assert_eq!(listed.status, 200);
         assert_eq!(listed.text.matches("href=\"events/").count(), 1, "{}", listed.text);
+        let reasons = |reason: &str| format!("/api/v1/events?reason={reason}");
+        for (reason, count) in [("unprocessable", 1), ("not_json", 0), ("unproc", 0)] {
+            let found = relay.admin(&reasons(reason)).await.json;
+            assert_eq!(found["events"].as_array().unwrap().len(), count, "{reason}: {found}");
+        }
         let searched = get(&relay, "/events?search=nowhere", &[]).await.text;
         assert!(searched.contains("Looked at 3 events"), "{searched}");
         let wrong = get(&relay, "/events?state=refusd", &[]).await.text;
