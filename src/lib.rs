@@ -27,13 +27,15 @@
 //! | [`journal`] | what is known and durable: deduplication, the recorder that decides and appends, SQLite |
 //! | [`delivery`] | to the upstream, in order: schedule, calls, retries, circuit breaker |
 //! | [`callgoose`] | what an answer means, the filters, a stand-in for Callgoose |
-//! | [`admin`] | health, API, commands |
+//! | [`admin`] | health, API, commands, the page |
 //! | [`authoring`] | for those who write rules: rule tests, warnings about rules and filters together |
 //! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |
 //! | [`advice`] | why things stand as they do, and what to do: sentences for people, on the terminal and on the page |
 //! | [`event`] [`clock`] [`text`] [`version`] | the vocabulary: what an event is and what becomes of it; time; words and times as people read them; what this was built from |
+//! | [`metrics`] [`logging`] [`tap`] [`activity`] | for operators: counts, the log, the live stream, numbers by source |
+//! | [`credential`] [`secret`] [`token_bucket`] [`files`] [`shutdown`] [`supervision`] | what several rooms share |
 //! | [`exports`] | the items that tests use; beside `main` nothing else is public |
 //!
 //! # Layers

@@ -23,7 +23,7 @@ pub(super) struct Counters {
     pub(super) delivery: Sum,
 }
 
-/// What happened within a span of time.
+/// The counts of a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     /// Its beginning.

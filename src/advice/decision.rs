@@ -23,7 +23,7 @@ pub(crate) struct Row {
     pub(crate) seen: String,
 }
 
-/// What was asked of an element until it was decided.
+/// The questions that were asked of an element until it was decided.
 pub(crate) fn sections(trace: &ElementTrace) -> Vec<Section> {
     let mut rules = Vec::new();
     trace.rules.iter().for_each(|rule| rule_rows(rule, &mut rules));
@@ -41,7 +41,7 @@ pub(crate) fn missed(trace: &ElementTrace) -> Option<Section> {
     (!rows.is_empty()).then_some(Section { heading: "emit found nothing at", rows })
 }
 
-/// What the nearest rule lacked.
+/// The conditions that the nearest rule lacked.
 pub(crate) fn lacking(nearest: &Nearest) -> Vec<Row> {
     let mut rows = Vec::new();
     nearest.lacks.iter().for_each(|condition| condition_rows(condition, 0, &mut rows));

@@ -16,7 +16,7 @@ use crate::admin::readiness::{Readiness, readiness};
 use crate::admin::stream::Pieces;
 use crate::admin::{State, View};
 
-/// What a page may show of the relay: where it is another one, something changed.
+/// The state of the relay as far as a page shows it: where it differs, something changed.
 #[derive(PartialEq)]
 struct Seen {
     /// Commits of the journal: whatever becomes of events is committed.

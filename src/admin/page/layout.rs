@@ -1,4 +1,4 @@
-//! What every view has: head, navigation, sign-out.
+//! The parts that every view has: head, navigation, sign-out.
 
 use axum::http::StatusCode;
 use axum::response::Response;
