@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use gander::exports::clock::WallTime;
-use gander::exports::event::{Action, Priority, UpdateHash};
+use gander::exports::event::{Action, Outcome, Priority, Settlement, State, UpdateHash};
 use gander::exports::journal::Shares;
 use gander::exports::journal::dedup::Occurrences;
 use gander::exports::journal::{self, Journal, Lock, NewEvent, Raw};
@@ -48,12 +48,12 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
     pki::make(scratch.path())?;
     let data = scratch.path().join("data");
     eprintln!("writing {} events …", plan.events);
-    fill(&data, plan.events)?;
+    fill(&data, plan.events, State::Queued)?;
 
     // Nobody listens there.
     let nowhere = systems::free_address()?;
     let setup = Setup { scratch: scratch.path(), data: &data, upstream: nowhere, concurrency: 16 };
-    let relay = Relay::start(plan, &setup, 1_000_000)?;
+    let relay = Relay::start(plan.core, &setup, 1_000_000)?;
     println!("ready after a start over {} events: {:.2} s", plan.events, relay.ready.as_secs_f64());
     relay.tell_memory("at the start")?;
     relay.tell_latency(plan, scratch.path(), "while all of them wait")?;
@@ -63,7 +63,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
     let served = ["upstream".to_owned(), "--pki".to_owned(), scratch.path().display().to_string()];
     let upstream = Upstream::start(plan.load_core, &std::env::current_exe()?, &served)?;
     let setup = Setup { upstream: upstream.address, ..setup };
-    let relay = Relay::start(plan, &setup, plan.per_second)?;
+    let relay = Relay::start(plan.core, &setup, plan.per_second)?;
     // The allowed burst is over by then.
     sleep(Duration::from_secs(2));
     let (before, start) = (upstream.answered()?, Instant::now());
@@ -73,13 +73,13 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
     relay.tell_memory("while they are delivered")
 }
 
-/// A journal with this many queued triggers of 1 KB.
-fn fill(data: &Path, events: u64) -> Result<()> {
+/// A journal with this many triggers of 1 KB, which wait or are delivered.
+pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<()> {
     let config = journal::Config {
         data_dir: data.to_owned(),
         max_events: events + 1,
         max_bytes: u64::MAX / 2,
-        keep_delivered: Duration::from_secs(1),
+        keep_delivered: Duration::from_secs(86_400),
         keep_refused: 1,
         shares: Shares::default(),
         reserve: None,
@@ -113,36 +113,41 @@ fn fill(data: &Path, events: u64) -> Result<()> {
                 follows: None,
                 replay_of: None,
             };
-            batch.append(event).map_err(failed)?;
+            let id = batch.append(event).map_err(failed)?;
+            if state == State::Delivered {
+                let outcome = Some(Outcome::Created);
+                batch.settle(&Settlement { id, state, outcome, reason: None, attempts: 1, at: now }).map_err(failed)?;
+            }
         }
         batch.commit().map_err(failed)?;
     }
     Ok(())
 }
 
-struct Relay {
-    process: Process,
-    address: std::net::SocketAddr,
+pub(crate) struct Relay {
+    pub(crate) process: Process,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) admin: std::net::SocketAddr,
     /// From the start of the process until it takes events.
-    ready: Duration,
+    pub(crate) ready: Duration,
 }
 
 impl Relay {
-    fn start(plan: &Plan, setup: &Setup<'_>, per_second: u32) -> Result<Relay> {
+    pub(crate) fn start(core: usize, setup: &Setup<'_>, per_second: u32) -> Result<Relay> {
         let (address, admin) = (systems::free_address()?, systems::free_address()?);
         let config = setup.write(address, admin, per_second)?;
         let arguments = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
         let tls = Arc::new(pki::client(setup.scratch)?);
         let started = Instant::now();
         let relay = Path::new(env!("CARGO_BIN_EXE_gander"));
-        let mut process = Process::start(plan.core, relay, &arguments, &[("GANDER_BENCH_TOKEN", TOKEN)])?;
+        let mut process = Process::start(core, relay, &arguments, &[("GANDER_BENCH_TOKEN", TOKEN)])?;
         while !systems::answers(address, PATH, &tls) {
             if process.has_ended()? || started.elapsed() > READY_MAX {
                 return Err("it gave no 2xx".into());
             }
             sleep(Duration::from_millis(5));
         }
-        Ok(Relay { process, address, ready: started.elapsed() })
+        Ok(Relay { process, address, admin, ready: started.elapsed() })
     }
 
     fn tell_memory(&self, when: &str) -> Result<()> {

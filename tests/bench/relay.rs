@@ -10,6 +10,12 @@
 //! cargo bench --bench relay -- backlog
 //! ```
 //!
+//! What lists, searches and an open page cost over a million delivered events:
+//!
+//! ```text
+//! cargo bench --bench relay -- page
+//! ```
+//!
 //! What deciding costs by the number of rules, in instructions (needs valgrind):
 //!
 //! ```text
@@ -29,6 +35,7 @@
 mod backlog;
 mod load;
 mod machine;
+mod page;
 mod pki;
 mod process;
 mod report;
@@ -53,6 +60,8 @@ enum Command {
     Run(Run),
     /// Measure a start over many queued events, and what they cost while they wait and are delivered
     Backlog(backlog::Plan),
+    /// Measure lists and searches over many delivered events, and what a page that stays open costs
+    Page(page::Plan),
     /// Count the instructions to decide an event by ten, a hundred, a thousand and ten thousand rules
     Rules(rules::Plan),
     /// (part of `rules`) Reads events
@@ -140,6 +149,7 @@ fn main() -> ExitCode {
     let done = match Command::parse_from(arguments) {
         Command::Run(run) => measure(&run),
         Command::Backlog(plan) => backlog::measure(&plan),
+        Command::Page(plan) => page::measure(&plan),
         Command::Rules(plan) => rules::measure(&plan),
         Command::Decide(decided) => rules::decide(&decided),
         Command::Read(read) => rules::read(&read),

@@ -184,25 +184,8 @@ impl Running<'_> {
         send(self.run.load_core, self.scratch, self.address, self.path, connections, pace)
     }
 
-    /// Waits until the relay has nothing queued: delivered, and known to be. Asked twice, since the metric may lag
-    /// behind an acknowledgement for a moment.
     fn drained(&self) -> Result<()> {
-        let Some(admin) = self.admin else { return Ok(()) };
-        let start = Instant::now();
-        let mut seen_empty = false;
-        loop {
-            let metrics = get(admin, "/metrics")?;
-            let queued = metrics.lines().find_map(|line| line.strip_prefix("gander_queue_events "));
-            match queued.map(|text| text.trim().parse::<f64>()) {
-                Some(Ok(queued)) if queued < 0.5 && seen_empty => return Ok(()),
-                Some(Ok(queued)) if start.elapsed() < DRAIN_MAX => {
-                    seen_empty = queued < 0.5;
-                    sleep(DRAIN_POLL);
-                }
-                Some(Ok(queued)) => return Err(format!("{queued} events are still queued after {DRAIN_MAX:?}").into()),
-                _ => return Err("/metrics has no gander_queue_events".into()),
-            }
-        }
+        self.admin.map_or(Ok(()), drained)
     }
 
     fn upstream_cpu_seconds(&self) -> Result<f64> {
@@ -211,6 +194,26 @@ impl Running<'_> {
 
     fn delivered(&self) -> Result<Option<u64>> {
         self.upstream.as_ref().map(Upstream::answered).transpose()
+    }
+}
+
+/// Waits until the relay has nothing queued: delivered, and known to be. Asked twice, since the metric may lag behind an
+/// acknowledgement for a moment.
+pub(crate) fn drained(admin: SocketAddr) -> Result<()> {
+    let start = Instant::now();
+    let mut seen_empty = false;
+    loop {
+        let metrics = get(admin, "/metrics")?;
+        let queued = metrics.lines().find_map(|line| line.strip_prefix("gander_queue_events "));
+        match queued.map(|text| text.trim().parse::<f64>()) {
+            Some(Ok(queued)) if queued < 0.5 && seen_empty => return Ok(()),
+            Some(Ok(queued)) if start.elapsed() < DRAIN_MAX => {
+                seen_empty = queued < 0.5;
+                sleep(DRAIN_POLL);
+            }
+            Some(Ok(queued)) => return Err(format!("{queued} events are still queued after {DRAIN_MAX:?}").into()),
+            _ => return Err("/metrics has no gander_queue_events".into()),
+        }
     }
 }
 
@@ -269,7 +272,7 @@ pub(crate) fn answers(address: SocketAddr, path: &str, tls: &Arc<ClientConfig>) 
 }
 
 /// The body of a plain HTTP answer.
-fn get(address: SocketAddr, path: &str) -> Result<String> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
