@@ -105,6 +105,7 @@ fn fill(data: &Path, events: u64) -> Result<()> {
                 acknowledged_at: now,
                 request: "00000000-0000-0000-0000-000000000000",
                 sender_request: None,
+                trace: None,
                 raw: Raw::Bytes(body.as_bytes()),
                 charset: None,
                 body: body.as_bytes(),
