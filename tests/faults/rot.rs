@@ -21,6 +21,7 @@ use gander::exports::journal::{
     self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Tried,
 };
 use gander::exports::metrics::Metrics;
+use gander::exports::trace_context::TraceContext;
 use tokio::sync::mpsc;
 
 use crate::seeded;
@@ -113,7 +114,7 @@ fn commit(
                 acknowledged_at: now,
                 request: &format!("01REQUEST{number}-{place}"),
                 sender_request: Some("4711"),
-                trace: None,
+                trace: Some(&TraceContext::begin(u128::MAX - number as u128)),
                 raw: Raw::Bytes(&body),
                 charset: None,
                 body: &body,
