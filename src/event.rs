@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::clock::{Monotonic, WallTime};
+use crate::trace_context::TraceContext;
 
 pub use hold::{HoldRecord, HoldTarget};
 pub use settlement::{Damage, Reason, Settlement};
@@ -155,6 +156,8 @@ pub struct Outgoing {
     pub body: Bytes,
     /// When the event was acknowledged.
     pub acknowledged: WallTime,
+    /// None if an earlier version took it.
+    pub trace: Option<TraceContext>,
 }
 
 impl Body {

@@ -101,6 +101,9 @@ pub mod shutdown {
 pub mod tls {
     pub use crate::tls::{Config, Served, client_config, make_missing_pair};
 }
+pub mod trace_context {
+    pub use crate::trace_context::{STORED_BYTES_MAX, SpanId, TraceContext};
+}
 pub mod yaml {
     pub use crate::yaml::{Findings, Place, Source, parse};
 }

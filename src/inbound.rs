@@ -190,6 +190,7 @@ impl Ingest {
         let span = debug_span!(
             "request",
             request_id = %about.id,
+            trace_id = %about.trace.id(),
             peer = %peer.address,
             source = field::Empty,
             rule = field::Empty,
@@ -405,6 +406,7 @@ fn submission(
         source: Arc::clone(&source.name),
         request_id: Arc::clone(&about.id),
         sender_request_id: about.sender_id.clone(),
+        trace: Some(about.trace.clone()),
         received_at: about.received_at,
         raw: payload.raw().clone(),
         charset: payload.reading().charset.label(),

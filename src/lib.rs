@@ -33,7 +33,7 @@
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |
 //! | [`advice`] | why things stand as they do, and what to do: sentences for people, on the terminal and on the page |
-//! | [`event`] [`clock`] [`text`] [`version`] | the vocabulary: what an event is and what becomes of it; time; words and times as people read them; what this was built from |
+//! | [`event`] [`trace_context`] [`clock`] [`text`] [`version`] | the vocabulary: what an event is and what becomes of it; the trace that it belongs to; time; words and times as people read them; what this was built from |
 //! | [`metrics`] [`logging`] [`tap`] [`activity`] | for operators: counts, the log, the live stream, numbers by source |
 //! | [`credential`] [`secret`] [`token_bucket`] [`files`] [`shutdown`] [`supervision`] | what several rooms share |
 //! | [`exports`] | the items that tests use; beside `main` nothing else is public |
@@ -52,7 +52,7 @@
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` | |
 //! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `inbound/auth` `inbound/limits` `inbound/repair` `token_bucket` `secret` `credential` `advice` | pure: no tokio, no hyper, no files, no clock |
-//! | 0 vocabulary | `event` `clock` `text` `version` `yaml` | |
+//! | 0 vocabulary | `event` `trace_context` `clock` `text` `version` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent
 //!
@@ -63,7 +63,7 @@
 //!   names the JSONPath crate (`rules/path.rs`). One room spells metric names (`metrics`).
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.
-//! - A payload never chooses a host, a URL or a header name.
+//! - A payload never chooses a host, a URL or a header name. Of a sender's headers only its trace goes on, written anew.
 //! - Administration never holds a lock of the pipeline.
 //! - No line of the log, no full pipe and no reader that is gone delays, ends or loses an event.
 
@@ -96,6 +96,7 @@ mod tap;
 mod text;
 mod tls;
 mod token_bucket;
+mod trace_context;
 mod version;
 mod yaml;
 

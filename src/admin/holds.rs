@@ -193,6 +193,7 @@ mod tests {
             rule: None,
             received_at: String::new(),
             attempts: 0,
+            trace_id: None,
             held: None,
             replayed_by: Vec::new(),
             error: None,

@@ -33,7 +33,7 @@ pub(super) struct Selection {
     key_contains: Option<String>,
     /// A part of what came or is sent.
     search: Option<String>,
-    /// The id of the request, the relay's or the sender's own.
+    /// The id of the request, the relay's or the sender's own, or of its trace.
     request: Option<String>,
     limit: Option<usize>,
     after: Option<String>,

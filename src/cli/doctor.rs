@@ -168,7 +168,7 @@ async fn send_token(upstream: &Upstream, has_token: bool, terminal: &mut Termina
     }
     let url = upstream.shown_url();
     terminal.say(&format!("sending the token: POST {{}} to {url}, from `{FROM}`"));
-    answer::token(&upstream.call(&Arc::from(SOURCE), Bytes::from_static(b"{}")).await)
+    answer::token(&upstream.call(&Arc::from(SOURCE), Bytes::from_static(b"{}"), None).await)
 }
 
 /// A secret for the proxy is not at hand: without it the proxy would seem to refuse.

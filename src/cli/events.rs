@@ -317,6 +317,8 @@ fn details(event: &Value) -> Vec<String> {
         "duplicates",
         "request_id",
         "sender_request_id",
+        "trace_id",
+        "sender_span_id",
         "replay_of",
         "charset",
     ];
@@ -425,6 +427,18 @@ mod tests {
         assert!(text.contains("attempt 1 at t, 12 ms: delivered\n  status:  201"), "{text}");
         assert!(text.contains("\n  answer:\n    {\n      \"id\": \"call-1\"\n    }"), "{text}");
         assert!(!text.contains("reason"), "{text}");
+    }
+
+    #[test]
+    fn an_event_is_shown_with_its_trace() {
+        let event =
+            json!({"id": "7", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "sender_span_id": "00f067aa0ba902b7"});
+        let text = details(&event).join("\n");
+        for (name, value) in
+            [("trace_id:", "4bf92f3577b34da6a3ce929d0e0e4736"), ("sender_span_id:", "00f067aa0ba902b7")]
+        {
+            assert!(text.lines().any(|line| line.starts_with(name) && line.ends_with(value)), "{text}");
+        }
     }
 
     #[test]

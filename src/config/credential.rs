@@ -68,8 +68,9 @@ fn is_parameter_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-'))
 }
 
-/// Headers that HTTP itself gives a meaning which a secret would break.
-const RESERVED: [&str; 9] = [
+/// Headers that HTTP itself gives a meaning which a secret would break, and those of traces, which are logged and passed
+/// on.
+const RESERVED: [&str; 11] = [
     "host",
     "connection",
     "content-length",
@@ -79,4 +80,6 @@ const RESERVED: [&str; 9] = [
     "upgrade",
     "te",
     "trailer",
+    "traceparent",
+    "tracestate",
 ];

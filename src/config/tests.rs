@@ -420,6 +420,11 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         ),
         (
             "bearer: { env: IN }",
+            "header: { name: TraceParent, secret: { env: IN } }",
+            "8:25 sources.s.auth[0].header.name: this is no name of a header that can carry a secret (such as X-Webhook-Token)",
+        ),
+        (
+            "bearer: { env: IN }",
             "query: { secret: { env: IN } }",
             "8:16 sources.s.auth[0].query.name: `name` is required here and missing",
         ),

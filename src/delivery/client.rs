@@ -26,6 +26,7 @@ use crate::delivery::connector::{self, ConnectError, Connector, Ending, Route, h
 use crate::delivery::mask::Mask;
 use crate::secret::Origin;
 use crate::tls::{self, ClientTls};
+use crate::trace_context::{SpanId, TraceContext};
 
 /// The settings of the `upstream` section that one call needs.
 #[derive(Clone, Debug)]
@@ -116,9 +117,14 @@ impl Upstream {
         Ok(Upstream { config, connector, pool, urls })
     }
 
-    /// Posts one body and reads the answer.
-    pub async fn call(&self, source: &Arc<str>, body: Bytes) -> Result<Answer, CallError> {
-        self.send(self.request(source, body)?).await
+    /// Posts one body as a new span of a trace, and reads the answer.
+    pub async fn call(
+        &self,
+        source: &Arc<str>,
+        body: Bytes,
+        trace: Option<&TraceContext>,
+    ) -> Result<Answer, CallError> {
+        self.send(self.request(source, body, trace)?).await
     }
 
     /// Asks for the URL by GET, without credentials and body: nothing can come of it but an answer.
@@ -239,12 +245,20 @@ impl Upstream {
         }
     }
 
-    fn request(&self, source: &Arc<str>, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
+    fn request(
+        &self,
+        source: &Arc<str>,
+        body: Bytes,
+        trace: Option<&TraceContext>,
+    ) -> Result<Request<Full<Bytes>>, CallError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.urls.get(source).unwrap_or(&self.config.url).clone();
         *request.headers_mut() = headers();
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(trace) = trace {
+            trace.put_on(SpanId::new(fastrand::u64(..)), request.headers_mut());
+        }
         self.config.authorization.present(&mut request).map_err(|Unsendable| CallError {
             trouble: Trouble::Unauthorized,
             status: None,
@@ -300,7 +314,8 @@ impl Cut {
 
 /// The headers of every request.
 fn headers() -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(4);
+    // Also for those of one call, and of HTTP itself.
+    let mut headers = HeaderMap::with_capacity(8);
     // Otherwise a server may compress as it likes (RFC 9110, section 12.5.3).
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gander/", env!("CARGO_PKG_VERSION"))));
@@ -428,7 +443,7 @@ mod tests {
             way: connector::Config { targets: vec![target], route: Route::Direct, tls: None },
         };
         let upstream = Upstream::new(config, []).unwrap();
-        let failed = upstream.call(&Arc::from("s"), Bytes::from_static(b"{}")).await.unwrap_err();
+        let failed = upstream.call(&Arc::from("s"), Bytes::from_static(b"{}"), None).await.unwrap_err();
         assert_eq!(failed.trouble, Trouble::Dns, "{}", failed.detail);
     }
 
@@ -516,7 +531,7 @@ mod tests {
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..600 {
             let upstream = Arc::clone(&upstream);
-            calls.spawn(async move { upstream.call(&Arc::from("s"), Bytes::from_static(b"{}")).await });
+            calls.spawn(async move { upstream.call(&Arc::from("s"), Bytes::from_static(b"{}"), None).await });
         }
         for result in calls.join_all().await {
             let failed = result.unwrap_err();

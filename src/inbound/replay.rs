@@ -91,6 +91,7 @@ impl Ingest {
             source: Arc::clone(&source.name),
             request_id: Arc::clone(request_id),
             sender_request_id: None,
+            trace: payload.trace,
             received_at: shared.clock.now().wall,
             raw: Bytes::from(raw),
             charset: reading.charset.label(),

@@ -1,4 +1,4 @@
-//! The id of a request, made by the relay: in its response, its log lines and the journal.
+//! The id of a request, made by the relay, and its trace: in its response, its log lines and the journal.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::clock::WallTime;
+use crate::trace_context::TraceContext;
 
 /// How a request is named and dated.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(super) struct RequestMetadata {
     pub(super) id: Arc<str>,
     /// The `X-Request-Id` that the sender gave, shortened and escaped.
     pub(super) sender_id: Option<Arc<str>>,
+    /// The trace that the sender named, else one that begins here.
+    pub(super) trace: TraceContext,
     pub(super) received_at: WallTime,
     pub(super) started: Instant,
 }
@@ -23,7 +26,9 @@ impl RequestMetadata {
     pub(super) fn now(headers: Option<&HeaderMap>) -> RequestMetadata {
         let (received_at, started) = (WallTime::now(), Instant::now());
         let sender_id = headers.and_then(|headers| headers.get(X_REQUEST_ID)).map(|id| sender_id(id.as_bytes()).into());
-        RequestMetadata { id: request_id(received_at), sender_id, received_at, started }
+        let trace = headers.and_then(TraceContext::of_headers);
+        let trace = trace.unwrap_or_else(|| TraceContext::begin(fastrand::u128(..)));
+        RequestMetadata { id: request_id(received_at), sender_id, trace, received_at, started }
     }
 
     /// Puts the id into a response.

@@ -76,8 +76,12 @@ impl RequestLog {
         if failures.count > 0
             && let Some(suppressed) = self.permit(&self.refused)
         {
-            let (request_id, count, first) = (&about.id, failures.count, failures.first.as_deref());
-            warn!(%request_id, source = &**source, count, first, suppressed, "templates failed and left their text empty");
+            let (request_id, trace_id, source) = (&about.id, about.trace.id(), &**source);
+            let (count, first) = (failures.count, failures.first.as_deref());
+            warn!(
+                %request_id, %trace_id, source, count, first, suppressed,
+                "templates failed and left their text empty"
+            );
         }
     }
 
@@ -86,13 +90,14 @@ impl RequestLog {
         self.metrics.handshake_answered(source);
         if let Some(suppressed) = self.permit(&self.taken) {
             let (request_id, sender_request_id, source) = (&about.id, about.sender_id.as_deref(), &**source);
-            info!(%request_id, sender_request_id, source, suppressed, "answered a handshake");
+            let trace_id = about.trace.id();
+            info!(%request_id, sender_request_id, %trace_id, source, suppressed, "answered a handshake");
         }
     }
 
     /// A request is on disk. Nobody is alerted of its refused elements: there a person should look.
     pub(super) fn recorded(&self, replies: &[Reply], source: &Arc<str>, about: &RequestMetadata) {
-        let (request_id, sender_request_id) = (&about.id, about.sender_id.as_deref());
+        let (request_id, sender_request_id, trace_id) = (&about.id, about.sender_id.as_deref(), about.trace.id());
         let (mut events, mut refused) = (Vec::new(), Vec::new());
         for reply in replies {
             match reply {
@@ -110,7 +115,8 @@ impl RequestLog {
             let EventReply { id: event, action, incident_key, .. } = first;
             let (status, more, source) = (first.status(), events.len() - 1, &**source);
             info!(
-                %request_id, sender_request_id, source, %event, %action, incident_key, status, more, suppressed,
+                %request_id, sender_request_id, %trace_id, source, %event, %action, incident_key, status, more,
+                suppressed,
                 "took a request"
             );
         }
@@ -122,12 +128,13 @@ impl RequestLog {
             let (suppressed, remedy) = (permitted.unwrap_or(0), refusal.remedy);
             if first {
                 warn!(
-                    %request_id, sender_request_id, source, %event, path, refused = elements, suppressed, remedy,
+                    %request_id, sender_request_id, %trace_id, source, %event, path, refused = elements, suppressed,
+                    remedy,
                     "refused what the rules can't use; it is kept"
                 );
             } else if permitted.is_some() {
                 info!(
-                    %request_id, sender_request_id, source, %event, path, refused = elements, suppressed,
+                    %request_id, sender_request_id, %trace_id, source, %event, path, refused = elements, suppressed,
                     "refused what the rules can't use; it is kept"
                 );
             }
@@ -157,8 +164,8 @@ impl RequestLog {
         if permitted.is_none() && new.is_none() {
             return;
         }
-        let (request_id, sender_request_id, suppressed) =
-            (&about.id, about.sender_id.as_deref(), permitted.unwrap_or(0));
+        let (request_id, sender_request_id, trace_id) = (&about.id, about.sender_id.as_deref(), about.trace.id());
+        let suppressed = permitted.unwrap_or(0);
         let (peer, source) = (peer.address, source.map_or("none", |source| source));
         let (status, reason, event) = (refusal.status().as_u16(), refusal.label(), kept.map(display));
         let credential = match refusal {
@@ -168,12 +175,13 @@ impl RequestLog {
         let remedy = new.map(|(_, refusal)| refusal.remedy);
         if remedy.is_some() || matches!(refusal, Refusal::Unavailable(_)) {
             warn!(
-                %request_id, sender_request_id, %peer, source, event, status, reason, remedy, suppressed,
+                %request_id, sender_request_id, %trace_id, %peer, source, event, status, reason, remedy, suppressed,
                 "refused a request"
             );
         } else {
             info!(
-                %request_id, sender_request_id, %peer, source, event, credential, status, reason, suppressed,
+                %request_id, sender_request_id, %trace_id, %peer, source, event, credential, status, reason,
+                suppressed,
                 "refused a request"
             );
         }

@@ -27,6 +27,7 @@ use crate::event::{
 use crate::journal::dedup::{Arrival, Preview};
 use crate::journal::{AttemptRecord, SourceTotals, Totals, Tried};
 use crate::tap::Tap;
+use crate::trace_context::TraceContext;
 
 pub use availability::{Health, Remark, TurnedAway, Unavailable};
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, HoldChange};
@@ -42,6 +43,8 @@ pub struct Submission {
     pub request_id: Arc<str>,
     /// The sender's own, shortened and escaped.
     pub sender_request_id: Option<Arc<str>>,
+    /// The trace of its events; none for a payload that an earlier version kept.
+    pub trace: Option<TraceContext>,
     pub received_at: WallTime,
     /// The body as it came.
     pub raw: Bytes,

@@ -12,6 +12,7 @@ use gander::exports::event::{Action, Outcome, Priority, Settlement, State, Updat
 use gander::exports::journal::Shares;
 use gander::exports::journal::dedup::Occurrences;
 use gander::exports::journal::{self, Journal, Lock, NewEvent, Raw};
+use gander::exports::trace_context::TraceContext;
 
 use crate::load::{self, Pace, TOKEN};
 use crate::process::{self, Process};
@@ -95,6 +96,7 @@ pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<()> {
         for number in start..events.min(start + FILLED_AT_ONCE as u64) {
             let key = format!("backlog-{number:012}");
             let body = load::body(&key);
+            let trace = TraceContext::begin(u128::MAX - u128::from(number));
             let event = NewEvent {
                 source: "bench",
                 action: Action::Trigger,
@@ -105,6 +107,7 @@ pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<()> {
                 acknowledged_at: now,
                 request: "00000000-0000-0000-0000-000000000000",
                 sender_request: None,
+                trace: Some(&trace),
                 raw: Raw::Bytes(body.as_bytes()),
                 charset: None,
                 body: body.as_bytes(),

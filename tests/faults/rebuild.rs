@@ -63,6 +63,7 @@ fn event<'a>(key: &'a str, now: WallTime, body: &'a [u8]) -> NewEvent<'a> {
         acknowledged_at: now,
         request: "01REQUEST",
         sender_request: None,
+        trace: None,
         raw: Raw::Bytes(body),
         charset: None,
         body,

@@ -21,6 +21,7 @@ use gander::exports::journal::{
     self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Tried,
 };
 use gander::exports::metrics::Metrics;
+use gander::exports::trace_context::TraceContext;
 use tokio::sync::mpsc;
 
 use crate::seeded;
@@ -113,6 +114,7 @@ fn commit(
                 acknowledged_at: now,
                 request: &format!("01REQUEST{number}-{place}"),
                 sender_request: Some("4711"),
+                trace: Some(&TraceContext::begin(u128::MAX - number as u128)),
                 raw: Raw::Bytes(&body),
                 charset: None,
                 body: &body,
@@ -133,6 +135,7 @@ fn commit(
                 received_at: now,
                 request: &format!("01REFUSED{number}"),
                 sender_request: None,
+                trace: None,
                 raw: Raw::Bytes(b"{\"n\":1}"),
                 charset: None,
                 element: None,
@@ -307,6 +310,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
         source: Arc::from(SOURCE),
         request_id: Arc::from("01NEW"),
         sender_request_id: None,
+        trace: None,
         received_at: WallTime::now(),
         raw: Bytes::from_static(b"{}"),
         charset: None,

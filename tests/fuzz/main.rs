@@ -1,5 +1,5 @@
 //! Any bytes for every parser: a rule file, a test file, a configuration, filters, a path, a template, a payload, a
-//! body. Each must be taken or refused within a bounded time; nothing may panic, and what is said of it must hold.
+//! body, a trace. Each must be taken or refused within a bounded time; nothing may panic, and what is said of it must hold.
 //!
 //! Inputs are made by changing known ones, with the words of each format at hand ([`mutate`]). An input of which
 //! something new is said (another refusal, another outcome) joins those that are changed further, so that the search
@@ -59,6 +59,11 @@ fn payloads() {
 #[test]
 fn bodies() {
     search(&targets::BODIES);
+}
+
+#[test]
+fn traces() {
+    search(&targets::TRACES);
 }
 
 /// Each mistake costs a look at its line, never one at the whole file.

@@ -53,5 +53,6 @@ no_bytes_panic! {
     no_bytes_as_filters_panic: FILTERS,
     no_bytes_as_a_template_panic: TEMPLATES,
     no_bytes_as_a_payload_panic: PAYLOADS,
-    no_bytes_as_a_body_panic: BODIES
+    no_bytes_as_a_body_panic: BODIES,
+    no_bytes_as_a_trace_panic: TRACES
 }

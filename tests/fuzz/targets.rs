@@ -15,6 +15,7 @@ use gander::exports::inbound::repair::{JsonReading, Repairs};
 use gander::exports::rules::budget::Budget;
 use gander::exports::rules::path::{JsonPath, Scope};
 use gander::exports::rules::{Context, Decision, Element, RuleSet};
+use gander::exports::trace_context::{STORED_BYTES_MAX, SpanId, TraceContext};
 use gander::exports::yaml::{Findings, Place, Source};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
@@ -131,6 +132,20 @@ pub const BODIES: Target = Target {
     },
     words: words::JSON,
     run: body,
+};
+
+pub const TRACES: Target = Target {
+    name: "traces",
+    corpus: || {
+        texts(&[
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\nrojo=00f067aa0ba902b7, fw529@dt=FfRiJW5j\na/b=  1",
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more\n\n , \na=1,a=2",
+            "0123456789abcdef01234567\u{1}a=1,b=2",
+        ])
+    },
+    words: words::TRACE,
+    run: trace,
 };
 
 fn path(input: &[u8]) -> String {
@@ -272,6 +287,28 @@ fn body(input: &[u8]) -> String {
             format!("{strict:?} {lenient:?}")
         }
     }
+}
+
+/// The first line is `traceparent`, each further one a `tracestate`; the whole is also read as what a journal holds.
+fn trace(input: &[u8]) -> String {
+    let mut headers = HeaderMap::new();
+    for (number, line) in input.split(|byte| *byte == b'\n').enumerate() {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(if number == 0 { "traceparent" } else { "tracestate" }, value);
+        }
+    }
+    let read = [TraceContext::of_headers(&headers), TraceContext::of_stored(input)];
+    let said = read.map(|context| {
+        let Some(context) = context else { return "none".to_owned() };
+        assert_eq!(TraceContext::of_stored(context.store(&mut [0; STORED_BYTES_MAX])), Some(context.clone()));
+        let mut sent = HeaderMap::new();
+        context.put_on(SpanId::new(7), &mut sent);
+        let again = TraceContext::of_headers(&sent).expect("what is sent is valid");
+        assert_eq!((again.id(), again.state_bytes()), (context.id(), context.state_bytes()));
+        assert!(context.state_bytes() <= 512 && sent["traceparent"].len() == 55 && sent.len() <= 2);
+        format!("{} {}", context.sender_span().is_some(), sent.contains_key("tracestate"))
+    });
+    said.join(", ")
 }
 
 /// Decides a payload; the same decision must come of being explained, and each body must be JSON.

@@ -33,6 +33,7 @@ mod stale;
 mod status;
 mod support;
 mod tap;
+mod traces;
 mod upstream;
 mod upstream_answers;
 mod version;

@@ -43,6 +43,7 @@ impl Files {
                 acknowledged_at: row.acknowledged_at,
                 request: "request",
                 sender_request: None,
+                trace: None,
                 raw: Raw::Bytes(b"{}"),
                 charset: None,
                 body: b"{}",

@@ -186,6 +186,8 @@ fn received(event: &Value) -> Markup {
         div.dim {
             "request " code { (text("request_id").unwrap_or_default()) }
             @if let Some(own) = text("sender_request_id") { ", the sender's " code { (own) } }
+            @if let Some(trace) = text("trace_id") { ", trace " code { (trace) } }
+            @if let Some(span) = text("sender_span_id") { ", the sender's span " code { (span) } }
         }
     }
 }

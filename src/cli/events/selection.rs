@@ -44,7 +44,7 @@ pub(super) struct Texts {
     /// Only events with this in what came or what is sent, such as a title; looks at some seconds' worth of events, newest first
     #[arg(long, value_name = "TEXT")]
     pub(super) search: Option<String>,
-    /// Only events of the request with this `X-Request-Id`: the relay's or the sender's own
+    /// Only events of the request with this `X-Request-Id`, the relay's or the sender's own, or of this trace
     #[arg(long, value_name = "ID")]
     pub(super) request: Option<String>,
 }

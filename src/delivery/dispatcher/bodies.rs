@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::event::{EventId, Outgoing};
+use crate::trace_context::TraceContext;
 
 /// Bodies by event, up to a total size. Further ones are read from the journal.
 #[derive(Debug, Default)]
@@ -37,7 +38,8 @@ impl Bodies {
 }
 
 fn size(outgoing: &Outgoing) -> usize {
-    outgoing.body.len() + outgoing.incident_key.len() + OVERHEAD_BYTES
+    let trace = outgoing.trace.as_ref().map_or(0, TraceContext::state_bytes);
+    outgoing.body.len() + outgoing.incident_key.len() + trace + OVERHEAD_BYTES
 }
 
 /// With more waiting events, the bodies of further ones are left to the journal.
@@ -45,7 +47,7 @@ pub(super) const WAITING_MAX: usize = 10_000;
 /// Enough for a storm of some ten thousand alerts with a fast upstream.
 const BYTES_MAX: usize = 8 << 20;
 /// The overhead of an entry beside its body.
-const OVERHEAD_BYTES: usize = 128;
+const OVERHEAD_BYTES: usize = 176;
 
 #[cfg(test)]
 mod tests {
@@ -60,6 +62,7 @@ mod tests {
             incident_key: "".into(),
             body: Bytes::from(vec![b'x'; BYTES_MAX - OVERHEAD_BYTES]),
             acknowledged: WallTime(0),
+            trace: None,
         };
         let mut bodies = Bodies::default();
         bodies.put(EventId(1), outgoing());

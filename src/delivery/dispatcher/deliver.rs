@@ -11,6 +11,7 @@ use crate::delivery::schedule::Delivery;
 use crate::delivery::staleness::{self, Marked};
 use crate::event::{EventId, Outgoing};
 use crate::journal::{AttemptRecord, Sendable};
+use crate::trace_context::{TraceContext, TraceId};
 
 use super::{CallReport, Context};
 
@@ -19,6 +20,7 @@ use super::{CallReport, Context};
 pub(super) struct FinishedCall {
     pub(super) delivery: Delivery,
     pub(super) incident_key: Arc<str>,
+    pub(super) trace_id: Option<TraceId>,
     /// When its event was acknowledged.
     pub(super) acknowledged: WallTime,
     pub(super) answer: Result<Answer, CallError>,
@@ -48,7 +50,7 @@ pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Opt
             return;
         }
     };
-    let Outgoing { source, incident_key, body, acknowledged } = outgoing;
+    let Outgoing { source, incident_key, body, acknowledged, trace } = outgoing;
     let (body, mark) = match delivery.stale {
         Some(age) => {
             let Marked { body, mark } = staleness::mark(&body, age);
@@ -57,9 +59,10 @@ pub(super) async fn deliver(context: Arc<Context>, delivery: Delivery, body: Opt
         None => (body, None),
     };
     let (started_at, started) = (context.clock.now().wall, Instant::now());
-    let answer = context.upstream.call(&source, body).await;
+    let answer = context.upstream.call(&source, body, trace.as_ref()).await;
     let took = started.elapsed();
-    let called = FinishedCall { delivery, incident_key, acknowledged, answer, took, mark, started_at };
+    let trace_id = trace.as_ref().map(TraceContext::id);
+    let called = FinishedCall { delivery, incident_key, trace_id, acknowledged, answer, took, mark, started_at };
     promise.delivery = None;
     context.report(CallReport::Finished(Box::new(called))).await;
 }

@@ -64,6 +64,7 @@ impl Dispatcher {
         let unwritten = Unwritten {
             in_doubt: is_in_doubt(&delivery),
             incident_key: Some(Arc::clone(&called.incident_key)),
+            trace_id: called.trace_id,
             age: staleness::precise_age(unwritten.age, Some(called.acknowledged), now.wall),
             ..unwritten
         };
@@ -96,6 +97,7 @@ impl Dispatcher {
                 (self.context.recorder.sources().name(called.delivery.event.source), trouble.as_str());
             tracing::warn!(
                 event = %event,
+                trace_id = called.trace_id.map(tracing::field::display),
                 source = &*source,
                 attempts = retry.attempts,
                 reason,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::field::display;
+
 use crate::event::{Action, Outcome, Queued, Reason, Settlement, State};
 use crate::tap::TapLine;
 
@@ -28,13 +30,25 @@ fn tell_delivered(context: &Context, label: &Arc<str>, unwritten: &Unwritten, se
     }
     let (id, action, source) = (event.id, event.action.as_str(), &**label);
     let (incident_key, attempts) = (unwritten.incident_key.as_deref(), settlement.attempts);
+    let trace_id = unwritten.trace_id.map(display);
     let age_seconds = rounded_seconds(*age);
     let (advice, outcome) = (advice(event, outcome, *in_doubt), outcome.as_str());
     if let Some(advice) = advice {
-        tracing::warn!(event = %id, source, action, incident_key, outcome, attempts, age_seconds, "{advice}");
+        tracing::warn!(
+            event = %id,
+            trace_id,
+            source,
+            action,
+            incident_key,
+            outcome,
+            attempts,
+            age_seconds,
+            "{advice}"
+        );
     } else if let Some(suppressed) = context.permit_line() {
         tracing::info!(
             event = %id,
+            trace_id,
             source,
             action,
             incident_key,
@@ -50,12 +64,14 @@ fn tell_delivered(context: &Context, label: &Arc<str>, unwritten: &Unwritten, se
 fn tell_ended(context: &Context, label: &Arc<str>, unwritten: &Unwritten, settlement: &Settlement, reason: &Reason) {
     let (id, action, source) = (unwritten.event.id, unwritten.event.action.as_str(), &**label);
     let (incident_key, attempts) = (unwritten.incident_key.as_deref(), settlement.attempts);
+    let trace_id = unwritten.trace_id.map(display);
     let age_seconds = rounded_seconds(unwritten.age);
     context.metrics.event_ended(settlement.state.as_str(), reason.label());
     if let Reason::Damaged(damage) = reason {
         context.metrics.event_damaged(damage.as_str());
         tracing::error!(
             event = %id,
+            trace_id,
             source,
             action,
             %reason,
@@ -65,6 +81,7 @@ fn tell_ended(context: &Context, label: &Arc<str>, unwritten: &Unwritten, settle
     } else if settlement.state == State::Dead {
         tracing::error!(
             event = %id,
+            trace_id,
             source,
             action,
             incident_key,
@@ -76,6 +93,7 @@ fn tell_ended(context: &Context, label: &Arc<str>, unwritten: &Unwritten, settle
     } else if let Some(suppressed) = context.permit_line() {
         tracing::info!(
             event = %id,
+            trace_id,
             source,
             action,
             incident_key,

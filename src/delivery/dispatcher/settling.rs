@@ -14,6 +14,7 @@ use crate::delivery::staleness;
 use crate::event::{EventId, Queued, Reason, Settlement, State};
 use crate::journal::AttemptRecord;
 use crate::journal::recorder::Settle;
+use crate::trace_context::{TraceContext, TraceId};
 
 /// The settlements being written, by event.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Unwritten {
     pub(super) event: Queued,
     /// None where its body was not at hand.
     pub(super) incident_key: Option<Arc<str>>,
+    /// None where its body was not at hand, or an earlier version took it.
+    pub(super) trace_id: Option<TraceId>,
     /// None if it was not the first of its key, which then does not wait for it.
     pub(super) key: Option<KeySlot>,
     /// The time since its acknowledgement.
@@ -87,7 +90,7 @@ impl Dispatcher {
 
     pub(super) fn unwritten(&self, event: Queued, key: Option<KeySlot>, now: Now) -> Unwritten {
         let age = staleness::age(&event, self.started, now);
-        Unwritten { event, incident_key: None, key, age, in_doubt: false, told: None }
+        Unwritten { event, incident_key: None, trace_id: None, key, age, in_doubt: false, told: None }
     }
 
     /// Sends a settlement to be written. The key is free when a commit has it. `awaited`: a later event of the key waits
@@ -99,8 +102,10 @@ impl Dispatcher {
         settlement: Settlement,
         awaited: bool,
     ) {
-        let body = self.bodies.remove(unwritten.event.id);
-        unwritten.incident_key = unwritten.incident_key.or_else(|| Some(body?.incident_key));
+        if let Some(body) = self.bodies.remove(unwritten.event.id) {
+            unwritten.trace_id = unwritten.trace_id.or(body.trace.as_ref().map(TraceContext::id));
+            unwritten.incident_key = unwritten.incident_key.or(Some(body.incident_key));
+        }
         let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited };
         self.settling.put(unwritten);
         if let Err(settle) = self.context.recorder.settle(settle) {

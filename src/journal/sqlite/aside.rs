@@ -202,6 +202,7 @@ mod tests {
                     acknowledged_at: NOW,
                     request: "01REQUEST",
                     sender_request: None,
+                    trace: None,
                     raw: Raw::Bytes(b"{}"),
                     charset: None,
                     body,
@@ -369,6 +370,7 @@ mod tests {
                 received_at: NOW,
                 request: "01REQUEST",
                 sender_request: None,
+                trace: None,
                 raw: Raw::Bytes(b"[1]"),
                 charset: None,
                 element: Some(b"{\"n\":1}"),
@@ -412,9 +414,9 @@ mod tests {
         let asked = format!("{FIXED}, {STANDING}");
         let read: Vec<&str> = asked.split(", ").map(|name| name.trim_start_matches("event.")).collect();
         let without: Vec<&str> = names.iter().map(String::as_str).filter(|name| !read.contains(name)).collect();
-        // A count for people; the place of the raw body, whose own checksum includes its request; and the later event,
-        // which a person may override.
-        assert_eq!(without, ["duplicates", "raw_in", "later"]);
+        // A count for people; the place of the raw body, whose own checksum includes its request; the later event, which
+        // a person may override; and the trace, which no event waits for.
+        assert_eq!(without, ["duplicates", "raw_in", "later", "trace"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::values::sql;
 use super::{Error, Journal, Space, Tried};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, Priority, Reason, Settlement, State};
+use crate::trace_context::{STORED_BYTES_MAX, TraceContext};
 
 /// A group of changes that become durable together. Dropped without a commit, it has no effect.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl<'a> Batch<'a> {
             sender_request: event.sender_request,
             priority: Some(event.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
         };
-        self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in)?;
+        self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in, event.trace)?;
         self.insert_content(&fixed, raw, event.body, None)?;
         self.totals.add(event.source, State::Queued, bytes);
         event.follows.map_or(Ok(()), |before| self.drop_key_state(before))?;
@@ -104,7 +105,7 @@ impl<'a> Batch<'a> {
             settled_at: Some(refusal.received_at.0),
             ..Standing::new(State::Refused, bytes)
         };
-        self.insert(&fixed, &standing, raw_in)?;
+        self.insert(&fixed, &standing, raw_in, refusal.trace)?;
         self.insert_content(&fixed, raw, refusal.errors, refusal.element)?;
         self.totals.add(refusal.source, State::Refused, bytes);
         Ok(id)
@@ -250,12 +251,20 @@ impl<'a> Batch<'a> {
         id
     }
 
-    pub(super) fn insert(&self, fixed: &Fixed<'_>, standing: &Standing, raw_in: EventId) -> Result<(), Error> {
+    pub(super) fn insert(
+        &self,
+        fixed: &Fixed<'_>,
+        standing: &Standing,
+        raw_in: EventId,
+        trace: Option<&TraceContext>,
+    ) -> Result<(), Error> {
+        let mut buffer = [0; STORED_BYTES_MAX];
         self.prepare(
             "INSERT INTO event (id, source, action, incident_key, state, reason, rule, novelty, received_at, settled_at, \
              bytes, request, raw_in, update_hash, occurrence, past_occurrence, replay_of, charset, priority, sum, state_sum, \
-             sender_request) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+             sender_request, trace) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
+             ?23)",
         )?
         .execute(params![
             sql(fixed.id),
@@ -280,6 +289,7 @@ impl<'a> Batch<'a> {
             fixed.sum(),
             standing.sum(fixed.id),
             fixed.sender_request,
+            trace.map(|trace| trace.store(&mut buffer)),
         ])?;
         Ok(())
     }

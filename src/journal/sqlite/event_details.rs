@@ -3,12 +3,13 @@
 use rusqlite::{OptionalExtension, Row};
 use serde::Serialize;
 
-use super::event_list::{SUMMARY, Summary, differences, replays, summary};
-use super::values::{bytes, shown, sql};
-use super::{Error, Reader};
+use super::event_list::{SUMMARY, Summary, TRACE, differences, replays, summary};
+use super::values::{bytes, shown, sql, trace};
+use super::{Error, Reader, schema};
 use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
 use crate::event::{EventId, State};
+use crate::trace_context::SpanId;
 
 /// All details of one event.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +29,9 @@ pub struct Details {
     /// The sender's request id, shortened and without characters that could forge a log line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender_request_id: Option<String>,
+    /// The sender's span, where it named the trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_span_id: Option<SpanId>,
     /// The event of which this is a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<String>,
@@ -68,35 +72,37 @@ impl Reader {
     /// All details of an event; none if it is not kept.
     pub fn details(&self, id: EventId) -> Result<Option<Details>, Error> {
         self.with(|connection| {
+            let summary_columns = schema::of_event(connection, SUMMARY)?;
             let details = connection
                 .prepare_cached(&format!(
-                    "SELECT {SUMMARY}, novelty, settled_at, duplicates, request, \
+                    "SELECT {summary_columns}, novelty, settled_at, duplicates, request, \
                      (SELECT raw FROM content WHERE content.id = event.raw_in), \
                      (SELECT body FROM content WHERE content.id = event.id), replay_of, charset, \
                      (SELECT element FROM content WHERE content.id = event.id), priority, sender_request, \
                      CASE state WHEN 'queued' THEN retry_at END FROM event WHERE id = ?1"
                 ))?
                 .query_row([sql(id)], |row| {
-                    let (raw, body) = (bytes(row, 14)?, bytes(row, 15)?);
+                    let (raw, body) = (bytes(row, 15)?, bytes(row, 16)?);
                     let body = body.and_then(|body| serde_json::from_slice(&body).ok());
                     let summary = summary(row)?;
-                    let element = bytes(row, 18)?;
+                    let element = bytes(row, 19)?;
                     // A refused payload never had an action; a dead letter without one has only its body left.
                     let refused = summary.action.is_none() && summary.state != State::Dead.as_str();
                     let (sent, errors) = if refused { (None, body) } else { (body, None) };
                     Ok(Details {
                         summary,
-                        novelty: shown(row, 10)?,
-                        priority: shown(row, 19)?,
-                        settled_at: row.get(11).ok().flatten().map(|at| WallTime(at).rfc3339()),
-                        next_attempt_at: row.get(21).ok().flatten().map(|at| WallTime(at).rfc3339()),
-                        duplicates: row.get(12).unwrap_or(0),
-                        request_id: shown(row, 13)?.unwrap_or_default(),
-                        sender_request_id: shown(row, 20)?,
-                        replay_of: shown(row, 16)?,
+                        novelty: shown(row, 11)?,
+                        priority: shown(row, 20)?,
+                        settled_at: row.get(12).ok().flatten().map(|at| WallTime(at).rfc3339()),
+                        next_attempt_at: row.get(22).ok().flatten().map(|at| WallTime(at).rfc3339()),
+                        duplicates: row.get(13).unwrap_or(0),
+                        request_id: shown(row, 14)?.unwrap_or_default(),
+                        sender_request_id: shown(row, 21)?,
+                        sender_span_id: trace(row, TRACE)?.and_then(|trace| trace.sender_span()),
+                        replay_of: shown(row, 17)?,
                         received_hex: raw.as_deref().filter(|raw| std::str::from_utf8(raw).is_err()).map(hex::encode),
                         received: raw.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
-                        charset: shown(row, 17)?,
+                        charset: shown(row, 18)?,
                         element: element.map(|element| serde_json::from_slice(&element).unwrap_or_default()),
                         sent,
                         errors,

@@ -3,10 +3,11 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
-use super::values::{bytes, shown, sql};
+use super::values::{bytes, shown, sql, trace};
 use super::{Error, Reader, key_state};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, State};
+use crate::trace_context::{TraceContext, TraceId};
 use crate::yaml::is_sensitive;
 
 /// A filter for events; every condition that is set must hold.
@@ -50,7 +51,7 @@ pub struct Texts {
     pub key: Option<String>,
     /// A part of the sent body or of the received payload.
     pub payload: Option<String>,
-    /// The request id, the relay's or the sender's own; a whole, exact match.
+    /// The request id, the relay's or the sender's own, or the id of its trace; a whole, exact match.
     pub request: Option<String>,
 }
 
@@ -90,6 +91,9 @@ pub struct Summary {
     pub rule: Option<String>,
     pub received_at: String,
     pub attempts: u32,
+    /// None if an earlier version took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<TraceId>,
     /// The hold of its key or source, if it is queued and held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<&'static str>,
@@ -228,6 +232,7 @@ pub(super) fn summary(row: &Row<'_>) -> Result<Summary, rusqlite::Error> {
         rule: shown(row, 7)?,
         received_at: WallTime(row.get(8).unwrap_or(0)).rfc3339(),
         attempts: row.get(9).unwrap_or(0),
+        trace_id: trace(row, TRACE)?.as_ref().map(TraceContext::id),
         held: None,
         replayed_by: Vec::new(),
         error: None,
@@ -284,7 +289,9 @@ pub(super) fn replays(connection: &Connection, event: &Summary) -> Result<Vec<St
 /// The columns of a [`Summary`], in its order. A queued event's reason is the result of its last call.
 pub(super) const SUMMARY: &str = "id, source, action, incident_key, state, outcome, CASE state WHEN 'queued' THEN \
      (SELECT result || coalesce(' (' || status || ')', '') FROM attempt WHERE attempt.event = event.id \
-     ORDER BY number DESC LIMIT 1) ELSE reason END, rule, received_at, attempts";
+     ORDER BY number DESC LIMIT 1) ELSE reason END, rule, received_at, attempts, event.trace";
+/// The index of the trace in [`SUMMARY`], which is its last column.
+pub(super) const TRACE: usize = 10;
 
 /// The longest page.
 const LIST_MAX: usize = 1_000;

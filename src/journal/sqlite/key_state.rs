@@ -151,7 +151,7 @@ pub(super) fn settlement(connection: &Connection, id: EventId) -> Result<Option<
 
 /// The columns of a summary, in its order.
 pub(super) const SUMMARY: &str =
-    "id, source, action, incident_key, 'delivered', outcome, reason, rule, received_at, attempts";
+    "id, source, action, incident_key, 'delivered', outcome, reason, rule, received_at, attempts, NULL";
 /// The columns in the order of [`KeyState::read`].
 pub(super) const COLUMNS: &str = "id, source, incident_key, action, rule, received_at, update_hash, occurrence, \
                                   past_occurrence, outcome, reason, attempts, settled_at, sum";

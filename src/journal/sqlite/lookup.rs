@@ -10,6 +10,7 @@ use super::values::{event, sql};
 use super::{Error, key_state, values};
 use crate::clock::WallTime;
 use crate::event::{Action, Damage, EventId, Occurrence, Outcome, Priority, Reason, Settlement, State, UpdateHash};
+use crate::trace_context::TraceContext;
 
 /// A row, as commands need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Stored {
     pub decided: Option<Decided>,
     /// The id of the request in which it came.
     pub request: String,
+    /// None if an earlier version took it.
+    pub trace: Option<TraceContext>,
 }
 
 /// A body, as commands need it.
@@ -93,7 +96,7 @@ impl Batch<'_> {
     /// An event or refused payload; none if it is not kept, an error if its checksum does not match.
     pub fn stored(&self, id: EventId) -> Result<Option<Result<Stored, Damage>>, Error> {
         let mut statement =
-            self.prepare(&format!("SELECT {FIXED}, {STANDING}, raw_in FROM event WHERE event.id = ?1"))?;
+            self.prepare(&format!("SELECT {FIXED}, {STANDING}, raw_in, trace FROM event WHERE event.id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
         Ok(rows.next()?.map(stored))
     }
@@ -291,6 +294,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, Damage> {
         retry_at: standing.retry_at.filter(|_| standing.state == State::Queued).map(WallTime),
         bytes: standing.bytes,
         raw_in: row.get(FIXED_READ + STANDING_READ).map(event).map_err(|_| Damage::Row)?,
+        trace: values::trace(row, FIXED_READ + STANDING_READ + 1).unwrap_or_default(),
         charset: fixed.charset.map(str::to_owned),
         decided,
         request: fixed.request.to_owned(),

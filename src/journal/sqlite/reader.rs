@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use super::names::FILE;
 use super::readers::{self, ReaderSlot, Readers};
 use super::sum::{self, FIXED, FIXED_READ, Fixed};
-use super::values::{action, event, sql};
+use super::values::{action, event, sql, trace};
 use super::{Error, Found, OpenError, data_dir, restart, salvage, schema};
 use crate::clock::WallTime;
 use crate::event::{Action, Damage, EventId, KeyId, Outcome, Outgoing};
@@ -216,7 +216,7 @@ fn read_delivered(row: &Row<'_>) -> Option<Delivered> {
 
 pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable, rusqlite::Error> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {FIXED}, content.body, content.element, {} FROM event \
+        "SELECT {FIXED}, content.body, content.element, {}, event.trace FROM event \
          LEFT JOIN content ON content.id = event.id WHERE event.id = ?1",
         sum::of_event_with_sum("content.sum")
     ))?;
@@ -242,6 +242,7 @@ pub(super) fn outgoing(connection: &Connection, id: EventId) -> Result<Sendable,
         incident_key: Arc::from(fixed.incident_key.unwrap_or_default()),
         body: Bytes::copy_from_slice(body),
         acknowledged: WallTime(fixed.received_at),
+        trace: trace(row, FIXED_READ + 3)?,
     }))
 }
 

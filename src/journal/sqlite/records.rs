@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::WallTime;
 use crate::event::{Action, EventId, Priority, UpdateHash};
 use crate::journal::dedup::Occurrences;
+use crate::trace_context::TraceContext;
 
 /// An event to append.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,8 @@ pub struct NewEvent<'a> {
     pub request: &'a str,
     /// The sender's request id.
     pub sender_request: Option<&'a str>,
+    /// None if an earlier version took it.
+    pub trace: Option<&'a TraceContext>,
     pub raw: Raw<'a>,
     /// The charset of `raw`; none for UTF-8.
     pub charset: Option<&'a str>,
@@ -41,6 +44,8 @@ pub struct NewRefusal<'a> {
     pub request: &'a str,
     /// The sender's request id.
     pub sender_request: Option<&'a str>,
+    /// The trace of its request.
+    pub trace: Option<&'a TraceContext>,
     pub raw: Raw<'a>,
     /// The charset of `raw`; none for UTF-8.
     pub charset: Option<&'a str>,

@@ -1,10 +1,11 @@
 //! A refused payload, read back for a new decision.
 
 use super::sum::{self, FIXED, FIXED_READ, Fixed};
-use super::values::{bytes, shown, sql};
+use super::values::{bytes, shown, sql, trace};
 use super::{Error, Reader, schema};
 use crate::clock::WallTime;
 use crate::event::EventId;
+use crate::trace_context::TraceContext;
 
 /// A refused payload for a new decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +21,21 @@ pub struct RefusedPayload {
     pub element: Option<Vec<u8>>,
     /// The reason for which it was refused.
     pub reason: Option<String>,
+    /// The trace of its request; none if an earlier version kept it.
+    pub trace: Option<TraceContext>,
 }
 
 impl Reader {
     /// A refused payload, also one that ended since; none if it is not kept, is an event, or is damaged.
     pub fn refused(&self, id: EventId) -> Result<Option<RefusedPayload>, Error> {
         self.with(|connection| {
-            let fixed = schema::of_event(connection, FIXED)?;
+            let (fixed, of_trace) =
+                (schema::of_event(connection, FIXED)?, schema::of_event(connection, "event.trace")?);
             let has_sums = schema::has_column(connection, "content", "raw_sum")?;
             let of = |column| if has_sums { sum::of_event_with_sum(column) } else { "NULL".to_owned() };
             let (raw_sum, own_sum) = (of("held.raw_sum"), of("own.sum"));
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {fixed}, held.raw, {raw_sum}, own.element, own.body, {own_sum}, event.reason \
+                "SELECT {fixed}, held.raw, {raw_sum}, own.element, own.body, {own_sum}, event.reason, {of_trace} \
                  FROM event LEFT JOIN content AS held ON held.id = event.raw_in LEFT JOIN content AS own ON own.id = event.id \
                  WHERE event.id = ?1 AND event.action IS NULL"
             ))?;
@@ -58,6 +62,7 @@ impl Reader {
                 element,
                 // An end wrote over that of the row; an earlier version kept it nowhere else.
                 reason: body.as_deref().and_then(refused_for).or(shown(row, FIXED_READ + 5)?),
+                trace: trace(row, FIXED_READ + 6)?,
             }))
         })
     }

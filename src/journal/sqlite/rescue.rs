@@ -56,7 +56,7 @@ impl Batch<'_> {
             }
             (None, Some(outgoing)) => {
                 self.clear(id)?;
-                self.insert(&fixed, &Standing::new(State::Queued, bytes), id)?;
+                self.insert(&fixed, &Standing::new(State::Queued, bytes), id, outgoing.trace.as_ref())?;
                 self.insert_content(&fixed, None, &outgoing.body, None)?;
                 rescue.again += 1;
             }
@@ -67,7 +67,7 @@ impl Batch<'_> {
                     settled_at: Some(now.0),
                     ..Standing::new(State::Dead, bytes)
                 };
-                self.insert(&fixed, &standing, id)?;
+                self.insert(&fixed, &standing, id, None)?;
                 rescue.lost += 1;
             }
             (Some(_), None) => {}

@@ -132,6 +132,9 @@ pub(super) const COLUMNS_ADDED: &[(&str, &str, &str)] = &[
     ("event", "sender_request", "TEXT"),
     // For a dead letter: the newest later event of its key that had an effect and is pruned.
     ("event", "later", "INTEGER"),
+    // Its trace: the id in 16 bytes; where the sender named it also that one's span in 8, the flags in one, and its
+    // `tracestate`. Without a checksum, since no event waits for its trace. NULL: an earlier version took it.
+    ("event", "trace", "BLOB"),
 ];
 
 /// All other additions by name.

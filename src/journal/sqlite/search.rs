@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use regex::bytes::{Regex, RegexBuilder};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::event_list::{Filter, Page, SUMMARY, Searched, Summary, Texts, first_error, replays, summary};
-use super::values::{event, sql};
+use super::event_list::{Filter, Page, SUMMARY, Searched, Summary, TRACE, Texts, first_error, replays, summary};
+use super::values::{event, sql, trace};
 use super::{Error, Reader};
 use crate::clock::WallTime;
 use crate::event::EventId;
+use crate::trace_context::TraceId;
 
 /// The limits of one page of a search.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ struct SearchPatterns {
     key: Option<Regex>,
     payload: Option<Regex>,
     request: Option<String>,
+    /// The text for the request, if it may be the id of a trace.
+    trace: Option<TraceId>,
 }
 
 /// A row to search.
@@ -105,6 +108,7 @@ impl SearchPatterns {
             key: texts.key.clone().map(|text| pattern(vec![text])).transpose()?,
             payload: texts.payload.as_deref().map(|text| pattern(forms(text))).transpose()?,
             request: texts.request.clone(),
+            trace: texts.request.as_deref().and_then(|text| text.parse().ok()),
         })
     }
 
@@ -135,7 +139,9 @@ impl SearchPatterns {
             pattern.as_ref().is_none_or(|pattern| text.is_some_and(|text| pattern.is_match(text.as_bytes())))
         };
         let asked_for = |request: &String| {
-            Ok::<_, rusqlite::Error>([text(REQUEST)?, text(REQUEST + 1)?].contains(&Some(request.as_str())))
+            let is_request = [text(REQUEST)?, text(REQUEST + 1)?].contains(&Some(request.as_str()));
+            let is_trace = self.trace.is_some() && trace(row, TRACE)?.map(|trace| trace.id()) == self.trace;
+            Ok::<_, rusqlite::Error>(is_request || is_trace)
         };
         let mut candidate = Candidate {
             id,
@@ -232,7 +238,7 @@ fn forms(text: &str) -> Vec<String> {
 /// The index of a column of [`Summary`], and of the first one after them.
 const INCIDENT_KEY: usize = 3;
 const RECEIVED_AT: usize = 8;
-const REQUEST: usize = 10;
+const REQUEST: usize = TRACE + 1;
 
 /// Longer than any title; the pattern compiles quickly.
 const TEXT_BYTES_MAX: usize = 512;

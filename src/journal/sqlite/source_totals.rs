@@ -163,6 +163,7 @@ mod tests {
             received_at: NOW,
             request: "01REFUSED",
             sender_request: None,
+            trace: None,
             raw: Raw::Bytes(b"{broken"),
             charset: None,
             element: None,

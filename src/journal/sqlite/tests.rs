@@ -5,6 +5,7 @@ use super::connect::PAGE_BYTES;
 use super::schema::{SCHEMA, VERSION};
 use super::*;
 use crate::event::{Occurrence, Reason, Settlement};
+use crate::trace_context::TraceContext;
 
 pub(super) const NOW: WallTime = WallTime(1_700_000_000_000);
 const NONE: Occurrences = Occurrences { last: None, past: None };
@@ -46,6 +47,7 @@ pub(super) fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         acknowledged_at: NOW,
         request: "01REQUEST",
         sender_request: None,
+        trace: None,
         raw: Raw::Bytes(b"{\"raw\":true}"),
         charset: None,
         body,
@@ -105,6 +107,40 @@ fn a_journal_that_was_made_before_priorities_is_read_by_who_may_write_nothing() 
         })
         .unwrap();
     assert_eq!(read, [Priority::Normal]);
+}
+
+#[test]
+fn a_trace_is_read_back_and_a_damaged_one_stops_no_event() {
+    let trace = TraceContext::begin(7);
+    for (damage, kept) in [
+        (None, Some(trace.clone())),
+        (Some("NULL"), None),
+        (Some("x'00'"), None),
+        (Some("'text'"), None),
+        (Some("9"), None),
+        (Some("zeroblob(9000)"), None),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let (mut journal, lock, _) = open(&config);
+        let mut batch = journal.begin().unwrap();
+        let id = batch.append(NewEvent { trace: Some(&trace), ..event("a", b"{}") }).unwrap();
+        batch.commit().unwrap();
+        if let Some(damage) = damage {
+            journal.connection.execute_batch(&format!("UPDATE event SET trace = {damage}")).unwrap();
+        }
+        drop((journal, lock));
+
+        let (mut journal, _lock, recovered) = open(&config);
+        assert_eq!(recovered.len(), 1, "{damage:?}");
+        let reader = Reader::open(directory.path()).unwrap();
+        let Sendable::Sound(outgoing) = reader.outgoing(id).unwrap() else { panic!("{damage:?}") };
+        assert_eq!(outgoing.trace, kept, "{damage:?}");
+        let shown = reader.details(id).unwrap().unwrap().summary.trace_id;
+        assert_eq!(shown, kept.as_ref().map(TraceContext::id), "{damage:?}");
+        let for_replay = journal.begin().unwrap().stored(id).unwrap().unwrap().unwrap();
+        assert_eq!(for_replay.trace, kept, "{damage:?}");
+    }
 }
 
 #[test]
@@ -277,6 +313,7 @@ fn the_oldest_refused_payloads_make_room() {
             received_at: NOW,
             request: "01REQUEST",
             sender_request: None,
+            trace: None,
             raw: Raw::Bytes(b"{broken"),
             charset: None,
             element: None,
@@ -335,6 +372,7 @@ fn a_list_has_the_first_error_of_what_was_refused_and_no_secret() {
             received_at: NOW,
             request: "01REQUEST",
             sender_request: None,
+            trace: None,
             raw: Raw::Bytes(b"{}"),
             charset: None,
             element: None,
@@ -628,6 +666,7 @@ fn element<'a>(raw: Raw<'a>, element: &'a [u8]) -> NewRefusal<'a> {
         received_at: NOW,
         request: "01REQUEST",
         sender_request: None,
+        trace: None,
         raw,
         charset: None,
         element: Some(element),
@@ -1137,6 +1176,7 @@ fn a_text_is_searched_for_in_keys_in_payloads_and_in_requests() {
         .append(NewEvent {
             raw: Raw::Bytes(br#"{"host":"Z\u00fcrich-1"}"#),
             sender_request: Some("their-1"),
+            trace: Some(&TraceContext::begin(0xabc)),
             ..event("web", b"{}")
         })
         .unwrap();
@@ -1164,6 +1204,8 @@ fn a_text_is_searched_for_in_keys_in_payloads_and_in_requests() {
         (Texts { key: text("web"), ..payload("disk full") }, vec![]),
         (Texts { request: text("their-1"), ..Texts::default() }, vec![raw]),
         (Texts { request: text("their"), ..Texts::default() }, vec![]),
+        (Texts { request: text("00000000000000000000000000000abc"), ..Texts::default() }, vec![raw]),
+        (Texts { request: text("00000000000000000000000000000abd"), ..Texts::default() }, vec![]),
         (Texts { request: text("01REQUEST"), ..payload("disk") }, vec![refused, sent]),
     ] {
         let page = reader.list(&Filter { texts: texts.clone(), limit: 10, ..Filter::default() }).unwrap();

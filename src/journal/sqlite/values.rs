@@ -4,6 +4,7 @@ use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use crate::event::{Action, EventId, Priority};
+use crate::trace_context::TraceContext;
 
 /// SQLite's integers are signed; event numbers stay far below the sign.
 pub(super) fn sql(id: EventId) -> i64 {
@@ -21,6 +22,14 @@ pub(super) fn priority(word: Option<&str>) -> Priority {
 
 pub(super) fn action(word: &str) -> Option<Action> {
     [Action::Trigger, Action::Resolve].into_iter().find(|action| action.as_str() == word)
+}
+
+/// The trace in a column; none if it is damaged, which stops nothing.
+pub(super) fn trace(row: &Row<'_>, column: usize) -> Result<Option<TraceContext>, rusqlite::Error> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Blob(stored) => TraceContext::of_stored(stored),
+        _ => None,
+    })
 }
 
 /// The text in a column of a possibly damaged row.

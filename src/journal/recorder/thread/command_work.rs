@@ -186,6 +186,7 @@ impl Work<'_> {
                 acknowledged_at: now.wall,
                 request: request_id,
                 sender_request: None,
+                trace: stored.trace.as_ref(),
                 raw,
                 charset: stored.charset.as_deref(),
                 body: &body,
@@ -213,6 +214,7 @@ impl Work<'_> {
                 incident_key: Arc::from(&**incident_key),
                 body: body.into(),
                 acknowledged: now.wall,
+                trace: stored.trace.clone(),
             }),
         });
         Ok(id)

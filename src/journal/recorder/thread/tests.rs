@@ -9,7 +9,8 @@ use crate::event::{
     Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Settlement, SourceId, State, UpdateHash,
 };
 use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
-use crate::journal::{AttemptRecord, Rescue, Shares};
+use crate::journal::{AttemptRecord, Reader, Rescue, Shares};
+use crate::trace_context::TraceContext;
 
 /// A recorder's thread that a test drives itself.
 struct Fixture {
@@ -58,6 +59,7 @@ fn submission(keys: std::ops::Range<u64>) -> Submission {
         source: Arc::from("servicepilot"),
         request_id: Arc::from("01REQUEST"),
         sender_request_id: None,
+        trace: None,
         received_at: WallTime::now(),
         raw: Bytes::from_static(b"[]"),
         charset: None,
@@ -166,6 +168,7 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
         incident_key: Arc::from("0"),
         body: Bytes::from_static(b"{}"),
         acknowledged: WallTime(1),
+        trace: Some(TraceContext::begin(7)),
     };
     fixture.recorder.leave(QueueCopy {
         waiting: ids.iter().copied().map(waits).collect(),
@@ -182,6 +185,8 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
     assert_eq!(journal.queued().unwrap(), [EventId(ids[0]), EventId(ids[2] + 1)]);
     let rescue = fixture.thread.fault.as_ref().and_then(|fault| fault.rescue);
     assert_eq!(rescue, Some(Rescue { again: 1, lost: 1, ended: 0 }));
+    let again = Reader::open(directory.path()).unwrap().details(EventId(ids[0])).unwrap().unwrap();
+    assert_eq!(again.summary.trace_id, Some(TraceContext::begin(7).id()));
 }
 
 #[test]

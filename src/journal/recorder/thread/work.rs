@@ -18,6 +18,7 @@ use crate::journal::recorder::{
     Unavailable,
 };
 use crate::journal::{self, AttemptRecord, Batch, Fit, NewEvent, NewRefusal, Raw, Space, Stored};
+use crate::trace_context::TraceContext;
 
 use super::shortage::shortened;
 
@@ -134,6 +135,7 @@ impl Work<'_> {
                         received_at: submission.received_at,
                         request: &submission.request_id,
                         sender_request: submission.sender_request_id.as_deref(),
+                        trace: submission.trace.as_ref(),
                         raw: raw_of(submission, raw_in),
                         charset: submission.charset,
                         element: element.as_deref(),
@@ -228,6 +230,7 @@ impl Work<'_> {
                 acknowledged_at,
                 request: &submission.request_id,
                 sender_request: submission.sender_request_id.as_deref(),
+                trace: submission.trace.as_ref(),
                 raw: raw_of(submission, *raw_in),
                 charset: submission.charset,
                 body: draft.body.bytes(),
@@ -254,7 +257,7 @@ impl Work<'_> {
                 continues: open || self.may_be_open(submission, draft, novelty, id)?,
                 acknowledged: self.now.monotonic,
             },
-            outgoing: Some(outgoing(&submission.source, draft, self.now.wall)),
+            outgoing: Some(outgoing(submission, draft, self.now.wall)),
         });
         Ok(Receipt { id, duplicate: false, follow: self.follow(submission, id)? })
     }
@@ -325,10 +328,12 @@ pub(super) fn write_settlement(
 
 /// The bytes that a submission takes on the volume.
 fn footprint(submission: &Submission) -> u64 {
+    // Each row has a copy of it.
+    let trace_state = submission.trace.as_ref().map_or(0, TraceContext::state_bytes);
     let bytes = |entry: &Entry| match entry {
-        Entry::Event { draft, .. } => draft.body.bytes().len() + 2 * draft.incident_key.len(),
+        Entry::Event { draft, .. } => draft.body.bytes().len() + 2 * draft.incident_key.len() + trace_state,
         Entry::Refused { element, violations, .. } => {
-            element.as_ref().map_or(0, Bytes::len) + violations.len() * VIOLATION_BYTES
+            element.as_ref().map_or(0, Bytes::len) + violations.len() * VIOLATION_BYTES + trace_state
         }
     };
     let bytes = submission.raw.len() + submission.entries.iter().map(bytes).sum::<usize>();
@@ -353,12 +358,13 @@ pub(super) fn raw_of(submission: &Submission, raw_in: Option<EventId>) -> Raw<'_
     raw_in.map_or(Raw::Bytes(&submission.raw), Raw::In)
 }
 
-fn outgoing(source: &Arc<str>, draft: &Draft, acknowledged: WallTime) -> Outgoing {
+fn outgoing(submission: &Submission, draft: &Draft, acknowledged: WallTime) -> Outgoing {
     Outgoing {
-        source: Arc::clone(source),
+        source: Arc::clone(&submission.source),
         incident_key: Arc::from(&*draft.incident_key),
         body: draft.body.bytes().clone(),
         acknowledged,
+        trace: submission.trace.clone(),
     }
 }
 
