@@ -68,7 +68,7 @@ pub use explained::Explained;
 pub use handshake::Handshake;
 pub use loaded_rules::{RulesBySource, SourceRules};
 pub use payload::{Decoded, json, read_kept, read_payload};
-pub use refusal::{NotJson, Refusal};
+pub use refusal::{NotJson, Refusal, TakenBy};
 pub use replay::Replayed;
 pub use request_id::{request_id, request_time, sender_id};
 

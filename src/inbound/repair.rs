@@ -76,7 +76,7 @@ impl Repair {
             Repair::Windows1252 => "read as Windows-1252, since it is not UTF-8",
             Repair::Cesu8 => "characters whose halves were encoded one by one (CESU-8) put together",
             Repair::ReplacedBytes => "bytes outside of its charset replaced by U+FFFD",
-            Repair::ControlCharacter => "raw control characters escaped",
+            Repair::ControlCharacter => "raw control characters escaped in strings, left out elsewhere",
             Repair::Escape => "backslashes that begin no escape kept as backslashes, `\\u{…}` read as its character",
             Repair::Surrogate => "halves of characters (lone surrogates) replaced by U+FFFD",
             Repair::TrailingComma => "commas after the last element left out",

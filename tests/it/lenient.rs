@@ -212,7 +212,7 @@ async fn a_refused_body_is_replayed_mended_or_once_its_source_is_lenient() {
         let setup = relay::Setup { source: vec!["json: lenient".into()], ..relay::Setup::default() };
         let relay = Relay::start_in(directory, &upstream, &setup).await;
         let page = told(&relay, &["explain", "--event", &line_break]).await;
-        assert!(page.contains("repaired\n  raw control characters escaped\n"), "{page}");
+        assert!(page.contains("repaired\n  raw control characters escaped in strings, left out elsewhere\n"), "{page}");
         let (code, _, err) = gander(&relay, &["events", "replay", &line_break, "--yes", "--wait"]).await;
         assert_eq!(code, 0, "{err}");
         assert_eq!(upstream.calls()[2].body["title"], "a\nb");
