@@ -19,6 +19,7 @@ use super::{ConfigArguments, Exit, Stop};
 use crate::advice::{self, Beside};
 use crate::clock::WallTime;
 use crate::inbound::{Accept, Decoded};
+use crate::text::visible;
 
 use selection::{Selection, Texts};
 
@@ -246,15 +247,20 @@ fn paint(word: &str) -> Option<Paint> {
 /// `$.state disaster: no rule matches this`.
 fn brief(error: &Value) -> String {
     let said = |name: &str| plain(&text(&error[name]));
-    let found = if error["found"].is_null() { String::new() } else { format!(" {}", said("found")) };
+    let found = found(error).map_or_else(String::new, |found| format!(" {found}"));
     format!("{}{found}: {}", said("path"), said("problem"))
 }
 
 /// `$.state: no rule matches this (found disaster)`.
 pub(super) fn violation(error: &Value) -> String {
     let said = |name: &str| plain(&text(&error[name]));
-    let found = if error["found"].is_null() { String::new() } else { format!(" (found {})", said("found")) };
+    let found = found(error).map_or_else(String::new, |found| format!(" (found {found})"));
     format!("{}: {}{found}", said("path"), said("problem"))
+}
+
+/// The value that an error is about; none where there was none.
+fn found(error: &Value) -> Option<String> {
+    (!error["found"].is_null()).then(|| plain(&visible(&text(&error["found"]))))
 }
 
 /// An event above what differs of it.
@@ -267,7 +273,7 @@ fn heading(event: &Value) -> Vec<String> {
 /// A line on one thing that rules in the shadow of others would have decided otherwise.
 fn difference(one: &Value) -> String {
     let word = |name: &str| plain(&text(&one[name]));
-    let value = |name: &str| if one[name].is_null() { "missing".to_owned() } else { word(name) };
+    let value = |name: &str| if one[name].is_null() { "missing".to_owned() } else { visible(&word(name)).into_owned() };
     let path = if one["path"].is_null() { String::new() } else { format!(" {}", word("path")) };
     format!("{}{path}: {}, would be {}", word("what"), value("is"), value("would_be"))
 }
@@ -445,6 +451,11 @@ mod tests {
         let error = json!({"path": "$.state", "problem": "no rule matches this", "found": "disaster\u{7}", "more": 2});
         let event = json!({"id": "7", "state": "refused", "reason": "unprocessable", "error": error});
         assert_eq!(row(&event)[8], "$.state disaster\\u{7}: no rule matches this (and 2 more)");
+        for (blank, seen) in [("", "\"\""), ("  ", "\"  \"")] {
+            let error = json!({"path": "$.state", "problem": "no rule matches this", "found": blank});
+            assert_eq!(brief(&error), format!("$.state {seen}: no rule matches this"));
+            assert_eq!(violation(&error), format!("$.state: no rule matches this (found {seen})"));
+        }
         let text = details(&json!({"id": "7", "errors": [error]})).join("\n");
         assert!(text.contains("wrong with it:\n  $.state: no rule matches this (found disaster\\u{7})"), "{text}");
         let error = json!({"path": "$", "problem": "the body is not JSON", "reason": "not_json"});

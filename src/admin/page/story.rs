@@ -15,7 +15,7 @@ use crate::advice::{self, Advice, Beside};
 use crate::clock::WallTime;
 use crate::event::EventId;
 use crate::journal::Filter;
-use crate::text::length_of;
+use crate::text::{length_of, visible};
 
 pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>) -> Response {
     let event = match details(&state, &id).await {
@@ -235,7 +235,7 @@ fn contents(event: &Value) -> Markup {
                             @let word = |name: &str| error[name].as_str().unwrap_or_default();
                             li {
                                 code { (word("path")) } ": " (word("problem"))
-                                @if error["found"].is_string() { "; found " code { (word("found")) } }
+                                @if error["found"].is_string() { "; found " code { (visible(word("found"))) } }
                             }
                         }
                     }
