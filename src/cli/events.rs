@@ -13,12 +13,13 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::admin_client::{Relay, as_flags, event_path};
-use super::recorded::{NOT_JSON, NOT_KEPT, payload, received, refused_for};
+use super::recorded::{NOT_JSON, NOT_KEPT, payload, received};
 use super::terminal::{Paint, Terminal, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
 use crate::advice::{self, Beside};
 use crate::clock::WallTime;
-use crate::inbound::{Accept, Decoded};
+use crate::inbound::Accept;
+use crate::inbound::repair::Repair;
 use crate::text::visible;
 
 use selection::{Selection, Texts};
@@ -295,13 +296,11 @@ fn errors(event: &Value) -> Vec<String> {
 
 /// The lines on what was repaired in a payload that was taken.
 fn repairs(event: &Value) -> Vec<String> {
-    match payload(event, Accept::default()) {
-        Some(Ok(Decoded { repairs, .. })) if refused_for(event) != Some(NOT_JSON) && !repairs.is_empty() => {
-            let repairs = repairs.iter().map(|repair| format!("  {}", repair.explain()));
-            std::iter::once("\nwhat was repaired in it:".to_owned()).chain(repairs).collect()
-        }
-        _ => Vec::new(),
-    }
+    let words: Vec<String> = page_of(event, "repaired").iter().map(text).collect();
+    let title = (!words.is_empty()).then(|| "\nwhat was repaired in it:".to_owned());
+    // A newer relay may know of repairs that have no words here.
+    let explained = words.iter().map(|word| Repair::read(word).map_or(&**word, |repair| repair.explain()));
+    title.into_iter().chain(explained.map(|words| format!("  {}", plain(words)))).collect()
 }
 
 /// An event over several lines: its fields, then the bodies, then the attempts.

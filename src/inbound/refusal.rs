@@ -471,6 +471,9 @@ pub(super) const NOT_JSON: &str = "not_json";
 /// The label of a body of which only the beginning was read.
 pub(super) const BODY_TOO_LARGE: &str = "body_too_large";
 
+/// The labels of bodies that are kept and that nobody could read, or that nobody read.
+pub(super) const UNREAD: [&str; 5] = [NOT_JSON, BODY_TOO_LARGE, "content_type", "charset", "content_encoding"];
+
 /// The labels of requests to a source, but for those that the journal does not take.
 const OF_SOURCE: [&str; 14] = [
     "method",

@@ -69,6 +69,11 @@ impl Repair {
         }
     }
 
+    /// The repair with this word.
+    pub fn read(word: &str) -> Option<Repair> {
+        Repair::ALL.into_iter().find(|repair| repair.as_str() == word)
+    }
+
     /// The repair in words.
     pub fn explain(self) -> &'static str {
         match self {

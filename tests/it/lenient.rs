@@ -122,6 +122,11 @@ async fn what_was_repaired_is_sent_and_shown_with_the_event() {
         let shown = told(&relay, &["events", "show", &id]).await;
         let (_, of) = shown.split_once("what was repaired in it:\n").unwrap_or_else(|| panic!("{shown}"));
         assert!(repaired.iter().all(|words| of.contains(words)), "{shown}");
+        let event = relay.admin(&format!("/api/v1/events/{id}")).await.json;
+        assert_eq!(event["repaired"], json!(["windows_1252", "control_character", "escape"]), "{event}");
+        let sound = post(&relay, &alert("e2", b"fine")).await;
+        let event = relay.admin(&format!("/api/v1/events/{}", sound.json["id"].as_str().unwrap())).await.json;
+        assert!(event["received"].is_string() && event.get("repaired").is_none(), "{event}");
         let (code, raw, _) = gander(&relay, &["events", "show", &id, "--raw"]).await;
         assert_eq!((code, raw.as_slice()), (0, body.as_slice()), "byte by byte");
 
