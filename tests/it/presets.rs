@@ -467,6 +467,7 @@ const STATES: &[States] = &[
             r#""action": "archived", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "ignored", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "triggered", "data": {"issue": {"id": "1170", "status": "resolved"}, "activity": {}}"#,
+            r#""action": "triggered", "data": {"issue": {"id": "1170", "status": "ignored"}, "activity": {}}"#,
         ],
         ignore: &[
             r#""action": "created", "data": {"issue": {"id": "1170"}}"#,
