@@ -124,6 +124,8 @@ async fn what_was_repaired_is_sent_and_shown_with_the_event() {
         assert!(repaired.iter().all(|words| of.contains(words)), "{shown}");
         let event = relay.admin(&format!("/api/v1/events/{id}")).await.json;
         assert_eq!(event["repaired"], json!(["windows_1252", "control_character", "escape"]), "{event}");
+        let page = relay.admin(&format!("/events/{id}")).await.json;
+        assert!(page.as_str().is_some_and(|page| page.contains("Repaired to be read: read as Windows-1252")), "{page}");
         let sound = post(&relay, &alert("e2", b"fine")).await;
         let event = relay.admin(&format!("/api/v1/events/{}", sound.json["id"].as_str().unwrap())).await.json;
         assert!(event["received"].is_string() && event.get("repaired").is_none(), "{event}");
