@@ -7,16 +7,17 @@ use super::path::{JsonPath, Scope};
 use super::value::shown;
 use crate::event::Violation;
 
-/// What the rules looked at, as reasons. First come the values on which an event fails alone, such as a state word that no
-/// rule knows; then what is there before what is missing, which may be there at will. `ordering` is for that order only:
-/// where it ends, the reasons are as true in another one.
+/// What the rules looked at, as reasons. First comes what no test knows, such as a new state word: of that the values on
+/// which an event fails alone, then what is there before what is missing, which may be there at will. `ordering` is for
+/// that order only: where it ends, the reasons are as true in another one.
 pub(super) fn reasons(rules: &RuleSet, scope: Scope<'_>, ordering: &Budget) -> Vec<Violation> {
     let mut read: Vec<&JsonPath> = rules.rules.iter().flat_map(|rule| &rule.reads).take(PATHS_MAX).collect();
     let ordered = Scope { budget: ordering, ..scope };
-    let failed = failed(rules, ordered);
+    let (known, failed) = (known(rules, ordered), failed(rules, ordered));
     read.sort_by_cached_key(|path| {
+        let is_known = known.iter().any(|known| known.as_str() == path.as_str());
         let tests = failed.iter().filter(|failed| failed.path.as_str() == path.as_str()).map(|failed| failed.tests);
-        (tests.min().unwrap_or(usize::MAX), path.first(ordered).is_none())
+        (is_known, tests.min().unwrap_or(usize::MAX), path.first(ordered).is_none())
     });
     let reasons: Vec<Violation> = read.into_iter().take(REASONS_MAX).map(|path| reason(path, scope)).collect();
     if reasons.is_empty() {
@@ -30,6 +31,13 @@ fn reason(path: &JsonPath, scope: Scope<'_>) -> Violation {
     let found = path.first(scope);
     let problem = if found.is_some() { "no rule matches this" } else { "no rule matches, and this is missing" };
     Violation { path: path.as_str().to_owned(), problem: problem.to_owned(), found: found.map(shown) }
+}
+
+/// The paths at which some test holds.
+fn known<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> Vec<&'r JsonPath> {
+    let conditions = rules.rules.iter().take(RULES_MAX).filter_map(|rule| rule.when.as_ref());
+    let tests = conditions.flat_map(Condition::tests);
+    tests.filter(|test| test.holds(scope, None)).map(|test| &test.path).collect()
 }
 
 /// A path at which a rule failed.

@@ -629,6 +629,12 @@ fn the_first_reason_of_a_refusal_is_the_state_that_the_preset_does_not_know() {
                 "monitoringService": "Platform", "monitorCondition": "Activated"}, "alertContext": {}}}"#,
             "$.data.essentials.monitorCondition",
         ),
+        (
+            "azure-monitor",
+            r#"{"schemaId": "azureMonitorCommonAlertSchema", "data": {"essentials": {"alertId": "/alerts/1",
+                "monitoringService": "ServiceHealth", "monitorCondition": "Fired"}, "alertContext": {"status": "Paused"}}}"#,
+            "$.data.alertContext.status",
+        ),
         ("healthchecks-io", r#"{"code": "c1", "status": "grace", "name": "Backup", "slug": "backup"}"#, "$.status"),
         ("new-relic", r#"{"id": "d1", "state": "DEACTIVATED", "trigger": "STATE_CHANGE"}"#, "$.state"),
         ("openstatus", r#"{"monitor": {"id": 2, "name": "shop", "url": "u"}, "status": "active"}"#, "$.status"),

@@ -76,8 +76,9 @@ rules:
             ["$.status", "$.kind", "$.issue", "$.name", "$.slug"],
         ),
         (json!({"status": "grace"}), ["$.status", "$.kind", "$.issue", "$.name", "$.slug"]),
-        (json!({"status": "grace", "old": true}), ["$.status", "$.old", "$.kind", "$.issue", "$.name"]),
-        (json!({"kind": "issue", "issue": "odd"}), ["$.issue", "$.status", "$.kind", "$.name", "$.slug"]),
+        (json!({"status": "grace", "old": true}), ["$.status", "$.kind", "$.issue", "$.name", "$.slug"]),
+        // `issue` is a kind that a rule knows.
+        (json!({"kind": "issue", "issue": "odd"}), ["$.issue", "$.status", "$.name", "$.slug", "$.comment"]),
         // What is missing and would decide.
         (json!({"name": "Backup"}), ["$.status", "$.kind", "$.issue", "$.name", "$.slug"]),
     ] {
