@@ -11,6 +11,7 @@ mod guard;
 mod history;
 mod holds;
 mod journal_view;
+mod kept_event;
 mod metrics;
 mod page;
 mod problem;

@@ -6,8 +6,8 @@
 //!
 //! Reading: `decide` is the order of things, `condition`, `validate`, `key` and `emit` are its steps, `compile`
 //! turns YAML into them, `index` leaves out the rules that can't match, `path` is JSONPath, `text`, `pattern`,
-//! `casefold`, `canonical`, `template` and `value` are what the steps are made of; `trace` is what an explained decision saw, `coverage`
-//! adds traces up, `diff` compares two decisions.
+//! `casefold`, `canonical`, `template` and `value` are what the steps are made of; `unmatched` says why no rule matched,
+//! `trace` is what an explained decision saw, `coverage` adds traces up, `diff` compares two decisions.
 
 mod body_shape;
 pub mod budget;
@@ -29,6 +29,7 @@ mod placeholder;
 mod template;
 mod text;
 mod trace;
+mod unmatched;
 mod validate;
 mod value;
 

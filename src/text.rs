@@ -1,5 +1,6 @@
 //! Texts, numbers and times as a person reads them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::clock::WallTime;
@@ -12,6 +13,11 @@ pub(crate) fn plain(text: &str) -> String {
         if c.is_control() || is_unseen(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
+}
+
+/// A value within a sentence. A blank one, which nobody would see there, stands between quotes.
+pub(crate) fn visible(value: &str) -> Cow<'_, str> {
+    if value.trim().is_empty() { Cow::Owned(format!("{value:?}")) } else { Cow::Borrowed(value) }
 }
 
 /// A word as a shell takes it.
@@ -100,6 +106,13 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2J\nb\u{202e}é"), "a\\u{1b}[2J\\nb\\u{202e}é");
         assert_eq!(plain("a\u{2028}b\u{200b}c\u{feff}"), "a\\u{2028}b\\u{200b}c\\u{feff}");
         assert_eq!(plain("👩\u{200d}🔧"), "👩\u{200d}🔧");
+    }
+
+    #[test]
+    fn a_blank_value_is_seen() {
+        for (value, seen) in [("", "\"\""), ("  ", "\"  \""), ("\t", "\"\\t\""), ("OK", "OK"), (" OK", " OK")] {
+            assert_eq!(visible(value), seen);
+        }
     }
 
     #[test]

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::State;
 use super::guard::may_see_details;
-use super::holds;
 use super::problem::{Reply, bad_request, problem};
 use super::readiness::readiness;
 use super::selection::Selection;
 use super::unseen;
+use super::{holds, kept_event};
 use crate::clock::WallTime;
 use crate::event::EventId;
 use crate::journal::{Filter, Page, Summary};
@@ -69,11 +69,9 @@ pub(super) struct Listed {
 pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>) -> Reply {
     let not_found = |detail| problem(StatusCode::NOT_FOUND, detail);
     let id: EventId = id.parse().map_err(|_| not_found("an event's id is a number"))?;
-    let mut details = state.view.journal.read(move |reader| reader.details(id)).await?;
-    let summaries = details.as_mut().map(|details| &mut details.summary);
-    holds::mark(summaries.map(std::slice::from_mut).unwrap_or_default(), &state.view.recorder.holds());
     let not_kept = "no such event is kept; delivered events are kept for `journal.keep_delivered`";
-    details.map(|details| Json(details).into_response()).ok_or_else(|| not_found(not_kept))
+    let event = kept_event::read(&state, id).await?;
+    event.map(|event| Json(event).into_response()).ok_or_else(|| not_found(not_kept))
 }
 
 /// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.

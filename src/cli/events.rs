@@ -13,12 +13,14 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::admin_client::{Relay, as_flags, event_path};
-use super::recorded::{NOT_JSON, NOT_KEPT, payload, received, refused_for};
+use super::recorded::{NOT_JSON, NOT_KEPT, payload, received};
 use super::terminal::{Paint, Terminal, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
 use crate::advice::{self, Beside};
 use crate::clock::WallTime;
-use crate::inbound::{Accept, Decoded};
+use crate::inbound::Accept;
+use crate::inbound::repair::Repair;
+use crate::text::visible;
 
 use selection::{Selection, Texts};
 
@@ -246,15 +248,20 @@ fn paint(word: &str) -> Option<Paint> {
 /// `$.state disaster: no rule matches this`.
 fn brief(error: &Value) -> String {
     let said = |name: &str| plain(&text(&error[name]));
-    let found = if error["found"].is_null() { String::new() } else { format!(" {}", said("found")) };
+    let found = found(error).map_or_else(String::new, |found| format!(" {found}"));
     format!("{}{found}: {}", said("path"), said("problem"))
 }
 
 /// `$.state: no rule matches this (found disaster)`.
 pub(super) fn violation(error: &Value) -> String {
     let said = |name: &str| plain(&text(&error[name]));
-    let found = if error["found"].is_null() { String::new() } else { format!(" (found {})", said("found")) };
+    let found = found(error).map_or_else(String::new, |found| format!(" (found {found})"));
     format!("{}: {}{found}", said("path"), said("problem"))
+}
+
+/// The value that an error is about; none where there was none.
+fn found(error: &Value) -> Option<String> {
+    (!error["found"].is_null()).then(|| plain(&visible(&text(&error["found"]))))
 }
 
 /// An event above what differs of it.
@@ -267,7 +274,7 @@ fn heading(event: &Value) -> Vec<String> {
 /// A line on one thing that rules in the shadow of others would have decided otherwise.
 fn difference(one: &Value) -> String {
     let word = |name: &str| plain(&text(&one[name]));
-    let value = |name: &str| if one[name].is_null() { "missing".to_owned() } else { word(name) };
+    let value = |name: &str| if one[name].is_null() { "missing".to_owned() } else { visible(&word(name)).into_owned() };
     let path = if one["path"].is_null() { String::new() } else { format!(" {}", word("path")) };
     format!("{}{path}: {}, would be {}", word("what"), value("is"), value("would_be"))
 }
@@ -289,13 +296,11 @@ fn errors(event: &Value) -> Vec<String> {
 
 /// The lines on what was repaired in a payload that was taken.
 fn repairs(event: &Value) -> Vec<String> {
-    match payload(event, Accept::default()) {
-        Some(Ok(Decoded { repairs, .. })) if refused_for(event) != Some(NOT_JSON) && !repairs.is_empty() => {
-            let repairs = repairs.iter().map(|repair| format!("  {}", repair.explain()));
-            std::iter::once("\nwhat was repaired in it:".to_owned()).chain(repairs).collect()
-        }
-        _ => Vec::new(),
-    }
+    let words: Vec<String> = page_of(event, "repaired").iter().map(text).collect();
+    let title = (!words.is_empty()).then(|| "\nwhat was repaired in it:".to_owned());
+    // A newer relay may know of repairs that have no words here.
+    let explained = words.iter().map(|word| Repair::read(word).map_or(&**word, |repair| repair.explain()));
+    title.into_iter().chain(explained.map(|words| format!("  {}", plain(words)))).collect()
 }
 
 /// An event over several lines: its fields, then the bodies, then the attempts.
@@ -459,6 +464,11 @@ mod tests {
         let error = json!({"path": "$.state", "problem": "no rule matches this", "found": "disaster\u{7}", "more": 2});
         let event = json!({"id": "7", "state": "refused", "reason": "unprocessable", "error": error});
         assert_eq!(row(&event)[8], "$.state disaster\\u{7}: no rule matches this (and 2 more)");
+        for (blank, seen) in [("", "\"\""), ("  ", "\"  \"")] {
+            let error = json!({"path": "$.state", "problem": "no rule matches this", "found": blank});
+            assert_eq!(brief(&error), format!("$.state {seen}: no rule matches this"));
+            assert_eq!(violation(&error), format!("$.state: no rule matches this (found {seen})"));
+        }
         let text = details(&json!({"id": "7", "errors": [error]})).join("\n");
         assert!(text.contains("wrong with it:\n  $.state: no rule matches this (found disaster\\u{7})"), "{text}");
         let error = json!({"path": "$", "problem": "the body is not JSON", "reason": "not_json"});

@@ -42,7 +42,7 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Value, String> {
 /// A payload as the relay reads it, with a byte order mark or without; a sentence for the reader where it is no JSON.
 pub(crate) fn payload(bytes: &[u8], accept: Accept) -> Result<Decoded, String> {
     read_payload(bytes, None, accept).map_err(|not_json| {
-        let NotJson { problem, line, column, remedy } = not_json;
+        let NotJson { problem, line, column, remedy, .. } = not_json;
         let remedy = remedy.map_or_else(String::new, |remedy| format!("\n  {remedy}"));
         format!("{problem} at line {line} column {column}{remedy}")
     })

@@ -11,7 +11,7 @@ use super::auth::Authenticated;
 use super::body::BufferedBody;
 use super::charset::{Charset, looks_wide};
 use super::gzip::{self, StaysPacked, looks_packed, unpack};
-use super::refusal::{NotJson, PACKED, Refusal};
+use super::refusal::{NotJson, PACKED, Refusal, TakenBy};
 use super::repair::{self, JsonReading, Repairs};
 use super::{Accept, form};
 use crate::event::Violation;
@@ -53,7 +53,7 @@ impl Payload {
         match unpack(&self.body, bytes_max) {
             Ok(body) => self.body = body,
             Err(StaysPacked::Refused(refusal)) => return Err(refusal),
-            Err(StaysPacked::Broken(problem)) => return Ok(Err(NotJson { problem, line: 1, column: 1, remedy: None })),
+            Err(StaysPacked::Broken(problem)) => return Ok(Err(NotJson::at(problem, 1, 1))),
         }
         Ok(Ok(()))
     }
@@ -138,7 +138,9 @@ pub(super) fn decode(body: &[u8], reading: Reading) -> Result<Decoded, NotJson> 
     }
     match (reading.json, body.leniently(reading.form)) {
         (JsonReading::Lenient, Some(read)) => read,
-        (JsonReading::Strict, Some(Ok(decoded))) => Err(not_json.with_remedy(&lenient_would(decoded.repairs))),
+        (JsonReading::Strict, Some(Ok(decoded))) => {
+            Err(not_json.taken_by(TakenBy::Lenient, &lenient_would(decoded.repairs)))
+        }
         _ => Err(not_json),
     }
 }
@@ -175,7 +177,7 @@ impl EncodedBody<'_> {
                 Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
                 None => {
                     let problem = format!("it holds bytes that are not {}", self.encoding.name());
-                    return Err(NotJson { problem, line: 1, column: 1, remedy: None });
+                    return Err(NotJson::at(problem, 1, 1));
                 }
             }
         };
@@ -187,11 +189,11 @@ impl EncodedBody<'_> {
                     true => form::decode(self.text, self.encoding),
                     false => form::decode(&text, UTF_8),
                 };
-                read.map_err(|(problem, at)| NotJson { problem, line: 1, column: at + 1, remedy: None })
+                read.map_err(|(problem, at)| NotJson::at(problem, 1, at + 1))
             }
             Err(problem) => {
                 let found = not_json(&text, offset(&text, &problem), &problem);
-                Err(if form::is_form(&text) { found.with_remedy(TAKES_FORMS) } else { found })
+                Err(if form::is_form(&text) { found.taken_by(TakenBy::Forms, TAKES_FORMS) } else { found })
             }
         }
     }
@@ -199,9 +201,7 @@ impl EncodedBody<'_> {
     /// The words for bytes that are no text in the charset that is named, or in none, and that tell what they are: nothing
     /// in them is to be repaired.
     fn no_text(&self) -> Option<NotJson> {
-        let told = |problem: String, remedy: &str| {
-            Some(NotJson { problem, line: 1, column: 1, remedy: Some(remedy.to_owned()) })
-        };
+        let told = |problem: String, remedy: &str| Some(NotJson::at(problem, 1, 1).with_remedy(remedy));
         if looks_packed(self.text) {
             return told("it looks like gzip".to_owned(), PACKED);
         }
@@ -241,7 +241,7 @@ impl EncodedBody<'_> {
 fn not_json(text: &[u8], at: usize, problem: &serde_json::Error) -> NotJson {
     let told = |at: usize, problem: String| {
         let (line, column) = line_and_column(text, at);
-        NotJson { problem, line, column, remedy: None }
+        NotJson::at(problem, line, column)
     };
     if text.trim_ascii().is_empty() {
         return told(at, "it is empty".to_owned());
@@ -257,6 +257,8 @@ fn not_json(text: &[u8], at: usize, problem: &serde_json::Error) -> NotJson {
     let words = words.strip_suffix(&suffix).unwrap_or(&words);
     let word = repair::word_at(text, at);
     let words = match words {
+        // The end of a text in C, which some senders count with it.
+        words if text.get(at) == Some(&0) && !words.starts_with(IN_A_STRING) => NUL.to_owned(),
         words if SURROGATE.contains(&words) => HALF_A_CHARACTER.to_owned(),
         words if NO_VALUE.contains(&words) && word.starts_with(b"'") => SINGLE_QUOTES.to_owned(),
         words if NO_VALUE.contains(&words) && repair::is_not_finite(word) => {
@@ -287,6 +289,9 @@ const BEGINNING_BYTES: usize = 64 * 1024;
 const TAKES_FORMS: &str = "It looks like a form, which a source with `accept: [json, form]` takes.";
 /// serde_json's words for a high surrogate without its low one, and for a low one alone.
 const SURROGATE: [&str; 2] = ["unexpected end of hex escape", "lone leading surrogate in hex escape"];
+/// Its words for a control character in a string.
+const IN_A_STRING: &str = "control character";
+const NUL: &str = "a NUL byte (0x00) stands here, outside of any string";
 const HALF_A_CHARACTER: &str =
     "a string holds half a character, a lone surrogate (one of \\ud800 to \\udfff without its other half)";
 /// Its words for what is no value and no key.
@@ -410,6 +415,9 @@ mod tests {
             ("text after the value", b"{} {}", 1, 4, "trailing"),
             ("a form", b"payload=%7B%7D", 1, 1, "expected"),
             ("no UTF-8", b"{\n\"a\": \"b\xff\"}", 2, 8, "not UTF-8"),
+            ("the end of a text in C", b"{\"a\": 1}\0", 1, 9, "a NUL byte (0x00)"),
+            ("a NUL byte between two values", b"[1,\0 2]", 1, 4, "a NUL byte (0x00)"),
+            ("a NUL byte in a text", b"[\"a\0\"]", 1, 4, "control character"),
             ("200 levels", deep.as_bytes(), 1, 128, "recursion limit"),
             ("a number beyond all bounds", b"1e999", 1, 5, "out of range"),
             ("half a character, its first half", br#"{"a": "x\ud800y"}"#, 1, 15, "a lone surrogate"),
@@ -441,6 +449,7 @@ mod tests {
             (b"[\"a\nb\"]", &[lenient, "raw control characters"]),
             (b"[\"C:\\Program\"]", &[lenient, "backslashes"]),
             (b"[NaN, 1,]", &[lenient, "NaN", "commas"]),
+            (b"{\"a\": 1}\0\0", &[lenient, "control characters", "left out"]),
             (b"[\"Z\xfcrich\"]", &["Send UTF-8", charset, lenient, "Windows-1252"]),
             // No reading of these: only the charset is known to be wrong.
             (b"[\"Z\xfcrich\"", &["Send UTF-8", charset]),
@@ -463,6 +472,7 @@ mod tests {
         let rows: &[Row<'_>] = &[
             (b"{\"title\":\"Event\r\nid: 30d0\"}", json!({"title": "Event\r\nid: 30d0"}), &[Repair::ControlCharacter]),
             (b"{\"value\":NaN}", json!({"value": null}), &[Repair::NotANumber]),
+            (b"{\"id\":\"e1\"}\n\0\0\0", json!({"id": "e1"}), &[Repair::ControlCharacter]),
             (
                 b"[\"St\xf6rung auf Ger\xe4t \x96 20 \x80\"]",
                 json!(["Störung auf Gerät – 20 €"]),

@@ -78,9 +78,30 @@ pub struct NotJson {
     pub column: usize,
     /// Sentences on what helps, where that is known.
     pub remedy: Option<String>,
+    /// The key of the source with which it would be taken.
+    pub taken_by: Option<TakenBy>,
+}
+
+/// A key of a source that makes it take a body which is no strict JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenBy {
+    /// `json: lenient`
+    Lenient,
+    /// `accept: [json, form]`
+    Forms,
 }
 
 impl NotJson {
+    /// A problem at this line and column, of which nothing is known that helps.
+    pub(super) fn at(problem: impl Into<String>, line: usize, column: usize) -> NotJson {
+        NotJson { problem: problem.into(), line, column, remedy: None, taken_by: None }
+    }
+
+    /// Adds the key with which the source would take it, and a sentence on that.
+    pub(super) fn taken_by(self, key: TakenBy, sentence: &str) -> NotJson {
+        NotJson { taken_by: Some(key), ..self.with_remedy(sentence) }
+    }
+
     /// Adds a sentence on what helps.
     pub(super) fn with_remedy(mut self, sentence: &str) -> NotJson {
         let remedy = self.remedy.get_or_insert_default();
@@ -288,10 +309,19 @@ impl Refusal {
                 "let the sender post UTF-8 with `Content-Type: application/json`; `gander events replay` takes what is \
                  kept, if it is JSON",
             ),
-            Refusal::NotJson(_) => Some(
-                "fix the sender's template, or write `json: lenient` for the source where the answer names that; what is \
-                 kept: `gander events list --state refused`, `gander events show`",
-            ),
+            Refusal::NotJson(not_json) => Some(match not_json.taken_by {
+                Some(TakenBy::Lenient) => {
+                    "fix the sender's template, or write `json: lenient` for the source; `gander events replay` then takes \
+                     what is kept"
+                }
+                Some(TakenBy::Forms) => {
+                    "let the source take forms, `accept: [json, form]`; `gander events replay` then takes what is kept"
+                }
+                None => {
+                    "fix the sender's template; what is kept: `gander events list --state refused`, `gander events show ID \
+                     --raw` into a file, correct it, `gander events replay ID --payload FILE`"
+                }
+            }),
             Refusal::OverLimit(Exceeded { answer: OverLimit::TooManyRequests, .. }) => {
                 Some("find out why this source sends so much, or raise its `rate_limit`; nothing of it is kept")
             }
@@ -441,6 +471,9 @@ pub(super) const NOT_JSON: &str = "not_json";
 /// The label of a body of which only the beginning was read.
 pub(super) const BODY_TOO_LARGE: &str = "body_too_large";
 
+/// The labels of bodies that are kept and that nobody could read, or that nobody read.
+pub(super) const UNREAD: [&str; 5] = [NOT_JSON, BODY_TOO_LARGE, "content_type", "charset", "content_encoding"];
+
 /// The labels of requests to a source, but for those that the journal does not take.
 const OF_SOURCE: [&str; 14] = [
     "method",
@@ -475,7 +508,7 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_status_and_headers() {
-        let not_json = NotJson { problem: "expected value".into(), line: 3, column: 14, remedy: None };
+        let not_json = NotJson::at("expected value", 3, 14);
         let not_json = Refusal::NotJson(not_json);
         type Row<'a> = (Refusal, u16, &'a [(&'a str, &'a str)]);
         let rows: &[Row<'_>] = &[
@@ -539,7 +572,7 @@ mod tests {
     /// A sender that sends it again later loses nothing.
     #[test]
     fn a_person_is_told_of_what_a_sender_gives_up_on() {
-        let not_json = NotJson { problem: "expected value".into(), line: 3, column: 14, remedy: None };
+        let not_json = NotJson::at("expected value", 3, 14);
         for (refusal, told) in [
             (Refusal::NotJson(not_json), Some(400)),
             (Refusal::BodyBroken, Some(400)),
@@ -559,9 +592,25 @@ mod tests {
         }
     }
 
+    /// A source that is lenient already is not told to become so.
+    #[test]
+    fn a_person_is_told_of_a_key_only_where_it_helps() {
+        let bare = NotJson::at("expected value", 3, 14);
+        let rows: &[(NotJson, &[&str], &[&str])] = &[
+            (bare.clone(), &["--raw", "--payload FILE"], &["lenient", "accept"]),
+            (bare.clone().taken_by(TakenBy::Lenient, "It would."), &["`json: lenient`"], &["--payload", "accept"]),
+            (bare.taken_by(TakenBy::Forms, "It would."), &["`accept: [json, form]`"], &["lenient"]),
+        ];
+        for (not_json, named, unnamed) in rows {
+            let told = Refusal::NotJson(not_json.clone()).of_sender(None).unwrap().remedy;
+            assert!(named.iter().all(|words| told.contains(words)), "{told}");
+            assert!(!unnamed.iter().any(|words| told.contains(words)), "{told}");
+        }
+    }
+
     #[test]
     fn a_body_that_is_not_json_is_answered_with_its_place() {
-        let at = NotJson { problem: "expected value".into(), line: 3, column: 14, remedy: None };
+        let at = NotJson::at("expected value", 3, 14);
         let refused = Refused { refusal: Refusal::NotJson(at), kept: Some(EventId(9)) };
         let body = body_of(&refused.response("x"));
         assert_eq!((body["line"].as_u64(), body["column"].as_u64()), (Some(3), Some(14)));

@@ -69,6 +69,11 @@ impl Repair {
         }
     }
 
+    /// The repair with this word.
+    pub fn read(word: &str) -> Option<Repair> {
+        Repair::ALL.into_iter().find(|repair| repair.as_str() == word)
+    }
+
     /// The repair in words.
     pub fn explain(self) -> &'static str {
         match self {
@@ -76,7 +81,7 @@ impl Repair {
             Repair::Windows1252 => "read as Windows-1252, since it is not UTF-8",
             Repair::Cesu8 => "characters whose halves were encoded one by one (CESU-8) put together",
             Repair::ReplacedBytes => "bytes outside of its charset replaced by U+FFFD",
-            Repair::ControlCharacter => "raw control characters escaped",
+            Repair::ControlCharacter => "raw control characters escaped in strings, left out elsewhere",
             Repair::Escape => "backslashes that begin no escape kept as backslashes, `\\u{…}` read as its character",
             Repair::Surrogate => "halves of characters (lone surrogates) replaced by U+FFFD",
             Repair::TrailingComma => "commas after the last element left out",

@@ -109,7 +109,7 @@ fn combine(
 }
 
 impl Test {
-    fn holds(&self, scope: Scope<'_>, trace: Option<&mut Vec<ConditionTrace>>) -> bool {
+    pub(super) fn holds(&self, scope: Scope<'_>, trace: Option<&mut Vec<ConditionTrace>>) -> bool {
         let nodes = self.path.select(scope);
         let nodes = nodes.as_slice();
         let holds = match &self.asks {

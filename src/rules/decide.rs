@@ -13,7 +13,9 @@ use super::path::{JsonPath, Nodes, Scope, spelled};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
-use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
+use super::{
+    Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder, unmatched,
+};
 use crate::event::{Action, Body, Draft, Priority, UpdateHash, Violation};
 use crate::inbound::repair::{self, JsonReading, Repairs};
 
@@ -24,6 +26,8 @@ struct Payload<'a> {
     budget: &'a Budget,
     /// What telling of the rules may take, apart from the decision: to be explained changes nothing.
     telling: Budget,
+    /// What putting the reasons of refusals in order may take, apart from the decision: no other element is refused for it.
+    ordering: Budget,
     fuel: Budget,
     converted: OnceCell<Converted>,
     failures: RefCell<TemplateFailures>,
@@ -65,6 +69,7 @@ pub(super) fn payload(
         context: Context { repairs: context.repairs.and(repairs), ..context },
         budget: &budget,
         telling,
+        ordering: Budget::new(STEPS_MAX),
         fuel: Budget::new(FUEL_OF_PAYLOAD),
         converted: OnceCell::new(),
         failures: RefCell::new(TemplateFailures::default()),
@@ -266,7 +271,7 @@ fn one(
         None => {
             return match rules.otherwise {
                 Otherwise::Ignore => Ok(Element::Ignored { rule: None }),
-                Otherwise::Reject => Err(unmatched(rules, scope)),
+                Otherwise::Reject => Err(unmatched::reasons(rules, scope, &payload.ordering)),
             };
         }
     };
@@ -386,21 +391,6 @@ fn unrendered(path: &JsonPath, scope: Scope<'_>) -> Vec<Violation> {
         })
         .take(VIOLATIONS_SHOWN_MAX)
         .collect()
-}
-
-/// No rule matched: what the rules looked at says why.
-fn unmatched(rules: &RuleSet, scope: Scope<'_>) -> Vec<Violation> {
-    let read: Vec<Violation> = rules
-        .rules
-        .iter()
-        .flat_map(|rule| &rule.reads)
-        .take(VIOLATIONS_SHOWN_MAX)
-        .map(|path| match path.select(scope).as_slice() {
-            [] => violation(path, "no rule matches, and this is missing".into(), None),
-            [node, ..] => violation(path, "no rule matches this".into(), Some(node)),
-        })
-        .collect();
-    if read.is_empty() { vec![whole("no rule matches this payload".into())] } else { read }
 }
 
 fn concluded(mut trace: ElementTrace, outcome: &Result<Element, Vec<Violation>>) -> ElementTrace {

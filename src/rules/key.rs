@@ -52,7 +52,7 @@ pub(super) fn incident_key(parts: &[KeyPart], scope: Scope<'_>, refuse: Refuse<'
     let mut slashes = 0;
     for (index, part) in parts.iter().enumerate() {
         match part.text(scope, refuse) {
-            Err(violation) => violations.push(violation),
+            Err(no_text) => violations.push(no_text.told(part, parts.len())),
             Ok(None) => {}
             Ok(Some(text)) if parts.len() == 1 => key = text,
             Ok(Some(text)) => {
@@ -100,21 +100,21 @@ impl KeyPart {
     }
 
     /// The text of the part; none where it is left out.
-    fn text(&self, scope: Scope<'_>, refuse: Refuse<'_>) -> Result<Option<String>, Violation> {
+    fn text(&self, scope: Scope<'_>, refuse: Refuse<'_>) -> Result<Option<String>, NoText> {
         let mut absence = None;
         for path in &self.paths {
             match self.text_at(path, scope, refuse) {
                 Ok(text) => return Ok(Some(text)),
-                Err(NoText { violation, is_absence: true }) => absence = Some(violation),
-                Err(NoText { violation, is_absence: false }) => return Err(violation),
+                Err(no_text) if no_text.is_absence => absence = Some(no_text),
+                Err(no_text) => return Err(no_text),
             }
         }
         match (absence.filter(|_| !self.optional), self.paths.as_slice()) {
             (None, _) => Ok(None),
-            (Some(violation), [_]) => Err(violation),
+            (Some(no_text), [_]) => Err(no_text),
             (Some(_), paths) => {
                 let problem = "the incident key needs one of these, and each is missing or gives no text".to_owned();
-                Err(Violation { path: joined(paths), problem, found: None })
+                Err(NoText { violation: Violation { path: joined(paths), problem, found: None }, is_absence: true })
             }
         }
     }
@@ -209,6 +209,19 @@ impl KeyPart {
 }
 
 impl NoText {
+    /// The violation; where the key has other parts, with the way to do without this one.
+    fn told(self, part: &KeyPart, parts: usize) -> Violation {
+        let NoText { mut violation, is_absence } = self;
+        if is_absence && parts > 1 {
+            let optional = match (part.paths.as_slice(), part.describe().is_empty()) {
+                ([path], true) => format!("`{{ path: {}, optional: true }}`", path.as_yaml()),
+                _ => "`optional: true` beside it".to_owned(),
+            };
+            violation.problem.push_str(&format!("; where it may be missing or blank, {optional} leaves it out"));
+        }
+        violation
+    }
+
     /// There is nothing at this path.
     fn absent(path: &JsonPath, problem: &str, found: Option<&Value>) -> NoText {
         let (path, problem) = (path.as_str().to_owned(), format!("the incident key {problem}"));

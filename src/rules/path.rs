@@ -123,6 +123,12 @@ impl JsonPath {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// The path as a list or a mapping of YAML in one line takes it.
+    pub(super) fn as_yaml(&self) -> String {
+        let plain = self.text.chars().all(|c| c.is_ascii_alphanumeric() || "$._-".contains(c));
+        if plain { self.text.clone() } else { format!("'{}'", self.text.replace('\'', "''")) }
+    }
 }
 
 impl fmt::Display for JsonPath {

@@ -34,11 +34,9 @@ impl Default for Placeholders {
 
 /// The remedy for a placeholder at a path, with the key that allows it as YAML takes it.
 pub(super) fn remedy(path: &JsonPath) -> String {
-    let path = path.as_str();
-    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "$._-".contains(c));
-    let path = if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', "''")) };
     format!(
-        "fix the sender's template; if it is meant so, `placeholders: {{ allow: [{path}] }}` in the rule file takes it"
+        "fix the sender's template; if it is meant so, `placeholders: {{ allow: [{}] }}` in the rule file takes it",
+        path.as_yaml()
     )
 }
 

@@ -99,6 +99,7 @@ const ARRAY: &[u8] = br#"[{"id": "a1", "status": "problem"}, {"id": "a2", "statu
 const LINE_BREAK: &[u8] = b"{\"id\":\"rn\",\"status\":\"problem\",\"title\":\"Event\r\nid: 30d0\"}";
 const NAN: &[u8] = br#"{"id":"n","status":"problem","value":NaN}"#;
 const QUOTE: &[u8] = br#"{"id":"q","status":"problem","title":"expected "200" got 502"}"#;
+const ZERO_ENDED: &[u8] = b"{\"id\":\"z\",\"status\":\"problem\"}\0";
 const LATIN_1: &[u8] = b"{\"id\":\"lat\",\"status\":\"problem\",\"title\":\"St\xf6rung auf Ger\xe4t\"}";
 /// As Latin-1 it has a key; as the UTF-8 that its other letters are, a part of the key is lost.
 const BROKEN_KEY: &[u8] = b"{\"id\":\"Ger\xe4t\",\"status\":\"problem\",\"title\":\"St\xc3\xb6rung\"}";
@@ -114,6 +115,14 @@ fn what_comes_becomes_what_its_sender_meant() {
     let forms = |kind| (Accept { form: true, ..Accept::default() }, kind);
     let would = "With `json: lenient` the source would take it";
     let rows: &[(&str, Rules<'_>, Sent<'_>, &[u8], Becomes<'_>)] = &[
+        (
+            "the end of a text in C",
+            "generic",
+            strict,
+            ZERO_ENDED,
+            &["400", "a NUL byte (0x00) stands here", "column 30", would],
+        ),
+        ("the same, leniently", "generic", lenient, ZERO_ENDED, &["trigger z"]),
         ("a template in a rule's name", "grafana", strict, TEMPLATE_IN_NAME.as_bytes(), &["trigger 1/ff09"]),
         (
             "the same beside an alert without",
@@ -141,7 +150,7 @@ fn what_comes_becomes_what_its_sender_meant() {
             &HOST_OR_SERVICE.replace("{ path: $.service, optional: true }", "$.service"),
             strict,
             BLANK_SERVICE.as_bytes(),
-            &["refused $.service", "can't be blank"],
+            &["refused $.service", "can't be blank", "`{ path: $.service, optional: true }`"],
         ),
         ("an id in a text", ID_IN_TEXT, strict, br#"{"text": "[FIRING #4711] db-1 down"}"#, &["trigger 4711"]),
         ("a line break in a string", "generic", strict, LINE_BREAK, &["400", "(line 1, column 45)", would]),

@@ -7,7 +7,12 @@ use std::sync::Arc;
 use gander::exports::cli::test;
 use gander::exports::rules::RuleSet;
 use gander::exports::yaml::{Findings, Source};
-use serde_json::Value;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::bodies::gzip;
+use crate::relay::{Relay, Setup, TOKEN, within};
+use crate::upstream::{Reply, Upstream};
 
 const COOKBOOK: &str = include_str!("../../config/rules/COOKBOOK.md");
 
@@ -19,6 +24,10 @@ struct Recipe<'a> {
     /// Payloads with the results that follow them.
     cases: Vec<(String, String)>,
     tests: Vec<String>,
+    /// Keys beside the rules in `gander.yaml`.
+    source: String,
+    /// Requests to such a source with their answers.
+    exchanges: Vec<(String, String)>,
 }
 
 /// The recipes of the cookbook. What is no recipe in it is a mistake, so that none is left out unseen.
@@ -26,6 +35,7 @@ fn recipes(markdown: &str) -> Result<Vec<Recipe<'_>>, String> {
     let mut recipes: Vec<Recipe<'_>> = Vec::new();
     let mut fence: Option<(&str, String)> = None;
     let mut payload: Option<String> = None;
+    let mut request: Option<String> = None;
     for (number, line) in (1..).zip(markdown.lines()) {
         let mistake = |what: &str| Err(format!("COOKBOOK.md:{number}: {what}"));
         fence = match (fence, line.strip_prefix("```")) {
@@ -41,18 +51,21 @@ fn recipes(markdown: &str) -> Result<Vec<Recipe<'_>>, String> {
                 let Some(recipe) = recipes.last_mut() else {
                     return mistake("a fence before the first recipe");
                 };
-                match (info, payload.take()) {
-                    ("yaml rules", None) if recipe.rules.is_none() => recipe.rules = Some(text),
-                    ("json payload" | "text payload", None) => payload = Some(text),
-                    ("json result", Some(payload)) => recipe.cases.push((payload, text)),
-                    ("yaml tests", None) => recipe.tests.push(text),
+                match (info, payload.take(), request.take()) {
+                    ("yaml rules", None, None) if recipe.rules.is_none() => recipe.rules = Some(text),
+                    ("yaml source", None, None) if recipe.source.is_empty() => recipe.source = text,
+                    ("json payload" | "text payload", None, None) => payload = Some(text),
+                    ("json result", Some(payload), None) => recipe.cases.push((payload, text)),
+                    ("http request", None, None) => request = Some(text),
+                    ("json answer", None, Some(request)) => recipe.exchanges.push((request, text)),
+                    ("yaml tests", None, None) => recipe.tests.push(text),
                     _ => return mistake(&format!("a fence `{info}` that is not expected here")),
                 }
                 None
             }
         };
     }
-    if fence.is_some() || payload.is_some() {
+    if fence.is_some() || payload.is_some() || request.is_some() {
         return Err("the last fence or payload has no end".to_owned());
     }
     Ok(recipes)
@@ -93,7 +106,7 @@ fn tried(recipe: &Recipe<'_>) -> Vec<String> {
     let Some(rules) = &recipe.rules else {
         return vec!["  it has no rules".to_owned()];
     };
-    if recipe.cases.is_empty() && recipe.tests.is_empty() {
+    if recipe.cases.is_empty() && recipe.tests.is_empty() && recipe.exchanges.is_empty() {
         return vec!["  it shows no result".to_owned()];
     }
     let mut findings = Findings::new();
@@ -136,6 +149,58 @@ fn every_recipe_gives_what_it_shows() {
         })
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n\n"));
+}
+
+/// Sends a request of a recipe: its method, headers and body, which is packed here where a header says that it is. An
+/// alert shows the token; who looks first has none.
+async fn answered(relay: &Relay, request: &str) -> Value {
+    let (head, body) = request.split_once("\n\n").unwrap_or((request.trim_end(), ""));
+    let mut lines = head.lines();
+    let method: Method = lines.next().unwrap_or_default().parse().unwrap();
+    let mut headers: Vec<(&str, &str)> = lines.map(|line| line.split_once(": ").unwrap()).collect();
+    let is_packed = headers.contains(&("Content-Encoding", "gzip"));
+    let body = if is_packed { gzip(body.as_bytes()) } else { body.as_bytes().to_vec() };
+    let bearer = format!("Bearer {TOKEN}");
+    if method == Method::POST {
+        headers.push(("Authorization", &bearer));
+    }
+    let answer = relay.client.send_bytes(method, &relay.hook("servicepilot"), &headers, body).await;
+    json!({ "status": answer.status.as_u16(), "body": answer.json })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_of_a_recipe_is_answered_as_it_shows() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let mut wrong = Vec::new();
+        let mut tried = 0;
+        for recipe in recipes(COOKBOOK).unwrap() {
+            assert_eq!(recipe.source.is_empty(), recipe.exchanges.is_empty(), "{}", recipe.title);
+            if recipe.exchanges.is_empty() {
+                continue;
+            }
+            let source = recipe.source.lines().map(str::to_owned).collect();
+            let setup = Setup { source, rules: recipe.rules, ..Setup::default() };
+            let relay = Relay::start(&upstream, &setup).await;
+            for (request, expected) in &recipe.exchanges {
+                let expected = serde_json::from_str(expected).unwrap();
+                differences(recipe.title, &expected, &answered(&relay, request).await, &mut wrong);
+                tried += 1;
+            }
+            relay.stop().await;
+        }
+        assert!(tried >= 6, "{tried} requests");
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    })
+    .await;
+}
+
+#[test]
+fn the_contents_name_every_recipe_in_its_order() {
+    let listed =
+        COOKBOOK.lines().filter_map(|line| line.strip_prefix("- [")?.split_once("](#").map(|(title, _)| title));
+    let recipes = recipes(COOKBOOK).unwrap();
+    assert_eq!(listed.collect::<Vec<_>>(), recipes.iter().map(|recipe| recipe.title).collect::<Vec<_>>());
 }
 
 #[test]

@@ -122,6 +122,13 @@ async fn what_was_repaired_is_sent_and_shown_with_the_event() {
         let shown = told(&relay, &["events", "show", &id]).await;
         let (_, of) = shown.split_once("what was repaired in it:\n").unwrap_or_else(|| panic!("{shown}"));
         assert!(repaired.iter().all(|words| of.contains(words)), "{shown}");
+        let event = relay.admin(&format!("/api/v1/events/{id}")).await.json;
+        assert_eq!(event["repaired"], json!(["windows_1252", "control_character", "escape"]), "{event}");
+        let page = relay.admin(&format!("/events/{id}")).await.json;
+        assert!(page.as_str().is_some_and(|page| page.contains("Repaired to be read: read as Windows-1252")), "{page}");
+        let sound = post(&relay, &alert("e2", b"fine")).await;
+        let event = relay.admin(&format!("/api/v1/events/{}", sound.json["id"].as_str().unwrap())).await.json;
+        assert!(event["received"].is_string() && event.get("repaired").is_none(), "{event}");
         let (code, raw, _) = gander(&relay, &["events", "show", &id, "--raw"]).await;
         assert_eq!((code, raw.as_slice()), (0, body.as_slice()), "byte by byte");
 
@@ -212,7 +219,7 @@ async fn a_refused_body_is_replayed_mended_or_once_its_source_is_lenient() {
         let setup = relay::Setup { source: vec!["json: lenient".into()], ..relay::Setup::default() };
         let relay = Relay::start_in(directory, &upstream, &setup).await;
         let page = told(&relay, &["explain", "--event", &line_break]).await;
-        assert!(page.contains("repaired\n  raw control characters escaped\n"), "{page}");
+        assert!(page.contains("repaired\n  raw control characters escaped in strings, left out elsewhere\n"), "{page}");
         let (code, _, err) = gander(&relay, &["events", "replay", &line_break, "--yes", "--wait"]).await;
         assert_eq!(code, 0, "{err}");
         assert_eq!(upstream.calls()[2].body["title"], "a\nb");

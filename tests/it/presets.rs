@@ -467,6 +467,7 @@ const STATES: &[States] = &[
             r#""action": "archived", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "ignored", "data": {"issue": {"id": "1170"}}"#,
             r#""action": "triggered", "data": {"issue": {"id": "1170", "status": "resolved"}, "activity": {}}"#,
+            r#""action": "triggered", "data": {"issue": {"id": "1170", "status": "ignored"}, "activity": {}}"#,
         ],
         ignore: &[
             r#""action": "created", "data": {"issue": {"id": "1170"}}"#,
@@ -562,8 +563,8 @@ const STATES: &[States] = &[
     },
 ];
 
-/// What becomes of a payload: `trigger`, `resolve`, `ignore` or `refuse`, with the incident key of an event.
-fn decided(rules: &RuleSet, payload: &str) -> (&'static str, Option<String>) {
+/// The decision on the last element of a payload.
+fn decided(rules: &RuleSet, payload: &str) -> Element {
     let value = serde_json::from_str(payload).unwrap_or_else(|error| panic!("{payload}: {error}"));
     let context = Context {
         source: "test",
@@ -571,7 +572,12 @@ fn decided(rules: &RuleSet, payload: &str) -> (&'static str, Option<String>) {
         json: JsonReading::Strict,
         repairs: Repairs::NONE,
     };
-    match rules.decide(&value, context).elements.pop().unwrap() {
+    rules.decide(&value, context).elements.pop().unwrap()
+}
+
+/// What becomes of a payload: `trigger`, `resolve`, `ignore` or `refuse`, with the incident key of an event.
+fn becomes(rules: &RuleSet, payload: &str) -> (&'static str, Option<String>) {
+    match decided(rules, payload) {
         Element::Event(draft) => match draft.action {
             Action::Trigger => ("trigger", Some(draft.incident_key)),
             Action::Resolve => ("resolve", Some(draft.incident_key)),
@@ -596,7 +602,7 @@ fn every_state_of_a_sender_is_decided_and_all_of_one_fault_have_one_key() {
         ];
         for (action, states_of_it) in expected {
             for state in states_of_it {
-                let (found, key) = decided(&rules, &states.payload.replace("STATE", state));
+                let (found, key) = becomes(&rules, &states.payload.replace("STATE", state));
                 keys.extend(key);
                 if found != action {
                     wrong.push(format!("{}: `{state}` is {found}, not {action}", states.preset));
@@ -611,6 +617,34 @@ fn every_state_of_a_sender_is_decided_and_all_of_one_fault_have_one_key() {
     let told = |preset: &String| STATES.iter().any(|states| states.preset == preset);
     let missing: Vec<String> = presets().into_iter().filter(|preset| !told(preset)).collect();
     assert!(missing.is_empty(), "no states of {missing:?}");
+}
+
+/// On the list of events the first reason stands for all.
+#[test]
+fn the_first_reason_of_a_refusal_is_the_state_that_the_preset_does_not_know() {
+    for (preset, payload, path) in [
+        (
+            "azure-monitor",
+            r#"{"schemaId": "azureMonitorCommonAlertSchema", "data": {"essentials": {"alertId": "/alerts/1",
+                "monitoringService": "Platform", "monitorCondition": "Activated"}, "alertContext": {}}}"#,
+            "$.data.essentials.monitorCondition",
+        ),
+        (
+            "azure-monitor",
+            r#"{"schemaId": "azureMonitorCommonAlertSchema", "data": {"essentials": {"alertId": "/alerts/1",
+                "monitoringService": "ServiceHealth", "monitorCondition": "Fired"}, "alertContext": {"status": "Paused"}}}"#,
+            "$.data.alertContext.status",
+        ),
+        ("healthchecks-io", r#"{"code": "c1", "status": "grace", "name": "Backup", "slug": "backup"}"#, "$.status"),
+        ("new-relic", r#"{"id": "d1", "state": "DEACTIVATED", "trigger": "STATE_CHANGE"}"#, "$.state"),
+        ("openstatus", r#"{"monitor": {"id": 2, "name": "shop", "url": "u"}, "status": "active"}"#, "$.status"),
+        ("sentry", r#"{"action": "open", "data": {"issue": {"id": "1170"}}}"#, "$.action"),
+        ("uptime-kuma", r#"{"heartbeat": {"status": 4}, "monitor": {"id": 89}, "msg": "m"}"#, "$.heartbeat.status"),
+        ("zabbix", r#"{"event_id": "1284", "event_value": "{EVENT.VALUE}"}"#, "$.event_value"),
+    ] {
+        let Element::Refused { violations, .. } = decided(&compiled(preset), payload) else { panic!("{preset}") };
+        assert_eq!(violations[0].path, path, "{preset}: {violations:?}");
+    }
 }
 
 /// What Callgoose would do with the events is part of it: the same two filters serve every sender. That the tests pass is

@@ -7,6 +7,7 @@ use crate::advice::decision::{Row, Section, lacking, missed, path_row, sections}
 use crate::event::{Draft, Priority, Violation};
 use crate::inbound::Explained;
 use crate::rules::{Element, ElementTrace, Nearest};
+use crate::text::visible;
 
 /// A decision as a tree, one for each element of a batch.
 pub(super) fn decided(explained: &Explained) -> Markup {
@@ -72,7 +73,7 @@ pub(super) fn refused(violations: &[Violation]) -> Markup {
         p.verdict { b { "Refused" } ":" }
         ul {
             @for Violation { path, problem, found } in violations {
-                li { code { (path) } ": " (prose(problem)) @if let Some(found) = found { "; found " code { (found) } } }
+                li { code { (path) } ": " (prose(problem)) @if let Some(found) = found { "; found " code { (visible(found)) } } }
             }
         }
     }

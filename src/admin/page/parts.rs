@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::clock::WallTime;
-use crate::text::grouped;
+use crate::text::{grouped, visible};
 
 /// A time of the API, without its day where that is today. The script adds how long ago it was, and the reader's own clock.
 pub(super) fn time(text: &str) -> Markup {
@@ -128,7 +128,7 @@ pub(super) fn reason(event: &Value) -> String {
     let (Some(path), Some(problem)) = (text("path"), text("problem")) else {
         return event["reason"].as_str().unwrap_or_default().to_owned();
     };
-    let found = text("found").map(|found| format!(" {found}")).unwrap_or_default();
+    let found = text("found").map(|found| format!(" {}", visible(found))).unwrap_or_default();
     format!("{path}{found}: {problem}")
 }
 

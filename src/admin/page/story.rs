@@ -10,12 +10,13 @@ use super::html as response;
 use super::layout::{Frame, Place, document};
 use super::parts::{badge, code_block, event_table, prose, shortened, time_or, unreadable};
 use crate::admin::readiness::readiness;
-use crate::admin::{State, holds};
+use crate::admin::{State, kept_event};
 use crate::advice::{self, Advice, Beside};
 use crate::clock::WallTime;
 use crate::event::EventId;
+use crate::inbound::repair::Repair;
 use crate::journal::Filter;
-use crate::text::length_of;
+use crate::text::{length_of, visible};
 
 pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>) -> Response {
     let event = match details(&state, &id).await {
@@ -57,9 +58,8 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
 
 async fn details(state: &State, id: &str) -> Result<Option<Value>, Response> {
     let Ok(id) = id.parse::<EventId>() else { return Ok(None) };
-    let Some(mut details) = state.view.journal.read(move |reader| reader.details(id)).await? else { return Ok(None) };
-    holds::mark(std::slice::from_mut(&mut details.summary), &state.view.recorder.holds());
-    Ok(serde_json::to_value(details).ok())
+    let event = kept_event::read(state, id).await?;
+    Ok(event.and_then(|event| serde_json::to_value(event).ok()))
 }
 
 /// The latest others; none if the journal can't be read.
@@ -206,6 +206,12 @@ fn called(call: &Value) -> Markup {
     }
 }
 
+/// What was repaired in the payload, in words.
+fn repairs(event: &Value) -> Vec<&str> {
+    let words = event["repaired"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    words.map(|word| Repair::read(word).map_or(word, |repair| repair.explain())).collect()
+}
+
 /// The payload that came and the body that is sent, beside each other.
 fn contents(event: &Value) -> Markup {
     let text = |name: &str| event[name].as_str();
@@ -225,6 +231,8 @@ fn contents(event: &Value) -> Markup {
                     },
                     (None, None) => p.dim { "It is not kept any more." },
                 }
+                @let repaired = repairs(event);
+                @if !repaired.is_empty() { p { "Repaired to be read: " (repaired.join("; ")) "." } }
                 @if !event["element"].is_null() {
                     details open { summary { "The refused element" } (code_block(&event["element"].to_string())) }
                 }
@@ -237,7 +245,7 @@ fn contents(event: &Value) -> Markup {
                             @let word = |name: &str| error[name].as_str().unwrap_or_default();
                             li {
                                 code { (word("path")) } ": " (word("problem"))
-                                @if error["found"].is_string() { "; found " code { (word("found")) } }
+                                @if error["found"].is_string() { "; found " code { (visible(word("found"))) } }
                             }
                         }
                     }

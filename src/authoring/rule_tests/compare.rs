@@ -6,6 +6,7 @@ use super::read::{ExpectedError, ExpectedEvent, Test};
 use super::{Difference, Played};
 use crate::event::Violation;
 use crate::rules::{Decision, Element, RuleSet};
+use crate::text::visible;
 use crate::yaml::{self, Node, nearest};
 
 pub(super) fn differences(test: &Test, rules: &RuleSet, decision: &Decision, played: &[Played<'_>]) -> Vec<Difference> {
@@ -229,7 +230,8 @@ impl<'a> Comparing<'a> {
 
 fn told(violations: &[&Violation]) -> String {
     let told = violations.iter().map(|violation| {
-        let found = violation.found.as_ref().map_or_else(String::new, |found| format!(" (found: {found})"));
+        let found = violation.found.as_deref();
+        let found = found.map_or_else(String::new, |found| format!(" (found: {})", visible(found)));
         format!("{} {}{found}", violation.path, violation.problem)
     });
     told.collect::<Vec<_>>().join("; ")

@@ -11,7 +11,7 @@ use crate::callgoose::filters::Filters;
 use crate::config::{FileStamps, read_bytes, read_source};
 use crate::event::{Action, Outcome, Priority};
 use crate::inbound::repair::{JsonReading, Repairs};
-use crate::inbound::{Accept, Decoded, NotJson, read_payload};
+use crate::inbound::{Accept, Decoded, NotJson, TakenBy, read_payload};
 use crate::journal::dedup;
 use crate::rules::RuleSet;
 use crate::yaml::fields::ANY_DURATION;
@@ -256,10 +256,10 @@ fn payload_of(node: &Node, at: &str, beside: &mut Beside<'_>, findings: &mut Fin
     // Rules don't know which of the two their source takes.
     match read_payload(&bytes, None, Accept { json: beside.json, form: true, ..Accept::default() }) {
         Ok(decoded) => Some(decoded),
-        Err(NotJson { problem, line, column, remedy }) => {
+        Err(NotJson { problem, line, column, taken_by, .. }) => {
             let message = format!("{name} is no JSON: {problem} at line {line} column {column}");
             let finding = findings.error(node.place.clone(), at, message);
-            if remedy.is_some_and(|remedy| remedy.contains("json: lenient")) {
+            if taken_by == Some(TakenBy::Lenient) {
                 finding.help("`json: lenient` at the top of this file reads it as a source with that key does");
             }
             None

@@ -8,6 +8,7 @@ use crate::advice::decision::{RULES, Row, Section, lacking, missed, path_row, se
 use crate::cli::terminal::{Paint, painted, plain};
 use crate::event::{Draft, Priority};
 use crate::rules::{Element, ElementTrace, Nearest};
+use crate::text::visible;
 
 pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
     let Explanation { decision, trace, .. } = explanation;
@@ -93,7 +94,8 @@ impl Page<'_> {
             Element::Refused { violations, .. } => {
                 self.heading("refused");
                 for violation in violations {
-                    let found = violation.found.as_ref().map_or_else(String::new, |found| format!(" (found: {found})"));
+                    let found = violation.found.as_deref();
+                    let found = found.map_or_else(String::new, |found| format!(" (found: {})", visible(found)));
                     let line = plain(&format!("  {}  {}{found}", violation.path, violation.problem));
                     let line = self.painted(&line, Paint::Red);
                     self.line(&line);

@@ -54,6 +54,44 @@ fn what_no_rule_matches_is_refused_with_what_the_rules_read() {
     assert_eq!((violations[0].path.as_str(), violations[0].found.as_deref()), ("$.state", Some("ODD")));
 }
 
+/// A list of events shows the first reason alone.
+#[test]
+fn the_first_reason_is_what_would_have_decided() {
+    let rules = compile(
+        "
+version: 1
+incident_key: $.id
+rules:
+  - { name: test, when: { all: [{ path: $.name, equals: TEST }, { path: $.slug, equals: '' }] }, then: ignore }
+  - { name: note, when: { path: $.comment, exists: true }, then: ignore }
+  - { name: over, when: { all: [{ path: $.kind, equals: issue }, { path: $.issue, equals: closed }] }, then: resolve }
+  - { name: problem, when: { path: $.status, equals: down }, then: trigger }
+  - { name: recovery, when: { all: [{ path: $.status, equals: up }, { not: { path: $.old, equals: true } }] }, then: resolve }
+",
+    );
+    for (payload, expected) in [
+        // A word that no rule knows goes before names that only a test is known by, and before what may be missing.
+        (
+            json!({"name": "Backup", "slug": "backup", "status": "grace"}),
+            ["$.status", "$.kind", "$.issue", "$.name", "$.slug"],
+        ),
+        (json!({"status": "grace"}), ["$.status", "$.kind", "$.issue", "$.name", "$.slug"]),
+        (json!({"status": "grace", "old": true}), ["$.status", "$.kind", "$.issue", "$.name", "$.slug"]),
+        // `issue` is a kind that a rule knows.
+        (json!({"kind": "issue", "issue": "odd"}), ["$.issue", "$.status", "$.name", "$.slug", "$.comment"]),
+        // What is missing and would decide.
+        (json!({"name": "Backup"}), ["$.status", "$.kind", "$.issue", "$.name", "$.slug"]),
+    ] {
+        let decision = decide(&rules, &payload);
+        let [Element::Refused { violations, .. }] = decision.elements.as_slice() else { panic!("{decision:?}") };
+        assert_eq!(
+            violations.iter().map(|violation| violation.path.as_str()).collect::<Vec<_>>(),
+            expected,
+            "{payload}"
+        );
+    }
+}
+
 #[test]
 fn otherwise_can_ignore() {
     let rules = with_rule("otherwise: ignore", "when: { path: $.a, equals: 1 }");

@@ -96,6 +96,37 @@ fn a_part_takes_what_it_says_and_refuses_the_rest() {
 }
 
 #[test]
+fn a_part_that_is_missing_or_blank_is_told_with_the_way_to_do_without_it() {
+    let told = |key: &str, payload: &Value| {
+        let decision = decide(&rules(key), payload);
+        let [Element::Refused { violations, .. }] = decision.elements.as_slice() else { panic!("{decision:?}") };
+        violations.iter().map(|violation| violation.problem.clone()).collect::<Vec<_>>().join("\n")
+    };
+    for (key, payload, remedy) in [
+        ("[$.host, $.service]", json!({"host": "h", "service": " "}), "`{ path: $.service, optional: true }`"),
+        ("[$.host, $.service]", json!({"host": "h"}), "`{ path: $.service, optional: true }`"),
+        ("[$.host, $.service]", json!({"host": "h", "service": null}), "`{ path: $.service, optional: true }`"),
+        ("[$.host, \"$['a b']\"]", json!({"host": "h", "a b": ""}), "`{ path: '$[''a b'']', optional: true }`"),
+        (
+            r"[$.host, { path: $.text, capture: '#(\d+)' }]",
+            json!({"host": "h", "text": "a"}),
+            "`optional: true` beside it",
+        ),
+        ("[$.host, { $first: [$.a, $.b] }]", json!({"host": "h", "b": ""}), "`optional: true` beside it"),
+    ] {
+        let problem = told(key, &payload);
+        assert!(problem.contains(remedy), "{key}: {problem}");
+    }
+    // The only part has to be there, and what is wrong is not made right by leaving it out.
+    for (key, payload) in
+        [("$.host", json!({"host": ""})), ("[$.host, $.service]", json!({"host": "h", "service": true}))]
+    {
+        let problem = told(key, &payload);
+        assert!(!problem.contains("optional"), "{key}: {problem}");
+    }
+}
+
+#[test]
 fn a_part_that_is_left_out_keeps_its_place() {
     let rules = rules(
         "[{ path: $.host, optional: true }, { path: $.service, optional: true }, { path: $.check, optional: true }]",

@@ -1,0 +1,44 @@
+//! One event with all that is kept of it, and with what was repaired in its payload.
+
+use axum::response::Response;
+use serde::Serialize;
+
+use super::{State, holds};
+use crate::event::EventId;
+use crate::inbound::repairs_of_kept;
+use crate::journal::Details;
+
+/// An event as the API tells it.
+#[derive(Debug, Serialize)]
+pub(super) struct KeptEvent {
+    #[serde(flatten)]
+    details: Details,
+    /// What was repaired in the payload, in the words of `gander_payloads_repaired_total`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    repaired: Vec<&'static str>,
+}
+
+/// Reads an event from the journal; none if it is not kept.
+pub(super) async fn read(state: &State, id: EventId) -> Result<Option<KeptEvent>, Response> {
+    // The payload is read off the tasks that serve others, as the journal is.
+    let event = state.view.journal.read(move |reader| Ok(reader.details(id)?.map(KeptEvent::of)));
+    let mut event = event.await?;
+    if let Some(event) = &mut event {
+        holds::mark(std::slice::from_mut(&mut event.details.summary), &state.view.recorder.holds());
+    }
+    Ok(event)
+}
+
+impl KeptEvent {
+    fn of(details: Details) -> KeptEvent {
+        let raw = match (&details.received_hex, &details.received) {
+            (Some(hex), _) => hex::decode(hex).unwrap_or_default(),
+            (None, received) => received.clone().unwrap_or_default().into_bytes(),
+        };
+        // The end of a refused payload writes over the reason of the event, not over that of its errors.
+        let of_errors = details.errors.as_ref().and_then(|errors| errors[0]["reason"].as_str());
+        let refused_for = of_errors.or(details.summary.reason.as_deref());
+        let repairs = repairs_of_kept(&raw, details.charset.as_deref(), refused_for);
+        KeptEvent { repaired: repairs.iter().map(|repair| repair.as_str()).collect(), details }
+    }
+}

@@ -1,0 +1,81 @@
+//! The reasons why no rule matched: what the rules looked at, and of that first what would have decided.
+
+use super::RuleSet;
+use super::budget::Budget;
+use super::condition::{Condition, Test};
+use super::path::{JsonPath, Scope};
+use super::value::shown;
+use crate::event::Violation;
+
+/// What the rules looked at, as reasons. First comes what no test knows, such as a new state word: of that the values on
+/// which an event fails alone, then what is there before what is missing, which may be there at will. `ordering` is for
+/// that order only: where it ends, the reasons are as true in another one.
+pub(super) fn reasons(rules: &RuleSet, scope: Scope<'_>, ordering: &Budget) -> Vec<Violation> {
+    let mut read: Vec<&JsonPath> = rules.rules.iter().flat_map(|rule| &rule.reads).take(PATHS_MAX).collect();
+    let ordered = Scope { budget: ordering, ..scope };
+    let (known, failed) = (known(rules, ordered), failed(rules, ordered));
+    read.sort_by_cached_key(|path| {
+        let is_known = known.iter().any(|known| known.as_str() == path.as_str());
+        let tests = failed.iter().filter(|failed| failed.path.as_str() == path.as_str()).map(|failed| failed.tests);
+        (is_known, tests.min().unwrap_or(usize::MAX), path.first(ordered).is_none())
+    });
+    let reasons: Vec<Violation> = read.into_iter().take(REASONS_MAX).map(|path| reason(path, scope)).collect();
+    if reasons.is_empty() {
+        let problem = "no rule matches this payload".to_owned();
+        return vec![Violation { path: "$".to_owned(), problem, found: None }];
+    }
+    reasons
+}
+
+fn reason(path: &JsonPath, scope: Scope<'_>) -> Violation {
+    let found = path.first(scope);
+    let problem = if found.is_some() { "no rule matches this" } else { "no rule matches, and this is missing" };
+    Violation { path: path.as_str().to_owned(), problem: problem.to_owned(), found: found.map(shown) }
+}
+
+/// The paths at which some test holds.
+fn known<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> Vec<&'r JsonPath> {
+    let conditions = rules.rules.iter().take(RULES_MAX).filter_map(|rule| rule.when.as_ref());
+    let tests = conditions.flat_map(Condition::tests);
+    tests.filter(|test| test.holds(scope, None)).map(|test| &test.path).collect()
+}
+
+/// A path at which a rule failed.
+struct Failed<'r> {
+    path: &'r JsonPath,
+    /// How many tests would have to come out otherwise for the rule to match, this one among them.
+    tests: usize,
+}
+
+/// Where the rules failed that make events. The others, for tests and notes, often read what else may be there.
+fn failed<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> Vec<Failed<'r>> {
+    let rules = rules.rules.iter().filter(|rule| rule.then.makes_events()).take(RULES_MAX);
+    let conditions = rules.filter_map(|rule| rule.when.as_ref());
+    conditions
+        .flat_map(|when| {
+            let tests = failing(when, true, scope);
+            let count = tests.len();
+            tests.into_iter().map(move |test| Failed { path: &test.path, tests: count })
+        })
+        .collect()
+}
+
+/// The fewest tests that would have to come out otherwise for the condition to come out as wanted.
+fn failing<'c>(condition: &'c Condition, wanted: bool, scope: Scope<'_>) -> Vec<&'c Test> {
+    let (parts, needs_all) = match condition {
+        Condition::Test(test) if test.holds(scope, None) == wanted => return Vec::new(),
+        Condition::Test(test) => return vec![test],
+        Condition::Not(inner) => return failing(inner, !wanted, scope),
+        // `all` comes true by each of its parts and false by one of them, `any` the other way round.
+        Condition::All(parts) => (parts, wanted),
+        Condition::Any(parts) => (parts, !wanted),
+    };
+    let each = parts.iter().map(|part| failing(part, wanted, scope));
+    if needs_all { each.flatten().collect() } else { each.min_by_key(Vec::len).unwrap_or_default() }
+}
+
+/// A refusal names the values that matter, not all.
+const REASONS_MAX: usize = 5;
+/// A file may have thousands of rules; its first ones show what it is about.
+const PATHS_MAX: usize = 50;
+const RULES_MAX: usize = 50;
