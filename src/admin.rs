@@ -189,6 +189,7 @@ fn router(state: State) -> Router {
         .route_layer(middleware::from_fn(api::without_query))
         .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/commands", get(api::commands))
         .route("/api/v1/stream", get(stream::stream))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()

@@ -7,6 +7,7 @@ mod assets;
 mod attention;
 mod bench;
 pub(super) mod changes;
+mod command_list;
 mod decided;
 mod events;
 mod fields;

@@ -271,6 +271,103 @@ async fn the_rule_bench_tells_how_a_payload_is_decided_and_takes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_commanded_what_is_kept_and_told() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(400)).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        let mut dead = Vec::new();
+        for key in ["e1", "e2", "e3"] {
+            let answer = relay.post_with(&payload(key, "CRITICAL"), &[("prefer", "wait=10")]).await;
+            dead.push(answer.json["id"].as_str().unwrap().to_owned());
+        }
+        let refused = relay.post(&json!({ "servicepilot_event_id": "e9", "state": "ODD" })).await.json;
+        let cookie = sign_in(&relay).await;
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let json = ("content-type", "application/json");
+        let (by_token, by_page) = ([json, ("authorization", &*bearer)], [json, ("cookie", &*cookie)]);
+        let post = async |path: &str, headers: &[(&str, &str)], body: &str| {
+            let answer = send(&relay, Method::POST, &format!("/api/v1/events{path}"), headers, body).await;
+            assert!([200, 202].contains(&answer.status), "{path}: {answer:?}");
+        };
+        post(&format!("/{}/discard", dead[0]), &by_page, "{}").await;
+        post("/discard", &by_token, r#"{"state":"dead","source":"servicepilot"}"#).await;
+        post("/hold", &by_token, r#"{"key":"e7"}"#).await;
+        post("/release", &by_page, r#"{"key":"e7"}"#).await;
+        // What waits is ended by the dispatcher, and what it was refused for is kept as well.
+        post("/hold", &by_token, r#"{"source":"servicepilot"}"#).await;
+        let queued = relay.post(&payload("e8", "CRITICAL")).await.json["id"].as_str().unwrap().to_owned();
+        post(&format!("/{queued}/discard"), &by_page, "{}").await;
+        post(&format!("/{}/discard", refused["id"].as_str().unwrap()), &by_token, "{}").await;
+        // Declined: it ended before.
+        let again = format!("/api/v1/events/{}/discard", dead[0]);
+        assert_eq!(send(&relay, Method::POST, &again, &by_page, "{}").await.status, 409);
+
+        let ask = async |query: &str| -> Value {
+            let answer = get(&relay, &format!("/api/v1/commands{query}"), &[("cookie", &cookie)]).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            serde_json::from_str(&answer.text).unwrap()
+        };
+        let all = ask("").await;
+        let told: Vec<(&str, u64, &str)> = all["commands"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (one["command"].as_str().unwrap(), one["count"].as_u64().unwrap(), one["by"].as_str().unwrap()))
+            .collect();
+        let (token, page) = ("token, 127.0.0.1", "page session, 127.0.0.1");
+        assert_eq!(
+            told,
+            [
+                ("discard", 1, token),
+                ("discard", 1, page),
+                ("hold", 0, token),
+                ("release", 0, page),
+                ("hold", 0, token),
+                ("discard", 2, token),
+                ("discard", 1, page),
+            ]
+        );
+        let swept = &all["commands"][5];
+        assert_eq!((&swept["selection"]["state"], &swept["events"]), (&json!("dead"), &json!([dead[1], dead[2]])));
+        assert_eq!(all["commands"][4]["key"], "e7");
+        let of_one = ask(&format!("?event={queued}")).await;
+        assert_eq!(of_one["commands"].as_array().unwrap().len(), 1, "{of_one}");
+        let page_of_two = ask("?limit=2").await;
+        assert_eq!(page_of_two["next"], page_of_two["commands"][1]["id"]);
+        assert!(!all.to_string().contains(ADMIN_TOKEN));
+        let wrong = get(&relay, "/api/v1/commands?evnt=1", &[("cookie", &cookie)]).await;
+        assert_eq!(wrong.status, 400, "{wrong:?}");
+
+        for (event, by) in [(&dead[0], page), (&dead[1], token), (&queued, page)] {
+            let story = get(&relay, &format!("/events/{event}"), &[("cookie", &cookie)]).await.text;
+            assert!(story.contains(&format!("<b>Discarded</b> by {by}")), "{event} {by}\n{story}");
+        }
+        let attention = get(&relay, "/attention", &[("cookie", &cookie)]).await.text;
+        assert!(attention.contains("What people did") && attention.contains("2 events with state dead"), "{attention}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_without_a_reason_commands_its_own_events_only() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        relay.post(&json!({ "servicepilot_event_id": "e9", "state": "ODD" })).await;
+        let cookie = sign_in(&relay).await;
+        let headers = [("content-type", "application/json"), ("cookie", &*cookie)];
+        for (reason, state, count) in [("", "delivered", 1), ("", "refused", 0), ("unprocessable", "refused", 1)] {
+            let body = json!({ "state": state, "reason": reason, "dry_run": true }).to_string();
+            let plan = send(&relay, Method::POST, "/api/v1/events/replay", &headers, &body).await;
+            let plan: Value = serde_json::from_str(&plan.text).unwrap();
+            assert_eq!(plan["matching"], count, "{reason:?} of {state}: {plan}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_comes_from_outside_is_text_on_every_view() {
     within(async {
         let upstream =

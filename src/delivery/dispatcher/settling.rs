@@ -101,7 +101,8 @@ impl Dispatcher {
     ) {
         let body = self.bodies.remove(unwritten.event.id);
         unwritten.incident_key = unwritten.incident_key.or_else(|| Some(body?.incident_key));
-        let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited };
+        let commanded = self.discarded.get(&unwritten.event.id).cloned();
+        let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited, commanded };
         self.settling.put(unwritten);
         if let Err(settle) = self.context.recorder.settle(settle) {
             let context = Arc::clone(&self.context);
