@@ -55,7 +55,7 @@ async fn sign_in(relay: &Relay) -> String {
     answer.header("set-cookie").split(';').next().unwrap().to_owned()
 }
 
-const VIEWS: [&str; 5] = ["/", "/events", "/incidents", "/attention", "/bench"];
+const VIEWS: [&str; 6] = ["/", "/events", "/incidents", "/attention", "/bench", "/connect"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_the_token_once_and_may_then_see_and_command_until_it_signs_out() {
@@ -271,6 +271,110 @@ async fn the_rule_bench_tells_how_a_payload_is_decided_and_takes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_bench_tells_what_callgooses_filters_make_of_each_event() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = with_filters(&upstream, FILTERS).await;
+        let decide = async |payload: Value| {
+            let encoded =
+                percent_encoding::utf8_percent_encode(&payload.to_string(), percent_encoding::NON_ALPHANUMERIC)
+                    .to_string();
+            let form = format!("source=servicepilot&payload={encoded}");
+            send(&relay, Method::POST, "/bench", &[], &form).await.text
+        };
+        let opens = decide(payload("e1", "CRITICAL")).await;
+        for part in ["service payments: trigger filter 1 opens an incident, urgency high", "mapped with  e1"] {
+            assert!(opens.contains(part), "{part}\n{opens}");
+        }
+        let nothing = decide(payload("e1", "OK")).await;
+        assert!(nothing.contains("no resolve filter matches: no incident would be closed"), "{nothing}");
+        let bench = get(&relay, "/bench", &[]).await.text;
+        assert!(bench.contains("callgoose-filters.yaml"), "{bench}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_that_are_wrong_are_told_and_keep_no_relay_from_starting() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = with_filters(&upstream, "services: 7\n").await;
+        for view in ["/bench", "/connect"] {
+            let text = get(&relay, view, &[]).await.text;
+            assert!(text.contains("can't be used") && text.contains("callgoose-filters.yaml"), "{view}: {text}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bench_says_that_the_source_of_an_event_is_gone() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let variable = |name: &str, value: &str| (format!("GANDER_SOURCES__OLD__{name}"), value.to_owned());
+        let environment = vec![variable("RULES", "rules.yaml"), variable("AUTH", "none")];
+        let relay = Relay::start(&upstream, &Setup { environment, ..Setup::default() }).await;
+        let headers = [("content-type", "application/json")];
+        let body = payload("e1", "CRITICAL").to_string();
+        let taken = relay.client.send(Method::POST, &relay.hook("old"), &headers, body).await;
+        let id = taken.json["id"].as_str().unwrap().to_owned();
+        let known = get(&relay, &format!("/bench?event={id}"), &[]).await.text;
+        assert!(known.contains("value=\"old\" selected") && !known.contains("(choose)"), "{known}");
+        let relay = Relay::start_in(relay.stop().await, &upstream, &Setup::default()).await;
+        let bench = get(&relay, &format!("/bench?event={id}"), &[]).await.text;
+        for part in ["is no source of the configuration any more", "(choose)", "High CPU Usage - e1"] {
+            assert!(bench.contains(part), "{part}\n{bench}");
+        }
+        assert!(!bench.contains("value=\"servicepilot\" selected"), "{bench}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_a_sender_is_told_what_to_type_and_never_the_secret() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let connect = get(&relay, "/connect", &[]).await.text;
+        let port = relay.ports().0;
+        for part in [
+            &*format!("https://localhost:{port}/hooks/servicepilot"),
+            "Authorization: Bearer TOKEN",
+            "application/json",
+            "SERVICEPILOT_TOKEN",
+            "only senders on this machine",
+            "the certificate is self-signed",
+            "none since the start",
+            "Map Incident With",
+            "CRITICAL",
+        ] {
+            assert!(connect.contains(part), "{part}\n{connect}");
+        }
+        assert!(!connect.contains(TOKEN), "{connect}");
+
+        relay.post(&payload("e1", "CRITICAL")).await;
+        while get(&relay, "/connect", &[]).await.text.contains("none since the start") {
+            tokio::task::yield_now().await;
+        }
+
+        let relay = with_filters(&upstream, FILTERS).await;
+        let connect = get(&relay, "/connect", &[]).await.text;
+        for part in
+            ["Service payments, trigger filter 1", "Urgency", "high", "Service payments, resolve filter", "RECOVERED"]
+        {
+            assert!(connect.contains(part), "{part}\n{connect}");
+        }
+        assert!(!connect.contains("filters-canary"), "the token in the filters is not on it: {connect}");
+
+        let open = Setup { source: vec!["allow_from: [127.0.0.0/8]".to_owned()], ..Setup::default() };
+        let relay = Relay::start(&upstream, &open).await;
+        let connect = get(&relay, "/connect", &[]).await.text;
+        assert!(connect.contains("only senders in 127.0.0.0/8"), "{connect}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_commanded_what_is_kept_and_told() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::status(400)).await;
@@ -449,6 +553,25 @@ async fn the_whole_page_is_small_and_loads_nothing_from_elsewhere() {
     })
     .await;
 }
+
+/// A relay with filters beside its configuration.
+async fn with_filters(upstream: &Upstream, filters: &str) -> Relay {
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::write(directory.path().join("callgoose-filters.yaml"), filters).unwrap();
+    Relay::start_in(directory, upstream, &Setup::default()).await
+}
+
+const FILTERS: &str = "
+token: filters-canary-07aa
+services:
+  - name: payments
+    trigger:
+      - urgency: high
+        keys: [{ key: state, contains: [CRITICAL] }]
+        title_from: title
+        map_incident_with: servicepilot_event_id
+    resolve: { keys: [{ key: state, contains: [RECOVERED] }], incident_mapped_with: servicepilot_event_id }
+";
 
 /// The elements that the views are made of.
 const TAGS: [&str; 46] = [
