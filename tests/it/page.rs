@@ -347,6 +347,7 @@ async fn who_connects_a_sender_is_told_what_to_type_and_never_the_secret() {
             "none since the start",
             "Map Incident With",
             "CRITICAL",
+            "Policies → Alert Policies",
         ] {
             assert!(connect.contains(part), "{part}\n{connect}");
         }
