@@ -45,6 +45,8 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use self::history::History;
 use self::page::changes::FOLLOWERS_MAX;
 use self::sessions::Sessions;
+use crate::advice::connect::SourceEntry;
+use crate::callgoose::filters::FiltersBeside;
 use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{DeliveryProgress, QueueHandle, Stuck, UpstreamStatus};
 use crate::inbound::Ingest;
@@ -96,7 +98,13 @@ pub struct View {
     /// Taken for each change of what is held back.
     pub hold_lock: Arc<Mutex<()>>,
     pub reload: watch::Receiver<Reload>,
+    /// Callgoose's filters beside the configuration, as they are loaded now.
+    pub filters: watch::Receiver<FiltersBeside>,
+    /// Where senders are listened to.
+    pub listen: SocketAddr,
     pub sources: Vec<String>,
+    /// What is told of each to those who connect it.
+    pub entries: Vec<SourceEntry>,
     pub upstream: Arc<Upstream>,
     pub upstream_proxy: Option<ShownProxy>,
     pub started: Instant,
@@ -190,6 +198,7 @@ fn router(state: State) -> Router {
         .route_layer(middleware::from_fn(api::without_query))
         .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/commands", get(api::commands))
         .route("/api/v1/stream", get(stream::stream))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()

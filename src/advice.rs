@@ -1,6 +1,8 @@
 //! Says why an event stands as it does, and what a person can do about it.
 
+pub(crate) mod connect;
 pub(crate) mod decision;
+pub(crate) mod filter_verdict;
 pub(crate) mod readiness;
 pub(crate) mod status;
 

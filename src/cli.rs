@@ -246,9 +246,6 @@ impl Terminal {
     }
 }
 
-/// The filters beside a configuration, as `gander init` writes them.
-const FILTERS_BESIDE: &str = "callgoose-filters.yaml";
-
 const SHORT_HELP: &str = "`gander --help` shows examples, exit codes and the environment.";
 
 const LONG_HELP: &str = "\

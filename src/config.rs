@@ -12,6 +12,7 @@ mod admin;
 mod certificates;
 mod credential;
 mod file_stamps;
+mod filters_beside;
 mod listen;
 mod overrides;
 mod partial;
@@ -28,6 +29,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::callgoose::filters::FiltersBeside;
 use crate::delivery::dispatcher;
 use crate::inbound;
 use crate::journal;
@@ -39,6 +41,7 @@ use crate::secret::Secret;
 use crate::yaml::{self, Fields, Findings, Node, Place, Value};
 
 pub use file_stamps::FileStamps;
+pub use filters_beside::FILTERS_BESIDE;
 pub use partial::{
     Addresses, LoadedRules, load_addresses, load_dedup, load_journal, load_policy, load_rules, load_sender,
     load_source_names, load_upstream,
@@ -60,6 +63,7 @@ pub struct Config {
     pub log: logging::Config,
     /// The secrets that come from files and so may change while the relay runs.
     pub secret_files: SecretFiles,
+    pub filters: FiltersBeside,
 }
 
 /// The file, environment and flags that a configuration is read from.
@@ -252,6 +256,7 @@ impl<'a> Reader<'a> {
             journal,
             log,
             secret_files: std::mem::take(&mut self.secret_files),
+            filters: self.filters(),
         })
     }
 

@@ -32,7 +32,7 @@
 //! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |
-//! | [`advice`] | why things stand as they do, and what to do: sentences for people, on the terminal and on the page |
+//! | [`advice`] | why things stand as they do, what to do, what to type where: sentences for people, on the terminal and on the page |
 //! | [`event`] [`trace_context`] [`clock`] [`text`] [`version`] | the vocabulary: what an event is and what becomes of it; the trace that it belongs to; time; words and times as people read them; what this was built from |
 //! | [`metrics`] [`logging`] [`tap`] [`activity`] | for operators: counts, the log, the live stream, numbers by source |
 //! | [`credential`] [`secret`] [`token_bucket`] [`files`] [`shutdown`] [`supervision`] | what several rooms share |

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::admin::Reload;
+use crate::advice::connect::SourceEntry;
 use crate::clock::{Clock, Now, WallTime};
 use crate::config::{Config, Inputs, Refreshed, SecretFiles, Snapshot};
 use crate::delivery::client::Upstream;
@@ -21,7 +22,7 @@ use crate::delivery::connector::Route;
 use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
 use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
-use crate::inbound::Ingest;
+use crate::inbound::{Ingest, SourceConfig};
 use crate::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
 use crate::journal::{self, Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
@@ -101,9 +102,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
 
     let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
+    let entries = config.sources.iter().map(source_entry).collect();
     let bodies = config.listen.bodies;
     let ingest = Ingest::new(config.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
     let (state, reload) = watch::channel(Reload::started(clock.now().wall));
+    let (filters, filters_watched) = watch::channel(config.filters);
     metrics.configured(clock.now().wall);
     let in_force = reload::InForce {
         ingest: ingest.clone(),
@@ -111,9 +114,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         upstream: Arc::clone(&upstream),
         resume: Arc::clone(&resume),
         metrics: Arc::clone(&metrics),
+        filters,
         state,
         shutdown: shutdown.clone(),
     };
+    let (listen, admin) =
+        (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
@@ -126,13 +132,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         queue: watched.queue,
         hold_lock: Arc::default(),
         reload,
+        filters: filters_watched,
+        listen,
         sources,
+        entries,
         upstream,
         upstream_proxy: upstream_proxy.clone(),
         started,
     };
-    let (listen, admin) =
-        (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
     let listener = serve_senders(listen_socket, listen_tls, config.listen.limits, ingest, metrics, shutdown.clone());
     let listener = tokio::spawn(listener);
     let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
@@ -241,6 +248,12 @@ fn shown_proxy(route: &Route) -> Option<admin::ShownProxy> {
         Route::Direct => None,
         Route::Through(proxy) => Some(admin::ShownProxy { url: proxy.to_string(), named_by: proxy.named_by.clone() }),
     }
+}
+
+/// What the page tells those who connect a sender; the secrets are not among it.
+fn source_entry(source: &SourceConfig) -> SourceEntry {
+    let allow_from = source.allow_from.iter().map(ToString::to_string).collect();
+    SourceEntry::new(&source.name, source.from.as_deref(), &source.auth, source.accept.form, allow_from)
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -66,6 +66,8 @@ pub struct RuleSet {
     update_on: Vec<path::JsonPath>,
     placeholders: placeholder::Placeholders,
     templates: template::Templates,
+    file: String,
+    head: String,
 }
 
 /// One rule.
@@ -164,6 +166,16 @@ impl RuleSet {
     /// batch any more.
     pub fn decide_element(&self, element: &Value, payload: &Value, context: Context<'_>) -> Decision {
         decide::payload(self, payload, Some(element), context, None)
+    }
+
+    /// The name of the file, as the operator wrote it.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The comment at the head of the file: the shipped ones say what to enter in the sender.
+    pub fn head(&self) -> &str {
+        &self.head
     }
 
     /// The names of the rules, in their order.

@@ -1,11 +1,11 @@
 //! The API's answers to GET, path by path. Shapes as in config/MONITORING.md; errors are RFC 9457 problem documents.
 
 use axum::Json;
-use axum::extract::{Path, Request, State as Extract};
+use axum::extract::{Path, Query, Request, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::State;
@@ -87,6 +87,28 @@ pub(super) async fn open_incidents(state: &State) -> Result<Vec<Summary>, Respon
     state.view.journal.read(move |reader| reader.summaries(&open)).await
 }
 
+/// `GET /api/v1/commands`: what people commanded, newest first; with `event=ID` what was about it.
+pub(super) async fn commands(Extract(state): Extract<State>, uri: Uri) -> Reply {
+    let asked = Query::<CommandsAsked>::try_from_uri(&uri).map_err(|rejection| bad_request(rejection.body_text()))?;
+    let CommandsAsked { event, after, limit } = asked.0;
+    let limit = limit.unwrap_or(COMMANDS_DEFAULT);
+    if !(1..=COMMANDS_MAX).contains(&limit) {
+        return Err(bad_request(format!("`limit` takes a number from 1 to {COMMANDS_MAX}; it is `{limit}`")));
+    }
+    let page = state.view.journal.read(move |reader| reader.commands(event.map(EventId), after, limit)).await?;
+    Ok(Json(page).into_response())
+}
+
+/// The words of a query for commands.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommandsAsked {
+    event: Option<u64>,
+    /// The `next` of the page before.
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
 /// Refuses a question in a query where none is understood: an answer would pass for one to it.
 pub(super) async fn without_query(request: Request, next: Next) -> Response {
     if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
@@ -102,8 +124,8 @@ pub(super) async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
         "here are the page at /, /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
-         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/incidents, /api/v1/dedup, /api/v1/status \
-         and /api/v1/stream",
+         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/commands, /api/v1/incidents, /api/v1/dedup, \
+         /api/v1/status and /api/v1/stream",
     )
 }
 
@@ -111,5 +133,7 @@ pub(super) async fn wrong_method() -> Response {
     problem(StatusCode::METHOD_NOT_ALLOWED, "what is looked at takes GET, a command takes POST; see `Allow`")
 }
 
+const COMMANDS_DEFAULT: usize = 50;
+const COMMANDS_MAX: usize = 1_000;
 /// More open incidents than anyone reads.
 pub(super) const INCIDENTS_MAX: usize = 1_000;

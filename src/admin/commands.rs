@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::body::{Members, json_body};
+use super::guard::who;
 use super::holds;
 use super::problem::{Reply, bad_request, meant, problem, problem_with, unavailable};
 use super::selection::{Selection, cursor};
@@ -19,8 +20,8 @@ use crate::clock::WallTime;
 use crate::delivery::dispatcher::UpstreamStatus;
 use crate::event::{self, EventId, KeyId, Violation};
 use crate::inbound::{Replayed, request_id};
-use crate::journal::Summary;
 use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
+use crate::journal::{CommandOrigin, Summary};
 
 /// How a command for one event ended.
 enum Done {
@@ -81,6 +82,7 @@ async fn one(
     request: Request,
     command: impl FnOnce(bool) -> Command,
 ) -> Reply {
+    let by = who(&state, &request);
     let payload_max = state.view.ingest.body_bytes_max();
     let mut options = options(&state, request, BODY_BYTES_MAX + ESCAPE_BYTES * payload_max).await?;
     let command = command(options.force);
@@ -110,7 +112,8 @@ async fn one(
         let detail = "only a refused payload is replayed with another; this one was decided, and is sent as it is";
         return Ok(Done::Declined { reason: "not_refused", detail: detail.to_owned() }.alone(id));
     }
-    let (mut done, stopped) = carry_out(&state.view, command, &[chosen], mended).await;
+    let origin = CommandOrigin { request_id: request_id(WallTime::now()), by, selection: None };
+    let (mut done, stopped) = carry_out(&state.view, command, &[chosen], mended, &Arc::new(origin)).await;
     match (done.pop(), stopped) {
         (Some((id, done)), _) => Ok(done.kept_by(summary.held, &state.view).alone(id)),
         (None, Some(why)) => Err(unavailable(why)),
@@ -119,8 +122,9 @@ async fn one(
 }
 
 async fn selected(Extract(state): Extract<State>, request: Request, command: impl Fn(bool) -> Command) -> Reply {
+    let by = who(&state, &request);
     let Options { force, dry_run, rest } = options(&state, request, BODY_BYTES_MAX).await?;
-    let view = &state.view;
+    let (view, words) = (&state.view, chosen_by(&rest));
     let mut filter = Selection::of_command(rest)
         .and_then(|selection| selection.command(WallTime::now(), SELECTED_AT_ONCE))
         .map_err(bad_request)?;
@@ -151,7 +155,8 @@ async fn selected(Extract(state): Extract<State>, request: Request, command: imp
     let (until, page) = page.await?;
     let events: Vec<Chosen> =
         page.events.iter().filter_map(|event| Some(Chosen::of(event.id.parse().ok()?, event))).collect();
-    let (done, stopped) = carry_out(view, command(force), &events, None).await;
+    let origin = CommandOrigin { request_id: request_id(WallTime::now()), by, selection: Some(words) };
+    let (done, stopped) = carry_out(view, command(force), &events, None, &Arc::new(origin)).await;
     let next = match (&stopped, done.last()) {
         (None, Some((last, _))) if page.next.is_some() => Some(cursor(*last, until)),
         (Some(why), None) => return Err(unavailable(*why)),
@@ -172,8 +177,8 @@ async fn carry_out(
     command: Command,
     events: &[Chosen],
     mended: Option<Bytes>,
+    origin: &Arc<CommandOrigin>,
 ) -> (Vec<(EventId, Done)>, Option<Unavailable>) {
-    let request_id = request_id(WallTime::now());
     let mut done = Vec::with_capacity(events.len());
     let mut stopped = None;
     let by = |chosen: &Chosen| match command {
@@ -186,14 +191,14 @@ async fn carry_out(
         let (results, why) = match by(&run[0]) {
             By::Rules => {
                 let force = command == Command::Replay { force: true };
-                through_the_rules(view, &ids, force, mended.as_ref(), &request_id).await
+                through_the_rules(view, &ids, force, mended.as_ref(), origin).await
             }
             By::Dispatcher => {
                 let queued: Vec<_> = run.iter().filter_map(|chosen| Some((chosen.id, chosen.queued?))).collect();
-                let (withdrawn, why) = withdraw(view, &queued).await;
+                let (withdrawn, why) = withdraw(view, &queued, origin).await;
                 (withdrawn.into_iter().map(Done::of_withdrawn).collect(), why)
             }
-            By::Recorder => match view.recorder.command(command, &ids, &request_id).await {
+            By::Recorder => match view.recorder.command(command, &ids, origin).await {
                 Ok(commanded) => (commanded.into_iter().map(Done::of).collect(), None),
                 Err(why) => (Vec::new(), Some(why)),
             },
@@ -204,7 +209,7 @@ async fn carry_out(
             break;
         }
     }
-    tell(command, &done, events.len(), &request_id);
+    tell(command, &done, events.len(), origin);
     (done, stopped)
 }
 
@@ -221,11 +226,11 @@ async fn through_the_rules(
     ids: &[EventId],
     force: bool,
     mended: Option<&Bytes>,
-    request_id: &Arc<str>,
+    origin: &Arc<CommandOrigin>,
 ) -> (Vec<Done>, Option<Unavailable>) {
     let mut done = Vec::with_capacity(ids.len());
     for id in ids {
-        match one_through_the_rules(view, *id, force, mended, request_id).await {
+        match one_through_the_rules(view, *id, force, mended, origin).await {
             Ok(one) => done.push(one),
             Err(why) => return (done, Some(why)),
         }
@@ -238,7 +243,7 @@ async fn one_through_the_rules(
     id: EventId,
     force: bool,
     mended: Option<&Bytes>,
-    request_id: &Arc<str>,
+    origin: &Arc<CommandOrigin>,
 ) -> Result<Done, Unavailable> {
     let payload = match view.journal.read(move |reader| reader.refused(id)).await {
         Ok(Some(payload)) => payload,
@@ -246,7 +251,7 @@ async fn one_through_the_rules(
         Err(_) => return Err(Unavailable::JournalFault),
     };
     let source = payload.source.clone();
-    Ok(match view.ingest.replay(payload, mended.cloned(), force, request_id).await {
+    Ok(match view.ingest.replay(payload, mended.cloned(), force, origin).await {
         Replayed::Taken(events) => Done::Replayed(events),
         Replayed::RefusedAgain(violations) => Done::RefusedAgain(violations),
         Replayed::Declined(declined) => Done::of_declined(declined),
@@ -281,18 +286,24 @@ async fn one_through_the_rules(
 }
 
 /// One line a command: somebody changed what is delivered.
-fn tell(command: Command, done: &[(EventId, Done)], asked: usize, request_id: &str) {
+fn tell(command: Command, done: &[(EventId, Done)], asked: usize, origin: &CommandOrigin) {
     let Some((first, _)) = done.first() else {
         return;
     };
     let carried_out = |done: &Done| matches!(done, Done::Replayed(_) | Done::Discarded | Done::UnderWay);
     let carried_out = done.iter().filter(|(_, done)| carried_out(done)).count();
-    let (command, force) = match command {
-        Command::Replay { force } => ("replay", force),
-        Command::Discard => ("discard", false),
-    };
-    let event = first.0;
-    tracing::info!(request_id, command, force, event, asked, done = carried_out, "a person commanded over kept events");
+    let (CommandOrigin { request_id, by, .. }, event) = (origin, first.0);
+    let (command, force) = (command.as_str(), command == Command::Replay { force: true });
+    tracing::info!(
+        request_id = &**request_id,
+        by = &**by,
+        command,
+        force,
+        event,
+        asked,
+        done = carried_out,
+        "a person commanded over kept events"
+    );
 }
 
 impl Chosen {
@@ -373,6 +384,13 @@ impl Done {
             done => Json(done.listed(id)).into_response(),
         }
     }
+}
+
+/// The words of a filter that chooses events, as JSON, without those that lead through its pages.
+fn chosen_by(words: &Map<String, Value>) -> Arc<str> {
+    let chosen = words.iter().filter(|(name, _)| !["after", "limit"].contains(&name.as_str()));
+    let chosen: Map<String, Value> = chosen.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Value::Object(chosen).to_string().into()
 }
 
 /// Reads the body of a command.

@@ -2,6 +2,7 @@
 //! browser.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State as Extract};
@@ -55,6 +56,23 @@ pub(super) fn shows_token(state: &State, headers: &HeaderMap) -> bool {
     };
     Credential::Bearer(token.clone()).check_head(headers, None) == Match::Right
         || state.sessions.admits(headers, token, Instant::now())
+}
+
+/// Who asks, as far as that is known: how they were let in, and the address of the connection. Never a secret.
+pub(super) fn who(state: &State, request: &Request) -> Arc<str> {
+    let peer = request.extensions().get::<Peer>();
+    let shown = match &state.access.token {
+        Some(token) if Credential::Bearer(token.clone()).check_head(request.headers(), None) == Match::Right => "token",
+        Some(_) => "page session",
+        None if peer.is_some_and(|peer| peer.address.is_loopback()) => "loopback",
+        None => "no token",
+    };
+    let certificate = match peer.map(|peer| peer.certificate) {
+        Some(ClientCertificate::Valid) => " and client certificate",
+        _ => "",
+    };
+    let address = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.address.to_canonical().to_string());
+    format!("{shown}{certificate}, {address}").into()
 }
 
 /// Refuses what a browser says another site asked for, and a host that may be a rebound name of another site: one that is

@@ -3,6 +3,8 @@
 //! The journal takes a hold before the dispatcher is told, so that a restart holds what was held. One change is made at a
 //! time, and to its end also when its sender is gone, so that the journal and the dispatcher agree.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Request, State as Extract};
 use axum::http::StatusCode;
@@ -11,11 +13,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::json_body;
+use super::guard::who;
 use super::problem::{Reply, bad_request, meant, problem, unavailable};
 use super::{State, View};
+use crate::clock::WallTime;
 use crate::event::{self, HoldRecord, HoldTarget};
+use crate::inbound::request_id;
 use crate::journal::recorder::{HOLDS_MAX, HoldChange, Unavailable};
-use crate::journal::{Filter, Summary};
+use crate::journal::{CommandOrigin, Filter, Summary};
 
 /// A key or a source, as a command names it.
 #[derive(Debug, Deserialize)]
@@ -42,6 +47,7 @@ pub(super) async fn release(extract: Extract<State>, request: Request) -> Reply 
 }
 
 async fn change(Extract(state): Extract<State>, request: Request, held: bool) -> Reply {
+    let by = who(&state, &request);
     let bytes = json_body(&state, request, BODY_BYTES_MAX).await?;
     let target = serde_json::from_slice(&bytes)
         .map_err(|error| format!("it takes {{\"source\": …}} or {{\"key\": …, \"source\": …}}: {error}"))
@@ -53,7 +59,8 @@ async fn change(Extract(state): Extract<State>, request: Request, held: bool) ->
         check_source(&target.source, &state.view.sources).map_err(bad_request)?;
     }
     let (view, changing) = (state.view.clone(), target.clone());
-    let done = tokio::spawn(async move { carry_out(&view, changing, held).await })
+    let origin = Arc::new(CommandOrigin { request_id: request_id(WallTime::now()), by, selection: None });
+    let done = tokio::spawn(async move { carry_out(&view, changing, held, &origin).await })
         .await
         .map_err(|_| problem(StatusCode::INTERNAL_SERVER_ERROR, "the command failed; see the log"))?
         .map_err(unavailable)?;
@@ -104,9 +111,14 @@ async fn waiting(view: &View, target: &HoldTarget) -> Result<usize, Response> {
     view.journal.read(move |reader| reader.count(&filter, COUNTED_MAX)).await
 }
 
-async fn carry_out(view: &View, target: HoldTarget, held: bool) -> Result<HoldChange, Unavailable> {
+async fn carry_out(
+    view: &View,
+    target: HoldTarget,
+    held: bool,
+    origin: &Arc<CommandOrigin>,
+) -> Result<HoldChange, Unavailable> {
     let _one = view.hold_lock.lock().await;
-    let done = view.recorder.hold(target.clone(), held).await?;
+    let done = view.recorder.hold(target.clone(), held, origin).await?;
     if done == HoldChange::TooMany {
         return Ok(done);
     }
@@ -157,7 +169,6 @@ const COUNTED_MAX: usize = 100_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::WallTime;
 
     #[test]
     fn a_target_is_a_key_or_a_source_and_the_only_source_need_not_be_named() {

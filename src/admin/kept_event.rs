@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{State, holds};
 use crate::event::EventId;
+use crate::inbound::repair::Repair;
 use crate::inbound::repairs_of_kept;
 use crate::journal::Details;
 
@@ -12,10 +13,10 @@ use crate::journal::Details;
 #[derive(Debug, Serialize)]
 pub(super) struct KeptEvent {
     #[serde(flatten)]
-    details: Details,
+    pub(super) details: Details,
     /// What was repaired in the payload, in the words of `gander_payloads_repaired_total`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    repaired: Vec<&'static str>,
+    pub(super) repaired: Vec<Repair>,
 }
 
 /// Reads an event from the journal; none if it is not kept.
@@ -39,6 +40,6 @@ impl KeptEvent {
         let of_errors = details.errors.as_ref().and_then(|errors| errors[0]["reason"].as_str());
         let refused_for = of_errors.or(details.summary.reason.as_deref());
         let repairs = repairs_of_kept(&raw, details.charset.as_deref(), refused_for);
-        KeptEvent { repaired: repairs.iter().map(|repair| repair.as_str()).collect(), details }
+        KeptEvent { repaired: repairs.iter().collect(), details }
     }
 }

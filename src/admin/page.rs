@@ -7,6 +7,8 @@ mod assets;
 mod attention;
 mod bench;
 pub(super) mod changes;
+mod command_list;
+mod connect;
 mod decided;
 mod events;
 mod fields;
@@ -37,6 +39,7 @@ pub(super) fn routes(state: &State) -> Router<State> {
         .route("/incidents", get(incidents::view))
         .route("/attention", get(attention::view))
         .route("/bench", get(bench::view).post(bench::decide))
+        .route("/connect", get(connect::view))
         .route("/changes", get(changes::changes))
         .route_layer(middleware::from_fn_with_state(state.clone(), sign_in::required));
     let open = Router::new()

@@ -21,7 +21,7 @@ pub(super) struct Selection {
     outcome: Option<String>,
     key: Option<String>,
     source: Option<String>,
-    /// The reason of an event that ended otherwise than delivered, as a list shows it.
+    /// The reason of an event that ended otherwise than delivered, as a list shows it; empty: those without one.
     reason: Option<String>,
     /// Received at this time or later: an RFC 3339 time, or an age such as `2h`.
     since: Option<String>,
@@ -97,16 +97,25 @@ impl Selection {
     pub(super) fn of_query(uri: &Uri) -> Result<Selection, String> {
         let Query(pairs) =
             Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
-        check_names(pairs.iter().map(|(name, _)| name.as_str()), &[])?;
-        let Query(selection) = Query::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
-        Ok(selection)
+        Selection::of_pairs(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     /// Reads names and values of a query.
     pub(super) fn of_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Selection, String> {
-        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        let uri = Uri::try_from(format!("/?{query}")).map_err(|error| error.to_string())?;
-        Selection::of_query(&uri)
+        let mut members = Map::new();
+        for (name, text) in pairs {
+            check_names(std::iter::once(name), &[])?;
+            let wrong = |takes: &str| format!("`{name}` takes {takes}; it is `{text}`");
+            let value = match name {
+                "limit" => text.parse::<usize>().map(Value::from).map_err(|_| wrong("a number from 1"))?,
+                "differs" => text.parse::<bool>().map(Value::from).map_err(|_| wrong("true or false"))?,
+                _ => Value::from(text),
+            };
+            if members.insert(name.to_owned(), value).is_some() {
+                return Err(format!("`{name}` is there twice"));
+            }
+        }
+        serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())
     }
 
     /// Reads what a command says beside its options.

@@ -1,12 +1,12 @@
 //! Discarding what is queued: the dispatcher ends it, since a call of it may be under way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::View;
-use crate::clock::WallTime;
 use crate::delivery::dispatcher::Withdrawal;
 use crate::event::{EventId, KeyId};
-use crate::inbound::request_id;
+use crate::journal::CommandOrigin;
 use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
 
 /// What became of a queued event that was to be discarded.
@@ -20,8 +20,12 @@ pub(super) enum DiscardResult {
 }
 
 /// Ends queued events, in their order. Where that can't be gone on with, what was done until then and why.
-pub(super) async fn withdraw(view: &View, events: &[(EventId, KeyId)]) -> (Vec<DiscardResult>, Option<Unavailable>) {
-    let Some(withdrawals) = view.queue.discard(events.to_vec()).await else {
+pub(super) async fn withdraw(
+    view: &View,
+    events: &[(EventId, KeyId)],
+    origin: &Arc<CommandOrigin>,
+) -> (Vec<DiscardResult>, Option<Unavailable>) {
+    let Some(withdrawals) = view.queue.discard(events.to_vec(), origin).await else {
         return (Vec::new(), Some(Unavailable::Stopping));
     };
     let deadline = tokio::time::Instant::now() + DISK_TIMEOUT;
@@ -34,7 +38,7 @@ pub(super) async fn withdraw(view: &View, events: &[(EventId, KeyId)]) -> (Vec<D
                 Ok(Err(_)) => Err(Unavailable::Stopping),
                 Err(_) => Err(Unavailable::JournalFault),
             },
-            Withdrawal::NotWaiting => ended_otherwise(view, *id, *key).await,
+            Withdrawal::NotWaiting => ended_otherwise(view, *id, *key, origin).await,
         };
         match one {
             Ok(one) => withdrawn.push(one),
@@ -46,19 +50,24 @@ pub(super) async fn withdraw(view: &View, events: &[(EventId, KeyId)]) -> (Vec<D
 
 /// It was queued a moment ago, and the dispatcher does not know it: it ended meanwhile, ends at this moment, or comes to
 /// the dispatcher in the next one.
-async fn ended_otherwise(view: &View, id: EventId, key: KeyId) -> Result<DiscardResult, Unavailable> {
+async fn ended_otherwise(
+    view: &View,
+    id: EventId,
+    key: KeyId,
+    origin: &Arc<CommandOrigin>,
+) -> Result<DiscardResult, Unavailable> {
     for look in 0..LOOKS {
         if look > 0 {
             tokio::time::sleep(LOOK_PAUSE).await;
         }
-        let commanded = view.recorder.command(Command::Discard, &[id], &request_id(WallTime::now())).await?;
+        let commanded = view.recorder.command(Command::Discard, &[id], origin).await?;
         match commanded.into_iter().next() {
             Some(Commanded::Declined(Declined::Waiting { .. })) => {}
             Some(Commanded::Declined(declined)) => return Ok(DiscardResult::Declined(declined)),
             Some(_) => return Ok(DiscardResult::Ended),
             None => return Err(Unavailable::Stopping),
         }
-        match view.queue.discard(vec![(id, key)]).await.and_then(|mut one| one.pop()) {
+        match view.queue.discard(vec![(id, key)], origin).await.and_then(|mut one| one.pop()) {
             Some(Withdrawal::UnderWay) => return Ok(DiscardResult::UnderWay),
             Some(Withdrawal::Ends(written)) => {
                 return written.await.map(|()| DiscardResult::Ended).map_err(|_| Unavailable::Stopping);

@@ -35,6 +35,22 @@ pub struct Filters {
     pub(crate) services: Vec<Service>,
 }
 
+/// The filters beside a configuration.
+#[derive(Clone, Debug, Default)]
+pub enum FiltersBeside {
+    #[default]
+    None,
+    /// There is a file of this name that can't be used.
+    Unusable {
+        name: String,
+        problem: String,
+    },
+    Read {
+        name: String,
+        filters: Arc<Filters>,
+    },
+}
+
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) name: Arc<str>,
@@ -45,10 +61,10 @@ pub(crate) struct Service {
 /// A trigger filter.
 #[derive(Debug)]
 pub(crate) struct Trigger {
-    urgency: Arc<str>,
+    pub(crate) urgency: Arc<str>,
     pub(crate) keys: Vec<KeyFilter>,
-    title_from: Option<String>,
-    description_from: Option<String>,
+    pub(crate) title_from: Option<String>,
+    pub(crate) description_from: Option<String>,
     pub(crate) map_incident_with: Option<String>,
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::terminal::{Terminal, plain};
-use super::{ConfigArguments, Exit, FILTERS_BESIDE, Stop};
+use super::{ConfigArguments, Exit, Stop};
 use crate::authoring::lint;
-use crate::config::{self, Config, Failure, Loaded, Secrets};
+use crate::config::{self, Config, FILTERS_BESIDE, Failure, Loaded, Secrets};
 use crate::yaml::{Findings, Severity, Source};
 
 /// Check the configuration, its rules, certificates and secrets

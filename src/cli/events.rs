@@ -4,6 +4,7 @@ mod against;
 mod command;
 mod export;
 mod hold;
+mod log;
 mod progress;
 mod selection;
 
@@ -41,6 +42,7 @@ enum Command {
     Discard(command::Discard),
     Hold(hold::Hold),
     Release(hold::Release),
+    Log(log::Log),
     Export(export::Export),
 }
 
@@ -99,6 +101,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         Command::Discard(discard) => discard.run(terminal),
         Command::Hold(hold) => hold.run(terminal),
         Command::Release(release) => release.run(terminal),
+        Command::Log(log) => log.run(terminal),
         Command::Export(export) => export.run(terminal),
     }
 }

@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
-use self::callgoose::{Callgoose, Sent};
+use self::callgoose::Callgoose;
 use self::past::Past;
 use super::recorded::Recorded;
 use super::terminal::Terminal;
 use super::{ConfigArguments, Exit, Stop, input};
+use crate::advice::filter_verdict::FilterVerdict;
 use crate::clock::WallTime;
 use crate::config::{LoadedRules, load_addresses, load_rules, load_sender};
 use crate::event::Draft;
@@ -251,7 +252,7 @@ impl Explanation {
     }
 
     /// The filters' verdict on an element's event.
-    fn sent(&self, index: usize) -> Option<&Sent> {
+    fn sent(&self, index: usize) -> Option<&FilterVerdict> {
         self.callgoose.as_ref()?.sent.get(index)?.as_ref()
     }
 

@@ -11,10 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::terminal::{Terminal, plain};
-use super::{ConfigFile, Exit, FILTERS_BESIDE, Stop, environment};
+use super::{ConfigFile, Exit, Stop, environment};
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox::{self, Report, Sandbox};
-use crate::config;
+use crate::config::{self, FILTERS_BESIDE};
 use crate::logging;
 use crate::relay::bind_remedy;
 use crate::secret::Secret;

@@ -20,7 +20,7 @@ mod stuck;
 mod tests;
 mod upstream_status;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +36,8 @@ use crate::delivery::retry;
 use crate::delivery::schedule::{Delivery, Discard, Limits, Schedule, Step};
 use crate::delivery::staleness;
 use crate::event::{Damage, EventId, KeyId, Outcome, Pending, Queued, Reason, Settlement, State, Superseded};
-use crate::journal::Reader;
 use crate::journal::recorder::{Accepted, Committed, QueueCopy, Recorder};
+use crate::journal::{CommandOrigin, Reader};
 use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -83,8 +83,8 @@ pub struct Dispatcher {
     recent_triggers: RecentTriggers,
     stale_episode: StaleEpisode,
     settling: Settling,
-    /// Events that a person discarded while their call was under way: they end with it.
-    discarded: HashSet<EventId>,
+    /// Events that a person discards, until that is on disk. One whose call is under way ends with it.
+    discarded: HashMap<EventId, Arc<CommandOrigin>>,
     commands: mpsc::Receiver<QueueCommand>,
     stuck: watch::Sender<Stuck>,
     progress: watch::Sender<DeliveryProgress>,
@@ -200,7 +200,7 @@ impl Dispatcher {
             recent_triggers,
             stale_episode: StaleEpisode::default(),
             settling: Settling::default(),
-            discarded: HashSet::new(),
+            discarded: HashMap::new(),
             commands,
             stuck,
             progress,
@@ -361,8 +361,9 @@ impl Dispatcher {
     fn handle_command(&mut self, command: QueueCommand) {
         let now = self.context.clock.now();
         match command {
-            QueueCommand::Discard { events, reply } => {
-                let withdrawals = events.into_iter().map(|(event, key)| self.discard(event, key, now)).collect();
+            QueueCommand::Discard { events, origin, reply } => {
+                let discard = |(event, key)| self.discard(event, key, &origin, now);
+                let withdrawals = events.into_iter().map(discard).collect();
                 let _ = reply.send(withdrawals);
             }
             QueueCommand::Hold { target, held, done } => {
@@ -373,16 +374,17 @@ impl Dispatcher {
         }
     }
 
-    fn discard(&mut self, event: EventId, key: KeyId, now: Now) -> Withdrawal {
+    fn discard(&mut self, event: EventId, key: KeyId, origin: &Arc<CommandOrigin>, now: Now) -> Withdrawal {
         let (told, written) = oneshot::channel();
         match self.schedule.discard(key, event, now.monotonic) {
             Discard::Settle(withdrawn) => {
+                self.discarded.insert(event, Arc::clone(origin));
                 self.settle_withdrawn(withdrawn, now);
                 self.settling.tell(event, told);
             }
             Discard::UnderWay if self.settling.contains(event) => return Withdrawal::NotWaiting,
             Discard::UnderWay => {
-                self.discarded.insert(event);
+                self.discarded.insert(event, Arc::clone(origin));
                 return Withdrawal::UnderWay;
             }
             Discard::NotWaiting => return Withdrawal::NotWaiting,
@@ -394,7 +396,7 @@ impl Dispatcher {
         let now = self.context.clock.now();
         match report {
             CallReport::Finished(call) => self.call_finished(*call, now),
-            CallReport::NotCalled(delivery) if self.discarded.remove(&delivery.event.id) => {
+            CallReport::NotCalled(delivery) if self.discarded.contains_key(&delivery.event.id) => {
                 self.settle_uncalled(&delivery, State::Ended, Reason::Discarded, now);
             }
             CallReport::NotCalled(delivery) => {

@@ -1,10 +1,12 @@
 //! Tells how the rules that are loaded now decide a payload, and takes nothing.
 
+use std::sync::Arc;
+
 use super::repair::Repairs;
 use super::{Decoded, Ingest, read_kept};
 use crate::clock::WallTime;
 use crate::event::Violation;
-use crate::rules::{Context, Decision, Trace};
+use crate::rules::{Context, Decision, RuleSet, Trace};
 
 /// A decision, with how it came about.
 #[derive(Debug)]
@@ -16,6 +18,11 @@ pub struct Explained {
 }
 
 impl Ingest {
+    /// The rules of a source as they are loaded now.
+    pub fn rules_of(&self, name: &str) -> Option<Arc<RuleSet>> {
+        Some(self.0.rules.of(name)?.live)
+    }
+
     /// Explains a payload as if it came now; none if there is no such source. The error says why it can't be read. It
     /// computes for as long as a decision may: not for a task that others wait for.
     pub fn explain(&self, name: &str, raw: Vec<u8>) -> Option<Result<Explained, Violation>> {

@@ -12,8 +12,8 @@ use super::repair::Repairs;
 use super::response::Reply;
 use super::{Ingest, Shared, gzip, payload};
 use crate::event::Violation;
-use crate::journal::RefusedPayload;
 use crate::journal::recorder::{Declined, Entry, Submission, Unavailable};
+use crate::journal::{CommandOrigin, RefusedPayload};
 use crate::rules::{Context, Decision, RuleSet};
 
 /// The result of replaying a refused payload.
@@ -44,7 +44,7 @@ impl Ingest {
         refused: RefusedPayload,
         mended: Option<Bytes>,
         force: bool,
-        request_id: &Arc<str>,
+        origin: &Arc<CommandOrigin>,
     ) -> Replayed {
         let shared = &self.0;
         let stands_for_element = mended.is_some() && refused.element.is_some();
@@ -89,7 +89,7 @@ impl Ingest {
         }
         let submission = Submission {
             source: Arc::clone(&source.name),
-            request_id: Arc::clone(request_id),
+            request_id: Arc::clone(&origin.request_id),
             sender_request_id: None,
             trace: payload.trace,
             received_at: shared.clock.now().wall,
@@ -98,7 +98,7 @@ impl Ingest {
             entries,
             follow: false,
         };
-        match shared.recorder.replace(payload.id, submission, force).await {
+        match shared.recorder.replace(payload.id, submission, force, origin).await {
             Ok(Ok(recorded)) => {
                 let replies: Vec<Reply> =
                     elements::replies(ignored, recorded).into_iter().map(|(reply, _)| reply).collect();

@@ -25,7 +25,7 @@ use crate::event::{
     SourceNames, UpdateHash, Violation,
 };
 use crate::journal::dedup::{Arrival, Preview};
-use crate::journal::{AttemptRecord, SourceTotals, Totals, Tried};
+use crate::journal::{AttemptRecord, CommandOrigin, SourceTotals, Totals, Tried};
 use crate::tap::Tap;
 use crate::trace_context::TraceContext;
 
@@ -83,6 +83,8 @@ pub struct Settle {
     pub key: KeyId,
     /// A later event of the key waits for it. Where neither that nor a sender does, it may share a later batch.
     pub awaited: bool,
+    /// The command that discarded it, where a person did.
+    pub commanded: Option<Arc<CommandOrigin>>,
 }
 
 /// The events that one commit made durable, for the dispatcher.
@@ -190,18 +192,20 @@ pub(crate) enum Message {
     Command {
         command: Command,
         ids: Vec<EventId>,
-        request_id: Arc<str>,
+        origin: Arc<CommandOrigin>,
         reply: oneshot::Sender<Result<Vec<Commanded>, Unavailable>>,
     },
     Hold {
         target: HoldTarget,
         held: bool,
+        origin: Arc<CommandOrigin>,
         reply: oneshot::Sender<Result<HoldChange, Unavailable>>,
     },
     Replace {
         of: EventId,
         submission: Submission,
         force: bool,
+        origin: Arc<CommandOrigin>,
         reply: oneshot::Sender<Replaced>,
     },
 }
@@ -223,13 +227,13 @@ impl Recorder {
         &self,
         command: Command,
         ids: &[EventId],
-        request_id: &Arc<str>,
+        origin: &Arc<CommandOrigin>,
     ) -> Result<Vec<Commanded>, Unavailable> {
         let mut done = Vec::with_capacity(ids.len());
         for ids in ids.chunks(COMMANDED_AT_ONCE) {
             let (reply, commanded) = oneshot::channel();
-            let request_id = Arc::clone(request_id);
-            self.put(Message::Command { command, ids: ids.to_vec(), request_id, reply })?;
+            let origin = Arc::clone(origin);
+            self.put(Message::Command { command, ids: ids.to_vec(), origin, reply })?;
             done.extend(self.reply(commanded).await??);
         }
         Ok(done)
@@ -242,9 +246,10 @@ impl Recorder {
         of: EventId,
         submission: Submission,
         force: bool,
+        origin: &Arc<CommandOrigin>,
     ) -> Result<Result<Vec<Recorded>, Declined>, Unavailable> {
         let (reply, replaced) = oneshot::channel();
-        self.put(Message::Replace { of, submission, force, reply })?;
+        self.put(Message::Replace { of, submission, force, origin: Arc::clone(origin), reply })?;
         self.reply(replaced).await?
     }
 
@@ -337,9 +342,14 @@ impl Recorder {
     }
 
     /// Writes down that something is held back from now on, or no longer; returns when that is on disk.
-    pub async fn hold(&self, target: HoldTarget, held: bool) -> Result<HoldChange, Unavailable> {
+    pub async fn hold(
+        &self,
+        target: HoldTarget,
+        held: bool,
+        origin: &Arc<CommandOrigin>,
+    ) -> Result<HoldChange, Unavailable> {
         let (reply, change) = oneshot::channel();
-        self.put(Message::Hold { target, held, reply })?;
+        self.put(Message::Hold { target, held, origin: Arc::clone(origin), reply })?;
         self.reply(change).await?
     }
 

@@ -19,6 +19,7 @@
 
 mod aside;
 mod batch;
+mod command_log;
 mod connect;
 mod data_dir;
 mod errors;
@@ -76,9 +77,10 @@ use verify::note_files;
 use volume::Volume;
 
 pub use batch::Batch;
+pub use command_log::{CommandOrigin, CommandRecord, CommandTarget, NewCommand};
 pub use data_dir::{Lock, inspect, is_used};
 pub use errors::{Error, OpenError};
-pub use event_details::Details;
+pub use event_details::{AttemptDetails, Details};
 #[cfg(test)]
 pub use event_list::Searched;
 pub use event_list::{Filter, Order, Page, Summary, Texts};

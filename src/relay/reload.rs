@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::{Reload, ReloadFailure};
 use crate::authoring::rule_tests;
+use crate::callgoose::filters::FiltersBeside;
 use crate::clock::WallTime;
 use crate::config::{Inputs, Settings, Snapshot};
 use crate::delivery::client::Upstream;
@@ -37,6 +38,7 @@ pub(super) struct InForce {
     /// Tells the dispatcher that a paused delivery may succeed now.
     pub(super) resume: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) filters: watch::Sender<FiltersBeside>,
     pub(super) state: watch::Sender<Reload>,
     pub(super) shutdown: Shutdown,
 }
@@ -143,8 +145,9 @@ impl Reloader {
         let Candidate { files, result } = candidate;
         self.debounce = Debounce::new(files);
         let result = result.map(|usable| {
-            let Usable { rules, renewed, renewed_out, settings, tests, warnings } = usable;
+            let Usable { rules, renewed, renewed_out, settings, filters, tests, warnings } = usable;
             self.in_force.ingest.exchange_rules(&rules);
+            self.in_force.filters.send_replace(filters);
             for (served, renewed) in renewed {
                 tracing::info!(sha256 = renewed.fingerprint, "new connections use the renewed certificate");
                 served.exchange(renewed);

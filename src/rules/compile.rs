@@ -87,7 +87,16 @@ fn read(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
         update_on,
         placeholders,
         templates,
+        file: source.name.clone(),
+        head: head(&source.text),
     })
+}
+
+/// The comment at the head of a file, without what is for editors.
+fn head(text: &str) -> String {
+    let comment = text.lines().map_while(|line| line.strip_prefix('#'));
+    let lines = comment.filter(|line| !line.trim_start().starts_with("yaml-language-server")).take(HEAD_LINES_MAX);
+    lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
 }
 
 /// Warns of a file in which no rule makes events.
@@ -338,6 +347,8 @@ pub fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> 
 }
 
 /// The version of the rule language that this build reads.
+/// More than a person reads at the head of a file.
+const HEAD_LINES_MAX: usize = 200;
 const VERSION: u64 = 1;
 const THEN: [(&str, Then); 4] =
     [("trigger", Then::Trigger), ("resolve", Then::Resolve), ("ignore", Then::Ignore), ("reject", Then::Reject)];

@@ -6,9 +6,25 @@ use yasna::Tag;
 /// Tells a certificate that another one issued and that may issue none: as a root nothing is trusted by it, not even
 /// itself. One that signed itself is no such certificate, whatever it may issue.
 pub(super) fn is_issued_leaf(certificate: &CertificateDer<'_>) -> bool {
+    read(certificate).is_some_and(|read| !read.signed_itself && !read.may_issue)
+}
+
+/// Tells a certificate that signed itself: nobody trusts it who was not told to.
+pub(super) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+    read(certificate).is_some_and(|read| read.signed_itself)
+}
+
+/// What a certificate says of who issued it, and whether it may issue others.
+struct Standing {
+    signed_itself: bool,
+    may_issue: bool,
+}
+
+/// None if it can't be read.
+fn read(certificate: &CertificateDer<'_>) -> Option<Standing> {
     let read = yasna::parse_der(certificate, |reader| {
         reader.read_sequence(|certificate| {
-            let is_leaf = certificate.next().read_sequence(|fields| {
+            let standing = certificate.next().read_sequence(|fields| {
                 fields.read_optional(|version| version.read_tagged(Tag::context(0), |version| version.read_der()))?;
                 for _serial_signature in 0..2 {
                     fields.next().read_der()?;
@@ -20,15 +36,15 @@ pub(super) fn is_issued_leaf(certificate: &CertificateDer<'_>) -> bool {
                 while let Some(field) = fields.read_optional(|field| field.read_der())? {
                     rest.extend(field);
                 }
-                Ok(issuer != subject && !may_issue(&rest))
+                Ok(Standing { signed_itself: issuer == subject, may_issue: may_issue(&rest) })
             })?;
             for _algorithm_signature in 0..2 {
                 certificate.next().read_der()?;
             }
-            Ok(is_leaf)
+            Ok(standing)
         })
     });
-    read.unwrap_or(false)
+    read.ok()
 }
 
 /// Looks for the basic constraints (RFC 5280, 4.2.1.9) with `cA`, in DER.
@@ -66,7 +82,8 @@ mod tests {
         let root = named("root", unlimited());
         let key = KeyPair::generate().unwrap();
         assert!(!is_issued_leaf(root.self_signed(&key).unwrap().der()), "an authority");
-        assert!(!is_issued_leaf(named("own", IsCa::NoCa).self_signed(&key).unwrap().der()), "it signed itself");
+        let own = named("own", IsCa::NoCa).self_signed(&key).unwrap();
+        assert!(!is_issued_leaf(own.der()) && is_self_signed(own.der()), "it signed itself");
         let issuer = Issuer::new(root, key);
         for (is_ca, is_leaf) in [
             (IsCa::NoCa, true),
@@ -77,6 +94,7 @@ mod tests {
             let key = KeyPair::generate().unwrap();
             let certificate = named("issued", is_ca).signed_by(&key, &issuer).unwrap();
             assert_eq!(is_issued_leaf(certificate.der()), is_leaf, "{is_ca:?}");
+            assert!(!is_self_signed(certificate.der()), "{is_ca:?}");
         }
         assert!(!is_issued_leaf(&CertificateDer::from(&[0x30, 0x03, 0x02, 0x01, 0x01][..])), "it can't be read");
     }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
+use super::authority::is_self_signed;
 use super::validity::expires_at;
 use super::{Config, Error, Warning, load_identity, pem, server_config};
 use crate::clock::WallTime;
@@ -55,6 +56,13 @@ impl Served {
     /// The time at which the first certificate of the chain expires.
     pub fn expires_at(&self) -> Option<WallTime> {
         self.current.load().expires_at
+    }
+
+    /// The file of the certificate in use, if that signed itself.
+    pub fn self_signed(&self) -> Option<&Path> {
+        let current = self.current.load();
+        let is_self_signed = current.held.chain.first().is_some_and(is_self_signed);
+        is_self_signed.then_some(self.config.certificate.as_path())
     }
 
     /// Returns true if clients are asked for a certificate.

@@ -90,7 +90,7 @@ for (const [name, options] of [
     await page.goto(`${admin}/`);
     await axe(page, "sign-in");
     await signIn(page);
-    for (const [view, path] of [["overview", ""], ["events", "events"], ["incidents", "incidents"], ["attention", "attention"], ["bench", "bench"]]) {
+    for (const [view, path] of [["overview", ""], ["events", "events"], ["incidents", "incidents"], ["attention", "attention"], ["bench", "bench"], ["connect", "connect"]]) {
       await page.goto(`${admin}/${path}`);
       await page.locator("h1").waitFor({ state: "attached" });
       await axe(page, `${view}, ${name}`);
@@ -195,6 +195,25 @@ await step("the rule bench decides a recorded payload", async () => {
   await context.close();
 });
 
+await step("what is typed into a sender is copied piece by piece", async () => {
+  const { context, check } = await guarded({ permissions: ["clipboard-read", "clipboard-write"] });
+  const page = await context.newPage();
+  await signIn(page);
+  await page.getByRole("link", { name: "Connect" }).click();
+  await page.getByRole("heading", { name: "Connect" }).waitFor();
+  await page.getByRole("button", { name: "Copy: URL" }).first().click();
+  await page.getByText("Copied").waitFor();
+  assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^https:\/\/localhost:\d+\/hooks\/servicepilot$/);
+  // An event shows by itself, though the button has the focus.
+  const before = await page.locator("main time").first().getAttribute("datetime");
+  assert.equal((await post(alert("connect-1", "CRITICAL")))[0], 202);
+  await page.waitForFunction((before) => document.querySelector("main time").dateTime !== before, before);
+  await axe(page, "connect, copied");
+  assert.equal(await page.locator("main").getByText(token).count(), 0);
+  check();
+  await context.close();
+});
+
 await step("without scripts all of it can be read", async () => {
   const { context, check } = await guarded({ javaScriptEnabled: false });
   const page = await context.newPage();
@@ -204,6 +223,9 @@ await step("without scripts all of it can be read", async () => {
   await page.getByRole("button", { name: "Show" }).click();
   await page.locator("tbody a").first().click();
   await page.getByRole("heading", { name: "What happened" }).waitFor();
+  await page.getByRole("link", { name: "Connect" }).click();
+  await page.getByText("/hooks/servicepilot").first().waitFor();
+  assert.equal(await page.getByRole("button", { name: "Copy: URL" }).count(), 0);
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByLabel("Admin token").waitFor();
   check();

@@ -55,7 +55,7 @@ async fn sign_in(relay: &Relay) -> String {
     answer.header("set-cookie").split(';').next().unwrap().to_owned()
 }
 
-const VIEWS: [&str; 5] = ["/", "/events", "/incidents", "/attention", "/bench"];
+const VIEWS: [&str; 6] = ["/", "/events", "/incidents", "/attention", "/bench", "/connect"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_the_token_once_and_may_then_see_and_command_until_it_signs_out() {
@@ -271,6 +271,208 @@ async fn the_rule_bench_tells_how_a_payload_is_decided_and_takes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_bench_tells_what_callgooses_filters_make_of_each_event() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = with_filters(&upstream, FILTERS).await;
+        let decide = async |payload: Value| {
+            let encoded =
+                percent_encoding::utf8_percent_encode(&payload.to_string(), percent_encoding::NON_ALPHANUMERIC)
+                    .to_string();
+            let form = format!("source=servicepilot&payload={encoded}");
+            send(&relay, Method::POST, "/bench", &[], &form).await.text
+        };
+        let opens = decide(payload("e1", "CRITICAL")).await;
+        for part in ["service payments: trigger filter 1 opens an incident, urgency high", "mapped with  e1"] {
+            assert!(opens.contains(part), "{part}\n{opens}");
+        }
+        let nothing = decide(payload("e1", "OK")).await;
+        assert!(nothing.contains("no resolve filter matches: no incident would be closed"), "{nothing}");
+        let bench = get(&relay, "/bench", &[]).await.text;
+        assert!(bench.contains("callgoose-filters.yaml"), "{bench}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_that_are_wrong_are_told_and_keep_no_relay_from_starting() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = with_filters(&upstream, "services: 7\n").await;
+        for view in ["/bench", "/connect"] {
+            let text = get(&relay, view, &[]).await.text;
+            assert!(text.contains("can't be used") && text.contains("callgoose-filters.yaml"), "{view}: {text}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bench_says_that_the_source_of_an_event_is_gone() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let variable = |name: &str, value: &str| (format!("GANDER_SOURCES__OLD__{name}"), value.to_owned());
+        let environment = vec![variable("RULES", "rules.yaml"), variable("AUTH", "none")];
+        let relay = Relay::start(&upstream, &Setup { environment, ..Setup::default() }).await;
+        let headers = [("content-type", "application/json")];
+        let body = payload("e1", "CRITICAL").to_string();
+        let taken = relay.client.send(Method::POST, &relay.hook("old"), &headers, body).await;
+        let id = taken.json["id"].as_str().unwrap().to_owned();
+        let known = get(&relay, &format!("/bench?event={id}"), &[]).await.text;
+        assert!(known.contains("value=\"old\" selected") && !known.contains("(choose)"), "{known}");
+        let relay = Relay::start_in(relay.stop().await, &upstream, &Setup::default()).await;
+        let bench = get(&relay, &format!("/bench?event={id}"), &[]).await.text;
+        for part in ["is no source of the configuration any more", "(choose)", "High CPU Usage - e1"] {
+            assert!(bench.contains(part), "{part}\n{bench}");
+        }
+        assert!(!bench.contains("value=\"servicepilot\" selected"), "{bench}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_a_sender_is_told_what_to_type_and_never_the_secret() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let connect = get(&relay, "/connect", &[]).await.text;
+        let port = relay.ports().0;
+        for part in [
+            &*format!("https://localhost:{port}/hooks/servicepilot"),
+            "Authorization: Bearer TOKEN",
+            "application/json",
+            "SERVICEPILOT_TOKEN",
+            "only senders on this machine",
+            "the certificate is self-signed",
+            "none since the start",
+            "Map Incident With",
+            "CRITICAL",
+            "Policies → Alert Policies",
+        ] {
+            assert!(connect.contains(part), "{part}\n{connect}");
+        }
+        assert!(!connect.contains(TOKEN), "{connect}");
+
+        relay.post(&payload("e1", "CRITICAL")).await;
+        while get(&relay, "/connect", &[]).await.text.contains("none since the start") {
+            tokio::task::yield_now().await;
+        }
+
+        let relay = with_filters(&upstream, FILTERS).await;
+        let connect = get(&relay, "/connect", &[]).await.text;
+        for part in
+            ["Service payments, trigger filter 1", "Urgency", "high", "Service payments, resolve filter", "RECOVERED"]
+        {
+            assert!(connect.contains(part), "{part}\n{connect}");
+        }
+        assert!(!connect.contains("filters-canary"), "the token in the filters is not on it: {connect}");
+
+        let open = Setup { source: vec!["allow_from: [127.0.0.0/8]".to_owned()], ..Setup::default() };
+        let relay = Relay::start(&upstream, &open).await;
+        let connect = get(&relay, "/connect", &[]).await.text;
+        assert!(connect.contains("only senders in 127.0.0.0/8"), "{connect}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_commanded_what_is_kept_and_told() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(400)).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        let mut dead = Vec::new();
+        for key in ["e1", "e2", "e3"] {
+            let answer = relay.post_with(&payload(key, "CRITICAL"), &[("prefer", "wait=10")]).await;
+            dead.push(answer.json["id"].as_str().unwrap().to_owned());
+        }
+        let refused = relay.post(&json!({ "servicepilot_event_id": "e9", "state": "ODD" })).await.json;
+        let cookie = sign_in(&relay).await;
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let json = ("content-type", "application/json");
+        let (by_token, by_page) = ([json, ("authorization", &*bearer)], [json, ("cookie", &*cookie)]);
+        let post = async |path: &str, headers: &[(&str, &str)], body: &str| {
+            let answer = send(&relay, Method::POST, &format!("/api/v1/events{path}"), headers, body).await;
+            assert!([200, 202].contains(&answer.status), "{path}: {answer:?}");
+        };
+        post(&format!("/{}/discard", dead[0]), &by_page, "{}").await;
+        post("/discard", &by_token, r#"{"state":"dead","source":"servicepilot"}"#).await;
+        post("/hold", &by_token, r#"{"key":"e7"}"#).await;
+        post("/release", &by_page, r#"{"key":"e7"}"#).await;
+        // What waits is ended by the dispatcher, and what it was refused for is kept as well.
+        post("/hold", &by_token, r#"{"source":"servicepilot"}"#).await;
+        let queued = relay.post(&payload("e8", "CRITICAL")).await.json["id"].as_str().unwrap().to_owned();
+        post(&format!("/{queued}/discard"), &by_page, "{}").await;
+        post(&format!("/{}/discard", refused["id"].as_str().unwrap()), &by_token, "{}").await;
+        // Declined: it ended before.
+        let again = format!("/api/v1/events/{}/discard", dead[0]);
+        assert_eq!(send(&relay, Method::POST, &again, &by_page, "{}").await.status, 409);
+
+        let ask = async |query: &str| -> Value {
+            let answer = get(&relay, &format!("/api/v1/commands{query}"), &[("cookie", &cookie)]).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            serde_json::from_str(&answer.text).unwrap()
+        };
+        let all = ask("").await;
+        let told: Vec<(&str, u64, &str)> = all["commands"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (one["command"].as_str().unwrap(), one["count"].as_u64().unwrap(), one["by"].as_str().unwrap()))
+            .collect();
+        let (token, page) = ("token, 127.0.0.1", "page session, 127.0.0.1");
+        assert_eq!(
+            told,
+            [
+                ("discard", 1, token),
+                ("discard", 1, page),
+                ("hold", 0, token),
+                ("release", 0, page),
+                ("hold", 0, token),
+                ("discard", 2, token),
+                ("discard", 1, page),
+            ]
+        );
+        let swept = &all["commands"][5];
+        assert_eq!((&swept["selection"]["state"], &swept["events"]), (&json!("dead"), &json!([dead[1], dead[2]])));
+        assert_eq!(all["commands"][4]["key"], "e7");
+        let of_one = ask(&format!("?event={queued}")).await;
+        assert_eq!(of_one["commands"].as_array().unwrap().len(), 1, "{of_one}");
+        let page_of_two = ask("?limit=2").await;
+        assert_eq!(page_of_two["next"], page_of_two["commands"][1]["id"]);
+        assert!(!all.to_string().contains(ADMIN_TOKEN));
+        let wrong = get(&relay, "/api/v1/commands?evnt=1", &[("cookie", &cookie)]).await;
+        assert_eq!(wrong.status, 400, "{wrong:?}");
+
+        for (event, by) in [(&dead[0], page), (&dead[1], token), (&queued, page)] {
+            let story = get(&relay, &format!("/events/{event}"), &[("cookie", &cookie)]).await.text;
+            assert!(story.contains(&format!("<b>Discarded</b> by {by}")), "{event} {by}\n{story}");
+        }
+        let attention = get(&relay, "/attention", &[("cookie", &cookie)]).await.text;
+        assert!(attention.contains("What people did") && attention.contains("2 events with state dead"), "{attention}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_without_a_reason_commands_its_own_events_only() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        relay.post(&json!({ "servicepilot_event_id": "e9", "state": "ODD" })).await;
+        let cookie = sign_in(&relay).await;
+        let headers = [("content-type", "application/json"), ("cookie", &*cookie)];
+        for (reason, state, count) in [("", "delivered", 1), ("", "refused", 0), ("unprocessable", "refused", 1)] {
+            let body = json!({ "state": state, "reason": reason, "dry_run": true }).to_string();
+            let plan = send(&relay, Method::POST, "/api/v1/events/replay", &headers, &body).await;
+            let plan: Value = serde_json::from_str(&plan.text).unwrap();
+            assert_eq!(plan["matching"], count, "{reason:?} of {state}: {plan}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_comes_from_outside_is_text_on_every_view() {
     within(async {
         let upstream =
@@ -352,6 +554,25 @@ async fn the_whole_page_is_small_and_loads_nothing_from_elsewhere() {
     })
     .await;
 }
+
+/// A relay with filters beside its configuration.
+async fn with_filters(upstream: &Upstream, filters: &str) -> Relay {
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::write(directory.path().join("callgoose-filters.yaml"), filters).unwrap();
+    Relay::start_in(directory, upstream, &Setup::default()).await
+}
+
+const FILTERS: &str = "
+token: filters-canary-07aa
+services:
+  - name: payments
+    trigger:
+      - urgency: high
+        keys: [{ key: state, contains: [CRITICAL] }]
+        title_from: title
+        map_incident_with: servicepilot_event_id
+    resolve: { keys: [{ key: state, contains: [RECOVERED] }], incident_mapped_with: servicepilot_event_id }
+";
 
 /// The elements that the views are made of.
 const TAGS: [&str; 46] = [

@@ -100,6 +100,24 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn filters_beside_the_configuration_are_taken_over_and_wrong_ones_stop_nothing() {
+    within(async {
+        let world = World::start().await;
+        let connect = async || world.process.admin("/connect").await.json.as_str().unwrap().to_owned();
+        let before = world.status().await;
+        assert!(connect().await.contains("by what the rules send"));
+        let filters = "services: [{ name: payments, trigger: [{ urgency: high, keys: [{ key: state, contains: [CRITICAL] }] }] }]\n";
+        world.put("callgoose-filters.yaml", filters);
+        let after = world.reload_succeeded_after(&before).await;
+        assert!(connect().await.contains("Service payments, trigger filter 1"));
+        world.put("callgoose-filters.yaml", "services: 7\n");
+        world.reload_succeeded_after(&after).await;
+        assert!(connect().await.contains("can't be used"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rules_with_a_mistake_change_nothing_and_everyone_is_told_why() {
     within(async {
         let world = World::start().await;

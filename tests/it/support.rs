@@ -310,7 +310,7 @@ impl Edge {
             let at = WallTime::now();
             let settlement = Settlement { id: event.id, state, outcome, reason: None, attempts: 1, at };
             self.recorder
-                .settle(Settle { attempt: Some(attempt), settlement, key: event.key, awaited: false })
+                .settle(Settle { attempt: Some(attempt), settlement, key: event.key, awaited: false, commanded: None })
                 .unwrap();
         }
     }

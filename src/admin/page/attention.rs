@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use axum::extract::State as Extract;
 use axum::response::Response;
 use maud::{Markup, html};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::command_list::command_list;
 use super::layout::{Frame, Place};
 use super::parts::{badge, prose, reason, time, unreadable};
 use crate::admin::State;
 use crate::advice::{self, Advice, Beside};
 use crate::event::{self, Outcome};
-use crate::journal::Filter;
+use crate::journal::{CommandRecord, Filter, Summary};
 
 /// Events of one source that need the same from a person.
 struct Group {
@@ -20,11 +21,11 @@ struct Group {
     /// As they were received.
     first_at: String,
     /// The newest of them.
-    last: Value,
+    last: Summary,
 }
 
 pub(super) async fn view(Extract(state): Extract<State>) -> Response {
-    let found = waiting(&state).await;
+    let (found, commands) = (waiting(&state).await, commands_of_people(&state).await);
     let main = html! {
         h1 { "Needs attention" }
         @match &found {
@@ -35,6 +36,12 @@ pub(super) async fn view(Extract(state): Extract<State>) -> Response {
             Some((groups, all)) => {
                 @if !all { p.dim { "Of each kind the newest " (LOOKED_AT) " are counted; commands are about all." } }
                 @for group in groups { (shown(&state, group)) }
+            }
+        }
+        @if let Some(commands) = commands.filter(|commands| !commands.is_empty()) {
+            section {
+                h2 { "What people did" }
+                (command_list(&commands))
             }
         }
     };
@@ -57,28 +64,27 @@ async fn waiting(state: &State) -> Option<(Vec<Group>, bool)> {
     let mut groups: BTreeMap<(usize, [String; 2]), Group> = BTreeMap::new();
     // One that was replayed waits for nobody: its replay does.
     for (kind, event) in events.filter(|(_, event)| event.replayed_by.is_empty()) {
-        let event = serde_json::to_value(event).unwrap_or_default();
-        let word = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        let group = groups.entry((kind, [word("source"), word("reason")])).or_insert_with(|| Group {
+        let reason = event.reason.clone().unwrap_or_default();
+        let group = groups.entry((kind, [event.source.clone(), reason])).or_insert_with(|| Group {
             count: 0,
             first_at: String::new(),
             last: event.clone(),
         });
         group.count += 1;
-        group.first_at = word("received_at");
+        group.first_at.clone_from(&event.received_at);
     }
     Some((groups.into_values().collect(), all))
 }
 
 fn shown(state: &State, group: &Group) -> Markup {
     let Group { count, first_at, last } = group;
-    let text = |name: &str| last[name].as_str().unwrap_or_default();
-    let id = text("id");
+    // Advice is on what the API tells, here as on the terminal.
+    let told = serde_json::to_value(last).unwrap_or_default();
     html! {
         section.group {
-            h2 { (badge(last)) " " (count) " of " (text("source")) @if !text("reason").is_empty() { ": " (text("reason").replace('_', " ")) } }
-            p { "Last " (time(text("received_at"))) ", first " (time(first_at)) ". The newest: " a href={ "events/" (id) } { (newest(last)) } }
-            @if let Some(Advice { why, remedy }) = advice::of_event(last, None, Beside::Line) {
+            h2 { (badge(last)) " " (count) " of " (last.source) @if let Some(reason) = &last.reason { ": " (reason.replace('_', " ")) } }
+            p { "Last " (time(&last.received_at)) ", first " (time(first_at)) ". The newest: " a href={ "events/" (last.id) } { (newest(last)) } }
+            @if let Some(Advice { why, remedy }) = advice::of_event(&told, None, Beside::Line) {
                 p { (prose(&why)) }
                 @if let Some(remedy) = remedy { p { b { "What to do: " } (prose(&remedy)) } }
             }
@@ -87,23 +93,22 @@ fn shown(state: &State, group: &Group) -> Markup {
     }
 }
 
-fn newest(event: &Value) -> String {
-    match (event["incident_key"].as_str(), reason(event)) {
-        (Some(key), _) => key.to_owned(),
+fn newest(event: &Summary) -> String {
+    match (&event.incident_key, reason(event)) {
+        (Some(key), _) => key.clone(),
         (None, reason) if !reason.is_empty() => reason,
-        (None, _) => event["id"].as_str().unwrap_or_default().to_owned(),
+        (None, _) => event.id.clone(),
     }
 }
 
 /// Commands over all of a group: the script asks how many there are first, and goes on page by page.
-fn commands(state: &State, last: &Value) -> Markup {
-    let text = |name: &str| last[name].as_str().unwrap_or_default();
-    let mut selection = json!({ "state": text("state"), "source": text("source") });
-    for name in ["outcome", "reason"] {
-        if !text(name).is_empty() {
-            selection[name] = text(name).into();
-        }
+fn commands(state: &State, last: &Summary) -> Markup {
+    let mut selection = json!({ "state": last.state, "source": last.source });
+    if let Some(outcome) = &last.outcome {
+        selection["outcome"] = outcome.as_str().into();
     }
+    // Of a group without a reason: those without one, and not those that have another.
+    selection["reason"] = last.reason.as_deref().unwrap_or_default().into();
     let all = |command: &str, label: &str, ask: &str| {
         html! {
             button data-all={ "api/v1/events/" (command) } data-body=(selection.to_string()) data-ask=(ask) { (label) }
@@ -113,11 +118,18 @@ fn commands(state: &State, last: &Value) -> Markup {
         @if state.access.token.is_some() {
             div.commands hidden {
                 (all("replay", "Replay all", "Send them again, oldest first?"))
-                @if text("state") != "delivered" { (all("discard", "Discard all", "End them? They stay in the journal, and are not sent.")) }
+                @if last.state != event::State::Delivered.as_str() { (all("discard", "Discard all", "End them? They stay in the journal, and are not sent.")) }
             }
         }
     }
 }
 
+/// The newest commands; none while the journal can't be read, which is said above.
+async fn commands_of_people(state: &State) -> Option<Vec<CommandRecord>> {
+    let page = state.view.journal.read(|reader| reader.commands(None, None, COMMANDS_SHOWN)).await.ok()?;
+    Some(page.commands)
+}
+
+const COMMANDS_SHOWN: usize = 20;
 /// More of a kind than a person reads.
 const LOOKED_AT: usize = 1_000;

@@ -6,12 +6,16 @@ use axum::response::Response;
 use maud::{Markup, html};
 use tokio::task::spawn_blocking;
 
-use super::decided::{decided, refused};
+use super::decided::{ELEMENTS_SHOWN, decided, refused};
 use super::fields::Fields;
 use super::layout::{Frame, Place};
 use crate::admin::State;
 use crate::admin::body::body;
+use crate::advice::filter_verdict::FilterVerdict;
+use crate::callgoose::filters::FiltersBeside;
 use crate::event::EventId;
+use crate::inbound::Explained;
+use crate::rules::Element;
 
 /// `GET /bench`, with `event=ID` for what came with a kept event.
 pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
@@ -21,7 +25,15 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         None => None,
     };
     let (source, payload) = recorded.unwrap_or_default();
-    show(&state, &source, &payload, &html! {})
+    let gone = !source.is_empty() && !state.view.sources.contains(&source);
+    let said = html! {
+        @if gone {
+            section.sentence.warning {
+                p { "This came from " code { (source) } ", which is no source of the configuration any more: no rules are loaded for it. Choose another one to see what its rules would make of it." }
+            }
+        }
+    };
+    show(&state, &source, &payload, &said)
 }
 
 /// `POST /bench`, with `source` and `payload`.
@@ -33,11 +45,13 @@ pub(super) async fn decide(Extract(state): Extract<State>, request: Request) -> 
     };
     let (source, payload) = (fields.get("source").unwrap_or_default(), fields.get("payload").unwrap_or_default());
     let (ingest, name, raw) = (state.view.ingest.clone(), source.to_owned(), payload.as_bytes().to_vec());
+    let entry = state.view.entries.iter().find(|entry| *entry.name == *source);
+    let (filters, from) = (state.view.filters.borrow().clone(), entry.and_then(|entry| entry.from.clone()));
     // Senders' tasks do not wait for what a person tries.
     let verdict = spawn_blocking(move || match ingest.explain(&name, raw) {
-        None => html! { p { "There is no such source." } },
+        None => html! { p { "There is no such source. Choose one." } },
         Some(Err(unreadable)) => refused(&[unreadable]),
-        Some(Ok(explained)) => decided(&explained),
+        Some(Ok(explained)) => decided(&explained, &verdicts(&filters, &explained, from.as_deref())),
     });
     let verdict = verdict.await.unwrap_or_else(|_| html! { p { "Deciding it failed; see the log." } });
     show(&state, source, payload, &verdict)
@@ -49,17 +63,40 @@ async fn recorded(state: &State, id: &str) -> Option<(String, String)> {
     Some((details.summary.source, details.received?))
 }
 
+/// What Callgoose's filters make of each element; none of what is no event, or without filters.
+fn verdicts(filters: &FiltersBeside, explained: &Explained, from: Option<&str>) -> Vec<Option<FilterVerdict>> {
+    let FiltersBeside::Read { filters, .. } = filters else { return Vec::new() };
+    let verdict = |element: &Element| match element {
+        Element::Event(draft) => Some(FilterVerdict::of(draft, filters, from)),
+        _ => None,
+    };
+    explained.decision.elements.iter().take(ELEMENTS_SHOWN).map(verdict).collect()
+}
+
 fn show(state: &State, source: &str, payload: &str, verdict: &Markup) -> Response {
     let main = html! {
         h1 { "Rule bench" }
         p.dim {
-            "How the rules that are loaded now decide a payload. Nothing is stored or sent. What Callgoose's filters would \
-             make of it: " code { "gander explain --source NAME FILE" } "."
+            "How the rules that are loaded now decide a payload"
+            @match &*state.view.filters.borrow() {
+                FiltersBeside::Read { name, .. } => { ", and what the filters in " code { (name) } " make of it" },
+                FiltersBeside::Unusable { .. } => {},
+                FiltersBeside::None => {
+                    ". With " code { "callgoose-filters.yaml" } " beside the configuration it also tells what Callgoose would do"
+                },
+            }
+            ". Nothing is stored or sent."
+        }
+        @if let FiltersBeside::Unusable { name, problem } = &*state.view.filters.borrow() {
+            section.sentence.warning { p { code { (name) } " can't be used: " (problem) } }
         }
         form.bench method="post" action="bench" {
             label {
                 "Source"
                 select name="source" {
+                    @if !source.is_empty() && !state.view.sources.iter().any(|name| name == source) {
+                        option value="" selected { "(choose)" }
+                    }
                     @for name in &state.view.sources { option value=(name) selected[name == source] { (name) } }
                 }
             }

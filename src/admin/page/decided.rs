@@ -4,13 +4,14 @@ use maud::{Markup, html};
 
 use super::parts::{code_block, prose};
 use crate::advice::decision::{Row, Section, lacking, missed, path_row, sections};
+use crate::advice::filter_verdict::FilterVerdict;
 use crate::event::{Draft, Priority, Violation};
 use crate::inbound::Explained;
 use crate::rules::{Element, ElementTrace, Nearest};
 use crate::text::visible;
 
-/// A decision as a tree, one for each element of a batch.
-pub(super) fn decided(explained: &Explained) -> Markup {
+/// A decision as a tree, one for each element of a batch. `verdicts`: what Callgoose's filters make of each.
+pub(super) fn decided(explained: &Explained, verdicts: &[Option<FilterVerdict>]) -> Markup {
     let Explained { repairs, decision, trace } = explained;
     let elements = decision.elements.iter().zip(&trace.elements);
     let payload = Section { heading: "payload", rows: trace.payload.iter().map(path_row).collect() };
@@ -19,9 +20,10 @@ pub(super) fn decided(explained: &Explained) -> Markup {
             p { "Repaired: " (repairs.iter().map(|repair| repair.explain()).collect::<Vec<_>>().join("; ")) "." }
         }
         @if !payload.rows.is_empty() { (section(&payload)) }
-        @for (element, trace) in elements.take(ELEMENTS_SHOWN) {
+        @for (place, (element, trace)) in elements.take(ELEMENTS_SHOWN).enumerate() {
             @if decision.batch { h3 { "Element " (trace.index) } }
             (one(element, trace))
+            @if let Some(Some(verdict)) = verdicts.get(place) { (filtered(verdict)) }
         }
         @if decision.elements.len() > ELEMENTS_SHOWN {
             p.dim { "And " (decision.elements.len() - ELEMENTS_SHOWN) " more elements." }
@@ -64,6 +66,18 @@ fn event(draft: &Draft) -> Markup {
             "; sent is:"
         }
         (code_block(&String::from_utf8_lossy(draft.body.bytes())))
+    }
+}
+
+/// What Callgoose's filters make of an event.
+fn filtered(verdict: &FilterVerdict) -> Markup {
+    let kind = if verdict.takes_effect() { "good" } else { "warning" };
+    html! {
+        section.sentence.(kind) {
+            p { b { "Callgoose's filters:" } }
+            ul { @for line in verdict.said() { li { (line) } } }
+            @for line in verdict.details() { p.note { (line) } }
+        }
     }
 }
 
@@ -112,7 +126,7 @@ fn rows(rows: &[Row]) -> Markup {
 }
 
 /// More than a person reads on a page; `gander explain` shows all.
-const ELEMENTS_SHOWN: usize = 20;
+pub(super) const ELEMENTS_SHOWN: usize = 20;
 const ROWS_SHOWN: usize = 200;
 /// The style has so many indents.
 const DEPTH_SHOWN: usize = 6;

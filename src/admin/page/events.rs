@@ -4,7 +4,6 @@ use axum::extract::State as Extract;
 use axum::http::Uri;
 use axum::response::Response;
 use maud::{Markup, html};
-use serde_json::Value;
 
 use super::fields::Fields;
 use super::layout::{Frame, Place};
@@ -37,13 +36,12 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
 }
 
 fn rows(listed: &Listed, query: &Fields) -> Markup {
-    let events: Vec<Value> = listed.page.events.iter().filter_map(|event| serde_json::to_value(event).ok()).collect();
     html! {
-        @if events.is_empty() {
+        @if listed.page.events.is_empty() {
             p { @if listed.page.next.is_some() { "None so far." } @else { "No event matches." } }
             @for sentence in listed.not_looked_at.iter().flatten() { p.dim { (prose(sentence)) } }
         } @else {
-            (event_table(&events, ""))
+            (event_table(&listed.page.events, ""))
         }
         @if let Some(searched) = &listed.page.searched {
             p.dim {

@@ -3,7 +3,6 @@
 use axum::extract::State as Extract;
 use axum::response::Response;
 use maud::html;
-use serde_json::Value;
 
 use super::layout::{Frame, Place};
 use super::parts::{badge, time, unreadable};
@@ -30,14 +29,12 @@ pub(super) async fn view(Extract(state): Extract<State>) -> Response {
                     } }
                     tbody {
                         @for incident in open.iter().rev() {
-                            @let incident = serde_json::to_value(incident).unwrap_or(Value::Null);
-                            @let text = |name: &str| incident[name].as_str().unwrap_or_default();
                             tr {
-                                td { a href={ "events/" (text("id")) } { (time(text("received_at"))) } }
-                                td.key { (text("incident_key")) }
-                                td { (text("source")) }
-                                td { (badge(&incident)) }
-                                td { (text("rule")) }
+                                td { a href={ "events/" (incident.id) } { (time(&incident.received_at)) } }
+                                td.key { (incident.incident_key.as_deref().unwrap_or_default()) }
+                                td { (incident.source) }
+                                td { (badge(incident)) }
+                                td { (incident.rule.as_deref().unwrap_or_default()) }
                             }
                         }
                     }

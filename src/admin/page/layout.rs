@@ -15,15 +15,17 @@ pub(super) enum Place {
     Incidents,
     Attention,
     Bench,
+    Connect,
 }
 
 impl Place {
-    const ALL: [(Place, &'static str, &'static str); 5] = [
+    const ALL: [(Place, &'static str, &'static str); 6] = [
         (Place::Overview, "", "Overview"),
         (Place::Events, "events", "Events"),
         (Place::Incidents, "incidents", "Open incidents"),
         (Place::Attention, "attention", "Needs attention"),
         (Place::Bench, "bench", "Rule bench"),
+        (Place::Connect, "connect", "Connect"),
     ];
 }
 

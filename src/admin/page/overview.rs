@@ -15,7 +15,7 @@ use crate::admin::{State, holds};
 use crate::advice::readiness::{degraded, minute};
 use crate::advice::status::{Headline, Level, headline, open, trouble, waiting};
 use crate::clock::WallTime;
-use crate::journal::Filter;
+use crate::journal::{Filter, Summary};
 
 pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
     let now = WallTime::now();
@@ -123,11 +123,11 @@ fn sources(status: &Value, now: WallTime) -> Markup {
     }
 }
 
-async fn latest(state: &State) -> Option<Vec<Value>> {
+async fn latest(state: &State) -> Option<Vec<Summary>> {
     let filter = Filter { limit: LATEST, ..Filter::default() };
     let mut page = state.view.journal.read(move |reader| reader.list(&filter)).await.ok()?;
     holds::mark(&mut page.events, &state.view.recorder.holds());
-    page.events.iter().map(|event| serde_json::to_value(event).ok()).collect()
+    Some(page.events)
 }
 
 const LATEST: usize = 10;

@@ -5,6 +5,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::clock::WallTime;
+use crate::journal::Summary;
 use crate::text::{grouped, visible};
 
 /// A time of the API, without its day where that is today. The script adds how long ago it was, and the reader's own clock.
@@ -24,9 +25,8 @@ pub(super) fn time_or(text: Option<&str>, none: &str) -> Markup {
 }
 
 /// The state of an event with its outcome, in a word and a colour.
-pub(super) fn badge(event: &Value) -> Markup {
-    let text = |name: &str| event[name].as_str().unwrap_or_default();
-    let (state, outcome) = (text("state"), text("outcome"));
+pub(super) fn badge(event: &Summary) -> Markup {
+    let (state, outcome) = (event.state.as_str(), event.outcome.as_deref().unwrap_or_default());
     let kind = match (state, outcome) {
         ("delivered", "unmatched" | "not_resolved") => "warning",
         ("delivered", _) => "good",
@@ -122,18 +122,17 @@ pub(super) fn unreadable() -> Markup {
 }
 
 /// The reason of an event in a list: of a refused payload its first error, with path and value.
-pub(super) fn reason(event: &Value) -> String {
-    let error = &event["error"];
-    let text = |name: &str| error[name].as_str();
+pub(super) fn reason(event: &Summary) -> String {
+    let text = |name: &str| event.error.as_ref()?[name].as_str();
     let (Some(path), Some(problem)) = (text("path"), text("problem")) else {
-        return event["reason"].as_str().unwrap_or_default().to_owned();
+        return event.reason.clone().unwrap_or_default();
     };
     let found = text("found").map(|found| format!(" {}", visible(found))).unwrap_or_default();
     format!("{path}{found}: {problem}")
 }
 
 /// Events as rows, newest first. `root` leads to `/`.
-pub(super) fn event_table(events: &[Value], root: &str) -> Markup {
+pub(super) fn event_table(events: &[Summary], root: &str) -> Markup {
     html! {
         div.scroll {
             table.events {
@@ -143,16 +142,15 @@ pub(super) fn event_table(events: &[Value], root: &str) -> Markup {
                 } }
                 tbody {
                     @for event in events {
-                        @let text = |name: &str| event[name].as_str().unwrap_or_default();
                         tr {
-                            td { a href={ (root) "events/" (text("id")) } { (time(text("received_at"))) } }
+                            td { a href={ (root) "events/" (event.id) } { (time(&event.received_at)) } }
                             td {
                                 (badge(event))
-                                @if event["held"].is_string() { " " span.badge.warning { "held" } }
+                                @if event.held.is_some() { " " span.badge.warning { "held" } }
                             }
-                            td { (event["action"].as_str().unwrap_or("–")) }
-                            td.key { (event["incident_key"].as_str().unwrap_or("–")) }
-                            td { (text("source")) }
+                            td { (event.action.as_deref().unwrap_or("–")) }
+                            td.key { (event.incident_key.as_deref().unwrap_or("–")) }
+                            td { (event.source) }
                             td.reason { (reason(event)) }
                         }
                     }

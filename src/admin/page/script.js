@@ -57,7 +57,7 @@ const others = "BroadcastChannel" in window ? new BroadcastChannel(name) : null;
 function isInUse() {
   const selection = getSelection();
   return document.querySelector("dialog[open]") || (selection && !selection.isCollapsed)
-    || document.activeElement?.matches("main input, main select, main pre, main button, main summary");
+    || document.activeElement?.matches("main input, main select, main pre, main button:not([data-copy]), main summary");
 }
 
 // What is shown is old: said above it, so that nobody takes it for how things are.
@@ -90,11 +90,12 @@ async function refresh(always) {
 function show(fresh) {
   const main = document.querySelector("main");
   const opened = [...main.querySelectorAll("details")].map((details) => details.open);
-  const focused = document.activeElement?.closest("main [href]")?.getAttribute("href");
+  const [attribute, focused] = ["href", "data-copy"].map((name) =>
+    [name, document.activeElement?.closest(`main [${name}]`)?.getAttribute(name)]).find(([, value]) => value) ?? [];
   main.replaceChildren(...fresh.childNodes);
   const now = main.querySelectorAll("details");
   if (now.length === opened.length) now.forEach((details, index) => { details.open = opened[index]; });
-  if (focused) main.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  if (focused) main.querySelector(`[${attribute}="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   enliven();
 }
 
@@ -193,7 +194,7 @@ async function all(button) {
   const selection = JSON.parse(button.dataset.body);
   const plan = await post(path, JSON.stringify({ ...selection, dry_run: true })).catch((error) => ({ error }));
   if (plan.error) return tell(title, plan.error.message);
-  const what = Object.values(selection).join(", ").replaceAll("_", " ");
+  const what = Object.values(selection).map((word) => word || "no reason").join(", ").replaceAll("_", " ");
   const count = `${plan.at_least ? "At least " : ""}${plan.matching}`;
   ask(title, `${count} match (${what}). ${button.dataset.ask}`, async (state, dialog) => {
     const bar = document.createElement("progress");
@@ -227,9 +228,25 @@ function tell(title, text) {
   ask(title, text, null);
 }
 
+// Copies the text beside a button. Off loopback and HTTPS a browser lets a page copy only what is selected.
+async function copy(button) {
+  const text = button.parentElement.querySelector("pre");
+  let done = true;
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+  } catch {
+    getSelection().selectAllChildren(text);
+    done = document.execCommand("copy");
+    if (done) getSelection().removeAllRanges();
+  }
+  button.textContent = done ? "Copied" : "Selected";
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+}
+
 function enliven() {
   tellTimes();
   for (const row of document.querySelectorAll(".commands[hidden]")) row.hidden = false;
+  for (const button of document.querySelectorAll("[data-copy]")) { button.hidden = false; button.onclick = () => copy(button); }
   for (const button of document.querySelectorAll("[data-post]")) button.onclick = () => one(button);
   for (const button of document.querySelectorAll("[data-all]")) button.onclick = () => all(button);
 }

@@ -6,21 +6,23 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
+use super::command_list::chosen_by;
 use super::html as response;
 use super::layout::{Frame, Place, document};
-use super::parts::{badge, code_block, event_table, prose, shortened, time_or, unreadable};
+use super::parts::{badge, code_block, event_table, prose, shortened, time, unreadable};
+use crate::admin::State;
+use crate::admin::kept_event::{self, KeptEvent};
 use crate::admin::readiness::readiness;
-use crate::admin::{State, kept_event};
 use crate::advice::{self, Advice, Beside};
 use crate::clock::WallTime;
-use crate::event::EventId;
+use crate::event::{self, EventId, Outcome};
 use crate::inbound::repair::Repair;
-use crate::journal::Filter;
+use crate::journal::{AttemptDetails, CommandRecord, Details, Filter, Summary};
 use crate::text::{length_of, visible};
 
 pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>) -> Response {
-    let event = match details(&state, &id).await {
-        Ok(Some(event)) => event,
+    let (event, commanded) = match read(&state, &id).await {
+        Ok(Some(found)) => found,
         Ok(None) => {
             let main = html! {
                 h1 { "No such event" }
@@ -35,16 +37,17 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
             return frame.show_with(StatusCode::SERVICE_UNAVAILABLE, &main);
         }
     };
-    let others = of_same_key(&state, &event).await;
-    let text = |name: &str| event[name].as_str().unwrap_or_default();
-    let (action, key) = (event["action"].as_str().unwrap_or("refused payload"), event["incident_key"].as_str());
+    let KeptEvent { details: event, repaired } = event;
+    let summary = &event.summary;
+    let others = of_same_key(&state, summary).await;
+    let (action, key) = (summary.action.as_deref().unwrap_or("refused payload"), summary.incident_key.as_deref());
     let main = html! {
-        p.dim { "Event " (text("id")) " of " a href={ "../events?source=" (text("source")) } { (text("source")) } }
-        h1 { (action) @if let Some(key) = key { " " span.key { (key) } } " " (badge(&event)) }
+        p.dim { "Event " (summary.id) " of " a href={ "../events?source=" (summary.source) } { (summary.source) } }
+        h1 { (action) @if let Some(key) = key { " " span.key { (key) } } " " (badge(summary)) }
         (what_to_do(&state, &event).await)
-        (commands(&state, &event))
-        (steps(&event))
-        (contents(&event))
+        (commands(&state, summary))
+        (steps(&event, &commanded))
+        (contents(&event, &repaired))
         @match others {
             None => (unreadable()),
             Some(others) if others.is_empty() => {}
@@ -52,33 +55,34 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
         }
     };
     // What has ended does not change any more.
-    let live = text("state") == "queued";
+    let live = summary.state == event::State::Queued.as_str();
     Frame { state: &state, place: Place::Events, title: key.unwrap_or(action), root: "../", live }.show(&main)
 }
 
-async fn details(state: &State, id: &str) -> Result<Option<Value>, Response> {
+/// An event, and what people commanded about it.
+async fn read(state: &State, id: &str) -> Result<Option<(KeptEvent, Vec<CommandRecord>)>, Response> {
     let Ok(id) = id.parse::<EventId>() else { return Ok(None) };
-    let event = kept_event::read(state, id).await?;
-    Ok(event.and_then(|event| serde_json::to_value(event).ok()))
+    let Some(event) = kept_event::read(state, id).await? else { return Ok(None) };
+    let commands = state.view.journal.read(move |reader| reader.commands(Some(id), None, COMMANDS_SHOWN));
+    Ok(Some((event, commands.await?.commands)))
 }
 
 /// The latest others; none if the journal can't be read.
-async fn of_same_key(state: &State, event: &Value) -> Option<Vec<Value>> {
-    let text = |name: &str| event[name].as_str().map(str::to_owned);
-    let Some(key) = text("incident_key") else { return Some(Vec::new()) };
-    let filter = Filter { key: Some(key), source: text("source"), limit: OTHERS + 1, ..Filter::default() };
+async fn of_same_key(state: &State, event: &Summary) -> Option<Vec<Summary>> {
+    let Some(key) = event.incident_key.clone() else { return Some(Vec::new()) };
+    let filter = Filter { key: Some(key), source: Some(event.source.clone()), limit: OTHERS + 1, ..Filter::default() };
     let page = state.view.journal.read(move |reader| reader.list(&filter)).await.ok()?;
-    let others = page.events.iter().filter_map(|other| serde_json::to_value(other).ok());
-    Some(others.filter(|other| other["id"] != event["id"]).take(OTHERS).collect())
+    Some(page.events.into_iter().filter(|other| other.id != event.id).take(OTHERS).collect())
 }
 
-async fn what_to_do(state: &State, event: &Value) -> Markup {
-    let advice = match event["state"].as_str() {
-        Some("queued") => {
-            let readiness = serde_json::to_value(readiness(&state.view)).unwrap_or_default();
-            Some(advice::of_queued(event, &readiness, WallTime::now()))
-        }
-        _ => advice::of_event(event, newest_replay(state, event).await.as_ref(), Beside::Details),
+async fn what_to_do(state: &State, event: &Details) -> Markup {
+    // Advice is on what the API tells, here as on the terminal.
+    let told = serde_json::to_value(event).unwrap_or_default();
+    let advice = if event.summary.state == event::State::Queued.as_str() {
+        let readiness = serde_json::to_value(readiness(&state.view)).unwrap_or_default();
+        Some(advice::of_queued(&told, &readiness, WallTime::now()))
+    } else {
+        advice::of_event(&told, newest_replay(state, &event.summary).await.as_ref(), Beside::Details)
     };
     html! {
         @if let Some(Advice { why, remedy }) = advice {
@@ -90,26 +94,28 @@ async fn what_to_do(state: &State, event: &Value) -> Markup {
     }
 }
 
-async fn newest_replay(state: &State, event: &Value) -> Option<Value> {
-    let id: EventId = event["replayed_by"].as_array()?.last()?.as_str()?.parse().ok()?;
+async fn newest_replay(state: &State, event: &Summary) -> Option<Value> {
+    let id: EventId = event.replayed_by.last()?.parse().ok()?;
     let mut found = state.view.journal.read(move |reader| reader.summaries(&[id])).await.ok()?;
     serde_json::to_value(found.pop()?).ok()
 }
 
 /// The commands that there are for the event, for whoever showed the token.
-fn commands(state: &State, event: &Value) -> Markup {
-    let text = |name: &str| event[name].as_str().unwrap_or_default();
-    let is_queued = text("state") == "queued";
-    let is_done = text("state") == "delivered" && matches!(text("outcome"), "created" | "resolved");
-    let is_damaged = text("reason").starts_with("damaged");
+fn commands(state: &State, event: &Summary) -> Markup {
+    let Summary { id, source, incident_key, held, .. } = event;
+    let is = |state: event::State| event.state == state.as_str();
+    let ended_with = |outcome: Outcome| event.outcome.as_deref() == Some(outcome.as_str());
+    let (is_queued, reason) = (is(event::State::Queued), event.reason.as_deref().unwrap_or_default());
+    let is_done = ended_with(Outcome::Created) || ended_with(Outcome::Resolved);
+    let is_damaged = reason.starts_with("damaged");
     let one = |command: &str, body: &str, label: &str, ask: &str| {
-        let path = format!("api/v1/events/{}/{command}", text("id"));
+        let path = format!("api/v1/events/{id}/{command}");
         html! { button data-post=(path) data-body=(body) data-ask=(ask) { (label) } }
     };
     let hold = |command: &str, label: &str, ask: &str| {
-        let body = match event["held"].as_str() {
-            Some("source") => json!({ "source": text("source") }),
-            _ => json!({ "source": text("source"), "key": text("incident_key") }),
+        let body = match held {
+            Some("source") => json!({ "source": source }),
+            _ => json!({ "source": source, "key": incident_key }),
         };
         html! { button data-post={ "api/v1/events/" (command) } data-body=(body.to_string()) data-ask=(ask) { (label) } }
     };
@@ -118,17 +124,17 @@ fn commands(state: &State, event: &Value) -> Markup {
             p.dim { "This page can only be read. With " code { "admin.token" } " it can replay, discard and hold." }
         } @else {
             div.commands hidden {
-                @if text("reason") == "discarded" {
+                @if reason == "discarded" {
                     (one("replay", r#"{"force":true}"#, "Replay", "A person discarded it. Send it nevertheless?"))
                 } @else if !is_queued && !is_done && !is_damaged {
                     (one("replay", "{}", "Replay", "Send it again?"))
                 }
-                @if matches!(text("state"), "dead" | "refused" | "queued") {
+                @if is_queued || is(event::State::Dead) || is(event::State::Refused) {
                     (one("discard", "{}", "Discard", "End it? It stays in the journal, and is not sent."))
                 }
-                @if event["held"] == "source" {
+                @if *held == Some("source") {
                     (hold("release", "Release the source", "Let all that waits of its source go out?"))
-                } @else if is_queued && event["held"].is_string() {
+                } @else if is_queued && held.is_some() {
                     (hold("release", "Release", "Let what is held of its key go out?"))
                 } @else if is_queued {
                     (hold("hold", "Hold", "Send nothing of its key until it is released?"))
@@ -140,89 +146,92 @@ fn commands(state: &State, event: &Value) -> Markup {
 }
 
 /// The steps of the event with their times, and the time between two of them.
-fn steps(event: &Value) -> Markup {
-    let text = |name: &str| event[name].as_str();
-    let mut steps = vec![(text("received_at"), received(event))];
-    for call in event["deliveries"].as_array().into_iter().flatten() {
-        steps.push((call["started_at"].as_str(), called(call)));
+fn steps(event: &Details, commanded: &[CommandRecord]) -> Markup {
+    let Details { summary, settled_at, next_attempt_at, deliveries, .. } = event;
+    let mut steps = vec![(&summary.received_at, received(event))];
+    steps.extend(deliveries.iter().map(|call| (&call.started_at, called(call))));
+    if let Some(at) = settled_at {
+        let (state, reason) = (&summary.state, &summary.reason);
+        steps.push((at, html! { "It ended: " b { (state) } @if let Some(reason) = reason { ", " (reason) } }));
     }
-    if let Some(at) = text("settled_at") {
-        let state = event["state"].as_str().unwrap_or_default();
-        steps.push((
-            Some(at),
-            html! { "It ended: " b { (state) } @if let Some(reason) = text("reason") { ", " (reason) } },
-        ));
+    if let Some(at) = next_attempt_at {
+        steps.push((at, html! { "Its next call is due" }));
     }
-    if let Some(at) = text("next_attempt_at") {
-        steps.push((Some(at), html! { "Its next call is due" }));
+    for command in commanded.iter().rev() {
+        // Before what it led to: times of one spelling are in the order of their texts.
+        let place = steps.iter().skip(1).position(|(at, _)| **at >= command.at).map_or(steps.len(), |place| place + 1);
+        steps.insert(place, (&command.at, given(command)));
     }
     let mut before: Option<WallTime> = None;
     let rows = steps.into_iter().map(|(at, what)| {
-        let moment = at.and_then(WallTime::parse_rfc3339);
+        let moment = WallTime::parse_rfc3339(at);
         let gap = before.zip(moment).map(|(before, now)| now.since(before)).filter(|gap| gap.as_millis() > 0);
         before = moment.or(before);
         html! {
             @if let Some(gap) = gap { li.gap { "+ " (length_of(gap)) } }
-            li { span.at { (time_or(at, "?")) } div { (what) } }
+            li { span.at { (time(at)) } div { (what) } }
         }
     });
     let rows: Vec<Markup> = rows.collect();
     html! { section { h2 { "What happened" } ol.steps { @for row in rows { (row) } } } }
 }
 
-fn received(event: &Value) -> Markup {
-    let text = |name: &str| event[name].as_str();
+fn received(event: &Details) -> Markup {
+    let Details { summary: Summary { rule, replayed_by, .. }, novelty, replay_of, duplicates, .. } = event;
     html! {
         "Received and on disk"
-        @if let Some(rule) = text("rule") { ", decided by rule " b { (rule) } }
-        @if let Some(novelty) = text("novelty") { " (" (novelty.replace('_', " ")) ")" }
-        @if let Some(original) = text("replay_of") { ", a replay of " a href=(original) { (original) } }
-        @if let Some(count) = event["duplicates"].as_u64().filter(|count| *count > 0) {
-            "; " (count) " more came that repeat it"
-        }
-        @if let Some(replays) = event["replayed_by"].as_array().filter(|replays| !replays.is_empty()) {
-            "; replayed as " @for id in replays.iter().filter_map(Value::as_str) { a href=(id) { (id) } " " }
-        }
+        @if let Some(rule) = rule { ", decided by rule " b { (rule) } }
+        @if let Some(novelty) = novelty { " (" (novelty.replace('_', " ")) ")" }
+        @if let Some(original) = replay_of { ", a replay of " a href=(original) { (original) } }
+        @if *duplicates > 0 { "; " (duplicates) " more came that repeat it" }
+        @if !replayed_by.is_empty() { "; replayed as " @for id in replayed_by { a href=(id) { (id) } " " } }
         div.dim {
-            "request " code { (text("request_id").unwrap_or_default()) }
-            @if let Some(own) = text("sender_request_id") { ", the sender's " code { (own) } }
-            @if let Some(trace) = text("trace_id") { ", trace " code { (trace) } }
-            @if let Some(span) = text("sender_span_id") { ", the sender's span " code { (span) } }
+            "request " code { (event.request_id) }
+            @if let Some(own) = &event.sender_request_id { ", the sender's " code { (own) } }
+            @if let Some(trace) = &event.summary.trace_id { ", trace " code { (trace) } }
+            @if let Some(span) = &event.sender_span_id { ", the sender's span " code { (span) } }
         }
     }
 }
 
-fn called(call: &Value) -> Markup {
-    let text = |name: &str| call[name].as_str();
+/// A command of a person.
+fn given(command: &CommandRecord) -> Markup {
+    let done = match command.command.as_str() {
+        "replay" => "Replayed",
+        "discard" => "Discarded",
+        other => other,
+    };
     html! {
-        "Call " (call["number"].as_u64().unwrap_or_default()) ": " b { (text("result").unwrap_or_default().replace('_', " ")) }
-        @if let Some(status) = call["status"].as_u64() { ", status " (status) }
-        ", took " (call["took_ms"].as_i64().unwrap_or_default()) " ms"
-        @if let Some(fault) = text("fault") { ", on the side of the " (fault) }
-        @if let Some(detail) = text("detail") { div.dim { (detail) } }
-        @if let Some(answer) = text("answer").filter(|answer| !answer.is_empty()) {
+        b { (done) } " by " (command.by)
+        @if let Some(selection) = &command.selection { div.dim { "with all that match " (chosen_by(selection)) } }
+    }
+}
+
+fn called(call: &AttemptDetails) -> Markup {
+    let AttemptDetails { number, took_ms, result, status, fault, detail, answer, .. } = call;
+    html! {
+        "Call " (number) ": " b { (result.replace('_', " ")) }
+        @if let Some(status) = status { ", status " (status) }
+        ", took " (took_ms) " ms"
+        @if let Some(fault) = fault { ", on the side of the " (fault) }
+        @if let Some(detail) = detail { div.dim { (detail) } }
+        @if let Some(answer) = answer.as_deref().filter(|answer| !answer.is_empty()) {
             details { summary { "Answer" } (code_block(answer)) }
         }
     }
 }
 
-/// What was repaired in the payload, in words.
-fn repairs(event: &Value) -> Vec<&str> {
-    let words = event["repaired"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    words.map(|word| Repair::read(word).map_or(word, |repair| repair.explain())).collect()
-}
-
 /// The payload that came and the body that is sent, beside each other.
-fn contents(event: &Value) -> Markup {
-    let text = |name: &str| event[name].as_str();
+fn contents(event: &Details, repaired: &[Repair]) -> Markup {
+    let sent = event.sent.as_ref().map_or_else(|| "null".to_owned(), Value::to_string);
     html! {
         div.columns {
             section {
                 h2 { "What came" }
-                @match (text("received"), text("received_hex")) {
+                @match (&event.received, &event.received_hex) {
                     (Some(raw), _) => {
                         (code_block(raw))
-                        p { a href={ "../bench?event=" (text("id").unwrap_or_default()) } { "How the rules decide it now" } }
+                        p { a href={ "../bench?event=" (event.summary.id) } { "How the rules decide it now" } }
                         details { summary { "As it came" } pre tabindex="0" { (shortened(raw)) } }
                     },
                     (None, Some(hex)) => {
@@ -231,14 +240,15 @@ fn contents(event: &Value) -> Markup {
                     },
                     (None, None) => p.dim { "It is not kept any more." },
                 }
-                @let repaired = repairs(event);
-                @if !repaired.is_empty() { p { "Repaired to be read: " (repaired.join("; ")) "." } }
-                @if !event["element"].is_null() {
-                    details open { summary { "The refused element" } (code_block(&event["element"].to_string())) }
+                @if !repaired.is_empty() {
+                    p { "Repaired to be read: " (repaired.iter().map(|repair| repair.explain()).collect::<Vec<_>>().join("; ")) "." }
+                }
+                @if let Some(element) = &event.element {
+                    details open { summary { "The refused element" } (code_block(&element.to_string())) }
                 }
             }
             section {
-                @if let Some(errors) = event["errors"].as_array() {
+                @if let Some(errors) = event.errors.as_ref().and_then(Value::as_array) {
                     h2 { "Why it was refused" }
                     ul {
                         @for error in errors {
@@ -251,12 +261,14 @@ fn contents(event: &Value) -> Markup {
                     }
                 } @else {
                     h2 { "What is sent" }
-                    (code_block(&event["sent"].to_string()))
+                    (code_block(&sent))
                 }
             }
         }
     }
 }
 
+/// More than a person gives about one event.
+const COMMANDS_SHOWN: usize = 20;
 /// Events of the same key that are shown.
 const OTHERS: usize = 10;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Explanation;
+use super::{Explanation, callgoose};
 use crate::event::{Draft, Priority, Violation};
 use crate::inbound::repair::Repair;
 use crate::rules::Element;
@@ -58,7 +58,7 @@ fn event(at: usize, index: usize, draft: &Draft, explanation: &Explanation) -> V
         event["dedup"] = known.clone();
     }
     if let Some(sent) = explanation.sent(at) {
-        event["callgoose"] = sent.to_json();
+        event["callgoose"] = callgoose::to_json(sent);
     }
     event
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Explanation;
-use super::callgoose::Sent;
 use crate::advice::decision::{RULES, Row, Section, lacking, missed, path_row, sections};
+use crate::advice::filter_verdict::FilterVerdict;
 use crate::cli::terminal::{Paint, painted, plain};
 use crate::event::{Draft, Priority};
 use crate::rules::{Element, ElementTrace, Nearest};
@@ -166,7 +166,7 @@ impl Page<'_> {
     }
 
     /// The filters' verdict on the event.
-    fn sent(&mut self, sent: &Sent, filters: &str) {
+    fn sent(&mut self, sent: &FilterVerdict, filters: &str) {
         let filters = self.painted(filters, Paint::Dim);
         let heading = format!("{}  {filters}", self.painted("callgoose", Paint::Bold));
         self.line(&heading);

@@ -35,7 +35,9 @@ impl Dispatcher {
         let (ended, settings) = (JudgedCall { delivery, verdict, failure, retry_after }, self.context.config.retry);
         let (schedule, recent) = (&self.schedule, &self.recent_triggers);
         let (attempts, result) = match next_step(ended, settings, schedule, recent, now, fastrand::f64()) {
-            NextStep::Retry { state, .. } if self.discarded.remove(&id) => (state.attempts, Err(Reason::Discarded)),
+            NextStep::Retry { state, .. } if self.discarded.contains_key(&id) => {
+                (state.attempts, Err(Reason::Discarded))
+            }
             NextStep::Retry { state, at } => {
                 self.note_failing(&called, verdict, failure, state, now);
                 let tried = tried_before(state, at, retry_after, &self.schedule, now);

@@ -1,10 +1,13 @@
 //! Commands for queued events: discard, hold, release; and the handle that gives them.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Monotonic;
 use crate::delivery::schedule::Schedule;
 use crate::event::{EventId, HoldTarget, KeyId, SourceNames};
+use crate::journal::CommandOrigin;
 
 /// A handle on the dispatcher's queue. Clones reach the same one.
 #[derive(Clone, Debug)]
@@ -12,7 +15,7 @@ pub struct QueueHandle(mpsc::Sender<QueueCommand>);
 
 #[derive(Debug)]
 pub(super) enum QueueCommand {
-    Discard { events: Vec<(EventId, KeyId)>, reply: oneshot::Sender<Vec<Withdrawal>> },
+    Discard { events: Vec<(EventId, KeyId)>, origin: Arc<CommandOrigin>, reply: oneshot::Sender<Vec<Withdrawal>> },
     Hold { target: HoldTarget, held: bool, done: oneshot::Sender<()> },
 }
 
@@ -34,9 +37,9 @@ impl QueueHandle {
     }
 
     /// Discards events; one result for each, in order. None if the relay is stopping.
-    pub async fn discard(&self, events: Vec<(EventId, KeyId)>) -> Option<Vec<Withdrawal>> {
+    pub async fn discard(&self, events: Vec<(EventId, KeyId)>, origin: &Arc<CommandOrigin>) -> Option<Vec<Withdrawal>> {
         let (reply, withdrawals) = oneshot::channel();
-        self.0.send(QueueCommand::Discard { events, reply }).await.ok()?;
+        self.0.send(QueueCommand::Discard { events, origin: Arc::clone(origin), reply }).await.ok()?;
         withdrawals.await.ok()
     }
 

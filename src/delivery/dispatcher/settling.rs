@@ -106,7 +106,8 @@ impl Dispatcher {
             unwritten.trace_id = unwritten.trace_id.or(body.trace.as_ref().map(TraceContext::id));
             unwritten.incident_key = unwritten.incident_key.or(Some(body.incident_key));
         }
-        let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited };
+        let commanded = self.discarded.get(&unwritten.event.id).cloned();
+        let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited, commanded };
         self.settling.put(unwritten);
         if let Err(settle) = self.context.recorder.settle(settle) {
             let context = Arc::clone(&self.context);

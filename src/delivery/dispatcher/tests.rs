@@ -116,7 +116,9 @@ impl Context {
 
     fn discard_under_way(&mut self, event: &Queued) {
         let now = self.dispatcher.context.clock.now();
-        let withdrawal = self.dispatcher.discard(event.id, event.key, now);
+        let origin = CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None };
+        let origin = Arc::new(origin);
+        let withdrawal = self.dispatcher.discard(event.id, event.key, &origin, now);
         assert!(matches!(withdrawal, Withdrawal::UnderWay), "{withdrawal:?}");
     }
 
@@ -162,6 +164,9 @@ async fn an_event_that_was_discarded_under_way_ends_where_a_stop_cuts_its_call_o
     context.dispatcher.start_deliveries();
     context.discard_under_way(&event);
     assert_eq!(context.stop(directory.path(), event.id).await, discarded());
+    let noted = Reader::open(directory.path()).unwrap().commands(Some(event.id), None, 10).unwrap().commands;
+    let noted: Vec<(&str, &str)> = noted.iter().map(|one| (&*one.command, &*one.by)).collect();
+    assert_eq!(noted, [("discard", "loopback")], "with its end");
 }
 
 #[tokio::test]

@@ -15,6 +15,16 @@ pub enum Command {
     Discard,
 }
 
+impl Command {
+    /// The word in the API, the log and the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Command::Replay { .. } => "replay",
+            Command::Discard => "discard",
+        }
+    }
+}
+
 /// The result of a command. Unless declined, it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Commanded {

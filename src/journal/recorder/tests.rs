@@ -56,7 +56,9 @@ impl Fixture {
     /// Ends an event by one call, and waits until that is on disk.
     async fn settle(&mut self, id: EventId, key: &str, settlement: Settlement) {
         let key = KeyId::new("servicepilot", key);
-        self.recorder.settle(Settle { attempt: Some(attempt(id)), settlement, key, awaited: false }).unwrap();
+        self.recorder
+            .settle(Settle { attempt: Some(attempt(id)), settlement, key, awaited: false, commanded: None })
+            .unwrap();
         while !self.hear().await.iter().any(|ended| ended.id == id) {}
     }
 
@@ -254,7 +256,10 @@ async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
     let id = queued(&receipts);
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
     let key = KeyId::new("servicepilot", "a");
-    fixture.recorder.settle(Settle { attempt: Some(attempt(id)), settlement: end, key, awaited: false }).unwrap();
+    fixture
+        .recorder
+        .settle(Settle { attempt: Some(attempt(id)), settlement: end, key, awaited: false, commanded: None })
+        .unwrap();
     fixture.close().await;
     let fixture = open(directory.path(), 100);
     assert_eq!(fixture.restored, [], "it is not queued any more");
@@ -350,8 +355,11 @@ async fn played(fixture: &mut Fixture, story: &str) -> Vec<EventId> {
 }
 
 async fn command(fixture: &Fixture, command: Command, id: EventId) -> Commanded {
-    let request: Arc<str> = Arc::from("01COMMAND");
-    fixture.recorder.command(command, &[id], &request).await.unwrap().remove(0)
+    fixture.recorder.command(command, &[id], &origin()).await.unwrap().remove(0)
+}
+
+fn origin() -> Arc<CommandOrigin> {
+    Arc::new(CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None })
 }
 
 const REPLAY: Command = Command::Replay { force: false };
@@ -568,7 +576,7 @@ async fn a_hold_is_on_disk_when_it_is_told_and_there_after_a_restart() {
         (&other, false, HoldChange::Changed),
         (&other, false, HoldChange::AsItWas),
     ] {
-        assert_eq!(fixture.recorder.hold(target.clone(), held).await, Ok(expected), "{target} {held}");
+        assert_eq!(fixture.recorder.hold(target.clone(), held, &origin()).await, Ok(expected), "{target} {held}");
     }
     let held = |fixture: &Fixture| fixture.recorder.holds().iter().map(|hold| hold.target.clone()).collect::<Vec<_>>();
     assert_eq!(held(&fixture), [key.clone(), source.clone()]);
@@ -576,10 +584,29 @@ async fn a_hold_is_on_disk_when_it_is_told_and_there_after_a_restart() {
     let fixture = open(directory.path(), 1_000);
     assert_eq!(held(&fixture), [key, source]);
     for number in 2..HOLDS_MAX {
-        fixture.recorder.hold(target("c", Some(&number.to_string())), true).await.unwrap();
+        fixture.recorder.hold(target("c", Some(&number.to_string())), true, &origin()).await.unwrap();
     }
-    assert_eq!(fixture.recorder.hold(target("d", None), true).await, Ok(HoldChange::TooMany));
+    assert_eq!(fixture.recorder.hold(target("d", None), true, &origin()).await, Ok(HoldChange::TooMany));
     fixture.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_noted_with_what_it_does_and_one_that_does_nothing_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = open(directory.path(), 1_000);
+    let id = queued(&fixture.recorder.record(submission(vec![event(Action::Trigger, "k")])).await.unwrap());
+    fixture.settle(id, "k", settlement(id, State::Dead, None)).await;
+    assert!(matches!(command(&fixture, Command::Discard, id).await, Commanded::Discarded { .. }));
+    assert_eq!(command(&fixture, Command::Discard, id).await, Commanded::Declined(Declined::Ended));
+    let target = HoldTarget { source: "servicepilot".into(), incident_key: None };
+    for expected in [HoldChange::Changed, HoldChange::AsItWas] {
+        assert_eq!(fixture.recorder.hold(target.clone(), true, &origin()).await, Ok(expected));
+    }
+    fixture.close().await;
+    let noted = Reader::open(directory.path()).unwrap().commands(None, None, 10).unwrap().commands;
+    let noted: Vec<(&str, &str, &[String])> =
+        noted.iter().map(|one| (&*one.command, &*one.by, one.events.as_slice())).collect();
+    assert_eq!(noted, [("hold", "loopback", &[][..]), ("discard", "loopback", &[id.to_string()][..])]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -595,12 +622,18 @@ async fn what_a_person_discarded_is_replayed_only_where_a_person_insists() {
         assert!(matches!(command(&fixture, Command::Discard, id).await, Commanded::Discarded { .. }));
     }
     assert_eq!(command(&fixture, REPLAY, id).await, Commanded::Declined(Declined::Discarded));
-    let replaced =
-        fixture.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), false).await.unwrap();
+    let replaced = fixture
+        .recorder
+        .replace(refused, submission(vec![event(Action::Trigger, "r")]), false, &origin())
+        .await
+        .unwrap();
     assert!(matches!(replaced, Err(Declined::Discarded)), "{replaced:?}");
     assert!(matches!(command(&fixture, FORCED, id).await, Commanded::Replayed { .. }));
-    let replaced =
-        fixture.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), true).await.unwrap();
+    let replaced = fixture
+        .recorder
+        .replace(refused, submission(vec![event(Action::Trigger, "r")]), true, &origin())
+        .await
+        .unwrap();
     assert!(replaced.is_ok(), "{replaced:?}");
     fixture.close().await;
 }
@@ -693,17 +726,17 @@ async fn a_refused_payload_ends_with_what_replaces_it() {
     assert_eq!(command(&fixture, REPLAY, first).await, Commanded::Declined(Declined::Undecided));
 
     let trigger = || submission(vec![event(Action::Trigger, "k")]);
-    let receipts = fixture.recorder.replace(first, trigger(), false).await.unwrap().unwrap();
+    let receipts = fixture.recorder.replace(first, trigger(), false, &origin()).await.unwrap().unwrap();
     let id = queued(&receipts);
-    let again = fixture.recorder.replace(first, trigger(), false).await.unwrap();
+    let again = fixture.recorder.replace(first, trigger(), false, &origin()).await.unwrap();
     assert_eq!(again.unwrap_err(), replayed_as(id), "and not how it is forced");
     // The second came before the first was replayed, so its trigger is the older one.
-    let later = fixture.recorder.replace(second, trigger(), false).await.unwrap();
+    let later = fixture.recorder.replace(second, trigger(), false, &origin()).await.unwrap();
     assert_eq!(later.unwrap_err(), Declined::LaterEvent(id));
-    assert_eq!(words(&fixture.recorder.replace(second, trigger(), true).await.unwrap().unwrap()), "q");
+    assert_eq!(words(&fixture.recorder.replace(second, trigger(), true, &origin()).await.unwrap().unwrap()), "q");
 
     let third = refused(fixture.recorder.record(submission(vec![refusal()])).await.unwrap());
-    let copy = fixture.recorder.replace(third, trigger(), false).await.unwrap().unwrap();
+    let copy = fixture.recorder.replace(third, trigger(), false, &origin()).await.unwrap().unwrap();
     assert_eq!(words(&copy), "d", "it says what is known; the payload is done with");
     let fourth = refused(fixture.recorder.record(submission(vec![refusal()])).await.unwrap());
     assert!(matches!(command(&fixture, Command::Discard, fourth).await, Commanded::Discarded { .. }));

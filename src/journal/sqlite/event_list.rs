@@ -18,7 +18,7 @@ pub struct Filter {
     pub outcome: Option<Outcome>,
     pub key: Option<String>,
     pub source: Option<String>,
-    /// The reason of an event that has ended.
+    /// The reason of an event that has ended; empty: those without one.
     pub reason: Option<String>,
     /// Only events for which shadow rules decided differently.
     pub differs: bool,
@@ -179,7 +179,7 @@ impl Filter {
             "id > ?1 AND id < ?2 AND (?3 IS NULL OR outcome = ?3) AND (?4 IS NULL OR incident_key = ?4) \
              AND (?5 IS NULL OR source = ?5) AND (?6 IS NULL OR received_at >= ?6) \
              AND (?7 IS NULL OR received_at < ?7) AND id <= ?8 \
-             AND (?10 IS NULL OR reason = ?10)"
+             AND (?10 IS NULL OR ifnull(reason, '') = ?10)"
                 .to_owned();
         if self.differs {
             condition.push_str(" AND id IN (SELECT event FROM difference)");

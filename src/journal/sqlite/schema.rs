@@ -191,4 +191,21 @@ pub(super) const ADDED: &[(&str, &str)] = &[
          WHEN new.state_sum = old.state_sum
          BEGIN UPDATE event SET state_sum = NULL WHERE id = new.id; END",
     ),
+    (
+        "command_log",
+        "-- What people commanded, the newest of it: one row for each request, with the filter that chose the events or the
+         -- source and key that were held. `events` lists numbers, each between two commas.
+         CREATE TABLE command_log (
+             id INTEGER PRIMARY KEY,
+             at INTEGER NOT NULL,
+             command TEXT NOT NULL,
+             request TEXT NOT NULL,
+             given_by TEXT NOT NULL,
+             selection TEXT,
+             source TEXT,
+             incident_key TEXT,
+             count INTEGER NOT NULL,
+             events TEXT NOT NULL
+         )",
+    ),
 ];

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::authoring::rule_tests::{self, Difference, TestReport};
+use crate::callgoose::filters::FiltersBeside;
 use crate::clock::WallTime;
 use crate::config::{self, Failure, FileStamps, Inputs, Loaded, Settings, Snapshot};
 use crate::inbound::RulesBySource;
@@ -27,6 +28,7 @@ pub(super) struct Usable {
     /// Likewise those for the upstream.
     pub(super) renewed_out: Vec<(Arc<ClientTls>, RenewedClient)>,
     pub(super) settings: Settings,
+    pub(super) filters: FiltersBeside,
     /// The number of tests that passed.
     pub(super) tests: usize,
     pub(super) warnings: Vec<String>,
@@ -78,7 +80,8 @@ pub(super) fn read<'a>(
             let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
             let mut warnings = warnings.lines();
             warnings.append(&mut tested.warnings);
-            Ok(Usable { rules: rules.collect(), renewed, renewed_out, settings, tests: tested.passed, warnings })
+            let (rules, filters, tests) = (rules.collect(), config.filters, tested.passed);
+            Ok(Usable { rules, renewed, renewed_out, settings, filters, tests, warnings })
         }
     };
     Candidate { files, result: result.map_err(bounded) }

@@ -83,7 +83,7 @@ mod tests {
             attempts: 1,
             at: WallTime(0),
         };
-        Message::Settle(Settle { attempt: None, settlement, key: KeyId(0), awaited })
+        Message::Settle(Settle { attempt: None, settlement, key: KeyId(0), awaited, commanded: None })
     }
 
     fn numbers(messages: &[Message]) -> Vec<u64> {

@@ -9,7 +9,9 @@ use crate::journal::dedup::{AcceptReason, Arrival, Effect, Occurrences};
 use crate::journal::recorder::{
     Accepted, Command, Commanded, Declined, Entry, HOLDS_MAX, HoldChange, Receipt, Submission, Unavailable,
 };
-use crate::journal::{self, Blob, Decided, Fit, Later, NewEvent, Raw, Stored};
+use crate::journal::{
+    self, Blob, CommandOrigin, CommandTarget, Decided, Fit, Later, NewCommand, NewEvent, Raw, Stored,
+};
 
 /// The state that the commands of one message share.
 struct Round<'r> {
@@ -26,15 +28,25 @@ impl Work<'_> {
         &mut self,
         command: Command,
         ids: &[EventId],
-        request_id: &str,
+        origin: &CommandOrigin,
     ) -> Result<Vec<Commanded>, journal::Error> {
-        let mut round = Round { request_id, raws: HashMap::new(), rows: ROWS_LOOKED_AT_MAX };
-        ids.iter()
+        let mut round = Round { request_id: &origin.request_id, raws: HashMap::new(), rows: ROWS_LOOKED_AT_MAX };
+        let done = ids
+            .iter()
             .map(|id| match command {
                 Command::Replay { force } => self.replay(*id, force, &mut round),
                 Command::Discard => self.discard(*id),
             })
-            .collect()
+            .collect::<Result<Vec<_>, _>>()?;
+        let carried_out = ids.iter().zip(&done).filter(|(_, done)| !matches!(done, Commanded::Declined(_)));
+        let carried_out: Vec<EventId> = carried_out.map(|(id, _)| *id).collect();
+        self.note(command.as_str(), origin, CommandTarget::Events(&carried_out))?;
+        Ok(done)
+    }
+
+    /// Notes who commanded what this batch carries out.
+    fn note(&mut self, command: &str, origin: &CommandOrigin, on: CommandTarget<'_>) -> Result<(), journal::Error> {
+        self.batch.note_command(NewCommand { at: self.now.wall, command, origin, on })
     }
 
     /// Records what the rules make of a refused payload now, and ends the payload with it: all or nothing.
@@ -43,6 +55,7 @@ impl Work<'_> {
         of: EventId,
         submission: &Submission,
         force: bool,
+        origin: &CommandOrigin,
     ) -> Result<Result<Result<Vec<Receipt>, Declined>, Unavailable>, journal::Error> {
         let declined = |why| Ok(Ok(Err(why)));
         let stored = match self.batch.stored(of)? {
@@ -75,6 +88,7 @@ impl Work<'_> {
             Err(why) => return Ok(Err(why)),
         };
         self.batch.end(of, &Reason::Replayed, self.now.wall)?;
+        self.note(Command::Replay { force }.as_str(), origin, CommandTarget::Events(&[of]))?;
         self.wrote = true;
         Ok(Ok(Ok(receipts)))
     }
@@ -247,7 +261,12 @@ impl Work<'_> {
     }
 
     /// Puts a hold in force, or releases it.
-    pub(super) fn hold(&mut self, target: &HoldTarget, held: bool) -> Result<HoldChange, journal::Error> {
+    pub(super) fn hold(
+        &mut self,
+        target: &HoldTarget,
+        held: bool,
+        origin: &CommandOrigin,
+    ) -> Result<HoldChange, journal::Error> {
         let place = self.holds.binary_search_by(|known| known.target.cmp(target));
         match (place, held) {
             (Ok(_), true) | (Err(_), false) => return Ok(HoldChange::AsItWas),
@@ -259,6 +278,7 @@ impl Work<'_> {
             (Ok(at), false) => drop(Arc::make_mut(&mut self.holds).remove(at)),
         }
         self.batch.set_holds(&self.holds)?;
+        self.note(if held { "hold" } else { "release" }, origin, CommandTarget::Held(target))?;
         self.wrote = true;
         Ok(HoldChange::Changed)
     }

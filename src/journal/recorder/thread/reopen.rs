@@ -76,8 +76,8 @@ impl RecorderThread {
         while let Some(fault) = self.fault.as_mut().filter(|fault| !fault.held.is_empty()) {
             let some = fault.held.len().min(space.ends_at_once());
             let mut batch = self.journal.begin()?;
-            for Settle { attempt, settlement, key, .. } in fault.held.iter().take(some) {
-                write_settlement(&mut batch, attempt.as_ref(), settlement, space.is_short())?;
+            for end @ Settle { settlement, key, .. } in fault.held.iter().take(some) {
+                write_settlement(&mut batch, end, space.is_short())?;
                 settle(&mut self.dedup, *key, settlement);
             }
             batch.commit()?;

@@ -99,7 +99,13 @@ fn ended(event: u64) -> Settle {
         attempts: 1,
         at: WallTime(1),
     };
-    Settle { attempt: Some(attempt), settlement, key: KeyId::new("servicepilot", "any"), awaited: false }
+    Settle {
+        attempt: Some(attempt),
+        settlement,
+        key: KeyId::new("servicepilot", "any"),
+        awaited: false,
+        commanded: None,
+    }
 }
 
 impl Fixture {

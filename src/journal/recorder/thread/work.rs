@@ -14,10 +14,12 @@ use crate::journal::dedup::{
     AcceptReason, Admission, Arrival, Dedup, DedupDecision, DuplicateReason, Effect, Occurrences, Preview,
 };
 use crate::journal::recorder::{
-    Accepted, Commanded, Declined, Entry, Expected, Follow, HoldChange, Message, Receipt, Settle, Submission,
+    Accepted, Command, Commanded, Declined, Entry, Expected, Follow, HoldChange, Message, Receipt, Settle, Submission,
     Unavailable,
 };
-use crate::journal::{self, AttemptRecord, Batch, Fit, NewEvent, NewRefusal, Raw, Space, Stored};
+use crate::journal::{
+    self, AttemptRecord, Batch, CommandTarget, Fit, NewCommand, NewEvent, NewRefusal, Raw, Space, Stored,
+};
 use crate::trace_context::TraceContext;
 
 use super::shortage::shortened;
@@ -77,8 +79,8 @@ impl Work<'_> {
                 self.wrote = true;
                 Ok(Owed::Done)
             }
-            Message::Settle(Settle { attempt, settlement, key, .. }) => {
-                write_settlement(&mut self.batch, attempt.as_ref(), settlement, self.space.is_short())?;
+            Message::Settle(end @ Settle { settlement, key, .. }) => {
+                write_settlement(&mut self.batch, end, self.space.is_short())?;
                 settle(self.dedup, *key, settlement);
                 self.wrote = true;
                 Ok(Owed::Done)
@@ -95,11 +97,11 @@ impl Work<'_> {
                 let arrivals = arrivals.iter().map(Expected::arrival);
                 Ok(Owed::Foresights(self.dedup.preview(arrivals, self.now)))
             }
-            Message::Hold { target, held, .. } => self.hold(target, *held).map(Owed::HoldChange),
-            Message::Command { command, ids, request_id, .. } => {
-                self.command(*command, ids, request_id).map(Owed::Commanded)
+            Message::Hold { target, held, origin, .. } => self.hold(target, *held, origin).map(Owed::HoldChange),
+            Message::Command { command, ids, origin, .. } => self.command(*command, ids, origin).map(Owed::Commanded),
+            Message::Replace { of, submission, force, origin, .. } => {
+                self.replace(*of, submission, *force, origin).map(Owed::Replaced)
             }
-            Message::Replace { of, submission, force, .. } => self.replace(*of, submission, *force).map(Owed::Replaced),
         }
     }
 
@@ -313,15 +315,15 @@ impl Work<'_> {
     }
 }
 
-/// Writes a settlement and the call that led to it.
-pub(super) fn write_settlement(
-    batch: &mut Batch<'_>,
-    attempt: Option<&AttemptRecord>,
-    settlement: &Settlement,
-    short: bool,
-) -> Result<(), journal::Error> {
+/// Writes a settlement, and the call or the command that led to it.
+pub(super) fn write_settlement(batch: &mut Batch<'_>, end: &Settle, short: bool) -> Result<(), journal::Error> {
+    let Settle { attempt, settlement, commanded, .. } = end;
     if let Some(attempt) = attempt {
         if short { batch.attempt(&shortened(attempt))? } else { batch.attempt(attempt)? }
+    }
+    if let Some(origin) = commanded {
+        let (command, on) = (Command::Discard.as_str(), CommandTarget::Events(&[settlement.id]));
+        batch.note_command(NewCommand { at: settlement.at, command, origin, on })?;
     }
     batch.settle(settlement)
 }

@@ -1,0 +1,413 @@
+//! What to type into a sender and into Callgoose, so that both meet the relay: told from its configuration and rules. It
+//! never tells a secret, but where that is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Advice;
+use crate::callgoose::filters::{Filters, KeyFilter, TRIGGER_FILTERS_MAX};
+use crate::credential::Credential;
+use crate::event::Action;
+use crate::inbound::auth::Policy;
+use crate::rules::{Known, Outline};
+use crate::secret::{Origin, Secret};
+
+/// The listener that senders reach.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub transport: Transport,
+    /// Senders must show a client certificate, too.
+    pub asks_certificate: bool,
+}
+
+/// How a listener speaks HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// `tls: off`
+    Plain,
+    Certified,
+    /// By a certificate that signed itself, in this file.
+    SelfSigned(String),
+}
+
+/// A source as it is configured.
+#[derive(Clone, Debug)]
+pub struct SourceEntry {
+    pub name: Arc<str>,
+    /// Callgoose puts it before every title.
+    pub from: Option<String>,
+    /// Any of these lets a request in; empty: `auth: none`.
+    pub proofs: Vec<Proof>,
+    pub takes_forms: bool,
+    /// Networks; empty means anywhere.
+    pub allow_from: Vec<String>,
+}
+
+/// A secret that a sender shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    place: SecretPlace,
+    kept: String,
+}
+
+/// The place of a secret in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum SecretPlace {
+    Bearer,
+    Header(String),
+    Query(String),
+}
+
+/// One thing to type somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typed {
+    /// The field.
+    pub field: &'static str,
+    pub value: String,
+}
+
+/// What one sender is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SenderSetup {
+    /// One way to show a secret each; any of them will do.
+    pub(crate) ways: Vec<Way>,
+    pub(crate) doubts: Vec<Advice>,
+}
+
+/// What to type into a sender that shows its secret in one place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) typed: Vec<Typed>,
+    /// Where the secret is; none where there is no secret.
+    pub(crate) secret: Option<String>,
+}
+
+/// A filter to enter in Callgoose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FilterSetup {
+    pub(crate) heading: String,
+    pub(crate) typed: Vec<Typed>,
+}
+
+impl SourceEntry {
+    pub fn new(
+        name: &Arc<str>,
+        from: Option<&str>,
+        auth: &Policy,
+        takes_forms: bool,
+        allow_from: Vec<String>,
+    ) -> SourceEntry {
+        let proofs = match auth {
+            Policy::Open => Vec::new(),
+            Policy::AnyOf(credentials) => credentials.iter().map(Proof::of).collect(),
+        };
+        SourceEntry { name: Arc::clone(name), from: from.map(str::to_owned), proofs, takes_forms, allow_from }
+    }
+
+    /// What to type into the sender of this source.
+    pub(crate) fn setup(&self, listener: &Listener) -> SenderSetup {
+        let mut ways: Vec<Way> = self.proofs.iter().map(|proof| self.way(listener, Some(proof))).collect();
+        if ways.is_empty() {
+            ways.push(self.way(listener, None));
+        }
+        SenderSetup { ways, doubts: self.doubts() }
+    }
+
+    fn way(&self, listener: &Listener, proof: Option<&Proof>) -> Way {
+        let url = format!("{}/hooks/{}", listener.base(), self.name);
+        let (url, header) = match proof.map(|proof| &proof.place) {
+            None => (url, None),
+            Some(SecretPlace::Bearer) => (url, Some("Authorization: Bearer TOKEN".to_owned())),
+            Some(SecretPlace::Header(name)) => (url, Some(format!("{name}: TOKEN"))),
+            Some(SecretPlace::Query(name)) => (format!("{url}?{name}=TOKEN"), None),
+        };
+        let typed = |field, value: String| Typed { field, value };
+        let content_type = if self.takes_forms {
+            "application/json (or application/x-www-form-urlencoded)"
+        } else {
+            "application/json"
+        };
+        let mut all = vec![typed("URL", url), typed("Method", "POST".to_owned())];
+        all.extend(header.map(|header| typed("Header", header)));
+        all.push(typed("Content-Type", content_type.to_owned()));
+        Way { typed: all, secret: proof.map(|proof| proof.kept.clone()) }
+    }
+
+    /// What is not as it should be, or needs something more of the sender.
+    fn doubts(&self) -> Vec<Advice> {
+        let mut doubts = Vec::new();
+        if self.proofs.is_empty() {
+            doubts.push(Advice::new(
+                "`auth: none`: whoever reaches this address can open and close incidents",
+                format!("write `auth: [ {{ bearer: {{ env: NAME }} }} ]` under `sources.{}`", self.name),
+            ));
+        }
+        if !self.allow_from.is_empty() {
+            doubts.push(Advice::new(
+                format!("only senders in {} are let in", self.allow_from.join(", ")),
+                format!("where its address is another one, add it to `sources.{}.allow_from`", self.name),
+            ));
+        }
+        doubts
+    }
+}
+
+impl Proof {
+    fn of(credential: &Credential) -> Proof {
+        let (place, secret) = match credential {
+            Credential::Bearer(secret) => (SecretPlace::Bearer, secret),
+            Credential::Header { name, secret } => (SecretPlace::Header(name.to_string()), secret),
+            Credential::Query { name, secret } => (SecretPlace::Query(name.clone()), secret),
+        };
+        Proof { place, kept: kept(secret) }
+    }
+}
+
+impl Listener {
+    /// The URL without a path.
+    fn base(&self) -> String {
+        let scheme = if self.transport == Transport::Plain { "http" } else { "https" };
+        let ip = self.address.ip();
+        match (ip.is_unspecified(), ip.is_loopback()) {
+            (true, _) => format!("{scheme}://{HOST}:{}", self.address.port()),
+            (_, true) => format!("{scheme}://localhost:{}", self.address.port()),
+            _ => format!("{scheme}://{}", self.address),
+        }
+    }
+
+    /// What every sender has to know of the listener.
+    pub(crate) fn doubts(&self) -> Vec<Advice> {
+        let mut doubts = Vec::new();
+        if self.address.ip().is_loopback() {
+            doubts.push(Advice::new(
+                "`listen.address` is loopback: only senders on this machine reach it",
+                "write `0.0.0.0:8443`, or give senders the URL of the proxy before it",
+            ));
+        }
+        match &self.transport {
+            Transport::Certified => {}
+            Transport::Plain => doubts.push(Advice::new(
+                "`tls: off`: whoever is on the way reads the token and the alerts",
+                "give senders the https URL of the proxy before it, or take `tls: off` away",
+            )),
+            Transport::SelfSigned(file) => doubts.push(Advice::new(
+                "the certificate is self-signed: a sender takes it only if it is told to",
+                format!("let the sender trust `{file}`, or give the relay a certificate of an authority it trusts"),
+            )),
+        }
+        if self.asks_certificate {
+            doubts.push(Advice::new(
+                "senders must show a client certificate that `listen.tls.client_ca` signed",
+                "give the sender its certificate and key",
+            ));
+        }
+        doubts
+    }
+}
+
+/// Where the value of a secret is found.
+fn kept(secret: &Secret) -> String {
+    match secret.origin() {
+        Some(Origin::Variable(name)) => format!("TOKEN is the value of the relay's environment variable `{name}`"),
+        Some(Origin::File(path)) => format!("TOKEN is what the file `{}` holds", path.display()),
+        None if secret.expose(|_| ()).is_none() => {
+            "the configuration has only the hash of TOKEN: who made it knows it".to_owned()
+        }
+        None => "TOKEN is written out in the configuration".to_owned(),
+    }
+}
+
+/// The body that a shipped rule file expects, where SENDERS.md has one. `stem`: the file's name without `.yaml`.
+pub(crate) fn body_template(stem: &str) -> Option<&'static str> {
+    let link = format!("[{stem}.yaml]({stem}.yaml)");
+    let section = SENDERS.split("\n## ").find(|section| section.contains(&link))?;
+    let body = section.split("```json\n").nth(1)?.split("\n```").next()?;
+    Some(body)
+}
+
+/// The filters of a file, as a person enters them in Callgoose.
+pub(crate) fn of_filters(filters: &Filters) -> Vec<FilterSetup> {
+    let mut setups = Vec::new();
+    for service in &filters.services {
+        for (index, trigger) in service.triggers.iter().enumerate() {
+            let mut typed = of_keys(&trigger.keys);
+            typed.push(Typed { field: "Urgency", value: trigger.urgency.to_string() });
+            let more = [
+                ("Incident Title From", &trigger.title_from),
+                ("Incident Description From", &trigger.description_from),
+                ("Map Incident With", &trigger.map_incident_with),
+            ];
+            typed.extend(more.into_iter().filter_map(|(field, key)| Some(Typed { field, value: key.clone()? })));
+            let number = index + 1;
+            setups.push(FilterSetup { heading: format!("Service {}, trigger filter {number}", service.name), typed });
+        }
+        setups.extend(service.resolve.iter().map(|resolve| {
+            let mut typed = of_keys(&resolve.keys);
+            typed.push(Typed { field: "Incident Mapped With", value: resolve.incident_mapped_with.clone() });
+            FilterSetup { heading: format!("Service {}, resolve filter", service.name), typed }
+        }));
+    }
+    setups
+}
+
+fn of_keys(keys: &[KeyFilter]) -> Vec<Typed> {
+    let one = |key: &KeyFilter| {
+        [
+            Typed { field: "Payload JSON Key", value: key.key.clone() },
+            Typed { field: "Key Value Contains", value: key.contains.join(", ") },
+        ]
+    };
+    keys.iter().flat_map(one).collect()
+}
+
+/// The filters that match what rules send; none where the rules do not say by which texts a problem and its recovery are
+/// told apart.
+pub(crate) fn of_rules(outlines: &[Outline]) -> Option<Vec<FilterSetup>> {
+    let of = |action| -> Vec<&Outline> { outlines.iter().filter(|outline| outline.action == action).collect() };
+    let (triggers, resolves) = (of(Action::Trigger), of(Action::Resolve));
+    let keys = triggers.first()?.keys.keys().map(String::as_str);
+    // As the shipped rules do, where these do so, too.
+    let (key, problems, recovery) = std::iter::once(STATE).chain(keys).find_map(|key| {
+        let (problems, recoveries) = (texts(&triggers, key)?, texts(&resolves, key)?);
+        // A resolve filter wants all of its items, so there is room for one.
+        let [recovery] = recoveries.as_slice() else { return None };
+        let are_apart = problems.iter().all(|problem| !problem.contains(recovery) && !recovery.contains(problem));
+        (are_apart && problems.len() <= TRIGGER_FILTERS_MAX).then(|| (key, problems, (*recovery).to_owned()))
+    })?;
+    let in_all = |outlines: &[&Outline], key: &str| outlines.iter().all(|outline| outline.keys.contains_key(key));
+    let mapped = in_all(&triggers, MAPPED) && in_all(&resolves, MAPPED);
+    let mapped = if mapped { MAPPED } else { "a key whose value a trigger and its resolve share" };
+    let typed = |field, value: &str| Typed { field, value: value.to_owned() };
+    let one = |text: &str| vec![typed("Payload JSON Key", key), typed("Key Value Contains", text)];
+    let mut setups: Vec<FilterSetup> = Vec::new();
+    for problem in problems {
+        let mut entries = one(problem);
+        let titles = [("Incident Title From", "title"), ("Incident Description From", "description")];
+        let sent = titles.into_iter().filter(|(_, key)| triggers.iter().any(|one| one.keys.contains_key(*key)));
+        entries.extend(sent.map(|(field, key)| typed(field, key)));
+        entries.push(typed("Map Incident With", mapped));
+        setups.push(FilterSetup { heading: "Trigger filter".to_owned(), typed: entries });
+    }
+    let mut entries = one(&recovery);
+    entries.push(typed("Incident Mapped With", mapped));
+    setups.push(FilterSetup { heading: "Resolve filter".to_owned(), typed: entries });
+    Some(setups)
+}
+
+/// The texts that a key can have in the events of these rules; none where they are not written out, or there is no rule.
+fn texts<'o>(outlines: &[&'o Outline], key: &str) -> Option<Vec<&'o str>> {
+    let mut texts = Vec::new();
+    for outline in outlines {
+        let Some(Known::OneOf(values)) = outline.keys.get(key) else { return None };
+        texts.extend(values.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?);
+    }
+    texts.sort_unstable();
+    texts.dedup();
+    (!texts.is_empty()).then_some(texts)
+}
+
+/// Stands where the relay can't know how senders call its machine.
+pub(crate) const HOST: &str = "YOUR-HOST";
+/// The keys of the shipped rules.
+const STATE: &str = "state";
+const MAPPED: &str = "servicepilot_event_id";
+const SENDERS: &str = include_str!("../../config/rules/SENDERS.md");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::RuleSet;
+    use crate::yaml::{Findings, Source};
+
+    fn listener(address: &str, transport: Transport) -> Listener {
+        Listener { address: address.parse().unwrap(), transport, asks_certificate: false }
+    }
+
+    fn source(auth: &Policy) -> SourceEntry {
+        SourceEntry::new(&Arc::from("grafana"), None, auth, false, Vec::new())
+    }
+
+    fn lines(way: &Way) -> String {
+        way.typed.iter().map(|typed| format!("{}={}\n", typed.field, typed.value)).collect()
+    }
+
+    #[test]
+    fn a_sender_is_told_where_its_secret_goes_and_where_it_is_and_never_the_secret() {
+        let secret = || Secret::new("hunter2".to_owned()).read_from(Origin::Variable("GRAFANA_TOKEN".to_owned()));
+        let auth = Policy::AnyOf(vec![
+            Credential::Bearer(secret()),
+            Credential::Header { name: http::HeaderName::from_static("x-token"), secret: secret() },
+            Credential::Query { name: "token".to_owned(), secret: Secret::from_sha256([7; 32]) },
+        ]);
+        let setup = source(&auth).setup(&listener("0.0.0.0:8443", Transport::Certified));
+        let [bearer, header, query] = &setup.ways[..] else { panic!("{setup:?}") };
+        assert_eq!(
+            lines(bearer),
+            "URL=https://YOUR-HOST:8443/hooks/grafana\nMethod=POST\nHeader=Authorization: Bearer TOKEN\n\
+             Content-Type=application/json\n"
+        );
+        assert!(lines(header).contains("Header=x-token: TOKEN\n"));
+        assert!(lines(query).contains("/hooks/grafana?token=TOKEN\n") && !lines(query).contains("Header"));
+        assert!(bearer.secret.as_ref().unwrap().contains("`GRAFANA_TOKEN`"));
+        assert!(query.secret.as_ref().unwrap().contains("only the hash"));
+        assert_eq!(setup.doubts, []);
+        assert!(!format!("{setup:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_is_not_right_is_told() {
+        for (address, transport, said) in [
+            ("0.0.0.0:80", Transport::Plain, &["auth: none", "tls: off"][..]),
+            ("127.0.0.1:1", Transport::Certified, &["auth: none", "loopback"]),
+            ("[::]:1", Transport::SelfSigned("certs/server.pem".to_owned()), &["auth: none", "self-signed"]),
+        ] {
+            let listener = listener(address, transport);
+            let setup = source(&Policy::Open).setup(&listener);
+            let doubts = [setup.doubts, listener.doubts()].concat();
+            let whys: Vec<&str> = doubts.iter().map(|doubt| &*doubt.why).collect();
+            assert_eq!(whys.len(), said.len(), "{whys:?}");
+            assert!(whys.iter().zip(said).all(|(why, said)| why.contains(said)), "{whys:?}");
+            assert_eq!((setup.ways.len(), &setup.ways[0].secret), (1, &None));
+        }
+        let url = |address, transport| {
+            source(&Policy::Open).setup(&listener(address, transport)).ways[0].typed[0].value.clone()
+        };
+        assert_eq!(url("[::1]:9", Transport::Plain), "http://localhost:9/hooks/grafana");
+        assert_eq!(url("192.0.2.7:443", Transport::Certified), "https://192.0.2.7:443/hooks/grafana");
+    }
+
+    fn outlines(rules: &str) -> Vec<Outline> {
+        let source = Arc::new(Source::new("rules.yaml".into(), rules.to_owned()));
+        RuleSet::compile(&source, &mut Findings::new()).unwrap().outlines()
+    }
+
+    #[test]
+    fn filters_are_told_from_what_the_rules_send() {
+        let setups = of_rules(&outlines(include_str!("../../config/rules/servicepilot.yaml"))).unwrap();
+        let told: Vec<String> = setups.iter().flat_map(|setup| &setup.typed).map(|typed| typed.value.clone()).collect();
+        assert_eq!(
+            told,
+            [
+                "state",
+                "CRITICAL",
+                "title",
+                "description",
+                "servicepilot_event_id",
+                "state",
+                "OK",
+                "servicepilot_event_id"
+            ]
+        );
+        let as_it_came = "version: 1\nrules: [{ name: a, then: trigger }]\nincident_key: $.id\n";
+        assert_eq!(of_rules(&outlines(as_it_came)), None);
+    }
+
+    #[test]
+    fn the_body_of_a_preset_is_what_the_page_for_senders_says() {
+        assert!(body_template("servicepilot").unwrap().contains("\"servicepilot_event_id\": \"<% event.id %>\""));
+        assert_eq!(body_template("nobody"), None);
+    }
+}
