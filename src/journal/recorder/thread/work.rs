@@ -17,9 +17,7 @@ use crate::journal::recorder::{
     Accepted, Command, Commanded, Declined, Entry, Expected, Follow, HoldChange, Message, Receipt, Settle, Submission,
     Unavailable,
 };
-use crate::journal::{
-    self, AttemptRecord, Batch, CommandTarget, Fit, NewCommand, NewEvent, NewRefusal, Raw, Space, Stored,
-};
+use crate::journal::{self, Batch, CommandTarget, Fit, NewCommand, NewEvent, NewRefusal, Raw, Space, Stored};
 use crate::trace_context::TraceContext;
 
 use super::shortage::shortened;
