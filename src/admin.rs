@@ -50,6 +50,7 @@ use crate::inbound::Ingest;
 use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::self_check;
 use crate::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
@@ -95,6 +96,8 @@ pub struct View {
     /// Taken for each change of what is held back.
     pub hold_lock: Arc<Mutex<()>>,
     pub reload: watch::Receiver<Reload>,
+    /// None while the self check is off.
+    pub self_check: watch::Receiver<Option<self_check::Report>>,
     pub sources: Vec<String>,
     pub upstream: Arc<Upstream>,
     pub upstream_proxy: Option<ShownProxy>,

@@ -18,6 +18,7 @@ mod partial;
 mod proxy;
 mod secrets;
 mod sections;
+mod self_check;
 mod snapshot;
 mod sources;
 mod text_file;
@@ -44,6 +45,7 @@ pub use partial::{
     load_source_names, load_upstream,
 };
 pub use secrets::{Refreshed, SecretFiles};
+pub use self_check::SelfCheckSection;
 pub use snapshot::{Settings, Snapshot};
 pub use text_file::{Unreadable, read_bytes, read_source};
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub dedup: dedup::Settings,
     pub journal: journal::Config,
     pub log: logging::Config,
+    /// None: it is off.
+    pub self_check: Option<SelfCheckSection>,
     /// The secrets that come from files and so may change while the relay runs.
     pub secret_files: SecretFiles,
 }
@@ -240,6 +244,7 @@ impl<'a> Reader<'a> {
         let shares = sources.iter().flatten().map(|source| (Arc::clone(&source.name), source.max_queued));
         let journal = self.journal(tree, &mut top, data_dir, Shares::new(shares));
         let log = self.log(&mut top);
+        let self_check = self.self_check(tree, &mut top);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;
         Some(Config {
@@ -251,6 +256,7 @@ impl<'a> Reader<'a> {
             dedup,
             journal,
             log,
+            self_check,
             secret_files: std::mem::take(&mut self.secret_files),
         })
     }

@@ -23,6 +23,7 @@ mod replay;
 mod request_id;
 mod request_log;
 mod response;
+mod self_check;
 mod shadow;
 
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! The composition of the relay: starts and stops all parts in order.
 
 mod reload;
+mod self_check;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use crate::tls;
 use crate::version::{COMMIT, VERSION};
 
 pub use reload::Reloads;
+use self_check::SelfCheck;
 
 /// A running relay. Dropped, it continues until its runtime ends; [`Running::stop`] stops it in order.
 #[derive(Debug)]
@@ -104,6 +106,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let bodies = config.listen.bodies;
     let ingest = Ingest::new(config.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
     let (state, reload) = watch::channel(Reload::started(clock.now().wall));
+    let (self_check, self_check_settings) = watch::channel(config.self_check.map(|section| section.settings));
+    let (report, self_check_report) = watch::channel(None);
     metrics.configured(clock.now().wall);
     let in_force = reload::InForce {
         ingest: ingest.clone(),
@@ -112,8 +116,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         resume: Arc::clone(&resume),
         metrics: Arc::clone(&metrics),
         state,
+        self_check,
         shutdown: shutdown.clone(),
     };
+    let check =
+        SelfCheck { ingest: ingest.clone(), metrics: Arc::clone(&metrics), clock, report, shutdown: shutdown.clone() };
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
@@ -126,6 +133,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         queue: watched.queue,
         hold_lock: Arc::default(),
         reload,
+        self_check: self_check_report,
         sources,
         upstream,
         upstream_proxy: upstream_proxy.clone(),
@@ -137,6 +145,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listener = tokio::spawn(listener);
     let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
     let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
+    check.start(self_check_settings);
     watch_secrets(config.secret_files, resume, shutdown.clone());
     if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
         tracing::info!(proxy = url, named_by, "deliveries go through a proxy");

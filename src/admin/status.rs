@@ -16,6 +16,7 @@ use crate::delivery::breaker::Cause;
 use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{DeliveryProgress, FailedCalls, UpstreamStatus};
 use crate::journal::recorder::Tally;
+use crate::self_check::Report;
 use crate::version;
 
 /// Answers with how things are now.
@@ -37,6 +38,7 @@ pub(super) async fn current(view: &View) -> Value {
         "started_at": WallTime::now().before(uptime).rfc3339(),
         "readiness": readiness(view),
         "reload": view.reload.borrow().to_json(),
+        "self_check": view.self_check.borrow().as_ref().map(self_check),
         "sources": view.sources,
         "upstream": upstream(view),
         "queue": {
@@ -57,6 +59,18 @@ pub(super) async fn current(view: &View) -> Value {
         "by_source": view.sources.iter().map(|source| of_source(view, source, tally.as_ref())).collect::<Vec<_>>(),
         "holds": holds::shown(&view.recorder.holds()),
         "dedup": { "keys": view.metrics.journal.dedup_keys.get() },
+    })
+}
+
+fn self_check(report: &Report) -> Value {
+    let Report { source, every, limit, last_success, failing } = report;
+    json!({
+        "source": &**source,
+        "every_seconds": every.as_secs_f64(),
+        "limit_seconds": limit.as_secs_f64(),
+        "last_success_at": last_success.map(|(at, _)| at.rfc3339()),
+        "round_trip_seconds": last_success.map(|(_, took)| took.as_secs_f64()),
+        "failing_since": failing.as_ref().map(|failing| failing.since.rfc3339()),
     })
 }
 

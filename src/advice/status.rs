@@ -1,10 +1,12 @@
 //! Says how a relay is doing, by what `/api/v1/status` tells: in a sentence, and in notes beside its numbers.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::readiness::{degraded, of_deliveries};
 use crate::clock::WallTime;
-use crate::text::{clock, grouped, plain, second, since};
+use crate::text::{clock, grouped, length_of, plain, second, since};
 
 /// The calls that failed since one succeeded. One alone, among others that succeed, is told by what becomes of its event.
 fn failing(status: &Value) -> Option<&Value> {
@@ -151,6 +153,19 @@ fn until(status: &Value, now: WallTime) -> String {
     }
 }
 
+/// `Self check by servicepilot: last came whole at 16:03 UTC (2 min), in 340 ms.` None where it is off.
+pub(crate) fn self_check(status: &Value, now: WallTime) -> Option<String> {
+    let check = &status["self_check"];
+    let source = plain(check["source"].as_str()?);
+    let took = check["round_trip_seconds"].as_f64().and_then(|took| Duration::try_from_secs_f64(took).ok());
+    let how = match (check["last_success_at"].as_str(), took, check["failing_since"].as_str()) {
+        (Some(at), Some(took), _) => format!("last came whole at {}, in {}", since(at, now), length_of(took)),
+        (_, _, Some(_)) => "no round came whole since the start".to_owned(),
+        _ => "the first round is under way".to_owned(),
+    };
+    Some(format!("Self check by {source}: {how}."))
+}
+
 /// The trouble of a source: held back, over its share, or requests of it were turned away.
 pub(crate) fn trouble(source: &Value, status: &Value, now: WallTime) -> String {
     let name = source["name"].as_str().unwrap_or_default();
@@ -255,6 +270,25 @@ pub(crate) mod tests {
         let Headline { sentence, remedy, .. } = headline(&never, NOW);
         assert_eq!(sentence, "The last call to Callgoose failed, at 16:03 UTC (4 s): unauthorized (401).");
         assert_eq!((remedy.as_deref(), is_well(&never)), (Some("fix it"), false));
+    }
+
+    #[test]
+    fn the_self_check_is_told_where_there_is_one() {
+        let said = |check: Value| {
+            let mut status = status();
+            status["self_check"] = check;
+            self_check(&status, NOW)
+        };
+        let check = |at: Value, took: Value, failing: Value| json!({ "source": "s", "last_success_at": at, "round_trip_seconds": took, "failing_since": failing });
+        let whole = json!("2025-11-24T16:02:00.000Z");
+        for (told, expected) in [
+            (Value::Null, None),
+            (check(Value::Null, Value::Null, Value::Null), Some("the first round is under way")),
+            (check(Value::Null, Value::Null, whole.clone()), Some("no round came whole since the start")),
+            (check(whole, json!(0.34), Value::Null), Some("last came whole at 16:02 UTC (2 min), in 340 ms")),
+        ] {
+            assert_eq!(said(told), expected.map(|expected| format!("Self check by s: {expected}.")));
+        }
     }
 
     #[test]

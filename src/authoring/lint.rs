@@ -4,12 +4,15 @@
 //! through the filters.
 
 mod against_filters;
+mod self_check;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use against_filters::unsent;
+
+pub use self_check::self_check;
 
 use super::rule_tests::{self, TestFile};
 use crate::callgoose::filters::Filters;

@@ -52,6 +52,9 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let complete = config.is_some() && !findings.has_errors();
     let sources = config.as_ref().map_or(&[][..], |config| &config.sources);
     lint::look(&snapshot.rules, sources, complete, filters.as_ref(), &mut findings);
+    if let Some(section) = config.as_ref().and_then(|config| config.self_check.as_ref()) {
+        lint::self_check(section, sources, filters.as_ref(), &mut findings);
+    }
     findings.sort();
     if let Some(config) = config
         && findings.is_fine()

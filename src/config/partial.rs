@@ -131,7 +131,7 @@ impl Reader<'_> {
     }
 }
 
-fn source_names(tree: &Node) -> impl Iterator<Item = &str> {
+pub(super) fn source_names(tree: &Node) -> impl Iterator<Item = &str> {
     let entries = match tree.get("sources").map(|node| &node.value) {
         Some(Value::Map(entries)) => entries.as_slice(),
         _ => &[],

@@ -30,8 +30,8 @@ impl Settings {
         Settings(tree.to_json())
     }
 
-    /// The dotted paths of the keys that `other` sets otherwise, apart from the rules of sources that both have. What is
-    /// set to nothing is as if it were not there.
+    /// The dotted paths of the keys that `other` sets otherwise, apart from what a reload takes over: the rules of
+    /// sources that both have, and the self check. What is set to nothing is as if it were not there.
     pub fn changed(&self, other: &Settings) -> Vec<String> {
         let mut paths = Vec::new();
         compare("", Some(&self.0), Some(&other.0), &mut paths);
@@ -58,7 +58,7 @@ fn compare(path: &str, one: Option<&Json>, other: Option<&Json>, paths: &mut Vec
     let added = others.keys().filter(|name| !members.contains_key(*name));
     for name in members.keys().chain(added) {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        if !is_rules(&path) {
+        if !is_rules(&path) && path != SELF_CHECK {
             compare(&path, members.get(name), others.get(name), paths);
         }
     }
@@ -73,6 +73,8 @@ fn is_rules(path: &str) -> bool {
 
 /// The keys of a source that a reload takes over.
 const RULES_KEYS: [&str; 2] = ["rules", "rules_shadow"];
+/// The section that a reload takes over.
+const SELF_CHECK: &str = "self_check";
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +106,13 @@ mod tests {
                 json!({ "l": { "tls": "off" } }),
                 &["l.tls"],
             ),
+            (
+                "the self check",
+                json!({ "self_check": { "every": "1m" } }),
+                json!({ "self_check": { "every": "2m" } }),
+                &[],
+            ),
+            ("no self check any more", json!({ "self_check": { "every": "1m" } }), json!({}), &[]),
             ("the order of keys", json!({ "a": 1, "b": 2 }), json!({ "b": 2, "a": 1 }), &[]),
         ] {
             assert_eq!(changed(one, other), paths, "{claim}");

@@ -28,6 +28,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod run;
+mod self_check;
 mod shares;
 mod stale;
 mod status;

@@ -13,7 +13,7 @@ use crate::admin::history::Counters;
 use crate::admin::status::current;
 use crate::admin::{State, holds};
 use crate::advice::readiness::{degraded, minute};
-use crate::advice::status::{Headline, Level, headline, open, trouble, waiting};
+use crate::advice::status::{Headline, Level, headline, open, self_check, trouble, waiting};
 use crate::clock::WallTime;
 use crate::journal::Filter;
 
@@ -30,6 +30,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         (tiles(&status, now))
         (plots(&spans, reach))
         (sources(&status, now))
+        @if let Some(told) = self_check(&status, now) { p { (told) } }
         section {
             h2 { "Latest events" }
             @match latest {

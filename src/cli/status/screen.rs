@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::advice::readiness::{degradation, degraded};
-use crate::advice::status::{Headline, Level, headline, open, trouble, waiting};
+use crate::advice::status::{Headline, Level, headline, open, self_check, trouble, waiting};
 use crate::cli::terminal::{Paint, painted, plain, table};
 use crate::clock::WallTime;
 use crate::text::{grouped, since};
@@ -18,6 +18,7 @@ pub(super) fn draw(status: &Value, now: WallTime, colour: bool) -> String {
     lines.push(String::new());
     lines.extend(sources(status, now, colour));
     lines.extend(handshakes(status));
+    lines.extend(self_check(status, now).map(|told| format!("\n{told}")));
     for entry in degraded(&status["readiness"]).iter().filter(|entry| Some(*entry) != about) {
         let [what, remedy] = degradation(entry);
         lines.extend([String::new(), painted(&what, Paint::Yellow, colour), remedy]);

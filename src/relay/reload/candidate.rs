@@ -10,6 +10,7 @@ use crate::clock::WallTime;
 use crate::config::{self, Failure, FileStamps, Inputs, Loaded, Settings, Snapshot};
 use crate::inbound::RulesBySource;
 use crate::rules::RuleSet;
+use crate::self_check;
 use crate::tls::{self, ClientTls, RenewedClient};
 use crate::yaml::Findings;
 
@@ -26,6 +27,8 @@ pub(super) struct Usable {
     pub(super) renewed: Vec<(Arc<tls::Served>, tls::Renewed)>,
     /// Likewise those for the upstream.
     pub(super) renewed_out: Vec<(Arc<ClientTls>, RenewedClient)>,
+    /// None: it is off.
+    pub(super) self_check: Option<self_check::Settings>,
     pub(super) settings: Settings,
     /// The number of tests that passed.
     pub(super) tests: usize,
@@ -78,7 +81,9 @@ pub(super) fn read<'a>(
             let rules = config.sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
             let mut warnings = warnings.lines();
             warnings.append(&mut tested.warnings);
-            Ok(Usable { rules: rules.collect(), renewed, renewed_out, settings, tests: tested.passed, warnings })
+            let (rules, tests) = (rules.collect(), tested.passed);
+            let self_check = config.self_check.map(|section| section.settings);
+            Ok(Usable { rules, renewed, renewed_out, self_check, settings, tests, warnings })
         }
     };
     Candidate { files, result: result.map_err(bounded) }
