@@ -158,6 +158,7 @@ pub struct Recorder {
     holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
     sources: Arc<SourceNames>,
     left: mpsc::Sender<QueueCopy>,
+    commits: watch::Receiver<u64>,
     progress: Arc<WriteProgress>,
     tap: Tap,
     activity: Activity,
@@ -343,6 +344,14 @@ impl Recorder {
     /// The holds in force, in the order of source and key.
     pub fn holds(&self) -> Arc<Vec<HoldRecord>> {
         Arc::clone(&self.holds.borrow())
+    }
+
+    /// The change feed: the number of commits, which grows with whatever becomes of events. It changes from now on. A
+    /// commit waits for nobody who watches it, and of several in a row a slow watcher sees the last one.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        let mut commits = self.commits.clone();
+        commits.mark_unchanged();
+        commits
     }
 
     /// The state of the journal for senders, now.

@@ -110,11 +110,6 @@ impl Metrics {
     pub fn committed(&self, took: Duration) {
         self.journal.commit.observe(took);
     }
-
-    /// How many commits there were.
-    pub fn commits(&self) -> u64 {
-        self.journal.commit.sum().count
-    }
 }
 
 /// The phases of keys that are forgotten.

@@ -67,6 +67,9 @@ pub struct RecorderThread {
     /// The newest event that was handed to the dispatcher.
     handed_over: EventId,
     queue_backup: QueueBackup,
+    /// Commits since the start, and as they were published last.
+    committed: u64,
+    commits: watch::Sender<u64>,
     progress: Arc<WriteProgress>,
     /// Settlements that wait to share a batch.
     coalesce: Coalesce,
@@ -113,6 +116,7 @@ impl RecorderThread {
         let (leave, queue_backup) = QueueBackup::new();
         let (remarks, remarked) = Remarks::at_start(&repairs, journal.lack(&left, salvaged), now);
         let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
+        let (commits, commits_watched) = watch::channel(0);
         let (progress, tap, activity) = (Arc::new(WriteProgress::new()), Tap::default(), Activity::default());
         let recorder = Recorder {
             messages: sender,
@@ -122,6 +126,7 @@ impl RecorderThread {
             holds: holds_watched,
             sources: Arc::clone(&sources),
             left: leave,
+            commits: commits_watched,
             progress: Arc::clone(&progress),
             tap: tap.clone(),
             activity: activity.clone(),
@@ -142,6 +147,8 @@ impl RecorderThread {
             duplicates: HashMap::new(),
             handed_over: last,
             queue_backup,
+            committed: 0,
+            commits,
             progress,
             coalesce: Coalesce::default(),
             shortage,

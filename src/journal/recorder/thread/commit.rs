@@ -44,6 +44,7 @@ impl RecorderThread {
             batch.drop_key_state(last)?;
         }
         batch.commit()?;
+        self.committed += 1;
         self.parts.metrics.committed(started.elapsed());
         self.holds.send_if_modified(|known| std::mem::replace(known, Arc::clone(&holds)) != holds);
         Ok((owed, accepted))

@@ -57,6 +57,9 @@ impl RecorderThread {
         metrics.journal.volume_size.set(i64::try_from(self.shortage.space.size()).unwrap_or(i64::MAX));
         let forgotten = self.dedup.forgotten();
         metrics.keys_forgotten(forgotten.resolved, forgotten.open);
+        // Last: senders are answered, and whoever is woken sees all of the above.
+        let committed = self.committed;
+        self.commits.send_if_modified(|known| std::mem::replace(known, committed) != committed);
     }
 
     /// Publishes the sources that have used up their share.
