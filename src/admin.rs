@@ -7,6 +7,7 @@ mod api;
 mod body;
 mod commands;
 pub mod dedup;
+mod event_changes;
 mod guard;
 mod history;
 mod holds;
@@ -41,6 +42,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use self::event_changes::WAITERS_MAX;
 use self::history::History;
 use self::page::changes::FOLLOWERS_MAX;
 use self::sessions::Sessions;
@@ -122,6 +124,8 @@ struct State {
     history: Arc<History>,
     /// Places of pages that are kept up to date.
     followers: Arc<Semaphore>,
+    /// Places of requests that wait for a change of an event.
+    event_waiters: Arc<Semaphore>,
     /// Ends what would go on for as long as its client wishes.
     shutdown: Shutdown,
 }
@@ -145,6 +149,7 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
         is_tls,
         history: Arc::clone(&history),
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        event_waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         shutdown: shutdown.clone(),
     };
     let api = Arc::new(Api(router(state)));
@@ -175,7 +180,6 @@ impl Service for Api {
 
 fn router(state: State) -> Router {
     let api = Router::new()
-        .route("/api/v1/events/{id}", get(api::event))
         .route("/api/v1/events/{id}/replay", post(commands::replay))
         .route("/api/v1/events/{id}/discard", post(commands::discard))
         .route("/api/v1/events/replay", post(commands::replay_selected))
@@ -189,6 +193,7 @@ fn router(state: State) -> Router {
         .route_layer(middleware::from_fn(api::without_query))
         .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/events/{id}", get(event_changes::event))
         .route("/api/v1/stream", get(stream::stream))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()

@@ -273,6 +273,8 @@ Examples:
       what becomes of events, as it happens
   gander events list --state dead
       what was given up
+  gander events follow ID
+      one event to its end: each call, its answer, and what it waits for
   gander events replay --state dead --older-than 1h
       sends it again, each event at the end of its incident key
 

@@ -1,7 +1,7 @@
 //! The API's answers to GET, path by path. Shapes as in config/MONITORING.md; errors are RFC 9457 problem documents.
 
 use axum::Json;
-use axum::extract::{Path, Request, State as Extract};
+use axum::extract::{Request, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,6 @@ use super::readiness::readiness;
 use super::selection::Selection;
 use super::unseen;
 use crate::clock::WallTime;
-use crate::event::EventId;
 use crate::journal::{Filter, Page, Summary};
 
 /// `GET /healthz`: the process is alive.
@@ -65,17 +64,6 @@ pub(super) struct Listed {
     pub(super) not_looked_at: Option<Vec<String>>,
 }
 
-/// `GET /api/v1/events/ID`: what came, what was decided, what was sent, each attempt and answer.
-pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>) -> Reply {
-    let not_found = |detail| problem(StatusCode::NOT_FOUND, detail);
-    let id: EventId = id.parse().map_err(|_| not_found("an event's id is a number"))?;
-    let mut details = state.view.journal.read(move |reader| reader.details(id)).await?;
-    let summaries = details.as_mut().map(|details| &mut details.summary);
-    holds::mark(summaries.map(std::slice::from_mut).unwrap_or_default(), &state.view.recorder.holds());
-    let not_kept = "no such event is kept; delivered events are kept for `journal.keep_delivered`";
-    details.map(|details| Json(details).into_response()).ok_or_else(|| not_found(not_kept))
-}
-
 /// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.
 pub(super) async fn incidents(Extract(state): Extract<State>) -> Reply {
     Ok(Json(json!({ "incidents": open_incidents(&state).await? })).into_response())
@@ -104,8 +92,8 @@ pub(super) async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
         "here are the page at /, /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
-         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/incidents, /api/v1/dedup, /api/v1/status \
-         and /api/v1/stream",
+         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/incidents, /api/v1/dedup, \
+         /api/v1/status and /api/v1/stream",
     )
 }
 

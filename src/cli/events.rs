@@ -3,6 +3,7 @@
 mod against;
 mod command;
 mod export;
+mod following;
 mod hold;
 mod progress;
 mod selection;
@@ -35,6 +36,7 @@ pub(crate) struct Arguments {
 enum Command {
     List(List),
     Show(Show),
+    Follow(following::Follow),
     Replay(command::Replay),
     Discard(command::Discard),
     Hold(hold::Hold),
@@ -93,6 +95,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     match &arguments.command {
         Command::List(list) => list.run(terminal),
         Command::Show(show) => show.run(terminal),
+        Command::Follow(follow) => follow.run(terminal),
         Command::Replay(replay) => replay.run(terminal),
         Command::Discard(discard) => discard.run(terminal),
         Command::Hold(hold) => hold.run(terminal),
