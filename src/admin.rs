@@ -15,6 +15,7 @@ mod journal_view;
 mod metrics;
 mod page;
 mod problem;
+mod queue;
 mod readiness;
 mod reload;
 mod selection;
@@ -194,6 +195,7 @@ fn router(state: State) -> Router {
         .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/events/{id}", get(event_changes::event))
+        .route("/api/v1/queue", get(queue::queue))
         .route("/api/v1/stream", get(stream::stream))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()

@@ -1,6 +1,7 @@
 //! Says why an event stands as it does, and what a person can do about it.
 
 pub(crate) mod decision;
+pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod status;
 

@@ -15,6 +15,7 @@ mod health;
 mod init;
 mod input;
 pub mod query;
+mod queue;
 mod recorded;
 mod run;
 pub mod sandbox;
@@ -67,6 +68,7 @@ enum Command {
     Send(send::Arguments),
     Events(events::Arguments),
     Status(status::Arguments),
+    Queue(queue::Arguments),
     Doctor(doctor::Arguments),
     Tap(tap::Arguments),
     Sandbox(sandbox::Arguments),
@@ -131,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => send::command(&arguments, &mut terminal),
         Command::Events(arguments) => events::command(&arguments, &mut terminal),
         Command::Status(arguments) => status::command(&arguments, &mut terminal),
+        Command::Queue(arguments) => queue::command(&arguments, &mut terminal),
         Command::Doctor(arguments) => doctor::command(&arguments, &mut terminal),
         Command::Tap(arguments) => tap::command(&arguments, &mut terminal),
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
@@ -267,6 +270,8 @@ Examples:
       posts a payload to the running relay and follows it to its outcome
   gander status
       how things are, on one screen, and what to do
+  gander queue
+      what waits, by source, lane and key, and how long it will take
   gander doctor
       the way to Callgoose, step by step: what works, what fails, what to do
   gander tap

@@ -92,7 +92,7 @@ pub(super) async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
         "here are the page at /, /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
-         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/incidents, /api/v1/dedup, \
+         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/incidents, /api/v1/queue, /api/v1/dedup, \
          /api/v1/status and /api/v1/stream",
     )
 }

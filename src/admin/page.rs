@@ -15,6 +15,7 @@ mod layout;
 mod overview;
 mod parts;
 mod plots;
+mod queue;
 mod sign_in;
 mod story;
 
@@ -34,6 +35,7 @@ pub(super) fn routes(state: &State) -> Router<State> {
         .route("/", get(overview::view))
         .route("/events", get(events::view))
         .route("/events/{id}", get(story::view))
+        .route("/queue", get(queue::view))
         .route("/incidents", get(incidents::view))
         .route("/attention", get(attention::view))
         .route("/bench", get(bench::view).post(bench::decide))

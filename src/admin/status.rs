@@ -72,12 +72,17 @@ async fn tally(view: &View) -> (Option<Tally>, Option<usize>) {
     (tally, unmatched)
 }
 
-fn upstream(view: &View) -> Value {
-    let (state, since) = match &*view.upstream_status.borrow() {
+/// The state of the upstream in a word, and since when.
+pub(super) fn upstream_state(view: &View) -> (&'static str, WallTime) {
+    match &*view.upstream_status.borrow() {
         UpstreamStatus::Answering { since } => ("answering", *since),
         UpstreamStatus::Unavailable { why: Cause::Failures, since, .. } => ("breaker_open", *since),
         UpstreamStatus::Unavailable { why: Cause::Pause(_), since, .. } => ("paused", *since),
-    };
+    }
+}
+
+fn upstream(view: &View) -> Value {
+    let (state, since) = upstream_state(view);
     json!({
         "url": view.upstream.shown_url(),
         "proxy": view.upstream_proxy,

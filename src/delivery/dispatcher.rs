@@ -370,6 +370,10 @@ impl Dispatcher {
                 queue_commands::set_hold(&mut self.schedule, &target, held, sources, now.monotonic);
                 let _ = done.send(());
             }
+            QueueCommand::Survey { mut survey, reply } => {
+                let is_whole = self.schedule.survey(&mut survey, now.monotonic);
+                let _ = reply.send((survey, is_whole));
+            }
         }
     }
 

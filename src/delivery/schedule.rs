@@ -11,6 +11,7 @@ mod alternation;
 mod lanes;
 mod queues;
 mod rate;
+mod survey;
 mod turns;
 
 use std::cmp::Reverse;
@@ -30,6 +31,7 @@ pub use lanes::Lane;
 pub use queues::KeySlot;
 use queues::{KeyPosition, Queues};
 use rate::Rate;
+pub use survey::{SourceSurvey, Standing, Survey, WaitingKey};
 use turns::Turns;
 
 /// The limits of deliveries.
@@ -68,6 +70,7 @@ pub struct Schedule {
     left: Rate,
     left_fresh: Rate,
     left_backlog: Rate,
+    left_by_source: HashMap<SourceId, Rate>,
 }
 
 /// The time at which a key continues. An entry that no longer fits the key's state is skipped.
@@ -149,6 +152,7 @@ impl Schedule {
             left: Rate::default(),
             left_fresh: Rate::default(),
             left_backlog: Rate::default(),
+            left_by_source: HashMap::new(),
         }
     }
 
@@ -291,6 +295,7 @@ impl Schedule {
         self.unsettled -= 1;
         self.retries.remove(&key);
         self.left.count(now);
+        self.left_by_source.entry(self.queues.source(key)).or_default().count(now);
         let undone = self.undone.remove(&key);
         let has_next = if undone { self.queues.pop_undone(key) } else { self.queues.pop(key, done) };
         if has_next {

@@ -12,15 +12,17 @@ use crate::admin::State;
 pub(super) enum Place {
     Overview,
     Events,
+    Queue,
     Incidents,
     Attention,
     Bench,
 }
 
 impl Place {
-    const ALL: [(Place, &'static str, &'static str); 5] = [
+    const ALL: [(Place, &'static str, &'static str); 6] = [
         (Place::Overview, "", "Overview"),
         (Place::Events, "events", "Events"),
+        (Place::Queue, "queue", "Queue"),
         (Place::Incidents, "incidents", "Open incidents"),
         (Place::Attention, "attention", "Needs attention"),
         (Place::Bench, "bench", "Rule bench"),

@@ -84,7 +84,7 @@ fn tiles(status: &Value, now: WallTime) -> Markup {
         section.tiles aria-label="Numbers" {
             (tile("Accepted", &start["taken"], "since the start", "events", false))
             (tile("Delivered", &start["delivered"], "since the start", "events?state=delivered", false))
-            (tile("Waiting", &queue["events"], &waits, "events?state=queued", false))
+            (tile("Waiting", &queue["events"], &waits, "queue", false))
             (tile("Open", &kept["open_incidents"], &open(kept), "incidents", false))
             (tile("Dead letters", &kept["dead"], "given up, kept", "events?state=dead", true))
             (tile("Refused", &kept["refused"], "could not be used", "events?state=refused", true))

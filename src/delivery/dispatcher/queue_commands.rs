@@ -1,19 +1,39 @@
-//! Commands for queued events: discard, hold, release; and the handle that gives them.
+//! Commands for queued events: discard, hold, release, count; and the handle that gives them.
 
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::sleep;
 
 use crate::clock::Monotonic;
-use crate::delivery::schedule::Schedule;
+use crate::delivery::schedule::{Schedule, Survey};
 use crate::event::{EventId, HoldTarget, KeyId, SourceNames};
 
 /// A handle on the dispatcher's queue. Clones reach the same one.
 #[derive(Clone, Debug)]
-pub struct QueueHandle(mpsc::Sender<QueueCommand>);
+pub struct QueueHandle {
+    commands: mpsc::Sender<QueueCommand>,
+    /// One survey at a time, however many ask.
+    surveys: Arc<Semaphore>,
+}
 
 #[derive(Debug)]
 pub(super) enum QueueCommand {
-    Discard { events: Vec<(EventId, KeyId)>, reply: oneshot::Sender<Vec<Withdrawal>> },
-    Hold { target: HoldTarget, held: bool, done: oneshot::Sender<()> },
+    Discard {
+        events: Vec<(EventId, KeyId)>,
+        reply: oneshot::Sender<Vec<Withdrawal>>,
+    },
+    Hold {
+        target: HoldTarget,
+        held: bool,
+        done: oneshot::Sender<()>,
+    },
+    /// Adds the next part; the reply is true with the last one.
+    Survey {
+        survey: Survey,
+        reply: oneshot::Sender<(Survey, bool)>,
+    },
 }
 
 /// The result of discarding a queued event.
@@ -30,13 +50,13 @@ pub enum Withdrawal {
 impl QueueHandle {
     pub(super) fn new() -> (QueueHandle, mpsc::Receiver<QueueCommand>) {
         let (sender, receiver) = mpsc::channel(COMMANDS);
-        (QueueHandle(sender), receiver)
+        (QueueHandle { commands: sender, surveys: Arc::new(Semaphore::new(1)) }, receiver)
     }
 
     /// Discards events; one result for each, in order. None if the relay is stopping.
     pub async fn discard(&self, events: Vec<(EventId, KeyId)>) -> Option<Vec<Withdrawal>> {
         let (reply, withdrawals) = oneshot::channel();
-        self.0.send(QueueCommand::Discard { events, reply }).await.ok()?;
+        self.commands.send(QueueCommand::Discard { events, reply }).await.ok()?;
         withdrawals.await.ok()
     }
 
@@ -44,8 +64,22 @@ impl QueueHandle {
     /// The journal makes it survive a restart.
     pub async fn hold(&self, target: HoldTarget, held: bool) {
         let (done, wait) = oneshot::channel();
-        if self.0.send(QueueCommand::Hold { target, held, done }).await.is_ok() {
+        if self.commands.send(QueueCommand::Hold { target, held, done }).await.is_ok() {
             let _ = wait.await;
+        }
+    }
+
+    /// Completes a survey, part by part, with pauses in which deliveries go on. None if the relay is stopping.
+    pub async fn survey(&self, mut survey: Survey) -> Option<Survey> {
+        let _turn = self.surveys.acquire().await.ok()?;
+        loop {
+            let (reply, part) = oneshot::channel();
+            self.commands.send(QueueCommand::Survey { survey, reply }).await.ok()?;
+            match part.await.ok()? {
+                (survey, true) => return Some(survey),
+                (begun, false) => survey = begun,
+            }
+            sleep(SURVEY_PAUSE).await;
         }
     }
 }
@@ -69,3 +103,5 @@ pub(super) fn set_hold(
 
 /// The limit of waiting commands; one takes microseconds.
 const COMMANDS: usize = 16;
+/// Many times as long as a part of a survey takes: counting costs the dispatcher a few percent of its time at most.
+const SURVEY_PAUSE: Duration = Duration::from_millis(1);

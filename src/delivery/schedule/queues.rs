@@ -65,6 +65,10 @@ impl Spot {
     pub(super) fn follows(self) -> bool {
         matches!(self, Spot::NextFresh | Spot::NextBacklog)
     }
+
+    pub(super) fn is_fresh(self) -> bool {
+        matches!(self, Spot::NextFresh | Spot::Fresh(_))
+    }
 }
 
 /// The events of a key after its first, in order.
@@ -158,6 +162,16 @@ impl Queues {
         }
     }
 
+    /// The number of handles; not all of them are in use.
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.keys.items.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns true if this handle is in use.
+    pub(super) fn is_waiting(&self, key: KeySlot) -> bool {
+        self.keys[key.0].first.tagged != UNUSED
+    }
+
     /// The key's handle, if it has waiting events.
     pub(super) fn slot(&self, key: KeyId) -> Option<KeySlot> {
         let key = quarters(key);
@@ -247,6 +261,7 @@ impl Queues {
         if let Ok(entry) = self.index.find_entry(hash, |at| *at == key.0) {
             entry.remove();
         }
+        self.keys[key.0].first.tagged = UNUSED;
         self.keys.free(key.0);
         if self.index.is_empty() {
             // An empty queue frees its memory.
@@ -397,6 +412,8 @@ const RESOLVE: u32 = 1;
 const MARKED: u32 = 2;
 /// A trigger that repeats or updates an open incident.
 const CONTINUES: u32 = 4;
+/// Of a key without events; no event has the number 0.
+const UNUSED: [u32; 2] = [0, 0];
 const PRIORITY_SHIFT: u32 = 3;
 const TAG_BITS: u32 = 5;
 
