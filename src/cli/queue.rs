@@ -44,8 +44,9 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         terminal.print(&line);
     }
     if let Some(more) = answer["more_keys"].as_u64().filter(|more| *more > 0) {
-        let more = grouped(more);
-        terminal.say(&format!("{more} more keys wait: --limit NUMBER, or gander events list --state queued"));
+        let more =
+            if more == 1 { "one more key waits".to_owned() } else { format!("{} more keys wait", grouped(more)) };
+        terminal.say(&format!("{more}: --limit NUMBER, or gander events list --state queued"));
     }
     Ok(Exit::Fine)
 }

@@ -107,7 +107,7 @@ impl Process {
     }
 
     /// SIGKILL: no handler runs, nothing is flushed.
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
