@@ -110,7 +110,7 @@ fn of_source(view: &View, source: &str, tally: Option<&Tally>) -> Value {
 }
 
 fn activity(activity: &SourceActivity) -> Value {
-    let SourceActivity { last_event, last_delivered, last_refused, .. } = activity;
+    let SourceActivity { last_event, last_delivered, last_not_resolved, last_refused, .. } = activity;
     json!({
         "taken": activity.taken,
         "duplicate": activity.duplicate,
@@ -118,8 +118,10 @@ fn activity(activity: &SourceActivity) -> Value {
         "refused": activity.refused,
         "delivered": activity.delivered,
         "unmatched": activity.unmatched,
+        "not_resolved": activity.not_resolved,
         "last_event_at": last_event.map(WallTime::rfc3339),
         "last_delivered_at": last_delivered.map(WallTime::rfc3339),
+        "last_not_resolved_at": last_not_resolved.map(WallTime::rfc3339),
         "last_refused": last_refused.map(|(at, reason)| json!({ "at": at.rfc3339(), "reason": reason })),
     })
 }

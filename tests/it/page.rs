@@ -235,7 +235,7 @@ async fn the_story_of_an_event_tells_what_came_what_was_sent_and_each_answer() {
         let wrong = get(&relay, "/events?state=refusd", &[]).await.text;
         assert!(wrong.contains("did you mean") && wrong.contains("refused"), "{wrong}");
         let attention = get(&relay, "/attention", &[]).await.text;
-        assert!(attention.contains("1 of servicepilot"), "{attention}");
+        assert!(attention.contains("1 event of servicepilot"), "{attention}");
     })
     .await;
 }

@@ -76,7 +76,7 @@ fn shown(state: &State, group: &Group) -> Markup {
     let id = text("id");
     html! {
         section.group {
-            h2 { (badge(last)) " " (count) " of " (text("source")) @if !text("reason").is_empty() { ": " (text("reason").replace('_', " ")) } }
+            h2 { (badge(last)) " " (count) @if *count == 1 { " event of " } @else { " events of " } (text("source")) @if !text("reason").is_empty() { ": " (text("reason").replace('_', " ")) } }
             p { "Last " (time(text("received_at"))) ", first " (time(first_at)) ". The newest: " a href={ "events/" (id) } { (newest(last)) } }
             @if let Some(Advice { why, remedy }) = advice::of_event(last, None, Beside::Line) {
                 p { (prose(&why)) }

@@ -13,7 +13,7 @@ use crate::admin::history::Counters;
 use crate::admin::status::current;
 use crate::admin::{State, holds};
 use crate::advice::readiness::{degraded, minute};
-use crate::advice::status::{Headline, Level, headline, open, trouble, waiting};
+use crate::advice::status::{Headline, Level, headline, not_resolved, open, trouble, waiting};
 use crate::clock::WallTime;
 use crate::journal::Filter;
 
@@ -28,6 +28,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         h1.hidden { "Overview" }
         (sentence(&status, now))
         (tiles(&status, now))
+        (unresolved(&status, now))
         (plots(&spans, reach))
         (sources(&status, now))
         section {
@@ -88,7 +89,16 @@ fn tiles(status: &Value, now: WallTime) -> Markup {
             (tile("Open", &kept["open_incidents"], &open(kept), "incidents", false))
             (tile("Dead letters", &kept["dead"], "given up, kept", "events?state=dead", true))
             (tile("Refused", &kept["refused"], "could not be used", "events?state=refused", true))
-            (tile("Unmatched", &kept["unmatched"], "no filter matched", "events?outcome=unmatched", true))
+            (tile("Unmatched", &kept["unmatched"], "keys: no filter matched the last event", "events?outcome=unmatched", true))
+        }
+    }
+}
+
+/// The recoveries that closed nothing: told, and no trouble.
+fn unresolved(status: &Value, now: WallTime) -> Markup {
+    html! {
+        @if let Some(told) = not_resolved(status, now) {
+            p.dim { (prose(&told)) " (" a href="./events?outcome=not_resolved" { "show them" } ")" }
         }
     }
 }
