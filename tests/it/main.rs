@@ -14,6 +14,7 @@ mod commands;
 mod connections;
 mod cookbook;
 mod delivery;
+mod demo;
 mod doctor;
 mod egress;
 mod framing;
