@@ -116,6 +116,7 @@ async fn go(config: client::Config, names: &[&'static str], checks: &mut Checks<
     let (rest, with_token) = (&names[4..], names.len() == WAY.len());
     let way = config.way.clone();
     let has_token = config.authorization.is_sendable();
+    let origin = config.authorization.secret().origin().cloned();
     let started = Instant::now();
     let upstream = match Upstream::new(config, [(Arc::from(SOURCE), Some(FROM.to_owned()))]) {
         Ok(upstream) => upstream,
@@ -138,7 +139,13 @@ async fn go(config: client::Config, names: &[&'static str], checks: &mut Checks<
     ask(&upstream, checks).await;
     if with_token {
         let started = Instant::now();
-        let found = send_token(&upstream, has_token, checks.terminal).await;
+        let found = match has_token {
+            true => answer::token(&send_token(&upstream, checks.terminal).await, origin.as_ref()),
+            false => Found::failed(
+                "it is not at hand here",
+                "set the variable or file that `upstream.authorization` names, as it is for the relay",
+            ),
+        };
         checks.add(Check::new("token", started.elapsed(), found));
     }
 }
@@ -159,16 +166,10 @@ async fn ask(upstream: &Upstream, checks: &mut Checks<'_>) {
 }
 
 /// Posts an empty event with the token.
-async fn send_token(upstream: &Upstream, has_token: bool, terminal: &mut Terminal) -> Found {
-    if !has_token {
-        return Found::failed(
-            "it is not at hand here",
-            "set the variable or file that `upstream.authorization` names, as it is for the relay",
-        );
-    }
+async fn send_token(upstream: &Upstream, terminal: &mut Terminal) -> Result<client::Answer, client::CallError> {
     let url = upstream.shown_url();
     terminal.say(&format!("sending the token: POST {{}} to {url}, from `{FROM}`"));
-    answer::token(&upstream.call(&Arc::from(SOURCE), Bytes::from_static(b"{}")).await)
+    upstream.call(&Arc::from(SOURCE), Bytes::from_static(b"{}")).await
 }
 
 /// A secret for the proxy is not at hand: without it the proxy would seem to refuse.

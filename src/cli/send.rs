@@ -72,6 +72,10 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         && let Err(stop) = follow(&arguments.config, &mut events, until, terminal)
     {
         terminal.say(&format!("its outcome is not known: {stop}"));
+        let kept = events.iter().filter(|event| event["status"] == "queued").filter_map(id_of).next();
+        if let Some(id) = kept {
+            terminal.say(&format!("  {}", advice::left_unasked(&id)));
+        }
     }
     complete(&arguments.config, &mut events);
     report(arguments, &answer, &events, terminal);
