@@ -229,6 +229,11 @@ impl Shared {
         let admitted = match self.sources.admit(head, peer, self.clock.now().monotonic) {
             Ok(Admission::Admitted(admitted)) => admitted,
             Ok(Admission::Probe) => return response::probe(),
+            Err(NotAdmitted { source: None, refusal }) => {
+                let refused = refusal.into();
+                self.log.refused(&refused, None, peer, about, || Some(self.sources.astray(head.uri.path())));
+                return refused.response(&about.id);
+            }
             Err(NotAdmitted { source, refusal }) => return self.refuse(&refusal.into(), source, peer, about),
         };
         let source = &admitted.source().name;
@@ -365,7 +370,7 @@ impl Shared {
         peer: &Peer,
         about: &RequestMetadata,
     ) -> Response<Bytes> {
-        self.log.refused(refused, source, peer, about);
+        self.log.refused(refused, source, peer, about, || None);
         refused.response(&about.id)
     }
 }

@@ -253,7 +253,8 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "max_body: 1MiB",
             "tls: false",
-            "3:8 listen.tls: expected a mapping or `off`, found a boolean (`tls: off` is plain HTTP)",
+            "3:8 listen.tls: expected a mapping with `certificate` and `private_key`, or `off`, found a boolean \
+             (`tls: off` is plain HTTP)",
         ),
         (
             "listen:\n  address: 127.0.0.1:8443\n  max_body: 1MiB",
@@ -1082,6 +1083,28 @@ fn an_unknown_variable_is_a_warning_and_a_wrong_value_an_error_at_the_variable()
     let findings = Desk::new(BASE).flag("--set listen.max_body", "listen.max_body", "soon").findings();
     let text = findings.render(false);
     assert!(findings.has_errors() && text.contains("--> command line, --set listen.max_body"), "{text}");
+}
+
+#[test]
+fn a_mapping_that_is_laid_over_is_told_by_its_key_with_what_was_found_and_what_is_expected() {
+    let first = |value: &str| {
+        let findings = Desk::new(BASE).flag("--set admin.tls", "admin.tls", value).findings();
+        let text = findings.render(false);
+        assert!(text.contains("--> command line, --set admin.tls"), "{text}");
+        let yaml::Finding { path, message, help, .. } = findings.iter().next().unwrap().clone();
+        (path, message, help.unwrap_or_default())
+    };
+    let (path, message, help) = first("{certificate: a, private_key: b}");
+    let expected = "expected a mapping with `certificate` and `private_key`, or `off`, found a string";
+    assert_eq!((path.as_str(), message.as_str()), ("admin.tls", expected));
+    assert!(help.contains("{key=value, key=value}") && help.contains("`--set admin.tls.KEY=VALUE`"), "{help}");
+    let (path, message, _) = first("{certificate=a}");
+    assert_eq!(path, "admin.tls.private_key");
+    assert_eq!(message, "expected `private_key` beside `certificate`, found none");
+    let (path, ..) = first("{private_key=a}");
+    assert_eq!(path, "admin.tls.certificate");
+    let (_, _, help) = first("1");
+    assert_eq!(help, "`tls: off` is plain HTTP", "it was not meant as a mapping");
 }
 
 #[test]
