@@ -35,6 +35,7 @@ mod stale;
 mod status;
 mod support;
 mod tap;
+mod transcripts;
 mod upstream;
 mod upstream_answers;
 mod version;
