@@ -42,8 +42,7 @@ use terminal::Terminal;
 /// A sidecar and edge relay between ServicePilot and Callgoose SQIBS
 ///
 /// Gander takes alert webhooks over HTTPS, decides by declarative rules what each one means, keeps it on disk before it
-/// answers, drops what was said already, and delivers the rest, in order, until Callgoose has really opened or closed
-/// the incident.
+/// answers, drops repeats, and delivers the rest, in order, until Callgoose has really opened or closed the incident.
 #[derive(Debug, Parser)]
 #[command(name = "gander", version = VERSION, long_version = LONG)]
 #[command(after_help = SHORT_HELP, after_long_help = LONG_HELP, max_term_width = 110)]

@@ -31,8 +31,8 @@ use report::{Check, Found};
 /// with its environment: permissions, paths, proxies and secrets are those of whoever runs it.
 ///
 /// What is sent: one connection is made and closed, and one GET of `upstream.url` goes out, without a token and a body.
-/// HTTP calls GET safe, and Callgoose asks for a token. A refusal (401, 405) shows that it answers. The connection and
-/// each request have the time of `upstream.timeout`, each look at this machine 10 s.
+/// HTTP calls GET safe, and Callgoose asks for a token. A refusal (401, 405) shows that it answers. With --token one POST
+/// follows. The connection and each request have the time of `upstream.timeout`, each look at this machine 10 s.
 ///
 /// Exit codes: 0 nothing is wrong; 1 something failed, or is doubtful; 2 it could not run.
 #[derive(Debug, Args)]

@@ -58,13 +58,13 @@ struct List {
     selection: Selection,
     #[command(flatten)]
     texts: Texts,
-    /// Only events of which the rules in `rules_shadow` would have decided otherwise, and what
+    /// Only events that the rules in `rules_shadow` would have decided otherwise, each with what would be otherwise
     #[arg(long)]
     differs: bool,
     /// At most so many
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
-    /// Only events before this one, where the list before ended
+    /// Go on where a list ended: only events older than this one
     #[arg(long, value_name = "ID")]
     after: Option<String>,
     /// Print the API's answer: {"events": […], "next": …}

@@ -50,11 +50,11 @@ pub(super) struct Replay {
     /// Also where a later event of the key was taken, or the payload repeats what is known
     #[arg(long)]
     force: bool,
-    /// Let this payload, in UTF-8, stand in the stead of a refused one that is named by its id; `-` is standard input. Of one
-    /// element of a batch it is a batch with that element alone
+    /// Replay this payload, in UTF-8, in place of the refused one that ID names; `-` is standard input. In place of one element
+    /// of a batch it is a batch with that element alone
     #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dry_run"])]
     payload: Option<PathBuf>,
-    /// Follow what is sent again to its outcome, for so long, and say what became of it
+    /// Follow what is sent again to its outcome, for 60 s or so many, and say what became of it
     #[arg(
         long,
         value_name = "SECONDS",
@@ -67,7 +67,7 @@ pub(super) struct Replay {
     wait: Option<u64>,
 }
 
-/// End dead letters, refused payloads, or what is queued for good
+/// End for good: dead letters, refused payloads, or queued events
 ///
 /// They stay in the journal's history as ended, with the reason `discarded`, for `journal.keep_delivered`. Filters
 /// without --state and --outcome are about dead letters and refused payloads; --state queued is about what waits. An event
