@@ -61,7 +61,7 @@ pub mod inbound {
 pub mod journal {
     pub use crate::journal::{
         AttemptRecord, Batch, Config, Details, Error, Filter, Found, Journal, Lock, NewEvent, NewRefusal, Raw, Reader,
-        Recovered, Repairs, Sendable, Share, Shares, Tried, is_marked_damaged, mend,
+        Repairs, RestoredEvent, Sendable, Share, Shares, Tried, is_marked_damaged, repair,
     };
     pub mod dedup {
         pub use crate::journal::dedup::{

@@ -9,9 +9,9 @@ pub use shares::{LimitUse, Share, Shares};
 #[cfg(test)]
 pub use sqlite::Searched;
 pub use sqlite::{
-    ASIDE_KEPT, AttemptRecord, Batch, Blob, Config, Damaged, Decided, Delivered, Details, Error, FileStates, Filter,
-    Fit, Found, Journal, Lack, Later, Left, LetGo, Lock, LogSalvage, Mended, Mending, NewEvent, NewRefusal, OpenError,
-    Order, Outlook, Page, Raw, Reader, Readers, Recovered, RefusedPayload, Repairs, Replay, Rescue, Reserve, Salvage,
-    Scope, Sendable, Size, SourceTotals, Space, Stored, Summary, Texts, TooSmall, Totals, Tried, footprint, inspect,
-    is_marked_damaged, is_used, mark_damaged, mend, outlook, too_small,
+    ASIDE_KEPT, AttemptRecord, Batch, Blob, ClosedJournal, Config, Damaged, Decided, Delivered, Details, Error,
+    FileStates, Filter, Fit, Found, Journal, Lack, Later, Left, Lock, LogSalvage, NewEvent, NewRefusal, OpenError,
+    Order, Outlook, Page, PutBack, PutBackBy, Raw, Reader, Readers, RefusedPayload, Repairs, Replay, Reserve,
+    RestoredEvent, Rewritten, Salvage, Scope, Sendable, Size, SourceTotals, Space, Stored, Summary, Texts, TooSmall,
+    Totals, Tried, footprint, inspect, is_marked_damaged, is_used, mark_damaged, outlook, repair, too_small,
 };

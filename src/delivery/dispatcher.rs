@@ -270,7 +270,7 @@ impl Dispatcher {
         while let Some(committed) = self.committed.recv().await {
             self.handle_commit(committed);
         }
-        self.context.recorder.leave(self.remembered());
+        self.context.recorder.leave(self.queue_copy());
     }
 
     /// Handles what has come by now, so that one round of the schedule serves it all.
@@ -312,10 +312,10 @@ impl Dispatcher {
         wake
     }
 
-    fn handle_commit(&mut self, Committed { accepted, settled: ended, recall }: Committed) {
+    fn handle_commit(&mut self, Committed { accepted, settled: ended, queue_copy_request }: Committed) {
         self.release(ended);
-        if let Some(reply) = recall {
-            let _ = reply.send(self.remembered());
+        if let Some(reply) = queue_copy_request {
+            let _ = reply.send(self.queue_copy());
         }
         for Accepted { event, outgoing } in accepted {
             let now = self.context.clock.now();
@@ -352,7 +352,7 @@ impl Dispatcher {
     }
 
     /// A copy of the queue, for a journal that lacks some of it.
-    fn remembered(&self) -> QueueCopy {
+    fn queue_copy(&self) -> QueueCopy {
         let mut waiting: Vec<Pending> = self.schedule.events().collect();
         waiting.retain(|waits| !self.settling.contains(waits.event));
         QueueCopy { waiting, ending: self.settling.events().collect(), bodies: self.bodies.all() }

@@ -218,7 +218,7 @@ impl Dedup {
 
     /// Takes an event that the journal kept, and settles it if it ended. All events in the order of their numbers
     /// restore the state.
-    pub fn recall(&mut self, row: Row, taken: Monotonic) {
+    pub fn restore_row(&mut self, row: Row, taken: Monotonic) {
         let Row { id, key, action, update, state, outcome, occurrences } = row;
         self.keys.put(key, KeyState { last_action: action, last: id, taken, waiting: true, update, occurrences });
         if let Some(effect) = Effect::of(state, outcome) {

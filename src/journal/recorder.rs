@@ -31,7 +31,7 @@ use crate::tap::Tap;
 pub use availability::{Health, Remark, TurnedAway, Unavailable};
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, HoldChange};
 pub use receipt::{Receipt, Recorded};
-pub use thread::{RecorderParts, RecorderThread, recollect};
+pub use thread::{RecorderParts, RecorderThread, restore_dedup};
 use write_progress::WriteProgress;
 
 /// The entries of one request, to be recorded together or not at all.
@@ -88,7 +88,7 @@ pub struct Committed {
     pub accepted: Vec<Accepted>,
     pub settled: Vec<Settlement>,
     /// Asks for a copy of the queue, since somebody cut off the journal's files.
-    pub recall: Option<oneshot::Sender<QueueCopy>>,
+    pub queue_copy_request: Option<oneshot::Sender<QueueCopy>>,
 }
 
 /// A copy of the dispatcher's queue, to write again what the journal lost.
@@ -298,9 +298,9 @@ impl Recorder {
     }
 
     /// Leaves what is known of the queue when the dispatcher ends, for a journal that lacks some of it later.
-    pub fn leave(&self, remembered: QueueCopy) {
+    pub fn leave(&self, queue: QueueCopy) {
         // Nobody else does, so there is room.
-        let _ = self.left.try_send(remembered);
+        let _ = self.left.try_send(queue);
     }
 
     /// The triggers on which open incidents rest, newest first; none while that can't be told.

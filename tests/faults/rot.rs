@@ -57,25 +57,25 @@ fn config(directory: &Path) -> journal::Config {
 
 impl Base {
     /// Some hundred events in every state, of which the newer ones are in the log only; or all in the database.
-    fn written(folded: bool) -> Base {
+    fn written(checkpointed: bool) -> Base {
         let directory = tempfile::tempdir().unwrap();
         let lock = Lock::take(directory.path()).unwrap();
         let now = WallTime::now();
         let mut journal = Journal::open(&config(directory.path()), &lock, now).unwrap();
-        journal.recover(|_| {}).unwrap();
+        journal.restore(|_| {}).unwrap();
         let mut events = BTreeMap::new();
         let mut last = HashSet::new();
         for number in 0..COMMITS {
             last = commit(&mut journal, number, now, &mut events);
             if number == COMMITS * 3 / 4 {
-                assert!(journal.fold_log().unwrap());
+                assert!(journal.checkpoint().unwrap());
             }
         }
-        if folded {
-            assert!(journal.fold_log().unwrap());
+        if checkpointed {
+            assert!(journal.checkpoint().unwrap());
         }
         let read = |beside: &str| fs::read(directory.path().join(format!("journal.db{beside}"))).unwrap();
-        let log = if folded { Vec::new() } else { read("-wal") };
+        let log = if checkpointed { Vec::new() } else { read("-wal") };
         Base { database: read(""), log, events, last }
     }
 
@@ -254,7 +254,7 @@ fn look(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
 /// One start; returns whether the relay took an event.
 fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &mut Seen) -> bool {
     let lock = Lock::take(directory).unwrap();
-    let repairs = journal::mend(&lock, WallTime::now()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let repairs = journal::repair(&lock, WallTime::now()).unwrap_or_else(|error| panic!("{what}: {error}"));
     seen.repairs.push(repairs);
     // Nobody delivers: what is left is in the files.
     let (committed, _) = mpsc::channel(1);

@@ -93,7 +93,7 @@ pub struct Ledger {
     lines: Vec<Vec<Taken>>,
     acknowledged: BTreeSet<EventId>,
     first_answer: BTreeMap<EventId, (i64, u32)>,
-    /// How often deduplication was restored: what it recalls of times before that goes by the wall clock.
+    /// How often deduplication was restored: what it has of times before that goes by the wall clock.
     restores: u32,
     /// What was ever called, in any life.
     tried: BTreeSet<EventId>,

@@ -178,7 +178,7 @@ async fn what_waits_is_known_while_the_relay_stops_and_what_came_meanwhile_too()
     let accepted = vec![Accepted { event: second, outgoing: None }];
     context.sender.send(Committed { accepted, ..Committed::default() }).await.unwrap();
     let (reply, answer) = oneshot::channel();
-    context.sender.send(Committed { recall: Some(reply), ..Committed::default() }).await.unwrap();
+    context.sender.send(Committed { queue_copy_request: Some(reply), ..Committed::default() }).await.unwrap();
     let mut known: Vec<EventId> = answer.await.unwrap().waiting.iter().map(|waits| waits.event).collect();
     known.sort();
     assert_eq!(known, [first.id, second.id]);

@@ -190,7 +190,7 @@ fn what_a_key_knows_of_occurrences_is_restored_with_it() {
     }
     let mut restored = Dedup::new(SETTINGS);
     for row in rows {
-        restored.recall(row, Monotonic(0));
+        restored.restore_row(row, Monotonic(0));
     }
     for dedup in [live, restored] {
         for late in [&first, &second] {
@@ -423,7 +423,7 @@ fn a_restart_knows_how_the_last_event_of_a_key_ended() {
         let mut dedup = Dedup::new(SETTINGS);
         let (id, action, update) = (EventId(1), Action::Trigger, UpdateHash(0));
         let row = Row { id, key: KEY, action, update, state, outcome, occurrences: Occurrences::default() };
-        dedup.recall(row, Monotonic(-1_000));
+        dedup.restore_row(row, Monotonic(-1_000));
         assert_eq!(dedup.decide(trigger, at(0)), expected, "{state} {outcome:?}");
     }
 }

@@ -264,7 +264,7 @@ async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
 async fn a_journal_that_is_closed_is_whole_in_its_main_file_even_while_it_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let fixture = open(directory.path(), 100);
-    // A connection that stays open: without it the last one to close would fold the log anyway.
+    // A connection that stays open: without it the last one to close would checkpoint the log anyway.
     let reader = Reader::open(directory.path()).unwrap();
     fixture.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
     let kept = |reader: &Reader| reader.list(&Filter { limit: 5, ..Filter::default() }).unwrap().events.len();

@@ -1,7 +1,6 @@
 //! The recorder's thread: takes all waiting messages, decides, appends, syncs once, and answers everyone.
 
 mod acknowledge;
-mod bring_back;
 mod coalesce;
 mod command_work;
 mod commit;
@@ -11,6 +10,7 @@ mod publish;
 mod queue_backup;
 mod remarks;
 mod reopen;
+mod replaced_files;
 mod restore;
 mod shortage;
 mod tap_lines;
@@ -40,11 +40,11 @@ use fault::Fault;
 use maintenance::LOOK_INTERVAL;
 use queue_backup::QueueBackup;
 use remarks::Remarks;
-use restore::{Restored, holds_of, open_mended, restore};
+use restore::{Restored, holds_of, open_repaired, restore};
 use shortage::{REMOVAL_PAUSE, Shortage};
 use turning_away::TurningAway;
 
-pub use restore::recollect;
+pub use restore::restore_dedup;
 
 /// The owner of deduplication and the journal. It has a thread of its own, because a sync blocks.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl RecorderThread {
     ) -> Result<(Recorder, RecorderThread), journal::OpenError> {
         let now = parts.clock.now().wall;
         let left = Left::in_directory(parts.lock.directory());
-        let (journal, repairs) = open_mended(&parts, now)?;
+        let (journal, repairs) = open_repaired(&parts, now)?;
         let salvaged = repairs.journal.is_some();
         let sources = Arc::new(SourceNames::default());
         let Restored { mut journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
@@ -159,13 +159,13 @@ impl RecorderThread {
     /// Prepares an opened journal for its first batch.
     fn prepare(&mut self, damaged: &[Damaged]) {
         // A leftover log may end in a commit whose sync failed: nothing may be appended to that.
-        match self.journal.fold_log() {
+        match self.journal.checkpoint() {
             Ok(true) => {}
             Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
             Err(error) => self.enter_fault(&error),
         }
         if self.fault.is_none()
-            && let Err(error) = self.set_aside(damaged).and_then(|()| self.recover_space().map(drop))
+            && let Err(error) = self.make_dead_letters(damaged).and_then(|()| self.free_space().map(drop))
         {
             self.enter_fault(&error);
         }
@@ -173,7 +173,7 @@ impl RecorderThread {
         self.publish_state();
     }
 
-    /// Works until every [`Recorder`] is gone, then folds the log and closes the journal.
+    /// Works until every [`Recorder`] is gone, then checkpoints the log and closes the journal.
     pub fn run(mut self, runtime: &Handle) {
         let mut waiting = Vec::with_capacity(QUEUE);
         loop {
@@ -214,7 +214,7 @@ impl RecorderThread {
         self.finish();
     }
 
-    /// Writes pending counts and closes the journal. If its files are gone, it is brought back first.
+    /// Writes pending counts and closes the journal. If its files are gone, they are put back first.
     fn finish(mut self) {
         let end = Instant::now() + FINISH_MAX;
         loop {
@@ -241,7 +241,8 @@ impl RecorderThread {
                 std::thread::sleep(FINISH_PAUSE);
             }
         }
-        // A copy of the main file is then complete. A log that can't be folded now is folded at the next start.
+        // A copy of the main file is then complete. A log that can't be checkpointed now is checkpointed at the next
+        // start.
         self.journal.close();
     }
 
@@ -261,7 +262,7 @@ impl RecorderThread {
         match self.commit(messages) {
             Ok((owed, accepted)) => {
                 self.acknowledge(messages, owed, accepted);
-                self.fold_long_log();
+                self.checkpoint_long_log();
             }
             Err(error) => {
                 self.enter_fault(&error);
@@ -289,7 +290,7 @@ fn unreadable(parts: &RecorderParts, error: &journal::Error) -> journal::OpenErr
     }
 }
 
-/// How long a stop tries to bring back a journal whose files are gone.
+/// The time in which a stop tries to put back a journal whose files are gone.
 const FINISH_MAX: Duration = Duration::from_secs(15);
 const FINISH_PAUSE: Duration = Duration::from_millis(200);
 /// Messages in one turn that are a sign of load.

@@ -234,8 +234,8 @@ impl<'a> Batch<'a> {
         self.journal.next_id = self.next_id;
         self.journal.totals = std::mem::take(&mut self.totals);
         self.journal.key_states = self.key_states;
-        let memory = self.journal.remember(true);
-        self.journal.marker.update(memory);
+        let mark = self.journal.content_of_mark(true);
+        self.journal.marker.update(mark);
         Ok(())
     }
 

@@ -99,7 +99,7 @@ impl Batch<'_> {
     }
 
     /// The state and source of a row that [`Batch::stored`] reports as damaged; none if these are unknown too.
-    pub fn aside(&self, id: EventId) -> Result<Option<(State, Arc<str>)>, Error> {
+    pub fn state_of_damaged(&self, id: EventId) -> Result<Option<(State, Arc<str>)>, Error> {
         let mut statement = self.prepare(&format!("SELECT {STANDING}, source FROM event WHERE id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
         let Some(row) = rows.next()? else {

@@ -1,8 +1,8 @@
-//! Recovery from damage: the damaged journal is set aside whole, and its readable rows go into a new one. A log with a
+//! Salvage: the damaged journal is set aside whole, and its readable rows go into a new one. A log with a
 //! damaged end is set aside, and the commits after the damage are imported.
 //!
 //! This happens at a start, before anything else is open. A crash at any moment leaves either the damaged journal in
-//! its place, and recovery begins again, or the complete new one.
+//! its place, and the salvage begins again, or the complete new one.
 
 mod examine;
 mod fitting;
@@ -94,9 +94,9 @@ pub struct LogSalvage {
 }
 
 /// Checks whether the whole journal is readable; if not, sets it aside and makes a new one of the readable rows.
-pub fn mend(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
+pub fn repair(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
     let directory = lock.directory();
-    mend_in(directory, now).map_err(|problem| OpenError {
+    repair_in(directory, now).map_err(|problem| OpenError {
         path: directory.join(FILE),
         problem,
         remedy: "it is damaged and can't be set aside: make room for a copy of it, and check that `data_dir` can be written",
@@ -114,7 +114,7 @@ pub fn is_marked_damaged(directory: &Path) -> bool {
     directory.join(MARK).exists()
 }
 
-fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
+fn repair_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let failed = |doing: &'static str| move |error: io::Error| format!("{doing}: {error}");
     clear(directory).map_err(failed("removing unfinished files of an earlier start"))?;
     if directory.join(REBUILT).exists() {
@@ -153,8 +153,8 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     Ok(repairs)
 }
 
-/// Examines twice: another program that reads the journal may fold its log meanwhile. A problem must be found both
-/// times.
+/// Examines twice: another program that reads the journal may checkpoint its log meanwhile. A problem must be found
+/// both times.
 fn examine_twice(directory: &Path) -> io::Result<Examined> {
     let looked = |directory: &Path| {
         let named = |beside: &str| fs::metadata(directory.join(format!("{FILE}{beside}"))).ok();

@@ -300,7 +300,7 @@ impl World {
             .map(|row| (row.key, Queued { acknowledged: now.monotonic, ..row.queued(now) }))
             .collect();
         if self.without != Without::Rollback {
-            let dedup = self.recall();
+            let dedup = self.restored_dedup();
             self.relay().dedup = dedup;
         }
         let mut batch = self.disk.begin();

@@ -22,7 +22,7 @@ impl RecorderThread {
         });
         let ended = ended.collect::<Vec<_>>();
         self.tell_settled(&ended);
-        self.hand_over(Committed { accepted, settled: ended, recall: None });
+        self.hand_over(Committed { accepted, settled: ended, queue_copy_request: None });
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
                 (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {

@@ -225,7 +225,7 @@ impl Work<'_> {
                 let key = stored.decided.map(|decided| KeyId::new(&stored.source, &decided.incident_key));
                 (stored.state, stored.source, key)
             }
-            Some(Err(_)) => match self.batch.aside(id)? {
+            Some(Err(_)) => match self.batch.state_of_damaged(id)? {
                 Some((state, source)) => (state, source, None),
                 None => return Ok(Commanded::Declined(Declined::Damaged)),
             },

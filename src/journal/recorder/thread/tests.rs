@@ -9,7 +9,7 @@ use crate::event::{
     Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Settlement, SourceId, State, UpdateHash,
 };
 use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
-use crate::journal::{AttemptRecord, Rescue, Shares};
+use crate::journal::{AttemptRecord, Rewritten, Shares};
 
 /// A recorder's thread that a test drives itself.
 struct Fixture {
@@ -152,7 +152,7 @@ fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
     let (message, mut reply) = record(3_000..3_001);
     fixture.recorder.put(message).unwrap();
     let journal = open_writable(&fixture.thread.parts).unwrap();
-    fixture.thread.restore_missing(journal).unwrap();
+    fixture.thread.rewrite_missing(journal).unwrap();
     assert!(matches!(reply.try_recv(), Ok(Err(Unavailable::JournalReplaced))));
 }
 
@@ -178,10 +178,10 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
     fixture.thread.journal.execute(&format!("DELETE FROM event WHERE id IN ({}, {})", ids[0], ids[2]));
     fixture.thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&fixture.thread.parts).unwrap();
-    let journal = fixture.thread.restore_missing(journal).unwrap();
+    let journal = fixture.thread.rewrite_missing(journal).unwrap();
     assert_eq!(journal.queued().unwrap(), [EventId(ids[0]), EventId(ids[2] + 1)]);
-    let rescue = fixture.thread.fault.as_ref().and_then(|fault| fault.rescue);
-    assert_eq!(rescue, Some(Rescue { again: 1, lost: 1, ended: 0 }));
+    let rewritten = fixture.thread.fault.as_ref().and_then(|fault| fault.rewritten);
+    assert_eq!(rewritten, Some(Rewritten { again: 1, lost: 1, ended: 0 }));
 }
 
 #[test]
@@ -191,6 +191,6 @@ fn without_an_answer_of_what_waits_the_journal_is_not_believed() {
     drop((committed, recorder));
     thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&thread.parts).unwrap();
-    let error = thread.restore_missing(journal).unwrap_err();
+    let error = thread.rewrite_missing(journal).unwrap_err();
     assert!(error.to_string().contains("does not answer what else is queued"), "{error}");
 }
