@@ -52,7 +52,7 @@ use admission::{Admission, Admitted, NotAdmitted, Source, Sources};
 use body::{BodyMemory, Upload};
 use charset::Charset;
 use elements::Elements;
-use gzip::{is_gzip, looks_packed};
+use gzip::{Coding, looks_packed};
 use handshake::Echo;
 use loaded_rules::LoadedRules;
 use payload::{Payload, Reading, beginning};
@@ -251,19 +251,15 @@ impl Shared {
         // Looked up once: a request that is under way when the rules are exchanged ends with the old ones.
         let rules = self.rules.of(&source.name).ok_or(Refusal::UnknownSource)?;
 
-        let is_gzip = accepted(&head.headers, source.accept);
+        let coding = check_content_headers(&head.headers, source.accept);
         let body = upload.read(self.limits, &source.memory).await?;
         // Of what is refused by its headers too: it is kept, and read in its charset when it is replayed.
         let reading = Reading::new(Charset::declared(&head.headers), source.accept);
         let mut payload = admitted.check_body(body, reading)?;
-        let unpacked = if is_gzip == Ok(true) { payload.unpack(self.limits.bytes_max)? } else { Ok(()) };
-
-        // First that it is whole: what is kept of a part must not pass for the whole.
-        let is_taken = is_gzip.map_err(|refusal| refusal.of_body(looks_packed(payload.raw())));
-        let decided = payload.is_whole(self.limits.bytes_max).and(is_taken).and_then(|_| {
-            unpacked.and_then(|()| self.decide(&rules.live, &payload, source, about)).map_err(Refusal::NotJson)
-        });
-        let decision = match decided {
+        if coding == Ok(Coding::Gzip) {
+            payload.unpack(self.limits.bytes_max)?;
+        }
+        let decision = match self.check_and_decide(coding, &payload, &rules.live, source, about) {
             Ok(Decided::ByRules(decision)) => decision,
             Ok(Decided::Echo(echo)) => {
                 self.log.echoed(&source.name, about);
@@ -288,6 +284,21 @@ impl Shared {
         let replies = self.wait_for_upstream(replies, wait).await;
         self.log.recorded(&replies, &source.name, about);
         Ok(response::recorded(&replies, batch, preferred.and(wait), &about.id))
+    }
+
+    /// Decides a payload that is whole, has a coding and a type that its source takes, and is JSON.
+    fn check_and_decide(
+        &self,
+        coding: Result<Coding, Refusal>,
+        payload: &Payload,
+        rules: &RuleSet,
+        source: &Source,
+        about: &RequestMetadata,
+    ) -> Result<Decided, Refusal> {
+        // First that it is whole: what is kept of a part must not pass for the whole.
+        payload.check_whole(self.limits.bytes_max)?;
+        coding.map_err(|refusal| refusal.of_body(looks_packed(payload.raw())))?;
+        self.decide(rules, payload, source, about).map_err(Refusal::NotJson)
     }
 
     /// Decodes and decides in one step: the decoded payload, many times the size of its text, is gone before anything is
@@ -370,11 +381,11 @@ impl Shared {
     }
 }
 
-/// Checks by its headers that a body is one that the source takes; true where it is gzip.
-fn accepted(headers: &HeaderMap, accept: Accept) -> Result<bool, Refusal> {
-    let is_gzip = is_gzip(headers, accept.gzip)?;
+/// Checks by its headers that a body has a coding and a type that the source takes; returns the coding.
+fn check_content_headers(headers: &HeaderMap, accept: Accept) -> Result<Coding, Refusal> {
+    let coding = Coding::of(headers, accept.gzip)?;
     Charset::of(headers, accept.form)?;
-    Ok(is_gzip)
+    Ok(coding)
 }
 
 /// The decision over a payload: by the rules, or the text that a handshake asks for.

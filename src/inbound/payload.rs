@@ -21,6 +21,8 @@ use crate::event::Violation;
 pub(super) struct Payload {
     body: BufferedBody,
     reading: Reading,
+    /// The problem of a body that is not the gzip that its headers name.
+    broken_gzip: Option<NotJson>,
 }
 
 /// The charset of a body and the formats that its source takes, known before its bytes are read.
@@ -41,30 +43,35 @@ pub struct Decoded {
 
 impl Payload {
     pub(super) fn new(body: BufferedBody, reading: Reading, _proof: Authenticated) -> Payload {
-        Payload { body, reading }
+        Payload { body, reading, broken_gzip: None }
     }
 
     /// Unpacks a body that came as gzip, if all of it came; from here on it is as if it had come so. One that is no gzip
-    /// stays as it is.
-    pub(super) fn unpack(&mut self, bytes_max: usize) -> Result<Result<(), NotJson>, Refusal> {
+    /// stays as it is, and is no JSON.
+    pub(super) fn unpack(&mut self, bytes_max: usize) -> Result<(), Refusal> {
         if self.body.cut_off {
-            return Ok(Ok(()));
+            return Ok(());
         }
         match unpack(&self.body, bytes_max) {
             Ok(body) => self.body = body,
             Err(StaysPacked::Refused(refusal)) => return Err(refusal),
-            Err(StaysPacked::Broken(problem)) => return Ok(Err(NotJson { problem, line: 1, column: 1, remedy: None })),
+            Err(StaysPacked::Broken(problem)) => {
+                self.broken_gzip = Some(NotJson { problem, line: 1, column: 1, remedy: None });
+            }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Refuses a body of which only the beginning was read.
-    pub(super) fn is_whole(&self, bytes_max: usize) -> Result<(), Refusal> {
+    pub(super) fn check_whole(&self, bytes_max: usize) -> Result<(), Refusal> {
         if self.body.cut_off { Err(Refusal::BodyTooLarge { bytes_max }) } else { Ok(()) }
     }
 
     pub(super) fn decode(&self) -> Result<Decoded, NotJson> {
-        decode(&self.body.bytes, self.reading)
+        match &self.broken_gzip {
+            Some(not_json) => Err(not_json.clone()),
+            None => decode(&self.body.bytes, self.reading),
+        }
     }
 
     /// The body as it came, but for its compression.
