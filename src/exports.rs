@@ -61,11 +61,11 @@ pub mod inbound {
 pub mod journal {
     pub use crate::journal::{
         AttemptRecord, Batch, Config, Details, Error, Filter, Found, Journal, Lock, NewEvent, NewRefusal, Raw, Reader,
-        Repairs, RestoredEvent, Sendable, Share, Shares, Tried, is_marked_damaged, repair,
+        Repairs, RestoredEvent, Sendable, Share, Shares, StoredRetry, is_marked_damaged, repair,
     };
     pub mod dedup {
         pub use crate::journal::dedup::{
-            AcceptReason, Admission, Arrival, Dedup, DedupDecision, Effect, Occurrences, Row, Settings,
+            AcceptReason, Arrival, Dedup, DedupDecision, DedupResult, Effect, Occurrences, Row, Settings,
         };
     }
     pub mod recorder {

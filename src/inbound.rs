@@ -41,7 +41,7 @@ use tracing::{Instrument, Span, debug_span, field};
 use crate::clock::Clock;
 use crate::inbound::limits::RateLimit;
 use crate::journal::Share;
-use crate::journal::recorder::{Entry, Follow, Recorded, Recorder, Submission};
+use crate::journal::recorder::{Entry, PendingSettlement, Recorded, Recorder, Submission};
 use crate::metrics::Metrics;
 use crate::rules::{Context, Decision, RuleSet};
 use crate::server::{self, AnswerBody, Answering, BadHead, Peer, Service};
@@ -352,14 +352,18 @@ impl Shared {
     }
 
     /// Waits until every event is settled, the time runs out, or the relay stops; not at all where `wait` is none.
-    async fn wait_for_upstream(&self, replies: Vec<(Reply, Option<Follow>)>, wait: Option<Duration>) -> Vec<Reply> {
+    async fn wait_for_upstream(
+        &self,
+        replies: Vec<(Reply, Option<PendingSettlement>)>,
+        wait: Option<Duration>,
+    ) -> Vec<Reply> {
         let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
         let mut waited = Vec::with_capacity(replies.len());
-        for (mut reply, follow) in replies {
-            if let (Reply::Event(event), Some(follow), Some(deadline)) = (&mut reply, follow, deadline) {
+        for (mut reply, pending) in replies {
+            if let (Reply::Event(event), Some(pending), Some(deadline)) = (&mut reply, pending, deadline) {
                 event.settled = tokio::select! {
                     biased;
-                    settled = follow.settled() => settled,
+                    settled = pending.settled() => settled,
                     () = tokio::time::sleep_until(deadline.into()) => None,
                     () = self.shutdown.begun() => None,
                 };
@@ -410,7 +414,7 @@ fn submission(
     payload: &Payload,
     about: &RequestMetadata,
     entries: Vec<Entry>,
-    follow: bool,
+    wait_for_settlement: bool,
 ) -> Submission {
     Submission {
         source: Arc::clone(&source.name),
@@ -420,6 +424,6 @@ fn submission(
         raw: payload.raw().clone(),
         charset: payload.reading().charset.label(),
         entries,
-        follow,
+        wait_for_settlement,
     }
 }

@@ -145,7 +145,7 @@ mod tests {
         Trouble::ALL.into_iter().for_each(|trouble| metrics.attempted(trouble.as_str(), Duration::ZERO));
         Outcome::ALL.into_iter().for_each(|outcome| metrics.attempted(outcome.as_str(), Duration::ZERO));
         Damage::ALL.into_iter().for_each(|damage| metrics.event_damaged(damage.as_str()));
-        metrics.keys_forgotten(1, 1);
+        metrics.keys_evicted(1, 1);
         metrics.reloaded(true, WallTime(0));
         metrics.reloaded(false, WallTime(0));
         let later: Vec<_> = series(&metrics).into_iter().filter(|series| !has(series)).collect();

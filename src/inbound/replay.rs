@@ -95,7 +95,7 @@ impl Ingest {
             raw: Bytes::from(raw),
             charset: reading.charset.label(),
             entries,
-            follow: false,
+            wait_for_settlement: false,
         };
         match shared.recorder.replace(payload.id, submission, force).await {
             Ok(Ok(recorded)) => {

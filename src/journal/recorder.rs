@@ -25,7 +25,7 @@ use crate::event::{
     SourceNames, UpdateHash, Violation,
 };
 use crate::journal::dedup::{Arrival, Preview};
-use crate::journal::{AttemptRecord, SourceTotals, Totals, Tried};
+use crate::journal::{AttemptRecord, SourceTotals, StoredRetry, Totals};
 use crate::tap::Tap;
 
 pub use availability::{Health, Remark, TurnedAway, Unavailable};
@@ -49,8 +49,8 @@ pub struct Submission {
     pub charset: Option<&'static str>,
     /// In the order of the payload. Ignored elements are not among them.
     pub entries: Vec<Entry>,
-    /// The receipts carry a [`Follow`].
-    pub follow: bool,
+    /// The receipts carry a [`PendingSettlement`].
+    pub wait_for_settlement: bool,
 }
 
 /// An event or a refused payload to record.
@@ -69,7 +69,7 @@ pub enum Entry {
 
 /// Resolves when the event is settled.
 #[derive(Debug)]
-pub struct Follow(oneshot::Receiver<Settlement>);
+pub struct PendingSettlement(oneshot::Receiver<Settlement>);
 
 /// A settlement to write.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ pub(crate) enum Message {
         submission: Submission,
         reply: oneshot::Sender<Result<Vec<Recorded>, Unavailable>>,
     },
-    Attempt(AttemptRecord, Tried),
+    Attempt(AttemptRecord, StoredRetry),
     Settle(Settle),
     Tally {
         unmatched: Vec<(EventId, KeyId)>,
@@ -275,7 +275,7 @@ impl Recorder {
 
     /// Writes down a call after which the event is to be tried again, and when. Not waited for: a lost line of this
     /// record loses no event.
-    pub async fn attempted(&self, attempt: AttemptRecord, tried: Tried) {
+    pub async fn attempted(&self, attempt: AttemptRecord, tried: StoredRetry) {
         let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
     }
 
@@ -390,7 +390,7 @@ impl Recorder {
     }
 }
 
-impl Follow {
+impl PendingSettlement {
     /// Waits for the end of the event; none if the relay stops before that.
     pub async fn settled(self) -> Option<Settlement> {
         self.0.await.ok()

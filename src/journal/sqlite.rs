@@ -150,7 +150,7 @@ pub struct RestoredEvent {
     /// True for a queued trigger that followed a resolve.
     pub reopening: bool,
     /// The state of its retries, if it was tried and is still queued.
-    pub tried: Option<Tried>,
+    pub tried: Option<StoredRetry>,
 }
 
 /// A row for a restart.
@@ -170,7 +170,7 @@ pub struct Damaged {
 
 /// The state of an event's retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tried {
+pub struct StoredRetry {
     pub attempts: u32,
     /// How long it has been tried since the first attempt ended, without pauses and while a relay ran. A duration, so
     /// that neither downtime nor a changed clock makes the event older.

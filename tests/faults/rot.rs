@@ -18,7 +18,7 @@ use gander::exports::journal::Shares;
 use gander::exports::journal::dedup::{self, Occurrences};
 use gander::exports::journal::recorder::{Entry, RecorderParts, RecorderThread, Submission};
 use gander::exports::journal::{
-    self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Tried,
+    self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, StoredRetry,
 };
 use gander::exports::metrics::Metrics;
 use tokio::sync::mpsc;
@@ -146,8 +146,9 @@ fn commit(
     for id in ends {
         let truth = events.get_mut(&id).unwrap();
         if number.is_multiple_of(7) {
-            let tried = Tried { attempts: 2, age: Duration::from_secs(9), retry_at: WallTime(now.0 + 10), asked: None };
-            batch.tried(id, tried, now).unwrap();
+            let tried =
+                StoredRetry { attempts: 2, age: Duration::from_secs(9), retry_at: WallTime(now.0 + 10), asked: None };
+            batch.store_retry(id, tried, now).unwrap();
             continue;
         }
         let (state, outcome) = match number % 5 {
@@ -311,7 +312,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
         raw: Bytes::from_static(b"{}"),
         charset: None,
         entries: vec![Entry::Event { key: KeyId::new(SOURCE, &draft.incident_key), draft }],
-        follow: false,
+        wait_for_settlement: false,
     };
     let taken = runtime.block_on(async { recorder.record(submission).await });
     drop(recorder);

@@ -54,7 +54,7 @@ impl Files {
             assert_eq!(id.unwrap(), row.id);
         }
         for (id, tried) in &model.tried {
-            batch.tried(*id, *tried, WallTime(0)).unwrap();
+            batch.store_retry(*id, *tried, WallTime(0)).unwrap();
         }
         for (id, state, outcome, at) in &model.settled {
             let (id, state, outcome, at) = (*id, *state, *outcome, *at);

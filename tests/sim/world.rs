@@ -14,7 +14,7 @@ use gander::exports::clock::{Monotonic, Now, WallTime};
 use gander::exports::delivery::breaker;
 use gander::exports::delivery::schedule::{KeySlot, Limits, Schedule};
 use gander::exports::event::{Action, EventId, State};
-use gander::exports::journal::Tried;
+use gander::exports::journal::StoredRetry;
 use gander::exports::journal::dedup::{self, AcceptReason, Dedup, DedupDecision};
 
 use crate::disk::Disk;
@@ -85,7 +85,7 @@ enum Step {
     Tell(Settle),
     Note {
         id: EventId,
-        tried: Tried,
+        tried: StoredRetry,
     },
     Release {
         key: usize,

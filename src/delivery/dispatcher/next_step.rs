@@ -8,7 +8,7 @@ use crate::clock::{Monotonic, Now, WallTime};
 use crate::delivery::breaker::FailureOf;
 use crate::delivery::retry::{self, Circumstances, NextStep, RetryInputs, RetryState};
 use crate::delivery::schedule::{Delivery, Schedule};
-use crate::journal::Tried;
+use crate::journal::StoredRetry;
 
 /// A finished call with what its answer means.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +62,9 @@ pub fn tried_before(
     retry_after: Option<Duration>,
     schedule: &Schedule,
     now: Now,
-) -> Tried {
+) -> StoredRetry {
     let wait = at.since(now.monotonic);
-    Tried {
+    StoredRetry {
         attempts: retry.attempts,
         age: schedule.breaker().running(now.monotonic).since(retry.since),
         retry_at: WallTime(now.wall.0.saturating_add(millis(wait))),
@@ -143,14 +143,14 @@ mod tests {
         before: Option<RetryState>,
         verdict: Verdict,
         recent: &RecentTriggers,
-    ) -> (NextStep, Option<Tried>) {
+    ) -> (NextStep, Option<StoredRetry>) {
         let (mut schedule, delivery) = begun(action, before);
         schedule.ended(&delivery, verdict, None, NOW.monotonic);
         let ended = JudgedCall { delivery, verdict, failure: None, retry_after: None };
         step(ended, &schedule, recent)
     }
 
-    fn step(ended: JudgedCall, schedule: &Schedule, recent: &RecentTriggers) -> (NextStep, Option<Tried>) {
+    fn step(ended: JudgedCall, schedule: &Schedule, recent: &RecentTriggers) -> (NextStep, Option<StoredRetry>) {
         let step = next_step(ended, SETTINGS, schedule, recent, NOW, 1.0);
         let tried = match step {
             NextStep::Retry { state, at } => Some(tried_before(state, at, ended.retry_after, schedule, NOW)),
@@ -176,7 +176,7 @@ mod tests {
                 state: RetryState { attempts, since: Monotonic(since), resends, answered: None },
                 at: Monotonic(1_000_000 + wait),
             };
-            let tried = Tried {
+            let tried = StoredRetry {
                 attempts,
                 age: Monotonic(1_000_000).since(Monotonic(since)),
                 retry_at: WallTime(70_000_000 + wait),

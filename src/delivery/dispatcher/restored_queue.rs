@@ -4,14 +4,14 @@ use crate::clock::Now;
 use crate::delivery::retry::{self, RetryState};
 use crate::delivery::schedule::Schedule;
 use crate::event::{HoldRecord, Queued, SourceNames};
-use crate::journal::{self, Delivered, Reader, Tried};
+use crate::journal::{self, Delivered, Reader, StoredRetry};
 
 use super::queue_commands::set_hold;
 use super::recent_triggers::RecentTriggers;
 
 /// Puts an event that was queued before this start into the schedule, where its retries stood.
-pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, retry: retry::Settings, now: Now) {
-    let Some(Tried { attempts, age, retry_at, asked }) = tried else {
+pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<StoredRetry>, retry: retry::Settings, now: Now) {
+    let Some(StoredRetry { attempts, age, retry_at, asked }) = tried else {
         schedule.enqueue(event, now.monotonic);
         return;
     };

@@ -104,7 +104,7 @@ impl Context {
             raw: Bytes::from_static(b"{}"),
             charset: None,
             entries: vec![Entry::Event { key: KeyId::new("servicepilot", key), draft }],
-            follow: false,
+            wait_for_settlement: false,
         };
         self.recorder.record(submission).await.unwrap();
         let committed = self.dispatcher.committed.recv().await.unwrap();

@@ -1,8 +1,9 @@
 //! The recorder's thread: takes all waiting messages, decides, appends, syncs once, and answers everyone.
 
 mod acknowledge;
+mod batch_decisions;
 mod coalesce;
-mod command_work;
+mod command_decisions;
 mod commit;
 mod fault;
 mod maintenance;
@@ -17,7 +18,6 @@ mod tap_lines;
 #[cfg(test)]
 mod tests;
 mod turning_away;
-mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::event::{EventId, HoldRecord, Queued, Settlement, SourceNames, Superseded};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Damaged, Journal, Left, Lock, Tried};
+use crate::journal::{self, Damaged, Journal, Left, Lock, StoredRetry};
 use crate::metrics::Metrics;
 use crate::tap::Tap;
 use coalesce::Coalesce;
@@ -61,7 +61,7 @@ pub struct RecorderThread {
     /// The holds, as they are on disk.
     holds: watch::Sender<Arc<Vec<HoldRecord>>>,
     /// Senders that wait for an event's settlement.
-    followers: HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
+    settlement_waiters: HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
     /// Duplicates counted since the last commit, by the event that they repeat.
     duplicates: HashMap<EventId, u64>,
     /// The newest event that was handed to the dispatcher.
@@ -99,7 +99,7 @@ impl RecorderThread {
     /// of their retries.
     pub fn open(
         parts: RecorderParts,
-        each: impl FnMut(Queued, Option<Tried>),
+        each: impl FnMut(Queued, Option<StoredRetry>),
     ) -> Result<(Recorder, RecorderThread), journal::OpenError> {
         let now = parts.clock.now().wall;
         let left = Left::in_directory(parts.lock.directory());
@@ -138,7 +138,7 @@ impl RecorderThread {
             turned_away,
             remarks,
             holds,
-            followers: HashMap::new(),
+            settlement_waiters: HashMap::new(),
             duplicates: HashMap::new(),
             handed_over: last,
             queue_backup,
@@ -203,8 +203,8 @@ impl RecorderThread {
             }
             // Without room, the room that settlements free is needed at once.
             let at_once = self.fault.is_some() || short || self.journal.is_full();
-            let followers = &self.followers;
-            self.coalesce.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
+            let waiters = &self.settlement_waiters;
+            self.coalesce.sort_out(&mut waiting, Instant::now(), at_once, |event| waiters.contains_key(&event));
             self.progress.begin();
             self.turn(&mut waiting);
             self.progress.end();

@@ -14,7 +14,7 @@ use super::records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 use super::source_totals::TotalsBySource;
 use super::sum::{self, Fixed, STANDING, Standing};
 use super::values::sql;
-use super::{Error, Journal, Space, Tried};
+use super::{Error, Journal, Space, StoredRetry};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, Priority, Reason, Settlement, State};
 
@@ -153,11 +153,11 @@ impl<'a> Batch<'a> {
     }
 
     /// Records the state of an event's retries, so that a restart goes on with them.
-    pub fn tried(&mut self, id: EventId, tried: Tried, now: WallTime) -> Result<(), Error> {
+    pub fn store_retry(&mut self, id: EventId, tried: StoredRetry, now: WallTime) -> Result<(), Error> {
         let Some(before) = self.standing(id)?.filter(|standing| standing.state == State::Queued) else {
             return Ok(());
         };
-        let Tried { attempts, age, retry_at, asked } = tried;
+        let StoredRetry { attempts, age, retry_at, asked } = tried;
         let age = millis(age);
         let after = Standing {
             attempts,

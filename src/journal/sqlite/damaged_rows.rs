@@ -149,7 +149,7 @@ mod tests {
     use crate::journal::Shares;
     use crate::journal::dedup::Occurrences;
     use crate::journal::sqlite::{
-        Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, RestoredEvent, Sendable, Tried,
+        Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, RestoredEvent, Sendable, StoredRetry,
     };
 
     const NOW: WallTime = WallTime(1_700_000_000_000);
@@ -223,9 +223,14 @@ mod tests {
                 })
                 .unwrap();
             batch
-                .tried(
+                .store_retry(
                     ids[1],
-                    Tried { attempts: 2, age: Duration::from_secs(9), retry_at: WallTime(NOW.0 + 60_000), asked: None },
+                    StoredRetry {
+                        attempts: 2,
+                        age: Duration::from_secs(9),
+                        retry_at: WallTime(NOW.0 + 60_000),
+                        asked: None,
+                    },
                     NOW,
                 )
                 .unwrap();

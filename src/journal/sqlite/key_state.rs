@@ -1,7 +1,7 @@
 //! The state of deduplication for pruned history: one narrow row for each key whose last event is gone.
 //!
 //! A start reads them among the events, each in the place of its event, and so restores the state from before. A row is
-//! removed when another event sets its key's state, or the key is forgotten.
+//! removed when another event sets its key's state, or the key is evicted.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -196,7 +196,7 @@ impl Batch<'_> {
         Ok(later.map_or(Later::None, |later| Later::Event(event(later))))
     }
 
-    /// Finds an event after `id` for a key that may have been forgotten: reads up to `rows` rows, and subtracts those
+    /// Finds an event after `id` for a key that may have been evicted: reads up to `rows` rows, and subtracts those
     /// read.
     pub fn later_of_any(
         &self,

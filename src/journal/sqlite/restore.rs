@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 use super::restored_row::{Read, RestoredRow, shared};
 use super::sum::{FIXED, FIXED_READ, Fixed, STANDING, Standing};
 use super::values::{action, event, priority};
-use super::{Error, RestoredEvent, Tried, key_state, schema};
+use super::{Error, RestoredEvent, StoredRetry, key_state, schema};
 use crate::clock::WallTime;
 use crate::event::{Damage, KeyId, Occurrence, Priority, State, UpdateHash};
 use crate::journal::dedup::Occurrences;
@@ -58,7 +58,7 @@ fn restored(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Rea
         occurrences: Occurrences { last: occurrence(fixed.occurrence), past: occurrence(fixed.past_occurrence) },
         reopening: is_queued && fixed.novelty == Some("reopening"),
         tried: match (standing.state, standing.retry_at) {
-            (State::Queued, Some(retry_at)) => Some(Tried {
+            (State::Queued, Some(retry_at)) => Some(StoredRetry {
                 attempts: standing.attempts,
                 age: duration(standing.tried_ms.unwrap_or(0)),
                 retry_at: WallTime(retry_at),

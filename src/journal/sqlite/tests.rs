@@ -580,12 +580,13 @@ fn where_retries_stand_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());
     let (mut journal, lock, _) = open(&config);
-    let failed = Tried { attempts: 7, age: Duration::from_secs(90), retry_at: WallTime(NOW.0 + 5_000), asked: None };
-    let asked = Tried { asked: Some(Duration::from_millis(120_500)), ..failed };
+    let failed =
+        StoredRetry { attempts: 7, age: Duration::from_secs(90), retry_at: WallTime(NOW.0 + 5_000), asked: None };
+    let asked = StoredRetry { asked: Some(Duration::from_millis(120_500)), ..failed };
     let mut batch = journal.begin().unwrap();
     for (key, tried) in [("a", failed), ("b", asked)] {
         let id = batch.append(event(key, b"{}")).unwrap();
-        batch.tried(id, tried, NOW).unwrap();
+        batch.store_retry(id, tried, NOW).unwrap();
     }
     batch.append(event("c", b"{}")).unwrap();
     batch.commit().unwrap();
@@ -599,7 +600,7 @@ fn where_retries_stand_survives_a_restart() {
     other.execute_batch("UPDATE event SET tried_ms = NULL, asked_ms = NULL").unwrap();
     drop(other);
     let (_journal, _lock, restored) = open(&config);
-    let before = Tried { age: Duration::ZERO, ..failed };
+    let before = StoredRetry { age: Duration::ZERO, ..failed };
     assert_eq!(restored.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(before), Some(before), None]);
 }
 

@@ -11,7 +11,7 @@ use gander::exports::delivery::retry::{self, NextStep, RetryState};
 use gander::exports::delivery::schedule::{self, KeySlot, Withdrawn};
 use gander::exports::delivery::staleness::{self, StaleDecision};
 use gander::exports::event::{Action, KeyId, Outcome, Queued, Reason, State};
-use gander::exports::journal::Tried;
+use gander::exports::journal::StoredRetry;
 
 use super::recorder::Settle;
 use super::{Step, World};
@@ -235,7 +235,7 @@ impl World {
         delivery: &schedule::Delivery,
         state: RetryState,
         at: Monotonic,
-        tried: Tried,
+        tried: StoredRetry,
     ) -> Result<(), Broken> {
         if self.without == Without::Retry {
             return self.release(key, delivery.key, false);

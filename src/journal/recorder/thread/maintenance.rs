@@ -69,7 +69,7 @@ impl RecorderThread {
             _ => PRUNE_INTERVAL,
         };
         self.prune_at = Instant::now() + pause;
-        self.forget_followers();
+        self.drop_gone_waiters();
         Ok(())
     }
 

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::RecorderThread;
+use super::batch_decisions::{settle, write_settlement};
 use super::fault::{Files, REOPEN_INTERVAL};
 use super::replaced_files::FALSE_ALARMS_MAX;
 use super::restore::{Restored, open_writable, restore};
-use super::work::{settle, write_settlement};
 use crate::event::{Queued, Settlement};
 use crate::journal::recorder::{Accepted, Committed, Settle};
 use crate::journal::{self, FileStates};
@@ -61,7 +61,7 @@ impl RecorderThread {
         let Some(fault) = self.fault.take() else {
             return;
         };
-        self.forget_followers();
+        self.drop_gone_waiters();
         self.hand_over(Committed { accepted, ..Committed::default() });
         self.handed_over = self.handed_over.max(last);
         self.mark();

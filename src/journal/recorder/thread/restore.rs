@@ -4,7 +4,9 @@ use super::RecorderParts;
 use crate::clock::{Now, WallTime};
 use crate::event::{EventId, HoldRecord, Queued, SourceNames, State};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Repairs, Reserve, RestoredEvent, Salvage, Tried};
+use crate::journal::{
+    self, Damaged, Found, Journal, LogSalvage, Repairs, Reserve, RestoredEvent, Salvage, StoredRetry,
+};
 use crate::metrics::Metrics;
 
 /// Opens the journal at a start, repaired if it was damaged.
@@ -66,7 +68,7 @@ pub(super) fn restore(
     parts: &RecorderParts,
     mut journal: Journal,
     sources: &SourceNames,
-    mut each: impl FnMut(Queued, Option<Tried>),
+    mut each: impl FnMut(Queued, Option<StoredRetry>),
 ) -> Result<Restored, journal::OpenError> {
     let now = parts.clock.now();
     let mut dedup = Dedup::new(parts.dedup);
@@ -76,7 +78,7 @@ pub(super) fn restore(
             Found::Event(event) => event,
             Found::Damaged(id) => {
                 last = id;
-                dedup.forget_all();
+                dedup.evict_all();
                 return;
             }
         };
@@ -100,9 +102,9 @@ pub(super) fn restore(
             remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
         }
     })?;
-    dedup.forgotten();
+    dedup.take_evicted_counts();
     // The journal's rows of these keys are dropped by its sweep, before anything is pruned.
-    dedup.take_forgotten();
+    dedup.take_evicted();
     Ok(Restored { journal, dedup, last, damaged })
 }
 
@@ -188,7 +190,7 @@ pub fn restore_dedup(reader: &journal::Reader, settings: dedup::Settings, now: N
     let mut dedup = Dedup::new(settings);
     reader.restore(|found| match found {
         Found::Event(event) => restore_key(&mut dedup, &event, now),
-        Found::Damaged(_) => dedup.forget_all(),
+        Found::Damaged(_) => dedup.evict_all(),
     })?;
     Ok(dedup)
 }

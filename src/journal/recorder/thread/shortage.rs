@@ -76,8 +76,8 @@ impl Shortage {
         let most = self.space.removed_at_once();
         let mut removed = batch.drop_refused(most)?;
         if removed == 0 && self.space.is_much(batch.key_states().bytes) {
-            removed = dedup.forget_oldest(batch.key_states().until, 10 * most);
-            for last in dedup.take_forgotten() {
+            removed = dedup.evict_oldest(batch.key_states().until, 10 * most);
+            for last in dedup.take_evicted() {
                 batch.drop_key_state(last)?;
             }
         }

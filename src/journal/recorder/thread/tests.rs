@@ -62,7 +62,7 @@ fn submission(keys: std::ops::Range<u64>) -> Submission {
         raw: Bytes::from_static(b"[]"),
         charset: None,
         entries: keys.map(entry).collect(),
-        follow: false,
+        wait_for_settlement: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::work::{Origin, Work};
+use super::batch_decisions::{BatchDecisions, Origin};
 use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, Reason, State};
 use crate::journal::dedup::{AcceptReason, Arrival, Effect, Occurrences};
 use crate::journal::recorder::{
@@ -20,7 +20,7 @@ struct Round<'r> {
     rows: usize,
 }
 
-impl Work<'_> {
+impl BatchDecisions<'_> {
     /// Carries out one command for each of these events, in their order.
     pub(super) fn command(
         &mut self,
@@ -286,7 +286,7 @@ impl Work<'_> {
         if later == Later::None {
             later = self.batch.later_noted(id)?;
         }
-        if later == Later::None && self.dedup.has_forgotten() {
+        if later == Later::None && self.dedup.has_evicted() {
             later = self.batch.later_of_any(source, incident_key, id, rows)?;
         }
         Ok(match later {
