@@ -54,9 +54,9 @@ pub mod inbound {
     pub mod limits {
         pub use crate::inbound::limits::{OverLimit, RateLimit};
     }
-    pub mod repair {
-        pub use crate::inbound::repair::{JsonReading, Repairs};
-    }
+}
+pub mod lenient_json {
+    pub use crate::lenient_json::{JsonReading, Repairs};
 }
 pub mod journal {
     pub use crate::journal::{

@@ -99,7 +99,7 @@ mod tests {
     use crate::callgoose::answer::Trouble;
     use crate::delivery::schedule::Lane;
     use crate::event::{Action, Damage, Outcome};
-    use crate::inbound::repair::Repair;
+    use crate::lenient_json::Repair;
 
     #[test]
     fn a_counted_event_appears_in_both_forms() {

@@ -47,7 +47,7 @@ pub use self::trace::{
 };
 pub use self::value::shortened;
 use crate::event::{Draft, Priority, Violation};
-use crate::inbound::repair::{JsonReading, Repairs};
+use crate::lenient_json::{JsonReading, Repairs};
 use crate::yaml::{Findings, Source};
 
 /// A compiled rule file. Everything that can be wrong with it was found when it was compiled.

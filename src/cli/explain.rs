@@ -18,8 +18,8 @@ use super::{ConfigArguments, Exit, Stop, input};
 use crate::clock::WallTime;
 use crate::config::{LoadedRules, load_addresses, load_rules, load_sender};
 use crate::event::Draft;
-use crate::inbound::repair::Repairs;
 use crate::inbound::{Accept, Decoded};
+use crate::lenient_json::Repairs;
 use crate::rules::{Context, Decision, Element, Trace};
 
 /// Show why a payload is decided as it is

@@ -78,8 +78,8 @@ mod tests {
 
     use super::*;
     use crate::event::{Action, Body, EventId, Priority, UpdateHash, Violation};
-    use crate::inbound::repair::Repairs;
     use crate::journal::recorder::Receipt;
+    use crate::lenient_json::Repairs;
     use crate::rules::TemplateFailures;
 
     fn event(key: &str) -> Element {

@@ -1,9 +1,9 @@
 //! Tells how the rules that are loaded now decide a payload, and takes nothing.
 
-use super::repair::Repairs;
 use super::{Decoded, Ingest, read_kept};
 use crate::clock::WallTime;
 use crate::event::Violation;
+use crate::lenient_json::Repairs;
 use crate::rules::{Context, Decision, Trace};
 
 /// A decision, with how it came about.

@@ -12,9 +12,9 @@ use super::body::BufferedBody;
 use super::charset::{Charset, looks_wide};
 use super::gzip::{self, StaysPacked, looks_packed, unpack};
 use super::refusal::{NotJson, PACKED, Refusal};
-use super::repair::{self, JsonReading, Repairs};
 use super::{Accept, form};
 use crate::event::Violation;
+use crate::lenient_json::{self, JsonReading, Repairs};
 
 /// A body whose sender is authenticated: it may be decoded, decided and kept.
 #[derive(Debug)]
@@ -229,15 +229,15 @@ impl EncodedBody<'_> {
     /// The reading of the repaired text; none where there is nothing to repair, or it is a form.
     fn leniently(&self, forms: bool) -> Option<Result<Decoded, NotJson>> {
         let mut repairs = Repairs::NONE;
-        let text = repair::decode(self.text, self.encoding, self.marked, &mut repairs);
-        let repaired = repair::repair(&text, &mut repairs);
+        let text = lenient_json::decode(self.text, self.encoding, self.marked, &mut repairs);
+        let repaired = lenient_json::repair(&text, &mut repairs);
         if repairs.is_empty() || forms && form::is_form(text.as_bytes()) {
             return None;
         }
         Some(match serde_json::from_slice(&repaired) {
             Ok(value) => Ok(Decoded { value, repairs }),
             Err(problem) => {
-                let place = repair::place(&text, offset(&repaired, &problem));
+                let place = lenient_json::place(&text, offset(&repaired, &problem));
                 Err(not_json(text.as_bytes(), place, &problem))
             }
         })
@@ -262,11 +262,11 @@ fn not_json(text: &[u8], at: usize, problem: &serde_json::Error) -> NotJson {
     let words = problem.to_string();
     let suffix = format!(" at line {} column {}", problem.line(), problem.column());
     let words = words.strip_suffix(&suffix).unwrap_or(&words);
-    let word = repair::word_at(text, at);
+    let word = lenient_json::word_at(text, at);
     let words = match words {
         words if SURROGATE.contains(&words) => HALF_A_CHARACTER.to_owned(),
         words if NO_VALUE.contains(&words) && word.starts_with(b"'") => SINGLE_QUOTES.to_owned(),
-        words if NO_VALUE.contains(&words) && repair::is_not_finite(word) => {
+        words if NO_VALUE.contains(&words) && lenient_json::is_not_finite(word) => {
             format!("`{}` is no number in JSON", String::from_utf8_lossy(word))
         }
         words => words.to_owned(),
@@ -308,7 +308,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::inbound::repair::Repair;
+    use crate::lenient_json::Repair;
 
     fn lenient() -> Reading {
         Reading { json: JsonReading::Lenient, ..Reading::default() }

@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::elements::{self, Elements};
 use super::payload::{Decoded, Reading};
 use super::refusal::{BODY_TOO_LARGE, NotJson};
-use super::repair::Repairs;
 use super::response::Reply;
 use super::{Ingest, Shared, gzip, payload};
 use crate::event::Violation;
 use crate::journal::RefusedPayload;
 use crate::journal::recorder::{Declined, Entry, Submission, Unavailable};
+use crate::lenient_json::Repairs;
 use crate::rules::{Context, Decision, RuleSet};
 
 /// The result of replaying a refused payload.

@@ -12,7 +12,7 @@ use super::registration::{FAST_SECONDS, Registration};
 use super::timing::{Sum, Timing};
 use super::{Metrics, count};
 use crate::event::Action;
-use crate::inbound::repair::{Repair, Repairs};
+use crate::lenient_json::{Repair, Repairs};
 
 /// The result of a payload's second decision by shadow rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
 use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder};
 use crate::event::{Action, Body, Draft, Priority, UpdateHash, Violation};
-use crate::inbound::repair::{self, JsonReading, Repairs};
+use crate::lenient_json::{self, JsonReading, Repairs};
 
 /// What the elements of one payload share.
 struct Payload<'a> {
@@ -160,7 +160,7 @@ fn unwrap(path: &JsonPath, payload: &Value, json: JsonReading, budget: &Budget) 
         Ok(value) => return Ok((value, Repairs::NONE)),
         Err(error) => error,
     };
-    let remedy = match (json, repair::read(text)) {
+    let remedy = match (json, lenient_json::read(text)) {
         (JsonReading::Lenient, Some(read)) => return Ok(read),
         (JsonReading::Strict, Some(_)) => "; with `json: lenient` the source would take it",
         (_, None) => "",

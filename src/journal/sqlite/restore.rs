@@ -12,7 +12,7 @@ use super::values::{action, event, priority};
 use super::{Error, RestoredEvent, StoredRetry, key_state, schema};
 use crate::clock::WallTime;
 use crate::event::{Damage, KeyId, Occurrence, Priority, State, UpdateHash};
-use crate::journal::dedup::Occurrences;
+use crate::journal::dedup::{AcceptReason, Occurrences};
 
 /// Reads every row, oldest first, with the states of keys whose last event is pruned in the place of that event.
 pub(super) fn restore(connection: &Connection, mut each: impl FnMut(RestoredRow)) -> Result<(), Error> {
@@ -56,7 +56,7 @@ fn restored(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Rea
         outcome: standing.outcome,
         update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),
         occurrences: Occurrences { last: occurrence(fixed.occurrence), past: occurrence(fixed.past_occurrence) },
-        reopening: is_queued && fixed.novelty == Some("reopening"),
+        reopening: is_queued && fixed.novelty == Some(AcceptReason::Reopening.as_str()),
         tried: match (standing.state, standing.retry_at) {
             (State::Queued, Some(retry_at)) => Some(StoredRetry {
                 attempts: standing.attempts,
