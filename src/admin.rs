@@ -7,6 +7,7 @@ mod api;
 mod body;
 mod commands;
 pub mod dedup;
+mod discard;
 mod guard;
 mod history;
 mod holds;
@@ -15,13 +16,12 @@ mod metrics;
 mod page;
 mod problem;
 mod readiness;
-mod reload;
+mod reload_status;
 mod selection;
 mod sessions;
 mod status;
 mod stream;
 mod unseen;
-mod withdraw;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ use crate::shutdown::Shutdown;
 use crate::tls;
 
 pub use journal_view::JournalView;
-pub use reload::{Reload, ReloadFailure};
+pub use reload_status::{Reload, ReloadFailure};
 pub(crate) use selection::{OPTIONS, SELECTION};
 
 /// The `admin` section.

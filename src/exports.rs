@@ -32,7 +32,7 @@ pub mod delivery {
         pub use crate::delivery::retry::{NextStep, RetryState, Settings, Unresolved, retry_after};
     }
     pub mod schedule {
-        pub use crate::delivery::schedule::{Delivery, KeySlot, Limits, Schedule, Step, Withdrawn};
+        pub use crate::delivery::schedule::{Delivery, KeySlot, Limits, Schedule, Step, ToSettle};
     }
     pub mod staleness {
         pub use crate::delivery::staleness::{Settings, StaleDecision, Then, age, decide};

@@ -286,7 +286,7 @@ impl World {
             relay.schedule.hold_key(key_id(key), now);
             return Ok(());
         }
-        relay.schedule.let_go_key(key_id(key), now);
+        relay.schedule.release_key(key_id(key), now);
         self.start_what_may()
     }
 

@@ -12,13 +12,13 @@ pub struct QueueHandle(mpsc::Sender<QueueCommand>);
 
 #[derive(Debug)]
 pub(super) enum QueueCommand {
-    Discard { events: Vec<(EventId, KeyId)>, reply: oneshot::Sender<Vec<Withdrawal>> },
+    Discard { events: Vec<(EventId, KeyId)>, reply: oneshot::Sender<Vec<Discarding>> },
     Hold { target: HoldTarget, held: bool, done: oneshot::Sender<()> },
 }
 
 /// The result of discarding a queued event.
 #[derive(Debug)]
-pub enum Withdrawal {
+pub enum Discarding {
     /// It is being settled; the receiver resolves when that is on disk.
     Ends(oneshot::Receiver<()>),
     /// A call is under way: the event ends after it, delivered or not, and is not retried.
@@ -34,10 +34,10 @@ impl QueueHandle {
     }
 
     /// Discards events; one result for each, in order. None if the relay is stopping.
-    pub async fn discard(&self, events: Vec<(EventId, KeyId)>) -> Option<Vec<Withdrawal>> {
-        let (reply, withdrawals) = oneshot::channel();
+    pub async fn discard(&self, events: Vec<(EventId, KeyId)>) -> Option<Vec<Discarding>> {
+        let (reply, results) = oneshot::channel();
         self.0.send(QueueCommand::Discard { events, reply }).await.ok()?;
-        withdrawals.await.ok()
+        results.await.ok()
     }
 
     /// Holds or releases a key or a source; returns when no further call of it starts. A call under way is finished.
@@ -61,9 +61,9 @@ pub(super) fn set_hold(
     let key = target.incident_key.as_ref().map(|key| KeyId::new(&target.source, key));
     match (key, held) {
         (Some(key), true) => schedule.hold_key(key, now),
-        (Some(key), false) => schedule.let_go_key(key, now),
+        (Some(key), false) => schedule.release_key(key, now),
         (None, true) => schedule.hold_source(sources.id(&target.source), now),
-        (None, false) => schedule.let_go_source(sources.id(&target.source), now),
+        (None, false) => schedule.release_source(sources.id(&target.source), now),
     }
 }
 

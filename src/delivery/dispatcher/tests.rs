@@ -115,8 +115,8 @@ impl Context {
 
     fn discard_under_way(&mut self, event: &Queued) {
         let now = self.dispatcher.context.clock.now();
-        let withdrawal = self.dispatcher.discard(event.id, event.key, now);
-        assert!(matches!(withdrawal, Withdrawal::UnderWay), "{withdrawal:?}");
+        let discarding = self.dispatcher.discard(event.id, event.key, now);
+        assert!(matches!(discarding, Discarding::UnderWay), "{discarding:?}");
     }
 
     /// Stops in order; returns the event's state and reason in the journal.

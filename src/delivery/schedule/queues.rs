@@ -62,7 +62,7 @@ pub(super) enum Spot {
 
 impl Spot {
     /// Returns true if the key goes directly after its previous event.
-    pub(super) fn follows(self) -> bool {
+    pub(super) fn is_next(self) -> bool {
         matches!(self, Spot::NextFresh | Spot::NextBacklog)
     }
 }

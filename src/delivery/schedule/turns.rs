@@ -51,8 +51,8 @@ impl Turns {
     }
 
     /// Adds a key that may go: its first event was never tried, or its attempts are unknown.
-    pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, follows: bool, now: Monotonic) {
-        self.join(queues.source(key), now).lanes.insert(key, queues, follows, now);
+    pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, is_next: bool, now: Monotonic) {
+        self.join(queues.source(key), now).lanes.insert(key, queues, is_next, now);
     }
 
     /// Adds a key that may go again.
@@ -142,7 +142,7 @@ impl Turns {
     }
 
     /// Releases a source. It gets no credit for the time of the hold.
-    pub(super) fn let_go(&mut self, source: SourceId, now: Monotonic) {
+    pub(super) fn release(&mut self, source: SourceId, now: Monotonic) {
         let least = self.least_charge(now);
         let source = self.join(source, now);
         source.charge = least.map_or(source.charge, |least| source.charge.max(least));
