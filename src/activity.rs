@@ -1,4 +1,4 @@
-//! What each source did since the start, in a few numbers and times, for whoever asks how things are.
+//! The activity of each source since the start, in a few numbers and times, for status and page.
 //!
 //! The metrics count the same by more labels, for those who keep a history.
 

@@ -398,7 +398,7 @@ enum Decided {
     Echo(Echo),
 }
 
-/// How long this sender waits for the upstream; none where it does not.
+/// The time that this sender waits for the upstream; none where it does not.
 fn wait(source: &Source, preferred_seconds: Option<u64>) -> Option<Duration> {
     let configured = (source.respond == Respond::Delivered).then_some(source.respond_timeout);
     preferred_seconds

@@ -38,7 +38,7 @@ pub struct Config {
     pub filters: Filters,
     /// The API token; a call without it is answered 401.
     pub token: Secret,
-    /// How long a repeated call is a duplicate. Callgoose does not document its own window.
+    /// The time within which a repeated call is a duplicate. Callgoose does not document its own window.
     pub duplicate_window: Duration,
     /// Receives each call before it is answered.
     pub reports: Option<mpsc::Sender<Report>>,

@@ -52,7 +52,7 @@ pub fn load_journal(inputs: &Inputs) -> Result<journal::Config, Failure> {
     })
 }
 
-/// What calls to the upstream need.
+/// The configuration that calls to the upstream need.
 pub fn load_upstream(inputs: &Inputs) -> Result<client::Config, Failure> {
     part(inputs, |reader, tree| {
         let mut top = Fields::of(tree, "", &mut reader.findings)?;

@@ -17,7 +17,8 @@ use crate::event::EventId;
 pub struct Settings {
     /// Consecutive failures that open the breaker.
     pub failures: u32,
-    /// How long it stays open before a probe, and how long a success counts for the upstream. At most `retry.max`.
+    /// The time that it stays open before a probe, and for which a success counts for the upstream. At most
+    /// `retry.max`.
     pub open: Duration,
     /// The longest wait before a probe in a pause: the first ones come sooner. At most `retry.max`.
     pub pause: Duration,

@@ -30,13 +30,13 @@ pub struct RetryState {
     pub attempts: u32,
     /// When the first of them ended, on the clock that stops during pauses.
     pub since: Monotonic,
-    /// How often it was sent again after an answer.
+    /// The number of times that it was sent again after an answer.
     pub resends: u32,
     /// The answer, if the event is only sent again for a better one: a later event of its key does not wait for that.
     pub answered: Option<Outcome>,
 }
 
-/// What a retry is decided by: a finished call, and how its event stands.
+/// The inputs of the retry decision: a finished call, and the state of its event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryInputs {
     /// None on the first attempt.

@@ -429,7 +429,7 @@ pub(super) fn to_json(answer: &impl Serialize) -> Bytes {
     serde_json::to_vec(answer).map_or_else(|_| Bytes::new(), Bytes::from)
 }
 
-/// What helps where a body looks like gzip, and its headers do not say so.
+/// The remedy where a body looks like gzip, and its headers do not say so.
 pub(super) const PACKED: &str = "Send `Content-Encoding: gzip` with it, to a source with `accept_encoding: [gzip]`.";
 
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::clock::WallTime;
 
-/// How a request is named and dated.
+/// The ids and the times of a request.
 #[derive(Debug)]
 pub(super) struct RequestMetadata {
     pub(super) id: Arc<str>,

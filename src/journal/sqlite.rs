@@ -172,8 +172,8 @@ pub struct Damaged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredRetry {
     pub attempts: u32,
-    /// How long it has been tried since the first attempt ended, without pauses and while a relay ran. A duration, so
-    /// that neither downtime nor a changed clock makes the event older.
+    /// The time for which it has been tried since the first attempt ended, without pauses and while a relay ran. A
+    /// duration, so that neither downtime nor a changed clock makes the event older.
     pub age: Duration,
     pub retry_at: WallTime,
     /// The wait that the upstream asked for, if it did.

@@ -111,7 +111,7 @@ impl Metrics {
         self.journal.commit.observe(took);
     }
 
-    /// How many commits there were.
+    /// The number of commits.
     pub fn commits(&self) -> u64 {
         self.journal.commit.sum().count
     }

@@ -223,7 +223,7 @@ impl Reloader {
     }
 }
 
-/// How often files are checked: a handful of calls, and a change takes effect after about two of these.
+/// The interval at which files are checked: a handful of calls, and a change takes effect after about two of these.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longer than the largest files and their tests take on a busy machine.
 const SLOW_AFTER: Duration = Duration::from_secs(30);

@@ -17,12 +17,12 @@ use super::{Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailur
 use crate::event::{Action, Body, Draft, Priority, UpdateHash, Violation};
 use crate::lenient_json::{self, JsonReading, Repairs};
 
-/// What the elements of one payload share.
+/// The state that the elements of one payload share.
 struct Payload<'a> {
     root: &'a Value,
     context: Context<'a>,
     budget: &'a Budget,
-    /// What telling of the rules may take, apart from the decision: to be explained changes nothing.
+    /// The budget of an explanation, apart from that of the decision: to be explained changes nothing.
     telling: Budget,
     fuel: Budget,
     converted: OnceCell<Converted>,
@@ -423,7 +423,7 @@ fn whole(problem: String) -> Violation {
     Violation { path: "$".into(), problem, found: None }
 }
 
-/// What one payload may cost: visited nodes and comparisons together, some 50 ms. A typical payload
+/// The cost that one payload may have: visited nodes and comparisons together, some 50 ms. A typical payload
 /// takes a few hundred, a batch of ten thousand elements under twenty rules about a million.
 const STEPS_MAX: u64 = 4_000_000;
 /// Ten times as much, for a person who asks at the desk.

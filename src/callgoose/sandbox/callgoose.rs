@@ -54,7 +54,7 @@ pub struct SandboxAnswer {
     pub id: String,
     pub resolved: ResolvedPart,
     pub triggered: TriggeredPart,
-    /// What it did, for who watches the stand-in.
+    /// Its effect, for those who watch the stand-in.
     #[serde(skip)]
     pub effects: Vec<Effect>,
     /// The filters that were asked in vain, if none matched.

@@ -1,4 +1,4 @@
-//! What a start takes over from the run before: queued events with their retries, recent triggers, holds.
+//! The queue that a start takes over from the run before: events with their retries, recent triggers, holds.
 
 use crate::clock::Now;
 use crate::delivery::retry::{self, RetryState};

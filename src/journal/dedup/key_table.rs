@@ -51,7 +51,7 @@ struct List {
     oldest: u32,
     newest: u32,
     len: usize,
-    /// How many of them have a last event that waits for delivery.
+    /// Those of them whose last event waits for delivery.
     waiting: usize,
 }
 

@@ -390,5 +390,5 @@ fn finish_log(directory: &Path, left: &Path, salvage: LogSalvage) -> io::Result<
 const MARK: &str = "damaged";
 /// A log whose end is still to be imported.
 const LOG_LEFT: &str = "journal-left.wal";
-/// How often files are examined while another program changes them.
+/// The number of times that files are examined while another program changes them.
 const LOOKS: usize = 3;

@@ -77,7 +77,7 @@ pub struct Outlook {
     pub volume: u64,
     /// Free on the volume.
     pub free: u64,
-    /// What must be free for new events to be taken.
+    /// The bytes that must be free for new events to be taken.
     pub needed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Handles the recorder's messages within one batch: what each asks is decided and appended in one step.
+//! Handles the recorder's messages within one batch: each is decided and appended in one step.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Replaying and discarding: decided in the batch that carries it out.
+//! Replaying, discarding and holding: each command is decided in the batch that carries it out.
 
 use std::collections::HashMap;
 use std::sync::Arc;

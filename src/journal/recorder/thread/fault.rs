@@ -128,5 +128,5 @@ impl RecorderThread {
     }
 }
 
-/// How often a failed journal is tried again: events are taken again well within five seconds.
+/// The interval at which a failed journal is tried again: events are taken again well within five seconds.
 pub(super) const REOPEN_INTERVAL: Duration = Duration::from_secs(1);

@@ -121,9 +121,9 @@ impl RecorderThread {
     }
 }
 
-/// How often the files are checked while nothing is written: a kill meanwhile would lose the queue.
+/// The interval at which the files are checked while nothing is written: a kill meanwhile would lose the queue.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often old history is looked for.
+/// The interval at which old history is looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// Few enough not to delay the next batch noticeably.
 const PRUNED_AT_ONCE: usize = 100;

@@ -97,7 +97,7 @@ pub(super) fn shortened(attempt: &AttemptRecord) -> AttemptRecord {
 
 /// The pause between two batches that only remove.
 pub(super) const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
-/// How often the space is checked while no events arrive.
+/// The interval at which the space is checked while no events arrive.
 pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(500);
 /// Rounds of pruning in one batch: rounds that pass over a backlog find nothing.
 const SEARCHES_AT_ONCE: usize = 10;
