@@ -286,6 +286,18 @@ fn one(
         let reading = Reading { scope, action, templates: &rules.templates };
         rule.emit.iter().for_each(|emit| emit.read(&reading, "", trace));
     }
+    draft(rules, rule, action, scope, refuse, payload).map(Element::Event)
+}
+
+/// The event that a rule makes of an element: its key, and the body that is sent.
+fn draft(
+    rules: &RuleSet,
+    rule: &Rule,
+    action: Action,
+    scope: Scope<'_>,
+    refuse: Refuse<'_>,
+    payload: &Payload<'_>,
+) -> Result<Draft, Vec<Violation>> {
     let incident_key = key::incident_key(key_parts(rules, rule), scope, refuse)?;
     let occurrence = key::occurrence(&rules.occurrence, scope, refuse)?;
     let setting = Setting {
@@ -302,7 +314,7 @@ fn one(
     };
     let body = match &rule.emit {
         Some(emit) => Body::written(|json| emit.write(&setting, json)),
-        None => Body::of(element),
+        None => Body::of(scope.element),
     };
     let update = match action {
         Action::Trigger => key::update_hash(&rules.update_on, scope),
@@ -310,7 +322,7 @@ fn one(
         Action::Resolve => UpdateHash::default(),
     };
     let (rule, priority) = (Arc::clone(&rule.name), rule.priority);
-    Ok(Element::Event(Draft { action, rule, incident_key, occurrence, update, priority, body }))
+    Ok(Draft { action, rule, incident_key, occurrence, update, priority, body })
 }
 
 /// The first rule whose `when` holds, and the place of the last rule that was judged. A placeholder in a value that a
