@@ -44,7 +44,7 @@ pub use partial::{
     load_source_names, load_upstream,
 };
 pub use secrets::{Refreshed, SecretFiles};
-pub use snapshot::{Settings, Snapshot};
+pub use snapshot::{SettingsTree, Snapshot};
 pub use text_file::{Unreadable, read_bytes, read_source};
 
 /// Everything the relay needs to run, checked.
@@ -118,10 +118,10 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Failure> {
 /// Reads and checks a configuration, and takes a snapshot of what was read, whatever came of it.
 pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Snapshot) {
     let mut reader = Reader::new(inputs);
-    let mut settings = Settings::default();
+    let mut settings = SettingsTree::default();
     let config = match reader.tree() {
         Ok(Some(tree)) => {
-            settings = Settings::of(&tree);
+            settings = SettingsTree::of(&tree);
             reader.config(&tree)
         }
         Ok(None) => None,

@@ -10,8 +10,9 @@ pub use shares::{LimitUse, Share, Shares};
 pub use sqlite::Searched;
 pub use sqlite::{
     ASIDE_KEPT, AttemptRecord, Batch, Blob, ClosedJournal, Config, Damaged, Decided, Delivered, Details, Error,
-    FileStates, Filter, Fit, Found, Journal, Lack, Later, Left, Lock, LogSalvage, NewEvent, NewRefusal, OpenError,
-    Order, Outlook, Page, PutBack, PutBackBy, Raw, Reader, Readers, RefusedPayload, Repairs, Replay, Reserve,
-    RestoredEvent, Rewritten, Salvage, Scope, Sendable, Size, SourceTotals, Space, Stored, StoredRetry, Summary, Texts,
-    TooSmall, Totals, footprint, inspect, is_marked_damaged, is_used, mark_damaged, outlook, repair, too_small,
+    FileStates, FilesAtStart, Filter, Fit, Found, Journal, Lack, Later, Lock, LogSalvage, NewEvent, NewRefusal,
+    OpenError, Order, Outlook, Page, PutBack, PutBackBy, Raw, Reader, Readers, RefusedPayload, Repairs, Replay,
+    Reserve, RestoredEvent, Rewritten, Salvage, Scope, Sendable, Size, SourceTotals, Space, Stored, StoredRetry,
+    Summary, Texts, TooSmall, Totals, footprint, inspect, is_marked_damaged, is_used, mark_damaged, outlook, repair,
+    too_small,
 };

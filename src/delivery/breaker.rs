@@ -244,9 +244,9 @@ impl Breaker {
                 | Trouble::ProxyCertificate
         );
         let Some(success) = self.succeeded.filter(|_| !about_the_way) else { return FailureOf::Upstream };
-        let lately = call.started.since(success.at) < self.settings.open;
+        let is_recent = call.started.since(success.at) < self.settings.open;
         let others_since = call.failing_since.is_some_and(|since| since <= success.running);
-        if lately || others_since { FailureOf::Event } else { FailureOf::Upstream }
+        if is_recent || others_since { FailureOf::Event } else { FailureOf::Upstream }
     }
 
     fn succeed(&mut self, now: Monotonic) {

@@ -270,7 +270,7 @@ impl Dispatcher {
         while let Some(committed) = self.committed.recv().await {
             self.handle_commit(committed);
         }
-        self.context.recorder.leave(self.queue_copy());
+        self.context.recorder.leave_queue(self.queue_copy());
     }
 
     /// Handles what has come by now, so that one round of the schedule serves it all.

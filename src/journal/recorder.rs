@@ -157,7 +157,7 @@ pub struct Recorder {
     remarks: watch::Receiver<Vec<Remark>>,
     holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
     sources: Arc<SourceNames>,
-    left: mpsc::Sender<QueueCopy>,
+    last_queue: mpsc::Sender<QueueCopy>,
     progress: Arc<WriteProgress>,
     tap: Tap,
     activity: Activity,
@@ -298,9 +298,9 @@ impl Recorder {
     }
 
     /// Leaves what is known of the queue when the dispatcher ends, for a journal that lacks some of it later.
-    pub fn leave(&self, queue: QueueCopy) {
+    pub fn leave_queue(&self, queue: QueueCopy) {
         // Nobody else does, so there is room.
-        let _ = self.left.try_send(queue);
+        let _ = self.last_queue.try_send(queue);
     }
 
     /// The triggers on which open incidents rest, newest first; none while that can't be told.

@@ -37,7 +37,7 @@ mod reader;
 mod readers;
 mod records;
 mod refused_payload;
-mod restore;
+mod restore_rows;
 mod restored_row;
 mod rewrite_from_queue;
 mod salvage;
@@ -83,7 +83,7 @@ pub use event_details::Details;
 pub use event_list::Searched;
 pub use event_list::{Filter, Order, Page, Summary, Texts};
 pub use lookup::{Blob, Decided, Later, Replay, Stored};
-pub use marker::{Lack, Left};
+pub use marker::{FilesAtStart, Lack};
 pub use open_files::{FileStates, PutBackBy};
 pub use put_back::{ClosedJournal, PutBack};
 pub use reader::{Delivered, Reader, Scope, Sendable};
@@ -237,7 +237,7 @@ impl Journal {
     pub fn restore(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
         let (mut totals, mut last, mut damaged) = (TotalsBySource::default(), 0, Vec::new());
         let mut key_states = KeyStates::UNREAD;
-        restore::restore(&self.connection, |row| {
+        restore_rows::restore(&self.connection, |row| {
             last = last.max(row.id.0);
             if !row.is_event {
                 key_states.found(&row);
@@ -285,8 +285,8 @@ impl Journal {
 
     /// The part of the last run's journal that is missing; called after everything was read. Numbers of missing events
     /// are not used again.
-    pub fn lack(&mut self, left: &Left, salvaged: bool) -> Option<Lack> {
-        let lack = left.lack(self.identity, self.next_id, salvaged)?;
+    pub fn lack(&mut self, files: &FilesAtStart, salvaged: bool) -> Option<Lack> {
+        let lack = files.lack(self.identity, self.next_id, salvaged)?;
         if let Lack::LogGone { events } | Lack::Older { events } = lack {
             self.skip(events);
         }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::admin::{Reload, ReloadFailure};
 use crate::authoring::rule_tests;
 use crate::clock::WallTime;
-use crate::config::{Inputs, Settings, Snapshot};
+use crate::config::{Inputs, SettingsTree, Snapshot};
 use crate::delivery::client::Upstream;
 use crate::inbound::Ingest;
 use crate::metrics::Metrics;
@@ -49,7 +49,7 @@ pub struct Reloads(mpsc::Sender<()>);
 struct Reloader {
     inputs: Arc<Inputs>,
     /// The settings in force, without rules.
-    started: Settings,
+    started: SettingsTree,
     debounce: Debounce,
     in_force: InForce,
 }

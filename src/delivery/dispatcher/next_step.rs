@@ -35,7 +35,7 @@ pub fn next_step(
         action: delivery.event.action,
         reopening: delivery.event.reopening,
         never_in_doubt: !is_in_doubt(&delivery),
-        opened_lately: before.is_some_and(|retry| retry.resends > 0)
+        opened_recently: before.is_some_and(|retry| retry.resends > 0)
             || recent.opened(delivery.event.key, now.monotonic),
         has_later: schedule.has_later(delivery.key),
     };

@@ -673,7 +673,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn slots_are_left_for_a_source_that_sent_something_lately_and_no_longer() {
+fn slots_are_left_for_a_source_that_sent_something_recently_and_no_longer() {
     let mut schedule = Schedule::new(limits(16, 1_000, 1_000));
     schedule.enqueue(&Queued { source: SourceId(1), ..queued(1, 1) }, Monotonic(0));
     let other = start(&mut schedule, 0);

@@ -166,8 +166,8 @@ impl Turns {
     /// The slots that one source may hold. If another source sent something in the last minutes, an eighth stays free:
     /// if all calls hang, an alert of the other would wait for a whole timeout.
     fn slots_at_most(&self, now: Monotonic) -> usize {
-        let lately = |source: &&Source| source.seen.is_some_and(|seen| now.since(seen) < SEEN_LATELY);
-        let sources = self.sources.iter().filter(lately).count();
+        let recent = |source: &&Source| source.seen.is_some_and(|seen| now.since(seen) < SEEN_RECENTLY);
+        let sources = self.sources.iter().filter(recent).count();
         if sources > 1 { self.slots - self.slots / 8 } else { self.slots }
     }
 
@@ -220,4 +220,4 @@ impl Source {
 }
 
 /// A source that sent nothing for so long leaves its slots to others.
-const SEEN_LATELY: Duration = Duration::from_secs(600);
+const SEEN_RECENTLY: Duration = Duration::from_secs(600);

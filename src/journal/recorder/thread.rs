@@ -32,7 +32,7 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::event::{EventId, HoldRecord, Queued, Settlement, SourceNames, Superseded};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Damaged, Journal, Left, Lock, StoredRetry};
+use crate::journal::{self, Damaged, FilesAtStart, Journal, Lock, StoredRetry};
 use crate::metrics::Metrics;
 use crate::tap::Tap;
 use coalesce::Coalesce;
@@ -102,7 +102,7 @@ impl RecorderThread {
         each: impl FnMut(Queued, Option<StoredRetry>),
     ) -> Result<(Recorder, RecorderThread), journal::OpenError> {
         let now = parts.clock.now().wall;
-        let left = Left::in_directory(parts.lock.directory());
+        let files = FilesAtStart::in_directory(parts.lock.directory());
         let (journal, repairs) = open_repaired(&parts, now)?;
         let salvaged = repairs.journal.is_some();
         let sources = Arc::new(SourceNames::default());
@@ -110,8 +110,8 @@ impl RecorderThread {
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
         let (turned_away, crowd) = watch::channel(Vec::new());
-        let (leave, queue_backup) = QueueBackup::new();
-        let (remarks, remarked) = Remarks::at_start(&repairs, journal.lack(&left, salvaged), now);
+        let (last_queue, queue_backup) = QueueBackup::new();
+        let (remarks, remarked) = Remarks::at_start(&repairs, journal.lack(&files, salvaged), now);
         let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
         let (progress, tap, activity) = (Arc::new(WriteProgress::new()), Tap::default(), Activity::default());
         let recorder = Recorder {
@@ -121,7 +121,7 @@ impl RecorderThread {
             remarks: remarked,
             holds: holds_watched,
             sources: Arc::clone(&sources),
-            left: leave,
+            last_queue,
             progress: Arc::clone(&progress),
             tap: tap.clone(),
             activity: activity.clone(),

@@ -36,7 +36,7 @@ pub(super) struct Marker {
 
 /// The files before a start opens any.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct FilesAtStart {
     mark: Option<Mark>,
     /// True if there was a main file with content.
     database: bool,
@@ -61,11 +61,11 @@ pub enum Lack {
     Log,
 }
 
-impl Left {
+impl FilesAtStart {
     /// Checks the files. Called before anything is opened.
-    pub fn in_directory(directory: &Path) -> Left {
+    pub fn in_directory(directory: &Path) -> FilesAtStart {
         let filled = |name: &str| open_files::stat(&directory.join(name)).is_some_and(|found| found.bytes > 0);
-        Left {
+        FilesAtStart {
             mark: fs::read(directory.join(MARKER)).ok().and_then(|text| Mark::parse(&text)),
             database: filled(FILE),
             log: filled(&format!("{FILE}-wal")),
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_start_tells_what_is_missing_from_what_was_merely_folded() {
-        let found = |mark, database, log| Left { mark, database, log, rebuilt: false };
+        let found = |mark, database, log| FilesAtStart { mark, database, log, rebuilt: false };
         let running = Some(MARK);
         let stopped = Some(Mark { log: false, ..MARK });
         for (said, left, identity, next, salvaged, lack) in [
@@ -246,7 +246,7 @@ mod tests {
         ] {
             assert_eq!(left.lack(Some(identity), EventId(next), salvaged), lack, "{said}");
         }
-        let rebuilt = Left { rebuilt: true, ..found(running, true, true) };
+        let rebuilt = FilesAtStart { rebuilt: true, ..found(running, true, true) };
         assert_eq!(rebuilt.lack(Some(9), EventId(1_001), false), None, "a crash kept it from its place");
         assert_eq!(
             found(running, true, true).lack(None, EventId(1_001), false),

@@ -11,7 +11,7 @@ use super::names::FILE;
 use super::readers::{self, ReaderSlot, Readers};
 use super::sum::{self, FIXED, FIXED_READ, Fixed};
 use super::values::{action, event, sql};
-use super::{Error, Found, OpenError, data_dir, restore, salvage, schema};
+use super::{Error, Found, OpenError, data_dir, restore_rows, salvage, schema};
 use crate::clock::WallTime;
 use crate::event::{Action, Damage, EventId, KeyId, Outcome, Outgoing};
 
@@ -106,7 +106,7 @@ impl Reader {
     /// Reads every kept event, oldest first.
     pub fn restore(&self, mut each: impl FnMut(Found)) -> Result<(), Error> {
         self.connected(|connection| {
-            restore::restore(connection, |row| {
+            restore_rows::restore(connection, |row| {
                 if let Some(found) = row.found() {
                     each(found);
                 }

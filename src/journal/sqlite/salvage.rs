@@ -25,7 +25,7 @@ use super::open_files::remove;
 use super::pages::Pages;
 use super::sectors;
 use super::volume::Reserve;
-use super::wal::{self, Behind};
+use super::wal::{self, Remainder};
 use super::{Error, Lock, OpenError, volume};
 use crate::clock::WallTime;
 use examine::Examined;
@@ -122,11 +122,11 @@ fn repair_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     }
     let Examined { log, problem } = examine_twice(directory).map_err(failed("reading the journal"))?;
     let mut repairs = Repairs::default();
-    let behind = log.as_ref().map_or(Behind::Nothing, |log| log.behind());
+    let remainder = log.as_ref().map_or(Remainder::Nothing, |log| log.remainder());
     let left = directory.join(LOG_LEFT);
     // SQLite can't open it like this.
     let mut of_log = log.as_ref().filter(|log| !log.is_readable).map(|_| "a part of its log can't be read".to_owned());
-    if of_log.is_none() && matches!(behind, Behind::OneCommit | Behind::Commits) {
+    if of_log.is_none() && matches!(remainder, Remainder::OneCommit | Remainder::Commits) {
         // SQLite overwrites it as soon as it opens the journal.
         let kept = copy_log(directory, &left).map_err(failed("setting the log of the journal aside"))?;
         of_log = (!kept).then(|| "its log is damaged, and there is no room for a copy of it".to_owned());
@@ -357,7 +357,7 @@ fn take_in_log_once(
     number_on(&batch)?;
     batch.commit()?;
     journal.close().map_err(|(_, error)| error)?;
-    if log.behind() == Behind::Commits {
+    if log.remainder() == Remainder::Commits {
         salvage.aside = Some(directory.join(format!("journal-damaged-{}.wal", now.0)));
     }
     salvage.pages = log.left().len() as u64;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::authoring::rule_tests::{self, Difference, TestReport};
 use crate::clock::WallTime;
-use crate::config::{self, Failure, FileStamps, Inputs, Loaded, Settings, Snapshot};
+use crate::config::{self, Failure, FileStamps, Inputs, Loaded, SettingsTree, Snapshot};
 use crate::inbound::RulesBySource;
 use crate::rules::RuleSet;
 use crate::tls::{self, ClientTls, RenewedClient};
@@ -26,7 +26,7 @@ pub(super) struct Usable {
     pub(super) renewed: Vec<(Arc<tls::Served>, tls::Renewed)>,
     /// Likewise those for the upstream.
     pub(super) renewed_out: Vec<(Arc<ClientTls>, RenewedClient)>,
-    pub(super) settings: Settings,
+    pub(super) settings: SettingsTree,
     /// The number of tests that passed.
     pub(super) tests: usize,
     pub(super) warnings: Vec<String>,

@@ -146,7 +146,7 @@ fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
     let directory = tempfile::tempdir().unwrap();
     let mut fixture = open(directory.path());
     let waiting = fixture.take(0..2_001).into_iter().map(waits).collect();
-    fixture.recorder.leave(QueueCopy { waiting, ..QueueCopy::default() });
+    fixture.recorder.leave_queue(QueueCopy { waiting, ..QueueCopy::default() });
     drop(fixture.committed);
     fixture.thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let (message, mut reply) = record(3_000..3_001);
@@ -167,7 +167,7 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
         body: Bytes::from_static(b"{}"),
         acknowledged: WallTime(1),
     };
-    fixture.recorder.leave(QueueCopy {
+    fixture.recorder.leave_queue(QueueCopy {
         waiting: ids.iter().copied().map(waits).collect(),
         bodies: HashMap::from([(EventId(ids[0]), outgoing)]),
         ..QueueCopy::default()
