@@ -232,14 +232,14 @@ impl Shared {
         };
         let source = &admitted.source().name;
         Span::current().record("source", &**source);
-        match self.take(&admitted, head, upload, about).await {
+        match self.take_admitted(&admitted, head, upload, about).await {
             Ok(response) => response,
             Err(refused) => self.refuse(&refused, Some(source), peer, about),
         }
     }
 
     /// The way of an admitted request, from its body to its response.
-    async fn take<B: Body<Data = Bytes> + Unpin>(
+    async fn take_admitted<B: Body<Data = Bytes> + Unpin>(
         &self,
         admitted: &Admitted<'_>,
         head: &Parts,

@@ -213,7 +213,7 @@ async fn open_journal(config: &Config, lock: Lock, clock: Clock, metrics: &Arc<M
         let (recorder, thread) = RecorderThread::open(parts, |event, tried| {
             dispatcher::restore(&mut schedule, &event, tried, retry, now);
         })?;
-        dispatcher::hold_again(&mut schedule, &recorder.holds(), recorder.sources(), now);
+        dispatcher::restore_holds(&mut schedule, &recorder.holds(), recorder.sources(), now);
         Ok((recorder, thread, schedule))
     })
     .await

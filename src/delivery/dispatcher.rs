@@ -49,7 +49,7 @@ pub use next_step::{JudgedCall, next_step, tried_before};
 use queue_commands::QueueCommand;
 pub use queue_commands::{Discarding, QueueHandle};
 pub use recent_triggers::RecentTriggers;
-pub use restored_queue::{hold_again, recent_triggers, restore};
+pub use restored_queue::{recent_triggers, restore, restore_holds};
 use settling::Settling;
 use stale_episode::{StaleEpisode, tell_stale_episode};
 pub use stuck::{Failing, Stuck};

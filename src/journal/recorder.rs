@@ -112,7 +112,7 @@ pub struct Accepted {
 
 /// The differences between what the rules decided of an event and what the shadow rules would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unlike {
+pub struct ShadowDifferences {
     pub event: EventId,
     /// A JSON list.
     pub differences: String,
@@ -179,7 +179,7 @@ pub(crate) enum Message {
         limit: usize,
         reply: oneshot::Sender<Option<Vec<EventId>>>,
     },
-    Differ(Vec<Unlike>),
+    ShadowDifferences(Vec<ShadowDifferences>),
     Preview {
         arrivals: Vec<Expected>,
         reply: oneshot::Sender<Option<Vec<Preview>>>,
@@ -311,12 +311,12 @@ impl Recorder {
     }
 
     /// Sends differences to be written, unless the recorder's queue is half full: senders come first. Not waited for.
-    pub fn differ(&self, unlike: Vec<Unlike>) -> Result<(), Vec<Unlike>> {
+    pub fn record_differences(&self, differences: Vec<ShadowDifferences>) -> Result<(), Vec<ShadowDifferences>> {
         if self.messages.capacity() < QUEUE / 2 {
-            return Err(unlike);
+            return Err(differences);
         }
-        self.messages.try_send(Message::Differ(unlike)).map_err(|error| match error.into_inner() {
-            Message::Differ(unlike) => unlike,
+        self.messages.try_send(Message::ShadowDifferences(differences)).map_err(|error| match error.into_inner() {
+            Message::ShadowDifferences(differences) => differences,
             _ => Vec::new(),
         })
     }

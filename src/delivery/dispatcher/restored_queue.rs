@@ -31,7 +31,7 @@ pub fn recent_triggers(reader: &Reader, retry: retry::Settings, now: Now) -> Res
 }
 
 /// Holds back what was held back before this start.
-pub fn hold_again(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
+pub fn restore_holds(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
     for HoldRecord { target, .. } in holds {
         set_hold(schedule, target, true, sources, now.monotonic);
     }

@@ -205,9 +205,12 @@ impl<'a> Batch<'a> {
     }
 
     /// Records, as JSON lists, different decisions of shadow rules; the oldest are removed beyond the limit.
-    pub fn differ<'u>(&mut self, unlike: impl IntoIterator<Item = (EventId, &'u str)>) -> Result<(), Error> {
+    pub fn store_differences<'u>(
+        &mut self,
+        differences: impl IntoIterator<Item = (EventId, &'u str)>,
+    ) -> Result<(), Error> {
         let mut insert = self.prepare("INSERT OR REPLACE INTO difference (event, found) VALUES (?1, ?2)")?;
-        for (event, differences) in unlike {
+        for (event, differences) in differences {
             insert.execute(params![sql(event), differences])?;
         }
         drop(insert);

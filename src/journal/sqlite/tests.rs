@@ -954,8 +954,8 @@ fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
     let (mut journal, _lock, _) = open(&config);
     let mut batch = journal.begin().unwrap();
     let ids: Vec<EventId> = (0..5_002).map(|number| batch.append(event(&number.to_string(), b"{}")).unwrap()).collect();
-    batch.differ(ids[1..].iter().map(|id| (*id, r#"["old"]"#))).unwrap();
-    batch.differ([(ids[5_001], r#"["new"]"#)]).unwrap();
+    batch.store_differences(ids[1..].iter().map(|id| (*id, r#"["old"]"#))).unwrap();
+    batch.store_differences([(ids[5_001], r#"["new"]"#)]).unwrap();
     batch.commit().unwrap();
 
     let reader = Reader::open(directory.path()).unwrap();

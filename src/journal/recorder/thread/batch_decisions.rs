@@ -84,9 +84,9 @@ impl BatchDecisions<'_> {
             }
             Message::Tally { .. } => Ok(Owed::Done),
             Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
-            Message::Differ(_) if self.space.is_short() => Ok(Owed::Done),
-            Message::Differ(unlike) => {
-                self.batch.differ(unlike.iter().map(|unlike| (unlike.event, unlike.differences.as_str())))?;
+            Message::ShadowDifferences(_) if self.space.is_short() => Ok(Owed::Done),
+            Message::ShadowDifferences(differences) => {
+                self.batch.store_differences(differences.iter().map(|one| (one.event, one.differences.as_str())))?;
                 self.wrote = true;
                 Ok(Owed::Done)
             }

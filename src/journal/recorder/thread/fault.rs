@@ -78,7 +78,7 @@ impl Fault {
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
                 Message::Hold { reply, .. } => drop(reply.send(Err(why))),
                 Message::Replace { reply, .. } => drop(reply.send(Err(why))),
-                Message::Attempt(..) | Message::Differ(_) => {}
+                Message::Attempt(..) | Message::ShadowDifferences(_) => {}
             }
         }
     }
