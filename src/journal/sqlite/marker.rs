@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_tells_what_is_missing_from_what_was_merely_folded() {
+    fn a_start_tells_what_is_missing_from_what_was_merely_checkpointed() {
         let found = |mark, database, log| FilesAtStart { mark, database, log, rebuilt: false };
         let running = Some(MARK);
         let stopped = Some(Mark { log: false, ..MARK });

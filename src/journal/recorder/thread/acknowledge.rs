@@ -119,7 +119,7 @@ impl RecorderThread {
                 dead,
                 bytes,
                 "this source has used up its share of the queue; its new events are refused with 503 until some \
-                 are delivered or settled; events of other sources are taken"
+                 are delivered or ended; events of other sources are taken"
             );
             // Published before the sender gets its answer.
             self.publish_turned_away();
