@@ -1,4 +1,4 @@
-//! What each source did since the start, in a few numbers and times, for whoever asks how things are.
+//! The activity of each source since the start, in a few numbers and times, for status and page.
 //!
 //! The metrics count the same by more labels, for those who keep a history.
 
@@ -37,9 +37,12 @@ pub struct SourceActivity {
     /// Events that the upstream answered, unmatched ones among them.
     pub delivered: u64,
     pub unmatched: u64,
+    /// Recoveries of which the upstream knew no open incident.
+    pub not_resolved: u64,
     /// When an event last came, be it a duplicate.
     pub last_event: Option<WallTime>,
     pub last_delivered: Option<WallTime>,
+    pub last_not_resolved: Option<WallTime>,
     /// When something was last refused, and the word for it.
     pub last_refused: Option<(WallTime, &'static str)>,
 }
@@ -87,6 +90,10 @@ impl Activity {
                 activity.delivered += 1;
                 activity.unmatched += u64::from(settlement.outcome == Some(Outcome::Unmatched));
                 activity.last_delivered = Some(settlement.at);
+                if settlement.outcome == Some(Outcome::NotResolved) {
+                    activity.not_resolved += 1;
+                    activity.last_not_resolved = Some(settlement.at);
+                }
             });
         }
     }
@@ -105,8 +112,10 @@ impl Activity {
             refused: total.refused + one.refused,
             delivered: total.delivered + one.delivered,
             unmatched: total.unmatched + one.unmatched,
+            not_resolved: total.not_resolved + one.not_resolved,
             last_event: total.last_event.max(one.last_event),
             last_delivered: total.last_delivered.max(one.last_delivered),
+            last_not_resolved: total.last_not_resolved.max(one.last_not_resolved),
             last_refused: total.last_refused.max(one.last_refused),
         })
     }
@@ -150,7 +159,8 @@ mod tests {
         for (state, outcome, at) in [
             (State::Delivered, Some(Outcome::Created), 5),
             (State::Delivered, Some(Outcome::Unmatched), 6),
-            (State::Dead, None, 7),
+            (State::Delivered, Some(Outcome::NotResolved), 7),
+            (State::Dead, None, 8),
         ] {
             let id = EventId(1);
             activity.settled(&a, &Settlement { id, state, outcome, reason: None, attempts: 1, at: WallTime(at) });
@@ -159,10 +169,12 @@ mod tests {
             taken: 1,
             duplicate: 1,
             ignored: 1,
-            delivered: 2,
+            delivered: 3,
             unmatched: 1,
+            not_resolved: 1,
             last_event: Some(WallTime(2)),
-            last_delivered: Some(WallTime(6)),
+            last_delivered: Some(WallTime(7)),
+            last_not_resolved: Some(WallTime(7)),
             ..SourceActivity::default()
         };
         assert_eq!(activity.of("a"), of_a);

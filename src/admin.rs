@@ -7,6 +7,8 @@ mod api;
 mod body;
 mod commands;
 pub mod dedup;
+mod discard;
+mod event_changes;
 mod guard;
 mod history;
 mod holds;
@@ -15,14 +17,14 @@ mod kept_event;
 mod metrics;
 mod page;
 mod problem;
+mod queue;
 mod readiness;
-mod reload;
+mod reload_status;
 mod selection;
 mod sessions;
 mod status;
 mod stream;
 mod unseen;
-mod withdraw;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use self::event_changes::WAITERS_MAX;
 use self::history::History;
 use self::page::changes::FOLLOWERS_MAX;
 use self::sessions::Sessions;
@@ -53,12 +56,13 @@ use crate::inbound::Ingest;
 use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::self_check;
 use crate::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
 pub use journal_view::JournalView;
-pub use reload::{Reload, ReloadFailure};
+pub use reload_status::{Reload, ReloadFailure};
 pub(crate) use selection::{OPTIONS, SELECTION};
 
 /// The `admin` section.
@@ -102,6 +106,8 @@ pub struct View {
     pub filters: watch::Receiver<FiltersBeside>,
     /// Where senders are listened to.
     pub listen: SocketAddr,
+    /// None while the self check is off.
+    pub self_check: watch::Receiver<Option<self_check::Report>>,
     pub sources: Vec<String>,
     /// What is told of each to those who connect it.
     pub entries: Vec<SourceEntry>,
@@ -131,6 +137,8 @@ struct State {
     history: Arc<History>,
     /// Places of pages that are kept up to date.
     followers: Arc<Semaphore>,
+    /// Places of requests that wait for a change of an event.
+    event_waiters: Arc<Semaphore>,
     /// Ends what would go on for as long as its client wishes.
     shutdown: Shutdown,
 }
@@ -154,6 +162,7 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
         is_tls,
         history: Arc::clone(&history),
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        event_waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         shutdown: shutdown.clone(),
     };
     let api = Arc::new(Api(router(state)));
@@ -184,7 +193,6 @@ impl Service for Api {
 
 fn router(state: State) -> Router {
     let api = Router::new()
-        .route("/api/v1/events/{id}", get(api::event))
         .route("/api/v1/events/{id}/replay", post(commands::replay))
         .route("/api/v1/events/{id}/discard", post(commands::discard))
         .route("/api/v1/events/replay", post(commands::replay_selected))
@@ -199,6 +207,8 @@ fn router(state: State) -> Router {
         .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/commands", get(api::commands))
+        .route("/api/v1/events/{id}", get(event_changes::event))
+        .route("/api/v1/queue", get(queue::queue))
         .route("/api/v1/stream", get(stream::stream))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::authenticated));
     Router::new()

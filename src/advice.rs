@@ -3,6 +3,7 @@
 pub(crate) mod connect;
 pub(crate) mod decision;
 pub(crate) mod filter_verdict;
+pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod status;
 
@@ -70,7 +71,8 @@ fn of_ended(event: &Value, beside: Beside) -> Option<Advice> {
             fix_and_replay("the API Filters", &id),
         )),
         ("not_resolved", _) => Some(Advice::new(
-            "Callgoose has no open incident that is mapped with this key: nothing was closed",
+            "Callgoose has no open incident that is mapped with this key: nothing was closed, which is fine where a person had \
+             closed it there",
             format!(
                 "{}; where its incident is still open, fix the filter, then `gander events replay {id} --wait`",
                 look_for_trigger(word("incident_key"))
@@ -230,14 +232,7 @@ fn ended(reason: &str, id: &str) -> Option<Advice> {
 
 /// Advice on an event that is still queued. `readiness` is the answer of `/readyz`.
 pub(crate) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advice {
-    if let Some(by) = event["held"].as_str() {
-        let by = plain(by);
-        let [source, key] = ["source", "incident_key"].map(|name| plain(event[name].as_str().unwrap_or_default()));
-        let key = if by == "key" { format!(" --key {}", quoted(&key)) } else { String::new() };
-        let release = format!("`gander events release --source {}{key}`", quoted(&source));
-        return Advice::new(format!("a person holds its {by} back"), release);
-    }
-    if let Some(advice) = degraded(readiness).iter().find_map(of_upstream) {
+    if let Some(advice) = of_kept_back(event, readiness) {
         return advice;
     }
     let key = event["incident_key"].as_str().unwrap_or_default();
@@ -274,6 +269,18 @@ pub(crate) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advi
     }
 }
 
+/// Advice on a queued event that does not go out in its turn: a person holds it back, or nothing is delivered now.
+pub(crate) fn of_kept_back(event: &Value, readiness: &Value) -> Option<Advice> {
+    let Some(by) = event["held"].as_str() else {
+        return degraded(readiness).iter().find_map(of_upstream);
+    };
+    let by = plain(by);
+    let [source, key] = ["source", "incident_key"].map(|name| plain(event[name].as_str().unwrap_or_default()));
+    let key = if by == "key" { format!(" --key {}", quoted(&key)) } else { String::new() };
+    let release = format!("`gander events release --source {}{key}`", quoted(&source));
+    Some(Advice::new(format!("a person holds its {by} back"), release))
+}
+
 /// When an event goes out again: `again at 2026-01-02 03:04:05 UTC`.
 fn again(event: &Value, now: WallTime) -> String {
     match event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339) {
@@ -295,6 +302,14 @@ pub(crate) fn left_waiting(event: &Value, readiness: &Value, now: WallTime) -> S
         None => "goes out as soon as its turn comes".to_owned(),
     };
     format!("event {id} is still queued: it is kept, and {then}")
+}
+
+/// A sentence on an event that was taken, and of which the admin API could not be asked.
+pub(crate) fn left_unasked(id: &str) -> String {
+    format!(
+        "what was taken is on disk and goes out by itself: once that is mended, `gander events show {}` tells its outcome",
+        plain(id)
+    )
 }
 
 /// Advice by an entry of `/readyz`, where that is about deliveries.

@@ -15,6 +15,7 @@ mod health;
 mod init;
 mod input;
 pub mod query;
+mod queue;
 mod recorded;
 mod run;
 pub mod sandbox;
@@ -42,8 +43,7 @@ use terminal::Terminal;
 /// A sidecar and edge relay between ServicePilot and Callgoose SQIBS
 ///
 /// Gander takes alert webhooks over HTTPS, decides by declarative rules what each one means, keeps it on disk before it
-/// answers, drops what was said already, and delivers the rest, in order, until Callgoose has really opened or closed
-/// the incident.
+/// answers, drops repeats, and delivers the rest, in order, until Callgoose has really opened or closed the incident.
 #[derive(Debug, Parser)]
 #[command(name = "gander", version = VERSION, long_version = LONG)]
 #[command(after_help = SHORT_HELP, after_long_help = LONG_HELP, max_term_width = 110)]
@@ -67,6 +67,7 @@ enum Command {
     Send(send::Arguments),
     Events(events::Arguments),
     Status(status::Arguments),
+    Queue(queue::Arguments),
     Doctor(doctor::Arguments),
     Tap(tap::Arguments),
     Sandbox(sandbox::Arguments),
@@ -131,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => send::command(&arguments, &mut terminal),
         Command::Events(arguments) => events::command(&arguments, &mut terminal),
         Command::Status(arguments) => status::command(&arguments, &mut terminal),
+        Command::Queue(arguments) => queue::command(&arguments, &mut terminal),
         Command::Doctor(arguments) => doctor::command(&arguments, &mut terminal),
         Command::Tap(arguments) => tap::command(&arguments, &mut terminal),
         Command::Sandbox(arguments) => sandbox::command(&arguments, &mut terminal),
@@ -264,12 +266,16 @@ Examples:
       posts a payload to the running relay and follows it to its outcome
   gander status
       how things are, on one screen, and what to do
+  gander queue
+      what waits, by source, lane and key, and how long it will take
   gander doctor
       the way to Callgoose, step by step: what works, what fails, what to do
   gander tap
       what becomes of events, as it happens
   gander events list --state dead
       what was given up
+  gander events follow ID
+      one event to its end: each call, its answer, and what it waits for
   gander events replay --state dead --older-than 1h
       sends it again, each event at the end of its incident key
 

@@ -15,7 +15,7 @@ pub struct Now {
     pub wall: WallTime,
 }
 
-/// Milliseconds since this process started its clock; negative for what happened before, as remembered from the journal.
+/// Milliseconds since this process started its clock; negative for what happened before, as restored from the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Monotonic(pub i64);
 
@@ -47,7 +47,7 @@ impl Clock {
 impl Now {
     /// Where on the monotonic clock a stored moment lies. One in the future (the clock was turned back)
     /// counts as long past: a window that it opened has elapsed.
-    pub fn recall(&self, stored: WallTime) -> Monotonic {
+    pub fn monotonic_of(&self, stored: WallTime) -> Monotonic {
         let age = self.wall.0.saturating_sub(stored.0);
         if age < 0 { Monotonic(i64::MIN / 2) } else { Monotonic(self.monotonic.0.saturating_sub(age)) }
     }
@@ -126,15 +126,15 @@ mod tests {
     #[test]
     fn a_stored_moment_keeps_its_age_on_the_monotonic_clock() {
         let now = Now { monotonic: Monotonic(1_000), wall: WallTime(1_000_000) };
-        assert_eq!(now.recall(WallTime(999_000)), Monotonic(0));
-        assert_eq!(now.recall(WallTime(990_000)), Monotonic(-9_000));
+        assert_eq!(now.monotonic_of(WallTime(999_000)), Monotonic(0));
+        assert_eq!(now.monotonic_of(WallTime(990_000)), Monotonic(-9_000));
     }
 
     #[test]
     fn a_moment_from_the_future_counts_as_long_past() {
         let now = Now { monotonic: Monotonic(1_000), wall: WallTime(1_000_000) };
-        let recalled = now.recall(WallTime(1_000_001));
-        assert!(now.monotonic.since(recalled) > Duration::from_secs(1_000_000_000));
+        let found = now.monotonic_of(WallTime(1_000_001));
+        assert!(now.monotonic.since(found) > Duration::from_secs(1_000_000_000));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod partial;
 mod proxy;
 mod secrets;
 mod sections;
+mod self_check;
 mod snapshot;
 mod sources;
 mod text_file;
@@ -47,7 +48,8 @@ pub use partial::{
     load_source_names, load_upstream,
 };
 pub use secrets::{Refreshed, SecretFiles};
-pub use snapshot::{Settings, Snapshot};
+pub use self_check::SelfCheckSection;
+pub use snapshot::{SettingsTree, Snapshot};
 pub use text_file::{Unreadable, read_bytes, read_source};
 
 /// Everything the relay needs to run, checked.
@@ -61,6 +63,8 @@ pub struct Config {
     pub dedup: dedup::Settings,
     pub journal: journal::Config,
     pub log: logging::Config,
+    /// None: it is off.
+    pub self_check: Option<SelfCheckSection>,
     /// The secrets that come from files and so may change while the relay runs.
     pub secret_files: SecretFiles,
     pub filters: FiltersBeside,
@@ -122,10 +126,10 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Failure> {
 /// Reads and checks a configuration, and takes a snapshot of what was read, whatever came of it.
 pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Snapshot) {
     let mut reader = Reader::new(inputs);
-    let mut settings = Settings::default();
+    let mut settings = SettingsTree::default();
     let config = match reader.tree() {
         Ok(Some(tree)) => {
-            settings = Settings::of(&tree);
+            settings = SettingsTree::of(&tree);
             reader.config(&tree)
         }
         Ok(None) => None,
@@ -244,6 +248,7 @@ impl<'a> Reader<'a> {
         let shares = sources.iter().flatten().map(|source| (Arc::clone(&source.name), source.max_queued));
         let journal = self.journal(tree, &mut top, data_dir, Shares::new(shares));
         let log = self.log(&mut top);
+        let self_check = self.self_check(tree, &mut top);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;
         Some(Config {
@@ -255,6 +260,7 @@ impl<'a> Reader<'a> {
             dedup,
             journal,
             log,
+            self_check,
             secret_files: std::mem::take(&mut self.secret_files),
             filters: self.filters(),
         })

@@ -32,7 +32,7 @@ pub mod delivery {
         pub use crate::delivery::retry::{NextStep, RetryState, Settings, Unresolved, retry_after};
     }
     pub mod schedule {
-        pub use crate::delivery::schedule::{Delivery, KeySlot, Limits, Schedule, Step, Withdrawn};
+        pub use crate::delivery::schedule::{Delivery, KeySlot, Limits, Schedule, Step, ToSettle};
     }
     pub mod staleness {
         pub use crate::delivery::staleness::{Settings, StaleDecision, Then, age, decide};
@@ -54,18 +54,18 @@ pub mod inbound {
     pub mod limits {
         pub use crate::inbound::limits::{OverLimit, RateLimit};
     }
-    pub mod repair {
-        pub use crate::inbound::repair::{JsonReading, Repairs};
-    }
+}
+pub mod lenient_json {
+    pub use crate::lenient_json::{JsonReading, Repairs};
 }
 pub mod journal {
     pub use crate::journal::{
         AttemptRecord, Batch, Config, Details, Error, Filter, Found, Journal, Lock, NewEvent, NewRefusal, Raw, Reader,
-        Recovered, Repairs, Sendable, Share, Shares, Tried, is_marked_damaged, mend,
+        Repairs, RestoredEvent, Sendable, Share, Shares, StoredRetry, is_marked_damaged, repair,
     };
     pub mod dedup {
         pub use crate::journal::dedup::{
-            AcceptReason, Admission, Arrival, Dedup, DedupDecision, Effect, Occurrences, Row, Settings,
+            AcceptReason, Arrival, Dedup, DedupDecision, DedupResult, Effect, Occurrences, Row, Settings,
         };
     }
     pub mod recorder {

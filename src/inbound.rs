@@ -19,11 +19,11 @@ mod loaded_rules;
 mod payload;
 mod preference;
 mod refusal;
-pub mod repair;
 mod replay;
 mod request_id;
 mod request_log;
 mod response;
+mod self_check;
 mod shadow;
 
 use std::net::SocketAddr;
@@ -42,7 +42,8 @@ use tracing::{Instrument, Span, debug_span, field};
 use crate::clock::Clock;
 use crate::inbound::limits::RateLimit;
 use crate::journal::Share;
-use crate::journal::recorder::{Entry, Follow, Recorded, Recorder, Submission};
+use crate::journal::recorder::{Entry, PendingSettlement, Recorded, Recorder, Submission};
+use crate::lenient_json::JsonReading;
 use crate::metrics::Metrics;
 use crate::rules::{Context, Decision, RuleSet};
 use crate::server::{self, AnswerBody, Answering, BadHead, Peer, Service};
@@ -53,12 +54,11 @@ use admission::{Admission, Admitted, NotAdmitted, Source, Sources};
 use body::{BodyMemory, Upload};
 use charset::Charset;
 use elements::Elements;
-use gzip::{is_gzip, looks_packed};
+use gzip::{Coding, looks_packed};
 use handshake::Echo;
 use loaded_rules::LoadedRules;
 use payload::{Payload, Reading, beginning};
 use refusal::Refused;
-use repair::JsonReading;
 use request_id::RequestMetadata;
 use request_log::RequestLog;
 use response::Reply;
@@ -232,18 +232,23 @@ impl Shared {
         let admitted = match self.sources.admit(head, peer, self.clock.now().monotonic) {
             Ok(Admission::Admitted(admitted)) => admitted,
             Ok(Admission::Probe) => return response::probe(),
+            Err(NotAdmitted { source: None, refusal }) => {
+                let refused = refusal.into();
+                self.log.refused(&refused, None, peer, about, || Some(self.sources.astray(head.uri.path())));
+                return refused.response(&about.id);
+            }
             Err(NotAdmitted { source, refusal }) => return self.refuse(&refusal.into(), source, peer, about),
         };
         let source = &admitted.source().name;
         Span::current().record("source", &**source);
-        match self.take(&admitted, head, upload, about).await {
+        match self.take_admitted(&admitted, head, upload, about).await {
             Ok(response) => response,
             Err(refused) => self.refuse(&refused, Some(source), peer, about),
         }
     }
 
     /// The way of an admitted request, from its body to its response.
-    async fn take<B: Body<Data = Bytes> + Unpin>(
+    async fn take_admitted<B: Body<Data = Bytes> + Unpin>(
         &self,
         admitted: &Admitted<'_>,
         head: &Parts,
@@ -254,19 +259,15 @@ impl Shared {
         // Looked up once: a request that is under way when the rules are exchanged ends with the old ones.
         let rules = self.rules.of(&source.name).ok_or(Refusal::UnknownSource)?;
 
-        let is_gzip = accepted(&head.headers, source.accept);
+        let coding = check_content_headers(&head.headers, source.accept);
         let body = upload.read(self.limits, &source.memory).await?;
         // Of what is refused by its headers too: it is kept, and read in its charset when it is replayed.
         let reading = Reading::new(Charset::declared(&head.headers), source.accept);
         let mut payload = admitted.check_body(body, reading)?;
-        let unpacked = if is_gzip == Ok(true) { payload.unpack(self.limits.bytes_max)? } else { Ok(()) };
-
-        // First that it is whole: what is kept of a part must not pass for the whole.
-        let is_taken = is_gzip.map_err(|refusal| refusal.of_body(looks_packed(payload.raw())));
-        let decided = payload.is_whole(self.limits.bytes_max).and(is_taken).and_then(|_| {
-            unpacked.and_then(|()| self.decide(&rules.live, &payload, source, about)).map_err(Refusal::NotJson)
-        });
-        let decision = match decided {
+        if coding == Ok(Coding::Gzip) {
+            payload.unpack(self.limits.bytes_max)?;
+        }
+        let decision = match self.check_and_decide(coding, &payload, &rules.live, source, about) {
             Ok(Decided::ByRules(decision)) => decision,
             Ok(Decided::Echo(echo)) => {
                 self.log.echoed(&source.name, about);
@@ -291,6 +292,21 @@ impl Shared {
         let replies = self.wait_for_upstream(replies, wait).await;
         self.log.recorded(&replies, &source.name, about);
         Ok(response::recorded(&replies, batch, preferred.and(wait), &about.id))
+    }
+
+    /// Decides a payload that is whole, has a coding and a type that its source takes, and is JSON.
+    fn check_and_decide(
+        &self,
+        coding: Result<Coding, Refusal>,
+        payload: &Payload,
+        rules: &RuleSet,
+        source: &Source,
+        about: &RequestMetadata,
+    ) -> Result<Decided, Refusal> {
+        // First that it is whole: what is kept of a part must not pass for the whole.
+        payload.check_whole(self.limits.bytes_max)?;
+        coding.map_err(|refusal| refusal.of_body(looks_packed(payload.raw())))?;
+        self.decide(rules, payload, source, about).map_err(Refusal::NotJson)
     }
 
     /// Decodes and decides in one step: the decoded payload, many times the size of its text, is gone before anything is
@@ -344,14 +360,18 @@ impl Shared {
     }
 
     /// Waits until every event is settled, the time runs out, or the relay stops; not at all where `wait` is none.
-    async fn wait_for_upstream(&self, replies: Vec<(Reply, Option<Follow>)>, wait: Option<Duration>) -> Vec<Reply> {
+    async fn wait_for_upstream(
+        &self,
+        replies: Vec<(Reply, Option<PendingSettlement>)>,
+        wait: Option<Duration>,
+    ) -> Vec<Reply> {
         let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
         let mut waited = Vec::with_capacity(replies.len());
-        for (mut reply, follow) in replies {
-            if let (Reply::Event(event), Some(follow), Some(deadline)) = (&mut reply, follow, deadline) {
+        for (mut reply, pending) in replies {
+            if let (Reply::Event(event), Some(pending), Some(deadline)) = (&mut reply, pending, deadline) {
                 event.settled = tokio::select! {
                     biased;
-                    settled = follow.settled() => settled,
+                    settled = pending.settled() => settled,
                     () = tokio::time::sleep_until(deadline.into()) => None,
                     () = self.shutdown.begun() => None,
                 };
@@ -368,16 +388,16 @@ impl Shared {
         peer: &Peer,
         about: &RequestMetadata,
     ) -> Response<Bytes> {
-        self.log.refused(refused, source, peer, about);
+        self.log.refused(refused, source, peer, about, || None);
         refused.response(&about.id)
     }
 }
 
-/// Checks by its headers that a body is one that the source takes; true where it is gzip.
-fn accepted(headers: &HeaderMap, accept: Accept) -> Result<bool, Refusal> {
-    let is_gzip = is_gzip(headers, accept.gzip)?;
+/// Checks by its headers that a body has a coding and a type that the source takes; returns the coding.
+fn check_content_headers(headers: &HeaderMap, accept: Accept) -> Result<Coding, Refusal> {
+    let coding = Coding::of(headers, accept.gzip)?;
     Charset::of(headers, accept.form)?;
-    Ok(is_gzip)
+    Ok(coding)
 }
 
 /// The decision over a payload: by the rules, or the text that a handshake asks for.
@@ -387,7 +407,7 @@ enum Decided {
     Echo(Echo),
 }
 
-/// How long this sender waits for the upstream; none where it does not.
+/// The time that this sender waits for the upstream; none where it does not.
 fn wait(source: &Source, preferred_seconds: Option<u64>) -> Option<Duration> {
     let configured = (source.respond == Respond::Delivered).then_some(source.respond_timeout);
     preferred_seconds
@@ -402,7 +422,7 @@ fn submission(
     payload: &Payload,
     about: &RequestMetadata,
     entries: Vec<Entry>,
-    follow: bool,
+    wait_for_settlement: bool,
 ) -> Submission {
     Submission {
         source: Arc::clone(&source.name),
@@ -413,6 +433,6 @@ fn submission(
         raw: payload.raw().clone(),
         charset: payload.reading().charset.label(),
         entries,
-        follow,
+        wait_for_settlement,
     }
 }

@@ -9,10 +9,10 @@ pub use shares::{LimitUse, Share, Shares};
 #[cfg(test)]
 pub use sqlite::Searched;
 pub use sqlite::{
-    ASIDE_KEPT, AttemptDetails, AttemptRecord, Batch, Blob, CommandOrigin, CommandRecord, CommandTarget, Config,
-    Damaged, Decided, Delivered, Details, Error, FileStates, Filter, Fit, Found, Journal, Lack, Later, Left, LetGo,
-    Lock, LogSalvage, Mended, Mending, NewCommand, NewEvent, NewRefusal, OpenError, Order, Outlook, Page, Raw, Reader,
-    Readers, Recovered, RefusedPayload, Repairs, Replay, Rescue, Reserve, Salvage, Scope, Sendable, Size, SourceTotals,
-    Space, Stored, Summary, Texts, TooSmall, Totals, Tried, footprint, inspect, is_marked_damaged, is_used,
-    mark_damaged, mend, outlook, too_small,
+    ASIDE_KEPT, AttemptDetails, AttemptRecord, Batch, Blob, ClosedJournal, CommandOrigin, CommandRecord, CommandTarget,
+    Config, Damaged, Decided, Delivered, Details, Error, FileStates, FilesAtStart, Filter, Fit, Found, Journal, Lack,
+    Later, Lock, LogSalvage, NewCommand, NewEvent, NewRefusal, OpenError, Order, Outlook, Page, PutBack, PutBackBy,
+    Raw, Reader, Readers, RefusedPayload, Repairs, Replay, Reserve, RestoredEvent, Rewritten, Salvage, Scope, Sendable,
+    Size, SourceTotals, Space, Stored, StoredRetry, Summary, Texts, TooSmall, Totals, footprint, inspect,
+    is_marked_damaged, is_used, mark_damaged, outlook, repair, too_small,
 };

@@ -13,6 +13,7 @@ mod process;
 mod registration;
 mod relay_metrics;
 mod request_metrics;
+mod self_check_metrics;
 mod timing;
 
 use std::fmt::Debug;
@@ -31,6 +32,7 @@ use process::Process;
 use registration::Registration;
 use relay_metrics::RelayMetrics;
 use request_metrics::RequestMetrics;
+use self_check_metrics::SelfCheckMetrics;
 
 pub use exposition::Exposition;
 pub use request_metrics::Shadowed;
@@ -44,6 +46,7 @@ pub struct Metrics {
     pub delivery: DeliveryMetrics,
     pub journal: JournalMetrics,
     relay: RelayMetrics,
+    self_check: SelfCheckMetrics,
 }
 
 impl Default for Metrics {
@@ -59,10 +62,12 @@ impl Metrics {
         let all = &mut Registration(registry.sub_registry_with_prefix("gander"));
         let (requests, delivery) = (RequestMetrics::register(all), DeliveryMetrics::register(all));
         let (journal, relay) = (JournalMetrics::register(all), RelayMetrics::register(all));
+        let self_check = SelfCheckMetrics::register(all);
         delivery.show();
         journal.show();
         relay.show();
-        Metrics { registry, requests, delivery, journal, relay }
+        self_check.show();
+        Metrics { registry, requests, delivery, journal, relay, self_check }
     }
 
     /// Shows the series of a configured source, with 0; but for its refusals, whose reasons are not known here.
@@ -99,7 +104,8 @@ mod tests {
     use crate::callgoose::answer::Trouble;
     use crate::delivery::schedule::Lane;
     use crate::event::{Action, Damage, Outcome};
-    use crate::inbound::repair::Repair;
+    use crate::lenient_json::Repair;
+    use crate::self_check;
 
     #[test]
     fn a_counted_event_appears_in_both_forms() {
@@ -145,7 +151,9 @@ mod tests {
         Trouble::ALL.into_iter().for_each(|trouble| metrics.attempted(trouble.as_str(), Duration::ZERO));
         Outcome::ALL.into_iter().for_each(|outcome| metrics.attempted(outcome.as_str(), Duration::ZERO));
         Damage::ALL.into_iter().for_each(|damage| metrics.event_damaged(damage.as_str()));
-        metrics.keys_forgotten(1, 1);
+        metrics.keys_evicted(1, 1);
+        self_check::RESULTS.into_iter().for_each(|result| metrics.self_check_failed(result));
+        metrics.self_check_succeeded(WallTime(0), Duration::ZERO);
         metrics.reloaded(true, WallTime(0));
         metrics.reloaded(false, WallTime(0));
         let later: Vec<_> = series(&metrics).into_iter().filter(|series| !has(series)).collect();

@@ -1,6 +1,7 @@
 //! The composition of the relay: starts and stops all parts in order.
 
 mod reload;
+mod self_check;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use crate::tls;
 use crate::version::{COMMIT, VERSION};
 
 pub use reload::Reloads;
+use self_check::SelfCheck;
 
 /// A running relay. Dropped, it continues until its runtime ends; [`Running::stop`] stops it in order.
 #[derive(Debug)]
@@ -107,6 +109,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let ingest = Ingest::new(config.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
     let (state, reload) = watch::channel(Reload::started(clock.now().wall));
     let (filters, filters_watched) = watch::channel(config.filters);
+    let (self_check, self_check_settings) = watch::channel(config.self_check.map(|section| section.settings));
+    let (report, self_check_report) = watch::channel(None);
     metrics.configured(clock.now().wall);
     let in_force = reload::InForce {
         ingest: ingest.clone(),
@@ -116,10 +120,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         filters,
         state,
+        self_check,
         shutdown: shutdown.clone(),
     };
     let (listen, admin) =
         (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
+    let check =
+        SelfCheck { ingest: ingest.clone(), metrics: Arc::clone(&metrics), clock, report, shutdown: shutdown.clone() };
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
@@ -134,6 +141,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         reload,
         filters: filters_watched,
         listen,
+        self_check: self_check_report,
         sources,
         entries,
         upstream,
@@ -144,6 +152,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listener = tokio::spawn(listener);
     let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
     let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
+    check.start(self_check_settings);
     watch_secrets(config.secret_files, resume, shutdown.clone());
     if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
         tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
@@ -220,7 +229,7 @@ async fn open_journal(config: &Config, lock: Lock, clock: Clock, metrics: &Arc<M
         let (recorder, thread) = RecorderThread::open(parts, |event, tried| {
             dispatcher::restore(&mut schedule, &event, tried, retry, now);
         })?;
-        dispatcher::hold_again(&mut schedule, &recorder.holds(), recorder.sources(), now);
+        dispatcher::restore_holds(&mut schedule, &recorder.holds(), recorder.sources(), now);
         Ok((recorder, thread, schedule))
     })
     .await

@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use self::body_shape::{Known, Outline};
+pub use self::body_shape::{BodyShape, Known};
 pub use self::compile::path as read_path;
 #[cfg(test)]
 pub use self::coverage::Lack;
@@ -48,7 +48,7 @@ pub use self::trace::{
 };
 pub use self::value::shortened;
 use crate::event::{Draft, Priority, Violation};
-use crate::inbound::repair::{JsonReading, Repairs};
+use crate::lenient_json::{JsonReading, Repairs};
 use crate::yaml::{Findings, Source};
 
 /// A compiled rule file. Everything that can be wrong with it was found when it was compiled.
@@ -184,8 +184,8 @@ impl RuleSet {
     }
 
     /// The bodies of the rules that make events, as far as they are written out.
-    pub fn outlines(&self) -> Vec<Outline> {
-        body_shape::outlines(self)
+    pub fn body_shapes(&self) -> Vec<BodyShape> {
+        body_shape::body_shapes(self)
     }
 
     /// The paths that the file's `incident_key` can't do without and that `validate` says nothing of.

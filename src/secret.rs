@@ -44,7 +44,7 @@ impl Secret {
         Secret::holding(Held { text: None, sha256 })
     }
 
-    /// The same value, with the place that it was read from.
+    /// This value, with the place that it was read from.
     pub fn read_from(self, origin: Origin) -> Secret {
         Secret { origin: Some(Arc::new(origin)), ..self }
     }

@@ -32,7 +32,7 @@ use connection_table::{ConnectionTable, Slot};
 pub use observer::Observer;
 pub use service::{AnswerBody, Answering, BadHead, BoxError, ClientCertificate, Peer, Service};
 
-/// How many connections a listener serves, and how long each may take for what.
+/// The number of connections that a listener serves, and the time that each may take for each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open at once.

@@ -24,7 +24,7 @@ pub async fn panicked(task: &'static str, run: impl Future<Output = ()>) -> bool
     panicked
 }
 
-/// What a future returns; none if it panics.
+/// The output of a future; none if it panics.
 async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {

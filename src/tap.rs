@@ -1,7 +1,9 @@
 //! The tap: a live stream of what becomes of requests and events, for people who watch.
 //!
-//! Whoever tells of something never waits for those who watch. A follower that reads too slowly misses lines and learns
-//! how many. Nothing is built or kept while nobody follows.
+//! Whoever tells of something never waits for those who watch: telling writes into a ring of a fixed size, and a follower
+//! that reads too slowly misses lines and learns how many. Nothing is built or kept while nobody follows. It has lines of
+//! its own, and not only the journal's change feed (`Recorder::commits`), because much of what it tells is in no
+//! journal: duplicates, what is ignored, and refusals that are only counted.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The API's answers to GET, path by path. Shapes as in config/MONITORING.md; errors are RFC 9457 problem documents.
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State as Extract};
+use axum::extract::{Query, Request, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::State;
 use super::guard::may_see_details;
+use super::holds;
 use super::problem::{Reply, bad_request, problem};
 use super::readiness::readiness;
 use super::selection::Selection;
 use super::unseen;
-use super::{holds, kept_event};
 use crate::clock::WallTime;
 use crate::event::EventId;
 use crate::journal::{Filter, Page, Summary};
@@ -63,15 +63,6 @@ pub(super) struct Listed {
     /// Where there are none: sentences on what the filter could not find.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) not_looked_at: Option<Vec<String>>,
-}
-
-/// `GET /api/v1/events/ID`: what came, what was decided, what was sent, each attempt and answer.
-pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>) -> Reply {
-    let not_found = |detail| problem(StatusCode::NOT_FOUND, detail);
-    let id: EventId = id.parse().map_err(|_| not_found("an event's id is a number"))?;
-    let not_kept = "no such event is kept; delivered events are kept for `journal.keep_delivered`";
-    let event = kept_event::read(&state, id).await?;
-    event.map(|event| Json(event).into_response()).ok_or_else(|| not_found(not_kept))
 }
 
 /// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.
@@ -124,8 +115,8 @@ pub(super) async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
         "here are the page at /, /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
-         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/commands, /api/v1/incidents, /api/v1/dedup, \
-         /api/v1/status and /api/v1/stream",
+         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/commands, /api/v1/incidents, /api/v1/queue, \
+         /api/v1/dedup, /api/v1/status and /api/v1/stream",
     )
 }
 

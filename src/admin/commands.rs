@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::body::{Members, json_body};
+use super::discard::{DiscardResult, discard_queued};
 use super::guard::who;
 use super::holds;
 use super::problem::{Reply, bad_request, meant, problem, problem_with, unavailable};
 use super::selection::{Selection, cursor};
-use super::withdraw::{DiscardResult, withdraw};
 use super::{State, View};
 use crate::clock::WallTime;
 use crate::delivery::dispatcher::UpstreamStatus;
@@ -195,8 +195,8 @@ async fn carry_out(
             }
             By::Dispatcher => {
                 let queued: Vec<_> = run.iter().filter_map(|chosen| Some((chosen.id, chosen.queued?))).collect();
-                let (withdrawn, why) = withdraw(view, &queued, origin).await;
-                (withdrawn.into_iter().map(Done::of_withdrawn).collect(), why)
+                let (discarded, why) = discard_queued(view, &queued, origin).await;
+                (discarded.into_iter().map(Done::of_discard).collect(), why)
             }
             By::Recorder => match view.recorder.command(command, &ids, origin).await {
                 Ok(commanded) => (commanded.into_iter().map(Done::of).collect(), None),
@@ -325,8 +325,8 @@ impl Done {
         }
     }
 
-    fn of_withdrawn(withdrawn: DiscardResult) -> Done {
-        match withdrawn {
+    fn of_discard(result: DiscardResult) -> Done {
+        match result {
             DiscardResult::Ended => Done::Discarded,
             DiscardResult::UnderWay => Done::UnderWay,
             DiscardResult::Declined(declined) => Done::of_declined(declined),

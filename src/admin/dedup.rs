@@ -47,7 +47,7 @@ pub(super) async fn preview(Extract(state): Extract<State>, request: Request) ->
     let expected: Result<Vec<Expected>, String> =
         question.events.into_iter().map(|asked| asked.expected(&question.source)).collect();
     match state.view.recorder.preview(expected.map_err(bad_request)?).await {
-        Some(foresights) => Ok(Json(answer(&foresights)).into_response()),
+        Some(previews) => Ok(Json(answer(&previews)).into_response()),
         None => Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the journal can't be written now; see /readyz")),
     }
 }
@@ -76,19 +76,19 @@ impl Asked {
 }
 
 /// The decision of each, and what would be known of its key.
-pub fn answer(foresights: &[Preview]) -> Value {
-    json!({ "events": foresights.iter().map(one).collect::<Vec<Value>>() })
+pub fn answer(previews: &[Preview]) -> Value {
+    json!({ "events": previews.iter().map(one).collect::<Vec<Value>>() })
 }
 
-fn one(foresight: &Preview) -> Value {
-    let rests_on = foresight.rests_on;
+fn one(preview: &Preview) -> Value {
+    let rests_on = preview.rests_on;
     // An event that did not come yet has a place instead of a number.
     let number = |event: EventId| rests_on.is_none().then(|| event.to_string());
-    let (decision, why, of) = match foresight.decision {
+    let (decision, why, of) = match preview.decision {
         DedupDecision::Take(novelty) => ("taken", novelty.as_str(), None),
         DedupDecision::Duplicate { of, why } => ("duplicate", why.as_str(), Some(of)),
     };
-    let known = foresight.known.as_ref().map(|known| {
+    let known = preview.known.as_ref().map(|known| {
         json!({
             "state": match known.last_action {
                 Action::Trigger => "open",
@@ -96,7 +96,7 @@ fn one(foresight: &Preview) -> Value {
             },
             "event": number(known.last),
             "event_index": rests_on,
-            "taken_seconds_ago": foresight.now.since(known.taken).as_secs(),
+            "taken_seconds_ago": preview.now.since(known.taken).as_secs(),
             "waiting": known.waiting,
             "occurrence": known.occurrences.last.as_ref().map(|occurrence| &*occurrence.0),
         })

@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::{State, holds};
 use crate::event::EventId;
-use crate::inbound::repair::Repair;
 use crate::inbound::repairs_of_kept;
 use crate::journal::Details;
+use crate::lenient_json::Repair;
 
 /// An event as the API tells it.
 #[derive(Debug, Serialize)]

@@ -17,6 +17,7 @@ mod layout;
 mod overview;
 mod parts;
 mod plots;
+mod queue;
 mod sign_in;
 mod story;
 
@@ -36,6 +37,7 @@ pub(super) fn routes(state: &State) -> Router<State> {
         .route("/", get(overview::view))
         .route("/events", get(events::view))
         .route("/events/{id}", get(story::view))
+        .route("/queue", get(queue::view))
         .route("/incidents", get(incidents::view))
         .route("/attention", get(attention::view))
         .route("/bench", get(bench::view).post(bench::decide))

@@ -13,6 +13,7 @@ use crate::delivery::dispatcher::{Failing, Stuck, UpstreamStatus};
 use crate::event::HoldRecord;
 use crate::journal::SourceTotals;
 use crate::journal::recorder::{Health, Remark, TurnedAway, Unavailable};
+use crate::self_check::{Failing as CheckFailing, Report};
 
 /// What `/readyz` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,6 +44,8 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let turned_away = view.recorder.turned_away();
     let degraded =
         [of_health(&health), of_upstream(upstream, &view.upstream), stuck, holds].into_iter().flatten().chain(reload);
+    let self_check = view.self_check.borrow().as_ref().and_then(of_self_check);
+    let degraded = degraded.chain(self_check);
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
     let senders = of_senders(view.recorder.activity().senders_refused());
     let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).chain(senders).collect();
@@ -101,6 +104,19 @@ fn of_holds(holds: &[HoldRecord]) -> Option<Degradation> {
         fault: None,
         detail: Some(format!("a person holds back {}{others}", first.target)),
         remedy: "nothing of it is sent until `gander events release`; `gander events hold` lists what is held".into(),
+    })
+}
+
+/// Events are taken, and perhaps delivered all the same, so it makes nothing unready.
+fn of_self_check(report: &Report) -> Option<Degradation> {
+    let CheckFailing { since, failure } = report.failing.as_ref()?;
+    Some(Degradation {
+        reason: "self_check_failed",
+        since: since.rfc3339(),
+        status: None,
+        fault: None,
+        detail: Some(format!("source {}: {}", report.source, failure.detail())),
+        remedy: failure.remedy().into(),
     })
 }
 

@@ -16,6 +16,7 @@ use crate::delivery::breaker::Cause;
 use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{DeliveryProgress, FailedCalls, UpstreamStatus};
 use crate::journal::recorder::Tally;
+use crate::self_check::Report;
 use crate::version;
 
 /// Answers with how things are now.
@@ -37,6 +38,7 @@ pub(super) async fn current(view: &View) -> Value {
         "started_at": WallTime::now().before(uptime).rfc3339(),
         "readiness": readiness(view),
         "reload": view.reload.borrow().to_json(),
+        "self_check": view.self_check.borrow().as_ref().map(self_check),
         "sources": view.sources,
         "upstream": upstream(view),
         "queue": {
@@ -60,6 +62,18 @@ pub(super) async fn current(view: &View) -> Value {
     })
 }
 
+fn self_check(report: &Report) -> Value {
+    let Report { source, every, limit, last_success, failing } = report;
+    json!({
+        "source": &**source,
+        "every_seconds": every.as_secs_f64(),
+        "limit_seconds": limit.as_secs_f64(),
+        "last_success_at": last_success.map(|(at, _)| at.rfc3339()),
+        "round_trip_seconds": last_success.map(|(_, took)| took.as_secs_f64()),
+        "failing_since": failing.as_ref().map(|failing| failing.since.rfc3339()),
+    })
+}
+
 /// Counts what is kept, and of it what alerted nobody; none where the journal does not answer soon, be it that it answers
 /// another's question just now.
 async fn tally(view: &View) -> (Option<Tally>, Option<usize>) {
@@ -72,12 +86,17 @@ async fn tally(view: &View) -> (Option<Tally>, Option<usize>) {
     (tally, unmatched)
 }
 
-fn upstream(view: &View) -> Value {
-    let (state, since) = match &*view.upstream_status.borrow() {
+/// The state of the upstream in a word, and since when.
+pub(super) fn upstream_state(view: &View) -> (&'static str, WallTime) {
+    match &*view.upstream_status.borrow() {
         UpstreamStatus::Answering { since } => ("answering", *since),
         UpstreamStatus::Unavailable { why: Cause::Failures, since, .. } => ("breaker_open", *since),
         UpstreamStatus::Unavailable { why: Cause::Pause(_), since, .. } => ("paused", *since),
-    };
+    }
+}
+
+fn upstream(view: &View) -> Value {
+    let (state, since) = upstream_state(view);
     json!({
         "url": view.upstream.shown_url(),
         "proxy": view.upstream_proxy,
@@ -110,7 +129,7 @@ fn of_source(view: &View, source: &str, tally: Option<&Tally>) -> Value {
 }
 
 fn activity(activity: &SourceActivity) -> Value {
-    let SourceActivity { last_event, last_delivered, last_refused, .. } = activity;
+    let SourceActivity { last_event, last_delivered, last_not_resolved, last_refused, .. } = activity;
     json!({
         "taken": activity.taken,
         "duplicate": activity.duplicate,
@@ -118,8 +137,10 @@ fn activity(activity: &SourceActivity) -> Value {
         "refused": activity.refused,
         "delivered": activity.delivered,
         "unmatched": activity.unmatched,
+        "not_resolved": activity.not_resolved,
         "last_event_at": last_event.map(WallTime::rfc3339),
         "last_delivered_at": last_delivered.map(WallTime::rfc3339),
+        "last_not_resolved_at": last_not_resolved.map(WallTime::rfc3339),
         "last_refused": last_refused.map(|(at, reason)| json!({ "at": at.rfc3339(), "reason": reason })),
     })
 }

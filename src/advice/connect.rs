@@ -11,7 +11,7 @@ use crate::callgoose::filters::{Filters, KeyFilter, TRIGGER_FILTERS_MAX};
 use crate::credential::Credential;
 use crate::event::Action;
 use crate::inbound::auth::Policy;
-use crate::rules::{Known, Outline};
+use crate::rules::{BodyShape, Known};
 use crate::secret::{Origin, Secret};
 
 /// The listener that senders reach.
@@ -265,8 +265,8 @@ fn of_keys(keys: &[KeyFilter]) -> Vec<Typed> {
 
 /// The filters that match what rules send; none where the rules do not say by which texts a problem and its recovery are
 /// told apart.
-pub(crate) fn of_rules(outlines: &[Outline]) -> Option<Vec<FilterSetup>> {
-    let of = |action| -> Vec<&Outline> { outlines.iter().filter(|outline| outline.action == action).collect() };
+pub(crate) fn of_rules(body_shapes: &[BodyShape]) -> Option<Vec<FilterSetup>> {
+    let of = |action| -> Vec<&BodyShape> { body_shapes.iter().filter(|outline| outline.action == action).collect() };
     let (triggers, resolves) = (of(Action::Trigger), of(Action::Resolve));
     let keys = triggers.first()?.keys.keys().map(String::as_str);
     // As the shipped rules do, where these do so, too.
@@ -277,7 +277,8 @@ pub(crate) fn of_rules(outlines: &[Outline]) -> Option<Vec<FilterSetup>> {
         let are_apart = problems.iter().all(|problem| !problem.contains(recovery) && !recovery.contains(problem));
         (are_apart && problems.len() <= TRIGGER_FILTERS_MAX).then(|| (key, problems, (*recovery).to_owned()))
     })?;
-    let in_all = |outlines: &[&Outline], key: &str| outlines.iter().all(|outline| outline.keys.contains_key(key));
+    let in_all =
+        |body_shapes: &[&BodyShape], key: &str| body_shapes.iter().all(|outline| outline.keys.contains_key(key));
     let mapped = in_all(&triggers, MAPPED) && in_all(&resolves, MAPPED);
     let mapped = if mapped { MAPPED } else { "a key whose value a trigger and its resolve share" };
     let typed = |field, value: &str| Typed { field, value: value.to_owned() };
@@ -298,9 +299,9 @@ pub(crate) fn of_rules(outlines: &[Outline]) -> Option<Vec<FilterSetup>> {
 }
 
 /// The texts that a key can have in the events of these rules; none where they are not written out, or there is no rule.
-fn texts<'o>(outlines: &[&'o Outline], key: &str) -> Option<Vec<&'o str>> {
+fn texts<'o>(body_shapes: &[&'o BodyShape], key: &str) -> Option<Vec<&'o str>> {
     let mut texts = Vec::new();
-    for outline in outlines {
+    for outline in body_shapes {
         let Some(Known::OneOf(values)) = outline.keys.get(key) else { return None };
         texts.extend(values.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?);
     }
@@ -379,14 +380,14 @@ mod tests {
         assert_eq!(url("192.0.2.7:443", Transport::Certified), "https://192.0.2.7:443/hooks/grafana");
     }
 
-    fn outlines(rules: &str) -> Vec<Outline> {
+    fn body_shapes(rules: &str) -> Vec<BodyShape> {
         let source = Arc::new(Source::new("rules.yaml".into(), rules.to_owned()));
-        RuleSet::compile(&source, &mut Findings::new()).unwrap().outlines()
+        RuleSet::compile(&source, &mut Findings::new()).unwrap().body_shapes()
     }
 
     #[test]
     fn filters_are_told_from_what_the_rules_send() {
-        let setups = of_rules(&outlines(include_str!("../../config/rules/servicepilot.yaml"))).unwrap();
+        let setups = of_rules(&body_shapes(include_str!("../../config/rules/servicepilot.yaml"))).unwrap();
         let told: Vec<String> = setups.iter().flat_map(|setup| &setup.typed).map(|typed| typed.value.clone()).collect();
         assert_eq!(
             told,
@@ -402,7 +403,7 @@ mod tests {
             ]
         );
         let as_it_came = "version: 1\nrules: [{ name: a, then: trigger }]\nincident_key: $.id\n";
-        assert_eq!(of_rules(&outlines(as_it_came)), None);
+        assert_eq!(of_rules(&body_shapes(as_it_came)), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Says how a relay is doing, by what `/api/v1/status` tells: in a sentence, and in notes beside its numbers.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::readiness::{degraded, of_deliveries};
 use crate::clock::WallTime;
-use crate::text::{clock, grouped, plain, second, since};
+use crate::text::{clock, grouped, length_of, plain, second, since};
 
 /// The calls that failed since one succeeded. One alone, among others that succeed, is told by what becomes of its event.
 fn failing(status: &Value) -> Option<&Value> {
@@ -61,7 +63,11 @@ pub(crate) fn headline(status: &Value, now: WallTime) -> Headline<'_> {
             (entries.len() as u64, "one thing is not as it should be", "things are not as they should be"),
             (count("kept", "dead"), "a dead letter waits for a person", "dead letters wait for a person"),
             (count("kept", "refused"), "a refused payload waits for a person", "refused payloads wait for a person"),
-            (count("kept", "unmatched"), "one event matched no filter", "events matched no filter"),
+            (
+                count("kept", "unmatched"),
+                "one key's last event matched no filter",
+                "keys' last events matched no filter",
+            ),
             (u64::from(status["kept"].is_null()), "the journal does not answer at once", ""),
         ];
         let but = but.into_iter().filter(|(count, ..)| *count > 0).map(|(count, one, many)| match count {
@@ -126,6 +132,24 @@ pub(crate) fn waiting(status: &Value, now: WallTime) -> String {
     format!("{}{}{held}", oldest.unwrap_or_default(), until(status, now))
 }
 
+/// The recoveries that closed nothing since the start, and where to look; none where there were none. It is no trouble by
+/// itself: a person who closes an incident at Callgoose before its recovery comes leaves such an event.
+pub(crate) fn not_resolved(status: &Value, now: WallTime) -> Option<String> {
+    let start = &status["since_start"];
+    let recoveries = match start["not_resolved"].as_u64()? {
+        0 => return None,
+        1 => "one recovery".to_owned(),
+        count => format!("{} recoveries", grouped(count)),
+    };
+    let last = start["last_not_resolved_at"].as_str().map(|at| format!(", the last at {},", since(at, now)));
+    Some(format!(
+        "since the start {recoveries}{} found no open incident at Callgoose (`not_resolved`): fine where a person had \
+         closed it there. `gander events list --outcome not_resolved` lists them; where an incident is still open, compare \
+         `Incident Mapped With` of the Resolve filter with `Map Incident With` of the Trigger filter",
+        last.unwrap_or_default()
+    ))
+}
+
 /// Until when what waits is sent.
 fn until(status: &Value, now: WallTime) -> String {
     let queue = &status["queue"];
@@ -149,6 +173,19 @@ fn until(status: &Value, now: WallTime) -> String {
         }
         None => "nobody can tell until when".to_owned(),
     }
+}
+
+/// `Self check by servicepilot: last came whole at 16:03 UTC (2 min), in 340 ms.` None where it is off.
+pub(crate) fn self_check(status: &Value, now: WallTime) -> Option<String> {
+    let check = &status["self_check"];
+    let source = plain(check["source"].as_str()?);
+    let took = check["round_trip_seconds"].as_f64().and_then(|took| Duration::try_from_secs_f64(took).ok());
+    let how = match (check["last_success_at"].as_str(), took, check["failing_since"].as_str()) {
+        (Some(at), Some(took), _) => format!("last came whole at {}, in {}", since(at, now), length_of(took)),
+        (_, _, Some(_)) => "no round came whole since the start".to_owned(),
+        _ => "the first round is under way".to_owned(),
+    };
+    Some(format!("Self check by {source}: {how}."))
 }
 
 /// The trouble of a source: held back, over its share, or requests of it were turned away.
@@ -191,7 +228,7 @@ pub(crate) mod tests {
             "queue": { "events": 0, "drain_seconds": 0.0, "oldest_received_at": null },
             "kept": { "dead": 0, "refused": 0, "unmatched": 0, "open_incidents": 5, "open_waiting": 0 },
             "since_start": { "taken": 1234, "duplicate": 31, "ignored": 0, "delivered": 1230, "unmatched": 0,
-                "last_delivered_at": "2025-11-24T16:03:58.000Z" },
+                "not_resolved": 0, "last_not_resolved_at": null, "last_delivered_at": "2025-11-24T16:03:58.000Z" },
             "by_source": [{ "name": "servicepilot", "last_event_at": "2025-11-24T16:03:57.000Z", "taken": 1234, "queued": 0,
                 "dead": 0, "refused": 0, "last_refused": null }],
             "holds": [],
@@ -211,6 +248,7 @@ pub(crate) mod tests {
         for (path, value, sentence, well) in [
             ("/kept/open_waiting", json!(3), "Delivering, since 14:00 UTC (2 h).", true),
             ("/since_start/unmatched", json!(8), "Delivering, since 14:00 UTC (2 h).", true),
+            ("/since_start/not_resolved", json!(8), "Delivering, since 14:00 UTC (2 h).", true),
             ("/kept/unmatched", Value::Null, "Delivering, since 14:00 UTC (2 h).", true),
             ("/kept/dead", json!(1), "Delivering, since 14:00 UTC (2 h); a dead letter waits for a person.", false),
             (
@@ -219,7 +257,12 @@ pub(crate) mod tests {
                 "Delivering, since 14:00 UTC (2 h); 2 refused payloads wait for a person.",
                 false,
             ),
-            ("/kept/unmatched", json!(8), "Delivering, since 14:00 UTC (2 h); 8 events matched no filter.", false),
+            (
+                "/kept/unmatched",
+                json!(8),
+                "Delivering, since 14:00 UTC (2 h); 8 keys' last events matched no filter.",
+                false,
+            ),
             ("/kept", Value::Null, "Delivering, since 14:00 UTC (2 h); the journal does not answer at once.", false),
             (
                 "/readiness/degraded",
@@ -255,6 +298,47 @@ pub(crate) mod tests {
         let Headline { sentence, remedy, .. } = headline(&never, NOW);
         assert_eq!(sentence, "The last call to Callgoose failed, at 16:03 UTC (4 s): unauthorized (401).");
         assert_eq!((remedy.as_deref(), is_well(&never)), (Some("fix it"), false));
+    }
+
+    #[test]
+    fn the_self_check_is_told_where_there_is_one() {
+        let said = |check: Value| {
+            let mut status = status();
+            status["self_check"] = check;
+            self_check(&status, NOW)
+        };
+        let check = |at: Value, took: Value, failing: Value| json!({ "source": "s", "last_success_at": at, "round_trip_seconds": took, "failing_since": failing });
+        let whole = json!("2025-11-24T16:02:00.000Z");
+        for (told, expected) in [
+            (Value::Null, None),
+            (check(Value::Null, Value::Null, Value::Null), Some("the first round is under way")),
+            (check(Value::Null, Value::Null, whole.clone()), Some("no round came whole since the start")),
+            (check(whole, json!(0.34), Value::Null), Some("last came whole at 16:02 UTC (2 min), in 340 ms")),
+        ] {
+            assert_eq!(said(told), expected.map(|expected| format!("Self check by s: {expected}.")));
+        }
+    }
+
+    #[test]
+    fn recoveries_that_closed_nothing_are_told_with_what_that_means_and_where_to_look() {
+        let mut status = status();
+        assert_eq!(not_resolved(&status, NOW), None);
+        assert_eq!(not_resolved(&json!({}), NOW), None, "an earlier relay does not tell");
+        for (count, said) in [(1, "one recovery"), (1_234, "1,234 recoveries")] {
+            status["since_start"]["not_resolved"] = count.into();
+            status["since_start"]["last_not_resolved_at"] = "2025-11-24T16:00:00.000Z".into();
+            let told = not_resolved(&status, NOW).unwrap();
+            let begins = format!(
+                "since the start {said}, the last at 16:00 UTC (4 min), found no open incident at Callgoose (`not_resolved`)"
+            );
+            assert!(told.starts_with(&begins), "{told}");
+            for part in
+                ["fine where a person had closed it", "`gander events list --outcome not_resolved`", "Resolve filter"]
+            {
+                assert!(told.contains(part), "{part}: {told}");
+            }
+        }
+        assert!(is_well(&status), "it is no trouble by itself");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! through the filters.
 
 mod against_filters;
+mod self_check;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,14 @@ use std::sync::Arc;
 
 use against_filters::unsent;
 
+pub use self_check::self_check;
+
 use super::rule_tests::{self, TestFile};
 use crate::callgoose::filters::Filters;
 use crate::config::{FileStamps, read_source};
 use crate::event::Action;
 use crate::inbound::{Handshake, SourceConfig};
-use crate::rules::{Coverage, Outline, RuleSet};
+use crate::rules::{BodyShape, Coverage, RuleSet};
 use crate::yaml::{Findings, Node, Source, Value as Yaml, parse};
 
 /// A rule file, compiled and as a tree with places.
@@ -24,7 +27,7 @@ struct Rules {
     path: PathBuf,
     set: Arc<RuleSet>,
     tree: Node,
-    outlines: Vec<Outline>,
+    shapes: Vec<BodyShape>,
 }
 
 /// Looks at every rule file that compiled, and at the filters if there are any. `complete`: these are all rules there are.
@@ -53,18 +56,18 @@ pub fn look(
     };
     for rules in &rules {
         rules.unsaid(&filters, &source.name, findings);
-        for outline in &rules.outlines {
-            rules.unmatched(outline, &filters, &source.name, findings);
-            rules.unmapped(outline, &filters, &source.name, findings);
+        for shape in &rules.shapes {
+            rules.unmatched(shape, &filters, &source.name, findings);
+            rules.unmapped(shape, &filters, &source.name, findings);
         }
     }
     // A rule that can't be read yet may send what the others do not.
     if complete {
         for action in [Action::Trigger, Action::Resolve] {
-            let outlines: Vec<&Outline> =
-                rules.iter().flat_map(|rules| &rules.outlines).filter(|outline| outline.action == action).collect();
-            if !outlines.is_empty() {
-                unsent(&outlines, action, &filters, &tree, findings);
+            let shapes: Vec<&BodyShape> =
+                rules.iter().flat_map(|rules| &rules.shapes).filter(|shape| shape.action == action).collect();
+            if !shapes.is_empty() {
+                unsent(&shapes, action, &filters, &tree, findings);
             }
         }
     }
@@ -74,7 +77,7 @@ impl Rules {
     /// Reads the file once more, for the places in it.
     fn read(path: &Path, set: &Arc<RuleSet>) -> Option<Rules> {
         let tree = parse(&read_source(path).ok()?, &mut Findings::new())?;
-        Some(Rules { path: path.to_owned(), set: Arc::clone(set), tree, outlines: set.outlines() })
+        Some(Rules { path: path.to_owned(), set: Arc::clone(set), tree, shapes: set.body_shapes() })
     }
 
     /// Notes parts of the incident key that only the key itself asks for. Where `validate` asks for a type and does not
@@ -100,7 +103,7 @@ impl Rules {
 
     /// Notes a file that only opens, or only closes.
     fn directions(&self, findings: &mut Findings) {
-        let has = |action| self.outlines.iter().any(|outline| outline.action == action);
+        let has = |action| self.shapes.iter().any(|shape| shape.action == action);
         let (message, help) = match (has(Action::Trigger), has(Action::Resolve)) {
             (true, false) => {
                 ("no rule here resolves: a person closes the incidents", "`then: resolve` closes what a rule opened")

@@ -19,7 +19,7 @@ pub use trouble::{HandshakeFault, Trouble};
 pub enum Verdict {
     /// The upstream accepted the call, with this outcome.
     Done(Outcome),
-    /// The same call may succeed later.
+    /// The call may succeed later.
     Again(Trouble),
     /// The token, the endpoint or something on the way is wrong, not the event: no event is given up for it.
     Blocked(Trouble),

@@ -38,7 +38,7 @@ pub struct Config {
     pub filters: Filters,
     /// The API token; a call without it is answered 401.
     pub token: Secret,
-    /// How long a repeated call is a duplicate. Callgoose does not document its own window.
+    /// The time within which a repeated call is a duplicate. Callgoose does not document its own window.
     pub duplicate_window: Duration,
     /// Receives each call before it is answered.
     pub reports: Option<mpsc::Sender<Report>>,
@@ -173,10 +173,14 @@ services:
     }
 
     async fn sandbox(tls: Option<Arc<tls::Served>>) -> Sandbox {
+        started(config(), tls).await
+    }
+
+    async fn started(config: Config, tls: Option<Arc<tls::Served>>) -> Sandbox {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
-        let server = tokio::spawn(super::Sandbox::new(config()).serve(listener, tls, shutdown.clone()));
+        let server = tokio::spawn(super::Sandbox::new(config).serve(listener, tls, shutdown.clone()));
         Sandbox { address, shutdown, server }
     }
 
@@ -277,6 +281,29 @@ services:
         let sandbox = sandbox(None).await;
         let headers = format!("{headers}Authorization: Bearer {TOKEN}\r\n");
         assert_eq!(sandbox.request("POST /api/v1/process", &headers, TRIGGER).await.0, expected);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_path_and_a_body_that_is_not_json_are_reported() {
+        let (reports, mut told) = mpsc::channel(10);
+        let sandbox = started(Config { reports: Some(reports), ..config() }, None).await;
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+        for (line, body, expected) in [
+            (
+                "POST /process?token=t0k3n",
+                TRIGGER,
+                "404 not found: POST /process; calls go to POST /sqibs-api/v1/process",
+            ),
+            ("POST /v1/process", "{", "202 unmatched, nobody is alerted: the body is not JSON"),
+            (
+                "POST /v1/process",
+                "",
+                "202 unmatched, nobody is alerted: the body is empty, or its Content-Type is neither JSON nor text",
+            ),
+        ] {
+            sandbox.request(line, &headers, body).await;
+            assert_eq!(told.recv().await.unwrap().to_string(), expected);
+        }
     }
 
     #[tokio::test]

@@ -64,6 +64,18 @@ impl Relay {
         self.understood(&answer).map(Some)
     }
 
+    /// What is answered about the event once it stands otherwise than `change` says, and at the latest after `wait`, which
+    /// is rounded up to seconds. Without `wait`, at once.
+    pub(crate) fn event_within(&self, id: &str, change: Option<&str>, wait: Duration) -> Result<Answer, String> {
+        let seconds = wait.as_millis().div_ceil(1_000);
+        let after = change.map(|change| format!("&after={}", encode(change))).unwrap_or_default();
+        let path = match seconds {
+            0 => event_path(id),
+            _ => format!("{}?wait={seconds}{after}", event_path(id)),
+        };
+        self.runtime.block_on(self.client.get(&path))
+    }
+
     /// The newest of an event's replays, and of theirs, if there is one.
     pub(crate) fn newest_replay(&self, event: &Value) -> Result<Option<Value>, Stop> {
         let mut newest: Option<Value> = None;

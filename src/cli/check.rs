@@ -14,10 +14,10 @@ use crate::yaml::{Findings, Severity, Source};
 /// Check the configuration, its rules, certificates and secrets
 ///
 /// Shows every finding at once, each with file, line, column, what was expected and the remedy. Nothing is started and
-/// nothing is written. With sandbox filters also the rules whose written values match none of them.
+/// nothing is written. With sandbox filters it also finds rules that write values which no filter matches.
 ///
-/// Errors keep the relay from starting, except those of rules in the shadow of others: it starts without these. Warnings
-/// are what is probably not meant; notes are worth knowing and change no exit code.
+/// Errors keep the relay from starting, but for those in rules on trial (`rules_shadow`): it starts without these.
+/// Warnings are what is probably not meant; notes are worth knowing and change no exit code.
 ///
 /// Exit codes: 0 nothing was found but notes; 1 there are errors or warnings; 2 the file can't be read.
 #[derive(Debug, Args)]
@@ -52,6 +52,9 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let complete = config.is_some() && !findings.has_errors();
     let sources = config.as_ref().map_or(&[][..], |config| &config.sources);
     lint::look(&snapshot.rules, sources, complete, filters.as_ref(), &mut findings);
+    if let Some(section) = config.as_ref().and_then(|config| config.self_check.as_ref()) {
+        lint::self_check(section, sources, filters.as_ref(), &mut findings);
+    }
     findings.sort();
     if let Some(config) = config
         && findings.is_fine()

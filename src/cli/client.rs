@@ -69,12 +69,7 @@ impl Client {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
         let tls = match tls {
-            Some(tls) => tls::pinned_client(&tls.certificate).map_err(|error| {
-                match tls.certificate.is_relative() && !tls.certificate.exists() {
-                    true => format!("{error}; the path is relative: run this where the relay runs"),
-                    false => error.to_string(),
-                }
-            })?,
+            Some(tls) => tls::pinned_client(&tls.certificate).map_err(|error| unpinned(tls, &error))?,
             // Never used, but the connector wants one.
             None => tls::untrusting_client().map_err(|error| error.to_string())?,
         };
@@ -202,6 +197,21 @@ impl Answer {
             }
         }))
     }
+}
+
+/// Says why the relay's certificate can't be read. Before its first start there may be none.
+fn unpinned(tls: &tls::Config, error: &tls::Error) -> String {
+    let is_absent = |file: &std::path::Path| matches!(file.try_exists(), Ok(false));
+    if !is_absent(&tls.certificate) {
+        return error.to_string();
+    }
+    let made = match tls.self_signed && is_absent(&tls.private_key) {
+        true => "; the first start of `gander run` makes it: start the relay, then give this command again",
+        false => "",
+    };
+    let elsewhere =
+        if tls.certificate.is_relative() { "; the path is relative: run this where the relay runs" } else { "" };
+    format!("the relay's certificate {} does not exist{made}{elsewhere}", tls.certificate.display())
 }
 
 /// One listens on every address and is reached on loopback.

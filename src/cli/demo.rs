@@ -37,7 +37,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         let mut interrupted = std::pin::pin!(stop_signal());
         let mut stage = Stage::set_up().await.map_err(Stop::Problem)?;
         let told = tokio::select! {
-            told = Story::new(&mut stage, terminal).tell() => Some(told),
+            told = Story::new(&mut stage, terminal, !arguments.once).tell() => Some(told),
             () = interrupted.as_mut() => None,
         };
         let exit = match told {

@@ -31,8 +31,8 @@ use report::{Check, Found};
 /// with its environment: permissions, paths, proxies and secrets are those of whoever runs it.
 ///
 /// What is sent: one connection is made and closed, and one GET of `upstream.url` goes out, without a token and a body.
-/// HTTP calls GET safe, and Callgoose asks for a token. A refusal (401, 405) shows that it answers. The connection and
-/// each request have the time of `upstream.timeout`, each look at this machine 10 s.
+/// HTTP calls GET safe, and Callgoose asks for a token. A refusal (401, 405) shows that it answers. With --token one POST
+/// follows. The connection and each request have the time of `upstream.timeout`, each look at this machine 10 s.
 ///
 /// Exit codes: 0 nothing is wrong; 1 something failed, or is doubtful; 2 it could not run.
 #[derive(Debug, Args)]
@@ -116,6 +116,7 @@ async fn go(config: client::Config, names: &[&'static str], checks: &mut Checks<
     let (rest, with_token) = (&names[4..], names.len() == WAY.len());
     let way = config.way.clone();
     let has_token = config.authorization.is_sendable();
+    let origin = config.authorization.secret().origin().cloned();
     let started = Instant::now();
     let upstream = match Upstream::new(config, [(Arc::from(SOURCE), Some(FROM.to_owned()))]) {
         Ok(upstream) => upstream,
@@ -138,7 +139,13 @@ async fn go(config: client::Config, names: &[&'static str], checks: &mut Checks<
     ask(&upstream, checks).await;
     if with_token {
         let started = Instant::now();
-        let found = send_token(&upstream, has_token, checks.terminal).await;
+        let found = match has_token {
+            true => answer::token(&send_token(&upstream, checks.terminal).await, origin.as_ref()),
+            false => Found::failed(
+                "it is not at hand here",
+                "set the variable or file that `upstream.authorization` names, as it is for the relay",
+            ),
+        };
         checks.add(Check::new("token", started.elapsed(), found));
     }
 }
@@ -159,16 +166,10 @@ async fn ask(upstream: &Upstream, checks: &mut Checks<'_>) {
 }
 
 /// Posts an empty event with the token.
-async fn send_token(upstream: &Upstream, has_token: bool, terminal: &mut Terminal) -> Found {
-    if !has_token {
-        return Found::failed(
-            "it is not at hand here",
-            "set the variable or file that `upstream.authorization` names, as it is for the relay",
-        );
-    }
+async fn send_token(upstream: &Upstream, terminal: &mut Terminal) -> Result<client::Answer, client::CallError> {
     let url = upstream.shown_url();
     terminal.say(&format!("sending the token: POST {{}} to {url}, from `{FROM}`"));
-    answer::token(&upstream.call(&Arc::from(SOURCE), Bytes::from_static(b"{}"), None).await)
+    upstream.call(&Arc::from(SOURCE), Bytes::from_static(b"{}"), None).await
 }
 
 /// A secret for the proxy is not at hand: without it the proxy would seem to refuse.

@@ -3,6 +3,7 @@
 mod against;
 mod command;
 mod export;
+mod following;
 mod hold;
 mod log;
 mod progress;
@@ -20,7 +21,7 @@ use super::{ConfigArguments, Exit, Stop};
 use crate::advice::{self, Beside};
 use crate::clock::WallTime;
 use crate::inbound::Accept;
-use crate::inbound::repair::Repair;
+use crate::lenient_json::Repair;
 use crate::text::visible;
 
 use selection::{Selection, Texts};
@@ -38,6 +39,7 @@ pub(crate) struct Arguments {
 enum Command {
     List(List),
     Show(Show),
+    Follow(following::Follow),
     Replay(command::Replay),
     Discard(command::Discard),
     Hold(hold::Hold),
@@ -62,13 +64,13 @@ struct List {
     selection: Selection,
     #[command(flatten)]
     texts: Texts,
-    /// Only events of which the rules in `rules_shadow` would have decided otherwise, and what
+    /// Only events that the rules in `rules_shadow` would have decided otherwise, each with what would be otherwise
     #[arg(long)]
     differs: bool,
     /// At most so many
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
-    /// Only events before this one, where the list before ended
+    /// Go on where a list ended: only events older than this one
     #[arg(long, value_name = "ID")]
     after: Option<String>,
     /// Print the API's answer: {"events": […], "next": …}
@@ -97,6 +99,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     match &arguments.command {
         Command::List(list) => list.run(terminal),
         Command::Show(show) => show.run(terminal),
+        Command::Follow(follow) => follow.run(terminal),
         Command::Replay(replay) => replay.run(terminal),
         Command::Discard(discard) => discard.run(terminal),
         Command::Hold(hold) => hold.run(terminal),

@@ -19,19 +19,19 @@ use crate::advice::filter_verdict::FilterVerdict;
 use crate::clock::WallTime;
 use crate::config::{LoadedRules, load_addresses, load_rules, load_sender};
 use crate::event::Draft;
-use crate::inbound::repair::Repairs;
 use crate::inbound::{Accept, Decoded};
+use crate::lenient_json::Repairs;
 use crate::rules::{Context, Decision, Element, Trace};
 
 /// Show why a payload is decided as it is
 ///
-/// Every validation, rule and condition with the value that was seen, then the body that would be sent and, by the
-/// sandbox filters, what Callgoose would do with it. Where no rule matches, the rule that lacked least and what it
-/// lacked. Reads only the source's rules from the configuration: no secret is needed, no relay has to run, and nothing
-/// is sent.
+/// Shows every validation, rule and condition with the value that was seen, then the body that would be sent and, by the
+/// sandbox filters, what Callgoose would do with it. Where no rule matches, it names the rule that came nearest, and what
+/// kept it from matching. Reads only the source's rules from the configuration: no secret is needed, no relay has to run,
+/// and nothing is sent.
 ///
-/// With --relay or --journal also whether the event would be taken or is known already; with --event for what was
-/// received before, decided by the rules as they are now.
+/// With --relay or --journal it also says whether the event would be taken, or is known already. With --event it explains
+/// what was received before, by the rules as they are now.
 ///
 /// Exit codes: 0 whatever the verdict; 1 the relay refused; 2 the rules, the payload or the relay can't be used.
 #[derive(Debug, Args)]

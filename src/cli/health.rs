@@ -17,8 +17,8 @@ use crate::config::load_addresses;
 
 /// Ask a running relay whether it is alive, or ready
 ///
-/// Reads `/healthz`, or `/readyz` with --ready, at the configured admin address. Of the configuration only `listen` and
-/// `admin` matter here: a mistake in the rest of it makes no running relay look unwell.
+/// Reads `/healthz`, or `/readyz` with --ready, at the configured admin address. Of the configuration it uses `listen` and
+/// `admin` only: with a mistake elsewhere in it a running relay still looks well.
 ///
 /// Exit codes: 0 it is; 1 it is not; 2 the configuration can't be used.
 #[derive(Debug, Args)]

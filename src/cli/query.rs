@@ -16,7 +16,7 @@ use crate::yaml::{Findings, Place, Source};
 
 /// Print each node that a JSONPath selects, one JSON value a line
 ///
-/// The path is read as in a rule file: RFC 9535, and what is no valid or no sensible path is refused with the reason.
+/// The path is read as in a rule file (RFC 9535): one that is invalid, or makes no sense, is refused with the reason.
 ///
 /// Exit codes: 0 something was selected; 1 nothing was; 2 the path or the document can't be used, or the answer would
 /// take too much work (then nothing is printed).

@@ -6,8 +6,8 @@ use super::input::BYTES_MAX;
 use super::terminal::plain;
 use crate::clock::WallTime;
 use crate::event::{Action, Body, Draft, Occurrence, Priority, UpdateHash};
-use crate::inbound::repair::{JsonReading, Repairs};
 use crate::inbound::{Accept, Decoded, read_kept, request_time};
+use crate::lenient_json::{JsonReading, Repairs};
 use crate::rules::Element;
 
 /// A recorded event.

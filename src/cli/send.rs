@@ -24,8 +24,8 @@ use crate::inbound::auth::Policy;
 /// Post a payload to the running relay and follow it to its outcome
 ///
 /// Uses the address, the certificate and a credential of the source from the configuration, waits for Callgoose's answer
-/// and, if the event is still queued then, follows it through the admin API. What did not come to what it should is told
-/// with the reason and the remedy.
+/// and, if the event is still queued then, follows it through the admin API. Where something went wrong it says why, and
+/// what to do.
 ///
 /// Exit codes: 0 created, resolved, duplicate or accepted; 1 anything else; 2 the relay could not be asked.
 #[derive(Debug, Args)]
@@ -72,6 +72,10 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         && let Err(stop) = follow(&arguments.config, &mut events, until, terminal)
     {
         terminal.say(&format!("its outcome is not known: {stop}"));
+        let kept = events.iter().filter(|event| event["status"] == "queued").filter_map(id_of).next();
+        if let Some(id) = kept {
+            terminal.say(&format!("  {}", advice::left_unasked(&id)));
+        }
     }
     complete(&arguments.config, &mut events);
     report(arguments, &answer, &events, terminal);

@@ -36,10 +36,10 @@ pub(crate) struct Arguments {
 /// The wanted lines; everything that is given must hold.
 #[derive(Debug, Default, Args)]
 struct Filter {
-    /// Only lines of this state; several with commas
+    /// Only events in this state; several with commas
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(STATES))]
     state: Vec<String>,
-    /// Only events of which the upstream said this
+    /// Only events with this outcome, by Callgoose's answer
     #[arg(long, value_parser = PossibleValuesParser::new(Outcome::ALL.map(Outcome::as_str)))]
     outcome: Option<String>,
     /// Only events of this source

@@ -24,8 +24,8 @@ use crate::yaml::{Findings, Source};
 /// deduplication. With sandbox filters, which a test file may name itself, events are judged by the stand-in for
 /// Callgoose too.
 ///
-/// Coverage tells, for each rule file, which rules decided nothing, which conditions never held or never failed, which
-/// validations never refused: what could be left out of the rules without a test that tells.
+/// Coverage lists, for each rule file, the rules that decided nothing, the conditions that never held or never failed, and
+/// the validations that never refused: they could be removed, and no test would fail.
 ///
 /// Exit codes: 0 all passed; 1 some failed, or less is covered than asked for; 2 something could not run, or there is no
 /// test.

@@ -16,7 +16,10 @@ impl Reader<'_> {
         let token_node = section.take_some("token");
         let token = token_node.map(|node| self.secret(node, "admin.token", Use::Bearer, Direction::Checked));
         let tls_node = section.take_some("tls").filter(|node| !is_off(node));
-        let tls = tls_node.map(|node| self.tls(Some(node), node, "admin.tls"));
+        let tls = tls_node.map(|node| match self.names_a_whole_pair(node) {
+            true => self.tls(Some(node), node, "admin.tls"),
+            false => None,
+        });
         let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
         let hosts = self.hosts(&mut section);
         section.finish(&mut self.findings);
@@ -43,6 +46,20 @@ impl Reader<'_> {
             tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
             hosts,
         })
+    }
+
+    /// Of a pair both files are named, or neither: half of one would be completed by half of the senders' pair.
+    fn names_a_whole_pair(&mut self, tls: &Node) -> bool {
+        let [certificate, private_key] =
+            ["certificate", "private_key"].map(|key| tls.get(key).is_some_and(|node| !node.is_null()));
+        let (there, missing) = match (certificate, private_key) {
+            (true, false) => ("certificate", "private_key"),
+            (false, true) => ("private_key", "certificate"),
+            _ => return true,
+        };
+        let message = format!("expected `{missing}` beside `{there}`, found none");
+        self.findings.error(tls.place.clone(), format!("admin.tls.{missing}"), message).code("missing-key");
+        false
     }
 
     fn hosts(&mut self, section: &mut Fields<'_>) -> Vec<String> {

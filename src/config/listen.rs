@@ -98,8 +98,11 @@ impl Reader<'_> {
             return Some(config);
         };
         if !matches!(node.value, Value::Map(_)) {
-            self.error(node, path, format!("expected a mapping or `off`, found {}", node.kind()))
-                .help("`tls: off` is plain HTTP");
+            let expected = "a mapping with `certificate` and `private_key`, or `off`";
+            let finding = fields::not_a_mapping(node, path, expected, &mut self.findings);
+            if finding.help.is_none() {
+                finding.help("`tls: off` is plain HTTP");
+            }
             return None;
         }
         let mut section = Fields::of(node, path, &mut self.findings)?;

@@ -52,7 +52,7 @@ pub fn load_journal(inputs: &Inputs) -> Result<journal::Config, Failure> {
     })
 }
 
-/// What calls to the upstream need.
+/// The configuration that calls to the upstream need.
 pub fn load_upstream(inputs: &Inputs) -> Result<client::Config, Failure> {
     part(inputs, |reader, tree| {
         let mut top = Fields::of(tree, "", &mut reader.findings)?;
@@ -131,7 +131,7 @@ impl Reader<'_> {
     }
 }
 
-fn source_names(tree: &Node) -> impl Iterator<Item = &str> {
+pub(super) fn source_names(tree: &Node) -> impl Iterator<Item = &str> {
     let entries = match tree.get("sources").map(|node| &node.value) {
         Some(Value::Map(entries)) => entries.as_slice(),
         _ => &[],

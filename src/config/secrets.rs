@@ -98,7 +98,7 @@ impl Reader<'_> {
         self.literal_else(node, text, path, used, HELP)
     }
 
-    /// The same, with another way to write it.
+    /// Like the one above, with another way to write it.
     pub(super) fn literal_else(
         &mut self,
         node: &Node,

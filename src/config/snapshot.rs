@@ -18,21 +18,21 @@ pub struct Snapshot {
     pub files: FileStamps,
     /// The rule files that compiled.
     pub rules: BTreeMap<PathBuf, Arc<RuleSet>>,
-    pub settings: Settings,
+    pub settings: SettingsTree,
 }
 
 /// The settings of a configuration, with environment and flags laid over the file; they may hold secrets.
 #[derive(Clone, Default, PartialEq)]
-pub struct Settings(Json);
+pub struct SettingsTree(Json);
 
-impl Settings {
-    pub(super) fn of(tree: &Node) -> Settings {
-        Settings(tree.to_json())
+impl SettingsTree {
+    pub(super) fn of(tree: &Node) -> SettingsTree {
+        SettingsTree(tree.to_json())
     }
 
-    /// The dotted paths of the keys that `other` sets otherwise, apart from the rules of sources that both have. What is
-    /// set to nothing is as if it were not there.
-    pub fn changed(&self, other: &Settings) -> Vec<String> {
+    /// The dotted paths of the keys that `other` sets otherwise, apart from what a reload takes over: the rules of
+    /// sources that both have, and the self check. What is set to nothing is as if it were not there.
+    pub fn changed(&self, other: &SettingsTree) -> Vec<String> {
         let mut paths = Vec::new();
         compare("", Some(&self.0), Some(&other.0), &mut paths);
         paths
@@ -40,9 +40,9 @@ impl Settings {
 }
 
 /// Paths alone: the values may be secrets.
-impl fmt::Debug for Settings {
+impl fmt::Debug for SettingsTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Settings(…)")
+        f.write_str("SettingsTree(…)")
     }
 }
 
@@ -58,7 +58,7 @@ fn compare(path: &str, one: Option<&Json>, other: Option<&Json>, paths: &mut Vec
     let added = others.keys().filter(|name| !members.contains_key(*name));
     for name in members.keys().chain(added) {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        if !is_rules(&path) {
+        if !is_rules(&path) && path != SELF_CHECK {
             compare(&path, members.get(name), others.get(name), paths);
         }
     }
@@ -73,6 +73,8 @@ fn is_rules(path: &str) -> bool {
 
 /// The keys of a source that a reload takes over.
 const RULES_KEYS: [&str; 2] = ["rules", "rules_shadow"];
+/// The section that a reload takes over.
+const SELF_CHECK: &str = "self_check";
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_changed_key_is_named_and_rules_are_not() {
-        let changed = |one: Json, other: Json| Settings(one).changed(&Settings(other));
+        let changed = |one: Json, other: Json| SettingsTree(one).changed(&SettingsTree(other));
         let source = |rules: &str, from: &str| json!({ "sources": { "a.b": { "rules": rules, "from": from } } });
         for (claim, one, other, paths) in [
             ("nothing", source("a", "x"), source("a", "x"), &[] as &[&str]),
@@ -104,6 +106,13 @@ mod tests {
                 json!({ "l": { "tls": "off" } }),
                 &["l.tls"],
             ),
+            (
+                "the self check",
+                json!({ "self_check": { "every": "1m" } }),
+                json!({ "self_check": { "every": "2m" } }),
+                &[],
+            ),
+            ("no self check any more", json!({ "self_check": { "every": "1m" } }), json!({}), &[]),
             ("the order of keys", json!({ "a": 1, "b": 2 }), json!({ "b": 2, "a": 1 }), &[]),
         ] {
             assert_eq!(changed(one, other), paths, "{claim}");

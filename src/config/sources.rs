@@ -13,9 +13,9 @@ use super::secrets::Direction;
 use super::{Reader, read_source};
 use crate::inbound::auth::Policy;
 use crate::inbound::limits::{OverLimit, RateLimit};
-use crate::inbound::repair::JsonReading;
 use crate::inbound::{Accept, Handshake, Respond, SourceConfig, SourceRules};
 use crate::journal::Share;
+use crate::lenient_json::JsonReading;
 use crate::rules::{RuleSet, read_path};
 use crate::yaml::{Fields, Findings, Key, Node, Value, fields, shown};
 

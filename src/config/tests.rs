@@ -253,7 +253,8 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         (
             "max_body: 1MiB",
             "tls: false",
-            "3:8 listen.tls: expected a mapping or `off`, found a boolean (`tls: off` is plain HTTP)",
+            "3:8 listen.tls: expected a mapping with `certificate` and `private_key`, or `off`, found a boolean \
+             (`tls: off` is plain HTTP)",
         ),
         (
             "listen:\n  address: 127.0.0.1:8443\n  max_body: 1MiB",
@@ -752,6 +753,43 @@ fn what_is_superseded_is_sent_unless_it_is_said_to_end() {
 }
 
 #[test]
+fn the_self_check_is_off_unless_it_names_a_source() {
+    let section = |line: &str| Desk::new(&format!("{BASE}{line}\n")).load().config.self_check.map(|one| one.settings);
+    assert_eq!(section(""), None);
+    assert_eq!(section("self_check: ~"), None);
+    let settings = section("self_check: { source: s }").unwrap();
+    assert_eq!((settings.every, settings.limit), (Duration::from_secs(900), Duration::from_secs(300)));
+    assert_eq!(settings.trigger["servicepilot_event_id"], settings.resolve["servicepilot_event_id"]);
+    let settings = section("self_check: { source: s, every: 1h, limit: 1m, trigger: { a: 1 }, resolve: { a: [x] } }");
+    let settings = settings.unwrap();
+    assert_eq!((settings.every, settings.limit), (Duration::from_secs(3_600), Duration::from_secs(60)));
+    assert_eq!(
+        (settings.trigger.to_string(), settings.resolve.to_string()),
+        (r#"{"a":1}"#.into(), r#"{"a":["x"]}"#.into())
+    );
+    for (line, path, message) in [
+        ("self_check: { every: 15m }", "self_check.source", "`source` is required here and missing"),
+        ("self_check: { source: other }", "self_check.source", "expected the name of a source, found "),
+        ("self_check: { source: s, every: 10ms }", "self_check.every", "expected a duration such as "),
+        ("self_check: { source: s, limit: 2d }", "self_check.limit", "expected a duration such as "),
+        (
+            "self_check: { source: s, trigger: x }",
+            "self_check.trigger",
+            "expected a payload as a mapping, found a string",
+        ),
+        ("self_check: { source: s, evry: 15m }", "self_check.evry", "unknown key `evry`"),
+        // It goes, and is not what one wants.
+        ("self_check: { source: s, every: 5s }", "self_check.every", "each round is two events"),
+    ] {
+        let findings = Desk::new(&format!("{BASE}{line}\n")).findings();
+        let found: Vec<_> = findings.iter().collect();
+        let [found] = found[..] else { panic!("{line}: {}", findings.render(false)) };
+        assert!(found.path == path && found.message.starts_with(message), "{line}: {}", findings.render(false));
+        assert_eq!(findings.has_errors(), !line.contains("5s"), "{line}");
+    }
+}
+
+#[test]
 fn staleness_is_off_unless_it_says_after_how_long() {
     use crate::delivery::staleness::{Settings, Then};
     let stale = |desk: Desk| desk.load().config.dispatch.stale;
@@ -1087,6 +1125,28 @@ fn an_unknown_variable_is_a_warning_and_a_wrong_value_an_error_at_the_variable()
     let findings = Desk::new(BASE).flag("--set listen.max_body", "listen.max_body", "soon").findings();
     let text = findings.render(false);
     assert!(findings.has_errors() && text.contains("--> command line, --set listen.max_body"), "{text}");
+}
+
+#[test]
+fn a_mapping_that_is_laid_over_is_told_by_its_key_with_what_was_found_and_what_is_expected() {
+    let first = |value: &str| {
+        let findings = Desk::new(BASE).flag("--set admin.tls", "admin.tls", value).findings();
+        let text = findings.render(false);
+        assert!(text.contains("--> command line, --set admin.tls"), "{text}");
+        let yaml::Finding { path, message, help, .. } = findings.iter().next().unwrap().clone();
+        (path, message, help.unwrap_or_default())
+    };
+    let (path, message, help) = first("{certificate: a, private_key: b}");
+    let expected = "expected a mapping with `certificate` and `private_key`, or `off`, found a string";
+    assert_eq!((path.as_str(), message.as_str()), ("admin.tls", expected));
+    assert!(help.contains("{key=value, key=value}") && help.contains("`--set admin.tls.KEY=VALUE`"), "{help}");
+    let (path, message, _) = first("{certificate=a}");
+    assert_eq!(path, "admin.tls.private_key");
+    assert_eq!(message, "expected `private_key` beside `certificate`, found none");
+    let (path, ..) = first("{private_key=a}");
+    assert_eq!(path, "admin.tls.certificate");
+    let (_, _, help) = first("1");
+    assert_eq!(help, "`tls: off` is plain HTTP", "it was not meant as a mapping");
 }
 
 #[test]

@@ -17,7 +17,8 @@ use crate::event::EventId;
 pub struct Settings {
     /// Consecutive failures that open the breaker.
     pub failures: u32,
-    /// How long it stays open before a probe, and how long a success counts for the upstream. At most `retry.max`.
+    /// The time that it stays open before a probe, and for which a success counts for the upstream. At most
+    /// `retry.max`.
     pub open: Duration,
     /// The longest wait before a probe in a pause: the first ones come sooner. At most `retry.max`.
     pub pause: Duration,
@@ -243,9 +244,9 @@ impl Breaker {
                 | Trouble::ProxyCertificate
         );
         let Some(success) = self.succeeded.filter(|_| !about_the_way) else { return FailureOf::Upstream };
-        let lately = call.started.since(success.at) < self.settings.open;
+        let is_recent = call.started.since(success.at) < self.settings.open;
         let others_since = call.failing_since.is_some_and(|since| since <= success.running);
-        if lately || others_since { FailureOf::Event } else { FailureOf::Upstream }
+        if is_recent || others_since { FailureOf::Event } else { FailureOf::Upstream }
     }
 
     fn succeed(&mut self, now: Monotonic) {

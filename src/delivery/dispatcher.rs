@@ -47,9 +47,9 @@ use deliver::FinishedCall;
 pub use delivery_progress::{DeliveryProgress, FailedCalls};
 pub use next_step::{JudgedCall, next_step, tried_before};
 use queue_commands::QueueCommand;
-pub use queue_commands::{QueueHandle, Withdrawal};
+pub use queue_commands::{Discarding, QueueHandle};
 pub use recent_triggers::RecentTriggers;
-pub use restored_queue::{hold_again, recent_triggers, restore};
+pub use restored_queue::{recent_triggers, restore, restore_holds};
 use settling::Settling;
 use stale_episode::{StaleEpisode, tell_stale_episode};
 pub use stuck::{Failing, Stuck};
@@ -270,7 +270,7 @@ impl Dispatcher {
         while let Some(committed) = self.committed.recv().await {
             self.handle_commit(committed);
         }
-        self.context.recorder.leave(self.remembered());
+        self.context.recorder.leave_queue(self.queue_copy());
     }
 
     /// Handles what has come by now, so that one round of the schedule serves it all.
@@ -303,7 +303,7 @@ impl Dispatcher {
                     self.count_first_attempt(&delivery, body.as_ref().map(|body| body.acknowledged), now);
                     self.spawn(deliver::deliver(Arc::clone(&self.context), delivery, body));
                 }
-                Step::Settle(withdrawn) => self.settle_withdrawn(withdrawn, now),
+                Step::Settle(to_settle) => self.settle_without_call(to_settle, now),
                 Step::WaitUntil(at) => break Some(at),
                 Step::Wait => break None,
             }
@@ -312,15 +312,15 @@ impl Dispatcher {
         wake
     }
 
-    fn handle_commit(&mut self, Committed { accepted, settled: ended, recall }: Committed) {
-        self.release(ended);
-        if let Some(reply) = recall {
-            let _ = reply.send(self.remembered());
+    fn handle_commit(&mut self, Committed { accepted, settled, queue_copy_request }: Committed) {
+        self.settlements_durable(settled);
+        if let Some(reply) = queue_copy_request {
+            let _ = reply.send(self.queue_copy());
         }
         for Accepted { event, outgoing } in accepted {
             let now = self.context.clock.now();
-            if let Some(withdrawn) = self.schedule.enqueue(&event, now.monotonic) {
-                self.settle_withdrawn(withdrawn, now);
+            if let Some(to_settle) = self.schedule.enqueue(&event, now.monotonic) {
+                self.settle_without_call(to_settle, now);
             }
             // Behind a long backlog it waits for a while: until then the journal keeps its body.
             if let Some(outgoing) = outgoing.filter(|_| self.schedule.len() <= bodies::WAITING_MAX) {
@@ -330,7 +330,7 @@ impl Dispatcher {
     }
 
     /// These settlements are on disk.
-    fn release(&mut self, settled: Vec<Settlement>) {
+    fn settlements_durable(&mut self, settled: Vec<Settlement>) {
         let now = self.context.clock.now().monotonic;
         for settlement in settled {
             let Some(unwritten) = self.settling.take(settlement.id) else {
@@ -343,7 +343,7 @@ impl Dispatcher {
             self.stuck.send_if_modified(|stuck| stuck.remove(event.id));
             if let Some(key) = unwritten.key {
                 let done = settlement.state == State::Delivered && settlement.outcome != Some(Outcome::Unmatched);
-                self.schedule.release(key, done, now);
+                self.schedule.settled(key, done, now);
             }
             if let Some(told) = unwritten.told {
                 let _ = told.send(());
@@ -352,7 +352,7 @@ impl Dispatcher {
     }
 
     /// A copy of the queue, for a journal that lacks some of it.
-    fn remembered(&self) -> QueueCopy {
+    fn queue_copy(&self) -> QueueCopy {
         let mut waiting: Vec<Pending> = self.schedule.events().collect();
         waiting.retain(|waits| !self.settling.contains(waits.event));
         QueueCopy { waiting, ending: self.settling.events().collect(), bodies: self.bodies.all() }
@@ -363,33 +363,37 @@ impl Dispatcher {
         match command {
             QueueCommand::Discard { events, origin, reply } => {
                 let discard = |(event, key)| self.discard(event, key, &origin, now);
-                let withdrawals = events.into_iter().map(discard).collect();
-                let _ = reply.send(withdrawals);
+                let results = events.into_iter().map(discard).collect();
+                let _ = reply.send(results);
             }
             QueueCommand::Hold { target, held, done } => {
                 let sources = self.context.recorder.sources();
                 queue_commands::set_hold(&mut self.schedule, &target, held, sources, now.monotonic);
                 let _ = done.send(());
             }
+            QueueCommand::Survey { mut survey, reply } => {
+                let is_whole = self.schedule.survey(&mut survey, now.monotonic);
+                let _ = reply.send((survey, is_whole));
+            }
         }
     }
 
-    fn discard(&mut self, event: EventId, key: KeyId, origin: &Arc<CommandOrigin>, now: Now) -> Withdrawal {
+    fn discard(&mut self, event: EventId, key: KeyId, origin: &Arc<CommandOrigin>, now: Now) -> Discarding {
         let (told, written) = oneshot::channel();
         match self.schedule.discard(key, event, now.monotonic) {
-            Discard::Settle(withdrawn) => {
+            Discard::Settle(to_settle) => {
                 self.discarded.insert(event, Arc::clone(origin));
-                self.settle_withdrawn(withdrawn, now);
+                self.settle_without_call(to_settle, now);
                 self.settling.tell(event, told);
             }
-            Discard::UnderWay if self.settling.contains(event) => return Withdrawal::NotWaiting,
+            Discard::UnderWay if self.settling.contains(event) => return Discarding::NotWaiting,
             Discard::UnderWay => {
                 self.discarded.insert(event, Arc::clone(origin));
-                return Withdrawal::UnderWay;
+                return Discarding::UnderWay;
             }
-            Discard::NotWaiting => return Withdrawal::NotWaiting,
+            Discard::NotWaiting => return Discarding::NotWaiting,
         }
-        Withdrawal::Ends(written)
+        Discarding::Ends(written)
     }
 
     fn handle_report(&mut self, report: CallReport) {

@@ -30,13 +30,13 @@ pub struct RetryState {
     pub attempts: u32,
     /// When the first of them ended, on the clock that stops during pauses.
     pub since: Monotonic,
-    /// How often it was sent again after an answer.
+    /// The number of times that it was sent again after an answer.
     pub resends: u32,
     /// The answer, if the event is only sent again for a better one: a later event of its key does not wait for that.
     pub answered: Option<Outcome>,
 }
 
-/// What a retry is decided by: a finished call, and how its event stands.
+/// The inputs of the retry decision: a finished call, and the state of its event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryInputs {
     /// None on the first attempt.
@@ -101,7 +101,7 @@ pub struct Circumstances {
     /// Every attempt of this event so far was answered: none can have taken effect unnoticed.
     pub never_in_doubt: bool,
     /// A trigger of the key was delivered within the last minutes.
-    pub opened_lately: bool,
+    pub opened_recently: bool,
     /// A later event of the key waits: it must not wait for a better answer to this one.
     pub has_later: bool,
 }
@@ -109,9 +109,9 @@ pub struct Circumstances {
 /// Returns true if the upstream may answer differently later. It may still be opening the incident that a resolve did
 /// not find; and a first trigger after a resolve, answered as a duplicate, fell into its own duplicate window.
 pub fn may_be_early(verdict: Verdict, circumstances: Circumstances) -> bool {
-    let Circumstances { action, reopening, never_in_doubt, opened_lately, has_later } = circumstances;
+    let Circumstances { action, reopening, never_in_doubt, opened_recently, has_later } = circumstances;
     let early = match (action, verdict) {
-        (Action::Resolve, Verdict::Done(Outcome::NotResolved)) => opened_lately,
+        (Action::Resolve, Verdict::Done(Outcome::NotResolved)) => opened_recently,
         (Action::Trigger, Verdict::Done(Outcome::Duplicate)) => reopening && never_in_doubt,
         _ => false,
     };
@@ -287,14 +287,14 @@ mod tests {
             action: Action::Resolve,
             reopening: false,
             never_in_doubt: true,
-            opened_lately: true,
+            opened_recently: true,
             has_later: false,
         };
-        let trigger = Circumstances { action: Action::Trigger, reopening: true, opened_lately: false, ..resolve };
+        let trigger = Circumstances { action: Action::Trigger, reopening: true, opened_recently: false, ..resolve };
         let (missed, repeat) = (Verdict::Done(Outcome::NotResolved), Verdict::Done(Outcome::Duplicate));
         for (sentence, verdict, circumstances, expected) in [
             ("a resolve just behind its trigger", missed, resolve, true),
-            ("a resolve of an old incident", missed, Circumstances { opened_lately: false, ..resolve }, false),
+            ("a resolve of an old incident", missed, Circumstances { opened_recently: false, ..resolve }, false),
             ("a resolve with an event behind it", missed, Circumstances { has_later: true, ..resolve }, false),
             ("a resolve that was done", Verdict::Done(Outcome::Resolved), resolve, false),
             ("a resolve that matched no filter", Verdict::Done(Outcome::Unmatched), resolve, false),

@@ -11,6 +11,7 @@ mod alternation;
 mod lanes;
 mod queues;
 mod rate;
+mod survey;
 mod turns;
 
 use std::cmp::Reverse;
@@ -30,6 +31,7 @@ pub use lanes::Lane;
 pub use queues::KeySlot;
 use queues::{KeyPosition, Queues};
 use rate::Rate;
+pub use survey::{SourceSurvey, Standing, Survey, WaitingKey};
 use turns::Turns;
 
 /// The limits of deliveries.
@@ -68,6 +70,7 @@ pub struct Schedule {
     left: Rate,
     left_fresh: Rate,
     left_backlog: Rate,
+    left_by_source: HashMap<SourceId, Rate>,
 }
 
 /// The time at which a key continues. An entry that no longer fits the key's state is skipped.
@@ -101,7 +104,7 @@ pub enum Step {
     /// Start this delivery.
     Start(Delivery),
     /// Settle this event without a call.
-    Settle(Withdrawn),
+    Settle(ToSettle),
     /// Wait until then, or until something happens.
     WaitUntil(Monotonic),
     /// Wait until something happens.
@@ -110,7 +113,7 @@ pub enum Step {
 
 /// An event to settle without a call, or without a further one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Withdrawn {
+pub struct ToSettle {
     pub event: Queued,
     /// None if it is not the first of its key, which then does not wait for it.
     pub key: Option<KeySlot>,
@@ -122,8 +125,8 @@ pub struct Withdrawn {
 /// The result of discarding an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// Settle it; if it was the first of its key, the key continues when it is released.
-    Settle(Withdrawn),
+    /// Settle it; if it was the first of its key, the key continues once that is on disk.
+    Settle(ToSettle),
     /// A call is under way, or it is being settled already.
     UnderWay,
     /// It is not waiting.
@@ -149,17 +152,18 @@ impl Schedule {
             left: Rate::default(),
             left_fresh: Rate::default(),
             left_backlog: Rate::default(),
+            left_by_source: HashMap::new(),
         }
     }
 
     /// Appends an event to its key. Returns the event before it, if that one need not wait any longer.
-    pub fn enqueue(&mut self, event: &Queued, now: Monotonic) -> Option<Withdrawn> {
+    pub fn enqueue(&mut self, event: &Queued, now: Monotonic) -> Option<ToSettle> {
         // The key's position depends on all its events.
-        let (known, follows) = match self.queues.slot(event.key) {
+        let (known, is_next) = match self.queues.slot(event.key) {
             Some(key) => match self.queues.place(key) {
                 KeyPosition::Lane(spot) => {
                     self.turns.remove(key, &mut self.queues);
-                    (false, spot.follows())
+                    (false, spot.is_next())
                 }
                 _ => (true, false),
             },
@@ -169,7 +173,7 @@ impl Schedule {
         if known {
             return self.cut_short(key);
         }
-        self.go_on(key, follows, now);
+        self.go_on(key, is_next, now);
         None
     }
 
@@ -181,8 +185,8 @@ impl Schedule {
         }
     }
 
-    /// Chooses the next step. A started delivery is under way until [`Schedule::ended`] is called; the key of an event
-    /// that ends unsent is blocked until [`Schedule::release`]. `decide` decides about an event, and is told if a
+    /// Chooses the next step. A started delivery is under way until [`Schedule::call_ended`] is called; the key of an
+    /// event that ends unsent is blocked until [`Schedule::settled`]. `decide` decides about an event, and is told if a
     /// resolve of its key waits after it.
     pub fn next(&mut self, now: Monotonic, decide: impl FnOnce(&Queued, bool) -> StaleDecision) -> Step {
         self.wake(now);
@@ -242,8 +246,8 @@ impl Schedule {
     }
 
     /// Notes the end of a delivery's call and frees its slot. The key stays blocked: the result must be on disk first,
-    /// then [`Schedule::release`] or [`Schedule::again`] follows. Returns the owner of the failure, if it failed.
-    pub fn ended(
+    /// then [`Schedule::settled`] or [`Schedule::again`] follows. Returns the owner of the failure, if it failed.
+    pub fn call_ended(
         &mut self,
         delivery: &Delivery,
         verdict: Verdict,
@@ -277,7 +281,7 @@ impl Schedule {
         self.wait(delivery.key, retry, at);
     }
 
-    /// Notes that a delivery's call can't be made: its event ends. The key is free after [`Schedule::release`].
+    /// Notes that a delivery's call can't be made: its event ends. The key is free after [`Schedule::settled`].
     pub fn unsendable(&mut self, delivery: &Delivery, now: Monotonic) {
         self.leave(delivery, now);
         self.unsettled += 1;
@@ -287,10 +291,11 @@ impl Schedule {
 
     /// Removes the key's first event, whose settlement is on disk, and continues with the next. `done`: the upstream
     /// did what the event asked.
-    pub fn release(&mut self, key: KeySlot, done: bool, now: Monotonic) {
+    pub fn settled(&mut self, key: KeySlot, done: bool, now: Monotonic) {
         self.unsettled -= 1;
         self.retries.remove(&key);
         self.left.count(now);
+        self.left_by_source.entry(self.queues.source(key)).or_default().count(now);
         let undone = self.undone.remove(&key);
         let has_next = if undone { self.queues.pop_undone(key) } else { self.queues.pop(key, done) };
         if has_next {
@@ -323,11 +328,10 @@ impl Schedule {
         }
         let removed = self.queues.remove_behind(slot, event);
         if let KeyPosition::Lane(spot) = place {
-            self.turns.insert(slot, &mut self.queues, spot.follows(), now);
+            self.turns.insert(slot, &mut self.queues, spot.is_next(), now);
         }
         let result = Err(Reason::Discarded);
-        removed
-            .map_or(Discard::NotWaiting, |event| Discard::Settle(Withdrawn { event, key: None, attempts: 0, result }))
+        removed.map_or(Discard::NotWaiting, |event| Discard::Settle(ToSettle { event, key: None, attempts: 0, result }))
     }
 
     /// Holds a key until it is released; a call under way is finished.
@@ -342,7 +346,7 @@ impl Schedule {
     }
 
     /// Releases a held key.
-    pub fn let_go_key(&mut self, key: KeyId, now: Monotonic) {
+    pub fn release_key(&mut self, key: KeyId, now: Monotonic) {
         let (Some(since), Some(slot)) = (self.held.remove(&key), self.queues.slot(key)) else { return };
         self.forgive(since, now, |queues, held| queues.first(held).key == key);
         if self.queues.place(slot) == KeyPosition::Held {
@@ -357,10 +361,10 @@ impl Schedule {
     }
 
     /// Releases a held source.
-    pub fn let_go_source(&mut self, source: SourceId, now: Monotonic) {
+    pub fn release_source(&mut self, source: SourceId, now: Monotonic) {
         let Some(since) = self.held_sources.remove(&source) else { return };
         self.forgive(since, now, |queues, held| queues.source(held) == source);
-        self.turns.let_go(source, now);
+        self.turns.release(source, now);
     }
 
     /// Returns true if a later event of this key waits after the first.
@@ -439,24 +443,24 @@ impl Schedule {
     }
 
     /// Ends the wait of a first event for a better answer, after a later event came for its key.
-    fn cut_short(&mut self, key: KeySlot) -> Option<Withdrawn> {
+    fn cut_short(&mut self, key: KeySlot) -> Option<ToSettle> {
         let answered = self.retries.get(&key).and_then(|retry| retry.answered)?;
         let retry = self.retries.remove(&key)?;
         // It may be in a lane again already.
         self.turns.remove(key, &mut self.queues);
         self.unsettled += 1;
         let event = self.queues.first(key);
-        Some(Withdrawn { event, key: Some(key), attempts: retry.attempts, result: Ok(answered) })
+        Some(ToSettle { event, key: Some(key), attempts: retry.attempts, result: Ok(answered) })
     }
 
-    fn end_unsent(&mut self, key: KeySlot, reason: Reason) -> Withdrawn {
+    fn end_unsent(&mut self, key: KeySlot, reason: Reason) -> ToSettle {
         self.queues.put(key, KeyPosition::Away);
         self.unsettled += 1;
         if reason == Reason::Superseded {
             self.undone.insert(key);
         }
         let attempts = self.retries.remove(&key).map_or(0, |retry| retry.attempts);
-        Withdrawn { event: self.queues.first(key), key: Some(key), attempts, result: Err(reason) }
+        ToSettle { event: self.queues.first(key), key: Some(key), attempts, result: Err(reason) }
     }
 
     fn is_superseded(&self, key: KeySlot) -> bool {
@@ -468,14 +472,14 @@ impl Schedule {
         self.turns.end(delivery.event.source, delivery.lane, delivery.started, now);
     }
 
-    /// Makes the key's first event available. `follows`: the event before it was delivered a moment ago.
-    fn go_on(&mut self, key: KeySlot, follows: bool, now: Monotonic) {
+    /// Makes the key's first event available. `is_next`: the event before it was delivered a moment ago.
+    fn go_on(&mut self, key: KeySlot, is_next: bool, now: Monotonic) {
         if self.is_held(key) {
             self.queues.put(key, KeyPosition::Held);
         } else if self.retries.contains_key(&key) {
             self.turns.insert_retry(key, &mut self.queues, now);
         } else {
-            self.turns.insert(key, &mut self.queues, follows, now);
+            self.turns.insert(key, &mut self.queues, is_next, now);
         }
     }
 

@@ -20,8 +20,12 @@ struct Table {
 impl SourceNames {
     /// The number of a name, assigned at its first use.
     pub fn id(&self, name: &str) -> SourceId {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).ids.get(name).copied();
-        known.unwrap_or_else(|| self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name))
+        self.find(name).unwrap_or_else(|| self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name))
+    }
+
+    /// The number of a name, if it has one.
+    pub fn find(&self, name: &str) -> Option<SourceId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).ids.get(name).copied()
     }
 
     /// The name of a number.
@@ -57,7 +61,9 @@ mod tests {
     #[test]
     fn a_name_keeps_its_number_and_a_number_its_name() {
         let names = SourceNames::default();
+        assert_eq!(names.find("a"), None);
         let (first, second) = (names.id("a"), names.id("b"));
+        assert_eq!(names.find("b"), Some(second));
         assert_ne!(first, second);
         assert_eq!((names.id("a"), names.id("b")), (first, second));
         assert_eq!((&*names.name(first), &*names.name(second)), ("a", "b"));

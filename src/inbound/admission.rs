@@ -20,6 +20,8 @@ use super::{Accept, Respond, SourceConfig};
 use crate::clock::Monotonic;
 use crate::journal::Shares;
 use crate::server::{ClientCertificate, Peer};
+use crate::text::plain;
+use crate::yaml::nearest;
 
 /// A source that takes requests, without its rules, which change.
 #[derive(Debug)]
@@ -56,6 +58,15 @@ pub(super) enum Admission<'a> {
     Probe,
 }
 
+/// A path that leads to no source.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Astray {
+    /// Its beginning, as it may stand in a line.
+    pub(super) path: String,
+    /// The source whose name is nearly the one that was asked for.
+    pub(super) nearest: Option<String>,
+}
+
 /// A request that was not admitted.
 #[derive(Debug)]
 pub(super) struct NotAdmitted<'a> {
@@ -87,6 +98,21 @@ impl Sources {
             return Err(NotAdmitted { source: None, refusal: Refusal::UnknownSource });
         };
         source.admit(head, peer, now).map_err(|refusal| NotAdmitted { source: Some(&source.name), refusal })
+    }
+}
+
+impl Sources {
+    /// Describes a path that leads to no source, for the log. It looks at all sources, so that it is asked for lines that
+    /// are written, and not for each request of a stranger.
+    pub(super) fn astray(&self, path: &str) -> Astray {
+        let name = path.strip_prefix(HOOKS).unwrap_or(path).trim_matches('/');
+        let nearest = nearest(name, self.0.keys().map(|name| &**name)).filter(|_| !name.is_empty()).map(str::to_owned);
+        let is_secret = |segment: &str| self.0.values().any(|source| source.auth.is_secret(segment));
+        // One who writes the token into the path shall not find it in the log.
+        let segments = path.split('/').take(SEGMENTS_MAX);
+        let segments = segments.map(|segment| if is_secret(segment) { "(secret)" } else { segment });
+        let shown: String = segments.collect::<Vec<_>>().join("/").chars().take(PATH_CHARS_MAX).collect();
+        Astray { path: plain(&shown), nearest }
     }
 }
 
@@ -145,6 +171,9 @@ impl<'a> Admitted<'a> {
 }
 
 const HOOKS: &str = "/hooks/";
+/// More than the path of any webhook has.
+const SEGMENTS_MAX: usize = 8;
+const PATH_CHARS_MAX: usize = 80;
 
 #[cfg(test)]
 mod tests {
@@ -216,6 +245,24 @@ mod tests {
             assert_eq!(found, expected);
         }
     }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_told_bounded_and_without_secrets_and_with_the_source_that_was_meant() {
+        let sources = sources(false);
+        let astray = |path: &str| {
+            let Astray { path, nearest } = sources.astray(path);
+            (path, nearest)
+        };
+        let near = Some("s".to_owned());
+        assert_eq!(astray("/hooks/s/"), ("/hooks/s/".to_owned(), near.clone()));
+        assert_eq!(astray("/S"), ("/S".to_owned(), near));
+        assert_eq!(astray("/"), ("/".to_owned(), None));
+        assert_eq!(astray("/hooks/s/token"), ("/hooks/s/(secret)".to_owned(), None));
+        assert_eq!(astray("/hooks/a\u{1b}[2J").0, "/hooks/a\\u{1b}[2J");
+        let long = format!("/hooks/{}", "x".repeat(10_000));
+        assert_eq!((astray(&long).0.len(), astray(&"/".repeat(10_000)).0.len()), (PATH_CHARS_MAX, SEGMENTS_MAX - 1));
+    }
+
     #[test]
     fn a_probe_shows_no_token_and_comes_from_where_senders_are() {
         let admit = |probes: bool, method: Method, certificate, address: &str| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::refusal::{UNPROCESSABLE, to_json};
 use super::response::{EventReply, Reply};
 use crate::event::{Draft, KeyId};
-use crate::journal::recorder::{Entry, Follow, Recorded};
+use crate::journal::recorder::{Entry, PendingSettlement, Recorded};
 use crate::rules::{Decision, Element};
 
 /// The elements of a decision: what there is to record, and what there is not.
@@ -48,8 +48,8 @@ impl Elements {
     }
 }
 
-/// The reply to every element, in the order of the payload, and what its sender may follow.
-pub(super) fn replies(ignored: Vec<Ignored>, recorded: Vec<Recorded>) -> Vec<(Reply, Option<Follow>)> {
+/// The reply to every element, in the order of the payload, with the settlement that its sender may wait for.
+pub(super) fn replies(ignored: Vec<Ignored>, recorded: Vec<Recorded>) -> Vec<(Reply, Option<PendingSettlement>)> {
     let mut replies = Vec::with_capacity(ignored.len() + recorded.len());
     let mut recorded = recorded.into_iter();
     for Ignored { index, rule } in ignored {
@@ -61,15 +61,15 @@ pub(super) fn replies(ignored: Vec<Ignored>, recorded: Vec<Recorded>) -> Vec<(Re
     replies
 }
 
-fn reply(Recorded { entry, receipt }: Recorded) -> (Reply, Option<Follow>) {
-    let (id, duplicate, follow) = (receipt.id(), receipt.is_duplicate(), receipt.into_follow());
+fn reply(Recorded { entry, receipt }: Recorded) -> (Reply, Option<PendingSettlement>) {
+    let (id, duplicate, pending) = (receipt.id(), receipt.is_duplicate(), receipt.into_pending_settlement());
     let reply = match entry {
         Entry::Event { draft: Draft { action, incident_key, .. }, .. } => {
-            Reply::Event(EventReply { action, incident_key, id, duplicate, waits: follow.is_some(), settled: None })
+            Reply::Event(EventReply { action, incident_key, id, duplicate, waits: pending.is_some(), settled: None })
         }
         Entry::Refused { violations, .. } => Reply::Refused { id, violations },
     };
-    (reply, follow)
+    (reply, pending)
 }
 
 #[cfg(test)]
@@ -78,8 +78,8 @@ mod tests {
 
     use super::*;
     use crate::event::{Action, Body, EventId, Priority, UpdateHash, Violation};
-    use crate::inbound::repair::Repairs;
     use crate::journal::recorder::Receipt;
+    use crate::lenient_json::Repairs;
     use crate::rules::TemplateFailures;
 
     fn event(key: &str) -> Element {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::repair::Repairs;
 use super::{Decoded, Ingest, read_kept};
 use crate::clock::WallTime;
 use crate::event::Violation;
+use crate::lenient_json::Repairs;
 use crate::rules::{Context, Decision, RuleSet, Trace};
 
 /// A decision, with how it came about.

@@ -1,4 +1,4 @@
-//! Compressed bodies: which codings a source takes, and what comes out of gzip.
+//! Compressed bodies: the codings that a source takes, and the unpacking of gzip.
 
 use std::io::Read;
 
@@ -10,13 +10,22 @@ use super::body::BufferedBody;
 use super::refusal::Refusal;
 use crate::event::Violation;
 
-/// Tells from the headers that a body is gzip. Any other coding is refused, and gzip where the source does not take it.
-pub(super) fn is_gzip(headers: &HeaderMap, taken: bool) -> Result<bool, Refusal> {
-    let mut codings = headers.get_all(CONTENT_ENCODING).iter().filter(|coding| !is_identity(coding));
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(false),
-        (Some(coding), None) if taken && is_named_gzip(coding) => Ok(true),
-        _ => Err(Refusal::ContentEncoding { gzip: taken }),
+/// The coding of a body, by its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Identity,
+    Gzip,
+}
+
+impl Coding {
+    /// Refuses any other coding, and gzip where the source does not take it.
+    pub(super) fn of(headers: &HeaderMap, takes_gzip: bool) -> Result<Coding, Refusal> {
+        let mut codings = headers.get_all(CONTENT_ENCODING).iter().filter(|coding| !is_identity(coding));
+        match (codings.next(), codings.next()) {
+            (None, _) => Ok(Coding::Identity),
+            (Some(coding), None) if takes_gzip && is_named_gzip(coding) => Ok(Coding::Gzip),
+            _ => Err(Refusal::ContentEncoding { gzip: takes_gzip }),
+        }
     }
 }
 
@@ -112,7 +121,7 @@ mod tests {
             for coding in codings {
                 headers.append(CONTENT_ENCODING, coding.parse().unwrap());
             }
-            is_gzip(&headers, taken).map_err(|refusal| refusal.label())
+            Coding::of(&headers, taken).map(|coding| coding == Coding::Gzip).map_err(|refusal| refusal.label())
         };
         for (codings, taken, not) in [
             (&[] as &[&str], Ok(false), Ok(false)),

@@ -2,8 +2,8 @@
 
 use super::payload::read_payload;
 use super::refusal::UNREAD;
-use super::repair::{JsonReading, Repairs};
 use super::{Accept, Decoded};
+use crate::lenient_json::{JsonReading, Repairs};
 
 /// The repairs without which a kept payload could not have been decided, whatever its source takes today; those in a text
 /// that `unwrap` read are not among them. `refused_for`: the reason of its refusal, if it was refused. Some reasons say that
@@ -19,7 +19,7 @@ pub fn repairs_of_kept(raw: &[u8], charset: Option<&str>, refused_for: Option<&s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbound::repair::Repair;
+    use crate::lenient_json::Repair;
 
     #[test]
     fn only_what_was_decided_was_repaired() {

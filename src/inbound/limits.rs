@@ -82,7 +82,7 @@ mod tests {
         })
     }
 
-    /// How many of `tried` requests at `at` fit.
+    /// The number of `tried` requests at `at` that fit.
     fn fitting(limiter: &Limiter, at: i64, tried: usize) -> usize {
         (0..tried).filter(|_| limiter.check(Monotonic(at)).is_ok()).count()
     }

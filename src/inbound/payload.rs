@@ -12,15 +12,17 @@ use super::body::BufferedBody;
 use super::charset::{Charset, looks_wide};
 use super::gzip::{self, StaysPacked, looks_packed, unpack};
 use super::refusal::{NotJson, PACKED, Refusal, TakenBy};
-use super::repair::{self, JsonReading, Repairs};
 use super::{Accept, form};
 use crate::event::Violation;
+use crate::lenient_json::{self, JsonReading, Repairs};
 
 /// A body whose sender is authenticated: it may be decoded, decided and kept.
 #[derive(Debug)]
 pub(super) struct Payload {
     body: BufferedBody,
     reading: Reading,
+    /// The problem of a body that is not the gzip that its headers name.
+    broken_gzip: Option<NotJson>,
 }
 
 /// The charset of a body and the formats that its source takes, known before its bytes are read.
@@ -41,30 +43,35 @@ pub struct Decoded {
 
 impl Payload {
     pub(super) fn new(body: BufferedBody, reading: Reading, _proof: Authenticated) -> Payload {
-        Payload { body, reading }
+        Payload { body, reading, broken_gzip: None }
     }
 
     /// Unpacks a body that came as gzip, if all of it came; from here on it is as if it had come so. One that is no gzip
-    /// stays as it is.
-    pub(super) fn unpack(&mut self, bytes_max: usize) -> Result<Result<(), NotJson>, Refusal> {
+    /// stays as it is, and is no JSON.
+    pub(super) fn unpack(&mut self, bytes_max: usize) -> Result<(), Refusal> {
         if self.body.cut_off {
-            return Ok(Ok(()));
+            return Ok(());
         }
         match unpack(&self.body, bytes_max) {
             Ok(body) => self.body = body,
             Err(StaysPacked::Refused(refusal)) => return Err(refusal),
-            Err(StaysPacked::Broken(problem)) => return Ok(Err(NotJson::at(problem, 1, 1))),
+            Err(StaysPacked::Broken(problem)) => {
+                self.broken_gzip = Some(NotJson::at(problem, 1, 1));
+            }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Refuses a body of which only the beginning was read.
-    pub(super) fn is_whole(&self, bytes_max: usize) -> Result<(), Refusal> {
+    pub(super) fn check_whole(&self, bytes_max: usize) -> Result<(), Refusal> {
         if self.body.cut_off { Err(Refusal::BodyTooLarge { bytes_max }) } else { Ok(()) }
     }
 
     pub(super) fn decode(&self) -> Result<Decoded, NotJson> {
-        decode(&self.body.bytes, self.reading)
+        match &self.broken_gzip {
+            Some(not_json) => Err(not_json.clone()),
+            None => decode(&self.body.bytes, self.reading),
+        }
     }
 
     /// The body as it came, but for its compression.
@@ -222,15 +229,15 @@ impl EncodedBody<'_> {
     /// The reading of the repaired text; none where there is nothing to repair, or it is a form.
     fn leniently(&self, forms: bool) -> Option<Result<Decoded, NotJson>> {
         let mut repairs = Repairs::NONE;
-        let text = repair::decode(self.text, self.encoding, self.marked, &mut repairs);
-        let repaired = repair::repair(&text, &mut repairs);
+        let text = lenient_json::decode(self.text, self.encoding, self.marked, &mut repairs);
+        let repaired = lenient_json::repair(&text, &mut repairs);
         if repairs.is_empty() || forms && form::is_form(text.as_bytes()) {
             return None;
         }
         Some(match serde_json::from_slice(&repaired) {
             Ok(value) => Ok(Decoded { value, repairs }),
             Err(problem) => {
-                let place = repair::place(&text, offset(&repaired, &problem));
+                let place = lenient_json::place(&text, offset(&repaired, &problem));
                 Err(not_json(text.as_bytes(), place, &problem))
             }
         })
@@ -255,13 +262,13 @@ fn not_json(text: &[u8], at: usize, problem: &serde_json::Error) -> NotJson {
     let words = problem.to_string();
     let suffix = format!(" at line {} column {}", problem.line(), problem.column());
     let words = words.strip_suffix(&suffix).unwrap_or(&words);
-    let word = repair::word_at(text, at);
+    let word = lenient_json::word_at(text, at);
     let words = match words {
         // The end of a text in C, which some senders count with it.
         words if text.get(at) == Some(&0) && !words.starts_with(IN_A_STRING) => NUL.to_owned(),
         words if SURROGATE.contains(&words) => HALF_A_CHARACTER.to_owned(),
         words if NO_VALUE.contains(&words) && word.starts_with(b"'") => SINGLE_QUOTES.to_owned(),
-        words if NO_VALUE.contains(&words) && repair::is_not_finite(word) => {
+        words if NO_VALUE.contains(&words) && lenient_json::is_not_finite(word) => {
             format!("`{}` is no number in JSON", String::from_utf8_lossy(word))
         }
         words => words.to_owned(),
@@ -306,7 +313,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::inbound::repair::Repair;
+    use crate::lenient_json::Repair;
 
     fn lenient() -> Reading {
         Reading { json: JsonReading::Lenient, ..Reading::default() }

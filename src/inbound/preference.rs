@@ -1,4 +1,4 @@
-//! `Prefer: wait=N` (RFC 7240): how long a sender would like to wait for the upstream's answer.
+//! `Prefer: wait=N` (RFC 7240): the time that a sender would like to wait for the upstream's answer.
 
 use std::time::Duration;
 

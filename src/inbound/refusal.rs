@@ -459,7 +459,7 @@ pub(super) fn to_json(answer: &impl Serialize) -> Bytes {
     serde_json::to_vec(answer).map_or_else(|_| Bytes::new(), Bytes::from)
 }
 
-/// What helps where a body looks like gzip, and its headers do not say so.
+/// The remedy where a body looks like gzip, and its headers do not say so.
 pub(super) const PACKED: &str = "Send `Content-Encoding: gzip` with it, to a source with `accept_encoding: [gzip]`.";
 
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -506,12 +506,14 @@ mod tests {
         serde_json::from_slice(response.body()).unwrap()
     }
 
-    #[test]
-    fn each_reason_has_its_status_and_headers() {
+    /// A refusal with its status and the headers beside the content type.
+    type Row = (Refusal, u16, &'static [(&'static str, &'static str)]);
+
+    /// One for each reason at least.
+    fn rows() -> Vec<Row> {
         let not_json = NotJson::at("expected value", 3, 14);
         let not_json = Refusal::NotJson(not_json);
-        type Row<'a> = (Refusal, u16, &'a [(&'a str, &'a str)]);
-        let rows: &[Row<'_>] = &[
+        vec![
             (Refusal::Head(BadHead::Framing("two lengths")), 400, &[("connection", "close")]),
             (not_json, 400, &[]),
             (Refusal::Head(BadHead::TooLarge), 431, &[("connection", "close")]),
@@ -549,11 +551,16 @@ mod tests {
             (Refusal::Unavailable(Unavailable::JournalReplaced), 503, &[("retry-after", "5")]),
             (Refusal::Unavailable(Unavailable::Overload), 503, &[("retry-after", "1")]),
             (Refusal::Unavailable(Unavailable::Stopping), 503, &[("retry-after", "5")]),
-        ];
+        ]
+    }
+
+    #[test]
+    fn each_reason_has_its_status_and_headers() {
+        let rows = rows();
         let labels: BTreeSet<&str> = rows.iter().map(|(refusal, ..)| refusal.label()).collect();
         let known = Refusal::labels_without_source().chain(Refusal::labels_of_source());
         assert_eq!(labels, known.collect(), "each is counted from the start");
-        for (refusal, status, headers) in rows {
+        for (refusal, status, headers) in &rows {
             let response = Refused::from(refusal.clone()).response("01J");
             assert_eq!(response.status(), *status, "{refusal:?}");
             assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -568,6 +575,42 @@ mod tests {
             assert!(!body["title"].as_str().unwrap().is_empty() && !body["detail"].as_str().unwrap().is_empty());
         }
     }
+
+    /// The reasons in the page's table, each with its code: `401, 403` stand beside the groups `a; b, c`.
+    fn documented() -> BTreeSet<(String, u16)> {
+        let (_, table) = PAGE.split_once("| code | `reason` |\n").unwrap();
+        let mut found = BTreeSet::new();
+        for row in table.lines().skip(1).take_while(|row| row.starts_with('|')) {
+            let cells: Vec<&str> = row.split('|').collect();
+            let groups: Vec<&str> = cells[2].split(';').collect();
+            for (index, code) in codes(cells[1]).into_iter().enumerate() {
+                // One group alone is that of all codes.
+                let group = groups.get(index).unwrap_or(&groups[0]);
+                found.extend(group.split('`').skip(1).step_by(2).map(|reason| (reason.to_owned(), code)));
+            }
+        }
+        found
+    }
+
+    fn codes(cell: &str) -> Vec<u16> {
+        cell.split(',').filter_map(|code| code.trim().parse().ok()).collect()
+    }
+
+    #[test]
+    fn the_page_has_each_reason_with_its_code_and_no_other() {
+        let known = rows().into_iter().map(|(refusal, status, _)| (refusal.label().to_owned(), status));
+        let known: BTreeSet<_> = known.chain([(UNPROCESSABLE.to_owned(), 422)]).collect();
+        assert_eq!(documented(), known);
+        let (_, table) = PAGE.split_once("| code | meaning |\n").unwrap();
+        let rows = table.lines().skip(1).take_while(|row| row.starts_with('|'));
+        let answered: BTreeSet<u16> = rows.flat_map(|row| codes(row.split('|').nth(1).unwrap())).collect();
+        let refused: BTreeSet<u16> = known.into_iter().map(|(_, status)| status).collect();
+        assert_eq!(answered.difference(&refused).collect::<Vec<_>>(), [&200, &202], "what is no refusal");
+        assert!(refused.is_subset(&answered), "{refused:?} {answered:?}");
+    }
+
+    /// The page for those who operate it.
+    const PAGE: &str = include_str!("../../config/MONITORING.md");
 
     /// A sender that sends it again later loses nothing.
     #[test]

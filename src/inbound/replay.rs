@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::elements::{self, Elements};
 use super::payload::{Decoded, Reading};
 use super::refusal::{BODY_TOO_LARGE, NotJson};
-use super::repair::Repairs;
 use super::response::Reply;
 use super::{Ingest, Shared, gzip, payload};
 use crate::event::Violation;
 use crate::journal::recorder::{Declined, Entry, Submission, Unavailable};
 use crate::journal::{CommandOrigin, RefusedPayload};
+use crate::lenient_json::Repairs;
 use crate::rules::{Context, Decision, RuleSet};
 
 /// The result of replaying a refused payload.
@@ -48,22 +48,71 @@ impl Ingest {
     ) -> Replayed {
         let shared = &self.0;
         let stands_for_element = mended.is_some() && refused.element.is_some();
-        let payload = in_its_stead(refused, mended);
-        let (Some(source), Some(rules)) = (shared.sources.named(&payload.source), shared.rules.of(&payload.source))
-        else {
-            return Replayed::NoSource;
+        let (of, trace) = (refused.id, refused.trace.clone());
+        let DecidedAgain { source, raw, reading, decision } = match shared.decide_again(in_its_stead(refused, mended)) {
+            Ok(decided) => decided,
+            Err(replayed) => return replayed,
+        };
+        let elements = decision.elements.len();
+        let Elements { entries, ignored, .. } = Elements::of(source, decision);
+        // A batch comes here whole only if the rules could not split it.
+        if ignored.is_empty() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. })) {
+            return Replayed::RefusedAgain(entries.into_iter().flat_map(violations).collect());
+        }
+        if stands_for_element && elements > 1 {
+            return Replayed::SeveralElements(elements);
+        }
+        let submission = Submission {
+            source: Arc::clone(source),
+            request_id: Arc::clone(&origin.request_id),
+            sender_request_id: None,
+            trace,
+            received_at: shared.clock.now().wall,
+            raw: Bytes::from(raw),
+            charset: reading.charset.label(),
+            entries,
+            wait_for_settlement: false,
+        };
+        match shared.recorder.replace(of, submission, force, origin).await {
+            Ok(Ok(recorded)) => {
+                let replies: Vec<Reply> =
+                    elements::replies(ignored, recorded).into_iter().map(|(reply, _)| reply).collect();
+                shared.count_ignored(&replies, source);
+                Replayed::Taken(replies.iter().map(Reply::to_value).collect())
+            }
+            Ok(Err(declined)) => Replayed::Declined(declined),
+            Err(unavailable) => Replayed::Unavailable(unavailable),
+        }
+    }
+}
+
+/// A refused payload with the decision by the rules that are loaded now.
+struct DecidedAgain<'s> {
+    source: &'s Arc<str>,
+    /// Unpacked.
+    raw: Vec<u8>,
+    reading: Reading,
+    decision: Decision,
+}
+
+impl Shared {
+    /// Decides a refused payload by the rules that are loaded now; the error is the end of its replay where there is
+    /// nothing to decide.
+    fn decide_again(&self, payload: RefusedPayload) -> Result<DecidedAgain<'_>, Replayed> {
+        let (Some(source), Some(rules)) = (self.sources.named(&payload.source), self.rules.of(&payload.source)) else {
+            return Err(Replayed::NoSource);
         };
         if payload.reason.as_deref() == Some(BODY_TOO_LARGE) {
-            return Replayed::CutOff;
+            return Err(Replayed::CutOff);
         }
         let Some(raw) = payload.raw else {
-            return if payload.element.is_some() { Replayed::NoBatch } else { Replayed::Declined(Declined::Pruned) };
+            return Err(match payload.element {
+                Some(_) => Replayed::NoBatch,
+                None => Replayed::Declined(Declined::Pruned),
+            });
         };
-        let unpacked = if source.accept.gzip { gzip::of_kept(raw, shared.limits.bytes_max) } else { Ok(raw) };
-        let raw = match unpacked {
-            Ok(raw) => raw,
-            Err(too_large) => return Replayed::RefusedAgain(vec![too_large]),
-        };
+        let unpacked = if source.accept.gzip { gzip::of_kept(raw, self.limits.bytes_max) } else { Ok(raw) };
+        let raw = unpacked.map_err(|too_large| Replayed::RefusedAgain(vec![too_large]))?;
         let reading = Reading::named(payload.charset.as_deref(), source.accept);
         // The time when it came, not that of the replay: templates may show it.
         let received_at = payload.received_at.rfc3339();
@@ -73,45 +122,12 @@ impl Ingest {
             json: source.accept.json,
             repairs: Repairs::NONE,
         };
-        let (decision, repairs) = match decide(&rules.live, &raw, reading, payload.element.as_deref(), context) {
-            Ok(decided) => decided,
-            Err(not_json) => return Replayed::RefusedAgain(vec![not_json.into()]),
-        };
-        shared.metrics.payload_repaired(&source.name, repairs);
-        let elements = decision.elements.len();
-        let Elements { entries, ignored, .. } = Elements::of(&source.name, decision);
-        // A batch comes here whole only if the rules could not split it.
-        if ignored.is_empty() && entries.iter().all(|entry| matches!(entry, Entry::Refused { .. })) {
-            return Replayed::RefusedAgain(entries.into_iter().flat_map(violations).collect());
-        }
-        if stands_for_element && elements > 1 {
-            return Replayed::SeveralElements(elements);
-        }
-        let submission = Submission {
-            source: Arc::clone(&source.name),
-            request_id: Arc::clone(&origin.request_id),
-            sender_request_id: None,
-            trace: payload.trace,
-            received_at: shared.clock.now().wall,
-            raw: Bytes::from(raw),
-            charset: reading.charset.label(),
-            entries,
-            follow: false,
-        };
-        match shared.recorder.replace(payload.id, submission, force, origin).await {
-            Ok(Ok(recorded)) => {
-                let replies: Vec<Reply> =
-                    elements::replies(ignored, recorded).into_iter().map(|(reply, _)| reply).collect();
-                shared.count_ignored(&replies, &source.name);
-                Replayed::Taken(replies.iter().map(Reply::to_value).collect())
-            }
-            Ok(Err(declined)) => Replayed::Declined(declined),
-            Err(unavailable) => Replayed::Unavailable(unavailable),
-        }
+        let (decision, repairs) = decide(&rules.live, &raw, reading, payload.element.as_deref(), context)
+            .map_err(|not_json| Replayed::RefusedAgain(vec![not_json.into()]))?;
+        self.metrics.payload_repaired(&source.name, repairs);
+        Ok(DecidedAgain { source: &source.name, raw, reading, decision })
     }
-}
 
-impl Shared {
     fn count_ignored(&self, replies: &[Reply], source: &Arc<str>) {
         for _ in replies.iter().filter(|reply| matches!(reply, Reply::Ignored { .. })) {
             self.metrics.event_ignored(source);

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use crate::clock::WallTime;
 use crate::trace_context::TraceContext;
 
-/// How a request is named and dated.
+/// The ids and the times of a request.
 #[derive(Debug)]
 pub(super) struct RequestMetadata {
     pub(super) id: Arc<str>,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tracing::field::display;
 use tracing::{Span, debug, info, warn};
 
+use super::admission::Astray;
 use super::refusal::{self, Refusal, Refused, UNPROCESSABLE};
 use super::request_id::RequestMetadata;
 use super::response::{EventReply, Reply};
@@ -142,8 +143,15 @@ impl RequestLog {
     }
 
     /// A request was refused as a whole. A person should look where that is new of an authenticated sender, or where the
-    /// journal does not take it.
-    pub(super) fn refused(&self, refused: &Refused, source: Option<&Arc<str>>, peer: &Peer, about: &RequestMetadata) {
+    /// journal does not take it. `astray` describes the path of one that names no source.
+    pub(super) fn refused(
+        &self,
+        refused: &Refused,
+        source: Option<&Arc<str>>,
+        peer: &Peer,
+        about: &RequestMetadata,
+        astray: impl FnOnce() -> Option<Astray>,
+    ) {
         let Refused { refusal, kept } = refused;
         self.metrics.request_refused(source, refusal.label());
         if let Some(source) = source {
@@ -179,8 +187,11 @@ impl RequestLog {
                 "refused a request"
             );
         } else {
+            let astray = astray();
+            let path = astray.as_ref().map(|astray| &*astray.path);
+            let nearest = astray.as_ref().and_then(|astray| astray.nearest.as_deref());
             info!(
-                %request_id, sender_request_id, %trace_id, %peer, source, event, credential, status, reason,
+                %request_id, sender_request_id, %trace_id, %peer, source, path, nearest, event, credential, status, reason,
                 suppressed,
                 "refused a request"
             );

@@ -14,7 +14,7 @@ use super::loaded_rules::SourceRules;
 use super::payload::{self, Decoded, Payload, Reading};
 use crate::clock::{Clock, WallTime};
 use crate::event::EventId;
-use crate::journal::recorder::{Recorder, Unlike};
+use crate::journal::recorder::{Recorder, ShadowDifferences};
 use crate::logging::LogThrottle;
 use crate::metrics::{Metrics, Shadowed};
 use crate::rules::diff::{Difference, differences};
@@ -92,7 +92,7 @@ impl Shadow {
                 metrics: Arc::clone(&self.metrics),
                 clock: self.clock,
                 throttle: LogThrottle::default(),
-                unlike: Vec::new(),
+                unrecorded: Vec::new(),
             };
             let shutdown = self.shutdown.clone();
             tokio::spawn(async move { while panicked("shadow", worker.run(&mut waiting, &shutdown)).await {} });
@@ -108,7 +108,7 @@ struct Worker {
     clock: Clock,
     throttle: LogThrottle,
     /// Differences that are not recorded yet.
-    unlike: Vec<Unlike>,
+    unrecorded: Vec<ShadowDifferences>,
 }
 
 impl Worker {
@@ -130,14 +130,14 @@ impl Worker {
                 self.metrics.shadow_decided(&source, Shadowed::Skipped);
                 continue;
             };
-            self.take(&payload, differences);
-            if waiting.is_empty() || self.unlike.len() >= RECORDED_AT_ONCE {
+            self.note(&payload, differences);
+            if waiting.is_empty() || self.unrecorded.len() >= RECORDED_AT_ONCE {
                 self.record();
             }
         }
     }
 
-    fn take(&mut self, payload: &DecidedPayload, differences: Vec<Difference>) {
+    fn note(&mut self, payload: &DecidedPayload, differences: Vec<Difference>) {
         let Some(first) = differences.first() else {
             return self.metrics.shadow_decided(&payload.source, Shadowed::Same);
         };
@@ -161,17 +161,17 @@ impl Worker {
             }
         }
         let told = of.into_iter().filter_map(|(event, differences)| {
-            Some(Unlike { event, differences: serde_json::to_string(&differences).ok()? })
+            Some(ShadowDifferences { event, differences: serde_json::to_string(&differences).ok()? })
         });
-        self.unlike.extend(told.take(UNRECORDED_MAX - self.unlike.len().min(UNRECORDED_MAX)));
+        self.unrecorded.extend(told.take(UNRECORDED_MAX - self.unrecorded.len().min(UNRECORDED_MAX)));
     }
 
     /// Records the differences. Where the recorder is busy they stay for the next time.
     fn record(&mut self) {
-        if !self.unlike.is_empty()
-            && let Err(unlike) = self.recorder.differ(std::mem::take(&mut self.unlike))
+        if !self.unrecorded.is_empty()
+            && let Err(differences) = self.recorder.record_differences(std::mem::take(&mut self.unrecorded))
         {
-            self.unlike = unlike;
+            self.unrecorded = differences;
         }
     }
 }

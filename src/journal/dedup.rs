@@ -5,7 +5,7 @@
 //! again. What only repeats the state is a duplicate within the window and a reminder after it.
 //!
 //! The state is a fold over the events that were taken and how they ended, so the journal can restore it. It is
-//! bounded; a forgotten key can only page once more.
+//! bounded; an evicted key can only page once more.
 
 mod key_table;
 mod occurrence;
@@ -67,8 +67,8 @@ pub struct Preview {
 
 /// The result of [`Dedup::admit`], with the number of a new event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    Taken { id: EventId, novelty: AcceptReason },
+pub enum DedupResult {
+    Taken { id: EventId, reason: AcceptReason },
     Duplicate { of: EventId, why: DuplicateReason },
 }
 
@@ -181,14 +181,14 @@ impl Dedup {
         now: Now,
         force: bool,
         append: impl FnOnce(AcceptReason, &Occurrences) -> Result<EventId, E>,
-    ) -> Result<Admission, E> {
-        let novelty = match self.decide(arrival, now) {
-            DedupDecision::Take(novelty) => novelty,
+    ) -> Result<DedupResult, E> {
+        let reason = match self.decide(arrival, now) {
+            DedupDecision::Take(reason) => reason,
             DedupDecision::Duplicate { .. } if force => AcceptReason::Replay,
-            DedupDecision::Duplicate { of, why } => return Ok(Admission::Duplicate { of, why }),
+            DedupDecision::Duplicate { of, why } => return Ok(DedupResult::Duplicate { of, why }),
         };
-        let id = self.take(arrival, now.monotonic, |occurrences| append(novelty, occurrences))?;
-        Ok(Admission::Taken { id, novelty })
+        let id = self.take(arrival, now.monotonic, |occurrences| append(reason, occurrences))?;
+        Ok(DedupResult::Taken { id, reason })
     }
 
     /// Takes an event without the check for duplicates.
@@ -218,7 +218,7 @@ impl Dedup {
 
     /// Takes an event that the journal kept, and settles it if it ended. All events in the order of their numbers
     /// restore the state.
-    pub fn recall(&mut self, row: Row, taken: Monotonic) {
+    pub fn restore_row(&mut self, row: Row, taken: Monotonic) {
         let Row { id, key, action, update, state, outcome, occurrences } = row;
         self.keys.put(key, KeyState { last_action: action, last: id, taken, waiting: true, update, occurrences });
         if let Some(effect) = Effect::of(state, outcome) {
@@ -226,9 +226,9 @@ impl Dedup {
         }
     }
 
-    /// Forgets every key: a damaged event may have belonged to any of them.
-    pub fn forget_all(&mut self) {
-        self.keys.forget_all();
+    /// Evicts every key: a damaged event may have belonged to any of them.
+    pub fn evict_all(&mut self) {
+        self.keys.evict_all();
     }
 
     /// Returns true if `id` is the event that set its key's state, so that the journal must keep it.
@@ -246,9 +246,9 @@ impl Dedup {
         self.keys.get(key).is_some_and(|state| state.last_action == Action::Trigger)
     }
 
-    /// Returns true if a key was ever forgotten: then an unknown key may have delivered events.
-    pub fn has_forgotten(&self) -> bool {
-        self.keys.has_forgotten()
+    /// Returns true if a key was ever evicted: then an unknown key may have delivered events.
+    pub fn has_evicted(&self) -> bool {
+        self.keys.has_evicted()
     }
 
     /// The triggers of open incidents, newest first.
@@ -275,19 +275,19 @@ impl Dedup {
         self.len() == 0
     }
 
-    /// Forgets at most `most` keys whose last event is not newer than `until`, oldest and resolved ones first.
-    pub fn forget_oldest(&mut self, until: EventId, most: usize) -> usize {
-        (0..most).take_while(|_| self.keys.forget_oldest_until(until)).count()
+    /// Evicts at most `most` keys whose last event is not newer than `until`, oldest and resolved ones first.
+    pub fn evict_oldest(&mut self, until: EventId, most: usize) -> usize {
+        (0..most).take_while(|_| self.keys.evict_oldest_until(until)).count()
     }
 
-    /// Takes the list of last events of keys that were forgotten to stay within `max_keys`.
-    pub fn take_forgotten(&mut self) -> Vec<EventId> {
-        self.keys.take_forgotten()
+    /// Takes the list of last events of keys that were evicted to stay within `max_keys`.
+    pub fn take_evicted(&mut self) -> Vec<EventId> {
+        self.keys.take_evicted()
     }
 
-    /// Takes the counts of keys that were forgotten to stay within `max_keys`.
-    pub fn forgotten(&mut self) -> Evicted {
-        self.keys.forgotten()
+    /// Takes the counts of keys that were evicted to stay within `max_keys`.
+    pub fn take_evicted_counts(&mut self) -> Evicted {
+        self.keys.take_evicted_counts()
     }
 }
 

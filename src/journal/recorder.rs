@@ -25,14 +25,14 @@ use crate::event::{
     SourceNames, UpdateHash, Violation,
 };
 use crate::journal::dedup::{Arrival, Preview};
-use crate::journal::{AttemptRecord, CommandOrigin, SourceTotals, Totals, Tried};
+use crate::journal::{AttemptRecord, CommandOrigin, SourceTotals, StoredRetry, Totals};
 use crate::tap::Tap;
 use crate::trace_context::TraceContext;
 
 pub use availability::{Health, Remark, TurnedAway, Unavailable};
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, HoldChange};
 pub use receipt::{Receipt, Recorded};
-pub use thread::{RecorderParts, RecorderThread, recollect};
+pub use thread::{RecorderParts, RecorderThread, restore_dedup};
 use write_progress::WriteProgress;
 
 /// The entries of one request, to be recorded together or not at all.
@@ -52,8 +52,8 @@ pub struct Submission {
     pub charset: Option<&'static str>,
     /// In the order of the payload. Ignored elements are not among them.
     pub entries: Vec<Entry>,
-    /// The receipts carry a [`Follow`].
-    pub follow: bool,
+    /// The receipts carry a [`PendingSettlement`].
+    pub wait_for_settlement: bool,
 }
 
 /// An event or a refused payload to record.
@@ -72,7 +72,7 @@ pub enum Entry {
 
 /// Resolves when the event is settled.
 #[derive(Debug)]
-pub struct Follow(oneshot::Receiver<Settlement>);
+pub struct PendingSettlement(oneshot::Receiver<Settlement>);
 
 /// A settlement to write.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ pub struct Committed {
     pub accepted: Vec<Accepted>,
     pub settled: Vec<Settlement>,
     /// Asks for a copy of the queue, since somebody cut off the journal's files.
-    pub recall: Option<oneshot::Sender<QueueCopy>>,
+    pub queue_copy_request: Option<oneshot::Sender<QueueCopy>>,
 }
 
 /// A copy of the dispatcher's queue, to write again what the journal lost.
@@ -117,7 +117,7 @@ pub struct Accepted {
 
 /// The differences between what the rules decided of an event and what the shadow rules would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unlike {
+pub struct ShadowDifferences {
     pub event: EventId,
     /// A JSON list.
     pub differences: String,
@@ -162,7 +162,8 @@ pub struct Recorder {
     remarks: watch::Receiver<Vec<Remark>>,
     holds: watch::Receiver<Arc<Vec<HoldRecord>>>,
     sources: Arc<SourceNames>,
-    left: mpsc::Sender<QueueCopy>,
+    last_queue: mpsc::Sender<QueueCopy>,
+    commits: watch::Receiver<u64>,
     progress: Arc<WriteProgress>,
     tap: Tap,
     activity: Activity,
@@ -174,7 +175,7 @@ pub(crate) enum Message {
         submission: Submission,
         reply: oneshot::Sender<Result<Vec<Recorded>, Unavailable>>,
     },
-    Attempt(AttemptRecord, Tried),
+    Attempt(AttemptRecord, StoredRetry),
     Settle(Settle),
     Tally {
         unmatched: Vec<(EventId, KeyId)>,
@@ -184,7 +185,7 @@ pub(crate) enum Message {
         limit: usize,
         reply: oneshot::Sender<Option<Vec<EventId>>>,
     },
-    Differ(Vec<Unlike>),
+    ShadowDifferences(Vec<ShadowDifferences>),
     Preview {
         arrivals: Vec<Expected>,
         reply: oneshot::Sender<Option<Vec<Preview>>>,
@@ -283,7 +284,7 @@ impl Recorder {
 
     /// Writes down a call after which the event is to be tried again, and when. Not waited for: a lost line of this
     /// record loses no event.
-    pub async fn attempted(&self, attempt: AttemptRecord, tried: Tried) {
+    pub async fn attempted(&self, attempt: AttemptRecord, tried: StoredRetry) {
         let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
     }
 
@@ -306,9 +307,9 @@ impl Recorder {
     }
 
     /// Leaves what is known of the queue when the dispatcher ends, for a journal that lacks some of it later.
-    pub fn leave(&self, remembered: QueueCopy) {
+    pub fn leave_queue(&self, queue: QueueCopy) {
         // Nobody else does, so there is room.
-        let _ = self.left.try_send(remembered);
+        let _ = self.last_queue.try_send(queue);
     }
 
     /// The triggers on which open incidents rest, newest first; none while that can't be told.
@@ -319,12 +320,12 @@ impl Recorder {
     }
 
     /// Sends differences to be written, unless the recorder's queue is half full: senders come first. Not waited for.
-    pub fn differ(&self, unlike: Vec<Unlike>) -> Result<(), Vec<Unlike>> {
+    pub fn record_differences(&self, differences: Vec<ShadowDifferences>) -> Result<(), Vec<ShadowDifferences>> {
         if self.messages.capacity() < QUEUE / 2 {
-            return Err(unlike);
+            return Err(differences);
         }
-        self.messages.try_send(Message::Differ(unlike)).map_err(|error| match error.into_inner() {
-            Message::Differ(unlike) => unlike,
+        self.messages.try_send(Message::ShadowDifferences(differences)).map_err(|error| match error.into_inner() {
+            Message::ShadowDifferences(differences) => differences,
             _ => Vec::new(),
         })
     }
@@ -356,6 +357,14 @@ impl Recorder {
     /// The holds in force, in the order of source and key.
     pub fn holds(&self) -> Arc<Vec<HoldRecord>> {
         Arc::clone(&self.holds.borrow())
+    }
+
+    /// The change feed: the number of commits, which grows with whatever becomes of events. It changes from now on. A
+    /// commit waits for nobody who watches it, and of several in a row a slow watcher sees the last one.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        let mut commits = self.commits.clone();
+        commits.mark_unchanged();
+        commits
     }
 
     /// The state of the journal for senders, now.
@@ -403,7 +412,7 @@ impl Recorder {
     }
 }
 
-impl Follow {
+impl PendingSettlement {
     /// Waits for the end of the event; none if the relay stops before that.
     pub async fn settled(self) -> Option<Settlement> {
         self.0.await.ok()

@@ -1,4 +1,4 @@
-//! Fair shares: how much of a shared queue one source may fill.
+//! Fair shares: the part of a shared queue that one source may fill.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

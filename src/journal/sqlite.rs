@@ -8,39 +8,39 @@
 //! | file | when | damage | source |
 //! | --- | --- | --- | --- |
 //! | `salvage` | a start, or damage met while running | a damaged file, or a log that continues after its end | the pages of the files |
-//! | `aside` | a start, and before sending | a row or body whose checksum does not match | nothing: it becomes a dead letter |
+//! | `damaged_rows` | a start, and before sending | a row or body whose checksum does not match | nothing: it becomes a dead letter |
 //! | `marker` | a start | files that differ from those of the last run | reported only |
-//! | `open_files` and `mending` | while running | files deleted, moved or replaced | the files that are still open |
-//! | `rescue` | while running | files cut off or overwritten | the dispatcher's queue in memory |
+//! | `open_files` and `put_back` | while running | files deleted, moved or replaced | the files that are still open |
+//! | `rewrite_from_queue` | while running | files cut off or overwritten | the dispatcher's queue in memory |
 //!
 //! The layout keeps large data apart from data that changes: `event` rows are narrow and their state is updated in
 //! place, `content` rows hold payload and body and are never touched again, `attempt` rows are only added. An
 //! operator may look into `journal.db` with `sqlite3 -readonly` at any time; words are stored as words.
 
-mod aside;
 mod batch;
+mod checkpoint;
 mod command_log;
 mod connect;
+mod damaged_rows;
 mod data_dir;
 mod errors;
 mod event_details;
 mod event_list;
-mod fold;
 mod hold_rows;
 mod key_state;
 mod lookup;
 mod marker;
-mod mending;
 mod names;
 mod open_files;
 mod pages;
+mod put_back;
 mod reader;
 mod readers;
 mod records;
-mod recovered;
 mod refused_payload;
-mod rescue;
-mod restart;
+mod restore_rows;
+mod restored_row;
+mod rewrite_from_queue;
 mod salvage;
 mod schema;
 mod search;
@@ -69,7 +69,7 @@ use crate::journal::dedup::Occurrences;
 use connect::connect;
 use errors::{MAKE_ROOM, is_of_damage};
 use key_state::KeyStates;
-use marker::{Marker, Memory};
+use marker::{Mark, Marker};
 use names::FILE;
 use open_files::{OpenFiles, Wrote};
 use source_totals::TotalsBySource;
@@ -85,15 +85,15 @@ pub use event_details::{AttemptDetails, Details};
 pub use event_list::Searched;
 pub use event_list::{Filter, Order, Page, Summary, Texts};
 pub use lookup::{Blob, Decided, Later, Replay, Stored};
-pub use marker::{Lack, Left};
-pub use mending::{LetGo, Mended};
-pub use open_files::{FileStates, Mending};
+pub use marker::{FilesAtStart, Lack};
+pub use open_files::{FileStates, PutBackBy};
+pub use put_back::{ClosedJournal, PutBack};
 pub use reader::{Delivered, Reader, Scope, Sendable};
 pub use readers::Readers;
 pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 pub use refused_payload::RefusedPayload;
-pub use rescue::Rescue;
-pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, mend};
+pub use rewrite_from_queue::Rewritten;
+pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, repair};
 pub use source_totals::{Fit, SourceTotals};
 pub use totals::Totals;
 pub use volume::{Outlook, Reserve, Size, Space, TooSmall, footprint, outlook, too_small};
@@ -137,7 +137,7 @@ pub struct Journal {
 
 /// One event for a restart, in the order of acknowledgement.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recovered {
+pub struct RestoredEvent {
     pub id: EventId,
     pub source: Arc<str>,
     pub key: KeyId,
@@ -152,13 +152,13 @@ pub struct Recovered {
     /// True for a queued trigger that followed a resolve.
     pub reopening: bool,
     /// The state of its retries, if it was tried and is still queued.
-    pub tried: Option<Tried>,
+    pub tried: Option<StoredRetry>,
 }
 
 /// A row for a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    Event(Recovered),
+    Event(RestoredEvent),
     /// A damaged row: its key is unknown.
     Damaged(EventId),
 }
@@ -172,10 +172,10 @@ pub struct Damaged {
 
 /// The state of an event's retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tried {
+pub struct StoredRetry {
     pub attempts: u32,
-    /// How long it has been tried since the first attempt ended, without pauses and while a relay ran. A duration, so
-    /// that neither downtime nor a changed clock makes the event older.
+    /// The time for which it has been tried since the first attempt ended, without pauses and while a relay ran. A
+    /// duration, so that neither downtime nor a changed clock makes the event older.
     pub age: Duration,
     pub retry_at: WallTime,
     /// The wait that the upstream asked for, if it did.
@@ -235,11 +235,11 @@ impl Journal {
     }
 
     /// Reads every kept event, oldest first, and continues their numbers. Called once, before the first batch. Returns
-    /// the damaged rows that were not set aside before. A damaged state of a key is dropped at the next pruning.
-    pub fn recover(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
+    /// the damaged rows that are no dead letters yet. A damaged state of a key is dropped at the next pruning.
+    pub fn restore(&mut self, mut each: impl FnMut(Found)) -> Result<Vec<Damaged>, Error> {
         let (mut totals, mut last, mut damaged) = (TotalsBySource::default(), 0, Vec::new());
         let mut key_states = KeyStates::UNREAD;
-        restart::recover(&self.connection, |row| {
+        restore_rows::restore(&self.connection, |row| {
             last = last.max(row.id.0);
             if !row.is_event {
                 key_states.found(&row);
@@ -287,8 +287,8 @@ impl Journal {
 
     /// The part of the last run's journal that is missing; called after everything was read. Numbers of missing events
     /// are not used again.
-    pub fn lack(&mut self, left: &Left, salvaged: bool) -> Option<Lack> {
-        let lack = left.lack(self.identity, self.next_id, salvaged)?;
+    pub fn lack(&mut self, files: &FilesAtStart, salvaged: bool) -> Option<Lack> {
+        let lack = files.lack(self.identity, self.next_id, salvaged)?;
         if let Lack::LogGone { events } | Lack::Older { events } = lack {
             self.skip(events);
         }
@@ -321,8 +321,8 @@ impl Journal {
 
     /// Writes `journal.id`, which each commit updates from now on. `log`: a log may hold more than the main file.
     pub fn mark(&mut self, log: bool) -> std::io::Result<()> {
-        let memory = self.remember(log);
-        self.marker.renew(memory)
+        let mark = self.content_of_mark(log);
+        self.marker.renew(mark)
     }
 
     /// Returns true if `journal.id` was removed, or could not be written.
@@ -330,9 +330,9 @@ impl Journal {
         self.marker.is_gone()
     }
 
-    fn remember(&self, log: bool) -> Memory {
+    fn content_of_mark(&self, log: bool) -> Mark {
         let last = EventId(self.next_id.0.saturating_sub(1));
-        Memory { identity: self.identity.unwrap_or(0), last, waiting: self.totals().queued, log }
+        Mark { identity: self.identity.unwrap_or(0), last, waiting: self.totals().queued, log }
     }
 
     /// Programs that keep the log from being reset.
@@ -355,14 +355,14 @@ impl Journal {
         self.open_files.log_bytes()
     }
 
-    /// Folds the log and closes the journal in order, after all its readers: only the main file stays, unless another
-    /// program has it open.
+    /// Checkpoints the log and closes the journal in order, after all its readers: only the main file stays, unless
+    /// another program has it open.
     pub fn close(mut self) {
-        let folded = self.verify().is_ok()
+        let checkpointed = self.verify().is_ok()
             && self.readers.close()
-            && matches!(self.fold_log(), Ok(true))
+            && matches!(self.checkpoint(), Ok(true))
             && self.verify_after(Wrote::Us).is_ok();
-        if !folded {
+        if !checkpointed {
             return;
         }
         if !self.marker.is_gone()

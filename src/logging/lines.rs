@@ -223,9 +223,9 @@ const BYTES_MAX: usize = 1 << 20;
 const LINES_MAX: usize = 8_192;
 /// The capacity that an idle queue keeps.
 const LINES_KEPT: usize = 64;
-/// How often a failing sink is tried again while there is no new line.
+/// The interval at which a failing sink is tried again while there is no new line.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How often a full non-blocking pipe is tried again.
+/// The interval at which a full non-blocking pipe is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

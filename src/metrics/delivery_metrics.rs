@@ -162,7 +162,7 @@ impl Metrics {
     }
 }
 
-/// How events end without delivery while the relay runs.
+/// The ends of events without delivery while the relay runs.
 const ENDS: [(State, [Reason; 3]); 2] = [
     (State::Dead, [Rejected(Cow::Borrowed("")), TooOld(Cow::Borrowed("")), Damaged(Damage::Row)]),
     (State::Ended, [Stale, Superseded, Discarded]),

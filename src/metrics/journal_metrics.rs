@@ -101,7 +101,7 @@ impl Metrics {
     }
 
     /// Counts incident keys that deduplication forgot while they were resolved, and while they were open.
-    pub fn keys_forgotten(&self, resolved: u64, open: u64) {
+    pub fn keys_evicted(&self, resolved: u64, open: u64) {
         for (phase, count) in PHASES.into_iter().zip([resolved, open]) {
             self.journal.forgotten.get_or_create(&PhaseLabel { phase }).inc_by(count);
         }
@@ -109,11 +109,6 @@ impl Metrics {
 
     pub fn committed(&self, took: Duration) {
         self.journal.commit.observe(took);
-    }
-
-    /// How many commits there were.
-    pub fn commits(&self) -> u64 {
-        self.journal.commit.sum().count
     }
 }
 

@@ -12,7 +12,7 @@ use super::registration::{FAST_SECONDS, Registration};
 use super::timing::{Sum, Timing};
 use super::{Metrics, count};
 use crate::event::Action;
-use crate::inbound::repair::{Repair, Repairs};
+use crate::lenient_json::{Repair, Repairs};
 
 /// The result of a payload's second decision by shadow rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Metrics {
         count(&self.requests.connections_refused, &ReasonLabel { reason });
     }
 
-    /// How many connections of senders ended for one of these reasons.
+    /// The number of connections of senders that ended for one of these reasons.
     pub fn refused_connections(&self, reasons: &[&'static str]) -> u64 {
         let counters = reasons.iter().filter_map(|reason| {
             self.requests.connections_refused.get(&ReasonLabel { reason }).as_deref().map(Counter::get)

@@ -1,8 +1,9 @@
 //! Reloads: changed files are read, compiled and tested with the tests beside them before they take effect.
 //!
-//! A reload starts by SIGHUP, or when a file of the configuration changes. It applies rules and the contents of
-//! certificate files; everything else is checked as at the start, and changed keys are reported as waiting for a restart. A
-//! configuration with an error changes nothing: the log, `/readyz`, `/api/v1/status` and a metric give the reason.
+//! A reload starts by SIGHUP, or when a file of the configuration changes. It applies rules, the contents of
+//! certificate files and the section `self_check`; everything else is checked as at the start, and changed keys are
+//! reported as waiting for a restart. A configuration with an error changes nothing: the log, `/readyz`,
+//! `/api/v1/status` and a metric give the reason.
 
 mod candidate;
 mod debounce;
@@ -17,10 +18,11 @@ use crate::admin::{Reload, ReloadFailure};
 use crate::authoring::rule_tests;
 use crate::callgoose::filters::FiltersBeside;
 use crate::clock::WallTime;
-use crate::config::{Inputs, Settings, Snapshot};
+use crate::config::{Inputs, SettingsTree, Snapshot};
 use crate::delivery::client::Upstream;
 use crate::inbound::Ingest;
 use crate::metrics::Metrics;
+use crate::self_check;
 use crate::shutdown::Shutdown;
 use crate::supervision::panicked;
 use crate::tls::{self, ClientTls, RenewedClient};
@@ -40,6 +42,8 @@ pub(super) struct InForce {
     pub(super) metrics: Arc<Metrics>,
     pub(super) filters: watch::Sender<FiltersBeside>,
     pub(super) state: watch::Sender<Reload>,
+    /// The settings of the self check; none: it is off.
+    pub(super) self_check: watch::Sender<Option<self_check::Settings>>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -51,7 +55,7 @@ pub struct Reloads(mpsc::Sender<()>);
 struct Reloader {
     inputs: Arc<Inputs>,
     /// The settings in force, without rules.
-    started: Settings,
+    started: SettingsTree,
     debounce: Debounce,
     in_force: InForce,
 }
@@ -145,7 +149,7 @@ impl Reloader {
         let Candidate { files, result } = candidate;
         self.debounce = Debounce::new(files);
         let result = result.map(|usable| {
-            let Usable { rules, renewed, renewed_out, settings, filters, tests, warnings } = usable;
+            let Usable { rules, renewed, renewed_out, self_check, settings, filters, tests, warnings } = usable;
             self.in_force.ingest.exchange_rules(&rules);
             self.in_force.filters.send_replace(filters);
             for (served, renewed) in renewed {
@@ -153,12 +157,21 @@ impl Reloader {
                 served.exchange(renewed);
             }
             self.renew_upstream(renewed_out);
+            self.exchange_self_check(self_check);
             for warning in warnings {
                 tracing::warn!("configuration: {warning}");
             }
             (tests, self.started.changed(&settings))
         });
         self.report(cause, result);
+    }
+
+    fn exchange_self_check(&self, new: Option<self_check::Settings>) {
+        self.in_force.self_check.send_if_modified(|current| {
+            let changed = *current != new;
+            *current = new;
+            changed
+        });
     }
 
     /// Calls from now on are made on new connections; what was paused is tried at once.
@@ -197,7 +210,7 @@ impl Reloader {
                     let keys = restart_needed.join(", ");
                     tracing::warn!(
                         keys,
-                        "only rules and certificates are reloaded: these keys were changed too, and wait for a restart"
+                        "only rules, certificates and the self check are reloaded: these keys were changed too, and wait for a restart"
                     );
                 }
                 self.in_force.state.send_modify(|state| {
@@ -226,7 +239,7 @@ impl Reloader {
     }
 }
 
-/// How often files are checked: a handful of calls, and a change takes effect after about two of these.
+/// The interval at which files are checked: a handful of calls, and a change takes effect after about two of these.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longer than the largest files and their tests take on a busy machine.
 const SLOW_AFTER: Duration = Duration::from_secs(30);

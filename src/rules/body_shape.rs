@@ -14,7 +14,7 @@ use crate::event::Action;
 
 /// The body of the events of one rule.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outline {
+pub struct BodyShape {
     /// The rule's place in its file, from 0.
     pub rule: usize,
     pub name: String,
@@ -40,8 +40,8 @@ impl Rule {
     }
 }
 
-/// The outlines of the rules that make events.
-pub(super) fn outlines(rules: &RuleSet) -> Vec<Outline> {
+/// The body shapes of the rules that make events.
+pub(super) fn body_shapes(rules: &RuleSet) -> Vec<BodyShape> {
     let rules = rules.rules.iter().enumerate();
     rules
         .filter_map(|(index, rule)| {
@@ -62,7 +62,7 @@ pub(super) fn outlines(rules: &RuleSet) -> Vec<Outline> {
             // A payload that is sent as it is keeps the texts by which its rule matched, but where an entry stands.
             let kept = compared.iter().filter(|_| rule.sends_element());
             let kept = kept.filter_map(|(path, texts)| Some((path.member()?.to_owned(), Known::OneOf(texts.to_vec()))));
-            Some(Outline { rule: index, name: rule.name.to_string(), action, keys: kept.chain(keys).collect(), open })
+            Some(BodyShape { rule: index, name: rule.name.to_string(), action, keys: kept.chain(keys).collect(), open })
         })
         .collect()
 }

@@ -55,7 +55,7 @@ pub(super) enum Comparison {
 }
 
 impl Condition {
-    /// Whether it holds. With a trace every part is looked at; without, no more than is needed.
+    /// Returns true if it holds. With a trace every part is looked at; without, no more than is needed.
     pub(super) fn holds(&self, scope: Scope<'_>, trace: Option<&mut Vec<ConditionTrace>>) -> bool {
         match self {
             Condition::All(conditions) => combine("all", conditions, true, scope, trace),
@@ -193,7 +193,7 @@ impl Operator {
         }
     }
 
-    /// What would make it hold, where little would.
+    /// The change that would make it hold, where a small one would.
     fn nearly(&self, node: &Value, budget: &Budget) -> Option<String> {
         let text = text_of(node)?;
         let holds = |text: &str, any_case: bool| match self {

@@ -11,7 +11,7 @@ use super::condition::Condition;
 use super::trace::{ConditionTrace, ElementTrace, Missed, Spot};
 use super::{Otherwise, RuleSet};
 
-/// What was seen of each part of a rule file.
+/// The parts of a rule file, with the behaviour that tests showed of each.
 #[derive(Clone, Debug)]
 pub struct Coverage {
     parts: Vec<Part>,
@@ -44,7 +44,7 @@ pub enum PartKind {
     Otherwise,
 }
 
-/// What no test showed.
+/// The behaviour of a part that no test showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::enum_variant_names, reason = "they are the words of the report")]
@@ -124,7 +124,7 @@ impl Coverage {
         }
     }
 
-    /// What is left open, in the order of the file.
+    /// The parts that are left open, in the order of the file.
     pub fn gaps(&self) -> Vec<Gap> {
         let mut gaps: Vec<Gap> = self.parts.iter().filter_map(Part::gap).collect();
         gaps.sort_by_key(|gap| gap.spot);
@@ -144,7 +144,7 @@ impl Coverage {
         needs.fold((0, 0), |(shown, all), seen| (shown + usize::from(seen), all + 1))
     }
 
-    /// The same in whole per cent, rounded down: only what is complete is 100.
+    /// That share in whole per cent, rounded down: only what is complete is 100.
     pub fn percent(&self) -> usize {
         let (shown, all) = self.shown();
         (shown * 100).checked_div(all).unwrap_or(100)
@@ -216,7 +216,7 @@ impl PartKind {
 }
 
 impl Gap {
-    /// What no test showed of it, as it continues the part's name.
+    /// The side of it that no test showed, in words that continue the part's name.
     pub fn lack(&self) -> &'static str {
         match (self.kind, self.lack) {
             (PartKind::Rule | PartKind::Condition, Lack::NeverReached) => "was never reached",

@@ -17,14 +17,14 @@ use super::{
     Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder, unmatched,
 };
 use crate::event::{Action, Body, Draft, Priority, UpdateHash, Violation};
-use crate::inbound::repair::{self, JsonReading, Repairs};
+use crate::lenient_json::{self, JsonReading, Repairs};
 
-/// What the elements of one payload share.
+/// The state that the elements of one payload share.
 struct Payload<'a> {
     root: &'a Value,
     context: Context<'a>,
     budget: &'a Budget,
-    /// What telling of the rules may take, apart from the decision: to be explained changes nothing.
+    /// The budget of an explanation, apart from that of the decision: to be explained changes nothing.
     telling: Budget,
     /// What putting the reasons of refusals in order may take, apart from the decision: no other element is refused for it.
     ordering: Budget,
@@ -165,7 +165,7 @@ fn unwrap(path: &JsonPath, payload: &Value, json: JsonReading, budget: &Budget) 
         Ok(value) => return Ok((value, Repairs::NONE)),
         Err(error) => error,
     };
-    let remedy = match (json, repair::read(text)) {
+    let remedy = match (json, lenient_json::read(text)) {
         (JsonReading::Lenient, Some(read)) => return Ok(read),
         (JsonReading::Strict, Some(_)) => "; with `json: lenient` the source would take it",
         (_, None) => "",
@@ -291,6 +291,18 @@ fn one(
         let reading = Reading { scope, action, templates: &rules.templates };
         rule.emit.iter().for_each(|emit| emit.read(&reading, "", trace));
     }
+    draft(rules, rule, action, scope, refuse, payload).map(Element::Event)
+}
+
+/// The event that a rule makes of an element: its key, and the body that is sent.
+fn draft(
+    rules: &RuleSet,
+    rule: &Rule,
+    action: Action,
+    scope: Scope<'_>,
+    refuse: Refuse<'_>,
+    payload: &Payload<'_>,
+) -> Result<Draft, Vec<Violation>> {
     let incident_key = key::incident_key(key_parts(rules, rule), scope, refuse)?;
     let occurrence = key::occurrence(&rules.occurrence, scope, refuse)?;
     let setting = Setting {
@@ -307,7 +319,7 @@ fn one(
     };
     let body = match &rule.emit {
         Some(emit) => Body::written(|json| emit.write(&setting, json)),
-        None => Body::of(element),
+        None => Body::of(scope.element),
     };
     let update = match action {
         Action::Trigger => key::update_hash(&rules.update_on, scope),
@@ -315,7 +327,7 @@ fn one(
         Action::Resolve => UpdateHash::default(),
     };
     let (rule, priority) = (Arc::clone(&rule.name), rule.priority);
-    Ok(Element::Event(Draft { action, rule, incident_key, occurrence, update, priority, body }))
+    Ok(Draft { action, rule, incident_key, occurrence, update, priority, body })
 }
 
 /// The first rule whose `when` holds, and the place of the last rule that was judged. A placeholder in a value that a
@@ -413,7 +425,7 @@ fn whole(problem: String) -> Violation {
     Violation { path: "$".into(), problem, found: None }
 }
 
-/// What one payload may cost: visited nodes and comparisons together, some 50 ms. A typical payload
+/// The cost that one payload may have: visited nodes and comparisons together, some 50 ms. A typical payload
 /// takes a few hundred, a batch of ten thousand elements under twenty rules about a million.
 const STEPS_MAX: u64 = 4_000_000;
 /// Ten times as much, for a person who asks at the desk.

@@ -71,7 +71,7 @@ pub(super) enum Case {
     Upper,
 }
 
-/// What a body is made from.
+/// The values that a body is made from.
 #[derive(Debug)]
 pub(super) struct Setting<'a> {
     pub(super) scope: Scope<'a>,
@@ -82,9 +82,9 @@ pub(super) struct Setting<'a> {
     pub(super) templates: &'a Templates,
     /// The whole payload as templates read it, made once a decision.
     pub(super) root: &'a OnceCell<Converted>,
-    /// What templates read, made once an element; with the payload only where one reads it.
+    /// The values that templates read, made once an element; with the payload only where one reads it.
     pub(super) variables: [OnceCell<Converted>; 2],
-    /// What templates may still take. Apart from the budget of steps: without fuel they render empty, while an
+    /// The fuel that templates may still take. Apart from the budget of steps: without fuel they render empty, while an
     /// element without steps is refused, and no template may cause that.
     pub(super) fuel: &'a Budget,
     pub(super) failures: &'a RefCell<TemplateFailures>,

@@ -1,4 +1,4 @@
-//! What ties events together: the incident key, the occurrence, and the values whose change makes an update.
+//! The values that tie events together: the incident key, the occurrence, and the values whose change makes an update.
 
 use std::borrow::Cow;
 

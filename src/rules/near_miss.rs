@@ -16,7 +16,7 @@ fn cost(lacks: &[&ConditionTrace]) -> (usize, u32) {
     (lacks.len(), lacks.iter().map(|test| distance(test)).sum())
 }
 
-/// How far what a test saw is from what it asks: a value that would nearly do, another, or none.
+/// The distance of the seen value from the one that a test asks for: it would nearly do, is another, or none.
 fn distance(test: &ConditionTrace) -> u32 {
     match test {
         ConditionTrace::Test { seen, .. } if seen.iter().any(|seen| seen.nearly) => 0,

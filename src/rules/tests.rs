@@ -1,5 +1,6 @@
 //! The sentences of the rule language, each tried.
 
+mod body_shapes;
 mod conditions;
 mod decisions;
 mod differing;
@@ -7,7 +8,6 @@ mod emit;
 mod indexed;
 mod keys;
 mod mistakes;
-mod outlines;
 mod paths;
 mod places;
 mod properties;

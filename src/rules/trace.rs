@@ -1,4 +1,5 @@
-//! What a decision looked at and what it saw there, for `explain`. Made by the evaluation itself, on demand.
+//! The trace of a decision for `explain`: every place that it looked at, with the value there. Made by the evaluation
+//! itself, on demand.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,7 +9,7 @@ use super::value::{kind_of, shortened_size, shown};
 use crate::event::Violation;
 use crate::yaml::Place;
 
-/// How one element was decided.
+/// The trace of one element's decision.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ElementTrace {
     pub index: usize,
@@ -22,7 +23,7 @@ pub struct ElementTrace {
     /// Where no rule matched, the one that lacked least.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<Nearest>,
-    /// What `incident_key`, `occurrence` and `update_on` read, where a rule made it an event.
+    /// The values that `incident_key`, `occurrence` and `update_on` read, where a rule made it an event.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reads: Vec<PathTrace>,
     /// Paths of `emit` that found nothing, where a rule made it an event.
@@ -62,7 +63,7 @@ pub struct PathTrace {
     /// The key of the rule file, as `split`.
     pub key: &'static str,
     pub path: String,
-    /// How many nodes it selects.
+    /// The number of nodes that it selects.
     pub selected: usize,
     pub seen: Vec<Seen>,
     /// Its part in the incident key, where that is more than the value as it is.
@@ -82,10 +83,10 @@ pub struct PartTrace {
     pub text: Option<String>,
 }
 
-/// How a payload was decided.
+/// The trace of a payload's decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
-    /// What `unwrap` and `split` found.
+    /// The values that `unwrap` and `split` found.
     pub payload: Vec<PathTrace>,
     /// One for each element, in their order.
     pub elements: Vec<ElementTrace>,
@@ -97,9 +98,9 @@ pub struct ValidationTrace {
     #[serde(flatten)]
     pub spot: Spot,
     pub path: String,
-    /// What it asks, as `required`, `max_length 200`.
+    /// Its words, as `required`, `max_length 200`.
     pub checks: Vec<String>,
-    /// How many nodes the path selects; the first of them are in `seen`.
+    /// The number of nodes that the path selects; the first of them are in `seen`.
     pub selected: usize,
     pub seen: Vec<Seen>,
     pub holds: bool,
@@ -136,10 +137,10 @@ pub enum ConditionTrace {
         #[serde(flatten)]
         spot: Spot,
         path: String,
-        /// What it asks, as `contains_word [CRITICAL, ALARM], any case`.
+        /// Its words, as `contains_word [CRITICAL, ALARM], any case`.
         operators: Vec<String>,
         every: bool,
-        /// How many nodes the path selects; the first of them are in `seen`.
+        /// The number of nodes that the path selects; the first of them are in `seen`.
         selected: usize,
         seen: Vec<Seen>,
         holds: bool,
@@ -154,14 +155,14 @@ pub struct Seen {
     /// The value, shortened; none where it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
-    /// How long it is where it is shortened: characters of a string, items of an array, members of an object.
+    /// Its length where it is shortened: characters of a string, items of an array, members of an object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
     pub holds: bool,
     /// Why it does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Whether little would make it hold, and `why` says what.
+    /// True where little would make it hold, and `why` says what.
     #[serde(skip)]
     pub nearly: bool,
 }

@@ -35,7 +35,7 @@ use super::stream::{Http1, WatchedStream};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
-/// What every connection of a listener shares.
+/// The state that every connection of a listener shares.
 pub(super) struct Server {
     tls: Option<Arc<tls::Served>>,
     limits: Limits,
@@ -45,7 +45,7 @@ pub(super) struct Server {
     http2: http2::Builder<Streams>,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Debug)]
 pub(super) enum End {
     /// As HTTP has it, or by the peer going away.
@@ -313,7 +313,7 @@ where
 /// At a stop, for the first request of a connection that has just been made.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// How long the timer sleeps while nothing is due.
+/// The sleep of the timer while nothing is due.
 const TIMER_MAX: Duration = Duration::from_secs(60);
 
 /// Of a request line and headers; also the piece in which a body is read. No sender of alerts comes near it.
@@ -327,7 +327,7 @@ const STREAMS: u32 = 100;
 /// attack known as rapid reset.
 const RESET_STREAMS: usize = 32;
 
-/// What one request, and one connection, may send ahead of what was read.
+/// The bytes that one request, and one connection, may send ahead of those that were read.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;

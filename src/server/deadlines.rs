@@ -40,7 +40,7 @@ pub(super) struct Due {
     pub(super) what: Overdue,
 }
 
-/// What took too long.
+/// The step that took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
     /// A head never begins, or never ends.

@@ -17,9 +17,9 @@ pub(super) struct Scanner {
     partial: Vec<u8>,
     /// The head that is being read.
     head: Head,
-    /// How many heads began.
+    /// The number of heads that began.
     heads: u64,
-    /// How many requests hyper made of these bytes.
+    /// The number of requests that hyper made of these bytes.
     requests: u64,
     doubt: Option<Doubt>,
 }

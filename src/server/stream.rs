@@ -164,7 +164,7 @@ fn spelled_out(response: &Response<Bytes>) -> Vec<u8> {
 
 const CONTENT_TYPE_LINE: &[u8] = b"\r\ncontent-type: ";
 
-/// What the contract grants a sender that is answered early.
+/// The time and the bytes that the contract grants a sender that is answered early.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 

@@ -22,7 +22,7 @@ pub fn expires_at(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
     chain.iter().filter_map(|certificate| Validity::of(certificate)).map(|dates| dates.not_after).min()
 }
 
-/// The same for a chain that was found to be right at `now`: one in it that has expired was not needed.
+/// The expiry of a chain that was found to be right at `now`: one in it that has expired was not needed.
 pub fn next_expiry(chain: &[CertificateDer<'_>], now: WallTime) -> Option<WallTime> {
     let dates = chain.iter().filter_map(|certificate| Validity::of(certificate)).map(|dates| dates.not_after);
     dates.filter(|not_after| *not_after > now).min()

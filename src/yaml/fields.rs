@@ -4,7 +4,24 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Findings, Key, Node, Place, Value, redact, shown};
+use super::{Finding, Findings, Key, Node, Place, Value, redact, shown};
+
+/// Finds something else where `expected` should stand, a mapping above all. One that was written into a variable or flag
+/// as in a file is a text there.
+pub fn not_a_mapping<'f>(
+    node: &Node,
+    path: impl Into<String>,
+    expected: &str,
+    findings: &'f mut Findings,
+) -> &'f mut Finding {
+    let path = path.into();
+    let is_over = matches!(node.place, Place::Environment(_) | Place::Flag(_));
+    let is_meant = is_over && node.as_str().is_some_and(|text| text.trim_start().starts_with('{'));
+    let help =
+        format!("a variable or flag takes {{key=value, key=value}}; or set one key each, as `--set {path}.KEY=VALUE`");
+    let finding = findings.error(node.place.clone(), path, format!("expected {expected}, found {}", node.kind()));
+    if is_meant { finding.help(help) } else { finding }
+}
 
 /// A mapping being read. Every `take` marks its key as known; [`Fields::finish`] reports the rest.
 #[derive(Debug)]
@@ -27,7 +44,7 @@ impl<'a> Fields<'a> {
                 known: Vec::new(),
             }),
             _ => {
-                findings.error(node.place.clone(), path, format!("expected a mapping, found {}", node.kind()));
+                not_a_mapping(node, path, "a mapping", findings);
                 None
             }
         }

@@ -89,7 +89,7 @@ pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<()> {
     let lock = Lock::take(data).map_err(|error| error.to_string())?;
     let now = WallTime(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?);
     let mut journal = Journal::open(&config, &lock, now).map_err(|error| error.to_string())?;
-    journal.recover(|_| {}).map_err(failed)?;
+    journal.restore(|_| {}).map_err(failed)?;
     let none = Occurrences::default();
     for start in (0..events).step_by(FILLED_AT_ONCE) {
         let mut batch = journal.begin().map_err(failed)?;

@@ -8,8 +8,8 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
 use clap::Args;
-use gander::exports::inbound::repair::{JsonReading, Repairs};
 use gander::exports::inbound::{self, Accept};
+use gander::exports::lenient_json::{JsonReading, Repairs};
 use gander::exports::rules::{Context, Element, RuleSet};
 use gander::exports::yaml::{Findings, Source};
 

@@ -30,7 +30,7 @@ pub fn write(directory: &Path, delivered: usize, queued: usize, folded: bool) {
     let lock = Lock::take(directory).unwrap();
     let now = WallTime::now();
     let mut journal = Journal::open(&config, &lock, now).unwrap();
-    journal.recover(|_| {}).unwrap();
+    journal.restore(|_| {}).unwrap();
     let mut write = |state: &str, count: usize, ends: bool| {
         for commit in (0..count).collect::<Vec<_>>().chunks(100) {
             let mut batch = journal.begin().unwrap();

@@ -18,7 +18,7 @@ use gander::exports::journal::Shares;
 use gander::exports::journal::dedup::{self, Occurrences};
 use gander::exports::journal::recorder::{Entry, RecorderParts, RecorderThread, Submission};
 use gander::exports::journal::{
-    self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, Tried,
+    self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, StoredRetry,
 };
 use gander::exports::metrics::Metrics;
 use gander::exports::trace_context::TraceContext;
@@ -58,25 +58,25 @@ fn config(directory: &Path) -> journal::Config {
 
 impl Base {
     /// Some hundred events in every state, of which the newer ones are in the log only; or all in the database.
-    fn written(folded: bool) -> Base {
+    fn written(checkpointed: bool) -> Base {
         let directory = tempfile::tempdir().unwrap();
         let lock = Lock::take(directory.path()).unwrap();
         let now = WallTime::now();
         let mut journal = Journal::open(&config(directory.path()), &lock, now).unwrap();
-        journal.recover(|_| {}).unwrap();
+        journal.restore(|_| {}).unwrap();
         let mut events = BTreeMap::new();
         let mut last = HashSet::new();
         for number in 0..COMMITS {
             last = commit(&mut journal, number, now, &mut events);
             if number == COMMITS * 3 / 4 {
-                assert!(journal.fold_log().unwrap());
+                assert!(journal.checkpoint().unwrap());
             }
         }
-        if folded {
-            assert!(journal.fold_log().unwrap());
+        if checkpointed {
+            assert!(journal.checkpoint().unwrap());
         }
         let read = |beside: &str| fs::read(directory.path().join(format!("journal.db{beside}"))).unwrap();
-        let log = if folded { Vec::new() } else { read("-wal") };
+        let log = if checkpointed { Vec::new() } else { read("-wal") };
         Base { database: read(""), log, events, last }
     }
 
@@ -149,8 +149,9 @@ fn commit(
     for id in ends {
         let truth = events.get_mut(&id).unwrap();
         if number.is_multiple_of(7) {
-            let tried = Tried { attempts: 2, age: Duration::from_secs(9), retry_at: WallTime(now.0 + 10), asked: None };
-            batch.tried(id, tried, now).unwrap();
+            let tried =
+                StoredRetry { attempts: 2, age: Duration::from_secs(9), retry_at: WallTime(now.0 + 10), asked: None };
+            batch.store_retry(id, tried, now).unwrap();
             continue;
         }
         let (state, outcome) = match number % 5 {
@@ -257,7 +258,7 @@ fn look(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
 /// One start; returns whether the relay took an event.
 fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &mut Seen) -> bool {
     let lock = Lock::take(directory).unwrap();
-    let repairs = journal::mend(&lock, WallTime::now()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let repairs = journal::repair(&lock, WallTime::now()).unwrap_or_else(|error| panic!("{what}: {error}"));
     seen.repairs.push(repairs);
     // Nobody delivers: what is left is in the files.
     let (committed, _) = mpsc::channel(1);
@@ -315,7 +316,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
         raw: Bytes::from_static(b"{}"),
         charset: None,
         entries: vec![Entry::Event { key: KeyId::new(SOURCE, &draft.incident_key), draft }],
-        follow: false,
+        wait_for_settlement: false,
     };
     let taken = runtime.block_on(async { recorder.record(submission).await });
     drop(recorder);

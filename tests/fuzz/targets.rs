@@ -11,7 +11,7 @@ use gander::exports::cli;
 use gander::exports::config::{self, Inputs, Secrets};
 use gander::exports::event::Body;
 use gander::exports::inbound;
-use gander::exports::inbound::repair::{JsonReading, Repairs};
+use gander::exports::lenient_json::{JsonReading, Repairs};
 use gander::exports::rules::budget::Budget;
 use gander::exports::rules::path::{JsonPath, Scope};
 use gander::exports::rules::{Context, Decision, Element, RuleSet};

@@ -33,7 +33,14 @@ async fn whoever_does_not_show_the_token_learns_whether_it_lives_and_is_ready_an
             let longer = format!("{right}x");
             for shown in [None, Some("Bearer wrong"), Some("Bearer"), Some(&*basic), Some(&*longer)] {
                 let headers: Vec<_> = shown.map(|shown| ("authorization", shown)).into_iter().collect();
-                for path in ["/metrics", "/api/v1/events", "/api/v1/events/1", "/api/v1/incidents", "/api/v1/status"] {
+                for path in [
+                    "/metrics",
+                    "/api/v1/events",
+                    "/api/v1/events/1",
+                    "/api/v1/incidents",
+                    "/api/v1/queue",
+                    "/api/v1/status",
+                ] {
                     let answer = ask(&relay, path, &headers).await;
                     assert_eq!(answer.status, 401, "{address} {path} with {shown:?}");
                     assert!(answer.json["detail"].as_str().unwrap().contains("Bearer TOKEN"), "{answer:?}");

@@ -2,8 +2,8 @@
 //! by those that somebody wrote.
 
 use gander::exports::event::Action;
-use gander::exports::inbound::repair::JsonReading;
 use gander::exports::inbound::{Accept, Refusal, json};
+use gander::exports::lenient_json::JsonReading;
 use gander::exports::rules::{Context, Element};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;

@@ -491,6 +491,32 @@ async fn an_event_that_is_still_queued_is_followed_through_the_admin_api() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_queued_where_the_admin_token_is_not_at_hand_says_what_to_set_and_how_its_outcome_is_seen() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(503)).await;
+        let setup = Setup {
+            source: vec!["respond_timeout: 1ms".into()],
+            admin: Some("address: '127.0.0.1:0', token: { env: ADMIN_TOKEN }".into()),
+            environment: vec![("ADMIN_TOKEN".into(), "admin-token-that-nobody-else-has".into())],
+            ..Setup::default()
+        };
+        let relay = Relay::start(&upstream, &setup).await;
+        let command = gander_beside(&relay, &["send", "--source", "servicepilot"]);
+        let ended = fed(command, payload("e1", "CRITICAL").to_string()).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let id = ended.out.split(['(', ')']).nth_back(1).unwrap().trim_start_matches("event ").to_owned();
+        for said in [
+            "its outcome is not known: the admin token is not at hand: set the variable or file that `admin.token` names",
+            "is on disk and goes out by itself",
+            &format!("`gander events show {id}` tells its outcome"),
+        ] {
+            assert!(ended.err.contains(said), "{said}: {ended:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_that_end_badly_say_why_and_what_to_do() {
     within(async {
         let answer = Arc::new(Mutex::new(Reply::status(401)));
@@ -524,6 +550,13 @@ async fn commands_that_end_badly_say_why_and_what_to_do() {
         assert!(shown.out.contains("\nwhat to do: check the token"), "{shown:?}");
         let declined = run(&["events", "replay", &id, "--yes"], String::new()).await;
         assert!(declined.out.contains("declined: it waits until the upstream takes events again"), "{declined:?}");
+        assert!(declined.err.contains(&format!("event {id} waits\n  why: deliveries are paused since ")), "{declined:?}");
+        assert!(declined.err.contains("  what to do: check the token"), "{declined:?}");
+        assert!(run(&["events", "hold", "--key", "e1"], String::new()).await.code == Some(0));
+        let declined = run(&["events", "replay", &id, "--yes"], String::new()).await;
+        assert!(declined.err.contains("  why: a person holds its key back\n"), "{declined:?}");
+        assert!(declined.err.contains("what to do: `gander events release --source servicepilot --key e1`"), "{declined:?}");
+        assert!(run(&["events", "release", "--key", "e1"], String::new()).await.code == Some(0));
 
         // Nobody is alerted: the filters there match nothing.
         let nothing = json!({"id": "c", "triggered": {"created": false, "duplicate": false},
@@ -952,6 +985,26 @@ fn a_relay_that_is_not_there_is_told_with_what_to_do() {
         assert_eq!(ended.code, Some(code), "{ended:?}");
         assert!(ended.err.contains("is `gander run` up with this configuration?"), "{ended:?}");
     }
+}
+
+#[test]
+fn before_the_first_start_it_is_told_who_makes_the_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let send = |certificate: &str, key: &str| {
+        let mut command = gander(folder.path());
+        command.args(["send", "--source", "servicepilot", "--set", certificate, "--set", key, "--config"]);
+        end_of(command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gander.yaml")))
+    };
+    // Not where the shipped one is, which a developer may have started.
+    let absent = format!("listen.tls.certificate={}", folder.path().join("none.pem").display());
+    let key = format!("listen.tls.private_key={}", folder.path().join("none.key").display());
+    let made = send(&absent, &key);
+    assert_eq!(made.code, Some(2), "{made:?}");
+    assert!(made.err.contains("none.pem does not exist; the first start of `gander run` makes it: start"), "{made:?}");
+    std::fs::write(folder.path().join("none.key"), "").unwrap();
+    let own = send(&absent, &key);
+    assert!(own.code == Some(2) && own.err.contains("none.pem does not exist"), "{own:?}");
+    assert!(!own.err.contains("gander run"), "a key without its certificate is never overwritten: {own:?}");
 }
 
 #[test]

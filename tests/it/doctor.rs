@@ -263,6 +263,8 @@ async fn the_token_is_sent_where_it_is_asked_for_with_an_empty_event_and_judged_
             let check = ended.check("token");
             assert_eq!((ended.code, &check["verdict"]), (Some(code), &json!(verdict)), "{ended:?}");
             assert!(check["found"].as_str().unwrap().contains(words), "{check}");
+            let remedy = check["remedy"].as_str().unwrap_or_default();
+            assert_eq!(remedy.contains("environment variable CALLGOOSE_TOKEN"), verdict == "failed", "{check}");
             let said = format!("sending the token: POST {{}} to {}, from `gander doctor`\n", upstream.url());
             assert_eq!(ended.err, said);
             let [_, call] = &upstream.calls()[before..] else { panic!("{:?}", upstream.calls()) };

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use gander::exports::inbound::repair::JsonReading;
+use gander::exports::lenient_json::JsonReading;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 

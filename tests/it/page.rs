@@ -55,7 +55,7 @@ async fn sign_in(relay: &Relay) -> String {
     answer.header("set-cookie").split(';').next().unwrap().to_owned()
 }
 
-const VIEWS: [&str; 6] = ["/", "/events", "/incidents", "/attention", "/bench", "/connect"];
+const VIEWS: [&str; 7] = ["/", "/events", "/queue", "/incidents", "/attention", "/bench", "/connect"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_the_token_once_and_may_then_see_and_command_until_it_signs_out() {
@@ -117,6 +117,34 @@ async fn whoever_begins_to_sign_in_and_stops_keeps_no_connection() {
         let mut answer = vec![0; 12];
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 408");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_page_is_told_of_commits_and_of_what_is_only_counted() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", relay.ports().1)).await.unwrap();
+        stream.write_all(b"GET /changes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut until = async |word: &str| {
+            let mut text = String::new();
+            while !text.contains(word) {
+                let mut piece = [0; 1_024];
+                let read = stream.read(&mut piece).await.unwrap();
+                assert_ne!(read, 0, "the stream ended: {text}");
+                text.push_str(&String::from_utf8_lossy(&piece[..read]));
+            }
+        };
+        until(": nothing new").await;
+        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        until("data: changed").await;
+        // It comes when nothing changed for a while.
+        until(": nothing new").await;
+        let turned_away = relay.client.send(Method::POST, &relay.hook("servicepilot"), &[], "{}".into()).await;
+        assert_eq!(turned_away.status, 401);
+        until("data: changed").await;
     })
     .await;
 }
@@ -235,7 +263,7 @@ async fn the_story_of_an_event_tells_what_came_what_was_sent_and_each_answer() {
         let wrong = get(&relay, "/events?state=refusd", &[]).await.text;
         assert!(wrong.contains("did you mean") && wrong.contains("refused"), "{wrong}");
         let attention = get(&relay, "/attention", &[]).await.text;
-        assert!(attention.contains("1 of servicepilot"), "{attention}");
+        assert!(attention.contains("1 event of servicepilot"), "{attention}");
     })
     .await;
 }

@@ -29,10 +29,10 @@ const PAGES: [&str; 8] = [
 
 /// A page of the manual.
 #[derive(Clone, Debug)]
-struct Page {
+pub struct Page {
     /// Its path from the root.
-    path: &'static str,
-    text: String,
+    pub path: &'static str,
+    pub text: String,
 }
 
 impl Page {
@@ -47,7 +47,7 @@ impl Page {
     }
 
     /// All code: the lines of fences, and what stands between two back quotes.
-    fn code(&self) -> Vec<String> {
+    pub fn code(&self) -> Vec<String> {
         let mut code = self.fenced();
         code.extend(self.prose().split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")));
         code
@@ -88,7 +88,7 @@ pub fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn pages() -> Vec<Page> {
+pub fn pages() -> Vec<Page> {
     PAGES.map(|path| Page { path, text: read(path) }).to_vec()
 }
 
@@ -122,7 +122,7 @@ fn keys(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 /// The commands of a line, each with its arguments: what follows `gander` up to an operator of the shell.
-fn invocations(line: &str) -> Vec<Vec<String>> {
+pub fn invocations(line: &str) -> Vec<Vec<String>> {
     // What is quoted is one word.
     let pieces = (0..).zip(line.split(['\'', '"']));
     let line: String =

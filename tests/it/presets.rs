@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use gander::exports::event::Action;
-use gander::exports::inbound::repair::{JsonReading, Repairs};
+use gander::exports::lenient_json::{JsonReading, Repairs};
 use gander::exports::rules::{Context, Element, RuleSet};
 use gander::exports::yaml::{Findings, Source};
 

@@ -107,7 +107,7 @@ impl Process {
     }
 
     /// SIGKILL: no handler runs, nothing is flushed.
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -251,6 +251,16 @@ async fn the_log_tells_no_credential_from_a_wrong_one_and_where_a_broken_body_is
             answers.push((answer.status, answer.json));
         }
         assert_eq!(answers[0], answers[1], "the sender is not told which");
+
+        let astray = format!("https://localhost:{}/hooks/servicepilott?token=nearly", process.port);
+        process.client.send(http::Method::POST, &astray, &[], "{}".to_owned()).await;
+        let fields = process.logged("refused a request");
+        assert_eq!(
+            (&fields["reason"], &fields["path"], &fields["nearest"]),
+            (&json!("unknown_source"), &json!("/hooks/servicepilott"), &json!("servicepilot")),
+            "{fields}"
+        );
+        assert!(!fields.to_string().contains("nearly"), "{fields}");
 
         let answer = send(&[("authorization", &format!("Bearer {TOKEN}"))], "{").await;
         let fields = process.logged("refused a request");

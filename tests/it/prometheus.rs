@@ -1,11 +1,12 @@
 //! What Prometheus makes of the metrics, the alerts and the dashboard, by its own tool.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use http::Method;
+use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::pages::{metrics, metrics_in, metrics_named, read, root};
@@ -17,6 +18,8 @@ const ALERTS: &str = "config/deploy/prometheus/alerts.yaml";
 const ALERTS_TEST: &str = "config/deploy/prometheus/alerts_test.yaml";
 const SCRAPE: &str = "config/deploy/prometheus/scrape.yaml";
 const DASHBOARD: &str = "config/deploy/prometheus/dashboard.json";
+/// Labels that a scrape adds, or a histogram has.
+const OF_PROMETHEUS: [&str; 3] = ["job", "instance", "le"];
 
 /// Runs promtool in a folder; returns what it says, and panics if it finds fault.
 fn promtool(folder: &Path, arguments: &[&str], input: &str) -> String {
@@ -208,6 +211,111 @@ fn every_metric_in_alerts_and_dashboard_exists() {
             assert!(metrics.contains(of_histogram.unwrap_or(&name)), "{name}");
         }
     }
+}
+
+fn is_of_prometheus(label: &str) -> bool {
+    OF_PROMETHEUS.contains(&label)
+}
+
+/// The labels of each metric, with the values that they have.
+type Labels = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+fn labels_in(text: &str) -> Labels {
+    let label = Regex::new(r#"(\w+)="([^"]*)""#).unwrap();
+    let mut labels = Labels::new();
+    for sample in series(text) {
+        let (name, rest) = sample.split_once('{').unwrap_or((&sample, ""));
+        let of_metric = labels.entry(name.to_owned()).or_default();
+        for found in label.captures_iter(rest) {
+            of_metric.entry(found[1].to_owned()).or_default().insert(found[2].to_owned());
+        }
+    }
+    labels
+}
+
+/// The labels and values that a text of PromQL and templates names, and that its metrics have not.
+fn misfits(text: &str, labels: &Labels) -> Vec<String> {
+    let every = |pattern: &str| {
+        let found = Regex::new(pattern).unwrap();
+        found.captures_iter(text).map(|found| found[1].to_owned()).collect::<Vec<_>>()
+    };
+    let mut wrong = Vec::new();
+    let selector = Regex::new(r"(\w+)\{([^{}]*)\}").unwrap();
+    let matcher = Regex::new(r#"(\w+)\s*(?:=~|!=|!~|=)\s*"([^"]*)""#).unwrap();
+    for selector in selector.captures_iter(text) {
+        let Some(of_metric) = labels.get(&selector[1]) else { continue };
+        for found in matcher.captures_iter(&selector[2]).filter(|found| !is_of_prometheus(&found[1])) {
+            let values = of_metric.get(&found[1]);
+            let missing = found[2].split('|').filter(|value| !values.is_some_and(|values| values.contains(*value)));
+            wrong.extend(missing.map(|value| format!("{}{{{}={value}}}", &selector[1], &found[1])));
+        }
+    }
+    let named = metrics_named(text);
+    let of_them: BTreeSet<&str> =
+        named.iter().filter_map(|name| labels.get(name)).flat_map(BTreeMap::keys).map(String::as_str).collect();
+    let by = every(r"\bby\s*\(([^)]*)\)");
+    let by = by.iter().flat_map(|list| list.split(',')).map(|label| label.trim().to_owned());
+    let shown = every(r"\$labels\.(\w+)").into_iter().chain(every(r"\{\{\s*(\w+)\s*\}\}"));
+    let unknown = by.chain(shown).filter(|label| !of_them.contains(&**label) && !is_of_prometheus(label));
+    wrong.extend(unknown);
+    wrong
+}
+
+/// Of each target of each panel its query with the text of its legend.
+fn panels() -> Vec<(String, String)> {
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+    let text = |target: &Value, name: &str| target[name].as_str().unwrap_or_default().to_owned();
+    targets.map(|target| (text(target, "expr"), text(target, "legendFormat"))).collect()
+}
+
+#[test]
+fn every_query_of_the_dashboard_is_one_that_prometheus_takes() {
+    // As Grafana fills them in.
+    let filled = |query: &str| query.replace("$job", ".+").replace("$instance", ".+").replace("$__rate_interval", "5m");
+    let rules: Vec<Value> = (1..)
+        .zip(panels())
+        .map(|(number, (query, _))| {
+            let query = filled(&query);
+            assert!(!query.contains('$'), "a variable that is not known: {query}");
+            json!({ "record": format!("panel:target:{number}"), "expr": query })
+        })
+        .collect();
+    let count = rules.len();
+    let folder = tempfile::tempdir().unwrap();
+    // JSON is YAML.
+    let rules = json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string();
+    std::fs::write(folder.path().join("dashboard.yaml"), rules).unwrap();
+    let said = promtool(folder.path(), &["check", "rules", "dashboard.yaml"], "");
+    assert!(said.contains(&format!("{count} rules found")), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dashboard_and_alerts_ask_for_labels_and_values_that_the_metrics_have() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let labels = labels_in(&scrape(&relay, None).await.1);
+        let alerts = read(ALERTS);
+        let texts = panels().into_iter().map(|(query, legend)| format!("{query} {legend}"));
+        for text in texts.chain(alerts.split("- alert: ").skip(1).map(str::to_owned)) {
+            assert_eq!(misfits(&text, &labels), [""; 0], "{text}");
+        }
+        for (text, wrong) in [
+            ("sum by (sorce) (gander_queue_source_events)", "sorce"),
+            ("gander_events_delivered_total{outcom=\"created\"}", "gander_events_delivered_total{outcom=created}"),
+            (
+                "gander_events_delivered_total{outcome=~\"created|creatd\"}",
+                "gander_events_delivered_total{outcome=creatd}",
+            ),
+            ("sum by (lane) (gander_queue_lane_drain_seconds) {{ line }}", "line"),
+            ("gander_dead_letters > 0 {{ $labels.source }}", "source"),
+        ] {
+            assert_eq!(misfits(text, &labels), [wrong]);
+        }
+    })
+    .await;
 }
 
 #[test]

@@ -343,7 +343,7 @@ async fn what_waits_for_a_restart_is_named_and_the_rest_is_checked() {
         assert_eq!((told.as_array().unwrap().len(), &told[0]["detail"]), (1, &json!(detail)));
         let keys = &world
             .process
-            .logged("only rules and certificates are reloaded: these keys were changed too, and wait for a restart")["keys"];
+            .logged("only rules, certificates and the self check are reloaded: these keys were changed too, and wait for a restart")["keys"];
         assert_eq!(keys, "sources.other, upstream.timeout");
 
         // A mistake anywhere keeps all of it out; secrets are not shown.

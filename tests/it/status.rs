@@ -181,8 +181,8 @@ async fn what_alerted_nobody_counts_until_it_was_replayed() {
             relay.post_with(&payload(key, "CRITICAL"), &[("prefer", "wait=10")]).await;
         }
         let (code, text) = status(&configuration, &[]).await;
-        assert!(code == Some(1) && text.lines().next().unwrap().ends_with("; 2 events matched no filter."), "{text}");
-        let row = "\nunmatched           2  no filter there matched: gander events list --outcome unmatched\n";
+        assert!(code == Some(1) && text.lines().next().unwrap().ends_with("; 2 keys' last events matched no filter."), "{text}");
+        let row = "\nunmatched           2  keys whose last event matched no filter: gander events list --outcome unmatched\n";
         assert!(text.contains(row), "{text}");
         upstream.follow(|_, _| Reply::Done);
         let body = json!({ "outcome": "unmatched" });
@@ -192,6 +192,34 @@ async fn what_alerted_nobody_counts_until_it_was_replayed() {
         assert_eq!(document["since_start"]["unmatched"], 2, "{document}");
         let (code, text) = status(&configuration, &[]).await;
         assert!(code == Some(0) && text.contains("\nunmatched           0\n"), "{code:?} {text}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_of_what_a_person_closed_is_shown_and_is_no_trouble() {
+    within(async {
+        let nothing = json!({ "id": "c", "resolved": { "resolved": false, "duplicate": false } });
+        let upstream = Upstream::start(move |_, _| Reply::json(200, &nothing)).await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = beside(&relay, &upstream, folder.path());
+        let page = async || {
+            let url = format!("http://127.0.0.1:{}/", relay.ports().1);
+            relay.client.send(http::Method::GET, &url, &[], String::new()).await.json.as_str().unwrap().to_owned()
+        };
+        let (_, before) = status(&configuration, &[]).await;
+        assert!(!before.contains("not_resolved") && !page().await.contains("not_resolved"), "{before}");
+
+        relay.post_with(&payload("e1", "OK"), &[("prefer", "wait=10")]).await;
+        let document = relay.admin_once("/api/v1/status", |status| status["since_start"]["not_resolved"] == 1).await;
+        assert_eq!(document["by_source"][0]["not_resolved"], 1, "{document}");
+        let (code, text) = status(&configuration, &[]).await;
+        assert!(code == Some(0) && text.starts_with("Delivering, since "), "{code:?} {text}");
+        let shown = "found no open incident at Callgoose (`not_resolved`): fine where a person had closed it there";
+        assert!(text.contains("\n\nsince the start one recovery, the last at ") && text.contains(shown), "{text}");
+        let page = page().await;
+        assert!(page.contains("found no open incident") && page.contains("events?outcome=not_resolved"), "{page}");
     })
     .await;
 }

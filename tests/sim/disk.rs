@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gander::exports::clock::{Now, WallTime};
 use gander::exports::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
-use gander::exports::journal::Tried;
+use gander::exports::journal::StoredRetry;
 use gander::exports::journal::dedup::{AcceptReason, Effect, Occurrences};
 
 use crate::files::Files;
@@ -37,7 +37,7 @@ pub struct Row {
     pub follows: Option<EventId>,
     pub priority: Priority,
     pub novelty: AcceptReason,
-    pub tried: Option<Tried>,
+    pub tried: Option<StoredRetry>,
     pub acknowledged_at: WallTime,
     pub state: State,
     pub outcome: Option<Outcome>,
@@ -49,7 +49,7 @@ pub struct Row {
 pub struct Batch {
     next: EventId,
     pub appended: Vec<Row>,
-    pub tried: Vec<(EventId, Tried)>,
+    pub tried: Vec<(EventId, StoredRetry)>,
     pub settled: Vec<(EventId, State, Option<Outcome>, WallTime)>,
 }
 
@@ -188,7 +188,7 @@ impl Batch {
         id
     }
 
-    pub fn tried(&mut self, id: EventId, tried: Tried) {
+    pub fn store_retry(&mut self, id: EventId, tried: StoredRetry) {
         self.tried.push((id, tried));
     }
 

@@ -17,7 +17,7 @@ use gander::exports::delivery::breaker;
 use gander::exports::delivery::dispatcher::{JudgedCall, RecentTriggers, next_step};
 use gander::exports::delivery::retry;
 use gander::exports::delivery::retry::NextStep;
-use gander::exports::delivery::schedule::{Delivery, Limits, Schedule, Step, Withdrawn};
+use gander::exports::delivery::schedule::{Delivery, Limits, Schedule, Step, ToSettle};
 use gander::exports::delivery::staleness::StaleDecision;
 use gander::exports::event::{Action, EventId, KeyId, Outcome, Priority, Queued, SourceId, Superseded};
 
@@ -154,7 +154,7 @@ impl World {
             acknowledged: Monotonic(at),
         };
         if let Some(overtaken) = self.schedule.enqueue(&event, Monotonic(time)) {
-            self.schedule.release(overtaken.key.expect("the first of its key"), true, Monotonic(time));
+            self.schedule.settled(overtaken.key.expect("the first of its key"), true, Monotonic(time));
         }
     }
 
@@ -171,8 +171,8 @@ impl World {
                     self.calls.push(Reverse((time + took, self.number)));
                     assert!(self.under_way.len() <= LIMITS.concurrency);
                 }
-                Step::Settle(Withdrawn { key, .. }) => {
-                    self.schedule.release(key.expect("the first of its key"), true, Monotonic(time));
+                Step::Settle(ToSettle { key, .. }) => {
+                    self.schedule.settled(key.expect("the first of its key"), true, Monotonic(time));
                 }
                 Step::WaitUntil(at) => return Some(at.0),
                 Step::Wait => return None,
@@ -191,7 +191,7 @@ impl World {
             (Fate::Refused, _) => Verdict::Blocked(Trouble::Unauthorized),
         };
         let now = Now { monotonic: Monotonic(time), wall: WallTime(time) };
-        let failure = self.schedule.ended(&delivery, verdict, None, now.monotonic);
+        let failure = self.schedule.call_ended(&delivery, verdict, None, now.monotonic);
         let ended = JudgedCall { delivery, verdict, failure, retry_after: None };
         match next_step(ended, SETTINGS, &self.schedule, &self.recent_triggers, now, self.rng.f64()) {
             NextStep::Retry { state, at } => self.schedule.again(delivery.key, state, at),
@@ -199,9 +199,9 @@ impl World {
                 let Queued { key, action, .. } = delivery.event;
                 self.recent_triggers.delivered(key, action, outcome, now.monotonic);
                 self.taken[index] = Some(time);
-                self.schedule.release(delivery.key, true, now.monotonic);
+                self.schedule.settled(delivery.key, true, now.monotonic);
             }
-            NextStep::Settle { result: Err(_), .. } => self.schedule.release(delivery.key, true, now.monotonic),
+            NextStep::Settle { result: Err(_), .. } => self.schedule.settled(delivery.key, true, now.monotonic),
         }
     }
 }

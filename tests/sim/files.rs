@@ -7,7 +7,7 @@ use gander::exports::clock::WallTime;
 use gander::exports::event::{EventId, KeyId, Priority, Settlement, State};
 use gander::exports::journal::Shares;
 use gander::exports::journal::dedup::AcceptReason;
-use gander::exports::journal::{self, Found, Journal, Lock, NewEvent, Raw, Recovered};
+use gander::exports::journal::{self, Found, Journal, Lock, NewEvent, Raw, RestoredEvent};
 use tempfile::TempDir;
 
 use crate::disk::{Batch, Row};
@@ -55,7 +55,7 @@ impl Files {
             assert_eq!(id.unwrap(), row.id);
         }
         for (id, tried) in &model.tried {
-            batch.tried(*id, *tried, WallTime(0)).unwrap();
+            batch.store_retry(*id, *tried, WallTime(0)).unwrap();
         }
         for (id, state, outcome, at) in &model.settled {
             let (id, state, outcome, at) = (*id, *state, *outcome, *at);
@@ -74,8 +74,8 @@ impl Files {
     pub fn check<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) {
         let found = self.open();
         let queued = |row: &Row| row.state == State::Queued;
-        let expected: Vec<Recovered> = rows
-            .map(|row| Recovered {
+        let expected: Vec<RestoredEvent> = rows
+            .map(|row| RestoredEvent {
                 id: row.id,
                 key: KeyId::new(SOURCE, &row.key.to_string()),
                 source: SOURCE.into(),
@@ -94,7 +94,7 @@ impl Files {
         assert_eq!(found, expected, "the journal tells something else than it was told");
     }
 
-    fn open(&mut self) -> Vec<Recovered> {
+    fn open(&mut self) -> Vec<RestoredEvent> {
         self.journal = None;
         let config = journal::Config {
             data_dir: self.lock.directory().to_owned(),
@@ -108,7 +108,7 @@ impl Files {
         // The model's numbers start at 1.
         let journal = self.journal.insert(Journal::open(&config, &self.lock, WallTime(1)).unwrap());
         let mut found = Vec::new();
-        let damaged = journal.recover(|row| match row {
+        let damaged = journal.restore(|row| match row {
             Found::Event(event) => found.push(event),
             Found::Damaged(id) => panic!("event {id} is damaged"),
         });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gander::exports::delivery::schedule::Step;
 use gander::exports::delivery::staleness::Then;
 use gander::exports::event::{Action, EventId, Outcome, Reason, State, Superseded};
-use gander::exports::journal::dedup::{Admission, Effect};
+use gander::exports::journal::dedup::{DedupResult, Effect};
 
 use crate::disk::Disk;
 use crate::plan::Plan;
@@ -93,7 +93,7 @@ pub struct Ledger {
     lines: Vec<Vec<Taken>>,
     acknowledged: BTreeSet<EventId>,
     first_answer: BTreeMap<EventId, (i64, u32)>,
-    /// How often deduplication was restored: what it recalls of times before that goes by the wall clock.
+    /// How often deduplication was restored: what it has of times before that goes by the wall clock.
     restores: u32,
     /// What was ever called, in any life.
     tried: BTreeSet<EventId>,
@@ -190,17 +190,19 @@ impl Ledger {
     }
 
     /// What the relay decided of an element, in the order of its decisions.
-    pub fn decided(&mut self, element: &Element, admission: Admission, time: i64) -> Checked {
+    pub fn decided(&mut self, element: &Element, admission: DedupResult, time: i64) -> Checked {
         let last = self.lines[element.key].last();
         let what = || format!("{element:?} after {last:?}: {admission:?}");
         match (self.expected(element, last, time), admission) {
-            (Expected::New, Admission::Duplicate { .. }) => return broken(Promise::NewIsTaken, what()),
-            (Expected::DuplicateReason, Admission::Taken { .. }) => return broken(Promise::RepeatIsDuplicate, what()),
-            (_, Admission::Duplicate { of, .. }) if last.is_none_or(|last| last.id != of) => {
+            (Expected::New, DedupResult::Duplicate { .. }) => return broken(Promise::NewIsTaken, what()),
+            (Expected::DuplicateReason, DedupResult::Taken { .. }) => {
                 return broken(Promise::RepeatIsDuplicate, what());
             }
-            (_, Admission::Duplicate { .. }) => self.seen.duplicates += 1,
-            (_, Admission::Taken { id, .. }) => {
+            (_, DedupResult::Duplicate { of, .. }) if last.is_none_or(|last| last.id != of) => {
+                return broken(Promise::RepeatIsDuplicate, what());
+            }
+            (_, DedupResult::Duplicate { .. }) => self.seen.duplicates += 1,
+            (_, DedupResult::Taken { id, .. }) => {
                 self.seen.taken += 1;
                 self.lines[element.key].push(Taken {
                     id,

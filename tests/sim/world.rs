@@ -14,7 +14,7 @@ use gander::exports::clock::{Monotonic, Now, WallTime};
 use gander::exports::delivery::breaker;
 use gander::exports::delivery::schedule::{KeySlot, Limits, Schedule};
 use gander::exports::event::{Action, EventId, State};
-use gander::exports::journal::Tried;
+use gander::exports::journal::StoredRetry;
 use gander::exports::journal::dedup::{self, AcceptReason, Dedup, DedupDecision};
 
 use crate::disk::Disk;
@@ -85,7 +85,7 @@ enum Step {
     Tell(Settle),
     Note {
         id: EventId,
-        tried: Tried,
+        tried: StoredRetry,
     },
     Release {
         key: usize,
@@ -286,7 +286,7 @@ impl World {
             relay.schedule.hold_key(key_id(key), now);
             return Ok(());
         }
-        relay.schedule.let_go_key(key_id(key), now);
+        relay.schedule.release_key(key_id(key), now);
         self.start_what_may()
     }
 
@@ -318,7 +318,7 @@ impl World {
             self.ledger.restored(&self.disk)?;
         }
         self.ledger.started(self.time);
-        let dedup = self.recall();
+        let dedup = self.restored_dedup();
         self.relay().dedup = dedup;
         let found_at = self.now();
         let queued: Vec<_> = self
@@ -351,7 +351,7 @@ impl World {
     }
 
     /// Deduplication as the journal restores it.
-    fn recall(&self) -> Dedup {
+    fn restored_dedup(&self) -> Dedup {
         let mut dedup = Dedup::new(self.plan.dedup);
         if self.without == Without::RecoveredKeys {
             return dedup;
@@ -371,7 +371,7 @@ impl World {
                 outcome,
                 occurrences: row.occurrences.clone(),
             };
-            dedup.recall(kept, now.recall(row.acknowledged_at));
+            dedup.restore_row(kept, now.monotonic_of(row.acknowledged_at));
         }
         dedup
     }
@@ -383,7 +383,7 @@ impl World {
         let Some(relay) = &self.relay else {
             return Ok(());
         };
-        let restored = self.recall();
+        let restored = self.restored_dedup();
         let now = self.now();
         let later = |monotonic| Now { monotonic, ..now };
         let mut moments = vec![later(Monotonic(i64::MAX / 4))];

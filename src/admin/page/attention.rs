@@ -82,7 +82,7 @@ fn shown(state: &State, group: &Group) -> Markup {
     let told = serde_json::to_value(last).unwrap_or_default();
     html! {
         section.group {
-            h2 { (badge(last)) " " (count) " of " (last.source) @if let Some(reason) = &last.reason { ": " (reason.replace('_', " ")) } }
+            h2 { (badge(last)) " " (count) @if *count == 1 { " event of " } @else { " events of " } (last.source) @if let Some(reason) = &last.reason { ": " (reason.replace('_', " ")) } }
             p { "Last " (time(&last.received_at)) ", first " (time(first_at)) ". The newest: " a href={ "events/" (last.id) } { (newest(last)) } }
             @if let Some(Advice { why, remedy }) = advice::of_event(&told, None, Beside::Line) {
                 p { (prose(&why)) }

@@ -1,4 +1,7 @@
 //! Tells a page that something changed, at most once a second: it then asks for its view again.
+//!
+//! The journal's change feed wakes it, so that a page costs next to nothing while nothing happens. The feed does not tell
+//! of what is only counted: that is looked at once a second.
 
 use std::time::Duration;
 
@@ -9,19 +12,16 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin::problem::{Reply, problem};
 use crate::admin::readiness::{Readiness, readiness};
 use crate::admin::stream::Pieces;
 use crate::admin::{State, View};
 
-/// The state of the relay as far as a page shows it: where it differs, something changed.
+/// The state of the relay as far as a page shows it and no commit tells of it: where it differs, something changed.
 #[derive(PartialEq)]
 struct Seen {
-    /// Commits of the journal: whatever becomes of events is committed.
-    commits: u64,
-    /// What is only counted.
     ignored: u64,
     refused: u64,
     readiness: Readiness,
@@ -30,12 +30,7 @@ struct Seen {
 impl Seen {
     fn of(view: &View) -> Seen {
         let total = view.recorder.activity().total();
-        Seen {
-            commits: view.metrics.commits(),
-            ignored: total.ignored,
-            refused: total.refused,
-            readiness: readiness(view),
-        }
+        Seen { ignored: total.ignored, refused: total.refused, readiness: readiness(view) }
     }
 }
 
@@ -62,31 +57,53 @@ pub(super) async fn changes(Extract(state): Extract<State>) -> Reply {
     Ok((headers, Body::new(Pieces(received))).into_response())
 }
 
+/// Tells of changes until the reader is gone, or nothing changes any more.
 async fn tell(view: &View, pieces: &mpsc::Sender<Bytes>) {
+    let mut commits = view.recorder.commits();
     let mut seen = Seen::of(view);
-    let mut turns = interval(TURN);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for turn in 0_u32.. {
-        tokio::select! {
-            () = pieces.closed() => return,
-            _ = turns.tick() => {}
-        }
-        let now = Seen::of(view);
-        let piece = match (now != seen, turn % COMMENT_EVERY) {
-            (true, _) => "data: changed\n\n",
-            // A reader that has gone is noticed by what can't be written.
-            (false, 0) => ": nothing new\n\n",
-            (false, _) => continue,
-        };
-        seen = now;
-        if !matches!(timeout(READ_MAX, pieces.send(Bytes::from_static(piece.as_bytes()))).await, Ok(Ok(()))) {
+    let mut piece = COMMENT;
+    loop {
+        if !matches!(timeout(READ_MAX, pieces.send(Bytes::from_static(piece))).await, Ok(Ok(()))) {
             return;
         }
+        let sent = Instant::now();
+        if piece == CHANGED {
+            tokio::select! {
+                () = pieces.closed() => return,
+                () = sleep(TURN) => {}
+            }
+        }
+        piece = loop {
+            let committed = tokio::select! {
+                () = pieces.closed() => return,
+                committed = commits.changed() => committed.is_ok(),
+                () = sleep(LOOK) => false,
+            };
+            if view.recorder.is_closed() {
+                return;
+            }
+            let now = Seen::of(view);
+            let differs = now != seen;
+            seen = now;
+            if committed || differs {
+                break CHANGED;
+            }
+            // A reader that has gone is noticed by what can't be written.
+            if sent.elapsed() >= SILENCE_MAX {
+                break COMMENT;
+            }
+        };
     }
 }
 
+const CHANGED: &[u8] = b"data: changed\n\n";
+const COMMENT: &[u8] = b": nothing new\n\n";
+/// Between two words that something changed.
 const TURN: Duration = Duration::from_secs(1);
-const COMMENT_EVERY: u32 = 5;
+/// Between two looks at what is only counted.
+const LOOK: Duration = Duration::from_secs(1);
+/// Shorter than proxies usually let a connection be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 const READ_MAX: Duration = Duration::from_secs(30);
 /// One for each browser.
 pub(in crate::admin) const FOLLOWERS_MAX: usize = 32;

@@ -121,7 +121,7 @@ fn callgoose(state: &State) -> Markup {
 fn of_all_rules(state: &State) -> Markup {
     let mut told: Vec<(Vec<&str>, Option<Vec<FilterSetup>>)> = Vec::new();
     for name in &state.view.sources {
-        let setups = state.view.ingest.rules_of(name).and_then(|rules| of_rules(&rules.outlines()));
+        let setups = state.view.ingest.rules_of(name).and_then(|rules| of_rules(&rules.body_shapes()));
         match told.iter_mut().find(|(_, known)| *known == setups) {
             Some((names, _)) => names.push(name),
             None => told.push((vec![name], setups)),

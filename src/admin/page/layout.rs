@@ -12,6 +12,7 @@ use crate::admin::State;
 pub(super) enum Place {
     Overview,
     Events,
+    Queue,
     Incidents,
     Attention,
     Bench,
@@ -19,9 +20,10 @@ pub(super) enum Place {
 }
 
 impl Place {
-    const ALL: [(Place, &'static str, &'static str); 6] = [
+    const ALL: [(Place, &'static str, &'static str); 7] = [
         (Place::Overview, "", "Overview"),
         (Place::Events, "events", "Events"),
+        (Place::Queue, "queue", "Queue"),
         (Place::Incidents, "incidents", "Open incidents"),
         (Place::Attention, "attention", "Needs attention"),
         (Place::Bench, "bench", "Rule bench"),

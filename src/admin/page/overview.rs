@@ -13,7 +13,7 @@ use crate::admin::history::Counters;
 use crate::admin::status::current;
 use crate::admin::{State, holds};
 use crate::advice::readiness::{degraded, minute};
-use crate::advice::status::{Headline, Level, headline, open, trouble, waiting};
+use crate::advice::status::{Headline, Level, headline, not_resolved, open, self_check, trouble, waiting};
 use crate::clock::WallTime;
 use crate::journal::{Filter, Summary};
 
@@ -28,8 +28,10 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         h1.hidden { "Overview" }
         (sentence(&status, now))
         (tiles(&status, now))
+        (unresolved(&status, now))
         (plots(&spans, reach))
         (sources(&status, now))
+        @if let Some(told) = self_check(&status, now) { p { (told) } }
         section {
             h2 { "Latest events" }
             @match latest {
@@ -84,11 +86,20 @@ fn tiles(status: &Value, now: WallTime) -> Markup {
         section.tiles aria-label="Numbers" {
             (tile("Accepted", &start["taken"], "since the start", "events", false))
             (tile("Delivered", &start["delivered"], "since the start", "events?state=delivered", false))
-            (tile("Waiting", &queue["events"], &waits, "events?state=queued", false))
+            (tile("Waiting", &queue["events"], &waits, "queue", false))
             (tile("Open", &kept["open_incidents"], &open(kept), "incidents", false))
             (tile("Dead letters", &kept["dead"], "given up, kept", "events?state=dead", true))
             (tile("Refused", &kept["refused"], "could not be used", "events?state=refused", true))
-            (tile("Unmatched", &kept["unmatched"], "no filter matched", "events?outcome=unmatched", true))
+            (tile("Unmatched", &kept["unmatched"], "keys: no filter matched the last event", "events?outcome=unmatched", true))
+        }
+    }
+}
+
+/// The recoveries that closed nothing: told, and no trouble.
+fn unresolved(status: &Value, now: WallTime) -> Markup {
+    html! {
+        @if let Some(told) = not_resolved(status, now) {
+            p.dim { (prose(&told)) " (" a href="./events?outcome=not_resolved" { "show them" } ")" }
         }
     }
 }

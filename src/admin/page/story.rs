@@ -16,8 +16,8 @@ use crate::admin::readiness::readiness;
 use crate::advice::{self, Advice, Beside};
 use crate::clock::WallTime;
 use crate::event::{self, EventId, Outcome};
-use crate::inbound::repair::Repair;
 use crate::journal::{AttemptDetails, CommandRecord, Details, Filter, Summary};
+use crate::lenient_json::Repair;
 use crate::text::{length_of, visible};
 
 pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>) -> Response {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Rules, item};
 use crate::callgoose::filters::{Filters, KEY_BYTES_MAX, KeyFilter, text_of};
 use crate::event::Action;
-use crate::rules::{Known, Outline};
+use crate::rules::{BodyShape, Known};
 use crate::yaml::{Findings, Node, Place, nearest};
 
 /// One API Filter.
@@ -24,24 +24,24 @@ impl Rules {
     /// Warns of payloads that are sent as they came beside filters that read what nothing here says of them.
     pub(super) fn unsaid(&self, filters: &Filters, name: &str, findings: &mut Findings) {
         let plain = |action: &Action| {
-            self.outlines.iter().find(|outline| outline.action == *action && self.set.sends_payload(outline.rule))
+            self.shapes.iter().find(|shape| shape.action == *action && self.set.sends_payload(shape.rule))
         };
-        let told = Action::ALL.iter().filter_map(plain).find_map(|outline| {
+        let told = Action::ALL.iter().filter_map(plain).find_map(|shape| {
             let unsaid = |filter: &Filter<'_>| {
                 let reads = filter.keys.iter().filter(|key| !key.contains.is_empty());
-                let is_said = |key: &str| self.set.reads_member(key) || outline.keys.contains_key(key);
+                let is_said = |key: &str| self.set.reads_member(key) || shape.keys.contains_key(key);
                 let mut unsaid = reads.filter(|key| !is_said(&key.key));
                 unsaid.next().map(|key| key.key.clone())
             };
-            let filters = filters_of(filters, outline.action);
+            let filters = filters_of(filters, shape.action);
             let keys: Option<Vec<String>> = filters.iter().map(unsaid).collect();
-            Some((outline, keys?.into_iter().next()?))
+            Some((shape, keys?.into_iter().next()?))
         });
-        let Some((outline, key)) = told else {
+        let Some((shape, key)) = told else {
             return;
         };
-        let action = outline.action;
-        let own = item(self.tree.get("rules"), outline.rule).filter(|rule| rule.get("emit").is_some());
+        let action = shape.action;
+        let own = item(self.tree.get("rules"), shape.rule).filter(|rule| rule.get("emit").is_some());
         let (node, at, how) = match own.or(self.tree.get("emit").map(|_| &self.tree)) {
             Some(node) => (node, "emit", "`$merge: $` sends the payload as it came"),
             None => (&self.tree, "rules", "without `emit` the payload is sent as it came"),
@@ -60,16 +60,16 @@ impl Rules {
     }
 
     /// Warns of a rule whose events no filter can match.
-    pub(super) fn unmatched(&self, outline: &Outline, filters: &Filters, name: &str, findings: &mut Findings) {
-        let Some(reasons) = unmatched(filters, outline) else {
+    pub(super) fn unmatched(&self, shape: &BodyShape, filters: &Filters, name: &str, findings: &mut Findings) {
+        let Some(reasons) = unmatched(filters, shape) else {
             return;
         };
-        let (kind, effect) = match outline.action {
+        let (kind, effect) = match shape.action {
             Action::Trigger => ("trigger", "nobody would be alerted"),
             Action::Resolve => ("resolve", "no incident would be closed"),
         };
         let message = format!("no {kind} filter in {name} can match what this rule sends: {effect}");
-        let (place, path) = self.place(outline);
+        let (place, path) = self.place(shape);
         let finding = findings.warning(place, path, message).code("unmatched-rule");
         if !reasons.is_empty() {
             finding.help(reasons.into_iter().take(REASONS_MAX).collect::<Vec<_>>().join("; "));
@@ -77,21 +77,21 @@ impl Rules {
     }
 
     /// Warns of a rule whose events do not send what incidents are mapped with.
-    pub(super) fn unmapped(&self, outline: &Outline, filters: &Filters, name: &str, findings: &mut Findings) {
-        let asked = asked(filters, outline);
-        let mut unmapped = asked.iter().filter_map(|filter| Some((filter, unmapping(filter.mapped_with?, outline)?)));
+    pub(super) fn unmapped(&self, shape: &BodyShape, filters: &Filters, name: &str, findings: &mut Findings) {
+        let asked = asked(filters, shape);
+        let mut unmapped = asked.iter().filter_map(|filter| Some((filter, unmapping(filter.mapped_with?, shape)?)));
         let Some((filter, (key, problem))) = unmapped.next() else {
             return;
         };
-        let effect = match outline.action {
+        let effect = match shape.action {
             Action::Trigger => "no resolve will find the incident that this rule opens",
             Action::Resolve => "this rule will find no incident to close",
         };
         let message = format!("{effect}: {problem} ({name}, {})", filter.name);
-        let near = nearest(key, outline.keys.keys().map(String::as_str)).filter(|near| *near != key);
+        let near = nearest(key, shape.keys.keys().map(String::as_str)).filter(|near| *near != key);
         let near = near.map_or_else(String::new, |near| format!("it sends `{near}`; "));
-        let (place, path) = self.place(outline);
-        let finding = match filter.keys.iter().all(|key| texts(outline, &key.key).is_some()) {
+        let (place, path) = self.place(shape);
+        let finding = match filter.keys.iter().all(|key| texts(shape, &key.key).is_some()) {
             true => findings.warning(place, path, message),
             false => findings.note(place, path, format!("where that filter matches, {message}")),
         };
@@ -101,19 +101,19 @@ impl Rules {
     }
 
     /// The place of a rule's name, and the rule's path.
-    fn place(&self, outline: &Outline) -> (Place, String) {
-        let rule = item(self.tree.get("rules"), outline.rule).unwrap_or(&self.tree);
+    fn place(&self, shape: &BodyShape) -> (Place, String) {
+        let rule = item(self.tree.get("rules"), shape.rule).unwrap_or(&self.tree);
         let place = rule.get("name").map_or(&rule.place, |name| &name.place).clone();
-        (place, format!("rules[{}]", outline.rule))
+        (place, format!("rules[{}]", shape.rule))
     }
 }
 
 /// Keys that filters read and that no rule of their kind sends. Others than this relay's sources may send them, so it is
 /// a note, unless a key that is sent is spelled nearly so.
-pub(super) fn unsent(outlines: &[&Outline], action: Action, filters: &Filters, tree: &Node, findings: &mut Findings) {
-    let sends = |key: &str| outlines.iter().any(|one| one.open || one.keys.contains_key(key));
+pub(super) fn unsent(shapes: &[&BodyShape], action: Action, filters: &Filters, tree: &Node, findings: &mut Findings) {
+    let sends = |key: &str| shapes.iter().any(|one| one.open || one.keys.contains_key(key));
     let mut tell = |key: &str, node: &Node, path: String, message: String| {
-        let sent = outlines.iter().flat_map(|outline| outline.keys.keys().map(String::as_str));
+        let sent = shapes.iter().flat_map(|shape| shape.keys.keys().map(String::as_str));
         match nearest(key, sent) {
             Some(near) => findings
                 .warning(node.place.clone(), path, message)
@@ -135,7 +135,7 @@ pub(super) fn unsent(outlines: &[&Outline], action: Action, filters: &Filters, t
             tell(&key.key, place, format!("{path}.keys[{index}].key"), message);
         }
         // A filter that matches none of these rules shows nothing of them.
-        if outlines.iter().all(|outline| filter.keys.iter().any(|key| lacking(key, outline).is_some())) {
+        if shapes.iter().all(|shape| filter.keys.iter().any(|key| lacking(key, shape).is_some())) {
             continue;
         }
         for (field, effect) in [
@@ -175,21 +175,21 @@ fn filters_of(filters: &Filters, action: Action) -> Vec<Filter<'_>> {
 }
 
 /// The reasons why no filter can match the events of a rule, one for each filter; none if one might.
-fn unmatched(filters: &Filters, outline: &Outline) -> Option<Vec<String>> {
+fn unmatched(filters: &Filters, shape: &BodyShape) -> Option<Vec<String>> {
     let reason = |filter: &Filter<'_>| {
-        let lacking = filter.keys.iter().find_map(|key| lacking(key, outline))?;
+        let lacking = filter.keys.iter().find_map(|key| lacking(key, shape))?;
         Some(format!("{}: {lacking}", filter.name))
     };
-    filters_of(filters, outline.action).iter().map(reason).collect()
+    filters_of(filters, shape.action).iter().map(reason).collect()
 }
 
 /// The filters that may match the events of a rule. A service asks its trigger filters in their order, up to one that matches.
-fn asked<'f>(filters: &'f Filters, outline: &Outline) -> Vec<Filter<'f>> {
+fn asked<'f>(filters: &'f Filters, shape: &BodyShape) -> Vec<Filter<'f>> {
     let mut asked: Vec<Filter<'f>> = Vec::new();
-    for filter in filters_of(filters, outline.action) {
-        let never = filter.keys.iter().any(|key| lacking(key, outline).is_some());
+    for filter in filters_of(filters, shape.action) {
+        let never = filter.keys.iter().any(|key| lacking(key, shape).is_some());
         let mut earlier = asked.iter().filter(|earlier| earlier.service == filter.service);
-        if !never && !earlier.any(|earlier| forestalls(earlier, &filter, outline)) {
+        if !never && !earlier.any(|earlier| forestalls(earlier, &filter, shape)) {
             asked.push(filter);
         }
     }
@@ -197,11 +197,11 @@ fn asked<'f>(filters: &'f Filters, outline: &Outline) -> Vec<Filter<'f>> {
 }
 
 /// Tells whether a filter matches whatever a later one does, by the values that a rule has written out.
-fn forestalls(earlier: &Filter<'_>, later: &Filter<'_>, outline: &Outline) -> bool {
+fn forestalls(earlier: &Filter<'_>, later: &Filter<'_>, shape: &BodyShape) -> bool {
     let passes = |key: &KeyFilter, value: &Value| {
         key.contains.is_empty() || text_of(value).is_some_and(|text| key.accepts(&text))
     };
-    earlier.keys.iter().all(|key| match outline.keys.get(&key.key) {
+    earlier.keys.iter().all(|key| match shape.keys.get(&key.key) {
         Some(Known::OneOf(values)) => {
             let reaches = |value: &&Value| later.keys.iter().all(|own| own.key != key.key || passes(own, value));
             values.iter().filter(reaches).all(|value| passes(key, value))
@@ -211,17 +211,17 @@ fn forestalls(earlier: &Filter<'_>, later: &Filter<'_>, outline: &Outline) -> bo
 }
 
 /// The texts that a rule sends in a key; none where a payload decides.
-fn texts(outline: &Outline, key: &str) -> Option<Vec<String>> {
-    match outline.keys.get(key) {
+fn texts(shape: &BodyShape, key: &str) -> Option<Vec<String>> {
+    match shape.keys.get(key) {
         Some(Known::OneOf(values)) => Some(values.iter().filter_map(text_of).collect()),
         Some(Known::Anything) => None,
-        None => (!outline.open).then(Vec::new),
+        None => (!shape.open).then(Vec::new),
     }
 }
 
 /// Tells why no event of a rule has what a filter asks of a key; none if one may.
-fn lacking(filter: &KeyFilter, outline: &Outline) -> Option<String> {
-    let texts = texts(outline, &filter.key)?;
+fn lacking(filter: &KeyFilter, shape: &BodyShape) -> Option<String> {
+    let texts = texts(shape, &filter.key)?;
     if filter.contains.is_empty() || texts.iter().any(|text| filter.accepts(text)) {
         return None;
     }
@@ -234,10 +234,10 @@ fn lacking(filter: &KeyFilter, outline: &Outline) -> Option<String> {
 }
 
 /// Tells why no event of a rule has a value that incidents could be mapped with, after the key; none if one may.
-fn unmapping<'f>(key: &'f str, outline: &Outline) -> Option<(&'f str, String)> {
-    let texts = texts(outline, key)?;
+fn unmapping<'f>(key: &'f str, shape: &BodyShape) -> Option<(&'f str, String)> {
+    let texts = texts(shape, key)?;
     let maps = |text: &String| !text.trim().is_empty() && text.len() <= KEY_BYTES_MAX;
-    (!texts.iter().any(maps)).then(|| match outline.keys.contains_key(key) {
+    (!texts.iter().any(maps)).then(|| match shape.keys.contains_key(key) {
         true => (key, format!("its `{key}` maps nothing")),
         false => (key, format!("it does not send `{key}`")),
     })
@@ -263,10 +263,10 @@ mod tests {
     }
 
     /// A rule that sends these keys, each one of some values or, with null, anything.
-    fn outline(action: Action, sent: &Value, open: bool) -> Outline {
+    fn shape(action: Action, sent: &Value, open: bool) -> BodyShape {
         let known = |value: &Value| value.as_array().map_or(Known::Anything, |values| Known::OneOf(values.clone()));
         let keys = sent.as_object().unwrap().iter().map(|(key, value)| (key.clone(), known(value))).collect();
-        Outline { rule: 0, name: "rule".to_owned(), action, keys, open }
+        BodyShape { rule: 0, name: "rule".to_owned(), action, keys, open }
     }
 
     #[test]
@@ -291,10 +291,10 @@ mod tests {
             ),
         ] {
             let expected = reason.map(|reason| vec![format!("service pay, trigger filter 1: {reason}")]);
-            let told = unmatched(&one("state", items), &outline(Action::Trigger, &sent, false));
+            let told = unmatched(&one("state", items), &shape(Action::Trigger, &sent, false));
             assert_eq!(told, expected, "{items} and {sent}");
         }
-        let open = unmatched(&one("state", "[CRIT]"), &outline(Action::Trigger, &json!({}), true));
+        let open = unmatched(&one("state", "[CRIT]"), &shape(Action::Trigger, &json!({}), true));
         assert_eq!(open, None, "it may be the payload's");
     }
 
@@ -308,7 +308,7 @@ mod tests {
             (json!({"id": [""]}), false, Some("its `id` maps nothing")),
             (json!({"id": [null, {}, true]}), false, Some("its `id` maps nothing")),
         ] {
-            let found = unmapping("id", &outline(Action::Trigger, &sent, open)).map(|(_, problem)| problem);
+            let found = unmapping("id", &shape(Action::Trigger, &sent, open)).map(|(_, problem)| problem);
             assert_eq!(found.as_deref(), told, "{sent}");
         }
     }
@@ -335,8 +335,8 @@ mod tests {
             (json!(null), vec![first, second, other]),
             (json!(["DOWN"]), vec![]),
         ] {
-            let outline = outline(Action::Trigger, &json!({ "state": states, "id": null }), false);
-            let asked: Vec<String> = asked(&filters, &outline).into_iter().map(|filter| filter.name).collect();
+            let shape = shape(Action::Trigger, &json!({ "state": states, "id": null }), false);
+            let asked: Vec<String> = asked(&filters, &shape).into_iter().map(|filter| filter.name).collect();
             assert_eq!(asked, expected, "{states}");
         }
     }
@@ -390,10 +390,10 @@ mod tests {
             }
             let matched = filters.evaluate(&body, None);
             for (action, does) in [(Action::Trigger, matched.opens()), (Action::Resolve, matched.closes())] {
-                let never = unmatched(&filters, &outline(action, &sent, open));
+                let never = unmatched(&filters, &shape(action, &sent, open));
                 prop_assert!(never.is_none() || !does, "{body} matches {filters:?}, and {never:?} was told");
             }
-            let asked = asked(&filters, &outline(Action::Trigger, &sent, open));
+            let asked = asked(&filters, &shape(Action::Trigger, &sent, open));
             for opening in matched.services.iter().filter_map(|service| service.trigger.as_ref()) {
                 let is_asked = asked.iter().any(|filter| filter.trigger == Some(opening.filter - 1));
                 prop_assert!(is_asked, "{body} opens by filter {} of {filters:?}", opening.filter);

@@ -13,7 +13,7 @@ use crate::callgoose::sandbox::{Call, Callgoose, DUPLICATE_WINDOW};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::event::{Draft, EventId, KeyId, Outcome, State};
 use crate::inbound::Decoded;
-use crate::journal::dedup::{Admission, Arrival, Dedup, Effect};
+use crate::journal::dedup::{Arrival, Dedup, DedupResult, Effect};
 use crate::rules::{Context, Coverage, Decision, Element, RuleSet};
 use crate::yaml::{Findings, Source};
 
@@ -99,8 +99,8 @@ impl World {
         let arrival =
             Arrival { key, action: draft.action, update: draft.update, occurrence: draft.occurrence.as_ref() };
         let next = EventId(self.last.0 + 1);
-        let Ok(admission) = self.dedup.admit(arrival, now, false, |_, _| Ok::<_, Infallible>(next));
-        if let Admission::Duplicate { of, why } = admission {
+        let Ok(result) = self.dedup.admit(arrival, now, false, |_, _| Ok::<_, Infallible>(next));
+        if let DedupResult::Duplicate { of, why } = result {
             let of = self.tests.get(&of).map_or("an earlier event", String::as_str);
             let why = Some(format!("of the event in \"{of}\", {}", why.as_str()));
             return Played { draft, status: "duplicate", why, outcome: None, misses: Vec::new() };

@@ -1,4 +1,4 @@
-//! What an answer, or a call without one, says is wrong: in a word, on whose side, and what to do.
+//! The trouble that an answer, or a call without one, tells of: in a word, on whose side, and with a remedy.
 
 /// The reason why a call failed. Its word is the metric label, the log field and the reason in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -54,12 +54,23 @@ pub struct SandboxAnswer {
     pub id: String,
     pub resolved: ResolvedPart,
     pub triggered: TriggeredPart,
-    /// What it did, for who watches the stand-in.
+    /// Its effect, for those who watch the stand-in.
     #[serde(skip)]
     pub effects: Vec<Effect>,
     /// The filters that were asked in vain, if none matched.
     #[serde(skip)]
     pub misses: Vec<Miss>,
+    /// The reason why there was nothing to ask filters about, if there was none.
+    #[serde(skip)]
+    pub unread: Option<Unread>,
+}
+
+/// A body that has no keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Also where its type is one that Callgoose does not read.
+    Empty,
+    NotJson,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -133,9 +144,13 @@ impl Callgoose {
             triggered: TriggeredPart::default(),
             effects: Vec::new(),
             misses: Vec::new(),
+            unread: None,
         };
         // A body that is no JSON has no keys, so no filter matches it.
-        let body = serde_json::from_slice(call.body).unwrap_or(Value::Null);
+        let body = serde_json::from_slice(call.body).unwrap_or_else(|_| {
+            answer.unread = Some(if call.body.is_empty() { Unread::Empty } else { Unread::NotJson });
+            Value::Null
+        });
         let matched = self.filters.evaluate(&body, call.from);
         if matched.is_empty() {
             answer.misses = matched.misses;

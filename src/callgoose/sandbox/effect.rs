@@ -26,7 +26,7 @@ pub(super) enum Happened {
     StillOpen(u64),
     Resolved(u64),
     NoneOpen,
-    /// The same call was made a moment ago.
+    /// An equal call was made a moment ago.
     RepeatedCall,
 }
 

@@ -22,7 +22,11 @@ pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Respo
         "/sqibs-api/v1/process" | "/api/v1/process" | "/v1/process" => call(shared, request).await,
         "/incidents" => incidents(shared, request.method()),
         "/" => plain(StatusCode::OK, WHAT_THIS_IS),
-        _ => fault(StatusCode::NOT_FOUND, "no such endpoint: POST /sqibs-api/v1/process, GET /incidents"),
+        path => {
+            let report = Report::of_wrong_path(request.method(), path, shared.clock.now().wall);
+            shared.report(report).await;
+            fault(StatusCode::NOT_FOUND, "no such endpoint: POST /sqibs-api/v1/process, GET /incidents")
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -32,6 +32,7 @@ use crate::clock::WallTime;
 use crate::credential::Credential;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
+use crate::text::quoted;
 use crate::tls;
 use crate::yaml::Findings;
 
@@ -73,7 +74,7 @@ impl Stage {
         tls::make_missing_pair(&pair(at, "relay"), WallTime::now()).map_err(|error| error.to_string())?;
         write(&at.join("servicepilot.yaml"), RULES)?;
         write_secret(&at.join(UPSTREAM_TOKEN), &upstream_token)?;
-        write(&at.join(CONFIGURATION), &configuration(at, &sandbox_url))?;
+        write(&at.join(CONFIGURATION), &configuration(at, &sandbox_url, ANY_PORTS))?;
         let relay = Relay::start(at, &token).await?;
         Ok(Stage { directory, token, sandbox, sandbox_url, sandbox_task, shutdown, reports, relay })
     }
@@ -121,10 +122,15 @@ impl Stage {
         write_secret(&self.directory.path().join(UPSTREAM_TOKEN), token)
     }
 
-    /// Kills the relay, without a warning, and starts it again; returns the number of events that wait then.
+    /// Kills the relay, without a warning, and starts it again at the addresses that were printed; returns the number of
+    /// events that wait then.
     pub(super) async fn kill_and_start(&mut self) -> Result<u64, String> {
         self.relay.child.kill().await.map_err(|error| format!("can't kill the relay: {error}"))?;
-        self.relay = Relay::start(self.directory.path(), &self.token).await?;
+        let at = self.directory.path();
+        // Only now: one that runs would take it for a change.
+        let addresses = [self.relay.listen, self.relay.admin];
+        write(&at.join(CONFIGURATION), &configuration(at, &self.sandbox_url, addresses))?;
+        self.relay = Relay::start(at, &self.token).await?;
         Ok(self.relay.waiting)
     }
 
@@ -140,6 +146,13 @@ impl Stage {
         &self.sandbox_url
     }
 
+    /// A command of the program about this relay, as a shell takes it. The addresses that it finds in the configuration are
+    /// those of the relay once it was killed and started again.
+    pub(super) fn command(&self, words: &str) -> String {
+        let configuration = self.directory.path().join(CONFIGURATION);
+        format!("gander {words} --config {}", quoted(&configuration.display().to_string()))
+    }
+
     pub(super) fn how_to_go_on(&self) -> String {
         format!(
             "
@@ -152,11 +165,12 @@ It stays up until Ctrl-C. Send more, and see what becomes of it:
        -d '{{\"servicepilot_event_id\": \"e1\", \"state\": \"CRITICAL\", \"title\": \"my own\"}}' \\
        {relay}
 
-  gander events list --config {directory}/{CONFIGURATION} --set admin.address={admin}
+  {list}
   curl --cacert {directory}/sandbox.pem {sandbox}/incidents
   curl http://{admin}/metrics
 
 To begin in earnest: gander init --list",
+            list = self.command("events list"),
             directory = self.directory.path().display(),
             token = self.token,
             relay = self.relay_url(),
@@ -288,14 +302,15 @@ fn write_secret(path: &Path, text: &str) -> Result<(), String> {
     written.map_err(|error| format!("can't write {}: {error}", path.display()))
 }
 
-fn configuration(directory: &Path, sandbox_url: &str) -> String {
+/// The relay's configuration, with the addresses of senders and of operators.
+fn configuration(directory: &Path, sandbox_url: &str, [listen, admin]: [SocketAddr; 2]) -> String {
     // JSON strings are YAML strings, whatever the directory's name holds.
     let path = |name: &str| Value::String(directory.join(name).display().to_string());
     format!(
         "listen:
-  address: 127.0.0.1:0
+  address: {listen}
   tls: {{ certificate: {certificate}, private_key: {key} }}
-admin: {{ address: '127.0.0.1:0' }}
+admin: {{ address: '{admin}' }}
 data_dir: {data}
 sources:
   servicepilot:
@@ -325,6 +340,8 @@ fn throw_away_token() -> Result<String, String> {
 }
 
 const CONFIGURATION: &str = "gander.yaml";
+/// Free ones, for the first start.
+const ANY_PORTS: [SocketAddr; 2] = [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0); 2];
 const UPSTREAM_TOKEN: &str = "callgoose.token";
 const RULES: &str = include_str!("../../../config/rules/servicepilot.yaml");
 /// Longer than the relay's own wait for an answer.

@@ -16,6 +16,8 @@ pub(super) struct Story<'a> {
     begun: Instant,
     steps: usize,
     sent: Vec<Sent>,
+    /// The relay is there when the story is told, and may be asked.
+    stays: bool,
 }
 
 /// A payload that was posted, by what became of it.
@@ -28,8 +30,8 @@ enum Sent {
 type Step = Result<(), String>;
 
 impl<'a> Story<'a> {
-    pub(super) fn new(stage: &'a mut Stage, terminal: &'a mut Terminal) -> Story<'a> {
-        Story { stage, terminal, begun: Instant::now(), steps: 0, sent: Vec::new() }
+    pub(super) fn new(stage: &'a mut Stage, terminal: &'a mut Terminal, stays: bool) -> Story<'a> {
+        Story { stage, terminal, begun: Instant::now(), steps: 0, sent: Vec::new(), stays }
     }
 
     /// Plays all steps; an error says what did not come as it should.
@@ -71,7 +73,11 @@ impl<'a> Story<'a> {
         let id = said(&answer, "id");
         self.line("relay", &format!("{} {}", answer["status"], said(&answer, "detail")));
         let kept = self.stage.ask(&event_path(&id)).await?;
-        self.line("journal", &format!("event {id} is kept, {}: `gander events show {id}`", said(&kept, "state")));
+        self.line("journal", &format!("event {id} is kept, {}", said(&kept, "state")));
+        if self.stays {
+            let command = self.stage.command(&format!("events show {id}"));
+            self.terminal.print(&format!("when the story is told:  {command}"));
+        }
         expect(kept["state"] == "refused", "the broken payload was not kept")
     }
 

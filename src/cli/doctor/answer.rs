@@ -7,6 +7,7 @@ use crate::callgoose::answer::{Trouble, Verdict, judge, judge_failure};
 use crate::clock::WallTime;
 use crate::delivery::client::{Answer, CallError};
 use crate::event::{Action, Outcome};
+use crate::secret::Origin;
 use crate::text::length;
 
 /// The answer to a GET without a token. It is no call, so a refusal is as good as any other answer.
@@ -47,8 +48,8 @@ pub(super) fn clock(date: Option<&str>, asked: WallTime, answered: WallTime) -> 
     ))
 }
 
-/// The answer to an empty event that carried the token.
-pub(super) fn token(answer: &Result<Answer, CallError>) -> Found {
+/// The answer to an empty event that carried the token, which was read from `origin`.
+pub(super) fn token(answer: &Result<Answer, CallError>, origin: Option<&Origin>) -> Found {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return failed(error),
@@ -63,7 +64,25 @@ pub(super) fn token(answer: &Result<Answer, CallError>) -> Found {
         Verdict::Done(_) => Found::ok(format!("it is taken: {said}")),
         Verdict::Rejected(_) => Found::ok(format!("it is not refused, the empty event is: {said}")),
         Verdict::Again(trouble) => Found::warning(said, trouble.remedy()),
+        Verdict::Blocked(trouble @ Trouble::Unauthorized) => {
+            Found::failed(said, format!("{}; {}", trouble.remedy(), place(origin)))
+        }
         Verdict::Blocked(trouble) => Found::failed(said, trouble.remedy()),
+    }
+}
+
+/// The place of a token that was refused, never its value.
+fn place(origin: Option<&Origin>) -> String {
+    match origin {
+        Some(Origin::Variable(name)) => format!(
+            "it was read from the environment variable {name}: set the right one there, also where the relay is started, \
+             and restart the relay"
+        ),
+        Some(Origin::File(file)) => format!(
+            "it was read from the file {}: write the right one there, which a running relay takes within seconds",
+            file.display()
+        ),
+        None => "it is written out in the configuration: `upstream.authorization`".to_owned(),
     }
 }
 
@@ -144,9 +163,20 @@ mod tests {
             (401, "", Failed, "answered 401"),
             (404, "", Failed, "answered 404"),
         ] {
-            let found = token(&Ok(answer(status, body)));
+            let found = token(&Ok(answer(status, body)), None);
             assert!(found.verdict == verdict && found.text.contains(words), "{status}: {found:?}");
             assert_eq!(found.remedy.is_some(), verdict != Fine, "{status}");
+        }
+        for (origin, place) in [
+            (Some(Origin::Variable("CALLGOOSE_TOKEN".to_owned())), "the environment variable CALLGOOSE_TOKEN: set"),
+            (Some(Origin::File("run/token".into())), "the file run/token: write"),
+            (None, "written out in the configuration"),
+        ] {
+            let remedy = token(&Ok(answer(401, "")), origin.as_ref()).remedy.unwrap();
+            assert!(remedy.starts_with("check the token in `upstream.authorization`"), "{remedy}");
+            assert!(remedy.contains(place), "{remedy}");
+            let elsewhere = token(&Ok(answer(404, "")), origin.as_ref()).remedy.unwrap();
+            assert!(!elsewhere.contains(place), "the token is not at fault: {elsewhere}");
         }
     }
 

@@ -20,6 +20,7 @@ use crate::cli::client::Answer;
 use crate::cli::follow::Follow;
 use crate::cli::terminal::{Terminal, plain};
 use crate::cli::{ConfigArguments, Exit, Stop, input};
+use crate::clock::WallTime;
 
 /// Send events again: dead letters, refused payloads, or what the upstream did not match
 ///
@@ -49,11 +50,11 @@ pub(super) struct Replay {
     /// Also where a later event of the key was taken, or the payload repeats what is known
     #[arg(long)]
     force: bool,
-    /// Let this payload, in UTF-8, stand in the stead of a refused one that is named by its id; `-` is standard input. Of one
-    /// element of a batch it is a batch with that element alone
+    /// Replay this payload, in UTF-8, in place of the refused one that ID names; `-` is standard input. In place of one element
+    /// of a batch it is a batch with that element alone
     #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "dry_run"])]
     payload: Option<PathBuf>,
-    /// Follow what is sent again to its outcome, for so long, and say what became of it
+    /// Follow what is sent again to its outcome, for 60 s or so many, and say what became of it
     #[arg(
         long,
         value_name = "SECONDS",
@@ -66,7 +67,7 @@ pub(super) struct Replay {
     wait: Option<u64>,
 }
 
-/// End dead letters, refused payloads, or what is queued for good
+/// End for good: dead letters, refused payloads, or queued events
 ///
 /// They stay in the journal's history as ended, with the reason `discarded`, for `journal.keep_delivered`. Filters
 /// without --state and --outcome are about dead letters and refused payloads; --state queued is about what waits. An event
@@ -119,7 +120,9 @@ struct Run<'r> {
     declined: usize,
     /// The events that were made by it and wait for delivery.
     queued: Vec<String>,
-    /// Reasons of what was refused again for which advice was given: one cause may keep many payloads.
+    /// The events that it declined because they still wait.
+    waiting: Vec<String>,
+    /// The causes for which advice was given: one may keep many events.
     advised: BTreeSet<String>,
 }
 
@@ -208,6 +211,7 @@ fn run(which: &Which, command: Command, wait_seconds: Option<u64>, terminal: &mu
     if run.done + run.declined == 0 && names_no_state {
         terminal.say(NONE_MATCHES);
     }
+    run.tell_what_keeps(wait_seconds.is_some(), terminal);
     let fine = match wait_seconds {
         Some(seconds) => run.follow(Duration::from_secs(seconds), terminal)?,
         None => true,
@@ -218,7 +222,8 @@ fn run(which: &Which, command: Command, wait_seconds: Option<u64>, terminal: &mu
 impl<'r> Run<'r> {
     fn new(which: &'r Which, command: Command) -> Result<Run<'r>, Stop> {
         let relay = Relay::open(&which.config)?;
-        Ok(Run { which, command, relay, done: 0, declined: 0, queued: Vec::new(), advised: BTreeSet::new() })
+        let (queued, waiting) = (Vec::new(), Vec::new());
+        Ok(Run { which, command, relay, done: 0, declined: 0, queued, waiting, advised: BTreeSet::new() })
     }
 
     /// Counts the events that the filters match.
@@ -279,6 +284,29 @@ impl<'r> Run<'r> {
         }
     }
 
+    /// Says what keeps events that still wait: those that were declined for it and, unless they are `followed`, those that
+    /// were made and don't go out in their turn. What was commanded is done, so a relay that does not answer is no error.
+    fn tell_what_keeps(&mut self, followed: bool, terminal: &mut Terminal) {
+        let made = self.queued.iter().filter(|_| !followed).map(|id| (id, true));
+        let ids: Vec<_> = self.waiting.iter().map(|id| (id, false)).chain(made).take(ASKED_MAX).collect();
+        if self.which.json || ids.is_empty() {
+            return;
+        }
+        let Ok(readiness) = self.relay.readiness() else { return };
+        for (id, is_new) in ids {
+            let Ok(Some(event)) = self.relay.event(id) else { continue };
+            let advice = match event["state"] == "queued" {
+                true if is_new => advice::of_kept_back(&event, &readiness),
+                true => Some(advice::of_queued(&event, &readiness, WallTime::now())),
+                false => None,
+            };
+            if let Some(advice) = advice.filter(|advice| self.advised.insert(advice.lines().join("\n"))) {
+                terminal.say(&format!("event {} waits", plain(id)));
+                advice.lines().iter().for_each(|line| terminal.say(&format!("  {line}")));
+            }
+        }
+    }
+
     /// Follows what was made to its outcome; whether all of it came to what it should.
     fn follow(&self, wait: Duration, terminal: &mut Terminal) -> Result<bool, Stop> {
         let mut follow = Follow::new(&self.relay, Instant::now() + wait);
@@ -316,6 +344,9 @@ impl<'r> Run<'r> {
         }
         let made = page_of(result, "events").iter().filter(|event| event["status"] == "queued");
         self.queued.extend(made.map(|event| text(&event["id"])));
+        if result["reason"] == WAITING {
+            self.waiting.push(text(&result["id"]));
+        }
         if self.which.json {
             terminal.print(&result.to_string());
             return Ok(());
@@ -387,6 +418,10 @@ fn past(verb: &str) -> &'static str {
     if verb == "replay" { "replayed" } else { "discarded" }
 }
 
+/// The reason of the API where an event is queued.
+const WAITING: &str = "waiting";
+/// More causes than keep events at one time.
+const ASKED_MAX: usize = 20;
 const NONE_MATCHES: &str = "no event matches: without --state and --outcome a filter is about dead letters and refused \
                             payloads; `--outcome unmatched` or `--state queued` is about others";
 

@@ -11,7 +11,7 @@ use crate::cli::{ConfigArguments, Exit, Stop};
 /// Print everything about the events as JSON, one event a line, newest first
 ///
 /// Each line is what `show --json` prints: what came, what was decided, what was sent, each attempt and its answer.
-/// Payloads may hold what should not leave the house.
+/// Payloads may hold what is confidential.
 ///
 /// Exit codes: 0 fine, also when there are none; 1 the relay refused; 2 it could not be asked.
 #[derive(Debug, Args)]

@@ -22,9 +22,9 @@ pub(super) struct Hold {
     what: What,
 }
 
-/// Let go what `hold` holds back
+/// Release what `hold` holds back
 ///
-/// It is sent from then on, in order, at the configured pace. A key that is held for itself stays held when its source is
+/// It is sent from then on, in order, at the configured pace. A key that was held by `--key` stays held when its source is
 /// released.
 ///
 /// Exit codes: 0 it is released; 1 it was not held, or the relay refused; 2 it could not be asked.

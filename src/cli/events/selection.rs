@@ -12,10 +12,10 @@ use crate::yaml::fields::parse_duration;
 /// Which events; everything that is given must hold.
 #[derive(Debug, Default, Args)]
 pub(super) struct Selection {
-    /// Only events that stand like this; several with commas
+    /// Only events in this state; several with commas
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(State::ALL.map(State::as_str)))]
     pub(super) state: Vec<String>,
-    /// Only events of which the upstream said this
+    /// Only events with this outcome, by Callgoose's answer
     #[arg(long, value_parser = PossibleValuesParser::new(Outcome::ALL.map(Outcome::as_str)))]
     pub(super) outcome: Option<String>,
     /// Only events of this incident key
@@ -41,7 +41,7 @@ pub(super) struct Texts {
     /// Only events with this in their incident key
     #[arg(long, value_name = "TEXT")]
     pub(super) key_contains: Option<String>,
-    /// Only events with this in what came or what is sent, such as a title; looks at some seconds' worth of events, newest first
+    /// Only events with this text in what came or what is sent, such as a title; searches for two seconds, newest first
     #[arg(long, value_name = "TEXT")]
     pub(super) search: Option<String>,
     /// Only events of the request with this `X-Request-Id`, the relay's or the sender's own, or of this trace

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Explanation, callgoose};
 use crate::event::{Draft, Priority, Violation};
-use crate::inbound::repair::Repair;
+use crate::lenient_json::Repair;
 use crate::rules::Element;
 
 pub(super) fn object(explanation: &Explanation) -> Value {

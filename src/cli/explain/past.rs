@@ -13,7 +13,7 @@ use crate::config::load_dedup;
 use crate::event::{Draft, EventId};
 use crate::journal::Reader;
 use crate::journal::dedup::Dedup;
-use crate::journal::recorder::{Expected, recollect};
+use crate::journal::recorder::{Expected, restore_dedup};
 
 #[derive(Debug)]
 pub(super) enum Past {
@@ -30,7 +30,7 @@ impl Past {
         let settings = config.part(load_dedup)?;
         let now = Clock::start().now();
         let reader = Reader::open_stopped(directory).map_err(|error| error.to_string())?;
-        let dedup = recollect(&reader, settings, now).map_err(|error| error.to_string())?;
+        let dedup = restore_dedup(&reader, settings, now).map_err(|error| error.to_string())?;
         Ok(Past::Journal { reader, dedup: Box::new(dedup), now })
     }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::{Inputs, Secrets};
-use crate::inbound::repair::Repairs;
+use crate::lenient_json::Repairs;
 
 const RULES: &str = "
 version: 1

@@ -189,6 +189,8 @@ fn what_a_schema_refuses_is_refused() {
         (Kind::Config, config("listen: { tls: on }")),
         (Kind::Config, config("log: { level: loud }")),
         (Kind::Config, config("journal: { max_events: 0 }")),
+        (Kind::Config, config("self_check: {}")),
+        (Kind::Config, config("self_check: { source: s, trigger: [] }")),
         (Kind::Config, config("upstreams: {}")),
         (Kind::Config, config("").replace("authorization", "proxy: 'ftp://p:1', authorization")),
         (Kind::Config, config("").replace("authorization", "proxy: { ca: x }, authorization")),
@@ -256,6 +258,7 @@ fn samples() -> Vec<(Kind, Value)> {
         "dedup": {"window": "10m", "remind": true, "max_keys": 1000},
         "delivery": {"stale": {"trigger": "6h", "do": "end"}},
         "journal": {"max_events": 1000, "max_bytes": "4GiB", "keep_delivered": "7d", "keep_refused": 100},
+        "self_check": {"source": "one", "every": "15m", "limit": "5m", "trigger": {"id": 1}, "resolve": {"id": 1}},
         "log": {"level": "info", "format": "auto"}
     });
     let text = |operator: &str| json!({"path": "$.a", operator: ["a", "b"], "ignore_case": true});

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::advice::readiness::{degradation, degraded};
-use crate::advice::status::{Headline, Level, headline, open, trouble, waiting};
+use crate::advice::status::{Headline, Level, headline, not_resolved, open, self_check, trouble, waiting};
 use crate::cli::terminal::{Paint, painted, plain, table};
 use crate::clock::WallTime;
 use crate::text::{grouped, since};
@@ -17,7 +17,9 @@ pub(super) fn draw(status: &Value, now: WallTime, colour: bool) -> String {
     lines.extend(numbers(status, now, colour));
     lines.push(String::new());
     lines.extend(sources(status, now, colour));
+    lines.extend(not_resolved(status, now).map(|told| format!("\n{told}")));
     lines.extend(handshakes(status));
+    lines.extend(self_check(status, now).map(|told| format!("\n{told}")));
     for entry in degraded(&status["readiness"]).iter().filter(|entry| Some(*entry) != about) {
         let [what, remedy] = degradation(entry);
         lines.extend([String::new(), painted(&what, Paint::Yellow, colour), remedy]);
@@ -51,7 +53,10 @@ fn numbers(status: &Value, now: WallTime, colour: bool) -> Vec<String> {
         (
             "unmatched",
             &kept["unmatched"],
-            to_do(&kept["unmatched"], "no filter there matched: gander events list --outcome unmatched"),
+            to_do(
+                &kept["unmatched"],
+                "keys whose last event matched no filter: gander events list --outcome unmatched",
+            ),
             true,
         ),
         ("open", &kept["open_incidents"], Some(open(kept)), false),
@@ -114,6 +119,19 @@ mod tests {
         let mut status = status();
         status["failed_handshakes"] = 3.into();
         assert!(draw(&status, NOW, false).contains("\n\nsince the start 3 connections ended"));
+    }
+
+    #[test]
+    fn recoveries_that_closed_nothing_are_shown_where_there_are_any() {
+        let mut status = status();
+        status["since_start"]["not_resolved"] = 2.into();
+        status["since_start"]["last_not_resolved_at"] = "2025-11-24T16:00:00.000Z".into();
+        let text = draw(&status, NOW, false);
+        assert!(text.starts_with("Delivering, since 14:00 UTC (2 h).\n"), "{text}");
+        assert!(
+            text.contains("\n\nsince the start 2 recoveries, the last at 16:00 UTC (4 min), found no open"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -225,7 +243,7 @@ mod tests {
             "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401); unauthorized.\n-> fix it\n",
             "waiting            14  oldest from 16:01 UTC (3 min); not sent while deliveries are paused\n",
             "dead                2  gander events list --state dead\n",
-            "unmatched           3  no filter there matched: gander events list --outcome unmatched\n",
+            "unmatched           3  keys whose last event matched no filter: gander events list --outcome unmatched\n",
             "open                4  incidents; of 6 more keys the trigger waits\n",
             "0     held back by a person; has its share of the queue, and is told 503; 7 turned away, last 16:02 UTC (2 min): not_json\n",
             "\nsource_share since 2025-11-24 16:00 UTC: source servicepilot: 14 events queued\n-> fix it",

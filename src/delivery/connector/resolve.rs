@@ -26,7 +26,7 @@ pub(super) struct Lookup {
     running: AtomicBool,
     /// The wait for a resolver that is slow, where other or earlier addresses are known.
     patience: Duration,
-    /// How long addresses are used while the name can't be looked up.
+    /// The time for which addresses are used while the name can't be looked up.
     stale: Duration,
 }
 
@@ -137,9 +137,9 @@ impl Known {
 
 /// Short beside the time in which a name that moved must be followed, long enough that not every connection asks.
 const FRESH: Duration = Duration::from_secs(5);
-/// How long addresses are used while the name can't be looked up (RFC 8767 allows days).
+/// The time for which addresses are used while the name can't be looked up (RFC 8767 allows days).
 pub(super) const STALE: Duration = Duration::from_secs(3_600);
-/// The same where no certificate proves who is there.
+/// That time where no certificate proves who is there.
 pub(super) const STALE_UNPROVEN: Duration = Duration::from_secs(60);
 /// The longest wait for a resolver that is slow, where other or earlier addresses are known.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! How deliveries go, for whoever asks: until when the queue is sent, and the calls that failed since one succeeded.
+//! The progress of deliveries: until when the queue is sent, and the calls that failed since one succeeded.
 
 use std::time::Duration;
 

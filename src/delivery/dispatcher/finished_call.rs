@@ -24,7 +24,7 @@ impl Dispatcher {
             Err(error) => answer::judge_failure(error.trouble),
         };
         let retry_after = called.retry_after(now);
-        let failure = self.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
+        let failure = self.schedule.call_ended(&delivery, verdict, retry_after, now.monotonic);
         self.context.metrics.attempted(verdict.as_str(), called.took);
         // An event that was rejected was answered.
         let trouble = failure.and(verdict.trouble());
@@ -32,9 +32,9 @@ impl Dispatcher {
         let open = self.schedule.breaker().open_by();
         upstream_status::update(&self.upstream_status, open, verdict, &called, &self.context, now.wall);
 
-        let (ended, settings) = (JudgedCall { delivery, verdict, failure, retry_after }, self.context.config.retry);
+        let (judged, settings) = (JudgedCall { delivery, verdict, failure, retry_after }, self.context.config.retry);
         let (schedule, recent) = (&self.schedule, &self.recent_triggers);
-        let (attempts, result) = match next_step(ended, settings, schedule, recent, now, fastrand::f64()) {
+        let (attempts, result) = match next_step(judged, settings, schedule, recent, now, fastrand::f64()) {
             NextStep::Retry { state, .. } if self.discarded.contains_key(&id) => {
                 (state.attempts, Err(Reason::Discarded))
             }

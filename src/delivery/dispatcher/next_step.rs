@@ -8,7 +8,7 @@ use crate::clock::{Monotonic, Now, WallTime};
 use crate::delivery::breaker::FailureOf;
 use crate::delivery::retry::{self, Circumstances, NextStep, RetryInputs, RetryState};
 use crate::delivery::schedule::{Delivery, Schedule};
-use crate::journal::Tried;
+use crate::journal::StoredRetry;
 
 /// A finished call with what its answer means.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub fn next_step(
         action: delivery.event.action,
         reopening: delivery.event.reopening,
         never_in_doubt: !is_in_doubt(&delivery),
-        opened_lately: before.is_some_and(|retry| retry.resends > 0)
+        opened_recently: before.is_some_and(|retry| retry.resends > 0)
             || recent.opened(delivery.event.key, now.monotonic),
         has_later: schedule.has_later(delivery.key),
     };
@@ -62,9 +62,9 @@ pub fn tried_before(
     retry_after: Option<Duration>,
     schedule: &Schedule,
     now: Now,
-) -> Tried {
+) -> StoredRetry {
     let wait = at.since(now.monotonic);
-    Tried {
+    StoredRetry {
         attempts: retry.attempts,
         age: schedule.breaker().running(now.monotonic).since(retry.since),
         retry_at: WallTime(now.wall.0.saturating_add(millis(wait))),
@@ -143,17 +143,17 @@ mod tests {
         before: Option<RetryState>,
         verdict: Verdict,
         recent: &RecentTriggers,
-    ) -> (NextStep, Option<Tried>) {
+    ) -> (NextStep, Option<StoredRetry>) {
         let (mut schedule, delivery) = begun(action, before);
-        schedule.ended(&delivery, verdict, None, NOW.monotonic);
-        let ended = JudgedCall { delivery, verdict, failure: None, retry_after: None };
-        step(ended, &schedule, recent)
+        schedule.call_ended(&delivery, verdict, None, NOW.monotonic);
+        let judged = JudgedCall { delivery, verdict, failure: None, retry_after: None };
+        step(judged, &schedule, recent)
     }
 
-    fn step(ended: JudgedCall, schedule: &Schedule, recent: &RecentTriggers) -> (NextStep, Option<Tried>) {
-        let step = next_step(ended, SETTINGS, schedule, recent, NOW, 1.0);
+    fn step(judged: JudgedCall, schedule: &Schedule, recent: &RecentTriggers) -> (NextStep, Option<StoredRetry>) {
+        let step = next_step(judged, SETTINGS, schedule, recent, NOW, 1.0);
         let tried = match step {
-            NextStep::Retry { state, at } => Some(tried_before(state, at, ended.retry_after, schedule, NOW)),
+            NextStep::Retry { state, at } => Some(tried_before(state, at, judged.retry_after, schedule, NOW)),
             NextStep::Settle { .. } => None,
         };
         (step, tried)
@@ -176,7 +176,7 @@ mod tests {
                 state: RetryState { attempts, since: Monotonic(since), resends, answered: None },
                 at: Monotonic(1_000_000 + wait),
             };
-            let tried = Tried {
+            let tried = StoredRetry {
                 attempts,
                 age: Monotonic(1_000_000).since(Monotonic(since)),
                 retry_at: WallTime(70_000_000 + wait),
@@ -195,9 +195,9 @@ mod tests {
     #[test]
     fn a_pause_makes_no_event_older() {
         let (mut schedule, delivery) = begun(Action::Trigger, tried(1, 0, 400));
-        schedule.ended(&delivery, DENIED, None, Monotonic(500_000));
-        let ended = JudgedCall { delivery, verdict: DOWN, failure: None, retry_after: None };
-        let (NextStep::Retry { state, .. }, Some(tried)) = step(ended, &schedule, &no_triggers()) else { panic!() };
+        schedule.call_ended(&delivery, DENIED, None, Monotonic(500_000));
+        let judged = JudgedCall { delivery, verdict: DOWN, failure: None, retry_after: None };
+        let (NextStep::Retry { state, .. }, Some(tried)) = step(judged, &schedule, &no_triggers()) else { panic!() };
         assert_eq!((state.since, tried.age), (Monotonic(400_000), Duration::from_secs(100)));
     }
 
@@ -205,10 +205,10 @@ mod tests {
     fn what_the_upstream_asked_for_is_kept_for_a_restart() {
         for (asked, wait, kept) in [(None, 500, None), (Some(0), 500, None), (Some(40), 44_000, Some(44_000))] {
             let (mut schedule, delivery) = begun(Action::Trigger, None);
-            schedule.ended(&delivery, DOWN, None, NOW.monotonic);
+            schedule.call_ended(&delivery, DOWN, None, NOW.monotonic);
             let retry_after = asked.map(Duration::from_secs);
-            let ended = JudgedCall { delivery, verdict: DOWN, failure: None, retry_after };
-            let (_, Some(tried)) = step(ended, &schedule, &no_triggers()) else { panic!() };
+            let judged = JudgedCall { delivery, verdict: DOWN, failure: None, retry_after };
+            let (_, Some(tried)) = step(judged, &schedule, &no_triggers()) else { panic!() };
             let expected = (WallTime(70_000_000 + wait), kept.map(Duration::from_millis));
             assert_eq!((tried.retry_at, tried.asked), expected, "{asked:?}");
         }
@@ -253,10 +253,10 @@ mod tests {
         let mut recent = no_triggers();
         let (mut schedule, delivery) = begun(Action::Resolve, None);
         recent.delivered(KeyId(1), Action::Trigger, Outcome::Created, NOW.monotonic);
-        schedule.ended(&delivery, MISSED, None, NOW.monotonic);
+        schedule.call_ended(&delivery, MISSED, None, NOW.monotonic);
         schedule.enqueue(&Queued { id: EventId(2), ..delivery.event }, Monotonic(0));
-        let ended = JudgedCall { delivery, verdict: MISSED, failure: None, retry_after: None };
+        let judged = JudgedCall { delivery, verdict: MISSED, failure: None, retry_after: None };
         let settled = NextStep::Settle { attempts: 1, result: Ok(Outcome::NotResolved) };
-        assert_eq!(step(ended, &schedule, &recent).0, settled);
+        assert_eq!(step(judged, &schedule, &recent).0, settled);
     }
 }

@@ -62,7 +62,7 @@ mod tests {
     const KEY: KeyId = KeyId(1);
 
     #[test]
-    fn a_key_was_opened_lately_until_the_time_is_over_or_it_is_resolved() {
+    fn a_key_was_opened_recently_until_the_time_is_over_or_it_is_resolved() {
         let mut recent = RecentTriggers::new(Duration::from_secs(300));
         assert!(!recent.opened(KeyId(1), Monotonic(0)));
         recent.delivered(KEY, Action::Trigger, Outcome::Created, Monotonic(0));

@@ -1,17 +1,17 @@
-//! What a start takes over from the run before: queued events with their retries, recent triggers, holds.
+//! The queue that a start takes over from the run before: events with their retries, recent triggers, holds.
 
 use crate::clock::Now;
 use crate::delivery::retry::{self, RetryState};
 use crate::delivery::schedule::Schedule;
 use crate::event::{HoldRecord, Queued, SourceNames};
-use crate::journal::{self, Delivered, Reader, Tried};
+use crate::journal::{self, Delivered, Reader, StoredRetry};
 
 use super::queue_commands::set_hold;
 use super::recent_triggers::RecentTriggers;
 
 /// Puts an event that was queued before this start into the schedule, where its retries stood.
-pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<Tried>, retry: retry::Settings, now: Now) {
-    let Some(Tried { attempts, age, retry_at, asked }) = tried else {
+pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<StoredRetry>, retry: retry::Settings, now: Now) {
+    let Some(StoredRetry { attempts, age, retry_at, asked }) = tried else {
         schedule.enqueue(event, now.monotonic);
         return;
     };
@@ -31,7 +31,7 @@ pub fn recent_triggers(reader: &Reader, retry: retry::Settings, now: Now) -> Res
 }
 
 /// Holds back what was held back before this start.
-pub fn hold_again(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
+pub fn restore_holds(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
     for HoldRecord { target, .. } in holds {
         set_hold(schedule, target, true, sources, now.monotonic);
     }

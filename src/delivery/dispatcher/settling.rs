@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Dispatcher;
 use super::stale_episode::tell_stale_episode;
 use crate::clock::Now;
-use crate::delivery::schedule::{Delivery, KeySlot, Withdrawn};
+use crate::delivery::schedule::{Delivery, KeySlot, ToSettle};
 use crate::delivery::staleness;
 use crate::event::{EventId, Queued, Reason, Settlement, State};
 use crate::journal::AttemptRecord;
@@ -75,8 +75,8 @@ impl Dispatcher {
     }
 
     /// The schedule gave an event up.
-    pub(super) fn settle_withdrawn(&mut self, withdrawn: Withdrawn, now: Now) {
-        let Withdrawn { event, key, attempts, result } = withdrawn;
+    pub(super) fn settle_without_call(&mut self, to_settle: ToSettle, now: Now) {
+        let ToSettle { event, key, attempts, result } = to_settle;
         let (state, outcome, reason) = match result {
             Ok(answered) => (State::Delivered, Some(answered), None),
             Err(reason) => (State::Ended, None, Some(reason)),

@@ -105,7 +105,7 @@ impl Context {
             raw: Bytes::from_static(b"{}"),
             charset: None,
             entries: vec![Entry::Event { key: KeyId::new("servicepilot", key), draft }],
-            follow: false,
+            wait_for_settlement: false,
         };
         self.recorder.record(submission).await.unwrap();
         let committed = self.dispatcher.committed.recv().await.unwrap();
@@ -118,8 +118,8 @@ impl Context {
         let now = self.dispatcher.context.clock.now();
         let origin = CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None };
         let origin = Arc::new(origin);
-        let withdrawal = self.dispatcher.discard(event.id, event.key, &origin, now);
-        assert!(matches!(withdrawal, Withdrawal::UnderWay), "{withdrawal:?}");
+        let discarding = self.dispatcher.discard(event.id, event.key, &origin, now);
+        assert!(matches!(discarding, Discarding::UnderWay), "{discarding:?}");
     }
 
     /// Stops in order; returns the event's state and reason in the journal.
@@ -184,7 +184,7 @@ async fn what_waits_is_known_while_the_relay_stops_and_what_came_meanwhile_too()
     let accepted = vec![Accepted { event: second, outgoing: None }];
     context.sender.send(Committed { accepted, ..Committed::default() }).await.unwrap();
     let (reply, answer) = oneshot::channel();
-    context.sender.send(Committed { recall: Some(reply), ..Committed::default() }).await.unwrap();
+    context.sender.send(Committed { queue_copy_request: Some(reply), ..Committed::default() }).await.unwrap();
     let mut known: Vec<EventId> = answer.await.unwrap().waiting.iter().map(|waits| waits.event).collect();
     known.sort();
     assert_eq!(known, [first.id, second.id]);

@@ -87,9 +87,9 @@ pub(super) struct Choice {
 }
 
 impl Lanes {
-    /// Inserts a key in the lane of its events; `follows`: its trigger was delivered a moment ago.
-    pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, follows: bool, now: Monotonic) {
-        let spot = spot(key, queues, follows, now);
+    /// Inserts a key in the lane of its events; `is_next`: its trigger was delivered a moment ago.
+    pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, is_next: bool, now: Monotonic) {
+        let spot = spot(key, queues, is_next, now);
         queues.put(key, KeyPosition::Lane(spot));
         let newest = (queues.newest(key).id, key);
         match spot {
@@ -260,12 +260,12 @@ impl Default for Shares {
     }
 }
 
-fn spot(key: KeySlot, queues: &Queues, follows: bool, now: Monotonic) -> Spot {
+fn spot(key: KeySlot, queues: &Queues, is_next: bool, now: Monotonic) -> Spot {
     let (newest, priority) = (queues.newest(key), queues.priority(key));
     let trigger = newest.action == Action::Trigger;
     // A resolve that waits alone closes a delivered trigger, which is not in the queue.
     let fresh = is_young(key, queues, now) && (trigger || !queues.has_next(key));
-    match (follows && queues.first(key).action == Action::Resolve, fresh) {
+    match (is_next && queues.first(key).action == Action::Resolve, fresh) {
         (true, true) => Spot::NextFresh,
         (true, false) => Spot::NextBacklog,
         (false, true) => Spot::Fresh(priority),

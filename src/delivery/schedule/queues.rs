@@ -15,7 +15,7 @@ pub(super) struct Queues {
     index: HashTable<u32>,
     keys: Slab<KeyQueue>,
     tails: Slab<Tail>,
-    behind: Slab<Behind>,
+    tail_events: Slab<TailEvent>,
 }
 
 /// A key and its first event. Of a million keys most have just one.
@@ -62,8 +62,12 @@ pub(super) enum Spot {
 
 impl Spot {
     /// Returns true if the key goes directly after its previous event.
-    pub(super) fn follows(self) -> bool {
+    pub(super) fn is_next(self) -> bool {
         matches!(self, Spot::NextFresh | Spot::NextBacklog)
+    }
+
+    pub(super) fn is_fresh(self) -> bool {
+        matches!(self, Spot::NextFresh | Spot::Fresh(_))
     }
 }
 
@@ -81,7 +85,7 @@ struct Tail {
 }
 
 #[derive(Clone, Debug)]
-struct Behind {
+struct TailEvent {
     event: WaitingEvent,
     next: u32,
 }
@@ -99,7 +103,7 @@ const NONE: u32 = u32::MAX;
 impl Queues {
     /// The number of events of all keys.
     pub(super) fn len(&self) -> usize {
-        self.keys.len() + self.behind.len()
+        self.keys.len() + self.tail_events.len()
     }
 
     /// The events of all keys, in no order.
@@ -112,7 +116,7 @@ impl Queues {
                 if next == NONE {
                     return None;
                 }
-                let Behind { event, next: after } = self.behind[next];
+                let TailEvent { event, next: after } = self.tail_events[next];
                 next = after;
                 Some(event)
             });
@@ -142,13 +146,13 @@ impl Queues {
     }
 
     fn push_behind(&mut self, key: u32, event: WaitingEvent) {
-        let at = self.behind.put(Behind { event, next: NONE });
+        let at = self.tail_events.put(TailEvent { event, next: NONE });
         if self.keys[key].tail == NONE {
             let empty = Tail { first: at, last: at, last_resolve: NONE, count: 0, high: 0, normal: 0 };
             self.keys[key].tail = self.tails.put(empty);
         } else {
             let last = self.tails[self.keys[key].tail].last;
-            self.behind[last].next = at;
+            self.tail_events[last].next = at;
         }
         let tail = &mut self.tails[self.keys[key].tail];
         tail.last = at;
@@ -156,6 +160,16 @@ impl Queues {
         if event.action() == Action::Resolve {
             tail.last_resolve = at;
         }
+    }
+
+    /// The number of handles; not all of them are in use.
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.keys.items.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns true if this handle is in use.
+    pub(super) fn is_waiting(&self, key: KeySlot) -> bool {
+        self.keys[key.0].first.tagged != UNUSED
     }
 
     /// The key's handle, if it has waiting events.
@@ -171,7 +185,7 @@ impl Queues {
 
     /// The last event of this key.
     pub(super) fn newest(&self, key: KeySlot) -> Queued {
-        let event = self.tail(key).map_or(self.keys[key.0].first, |tail| self.behind[tail.last].event);
+        let event = self.tail(key).map_or(self.keys[key.0].first, |tail| self.tail_events[tail.last].event);
         self.queued(key, event)
     }
 
@@ -234,7 +248,7 @@ impl Queues {
         let at = self.keys[key.0].tail;
         if at != NONE {
             let first = self.tails[at].first;
-            let Behind { event, next } = self.behind[first];
+            let TailEvent { event, next } = self.tail_events[first];
             self.unlink(key.0, first, NONE, next, event);
             let first = &mut self.keys[key.0].first;
             *first = event;
@@ -247,6 +261,7 @@ impl Queues {
         if let Ok(entry) = self.index.find_entry(hash, |at| *at == key.0) {
             entry.remove();
         }
+        self.keys[key.0].first.tagged = UNUSED;
         self.keys.free(key.0);
         if self.index.is_empty() {
             // An empty queue frees its memory.
@@ -275,7 +290,7 @@ impl Queues {
     pub(super) fn remove_behind(&mut self, key: KeySlot, id: EventId) -> Option<Queued> {
         let (mut before, mut at) = (NONE, self.tail(key)?.first);
         while at != NONE {
-            let Behind { event, next } = self.behind[at];
+            let TailEvent { event, next } = self.tail_events[at];
             if event.id() == id {
                 self.unlink(key.0, at, before, next, event);
                 return Some(self.queued(key, event));
@@ -289,9 +304,9 @@ impl Queues {
     fn unlink(&mut self, key: u32, at: u32, before: u32, next: u32, event: WaitingEvent) {
         let number = self.keys[key].tail;
         if before != NONE {
-            self.behind[before].next = next;
+            self.tail_events[before].next = next;
         }
-        self.behind.free(at);
+        self.tail_events.free(at);
         let tail = &mut self.tails[number];
         tail.count(event.priority(), -1);
         if before == NONE {
@@ -315,10 +330,10 @@ impl Queues {
     fn last_resolve_from(&self, first: u32) -> u32 {
         let (mut found, mut at) = (NONE, first);
         while at != NONE {
-            if self.behind[at].event.action() == Action::Resolve {
+            if self.tail_events[at].event.action() == Action::Resolve {
                 found = at;
             }
-            at = self.behind[at].next;
+            at = self.tail_events[at].next;
         }
         found
     }
@@ -397,6 +412,8 @@ const RESOLVE: u32 = 1;
 const MARKED: u32 = 2;
 /// A trigger that repeats or updates an open incident.
 const CONTINUES: u32 = 4;
+/// Of a key without events; no event has the number 0.
+const UNUSED: [u32; 2] = [0, 0];
 const PRIORITY_SHIFT: u32 = 3;
 const TAG_BITS: u32 = 5;
 

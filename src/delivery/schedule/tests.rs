@@ -68,9 +68,9 @@ fn a_key_has_one_event_under_way_and_the_next_follows_when_it_is_settled() {
     }
     let started = start(&mut schedule, 0);
     assert_eq!(ids(&started), [1, 3]);
-    schedule.ended(&started[0], DONE, None, Monotonic(0));
+    schedule.call_ended(&started[0], DONE, None, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "the call ended, its end is not on disk yet");
-    schedule.release(started[0].key, true, Monotonic(0));
+    schedule.settled(started[0].key, true, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [2]);
 }
 
@@ -81,11 +81,11 @@ fn a_key_that_backs_off_holds_up_nobody_else_and_keeps_its_order() {
         schedule.enqueue(&queued(id, key), Monotonic(0));
     }
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], DOWN, None, Monotonic(0));
+    schedule.call_ended(&started[0], DOWN, None, Monotonic(0));
     let state = tried(1);
     schedule.again(started[0].key, state, Monotonic(500));
-    schedule.ended(&started[1], DONE, None, Monotonic(0));
-    schedule.release(started[1].key, true, Monotonic(0));
+    schedule.call_ended(&started[1], DONE, None, Monotonic(0));
+    schedule.settled(started[1].key, true, Monotonic(0));
     schedule.enqueue(&queued(4, 2), Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 1)), [4]);
     assert_eq!(next(&mut schedule, 1), Step::WaitUntil(Monotonic(500)));
@@ -103,7 +103,7 @@ fn no_more_calls_are_under_way_than_allowed() {
     let started = start(&mut schedule, 0);
     assert_eq!(ids(&started), [1, 2]);
     assert_eq!(next(&mut schedule, 0), Step::Wait);
-    schedule.ended(&started[0], DONE, None, Monotonic(0));
+    schedule.call_ended(&started[0], DONE, None, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [3]);
 }
 
@@ -116,9 +116,9 @@ fn calls_wait_when_too_many_ends_are_not_on_disk() {
     let started = start(&mut schedule, 0);
     assert_eq!(started.len(), 3);
     schedule.enqueue(&queued(4, 4), Monotonic(0));
-    schedule.ended(&started[0], DONE, None, Monotonic(0));
+    schedule.call_ended(&started[0], DONE, None, Monotonic(0));
     assert_eq!(next(&mut schedule, 0), Step::Wait);
-    schedule.release(started[0].key, true, Monotonic(0));
+    schedule.settled(started[0].key, true, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [4]);
 }
 
@@ -151,8 +151,8 @@ fn a_backlog_takes_as_long_as_it_does_at_the_rate_of_the_last_minute() {
     for second in 1..=20 {
         let now = Monotonic(second * 1_000);
         let Step::Start(delivery) = next(&mut schedule, now.0) else { panic!("one may start") };
-        schedule.ended(&delivery, DONE, None, now);
-        schedule.release(delivery.key, true, now);
+        schedule.call_ended(&delivery, DONE, None, now);
+        schedule.settled(delivery.key, true, now);
     }
     let takes = schedule.drain_time(Monotonic(20_000)).unwrap().as_secs();
     assert!((1_100..=1_200).contains(&takes), "one a second, not twenty: {takes} s");
@@ -174,12 +174,12 @@ fn until_when_the_queue_is_sent_is_not_told_where_a_retry_or_nothing_is_due() {
         schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
     }
     let deliveries = start(&mut schedule, 0);
-    schedule.ended(&deliveries[0], DONE, None, Monotonic(1_000));
-    schedule.release(deliveries[0].key, true, Monotonic(1_000));
+    schedule.call_ended(&deliveries[0], DONE, None, Monotonic(1_000));
+    schedule.settled(deliveries[0].key, true, Monotonic(1_000));
     assert_eq!(told(&schedule, 1_000), (Some(2), None), "two are under way");
     let later = |wait| RetryState { attempts: wait, since: Monotonic(1_000), resends: 0, answered: None };
     for (delivery, wait) in deliveries[1..].iter().zip([30, 100]) {
-        schedule.ended(delivery, Verdict::Done(Outcome::NotResolved), None, Monotonic(1_000));
+        schedule.call_ended(delivery, Verdict::Done(Outcome::NotResolved), None, Monotonic(1_000));
         schedule.again(delivery.key, later(wait), Monotonic(1_000 + i64::from(wait) * 1_000));
     }
     assert_eq!(told(&schedule, 1_000), (Some(100), Some(31_000)), "the last one waits for 100 s");
@@ -194,7 +194,7 @@ fn until_when_the_queue_is_sent_is_not_told_where_a_retry_or_nothing_is_due() {
     });
     down.enqueue(&queued(1, 1), Monotonic(0));
     let Step::Start(delivery) = next(&mut down, 0) else { panic!("one may start") };
-    down.ended(&delivery, DOWN, None, Monotonic(1_000));
+    down.call_ended(&delivery, DOWN, None, Monotonic(1_000));
     down.again(delivery.key, later(1), Monotonic(2_000));
     assert_eq!(told(&down, 1_000), (None, None), "the breaker is open");
     let mut held = Schedule::new(limits(4, 20, 40));
@@ -213,7 +213,7 @@ fn an_open_breaker_lets_one_probe_through_the_newest_event_that_was_not_tried() 
         schedule.enqueue(&queued(id, u128::from(id)), Monotonic(0));
     }
     for failed in start(&mut schedule, 0) {
-        schedule.ended(&failed, DOWN, None, Monotonic(0));
+        schedule.call_ended(&failed, DOWN, None, Monotonic(0));
         schedule.again(failed.key, tried(1), Monotonic(1));
     }
     for id in [3, 4, 5] {
@@ -222,8 +222,8 @@ fn an_open_breaker_lets_one_probe_through_the_newest_event_that_was_not_tried() 
     assert_eq!(next(&mut schedule, 5), Step::WaitUntil(Monotonic(10_000)));
     let probes = start(&mut schedule, 10_000);
     assert_eq!((ids(&probes), probes[0].probe), (vec![5], true));
-    schedule.ended(&probes[0], DONE, None, Monotonic(10_001));
-    schedule.release(probes[0].key, true, Monotonic(10_001));
+    schedule.call_ended(&probes[0], DONE, None, Monotonic(10_001));
+    schedule.settled(probes[0].key, true, Monotonic(10_001));
     assert_eq!(ids(&start(&mut schedule, 10_001)), [4, 3], "recovery allows two at once, and the newest go first");
 }
 
@@ -233,16 +233,16 @@ fn a_later_event_ends_the_wait_for_a_better_answer_at_once() {
         let mut schedule = wide();
         schedule.enqueue(&queued(1, 1), Monotonic(0));
         let started = start(&mut schedule, 0);
-        schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
+        schedule.call_ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
         let waiting = RetryState { answered: Some(Outcome::NotResolved), resends: 1, ..tried(1) };
         schedule.again(started[0].key, waiting, Monotonic(100_000));
         if fired {
             schedule.wake(Monotonic(100_000));
         }
-        let withdrawn = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
-        assert_eq!((withdrawn.event.id, withdrawn.result), (EventId(1), Ok(Outcome::NotResolved)));
+        let unsent = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
+        assert_eq!((unsent.event.id, unsent.result), (EventId(1), Ok(Outcome::NotResolved)));
         assert_eq!(ids(&start(&mut schedule, 200_000)), [0; 0], "its end is not on disk yet");
-        schedule.release(withdrawn.key.unwrap(), true, Monotonic(0));
+        schedule.settled(unsent.key.unwrap(), true, Monotonic(0));
         assert_eq!(ids(&start(&mut schedule, 200_000)), [2]);
     }
 }
@@ -277,15 +277,15 @@ fn an_event_that_ends_unsent_costs_no_pace_and_its_key_waits_for_the_disk() {
     };
     let Step::Start(marked) = schedule.next(Monotonic(0), decide) else { panic!("the one call that the pace allows") };
     assert_eq!((marked.event.id, marked.stale), (EventId(2), Some(age)));
-    schedule.ended(&marked, DONE, None, Monotonic(0));
-    schedule.release(marked.key, true, Monotonic(0));
+    schedule.call_ended(&marked, DONE, None, Monotonic(0));
+    schedule.settled(marked.key, true, Monotonic(0));
     let unsent = end(&mut schedule);
     assert_eq!((unsent.event.id, unsent.attempts, unsent.result), (EventId(1), 0, Err(Reason::Stale)));
     assert_eq!(schedule.next(Monotonic(0), decide), Step::Wait, "the end of the first is not on disk yet");
-    schedule.release(unsent.key.unwrap(), true, Monotonic(0));
+    schedule.settled(unsent.key.unwrap(), true, Monotonic(0));
     let unsent = end(&mut schedule);
     assert_eq!(unsent.event.id, EventId(3));
-    schedule.release(unsent.key.unwrap(), true, Monotonic(0));
+    schedule.settled(unsent.key.unwrap(), true, Monotonic(0));
     assert_eq!(schedule.next(Monotonic(0), decide), Step::WaitUntil(Monotonic(1_000)), "the pace is for calls");
     let Step::Start(sent) = schedule.next(Monotonic(1_000), decide) else { panic!("the resolve goes out") };
     assert_eq!((sent.event.id, sent.stale), (EventId(4), None));
@@ -306,7 +306,7 @@ fn a_million_that_end_unsent_leave_room_beside_them() {
     };
     let ends: Vec<_> = std::iter::from_fn(|| end(&mut schedule)).collect();
     assert_eq!(ends.len(), UNSENT_AT_ONCE);
-    schedule.release(ends[0].key.unwrap(), true, Monotonic(0));
+    schedule.settled(ends[0].key.unwrap(), true, Monotonic(0));
     let next = end(&mut schedule).expect("one of them is on disk");
     assert!(ends.iter().all(|ended| ended.event.id != next.event.id), "another one");
     assert_eq!(end(&mut schedule), None);
@@ -322,7 +322,7 @@ fn a_tried_event_that_ends_unsent_is_forgotten_with_its_timer() {
     };
     assert_eq!(unsent.attempts, 7);
     assert!(!schedule.is_quiet());
-    schedule.release(unsent.key.unwrap(), true, Monotonic(0));
+    schedule.settled(unsent.key.unwrap(), true, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 5_000)), [2]);
 }
 
@@ -339,7 +339,7 @@ fn a_call_that_was_not_made_is_due_again_and_a_probe_is_still_owed() {
     assert_eq!(next(&mut schedule, 0), Step::WaitUntil(Monotonic(50)));
     let again = start(&mut schedule, 50);
     assert_eq!((ids(&again), again[0].before.map(|tried| tried.attempts)), (vec![1], Some(0)));
-    schedule.ended(&again[0], DOWN, None, Monotonic(50));
+    schedule.call_ended(&again[0], DOWN, None, Monotonic(50));
     schedule.again(again[0].key, tried(1), Monotonic(60));
     let probes = start(&mut schedule, 10_050);
     assert!(probes[0].probe);
@@ -353,7 +353,7 @@ fn a_changed_secret_ends_the_wait_of_a_pause() {
     let mut schedule = wide();
     schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], Verdict::Blocked(Trouble::Unauthorized), None, Monotonic(0));
+    schedule.call_ended(&started[0], Verdict::Blocked(Trouble::Unauthorized), None, Monotonic(0));
     schedule.again(started[0].key, tried(1), Monotonic(500));
     assert_eq!(next(&mut schedule, 500), Step::WaitUntil(Monotonic(1_000)));
     schedule.resume(Monotonic(500));
@@ -365,13 +365,13 @@ fn the_timer_of_an_event_that_was_overtaken_wakes_nobody() {
     let mut schedule = wide();
     schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
+    schedule.call_ended(&started[0], Verdict::Done(Outcome::NotResolved), None, Monotonic(0));
     let waiting = RetryState { answered: Some(Outcome::NotResolved), resends: 1, ..tried(1) };
     schedule.again(started[0].key, waiting, Monotonic(1_000));
-    let withdrawn = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
-    schedule.release(withdrawn.key.unwrap(), true, Monotonic(0));
+    let unsent = schedule.enqueue(&queued(2, 1), Monotonic(0)).unwrap();
+    schedule.settled(unsent.key.unwrap(), true, Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], DOWN, None, Monotonic(0));
+    schedule.call_ended(&started[0], DOWN, None, Monotonic(0));
     schedule.again(started[0].key, tried(1), Monotonic(5_000));
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
     assert_eq!(next(&mut schedule, 1_000), Step::WaitUntil(Monotonic(5_000)));
@@ -399,8 +399,8 @@ fn what_was_tried_of_an_event_is_not_laid_to_the_next() {
     schedule.enqueue_tried(&queued(1, 1), tried(7), Monotonic(0));
     schedule.enqueue(&queued(2, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
-    schedule.ended(&started[0], DONE, None, Monotonic(0));
-    schedule.release(started[0].key, true, Monotonic(0));
+    schedule.call_ended(&started[0], DONE, None, Monotonic(0));
+    schedule.settled(started[0].key, true, Monotonic(0));
     let started = start(&mut schedule, 0);
     assert_eq!((ids(&started), started[0].before), (vec![2], None));
 }
@@ -418,11 +418,11 @@ fn what_waits_is_counted_until_its_end_is_on_disk() {
     assert_eq!(counts(&schedule), (3, false, 2, false));
     assert_eq!((schedule.has_later(started[0].key), schedule.has_later(started[1].key)), (true, false));
     for delivery in &started {
-        schedule.ended(delivery, DONE, None, Monotonic(0));
+        schedule.call_ended(delivery, DONE, None, Monotonic(0));
     }
     assert_eq!(counts(&schedule), (3, false, 0, false));
     for delivery in &started {
-        schedule.release(delivery.key, true, Monotonic(0));
+        schedule.settled(delivery.key, true, Monotonic(0));
     }
     assert_eq!(counts(&schedule), (1, false, 0, true));
 }
@@ -454,8 +454,8 @@ fn to_choose_from_a_hundred_thousand_keys_costs_hardly_more_than_from_a_hundred(
         let began = std::time::Instant::now();
         for turn in 0..90 {
             let Step::Start(delivery) = next(&mut schedule, turn) else { panic!("one may start") };
-            schedule.ended(&delivery, DONE, None, Monotonic(turn));
-            schedule.release(delivery.key, true, Monotonic(turn));
+            schedule.call_ended(&delivery, DONE, None, Monotonic(turn));
+            schedule.settled(delivery.key, true, Monotonic(turn));
         }
         began.elapsed()
     };
@@ -478,9 +478,9 @@ fn what_is_held_waits_until_it_is_let_go_and_holds_up_nothing_else() {
     schedule.enqueue(&queued(5, 1), Monotonic(0));
     schedule.enqueue(&other(6, 6), Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "also what comes meanwhile");
-    schedule.let_go_source(SourceId(1), Monotonic(0));
+    schedule.release_source(SourceId(1), Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [3, 4, 6]);
-    schedule.let_go_key(KeyId(1), Monotonic(0));
+    schedule.release_key(KeyId(1), Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [1]);
 }
 
@@ -490,10 +490,10 @@ fn a_key_that_is_held_while_it_backs_off_is_tried_again_when_it_is_let_go() {
     schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
     schedule.hold_key(KeyId(1), Monotonic(0));
-    schedule.ended(&started[0], DOWN, None, Monotonic(0));
+    schedule.call_ended(&started[0], DOWN, None, Monotonic(0));
     schedule.again(started[0].key, tried(1), Monotonic(500));
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
-    schedule.let_go_key(KeyId(1), Monotonic(2_000));
+    schedule.release_key(KeyId(1), Monotonic(2_000));
     let again = start(&mut schedule, 2_000);
     let before = RetryState { since: Monotonic(2_000), ..tried(1) };
     assert_eq!((ids(&again), again[0].before), (vec![1], Some(before)), "no older for it");
@@ -502,7 +502,7 @@ fn a_key_that_is_held_while_it_backs_off_is_tried_again_when_it_is_let_go() {
 #[test]
 fn what_was_held_is_no_older_for_it() {
     let tried_since = |since| Some(RetryState { since: Monotonic(since), ..tried(3) });
-    for (sentence, began, held, let_go, since) in [
+    for (sentence, began, held, released, since) in [
         ("it failed before", 1_000, 5_000, 105_000, 101_000),
         ("its first failure was told after the hold began", 7_000, 5_000, 105_000, 105_000),
     ] {
@@ -516,11 +516,11 @@ fn what_was_held_is_no_older_for_it() {
             );
             if by_source {
                 schedule.hold_source(SourceId(0), Monotonic(held));
-                schedule.let_go_source(SourceId(0), Monotonic(let_go));
+                schedule.release_source(SourceId(0), Monotonic(released));
             } else {
                 schedule.hold_key(KeyId(1), Monotonic(held));
                 schedule.hold_key(KeyId(1), Monotonic(held + 1_000));
-                schedule.let_go_key(KeyId(1), Monotonic(let_go));
+                schedule.release_key(KeyId(1), Monotonic(released));
             }
             let mut started = start(&mut schedule, 200_000);
             started.sort_by_key(|delivery| delivery.event.id);
@@ -545,17 +545,17 @@ fn a_source_that_is_let_go_saved_nothing_up() {
     }
     for call in 0..18 {
         let started = start(&mut schedule, call * 200_000);
-        schedule.ended(&started[0], DONE, None, Monotonic(call * 200_000 + 199_999));
-        schedule.release(started[0].key, true, Monotonic(call * 200_000 + 199_999));
+        schedule.call_ended(&started[0], DONE, None, Monotonic(call * 200_000 + 199_999));
+        schedule.settled(started[0].key, true, Monotonic(call * 200_000 + 199_999));
     }
-    schedule.let_go_source(SourceId(1), Monotonic(3_600_000));
+    schedule.release_source(SourceId(1), Monotonic(3_600_000));
     let mut sources = Vec::new();
     for call in 0..6 {
         let at = 3_600_000 + call * 1_000;
         let started = start(&mut schedule, at);
         sources.push(started[0].event.source.0);
-        schedule.ended(&started[0], DONE, None, Monotonic(at + 999));
-        schedule.release(started[0].key, true, Monotonic(at + 999));
+        schedule.call_ended(&started[0], DONE, None, Monotonic(at + 999));
+        schedule.settled(started[0].key, true, Monotonic(at + 999));
     }
     assert_eq!(sources.iter().filter(|source| **source == 1).count(), 3, "{sources:?}");
 }
@@ -570,7 +570,7 @@ fn what_is_held_or_backs_off_since_the_start_can_be_taken_out() {
         let Discard::Settle(unsent) = schedule.discard(KeyId(key), EventId(id), Monotonic(0)) else {
             panic!("{id} waits")
         };
-        schedule.release(unsent.key.unwrap(), false, Monotonic(0));
+        schedule.settled(unsent.key.unwrap(), false, Monotonic(0));
     }
     assert_eq!(ids(&start(&mut schedule, 1_000)), [0; 0]);
     assert!(schedule.is_empty() && schedule.is_quiet());
@@ -588,7 +588,7 @@ fn what_waits_can_be_taken_out_wherever_it_stands() {
     assert_eq!((first.event.id, first.result), (EventId(1), Err(Reason::Discarded)));
     assert_eq!(ids(&start(&mut schedule, 0)), [0; 0], "its end is not on disk yet");
     assert_eq!(schedule.discard(KeyId(1), EventId(1), Monotonic(0)), Discard::UnderWay, "it ends already");
-    schedule.release(first.key.unwrap(), false, Monotonic(0));
+    schedule.settled(first.key.unwrap(), false, Monotonic(0));
     assert_eq!(ids(&start(&mut schedule, 0)), [3]);
     assert_eq!(schedule.discard(KeyId(1), EventId(3), Monotonic(0)), Discard::UnderWay);
     assert_eq!(schedule.discard(KeyId(1), EventId(9), Monotonic(0)), Discard::NotWaiting);
@@ -646,12 +646,12 @@ proptest::proptest! {
             let Some((key, delivery)) = running.pop() else {
                 if schedule.is_empty() { break; }
                 if let Some(held) = held.take() {
-                    schedule.let_go_key(held, Monotonic(now));
+                    schedule.release_key(held, Monotonic(now));
                 }
                 continue;
             };
             let fate = fates.next();
-            schedule.ended(&delivery, if fate == Some(0) { DOWN } else { DONE }, None, Monotonic(now));
+            schedule.call_ended(&delivery, if fate == Some(0) { DOWN } else { DONE }, None, Monotonic(now));
             match fate {
                 Some(0) => {
                     let attempts = delivery.before.map_or(0, |tried| tried.attempts) + 1;
@@ -663,7 +663,7 @@ proptest::proptest! {
                         schedule.hold_key(KeyId(key), Monotonic(now));
                     }
                     waiting.get_mut(&key).unwrap().pop_front();
-                    schedule.release(delivery.key, true, Monotonic(now));
+                    schedule.settled(delivery.key, true, Monotonic(now));
                 }
             }
         }
@@ -673,12 +673,12 @@ proptest::proptest! {
 }
 
 #[test]
-fn slots_are_left_for_a_source_that_sent_something_lately_and_no_longer() {
+fn slots_are_left_for_a_source_that_sent_something_recently_and_no_longer() {
     let mut schedule = Schedule::new(limits(16, 1_000, 1_000));
     schedule.enqueue(&Queued { source: SourceId(1), ..queued(1, 1) }, Monotonic(0));
     let other = start(&mut schedule, 0);
-    schedule.ended(&other[0], DONE, None, Monotonic(10));
-    schedule.release(other[0].key, true, Monotonic(10));
+    schedule.call_ended(&other[0], DONE, None, Monotonic(10));
+    schedule.settled(other[0].key, true, Monotonic(10));
     for id in 2..100 {
         schedule.enqueue(&queued(id, u128::from(id)), Monotonic(20));
     }

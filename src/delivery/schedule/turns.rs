@@ -51,8 +51,8 @@ impl Turns {
     }
 
     /// Adds a key that may go: its first event was never tried, or its attempts are unknown.
-    pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, follows: bool, now: Monotonic) {
-        self.join(queues.source(key), now).lanes.insert(key, queues, follows, now);
+    pub(super) fn insert(&mut self, key: KeySlot, queues: &mut Queues, is_next: bool, now: Monotonic) {
+        self.join(queues.source(key), now).lanes.insert(key, queues, is_next, now);
     }
 
     /// Adds a key that may go again.
@@ -142,7 +142,7 @@ impl Turns {
     }
 
     /// Releases a source. It gets no credit for the time of the hold.
-    pub(super) fn let_go(&mut self, source: SourceId, now: Monotonic) {
+    pub(super) fn release(&mut self, source: SourceId, now: Monotonic) {
         let least = self.least_charge(now);
         let source = self.join(source, now);
         source.charge = least.map_or(source.charge, |least| source.charge.max(least));
@@ -166,8 +166,8 @@ impl Turns {
     /// The slots that one source may hold. If another source sent something in the last minutes, an eighth stays free:
     /// if all calls hang, an alert of the other would wait for a whole timeout.
     fn slots_at_most(&self, now: Monotonic) -> usize {
-        let lately = |source: &&Source| source.seen.is_some_and(|seen| now.since(seen) < SEEN_LATELY);
-        let sources = self.sources.iter().filter(lately).count();
+        let recent = |source: &&Source| source.seen.is_some_and(|seen| now.since(seen) < SEEN_RECENTLY);
+        let sources = self.sources.iter().filter(recent).count();
         if sources > 1 { self.slots - self.slots / 8 } else { self.slots }
     }
 
@@ -220,4 +220,4 @@ impl Source {
 }
 
 /// A source that sent nothing for so long leaves its slots to others.
-const SEEN_LATELY: Duration = Duration::from_secs(600);
+const SEEN_RECENTLY: Duration = Duration::from_secs(600);

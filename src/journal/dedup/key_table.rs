@@ -1,4 +1,4 @@
-//! A table of up to a million incident keys at about sixty bytes each, and the order in which they are forgotten.
+//! A table of up to a million incident keys at about sixty bytes each, and the order in which they are evicted.
 
 use std::collections::HashMap;
 
@@ -20,13 +20,13 @@ pub(super) struct KeyTable {
     resolved: List,
     /// Few installations name occurrences, so they are kept beside the slots.
     occurrences: HashMap<u32, Occurrences>,
-    forgotten: Evicted,
-    /// The last events of forgotten keys.
-    last_of_forgotten: Vec<EventId>,
-    has_forgotten: bool,
+    evicted: Evicted,
+    /// The last events of evicted keys.
+    last_of_evicted: Vec<EventId>,
+    has_evicted: bool,
 }
 
-/// Counts of forgotten keys by their state.
+/// Counts of evicted keys by their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
     pub resolved: u64,
@@ -51,7 +51,7 @@ struct List {
     oldest: u32,
     newest: u32,
     len: usize,
-    /// How many of them have a last event that waits for delivery.
+    /// Those of them whose last event waits for delivery.
     waiting: usize,
 }
 
@@ -76,9 +76,9 @@ impl KeyTable {
             open: List::EMPTY,
             resolved: List::EMPTY,
             occurrences: HashMap::new(),
-            forgotten: Evicted::default(),
-            last_of_forgotten: Vec::new(),
-            has_forgotten: false,
+            evicted: Evicted::default(),
+            last_of_evicted: Vec::new(),
+            has_evicted: false,
         }
     }
 
@@ -86,16 +86,16 @@ impl KeyTable {
         self.index.len()
     }
 
-    pub(super) fn forgotten(&mut self) -> Evicted {
-        std::mem::take(&mut self.forgotten)
+    pub(super) fn take_evicted_counts(&mut self) -> Evicted {
+        std::mem::take(&mut self.evicted)
     }
 
-    pub(super) fn take_forgotten(&mut self) -> Vec<EventId> {
-        std::mem::take(&mut self.last_of_forgotten)
+    pub(super) fn take_evicted(&mut self) -> Vec<EventId> {
+        std::mem::take(&mut self.last_of_evicted)
     }
 
-    pub(super) fn has_forgotten(&self) -> bool {
-        self.has_forgotten
+    pub(super) fn has_evicted(&self) -> bool {
+        self.has_evicted
     }
 
     pub(super) fn get(&self, key: KeyId) -> Option<KeyState> {
@@ -140,7 +140,7 @@ impl KeyTable {
         self.list(action).waiting -= waited;
     }
 
-    /// Sets a key's state and makes the key the newest of its list; forgets the oldest key if there are too many.
+    /// Sets a key's state and makes the key the newest of its list; evicts the oldest key if there are too many.
     pub(super) fn put(&mut self, key: KeyId, state: KeyState) {
         let at = match self.find(key) {
             Some(at) => {
@@ -149,7 +149,7 @@ impl KeyTable {
             }
             None => {
                 if self.len() >= self.max {
-                    self.forget_oldest();
+                    self.evict_oldest();
                 }
                 self.insert(key)
             }
@@ -176,17 +176,17 @@ impl KeyTable {
         self.free.push(at);
     }
 
-    pub(super) fn forget_all(&mut self) {
-        *self = KeyTable { has_forgotten: true, ..KeyTable::new(self.max) };
+    pub(super) fn evict_all(&mut self) {
+        *self = KeyTable { has_evicted: true, ..KeyTable::new(self.max) };
     }
 
     /// Resolved keys go first: their next event is delivered either way.
-    fn forget_oldest(&mut self) {
-        self.forget_oldest_until(EventId(u64::MAX));
+    fn evict_oldest(&mut self) {
+        self.evict_oldest_until(EventId(u64::MAX));
     }
 
-    /// Forgets the oldest key whose last event is not newer than `until`. Returns true if there was one.
-    pub(super) fn forget_oldest_until(&mut self, until: EventId) -> bool {
+    /// Evicts the oldest key whose last event is not newer than `until`. Returns true if there was one.
+    pub(super) fn evict_oldest_until(&mut self, until: EventId) -> bool {
         let fits = |at: &u32| *at != NONE && self.slots[*at as usize].last() <= until;
         let Some(at) = [self.resolved.oldest, self.open.oldest].into_iter().find(fits) else {
             return false;
@@ -194,11 +194,11 @@ impl KeyTable {
         let slot = &self.slots[at as usize];
         let (key, last) = (join(slot.key), slot.last());
         match slot.last_action() {
-            Action::Resolve => self.forgotten.resolved += 1,
-            Action::Trigger => self.forgotten.open += 1,
+            Action::Resolve => self.evicted.resolved += 1,
+            Action::Trigger => self.evicted.open += 1,
         }
-        self.has_forgotten = true;
-        self.last_of_forgotten.push(last);
+        self.has_evicted = true;
+        self.last_of_evicted.push(last);
         self.remove(key);
         true
     }
@@ -343,8 +343,8 @@ mod tests {
         keys.put(KeyId(6), state(Action::Trigger, 6));
         assert_eq!(keys.last(KeyId(1)), None, "then the oldest open one");
         assert_eq!(keys.len(), 3);
-        assert_eq!(keys.forgotten(), Evicted { resolved: 2, open: 1 });
-        assert_eq!(keys.forgotten(), Evicted::default());
+        assert_eq!(keys.take_evicted_counts(), Evicted { resolved: 2, open: 1 });
+        assert_eq!(keys.take_evicted_counts(), Evicted::default());
     }
 
     #[test]
@@ -354,11 +354,11 @@ mod tests {
         keys.put(KeyId(2), state(Action::Resolve, 5));
         keys.put(KeyId(3), state(Action::Resolve, 6));
         let mut told = Vec::new();
-        while keys.forget_oldest_until(EventId(5)) {
-            told.extend(keys.take_forgotten());
+        while keys.evict_oldest_until(EventId(5)) {
+            told.extend(keys.take_evicted());
         }
         assert_eq!((told, keys.last(KeyId(3))), (vec![EventId(5), EventId(1)], Some(EventId(6))));
-        assert_eq!(keys.forgotten(), Evicted { resolved: 1, open: 1 });
+        assert_eq!(keys.take_evicted_counts(), Evicted { resolved: 1, open: 1 });
     }
 
     #[test]
@@ -393,7 +393,7 @@ mod tests {
             // Oldest first.
             let mut model: Vec<(u128, Action, u64)> = Vec::new();
             let mut waiting: std::collections::BTreeSet<u64> = std::collections::BTreeSet::new();
-            let mut forgotten = Evicted::default();
+            let mut evicted = Evicted::default();
             // Some differ in one half of the key only.
             let name = |key: u128| KeyId(((key / 4) << 64) | (key % 4));
             for (number, (what, key)) in steps.into_iter().enumerate() {
@@ -410,7 +410,7 @@ mod tests {
                     model.retain(|(known, ..)| *known != key);
                     if !known && model.len() == 6 {
                         let at = model.iter().position(|(_, action, _)| *action == Action::Resolve);
-                        *if at.is_some() { &mut forgotten.resolved } else { &mut forgotten.open } += 1;
+                        *if at.is_some() { &mut evicted.resolved } else { &mut evicted.open } += 1;
                         model.remove(at.unwrap_or(0));
                     }
                     model.push((key, action, number));
@@ -431,9 +431,9 @@ mod tests {
                 let open: Vec<_> = open.take(4).map(|(_, _, last)| EventId(*last)).collect();
                 proptest::prop_assert_eq!(keys.open(4), open);
             }
-            proptest::prop_assert_eq!(keys.take_forgotten().len() as u64, forgotten.resolved + forgotten.open);
-            proptest::prop_assert_eq!(keys.has_forgotten(), forgotten != Evicted::default());
-            proptest::prop_assert_eq!(keys.forgotten(), forgotten);
+            proptest::prop_assert_eq!(keys.take_evicted().len() as u64, evicted.resolved + evicted.open);
+            proptest::prop_assert_eq!(keys.has_evicted(), evicted != Evicted::default());
+            proptest::prop_assert_eq!(keys.take_evicted_counts(), evicted);
         }
     }
 }

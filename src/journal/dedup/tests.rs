@@ -190,7 +190,7 @@ fn what_a_key_knows_of_occurrences_is_restored_with_it() {
     }
     let mut restored = Dedup::new(SETTINGS);
     for row in rows {
-        restored.recall(row, Monotonic(0));
+        restored.restore_row(row, Monotonic(0));
     }
     for dedup in [live, restored] {
         for late in [&first, &second] {
@@ -215,15 +215,15 @@ proptest! {
         let foreseen = dedup.preview(together.iter().map(Given::arrival), now);
         prop_assert_eq!(foreseen.len(), together.len());
         // The number encodes the arrival's index.
-        for (place, (given, foresight)) in together.iter().zip(foreseen).enumerate() {
-            prop_assert_eq!(dedup.keys.get(given.arrival().key).is_some(), foresight.known.is_some());
+        for (place, (given, preview)) in together.iter().zip(foreseen).enumerate() {
+            prop_assert_eq!(dedup.keys.get(given.arrival().key).is_some(), preview.known.is_some());
             let admission = dedup.admit(given.arrival(), now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(100 + place as u64)));
             let Ok(admission) = admission;
-            match (admission, foresight.decision) {
-                (Admission::Taken { novelty, .. }, DedupDecision::Take(foreseen)) => prop_assert_eq!(novelty, foreseen),
-                (Admission::Duplicate { of, why }, DedupDecision::Duplicate { of: known, why: foreseen }) => {
+            match (admission, preview.decision) {
+                (DedupResult::Taken { reason, .. }, DedupDecision::Take(foreseen)) => prop_assert_eq!(reason, foreseen),
+                (DedupResult::Duplicate { of, why }, DedupDecision::Duplicate { of: known, why: foreseen }) => {
                     prop_assert_eq!(why, foreseen);
-                    let rests_on = foresight.rests_on.map_or(known.0, |place| 100 + place as u64);
+                    let rests_on = preview.rests_on.map_or(known.0, |place| 100 + place as u64);
                     prop_assert_eq!(of.0, rests_on);
                 }
                 (admission, decision) => prop_assert!(false, "{admission:?} where {decision:?} was foreseen"),
@@ -354,14 +354,14 @@ fn where_a_person_insists_a_repeat_is_taken_as_a_replay() {
     let mut dedup = Dedup::new(SETTINGS);
     let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
     for (force, expected) in [
-        (true, Admission::Taken { id: EventId(1), novelty: AcceptReason::Opening }),
-        (false, Admission::Duplicate { of: EventId(1), why: DuplicateReason::StillWaiting }),
-        (true, Admission::Taken { id: EventId(2), novelty: AcceptReason::Replay }),
-        (false, Admission::Duplicate { of: EventId(2), why: DuplicateReason::StillWaiting }),
+        (true, DedupResult::Taken { id: EventId(1), reason: AcceptReason::Opening }),
+        (false, DedupResult::Duplicate { of: EventId(1), why: DuplicateReason::StillWaiting }),
+        (true, DedupResult::Taken { id: EventId(2), reason: AcceptReason::Replay }),
+        (false, DedupResult::Duplicate { of: EventId(2), why: DuplicateReason::StillWaiting }),
     ] {
         let number = dedup.last(KEY).map_or(1, |last| last.0 + 1);
-        let append = |novelty, _: &Occurrences| {
-            assert_eq!(expected, Admission::Taken { id: EventId(number), novelty }, "it is written as what it is");
+        let append = |reason, _: &Occurrences| {
+            assert_eq!(expected, DedupResult::Taken { id: EventId(number), reason }, "it is written as what it is");
             Ok::<_, std::convert::Infallible>(EventId(number))
         };
         assert_eq!(dedup.admit(trigger, at(0), force, append), Ok(expected));
@@ -423,7 +423,7 @@ fn a_restart_knows_how_the_last_event_of_a_key_ended() {
         let mut dedup = Dedup::new(SETTINGS);
         let (id, action, update) = (EventId(1), Action::Trigger, UpdateHash(0));
         let row = Row { id, key: KEY, action, update, state, outcome, occurrences: Occurrences::default() };
-        dedup.recall(row, Monotonic(-1_000));
+        dedup.restore_row(row, Monotonic(-1_000));
         assert_eq!(dedup.decide(trigger, at(0)), expected, "{state} {outcome:?}");
     }
 }
@@ -432,20 +432,20 @@ fn a_restart_knows_how_the_last_event_of_a_key_ended() {
 fn open_incidents_are_told_newest_first_and_what_was_forgotten_is_counted_once() {
     let mut dedup = Dedup::new(Settings { max_keys: 3, ..SETTINGS });
     let arrival = |key, action| Arrival { key: KeyId(key), action, update: UpdateHash(0), occurrence: None };
-    assert!(dedup.is_empty() && !dedup.has_forgotten());
+    assert!(dedup.is_empty() && !dedup.has_evicted());
     for (id, key, action) in
         [(1, 1, Action::Trigger), (2, 2, Action::Trigger), (3, 3, Action::Trigger), (4, 2, Action::Resolve)]
     {
         take(&mut dedup, arrival(key, action), id, at(0));
     }
     assert_eq!((dedup.open(9), dedup.open(1)), (vec![EventId(3), EventId(1)], vec![EventId(3)]));
-    assert_eq!((dedup.len(), dedup.is_empty(), dedup.has_forgotten()), (3, false, false));
+    assert_eq!((dedup.len(), dedup.is_empty(), dedup.has_evicted()), (3, false, false));
     take(&mut dedup, arrival(4, Action::Trigger), 5, at(0));
     take(&mut dedup, arrival(5, Action::Trigger), 6, at(0));
     assert_eq!(dedup.open(9), [EventId(6), EventId(5), EventId(3)]);
-    assert_eq!(dedup.forgotten(), Evicted { resolved: 1, open: 1 });
-    assert_eq!(dedup.forgotten(), Evicted::default());
-    assert!(dedup.has_forgotten(), "that stays true");
+    assert_eq!(dedup.take_evicted_counts(), Evicted { resolved: 1, open: 1 });
+    assert_eq!(dedup.take_evicted_counts(), Evicted::default());
+    assert!(dedup.has_evicted(), "that stays true");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The state of the journal for senders: events are taken or refused, and why; and what a person should know of it.
+//! The state of the journal for senders, taken or refused and why, and remarks on it for a person.
 
 use std::sync::Arc;
 

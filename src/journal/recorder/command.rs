@@ -74,7 +74,7 @@ pub enum Declined {
     Replayed(Replay),
     /// A later event of its key was taken: this one.
     LaterEvent(EventId),
-    /// Keys were forgotten, and too many events came since to tell whether one was of this key.
+    /// Keys were evicted, and too many events came since to tell whether one was of this key.
     LaterUnknown,
     /// `journal.max_events` or `max_bytes` leaves no room.
     Backlog,

@@ -1,6 +1,6 @@
 //! Receipts: proof for each entry of a submission that it is on disk.
 
-use super::{Entry, Follow, Unavailable};
+use super::{Entry, PendingSettlement, Unavailable};
 use crate::event::EventId;
 
 /// Proves that an entry is on disk. Only the recorder makes one, and hands it out after the commit.
@@ -9,8 +9,8 @@ pub struct Receipt {
     /// The event or refused payload that was written; for a duplicate, the event that it repeats.
     pub(super) id: EventId,
     pub(super) duplicate: bool,
-    /// Present if the submission asked to follow its events and the entry is an event.
-    pub(super) follow: Option<Follow>,
+    /// Present if the submission waits for settlements and the entry is an event.
+    pub(super) pending_settlement: Option<PendingSettlement>,
 }
 
 /// An entry of a submission with its receipt.
@@ -32,12 +32,12 @@ impl Receipt {
 
     #[cfg(test)]
     pub(crate) fn for_test(id: EventId, duplicate: bool) -> Receipt {
-        Receipt { id, duplicate, follow: None }
+        Receipt { id, duplicate, pending_settlement: None }
     }
 
     /// A handle to wait for the settlement; present if the submission asked for it.
-    pub fn into_follow(self) -> Option<Follow> {
-        self.follow
+    pub fn into_pending_settlement(self) -> Option<PendingSettlement> {
+        self.pending_settlement
     }
 }
 

@@ -100,7 +100,7 @@ fn submission(entries: Vec<Entry>) -> Submission {
         raw: Bytes::from_static(b"{}"),
         charset: None,
         entries,
-        follow: false,
+        wait_for_settlement: false,
     }
 }
 
@@ -229,21 +229,23 @@ async fn durable_events_are_handed_over_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_learns_the_end_whether_it_came_before_or_after() {
+async fn a_sender_that_waits_learns_the_end_whether_it_came_before_or_after() {
     let directory = tempfile::tempdir().unwrap();
     let mut fixture = open(directory.path(), 1_000);
-    let follow = || Submission { follow: true, ..submission(vec![event(Action::Trigger, "a")]) };
-    let followed = |mut recorded: Vec<Recorded>| recorded.pop().unwrap().receipt.into_follow().expect("not followed");
-    let first = fixture.recorder.record(follow()).await.unwrap();
+    let waiting = || Submission { wait_for_settlement: true, ..submission(vec![event(Action::Trigger, "a")]) };
+    let pending = |mut recorded: Vec<Recorded>| {
+        recorded.pop().unwrap().receipt.into_pending_settlement().expect("not waited for")
+    };
+    let first = fixture.recorder.record(waiting()).await.unwrap();
     let id = queued(&first);
-    let second = fixture.recorder.record(follow()).await.unwrap();
+    let second = fixture.recorder.record(waiting()).await.unwrap();
     assert_eq!(words(&second), "d");
     let end = settlement(id, State::Delivered, Some(Outcome::Created));
     fixture.settle(id, "a", end.clone()).await;
-    let third = fixture.recorder.record(follow()).await.unwrap();
+    let third = fixture.recorder.record(waiting()).await.unwrap();
     assert_eq!(words(&third), "d");
-    for follow in [first, second, third].map(followed) {
-        assert_eq!(follow.settled().await, Some(end.clone()));
+    for settlement in [first, second, third].map(pending) {
+        assert_eq!(settlement.settled().await, Some(end.clone()));
     }
     fixture.close().await;
 }
@@ -270,7 +272,7 @@ async fn an_end_that_still_waits_for_others_is_written_when_the_relay_stops() {
 async fn a_journal_that_is_closed_is_whole_in_its_main_file_even_while_it_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let fixture = open(directory.path(), 100);
-    // A connection that stays open: without it the last one to close would fold the log anyway.
+    // A connection that stays open: without it the last one to close would checkpoint the log anyway.
     let reader = Reader::open(directory.path()).unwrap();
     fixture.recorder.record(submission(vec![event(Action::Trigger, "a")])).await.unwrap();
     let kept = |reader: &Reader| reader.list(&Filter { limit: 5, ..Filter::default() }).unwrap().events.len();

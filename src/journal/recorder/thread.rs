@@ -1,9 +1,9 @@
 //! The recorder's thread: takes all waiting messages, decides, appends, syncs once, and answers everyone.
 
 mod acknowledge;
-mod bring_back;
+mod batch_decisions;
 mod coalesce;
-mod command_work;
+mod command_decisions;
 mod commit;
 mod fault;
 mod maintenance;
@@ -11,13 +11,13 @@ mod publish;
 mod queue_backup;
 mod remarks;
 mod reopen;
+mod replaced_files;
 mod restore;
 mod shortage;
 mod tap_lines;
 #[cfg(test)]
 mod tests;
 mod turning_away;
-mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::event::{EventId, HoldRecord, Queued, Settlement, SourceNames, Superseded};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Damaged, Journal, Left, Lock, Tried};
+use crate::journal::{self, Damaged, FilesAtStart, Journal, Lock, StoredRetry};
 use crate::metrics::Metrics;
 use crate::tap::Tap;
 use coalesce::Coalesce;
@@ -40,11 +40,11 @@ use fault::Fault;
 use maintenance::LOOK_INTERVAL;
 use queue_backup::QueueBackup;
 use remarks::Remarks;
-use restore::{Restored, holds_of, open_mended, restore};
+use restore::{Restored, holds_of, open_repaired, restore};
 use shortage::{REMOVAL_PAUSE, Shortage};
 use turning_away::TurningAway;
 
-pub use restore::recollect;
+pub use restore::restore_dedup;
 
 /// The owner of deduplication and the journal. It has a thread of its own, because a sync blocks.
 #[derive(Debug)]
@@ -61,12 +61,15 @@ pub struct RecorderThread {
     /// The holds, as they are on disk.
     holds: watch::Sender<Arc<Vec<HoldRecord>>>,
     /// Senders that wait for an event's settlement.
-    followers: HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
+    settlement_waiters: HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
     /// Duplicates counted since the last commit, by the event that they repeat.
     duplicates: HashMap<EventId, u64>,
     /// The newest event that was handed to the dispatcher.
     handed_over: EventId,
     queue_backup: QueueBackup,
+    /// Commits since the start, and as they were published last.
+    committed: u64,
+    commits: watch::Sender<u64>,
     progress: Arc<WriteProgress>,
     /// Settlements that wait to share a batch.
     coalesce: Coalesce,
@@ -99,20 +102,21 @@ impl RecorderThread {
     /// of their retries.
     pub fn open(
         parts: RecorderParts,
-        each: impl FnMut(Queued, Option<Tried>),
+        each: impl FnMut(Queued, Option<StoredRetry>),
     ) -> Result<(Recorder, RecorderThread), journal::OpenError> {
         let now = parts.clock.now().wall;
-        let left = Left::in_directory(parts.lock.directory());
-        let (journal, repairs) = open_mended(&parts, now)?;
+        let files = FilesAtStart::in_directory(parts.lock.directory());
+        let (journal, repairs) = open_repaired(&parts, now)?;
         let salvaged = repairs.journal.is_some();
         let sources = Arc::new(SourceNames::default());
         let Restored { mut journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (health, watched) = watch::channel(Health::Taking);
         let (turned_away, crowd) = watch::channel(Vec::new());
-        let (leave, queue_backup) = QueueBackup::new();
-        let (remarks, remarked) = Remarks::at_start(&repairs, journal.lack(&left, salvaged), now);
+        let (last_queue, queue_backup) = QueueBackup::new();
+        let (remarks, remarked) = Remarks::at_start(&repairs, journal.lack(&files, salvaged), now);
         let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
+        let (commits, commits_watched) = watch::channel(0);
         let (progress, tap, activity) = (Arc::new(WriteProgress::new()), Tap::default(), Activity::default());
         let recorder = Recorder {
             messages: sender,
@@ -121,7 +125,8 @@ impl RecorderThread {
             remarks: remarked,
             holds: holds_watched,
             sources: Arc::clone(&sources),
-            left: leave,
+            last_queue,
+            commits: commits_watched,
             progress: Arc::clone(&progress),
             tap: tap.clone(),
             activity: activity.clone(),
@@ -138,10 +143,12 @@ impl RecorderThread {
             turned_away,
             remarks,
             holds,
-            followers: HashMap::new(),
+            settlement_waiters: HashMap::new(),
             duplicates: HashMap::new(),
             handed_over: last,
             queue_backup,
+            committed: 0,
+            commits,
             progress,
             coalesce: Coalesce::default(),
             shortage,
@@ -159,13 +166,13 @@ impl RecorderThread {
     /// Prepares an opened journal for its first batch.
     fn prepare(&mut self, damaged: &[Damaged]) {
         // A leftover log may end in a commit whose sync failed: nothing may be appended to that.
-        match self.journal.fold_log() {
+        match self.journal.checkpoint() {
             Ok(true) => {}
             Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
             Err(error) => self.enter_fault(&error),
         }
         if self.fault.is_none()
-            && let Err(error) = self.set_aside(damaged).and_then(|()| self.recover_space().map(drop))
+            && let Err(error) = self.make_dead_letters(damaged).and_then(|()| self.free_space().map(drop))
         {
             self.enter_fault(&error);
         }
@@ -173,7 +180,7 @@ impl RecorderThread {
         self.publish_state();
     }
 
-    /// Works until every [`Recorder`] is gone, then folds the log and closes the journal.
+    /// Works until every [`Recorder`] is gone, then checkpoints the log and closes the journal.
     pub fn run(mut self, runtime: &Handle) {
         let mut waiting = Vec::with_capacity(QUEUE);
         loop {
@@ -203,8 +210,8 @@ impl RecorderThread {
             }
             // Without room, the room that settlements free is needed at once.
             let at_once = self.fault.is_some() || short || self.journal.is_full();
-            let followers = &self.followers;
-            self.coalesce.sort_out(&mut waiting, Instant::now(), at_once, |event| followers.contains_key(&event));
+            let waiters = &self.settlement_waiters;
+            self.coalesce.sort_out(&mut waiting, Instant::now(), at_once, |event| waiters.contains_key(&event));
             self.progress.begin();
             self.turn(&mut waiting);
             self.progress.end();
@@ -214,7 +221,7 @@ impl RecorderThread {
         self.finish();
     }
 
-    /// Writes pending counts and closes the journal. If its files are gone, it is brought back first.
+    /// Writes pending counts and closes the journal. If its files are gone, they are put back first.
     fn finish(mut self) {
         let end = Instant::now() + FINISH_MAX;
         loop {
@@ -241,7 +248,8 @@ impl RecorderThread {
                 std::thread::sleep(FINISH_PAUSE);
             }
         }
-        // A copy of the main file is then complete. A log that can't be folded now is folded at the next start.
+        // A copy of the main file is then complete. A log that can't be checkpointed now is checkpointed at the next
+        // start.
         self.journal.close();
     }
 
@@ -261,7 +269,7 @@ impl RecorderThread {
         match self.commit(messages) {
             Ok((owed, accepted)) => {
                 self.acknowledge(messages, owed, accepted);
-                self.fold_long_log();
+                self.checkpoint_long_log();
             }
             Err(error) => {
                 self.enter_fault(&error);
@@ -289,7 +297,7 @@ fn unreadable(parts: &RecorderParts, error: &journal::Error) -> journal::OpenErr
     }
 }
 
-/// How long a stop tries to bring back a journal whose files are gone.
+/// The time in which a stop tries to put back a journal whose files are gone.
 const FINISH_MAX: Duration = Duration::from_secs(15);
 const FINISH_PAUSE: Duration = Duration::from_millis(200);
 /// Messages in one turn that are a sign of load.

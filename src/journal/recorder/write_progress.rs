@@ -30,7 +30,7 @@ impl WriteProgress {
         }
     }
 
-    /// How long the current write has taken, if that is too long for a working disk.
+    /// The time that the current write has taken, if that is too long for a working disk.
     pub(super) fn stalled(&self) -> Option<Duration> {
         let began = self.began.load(Ordering::Relaxed);
         let took = Duration::from_millis(self.now().saturating_sub(began));
@@ -54,5 +54,5 @@ impl WriteProgress {
 
 /// Twice as long as we wait for another program's lock.
 const STALLED: Duration = Duration::from_secs(10);
-/// How often a waiting sender checks for a stalled disk.
+/// The interval at which a waiting sender checks for a stalled disk.
 pub(super) const LOOK: Duration = Duration::from_secs(1);

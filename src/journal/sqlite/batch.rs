@@ -14,7 +14,7 @@ use super::records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 use super::source_totals::TotalsBySource;
 use super::sum::{self, Fixed, STANDING, Standing};
 use super::values::sql;
-use super::{Error, Journal, Space, Tried};
+use super::{Error, Journal, Space, StoredRetry};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, Priority, Reason, Settlement, State};
 use crate::trace_context::{STORED_BYTES_MAX, TraceContext};
@@ -154,11 +154,11 @@ impl<'a> Batch<'a> {
     }
 
     /// Records the state of an event's retries, so that a restart goes on with them.
-    pub fn tried(&mut self, id: EventId, tried: Tried, now: WallTime) -> Result<(), Error> {
+    pub fn store_retry(&mut self, id: EventId, tried: StoredRetry, now: WallTime) -> Result<(), Error> {
         let Some(before) = self.standing(id)?.filter(|standing| standing.state == State::Queued) else {
             return Ok(());
         };
-        let Tried { attempts, age, retry_at, asked } = tried;
+        let StoredRetry { attempts, age, retry_at, asked } = tried;
         let age = millis(age);
         let after = Standing {
             attempts,
@@ -206,9 +206,12 @@ impl<'a> Batch<'a> {
     }
 
     /// Records, as JSON lists, different decisions of shadow rules; the oldest are removed beyond the limit.
-    pub fn differ<'u>(&mut self, unlike: impl IntoIterator<Item = (EventId, &'u str)>) -> Result<(), Error> {
+    pub fn store_differences<'u>(
+        &mut self,
+        differences: impl IntoIterator<Item = (EventId, &'u str)>,
+    ) -> Result<(), Error> {
         let mut insert = self.prepare("INSERT OR REPLACE INTO difference (event, found) VALUES (?1, ?2)")?;
-        for (event, differences) in unlike {
+        for (event, differences) in differences {
             insert.execute(params![sql(event), differences])?;
         }
         drop(insert);
@@ -235,8 +238,8 @@ impl<'a> Batch<'a> {
         self.journal.next_id = self.next_id;
         self.journal.totals = std::mem::take(&mut self.totals);
         self.journal.key_states = self.key_states;
-        let memory = self.journal.remember(true);
-        self.journal.marker.update(memory);
+        let mark = self.journal.content_of_mark(true);
+        self.journal.marker.update(mark);
         Ok(())
     }
 

@@ -148,6 +148,20 @@ impl Reader {
         Ok(Page { events, next, searched: None })
     }
 
+    /// When the next call of each of these queued events is due; those that were never tried are left out.
+    pub fn next_attempts(&self, ids: &[EventId]) -> Result<Vec<(EventId, WallTime)>, Error> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT retry_at FROM event WHERE id = ?1 AND state = 'queued' AND retry_at IS NOT NULL",
+            )?;
+            let due = ids.iter().filter_map(|id| {
+                let at = statement.query_row([sql(*id)], |row| row.get(0).map(WallTime)).optional();
+                at.map(|at| at.map(|at| (*id, at))).transpose()
+            });
+            due.collect()
+        })
+    }
+
     /// The given events in the given order, without those that are not kept. For a pruned event that set its key's
     /// state, the known part.
     pub fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, Error> {

@@ -1,17 +1,17 @@
 //! The state of deduplication for pruned history: one narrow row for each key whose last event is gone.
 //!
 //! A start reads them among the events, each in the place of its event, and so restores the state from before. A row is
-//! removed when another event sets its key's state, or the key is forgotten.
+//! removed when another event sets its key's state, or the key is evicted.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Row};
 
-use super::recovered::{Read, RecoveredRow, shared};
+use super::restored_row::{Read, RestoredRow, shared};
 use super::sum::{KeyState, Standing};
 use super::values::{self, event, sql};
-use super::{Error, Recovered};
+use super::{Error, RestoredEvent};
 use crate::clock::WallTime;
 use crate::event::{Damage, EventId, KeyId, Occurrence, Priority, Reason, Settlement, State, UpdateHash};
 use crate::journal::dedup::Occurrences;
@@ -33,7 +33,7 @@ impl KeyStates {
     pub(super) const UNREAD: KeyStates =
         KeyStates { kept: 0, bytes: 0, until: EventId(0), sweep_after: Some(EventId(0)) };
 
-    pub(super) fn found(&mut self, row: &RecoveredRow) {
+    pub(super) fn found(&mut self, row: &RestoredRow) {
         self.add(row.id, row.standing.as_ref().map_or(0, |standing| standing.bytes));
         if row.read.is_err() {
             tracing::error!(
@@ -60,7 +60,7 @@ impl KeyStates {
 /// An iterator over the rows in the order of their events; `each` gets what the event's row would have told.
 pub(super) struct KeyStateRows<'c> {
     rows: Option<rusqlite::Rows<'c>>,
-    next: Option<RecoveredRow>,
+    next: Option<RestoredRow>,
 }
 
 /// The statement for [`KeyStateRows`]; none if the journal has no such rows.
@@ -88,7 +88,7 @@ impl<'c> KeyStateRows<'c> {
         &mut self,
         id: Option<EventId>,
         sources: &mut HashSet<Arc<str>>,
-    ) -> Result<Option<RecoveredRow>, Error> {
+    ) -> Result<Option<RestoredRow>, Error> {
         match &self.next {
             Some(next) if id.is_none_or(|id| next.id < id) => {}
             _ => return Ok(None),
@@ -104,19 +104,19 @@ impl<'c> KeyStateRows<'c> {
         {
             let source = shared(row.get_ref(1)?.as_str().unwrap_or_default(), sources);
             let id = event(row.get(0)?);
-            let read = recovered(row, &source).map(Read::Event);
+            let read = restored(row, &source).map(Read::Event);
             let bytes = KeyState::read(row).map_or(0, |state| state.bytes());
             let standing = Some(Standing::new(State::Delivered, bytes));
-            self.next = Some(RecoveredRow { id, source, read, standing, is_event: false });
+            self.next = Some(RestoredRow { id, source, read, standing, is_event: false });
         }
         Ok(())
     }
 }
 
-fn recovered(row: &Row<'_>, source: &Arc<str>) -> Result<Recovered, Damage> {
+fn restored(row: &Row<'_>, source: &Arc<str>) -> Result<RestoredEvent, Damage> {
     let state = KeyState::read(row)?;
     let occurrence = |text: Option<&str>| text.map(|text| Occurrence(Arc::from(text)));
-    Ok(Recovered {
+    Ok(RestoredEvent {
         id: state.id,
         source: Arc::clone(source),
         key: KeyId::new(state.source, state.incident_key),

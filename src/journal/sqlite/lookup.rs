@@ -102,7 +102,7 @@ impl Batch<'_> {
     }
 
     /// The state and source of a row that [`Batch::stored`] reports as damaged; none if these are unknown too.
-    pub fn aside(&self, id: EventId) -> Result<Option<(State, Arc<str>)>, Error> {
+    pub fn state_of_damaged(&self, id: EventId) -> Result<Option<(State, Arc<str>)>, Error> {
         let mut statement = self.prepare(&format!("SELECT {STANDING}, source FROM event WHERE id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
         let Some(row) = rows.next()? else {
@@ -199,7 +199,7 @@ impl Batch<'_> {
         Ok(later.map_or(Later::None, |later| Later::Event(event(later))))
     }
 
-    /// Finds an event after `id` for a key that may have been forgotten: reads up to `rows` rows, and subtracts those
+    /// Finds an event after `id` for a key that may have been evicted: reads up to `rows` rows, and subtracts those
     /// read.
     pub fn later_of_any(
         &self,

@@ -14,7 +14,7 @@ use crate::event::EventId;
 
 /// The content of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(super) struct Mark {
     /// The journal's random identity.
     pub(super) identity: u64,
     /// The newest event number.
@@ -31,13 +31,13 @@ pub(super) struct Marker {
     directory: PathBuf,
     /// None if it could not be written: it is tried again.
     file: Option<(File, Stat)>,
-    written: Option<Memory>,
+    written: Option<Mark>,
 }
 
 /// The files before a start opens any.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
-    memory: Option<Memory>,
+pub struct FilesAtStart {
+    mark: Option<Mark>,
     /// True if there was a main file with content.
     database: bool,
     /// True if there was a log with content.
@@ -57,16 +57,16 @@ pub enum Lack {
     LogGone { events: u64 },
     /// Up to this many of the newest events are missing: an older copy is in its place.
     Older { events: u64 },
-    /// Its log is missing, but no event is known to be: another program may have folded it.
+    /// Its log is missing, but no event is known to be: another program may have checkpointed it.
     Log,
 }
 
-impl Left {
+impl FilesAtStart {
     /// Checks the files. Called before anything is opened.
-    pub fn in_directory(directory: &Path) -> Left {
+    pub fn in_directory(directory: &Path) -> FilesAtStart {
         let filled = |name: &str| open_files::stat(&directory.join(name)).is_some_and(|found| found.bytes > 0);
-        Left {
-            memory: fs::read(directory.join(MARKER)).ok().and_then(|text| Memory::parse(&text)),
+        FilesAtStart {
+            mark: fs::read(directory.join(MARKER)).ok().and_then(|text| Mark::parse(&text)),
             database: filled(FILE),
             log: filled(&format!("{FILE}-wal")),
             rebuilt: filled(REBUILT),
@@ -76,13 +76,13 @@ impl Left {
     /// The missing part, by the identity and the next number of the journal opened now. `salvaged`: it was rebuilt
     /// after damage, so its identity means nothing.
     pub(super) fn lack(&self, identity: Option<u64>, next_id: EventId, salvaged: bool) -> Option<Lack> {
-        let memory = self.memory?;
-        let (waiting, salvaged) = (memory.waiting, salvaged || self.rebuilt);
-        if !salvaged && identity.is_some_and(|identity| identity != memory.identity) {
+        let mark = self.mark?;
+        let (waiting, salvaged) = (mark.waiting, salvaged || self.rebuilt);
+        if !salvaged && identity.is_some_and(|identity| identity != mark.identity) {
             return Some(if self.database { Lack::Exchanged { waiting } } else { Lack::Emptied { waiting } });
         }
-        let events = (memory.last.0 + 1).saturating_sub(next_id.0);
-        match (events, memory.log && !self.log) {
+        let events = (mark.last.0 + 1).saturating_sub(next_id.0);
+        match (events, mark.log && !self.log) {
             (0, true) if !salvaged => Some(Lack::Log),
             (0, _) => None,
             (events, true) => Some(Lack::LogGone { events }),
@@ -97,27 +97,27 @@ impl Marker {
     }
 
     /// Writes and syncs the file anew, when the kind of state changes.
-    pub(super) fn renew(&mut self, memory: Memory) -> io::Result<()> {
+    pub(super) fn renew(&mut self, mark: Mark) -> io::Result<()> {
         (self.file, self.written) = (None, None);
         let (path, new) = (self.directory.join(MARKER), self.directory.join(NEW));
         open_files::remove(&new)?;
         let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
-        file.write_all_at(&memory.text(), 0)?;
+        file.write_all_at(&mark.text(), 0)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
         File::open(&self.directory)?.sync_all()?;
         let stat = Stat::from(&file.metadata()?);
-        (self.file, self.written) = (Some((file, stat)), Some(memory));
+        (self.file, self.written) = (Some((file, stat)), Some(mark));
         Ok(())
     }
 
     /// Updates the file after a commit, if there is one. An update that fails is made up for by the next.
-    pub(super) fn update(&mut self, memory: Memory) {
+    pub(super) fn update(&mut self, mark: Mark) {
         let (Some((file, _)), Some(written)) = (&self.file, self.written) else {
             return;
         };
-        if memory != written && file.write_all_at(&memory.text(), 0).is_ok() {
-            self.written = Some(memory);
+        if mark != written && file.write_all_at(&mark.text(), 0).is_ok() {
+            self.written = Some(mark);
         }
     }
 
@@ -128,10 +128,10 @@ impl Marker {
     }
 }
 
-impl Memory {
+impl Mark {
     /// The text has a fixed length, so that it is overwritten in place, and fits into one sector.
     fn text(&self) -> Vec<u8> {
-        let Memory { identity, last, waiting, log } = *self;
+        let Mark { identity, last, waiting, log } = *self;
         let text =
             format!("{TITLE}\nidentity {identity:016x}\nlast {last}\nwaiting {waiting}\nlog {log}\n", last = last.0);
         let sum = crc32c::crc32c(text.as_bytes());
@@ -141,7 +141,7 @@ impl Memory {
     }
 
     /// None if it is damaged.
-    fn parse(text: &[u8]) -> Option<Memory> {
+    fn parse(text: &[u8]) -> Option<Mark> {
         let text = std::str::from_utf8(text).ok()?;
         let (summed, sum) = text.trim_end().rsplit_once("sum ")?;
         if u32::from_str_radix(sum, 16).ok()? != crc32c::crc32c(summed.as_bytes()) {
@@ -152,7 +152,7 @@ impl Memory {
             return None;
         }
         let mut value = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
-        Some(Memory {
+        Some(Mark {
             identity: u64::from_str_radix(&value("identity")?, 16).ok()?,
             last: EventId(value("last")?.parse().ok()?),
             waiting: value("waiting")?.parse().ok()?,
@@ -170,22 +170,22 @@ const TEXT_BYTES: usize = 512;
 mod tests {
     use super::*;
 
-    const MEMORY: Memory = Memory { identity: 7, last: EventId(1_000), waiting: 12, log: true };
+    const MARK: Mark = Mark { identity: 7, last: EventId(1_000), waiting: 12, log: true };
 
     #[test]
     fn what_is_remembered_is_read_back_and_what_is_broken_is_not() {
-        let text = MEMORY.text();
-        assert_eq!((Memory::parse(&text), text.len()), (Some(MEMORY), TEXT_BYTES));
+        let text = MARK.text();
+        assert_eq!((Mark::parse(&text), text.len()), (Some(MARK), TEXT_BYTES));
         let broken = String::from_utf8(text).unwrap().replace("last 1000", "last 1001");
-        assert_eq!(Memory::parse(broken.as_bytes()), None);
-        assert_eq!(Memory::parse(b""), None);
+        assert_eq!(Mark::parse(broken.as_bytes()), None);
+        assert_eq!(Mark::parse(b""), None);
     }
 
     #[test]
-    fn a_start_tells_what_is_missing_from_what_was_merely_folded() {
-        let found = |memory, database, log| Left { memory, database, log, rebuilt: false };
-        let running = Some(MEMORY);
-        let stopped = Some(Memory { log: false, ..MEMORY });
+    fn a_start_tells_what_is_missing_from_what_was_merely_checkpointed() {
+        let found = |mark, database, log| FilesAtStart { mark, database, log, rebuilt: false };
+        let running = Some(MARK);
+        let stopped = Some(Mark { log: false, ..MARK });
         for (said, left, identity, next, salvaged, lack) in [
             ("the first start", found(None, false, false), 9, 1, false, None),
             ("a journal that was made before there was a marker", found(None, true, true), 9, 500, false, None),
@@ -217,7 +217,7 @@ mod tests {
                 Some(Lack::LogGone { events: 11 }),
             ),
             (
-                "killed, then the log folded by another program",
+                "killed, then the log checkpointed by another program",
                 found(running, true, false),
                 7,
                 1_001,
@@ -242,11 +242,11 @@ mod tests {
                 true,
                 Some(Lack::Older { events: 2 }),
             ),
-            ("the same, and its log folded", found(running, true, false), 9, 1_001, true, None),
+            ("the same, and its log checkpointed", found(running, true, false), 9, 1_001, true, None),
         ] {
             assert_eq!(left.lack(Some(identity), EventId(next), salvaged), lack, "{said}");
         }
-        let rebuilt = Left { rebuilt: true, ..found(running, true, true) };
+        let rebuilt = FilesAtStart { rebuilt: true, ..found(running, true, true) };
         assert_eq!(rebuilt.lack(Some(9), EventId(1_001), false), None, "a crash kept it from its place");
         assert_eq!(
             found(running, true, true).lack(None, EventId(1_001), false),

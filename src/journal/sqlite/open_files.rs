@@ -27,7 +27,7 @@ pub(super) struct Stat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Frames {
     pub(super) log: u64,
-    pub(super) folded: u64,
+    pub(super) checkpointed: u64,
 }
 
 /// The files at the paths.
@@ -66,16 +66,16 @@ pub(super) enum Wrote {
     /// This process, to the log.
     Us,
     /// This process, which wrote the log into the main file.
-    UsFolding,
+    UsCheckpointing,
 }
 
-/// The way to bring a journal back.
+/// The way in which a journal is put back in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mending {
+pub enum PutBackBy {
     /// Copy the open files to their place: nothing is lost.
     Copy,
-    /// Fold the open log into the main file, which is in its place: nothing is lost.
-    Fold,
+    /// Checkpoint the open log into the main file, which is in its place: nothing is lost.
+    Checkpoint,
     /// Reopen the files, which are in their place: nothing is lost.
     Reopen,
     /// Read the changed files as at a start, since nothing better is open.
@@ -208,7 +208,7 @@ impl OpenFiles {
                 (self.noted, self.frames) = (named, frames);
                 return states;
             }
-            // Another program may have folded and reset the log between the two looks.
+            // Another program may have checkpointed and reset the log between the two looks.
             if states.log != FileState::Cut || looks >= LOOKS {
                 return states;
             }
@@ -268,18 +268,18 @@ impl FileStates {
         self.database == FileState::Cut || self.log == FileState::Cut
     }
 
-    /// The way to bring this journal back.
-    pub fn mending(&self) -> Mending {
+    /// The way in which this journal is put back in its place.
+    pub fn put_back_by(&self) -> PutBackBy {
         let gone = |state| matches!(state, FileState::Missing | FileState::Replaced);
         let changed = |state| matches!(state, FileState::Cut | FileState::Overwritten);
         if gone(self.database) || changed(self.database) && gone(self.log) {
-            Mending::Copy
+            PutBackBy::Copy
         } else if gone(self.log) {
-            Mending::Fold
+            PutBackBy::Checkpoint
         } else if changed(self.database) || changed(self.log) {
-            Mending::Reread
+            PutBackBy::Reread
         } else {
-            Mending::Reopen
+            PutBackBy::Reopen
         }
     }
 }
@@ -354,9 +354,10 @@ fn judge(noted: &NamedFiles, noted_frames: Frames, found: &Found, wrote: Wrote, 
         _ => FileState::Replaced,
     };
     let named = &found.named;
-    // Another writer of the log changes these numbers, and so does a fold, which changes the main file.
+    // Another writer of the log changes these numbers, and so does a checkpoint, which changes the main file.
     let same_frames = found.frames == noted_frames;
-    let same_fold = found.frames.folded == noted_frames.folded && found.frames.log >= noted_frames.log;
+    let same_checkpoint =
+        found.frames.checkpointed == noted_frames.checkpointed && found.frames.log >= noted_frames.log;
     let written = |noted: Option<Stat>, named: Option<Stat>| {
         found.times && noted.zip(named).is_some_and(|(noted, named)| noted.modified != named.modified)
     };
@@ -366,7 +367,7 @@ fn judge(noted: &NamedFiles, noted_frames: Frames, found: &Found, wrote: Wrote, 
         // The file only shrinks with the database.
         if now.bytes < before.bytes && found.database_bytes.is_none_or(|bytes| now.bytes < bytes) {
             database = FileState::Cut;
-        } else if same_fold && wrote != Wrote::UsFolding && written(noted.database, named.database) {
+        } else if same_checkpoint && wrote != Wrote::UsCheckpointing && written(noted.database, named.database) {
             database = FileState::Overwritten;
         }
     }
@@ -404,10 +405,13 @@ mod tests {
         Some(Stat { device: 1, inode, bytes, modified: (modified, 0) })
     }
 
-    /// A database of ten pages and a log of five frames of which two are folded.
+    /// A database of ten pages and a log of five frames of which two are checkpointed.
     fn noted() -> (NamedFiles, Frames) {
         let (database, log) = (file(1, 10 * PAGE, 100), file(2, 32 + 5 * (24 + PAGE), 100));
-        (NamedFiles { database, log, index: file(3, 32_768, 100), lock: file(4, 0, 100) }, Frames { log: 5, folded: 2 })
+        (
+            NamedFiles { database, log, index: file(3, 32_768, 100), lock: file(4, 0, 100) },
+            Frames { log: 5, checkpointed: 2 },
+        )
     }
 
     fn states(change: impl FnOnce(&mut Found), wrote: Wrote) -> FileStates {
@@ -458,17 +462,17 @@ mod tests {
             (
                 "a commit over old frames of a log that began anew",
                 Wrote::Us,
-                |f| (f.named.log, f.frames) = (file(2, 32 + 5 * (24 + PAGE), 101), Frames { log: 1, folded: 0 }),
+                |f| (f.named.log, f.frames) = (file(2, 32 + 5 * (24 + PAGE), 101), Frames { log: 1, checkpointed: 0 }),
                 [Intact; 4],
             ),
             (
-                "the log folded, so that the main file grew",
+                "the log checkpointed, so that the main file grew",
                 Wrote::Nobody,
-                |f| (f.named.database, f.frames.folded) = (file(1, 12 * PAGE, 101), 5),
+                |f| (f.named.database, f.frames.checkpointed) = (file(1, 12 * PAGE, 101), 5),
                 [Intact; 4],
             ),
             (
-                "the log folded and cut to nothing, as SQLite can",
+                "the log checkpointed and cut to nothing, as SQLite can",
                 Wrote::Nobody,
                 |f| {
                     f.named.database = file(1, 12 * PAGE, 101);
@@ -477,8 +481,8 @@ mod tests {
                 [Intact; 4],
             ),
             (
-                "a commit of ours, folded and cut to nothing since it was looked at",
-                Wrote::UsFolding,
+                "a commit of ours, checkpointed and cut to nothing since it was looked at",
+                Wrote::UsCheckpointing,
                 |f| {
                     f.named.database = file(1, 12 * PAGE, 101);
                     f.named.log = file(2, 32 + 5 * (24 + PAGE), 101);
@@ -514,7 +518,7 @@ mod tests {
                 Wrote::Nobody,
                 |f| {
                     (f.named.database, f.database_bytes) = (file(1, 4 * PAGE, 101), Some(4 * PAGE));
-                    f.frames.folded = 5;
+                    f.frames.checkpointed = 5;
                 },
                 [Intact; 4],
             ),
@@ -574,28 +578,28 @@ mod tests {
     fn a_file_that_was_cut_off_and_is_long_again_was_written_by_somebody_else() {
         let cut = FileStates { database: FileState::Cut, ..FileStates::INTACT };
         let found = FileStates::INTACT.or_overwritten(cut);
-        assert_eq!((found.database, found.mending()), (FileState::Overwritten, Mending::Reread));
+        assert_eq!((found.database, found.put_back_by()), (FileState::Overwritten, PutBackBy::Reread));
     }
 
     #[test]
     fn a_file_that_is_gone_is_copied_from_what_is_open_and_one_that_was_changed_is_read_anew() {
         use FileState::{Cut, Intact, Missing, Overwritten, Replaced};
         for (database, log, index, expected) in [
-            (Missing, Missing, Missing, Mending::Copy),
-            (Replaced, Intact, Intact, Mending::Copy),
-            (Replaced, Replaced, Replaced, Mending::Copy),
-            (Cut, Missing, Intact, Mending::Copy),
-            (Intact, Missing, Missing, Mending::Fold),
-            (Intact, Replaced, Intact, Mending::Fold),
-            (Intact, Cut, Intact, Mending::Reread),
-            (Cut, Intact, Intact, Mending::Reread),
-            (Overwritten, Missing, Intact, Mending::Copy),
-            (Overwritten, Intact, Missing, Mending::Reread),
-            (Intact, Intact, Missing, Mending::Reopen),
-            (Intact, Intact, Intact, Mending::Reopen),
+            (Missing, Missing, Missing, PutBackBy::Copy),
+            (Replaced, Intact, Intact, PutBackBy::Copy),
+            (Replaced, Replaced, Replaced, PutBackBy::Copy),
+            (Cut, Missing, Intact, PutBackBy::Copy),
+            (Intact, Missing, Missing, PutBackBy::Checkpoint),
+            (Intact, Replaced, Intact, PutBackBy::Checkpoint),
+            (Intact, Cut, Intact, PutBackBy::Reread),
+            (Cut, Intact, Intact, PutBackBy::Reread),
+            (Overwritten, Missing, Intact, PutBackBy::Copy),
+            (Overwritten, Intact, Missing, PutBackBy::Reread),
+            (Intact, Intact, Missing, PutBackBy::Reopen),
+            (Intact, Intact, Intact, PutBackBy::Reopen),
         ] {
             let states = FileStates { database, log, index, lock: Missing };
-            assert_eq!(states.mending(), expected, "{states}");
+            assert_eq!(states.put_back_by(), expected, "{states}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::names::FILE;
 use super::readers::{self, ReaderSlot, Readers};
 use super::sum::{self, FIXED, FIXED_READ, Fixed};
 use super::values::{action, event, sql, trace};
-use super::{Error, Found, OpenError, data_dir, restart, salvage, schema};
+use super::{Error, Found, OpenError, data_dir, restore_rows, salvage, schema};
 use crate::clock::WallTime;
 use crate::event::{Action, Damage, EventId, KeyId, Outcome, Outgoing};
 
@@ -104,9 +104,9 @@ impl Reader {
     }
 
     /// Reads every kept event, oldest first.
-    pub fn recover(&self, mut each: impl FnMut(Found)) -> Result<(), Error> {
+    pub fn restore(&self, mut each: impl FnMut(Found)) -> Result<(), Error> {
         self.connected(|connection| {
-            restart::recover(connection, |row| {
+            restore_rows::restore(connection, |row| {
                 if let Some(found) = row.found() {
                     each(found);
                 }

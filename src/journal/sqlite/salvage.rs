@@ -1,8 +1,8 @@
-//! Recovery from damage: the damaged journal is set aside whole, and its readable rows go into a new one. A log with a
+//! Salvage: the damaged journal is set aside whole, and its readable rows go into a new one. A log with a
 //! damaged end is set aside, and the commits after the damage are imported.
 //!
 //! This happens at a start, before anything else is open. A crash at any moment leaves either the damaged journal in
-//! its place, and recovery begins again, or the complete new one.
+//! its place, and the salvage begins again, or the complete new one.
 
 mod examine;
 mod fitting;
@@ -25,7 +25,7 @@ use super::open_files::remove;
 use super::pages::Pages;
 use super::sectors;
 use super::volume::Reserve;
-use super::wal::{self, Behind};
+use super::wal::{self, Remainder};
 use super::{Error, Lock, OpenError, volume};
 use crate::clock::WallTime;
 use examine::Examined;
@@ -94,9 +94,9 @@ pub struct LogSalvage {
 }
 
 /// Checks whether the whole journal is readable; if not, sets it aside and makes a new one of the readable rows.
-pub fn mend(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
+pub fn repair(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
     let directory = lock.directory();
-    mend_in(directory, now).map_err(|problem| OpenError {
+    repair_in(directory, now).map_err(|problem| OpenError {
         path: directory.join(FILE),
         problem,
         remedy: "it is damaged and can't be set aside: make room for a copy of it, and check that `data_dir` can be written",
@@ -114,7 +114,7 @@ pub fn is_marked_damaged(directory: &Path) -> bool {
     directory.join(MARK).exists()
 }
 
-fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
+fn repair_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     let failed = |doing: &'static str| move |error: io::Error| format!("{doing}: {error}");
     clear(directory).map_err(failed("removing unfinished files of an earlier start"))?;
     if directory.join(REBUILT).exists() {
@@ -122,11 +122,11 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     }
     let Examined { log, problem } = examine_twice(directory).map_err(failed("reading the journal"))?;
     let mut repairs = Repairs::default();
-    let behind = log.as_ref().map_or(Behind::Nothing, |log| log.behind());
+    let remainder = log.as_ref().map_or(Remainder::Nothing, |log| log.remainder());
     let left = directory.join(LOG_LEFT);
     // SQLite can't open it like this.
     let mut of_log = log.as_ref().filter(|log| !log.is_readable).map(|_| "a part of its log can't be read".to_owned());
-    if of_log.is_none() && matches!(behind, Behind::OneCommit | Behind::Commits) {
+    if of_log.is_none() && matches!(remainder, Remainder::OneCommit | Remainder::Commits) {
         // SQLite overwrites it as soon as it opens the journal.
         let kept = copy_log(directory, &left).map_err(failed("setting the log of the journal aside"))?;
         of_log = (!kept).then(|| "its log is damaged, and there is no room for a copy of it".to_owned());
@@ -153,8 +153,8 @@ fn mend_in(directory: &Path, now: WallTime) -> Result<Repairs, String> {
     Ok(repairs)
 }
 
-/// Examines twice: another program that reads the journal may fold its log meanwhile. A problem must be found both
-/// times.
+/// Examines twice: another program that reads the journal may checkpoint its log meanwhile. A problem must be found
+/// both times.
 fn examine_twice(directory: &Path) -> io::Result<Examined> {
     let looked = |directory: &Path| {
         let named = |beside: &str| fs::metadata(directory.join(format!("{FILE}{beside}"))).ok();
@@ -357,7 +357,7 @@ fn take_in_log_once(
     number_on(&batch)?;
     batch.commit()?;
     journal.close().map_err(|(_, error)| error)?;
-    if log.behind() == Behind::Commits {
+    if log.remainder() == Remainder::Commits {
         salvage.aside = Some(directory.join(format!("journal-damaged-{}.wal", now.0)));
     }
     salvage.pages = log.left().len() as u64;
@@ -390,5 +390,5 @@ fn finish_log(directory: &Path, left: &Path, salvage: LogSalvage) -> io::Result<
 const MARK: &str = "damaged";
 /// A log whose end is still to be imported.
 const LOG_LEFT: &str = "journal-left.wal";
-/// How often files are examined while another program changes them.
+/// The number of times that files are examined while another program changes them.
 const LOOKS: usize = 3;

@@ -263,7 +263,7 @@ mod tests {
             batch.commit().unwrap();
             assert_eq!(journal.totals_of("a").bytes - held_before, (raw.len() + body.len()) as u64, "{state:?}");
             let counted = told(&journal);
-            journal.recover(|_| {}).unwrap();
+            journal.restore(|_| {}).unwrap();
             assert_eq!(told(&journal), counted);
         }
     }
@@ -377,7 +377,7 @@ mod tests {
                 let sum = |of: fn(&SourceTotals) -> u64| held.iter().map(|(_, held)| of(held)).sum::<u64>();
                 prop_assert_eq!((sum(|held| held.queued), sum(|held| held.dead)), (totals.queued, totals.dead));
                 prop_assert_eq!(sum(|held| held.bytes), totals.bytes - totals.refused_bytes);
-                journal.recover(|_| {}).unwrap();
+                journal.restore(|_| {}).unwrap();
                 prop_assert_eq!(told(&journal), counted);
             }
         }

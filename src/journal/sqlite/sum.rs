@@ -334,7 +334,7 @@ impl Sum {
     }
 }
 
-/// Returns true if an event was set aside as damaged before.
+/// Returns true if an event became a dead letter by damage.
 pub(super) fn is_reason_of_damage(reason: Option<&str>) -> bool {
     reason.is_some_and(|reason| reason.starts_with("damaged: "))
 }

@@ -22,18 +22,18 @@ pub(super) fn config(directory: &Path) -> Config {
     }
 }
 
-pub(super) fn open(config: &Config) -> (Journal, Lock, Vec<Recovered>) {
+pub(super) fn open(config: &Config) -> (Journal, Lock, Vec<RestoredEvent>) {
     let lock = Lock::take(&config.data_dir).unwrap();
     let mut journal = Journal::open(config, &lock, NOW).unwrap();
-    let mut recovered = Vec::new();
+    let mut restored = Vec::new();
     let damaged = journal
-        .recover(|found| match found {
-            Found::Event(event) => recovered.push(event),
+        .restore(|found| match found {
+            Found::Event(event) => restored.push(event),
             Found::Damaged(id) => panic!("{id}"),
         })
         .unwrap();
     assert_eq!(damaged, []);
-    (journal, lock, recovered)
+    (journal, lock, restored)
 }
 
 pub(super) fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
@@ -81,8 +81,8 @@ fn an_event_is_found_again_with_its_source_and_its_priority() {
     batch.commit().unwrap();
     drop((journal, lock));
 
-    let (_journal, _lock, recovered) = open(&config);
-    let seen: Vec<_> = recovered.iter().map(|event| (&*event.source, event.priority)).collect();
+    let (_journal, _lock, restored) = open(&config);
+    let seen: Vec<_> = restored.iter().map(|event| (&*event.source, event.priority)).collect();
     assert_eq!(seen, [("servicepilot", Priority::High), ("other", Priority::Low), ("servicepilot", Priority::Normal)]);
     let details = Reader::open(directory.path()).unwrap().details(high).unwrap().unwrap();
     assert_eq!(details.priority.as_deref(), Some("high"));
@@ -101,7 +101,7 @@ fn a_journal_that_was_made_before_priorities_is_read_by_who_may_write_nothing() 
     let mut read = Vec::new();
     Reader::open_stopped(directory.path())
         .unwrap()
-        .recover(|found| match found {
+        .restore(|found| match found {
             Found::Event(event) => read.push(event.priority),
             Found::Damaged(id) => panic!("{id}"),
         })
@@ -158,14 +158,14 @@ fn what_was_committed_is_found_again_and_what_was_not_is_gone() {
     drop(batch);
     drop((journal, lock));
 
-    let (journal, _lock, recovered) = open(&config);
-    let seen: Vec<_> = recovered.iter().map(|event| (event.id, event.key, event.state, event.outcome)).collect();
+    let (journal, _lock, restored) = open(&config);
+    let seen: Vec<_> = restored.iter().map(|event| (event.id, event.key, event.state, event.outcome)).collect();
     let key = |key| KeyId::new("servicepilot", key);
     assert_eq!(
         seen,
         [(first, key("a"), State::Queued, None), (second, key("b"), State::Delivered, Some(Outcome::Created)),]
     );
-    assert_eq!(recovered[0].update, UpdateHash(u64::MAX));
+    assert_eq!(restored[0].update, UpdateHash(u64::MAX));
     assert_eq!(journal.totals(), Totals { queued: 1, bytes: 14, ..Totals::default() });
 }
 
@@ -184,8 +184,8 @@ fn a_number_is_never_used_twice_even_when_its_event_is_gone() {
     batch.prune(None, 100, |_, _, _| false).unwrap();
     batch.commit().unwrap();
     drop((journal, lock));
-    let (mut journal, _lock, recovered) = open(&config);
-    assert_eq!(recovered.len(), 1);
+    let (mut journal, _lock, restored) = open(&config);
+    assert_eq!(restored.len(), 1);
     assert!(journal.begin().unwrap().append(event("c", b"{}")).unwrap() > newest);
 }
 
@@ -474,7 +474,7 @@ fn of_a_key_whose_state_was_altered_nothing_is_believed() {
     let mut journal = Journal::open(&config, &lock, NOW).unwrap();
     let mut found = Vec::new();
     let damaged = journal
-        .recover(|row| {
+        .restore(|row| {
             found.push(match row {
                 Found::Event(event) => (event.id, true),
                 Found::Damaged(id) => (id, false),
@@ -618,27 +618,28 @@ fn where_retries_stand_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());
     let (mut journal, lock, _) = open(&config);
-    let failed = Tried { attempts: 7, age: Duration::from_secs(90), retry_at: WallTime(NOW.0 + 5_000), asked: None };
-    let asked = Tried { asked: Some(Duration::from_millis(120_500)), ..failed };
+    let failed =
+        StoredRetry { attempts: 7, age: Duration::from_secs(90), retry_at: WallTime(NOW.0 + 5_000), asked: None };
+    let asked = StoredRetry { asked: Some(Duration::from_millis(120_500)), ..failed };
     let mut batch = journal.begin().unwrap();
     for (key, tried) in [("a", failed), ("b", asked)] {
         let id = batch.append(event(key, b"{}")).unwrap();
-        batch.tried(id, tried, NOW).unwrap();
+        batch.store_retry(id, tried, NOW).unwrap();
     }
     batch.append(event("c", b"{}")).unwrap();
     batch.commit().unwrap();
     drop((journal, lock));
-    let (journal, lock, recovered) = open(&config);
-    assert_eq!(recovered.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(failed), Some(asked), None]);
+    let (journal, lock, restored) = open(&config);
+    assert_eq!(restored.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(failed), Some(asked), None]);
 
     // An earlier version wrote only a time, which gives no age.
     drop((journal, lock));
     let other = Connection::open(directory.path().join(FILE)).unwrap();
     other.execute_batch("UPDATE event SET tried_ms = NULL, asked_ms = NULL").unwrap();
     drop(other);
-    let (_journal, _lock, recovered) = open(&config);
-    let before = Tried { age: Duration::ZERO, ..failed };
-    assert_eq!(recovered.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(before), Some(before), None]);
+    let (_journal, _lock, restored) = open(&config);
+    let before = StoredRetry { age: Duration::ZERO, ..failed };
+    assert_eq!(restored.iter().map(|event| event.tried).collect::<Vec<_>>(), [Some(before), Some(before), None]);
 }
 
 #[test]
@@ -909,10 +910,10 @@ fn a_start_mends_a_broken_page_of_what_keys_rest_on_before_it_reads_it() {
     std::fs::write(&path, bytes).unwrap();
 
     let lock = Lock::take(directory.path()).unwrap();
-    assert!(mend(&lock, NOW).unwrap().journal.is_some());
+    assert!(repair(&lock, NOW).unwrap().journal.is_some());
     drop(lock);
-    let (_journal, _lock, recovered) = open(&config);
-    assert_eq!(recovered.len(), 2, "what is on the page is kept, but for the row that is broken");
+    let (_journal, _lock, restored) = open(&config);
+    assert_eq!(restored.len(), 2, "what is on the page is kept, but for the row that is broken");
 }
 
 #[test]
@@ -992,8 +993,8 @@ fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
     let (mut journal, _lock, _) = open(&config);
     let mut batch = journal.begin().unwrap();
     let ids: Vec<EventId> = (0..5_002).map(|number| batch.append(event(&number.to_string(), b"{}")).unwrap()).collect();
-    batch.differ(ids[1..].iter().map(|id| (*id, r#"["old"]"#))).unwrap();
-    batch.differ([(ids[5_001], r#"["new"]"#)]).unwrap();
+    batch.store_differences(ids[1..].iter().map(|id| (*id, r#"["old"]"#))).unwrap();
+    batch.store_differences([(ids[5_001], r#"["new"]"#)]).unwrap();
     batch.commit().unwrap();
 
     let reader = Reader::open(directory.path()).unwrap();
@@ -1048,10 +1049,10 @@ fn a_journal_of_the_version_before_gets_what_was_added_and_keeps_what_it_holds()
         .unwrap();
     drop(before);
     let lock = Lock::take(directory.path()).unwrap();
-    assert_eq!(mend(&lock, NOW).unwrap(), Repairs::default());
+    assert_eq!(repair(&lock, NOW).unwrap(), Repairs::default());
     drop(lock);
-    let (mut journal, lock, recovered) = open(&config);
-    assert_eq!(recovered.len(), 1);
+    let (mut journal, lock, restored) = open(&config);
+    assert_eq!(restored.len(), 1);
     assert!(!schema::is_missing_any(&journal.connection).unwrap());
     let mut batch = journal.begin().unwrap();
     batch.append(event("a", b"{}")).unwrap();
@@ -1068,7 +1069,7 @@ fn a_journal_of_the_version_before_gets_what_was_added_and_keeps_what_it_holds()
     drop(before);
     mark_damaged(directory.path());
     let lock = Lock::take(directory.path()).unwrap();
-    assert_eq!(mend(&lock, NOW).unwrap().journal.unwrap().queued, 2);
+    assert_eq!(repair(&lock, NOW).unwrap().journal.unwrap().queued, 2);
 }
 
 #[test]
@@ -1096,12 +1097,12 @@ fn a_journal_of_any_version_before_is_no_damaged_one() {
         drop(lock);
 
         let lock = Lock::take(directory.path()).unwrap();
-        assert_eq!(mend(&lock, NOW).unwrap(), Repairs::default(), "{lacking:?}");
+        assert_eq!(repair(&lock, NOW).unwrap(), Repairs::default(), "{lacking:?}");
         drop(lock);
         let lacks_checksum = lacking.len() == 1 && lacking[0].ends_with("COLUMN sum");
         if !lacks_checksum {
-            let (journal, _lock, recovered) = open(&config);
-            assert_eq!(recovered.iter().map(|event| event.id).collect::<Vec<_>>(), [id], "{lacking:?}");
+            let (journal, _lock, restored) = open(&config);
+            assert_eq!(restored.iter().map(|event| event.id).collect::<Vec<_>>(), [id], "{lacking:?}");
             assert!(!schema::is_missing_any(&journal.connection).unwrap(), "{lacking:?}");
         }
     }
@@ -1128,7 +1129,7 @@ fn a_table_whose_name_or_definition_rotted_is_damage_also_where_a_version_before
                 ))
                 .unwrap();
             drop(connection);
-            let problem = mend(&lock, NOW).unwrap().journal.expect("it is damaged").problem;
+            let problem = repair(&lock, NOW).unwrap().journal.expect("it is damaged").problem;
             assert!(problem.contains(name), "{name}, {column}: {problem}");
         }
     }
@@ -1142,7 +1143,7 @@ fn a_disk_that_damages_the_journal_again_and_again_does_not_fill_the_volume_with
     let mut newest = Vec::new();
     for at in 1..=6 {
         mark_damaged(directory.path());
-        newest.extend(mend(&lock, WallTime(NOW.0 + at)).unwrap().journal.unwrap().aside);
+        newest.extend(repair(&lock, WallTime(NOW.0 + at)).unwrap().journal.unwrap().aside);
     }
     let kept = newest.split_off(newest.len() - ASIDE_KEPT);
     assert!(kept.iter().all(|path| path.exists()) && !newest.iter().any(|path| path.exists()));

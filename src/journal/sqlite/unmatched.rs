@@ -1,4 +1,4 @@
-//! Finds events that nobody was alerted of, and of whose key nothing without effect came after.
+//! Finds events that nobody was alerted of, and after which no event of their key was without effect.
 
 use rusqlite::Row;
 

@@ -18,12 +18,12 @@ impl Journal {
         if states.is_intact() { Ok(()) } else { Err(Error::Replaced(states)) }
     }
 
-    /// Checks that the log still holds what was written to it, before it is folded: SQLite folds whatever is there, and
-    /// so would ruin good pages of the main file.
+    /// Checks that the log still holds what was written to it, before it is checkpointed: SQLite checkpoints whatever
+    /// is there, and so would ruin good pages of the main file.
     pub fn verify_frames(&self) -> Result<(), Error> {
         for _ in 0..STARTS_MAX {
             let before = frames(&self.connection)?;
-            if before.log == before.folded {
+            if before.log == before.checkpointed {
                 return Ok(());
             }
             let read = |error: std::io::Error| Error::Fault(format!("reading the log of the journal: {error}"));
@@ -34,7 +34,7 @@ impl Journal {
             if frames(&self.connection)? == before {
                 return Err(Error::Replaced(FileStates::LOG_OVERWRITTEN));
             }
-            // Another program folded it meanwhile, or wrote.
+            // Another program checkpointed it meanwhile, or wrote.
         }
         Err(Error::Fault("another program writes to the journal all the time".to_owned()))
     }
@@ -89,7 +89,7 @@ pub(super) fn frames(connection: &Connection) -> Result<Frames, rusqlite::Error>
     let number = |number: i64| u64::try_from(number).unwrap_or(0);
     connection
         .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
-        .query_row([], |row| Ok(Frames { log: number(row.get(1)?), folded: number(row.get(2)?) }))
+        .query_row([], |row| Ok(Frames { log: number(row.get(1)?), checkpointed: number(row.get(2)?) }))
 }
 
 /// Returns true if SQLite reports these figures without a checkpoint, as it does since 3.51.0.

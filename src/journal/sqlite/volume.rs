@@ -1,9 +1,9 @@
 //! The disk volume of the journal: the division of its space, the limit for new events, and a reserve for a full disk.
 //!
-//! SQLite needs room to make room: removals go to the log first, and folding the log grows the database. So the room
-//! for both, and for settling all queued events, is never given to new events: they are refused while there is still
-//! enough to deliver and remove everything. Space used by other programs can't be refused; against that there is the
-//! reserve, a file that is deleted when a write finds the disk full.
+//! SQLite needs room to make room: removals go to the log first, and checkpointing the log grows the database. So the
+//! room for both, and for settling all queued events, is never given to new events: they are refused while there is
+//! still enough to deliver and remove everything. Space used by other programs can't be refused; against that there is
+//! the reserve, a file that is deleted when a write finds the disk full.
 
 mod reserve;
 
@@ -26,7 +26,7 @@ pub(super) struct Split {
     volume: u64,
     /// The size of the reserve.
     reserve: u64,
-    /// The log is folded at this length.
+    /// The log is checkpointed at this length.
     pub(super) log: u64,
 }
 
@@ -40,8 +40,8 @@ pub struct Space {
     held: u64,
     /// The length of the log's file, which is reused when the log is reset.
     log: u64,
-    /// The growth of the database when the log is folded.
-    unfolded: u64,
+    /// The growth of the database when the log is checkpointed.
+    not_checkpointed: u64,
     /// Free pages of the database: they are used before it grows.
     inside: u64,
     /// The room needed to settle all queued events.
@@ -77,7 +77,7 @@ pub struct Outlook {
     pub volume: u64,
     /// Free on the volume.
     pub free: u64,
-    /// What must be free for new events to be taken.
+    /// The bytes that must be free for new events to be taken.
     pub needed: u64,
 }
 
@@ -85,12 +85,12 @@ impl Split {
     /// Divides a volume. `asked`: `journal.reserve`; none for `auto`.
     fn of(asked: Option<u64>, volume: u64) -> Split {
         let reserve = asked.unwrap_or_else(|| (volume / AUTO_PART).min(AUTO_MAX));
-        // The reserve must suffice to fold a whole log, which may be all new pages, and to write another one and its
-        // last batch.
+        // The reserve must suffice to checkpoint a whole log, which may be all new pages, and to write another one and
+        // its last batch.
         Split { volume, reserve, log: (reserve / 3).clamp(LOG_MIN, LOG_MAX) }
     }
 
-    /// The greatest length of the log: it is folded after the batch that exceeds the limit.
+    /// The greatest length of the log: it is checkpointed after the batch that exceeds the limit.
     pub(super) fn log_max(self) -> u64 {
         self.log + self.log / 2
     }
@@ -178,7 +178,7 @@ impl Space {
         self.lacks_outside(self.headroom()).max(many).min(self.inside)
     }
 
-    /// The bytes that the log, the fold and the reserve would lack after new events of this size.
+    /// The bytes that the log, the checkpoint and the reserve would lack after new events of this size.
     fn lacks_outside(&self, bytes: u64) -> u64 {
         self.spoken_for(bytes).saturating_sub(self.free.saturating_add(self.held))
     }
@@ -192,7 +192,7 @@ impl Space {
     /// The bytes that the volume must have free, however empty the database is.
     fn spoken_for(&self, bytes: u64) -> u64 {
         let log = (self.split.log_max() + self.promised + bytes).saturating_sub(self.log);
-        self.split.reserve + log + self.unfolded + SLACK
+        self.split.reserve + log + self.not_checkpointed + SLACK
     }
 }
 
@@ -220,7 +220,7 @@ impl Volume {
             free: look(&self.directory).0,
             held: self.held(),
             log: self.length("-wal"),
-            unfolded: database.saturating_sub(self.length("")),
+            not_checkpointed: database.saturating_sub(self.length("")),
             inside: number("PRAGMA freelist_count")? * page,
             ends: queued * END_BYTES,
             promised: 0,
@@ -341,7 +341,7 @@ const UNKNOWN: u64 = 1 << 62;
 const AUTO_PART: u64 = 8;
 /// … but at most three times the longest log.
 const AUTO_MAX: u64 = 3 * LOG_MAX;
-/// 16 MiB of log between two folds: rare enough in a storm, and quickly read back.
+/// 16 MiB of log between two checkpoints: rare enough in a storm, and quickly read back.
 const LOG_MAX: u64 = 16 << 20;
 /// A few batches.
 const LOG_MIN: u64 = 128 << 10;
@@ -376,7 +376,7 @@ mod tests {
             free: 20 * MIB,
             held: split.reserve,
             log: split.log_max(),
-            unfolded: 0,
+            not_checkpointed: 0,
             inside: 0,
             ends: 0,
             promised: 0,
@@ -393,7 +393,7 @@ mod tests {
         }
         assert_eq!(Split::of(Some(6 * MIB), 8 * MIB), Split { volume: 8 * MIB, reserve: 6 * MIB, log: 2 * MIB });
         let split = Split::of(None, 8 * MIB);
-        assert!(split.log + split.log_max() <= split.reserve, "folding one log and writing the next");
+        assert!(split.log + split.log_max() <= split.reserve, "checkpointing one log and writing the next");
     }
 
     #[test]
@@ -402,7 +402,7 @@ mod tests {
         // Each event is written to the log and to the database.
         assert_eq!(fits(space()), Some(9));
         assert_eq!(fits(Space { held: 0, ..space() }), Some(5), "a reserve that is to come back");
-        assert_eq!(fits(Space { unfolded: 4 * MIB, ..space() }), Some(7));
+        assert_eq!(fits(Space { not_checkpointed: 4 * MIB, ..space() }), Some(7));
         assert_eq!(fits(Space { ends: 4 * MIB, ..space() }), Some(7));
         assert_eq!(fits(Space { log: 0, ..space() }), Some(7), "a log that is to grow");
         assert_eq!(fits(Space { inside: 40 * MIB, ..space() }), Some(19), "only the log grows");

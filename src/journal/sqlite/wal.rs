@@ -38,7 +38,7 @@ pub(super) struct Frame {
 
 /// The frames after the end that SQLite finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Behind {
+pub(super) enum Remainder {
     Nothing,
     /// The beginning of an uncommitted transaction: a kill or a power cut interrupted it.
     Unfinished,
@@ -220,13 +220,13 @@ impl Log {
         self.left().iter().filter(|frame| !frame.sound).count() as u64
     }
 
-    pub(super) fn behind(&self) -> Behind {
+    pub(super) fn remainder(&self) -> Remainder {
         let left = self.left();
         match left.iter().position(|frame| frame.commits) {
-            None if left.is_empty() => Behind::Nothing,
-            None => Behind::Unfinished,
-            Some(commit) if commit + 1 == left.len() => Behind::OneCommit,
-            Some(_) => Behind::Commits,
+            None if left.is_empty() => Remainder::Nothing,
+            None => Remainder::Unfinished,
+            Some(commit) if commit + 1 == left.len() => Remainder::OneCommit,
+            Some(_) => Remainder::Commits,
         }
     }
 }
@@ -319,7 +319,7 @@ mod tests {
         let (_, log) = written(40);
         let log = log_of(&log);
         assert!(log.frames.iter().all(|frame| frame.sound));
-        assert_eq!((log.behind(), log.page_bytes, taken(&log)), (Behind::Nothing, 4_096, 40));
+        assert_eq!((log.remainder(), log.page_bytes, taken(&log)), (Remainder::Nothing, 4_096, 40));
     }
 
     #[test]
@@ -340,10 +340,10 @@ mod tests {
             let broken = found.frames.iter().filter(|frame| !frame.sound).count();
             assert!(broken <= 1, "byte {at} breaks {broken} frames");
             assert_eq!(found.frames.len(), whole.frames.len(), "byte {at}");
-            match (frame, found.behind()) {
+            match (frame, found.remainder()) {
                 // Only the last commit is left, and nothing proves that it was synced.
-                (Some(frame), behind) if frame >= last => assert_ne!(behind, Behind::Commits, "byte {at}"),
-                (_, behind) => assert_eq!(behind, Behind::Commits, "byte {at}"),
+                (Some(frame), remainder) if frame >= last => assert_ne!(remainder, Remainder::Commits, "byte {at}"),
+                (_, remainder) => assert_eq!(remainder, Remainder::Commits, "byte {at}"),
             }
         }
     }
@@ -373,7 +373,11 @@ mod tests {
                 assert!(end < HEADER_BYTES);
                 continue;
             };
-            assert!(matches!(found.behind(), Behind::Nothing | Behind::Unfinished), "{end}: {:?}", found.behind());
+            assert!(
+                matches!(found.remainder(), Remainder::Nothing | Remainder::Unfinished),
+                "{end}: {:?}",
+                found.remainder()
+            );
             assert_eq!(taken(&found), rows(&database, log, directory.path()), "{end}");
         }
     }
@@ -393,7 +397,7 @@ mod tests {
         let bytes = fs::read(directory.path().join("some.db-wal")).unwrap();
         let log = log_of(&bytes);
         assert!(log.frames.len() < 5 && bytes.len() > 30 * 4_096, "{}", log.frames.len());
-        assert_eq!(log.behind(), Behind::Nothing);
+        assert_eq!(log.remainder(), Remainder::Nothing);
         // So it is after a power cut in the newest generation: the frames after the cut are older.
         let mut torn = bytes;
         torn[HEADER_BYTES + 2_000..HEADER_BYTES + 2_100].fill(7);
@@ -414,10 +418,10 @@ mod tests {
         };
         let last_begins = commits[commits.len() - 2] + 1;
         assert_eq!(
-            zeroed(*commits.last().unwrap()).behind(),
-            if last_begins == *commits.last().unwrap() { Behind::Nothing } else { Behind::Unfinished }
+            zeroed(*commits.last().unwrap()).remainder(),
+            if last_begins == *commits.last().unwrap() { Remainder::Nothing } else { Remainder::Unfinished }
         );
-        assert_eq!(zeroed(commits[3]).behind(), Behind::Commits);
+        assert_eq!(zeroed(commits[3]).remainder(), Remainder::Commits);
     }
 
     proptest::proptest! {

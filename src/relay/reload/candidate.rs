@@ -8,9 +8,10 @@ use std::sync::Arc;
 use crate::authoring::rule_tests::{self, Difference, TestReport};
 use crate::callgoose::filters::FiltersBeside;
 use crate::clock::WallTime;
-use crate::config::{self, Failure, FileStamps, Inputs, Loaded, Settings, Snapshot};
+use crate::config::{self, Failure, FileStamps, Inputs, Loaded, SettingsTree, Snapshot};
 use crate::inbound::RulesBySource;
 use crate::rules::RuleSet;
+use crate::self_check;
 use crate::tls::{self, ClientTls, RenewedClient};
 use crate::yaml::Findings;
 
@@ -27,7 +28,9 @@ pub(super) struct Usable {
     pub(super) renewed: Vec<(Arc<tls::Served>, tls::Renewed)>,
     /// Likewise those for the upstream.
     pub(super) renewed_out: Vec<(Arc<ClientTls>, RenewedClient)>,
-    pub(super) settings: Settings,
+    /// None: it is off.
+    pub(super) self_check: Option<self_check::Settings>,
+    pub(super) settings: SettingsTree,
     pub(super) filters: FiltersBeside,
     /// The number of tests that passed.
     pub(super) tests: usize,
@@ -81,7 +84,8 @@ pub(super) fn read<'a>(
             let mut warnings = warnings.lines();
             warnings.append(&mut tested.warnings);
             let (rules, filters, tests) = (rules.collect(), config.filters, tested.passed);
-            Ok(Usable { rules, renewed, renewed_out, settings, filters, tests, warnings })
+            let self_check = config.self_check.map(|section| section.settings);
+            Ok(Usable { rules, renewed, renewed_out, self_check, settings, filters, tests, warnings })
         }
     };
     Candidate { files, result: result.map_err(bounded) }

@@ -123,9 +123,9 @@ fn test(node: &Node, mut fields: Fields<'_>, findings: &mut Findings) -> Option<
 struct Reading<'a, 'f> {
     fields: Fields<'a>,
     any_case: bool,
-    /// Whether some operator compares strings.
+    /// True if some operator compares strings.
     folds: bool,
-    /// Whether some operator was there and could not be read.
+    /// True if some operator was there and could not be read.
     broken: bool,
     findings: &'f mut Findings,
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::event::{Action, Priority};
-use crate::inbound::repair::Repair;
+use crate::lenient_json::Repair;
 
 const TWO_RULES: &str = "
 version: 1

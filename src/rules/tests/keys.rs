@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::inbound::repair::Repair;
+use crate::lenient_json::Repair;
 
 /// A file of one rule with this key.
 fn rules(key: &str) -> RuleSet {

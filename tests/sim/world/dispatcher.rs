@@ -8,10 +8,10 @@ use gander::exports::clock::{Monotonic, WallTime};
 use gander::exports::delivery::breaker::{Permit, Waiting};
 use gander::exports::delivery::dispatcher::{JudgedCall, RecentTriggers, next_step, tried_before};
 use gander::exports::delivery::retry::{self, NextStep, RetryState};
-use gander::exports::delivery::schedule::{self, KeySlot, Withdrawn};
+use gander::exports::delivery::schedule::{self, KeySlot, ToSettle};
 use gander::exports::delivery::staleness::{self, StaleDecision};
 use gander::exports::event::{Action, KeyId, Outcome, Queued, Reason, State};
-use gander::exports::journal::Tried;
+use gander::exports::journal::StoredRetry;
 
 use super::recorder::Settle;
 use super::{Step, World};
@@ -58,7 +58,7 @@ impl World {
                 event.key = KeyId(u128::from(event.id.0) << 64);
             }
             let now = self.now().monotonic;
-            if let Some(Withdrawn { event, key: Some(slot), result: Ok(answered), .. }) =
+            if let Some(ToSettle { event, key: Some(slot), result: Ok(answered), .. }) =
                 self.relay().schedule.enqueue(&event, now)
             {
                 self.ledger.overtaken(key, event.id);
@@ -116,8 +116,8 @@ impl World {
     }
 
     /// An event ends without a call.
-    fn end_unsent(&mut self, unsent: Withdrawn) -> Result<(), Broken> {
-        let Withdrawn { event, key: Some(slot), result: Err(reason), .. } = unsent else {
+    fn end_unsent(&mut self, unsent: ToSettle) -> Result<(), Broken> {
+        let ToSettle { event, key: Some(slot), result: Err(reason), .. } = unsent else {
             return Err(Broken { promise: Promise::Order, how: format!("{unsent:?}") });
         };
         let Some(key) = self.disk.get(event.id).map(|row| row.key) else {
@@ -188,7 +188,7 @@ impl World {
         self.ledger.call_ended(key, id, reply.kind, self.time);
         let (settings, without) = (self.plan.retry, self.without);
         let relay = self.relay();
-        let failure = relay.schedule.ended(&delivery, verdict, retry_after, now.monotonic);
+        let failure = relay.schedule.call_ended(&delivery, verdict, retry_after, now.monotonic);
         let ended = JudgedCall { delivery, verdict, failure, retry_after };
         let (schedule, recent) = (&relay.schedule, &relay.calls.recent_triggers);
         let step = match next_step(ended, settings, schedule, recent, now, random) {
@@ -235,7 +235,7 @@ impl World {
         delivery: &schedule::Delivery,
         state: RetryState,
         at: Monotonic,
-        tried: Tried,
+        tried: StoredRetry,
     ) -> Result<(), Broken> {
         if self.without == Without::Retry {
             return self.release(key, delivery.key, false);
@@ -254,7 +254,7 @@ impl World {
     pub(super) fn release(&mut self, key: usize, slot: KeySlot, done: bool) -> Result<(), Broken> {
         self.ledger.released(key);
         let now = self.now().monotonic;
-        self.relay().schedule.release(slot, done, now);
+        self.relay().schedule.settled(slot, done, now);
         self.start_what_may()
     }
 

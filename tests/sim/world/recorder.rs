@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use gander::exports::clock::WallTime;
 use gander::exports::delivery::schedule::KeySlot;
 use gander::exports::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
-use gander::exports::journal::Tried;
-use gander::exports::journal::dedup::{AcceptReason, Admission, Effect, Occurrences};
+use gander::exports::journal::StoredRetry;
+use gander::exports::journal::dedup::{AcceptReason, DedupResult, Effect, Occurrences};
 
 use super::{Step, World};
 use crate::disk::{Batch, Row};
@@ -34,7 +34,7 @@ pub(super) struct Desk {
 #[derive(Clone, Copy, Debug)]
 enum Message {
     Record(usize),
-    Attempt(EventId, Tried),
+    Attempt(EventId, StoredRetry),
     Settle(Settle),
 }
 
@@ -81,7 +81,7 @@ impl Desk {
         self.inbox.push(Message::Settle(settle));
     }
 
-    pub(super) fn attempted(&mut self, id: EventId, tried: Tried) {
+    pub(super) fn attempted(&mut self, id: EventId, tried: StoredRetry) {
         self.inbox.push(Message::Attempt(id, tried));
     }
 
@@ -116,7 +116,7 @@ impl World {
         for message in &messages {
             match message {
                 Message::Record(request) => self.record(*request, &mut open)?,
-                Message::Attempt(id, tried) => open.batch.tried(*id, *tried),
+                Message::Attempt(id, tried) => open.batch.store_retry(*id, *tried),
                 Message::Settle(settle) => self.write_end(*settle, &mut open.batch)?,
             }
         }
@@ -164,18 +164,18 @@ impl World {
             let admission = if without == Without::Deduplication {
                 let id =
                     dedup.take(arrival, now.monotonic, |occurrences| append(AcceptReason::Opening, occurrences))?;
-                Admission::Taken { id, novelty: AcceptReason::Opening }
+                DedupResult::Taken { id, reason: AcceptReason::Opening }
             } else {
                 dedup.admit(arrival, now, false, append)?
             };
             self.ledger.decided(&element, admission, self.time)?;
             self.note(|| format!("{element:?}: {admission:?}"));
             receipts.push(match admission {
-                Admission::Taken { id, novelty } => {
-                    let forgotten = self.relay().dedup.has_forgotten();
-                    let loose = novelty == AcceptReason::Opening
-                        && (forgotten || self.disk.may_be_open(element.key, &open.batch));
-                    let (reopening, continues) = (novelty == AcceptReason::Reopening, known_open || loose);
+                DedupResult::Taken { id, reason } => {
+                    let evicted = self.relay().dedup.has_evicted();
+                    let loose =
+                        reason == AcceptReason::Opening && (evicted || self.disk.may_be_open(element.key, &open.batch));
+                    let (reopening, continues) = (reason == AcceptReason::Reopening, known_open || loose);
                     let (source, priority) = (SourceId(0), priority(element.key));
                     let (key, action) = (key_id(element.key), element.action);
                     let acknowledged = now.monotonic;
@@ -183,7 +183,7 @@ impl World {
                     open.fresh.push((element.key, queued));
                     Receipt { id }
                 }
-                Admission::Duplicate { of, .. } => Receipt { id: of },
+                DedupResult::Duplicate { of, .. } => Receipt { id: of },
             });
         }
         open.receipts.push(receipts);
@@ -300,7 +300,7 @@ impl World {
             .map(|row| (row.key, Queued { acknowledged: now.monotonic, ..row.queued(now) }))
             .collect();
         if self.without != Without::Rollback {
-            let dedup = self.recall();
+            let dedup = self.restored_dedup();
             self.relay().dedup = dedup;
         }
         let mut batch = self.disk.begin();

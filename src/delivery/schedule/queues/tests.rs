@@ -20,7 +20,7 @@ fn event(id: u64, key: KeyId, action: Action) -> Queued {
 
 #[test]
 fn a_million_events_are_small() {
-    assert_eq!((size_of::<KeyQueue>(), size_of::<Behind>(), size_of::<Tail>()), (36, 16, 24));
+    assert_eq!((size_of::<KeyQueue>(), size_of::<TailEvent>(), size_of::<Tail>()), (36, 16, 24));
 }
 
 #[test]
@@ -137,12 +137,12 @@ proptest::proptest! {
             }
             proptest::prop_assert_eq!(queues.len(), model.iter().map(VecDeque::len).sum::<usize>());
             let longest = model.iter().map(VecDeque::len).max().unwrap_or(0);
-            most = most.max(queues.behind.len());
-            let (keys, tails, behind) = (&queues.keys.items, &queues.tails.items, &queues.behind.items);
+            most = most.max(queues.tail_events.len());
+            let (keys, tails, tail_events) = (&queues.keys.items, &queues.tails.items, &queues.tail_events.items);
             proptest::prop_assert!(keys.len() <= KEYS.len() && tails.len() <= KEYS.len(), "slots are used again");
-            proptest::prop_assert!(behind.len() <= most, "slots are used again");
+            proptest::prop_assert!(tail_events.len() <= most, "slots are used again");
             proptest::prop_assert_eq!(queues.tails.len() > 0, longest > 1);
-            let room = keys.capacity() + tails.capacity() + behind.capacity();
+            let room = keys.capacity() + tails.capacity() + tail_events.capacity();
             proptest::prop_assert!(queues.len() > 0 || room == 0, "what was worked off gives its memory back");
         }
     }

@@ -1,11 +1,12 @@
-//! Answers everyone after a commit: senders, followers, the dispatcher, and whoever gave a command.
+//! Answers everyone after a commit: senders, those that wait for a settlement, the dispatcher, and whoever gave a
+//! command.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::work::Owed;
+use super::batch_decisions::Owed;
 use super::{RecorderThread, tap_lines};
 use crate::event::{EventId, KeyId, Settlement, State};
 use crate::journal::SourceTotals;
@@ -16,13 +17,13 @@ use crate::journal::recorder::{
 impl RecorderThread {
     /// Answers everyone after the commit.
     pub(super) fn acknowledge(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, accepted: Vec<Accepted>) {
-        let ended = messages.iter().filter_map(|message| match message {
+        let settled = messages.iter().filter_map(|message| match message {
             Message::Settle(Settle { settlement, .. }) => Some(settlement.clone()),
             _ => None,
         });
-        let ended = ended.collect::<Vec<_>>();
-        self.tell_settled(&ended);
-        self.hand_over(Committed { accepted, settled: ended, recall: None });
+        let settled = settled.collect::<Vec<_>>();
+        self.tell_settled(&settled);
+        self.hand_over(Committed { accepted, settled, queue_copy_request: None });
         for (message, owed) in messages.drain(..).zip(owed) {
             match (message, owed) {
                 (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
@@ -33,7 +34,7 @@ impl RecorderThread {
                 }
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
                 (Message::Tally { unmatched, reply }, _) => drop(reply.send(self.tally(&unmatched))),
-                (Message::Preview { reply, .. }, Owed::Foresights(foresights)) => drop(reply.send(Some(foresights))),
+                (Message::Preview { reply, .. }, Owed::Previews(previews)) => drop(reply.send(Some(previews))),
                 (Message::Command { ids, reply, .. }, Owed::Commanded(commanded)) => {
                     self.count_commanded(&ids, &commanded);
                     let _ = reply.send(Ok(commanded));
@@ -65,13 +66,12 @@ impl RecorderThread {
         }
     }
 
-    /// Tells followers which settlements are on disk.
-    pub(super) fn tell_settled(&mut self, ended: &[Settlement]) {
-        for settlement in ended {
-            if let Some(followers) = self.followers.remove(&settlement.id) {
-                let settled = settlement.clone();
-                for follower in followers {
-                    let _ = follower.send(settled.clone());
+    /// Tells the senders that wait which settlements are on disk.
+    pub(super) fn tell_settled(&mut self, settled: &[Settlement]) {
+        for settlement in settled {
+            if let Some(waiters) = self.settlement_waiters.remove(&settlement.id) {
+                for waiter in waiters {
+                    let _ = waiter.send(settlement.clone());
                 }
             }
             if settlement.is_damaged() {
@@ -80,11 +80,11 @@ impl RecorderThread {
         }
     }
 
-    /// Drops followers that stopped waiting.
-    pub(super) fn forget_followers(&mut self) {
-        self.followers.retain(|_, followers| {
-            followers.retain(|follower| !follower.is_closed());
-            !followers.is_empty()
+    /// Drops senders that stopped waiting.
+    pub(super) fn drop_gone_waiters(&mut self) {
+        self.settlement_waiters.retain(|_, waiters| {
+            waiters.retain(|waiter| !waiter.is_closed());
+            !waiters.is_empty()
         });
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::RecorderThread;
-use super::work::{Owed, Work};
+use super::batch_decisions::{BatchDecisions, Owed};
 use crate::journal;
 use crate::journal::recorder::{Accepted, Message};
 
@@ -15,11 +15,11 @@ impl RecorderThread {
         let now = self.parts.clock.now();
         let mut batch = self.journal.begin()?;
         let removed = self.shortage.make_room(&mut batch, &mut self.dedup, new_events(messages))?;
-        let mut work = Work {
+        let mut decisions = BatchDecisions {
             dedup: &mut self.dedup,
             sources: &self.sources,
             superseded: self.parts.superseded,
-            followers: &mut self.followers,
+            settlement_waiters: &mut self.settlement_waiters,
             duplicates: &mut self.duplicates,
             holds: Arc::clone(&self.holds.borrow()),
             batch,
@@ -29,8 +29,8 @@ impl RecorderThread {
             refusing: self.shortage.refusing,
             now,
         };
-        let owed = messages.iter().map(|message| work.handle(message)).collect::<Result<Vec<_>, _>>()?;
-        let Work { mut batch, dedup, accepted, wrote, duplicates, holds, space, refusing, .. } = work;
+        let owed = messages.iter().map(|message| decisions.handle(message)).collect::<Result<Vec<_>, _>>()?;
+        let BatchDecisions { mut batch, dedup, accepted, wrote, duplicates, holds, space, refusing, .. } = decisions;
         (self.shortage.space, self.shortage.refusing) = (space, refusing);
         if !wrote && (duplicates.is_empty() || !messages.is_empty() && duplicates.len() < DUPLICATES_HELD) {
             // Only duplicates of events on disk: they need no sync. Their count is written with the next batch, or when
@@ -40,10 +40,11 @@ impl RecorderThread {
         for (of, count) in duplicates.drain() {
             batch.count_duplicates(of, count)?;
         }
-        for last in dedup.take_forgotten() {
+        for last in dedup.take_evicted() {
             batch.drop_key_state(last)?;
         }
         batch.commit()?;
+        self.committed += 1;
         self.parts.metrics.committed(started.elapsed());
         self.holds.send_if_modified(|known| std::mem::replace(known, Arc::clone(&holds)) != holds);
         Ok((owed, accepted))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::RecorderThread;
 use crate::journal::recorder::{Health, Message, Settle, Unavailable};
-use crate::journal::{self, FileStates, LetGo, Mended, Mending, Rescue};
+use crate::journal::{self, ClosedJournal, FileStates, PutBack, PutBackBy, Rewritten};
 
 /// The state while the journal can't be written. Nothing is acknowledged until it was reopened and a write was synced.
 #[derive(Debug)]
@@ -18,24 +18,24 @@ pub(super) struct Fault {
     pub(super) held: VecDeque<Settle>,
     pub(super) files: Files,
     /// Repairs of the files, logged when events are taken again.
-    pub(super) mended: Vec<(Mending, Mended)>,
+    pub(super) put_back: Vec<(PutBackBy, PutBack)>,
     /// True if some of the open files' content may be lost.
     pub(super) altered: bool,
     /// True if some of it is certainly lost.
     pub(super) cut: bool,
     /// Events written again from memory; none if nothing was missing.
-    pub(super) rescue: Option<Rescue>,
+    pub(super) rewritten: Option<Rewritten>,
     /// The last logged reason why the journal is not back yet.
     pub(super) told: String,
 }
 
-/// The progress of bringing the files back.
+/// The progress of putting the files back.
 #[derive(Debug)]
 pub(super) enum Files {
     /// The files are open and hold everything. `copied`: a complete copy stands beside their place.
-    Open { copied: Option<Mended> },
+    Open { copied: Option<PutBack> },
     /// Nothing is open; everything is on disk, perhaps not yet in its place.
-    LetGo(LetGo, Mended),
+    Closed(ClosedJournal, PutBack),
     /// In its place, and ready to be opened.
     Back,
 }
@@ -54,10 +54,10 @@ impl Default for Fault {
             found: FileStates::INTACT,
             held: VecDeque::new(),
             files: Files::default(),
-            mended: Vec::new(),
+            put_back: Vec::new(),
             altered: false,
             cut: false,
-            rescue: None,
+            rewritten: None,
             told: String::new(),
         }
     }
@@ -78,7 +78,7 @@ impl Fault {
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
                 Message::Hold { reply, .. } => drop(reply.send(Err(why))),
                 Message::Replace { reply, .. } => drop(reply.send(Err(why))),
-                Message::Attempt(..) | Message::Differ(_) => {}
+                Message::Attempt(..) | Message::ShadowDifferences(_) => {}
             }
         }
     }
@@ -120,7 +120,7 @@ impl RecorderThread {
         });
         // They may repeat events of a batch that was never written.
         self.duplicates.clear();
-        // The open files are the only copy, and may vanish: the journal is brought back at once.
+        // The open files are the only copy, and may vanish: the journal is put back at once.
         let at_once = replaced || why == Unavailable::DiskFull && self.give_up_reserve();
         let try_at = if at_once { Instant::now() } else { Instant::now() + REOPEN_INTERVAL };
         let before = self.fault.take().unwrap_or_default();
@@ -128,5 +128,5 @@ impl RecorderThread {
     }
 }
 
-/// How often a failed journal is tried again: events are taken again well within five seconds.
+/// The interval at which a failed journal is tried again: events are taken again well within five seconds.
 pub(super) const REOPEN_INTERVAL: Duration = Duration::from_secs(1);

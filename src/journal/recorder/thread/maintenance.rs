@@ -11,12 +11,12 @@ use crate::journal::{self, Damaged, Reserve};
 
 impl RecorderThread {
     /// Makes dead letters of damaged rows, and logs each once.
-    pub(super) fn set_aside(&mut self, damaged: &[Damaged]) -> Result<(), journal::Error> {
+    pub(super) fn make_dead_letters(&mut self, damaged: &[Damaged]) -> Result<(), journal::Error> {
         if damaged.is_empty() {
             return Ok(());
         }
         let now = self.parts.clock.now().wall;
-        self.journal.set_aside(damaged, now)?;
+        self.journal.make_dead_letters(damaged, now)?;
         log_damaged(&self.parts.metrics, damaged);
         self.remarks.damaged(damaged.len() as u64, now);
         Ok(())
@@ -60,8 +60,8 @@ impl RecorderThread {
             batch.prune(before, PRUNED_AT_ONCE, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
         let removed = self.shortage.make_room(&mut batch, dedup, 0)?;
         batch.commit()?;
-        let gave = self.recover_space()?;
-        self.fold_long_log();
+        let gave = self.free_space()?;
+        self.checkpoint_long_log();
         let pause = match &self.shortage {
             _ if removed => REMOVAL_PAUSE,
             _ if pruned.more || gave => PRUNE_PAUSE,
@@ -69,13 +69,13 @@ impl RecorderThread {
             _ => PRUNE_INTERVAL,
         };
         self.prune_at = Instant::now() + pause;
-        self.forget_followers();
+        self.drop_gone_waiters();
         Ok(())
     }
 
     /// Returns free pages to the volume, takes the reserve again if there is room for it, and ends the refusal of new
     /// events. Returns true if there may be more to return.
-    pub(super) fn recover_space(&mut self) -> Result<bool, journal::Error> {
+    pub(super) fn free_space(&mut self) -> Result<bool, journal::Error> {
         let gave = self.journal.give_back()?;
         let mut space = self.journal.space()?;
         if !space.has_reserve() && space.has_room_for_reserve() && Instant::now() >= self.shortage.reserve_at {
@@ -90,18 +90,18 @@ impl RecorderThread {
         Ok(gave)
     }
 
-    /// Folds a long log. If the main file has no room to grow, the reserve is given up; a log that can't be folded now
-    /// is folded after a later batch.
-    pub(super) fn fold_long_log(&mut self) {
+    /// Checkpoints a long log. If the main file has no room to grow, the reserve is given up; a log that can't be
+    /// checkpointed now is checkpointed after a later batch.
+    pub(super) fn checkpoint_long_log(&mut self) {
         if self.fault.is_some() {
             return;
         }
         let short = self.shortage.space.is_short();
-        let mut folded = self.journal.fold_long_log(short);
-        if matches!(folded, Err(journal::Error::Full(_))) && self.give_up_reserve() {
-            folded = self.journal.fold_long_log(short);
+        let mut checkpointed = self.journal.checkpoint_long_log(short);
+        if matches!(checkpointed, Err(journal::Error::Full(_))) && self.give_up_reserve() {
+            checkpointed = self.journal.checkpoint_long_log(short);
         }
-        match folded {
+        match checkpointed {
             Err(error @ (journal::Error::Damaged(_) | journal::Error::Replaced(_))) => self.enter_fault(&error),
             Err(error) => tracing::debug!(%error, "the log of the journal can't be folded yet"),
             Ok(()) => {}
@@ -121,9 +121,9 @@ impl RecorderThread {
     }
 }
 
-/// How often the files are checked while nothing is written: a kill meanwhile would lose the queue.
+/// The interval at which the files are checked while nothing is written: a kill meanwhile would lose the queue.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often old history is looked for.
+/// The interval at which old history is looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// Few enough not to delay the next batch noticeably.
 const PRUNED_AT_ONCE: usize = 100;

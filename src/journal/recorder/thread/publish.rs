@@ -55,8 +55,11 @@ impl RecorderThread {
         metrics.journal.reserve.set(i64::from(self.shortage.space.has_reserve()));
         metrics.journal.volume_free.set(i64::try_from(self.shortage.space.free()).unwrap_or(i64::MAX));
         metrics.journal.volume_size.set(i64::try_from(self.shortage.space.size()).unwrap_or(i64::MAX));
-        let forgotten = self.dedup.forgotten();
-        metrics.keys_forgotten(forgotten.resolved, forgotten.open);
+        let evicted = self.dedup.take_evicted_counts();
+        metrics.keys_evicted(evicted.resolved, evicted.open);
+        // Last: senders are answered, and whoever is woken sees all of the above.
+        let committed = self.committed;
+        self.commits.send_if_modified(|known| std::mem::replace(known, committed) != committed);
     }
 
     /// Publishes the sources that have used up their share.

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::RecorderThread;
-use super::bring_back::FALSE_ALARMS_MAX;
+use super::batch_decisions::{settle, write_settlement};
 use super::fault::{Files, REOPEN_INTERVAL};
+use super::replaced_files::FALSE_ALARMS_MAX;
 use super::restore::{Restored, open_writable, restore};
-use super::work::{settle, write_settlement};
 use crate::event::{Queued, Settlement};
 use crate::journal::recorder::{Accepted, Committed, Settle};
 use crate::journal::{self, FileStates};
@@ -18,14 +18,14 @@ impl RecorderThread {
             return;
         };
         fault.try_at = Instant::now() + REOPEN_INTERVAL;
-        if let Err(error) = self.bring_back() {
+        if let Err(error) = self.put_files_back() {
             self.log_obstacle(&error);
             return;
         }
         let mut accepted = Vec::new();
         let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
         // The write test comes first, so that a large journal is not read again each second in vain.
-        let opened = open_writable(&self.parts).and_then(|journal| self.restore_missing(journal));
+        let opened = open_writable(&self.parts).and_then(|journal| self.rewrite_missing(journal));
         let restored = opened.and_then(|journal| {
             restore(&self.parts, journal, &self.sources, |event, _| {
                 // A commit that was reported as failed may have reached the disk. Its sender was told that it failed:
@@ -49,7 +49,8 @@ impl RecorderThread {
         if let Some(fault) = &mut self.fault {
             (fault.files, fault.found) = (Files::default(), FileStates::INTACT);
         }
-        let written = self.set_aside(&damaged).and_then(|()| self.write_held()).and_then(|()| self.recover_space());
+        let written =
+            self.make_dead_letters(&damaged).and_then(|()| self.write_held()).and_then(|()| self.free_space());
         if let Err(error) = written {
             tracing::debug!(error = %error, "the journal can't be written yet");
             if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {
@@ -60,11 +61,11 @@ impl RecorderThread {
         let Some(fault) = self.fault.take() else {
             return;
         };
-        self.forget_followers();
+        self.drop_gone_waiters();
         self.hand_over(Committed { accepted, ..Committed::default() });
         self.handed_over = self.handed_over.max(last);
         self.mark();
-        self.log_mended(&fault);
+        self.log_put_back(&fault);
         tracing::info!("the journal can be written again");
         self.publish_state();
     }
@@ -84,7 +85,7 @@ impl RecorderThread {
             let ended: Vec<Settlement> = fault.held.drain(..some).map(|end| end.settlement).collect();
             self.tell_settled(&ended);
             self.hand_over(Committed { settled: ended, ..Committed::default() });
-            self.journal.fold_long_log(true)?;
+            self.journal.checkpoint_long_log(true)?;
         }
         // Holds are as the person was told, whatever happened to the failed commit or the file.
         let mut batch = self.journal.begin()?;

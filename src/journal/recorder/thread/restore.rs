@@ -4,15 +4,17 @@ use super::RecorderParts;
 use crate::clock::{Now, WallTime};
 use crate::event::{EventId, HoldRecord, Queued, SourceNames, State};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Recovered, Repairs, Reserve, Salvage, Tried};
+use crate::journal::{
+    self, Damaged, Found, Journal, LogSalvage, Repairs, Reserve, RestoredEvent, Salvage, StoredRetry,
+};
 use crate::metrics::Metrics;
 
 /// Opens the journal at a start, repaired if it was damaged.
-pub(super) fn open_mended(parts: &RecorderParts, now: WallTime) -> Result<(Journal, Repairs), journal::OpenError> {
+pub(super) fn open_repaired(parts: &RecorderParts, now: WallTime) -> Result<(Journal, Repairs), journal::OpenError> {
     if Reserve::make_way(parts.lock.directory(), parts.journal.reserve) {
         tracing::warn!("the volume of `data_dir` is full: the reserve was given up to open the journal");
     }
-    let repairs = journal::mend(&parts.lock, now)?;
+    let repairs = journal::repair(&parts.lock, now)?;
     log_repairs(&repairs);
     let opened = Journal::open(&parts.journal, &parts.lock, now).and_then(|journal| {
         // The holds are read first.
@@ -23,7 +25,7 @@ pub(super) fn open_mended(parts: &RecorderParts, now: WallTime) -> Result<(Journ
         Ok(journal) => Ok((journal, repairs)),
         // SQLite found damage that the check of the files did not.
         Err(_) if journal::is_marked_damaged(parts.lock.directory()) => {
-            let repairs = journal::mend(&parts.lock, now)?;
+            let repairs = journal::repair(&parts.lock, now)?;
             log_repairs(&repairs);
             Ok((Journal::open(&parts.journal, &parts.lock, now)?, repairs))
         }
@@ -35,8 +37,8 @@ pub(super) fn open_mended(parts: &RecorderParts, now: WallTime) -> Result<(Journ
 pub(super) fn open_writable(parts: &RecorderParts) -> Result<Journal, journal::OpenError> {
     let now = parts.clock.now().wall;
     let mut journal = Journal::open(&parts.journal, &parts.lock, now)?;
-    // Where the log itself filled the disk, folding it frees the needed room.
-    let probed = journal.fold_log().and_then(|_| {
+    // Where the log itself filled the disk, checkpointing it frees the needed room.
+    let probed = journal.checkpoint().and_then(|_| {
         let mut batch = journal.begin()?;
         batch.probe(now)?;
         batch.commit()
@@ -66,24 +68,24 @@ pub(super) fn restore(
     parts: &RecorderParts,
     mut journal: Journal,
     sources: &SourceNames,
-    mut each: impl FnMut(Queued, Option<Tried>),
+    mut each: impl FnMut(Queued, Option<StoredRetry>),
 ) -> Result<Restored, journal::OpenError> {
     let now = parts.clock.now();
     let mut dedup = Dedup::new(parts.dedup);
     let mut last = EventId(0);
-    let recovered = journal.recover(|found| {
+    let restored = journal.restore(|found| {
         let event = match found {
             Found::Event(event) => event,
             Found::Damaged(id) => {
                 last = id;
-                dedup.forget_all();
+                dedup.evict_all();
                 return;
             }
         };
         last = event.id;
-        remember(&mut dedup, &event, now);
+        restore_key(&mut dedup, &event, now);
         if event.state == State::Queued {
-            let Recovered { id, key, action, priority, reopening, acknowledged_at, tried, .. } = event;
+            let RestoredEvent { id, key, action, priority, reopening, acknowledged_at, tried, .. } = event;
             let source = sources.id(&event.source);
             // If the clock was turned back meanwhile, the event counts as new, which does not last.
             let acknowledged = now.monotonic.before(now.wall.since(acknowledged_at));
@@ -92,7 +94,7 @@ pub(super) fn restore(
             each(Queued { id, key, source, action, priority, reopening, continues, acknowledged }, tried);
         }
     });
-    let damaged = recovered.map_err(|error| {
+    let damaged = restored.map_err(|error| {
         note_damage(parts, &error);
         journal::OpenError {
             path: parts.lock.directory().to_owned(),
@@ -100,9 +102,9 @@ pub(super) fn restore(
             remedy: "start again: a damaged journal is set aside then; or restore it from a copy",
         }
     })?;
-    dedup.forgotten();
+    dedup.take_evicted_counts();
     // The journal's rows of these keys are dropped by its sweep, before anything is pruned.
-    dedup.take_forgotten();
+    dedup.take_evicted();
     Ok(Restored { journal, dedup, last, damaged })
 }
 
@@ -184,11 +186,11 @@ pub(super) fn log_damaged(metrics: &Metrics, damaged: &[Damaged]) {
 }
 
 /// Restores deduplication from a journal that no relay uses.
-pub fn recollect(reader: &journal::Reader, settings: dedup::Settings, now: Now) -> Result<Dedup, journal::Error> {
+pub fn restore_dedup(reader: &journal::Reader, settings: dedup::Settings, now: Now) -> Result<Dedup, journal::Error> {
     let mut dedup = Dedup::new(settings);
-    reader.recover(|found| match found {
-        Found::Event(event) => remember(&mut dedup, &event, now),
-        Found::Damaged(_) => dedup.forget_all(),
+    reader.restore(|found| match found {
+        Found::Event(event) => restore_key(&mut dedup, &event, now),
+        Found::Damaged(_) => dedup.evict_all(),
     })?;
     Ok(dedup)
 }
@@ -200,10 +202,10 @@ pub(super) fn note_damage(parts: &RecorderParts, error: &journal::Error) {
 }
 
 /// Applies one event to deduplication.
-fn remember(dedup: &mut Dedup, event: &Recovered, now: Now) {
-    let Recovered { id, key, action, update, state, outcome, .. } = *event;
+fn restore_key(dedup: &mut Dedup, event: &RestoredEvent, now: Now) {
+    let RestoredEvent { id, key, action, update, state, outcome, .. } = *event;
     let row = dedup::Row { id, key, action, update, state, outcome, occurrences: event.occurrences.clone() };
-    dedup.recall(row, now.recall(event.acknowledged_at));
+    dedup.restore_row(row, now.monotonic_of(event.acknowledged_at));
 }
 
 /// As many as a person reads one by one.

@@ -76,8 +76,8 @@ impl Shortage {
         let most = self.space.removed_at_once();
         let mut removed = batch.drop_refused(most)?;
         if removed == 0 && self.space.is_much(batch.key_states().bytes) {
-            removed = dedup.forget_oldest(batch.key_states().until, 10 * most);
-            for last in dedup.take_forgotten() {
+            removed = dedup.evict_oldest(batch.key_states().until, 10 * most);
+            for last in dedup.take_evicted() {
                 batch.drop_key_state(last)?;
             }
         }
@@ -97,7 +97,7 @@ pub(super) fn shortened(attempt: &AttemptRecord) -> AttemptRecord {
 
 /// The pause between two batches that only remove.
 pub(super) const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
-/// How often the space is checked while no events arrive.
+/// The interval at which the space is checked while no events arrive.
 pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(500);
 /// Rounds of pruning in one batch: rounds that pass over a backlog find nothing.
 const SEARCHES_AT_ONCE: usize = 10;

@@ -9,7 +9,7 @@ use crate::event::{
     Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Settlement, SourceId, State, UpdateHash,
 };
 use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
-use crate::journal::{AttemptRecord, Reader, Rescue, Shares};
+use crate::journal::{AttemptRecord, Reader, Rewritten, Shares};
 use crate::trace_context::TraceContext;
 
 /// A recorder's thread that a test drives itself.
@@ -64,7 +64,7 @@ fn submission(keys: std::ops::Range<u64>) -> Submission {
         raw: Bytes::from_static(b"[]"),
         charset: None,
         entries: keys.map(entry).collect(),
-        follow: false,
+        wait_for_settlement: false,
     }
 }
 
@@ -154,13 +154,13 @@ fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
     let directory = tempfile::tempdir().unwrap();
     let mut fixture = open(directory.path());
     let waiting = fixture.take(0..2_001).into_iter().map(waits).collect();
-    fixture.recorder.leave(QueueCopy { waiting, ..QueueCopy::default() });
+    fixture.recorder.leave_queue(QueueCopy { waiting, ..QueueCopy::default() });
     drop(fixture.committed);
     fixture.thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let (message, mut reply) = record(3_000..3_001);
     fixture.recorder.put(message).unwrap();
     let journal = open_writable(&fixture.thread.parts).unwrap();
-    fixture.thread.restore_missing(journal).unwrap();
+    fixture.thread.rewrite_missing(journal).unwrap();
     assert!(matches!(reply.try_recv(), Ok(Err(Unavailable::JournalReplaced))));
 }
 
@@ -176,7 +176,7 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
         acknowledged: WallTime(1),
         trace: Some(TraceContext::begin(7)),
     };
-    fixture.recorder.leave(QueueCopy {
+    fixture.recorder.leave_queue(QueueCopy {
         waiting: ids.iter().copied().map(waits).collect(),
         bodies: HashMap::from([(EventId(ids[0]), outgoing)]),
         ..QueueCopy::default()
@@ -187,10 +187,10 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
     fixture.thread.journal.execute(&format!("DELETE FROM event WHERE id IN ({}, {})", ids[0], ids[2]));
     fixture.thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&fixture.thread.parts).unwrap();
-    let journal = fixture.thread.restore_missing(journal).unwrap();
+    let journal = fixture.thread.rewrite_missing(journal).unwrap();
     assert_eq!(journal.queued().unwrap(), [EventId(ids[0]), EventId(ids[2] + 1)]);
-    let rescue = fixture.thread.fault.as_ref().and_then(|fault| fault.rescue);
-    assert_eq!(rescue, Some(Rescue { again: 1, lost: 1, ended: 0 }));
+    let rewritten = fixture.thread.fault.as_ref().and_then(|fault| fault.rewritten);
+    assert_eq!(rewritten, Some(Rewritten { again: 1, lost: 1, ended: 0 }));
     let again = Reader::open(directory.path()).unwrap().details(EventId(ids[0])).unwrap().unwrap();
     assert_eq!(again.summary.trace_id, Some(TraceContext::begin(7).id()));
 }
@@ -202,6 +202,6 @@ fn without_an_answer_of_what_waits_the_journal_is_not_believed() {
     drop((committed, recorder));
     thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&thread.parts).unwrap();
-    let error = thread.restore_missing(journal).unwrap_err();
+    let error = thread.rewrite_missing(journal).unwrap_err();
     assert!(error.to_string().contains("does not answer what else is queued"), "{error}");
 }

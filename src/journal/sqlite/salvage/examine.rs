@@ -190,47 +190,21 @@ struct Schema {
     is_ours: bool,
 }
 
+/// The tables and indexes that a journal lists, by name.
+struct Definitions {
+    sql: HashMap<String, String>,
+    /// The first page of each table with row numbers.
+    tables: HashMap<String, u32>,
+}
+
 /// Compares tables and indexes with those of this version and earlier ones. Additions by others are ignored.
 fn problem_of_schema<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Result<Schema, String>> {
     let is_of_another_layout = i64::from(word(&pages.read(1)?, 60)) != VERSION;
-    let tree = pages.leaves(1)?;
-    let broken = || Ok(Err("the list of its tables is broken".to_owned()));
-    if !tree.broken.is_empty() {
-        return broken();
-    }
-    let (mut found, mut schema) = (HashMap::new(), Schema { tables: HashMap::new(), is_ours: false });
-    for leaf in &tree.pages {
-        let page = pages.read(leaf.page)?;
-        let Some(node) = Node::of(&page, leaf.page).filter(|node| node.kind() == Kind::TableLeaf) else {
-            return broken();
-        };
-        for cell in node.cells() {
-            let Some(payload) = cell.map(|cell| pages.payload(&cell)).transpose()?.flatten() else {
-                return broken();
-            };
-            let Some(row) = columns(&payload) else {
-                return broken();
-            };
-            let [ValueRef::Text(kind), ValueRef::Text(name), ValueRef::Text(_), ValueRef::Integer(root), sql] = row[..]
-            else {
-                return broken();
-            };
-            let (Ok(root), Ok(name)) = (u32::try_from(root), std::str::from_utf8(name)) else {
-                return broken();
-            };
-            let sql = words(sql.as_str_or_null().unwrap_or_default().unwrap_or_default());
-            if kind == b"table" && !is_without_rowid(&sql) {
-                schema.tables.insert(name.to_owned(), root);
-            }
-            if root > pages.count() {
-                return broken();
-            }
-            found.insert(name.to_owned(), sql);
-        }
-    }
+    let Some(Definitions { sql: found, tables }) = definitions(pages)? else {
+        return Ok(Err("the list of its tables is broken".to_owned()));
+    };
     let expected = expected().map_err(|error| io::Error::other(error.to_string()))?;
-    schema.is_ours =
-        expected.base.iter().all(|(name, sql)| found.get(name).is_some_and(|found| found.starts_with(sql)));
+    let is_ours = expected.base.iter().all(|(name, sql)| found.get(name).is_some_and(|found| found.starts_with(sql)));
     for (name, sql) in &expected.base {
         match found.get(name) {
             Some(found) if !is_rotten(found, sql, BYTES_ROTTEN_MAX) => {}
@@ -251,7 +225,46 @@ fn problem_of_schema<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Result<
             return Ok(Err(format!("the definition of {name} is damaged")));
         }
     }
-    Ok(Ok(schema))
+    Ok(Ok(Schema { tables, is_ours }))
+}
+
+/// Reads the list of tables and indexes; none if it is broken.
+fn definitions<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Option<Definitions>> {
+    let tree = pages.leaves(1)?;
+    if !tree.broken.is_empty() {
+        return Ok(None);
+    }
+    let mut found = Definitions { sql: HashMap::new(), tables: HashMap::new() };
+    for leaf in &tree.pages {
+        let page = pages.read(leaf.page)?;
+        let Some(node) = Node::of(&page, leaf.page).filter(|node| node.kind() == Kind::TableLeaf) else {
+            return Ok(None);
+        };
+        for cell in node.cells() {
+            let Some(payload) = cell.map(|cell| pages.payload(&cell)).transpose()?.flatten() else {
+                return Ok(None);
+            };
+            let Some(row) = columns(&payload) else {
+                return Ok(None);
+            };
+            let [ValueRef::Text(kind), ValueRef::Text(name), ValueRef::Text(_), ValueRef::Integer(root), sql] = row[..]
+            else {
+                return Ok(None);
+            };
+            let (Ok(root), Ok(name)) = (u32::try_from(root), std::str::from_utf8(name)) else {
+                return Ok(None);
+            };
+            let sql = words(sql.as_str_or_null().unwrap_or_default().unwrap_or_default());
+            if kind == b"table" && !is_without_rowid(&sql) {
+                found.tables.insert(name.to_owned(), root);
+            }
+            if root > pages.count() {
+                return Ok(None);
+            }
+            found.sql.insert(name.to_owned(), sql);
+        }
+    }
+    Ok(Some(found))
 }
 
 /// The definitions of tables and indexes, by name.

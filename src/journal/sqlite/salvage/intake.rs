@@ -1,4 +1,4 @@
-//! Imports rows into a new journal: of each row the sound version that got furthest.
+//! Imports rows into a new journal: of several versions of a row the sound one whose event got furthest.
 //!
 //! A row whose checksum does not match is imported if there is nothing better: the start then makes it a visible dead
 //! letter.

@@ -1,9 +1,9 @@
-//! Replaying and discarding: decided in the batch that carries it out.
+//! Replaying, discarding and holding: each command is decided in the batch that carries it out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::work::{Origin, Work};
+use super::batch_decisions::{BatchDecisions, Origin};
 use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, Reason, State};
 use crate::journal::dedup::{AcceptReason, Arrival, Effect, Occurrences};
 use crate::journal::recorder::{
@@ -22,7 +22,7 @@ struct Round<'r> {
     rows: usize,
 }
 
-impl Work<'_> {
+impl BatchDecisions<'_> {
     /// Carries out one command for each of these events, in their order.
     pub(super) fn command(
         &mut self,
@@ -241,7 +241,7 @@ impl Work<'_> {
                 let key = stored.decided.map(|decided| KeyId::new(&stored.source, &decided.incident_key));
                 (stored.state, stored.source, key)
             }
-            Some(Err(_)) => match self.batch.aside(id)? {
+            Some(Err(_)) => match self.batch.state_of_damaged(id)? {
                 Some((state, source)) => (state, source, None),
                 None => return Ok(Commanded::Declined(Declined::Damaged)),
             },
@@ -308,7 +308,7 @@ impl Work<'_> {
         if later == Later::None {
             later = self.batch.later_noted(id)?;
         }
-        if later == Later::None && self.dedup.has_forgotten() {
+        if later == Later::None && self.dedup.has_evicted() {
             later = self.batch.later_of_any(source, incident_key, id, rows)?;
         }
         Ok(match later {

@@ -1,4 +1,4 @@
-//! Repairs what strict JSON refuses though it can be read in only one way.
+//! Lenient JSON: repairs what strict JSON refuses though it can be read in only one way.
 //!
 //! One pass over the text, without recursion: it knows strings from what stands between them, and leaves the grammar to
 //! the parser of its result. What could be read in several ways, such as an unescaped quote in a string, stays as it is,
@@ -140,12 +140,7 @@ fn bit(repair: Repair) -> u16 {
 /// Decodes a text in which bytes may be wrong. Two halves of a character that were encoded one by one, as CESU-8 does, are
 /// the character. What is neither UTF-8 in any of its characters nor marked as it is Windows-1252, the charset of senders
 /// that name none; any other wrong byte becomes U+FFFD.
-pub(super) fn decode<'t>(
-    text: &'t [u8],
-    encoding: &'static Encoding,
-    marked: bool,
-    repairs: &mut Repairs,
-) -> Cow<'t, str> {
+pub fn decode<'t>(text: &'t [u8], encoding: &'static Encoding, marked: bool, repairs: &mut Repairs) -> Cow<'t, str> {
     if encoding == UTF_8 {
         if let Ok(text) = str::from_utf8(text) {
             return Cow::Borrowed(text);
@@ -199,7 +194,7 @@ fn next_pair(text: &[u8]) -> Option<(&[u8], char, &[u8])> {
 }
 
 /// Makes JSON of a text that is nearly that. Where it is not, and why, is for the parser of the result to say.
-pub(super) fn repair(text: &str, repairs: &mut Repairs) -> Vec<u8> {
+pub fn repair(text: &str, repairs: &mut Repairs) -> Vec<u8> {
     let mut pass = Pass::over(text);
     while pass.at < pass.text.len() {
         pass.step();
@@ -219,7 +214,7 @@ pub fn read(text: &str) -> Option<(Value, Repairs)> {
 }
 
 /// The place in `text` of what became the byte `made` of its repair.
-pub(super) fn place(text: &str, made: usize) -> usize {
+pub fn place(text: &str, made: usize) -> usize {
     let mut pass = Pass::over(text);
     while pass.at < pass.text.len() {
         let (at, before) = (pass.at, pass.made.len());
@@ -367,13 +362,13 @@ impl Pass<'_> {
 }
 
 /// The word of which a byte of the text is a part: what stands between blanks and JSON's own signs.
-pub(super) fn word_at(text: &[u8], at: usize) -> &[u8] {
+pub fn word_at(text: &[u8], at: usize) -> &[u8] {
     let before = text[..at.min(text.len())].iter().rposition(|byte| is_sign(*byte)).map_or(0, |sign| sign + 1);
     &text[before..before + word_length(&text[before..])]
 }
 
 /// The word is a number that JSON can't write, as printf, Go, Java, JavaScript and Python write it.
-pub(super) fn is_not_finite(word: &[u8]) -> bool {
+pub fn is_not_finite(word: &[u8]) -> bool {
     let name = word.strip_prefix(b"-").or_else(|| word.strip_prefix(b"+")).unwrap_or(word);
     ["nan", "inf", "infinity"].iter().any(|not_finite| name.eq_ignore_ascii_case(not_finite.as_bytes()))
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::View;
-use crate::delivery::dispatcher::Withdrawal;
+use crate::delivery::dispatcher::Discarding;
 use crate::event::{EventId, KeyId};
 use crate::journal::CommandOrigin;
 use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
 
-/// What became of a queued event that was to be discarded.
+/// The end of a discard of a queued event.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DiscardResult {
     /// It ended, and that is on disk.
@@ -20,32 +20,32 @@ pub(super) enum DiscardResult {
 }
 
 /// Ends queued events, in their order. Where that can't be gone on with, what was done until then and why.
-pub(super) async fn withdraw(
+pub(super) async fn discard_queued(
     view: &View,
     events: &[(EventId, KeyId)],
     origin: &Arc<CommandOrigin>,
 ) -> (Vec<DiscardResult>, Option<Unavailable>) {
-    let Some(withdrawals) = view.queue.discard(events.to_vec(), origin).await else {
+    let Some(results) = view.queue.discard(events.to_vec(), origin).await else {
         return (Vec::new(), Some(Unavailable::Stopping));
     };
     let deadline = tokio::time::Instant::now() + DISK_TIMEOUT;
-    let mut withdrawn = Vec::with_capacity(events.len());
-    for ((id, key), withdrawal) in events.iter().zip(withdrawals) {
-        let one = match withdrawal {
-            Withdrawal::UnderWay => Ok(DiscardResult::UnderWay),
-            Withdrawal::Ends(written) => match tokio::time::timeout_at(deadline, written).await {
+    let mut done = Vec::with_capacity(events.len());
+    for ((id, key), discarding) in events.iter().zip(results) {
+        let one = match discarding {
+            Discarding::UnderWay => Ok(DiscardResult::UnderWay),
+            Discarding::Ends(written) => match tokio::time::timeout_at(deadline, written).await {
                 Ok(Ok(())) => Ok(DiscardResult::Ended),
                 Ok(Err(_)) => Err(Unavailable::Stopping),
                 Err(_) => Err(Unavailable::JournalFault),
             },
-            Withdrawal::NotWaiting => ended_otherwise(view, *id, *key, origin).await,
+            Discarding::NotWaiting => ended_otherwise(view, *id, *key, origin).await,
         };
         match one {
-            Ok(one) => withdrawn.push(one),
-            Err(why) => return (withdrawn, Some(why)),
+            Ok(one) => done.push(one),
+            Err(why) => return (done, Some(why)),
         }
     }
-    (withdrawn, None)
+    (done, None)
 }
 
 /// It was queued a moment ago, and the dispatcher does not know it: it ended meanwhile, ends at this moment, or comes to
@@ -68,11 +68,11 @@ async fn ended_otherwise(
             None => return Err(Unavailable::Stopping),
         }
         match view.queue.discard(vec![(id, key)], origin).await.and_then(|mut one| one.pop()) {
-            Some(Withdrawal::UnderWay) => return Ok(DiscardResult::UnderWay),
-            Some(Withdrawal::Ends(written)) => {
+            Some(Discarding::UnderWay) => return Ok(DiscardResult::UnderWay),
+            Some(Discarding::Ends(written)) => {
                 return written.await.map(|()| DiscardResult::Ended).map_err(|_| Unavailable::Stopping);
             }
-            Some(Withdrawal::NotWaiting) => {}
+            Some(Discarding::NotWaiting) => {}
             None => return Err(Unavailable::Stopping),
         }
     }

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::sum::Standing;
-use super::{Found, Recovered};
+use super::{Found, RestoredEvent};
 use crate::event::{Damage, EventId};
 
 /// A row at a start.
-pub(super) struct RecoveredRow {
+pub(super) struct RestoredRow {
     pub(super) id: EventId,
     /// The source's name; empty if it is no text.
     pub(super) source: Arc<str>,
@@ -21,12 +21,12 @@ pub(super) struct RecoveredRow {
 
 /// A row with a matching checksum.
 pub(super) enum Read {
-    Event(Recovered),
+    Event(RestoredEvent),
     /// A refused payload, also one that a person ended since.
     Refused,
 }
 
-impl RecoveredRow {
+impl RestoredRow {
     /// The part for deduplication and delivery; none for a refused payload.
     pub(super) fn found(self) -> Option<Found> {
         match self.read {

@@ -1,4 +1,4 @@
-//! Reads every row back at a restart.
+//! Reads every row, to restore deduplication and the queue from.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Row};
 
-use super::recovered::{Read, RecoveredRow, shared};
+use super::restored_row::{Read, RestoredRow, shared};
 use super::sum::{FIXED, FIXED_READ, Fixed, STANDING, Standing};
 use super::values::{action, event, priority};
-use super::{Error, Recovered, Tried, key_state, schema};
+use super::{Error, RestoredEvent, StoredRetry, key_state, schema};
 use crate::clock::WallTime;
 use crate::event::{Damage, KeyId, Occurrence, Priority, State, UpdateHash};
-use crate::journal::dedup::Occurrences;
+use crate::journal::dedup::{AcceptReason, Occurrences};
 
 /// Reads every row, oldest first, with the states of keys whose last event is pruned in the place of that event.
-pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow)) -> Result<(), Error> {
+pub(super) fn restore(connection: &Connection, mut each: impl FnMut(RestoredRow)) -> Result<(), Error> {
     let columns = schema::of_event(connection, &format!("{FIXED}, {STANDING}"))?;
     let mut statement = connection.prepare(&format!("SELECT {columns} FROM event ORDER BY id"))?;
     let mut rows = statement.query([])?;
@@ -29,8 +29,8 @@ pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow
         }
         let source = shared(row.get_ref(1)?.as_str().unwrap_or_default(), &mut sources);
         let standing = Standing::read(row, FIXED_READ, id);
-        let read = standing.as_ref().map_err(|damage| *damage).and_then(|standing| recovered(row, standing, &source));
-        each(RecoveredRow { id, source, read, standing: standing.ok(), is_event: true });
+        let read = standing.as_ref().map_err(|damage| *damage).and_then(|standing| restored(row, standing, &source));
+        each(RestoredRow { id, source, read, standing: standing.ok(), is_event: true });
     }
     while let Some(last) = keys.before(None, &mut sources)? {
         each(last);
@@ -38,14 +38,14 @@ pub(super) fn recover(connection: &Connection, mut each: impl FnMut(RecoveredRow
     Ok(())
 }
 
-fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Read, Damage> {
+fn restored(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Read, Damage> {
     let fixed = Fixed::read(row, 0)?;
     let Some(word) = fixed.action else {
         return Ok(Read::Refused);
     };
     let occurrence = |text: Option<&str>| text.map(|text| Occurrence(Arc::from(text)));
     let is_queued = standing.state == State::Queued;
-    Ok(Read::Event(Recovered {
+    Ok(Read::Event(RestoredEvent {
         id: fixed.id,
         key: KeyId::new(fixed.source, fixed.incident_key.ok_or(Damage::Row)?),
         source: Arc::clone(source),
@@ -56,9 +56,9 @@ fn recovered(row: &Row<'_>, standing: &Standing, source: &Arc<str>) -> Result<Re
         outcome: standing.outcome,
         update: UpdateHash(fixed.update_hash.unwrap_or(0).cast_unsigned()),
         occurrences: Occurrences { last: occurrence(fixed.occurrence), past: occurrence(fixed.past_occurrence) },
-        reopening: is_queued && fixed.novelty == Some("reopening"),
+        reopening: is_queued && fixed.novelty == Some(AcceptReason::Reopening.as_str()),
         tried: match (standing.state, standing.retry_at) {
-            (State::Queued, Some(retry_at)) => Some(Tried {
+            (State::Queued, Some(retry_at)) => Some(StoredRetry {
                 attempts: standing.attempts,
                 age: duration(standing.tried_ms.unwrap_or(0)),
                 retry_at: WallTime(retry_at),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{CONTEXT, compile};
-use crate::rules::{Element, Known, Outline, RuleSet};
+use crate::rules::{BodyShape, Element, Known, RuleSet};
 
 /// A rule that triggers and one that resolves, with this `emit` and the trigger's own.
 fn rules(emit: Option<&Value>, own: Option<&Value>) -> RuleSet {
@@ -26,8 +26,8 @@ fn rules(emit: Option<&Value>, own: Option<&Value>) -> RuleSet {
     compile(&rules.to_string())
 }
 
-fn outline(emit: &Value, rule: usize) -> Outline {
-    rules(Some(emit), None).outlines().swap_remove(rule)
+fn shape(emit: &Value, rule: usize) -> BodyShape {
+    rules(Some(emit), None).body_shapes().swap_remove(rule)
 }
 
 #[test]
@@ -92,31 +92,31 @@ fn a_value_is_known_where_it_is_written_out() {
         ("the first of some", json!({ "$first": ["a", "b"] }), anything.clone(), anything),
     ] {
         for (rule, expected) in [(0, trigger), (1, resolve)] {
-            let outline = outline(&json!({ "k": emit }), rule);
-            assert_eq!(outline.keys.get("k").cloned(), expected, "{claim}, rule {rule}");
-            assert!(!outline.open);
+            let shape = shape(&json!({ "k": emit }), rule);
+            assert_eq!(shape.keys.get("k").cloned(), expected, "{claim}, rule {rule}");
+            assert!(!shape.open);
         }
     }
-    let merged = outline(&json!({ "$merge": "$.m", "a": { "$by_action": { "resolve": 1 } }, "b": 2 }), 0);
+    let merged = shape(&json!({ "$merge": "$.m", "a": { "$by_action": { "resolve": 1 } }, "b": 2 }), 0);
     assert!(merged.open);
     assert_eq!(merged.keys["a"], Known::Anything, "the payload's own may stand there");
     assert_eq!(merged.keys["b"], Known::OneOf(vec![json!(2)]));
-    let laid_over = outline(&json!({ "$merge": "$", "b": 2 }), 0);
+    let laid_over = shape(&json!({ "$merge": "$", "b": 2 }), 0);
     assert!(laid_over.open);
     assert_eq!(laid_over.keys["state"], Known::OneOf(vec![json!("BAD")]), "the payload's own");
-    assert_eq!(outline(&json!({ "$merge": "$", "state": 1 }), 0).keys["state"], Known::OneOf(vec![json!(1)]));
+    assert_eq!(shape(&json!({ "$merge": "$", "state": 1 }), 0).keys["state"], Known::OneOf(vec![json!(1)]));
 }
 
 #[test]
 fn without_an_emit_the_payload_has_the_texts_that_its_rule_asks_for() {
-    let outlines = rules(None, None).outlines();
-    let state = |rule: usize| outlines[rule].keys.get("state").cloned();
-    assert!(outlines.iter().all(|outline| outline.open));
+    let shapes = rules(None, None).body_shapes();
+    let state = |rule: usize| shapes[rule].keys.get("state").cloned();
+    assert!(shapes.iter().all(|shape| shape.open));
     assert_eq!(state(0), Some(Known::OneOf(vec![json!("BAD")])));
     assert_eq!(state(1), Some(Known::OneOf(vec![json!("GOOD")])));
     let known = |when: &str| {
         let rules = format!("rules: [{{ name: r, when: {when}, then: trigger }}]");
-        compile(&format!("version: 1\nincident_key: $.id\n{rules}\n")).outlines().swap_remove(0).keys.remove("s")
+        compile(&format!("version: 1\nincident_key: $.id\n{rules}\n")).body_shapes().swap_remove(0).keys.remove("s")
     };
     let both = Some(Known::OneOf(vec![json!("a"), json!("b")]));
     assert_eq!(known("{ all: [{ path: $.t, equals: x }, { path: $.s, one_of: [a, b] }] }"), both);
@@ -140,10 +140,10 @@ fn a_value_is_told_once_and_always_in_one_order() {
     let emit = json!({ "k": { "$path": "$.a", "$map": table, "$default": "low", "$lower": true } });
     for _ in 0..20 {
         let expected = ["critical", "low", "medium"].map(Value::from).to_vec();
-        assert_eq!(outline(&emit, 0).keys["k"], Known::OneOf(expected));
+        assert_eq!(shape(&emit, 0).keys["k"], Known::OneOf(expected));
     }
     let zeros = json!({ "$path": "$.a", "$map": { "a": 0.0, "b": -0.0 }, "$default": 0 });
-    let Known::OneOf(values) = outline(&json!({ "k": zeros }), 0).keys.remove("k").unwrap() else { unreachable!() };
+    let Known::OneOf(values) = shape(&json!({ "k": zeros }), 0).keys.remove("k").unwrap() else { unreachable!() };
     assert_eq!(values.iter().map(Value::to_string).collect::<Vec<_>>(), ["-0.0", "0", "0.0"]);
 }
 
@@ -259,15 +259,15 @@ proptest! {
         let file = file.map(|(k, l, merge)| merging(json!({ "k": k, "state": l }), merge));
         let own = own.map(|(k, merge)| merging(json!({ "k": k }), merge));
         let rules = rules(file.as_ref(), own.as_ref());
-        let outlines = rules.outlines();
+        let shapes = rules.body_shapes();
         let decision = rules.decide(&payload, CONTEXT);
         let Element::Event(draft) = &decision.elements[0] else {
             panic!("no event of {payload}");
         };
-        let outline = outlines.iter().find(|outline| outline.name == *draft.rule).unwrap();
+        let shape = shapes.iter().find(|shape| shape.name == *draft.rule).unwrap();
         for (key, value) in draft.body.value().as_object().unwrap() {
-            match outline.keys.get(key) {
-                None => prop_assert!(outline.open, "{key} is not in {outline:?} of {file:?}"),
+            match shape.keys.get(key) {
+                None => prop_assert!(shape.open, "{key} is not in {shape:?} of {file:?}"),
                 Some(Known::OneOf(values)) => {
                     prop_assert!(values.contains(value), "{key}: {value} is none of {values:?} of {file:?} {own:?}");
                 }

@@ -11,12 +11,12 @@ use crate::event::{Damage, EventId, Outcome, State};
 
 impl Journal {
     /// Makes dead letters of rows, all or none. A finished event stays finished, with the damage as its reason.
-    pub fn set_aside(&mut self, damaged: &[Damaged], now: WallTime) -> Result<(), Error> {
+    pub fn make_dead_letters(&mut self, damaged: &[Damaged], now: WallTime) -> Result<(), Error> {
         // A row with an altered indexed column can't be updated while the index has the old value.
         self.connection.execute_batch("BEGIN IMMEDIATE; REINDEX event")?;
         let mut totals = self.totals.clone();
         let done = damaged.iter().try_for_each(|row| {
-            let standing = self.set_row_aside(*row, now)?;
+            let standing = self.make_dead_letter(*row, now)?;
             totals.add(&self.source_of(row.id)?, standing.state, standing.bytes);
             Ok(())
         });
@@ -29,7 +29,7 @@ impl Journal {
         Ok(())
     }
 
-    fn set_row_aside(&self, damaged: Damaged, now: WallTime) -> Result<Standing, Error> {
+    fn make_dead_letter(&self, damaged: Damaged, now: WallTime) -> Result<Standing, Error> {
         let Damaged { id, damage } = damaged;
         let before = self.standing_of_damaged(id)?;
         self.make_readable(id)?;
@@ -149,7 +149,7 @@ mod tests {
     use crate::journal::Shares;
     use crate::journal::dedup::Occurrences;
     use crate::journal::sqlite::{
-        Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, Recovered, Sendable, Tried,
+        Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, RestoredEvent, Sendable, StoredRetry,
     };
 
     const NOW: WallTime = WallTime(1_700_000_000_000);
@@ -172,12 +172,12 @@ mod tests {
     }
 
     impl Fixture {
-        fn open(directory: &Path) -> (Fixture, Vec<Recovered>, Vec<Damaged>) {
+        fn open(directory: &Path) -> (Fixture, Vec<RestoredEvent>, Vec<Damaged>) {
             let lock = Lock::take(directory).unwrap();
             let mut journal = Journal::open(&config(directory), &lock, NOW).unwrap();
             let mut events = Vec::new();
             let damaged = journal
-                .recover(|found| match found {
+                .restore(|found| match found {
                     Found::Event(event) => events.push(event),
                     Found::Damaged(_) => {}
                 })
@@ -224,9 +224,14 @@ mod tests {
                 })
                 .unwrap();
             batch
-                .tried(
+                .store_retry(
                     ids[1],
-                    Tried { attempts: 2, age: Duration::from_secs(9), retry_at: WallTime(NOW.0 + 60_000), asked: None },
+                    StoredRetry {
+                        attempts: 2,
+                        age: Duration::from_secs(9),
+                        retry_at: WallTime(NOW.0 + 60_000),
+                        asked: None,
+                    },
                     NOW,
                 )
                 .unwrap();
@@ -244,7 +249,7 @@ mod tests {
     }
 
     /// Alters the second of three events and starts again.
-    fn after(alteration: &str) -> (tempfile::TempDir, Fixture, [EventId; 3], Vec<Recovered>, Vec<Damaged>) {
+    fn after(alteration: &str) -> (tempfile::TempDir, Fixture, [EventId; 3], Vec<RestoredEvent>, Vec<Damaged>) {
         let directory = tempfile::tempdir().unwrap();
         let (fixture, ids) = Fixture::with_three_events(directory.path());
         fixture.alter(&alteration.replace("?1", &ids[1].to_string()));
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_was_altered_is_found_set_aside_and_never_sent() {
+    fn a_row_that_was_altered_is_found_and_becomes_a_dead_letter_that_is_never_sent() {
         for (altered, damage) in [
             ("source = 'servicepiloT'", Damage::Row),
             ("source = x'ff00'", Damage::Row),
@@ -294,7 +299,7 @@ mod tests {
                 after(&format!("UPDATE event SET {altered} WHERE id = ?1"));
             assert_eq!(damaged, [Damaged { id: ids[1], damage }], "{altered}");
             assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [ids[0], ids[2]], "{altered}");
-            fixture.journal.set_aside(&damaged, NOW).unwrap();
+            fixture.journal.make_dead_letters(&damaged, NOW).unwrap();
             let totals = fixture.journal.totals();
             assert_eq!((totals.queued, totals.dead), (1, 1), "{altered}");
 
@@ -322,7 +327,7 @@ mod tests {
         fixture.alter(&format!("UPDATE event SET incident_key = 'kex' WHERE id = {}", ids[0]));
         drop(fixture);
         let (mut fixture, _, damaged) = Fixture::open(directory.path());
-        fixture.journal.set_aside(&damaged, NOW).unwrap();
+        fixture.journal.make_dead_letters(&damaged, NOW).unwrap();
         let details = Reader::open(directory.path()).unwrap().details(ids[0]).unwrap().unwrap();
         assert_eq!((&*details.summary.state, details.summary.outcome.as_deref()), ("delivered", Some("created")));
         assert_eq!(details.summary.reason.as_deref(), Some(Damage::Row.reason()));
@@ -424,7 +429,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut fixture, ids) = Fixture::with_three_events(directory.path());
         let missing = Damaged { id: EventId(ids[2].0 + 1), damage: Damage::Row };
-        assert!(matches!(fixture.journal.set_aside(&[missing], NOW), Err(Error::Damaged(_))));
+        assert!(matches!(fixture.journal.make_dead_letters(&[missing], NOW), Err(Error::Damaged(_))));
         assert!(fixture.lock.directory().exists());
     }
 }

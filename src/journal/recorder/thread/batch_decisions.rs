@@ -1,4 +1,4 @@
-//! Handles the recorder's messages within one batch: what each asks is decided and appended in one step.
+//! Handles the recorder's messages within one batch: each is decided and appended in one step.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::event::{
     Action, Draft, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded, Violation,
 };
 use crate::journal::dedup::{
-    AcceptReason, Admission, Arrival, Dedup, DedupDecision, DuplicateReason, Effect, Occurrences, Preview,
+    AcceptReason, Arrival, Dedup, DedupDecision, DedupResult, DuplicateReason, Effect, Occurrences, Preview,
 };
 use crate::journal::recorder::{
-    Accepted, Command, Commanded, Declined, Entry, Expected, Follow, HoldChange, Message, Receipt, Settle, Submission,
-    Unavailable,
+    Accepted, Command, Commanded, Declined, Entry, Expected, HoldChange, Message, PendingSettlement, Receipt, Settle,
+    Submission, Unavailable,
 };
 use crate::journal::{self, Batch, CommandTarget, Fit, NewCommand, NewEvent, NewRefusal, Raw, Space, Stored};
 use crate::trace_context::TraceContext;
@@ -27,7 +27,7 @@ use super::shortage::shortened;
 pub(super) enum Owed {
     Receipts(Result<Vec<Receipt>, Unavailable>),
     Ids(Option<Vec<EventId>>),
-    Foresights(Vec<Preview>),
+    Previews(Vec<Preview>),
     Commanded(Vec<Commanded>),
     HoldChange(HoldChange),
     Replaced(Result<Result<Vec<Receipt>, Declined>, Unavailable>),
@@ -45,12 +45,12 @@ pub(super) enum Origin<'o> {
     },
 }
 
-/// One batch being written.
-pub(super) struct Work<'a> {
+/// The decisions of one batch, and all that they change.
+pub(super) struct BatchDecisions<'a> {
     pub(super) dedup: &'a mut Dedup,
     pub(super) sources: &'a SourceNames,
     pub(super) superseded: Superseded,
-    pub(super) followers: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
+    pub(super) settlement_waiters: &'a mut HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
     pub(super) duplicates: &'a mut HashMap<EventId, u64>,
     /// The holds in force, with the changes of this batch.
     pub(super) holds: Arc<Vec<HoldRecord>>,
@@ -63,7 +63,7 @@ pub(super) struct Work<'a> {
     pub(super) now: Now,
 }
 
-impl Work<'_> {
+impl BatchDecisions<'_> {
     pub(super) fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
         match message {
             Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
@@ -73,7 +73,7 @@ impl Work<'_> {
                 if !self.space.is_short() {
                     self.batch.attempt(attempt)?;
                 }
-                self.batch.tried(attempt.event, *tried, self.now.wall)?;
+                self.batch.store_retry(attempt.event, *tried, self.now.wall)?;
                 self.wrote = true;
                 Ok(Owed::Done)
             }
@@ -85,15 +85,15 @@ impl Work<'_> {
             }
             Message::Tally { .. } => Ok(Owed::Done),
             Message::Open { limit, .. } => Ok(Owed::Ids(Some(self.dedup.open(*limit)))),
-            Message::Differ(_) if self.space.is_short() => Ok(Owed::Done),
-            Message::Differ(unlike) => {
-                self.batch.differ(unlike.iter().map(|unlike| (unlike.event, unlike.differences.as_str())))?;
+            Message::ShadowDifferences(_) if self.space.is_short() => Ok(Owed::Done),
+            Message::ShadowDifferences(differences) => {
+                self.batch.store_differences(differences.iter().map(|one| (one.event, one.differences.as_str())))?;
                 self.wrote = true;
                 Ok(Owed::Done)
             }
             Message::Preview { arrivals, .. } => {
                 let arrivals = arrivals.iter().map(Expected::arrival);
-                Ok(Owed::Foresights(self.dedup.preview(arrivals, self.now)))
+                Ok(Owed::Previews(self.dedup.preview(arrivals, self.now)))
             }
             Message::Hold { target, held, origin, .. } => self.hold(target, *held, origin).map(Owed::HoldChange),
             Message::Command { command, ids, origin, .. } => self.command(*command, ids, origin).map(Owed::Commanded),
@@ -144,7 +144,7 @@ impl Work<'_> {
                     })?;
                     raw_in.get_or_insert(id);
                     self.wrote = true;
-                    Receipt { id, duplicate: false, follow: None }
+                    Receipt { id, duplicate: false, pending_settlement: None }
                 }
             });
         }
@@ -219,14 +219,14 @@ impl Work<'_> {
         let open = draft.action == Action::Trigger && self.dedup.is_open(key);
         let follows = self.dedup.last(key);
         let (batch, acknowledged_at) = (&mut self.batch, self.now.wall);
-        let append = |novelty: AcceptReason, occurrences: &Occurrences| {
+        let append = |reason: AcceptReason, occurrences: &Occurrences| {
             batch.append(NewEvent {
                 source: &submission.source,
                 action: draft.action,
                 incident_key: &draft.incident_key,
                 rule: &draft.rule,
                 priority: draft.priority,
-                novelty: novelty.as_str(),
+                novelty: reason.as_str(),
                 acknowledged_at,
                 request: &submission.request_id,
                 sender_request: submission.sender_request_id.as_deref(),
@@ -240,9 +240,9 @@ impl Work<'_> {
                 replay_of,
             })
         };
-        let (id, novelty) = match self.dedup.admit(arrival, self.now, force, append)? {
-            Admission::Taken { id, novelty } => (id, novelty),
-            Admission::Duplicate { of, why } => return self.duplicate(submission, draft, of, why),
+        let (id, reason) = match self.dedup.admit(arrival, self.now, force, append)? {
+            DedupResult::Taken { id, reason } => (id, reason),
+            DedupResult::Duplicate { of, why } => return self.duplicate(submission, draft, of, why),
         };
         raw_in.get_or_insert(id);
         self.wrote = true;
@@ -253,13 +253,13 @@ impl Work<'_> {
                 source: self.sources.id(&submission.source),
                 action: draft.action,
                 priority: draft.priority,
-                reopening: novelty == AcceptReason::Reopening,
-                continues: open || self.may_be_open(submission, draft, novelty, id)?,
+                reopening: reason == AcceptReason::Reopening,
+                continues: open || self.may_be_open(submission, draft, reason, id)?,
                 acknowledged: self.now.monotonic,
             },
             outgoing: Some(outgoing(submission, draft, self.now.wall)),
         });
-        Ok(Receipt { id, duplicate: false, follow: self.follow(submission, id)? })
+        Ok(Receipt { id, duplicate: false, pending_settlement: self.pending_settlement(submission, id)? })
     }
 
     fn duplicate(
@@ -277,7 +277,7 @@ impl Work<'_> {
             "duplicate"
         );
         *self.duplicates.entry(of).or_default() += 1;
-        Ok(Receipt { id: of, duplicate: true, follow: self.follow(submission, of)? })
+        Ok(Receipt { id: of, duplicate: true, pending_settlement: self.pending_settlement(submission, of)? })
     }
 
     /// Returns whether an incident of a key that deduplication does not know may be open at the upstream. It matters only
@@ -286,30 +286,34 @@ impl Work<'_> {
         &self,
         submission: &Submission,
         draft: &Draft,
-        novelty: AcceptReason,
+        reason: AcceptReason,
         id: EventId,
     ) -> Result<bool, journal::Error> {
-        if self.superseded == Superseded::Send || novelty != AcceptReason::Opening {
+        if self.superseded == Superseded::Send || reason != AcceptReason::Opening {
             return Ok(false);
         }
-        Ok(self.dedup.has_forgotten() || self.batch.may_be_open(&submission.source, &draft.incident_key, id)?)
+        Ok(self.dedup.has_evicted() || self.batch.may_be_open(&submission.source, &draft.incident_key, id)?)
     }
 
-    pub(super) fn follow(&mut self, submission: &Submission, id: EventId) -> Result<Option<Follow>, journal::Error> {
-        if !submission.follow {
+    pub(super) fn pending_settlement(
+        &mut self,
+        submission: &Submission,
+        id: EventId,
+    ) -> Result<Option<PendingSettlement>, journal::Error> {
+        if !submission.wait_for_settlement {
             return Ok(None);
         }
         let (sender, receiver) = oneshot::channel();
         match self.batch.settlement(id)? {
             Some(settlement) => drop(sender.send(settlement)),
             None => {
-                let followers = self.followers.entry(id).or_default();
+                let waiters = self.settlement_waiters.entry(id).or_default();
                 // Whoever stopped waiting leaves its place to the next.
-                followers.retain(|follower| !follower.is_closed());
-                followers.push(sender);
+                waiters.retain(|waiter| !waiter.is_closed());
+                waiters.push(sender);
             }
         }
-        Ok(Some(Follow(receiver)))
+        Ok(Some(PendingSettlement(receiver)))
     }
 }
 

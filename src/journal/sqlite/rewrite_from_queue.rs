@@ -6,9 +6,9 @@ use super::{Batch, Error, Journal};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outgoing, Pending, Priority, Reason, Settlement, State};
 
-/// Counts of events after a rescue.
+/// Counts of events that were compared with the queue in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rescue {
+pub struct Rewritten {
     /// Events that were written again from memory.
     pub again: u64,
     /// Events of which nothing was readable. They are dead letters.
@@ -17,9 +17,9 @@ pub struct Rescue {
     pub ended: u64,
 }
 
-impl Rescue {
-    pub fn add(&mut self, more: Rescue) {
-        let Rescue { again, lost, ended } = more;
+impl Rewritten {
+    pub fn add(&mut self, more: Rewritten) {
+        let Rewritten { again, lost, ended } = more;
         (self.again, self.lost, self.ended) = (self.again + again, self.lost + lost, self.ended + ended);
     }
 }
@@ -32,7 +32,7 @@ impl Batch<'_> {
         source: &str,
         outgoing: Option<&Outgoing>,
         now: WallTime,
-        rescue: &mut Rescue,
+        rewritten: &mut Rewritten,
     ) -> Result<(), Error> {
         let id = waits.event;
         let standing = self.standing(id)?;
@@ -52,13 +52,13 @@ impl Batch<'_> {
                     self.prepare("DELETE FROM content WHERE id = ?1")?.execute([sql(id)])?;
                     self.insert_content(&fixed, None, &outgoing.body, None)?;
                 }
-                rescue.again += u64::from(is_dead_letter || !is_whole);
+                rewritten.again += u64::from(is_dead_letter || !is_whole);
             }
             (None, Some(outgoing)) => {
                 self.clear(id)?;
                 self.insert(&fixed, &Standing::new(State::Queued, bytes), id, outgoing.trace.as_ref())?;
                 self.insert_content(&fixed, None, &outgoing.body, None)?;
-                rescue.again += 1;
+                rewritten.again += 1;
             }
             (None, None) => {
                 self.clear(id)?;
@@ -68,7 +68,7 @@ impl Batch<'_> {
                     ..Standing::new(State::Dead, bytes)
                 };
                 self.insert(&fixed, &standing, id, None)?;
-                rescue.lost += 1;
+                rewritten.lost += 1;
             }
             (Some(_), None) => {}
         }
@@ -90,8 +90,8 @@ impl Batch<'_> {
 
     /// Ends an event that is queued in the journal but unknown to the dispatcher: it was settled, and sent now it would
     /// overtake later events; or it was never acknowledged, or belongs to another journal.
-    pub fn end_unknown(&mut self, id: EventId, now: WallTime, rescue: &mut Rescue) -> Result<(), Error> {
-        rescue.ended += 1;
+    pub fn end_unknown(&mut self, id: EventId, now: WallTime, rewritten: &mut Rewritten) -> Result<(), Error> {
+        rewritten.ended += 1;
         self.settle(&Settlement {
             id,
             state: State::Ended,

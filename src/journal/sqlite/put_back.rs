@@ -1,4 +1,5 @@
-//! Brings a journal back after its files were deleted, moved or replaced, from the files that are still open.
+//! Puts a journal back in its place after its files were deleted, moved or replaced, from the files that are still
+//! open.
 //!
 //! Such files can be read as long as they are open, so nothing that was acknowledged is lost. A crash at any moment
 //! leaves either the state from before, or the complete new journal under a name that a start moves to its place.
@@ -11,15 +12,15 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::names::{FILE, PARTIAL, REBUILT};
-use super::open_files::{self, Mending, Stat, Wrote};
+use super::open_files::{self, PutBackBy, Stat, Wrote};
 use super::readers;
 use super::salvage::{self, Repairs};
 use super::{Error, FileStates, Journal, Lock, OpenError};
 use crate::clock::WallTime;
 
-/// The repairs that brought a journal back.
+/// The repairs by which a journal was put back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mended {
+pub struct PutBack {
     /// Foreign files that were in the place of the journal's files.
     pub aside: Vec<PathBuf>,
     /// Repairs, if not everything could be read.
@@ -28,8 +29,8 @@ pub struct Mended {
 
 /// A journal with no open files, which are not in their place yet.
 #[derive(Debug)]
-pub struct LetGo {
-    how: Mending,
+pub struct ClosedJournal {
+    how: PutBackBy,
     /// The files that were open.
     ours: Vec<Stat>,
     identity: Option<u64>,
@@ -47,7 +48,7 @@ impl Journal {
 
     /// Writes a complete copy of the open journal beside its place, and sets aside foreign files there. Takes as long
     /// as copying everything.
-    pub fn copy_out(&mut self, lock: &Lock, now: WallTime) -> Result<Mended, Error> {
+    pub fn copy_out(&mut self, lock: &Lock, now: WallTime) -> Result<PutBack, Error> {
         let directory = lock.directory();
         let failed = |doing: &str, error: &io::Error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full(format!("{doing}: {error}")),
@@ -68,7 +69,7 @@ impl Journal {
         let aside = set_aside(directory, &["", "-wal"], &ours, now)
             .map_err(|error| failed("setting aside what is there", &error))?;
         finish(directory).map_err(|error| failed("keeping the copy", &error))?;
-        Ok(Mended { aside, repairs })
+        Ok(PutBack { aside, repairs })
     }
 
     fn copy_into(&self, path: &Path) -> Result<(), Error> {
@@ -81,8 +82,8 @@ impl Journal {
 
     /// Closes every file, once their content is where a start finds it. Returns none if a reader is still busy: then
     /// the caller tries again.
-    pub fn let_go(&mut self, how: Mending, lock: &Lock) -> Result<Option<LetGo>, Error> {
-        if how == Mending::Copy && open_files::stat(&lock.directory().join(REBUILT)).is_none() {
+    pub fn close_files(&mut self, how: PutBackBy, lock: &Lock) -> Result<Option<ClosedJournal>, Error> {
+        if how == PutBackBy::Copy && open_files::stat(&lock.directory().join(REBUILT)).is_none() {
             return Err(Error::Fault("the copy of the journal was removed".to_owned()));
         }
         if !self.readers.close() {
@@ -92,18 +93,18 @@ impl Journal {
         // Every query on this one fails.
         let nothing = Connection::open_in_memory()?;
         std::mem::replace(&mut self.connection, nothing).close().map_err(|(_, error)| error)?;
-        Ok(Some(LetGo { how, ours, identity: self.identity }))
+        Ok(Some(ClosedJournal { how, ours, identity: self.identity }))
     }
 }
 
-impl LetGo {
+impl ClosedJournal {
     /// Moves the journal to its place, where it can be opened.
-    pub fn put_back(&self, lock: &Lock, now: WallTime) -> Result<Mended, OpenError> {
+    pub fn put_back(&self, lock: &Lock, now: WallTime) -> Result<PutBack, OpenError> {
         let directory = lock.directory();
         let put = || -> io::Result<Vec<PathBuf>> {
             match self.how {
-                Mending::Copy => salvage::replace(directory).map(|()| Vec::new()),
-                Mending::Fold => {
+                PutBackBy::Copy => salvage::replace(directory).map(|()| Vec::new()),
+                PutBackBy::Checkpoint => {
                     let aside = set_aside(directory, &["-wal"], &self.ours, now)?;
                     // The index belongs to the log that is gone.
                     for beside in ["-wal", "-shm"] {
@@ -112,7 +113,7 @@ impl LetGo {
                     File::open(directory)?.sync_all()?;
                     Ok(aside)
                 }
-                Mending::Reopen | Mending::Reread => Ok(Vec::new()),
+                PutBackBy::Reopen | PutBackBy::Reread => Ok(Vec::new()),
             }
         };
         let fail = |error: io::Error| OpenError {
@@ -121,11 +122,11 @@ impl LetGo {
             remedy: "check the permissions of `data_dir` and that there is room",
         };
         let mut aside = put().map_err(fail)?;
-        let repairs = if self.how == Mending::Reread { salvage::mend(lock, now)? } else { Repairs::default() };
-        if self.how == Mending::Reread && repairs.journal.is_none() && self.is_another(directory) {
+        let repairs = if self.how == PutBackBy::Reread { salvage::repair(lock, now)? } else { Repairs::default() };
+        if self.how == PutBackBy::Reread && repairs.journal.is_none() && self.is_another(directory) {
             aside = clear(directory, now).map_err(fail)?;
         }
-        Ok(Mended { aside, repairs })
+        Ok(PutBack { aside, repairs })
     }
 
     /// Returns true if another journal was written over ours: its events are not ours.
@@ -134,7 +135,7 @@ impl LetGo {
         found.is_some() && found != self.identity
     }
 
-    pub fn how(&self) -> Mending {
+    pub fn how(&self) -> PutBackBy {
         self.how
     }
 }

@@ -1,4 +1,4 @@
-//! Brings the journal back to its place after another program changed its files.
+//! Puts the journal back in its place after another program changed its files.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::fault::{Fault, Files, REOPEN_INTERVAL};
 use super::restore::log_repairs;
 use crate::event::EventId;
 use crate::journal::recorder::{Committed, Health, QueueCopy, Unavailable};
-use crate::journal::{self, Batch, Journal, Lock, Mended, Mending, OpenError, Rescue};
+use crate::journal::{self, Batch, Journal, Lock, OpenError, PutBack, PutBackBy, Rewritten};
 
 impl RecorderThread {
     /// If a restart would not find the open files: takes the directory again, writes a complete journal there, and
     /// closes the open files.
-    pub(super) fn bring_back(&mut self) -> Result<(), OpenError> {
+    pub(super) fn put_files_back(&mut self) -> Result<(), OpenError> {
         let now = self.parts.clock.now().wall;
         if !self.close_open_files()? {
             return Ok(());
@@ -25,13 +25,13 @@ impl RecorderThread {
         let Some(fault) = &mut self.fault else {
             return Ok(());
         };
-        if let Files::LetGo(gone, copied) = &fault.files {
-            let Mended { aside, repairs } = gone.put_back(&self.parts.lock, now)?;
+        if let Files::Closed(gone, copied) = &fault.files {
+            let PutBack { aside, repairs } = gone.put_back(&self.parts.lock, now)?;
             let aside = [copied.aside.clone(), aside].concat();
             let repairs = if repairs.is_empty() { copied.repairs.clone() } else { repairs };
             fault.altered |= repairs.journal.is_some();
             fault.cut |= repairs.journal.is_some();
-            fault.mended.push((gone.how(), Mended { aside, repairs }));
+            fault.put_back.push((gone.how(), PutBack { aside, repairs }));
             fault.files = Files::Back;
         } else if matches!(fault.files, Files::Back) && journal::is_marked_damaged(self.parts.lock.directory()) {
             // Only opening it, or reading all of it, showed the damage.
@@ -41,11 +41,11 @@ impl RecorderThread {
             }
             // Each repair sets files aside in place of those set aside before: a disk that damages every write must not
             // be tried every second.
-            let before = u32::try_from(fault.mended.len()).unwrap_or(u32::MAX);
-            fault.try_at = Instant::now() + REOPEN_INTERVAL * (1 << before.min(MENDED_WAIT_MAX));
-            let repairs = journal::mend(&self.parts.lock, now)?;
+            let before = u32::try_from(fault.put_back.len()).unwrap_or(u32::MAX);
+            fault.try_at = Instant::now() + REOPEN_INTERVAL * (1 << before.min(REPAIR_WAIT_MAX));
+            let repairs = journal::repair(&self.parts.lock, now)?;
             (fault.altered, fault.cut) = (true, true);
-            fault.mended.push((Mending::Reread, Mended { aside: Vec::new(), repairs }));
+            fault.put_back.push((PutBackBy::Reread, PutBack { aside: Vec::new(), repairs }));
         }
         Ok(())
     }
@@ -67,15 +67,15 @@ impl RecorderThread {
             return self.close_open_files();
         }
         self.parts.lock.retake()?;
-        let mut how = match states.mending() {
+        let mut how = match states.put_back_by() {
             // The content is complete, and is read as at a start.
-            Mending::Reopen if damaged => Mending::Reread,
+            PutBackBy::Reopen if damaged => PutBackBy::Reread,
             how => how,
         };
-        if how == Mending::Fold && !matches!(self.journal.fold_log(), Ok(true)) || is_copied {
-            how = Mending::Copy;
+        if how == PutBackBy::Checkpoint && !matches!(self.journal.checkpoint(), Ok(true)) || is_copied {
+            how = PutBackBy::Copy;
         }
-        if how == Mending::Copy {
+        if how == PutBackBy::Copy {
             let copied = self.copy_out();
             if copied.is_err() && self.give_up_reserve() {
                 // It takes as much room again as the open files.
@@ -84,7 +84,7 @@ impl RecorderThread {
                 copied?;
             }
         }
-        self.let_go(how)?;
+        self.close_files(how)?;
         if let Some(fault) = &mut self.fault {
             fault.altered |= states.is_altered();
             fault.cut |= states.is_cut();
@@ -119,17 +119,17 @@ impl RecorderThread {
         Ok(())
     }
 
-    fn let_go(&mut self, how: Mending) -> Result<(), OpenError> {
-        let gone = self.journal.let_go(how, &self.parts.lock);
+    fn close_files(&mut self, how: PutBackBy) -> Result<(), OpenError> {
+        let gone = self.journal.close_files(how, &self.parts.lock);
         let Some(fault) = &mut self.fault else {
             return Ok(());
         };
         let copied = match std::mem::take(&mut fault.files) {
             Files::Open { copied } => copied,
-            Files::LetGo(..) | Files::Back => None,
+            Files::Closed(..) | Files::Back => None,
         };
         match gone {
-            Ok(Some(gone)) => fault.files = Files::LetGo(gone, copied.unwrap_or_default()),
+            Ok(Some(gone)) => fault.files = Files::Closed(gone, copied.unwrap_or_default()),
             Ok(None) => {
                 fault.files = Files::Open { copied };
                 let busy = journal::Error::Fault("another connection still reads it".to_owned());
@@ -163,57 +163,57 @@ impl RecorderThread {
     }
 
     /// After files were truncated or overwritten: writes again the missing part of the queue that is in memory.
-    pub(super) fn restore_missing(&mut self, mut journal: Journal) -> Result<Journal, OpenError> {
+    pub(super) fn rewrite_missing(&mut self, mut journal: Journal) -> Result<Journal, OpenError> {
         if !self.fault.as_ref().is_some_and(|fault| fault.altered) {
             return Ok(journal);
         }
-        let QueueCopy { waiting, ending, bodies } = self.recall()?;
+        let QueueCopy { waiting, ending, bodies } = self.queue_copy()?;
         let now = self.parts.clock.now().wall;
         let known: HashSet<EventId> = waiting.iter().map(|waits| waits.event).chain(ending).collect();
         if let Some(fault) = &mut self.fault {
-            fault.rescue.get_or_insert_default();
+            fault.rewritten.get_or_insert_default();
         }
         let sources = Arc::clone(&self.sources);
-        for some in waiting.chunks(RESTORED_AT_ONCE) {
-            self.restore_some(&mut journal, |batch, rescue| {
+        for some in waiting.chunks(REWRITTEN_AT_ONCE) {
+            self.rewrite_some(&mut journal, |batch, rewritten| {
                 some.iter().try_for_each(|waits| {
-                    batch.write_again(*waits, &sources.name(waits.source), bodies.get(&waits.event), now, rescue)
+                    batch.write_again(*waits, &sources.name(waits.source), bodies.get(&waits.event), now, rewritten)
                 })
             })?;
         }
         let mut unknown = journal.queued().map_err(|error| obstacle(&self.parts.lock, &error))?;
         unknown.retain(|id| !known.contains(id));
-        for some in unknown.chunks(RESTORED_AT_ONCE) {
-            self.restore_some(&mut journal, |batch, rescue| {
-                some.iter().try_for_each(|id| batch.end_unknown(*id, now, rescue))
+        for some in unknown.chunks(REWRITTEN_AT_ONCE) {
+            self.rewrite_some(&mut journal, |batch, rewritten| {
+                some.iter().try_for_each(|id| batch.end_unknown(*id, now, rewritten))
             })?;
         }
         Ok(journal)
     }
 
     /// Handles a part of the queue: it may hold a million events, and senders meanwhile get 503.
-    fn restore_some(
+    fn rewrite_some(
         &mut self,
         journal: &mut Journal,
-        write: impl FnOnce(&mut Batch<'_>, &mut Rescue) -> Result<(), journal::Error>,
+        write: impl FnOnce(&mut Batch<'_>, &mut Rewritten) -> Result<(), journal::Error>,
     ) -> Result<(), OpenError> {
         self.refuse_waiting();
-        let mut rescue = Rescue::default();
+        let mut rewritten = Rewritten::default();
         let mut batch = journal.begin().map_err(|error| obstacle(&self.parts.lock, &error))?;
-        let written = write(&mut batch, &mut rescue).and_then(|()| batch.commit());
-        written.and_then(|()| journal.fold_long_log(true)).map_err(|error| obstacle(&self.parts.lock, &error))?;
+        let written = write(&mut batch, &mut rewritten).and_then(|()| batch.commit());
+        written.and_then(|()| journal.checkpoint_long_log(true)).map_err(|error| obstacle(&self.parts.lock, &error))?;
         if let Some(fault) = &mut self.fault {
-            fault.rescue.get_or_insert_default().add(rescue);
+            fault.rewritten.get_or_insert_default().add(rewritten);
         }
         Ok(())
     }
 
     /// Asks the dispatcher for its queue, or takes the copy that it left when it ended. Senders meanwhile get 503.
     /// Without an answer the journal can't be trusted to hold the whole queue.
-    fn recall(&mut self) -> Result<QueueCopy, OpenError> {
+    fn queue_copy(&mut self) -> Result<QueueCopy, OpenError> {
         let (reply, mut answer) = oneshot::channel();
-        let mut asking = Some(Committed { recall: Some(reply), ..Committed::default() });
-        let until = Instant::now() + RECALL;
+        let mut asking = Some(Committed { queue_copy_request: Some(reply), ..Committed::default() });
+        let until = Instant::now() + QUEUE_COPY_WAIT;
         loop {
             if let Some(committed) = asking.take()
                 && let Err(TrySendError::Full(committed)) = self.parts.committed.try_send(committed)
@@ -247,18 +247,18 @@ impl RecorderThread {
         }
     }
 
-    /// Logs what was done to bring the files back.
-    pub(super) fn log_mended(&mut self, fault: &Fault) {
-        let (mended, rescue) = (&fault.mended, fault.rescue);
+    /// Logs what was done to put the files back.
+    pub(super) fn log_put_back(&mut self, fault: &Fault) {
+        let (put_back, rewritten) = (&fault.put_back, fault.rewritten);
         let queued = self.journal.totals().queued;
-        for aside in mended.iter().flat_map(|(_, mended)| &mended.aside) {
+        for aside in put_back.iter().flat_map(|(_, put_back)| &put_back.aside) {
             tracing::warn!(aside = %aside.display(), "a file that another program put in the journal's place was set aside");
         }
-        for repairs in mended.iter().map(|(_, mended)| &mended.repairs).filter(|repairs| !repairs.is_empty()) {
+        for repairs in put_back.iter().map(|(_, put_back)| &put_back.repairs).filter(|repairs| !repairs.is_empty()) {
             log_repairs(repairs);
             self.remarks.repairs(repairs, self.parts.clock.now().wall);
         }
-        if let Some(Rescue { again, lost, ended }) = rescue {
+        if let Some(Rewritten { again, lost, ended }) = rewritten {
             if lost > 0 {
                 tracing::error!(
                     queued,
@@ -289,18 +289,18 @@ impl RecorderThread {
             }
             return;
         }
-        match mended.last().map(|(how, _)| how) {
+        match put_back.last().map(|(how, _)| how) {
             None => {}
-            Some(Mending::Copy) => tracing::warn!(
+            Some(PutBackBy::Copy) => tracing::warn!(
                 queued,
                 "the journal was copied to its place from the files that were still open: nothing in it is lost"
             ),
-            Some(Mending::Fold) => tracing::warn!(
+            Some(PutBackBy::Checkpoint) => tracing::warn!(
                 queued,
                 "the journal's log was still open and was brought into the main file: nothing in it is lost"
             ),
-            Some(Mending::Reopen) => tracing::warn!(queued, "the journal was opened anew: nothing in it is lost"),
-            Some(Mending::Reread) => {
+            Some(PutBackBy::Reopen) => tracing::warn!(queued, "the journal was opened anew: nothing in it is lost"),
+            Some(PutBackBy::Reread) => {
                 tracing::warn!(queued, "the journal was opened anew as it was found: all of it can be read");
             }
         }
@@ -319,8 +319,8 @@ fn obstacle(lock: &Lock, error: &journal::Error) -> OpenError {
 pub(super) const FALSE_ALARMS_MAX: u32 = 3;
 const REFUSE_INTERVAL: Duration = Duration::from_millis(5);
 /// The dispatcher answers within milliseconds.
-const RECALL: Duration = Duration::from_secs(10);
+const QUEUE_COPY_WAIT: Duration = Duration::from_secs(10);
 /// After a repair that did not help, the wait doubles, up to four minutes.
-const MENDED_WAIT_MAX: u32 = 8;
+const REPAIR_WAIT_MAX: u32 = 8;
 /// Events compared with memory in one batch: some tens of milliseconds.
-const RESTORED_AT_ONCE: usize = 1_000;
+const REWRITTEN_AT_ONCE: usize = 1_000;

@@ -1,0 +1,135 @@
+//! Says of what waits how it stands and how long it will take, by what `/api/v1/queue` tells.
+
+use serde_json::Value;
+
+use super::status::waiting;
+use crate::clock::WallTime;
+use crate::text::{grouped, length, plain, second};
+
+/// The queue in a sentence: `12 events of 3 keys wait: oldest from 12:01 UTC (2 min); sent by about 12:04 UTC.`
+pub(crate) fn sentence(answer: &Value, now: WallTime) -> String {
+    let count = |name: &str| answer["queue"][name].as_u64().unwrap_or(0);
+    let is_held = list(answer, "sources").iter().any(|source| source["held"].as_u64() > Some(0));
+    let held = if is_held { "; what a person holds back waits longer" } else { "" };
+    let counted = |count: u64, one: &str| match count {
+        1 => format!("one {one}"),
+        _ => format!("{} {one}s", grouped(count)),
+    };
+    match (count("events"), count("keys")) {
+        (0, _) => "Nothing waits.".to_owned(),
+        (events, keys) => {
+            let verb = if events == 1 { "waits" } else { "wait" };
+            let (events, keys) = (counted(events, "event"), counted(keys, "key"));
+            let sentence = format!("{events} of {keys} {verb}: {}{held}.", waiting(answer, now));
+            sentence[..1].to_uppercase() + &sentence[1..]
+        }
+    }
+}
+
+/// The time until the events of a source, or of a lane, were sent: `4 min`, `unknown` while nobody can tell.
+pub(crate) fn drain(entry: &Value) -> String {
+    if entry["events"] == 0 {
+        return "-".to_owned();
+    }
+    match entry["drain_seconds"].as_f64() {
+        _ if entry["source_held"] == true => "held".to_owned(),
+        Some(seconds) => length((seconds.ceil() as u64).max(1)),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// The events of a source that failed, and wait for their turn or for the time of their next attempt.
+pub(crate) fn retrying(source: &Value) -> u64 {
+    ["retry", "backoff"].into_iter().filter_map(|name| source[name].as_u64()).sum()
+}
+
+/// The thing that a key waits for, in words.
+pub(crate) fn standing(key: &Value, now: WallTime) -> String {
+    let due = key["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339).filter(|at| *at > now);
+    let said = match (key["standing"].as_str().unwrap_or_default(), due) {
+        ("fresh", _) => "its turn",
+        ("backlog", _) => "its turn in the backlog",
+        ("backoff", Some(at)) => return format!("next attempt at {}", second(at, now)),
+        ("retry" | "backoff", _) => "its turn to be tried again",
+        ("held", _) => "held back by a person",
+        ("under_way", _) => "a call is under way",
+        ("settling", _) => "its end is being written down",
+        (other, _) => return plain(other),
+    };
+    said.to_owned()
+}
+
+/// The list of this name in an answer.
+pub(crate) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::advice::status::tests::NOW;
+
+    #[test]
+    fn the_queue_is_told_in_a_sentence() {
+        let answer = |events: u64, keys: u64, drain: Value, state: &str, held: u64| {
+            json!({
+                "queue": { "events": events, "keys": keys, "drain_seconds": drain, "next_attempt_at": null,
+                           "oldest_received_at": "2025-11-24T16:01:00.000Z" },
+                "upstream": { "state": state },
+                "sources": [{ "source": "s", "held": held }],
+            })
+        };
+        for (answer, said) in [
+            (answer(0, 0, json!(0.0), "answering", 0), "Nothing waits."),
+            (
+                answer(1, 1, json!(0.5), "answering", 0),
+                "One event of one key waits: oldest from 16:01 UTC (3 min); sent within a minute.",
+            ),
+            (
+                answer(1_234, 56, json!(90.0), "answering", 0),
+                "1,234 events of 56 keys wait: oldest from 16:01 UTC (3 min); sent by about 16:05 UTC.",
+            ),
+            (
+                answer(2, 2, Value::Null, "answering", 1),
+                "2 events of 2 keys wait: oldest from 16:01 UTC (3 min); nobody can tell until when; what a person \
+                 holds back waits longer.",
+            ),
+            (
+                answer(2, 2, json!(5.0), "paused", 0),
+                "2 events of 2 keys wait: oldest from 16:01 UTC (3 min); not sent while deliveries are paused.",
+            ),
+        ] {
+            assert_eq!(sentence(&answer, NOW), said);
+        }
+    }
+
+    #[test]
+    fn a_time_to_drain_is_told_where_there_is_one() {
+        for (entry, said) in [
+            (json!({ "events": 0, "drain_seconds": 0.0 }), "-"),
+            (json!({ "events": 3, "drain_seconds": null }), "unknown"),
+            (json!({ "events": 3, "drain_seconds": 0.2 }), "1 s"),
+            (json!({ "events": 3, "drain_seconds": 240.0 }), "4 min"),
+            (json!({ "events": 3, "drain_seconds": null, "source_held": true }), "held"),
+        ] {
+            assert_eq!(drain(&entry), said, "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_told_with_what_it_waits_for() {
+        let key = |standing: &str, at: Value| json!({ "standing": standing, "next_attempt_at": at });
+        for (key, said) in [
+            (key("fresh", Value::Null), "its turn"),
+            (key("backoff", json!("2025-11-24T16:05:40.000Z")), "next attempt at 16:05:40 UTC"),
+            (key("backoff", json!("2025-11-24T16:03:00.000Z")), "its turn to be tried again"),
+            (key("retry", json!("2025-11-24T16:03:00.000Z")), "its turn to be tried again"),
+            (key("held", json!("2025-11-24T16:05:40.000Z")), "held back by a person"),
+            (key("a\u{7}", Value::Null), "a\\u{7}"),
+        ] {
+            assert_eq!(standing(&key, NOW), said, "{key}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Warns of a self check that can't come whole: by the rules of its source, and by the filters.
+
+use std::sync::Arc;
+
+use crate::callgoose::filters::Filters;
+use crate::clock::WallTime;
+use crate::config::SelfCheckSection;
+use crate::event::Draft;
+use crate::inbound::SourceConfig;
+use crate::yaml::{Findings, Place, Source};
+
+/// Decides both payloads by the rules, and holds what would be sent against the filters if there are any.
+pub fn self_check(
+    section: &SelfCheckSection,
+    sources: &[SourceConfig],
+    filters: Option<&Arc<Source>>,
+    findings: &mut Findings,
+) {
+    let SelfCheckSection { settings, place } = section;
+    let Some(source) = sources.iter().find(|source| source.name == settings.source) else {
+        return;
+    };
+    let drafts = match settings.drafts(&source.rules.live, source.accept.json, WallTime::now()) {
+        Ok(drafts) => drafts,
+        Err(failure) => {
+            let message = format!("by the rules of `{}` no round can come whole: {}", source.name, failure.detail());
+            findings.warning(place.clone(), "self_check", message).code("self-check-undecided").help(
+                "`self_check.trigger` has to become a trigger, and `self_check.resolve` a resolve with the same incident \
+                 key; without these keys the payloads are in ServicePilot's shape",
+            );
+            return;
+        }
+    };
+    // What is wrong in the file itself is told elsewhere.
+    if let Some(file) = filters
+        && let Some(filters) = Filters::read(file, &mut Findings::new())
+    {
+        against_filters(&drafts, source.from.as_deref(), (&filters, &file.name), place, findings);
+    }
+}
+
+/// Warns of what no filter opens or closes, and of what opens an incident that somebody is paged for.
+fn against_filters(
+    [trigger, resolve]: &[Draft; 2],
+    from: Option<&str>,
+    (filters, file): (&Filters, &str),
+    place: &Place,
+    findings: &mut Findings,
+) {
+    let evaluate = |draft: &Draft| filters.evaluate(&draft.body.value(), from);
+    let (opened, closed) = (evaluate(trigger), evaluate(resolve));
+    let closes = |key: &String| {
+        closed.services.iter().filter_map(|service| service.resolve.as_ref()).any(|one| one.key.as_ref() == Some(key))
+    };
+    if !opened.opens() {
+        let message = format!("no trigger filter in {file} matches the self check");
+        findings
+            .warning(place.clone(), "self_check", message)
+            .code("self-check-unmatched")
+            .help("add the service that takes self checks: config/OPERATING.md, The self check");
+    }
+    for (service, opening) in
+        opened.services.iter().filter_map(|service| Some((&service.service, service.trigger.as_ref()?)))
+    {
+        if !opening.key.as_ref().is_some_and(closes) {
+            let message = format!("no resolve filter in {file} closes what the self check opens in {service}");
+            findings
+                .warning(place.clone(), "self_check", message)
+                .code("self-check-unmatched")
+                .help("the Resolve filter has to match `self_check.resolve`, and map by the key of the Trigger filter");
+        }
+        if &*opening.urgency == "high" {
+            let message = format!(
+                "the self check opens incidents of urgency high in {service} (trigger filter {}): each round would page \
+                 whoever is on call there",
+                opening.filter
+            );
+            findings.warning(place.clone(), "self_check", message).code("self-check-pages").help(
+                "let the rules send a `state` for it that only a filter made for it contains: config/OPERATING.md, The \
+                 self check",
+            );
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The self check: a synthetic trigger and its resolve that go the whole way again and again, as a dead man's switch.
+//!
+//! It is off unless the section `self_check` is there. A round begins at the start and then `every` so often:
+//!
+//! ```text
+//! due ─▶ trigger submitted ─▶ delivered ─▶ resolve submitted ─▶ delivered ─▶ round whole ─▶ due
+//!              └────────── no end within `limit`, or another end than these: the check fails ──────────┘
+//! ```
+//!
+//! - **The whole way** begins at the rules, in this process: `inbound` decides both payloads by the rules of the source, as
+//!   it decides a payload that came, and hands them to the recorder. From there they are events like any other: journal,
+//!   deduplication, dispatcher, Callgoose, verdict. Not checked are the listener and the sender's token, of which the relay
+//!   may know a hash only.
+//! - **Nothing is left open.** A trigger is submitted only if the rules make a resolve with the same incident key of the
+//!   other payload. The key is the same in each round: where a stop or an outage left a trigger open, the next trigger is
+//!   a duplicate of it, and its resolve clears it away. Such a round proves nothing, counts for nothing, and is followed
+//!   by another at once.
+//! - **Nothing piles up.** An event that waits is followed for as long as it waits, also beyond `limit`; a round that is
+//!   given up for the next one leaves a waiting trigger of which the next trigger is a duplicate.
+//! - **It presses nobody.** What the journal does not take, for whatever reason, ends the round.
+//! - **Marked.** The sender's request id in the journal is [`MARK`]; the built-in payloads have it as their key.
+//!
+//! This room decides, and reads no clock; `relay/self_check.rs` submits, waits and reports.
+
+mod failure;
+mod rounds;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock::WallTime;
+use crate::event::{Action, Draft};
+use crate::lenient_json::{JsonReading, Repairs};
+use crate::rules::{Context, Decision, Element, RuleSet};
+
+pub use failure::{Failure, RESULTS, SUCCESS};
+pub use rounds::{Rounds, Step};
+
+/// The `self_check` section.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The source by whose rules the payloads are decided.
+    pub source: Arc<str>,
+    /// From the beginning of one round to that of the next.
+    pub every: Duration,
+    /// The time that a round may take; a longer silence is a failure.
+    pub limit: Duration,
+    /// Payloads that the rules have to make a trigger and its resolve of. A text that is [`TIME`] stands for the time when
+    /// the round began.
+    pub trigger: Value,
+    pub resolve: Value,
+}
+
+/// How the check stands, for `/readyz` and the status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    pub source: Arc<str>,
+    pub every: Duration,
+    pub limit: Duration,
+    /// When a round last came whole, and how long it took.
+    pub last_success: Option<(WallTime, Duration)>,
+    pub failing: Option<Failing>,
+}
+
+/// No round came whole since then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failing {
+    pub since: WallTime,
+    /// The newest.
+    pub failure: Failure,
+}
+
+impl Settings {
+    /// The payload for this action in the round that began at `started`.
+    pub fn payload(&self, action: Action, started: WallTime) -> Value {
+        let mut payload = match action {
+            Action::Trigger => self.trigger.clone(),
+            Action::Resolve => self.resolve.clone(),
+        };
+        fill_in(&mut payload, &started.rfc3339());
+        payload
+    }
+
+    /// The payload where none is configured, in the shape of ServicePilot's.
+    pub fn built_in(action: Action) -> Value {
+        let state = match action {
+            Action::Trigger => "CRITICAL",
+            Action::Resolve => "OK",
+        };
+        json!({
+            "servicepilot_event_id": MARK,
+            "gander_self_check": true,
+            "state": state,
+            "severity": "LOW",
+            "title": "Gander self check",
+            "description": "Gander sent this to see that its way to Callgoose is whole. Nothing is to be done.",
+            // Callgoose takes two equal requests for one.
+            "startTime": TIME,
+        })
+    }
+
+    /// The events that the rules make of both payloads: a trigger and a resolve with the same key. None of them is
+    /// submitted if this fails.
+    pub fn drafts(&self, rules: &RuleSet, json: JsonReading, started: WallTime) -> Result<[Draft; 2], Failure> {
+        let received_at = started.rfc3339();
+        let context = Context { source: &self.source, received_at: &received_at, json, repairs: Repairs::NONE };
+        let draft = |action| only_event(rules.decide(&self.payload(action, started), context), action);
+        let (trigger, resolve) = (draft(Action::Trigger)?, draft(Action::Resolve)?);
+        if trigger.incident_key != resolve.incident_key {
+            let problem = format!("the trigger has the key `{}`, this another", trigger.incident_key);
+            return Err(Failure::Undecided { action: Action::Resolve, problem });
+        }
+        Ok([trigger, resolve])
+    }
+}
+
+impl Report {
+    pub fn new(settings: &Settings) -> Report {
+        let Settings { source, every, limit, .. } = settings;
+        Report { source: Arc::clone(source), every: *every, limit: *limit, last_success: None, failing: None }
+    }
+
+    /// The same for other settings: what was found by the ones before holds until a round has ended.
+    pub fn with(self, settings: &Settings) -> Report {
+        Report { last_success: self.last_success, failing: self.failing, ..Report::new(settings) }
+    }
+
+    /// Notes a round that came whole; returns true if those before failed.
+    pub fn succeeded(&mut self, at: WallTime, took: Duration) -> bool {
+        self.last_success = Some((at, took));
+        self.failing.take().is_some()
+    }
+
+    /// Notes a round that failed; returns true if the one before did not, or otherwise.
+    pub fn failed(&mut self, at: WallTime, failure: Failure) -> bool {
+        let (since, known) = match &self.failing {
+            Some(failing) => (failing.since, failing.failure.label() == failure.label()),
+            None => (at, false),
+        };
+        self.failing = Some(Failing { since, failure });
+        !known
+    }
+}
+
+/// The one event of a decision, if it is of this action.
+fn only_event(decision: Decision, action: Action) -> Result<Draft, Failure> {
+    let mut elements = decision.elements.into_iter();
+    let problem = match (elements.next(), elements.next()) {
+        (Some(Element::Event(draft)), None) if draft.action == action => return Ok(draft),
+        (Some(Element::Event(draft)), None) => format!("the rule `{}` makes it a {}", draft.rule, draft.action),
+        (Some(Element::Ignored { rule: Some(rule) }), None) => format!("the rule `{rule}` ignores it"),
+        (Some(Element::Ignored { rule: None }), None) => "no rule matches it, and it is ignored".to_owned(),
+        (Some(Element::Refused { violations, .. }), None) => {
+            let first = violations.first().map(|first| format!(": {}: {}", first.path, first.problem));
+            format!("the rules refuse it{}", first.unwrap_or_default())
+        }
+        _ => "the rules do not make one event of it".to_owned(),
+    };
+    Err(Failure::Undecided { action, problem })
+}
+
+/// Puts the time where a text asks for it.
+fn fill_in(value: &mut Value, time: &str) {
+    match value {
+        Value::String(text) if text == TIME => *text = time.to_owned(),
+        Value::Array(items) => items.iter_mut().for_each(|item| fill_in(item, time)),
+        Value::Object(members) => members.values_mut().for_each(|member| fill_in(member, time)),
+        _ => {}
+    }
+}
+
+/// The sender's request id of the check's events, and the key of the built-in payloads.
+pub const MARK: &str = "gander-self-check";
+/// Stands in a payload for the time when the round began.
+pub const TIME: &str = "$time";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::{Findings, Source};
+
+    const RULES: &str = "
+version: 1
+rules:
+  - { name: noise, when: { path: $.state, equals: INFO }, then: ignore }
+  - { name: problem, when: { path: $.state, equals: CRITICAL }, then: trigger }
+  - { name: recovery, when: { path: $.state, equals: OK }, then: resolve }
+incident_key: $.servicepilot_event_id
+";
+
+    fn settings(trigger: Value, resolve: Value) -> Settings {
+        let (every, limit) = (Duration::from_secs(900), Duration::from_secs(300));
+        Settings { source: "s".into(), every, limit, trigger, resolve }
+    }
+
+    fn drafts(settings: &Settings, rules: &str) -> Result<[Draft; 2], Failure> {
+        let source = Arc::new(Source::new("rules.yaml".to_owned(), rules.to_owned()));
+        let rules = RuleSet::compile(&source, &mut Findings::new()).unwrap();
+        settings.drafts(&rules, JsonReading::default(), WallTime(0))
+    }
+
+    #[test]
+    fn the_built_in_payloads_are_a_trigger_and_its_resolve_by_the_shipped_rules() {
+        let settings = settings(Settings::built_in(Action::Trigger), Settings::built_in(Action::Resolve));
+        let [trigger, resolve] = drafts(&settings, include_str!("../config/rules/servicepilot.yaml")).unwrap();
+        assert_eq!((trigger.action, resolve.action), (Action::Trigger, Action::Resolve));
+        assert_eq!((trigger.incident_key.as_str(), resolve.incident_key.as_str()), (MARK, MARK));
+        // Two rounds never send the same text.
+        assert_eq!(trigger.body.value()["startTime"], "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn no_event_is_made_unless_both_are_and_belong_together() {
+        let payload = |id: &str, state: &str| json!({ "servicepilot_event_id": id, "state": state });
+        for (trigger, resolve, problem) in [
+            (payload("a", "OK"), payload("a", "OK"), "the trigger: the rule `recovery` makes it a resolve"),
+            (payload("a", "CRITICAL"), payload("a", "INFO"), "the resolve: the rule `noise` ignores it"),
+            (payload("a", "CRITICAL"), payload("b", "OK"), "the resolve: the trigger has the key `a`, this another"),
+        ] {
+            let failure = drafts(&settings(trigger, resolve), RULES).unwrap_err();
+            assert_eq!((failure.label(), failure.detail()), ("rules", problem.to_owned()));
+        }
+        let failure = drafts(&settings(payload("a", "CRITICAL"), json!({ "state": "?" })), RULES).unwrap_err();
+        assert!(failure.detail().starts_with("the resolve: the rules refuse it"), "{failure:?}");
+    }
+
+    #[test]
+    fn the_time_is_put_in_at_any_depth_and_nowhere_else() {
+        let settings = settings(json!({ "a": [TIME, "at $time"], "b": { "c": TIME } }), Value::Null);
+        let time = "1970-01-01T00:00:01.000Z";
+        let expected = json!({ "a": [time, "at $time"], "b": { "c": time } });
+        assert_eq!(settings.payload(Action::Trigger, WallTime(1_000)), expected);
+    }
+
+    #[test]
+    fn a_failure_is_told_since_the_first_of_its_row_and_again_when_it_is_another() {
+        let failure = |why| Failure::Journal { action: Action::Trigger, why };
+        let late = Failure::Timeout { action: Action::Trigger, after: Duration::from_secs(300) };
+        let mut report = Report::new(&settings(Value::Null, Value::Null));
+        assert!(!report.succeeded(WallTime(1), Duration::ZERO), "nothing had failed");
+        assert!(report.failed(WallTime(2), failure("backlog")));
+        assert!(!report.failed(WallTime(3), failure("disk_full")), "one kind, told once");
+        assert!(report.failed(WallTime(4), late.clone()));
+        assert_eq!(report.failing, Some(Failing { since: WallTime(2), failure: late }));
+        assert!(report.succeeded(WallTime(5), Duration::ZERO));
+        assert_eq!((report.failing, report.last_success), (None, Some((WallTime(5), Duration::ZERO))));
+    }
+}

@@ -1,0 +1,224 @@
+//! One event followed to its end: by the command, and by a question that waits for a change.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::commands::command as command_relay;
+use crate::process::{self, Process};
+use crate::relay::{Relay, Setup, TOKEN, payload, within, write_configuration};
+use crate::support::PATIENCE;
+use crate::upstream::{Gate, Reply, Upstream};
+
+fn follow(configuration: &Path, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>, BufReader<ChildStderr>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_gander"))
+        .args(["events", "follow"])
+        .args(arguments)
+        .arg("--config")
+        .arg(configuration)
+        .env("SERVICEPILOT_TOKEN", TOKEN)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = BufReader::new(child.stderr.take().unwrap());
+    (child, lines, said)
+}
+
+/// What it printed, what it said, and its exit code.
+async fn ended(configuration: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let (mut child, lines, said) = follow(configuration, arguments);
+    let ended = tokio::task::spawn_blocking(move || {
+        let out: Vec<String> = lines.map(Result::unwrap).collect();
+        let said: Vec<String> = said.lines().map(Result::unwrap).collect();
+        (child.wait().unwrap().code(), out.join("\n"), said.join("\n"))
+    });
+    ended.await.unwrap()
+}
+
+/// A configuration in `folder` by which the command reaches `relay`.
+fn beside(relay: &Relay, upstream: &Upstream, folder: &Path) -> std::path::PathBuf {
+    let setup = Setup { admin: Some(format!("address: '127.0.0.1:{}'", relay.ports().1)), ..process::setup() };
+    write_configuration(folder, upstream, &setup)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_followed_from_its_receipt_over_each_call_to_its_end() {
+    within(async {
+        let upstream = Upstream::start(|_, number| if number < 2 { Reply::status(503) } else { Reply::Done }).await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = beside(&relay, &upstream, folder.path());
+        let posted = relay.post(&payload("e1", "CRITICAL")).await.json;
+        let id = posted["id"].as_str().unwrap();
+        let (code, text, said) = ended(&configuration, &[id]).await;
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{text}");
+        for part in [
+            "  received from servicepilot: trigger of e1 by rule problem\n",
+            "  call 1: busy, status 503, fault of the upstream, took ",
+            "  call 2: busy, status 503, ",
+            "  call 3: created, status 201, took ",
+            "\n  answer: ",
+        ] {
+            assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
+        }
+        assert!(text.ends_with("  delivered, created"), "{text}");
+        let (code, text, _) = ended(&configuration, &[id, "--json"]).await;
+        let object: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, &object["state"], &object["change"]), (Some(0), &json!("delivered"), &json!("delivered.3")));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_waits_for_is_told_and_other_ends_are_exit_code_1() {
+    within(async {
+        let upstream = Upstream::start(|call, _| match call.key() {
+            "bad" => Reply::status(422),
+            _ => Reply::status(401),
+        })
+        .await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = beside(&relay, &upstream, folder.path());
+        let dead = relay.post_with(&payload("bad", "CRITICAL"), &[("prefer", "wait=10")]).await.json;
+        let (code, text, _) = ended(&configuration, &[dead["id"].as_str().unwrap()]).await;
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("  dead, rejected: payload\n  why: ") && text.contains("\n  what to do: "), "{text}");
+
+        let paused = relay.post(&payload("e1", "CRITICAL")).await.json;
+        relay.admin_once("/readyz", |ready| ready["degraded"][0]["reason"] == "upstream_auth").await;
+        let (code, text, said) = ended(&configuration, &[paused["id"].as_str().unwrap(), "--timeout", "1"]).await;
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("  why: deliveries are paused since ") && text.contains("  what to do: "), "{text}");
+        assert!(said.contains("is still queued: it is kept"), "{said}");
+
+        for (id, hint) in [("17", "gander events list"), ("x", "an event's id is a number")] {
+            let (code, text, said) = ended(&configuration, &[id]).await;
+            assert!(code == Some(1) && text.is_empty() && said.contains(hint), "{id}: {code:?} {text} {said}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_over_a_restart_of_the_relay() {
+    within(async {
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let upstream = Upstream::start(move |_, _| Reply::After(held.clone(), Box::new(Reply::Done))).await;
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let setup = Setup { admin: Some(format!("address: '{free}'")), ..process::setup() };
+        let configuration = write_configuration(directory.path(), &upstream, &setup);
+        let process = Process::start(configuration.clone()).await;
+        let posted = process.post(&payload("e1", "CRITICAL")).await.json;
+        let (mut child, mut lines, mut said) = follow(&configuration, &[posted["id"].as_str().unwrap()]);
+        let first = tokio::task::spawn_blocking(move || (lines.next().unwrap().unwrap(), lines)).await.unwrap();
+        let (line, lines) = first;
+        assert!(line.contains("  received from servicepilot"), "{line}");
+        process.kill();
+        let gone = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            said.read_line(&mut line).unwrap();
+            (line, said)
+        });
+        let (gone, _said) = gone.await.unwrap();
+        assert!(gone.contains("; asking again for "), "{gone}");
+        gate.open();
+        let _process = Process::start(configuration).await;
+        let rest = tokio::task::spawn_blocking(move || {
+            let rest: Vec<String> = lines.map(Result::unwrap).collect();
+            (child.wait().unwrap().code(), rest.join("\n"))
+        });
+        let (code, rest) = rest.await.unwrap();
+        assert_eq!(code, Some(0), "{rest}");
+        assert!(rest.ends_with("  delivered, created"), "{rest}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_waits_is_answered_by_the_change_and_not_before() {
+    within(async {
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let upstream = Upstream::start(move |call, _| match call.key() {
+            "e1" => Reply::After(held.clone(), Box::new(Reply::Done)),
+            _ => Reply::Done,
+        })
+        .await;
+        let relay = Arc::new(Relay::start(&upstream, &process::setup()).await);
+        let posted = relay.post(&payload("e1", "CRITICAL")).await.json;
+        let path = format!("/api/v1/events/{}", posted["id"].as_str().unwrap());
+        let change = relay.admin(&path).await.json["change"].clone();
+        assert_eq!(change, "queued.0");
+        let waits = tokio::spawn({
+            let (relay, path) = (Arc::clone(&relay), format!("{path}?after=queued.0&wait=60"));
+            async move { relay.admin(&path).await.json }
+        });
+        // Commits of other events are no change of this one.
+        for number in 0..5 {
+            relay.post_with(&payload(&format!("other{number}"), "CRITICAL"), &[("prefer", "wait=10")]).await;
+        }
+        assert!(!waits.is_finished());
+        command_relay(&relay, "/hold", &json!({ "key": "e1" })).await;
+        let answer = waits.await.unwrap();
+        assert_eq!((&answer["change"], &answer["held"]), (&json!("queued.0.key"), &json!("key")), "{answer}");
+
+        let began = Instant::now();
+        let known = relay.admin(&format!("{path}?after=queued.0&wait=60")).await.json;
+        assert_eq!(known["change"], "queued.0.key", "what has changed already is answered at once");
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+        let unchanged = relay.admin(&format!("{path}?wait=1")).await.json;
+        assert_eq!(unchanged["change"], "queued.0.key", "after the time, as it is");
+        assert_eq!(relay.admin(&format!("{path}?wait=100")).await.status, 400);
+        assert_eq!(relay.admin("/api/v1/events/17?wait=60").await.status, 404, "nothing is waited for");
+
+        let waits = tokio::spawn({
+            let (relay, path) = (Arc::clone(&relay), format!("{path}?after=queued.0.key&wait=60"));
+            async move { relay.admin(&path).await.json }
+        });
+        gate.open();
+        assert_eq!(waits.await.unwrap()["state"], "delivered");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_few_questions_wait_at_once_and_a_stop_answers_them() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let posted = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await.json;
+        let id = posted["id"].as_str().unwrap();
+        let url = format!("http://127.0.0.1:{}/api/v1/events/{id}?wait=60", relay.ports().1);
+        let ask = |_| {
+            let (client, url) = (relay.client.clone(), url.clone());
+            tokio::spawn(async move { client.send(http::Method::GET, &url, &[], String::new()).await })
+        };
+        // One more than have a place: when it is refused, all others wait.
+        let mut waiting: Vec<_> = (0..33).map(ask).collect();
+        let refused = loop {
+            if let Some(at) = waiting.iter().position(tokio::task::JoinHandle::is_finished) {
+                break waiting.swap_remove(at).await.unwrap();
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(refused.status, 503);
+        assert!(refused.json["detail"].as_str().unwrap().contains("ask without `wait`"), "{refused:?}");
+        let began = Instant::now();
+        relay.stop().await;
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        for one in waiting {
+            assert_eq!(one.await.unwrap().json["state"], "delivered");
+        }
+    })
+    .await;
+}
