@@ -91,7 +91,7 @@ impl Settings {
         };
         json!({
             "servicepilot_event_id": MARK,
-            "gander_self_check": true,
+            "self_check": true,
             "state": state,
             "severity": "LOW",
             "title": "Gander self check",

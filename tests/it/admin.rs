@@ -155,7 +155,7 @@ async fn a_query_that_is_not_understood_is_refused_instead_of_half_followed() {
             ("events?search=", "`search` takes a text"),
             ("incidents?source=x", "no `source` here: this takes nothing in its query"),
             ("status?x", "nothing in its query"),
-            ("events/1?x=y", "nothing in its query"),
+            ("events/1?x=y", "no `x` here; there are after, wait"),
             ("events?state=ded", "queued, delivered, dead, refused, ended; it is `ded` (did you mean `dead`?)"),
             ("events?state=dead,refusd", "did you mean `refused`?"),
             ("events?outcome=fine", "created, resolved"),

@@ -246,7 +246,11 @@ fn misfits(text: &str, labels: &Labels) -> Vec<String> {
         let Some(of_metric) = labels.get(&selector[1]) else { continue };
         for found in matcher.captures_iter(&selector[2]).filter(|found| !is_of_prometheus(&found[1])) {
             let values = of_metric.get(&found[1]);
-            let missing = found[2].split('|').filter(|value| !values.is_some_and(|values| values.contains(*value)));
+            let has = |pattern: &str| {
+                let pattern = Regex::new(&format!("^(?:{pattern})$")).unwrap();
+                values.is_some_and(|values| values.iter().any(|value| pattern.is_match(value)))
+            };
+            let missing = found[2].split('|').filter(|pattern| !has(pattern));
             wrong.extend(missing.map(|value| format!("{}{{{}={value}}}", &selector[1], &found[1])));
         }
     }

@@ -226,8 +226,9 @@ mod tests {
         }
         batch.commit().unwrap();
         let reader = Reader::open(directory.path()).unwrap();
-        let page = reader.commands(None, None, usize::MAX / 2).unwrap();
-        assert_eq!(page.commands.len(), usize::try_from(COMMANDS_KEPT).unwrap());
+        let kept = usize::try_from(COMMANDS_KEPT).unwrap();
+        let page = reader.commands(None, None, kept + 1).unwrap();
+        assert_eq!(page.commands.len(), kept);
         assert_eq!(page.commands[0].request_id, (COMMANDS_KEPT + 9).to_string());
     }
 }
