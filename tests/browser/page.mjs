@@ -90,7 +90,7 @@ for (const [name, options] of [
     await page.goto(`${admin}/`);
     await axe(page, "sign-in");
     await signIn(page);
-    for (const [view, path] of [["overview", ""], ["events", "events"], ["incidents", "incidents"], ["attention", "attention"], ["bench", "bench"], ["connect", "connect"]]) {
+    for (const [view, path] of [["overview", ""], ["events", "events"], ["queue", "queue"], ["incidents", "incidents"], ["attention", "attention"], ["bench", "bench"], ["connect", "connect"]]) {
       await page.goto(`${admin}/${path}`);
       await page.locator("h1").waitFor({ state: "attached" });
       await axe(page, `${view}, ${name}`);
@@ -307,7 +307,7 @@ await step("strings that others stumbled over are text in every field", async ()
   const { context, check } = await guarded();
   const page = await context.newPage();
   await signIn(page);
-  for (const path of ["", "incidents", "attention", "events?limit=1000", "events?search=script&limit=200", "events?key_contains=%22%3E%3Cscript%3E"]) {
+  for (const path of ["", "queue", "connect", "incidents", "attention", "events?limit=1000", "events?search=script&limit=200", "events?key_contains=%22%3E%3Cscript%3E"]) {
     await page.goto(`${admin}/${path}`);
     assert.equal(await page.locator("main script, main img, main iframe, main style").count(), 0, path);
   }

@@ -29,7 +29,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
             Ok(answer) => {
                 p.big role="status" { (sentence(answer, now)) }
                 (sources(answer))
-                (lanes(answer))
+                @if !list(answer, "keys").is_empty() { (lanes(answer)) }
                 (keys(answer, now))
             }
         }
