@@ -74,8 +74,8 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
     relay.tell_memory("while they are delivered")
 }
 
-/// A journal with this many triggers of 1 KB, which wait or are delivered.
-pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<()> {
+/// A journal with this many triggers of 1 KB, which wait or are delivered. Returns the id of the first.
+pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<u64> {
     let config = journal::Config {
         data_dir: data.to_owned(),
         max_events: events + 1,
@@ -91,6 +91,7 @@ pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<()> {
     let mut journal = Journal::open(&config, &lock, now).map_err(|error| error.to_string())?;
     journal.restore(|_| {}).map_err(failed)?;
     let none = Occurrences::default();
+    let mut first = None;
     for start in (0..events).step_by(FILLED_AT_ONCE) {
         let mut batch = journal.begin().map_err(failed)?;
         for number in start..events.min(start + FILLED_AT_ONCE as u64) {
@@ -117,6 +118,7 @@ pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<()> {
                 replay_of: None,
             };
             let id = batch.append(event).map_err(failed)?;
+            first.get_or_insert(id.0);
             if state == State::Delivered {
                 let outcome = Some(Outcome::Created);
                 batch.settle(&Settlement { id, state, outcome, reason: None, attempts: 1, at: now }).map_err(failed)?;
@@ -124,7 +126,7 @@ pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<()> {
         }
         batch.commit().map_err(failed)?;
     }
-    Ok(())
+    Ok(first.unwrap_or(0))
 }
 
 pub(crate) struct Relay {

@@ -89,6 +89,30 @@ fn an_event_is_found_again_with_its_source_and_its_priority() {
 }
 
 #[test]
+fn a_new_journal_whose_process_was_killed_is_no_damaged_one() {
+    let (directory, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut journal, _lock, _) = open(&config(directory.path()));
+    let mut batch = journal.begin().unwrap();
+    batch.append(event("a", b"{}")).unwrap();
+    batch.commit().unwrap();
+    // Nothing of it is in the database yet.
+    for file in [FILE.to_owned(), format!("{FILE}-wal")] {
+        std::fs::copy(directory.path().join(&file), killed.path().join(&file)).unwrap();
+    }
+    assert_eq!(repair(&Lock::take(killed.path()).unwrap(), NOW).unwrap(), Repairs::default());
+    assert_eq!(open(&config(killed.path())).2.len(), 1);
+
+    let made = tempfile::tempdir().unwrap();
+    let connection = Connection::open(made.path().join(FILE)).unwrap();
+    let made_only =
+        format!("PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL");
+    connection.execute_batch(&made_only).unwrap();
+    drop(connection);
+    assert_eq!(repair(&Lock::take(made.path()).unwrap(), NOW).unwrap(), Repairs::default());
+    assert_eq!(open(&config(made.path())).2.len(), 0);
+}
+
+#[test]
 fn a_journal_that_was_made_before_priorities_is_read_by_who_may_write_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, lock, _) = open(&config(directory.path()));

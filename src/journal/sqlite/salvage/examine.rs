@@ -86,6 +86,9 @@ pub(super) fn examine(directory: &Path) -> io::Result<Examined> {
 
 fn problem_of<R: Read + Seek>(pages: &mut Pages<R>) -> io::Result<Option<String>> {
     let first = pages.read(1)?;
+    if is_new(&first) && pages.count() == 1 {
+        return Ok(None);
+    }
     for header in [&first[..FILE_HEADER_BYTES], &pages.file_header()?] {
         if let Some(problem) = problem_of_header(header, pages.page_bytes(), pages.count()) {
             return Ok(Some(problem));
@@ -161,6 +164,12 @@ fn problem_of_rows<R: Read + Seek>(pages: &mut Pages<R>, table: &str, leaves: &[
     Ok(None)
 }
 
+/// Returns true for the header of a database to which SQLite has written no table yet. Until the first checkpoint all of
+/// a new journal is in its log.
+fn is_new(header: &[u8]) -> bool {
+    word(header, 28) == 1 && word(header, 44) == 0 && word(header, 56) == 0
+}
+
 /// Finds a header value that our journals never have.
 fn problem_of_header(header: &[u8], page_bytes: usize, count: u32) -> Option<String> {
     let said = usize::from(u16::from_be_bytes([header[16], header[17]]));
@@ -169,8 +178,7 @@ fn problem_of_header(header: &[u8], page_bytes: usize, count: u32) -> Option<Str
         // Either journal mode, and no reserved bytes per page.
         && matches!(header[18..21], [1, 1, 0] | [2, 2, 0])
         && header[21..24] == [64, 32, 32]
-        && word(header, 44) == SCHEMA_FORMAT
-        && word(header, 56) == UTF_8
+        && (is_new(header) || word(header, 44) == SCHEMA_FORMAT && word(header, 56) == UTF_8)
         && word(header, 64) <= 1
         && (word(header, 52) == 0) <= (word(header, 64) == 0)
         && word(header, 52) <= count
