@@ -26,7 +26,7 @@ struct Payload<'a> {
     budget: &'a Budget,
     /// The budget of an explanation, apart from that of the decision: to be explained changes nothing.
     telling: Budget,
-    /// What putting the reasons of refusals in order may take, apart from the decision: no other element is refused for it.
+    /// The budget of putting the reasons of refusals in order, apart from the decision: no element is refused for it.
     ordering: Budget,
     fuel: Budget,
     converted: OnceCell<Converted>,
