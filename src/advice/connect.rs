@@ -266,7 +266,7 @@ fn of_keys(keys: &[KeyFilter]) -> Vec<Typed> {
 /// The filters that match what rules send; none where the rules do not say by which texts a problem and its recovery are
 /// told apart.
 pub(crate) fn of_rules(body_shapes: &[BodyShape]) -> Option<Vec<FilterSetup>> {
-    let of = |action| -> Vec<&BodyShape> { body_shapes.iter().filter(|outline| outline.action == action).collect() };
+    let of = |action| -> Vec<&BodyShape> { body_shapes.iter().filter(|shape| shape.action == action).collect() };
     let (triggers, resolves) = (of(Action::Trigger), of(Action::Resolve));
     let keys = triggers.first()?.keys.keys().map(String::as_str);
     // As the shipped rules do, where these do so, too.
@@ -277,8 +277,7 @@ pub(crate) fn of_rules(body_shapes: &[BodyShape]) -> Option<Vec<FilterSetup>> {
         let are_apart = problems.iter().all(|problem| !problem.contains(recovery) && !recovery.contains(problem));
         (are_apart && problems.len() <= TRIGGER_FILTERS_MAX).then(|| (key, problems, (*recovery).to_owned()))
     })?;
-    let in_all =
-        |body_shapes: &[&BodyShape], key: &str| body_shapes.iter().all(|outline| outline.keys.contains_key(key));
+    let in_all = |body_shapes: &[&BodyShape], key: &str| body_shapes.iter().all(|shape| shape.keys.contains_key(key));
     let mapped = in_all(&triggers, MAPPED) && in_all(&resolves, MAPPED);
     let mapped = if mapped { MAPPED } else { "a key whose value a trigger and its resolve share" };
     let typed = |field, value: &str| Typed { field, value: value.to_owned() };
@@ -301,8 +300,8 @@ pub(crate) fn of_rules(body_shapes: &[BodyShape]) -> Option<Vec<FilterSetup>> {
 /// The texts that a key can have in the events of these rules; none where they are not written out, or there is no rule.
 fn texts<'o>(body_shapes: &[&'o BodyShape], key: &str) -> Option<Vec<&'o str>> {
     let mut texts = Vec::new();
-    for outline in body_shapes {
-        let Some(Known::OneOf(values)) = outline.keys.get(key) else { return None };
+    for shape in body_shapes {
+        let Some(Known::OneOf(values)) = shape.keys.get(key) else { return None };
         texts.extend(values.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?);
     }
     texts.sort_unstable();

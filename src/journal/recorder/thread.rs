@@ -168,7 +168,7 @@ impl RecorderThread {
         // A leftover log may end in a commit whose sync failed: nothing may be appended to that.
         match self.journal.checkpoint() {
             Ok(true) => {}
-            Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
+            Ok(false) => tracing::warn!("another process reads the journal; its log is checkpointed later"),
             Err(error) => self.enter_fault(&error),
         }
         if self.fault.is_none()
@@ -240,7 +240,7 @@ impl RecorderThread {
             if self.fault.is_some() {
                 if Instant::now() >= end {
                     tracing::error!(
-                        "the journal could not be brought back to its place: its queue may be lost; the next start \
+                        "the journal could not be put back: its queue may be lost; the next start \
                          reports missing events"
                     );
                     return;
