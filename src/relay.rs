@@ -259,7 +259,7 @@ fn shown_proxy(route: &Route) -> Option<admin::ShownProxy> {
     }
 }
 
-/// What the page tells those who connect a sender; the secrets are not among it.
+/// A source as the page shows it to those who connect its sender, without its secrets.
 fn source_entry(source: &SourceConfig) -> SourceEntry {
     let allow_from = source.allow_from.iter().map(ToString::to_string).collect();
     SourceEntry::new(&source.name, source.from.as_deref(), &source.auth, source.accept.form, allow_from)
