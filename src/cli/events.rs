@@ -356,27 +356,26 @@ fn details(event: &Value) -> Vec<String> {
         lines.push("\nwhat the shadow rules would decide otherwise:".to_owned());
         lines.extend(differences.iter().map(|one| format!("  {}", difference(one))));
     }
-    for attempt in event["deliveries"].as_array().into_iter().flatten() {
-        let said = |name: &str| plain(&text(&attempt[name]));
-        lines.push(format!(
-            "\nattempt {} at {}, {} ms: {}",
-            said("number"),
-            said("started_at"),
-            said("took_ms"),
-            said("result")
-        ));
-        let more = ["status", "fault", "detail"].into_iter().filter(|name| !attempt[*name].is_null());
-        let rows: Vec<Vec<String>> = more.map(|name| vec![format!("  {name}:"), said(name)]).collect();
-        lines.extend(table(&rows));
-        match attempt["answer"].as_str() {
-            // No answer came, or nobody knows.
-            None => {}
-            Some("") if attempt["status"].is_null() => {}
-            Some("") => lines.push("  answer: (empty)".to_owned()),
-            Some(_) => {
-                lines.push("  answer:".to_owned());
-                lines.extend(body(&attempt["answer"]).iter().map(|line| format!("  {line}")));
-            }
+    lines.extend(page_of(event, "deliveries").iter().flat_map(attempt));
+    lines
+}
+
+/// A call to the upstream, with its answer.
+fn attempt(attempt: &Value) -> Vec<String> {
+    let said = |name: &str| plain(&text(&attempt[name]));
+    let (number, at, took, result) = (said("number"), said("started_at"), said("took_ms"), said("result"));
+    let more = ["status", "fault", "detail"].into_iter().filter(|name| !attempt[*name].is_null());
+    let rows: Vec<Vec<String>> = more.map(|name| vec![format!("  {name}:"), said(name)]).collect();
+    let mut lines = vec![format!("\nattempt {number} at {at}, {took} ms: {result}")];
+    lines.extend(table(&rows));
+    match attempt["answer"].as_str() {
+        // No answer came, or nobody knows.
+        None => {}
+        Some("") if attempt["status"].is_null() => {}
+        Some("") => lines.push("  answer: (empty)".to_owned()),
+        Some(_) => {
+            lines.push("  answer:".to_owned());
+            lines.extend(body(&attempt["answer"]).iter().map(|line| format!("  {line}")));
         }
     }
     lines
