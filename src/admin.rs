@@ -109,7 +109,7 @@ pub struct View {
     /// None while the self check is off.
     pub self_check: watch::Receiver<Option<self_check::Report>>,
     pub sources: Vec<String>,
-    /// What is told of each to those who connect it.
+    /// The sources as they are configured, for those who connect their senders.
     pub entries: Vec<SourceEntry>,
     pub upstream: Arc<Upstream>,
     pub upstream_proxy: Option<ShownProxy>,

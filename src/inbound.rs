@@ -234,7 +234,7 @@ impl Shared {
             Ok(Admission::Probe) => return response::probe(),
             Err(NotAdmitted { source: None, refusal }) => {
                 let refused = refusal.into();
-                self.log.refused(&refused, None, peer, about, || Some(self.sources.astray(head.uri.path())));
+                self.log.refused(&refused, None, peer, about, || Some(self.sources.guess(head.uri.path())));
                 return refused.response(&about.id);
             }
             Err(NotAdmitted { source, refusal }) => return self.refuse(&refusal.into(), source, peer, about),

@@ -67,8 +67,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let shutdown = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
 
-    let listen_socket = bind("listen.address", config.listen.address).await?;
-    let admin_socket = bind("admin.address", config.admin.address).await?;
+    let (listen_socket, listen) = bind("listen.address", config.listen.address).await?;
+    let (admin_socket, admin) = bind("admin.address", config.admin.address).await?;
     let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
     let readers = lock.readers();
     let listen_tls = config.listen.tls.as_ref().map(server_tls).transpose()?;
@@ -107,10 +107,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let entries = config.sources.iter().map(source_entry).collect();
     let bodies = config.listen.bodies;
     let ingest = Ingest::new(config.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
-    let (state, reload) = watch::channel(Reload::started(clock.now().wall));
-    let (filters, filters_watched) = watch::channel(config.filters);
-    let (self_check, self_check_settings) = watch::channel(config.self_check.map(|section| section.settings));
-    let (report, self_check_report) = watch::channel(None);
     metrics.configured(clock.now().wall);
     let in_force = reload::InForce {
         ingest: ingest.clone(),
@@ -118,15 +114,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         upstream: Arc::clone(&upstream),
         resume: Arc::clone(&resume),
         metrics: Arc::clone(&metrics),
-        filters,
-        state,
-        self_check,
+        filters: watch::Sender::new(config.filters),
+        state: watch::Sender::new(Reload::started(clock.now().wall)),
+        self_check: watch::Sender::new(config.self_check.map(|section| section.settings)),
         shutdown: shutdown.clone(),
     };
-    let (listen, admin) =
-        (local_address("listen.address", &listen_socket)?, local_address("admin.address", &admin_socket)?);
-    let check =
-        SelfCheck { ingest: ingest.clone(), metrics: Arc::clone(&metrics), clock, report, shutdown: shutdown.clone() };
+    let report = watch::Sender::new(None);
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
@@ -138,21 +131,23 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         progress: watched.progress,
         queue: watched.queue,
         hold_lock: Arc::default(),
-        reload,
-        filters: filters_watched,
+        reload: in_force.state.subscribe(),
+        filters: in_force.filters.subscribe(),
         listen,
-        self_check: self_check_report,
+        self_check: report.subscribe(),
         sources,
         entries,
         upstream,
         upstream_proxy: upstream_proxy.clone(),
         started,
     };
+    let check =
+        SelfCheck { ingest: ingest.clone(), metrics: Arc::clone(&metrics), clock, report, shutdown: shutdown.clone() };
+    check.start(in_force.self_check.subscribe());
     let listener = serve_senders(listen_socket, listen_tls, config.listen.limits, ingest, metrics, shutdown.clone());
     let listener = tokio::spawn(listener);
     let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
     let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
-    check.start(self_check_settings);
     watch_secrets(config.secret_files, resume, shutdown.clone());
     if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
         tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
@@ -259,19 +254,18 @@ fn shown_proxy(route: &Route) -> Option<admin::ShownProxy> {
     }
 }
 
-/// What the page tells those who connect a sender; the secrets are not among it.
+/// A source as the page shows it to those who connect its sender, without its secrets.
 fn source_entry(source: &SourceConfig) -> SourceEntry {
     let allow_from = source.allow_from.iter().map(ToString::to_string).collect();
     SourceEntry::new(&source.name, source.from.as_deref(), &source.auth, source.accept.form, allow_from)
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Bind { key, address, error })
-}
-
-fn local_address(key: &'static str, socket: &TcpListener) -> Result<SocketAddr, StartError> {
-    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    socket.local_addr().map_err(|error| StartError::Bind { key, address: unknown, error })
+/// Binds a socket; returns its address, too, with the actual port.
+async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Bind { key, address, error };
+    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = socket.local_addr().map_err(failed)?;
+    Ok((socket, bound))
 }
 
 /// Loads the configured certificate, and makes it first if it is missing and that is allowed.

@@ -15,6 +15,15 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
+/// A text from outside as [`plain`] shows it, of so many characters at most: an ellipsis stands for the rest.
+pub(crate) fn shortened(text: &str, chars_max: usize) -> String {
+    let plain = plain(text);
+    match plain.chars().count() > chars_max {
+        true => plain.chars().take(chars_max - 1).chain(['…']).collect(),
+        false => plain,
+    }
+}
+
 /// A value within a sentence. A blank one, which nobody would see there, stands between quotes.
 pub(crate) fn visible(value: &str) -> Cow<'_, str> {
     if value.trim().is_empty() { Cow::Owned(format!("{value:?}")) } else { Cow::Borrowed(value) }
@@ -106,6 +115,13 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2J\nb\u{202e}é"), "a\\u{1b}[2J\\nb\\u{202e}é");
         assert_eq!(plain("a\u{2028}b\u{200b}c\u{feff}"), "a\\u{2028}b\\u{200b}c\\u{feff}");
         assert_eq!(plain("👩\u{200d}🔧"), "👩\u{200d}🔧");
+    }
+
+    #[test]
+    fn a_shortened_text_has_no_more_than_its_characters_as_they_are_shown() {
+        for (text, shown) in [("abcd", "abcd"), ("äbcde", "äbc…"), ("a\n", "a\\n"), ("abc\n", "abc…")] {
+            assert_eq!(shortened(text, 4), shown);
+        }
     }
 
     #[test]

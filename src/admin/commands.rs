@@ -55,8 +55,8 @@ struct Options {
     rest: Map<String, Value>,
 }
 
-/// `POST /api/v1/events/ID/replay`, with `{"force": true}` or nothing; of a refused payload also with a mended one to
-/// stand in its stead, `{"payload": TEXT}`.
+/// `POST /api/v1/events/ID/replay`, with `{"force": true}` or nothing; of a refused payload also with a corrected one
+/// to stand in its stead, `{"payload": TEXT}`.
 pub(super) async fn replay(extract: Extract<State>, path: Path<String>, request: Request) -> Reply {
     one(extract, path, request, |force| Command::Replay { force }).await
 }
@@ -86,7 +86,7 @@ async fn one(
     let payload_max = state.view.ingest.body_bytes_max();
     let mut options = options(&state, request, BODY_BYTES_MAX + ESCAPE_BYTES * payload_max).await?;
     let command = command(options.force);
-    let mended = match (command, options.rest.shift_remove("payload")) {
+    let corrected = match (command, options.rest.shift_remove("payload")) {
         (_, None) => None,
         (Command::Replay { .. }, Some(Value::String(text))) if text.len() <= payload_max => Some(Bytes::from(text)),
         (Command::Replay { .. }, Some(Value::String(text))) => {
@@ -108,12 +108,12 @@ async fn one(
         return Ok(Done::of_declined(Declined::NotKept).alone(id));
     };
     let chosen = Chosen::of(id, summary);
-    if mended.is_some() && !chosen.refused {
+    if corrected.is_some() && !chosen.refused {
         let detail = "only a refused payload is replayed with another; this one was decided, and is sent as it is";
         return Ok(Done::Declined { reason: "not_refused", detail: detail.to_owned() }.alone(id));
     }
     let origin = CommandOrigin { request_id: request_id(WallTime::now()), by, selection: None };
-    let (mut done, stopped) = carry_out(&state.view, command, &[chosen], mended, &Arc::new(origin)).await;
+    let (mut done, stopped) = carry_out(&state.view, command, &[chosen], corrected, &Arc::new(origin)).await;
     match (done.pop(), stopped) {
         (Some((id, done)), _) => Ok(done.kept_by(summary.held, &state.view).alone(id)),
         (None, Some(why)) => Err(unavailable(why)),
@@ -170,13 +170,13 @@ async fn selected(Extract(state): Extract<State>, request: Request, command: imp
 }
 
 /// Carries out a command for each event, in order: refused payloads are replayed through the rules, and what is queued is
-/// discarded by the dispatcher. Where it can't go on, what was done until then and why. `mended`: the payload to replay in
-/// the stead of a refused one.
+/// discarded by the dispatcher. Where it can't go on, what was done until then and why. `corrected`: the payload to
+/// replay in the stead of a refused one.
 async fn carry_out(
     view: &View,
     command: Command,
     events: &[Chosen],
-    mended: Option<Bytes>,
+    corrected: Option<Bytes>,
     origin: &Arc<CommandOrigin>,
 ) -> (Vec<(EventId, Done)>, Option<Unavailable>) {
     let mut done = Vec::with_capacity(events.len());
@@ -191,7 +191,7 @@ async fn carry_out(
         let (results, why) = match by(&run[0]) {
             By::Rules => {
                 let force = command == Command::Replay { force: true };
-                through_the_rules(view, &ids, force, mended.as_ref(), origin).await
+                through_the_rules(view, &ids, force, corrected.as_ref(), origin).await
             }
             By::Dispatcher => {
                 let queued: Vec<_> = run.iter().filter_map(|chosen| Some((chosen.id, chosen.queued?))).collect();
@@ -225,12 +225,12 @@ async fn through_the_rules(
     view: &View,
     ids: &[EventId],
     force: bool,
-    mended: Option<&Bytes>,
+    corrected: Option<&Bytes>,
     origin: &Arc<CommandOrigin>,
 ) -> (Vec<Done>, Option<Unavailable>) {
     let mut done = Vec::with_capacity(ids.len());
     for id in ids {
-        match one_through_the_rules(view, *id, force, mended, origin).await {
+        match one_through_the_rules(view, *id, force, corrected, origin).await {
             Ok(one) => done.push(one),
             Err(why) => return (done, Some(why)),
         }
@@ -242,7 +242,7 @@ async fn one_through_the_rules(
     view: &View,
     id: EventId,
     force: bool,
-    mended: Option<&Bytes>,
+    corrected: Option<&Bytes>,
     origin: &Arc<CommandOrigin>,
 ) -> Result<Done, Unavailable> {
     let payload = match view.journal.read(move |reader| reader.refused(id)).await {
@@ -251,7 +251,7 @@ async fn one_through_the_rules(
         Err(_) => return Err(Unavailable::JournalFault),
     };
     let source = payload.source.clone();
-    Ok(match view.ingest.replay(payload, mended.cloned(), force, origin).await {
+    Ok(match view.ingest.replay(payload, corrected.cloned(), force, origin).await {
         Replayed::Taken(events) => Done::Replayed(events),
         Replayed::RefusedAgain(violations) => Done::RefusedAgain(violations),
         Replayed::Declined(declined) => Done::of_declined(declined),

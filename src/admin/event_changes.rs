@@ -20,7 +20,7 @@ use super::problem::{Reply, bad_request, meant, problem};
 use crate::event::EventId;
 use crate::journal::Summary;
 
-/// What is asked beside the id.
+/// The parameters beside the id.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Question {
     /// The `change` of an earlier answer.
@@ -38,8 +38,8 @@ struct Shown {
     change: String,
 }
 
-/// What came, what was decided, what was sent, each attempt and answer. With `wait` the answer comes when the event has
-/// changed, and at the latest after so many seconds.
+/// `GET /api/v1/events/ID`: the payload that came, the decision, the body that is sent, each attempt and answer. With
+/// `wait` the answer comes when the event has changed, and at the latest after so many seconds.
 pub(super) async fn event(Extract(state): Extract<State>, Path(id): Path<String>, uri: Uri) -> Reply {
     let question = Question::of_query(&uri).map_err(bad_request)?;
     let not_found = |detail| problem(StatusCode::NOT_FOUND, detail);
@@ -87,7 +87,7 @@ async fn until_changed(state: &State, id: EventId, after: Option<String>, wait: 
     }
 }
 
-/// How the event stands now, in a word; none if it is not kept.
+/// The event's standing now, in a word; none if it is not kept.
 async fn standing(state: &State, id: EventId) -> Result<Option<String>, Response> {
     let mut found = state.view.journal.read(move |reader| reader.summaries(&[id])).await?;
     holds::mark(&mut found, &state.view.recorder.holds());

@@ -14,7 +14,7 @@ use crate::lenient_json::Repair;
 pub(super) struct KeptEvent {
     #[serde(flatten)]
     pub(super) details: Details,
-    /// What was repaired in the payload, in the words of `gander_payloads_repaired_total`.
+    /// The repairs of the payload, in the words of `gander_payloads_repaired_total`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) repaired: Vec<Repair>,
 }

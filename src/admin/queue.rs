@@ -21,7 +21,7 @@ use crate::delivery::schedule::{SourceSurvey, Standing, Survey, WaitingKey};
 use crate::event::{self, EventId, SourceId};
 use crate::journal::Summary;
 
-/// What is asked.
+/// The parameters of the request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Question {
     /// Only this source.
@@ -30,7 +30,7 @@ pub(super) struct Question {
     limit: usize,
 }
 
-/// What the journal knows of the events that are shown. Nothing, where it does not answer soon.
+/// The journal's knowledge of the events that are shown. Nothing, where it does not answer soon.
 #[derive(Default)]
 struct Known {
     summaries: HashMap<String, Summary>,

@@ -1,5 +1,5 @@
-//! What to type into a sender and into Callgoose, so that both meet the relay: told from its configuration and rules. It
-//! never tells a secret, but where that is.
+//! The texts to type into a sender and into Callgoose, so that both meet the relay: out of its configuration and rules.
+//! No secret is among them, only where it is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Listener {
     pub asks_certificate: bool,
 }
 
-/// How a listener speaks HTTP.
+/// The transport under a listener's HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// `tls: off`
@@ -69,7 +69,7 @@ pub struct Typed {
     pub value: String,
 }
 
-/// What one sender is told.
+/// The texts for one sender, and what to mind.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SenderSetup {
     /// One way to show a secret each; any of them will do.
@@ -77,7 +77,7 @@ pub(crate) struct SenderSetup {
     pub(crate) doubts: Vec<Advice>,
 }
 
-/// What to type into a sender that shows its secret in one place.
+/// The texts to type into a sender that shows its secret in one place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     pub(crate) typed: Vec<Typed>,
@@ -107,7 +107,7 @@ impl SourceEntry {
         SourceEntry { name: Arc::clone(name), from: from.map(str::to_owned), proofs, takes_forms, allow_from }
     }
 
-    /// What to type into the sender of this source.
+    /// The texts to type into the sender of this source.
     pub(crate) fn setup(&self, listener: &Listener) -> SenderSetup {
         let mut ways: Vec<Way> = self.proofs.iter().map(|proof| self.way(listener, Some(proof))).collect();
         if ways.is_empty() {
@@ -136,7 +136,7 @@ impl SourceEntry {
         Way { typed: all, secret: proof.map(|proof| proof.kept.clone()) }
     }
 
-    /// What is not as it should be, or needs something more of the sender.
+    /// The settings that are not as they should be, or need something more of the sender.
     fn doubts(&self) -> Vec<Advice> {
         let mut doubts = Vec::new();
         if self.proofs.is_empty() {
@@ -178,7 +178,7 @@ impl Listener {
         }
     }
 
-    /// What every sender has to know of the listener.
+    /// The properties of the listener that every sender has to know.
     pub(crate) fn doubts(&self) -> Vec<Advice> {
         let mut doubts = Vec::new();
         if self.address.ip().is_loopback() {
@@ -266,7 +266,7 @@ fn of_keys(keys: &[KeyFilter]) -> Vec<Typed> {
 /// The filters that match what rules send; none where the rules do not say by which texts a problem and its recovery are
 /// told apart.
 pub(crate) fn of_rules(body_shapes: &[BodyShape]) -> Option<Vec<FilterSetup>> {
-    let of = |action| -> Vec<&BodyShape> { body_shapes.iter().filter(|outline| outline.action == action).collect() };
+    let of = |action| -> Vec<&BodyShape> { body_shapes.iter().filter(|shape| shape.action == action).collect() };
     let (triggers, resolves) = (of(Action::Trigger), of(Action::Resolve));
     let keys = triggers.first()?.keys.keys().map(String::as_str);
     // As the shipped rules do, where these do so, too.
@@ -277,8 +277,7 @@ pub(crate) fn of_rules(body_shapes: &[BodyShape]) -> Option<Vec<FilterSetup>> {
         let are_apart = problems.iter().all(|problem| !problem.contains(recovery) && !recovery.contains(problem));
         (are_apart && problems.len() <= TRIGGER_FILTERS_MAX).then(|| (key, problems, (*recovery).to_owned()))
     })?;
-    let in_all =
-        |body_shapes: &[&BodyShape], key: &str| body_shapes.iter().all(|outline| outline.keys.contains_key(key));
+    let in_all = |body_shapes: &[&BodyShape], key: &str| body_shapes.iter().all(|shape| shape.keys.contains_key(key));
     let mapped = in_all(&triggers, MAPPED) && in_all(&resolves, MAPPED);
     let mapped = if mapped { MAPPED } else { "a key whose value a trigger and its resolve share" };
     let typed = |field, value: &str| Typed { field, value: value.to_owned() };
@@ -301,8 +300,8 @@ pub(crate) fn of_rules(body_shapes: &[BodyShape]) -> Option<Vec<FilterSetup>> {
 /// The texts that a key can have in the events of these rules; none where they are not written out, or there is no rule.
 fn texts<'o>(body_shapes: &[&'o BodyShape], key: &str) -> Option<Vec<&'o str>> {
     let mut texts = Vec::new();
-    for outline in body_shapes {
-        let Some(Known::OneOf(values)) = outline.keys.get(key) else { return None };
+    for shape in body_shapes {
+        let Some(Known::OneOf(values)) = shape.keys.get(key) else { return None };
         texts.extend(values.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?);
     }
     texts.sort_unstable();

@@ -1,4 +1,4 @@
-//! What Callgoose's filters make of an event, in sentences.
+//! The verdict of Callgoose's filters on an event, in sentences.
 
 use crate::callgoose::filters::{Filters, Match};
 use crate::event::{Action, Draft};

@@ -64,8 +64,8 @@ impl Relay {
         self.understood(&answer).map(Some)
     }
 
-    /// What is answered about the event once it stands otherwise than `change` says, and at the latest after `wait`, which
-    /// is rounded up to seconds. Without `wait`, at once.
+    /// The answer about the event once it stands otherwise than `change` says, and at the latest after `wait`, which is
+    /// rounded up to seconds. Without `wait`, at once.
     pub(crate) fn event_within(&self, id: &str, change: Option<&str>, wait: Duration) -> Result<Answer, String> {
         let seconds = wait.as_millis().div_ceil(1_000);
         let after = change.map(|change| format!("&after={}", encode(change))).unwrap_or_default();

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::admin_client::{Relay, as_flags, event_path};
 use super::recorded::{NOT_JSON, NOT_KEPT, payload, received};
-use super::terminal::{Paint, Terminal, painted_table, plain, table};
+use super::terminal::{Paint, Terminal, cell, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
 use crate::advice::{self, Beside};
 use crate::clock::WallTime;
@@ -218,19 +218,19 @@ fn page_of<'a>(body: &'a Value, name: &str) -> &'a [Value] {
 
 fn row(event: &Value) -> Vec<String> {
     let mut row = ["id", "received_at", "source", "state", "outcome", "action", "attempts", "incident_key", "reason"]
-        .map(|name| shortened(&text(&event[name])));
+        .map(|name| cell(&text(&event[name])));
     if event["error"].is_object() {
         let [.., reason] = &mut row;
         let more = event["error"]["more"].as_u64().filter(|more| *more > 0);
         let more = more.map_or_else(String::new, |more| format!(" (and {more} more)"));
-        *reason = shortened(&format!("{}{more}", brief(&event["error"])));
+        *reason = cell(&format!("{}{more}", brief(&event["error"])));
     }
     if let Some(newest) = page_of(event, "replayed_by").last() {
         let [.., reason] = &mut row;
         let replayed = format!("replayed as {}", plain(&text(newest)));
         *reason = match reason.as_str() {
             "" | "replayed" => replayed,
-            reason => shortened(&format!("{replayed}; {reason}")),
+            reason => cell(&format!("{replayed}; {reason}")),
         };
     }
     if let Some(by) = event["held"].as_str() {
@@ -272,9 +272,7 @@ fn found(error: &Value) -> Option<String> {
 
 /// An event above what differs of it.
 fn heading(event: &Value) -> Vec<String> {
-    ["id", "received_at", "source", "action", "incident_key", "rule"]
-        .map(|name| shortened(&text(&event[name])))
-        .to_vec()
+    ["id", "received_at", "source", "action", "incident_key", "rule"].map(|name| cell(&text(&event[name]))).to_vec()
 }
 
 /// A line on one thing that rules in the shadow of others would have decided otherwise.
@@ -358,27 +356,26 @@ fn details(event: &Value) -> Vec<String> {
         lines.push("\nwhat the shadow rules would decide otherwise:".to_owned());
         lines.extend(differences.iter().map(|one| format!("  {}", difference(one))));
     }
-    for attempt in event["deliveries"].as_array().into_iter().flatten() {
-        let said = |name: &str| plain(&text(&attempt[name]));
-        lines.push(format!(
-            "\nattempt {} at {}, {} ms: {}",
-            said("number"),
-            said("started_at"),
-            said("took_ms"),
-            said("result")
-        ));
-        let more = ["status", "fault", "detail"].into_iter().filter(|name| !attempt[*name].is_null());
-        let rows: Vec<Vec<String>> = more.map(|name| vec![format!("  {name}:"), said(name)]).collect();
-        lines.extend(table(&rows));
-        match attempt["answer"].as_str() {
-            // No answer came, or nobody knows.
-            None => {}
-            Some("") if attempt["status"].is_null() => {}
-            Some("") => lines.push("  answer: (empty)".to_owned()),
-            Some(_) => {
-                lines.push("  answer:".to_owned());
-                lines.extend(body(&attempt["answer"]).iter().map(|line| format!("  {line}")));
-            }
+    lines.extend(page_of(event, "deliveries").iter().flat_map(attempt));
+    lines
+}
+
+/// A call to the upstream, with its answer.
+fn attempt(attempt: &Value) -> Vec<String> {
+    let said = |name: &str| plain(&text(&attempt[name]));
+    let (number, at, took, result) = (said("number"), said("started_at"), said("took_ms"), said("result"));
+    let more = ["status", "fault", "detail"].into_iter().filter(|name| !attempt[*name].is_null());
+    let rows: Vec<Vec<String>> = more.map(|name| vec![format!("  {name}:"), said(name)]).collect();
+    let mut lines = vec![format!("\nattempt {number} at {at}, {took} ms: {result}")];
+    lines.extend(table(&rows));
+    match attempt["answer"].as_str() {
+        // No answer came, or nobody knows.
+        None => {}
+        Some("") if attempt["status"].is_null() => {}
+        Some("") => lines.push("  answer: (empty)".to_owned()),
+        Some(_) => {
+            lines.push("  answer:".to_owned());
+            lines.extend(body(&attempt["answer"]).iter().map(|line| format!("  {line}")));
         }
     }
     lines
@@ -402,17 +399,6 @@ fn text(value: &Value) -> String {
         other => other.to_string(),
     }
 }
-
-fn shortened(text: &str) -> String {
-    let plain = plain(text);
-    if plain.chars().count() <= CELL_CHARS_MAX {
-        return plain;
-    }
-    plain.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
-}
-
-/// A longer cell would break the table; `show` has the whole.
-const CELL_CHARS_MAX: usize = 60;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::admin_client::{Relay, encode};
-use super::terminal::{Paint, Terminal, painted, plain, table};
+use super::terminal::{Paint, Terminal, cell, painted, plain, table};
 use super::{ConfigArguments, Exit, Stop};
 use crate::advice::queue::{drain, list, retrying, sentence, standing};
 use crate::clock::WallTime;
@@ -85,10 +85,10 @@ fn sources(answer: &Value, now: WallTime) -> Vec<Vec<String>> {
 fn keys(answer: &Value, now: WallTime) -> Vec<Vec<String>> {
     let head = ["EVENT", "SINCE", "SOURCE", "KEY", "WAITING", "TRIES", "WAITS FOR", "LAST RESULT"];
     let row = |key: &Value| {
-        let text = |name: &str| shortened(key[name].as_str().unwrap_or("?"));
+        let text = |name: &str| cell(key[name].as_str().unwrap_or("?"));
         let count = |name: &str| key[name].as_u64().map_or_else(|| "?".to_owned(), grouped);
         let received = key["received_at"].as_str().map_or_else(|| "?".to_owned(), |at| since(at, now));
-        let result = shortened(key["reason"].as_str().unwrap_or_default());
+        let result = cell(key["reason"].as_str().unwrap_or_default());
         let (source, incident_key) = (text("source"), text("incident_key"));
         let waits_for = standing(key, now);
         vec![text("id"), received, source, incident_key, count("events"), count("attempts"), waits_for, result]
@@ -105,17 +105,6 @@ fn headed(rows: &[Vec<String>], colour: bool) -> Vec<String> {
     }
     lines
 }
-
-/// A longer cell would break the table; `gander events show` has the whole.
-fn shortened(text: &str) -> String {
-    let plain = plain(text);
-    match plain.chars().count() > CELL_CHARS_MAX {
-        true => plain.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect(),
-        false => plain,
-    }
-}
-
-const CELL_CHARS_MAX: usize = 60;
 
 #[cfg(test)]
 mod tests {

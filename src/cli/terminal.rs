@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr;
 use super::Exit;
 use crate::logging::{self, Lines, no_colour};
 
-pub(crate) use crate::text::{plain, quoted};
+pub(crate) use crate::text::{plain, quoted, shortened};
 
 /// Where a command writes.
 #[derive(Debug)]
@@ -170,6 +170,11 @@ pub(crate) enum Paint {
     Yellow = 33,
 }
 
+/// A text from outside as a cell of a table. `gander events show` has the whole of a longer one.
+pub(crate) fn cell(text: &str) -> String {
+    shortened(text, CELL_CHARS_MAX)
+}
+
 /// Rows of cells as lines with aligned columns; the last column is not padded.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
     painted_table(rows, |_, _| None)
@@ -192,6 +197,9 @@ pub(crate) fn painted_table(rows: &[Vec<String>], paint: impl Fn(usize, usize) -
     };
     rows.iter().enumerate().map(line).collect()
 }
+
+/// A longer cell would break the table.
+const CELL_CHARS_MAX: usize = 60;
 
 #[cfg(test)]
 mod tests {

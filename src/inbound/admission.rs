@@ -16,11 +16,11 @@ use super::handshake::Handshake;
 use super::limits::Limiter;
 use super::payload::{Payload, Reading};
 use super::refusal::Refusal;
+use super::request_log::Guess;
 use super::{Accept, Respond, SourceConfig};
 use crate::clock::Monotonic;
 use crate::journal::Shares;
 use crate::server::{ClientCertificate, Peer};
-use crate::text::plain;
 use crate::yaml::nearest;
 
 /// A source that takes requests, without its rules, which change.
@@ -58,15 +58,6 @@ pub(super) enum Admission<'a> {
     Probe,
 }
 
-/// A path that leads to no source.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Astray {
-    /// Its beginning, as it may stand in a line.
-    pub(super) path: String,
-    /// The source whose name is nearly the one that was asked for.
-    pub(super) nearest: Option<String>,
-}
-
 /// A request that was not admitted.
 #[derive(Debug)]
 pub(super) struct NotAdmitted<'a> {
@@ -99,20 +90,24 @@ impl Sources {
         };
         source.admit(head, peer, now).map_err(|refusal| NotAdmitted { source: Some(&source.name), refusal })
     }
-}
 
-impl Sources {
-    /// Describes a path that leads to no source, for the log. It looks at all sources, so that it is asked for lines that
-    /// are written, and not for each request of a stranger.
-    pub(super) fn astray(&self, path: &str) -> Astray {
-        let name = path.strip_prefix(HOOKS).unwrap_or(path).trim_matches('/');
+    /// Guesses which source a path was meant for that leads to none. It looks at all sources, so that it is asked for
+    /// lines that are written, and not for each request of a stranger.
+    pub(super) fn guess(&self, path: &str) -> Guess {
+        let rest = path.strip_prefix(HOOKS);
+        let asked = rest.unwrap_or(path).trim_matches('/');
+        let (name, more) = asked.split_at(asked.find(|c: char| !is_of_name(c)).unwrap_or(asked.len()));
         let nearest = nearest(name, self.0.keys().map(|name| &**name)).filter(|_| !name.is_empty()).map(str::to_owned);
-        let is_secret = |segment: &str| self.0.values().any(|source| source.auth.is_secret(segment));
-        // One who writes the token into the path shall not find it in the log.
-        let segments = path.split('/').take(SEGMENTS_MAX);
-        let segments = segments.map(|segment| if is_secret(segment) { "(secret)" } else { segment });
-        let shown: String = segments.collect::<Vec<_>>().join("/").chars().take(PATH_CHARS_MAX).collect();
-        Astray { path: plain(&shown), nearest }
+        let hint = match nearest {
+            None => None,
+            Some(_) if rest.is_none() => Some("a webhook's path is `/hooks/` and the name of its source"),
+            Some(_) if more.starts_with('&') => Some("the parameters of a URL begin with `?`, not with `&`"),
+            Some(_) if !more.is_empty() || path.ends_with('/') => {
+                Some("the path has to end with the name of the source")
+            }
+            Some(_) => Some("the name is spelled otherwise"),
+        };
+        Guess { nearest, hint }
     }
 }
 
@@ -170,10 +165,12 @@ impl<'a> Admitted<'a> {
     }
 }
 
+/// A character that the name of a source may have.
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
 const HOOKS: &str = "/hooks/";
-/// More than the path of any webhook has.
-const SEGMENTS_MAX: usize = 8;
-const PATH_CHARS_MAX: usize = 80;
 
 #[cfg(test)]
 mod tests {
@@ -247,20 +244,28 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leads_nowhere_is_told_bounded_and_without_secrets_and_with_the_source_that_was_meant() {
+    fn of_a_path_that_leads_nowhere_the_source_that_was_meant_is_told_and_nothing_that_a_stranger_wrote() {
         let sources = sources(false);
-        let astray = |path: &str| {
-            let Astray { path, nearest } = sources.astray(path);
-            (path, nearest)
-        };
-        let near = Some("s".to_owned());
-        assert_eq!(astray("/hooks/s/"), ("/hooks/s/".to_owned(), near.clone()));
-        assert_eq!(astray("/S"), ("/S".to_owned(), near));
-        assert_eq!(astray("/"), ("/".to_owned(), None));
-        assert_eq!(astray("/hooks/s/token"), ("/hooks/s/(secret)".to_owned(), None));
-        assert_eq!(astray("/hooks/a\u{1b}[2J").0, "/hooks/a\\u{1b}[2J");
-        let long = format!("/hooks/{}", "x".repeat(10_000));
-        assert_eq!((astray(&long).0.len(), astray(&"/".repeat(10_000)).0.len()), (PATH_CHARS_MAX, SEGMENTS_MAX - 1));
+        for (path, hint) in [
+            ("/S", Some("a webhook's path")),
+            ("/hooks/S", Some("spelled otherwise")),
+            ("/hooks/s/", Some("has to end")),
+            ("/hooks/s/token", Some("has to end")),
+            ("/hooks/s/dG9r/ZW4=", Some("has to end")),
+            ("/hooks/s%26token%3Dtoken", Some("has to end")),
+            ("/hooks/s&token=token", Some("begin with `?`")),
+            ("/hooks/s&token=%74oken", Some("begin with `?`")),
+            ("/hooks/\u{1b}[2J", None),
+            ("/hooks/token", None),
+            ("/", None),
+        ] {
+            let Guess { nearest, hint: told } = sources.guess(path);
+            assert_eq!(nearest.as_deref(), hint.map(|_| "s"), "{path}");
+            assert_eq!(told.is_some(), hint.is_some(), "{path}: {told:?}");
+            assert!(told.zip(hint).is_none_or(|(told, hint)| told.contains(hint)), "{path}: {told:?}");
+        }
+        let long = format!("/hooks/{}", "s".repeat(10_000));
+        assert_eq!(sources.guess(&long), Guess { nearest: None, hint: None });
     }
 
     #[test]

@@ -65,16 +65,6 @@ impl Policy {
     }
 }
 
-impl Policy {
-    /// Tells a secret of these, wherever it was written.
-    pub fn is_secret(&self, text: &str) -> bool {
-        match self {
-            Policy::Open => false,
-            Policy::AnyOf(credentials) => credentials.iter().any(|one| one.secret().matches(text.as_bytes())),
-        }
-    }
-}
-
 impl Denied {
     /// The words for the log.
     pub fn as_str(self) -> &'static str {

@@ -1,4 +1,4 @@
-//! What was repaired in a payload that is kept, found out by reading it again as it was read then.
+//! The repairs of a payload that is kept, found out by reading it again as it was read then.
 
 use super::payload::read_payload;
 use super::refusal::UNREAD;

@@ -25,7 +25,7 @@ pub enum Replayed {
     /// The rules refuse it as before; it stays refused.
     RefusedAgain(Vec<Violation>),
     Declined(Declined),
-    /// The mended payload holds so many elements, and stands for one of a batch.
+    /// The corrected payload holds so many elements, and stands for one of a batch.
     SeveralElements(usize),
     /// Its source is not in the configuration any more.
     NoSource,
@@ -37,22 +37,23 @@ pub enum Replayed {
 }
 
 impl Ingest {
-    /// Decides a refused payload again, or the mended one in its stead. `force`: also if a later event of its key was taken
-    /// or it is a duplicate.
+    /// Decides a refused payload again, or the corrected one in its stead. `force`: also if a later event of its key
+    /// was taken or it is a duplicate.
     pub async fn replay(
         &self,
         refused: RefusedPayload,
-        mended: Option<Bytes>,
+        corrected: Option<Bytes>,
         force: bool,
         origin: &Arc<CommandOrigin>,
     ) -> Replayed {
         let shared = &self.0;
-        let stands_for_element = mended.is_some() && refused.element.is_some();
+        let stands_for_element = corrected.is_some() && refused.element.is_some();
         let (of, trace) = (refused.id, refused.trace.clone());
-        let DecidedAgain { source, raw, reading, decision } = match shared.decide_again(in_its_stead(refused, mended)) {
-            Ok(decided) => decided,
-            Err(replayed) => return replayed,
-        };
+        let DecidedAgain { source, raw, reading, decision } =
+            match shared.decide_again(in_its_stead(refused, corrected)) {
+                Ok(decided) => decided,
+                Err(replayed) => return replayed,
+            };
         let elements = decision.elements.len();
         let Elements { entries, ignored, .. } = Elements::of(source, decision);
         // A batch comes here whole only if the rules could not split it.
@@ -135,10 +136,10 @@ impl Shared {
     }
 }
 
-/// The mended payload in the stead of a refused one. It is whole, also where an element of a batch was refused: it is kept
-/// and read again as what came.
-fn in_its_stead(refused: RefusedPayload, mended: Option<Bytes>) -> RefusedPayload {
-    match mended {
+/// The corrected payload in the stead of a refused one. It is whole, also where an element of a batch was refused: it
+/// is kept and read again as what came.
+fn in_its_stead(refused: RefusedPayload, corrected: Option<Bytes>) -> RefusedPayload {
+    match corrected {
         Some(raw) => RefusedPayload { raw: Some(raw.to_vec()), charset: None, element: None, reason: None, ..refused },
         None => refused,
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tracing::field::display;
 use tracing::{Span, debug, info, warn};
 
-use super::admission::Astray;
 use super::refusal::{self, Refusal, Refused, UNPROCESSABLE};
 use super::request_id::RequestMetadata;
 use super::response::{EventReply, Reply};
@@ -30,6 +29,16 @@ pub(super) struct RequestLog {
     taken: LogThrottle,
     tap: Tap,
     activity: Activity,
+}
+
+/// The likely meaning of a path that leads to no source. It holds only words of the configuration and of the relay: the
+/// path itself is not logged, as a secret may stand anywhere in it, in any encoding.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Guess {
+    /// The source whose name is the one that was asked for, or nearly.
+    pub(super) nearest: Option<String>,
+    /// How the path differs from that of this source.
+    pub(super) hint: Option<&'static str>,
 }
 
 impl RequestLog {
@@ -143,14 +152,14 @@ impl RequestLog {
     }
 
     /// A request was refused as a whole. A person should look where that is new of an authenticated sender, or where the
-    /// journal does not take it. `astray` describes the path of one that names no source.
+    /// journal does not take it. `guess` tells which source one was meant for that names none.
     pub(super) fn refused(
         &self,
         refused: &Refused,
         source: Option<&Arc<str>>,
         peer: &Peer,
         about: &RequestMetadata,
-        astray: impl FnOnce() -> Option<Astray>,
+        guess: impl FnOnce() -> Option<Guess>,
     ) {
         let Refused { refusal, kept } = refused;
         self.metrics.request_refused(source, refusal.label());
@@ -187,11 +196,9 @@ impl RequestLog {
                 "refused a request"
             );
         } else {
-            let astray = astray();
-            let path = astray.as_ref().map(|astray| &*astray.path);
-            let nearest = astray.as_ref().and_then(|astray| astray.nearest.as_deref());
+            let Guess { nearest, hint } = guess().unwrap_or(Guess { nearest: None, hint: None });
             info!(
-                %request_id, sender_request_id, %trace_id, %peer, source, path, nearest, event, credential, status, reason,
+                %request_id, sender_request_id, %trace_id, %peer, source, nearest, hint, event, credential, status, reason,
                 suppressed,
                 "refused a request"
             );

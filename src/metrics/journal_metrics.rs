@@ -19,7 +19,7 @@ use super::timing::Timing;
 pub struct JournalMetrics {
     source_events: Family<SourceLabel, Gauge>,
     source_bytes: Family<SourceLabel, Gauge>,
-    forgotten: Family<PhaseLabel, Counter>,
+    evicted: Family<PhaseLabel, Counter>,
     commit: Timing,
     /// Events acknowledged and not yet settled.
     pub queue_events: Gauge,
@@ -54,7 +54,7 @@ impl JournalMetrics {
             ),
             source_bytes: all
                 .count("queue_source_bytes", "Payloads and bodies of the events that count against a source's share"),
-            forgotten: all
+            evicted: all
                 .count("dedup_keys_forgotten", "Incident keys forgotten because dedup.max_keys was reached, by phase"),
             commit: Timing::new(all.histogram("journal_commit", "Time of one synced journal commit", FAST_SECONDS)),
             queue_events: all.count("queue_events", "Events that wait for delivery"),
@@ -81,7 +81,7 @@ impl JournalMetrics {
 
     /// Shows the series whose labels are this program's words, with 0.
     pub(super) fn show(&self) {
-        PHASES.into_iter().for_each(|phase| drop(self.forgotten.get_or_create(&PhaseLabel { phase })));
+        PHASES.into_iter().for_each(|phase| drop(self.evicted.get_or_create(&PhaseLabel { phase })));
     }
 
     /// Shows the series of a configured source, with 0.
@@ -103,7 +103,7 @@ impl Metrics {
     /// Counts incident keys that deduplication forgot while they were resolved, and while they were open.
     pub fn keys_evicted(&self, resolved: u64, open: u64) {
         for (phase, count) in PHASES.into_iter().zip([resolved, open]) {
-            self.journal.forgotten.get_or_create(&PhaseLabel { phase }).inc_by(count);
+            self.journal.evicted.get_or_create(&PhaseLabel { phase }).inc_by(count);
         }
     }
 
@@ -112,5 +112,5 @@ impl Metrics {
     }
 }
 
-/// The phases of keys that are forgotten.
+/// The phases of keys that are evicted.
 const PHASES: [&str; 2] = ["resolved", "open"];

@@ -26,7 +26,7 @@ struct Payload<'a> {
     budget: &'a Budget,
     /// The budget of an explanation, apart from that of the decision: to be explained changes nothing.
     telling: Budget,
-    /// What putting the reasons of refusals in order may take, apart from the decision: no other element is refused for it.
+    /// The budget of putting the reasons of refusals in order, apart from the decision: no element is refused for it.
     ordering: Budget,
     fuel: Budget,
     converted: OnceCell<Converted>,
@@ -177,7 +177,7 @@ fn unwrap(path: &JsonPath, payload: &Value, json: JsonReading, budget: &Budget) 
 fn because(path: &JsonPath, scope: Scope<'_>, no_members: Option<String>) -> String {
     let no_members = no_members.filter(|_| path.begins_with_name() || scope.root.is_string());
     let why =
-        no_members.map(|why| format!("`$` {why}")).or_else(|| path.astray(scope)).or_else(|| no_list(path, scope));
+        no_members.map(|why| format!("`$` {why}")).or_else(|| path.why_missing(scope)).or_else(|| no_list(path, scope));
     why.map_or_else(String::new, |why| format!(" ({why})"))
 }
 
@@ -185,7 +185,7 @@ fn because(path: &JsonPath, scope: Scope<'_>, no_members: Option<String>) -> Str
 fn no_list(path: &JsonPath, scope: Scope<'_>) -> Option<String> {
     let list = list_of(path)?;
     match list.first(scope) {
-        None => list.astray(scope).or_else(|| Some(format!("there is no `{list}`"))),
+        None => list.why_missing(scope).or_else(|| Some(format!("there is no `{list}`"))),
         Some(Value::Array(_) | Value::Object(_)) => Some(format!("`{list}` is empty")),
         Some(other) => Some(format!("`{list}` has to be a list, not {}", kind_of(other))),
     }

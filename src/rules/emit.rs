@@ -144,7 +144,8 @@ impl Emit {
                         trace.found.push(name);
                         continue;
                     }
-                    let missed = Missed { key: key.to_owned(), path: name, instead, why: path.astray(reading.scope) };
+                    let missed =
+                        Missed { key: key.to_owned(), path: name, instead, why: path.why_missing(reading.scope) };
                     trace.missed.extend(Some(missed).filter(Missed::is_near));
                 }
             }
@@ -172,7 +173,7 @@ impl Reading<'_> {
         let (key, text) = (key.to_owned(), path.as_str().to_owned());
         match path.first(self.scope) {
             Some(_) => trace.found.push(text),
-            None => trace.missed.push(Missed { key, path: text, instead, why: path.astray(self.scope) }),
+            None => trace.missed.push(Missed { key, path: text, instead, why: path.why_missing(self.scope) }),
         }
     }
 }

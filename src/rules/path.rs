@@ -80,9 +80,9 @@ impl JsonPath {
     }
 
     /// Tells why it selects nothing, where more is wrong than that the last name is missing.
-    pub fn astray(&self, scope: Scope<'_>) -> Option<String> {
+    pub fn why_missing(&self, scope: Scope<'_>) -> Option<String> {
         let (start, root) = if self.whole { ("$$", scope.root) } else { ("$", scope.element) };
-        miss::astray(self.query.steps()?, start, root)
+        miss::why_missing(self.query.steps()?, start, root)
     }
 
     /// Tells a path that selects one node at most, whatever the payload.

@@ -193,7 +193,7 @@ impl Spot {
 impl Seen {
     /// That the path selects nothing, and why, where that does not hold.
     pub(super) fn missing(path: &JsonPath, scope: Scope<'_>, holds: bool) -> Seen {
-        let why = if holds { None } else { path.astray(scope) };
+        let why = if holds { None } else { path.why_missing(scope) };
         Seen { kind: "missing", value: None, size: None, holds, nearly: why.is_some(), why }
     }
 

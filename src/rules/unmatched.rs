@@ -1,5 +1,7 @@
 //! The reasons why no rule matched: what the rules looked at, and of that first what would have decided.
 
+use std::collections::HashMap;
+
 use super::RuleSet;
 use super::budget::Budget;
 use super::condition::{Condition, Test};
@@ -7,18 +9,18 @@ use super::path::{JsonPath, Scope};
 use super::value::shown;
 use crate::event::Violation;
 
-/// What the rules looked at, as reasons. First comes what no test knows, such as a new state word: of that the values on
-/// which an event fails alone, then what is there before what is missing, which may be there at will. `ordering` is for
-/// that order only: where it ends, the reasons are as true in another one.
+/// The reasons: each names a value that the rules looked at. First come those that no test knows, such as a new state word:
+/// of them the values on which an event fails alone, then what is there before what is missing, which may be there at
+/// will. `ordering` is for that order only: where it ends, the reasons are as true in the order of the rules.
 pub(super) fn reasons(rules: &RuleSet, scope: Scope<'_>, ordering: &Budget) -> Vec<Violation> {
     let mut read: Vec<&JsonPath> = rules.rules.iter().flat_map(|rule| &rule.reads).take(PATHS_MAX).collect();
     let ordered = Scope { budget: ordering, ..scope };
-    let (known, failed) = (known(rules, ordered), failed(rules, ordered));
-    read.sort_by_cached_key(|path| {
-        let is_known = known.iter().any(|known| known.as_str() == path.as_str());
-        let tests = failed.iter().filter(|failed| failed.path.as_str() == path.as_str()).map(|failed| failed.tests);
-        (is_known, tests.min().unwrap_or(usize::MAX), path.first(ordered).is_none())
-    });
+    if let Some(ranks) = ranks(rules, ordered) {
+        read.sort_by_cached_key(|path| {
+            let Rank { known, tests } = ranks.get(path.as_str()).copied().unwrap_or(Rank::NONE);
+            (known, tests, path.first(ordered).is_none())
+        });
+    }
     let reasons: Vec<Violation> = read.into_iter().take(REASONS_MAX).map(|path| reason(path, scope)).collect();
     if reasons.is_empty() {
         let problem = "no rule matches this payload".to_owned();
@@ -33,6 +35,38 @@ fn reason(path: &JsonPath, scope: Scope<'_>) -> Violation {
     Violation { path: path.as_str().to_owned(), problem: problem.to_owned(), found: found.map(shown) }
 }
 
+/// The place of a path among the reasons: the lowest comes first.
+#[derive(Clone, Copy)]
+struct Rank {
+    /// Some test holds there.
+    known: bool,
+    /// The fewest tests that would have to come out otherwise for a rule to match that failed there.
+    tests: usize,
+}
+
+impl Rank {
+    /// No test holds there and no rule failed.
+    const NONE: Rank = Rank { known: false, tests: usize::MAX };
+}
+
+/// The rank of each path that a test reads, by its text; none where the budget does not suffice for all of them.
+fn ranks<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> Option<HashMap<&'r str, Rank>> {
+    // Each element of a batch asks: once nothing is left, nothing is done for the rest.
+    if scope.budget.is_exhausted() {
+        return None;
+    }
+    let mut ranks: HashMap<&str, Rank> = HashMap::new();
+    let pay = |path: &JsonPath| scope.budget.spend_bytes(path.as_str().len() as u64);
+    for path in known(rules, scope).into_iter().take_while(|path| pay(path)) {
+        ranks.entry(path.as_str()).or_insert(Rank::NONE).known = true;
+    }
+    for Failed { path, tests } in failed(rules, scope).into_iter().take_while(|failed| pay(failed.path)) {
+        let rank = ranks.entry(path.as_str()).or_insert(Rank::NONE);
+        rank.tests = rank.tests.min(tests);
+    }
+    (!scope.budget.is_exhausted()).then_some(ranks)
+}
+
 /// The paths at which some test holds.
 fn known<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> Vec<&'r JsonPath> {
     let conditions = rules.rules.iter().take(RULES_MAX).filter_map(|rule| rule.when.as_ref());
@@ -43,11 +77,11 @@ fn known<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> Vec<&'r JsonPath> {
 /// A path at which a rule failed.
 struct Failed<'r> {
     path: &'r JsonPath,
-    /// How many tests would have to come out otherwise for the rule to match, this one among them.
+    /// The tests that would have to come out otherwise for the rule to match, this one among them.
     tests: usize,
 }
 
-/// Where the rules failed that make events. The others, for tests and notes, often read what else may be there.
+/// The paths at which rules failed that make events. The others, for tests and notes, often read what else may be there.
 fn failed<'r>(rules: &'r RuleSet, scope: Scope<'_>) -> Vec<Failed<'r>> {
     let rules = rules.rules.iter().filter(|rule| rule.then.makes_events()).take(RULES_MAX);
     let conditions = rules.filter_map(|rule| rule.when.as_ref());

@@ -14,7 +14,7 @@ pub(super) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     read(certificate).is_some_and(|read| read.signed_itself)
 }
 
-/// What a certificate says of who issued it, and whether it may issue others.
+/// The statements of a certificate about who issued it and whether it may issue others.
 struct Standing {
     signed_itself: bool,
     may_issue: bool,

@@ -252,15 +252,22 @@ async fn the_log_tells_no_credential_from_a_wrong_one_and_where_a_broken_body_is
         }
         assert_eq!(answers[0], answers[1], "the sender is not told which");
 
-        let astray = format!("https://localhost:{}/hooks/servicepilott?token=nearly", process.port);
-        process.client.send(http::Method::POST, &astray, &[], "{}".to_owned()).await;
-        let fields = process.logged("refused a request");
-        assert_eq!(
-            (&fields["reason"], &fields["path"], &fields["nearest"]),
-            (&json!("unknown_source"), &json!("/hooks/servicepilott"), &json!("servicepilot")),
-            "{fields}"
-        );
-        assert!(!fields.to_string().contains("nearly"), "{fields}");
+        for (rest, hint) in [
+            (format!("t?token={TOKEN}"), "spelled otherwise"),
+            (format!("&token={TOKEN}"), "begin with `?`"),
+            (format!("/{TOKEN}/"), "has to end"),
+            (format!("%26token%3D{TOKEN}"), "has to end"),
+        ] {
+            process.client.send(http::Method::POST, &format!("{url}{rest}"), &[], "{}".to_owned()).await;
+            let fields = process.logged("refused a request");
+            assert_eq!(
+                (&fields["reason"], &fields["nearest"]),
+                (&json!("unknown_source"), &json!("servicepilot")),
+                "{fields}"
+            );
+            assert!(fields["hint"].as_str().is_some_and(|told| told.contains(hint)), "{fields}");
+            assert!(!fields.to_string().contains(TOKEN), "{fields}");
+        }
 
         let answer = send(&[("authorization", &format!("Bearer {TOKEN}"))], "{").await;
         let fields = process.logged("refused a request");

@@ -63,7 +63,7 @@ async fn recorded(state: &State, id: &str) -> Option<(String, String)> {
     Some((details.summary.source, details.received?))
 }
 
-/// What Callgoose's filters make of each element; none of what is no event, or without filters.
+/// The verdict of Callgoose's filters on each element; none on one that is no event, or without filters.
 fn verdicts(filters: &FiltersBeside, explained: &Explained, from: Option<&str>) -> Vec<Option<FilterVerdict>> {
     let FiltersBeside::Read { filters, .. } = filters else { return Vec::new() };
     let verdict = |element: &Element| match element {

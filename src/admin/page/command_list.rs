@@ -1,4 +1,4 @@
-//! What people commanded: when, what, to which events, and who it was.
+//! The commands of people: when, which, to which events, and who it was.
 
 use maud::{Markup, html};
 use serde_json::Value;

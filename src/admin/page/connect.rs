@@ -1,4 +1,4 @@
-//! What to type into each sender and into Callgoose, to copy piece by piece. No secret is on it, only where it is.
+//! The pieces to type into each sender and into Callgoose, to copy. No secret is on it, only where it is.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use axum::extract::State as Extract;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 
 use super::layout::{Frame, Place};
 use super::parts::{prose, shortened, time_or};
@@ -18,10 +19,11 @@ use crate::advice::connect::{
 use crate::advice::status::trouble;
 use crate::callgoose::filters::FiltersBeside;
 use crate::clock::WallTime;
+use crate::inbound::Ingest;
 
 pub(super) async fn view(Extract(state): Extract<State>) -> Response {
     let status = current(&state.view).await;
-    let listener = listener(&state);
+    let (listener, callgoose) = (listener(&state), callgoose(&state).await);
     let main = html! {
         h1 { "Connect" }
         p.dim {
@@ -34,7 +36,7 @@ pub(super) async fn view(Extract(state): Extract<State>) -> Response {
         @for entry in &state.view.entries { (source(&state, entry, &listener, &status)) }
         h2 { "Callgoose" }
         p { "Services → your service → API Filters. Without them nobody is alerted." }
-        (callgoose(&state))
+        (callgoose)
     };
     Frame { state: &state, place: Place::Connect, title: "Connect", root: "./", live: true }.show(&main)
 }
@@ -103,30 +105,26 @@ fn last_event(name: &str, status: &Value) -> Markup {
     }
 }
 
-fn callgoose(state: &State) -> Markup {
-    match &*state.view.filters.borrow() {
+async fn callgoose(state: &State) -> Markup {
+    let filters = state.view.filters.borrow().clone();
+    match &filters {
         FiltersBeside::Read { name, filters } => html! {
             p.dim { "As " code { (name) } " says." }
             (filter_blocks(&of_filters(filters), name))
         },
         FiltersBeside::Unusable { name, problem } => html! {
             div.sentence.warning { p { code { (name) } " can't be used: " (problem) } }
-            (of_all_rules(state))
+            (of_all_rules(state).await)
         },
-        FiltersBeside::None => of_all_rules(state),
+        FiltersBeside::None => of_all_rules(state).await,
     }
 }
 
-/// Filters from what the rules send, once for all sources that send alike.
-fn of_all_rules(state: &State) -> Markup {
-    let mut told: Vec<(Vec<&str>, Option<Vec<FilterSetup>>)> = Vec::new();
-    for name in &state.view.sources {
-        let setups = state.view.ingest.rules_of(name).and_then(|rules| of_rules(&rules.body_shapes()));
-        match told.iter_mut().find(|(_, known)| *known == setups) {
-            Some((names, _)) => names.push(name),
-            None => told.push((vec![name], setups)),
-        }
-    }
+/// Filters from what the rules send. The page asks again with each event, and a file may have thousands of rules: it is
+/// found out where no sender's task waits for it.
+async fn of_all_rules(state: &State) -> Markup {
+    let (ingest, sources) = (state.view.ingest.clone(), state.view.sources.clone());
+    let told = spawn_blocking(move || by_source(&ingest, sources)).await.unwrap_or_default();
     html! {
         @for (names, setups) in &told {
             @let names = names.join(", ");
@@ -140,6 +138,19 @@ fn of_all_rules(state: &State) -> Markup {
             }
         }
     }
+}
+
+/// Sources that send alike, with the filters for them, where the rules tell any.
+fn by_source(ingest: &Ingest, sources: Vec<String>) -> Vec<(Vec<String>, Option<Vec<FilterSetup>>)> {
+    let mut told: Vec<(Vec<String>, Option<Vec<FilterSetup>>)> = Vec::new();
+    for name in sources {
+        let setups = ingest.rules_of(&name).and_then(|rules| of_rules(&rules.body_shapes()));
+        match told.iter_mut().find(|(_, known)| *known == setups) {
+            Some((names, _)) => names.push(name),
+            None => told.push((vec![name], setups)),
+        }
+    }
+    told
 }
 
 fn filter_blocks(setups: &[FilterSetup], of: &str) -> Markup {

@@ -69,7 +69,7 @@ fn event(draft: &Draft) -> Markup {
     }
 }
 
-/// What Callgoose's filters make of an event.
+/// The verdict of Callgoose's filters on an event.
 fn filtered(verdict: &FilterVerdict) -> Markup {
     let kind = if verdict.takes_effect() { "good" } else { "warning" };
     html! {

@@ -1,4 +1,4 @@
-//! What waits: by source and lane with the time that it will take, then the keys that fail or wait longest.
+//! The queue: by source and lane with the time that it will take, then the keys that fail or wait longest.
 
 use axum::extract::State as Extract;
 use axum::http::Uri;

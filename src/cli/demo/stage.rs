@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox::{self, Incident, Report, Sandbox};
@@ -30,6 +30,7 @@ use crate::cli::sandbox as sandbox_command;
 use crate::cli::terminal::Terminal;
 use crate::clock::WallTime;
 use crate::credential::Credential;
+use crate::relay::bind_remedy;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::text::quoted;
@@ -130,7 +131,7 @@ impl Stage {
         // Only now: one that runs would take it for a change.
         let addresses = [self.relay.listen, self.relay.admin];
         write(&at.join(CONFIGURATION), &configuration(at, &self.sandbox_url, addresses))?;
-        self.relay = Relay::start(at, &self.token).await?;
+        self.relay = Relay::start_again(at, &self.token).await?;
         Ok(self.relay.waiting)
     }
 
@@ -236,6 +237,17 @@ impl Relay {
         Ok(Relay { child, listen, admin, waiting: line["waiting"].as_u64().unwrap_or_default(), log })
     }
 
+    /// Starts it at the addresses that a killed one had: another program may have one of them for a moment.
+    async fn start_again(directory: &Path, token: &str) -> Result<Relay, String> {
+        for _ in 1..STARTS_MAX {
+            match Relay::start(directory, token).await {
+                Err(problem) if tells_of_taken_address(&problem) => sleep(START_PAUSE).await,
+                started => return started,
+            }
+        }
+        Relay::start(directory, token).await
+    }
+
     async fn stop(&mut self) {
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             let _ = kill_process(pid, Signal::TERM);
@@ -244,6 +256,10 @@ impl Relay {
             let _ = self.child.kill().await;
         }
     }
+}
+
+fn tells_of_taken_address(problem: &str) -> bool {
+    problem.contains(bind_remedy(ErrorKind::AddrInUse))
 }
 
 /// Reads the relay's log: keeps its last lines, and hands on the line that says that it takes events.
@@ -346,6 +362,25 @@ const UPSTREAM_TOKEN: &str = "callgoose.token";
 const RULES: &str = include_str!("../../../config/rules/servicepilot.yaml");
 /// Longer than the relay's own wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A port that a program got by chance, mostly for one connection, is free again within seconds.
+const STARTS_MAX: usize = 10;
+const START_PAUSE: Duration = Duration::from_millis(500);
 /// Calls wait for their line, so that none is left out.
 const REPORTS_MAX: usize = 1_000;
 const LOG_LINES_MAX: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::StartError;
+
+    #[test]
+    fn a_taken_address_is_told_from_what_no_second_start_mends() {
+        let told = |kind: ErrorKind| {
+            let error = StartError::Bind { key: "listen.address", address: ANY_PORTS[0], error: kind.into() };
+            tells_of_taken_address(&format!("the relay did not start: error: {error}"))
+        };
+        assert!(told(ErrorKind::AddrInUse));
+        assert!(!told(ErrorKind::PermissionDenied) && !told(ErrorKind::AddrNotAvailable));
+    }
+}

@@ -146,14 +146,14 @@ impl Replay {
         match &self.against {
             Some(file) => against::run(file, &Past { config, selection, ids, json: *json }, terminal),
             None => {
-                let command = Command { verb: "replay", force: self.force, payload: self.mended()? };
+                let command = Command { verb: "replay", force: self.force, payload: self.corrected()? };
                 run(&self.which, command, self.wait, terminal)
             }
         }
     }
 
     /// The payload that stands in the stead of the refused one.
-    fn mended(&self) -> Result<Option<String>, String> {
+    fn corrected(&self) -> Result<Option<String>, String> {
         let Some(file) = &self.payload else { return Ok(None) };
         if self.which.ids.len() != 1 {
             return Err("`--payload` needs the id of one refused payload".to_owned());

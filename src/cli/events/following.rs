@@ -13,7 +13,7 @@ use super::paint;
 use crate::advice::{self, Advice, Beside, of_queued};
 use crate::cli::admin_client::Relay;
 use crate::cli::client::Answer;
-use crate::cli::terminal::{Paint, Terminal, painted, plain};
+use crate::cli::terminal::{Paint, Terminal, painted, plain, shortened};
 use crate::cli::{ConfigArguments, Exit, Stop};
 use crate::clock::WallTime;
 use crate::text::second;
@@ -170,7 +170,7 @@ fn news(event: &Value, told: &mut Told, now: WallTime) -> Vec<String> {
         let took = call["took_ms"].as_i64().unwrap_or(0);
         lines.push(format!("{at}  call {number}: {result}{status}{fault}, took {took} ms"));
         for name in ["detail", "answer"] {
-            let text = shortened(call[name].as_str().unwrap_or_default());
+            let text = shortened(call[name].as_str().unwrap_or_default().trim(), TEXT_CHARS_MAX);
             lines.extend((!text.is_empty()).then(|| format!("  {name}: {text}")));
         }
     }
@@ -182,15 +182,6 @@ fn moment(time: &str, now: WallTime) -> String {
     WallTime::parse_rfc3339(time).map_or_else(|| plain(time), |at| second(at, now))
 }
 
-/// On one line; `gander events show` has the whole.
-fn shortened(text: &str) -> String {
-    let text = plain(text.trim());
-    match text.chars().count() > TEXT_CHARS_MAX {
-        true => text.chars().take(TEXT_CHARS_MAX - 1).chain(['…']).collect(),
-        false => text,
-    }
-}
-
 /// For one answer: shorter than the relay lets a request wait, and than this client does.
 const WAIT: Duration = Duration::from_secs(20);
 /// For the first.
@@ -198,6 +189,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// A relay starts within seconds, with a large journal within a minute or two.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// A text of a call stands on one line; `gander events show` has the whole.
 const TEXT_CHARS_MAX: usize = 200;
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{page_of, shortened, text};
+use super::{page_of, text};
 use crate::cli::admin_client::Relay;
-use crate::cli::terminal::{Terminal, plain, table};
+use crate::cli::terminal::{Terminal, cell, plain, table};
 use crate::cli::{ConfigArguments, Exit, Stop};
 
 /// List what people commanded, newest first: replays, discards, holds and releases
@@ -61,7 +61,7 @@ impl Log {
 }
 
 fn row(command: &Value) -> Vec<String> {
-    let said = |name: &str| shortened(&text(&command[name]));
+    let said = |name: &str| cell(&text(&command[name]));
     let events: Vec<String> = page_of(command, "events").iter().map(text).collect();
     let target = match (command["source"].as_str(), command["key"].as_str(), &command["selection"]) {
         (Some(source), Some(key), _) => format!("key {key} of source {source}"),
@@ -69,7 +69,7 @@ fn row(command: &Value) -> Vec<String> {
         (None, _, Value::Null) => events.join(", "),
         (None, _, selection) => format!("{} by {selection}", said("count")),
     };
-    vec![said("at"), said("command"), shortened(&target), said("by")]
+    vec![said("at"), said("command"), cell(&target), said("by")]
 }
 
 #[cfg(test)]

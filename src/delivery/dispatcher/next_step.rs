@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolve_that_found_nothing_is_sent_again_where_its_trigger_was_delivered_lately() {
+    fn a_resolve_that_found_nothing_is_sent_again_where_its_trigger_was_delivered_recently() {
         let mut recent = no_triggers();
         recent.delivered(KeyId(1), Action::Trigger, Outcome::Created, NOW.monotonic);
         for (sentence, before, recent, resends) in [

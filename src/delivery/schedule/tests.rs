@@ -466,7 +466,7 @@ fn to_choose_from_a_hundred_thousand_keys_costs_hardly_more_than_from_a_hundred(
 }
 
 #[test]
-fn what_is_held_waits_until_it_is_let_go_and_holds_up_nothing_else() {
+fn what_is_held_waits_until_it_is_released_and_holds_up_nothing_else() {
     let mut schedule = wide();
     let other = |id, key| Queued { source: SourceId(1), ..queued(id, key) };
     for event in [queued(1, 1), queued(2, 2), other(3, 3), other(4, 4)] {
@@ -485,7 +485,7 @@ fn what_is_held_waits_until_it_is_let_go_and_holds_up_nothing_else() {
 }
 
 #[test]
-fn a_key_that_is_held_while_it_backs_off_is_tried_again_when_it_is_let_go() {
+fn a_key_that_is_held_while_it_backs_off_is_tried_again_when_it_is_released() {
     let mut schedule = wide();
     schedule.enqueue(&queued(1, 1), Monotonic(0));
     let started = start(&mut schedule, 0);
@@ -531,7 +531,7 @@ fn what_was_held_is_no_older_for_it() {
 }
 
 #[test]
-fn a_source_that_is_let_go_saved_nothing_up() {
+fn a_source_that_is_released_saved_nothing_up() {
     let mut schedule = Schedule::new(limits(1, 1_000, 1_000));
     let other = |id, key| Queued { source: SourceId(1), ..queued(id, key) };
     schedule.enqueue(&queued(1, 1), Monotonic(0));

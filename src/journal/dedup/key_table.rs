@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_resolved_key_is_forgotten_before_any_open_one() {
+    fn the_oldest_resolved_key_is_evicted_before_any_open_one() {
         let mut keys = KeyTable::new(3);
         keys.put(KeyId(1), state(Action::Trigger, 1));
         keys.put(KeyId(2), state(Action::Resolve, 2));
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn of_keys_up_to_an_event_the_oldest_is_forgotten_and_no_newer_one() {
+    fn of_keys_up_to_an_event_the_oldest_is_evicted_and_no_newer_one() {
         let mut keys = KeyTable::new(9);
         keys.put(KeyId(1), state(Action::Trigger, 1));
         keys.put(KeyId(2), state(Action::Resolve, 5));

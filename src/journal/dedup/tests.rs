@@ -429,7 +429,7 @@ fn a_restart_knows_how_the_last_event_of_a_key_ended() {
 }
 
 #[test]
-fn open_incidents_are_told_newest_first_and_what_was_forgotten_is_counted_once() {
+fn open_incidents_are_told_newest_first_and_what_was_evicted_is_counted_once() {
     let mut dedup = Dedup::new(Settings { max_keys: 3, ..SETTINGS });
     let arrival = |key, action| Arrival { key: KeyId(key), action, update: UpdateHash(0), occurrence: None };
     assert!(dedup.is_empty() && !dedup.has_evicted());

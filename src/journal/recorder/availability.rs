@@ -16,7 +16,7 @@ pub enum Unavailable {
     DiskFull,
     /// A write or sync failed; the journal is being reopened.
     JournalFault,
-    /// Another program changed the journal's files; the journal is being brought back to its place.
+    /// Another program changed the journal's files; the journal is being put back.
     JournalReplaced,
     /// More requests wait than the recorder's queue holds.
     Overload,

@@ -754,7 +754,7 @@ async fn a_refused_payload_ends_with_what_replaces_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_was_forgotten_is_looked_for_in_the_journal() {
+async fn a_key_that_was_evicted_is_looked_for_in_the_journal() {
     let directory = tempfile::tempdir().unwrap();
     let mut fixture = open(directory.path(), 10_000);
     let ids = played(&mut fixture, "Td Rc").await;

@@ -27,7 +27,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::write_progress::WriteProgress;
-use super::{Committed, Health, Message, QUEUE, Recorder, TurnedAway, Unavailable};
+use super::{Committed, Health, Message, QUEUE, QueueCopy, Recorder, Remark, TurnedAway, Unavailable};
 use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::event::{EventId, HoldRecord, Queued, Settlement, SourceNames, Superseded};
@@ -111,26 +111,9 @@ impl RecorderThread {
         let sources = Arc::new(SourceNames::default());
         let Restored { mut journal, dedup, last, damaged } = restore(&parts, journal, &sources, each)?;
         let (sender, messages) = mpsc::channel(QUEUE);
-        let (health, watched) = watch::channel(Health::Taking);
-        let (turned_away, crowd) = watch::channel(Vec::new());
         let (last_queue, queue_backup) = QueueBackup::new();
         let (remarks, remarked) = Remarks::at_start(&repairs, journal.lack(&files, salvaged), now);
-        let (holds, holds_watched) = watch::channel(Arc::new(holds_of(&parts, &journal)?));
-        let (commits, commits_watched) = watch::channel(0);
-        let (progress, tap, activity) = (Arc::new(WriteProgress::new()), Tap::default(), Activity::default());
-        let recorder = Recorder {
-            messages: sender,
-            health: watched,
-            turned_away: crowd,
-            remarks: remarked,
-            holds: holds_watched,
-            sources: Arc::clone(&sources),
-            last_queue,
-            commits: commits_watched,
-            progress: Arc::clone(&progress),
-            tap: tap.clone(),
-            activity: activity.clone(),
-        };
+        let holds = watch::Sender::new(Arc::new(holds_of(&parts, &journal)?));
         let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
         let mut thread = RecorderThread {
             parts,
@@ -138,9 +121,9 @@ impl RecorderThread {
             dedup,
             sources,
             messages,
-            health,
+            health: watch::Sender::new(Health::Taking),
             turning_away: TurningAway::default(),
-            turned_away,
+            turned_away: watch::Sender::new(Vec::new()),
             remarks,
             holds,
             settlement_waiters: HashMap::new(),
@@ -148,19 +131,43 @@ impl RecorderThread {
             handed_over: last,
             queue_backup,
             committed: 0,
-            commits,
-            progress,
+            commits: watch::Sender::new(0),
+            progress: Arc::new(WriteProgress::new()),
             coalesce: Coalesce::default(),
             shortage,
             fault: None,
             prune_at: Instant::now(),
             look_at: Instant::now() + LOOK_INTERVAL,
             false_alarms: 0,
-            tap,
-            activity,
+            tap: Tap::default(),
+            activity: Activity::default(),
         };
+        // Before anything is published, so that nothing of it is missed.
+        let recorder = thread.handle(sender, last_queue, remarked);
         thread.prepare(&damaged);
         Ok((recorder, thread))
+    }
+
+    /// The handle by which others reach this thread.
+    fn handle(
+        &self,
+        messages: mpsc::Sender<Message>,
+        last_queue: mpsc::Sender<QueueCopy>,
+        remarks: watch::Receiver<Vec<Remark>>,
+    ) -> Recorder {
+        Recorder {
+            messages,
+            health: self.health.subscribe(),
+            turned_away: self.turned_away.subscribe(),
+            remarks,
+            holds: self.holds.subscribe(),
+            sources: Arc::clone(&self.sources),
+            last_queue,
+            commits: self.commits.subscribe(),
+            progress: Arc::clone(&self.progress),
+            tap: self.tap.clone(),
+            activity: self.activity.clone(),
+        }
     }
 
     /// Prepares an opened journal for its first batch.
@@ -168,7 +175,7 @@ impl RecorderThread {
         // A leftover log may end in a commit whose sync failed: nothing may be appended to that.
         match self.journal.checkpoint() {
             Ok(true) => {}
-            Ok(false) => tracing::warn!("another process reads the journal; its log is folded later"),
+            Ok(false) => tracing::warn!("another process reads the journal; its log is checkpointed later"),
             Err(error) => self.enter_fault(&error),
         }
         if self.fault.is_none()
@@ -240,7 +247,7 @@ impl RecorderThread {
             if self.fault.is_some() {
                 if Instant::now() >= end {
                     tracing::error!(
-                        "the journal could not be brought back to its place: its queue may be lost; the next start \
+                        "the journal could not be put back: its queue may be lost; the next start \
                          reports missing events"
                     );
                     return;

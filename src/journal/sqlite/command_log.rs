@@ -16,7 +16,7 @@ use crate::event::{EventId, HoldTarget};
 pub struct CommandOrigin {
     /// The relay's own id of the request; what one request asks for is one row.
     pub request_id: Arc<str>,
-    /// How the person was let in, and the address of the connection.
+    /// The way by which the person was let in, and the address of the connection.
     pub by: Arc<str>,
     /// The filter that chose the events, as JSON; none where each was named.
     pub selection: Option<Arc<str>>,
@@ -49,7 +49,7 @@ pub struct CommandRecord {
     pub request_id: String,
     /// The filter, where one chose the events.
     pub selection: Option<serde_json::Value>,
-    /// What is held or released.
+    /// The target of a hold or a release.
     pub source: Option<String>,
     pub key: Option<String>,
     /// Events that it was carried out for.

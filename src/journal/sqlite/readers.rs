@@ -58,7 +58,7 @@ impl Readers {
         let (database, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match *database {
             Some(_) => Ok(()),
-            None => Err(Error::Fault("the journal is being brought back to its place".to_owned())),
+            None => Err(Error::Fault("the journal is being put back".to_owned())),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::yaml::nearest;
 
 /// A sentence where there is more to say than that the last name is missing: a value on the way that has no members, a
 /// name on the way that is missing, a name that is nearly there.
-pub(super) fn astray(steps: &[Step], start: &str, root: &Value) -> Option<String> {
+pub(super) fn why_missing(steps: &[Step], start: &str, root: &Value) -> Option<String> {
     let mut node = root;
     let mut at = start.to_owned();
     for (index, step) in steps.iter().enumerate() {

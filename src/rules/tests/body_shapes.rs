@@ -245,7 +245,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_body_is_outside_of_its_outline(
+    fn no_body_is_outside_of_its_shape(
         file in prop::option::weighted(0.8, (emits(), emits(), merges())),
         own in prop::option::of((emits(), merges())),
         payload in payloads(),

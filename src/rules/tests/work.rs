@@ -135,6 +135,31 @@ fn hostile_keys_and_captures_come_to_an_end() {
 }
 
 #[test]
+fn the_reasons_of_a_batch_that_no_rule_matches_come_to_an_end() {
+    // The index leaves all rules out, so that deciding takes no steps to speak of.
+    let rule = |number: usize| {
+        let tests: String = (0..200).map(|test| format!(", {{ path: $.r{number}t{test}, exists: true }}")).collect();
+        format!(
+            "  - {{ name: r{number}, when: {{ all: [{{ path: $.state, equals: s{number} }}{tests}] }}, then: trigger }}\n"
+        )
+    };
+    let listed: String = (0..50).map(rule).collect();
+    let head = "version: 1\nsplit: $[*]\nplaceholders: allow\nincident_key: $.id";
+    let rules = compile(&format!("{head}\nrules:\n{listed}"));
+    let payload = json!(vec![json!({}); 10_000]);
+    let started = computed();
+    let decision = rules.decide(&payload, CONTEXT);
+    let took = computed() - started;
+    assert!(took < ENOUGH, "it took {took:?}");
+    assert_eq!(decision.elements.len(), 10_000);
+    for element in decision.elements {
+        let Element::Refused { violations, .. } = element else { panic!("{element:?}") };
+        assert_eq!(violations.len(), 5);
+        assert!(violations.iter().all(|one| one.problem == "no rule matches, and this is missing"), "{violations:?}");
+    }
+}
+
+#[test]
 fn singular_paths_allocate_nothing() {
     let document = json!({"tags": {"policy_id": "p1", "list": [{"a": null}]}});
     for (path, expected) in [

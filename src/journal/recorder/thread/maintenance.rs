@@ -103,7 +103,7 @@ impl RecorderThread {
         }
         match checkpointed {
             Err(error @ (journal::Error::Damaged(_) | journal::Error::Replaced(_))) => self.enter_fault(&error),
-            Err(error) => tracing::debug!(%error, "the log of the journal can't be folded yet"),
+            Err(error) => tracing::debug!(%error, "the log of the journal can't be checkpointed yet"),
             Ok(()) => {}
         }
     }

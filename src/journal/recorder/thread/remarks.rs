@@ -120,11 +120,11 @@ impl Remarks {
             }
             Lack::Log => {
                 tracing::warn!(
-                    "the journal's log is gone, though the relay did not stop in order: another program folded it, or deleted it; \
-                     no event is known to be missing, but some may be sent again"
+                    "the journal's log is gone, though the relay did not stop in order: another program checkpointed \
+                     it, or deleted it; no event is known to be missing, but some may be sent again"
                 );
                 let detail =
-                    "the journal's log was folded or deleted by another program; no event is known to be missing";
+                    "the journal's log was checkpointed or deleted by another program; no event is known to be missing";
                 return self.begin(LACK, detail.to_owned(), WATCH, now);
             }
         };

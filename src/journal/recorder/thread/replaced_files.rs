@@ -152,7 +152,7 @@ impl RecorderThread {
             return;
         }
         if fault.told != told {
-            tracing::error!(error = %error, "the journal can't be brought back to its place yet; it is tried again");
+            tracing::error!(error = %error, "the journal can't be put back yet; it is tried again");
             self.health.send_modify(|health| {
                 if let Health::Refusing { detail, .. } = health {
                     detail.clone_from(&told);

@@ -180,7 +180,7 @@ pub(super) fn log_damaged(metrics: &Metrics, damaged: &[Damaged]) {
     }
     tracing::error!(
         events = damaged.len(),
-        "events in the journal are damaged: they were set aside as dead letters whose reason begins with \"damaged\"; \
+        "events in the journal are damaged: they became dead letters whose reason begins with \"damaged\"; \
          check the disk and the memory of this machine"
     );
 }
