@@ -73,6 +73,7 @@ pub use payload::{Decoded, json, read_kept, read_payload};
 pub use refusal::{NotJson, Refusal, TakenBy};
 pub use replay::Replayed;
 pub use request_id::{request_id, request_time, sender_id};
+pub use self_check::Submitted;
 
 /// The `listen` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,13 +11,15 @@
 //!   it decides a payload that came, and hands them to the recorder. From there they are events like any other: journal,
 //!   deduplication, dispatcher, Callgoose, verdict. Not checked are the listener and the sender's token, of which the relay
 //!   may know a hash only.
-//! - **Nothing is left open.** A trigger is submitted only if the rules make a resolve with the same incident key of the
-//!   other payload. The key is the same in each round: where a stop or an outage left a trigger open, the next trigger is
-//!   a duplicate of it, and its resolve clears it away. Such a round proves nothing, counts for nothing, and is followed
-//!   by another at once.
-//! - **Nothing piles up.** An event that waits is followed for as long as it waits, also beyond `limit`; a round that is
-//!   given up for the next one leaves a waiting trigger of which the next trigger is a duplicate.
-//! - **It presses nobody.** What the journal does not take, for whatever reason, ends the round.
+//! - **Nothing is left open while the relay runs.** A trigger is submitted only if the rules make a resolve with the same
+//!   incident key of the other payload. Both are decided once, when the round begins, and a round is followed to its end by
+//!   the settings that it began with: no reload comes between a trigger and its resolve. A resolve that the journal does
+//!   not take is submitted again. Where a stop left a trigger open, that of the next round is a duplicate of it if it has
+//!   the same key, and its resolve clears it away. Such a round proves nothing, counts for nothing, and is followed by
+//!   another at once.
+//! - **Nothing piles up.** An event that waits is followed for as long as it waits, also beyond `limit`, and no other round
+//!   begins before it has ended. A dead letter of the check is discarded by it.
+//! - **It presses nobody.** What the journal does not take is not submitted again before `every` has passed.
 //! - **Marked.** The sender's request id in the journal is [`MARK`]; the built-in payloads have it as their key.
 //!
 //! This room decides, and reads no clock; `relay/self_check.rs` submits, waits and reports.
@@ -53,7 +55,7 @@ pub struct Settings {
     pub resolve: Value,
 }
 
-/// How the check stands, for `/readyz` and the status.
+/// The state of the check, for `/readyz` and the status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     pub source: Arc<str>,
@@ -122,9 +124,19 @@ impl Report {
         Report { source: Arc::clone(source), every: *every, limit: *limit, last_success: None, failing: None }
     }
 
-    /// The same for other settings: what was found by the ones before holds until a round has ended.
+    /// The report under other settings: what was found by the ones before holds until a round has ended, unless it was
+    /// found with another source.
     pub fn with(self, settings: &Settings) -> Report {
-        Report { last_success: self.last_success, failing: self.failing, ..Report::new(settings) }
+        let new = Report::new(settings);
+        match self.source == new.source {
+            true => Report { last_success: self.last_success, failing: self.failing, ..new },
+            false => new,
+        }
+    }
+
+    /// True before the first round has ended.
+    pub fn is_empty(&self) -> bool {
+        self.last_success.is_none() && self.failing.is_none()
     }
 
     /// Notes a round that came whole; returns true if those before failed.
@@ -142,6 +154,14 @@ impl Report {
         self.failing = Some(Failing { since, failure });
         !known
     }
+}
+
+/// The action whose event deduplication would take for a copy, by the events of two rounds: the rules find the same
+/// occurrence in both.
+pub fn repeated(earlier: &[Draft; 2], later: &[Draft; 2]) -> Option<Action> {
+    let mut both = earlier.iter().zip(later);
+    let same = both.find(|(one, next)| one.occurrence.is_some() && one.occurrence == next.occurrence);
+    same.map(|(one, _)| one.action)
 }
 
 /// The one event of a decision, if it is of this action.
@@ -196,9 +216,13 @@ incident_key: $.servicepilot_event_id
     }
 
     fn drafts(settings: &Settings, rules: &str) -> Result<[Draft; 2], Failure> {
+        drafts_at(settings, rules, WallTime(0))
+    }
+
+    fn drafts_at(settings: &Settings, rules: &str, started: WallTime) -> Result<[Draft; 2], Failure> {
         let source = Arc::new(Source::new("rules.yaml".to_owned(), rules.to_owned()));
         let rules = RuleSet::compile(&source, &mut Findings::new()).unwrap();
-        settings.drafts(&rules, JsonReading::default(), WallTime(0))
+        settings.drafts(&rules, JsonReading::default(), started)
     }
 
     #[test]
@@ -232,6 +256,38 @@ incident_key: $.servicepilot_event_id
         let time = "1970-01-01T00:00:01.000Z";
         let expected = json!({ "a": [time, "at $time"], "b": { "c": time } });
         assert_eq!(settings.payload(Action::Trigger, WallTime(1_000)), expected);
+    }
+
+    #[test]
+    fn an_occurrence_that_stays_the_same_makes_a_round_a_copy_of_the_one_before() {
+        let payload = |state: &str, at: &str| json!({ "servicepilot_event_id": "a", "state": state, "at": at });
+        for (trigger, resolve, occurrence, expected) in [
+            (TIME, TIME, "occurrence: $.at", None),
+            ("noon", TIME, "occurrence: $.at", Some(Action::Trigger)),
+            (TIME, "noon", "occurrence: $.at", Some(Action::Resolve)),
+            // Then the key alone tells events apart.
+            ("noon", "noon", "occurrence: $.elsewhere", None),
+            ("noon", "noon", "", None),
+        ] {
+            let settings = settings(payload("CRITICAL", trigger), payload("OK", resolve));
+            let rules = format!("{RULES}{occurrence}\n");
+            let round = |started| drafts_at(&settings, &rules, WallTime(started)).unwrap();
+            assert_eq!(repeated(&round(0), &round(1_000)), expected, "{trigger} {resolve} {occurrence}");
+        }
+    }
+
+    #[test]
+    fn other_settings_keep_what_was_found_with_their_source_only() {
+        let before = settings(Value::Null, Value::Null);
+        let mut report = Report::new(&before);
+        assert!(report.is_empty());
+        report.succeeded(WallTime(1), Duration::ZERO);
+        report.failed(WallTime(2), Failure::Journal { action: Action::Trigger, why: "backlog" });
+        let often = Settings { every: Duration::from_secs(60), ..before.clone() };
+        let kept = Report { every: often.every, ..report.clone() };
+        assert_eq!(report.clone().with(&often), kept);
+        let elsewhere = Settings { source: "other".into(), ..before };
+        assert_eq!(report.with(&elsewhere), Report::new(&elsewhere));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, Monotonic, WallTime};
-use crate::event::{Action, Settlement};
-use crate::inbound::Ingest;
+use crate::event::{Action, Draft, Settlement, State};
+use crate::inbound::{Ingest, Submitted};
 use crate::journal::recorder::Unavailable;
 use crate::metrics::Metrics;
 use crate::self_check::{Failure, Report, Rounds, Settings, Step};
@@ -23,6 +23,17 @@ pub(super) struct SelfCheck {
     /// None while it is off.
     pub(super) report: watch::Sender<Option<Report>>,
     pub(super) shutdown: Shutdown,
+}
+
+/// The events of the round under way.
+#[derive(Default)]
+struct UnderWay {
+    /// Trigger and resolve, decided when the round began: a reload may bring rules that make another key.
+    drafts: Option<[Draft; 2]>,
+    /// The end of the one that was submitted last.
+    end: Option<End>,
+    /// That one is a duplicate of an event that was there before.
+    repeats: bool,
 }
 
 /// The end of an event that was submitted; none if nobody will tell it.
@@ -57,61 +68,118 @@ impl SelfCheck {
     }
 
     /// Goes round until the settings change, or the relay stops: then it returns false. A round under way is finished
-    /// first, unless it is overdue.
+    /// first, however long that takes: its trigger would stay open otherwise.
     async fn check(&self, settings: &Settings, changes: &mut Changes) -> bool {
-        self.report.send_modify(|report| {
-            *report = Some(report.take().map_or_else(|| Report::new(settings), |report| report.with(settings)));
-        });
+        self.begin_report(settings);
         let mut rounds = Rounds::new(settings.every, settings.limit, self.clock.now().monotonic);
-        let mut end: Option<End> = None;
+        let (mut round, mut leaves) = (UnderWay::default(), false);
         loop {
+            if leaves && rounds.is_idle() {
+                return true;
+            }
             if let Some(failure) = rounds.elapse(self.clock.now()) {
                 self.failed(failure);
             }
-            let step = rounds.step();
+            let until = match rounds.step() {
+                Step::Wait(until) | Step::Follow { until } => until,
+                Step::Submit { action, started } => {
+                    tokio::select! {
+                        biased;
+                        () = self.shutdown.begun() => return false,
+                        () = self.submit(settings, action, started, &mut rounds, &mut round) => continue,
+                    }
+                }
+            };
             tokio::select! {
                 biased;
                 () = self.shutdown.begun() => return false,
-                changed = changes.changed(), if may_end_here(step) => return changed.is_ok(),
-                () = self.take(step, settings, &mut rounds, &mut end) => {}
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return false;
+                    }
+                    leaves = true;
+                    if changes.borrow_and_update().is_none() {
+                        self.off();
+                    }
+                }
+                settled = ended(&mut round.end) => self.settled(settled, &mut rounds, &mut round).await,
+                () = self.sleep_until(until) => {}
             }
         }
     }
 
-    /// Takes one step.
-    async fn take(&self, step: Step, settings: &Settings, rounds: &mut Rounds, end: &mut Option<End>) {
-        match step {
-            Step::Wait(until) => self.sleep_until(until).await,
-            Step::Submit { action, started } => match self.ingest.self_check(settings, action, started).await {
-                Ok(follow) => {
-                    *end = Some(Box::pin(follow.settled()));
-                    rounds.submitted();
-                }
-                Err(failure) => {
-                    rounds.failed(self.clock.now());
-                    self.failed(failure);
-                }
-            },
-            Step::Follow { until, .. } => {
-                let settled = tokio::select! {
-                    biased;
-                    settled = ended(end) => settled,
-                    () = self.sleep_until(until) => return,
-                };
-                *end = None;
-                let now = self.clock.now();
-                let Some(settlement) = settled else {
-                    // The recorder is gone, which it is only when the relay stops.
-                    rounds.failed(now);
-                    let why = Unavailable::Stopping.as_str();
-                    return self.failed(Failure::Journal { action: Action::Trigger, why });
-                };
-                match rounds.settled(&settlement, now) {
-                    Some(Ok(took)) => self.succeeded(now.wall, took),
-                    Some(Err(failure)) => self.failed(failure),
-                    None => {}
-                }
+    fn begin_report(&self, settings: &Settings) {
+        let report = self.report.borrow().clone();
+        let report = report.map_or_else(|| Report::new(settings), |report| report.with(settings));
+        if report.is_empty() {
+            // Nothing of another source stays in the metrics.
+            self.metrics.self_check_off();
+        }
+        self.report.send_replace(Some(report));
+    }
+
+    async fn submit(
+        &self,
+        settings: &Settings,
+        action: Action,
+        started: WallTime,
+        rounds: &mut Rounds,
+        round: &mut UnderWay,
+    ) {
+        match self.try_submit(settings, action, started, round).await {
+            Ok(Submitted { end, repeats }) => {
+                round.end = Some(Box::pin(end.settled()));
+                round.repeats = repeats;
+                rounds.submitted(repeats);
             }
+            Err(failure) => {
+                rounds.not_taken(self.clock.now());
+                self.failed(failure);
+            }
+        }
+    }
+
+    async fn try_submit(
+        &self,
+        settings: &Settings,
+        action: Action,
+        started: WallTime,
+        round: &mut UnderWay,
+    ) -> Result<Submitted, Failure> {
+        let drafts = match (action, round.drafts.take()) {
+            (Action::Resolve, Some(drafts)) => drafts,
+            _ => self.ingest.decide_self_check(settings, started)?,
+        };
+        let [trigger, resolve] = round.drafts.insert(drafts);
+        let draft = match action {
+            Action::Trigger => trigger.clone(),
+            Action::Resolve => resolve.clone(),
+        };
+        self.ingest.submit_self_check(settings, draft, started).await
+    }
+
+    /// Goes on from the end of an event, or from the loss of it.
+    async fn settled(&self, settled: Option<Settlement>, rounds: &mut Rounds, round: &mut UnderWay) {
+        round.end = None;
+        let now = self.clock.now();
+        let Some(settlement) = settled else {
+            // The recorder is gone, which it is only when the relay stops.
+            if let Some(failure) = rounds.lost(Unavailable::Stopping.as_str(), now) {
+                self.failed(failure);
+            }
+            return;
+        };
+        match rounds.settled(&settlement, now) {
+            Some(Ok(took)) => self.succeeded(now.wall, took),
+            Some(Err(failure)) => self.failed(failure),
+            None => {}
+        }
+        // A duplicate may stand for an event that a sender posted: that is left to a person.
+        if settlement.state == State::Dead
+            && !round.repeats
+            && let Err(why) = self.ingest.discard_self_check(settlement.id).await
+        {
+            tracing::debug!(event = settlement.id.0, reason = why.as_str(), "a dead letter of the self check is left");
         }
     }
 
@@ -120,6 +188,9 @@ impl SelfCheck {
     }
 
     fn succeeded(&self, at: WallTime, took: Duration) {
+        if self.is_off() {
+            return;
+        }
         self.metrics.self_check_succeeded(at, took);
         let mut again = false;
         self.report.send_modify(|report| again = report.as_mut().is_some_and(|report| report.succeeded(at, took)));
@@ -129,6 +200,9 @@ impl SelfCheck {
     }
 
     fn failed(&self, failure: Failure) {
+        if self.is_off() {
+            return;
+        }
         self.metrics.self_check_failed(failure.label());
         let (now, reason, detail, remedy) =
             (self.clock.now().wall, failure.label(), failure.detail(), failure.remedy());
@@ -139,20 +213,21 @@ impl SelfCheck {
         }
     }
 
+    /// The section was taken out, and the round under way is only finished.
+    fn is_off(&self) -> bool {
+        self.report.borrow().is_none()
+    }
+
     fn off(&self) {
         self.metrics.self_check_off();
         self.report.send_replace(None);
     }
 }
 
-/// Other settings may begin: no round is under way that is not lost already.
-fn may_end_here(step: Step) -> bool {
-    matches!(step, Step::Wait(_) | Step::Follow { overdue: true, .. })
-}
-
+/// Waits for the end of what was submitted; for ever if nothing was.
 async fn ended(end: &mut Option<End>) -> Option<Settlement> {
     match end {
         Some(end) => end.await,
-        None => None,
+        None => std::future::pending().await,
     }
 }

@@ -16,6 +16,8 @@ pub enum Failure {
     Timeout { action: Action, after: Duration },
     /// Callgoose answered, without the effect that there should be.
     Outcome { action: Action, event: EventId, outcome: Outcome },
+    /// Deduplication took the event for a copy of this one, which had ended before or was of the other action.
+    Repeated { action: Action, event: EventId },
     /// The event ended without delivery.
     Ended { action: Action, event: EventId, state: State, reason: Option<String> },
 }
@@ -29,9 +31,11 @@ impl Failure {
             return Some(Failure::Ended { action, event: *id, state: *state, reason });
         }
         match (action, outcome) {
-            // What a trigger did that was answered as a duplicate, or without a word, its resolve tells.
+            // The resolve will tell the effect of a trigger that was answered as a duplicate, or without a word.
             (Action::Trigger, Some(Outcome::Created | Outcome::Duplicate | Outcome::Accepted)) => None,
             (Action::Resolve, Some(Outcome::Resolved | Outcome::Duplicate)) => None,
+            // A copy ends as the event did that it repeats.
+            (_, Some(outcome)) if !outcome.is_of(action) => Some(Failure::Repeated { action, event: *id }),
             (_, outcome) => {
                 Some(Failure::Outcome { action, event: *id, outcome: outcome.unwrap_or(Outcome::Accepted) })
             }
@@ -41,7 +45,7 @@ impl Failure {
     /// The word in metrics.
     pub fn label(&self) -> &'static str {
         match self {
-            Failure::Undecided { .. } => "rules",
+            Failure::Undecided { .. } | Failure::Repeated { .. } => "rules",
             Failure::Journal { .. } => "journal",
             Failure::Timeout { .. } => "timeout",
             Failure::Outcome { outcome: Outcome::Unmatched, .. } => "unmatched",
@@ -51,7 +55,7 @@ impl Failure {
         }
     }
 
-    /// What happened, for a person.
+    /// The event of the round and its fault, for a person.
     pub fn detail(&self) -> String {
         match self {
             Failure::Undecided { action, problem } => format!("the {action}: {problem}"),
@@ -67,6 +71,9 @@ impl Failure {
                 };
                 format!("the {action}, event {event}, {what}")
             }
+            Failure::Repeated { action, event } => {
+                format!("the {action} was not sent: it passes for a duplicate of event {event}")
+            }
             Failure::Ended { action, event, state, reason: None } => {
                 format!("the {action}, event {event}, is {state}")
             }
@@ -76,7 +83,7 @@ impl Failure {
         }
     }
 
-    /// What to do about it.
+    /// The advice to the person who reads it.
     pub fn remedy(&self) -> &'static str {
         match self {
             Failure::Undecided { .. } => {
@@ -96,6 +103,10 @@ impl Failure {
             Failure::Outcome { outcome: Outcome::NotResolved, .. } => {
                 "Incident Mapped With in the Resolve filter has to name the key that Map Incident With names in the Trigger \
                  filter; close the incident by hand"
+            }
+            Failure::Repeated { .. } => {
+                "let the `occurrence` of the rules be another in each round: in `self_check.trigger` and \
+                 `self_check.resolve` the text `$time` stands for the time of the round; `gander check` tells whether it is"
             }
             Failure::Outcome { .. } | Failure::Ended { .. } => "`gander events show ID` has each call and its answer",
         }
@@ -148,6 +159,16 @@ mod tests {
                 Some(("ended", "the trigger, event 7, is dead: rejected: payload")),
             ),
             (Action::Trigger, settled(State::Ended, None, None), Some(("ended", "the trigger, event 7, is ended"))),
+            (
+                Action::Trigger,
+                delivered(Outcome::Resolved),
+                Some(("rules", "the trigger was not sent: it passes for a duplicate of event 7")),
+            ),
+            (
+                Action::Resolve,
+                delivered(Outcome::Created),
+                Some(("rules", "the resolve was not sent: it passes for a duplicate of event 7")),
+            ),
         ] {
             let failure = Failure::of(action, &settlement);
             let found = failure.as_ref().map(|failure| (failure.label(), failure.detail()));

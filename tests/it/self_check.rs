@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -19,12 +20,30 @@ fn checked(section: &str) -> Setup {
 }
 
 const OFTEN: &str = "self_check: { source: servicepilot, every: 1s, limit: 60s }";
+/// A relay with these sections that tries at once what its upstream takes again.
+fn impatient(sections: &[&str]) -> Setup {
+    let mut setup = setup();
+    setup.upstream.push("breaker: { failures: 5, open: 100ms }".to_owned());
+    Setup { sections: sections.iter().map(|&section| section.to_owned()).collect(), ..setup }
+}
+
+/// Rules that find the same occurrence in each round.
+const SAME_OCCURRENCE: &str = "\noccurrence: [$.servicepilot_event_id]\n";
 /// One round at the start, and then none.
 const ONCE: &str = "self_check: { source: servicepilot, every: 24h, limit: 60s }";
 
 /// The value of a series.
 async fn metric(relay: &Relay, series: &str) -> f64 {
-    let text = relay.admin("/metrics").await.json.as_str().unwrap().to_owned();
+    value_of(&relay.admin("/metrics").await.json, series)
+}
+
+/// Waits until a counter has come so far: it may be further before anybody looks.
+async fn metric_reaches(relay: &Relay, series: &str, least: f64) {
+    relay.admin_once("/metrics", |text| value_of(text, series) >= least).await;
+}
+
+fn value_of(metrics: &Value, series: &str) -> f64 {
+    let text = metrics.as_str().unwrap();
     let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     found.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
 }
@@ -109,8 +128,8 @@ async fn a_wrong_token_is_told_with_a_remedy_and_what_waits_is_cleared_away_when
         assert!(entry["since"].is_string(), "{entry}");
         assert!(metric(&relay, &result("timeout")).await >= 1.0);
         assert!((metric(&relay, "gander_self_check_failing").await - 1.0).abs() < f64::EPSILON);
-        // However many rounds fail, one trigger waits.
-        relay.admin_once("/metrics", |text| text.as_str().unwrap().contains(&format!("{} 2", result("timeout")))).await;
+        // However often that is told, one trigger waits.
+        metric_reaches(&relay, &result("timeout"), 2.0).await;
         let queued = relay.admin("/api/v1/events?state=queued").await.json;
         assert_eq!(queued["events"].as_array().map(Vec::len), Some(1), "{queued}");
 
@@ -177,11 +196,61 @@ async fn a_full_journal_is_told_and_not_pressed() {
         relay.post(&payload("e1", "CRITICAL")).await;
         // It waits for delivery: the next start finds the journal full.
         let directory = relay.stop().await;
-        let sections = vec!["journal: { max_events: 1 }".to_owned(), ONCE.to_owned()];
+        let sections = vec!["journal: { max_events: 1 }".to_owned(), OFTEN.to_owned()];
+        let begun = Instant::now();
         let relay = Relay::start_in(directory, &upstream, &Setup { sections, ..setup() }).await;
         let entry = failed(&relay, false).await;
         assert_eq!(entry["detail"], "source servicepilot: the trigger was not taken: backlog", "{entry}");
-        assert!((metric(&relay, &result("journal")).await - 1.0).abs() < f64::EPSILON);
+        metric_reaches(&relay, &result("journal"), 3.0).await;
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(1_900), "three rounds, one a second, within {took:?}");
+        let events = relay.admin("/api/v1/events").await.json;
+        assert_eq!(events["events"].as_array().map(Vec::len), Some(1), "{events}");
+        assert_ne!(events["events"][0]["incident_key"], KEY, "{events}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_of_the_check_is_discarded_by_it_and_no_other_is() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(422)).await;
+        let relay = Relay::start(&upstream, &checked(OFTEN)).await;
+        relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=60")]).await;
+        metric_reaches(&relay, &result("ended"), 3.0).await;
+        // The newest may be discarded at this moment.
+        let of_check = relay.admin(&format!("/api/v1/events?request={KEY}")).await.json;
+        let states: Vec<&str> =
+            of_check["events"].as_array().unwrap().iter().filter_map(|event| event["state"].as_str()).collect();
+        let not_ended = states.iter().filter(|state| **state != "ended").count();
+        assert!(states.len() >= 3 && not_ended <= 1, "{of_check}");
+        let dead = relay.admin("/api/v1/events?state=dead").await.json;
+        let dead: Vec<&Value> =
+            dead["events"].as_array().unwrap().iter().filter(|event| event["incident_key"] != KEY).collect();
+        assert_eq!(dead.len(), 1, "{dead:?}");
+        let commands = relay.admin("/api/v1/commands").await.json;
+        let command = &commands["commands"][0];
+        assert_eq!((&command["command"], &command["by"]), (&json!("discard"), &json!("self check")), "{commands}");
+        relay.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_that_passes_for_a_duplicate_of_the_one_before_is_told_as_that() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let rules = Some(crate::pages::read("config/rules/servicepilot.yaml") + SAME_OCCURRENCE);
+        let relay = Relay::start(&upstream, &Setup { rules, ..checked(OFTEN) }).await;
+        let entry = failed(&relay, true).await;
+        let detail = entry["detail"].as_str().unwrap();
+        let expected = "source servicepilot: the trigger was not sent: it passes for a duplicate of event ";
+        assert!(detail.starts_with(expected), "{entry}");
+        assert!(entry["remedy"].as_str().unwrap().contains("`$time`"), "{entry}");
+        assert!(metric(&relay, &result("rules")).await >= 1.0);
+        assert!((metric(&relay, &result("success")).await - 1.0).abs() < f64::EPSILON, "the first round came whole");
+        assert_eq!(upstream.calls().len(), 2);
+        relay.stop().await;
     })
     .await;
 }
@@ -261,6 +330,58 @@ async fn a_reload_switches_it_on_and_off() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_between_a_trigger_and_its_resolve_leaves_nothing_open() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(503)).await;
+        let folder = tempfile::tempdir().unwrap();
+        let process = Process::start(write_configuration(folder.path(), &upstream, &impatient(&[ONCE]))).await;
+        upstream.calls_once(1).await;
+        // By these no round would begin.
+        let ignore = "\nrules:\n  - { name: none, when: { path: $.self_check, equals: true }, then: ignore }\n";
+        let rules = crate::pages::read("config/rules/servicepilot.yaml").replacen("\nrules:\n", ignore, 1);
+        write_configuration(folder.path(), &upstream, &Setup { rules: Some(rules), ..impatient(&[ONCE]) });
+        process.signal("HUP");
+        process.logged("reloaded: these rules decide from now on");
+        upstream.follow(|_, _| Reply::Done);
+        process.admin_once("/api/v1/status", is_whole).await;
+        assert_eq!(upstream.calls().last().map(|call| call.short()), Some(format!("{KEY} OK")));
+        let open = process.admin("/api/v1/incidents").await.json;
+        assert_eq!(open["incidents"], json!([]), "{open}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_is_finished_when_its_section_is_changed_or_taken_out_however_late_it_is() {
+    within(async {
+        for (after, delivered) in [(impatient(&[]), 2), (impatient(&[ONCE]), 4)] {
+            let upstream = Upstream::start(|_, _| Reply::status(503)).await;
+            let folder = tempfile::tempdir().unwrap();
+            let late = impatient(&["self_check: { source: servicepilot, every: 24h, limit: 1s }"]);
+            let process = Process::start(write_configuration(folder.path(), &upstream, &late)).await;
+            process.admin_once("/readyz", |ready| check_of(ready).is_some()).await;
+            let is_off = after.sections.is_empty();
+            write_configuration(folder.path(), &upstream, &after);
+            process.signal("HUP");
+            process.logged("reloaded: these rules decide from now on");
+            if is_off {
+                // Nothing is told of it any more.
+                process.admin_once("/api/v1/status", |status| status["self_check"].is_null()).await;
+                assert_eq!(check_of(&process.admin("/readyz").await.json), None);
+            }
+            upstream.follow(|_, _| Reply::Done);
+            let of_check = format!("/api/v1/events?request={KEY}&state=delivered");
+            let is_done = |found: &Value| found["events"].as_array().is_some_and(|events| events.len() == delivered);
+            process.admin_once(&of_check, is_done).await;
+            let open = process.admin("/api/v1/incidents").await.json;
+            assert_eq!(open["incidents"], json!([]), "{open}");
+            assert_eq!(process.admin("/api/v1/status").await.json["self_check"].is_null(), is_off);
+        }
+    })
+    .await;
+}
+
 /// `gander sandbox` with these filters, and the URL that it takes calls at.
 fn sandbox(folder: &Path, filters: &str) -> (Child, String) {
     let file = folder.join("callgoose-filters.yaml");
@@ -332,6 +453,7 @@ async fn by_what_the_page_says_a_round_opens_and_closes_one_incident_that_pages_
         assert_eq!(warned(&rules, &filters), [""; 0]);
         assert_eq!(warned(&ordinary.0, &ordinary.1), ["self-check-pages"]);
         assert_eq!(warned(&rules, &ordinary.1), ["self-check-unmatched"]);
+        assert_eq!(warned(&(rules.clone() + SAME_OCCURRENCE), &filters), ["self-check-repeats"]);
         let none = "version: 1\nrules: [{ name: all, then: trigger }]\nincident_key: $.servicepilot_event_id\n";
         assert_eq!(warned(none, &ordinary.1), ["self-check-undecided"]);
     })

@@ -7,6 +7,7 @@ use crate::clock::WallTime;
 use crate::config::SelfCheckSection;
 use crate::event::Draft;
 use crate::inbound::SourceConfig;
+use crate::self_check::repeated;
 use crate::yaml::{Findings, Place, Source};
 
 /// Decides both payloads by the rules, and holds what would be sent against the filters if there are any.
@@ -20,7 +21,9 @@ pub fn self_check(
     let Some(source) = sources.iter().find(|source| source.name == settings.source) else {
         return;
     };
-    let drafts = match settings.drafts(&source.rules.live, source.accept.json, WallTime::now()) {
+    let now = WallTime::now();
+    let round = |started| settings.drafts(&source.rules.live, source.accept.json, started);
+    let drafts = match round(now) {
         Ok(drafts) => drafts,
         Err(failure) => {
             let message = format!("by the rules of `{}` no round can come whole: {}", source.name, failure.detail());
@@ -31,7 +34,19 @@ pub fn self_check(
             return;
         }
     };
-    // What is wrong in the file itself is told elsewhere.
+    if let Ok(earlier) = round(now.before(settings.every))
+        && let Some(action) = repeated(&earlier, &drafts)
+    {
+        let message = format!(
+            "by the rules of `{}` the {action} of each round has the same `occurrence`: from the second round on it passes \
+             for a duplicate, and is not sent",
+            source.name
+        );
+        findings.warning(place.clone(), "self_check", message).code("self-check-repeats").help(format!(
+            "let what `occurrence` reads be `$time` in `self_check.{action}`: it stands for the time of the round"
+        ));
+    }
+    // Mistakes in the file itself are told elsewhere.
     if let Some(file) = filters
         && let Some(filters) = Filters::read(file, &mut Findings::new())
     {
@@ -39,7 +54,7 @@ pub fn self_check(
     }
 }
 
-/// Warns of what no filter opens or closes, and of what opens an incident that somebody is paged for.
+/// Warns of events that no filter opens or closes, and of incidents that somebody is paged for.
 fn against_filters(
     [trigger, resolve]: &[Draft; 2],
     from: Option<&str>,
