@@ -150,6 +150,51 @@ fn ends_that_were_written_after_a_fault_are_told_and_not_written_again_where_a_l
 }
 
 #[test]
+fn whoever_waits_for_a_change_is_woken_by_ends_that_are_written_after_a_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = open(directory.path());
+    let ids = fixture.take(0..2);
+    let mut commits = fixture.recorder.commits();
+    fixture.thread.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    fixture.thread.turn(&mut Vec::new());
+    assert!(fixture.thread.fault.is_none());
+    assert_eq!(fixture.told(), ids);
+    assert!(commits.has_changed().unwrap(), "the ends");
+
+    // A part of them, before the disk fails again.
+    let ids = fixture.take(2..4);
+    commits.mark_unchanged();
+    fixture.thread.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    let at = fixture.thread.journal.space().unwrap().ends_at_once();
+    assert!(at >= ids.len(), "they are one part");
+    fixture.thread.write_held().unwrap();
+    fixture.thread.publish_commits();
+    assert!(commits.has_changed().unwrap(), "the part that was written");
+
+    // Nothing was held, but events may have come or gone with the journal that was opened.
+    commits.mark_unchanged();
+    fixture.thread.fault = Some(Fault::default());
+    fixture.thread.turn(&mut Vec::new());
+    assert!(fixture.thread.fault.is_none() && commits.has_changed().unwrap(), "the reopened journal");
+}
+
+#[test]
+fn whoever_waits_for_a_change_is_woken_where_an_event_is_pruned() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = open(directory.path());
+    let ids = fixture.take(0..2);
+    fixture.thread.turn(&mut vec![Message::Settle(ended(ids[0]))]);
+    fixture.thread.journal.execute("UPDATE event SET received_at = 0, settled_at = 0, sum = NULL, state_sum = NULL");
+    let commits = fixture.recorder.commits();
+    // A round may have other things to sweep.
+    for _ in 0..3 {
+        fixture.thread.prune().unwrap();
+    }
+    fixture.thread.publish_state();
+    assert!(commits.has_changed().unwrap());
+}
+
+#[test]
 fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
     let directory = tempfile::tempdir().unwrap();
     let mut fixture = open(directory.path());
