@@ -6,10 +6,10 @@ use super::restore::open_writable;
 use super::*;
 use crate::clock::WallTime;
 use crate::event::{
-    Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Settlement, SourceId, State, UpdateHash,
+    Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Reason, Settlement, SourceId, State, UpdateHash,
 };
 use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
-use crate::journal::{AttemptRecord, Reader, Rewritten, Shares};
+use crate::journal::{AttemptRecord, CommandOrigin, Reader, Rewritten, Shares};
 use crate::trace_context::TraceContext;
 
 /// A recorder's thread that a test drives itself.
@@ -192,6 +192,25 @@ fn whoever_waits_for_a_change_is_woken_where_an_event_is_pruned() {
     }
     fixture.thread.publish_state();
     assert!(commits.has_changed().unwrap());
+}
+
+#[test]
+fn a_discard_of_a_commit_in_doubt_is_noted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = open(directory.path());
+    let id = fixture.take(0..1)[0];
+    let origin = CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None };
+    let Settle { settlement, .. } = ended(id);
+    let settlement = Settlement { state: State::Ended, outcome: None, reason: Some(Reason::Discarded), ..settlement };
+    let end = Settle { settlement, commanded: Some(Arc::new(origin)), ..ended(id) };
+    fixture.thread.turn(&mut vec![Message::Settle(end.clone())]);
+    // As if that commit had failed: it reached the disk, and is written again.
+    fixture.thread.fault = Some(Fault { held: [end].into(), ..Fault::default() });
+    fixture.thread.turn(&mut Vec::new());
+    assert!(fixture.thread.fault.is_none());
+    let noted = Reader::open(directory.path()).unwrap().commands(None, None, 10).unwrap().commands;
+    let noted: Vec<(&str, u64)> = noted.iter().map(|one| (&*one.command, one.count)).collect();
+    assert_eq!(noted, [("discard", 1)]);
 }
 
 #[test]
