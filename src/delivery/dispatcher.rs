@@ -388,7 +388,8 @@ impl Dispatcher {
             }
             Discard::UnderWay if self.settling.contains(event) => return Discarding::NotWaiting,
             Discard::UnderWay => {
-                self.discarded.insert(event, Arc::clone(origin));
+                // Whoever was first ended it.
+                self.discarded.entry(event).or_insert_with(|| Arc::clone(origin));
                 return Discarding::UnderWay;
             }
             Discard::NotWaiting => return Discarding::NotWaiting,

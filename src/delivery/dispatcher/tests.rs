@@ -116,8 +116,12 @@ impl Context {
     }
 
     fn discard_under_way(&mut self, event: &Queued) {
+        self.discard_under_way_by("loopback", event);
+    }
+
+    fn discard_under_way_by(&mut self, by: &str, event: &Queued) {
         let now = self.dispatcher.context.clock.now();
-        let origin = CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None };
+        let origin = CommandOrigin { request_id: "01COMMAND".into(), by: by.into(), selection: None };
         let origin = Arc::new(origin);
         let discarding = self.dispatcher.discard(event.id, event.key, &origin, now);
         assert!(matches!(discarding, Discarding::UnderWay), "{discarding:?}");
@@ -164,10 +168,11 @@ async fn an_event_that_was_discarded_under_way_ends_where_a_stop_cuts_its_call_o
     let event = context.take("a").await;
     context.dispatcher.start_deliveries();
     context.discard_under_way(&event);
+    context.discard_under_way_by("another person", &event);
     assert_eq!(context.stop(directory.path(), event.id).await, discarded());
     let noted = Reader::open(directory.path()).unwrap().commands(Some(event.id), None, 10).unwrap().commands;
     let noted: Vec<(&str, &str)> = noted.iter().map(|one| (&*one.command, &*one.by)).collect();
-    assert_eq!(noted, [("discard", "loopback")], "with its end");
+    assert_eq!(noted, [("discard", "loopback")], "with its end, by whoever was first");
 }
 
 #[tokio::test]
