@@ -1,4 +1,4 @@
-//! What people commanded: when, what, to which events, and who it was.
+//! The commands of people: when, what, to which events, and who it was.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -58,7 +58,7 @@ pub(super) fn chosen_by(selection: &Value) -> String {
     words.collect::<Vec<_>>().join(", ").replace('_', " ")
 }
 
-/// The API has all of them.
+/// The API has more of them.
 const EVENTS_SHOWN: usize = 5;
 
 #[cfg(test)]
