@@ -238,7 +238,7 @@ impl Dispatcher {
             while !self.schedule.is_quiet() {
                 tokio::select! {
                     Some(report) = self.reports.recv() => self.handle_report(report),
-                    // What is fresh is not delivered any more, but is known: the recorder may ask for all that waits.
+                    // A fresh event is not delivered any more, but is known: the recorder may ask for all that waits.
                     Some(committed) = self.committed.recv() => self.handle_commit(committed),
                 }
             }
