@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Query, State as Extract};
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
 use super::problem::{Reply, bad_request, meant, problem};
@@ -40,11 +40,12 @@ struct Known {
 /// Counts by source, then the keys that fail or wait longest.
 pub(super) async fn queue(Extract(state): Extract<State>, uri: Uri) -> Reply {
     let question = Question::of_query(&uri).map_err(bad_request)?;
-    Ok(Json(current(&state.view, &question).await?).into_response())
+    let answer = current(&state.view, &question).await.map_err(|(status, detail)| problem(status, &detail))?;
+    Ok(Json(answer).into_response())
 }
 
-/// The queue as it is now.
-pub(super) async fn current(view: &View, question: &Question) -> Result<Value, Response> {
+/// The queue as it is now; else the status to answer with, and why.
+pub(super) async fn current(view: &View, question: &Question) -> Result<Value, (StatusCode, String)> {
     let names = view.recorder.sources();
     let wanted = question.source.as_deref().map(|source| names.find(source));
     // Of a source without a number nothing waits.
@@ -52,7 +53,7 @@ pub(super) async fn current(view: &View, question: &Question) -> Result<Value, R
     let survey = view.queue.survey(Survey::new(wanted.flatten(), limit));
     let survey = tokio::time::timeout(SURVEY_MAX, survey).await.ok().flatten().ok_or_else(|| {
         let detail = "what waits can't be counted now: the relay is stopping, or others ask too; ask again";
-        problem(StatusCode::SERVICE_UNAVAILABLE, detail)
+        (StatusCode::SERVICE_UNAVAILABLE, detail.to_owned())
     })?;
     let waiting = survey.sources.iter().map(|(id, counts)| (names.name(*id), *id, counts)).collect::<Vec<_>>();
     if let Some(source) = &question.source
@@ -62,7 +63,7 @@ pub(super) async fn current(view: &View, question: &Question) -> Result<Value, R
         let meant = meant(source, view.sources.iter().map(String::as_str));
         let known = view.sources.join(", ");
         let detail = format!("no source `{source}` is configured{meant}, and nothing of it waits; there are {known}");
-        return Err(bad_request(detail));
+        return Err((StatusCode::BAD_REQUEST, detail));
     }
     let known = known(view, &survey).await;
     let keys: Vec<Value> = survey.keys().filter_map(|key| of_key(key, &known)).collect();

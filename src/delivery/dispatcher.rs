@@ -238,7 +238,7 @@ impl Dispatcher {
             while !self.schedule.is_quiet() {
                 tokio::select! {
                     Some(report) = self.reports.recv() => self.handle_report(report),
-                    // What is fresh is not delivered any more, but is known: the recorder may ask for all that waits.
+                    // A fresh event is not delivered any more, but is known: the recorder may ask for all that waits.
                     Some(committed) = self.committed.recv() => self.handle_commit(committed),
                 }
             }
@@ -388,7 +388,8 @@ impl Dispatcher {
             }
             Discard::UnderWay if self.settling.contains(event) => return Discarding::NotWaiting,
             Discard::UnderWay => {
-                self.discarded.insert(event, Arc::clone(origin));
+                // Whoever was first ended it.
+                self.discarded.entry(event).or_insert_with(|| Arc::clone(origin));
                 return Discarding::UnderWay;
             }
             Discard::NotWaiting => return Discarding::NotWaiting,

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::commands::command as command_relay;
 use crate::process::{self, Process};
-use crate::relay::{Relay, Setup, TOKEN, payload, within, write_configuration};
+use crate::relay::{Answer, Relay, Setup, TOKEN, payload, within, write_configuration};
 use crate::support::PATIENCE;
 use crate::upstream::{Gate, Reply, Upstream};
 
@@ -31,7 +32,7 @@ fn follow(configuration: &Path, arguments: &[&str]) -> (Child, Lines<BufReader<C
     (child, lines, said)
 }
 
-/// What it printed, what it said, and its exit code.
+/// Its exit code, the lines that it printed, and those that it said.
 async fn ended(configuration: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let (mut child, lines, said) = follow(configuration, arguments);
     let ended = tokio::task::spawn_blocking(move || {
@@ -114,10 +115,14 @@ async fn it_goes_on_over_a_restart_of_the_relay() {
         let held = gate.clone();
         let upstream = Upstream::start(move |_, _| Reply::After(held.clone(), Box::new(Reply::Done))).await;
         let directory = Arc::new(tempfile::tempdir().unwrap());
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let setup = Setup { admin: Some(format!("address: '{free}'")), ..process::setup() };
+        let setup = Setup { admin: Some("address: '127.0.0.1:0'".to_owned()), ..process::setup() };
         let configuration = write_configuration(directory.path(), &upstream, &setup);
         let process = Process::start(configuration.clone()).await;
+        // From now on the port that it got.
+        let text = std::fs::read_to_string(&configuration).unwrap();
+        let port = process.ports().1;
+        assert!(text.contains("'127.0.0.1:0'"));
+        std::fs::write(&configuration, text.replace("'127.0.0.1:0'", &format!("'127.0.0.1:{port}'"))).unwrap();
         let posted = process.post(&payload("e1", "CRITICAL")).await.json;
         let (mut child, mut lines, mut said) = follow(&configuration, &[posted["id"].as_str().unwrap()]);
         let first = tokio::task::spawn_blocking(move || (lines.next().unwrap().unwrap(), lines)).await.unwrap();
@@ -132,7 +137,7 @@ async fn it_goes_on_over_a_restart_of_the_relay() {
         let (gone, _said) = gone.await.unwrap();
         assert!(gone.contains("; asking again for "), "{gone}");
         gate.open();
-        let _process = Process::start(configuration).await;
+        let _process = Process::start_again(configuration).await;
         let rest = tokio::task::spawn_blocking(move || {
             let rest: Vec<String> = lines.map(Result::unwrap).collect();
             (child.wait().unwrap().code(), rest.join("\n"))
@@ -191,6 +196,55 @@ async fn a_question_that_waits_is_answered_by_the_change_and_not_before() {
     .await;
 }
 
+/// Asks so often with `wait` that no place is left; those that wait.
+async fn take_all_places(relay: &Relay, url: &str) -> JoinSet<Answer> {
+    let mut waiting = JoinSet::new();
+    // One more than have a place: when it is refused, all others wait.
+    for _ in 0..33 {
+        let (client, url) = (relay.client.clone(), url.to_owned());
+        waiting.spawn(async move { client.send(http::Method::GET, &url, &[], String::new()).await });
+    }
+    let refused = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(refused.status, 503);
+    assert!(refused.json["detail"].as_str().unwrap().contains("ask without `wait`"), "{refused:?}");
+    waiting
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_followed_where_no_place_is_left_for_a_question_that_waits() {
+    within(async {
+        let (gate, other) = (Gate::closed(), Gate::closed());
+        let (held, held_too) = (gate.clone(), other.clone());
+        let upstream = Upstream::start(move |call, _| match call.key() {
+            "e1" => Reply::After(held.clone(), Box::new(Reply::Done)),
+            _ => Reply::After(held_too.clone(), Box::new(Reply::Done)),
+        })
+        .await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = beside(&relay, &upstream, folder.path());
+        let followed = relay.post(&payload("e1", "CRITICAL")).await.json;
+        let waits = relay.post(&payload("e2", "CRITICAL")).await.json;
+        let (admin, id) = (relay.ports().1, waits["id"].as_str().unwrap());
+        let _waiting = take_all_places(&relay, &format!("http://127.0.0.1:{admin}/api/v1/events/{id}?wait=60")).await;
+        let (mut child, mut lines, said) = follow(&configuration, &[followed["id"].as_str().unwrap()]);
+        let (line, lines) = tokio::task::spawn_blocking(move || (lines.next().unwrap().unwrap(), lines)).await.unwrap();
+        assert!(line.contains("  received from servicepilot"), "{line}");
+        // It was queued: the next question finds no place.
+        gate.open();
+        let ended = tokio::task::spawn_blocking(move || {
+            let rest: Vec<String> = lines.map(Result::unwrap).collect();
+            let said: Vec<String> = said.lines().map(Result::unwrap).collect();
+            (child.wait().unwrap().code(), rest.join("\n"), said.join("\n"))
+        });
+        let (code, rest, said) = ended.await.unwrap();
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{rest}");
+        assert!(rest.ends_with("  delivered, created"), "{rest}");
+        other.open();
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_few_questions_wait_at_once_and_a_stop_answers_them() {
     within(async {
@@ -199,25 +253,12 @@ async fn only_a_few_questions_wait_at_once_and_a_stop_answers_them() {
         let posted = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await.json;
         let id = posted["id"].as_str().unwrap();
         let url = format!("http://127.0.0.1:{}/api/v1/events/{id}?wait=60", relay.ports().1);
-        let ask = |_| {
-            let (client, url) = (relay.client.clone(), url.clone());
-            tokio::spawn(async move { client.send(http::Method::GET, &url, &[], String::new()).await })
-        };
-        // One more than have a place: when it is refused, all others wait.
-        let mut waiting: Vec<_> = (0..33).map(ask).collect();
-        let refused = loop {
-            if let Some(at) = waiting.iter().position(tokio::task::JoinHandle::is_finished) {
-                break waiting.swap_remove(at).await.unwrap();
-            }
-            tokio::task::yield_now().await;
-        };
-        assert_eq!(refused.status, 503);
-        assert!(refused.json["detail"].as_str().unwrap().contains("ask without `wait`"), "{refused:?}");
+        let mut waiting = take_all_places(&relay, &url).await;
         let began = Instant::now();
         relay.stop().await;
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-        for one in waiting {
-            assert_eq!(one.await.unwrap().json["state"], "delivered");
+        while let Some(one) = waiting.join_next().await {
+            assert_eq!(one.unwrap().json["state"], "delivered");
         }
     })
     .await;

@@ -14,7 +14,7 @@ use crate::upstream::{Reply, Upstream};
 
 const ADMIN_TOKEN: &str = "admin-canary-51c0";
 
-/// What the admin listener answered.
+/// An answer of the admin listener.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -426,7 +426,7 @@ async fn who_commanded_what_is_kept_and_told() {
         post("/discard", &by_token, r#"{"state":"dead","source":"servicepilot"}"#).await;
         post("/hold", &by_token, r#"{"key":"e7"}"#).await;
         post("/release", &by_page, r#"{"key":"e7"}"#).await;
-        // What waits is ended by the dispatcher, and what it was refused for is kept as well.
+        // A waiting event is ended by the dispatcher; the command for a refused payload is kept as well.
         post("/hold", &by_token, r#"{"source":"servicepilot"}"#).await;
         let queued = relay.post(&payload("e8", "CRITICAL")).await.json["id"].as_str().unwrap().to_owned();
         post(&format!("/{queued}/discard"), &by_page, "{}").await;
@@ -477,6 +477,24 @@ async fn who_commanded_what_is_kept_and_told() {
         }
         let attention = get(&relay, "/attention", &[("cookie", &cookie)]).await.text;
         assert!(attention.contains("What people did") && attention.contains("2 events with state dead"), "{attention}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_shown_where_only_the_commands_cannot_be_read() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let posted = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await.json;
+        let directory = relay.stop().await;
+        let journal = rusqlite::Connection::open(directory.path().join("data/journal.db")).unwrap();
+        journal.execute_batch("ALTER TABLE command_log RENAME COLUMN given_by TO lost").unwrap();
+        drop(journal);
+        let relay = Relay::start_in(directory, &upstream, &Setup::default()).await;
+        let story = get(&relay, &format!("/events/{}", posted["id"].as_str().unwrap()), &[]).await;
+        assert!(story.status == 200 && story.text.contains("Received and on disk"), "{story:?}");
+        assert_eq!(get(&relay, "/api/v1/commands", &[]).await.status, 503, "they can't be read");
     })
     .await;
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -29,7 +30,24 @@ impl Process {
         tokio::task::spawn_blocking(move || Process::start_blocking(&configuration)).await.unwrap()
     }
 
+    /// Starts where another one listened: whoever took its port meanwhile is waited for.
+    pub async fn start_again(configuration: PathBuf) -> Process {
+        loop {
+            let path = configuration.clone();
+            match tokio::task::spawn_blocking(move || Process::try_start(&path)).await.unwrap() {
+                Ok(process) => return process,
+                Err(said) if said.contains("in use") => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(said) => panic!("gander did not start:\n{said}"),
+            }
+        }
+    }
+
     fn start_blocking(configuration: &Path) -> Process {
+        Process::try_start(configuration).unwrap_or_else(|said| panic!("gander did not start:\n{said}"))
+    }
+
+    /// The process, or the lines of one that ended.
+    fn try_start(configuration: &Path) -> Result<Process, String> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gander"))
             .args(["run", "--config"])
             .arg(configuration)
@@ -43,7 +61,10 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
         let (port, admin_port) = loop {
-            let Some(Ok(line)) = lines.next() else { panic!("gander did not start:\n{}", seen.join("\n")) };
+            let Some(Ok(line)) = lines.next() else {
+                let _ = child.wait();
+                return Err(seen.join("\n"));
+            };
             if let Some(ports) = ports_of(&line) {
                 break ports;
             }
@@ -53,7 +74,7 @@ impl Process {
         let (sender, log) = channel();
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let client = HttpsClient::trusting(&configuration.with_file_name("server.pem"));
-        Process { child, port, admin_port, client, log: Mutex::new(log) }
+        Ok(Process { child, port, admin_port, client, log: Mutex::new(log) })
     }
 
     /// Where it listens for senders and for its operator.
@@ -85,7 +106,7 @@ impl Process {
             if wanted(&answer.json) {
                 return answer.json;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -182,7 +203,7 @@ async fn what_was_acknowledged_before_a_kill_is_delivered_after_it_in_order() {
         for key in &keys {
             assert_eq!(states_of(&calls[before..], key), ["CRITICAL", "OK"], "{key}");
         }
-        // What was seen before the kill is still known.
+        // An event that was seen before the kill is still known.
         assert_eq!(process.post(&payload("e0", "OK")).await.json["status"], "duplicate");
         assert_eq!(process.terminate().await, Some(0));
     })

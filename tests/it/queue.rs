@@ -1,4 +1,4 @@
-//! What waits: by source, lane and key, by the API, the command and the page.
+//! The queue: by source, lane and key, by the API, the command and the page.
 
 use std::process::{Command, Stdio};
 
@@ -147,6 +147,9 @@ async fn the_command_and_the_page_show_what_waits() {
         for part in ["2 events of 2 keys wait", "&lt;b&gt;", "busy (503)", "next attempt at ", "events/", "unknown"] {
             assert!(page.contains(part), "{part}: {page}");
         }
+        let wrong = relay.admin("/queue?source=secnd").await;
+        let text = wrong.json.as_str().unwrap_or_default();
+        assert!(text.contains("did you mean") && text.contains("second"), "as the API tells it: {wrong:?}");
         gate.open();
     })
     .await;

@@ -58,7 +58,7 @@ pub(super) fn chosen_by(selection: &Value) -> String {
     words.collect::<Vec<_>>().join(", ").replace('_', " ")
 }
 
-/// The API has all of them.
+/// The API has more of them.
 const EVENTS_SHOWN: usize = 5;
 
 #[cfg(test)]

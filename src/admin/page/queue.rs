@@ -18,7 +18,7 @@ use crate::text::grouped;
 pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
     let now = WallTime::now();
     let answer = match Question::of_query(&uri) {
-        Ok(question) => current(&state.view, &question).await.map_err(|_| UNCOUNTED.to_owned()),
+        Ok(question) => current(&state.view, &question).await.map_err(|(_, detail)| detail),
         Err(problem) => Err(problem),
     };
     let source = Fields::of_query(&uri).get("source").map(str::to_owned);
@@ -136,6 +136,3 @@ fn row(key: &Value, now: WallTime) -> Markup {
         }
     }
 }
-
-const UNCOUNTED: &str =
-    "It can't be counted now: no such source is configured, the relay is stopping, or others ask too. Ask again.";

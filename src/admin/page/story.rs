@@ -54,17 +54,17 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
             Some(others) => section { h2 { "Other events of this key" } (event_table(&others, "../")) },
         }
     };
-    // What has ended does not change any more.
+    // An event that has ended does not change any more.
     let live = summary.state == event::State::Queued.as_str();
     Frame { state: &state, place: Place::Events, title: key.unwrap_or(action), root: "../", live }.show(&main)
 }
 
-/// An event, and what people commanded about it.
+/// An event, and the commands of people about it: none where only these can't be read.
 async fn read(state: &State, id: &str) -> Result<Option<(KeptEvent, Vec<CommandRecord>)>, Response> {
     let Ok(id) = id.parse::<EventId>() else { return Ok(None) };
     let Some(event) = kept_event::read(state, id).await? else { return Ok(None) };
     let commands = state.view.journal.read(move |reader| reader.commands(Some(id), None, COMMANDS_SHOWN));
-    Ok(Some((event, commands.await?.commands)))
+    Ok(Some((event, commands.await.map_or_else(|_| Vec::new(), |page| page.commands))))
 }
 
 /// The latest others; none if the journal can't be read.

@@ -82,7 +82,8 @@ impl Follow {
         }
     }
 
-    /// The event once it has changed, or as it is after `wait`. A relay that does not answer is asked again.
+    /// The event once it has changed, or as it is after `wait`, or sooner where the relay lets no more requests wait. A
+    /// relay that does not answer is asked again.
     fn next(&self, relay: &Relay, event: &Value, wait: Duration, terminal: &mut Terminal) -> Result<Value, Stop> {
         let patience = Instant::now() + wait + SILENCE_MAX;
         let mut is_said = false;
@@ -91,7 +92,16 @@ impl Follow {
                 Ok(answer) if answer.status != StatusCode::SERVICE_UNAVAILABLE => {
                     return self.understood(relay, &answer);
                 }
-                Ok(answer) => answer.detail(),
+                Ok(refused) => {
+                    std::thread::sleep(ASK_AGAIN.min(wait));
+                    // One that only has no place for a question that waits answers one that does not.
+                    match relay.event_within(&self.id, None, Duration::ZERO) {
+                        Ok(answer) if answer.status != StatusCode::SERVICE_UNAVAILABLE => {
+                            return self.understood(relay, &answer);
+                        }
+                        _ => refused.detail(),
+                    }
+                }
                 Err(problem) => problem,
             };
             if Instant::now() >= patience {

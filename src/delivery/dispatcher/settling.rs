@@ -106,7 +106,9 @@ impl Dispatcher {
             unwritten.trace_id = unwritten.trace_id.or(body.trace.as_ref().map(TraceContext::id));
             unwritten.incident_key = unwritten.incident_key.or(Some(body.incident_key));
         }
-        let commanded = self.discarded.get(&unwritten.event.id).cloned();
+        // A call that was under way may have done it all the same: then nobody's command ended it.
+        let is_discarded = settlement.reason == Some(Reason::Discarded);
+        let commanded = self.discarded.get(&unwritten.event.id).filter(|_| is_discarded).cloned();
         let settle = Settle { attempt, settlement, key: unwritten.event.key, awaited, commanded };
         self.settling.put(unwritten);
         if let Err(settle) = self.context.recorder.settle(settle) {

@@ -3,6 +3,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::*;
+use crate::callgoose::answer::Verdict;
 use crate::credential::Credential;
 use crate::delivery::client;
 use crate::delivery::connector;
@@ -115,8 +116,12 @@ impl Context {
     }
 
     fn discard_under_way(&mut self, event: &Queued) {
+        self.discard_under_way_by("loopback", event);
+    }
+
+    fn discard_under_way_by(&mut self, by: &str, event: &Queued) {
         let now = self.dispatcher.context.clock.now();
-        let origin = CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None };
+        let origin = CommandOrigin { request_id: "01COMMAND".into(), by: by.into(), selection: None };
         let origin = Arc::new(origin);
         let discarding = self.dispatcher.discard(event.id, event.key, &origin, now);
         assert!(matches!(discarding, Discarding::UnderWay), "{discarding:?}");
@@ -163,10 +168,33 @@ async fn an_event_that_was_discarded_under_way_ends_where_a_stop_cuts_its_call_o
     let event = context.take("a").await;
     context.dispatcher.start_deliveries();
     context.discard_under_way(&event);
+    context.discard_under_way_by("another person", &event);
     assert_eq!(context.stop(directory.path(), event.id).await, discarded());
     let noted = Reader::open(directory.path()).unwrap().commands(Some(event.id), None, 10).unwrap().commands;
     let noted: Vec<(&str, &str)> = noted.iter().map(|one| (&*one.command, &*one.by)).collect();
-    assert_eq!(noted, [("discard", "loopback")], "with its end");
+    assert_eq!(noted, [("discard", "loopback")], "with its end, by whoever was first");
+}
+
+#[tokio::test]
+async fn a_discard_is_not_noted_where_the_call_under_way_succeeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut context = open(directory.path());
+    let event = context.take("a").await;
+    let now = context.dispatcher.context.clock.now();
+    let step = context.dispatcher.schedule.next(now.monotonic, |_, _| StaleDecision::Send);
+    let Step::Start(delivery) = step else { panic!("{step:?}") };
+    context.discard_under_way(&event);
+    context.dispatcher.schedule.call_ended(&delivery, Verdict::Done(Outcome::Created), None, now.monotonic);
+    let outcome = Some(Outcome::Created);
+    let settlement =
+        Settlement { id: event.id, state: State::Delivered, outcome, reason: None, attempts: 1, at: now.wall };
+    let unwritten = context.dispatcher.unwritten(event, Some(delivery.key), now);
+    context.dispatcher.settle(unwritten, None, settlement, true);
+    let committed = context.dispatcher.committed.recv().await.unwrap();
+    context.dispatcher.handle_commit(committed);
+    assert_eq!(context.stop(directory.path(), event.id).await, ("delivered".to_owned(), None));
+    let noted = Reader::open(directory.path()).unwrap().commands(None, None, 10).unwrap().commands;
+    assert!(noted.is_empty(), "{noted:?}");
 }
 
 #[tokio::test]

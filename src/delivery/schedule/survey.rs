@@ -28,7 +28,7 @@ pub struct Survey {
     at: u32,
 }
 
-/// What waits of one source.
+/// The events of one source that wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceSurvey {
     pub keys: usize,
@@ -121,8 +121,12 @@ impl Survey {
         counts.keys += 1;
         counts.events[key.standing as usize] += key.events;
         counts.oldest = Some(counts.oldest.map_or(key.first, |oldest| oldest.min(key.first)));
-        if self.source.is_none_or(|wanted| wanted == source) {
-            self.keys.insert((key.attempts == 0, key.first), key);
+        let place = (key.attempts == 0, key.first);
+        // Of a million keys nearly all come behind those that are shown already.
+        let is_shown =
+            self.keys.len() < self.keys_max || self.keys.last_key_value().is_some_and(|(last, _)| place < *last);
+        if is_shown && self.source.is_none_or(|wanted| wanted == source) {
+            self.keys.insert(place, key);
             if self.keys.len() > self.keys_max {
                 self.keys.pop_last();
             }
@@ -141,8 +145,9 @@ impl SourceSurvey {
         self.events[standing as usize]
     }
 
-    fn is_moving(&self) -> bool {
-        Standing::ALL.into_iter().any(|standing| standing.is_moving() && self.events(standing) > 0)
+    /// The events that go out without waiting for a time or a person.
+    fn moving(&self) -> usize {
+        Standing::ALL.into_iter().filter(|standing| standing.is_moving()).map(|standing| self.events(standing)).sum()
     }
 }
 
@@ -153,7 +158,7 @@ impl Schedule {
         let end = survey.at.saturating_add(KEYS_AT_ONCE).min(slots);
         for key in (survey.at..end).map(KeySlot).filter(|key| self.queues.is_waiting(*key)) {
             let standing = standing(self.queues.place(key));
-            // What waits for its turn in a lane was never tried.
+            // A key that waits for its turn in a lane was never tried.
             let is_new = matches!(standing, Standing::Fresh | Standing::Backlog);
             let attempts = if is_new { 0 } else { self.retries.get(&key).map_or(0, |retry| retry.attempts) };
             let (first, events) = (self.queues.first(key).id, self.queues.count(key));
@@ -171,14 +176,14 @@ impl Schedule {
         true
     }
 
-    /// The time for the events of one source, by the rate at which they ended within the last minute. What waits for a
-    /// time or a person may take longer.
+    /// The time for the events of one source that wait for no time and no person, by the rate at which its events ended
+    /// within the last minute. All others take longer.
     fn source_drain_time(&self, source: SourceId, counts: &SourceSurvey, now: Monotonic) -> Option<Duration> {
         let is_stopped = self.breaker.open_by().is_some() || self.held_sources.contains_key(&source);
-        if is_stopped || !counts.is_moving() {
+        if is_stopped || counts.moving() == 0 {
             return None;
         }
-        self.left_by_source.get(&source)?.time_for(counts.waiting(), now)
+        self.left_by_source.get(&source)?.time_for(counts.moving(), now)
     }
 }
 

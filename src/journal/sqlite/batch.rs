@@ -111,10 +111,10 @@ impl<'a> Batch<'a> {
         Ok(id)
     }
 
-    /// Records a settlement. An event that ended before stays as it is.
-    pub fn settle(&mut self, settlement: &Settlement) -> Result<(), Error> {
+    /// Records a settlement. An event that ended before stays as it is; returns true if it ends with this.
+    pub fn settle(&mut self, settlement: &Settlement) -> Result<bool, Error> {
         let Some(before) = self.standing(settlement.id)?.filter(|standing| standing.state == State::Queued) else {
-            return Ok(());
+            return Ok(false);
         };
         let after = Standing {
             state: settlement.state,
@@ -128,7 +128,7 @@ impl<'a> Batch<'a> {
         let source = self.journal.source_of(settlement.id)?;
         self.totals.remove(&source, State::Queued, after.bytes);
         self.totals.add(&source, settlement.state, after.bytes);
-        Ok(())
+        Ok(true)
     }
 
     /// Records a call. After many attempts the first few and the last few are kept.

@@ -99,7 +99,8 @@ impl Batch<'_> {
             reason: Some(Reason::Other(END_LOST.into())),
             attempts: 0,
             at: now,
-        })
+        })?;
+        Ok(())
     }
 }
 

@@ -193,8 +193,9 @@ pub(super) const ADDED: &[(&str, &str)] = &[
     ),
     (
         "command_log",
-        "-- What people commanded, the newest of it: one row for each request, with the filter that chose the events or the
-         -- source and key that were held. `events` lists numbers, each between two commas.
+        "-- Commands of people, the newest: one row for each request, or for a sweep by one filter within some minutes,
+         -- which takes many requests; with that filter, or the source and key that were held. `events` lists the first
+         -- numbers, each between two commas; `count` counts all.
          CREATE TABLE command_log (
              id INTEGER PRIMARY KEY,
              at INTEGER NOT NULL,

@@ -319,7 +319,7 @@ fn an_event_settles_once() {
     let mut batch = journal.begin().unwrap();
     let id = batch.append(event("a", b"{}")).unwrap();
     batch.settle(&delivered(id, NOW)).unwrap();
-    batch.settle(&Settlement { state: State::Dead, ..delivered(id, NOW) }).unwrap();
+    assert!(!batch.settle(&Settlement { state: State::Dead, ..delivered(id, NOW) }).unwrap(), "it ended before");
     batch.commit().unwrap();
     assert_eq!(journal.totals(), Totals::default());
 }
@@ -489,7 +489,7 @@ fn of_a_key_whose_state_was_altered_nothing_is_believed() {
     let (mut journal, lock, _) = open(&config);
     let mut batch = journal.begin().unwrap();
     let ids: Vec<_> = ["a", "b", "c"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
-    ids[..2].iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    ids[..2].iter().for_each(|id| assert!(batch.settle(&delivered(*id, NOW)).unwrap()));
     batch.prune(None, 100, |_, _, _| true).unwrap();
     batch.commit().unwrap();
     journal.connection.execute("UPDATE key_state SET action = 'resolve' WHERE id = ?1", [ids[0].0]).unwrap();
@@ -863,7 +863,7 @@ fn what_keys_rest_on_is_taken_over_from_a_damaged_journal() {
     let (mut journal, lock, _) = open(&config);
     let mut batch = journal.begin().unwrap();
     let ids: Vec<_> = (0..50).map(|number| batch.append(event(&format!("host-{number}"), b"{}")).unwrap()).collect();
-    ids.iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    ids.iter().for_each(|id| assert!(batch.settle(&delivered(*id, NOW)).unwrap()));
     batch.prune(None, 100, |_, _, _| true).unwrap();
     batch.commit().unwrap();
     drop((journal, lock));
@@ -916,7 +916,7 @@ fn a_start_mends_a_broken_page_of_what_keys_rest_on_before_it_reads_it() {
     let (mut journal, lock, _) = open(&config);
     let mut batch = journal.begin().unwrap();
     let ids: Vec<_> = ["a", "b", "c"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
-    ids.iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    ids.iter().for_each(|id| assert!(batch.settle(&delivered(*id, NOW)).unwrap()));
     batch.prune(None, 100, |_, _, _| true).unwrap();
     batch.commit().unwrap();
     let root: u64 = journal
@@ -947,7 +947,7 @@ fn that_an_event_came_after_a_dead_letter_is_noted_when_it_becomes_history() {
     let mut batch = journal.begin().unwrap();
     let ids: Vec<_> = ["a", "a", "a", "b", "c"].iter().map(|key| batch.append(event(key, b"{}")).unwrap()).collect();
     batch.settle(&Settlement { state: State::Dead, outcome: None, ..delivered(ids[0], NOW) }).unwrap();
-    ids[1..].iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    ids[1..].iter().for_each(|id| assert!(batch.settle(&delivered(*id, NOW)).unwrap()));
     batch.prune(None, 100, |_, _, _| false).unwrap();
     batch.commit().unwrap();
     let batch = journal.begin().unwrap();
@@ -1029,7 +1029,7 @@ fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
     assert_eq!(reader.details(ids[0]).unwrap().unwrap().summary.differences, None);
 
     let mut batch = journal.begin().unwrap();
-    ids.iter().for_each(|id| batch.settle(&delivered(*id, NOW)).unwrap());
+    ids.iter().for_each(|id| assert!(batch.settle(&delivered(*id, NOW)).unwrap()));
     batch.commit().unwrap();
     loop {
         let mut batch = journal.begin().unwrap();

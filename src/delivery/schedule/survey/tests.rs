@@ -129,6 +129,8 @@ fn a_source_has_a_time_to_drain_once_something_of_it_ends() {
     let left = if source == 1 { 5 } else { 4 };
     assert_eq!(drain(&schedule, source, 1_000), Some(Duration::from_secs(left)));
     assert_eq!(drain(&schedule, other, 1_000), None);
+    schedule.hold_key(KeyId(u128::from(first.event.id.0) + 2), Monotonic(1_000));
+    assert_eq!(drain(&schedule, source, 1_000), Some(Duration::from_secs(left - 1)), "without what a person holds");
     schedule.hold_source(SourceId(source), Monotonic(1_000));
     assert_eq!(drain(&schedule, source, 1_000), None, "a person holds it");
 }

@@ -181,7 +181,7 @@ impl BatchDecisions<'_> {
             Origin::Refused { payload: Stored { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
             _ => (0, 0),
         };
-        // What a person asks for is kept out by no share.
+        // A person's command is kept out by no share.
         let source = matches!(origin, Origin::Sender).then_some(&*submission.source);
         self.make_room(source, events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
     }
@@ -323,11 +323,13 @@ pub(super) fn write_settlement(batch: &mut Batch<'_>, end: &Settle, short: bool)
     if let Some(attempt) = attempt {
         if short { batch.attempt(&shortened(attempt))? } else { batch.attempt(attempt)? }
     }
-    if let Some(origin) = commanded {
+    // An event that ended already, by a commit that failed and reached the disk nevertheless, has its command noted.
+    let ends = batch.settle(settlement)?;
+    if let Some(origin) = commanded.as_ref().filter(|_| ends) {
         let (command, on) = (Command::Discard.as_str(), CommandTarget::Events(&[settlement.id]));
         batch.note_command(NewCommand { at: settlement.at, command, origin, on })?;
     }
-    batch.settle(settlement)
+    Ok(())
 }
 
 /// The bytes that a submission takes on the volume.

@@ -60,6 +60,8 @@ impl RecorderThread {
             batch.prune(before, PRUNED_AT_ONCE, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;
         let removed = self.shortage.make_room(&mut batch, dedup, 0)?;
         batch.commit()?;
+        // Whoever waits for a change of an event that is gone is answered.
+        self.committed += u64::from(pruned.events > 0 || removed);
         let gave = self.free_space()?;
         self.checkpoint_long_log();
         let pause = match &self.shortage {

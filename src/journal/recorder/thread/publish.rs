@@ -58,6 +58,11 @@ impl RecorderThread {
         let evicted = self.dedup.take_evicted_counts();
         metrics.keys_evicted(evicted.resolved, evicted.open);
         // Last: senders are answered, and whoever is woken sees all of the above.
+        self.publish_commits();
+    }
+
+    /// Wakes whoever waits for a change of an event, if there was a commit since.
+    pub(super) fn publish_commits(&mut self) {
         let committed = self.committed;
         self.commits.send_if_modified(|known| std::mem::replace(known, committed) != committed);
     }

@@ -56,6 +56,7 @@ impl RecorderThread {
             if matches!(error, journal::Error::Damaged(_) | journal::Error::Replaced(_)) {
                 self.enter_fault(&error);
             }
+            self.publish_commits();
             return;
         }
         let Some(fault) = self.fault.take() else {
@@ -67,6 +68,8 @@ impl RecorderThread {
         self.mark();
         self.log_put_back(&fault);
         tracing::info!("the journal can be written again");
+        // Dead letters, a commit in doubt, and events written again from memory: any event may stand otherwise now.
+        self.committed += 1;
         self.publish_state();
     }
 
@@ -82,12 +85,13 @@ impl RecorderThread {
                 settle(&mut self.dedup, *key, settlement);
             }
             batch.commit()?;
+            self.committed += 1;
             let ended: Vec<Settlement> = fault.held.drain(..some).map(|end| end.settlement).collect();
             self.tell_settled(&ended);
             self.hand_over(Committed { settled: ended, ..Committed::default() });
             self.journal.checkpoint_long_log(true)?;
         }
-        // Holds are as the person was told, whatever happened to the failed commit or the file.
+        // Holds are as the person was told, even if the failed commit or the file says otherwise.
         let mut batch = self.journal.begin()?;
         batch.set_holds(&self.holds.borrow())?;
         batch.commit()

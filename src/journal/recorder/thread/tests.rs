@@ -6,10 +6,10 @@ use super::restore::open_writable;
 use super::*;
 use crate::clock::WallTime;
 use crate::event::{
-    Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Settlement, SourceId, State, UpdateHash,
+    Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Reason, Settlement, SourceId, State, UpdateHash,
 };
 use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
-use crate::journal::{AttemptRecord, Reader, Rewritten, Shares};
+use crate::journal::{AttemptRecord, CommandOrigin, Reader, Rewritten, Shares};
 use crate::trace_context::TraceContext;
 
 /// A recorder's thread that a test drives itself.
@@ -147,6 +147,70 @@ fn ends_that_were_written_after_a_fault_are_told_and_not_written_again_where_a_l
     fixture.thread.journal.execute("DROP TRIGGER full");
     fixture.thread.write_held().unwrap();
     assert_eq!((fixture.told(), fixture.thread.journal.totals().queued), (vec![*last], 0));
+}
+
+#[test]
+fn whoever_waits_for_a_change_is_woken_by_ends_that_are_written_after_a_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = open(directory.path());
+    let ids = fixture.take(0..2);
+    let mut commits = fixture.recorder.commits();
+    fixture.thread.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    fixture.thread.turn(&mut Vec::new());
+    assert!(fixture.thread.fault.is_none());
+    assert_eq!(fixture.told(), ids);
+    assert!(commits.has_changed().unwrap(), "the ends");
+
+    // A part of them, before the disk fails again.
+    let ids = fixture.take(2..4);
+    commits.mark_unchanged();
+    fixture.thread.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    let at = fixture.thread.journal.space().unwrap().ends_at_once();
+    assert!(at >= ids.len(), "they are one part");
+    fixture.thread.write_held().unwrap();
+    fixture.thread.publish_commits();
+    assert!(commits.has_changed().unwrap(), "the part that was written");
+
+    // Nothing was held, but events may have come or gone with the journal that was opened.
+    commits.mark_unchanged();
+    fixture.thread.fault = Some(Fault::default());
+    fixture.thread.turn(&mut Vec::new());
+    assert!(fixture.thread.fault.is_none() && commits.has_changed().unwrap(), "the reopened journal");
+}
+
+#[test]
+fn whoever_waits_for_a_change_is_woken_where_an_event_is_pruned() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = open(directory.path());
+    let ids = fixture.take(0..2);
+    fixture.thread.turn(&mut vec![Message::Settle(ended(ids[0]))]);
+    fixture.thread.journal.execute("UPDATE event SET received_at = 0, settled_at = 0, sum = NULL, state_sum = NULL");
+    let commits = fixture.recorder.commits();
+    // A round may have other things to sweep.
+    for _ in 0..3 {
+        fixture.thread.prune().unwrap();
+    }
+    fixture.thread.publish_state();
+    assert!(commits.has_changed().unwrap());
+}
+
+#[test]
+fn a_discard_of_a_commit_in_doubt_is_noted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = open(directory.path());
+    let id = fixture.take(0..1)[0];
+    let origin = CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None };
+    let Settle { settlement, .. } = ended(id);
+    let settlement = Settlement { state: State::Ended, outcome: None, reason: Some(Reason::Discarded), ..settlement };
+    let end = Settle { settlement, commanded: Some(Arc::new(origin)), ..ended(id) };
+    fixture.thread.turn(&mut vec![Message::Settle(end.clone())]);
+    // As if that commit had failed: it reached the disk, and is written again.
+    fixture.thread.fault = Some(Fault { held: [end].into(), ..Fault::default() });
+    fixture.thread.turn(&mut Vec::new());
+    assert!(fixture.thread.fault.is_none());
+    let noted = Reader::open(directory.path()).unwrap().commands(None, None, 10).unwrap().commands;
+    let noted: Vec<(&str, u64)> = noted.iter().map(|one| (&*one.command, one.count)).collect();
+    assert_eq!(noted, [("discard", 1)]);
 }
 
 #[test]
