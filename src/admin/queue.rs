@@ -130,6 +130,7 @@ fn of_source(name: &str, counts: &SourceSurvey, is_held: bool, known: &Known) ->
         "source": name,
         "events": counts.waiting(),
         "keys": counts.keys,
+        "calls": counts.calls,
         "oldest_id": counts.oldest,
         "oldest_received_at": known.received_at(counts.oldest),
         "drain_seconds": if counts.keys == 0 { Some(0.0) } else { counts.drain_time.map(|drain| drain.as_secs_f64()) },

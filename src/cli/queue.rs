@@ -76,7 +76,7 @@ fn sources(answer: &Value, now: WallTime) -> Vec<Vec<String>> {
         let name = plain(source["source"].as_str().unwrap_or_default());
         let retrying = grouped(retrying(source));
         let (waiting, fresh, backlog) = (count("events"), count("fresh"), count("backlog"));
-        vec![name, waiting, oldest, fresh, backlog, retrying, count("held"), count("under_way"), drain(source)]
+        vec![name, waiting, oldest, fresh, backlog, retrying, count("held"), count("calls"), drain(source)]
     };
     let rows = list(answer, "sources").iter().map(row);
     std::iter::once(head.map(str::to_owned).to_vec()).chain(rows).collect()
@@ -120,10 +120,10 @@ mod tests {
                        "oldest_received_at": "2025-11-24T16:01:00.000Z" },
             "upstream": { "state": "answering" },
             "sources": [
-                { "source": "a", "events": 14, "oldest_received_at": "2025-11-24T16:01:00.000Z", "fresh": 9, "backlog": 2,
-                  "retry": 1, "backoff": 1, "held": 0, "under_way": 1, "drain_seconds": 90.0, "source_held": false },
+                { "source": "a", "events": 14, "oldest_received_at": "2025-11-24T16:01:00.000Z", "fresh": 7, "backlog": 2,
+                  "retry": 1, "backoff": 1, "held": 0, "under_way": 3, "calls": 1, "drain_seconds": 90.0, "source_held": false },
                 { "source": "b", "events": 0, "oldest_received_at": null, "fresh": 0, "backlog": 0, "retry": 0,
-                  "backoff": 0, "held": 0, "under_way": 0, "drain_seconds": 0.0, "source_held": false },
+                  "backoff": 0, "held": 0, "under_way": 0, "calls": 0, "drain_seconds": 0.0, "source_held": false },
             ],
             "keys": [{ "id": "7", "received_at": "2025-11-24T16:01:00.000Z", "source": "a", "incident_key": "k\u{1b}[2J",
                        "events": 2, "attempts": 3, "standing": "backoff", "next_attempt_at": "2025-11-24T16:05:40.000Z",
@@ -135,7 +135,7 @@ mod tests {
             "14 events of 3 keys wait: oldest from 16:01 UTC (3 min); sent by about 16:05 UTC.\n\
              \n\
              SOURCE  WAITING  OLDEST             FRESH  BACKLOG  RETRYING  HELD  CALLS  DRAINED IN\n\
-             a       14       16:01 UTC (3 min)  9      2        2         0     1      90 s\n\
+             a       14       16:01 UTC (3 min)  7      2        2         0     1      90 s\n\
              b       0        -                  0      0        0         0     0      -\n\
              \n\
              EVENT  SINCE              SOURCE  KEY         WAITING  TRIES  WAITS FOR                     LAST RESULT\n\

@@ -61,7 +61,7 @@ fn sources(answer: &Value) -> Markup {
                                 td.count { (number(&source["backlog"])) }
                                 td.count { (grouped(retrying(source))) }
                                 td.count { (number(&source["held"])) }
-                                td.count { (number(&source["under_way"])) }
+                                td.count { (number(&source["calls"])) }
                                 td { (drain(source)) }
                             }
                         }
