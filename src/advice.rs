@@ -15,7 +15,7 @@ use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
 use crate::event::{Action, Outcome, Reason};
 use crate::journal::dedup::AcceptReason;
-use crate::text::{plain, quoted};
+use crate::text::{plain, quoted, up_to_second};
 
 /// A reason and what to do about it, each a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -286,7 +286,7 @@ pub(crate) fn of_kept_back(event: &Value, readiness: &Value) -> Option<Advice> {
 /// When an event goes out again: `again at 2026-01-02 03:04:05 UTC`.
 fn again(event: &Value, now: WallTime) -> String {
     match event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339) {
-        Some(at) if at > now => format!("again at {}", at.to_second()),
+        Some(at) if at > now => format!("again at {}", up_to_second(at).to_second()),
         _ => "again as soon as its turn comes, unless that call is under way".to_owned(),
     }
 }
@@ -300,7 +300,7 @@ pub(crate) fn left_waiting(event: &Value, readiness: &Value, now: WallTime) -> S
         _ if degraded(readiness).iter().any(|entry| of_deliveries(entry).is_some()) => {
             "goes out when Callgoose takes events again".to_owned()
         }
-        Some(at) => format!("its next attempt is due at {}", at.to_second()),
+        Some(at) => format!("its next attempt is due at {}", up_to_second(at).to_second()),
         None => "goes out as soon as its turn comes, unless its call is under way".to_owned(),
     };
     format!("event {id} is still queued: it is kept, and {then}")

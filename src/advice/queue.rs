@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::status::waiting;
 use crate::clock::WallTime;
-use crate::text::{grouped, length, plain, second};
+use crate::text::{due, grouped, length, plain};
 
 /// The queue in a sentence: `12 events of 3 keys wait: oldest from 12:01 UTC (2 min); sent by about 12:04 UTC.`
 pub(crate) fn sentence(answer: &Value, now: WallTime) -> String {
@@ -43,13 +43,17 @@ pub(crate) fn retrying(source: &Value) -> u64 {
     ["retry", "backoff"].into_iter().filter_map(|name| source[name].as_u64()).sum()
 }
 
-/// The thing that a key waits for, in words.
-pub(crate) fn standing(key: &Value, now: WallTime) -> String {
-    let due = key["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339).filter(|at| *at > now);
-    let said = match (key["standing"].as_str().unwrap_or_default(), due) {
+/// The thing that a key waits for, in words. `upstream` is the answer's: while it is paused, nothing has a turn.
+pub(crate) fn standing(key: &Value, upstream: &Value, now: WallTime) -> String {
+    let next = key["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339).filter(|at| *at > now);
+    let said = match (key["standing"].as_str().unwrap_or_default(), next) {
+        ("fresh" | "backlog" | "retry" | "backoff", _) if upstream["state"] == "paused" => "the pause to end",
+        ("fresh" | "backlog" | "retry", _) | ("backoff", None) if upstream["state"] == "breaker_open" => {
+            "Callgoose to answer again"
+        }
         ("fresh", _) => "its turn",
         ("backlog", _) => "its turn in the backlog",
-        ("backoff", Some(at)) => return format!("next attempt at {}", second(at, now)),
+        ("backoff", Some(at)) => return format!("next attempt at {}", due(at, now)),
         ("retry" | "backoff", _) => "its turn to be tried again",
         ("held", _) => "held back by a person",
         ("under_way", _) => "a call is under way",
@@ -129,7 +133,20 @@ mod tests {
             (key("held", json!("2025-11-24T16:05:40.000Z")), "held back by a person"),
             (key("a\u{7}", Value::Null), "a\\u{7}"),
         ] {
-            assert_eq!(standing(&key, NOW), said, "{key}");
+            assert_eq!(standing(&key, &json!({ "state": "answering" }), NOW), said, "{key}");
+        }
+        let later = json!("2025-11-24T16:05:39.001Z");
+        for (state, key, said) in [
+            ("answering", key("backoff", later.clone()), "next attempt at 16:05:40 UTC"),
+            ("paused", key("backoff", later.clone()), "the pause to end"),
+            ("paused", key("retry", Value::Null), "the pause to end"),
+            ("paused", key("fresh", Value::Null), "the pause to end"),
+            ("paused", key("held", Value::Null), "held back by a person"),
+            ("paused", key("under_way", Value::Null), "a call is under way"),
+            ("breaker_open", key("retry", Value::Null), "Callgoose to answer again"),
+            ("breaker_open", key("backoff", later), "next attempt at 16:05:40 UTC"),
+        ] {
+            assert_eq!(standing(&key, &json!({ "state": state }), NOW), said, "{state} {key}");
         }
     }
 }

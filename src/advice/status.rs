@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::readiness::{degraded, of_deliveries};
 use crate::clock::WallTime;
-use crate::text::{clock, grouped, length_of, plain, second, since};
+use crate::text::{clock, due, grouped, length_of, plain, since};
 
 /// The calls that failed since one succeeded. One alone, among others that succeed, is told by what becomes of its event.
 fn failing(status: &Value) -> Option<&Value> {
@@ -160,7 +160,7 @@ fn until(status: &Value, now: WallTime) -> String {
     }
     if let Some(at) = queue["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339) {
         return match at > now {
-            true => format!("next attempt at {}", second(at, now)),
+            true => format!("next attempt at {}", due(at, now)),
             false => "the next attempt begins now".to_owned(),
         };
     }

@@ -90,7 +90,7 @@ fn keys(answer: &Value, now: WallTime) -> Vec<Vec<String>> {
         let received = key["received_at"].as_str().map_or_else(|| "?".to_owned(), |at| since(at, now));
         let result = cell(key["reason"].as_str().unwrap_or_default());
         let (source, incident_key) = (text("source"), text("incident_key"));
-        let waits_for = standing(key, now);
+        let waits_for = standing(key, &answer["upstream"], now);
         vec![text("id"), received, source, incident_key, count("events"), count("attempts"), waits_for, result]
     };
     let rows = list(answer, "keys").iter().map(row);
