@@ -40,7 +40,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         terminal.print(&answer.to_string());
         return Ok(Exit::Fine);
     }
-    for line in draw(&answer, WallTime::now(), terminal.colour()) {
+    for line in draw(&answer, arguments.source.as_deref(), WallTime::now(), terminal.colour()) {
         terminal.print(&line);
     }
     if let Some(more) = answer["more_keys"].as_u64().filter(|more| *more > 0) {
@@ -57,8 +57,8 @@ fn path(arguments: &Arguments) -> String {
 }
 
 /// A sentence, the sources, then the keys.
-fn draw(answer: &Value, now: WallTime, colour: bool) -> Vec<String> {
-    let mut lines = vec![sentence(answer, now), String::new()];
+fn draw(answer: &Value, source: Option<&str>, now: WallTime, colour: bool) -> Vec<String> {
+    let mut lines = vec![sentence(answer, source, now), String::new()];
     lines.extend(headed(&sources(answer, now), colour));
     let keys = keys(answer, now);
     if keys.len() > 1 {
@@ -129,7 +129,7 @@ mod tests {
                        "events": 2, "attempts": 3, "standing": "backoff", "next_attempt_at": "2025-11-24T16:05:40.000Z",
                        "reason": "busy (503)" }],
         });
-        let text = draw(&answer, NOW, false).join("\n");
+        let text = draw(&answer, None, NOW, false).join("\n");
         assert_eq!(
             text,
             "14 events of 3 keys wait: oldest from 16:01 UTC (3 min); sent by about 16:05 UTC.\n\
@@ -142,6 +142,6 @@ mod tests {
              7      16:01 UTC (3 min)  a       k\\u{1b}[2J  2        3      next attempt at 16:05:40 UTC  busy (503)"
         );
         let nothing = json!({ "queue": { "events": 0, "keys": 0 }, "sources": [], "keys": [] });
-        assert!(draw(&nothing, NOW, false)[0].starts_with("Nothing waits."));
+        assert!(draw(&nothing, None, NOW, false)[0].starts_with("Nothing waits."));
     }
 }

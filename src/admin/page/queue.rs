@@ -27,7 +27,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         @match &answer {
             Err(problem) => section.sentence.warning role="alert" { p { (prose(problem)) } },
             Ok(answer) => {
-                p.big role="status" { (sentence(answer, now)) }
+                p.big role="status" { (sentence(answer, source.as_deref(), now)) }
                 (sources(answer))
                 @if !list(answer, "keys").is_empty() { (lanes(answer)) }
                 (keys(answer, now))
