@@ -15,7 +15,7 @@ use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
 use crate::event::{Action, Outcome, Reason};
 use crate::journal::dedup::AcceptReason;
-use crate::text::{plain, quoted};
+use crate::text::{plain, quoted, up_to_second};
 
 /// A reason and what to do about it, each a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,10 +259,12 @@ pub(crate) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advi
             Advice::new(format!("its last call failed: {result}; it is tried {again}"), trouble.remedy())
         }
         (_, None) => Advice::new(
-            "it waits for its turn, behind an earlier event of its key or behind other keys",
+            "no call of it has ended: it waits for its turn, behind an earlier event of its key or behind other keys, or its \
+             call is under way and not answered yet",
             format!(
-                "`gander events list --state queued --key {}` shows what else waits of its key; `upstream.rate_limit` and \
-                 `concurrency` pace what goes out",
+                "`gander queue` tells whether it waits or is called; `gander events list --state queued --key {}` shows what \
+                 else waits of its key; `upstream.rate_limit` and `concurrency` pace what goes out, and `upstream.timeout` \
+                 ends a call that is not answered",
                 quoted(&plain(key))
             ),
         ),
@@ -284,8 +286,8 @@ pub(crate) fn of_kept_back(event: &Value, readiness: &Value) -> Option<Advice> {
 /// When an event goes out again: `again at 2026-01-02 03:04:05 UTC`.
 fn again(event: &Value, now: WallTime) -> String {
     match event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339) {
-        Some(at) if at > now => format!("again at {}", at.to_second()),
-        _ => "again as soon as its turn comes".to_owned(),
+        Some(at) if at > now => format!("again at {}", up_to_second(at).to_second()),
+        _ => "again as soon as its turn comes, unless that call is under way".to_owned(),
     }
 }
 
@@ -298,8 +300,8 @@ pub(crate) fn left_waiting(event: &Value, readiness: &Value, now: WallTime) -> S
         _ if degraded(readiness).iter().any(|entry| of_deliveries(entry).is_some()) => {
             "goes out when Callgoose takes events again".to_owned()
         }
-        Some(at) => format!("its next attempt is due at {}", at.to_second()),
-        None => "goes out as soon as its turn comes".to_owned(),
+        Some(at) => format!("its next attempt is due at {}", up_to_second(at).to_second()),
+        None => "goes out as soon as its turn comes, unless its call is under way".to_owned(),
     };
     format!("event {id} is still queued: it is kept, and {then}")
 }
@@ -531,10 +533,11 @@ mod tests {
             (
                 json!({"reason": "connect", "next_attempt_at": "2026-01-02T03:04:04.000Z"}),
                 &ready,
-                "connect; it is tried again as soon as its turn comes",
+                "connect; it is tried again as soon as its turn comes, unless that call is under way",
                 "firewall",
             ),
-            (json!({"reason": null}), &ready, "its turn", "--state queued"),
+            (json!({"reason": null}), &ready, "it waits for its turn", "--state queued"),
+            (json!({"reason": null}), &ready, "or its call is under way and not answered yet", "`gander queue`"),
         ] {
             let now = WallTime::parse_rfc3339("2026-01-02T03:04:04.500Z").unwrap();
             let advice = of_queued(&event, readiness, now);
@@ -554,11 +557,11 @@ mod tests {
             (&due, &up, "its next attempt is due at 2026-01-02 03:05:00 UTC"),
             (&due, &down, "goes out when Callgoose takes events again"),
             (&held, &down, "goes out when it is released"),
-            (&json!({"id": "7"}), &up, "goes out as soon as its turn comes"),
+            (&json!({"id": "7"}), &up, "goes out as soon as its turn comes, unless its call is under way"),
             (
                 &json!({"id": "7", "next_attempt_at": "2026-01-02T03:04:00.000Z"}),
                 &up,
-                "goes out as soon as its turn comes",
+                "goes out as soon as its turn comes, unless its call is under way",
             ),
         ] {
             let sentence = left_waiting(event, readiness, now);

@@ -74,6 +74,17 @@ pub(crate) fn second(at: WallTime, now: WallTime) -> String {
     }
 }
 
+/// The time to the second before which nothing happens, as [`second`] tells it: rounded up, so that one time that is told
+/// at several places, from several sources, reads the same.
+pub(crate) fn due(at: WallTime, now: WallTime) -> String {
+    second(up_to_second(at), now)
+}
+
+/// A time rounded up to the second.
+pub(crate) fn up_to_second(at: WallTime) -> WallTime {
+    WallTime(at.0.saturating_add(999).div_euclid(1_000).saturating_mul(1_000))
+}
+
 /// A length of time in its largest unit.
 pub(crate) fn length(seconds: u64) -> String {
     match seconds {
@@ -136,6 +147,15 @@ mod tests {
         assert_eq!(quoted("./config/gander.yaml"), "./config/gander.yaml");
         assert_eq!(quoted("my files/it's"), r"'my files/it'\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn a_time_that_is_due_reads_the_same_with_and_without_its_milliseconds() {
+        let now = WallTime(1_764_000_240_000);
+        for (millis, said) in [(0, "16:04:00 UTC"), (1, "16:04:01 UTC"), (999, "16:04:01 UTC"), (1_000, "16:04:01 UTC")]
+        {
+            assert_eq!(due(WallTime(now.0 + millis), now), said, "{millis}");
+        }
     }
 
     #[test]

@@ -13,12 +13,11 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
 use super::problem::{Reply, bad_request, meant, problem};
-use super::status::upstream_state;
+use super::status::{are_calls_failing, drain_seconds, upstream_state};
 use super::{State, View, holds};
 use crate::clock::WallTime;
-use crate::delivery::dispatcher::DeliveryProgress;
 use crate::delivery::schedule::{SourceSurvey, Standing, Survey, WaitingKey};
-use crate::event::{self, EventId, SourceId};
+use crate::event::{self, EventId, HoldRecord, SourceId};
 use crate::journal::Summary;
 
 /// The parameters of the request.
@@ -70,18 +69,24 @@ pub(super) async fn current(view: &View, question: &Question) -> Result<Value, (
     let all = |count: fn(&SourceSurvey) -> usize| waiting.iter().map(|(.., counts)| count(counts)).sum::<usize>();
     let in_scope = waiting.iter().filter(|(_, id, _)| wanted.is_none_or(|wanted| wanted == Some(*id)));
     let in_scope: usize = in_scope.map(|(.., counts)| counts.keys).sum();
-    let DeliveryProgress { drained_by, next_attempt, .. } = *view.progress.borrow();
+    let progress = view.progress.borrow().clone();
+    let is_failing = are_calls_failing(&progress);
+    let holds = view.recorder.holds();
+    let held = waiting.iter().map(|(name, _, counts)| held(counts, is_source_held(&holds, name))).sum::<usize>();
+    let events = all(SourceSurvey::waiting);
+    let is_held = events > 0 && held == events;
     let oldest = waiting.iter().filter_map(|(.., counts)| counts.oldest).min();
     let lanes = survey.lanes().iter().map(|(lane, events, drain)| {
+        let drain = drain.filter(|_| *events == 0 || !(is_held || is_failing));
         (lane.as_str().to_owned(), json!({ "events": events, "drain_seconds": drain.map(|drain| drain.as_secs_f64()) }))
     });
     Ok(json!({
         "queue": {
-            "events": all(SourceSurvey::waiting),
+            "events": events,
             "keys": all(|counts| counts.keys),
             "oldest_received_at": known.received_at(oldest),
-            "drain_seconds": drained_by.map(|by| by.since(WallTime::now()).as_secs_f64()),
-            "next_attempt_at": next_attempt.map(WallTime::rfc3339),
+            "drain_seconds": drain_seconds(&progress, events as u64, is_held, WallTime::now()),
+            "next_attempt_at": progress.next_attempt.filter(|_| !is_held).map(WallTime::rfc3339),
             "lanes": lanes.collect::<Map<_, _>>(),
         },
         "upstream": { "state": upstream_state(view).0 },
@@ -117,13 +122,30 @@ fn sources(
     let names = view.sources.iter().map(String::as_str).chain(others);
     let names = names.filter(|name| question.source.as_deref().is_none_or(|wanted| wanted == *name));
     let holds = view.recorder.holds();
+    let is_failing = are_calls_failing(&view.progress.borrow());
     let nothing = SourceSurvey::default();
     let line = |name: &str| {
         let counts = waiting.iter().find(|(other, ..)| **other == *name).map_or(&nothing, |(.., counts)| counts);
-        let is_held = holds.iter().any(|held| *held.target.source == *name && held.target.incident_key.is_none());
-        of_source(name, counts, is_held, known)
+        let mut shown = of_source(name, counts, is_source_held(&holds, name), known);
+        if is_failing && counts.keys > 0 {
+            shown["drain_seconds"] = Value::Null;
+        }
+        shown
     };
     names.map(line).collect()
+}
+
+fn is_source_held(holds: &[HoldRecord], name: &str) -> bool {
+    holds.iter().any(|held| *held.target.source == *name && held.target.incident_key.is_none())
+}
+
+/// The events that a person holds back. Of a source that is held, it is all but what is on its way.
+fn held(counts: &SourceSurvey, is_source_held: bool) -> usize {
+    let going = [Standing::UnderWay, Standing::Settling].map(|standing| counts.events(standing));
+    match is_source_held {
+        true => counts.waiting() - going.iter().sum::<usize>(),
+        false => counts.events(Standing::Held),
+    }
 }
 
 fn of_source(name: &str, counts: &SourceSurvey, is_held: bool, known: &Known) -> Value {
@@ -131,6 +153,7 @@ fn of_source(name: &str, counts: &SourceSurvey, is_held: bool, known: &Known) ->
         "source": name,
         "events": counts.waiting(),
         "keys": counts.keys,
+        "calls": counts.calls,
         "oldest_id": counts.oldest,
         "oldest_received_at": known.received_at(counts.oldest),
         "drain_seconds": if counts.keys == 0 { Some(0.0) } else { counts.drain_time.map(|drain| drain.as_secs_f64()) },
@@ -140,10 +163,7 @@ fn of_source(name: &str, counts: &SourceSurvey, is_held: bool, known: &Known) ->
         shown[standing.as_str()] = match standing {
             // In its lanes it keeps its places, and goes nowhere.
             Standing::Fresh | Standing::Backlog | Standing::Retry | Standing::Backoff if is_held => 0.into(),
-            Standing::Held if is_held => {
-                let going = [Standing::UnderWay, Standing::Settling].map(|standing| counts.events(standing));
-                (counts.waiting() - going.iter().sum::<usize>()).into()
-            }
+            Standing::Held => held(counts, is_held).into(),
             standing => counts.events(standing).into(),
         };
     }

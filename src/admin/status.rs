@@ -30,7 +30,9 @@ pub(super) async fn current(view: &View) -> Value {
     let oldest = view.journal.oldest_queued().await;
     let (tally, unmatched) = tally(view).await;
     let uptime = view.started.elapsed();
-    let DeliveryProgress { drained_by, next_attempt, .. } = *view.progress.borrow();
+    let progress = view.progress.borrow().clone();
+    let events = u64::try_from(view.metrics.journal.queue_events.get()).unwrap_or(0);
+    let is_held = is_all_held(view, events, tally.as_ref());
     json!({
         "version": version::VERSION,
         "commit": version::COMMIT,
@@ -42,9 +44,9 @@ pub(super) async fn current(view: &View) -> Value {
         "sources": view.sources,
         "upstream": upstream(view),
         "queue": {
-            "events": view.metrics.journal.queue_events.get(),
-            "drain_seconds": drained_by.map(|by| by.since(WallTime::now()).as_secs_f64()),
-            "next_attempt_at": next_attempt.map(WallTime::rfc3339),
+            "events": events,
+            "drain_seconds": drain_seconds(&progress, events, is_held, WallTime::now()),
+            "next_attempt_at": progress.next_attempt.filter(|_| !is_held).map(WallTime::rfc3339),
             "oldest_received_at": oldest.map(WallTime::rfc3339),
         },
         "kept": tally.as_ref().map(|tally| json!({
@@ -84,6 +86,31 @@ async fn tally(view: &View) -> (Option<Tally>, Option<usize>) {
     let tally = tokio::time::timeout(TALLY_MAX, tally).await.ok().flatten();
     let unmatched = tally.as_ref().filter(|_| is_read).map(|tally| tally.unmatched);
     (tally, unmatched)
+}
+
+/// Tells that all that waits is of sources that a person holds back. Held keys are not counted here.
+fn is_all_held(view: &View, events: u64, tally: Option<&Tally>) -> bool {
+    let holds = view.recorder.holds();
+    let is_held =
+        |name: &str| holds.iter().any(|held| *held.target.source == *name && held.target.incident_key.is_none());
+    let queued = |tally: &Tally| -> u64 {
+        tally.by_source.iter().filter(|(name, _)| is_held(name)).map(|(_, totals)| totals.queued).sum()
+    };
+    events > 0 && tally.is_some_and(|tally| queued(tally) >= events)
+}
+
+/// The seconds until so many events were sent; none while nobody can tell: all of them are held, or calls fail.
+pub(super) fn drain_seconds(progress: &DeliveryProgress, events: u64, is_held: bool, now: WallTime) -> Option<f64> {
+    match events {
+        0 => Some(0.0),
+        _ if is_held || are_calls_failing(progress) => None,
+        _ => progress.drained_by.map(|by| by.since(now).as_secs_f64()),
+    }
+}
+
+/// Tells that the last calls failed, so that the rate of the last minute says nothing of the next. One alone may fail.
+pub(super) fn are_calls_failing(progress: &DeliveryProgress) -> bool {
+    progress.failed_calls.is_some_and(|failed| failed.count > 1)
 }
 
 /// The state of the upstream in a word, and since when.
@@ -151,3 +178,30 @@ const HANDSHAKES: [&str; 2] = ["tls_handshake", "no_request"];
 const TALLY_MAX: Duration = Duration::from_secs(2);
 /// Read within milliseconds, unless somebody searches the journal.
 const UNMATCHED_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::callgoose::answer::Trouble;
+
+    #[test]
+    fn a_time_to_drain_is_promised_only_where_something_goes_out() {
+        let failed = |count: u64| FailedCalls { count, since: WallTime(0), trouble: Trouble::Connect, status: None };
+        let progress = |failed_calls: Option<FailedCalls>| DeliveryProgress {
+            drained_by: Some(WallTime(90_000)),
+            next_attempt: None,
+            failed_calls,
+        };
+        for (failed_calls, events, is_held, expected) in [
+            (None, 3, false, Some(90.0)),
+            (Some(failed(1)), 3, false, Some(90.0)),
+            (Some(failed(2)), 3, false, None),
+            (None, 3, true, None),
+            (None, 0, false, Some(0.0)),
+            (Some(failed(2)), 0, false, Some(0.0)),
+        ] {
+            let told = drain_seconds(&progress(failed_calls), events, is_held, WallTime(0));
+            assert_eq!(told, expected, "{failed_calls:?} {events} {is_held}");
+        }
+    }
+}

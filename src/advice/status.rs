@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::readiness::{degraded, of_deliveries};
 use crate::clock::WallTime;
-use crate::text::{clock, grouped, length_of, plain, second, since};
+use crate::text::{clock, due, grouped, length_of, plain, quoted, since};
 
 /// The calls that failed since one succeeded. One alone, among others that succeed, is told by what becomes of its event.
 fn failing(status: &Value) -> Option<&Value> {
@@ -38,7 +38,75 @@ pub(crate) enum Level {
     Bad,
 }
 
+/// The headline. What a person holds back comes first, as no trouble of the upstream keeps it; where that is all that
+/// waits, it stands alone.
 pub(crate) fn headline(status: &Value, now: WallTime) -> Headline<'_> {
+    let beside = beside_holds(status, now);
+    let Some(mut held) = held_back(status, now).filter(|_| status["readiness"]["ready"] == true) else {
+        return beside;
+    };
+    if is_all_held(status) {
+        return held;
+    }
+    held.sentence += &format!(" {}", beside.sentence);
+    held.remedy = held.remedy.map(|release| match &beside.remedy {
+        Some(remedy) => format!("{release}; {remedy}"),
+        None => release,
+    });
+    let level = if beside.level == Level::Bad { Level::Bad } else { held.level };
+    Headline { level, about: beside.about.or(held.about), ..held }
+}
+
+/// The sources that are held back, and how they are released: `Source s is held back by a person since 12:01 UTC (2 min):
+/// 4 events wait for the release.`
+fn held_back(status: &Value, now: WallTime) -> Option<Headline<'_>> {
+    let holds = source_holds(status);
+    let since_when = since(holds.iter().filter_map(|hold| hold["since"].as_str()).min().unwrap_or_default(), now);
+    let name = |hold: &Value| plain(hold["source"].as_str().unwrap_or_default());
+    let (who, release) = match holds.as_slice() {
+        [] => return None,
+        [one] => (
+            format!("Source {} is held back by a person", name(one)),
+            format!("`gander events release --source {}`", quoted(&name(one))),
+        ),
+        more => (
+            format!("{} sources are held back by a person", more.len()),
+            "`gander events release --source NAME` for each that `gander events hold` lists".to_owned(),
+        ),
+    };
+    let waits = match held_events(status) {
+        0 => "what comes waits for the release".to_owned(),
+        1 => "one event waits for the release".to_owned(),
+        events => format!("{} events wait for the release", grouped(events)),
+    };
+    let about = degraded(&status["readiness"]).iter().find(|entry| entry["reason"] == "held");
+    let sentence = format!("{who} since {since_when}: {waits}.");
+    Some(Headline { sentence, level: Level::Warning, remedy: Some(release), about })
+}
+
+fn source_holds(status: &Value) -> Vec<&Value> {
+    let holds = status["holds"].as_array().map(Vec::as_slice).unwrap_or_default();
+    holds.iter().filter(|hold| hold["key"].is_null()).collect()
+}
+
+/// The events that a person holds back: by the counts of a queue, or those of the sources that are held, by a status.
+fn held_events(answer: &Value) -> u64 {
+    let of = |name: &str| answer[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let holds = source_holds(answer);
+    let is_held = |source: &&Value| holds.iter().any(|hold| hold["source"] == source["name"]);
+    let queued = of("by_source").iter().filter(is_held).filter_map(|source| source["queued"].as_u64());
+    let held = of("sources").iter().filter_map(|source| source["held"].as_u64());
+    queued.chain(held).sum()
+}
+
+/// Tells that a person holds back all that waits.
+pub(crate) fn is_all_held(answer: &Value) -> bool {
+    let events = answer["queue"]["events"].as_u64().unwrap_or(0);
+    events > 0 && held_events(answer) >= events
+}
+
+/// The headline but for the sources that are held.
+fn beside_holds(status: &Value, now: WallTime) -> Headline<'_> {
     let entries = degraded(&status["readiness"]);
     let about = |reasons: &[&str]| entries.iter().find(|entry| reasons.iter().any(|reason| entry["reason"] == *reason));
     let of = |entry: &'_ Value, what: &str| {
@@ -59,8 +127,14 @@ pub(crate) fn headline(status: &Value, now: WallTime) -> Headline<'_> {
     } else {
         let since = since(status["upstream"]["since"].as_str().unwrap_or_default(), now);
         let count = |section: &str, name: &str| status[section][name].as_u64().unwrap_or(0);
+        // The headline has told it.
+        let is_told = |entry: &&Value| entry["reason"] == "held" && !source_holds(status).is_empty();
         let but = [
-            (entries.len() as u64, "one thing is not as it should be", "things are not as they should be"),
+            (
+                entries.iter().filter(|entry| !is_told(entry)).count() as u64,
+                "one thing is not as it should be",
+                "things are not as they should be",
+            ),
             (count("kept", "dead"), "a dead letter waits for a person", "dead letters wait for a person"),
             (count("kept", "refused"), "a refused payload waits for a person", "refused payloads wait for a person"),
             (
@@ -128,7 +202,7 @@ pub(crate) fn waiting(status: &Value, now: WallTime) -> String {
     let queue = &status["queue"];
     let oldest = queue["oldest_received_at"].as_str().map(|at| format!("oldest from {}; ", since(at, now)));
     let is_held = degraded(&status["readiness"]).iter().any(|entry| entry["reason"] == "held");
-    let held = if is_held { "; what a person holds back waits longer" } else { "" };
+    let held = if is_held && !is_all_held(status) { "; what a person holds back waits longer" } else { "" };
     format!("{}{}{held}", oldest.unwrap_or_default(), until(status, now))
 }
 
@@ -154,13 +228,14 @@ pub(crate) fn not_resolved(status: &Value, now: WallTime) -> Option<String> {
 fn until(status: &Value, now: WallTime) -> String {
     let queue = &status["queue"];
     match status["upstream"]["state"].as_str() {
+        _ if is_all_held(status) => return "held back by a person until it is released".to_owned(),
         Some("paused") => return "not sent while deliveries are paused".to_owned(),
         Some("breaker_open") => return "not sent while Callgoose does not answer".to_owned(),
         _ => {}
     }
     if let Some(at) = queue["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339) {
         return match at > now {
-            true => format!("next attempt at {}", second(at, now)),
+            true => format!("next attempt at {}", due(at, now)),
             false => "the next attempt begins now".to_owned(),
         };
     }
@@ -298,6 +373,36 @@ pub(crate) mod tests {
         let Headline { sentence, remedy, .. } = headline(&never, NOW);
         assert_eq!(sentence, "The last call to Callgoose failed, at 16:03 UTC (4 s): unauthorized (401).");
         assert_eq!((remedy.as_deref(), is_well(&never)), (Some("fix it"), false));
+    }
+
+    #[test]
+    fn a_source_that_is_held_is_told_first_with_its_release() {
+        let failed = json!({ "count": 4, "since": "2025-11-24T16:03:56.000Z", "result": "connect", "status": null,
+                             "remedy": "it is tried again" });
+        let told = |events: u64, failed: &Value| {
+            let mut status = status();
+            status["readiness"]["degraded"] = json!([entry("held", None, "a person holds back source `servicepilot`")]);
+            status["holds"] = json!([{ "source": "servicepilot", "key": null, "since": "2025-11-24T16:00:00.000Z" }]);
+            status["queue"] = json!({ "events": events, "drain_seconds": null, "next_attempt_at": null,
+                                      "oldest_received_at": null });
+            status["by_source"][0]["queued"] = 3.into();
+            status["upstream"]["failed_calls"] = failed.clone();
+            let Headline { sentence, level, remedy, .. } = headline(&status, NOW);
+            (sentence, level, remedy.unwrap_or_default(), waiting(&status, NOW))
+        };
+        let held =
+            "Source servicepilot is held back by a person since 16:00 UTC (4 min): 3 events wait for the release.";
+        let release = "`gander events release --source servicepilot`";
+        let (sentence, level, remedy, waits) = told(3, &failed);
+        assert_eq!((sentence.as_str(), level, remedy.as_str()), (held, Level::Warning, release), "all is held");
+        assert_eq!(waits, "held back by a person until it is released");
+        let (sentence, level, remedy, waits) = told(5, &failed);
+        assert_eq!(sentence, format!("{held} The last 4 calls to Callgoose failed, since 16:03 UTC (4 s): connect."));
+        assert_eq!((level, remedy), (Level::Bad, format!("{release}; it is tried again")));
+        assert_eq!(waits, "nobody can tell until when; what a person holds back waits longer");
+        let (sentence, level, remedy, _) = told(5, &Value::Null);
+        assert_eq!(sentence, format!("{held} Delivering, since 14:00 UTC (2 h)."));
+        assert_eq!((level, remedy.as_str()), (Level::Warning, release));
     }
 
     #[test]

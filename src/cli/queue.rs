@@ -40,7 +40,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         terminal.print(&answer.to_string());
         return Ok(Exit::Fine);
     }
-    for line in draw(&answer, WallTime::now(), terminal.colour()) {
+    for line in draw(&answer, arguments.source.as_deref(), WallTime::now(), terminal.colour()) {
         terminal.print(&line);
     }
     if let Some(more) = answer["more_keys"].as_u64().filter(|more| *more > 0) {
@@ -57,8 +57,8 @@ fn path(arguments: &Arguments) -> String {
 }
 
 /// A sentence, the sources, then the keys.
-fn draw(answer: &Value, now: WallTime, colour: bool) -> Vec<String> {
-    let mut lines = vec![sentence(answer, now), String::new()];
+fn draw(answer: &Value, source: Option<&str>, now: WallTime, colour: bool) -> Vec<String> {
+    let mut lines = vec![sentence(answer, source, now), String::new()];
     lines.extend(headed(&sources(answer, now), colour));
     let keys = keys(answer, now);
     if keys.len() > 1 {
@@ -76,7 +76,7 @@ fn sources(answer: &Value, now: WallTime) -> Vec<Vec<String>> {
         let name = plain(source["source"].as_str().unwrap_or_default());
         let retrying = grouped(retrying(source));
         let (waiting, fresh, backlog) = (count("events"), count("fresh"), count("backlog"));
-        vec![name, waiting, oldest, fresh, backlog, retrying, count("held"), count("under_way"), drain(source)]
+        vec![name, waiting, oldest, fresh, backlog, retrying, count("held"), count("calls"), drain(source)]
     };
     let rows = list(answer, "sources").iter().map(row);
     std::iter::once(head.map(str::to_owned).to_vec()).chain(rows).collect()
@@ -90,7 +90,7 @@ fn keys(answer: &Value, now: WallTime) -> Vec<Vec<String>> {
         let received = key["received_at"].as_str().map_or_else(|| "?".to_owned(), |at| since(at, now));
         let result = cell(key["reason"].as_str().unwrap_or_default());
         let (source, incident_key) = (text("source"), text("incident_key"));
-        let waits_for = standing(key, now);
+        let waits_for = standing(key, &answer["upstream"], now);
         vec![text("id"), received, source, incident_key, count("events"), count("attempts"), waits_for, result]
     };
     let rows = list(answer, "keys").iter().map(row);
@@ -120,28 +120,28 @@ mod tests {
                        "oldest_received_at": "2025-11-24T16:01:00.000Z" },
             "upstream": { "state": "answering" },
             "sources": [
-                { "source": "a", "events": 14, "oldest_received_at": "2025-11-24T16:01:00.000Z", "fresh": 9, "backlog": 2,
-                  "retry": 1, "backoff": 1, "held": 0, "under_way": 1, "drain_seconds": 90.0, "source_held": false },
+                { "source": "a", "events": 14, "oldest_received_at": "2025-11-24T16:01:00.000Z", "fresh": 7, "backlog": 2,
+                  "retry": 1, "backoff": 1, "held": 0, "under_way": 3, "calls": 1, "drain_seconds": 90.0, "source_held": false },
                 { "source": "b", "events": 0, "oldest_received_at": null, "fresh": 0, "backlog": 0, "retry": 0,
-                  "backoff": 0, "held": 0, "under_way": 0, "drain_seconds": 0.0, "source_held": false },
+                  "backoff": 0, "held": 0, "under_way": 0, "calls": 0, "drain_seconds": 0.0, "source_held": false },
             ],
             "keys": [{ "id": "7", "received_at": "2025-11-24T16:01:00.000Z", "source": "a", "incident_key": "k\u{1b}[2J",
                        "events": 2, "attempts": 3, "standing": "backoff", "next_attempt_at": "2025-11-24T16:05:40.000Z",
                        "reason": "busy (503)" }],
         });
-        let text = draw(&answer, NOW, false).join("\n");
+        let text = draw(&answer, None, NOW, false).join("\n");
         assert_eq!(
             text,
             "14 events of 3 keys wait: oldest from 16:01 UTC (3 min); sent by about 16:05 UTC.\n\
              \n\
              SOURCE  WAITING  OLDEST             FRESH  BACKLOG  RETRYING  HELD  CALLS  DRAINED IN\n\
-             a       14       16:01 UTC (3 min)  9      2        2         0     1      90 s\n\
+             a       14       16:01 UTC (3 min)  7      2        2         0     1      90 s\n\
              b       0        -                  0      0        0         0     0      -\n\
              \n\
              EVENT  SINCE              SOURCE  KEY         WAITING  TRIES  WAITS FOR                     LAST RESULT\n\
              7      16:01 UTC (3 min)  a       k\\u{1b}[2J  2        3      next attempt at 16:05:40 UTC  busy (503)"
         );
         let nothing = json!({ "queue": { "events": 0, "keys": 0 }, "sources": [], "keys": [] });
-        assert!(draw(&nothing, NOW, false)[0].starts_with("Nothing waits."));
+        assert!(draw(&nothing, None, NOW, false)[0].starts_with("Nothing waits."));
     }
 }

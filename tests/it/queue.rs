@@ -74,6 +74,7 @@ async fn what_waits_is_told_by_source_lane_and_key() {
         assert_eq!(counts, expected.each_ref(), "{queue}");
         let going = ["fresh", "under_way"].map(|name| first[name].as_u64().unwrap());
         assert_eq!(going.iter().sum::<u64>(), 4, "{queue}");
+        assert_eq!(first["calls"], first["under_way"], "one event a key: {queue}");
         assert_eq!(first["drain_seconds"], Value::Null, "nothing of it is delivered: {queue}");
         assert!(first["oldest_received_at"].is_string(), "{queue}");
         assert_eq!(source(&queue, "second")["source_held"], true, "{queue}");

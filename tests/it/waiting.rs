@@ -236,7 +236,9 @@ async fn what_waits_is_discarded_by_filter_and_by_the_command_line() {
         assert_eq!((left.len(), left[0].as_str()), (50, "kept"));
 
         let (code, out, _) = gander(&relay, &["release", "--source", "servicepilot"]).await;
-        assert_eq!((code, out.trim()), (0, "source servicepilot is released; 50 of its events going out now"));
+        let said = "source servicepilot is released; 50 of its events waiting: each goes out as soon as its turn comes \
+                    (`gander queue`)";
+        assert_eq!((code, out.trim()), (0, said));
         upstream.calls_once(50).await;
         let path = format!("/api/v1/events/{kept}");
         relay.admin_once(&path, |event| event["state"] == "delivered").await;

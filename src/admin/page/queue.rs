@@ -27,7 +27,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         @match &answer {
             Err(problem) => section.sentence.warning role="alert" { p { (prose(problem)) } },
             Ok(answer) => {
-                p.big role="status" { (sentence(answer, now)) }
+                p.big role="status" { (sentence(answer, source.as_deref(), now)) }
                 (sources(answer))
                 @if !list(answer, "keys").is_empty() { (lanes(answer)) }
                 (keys(answer, now))
@@ -61,7 +61,7 @@ fn sources(answer: &Value) -> Markup {
                                 td.count { (number(&source["backlog"])) }
                                 td.count { (grouped(retrying(source))) }
                                 td.count { (number(&source["held"])) }
-                                td.count { (number(&source["under_way"])) }
+                                td.count { (number(&source["calls"])) }
                                 td { (drain(source)) }
                             }
                         }
@@ -111,7 +111,7 @@ fn keys(answer: &Value, now: WallTime) -> Markup {
                             th.count scope="col" { "Waiting" } th.count scope="col" { "Tries" }
                             th scope="col" { "Waits for" } th scope="col" { "Last result" }
                         } }
-                        tbody { @for key in keys { (row(key, now)) } }
+                        tbody { @for key in keys { (row(key, &answer["upstream"], now)) } }
                     }
                 }
                 @if let Some(more) = more {
@@ -122,7 +122,7 @@ fn keys(answer: &Value, now: WallTime) -> Markup {
     }
 }
 
-fn row(key: &Value, now: WallTime) -> Markup {
+fn row(key: &Value, upstream: &Value, now: WallTime) -> Markup {
     let text = |name: &str| key[name].as_str().unwrap_or("–");
     html! {
         tr {
@@ -131,7 +131,7 @@ fn row(key: &Value, now: WallTime) -> Markup {
             td { (text("source")) }
             td.count { (number(&key["events"])) }
             td.count { (number(&key["attempts"])) }
-            td { (standing(key, now)) }
+            td { (standing(key, upstream, now)) }
             td.reason { (text("reason")) }
         }
     }

@@ -119,9 +119,9 @@ fn line(done: &Value) -> String {
     };
     let already = if done["changed"] == false { " already" } else { "" };
     let waiting = match (&done["waiting"], done["status"] == "held") {
-        (Value::Number(count), held) => {
-            let what = if held { "waiting" } else { "going out now" };
-            format!("; {count} of its events {what}")
+        (Value::Number(count), true) => format!("; {count} of its events waiting"),
+        (Value::Number(count), false) if count.as_u64() > Some(0) => {
+            format!("; {count} of its events waiting: each goes out as soon as its turn comes (`gander queue`)")
         }
         _ => String::new(),
     };
@@ -145,7 +145,12 @@ mod tests {
             ),
             (
                 json!({"status": "released", "source": "s", "key": "k", "changed": true, "waiting": 2}),
-                "key k of source s is released; 2 of its events going out now",
+                "key k of source s is released; 2 of its events waiting: each goes out as soon as its turn comes \
+                 (`gander queue`)",
+            ),
+            (
+                json!({"status": "released", "source": "s", "key": null, "changed": true, "waiting": 0}),
+                "source s is released",
             ),
         ] {
             assert_eq!(line(&done), expected);

@@ -235,12 +235,14 @@ mod tests {
             json!({ "events": 14, "drain_seconds": 90.0, "oldest_received_at": "2025-11-24T16:01:00.000Z" });
         status["kept"] = json!({ "dead": 2, "refused": 1, "unmatched": 3, "open_incidents": 4, "open_waiting": 6 });
         status["since_start"]["unmatched"] = 8.into();
-        status["holds"] = json!([{ "source": "servicepilot", "key": null }]);
+        status["holds"] = json!([{ "source": "servicepilot", "key": null, "since": "2025-11-24T16:00:00.000Z" }]);
         status["by_source"][0]["refused"] = 7.into();
         status["by_source"][0]["last_refused"] = json!({ "at": "2025-11-24T16:02:00.000Z", "reason": "not_json" });
         let text = draw(&status, NOW, false);
         for line in [
-            "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401); unauthorized.\n-> fix it\n",
+            "Source servicepilot is held back by a person since 16:00 UTC (4 min): what comes waits for the release. ",
+            "Deliveries are paused since 16:00 UTC (4 min): Callgoose refuses the token (401); unauthorized.\n\
+             -> `gander events release --source servicepilot`; fix it\n",
             "waiting            14  oldest from 16:01 UTC (3 min); not sent while deliveries are paused\n",
             "dead                2  gander events list --state dead\n",
             "unmatched           3  keys whose last event matched no filter: gander events list --outcome unmatched\n",

@@ -32,6 +32,8 @@ pub struct Survey {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceSurvey {
     pub keys: usize,
+    /// Keys whose first event is being called.
+    pub calls: usize,
     /// Events by what their keys wait for, in the order of [`Standing::ALL`].
     events: [usize; Standing::ALL.len()],
     /// The event that waits longest.
@@ -119,6 +121,7 @@ impl Survey {
     fn note(&mut self, source: SourceId, key: WaitingKey) {
         let counts = self.sources.entry(source).or_default();
         counts.keys += 1;
+        counts.calls += usize::from(key.standing == Standing::UnderWay);
         counts.events[key.standing as usize] += key.events;
         counts.oldest = Some(counts.oldest.map_or(key.first, |oldest| oldest.min(key.first)));
         let place = (key.attempts == 0, key.first);

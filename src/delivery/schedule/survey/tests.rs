@@ -57,7 +57,8 @@ fn events_are_counted_by_source_and_by_what_their_keys_wait_for() {
     let failed = start(&mut schedule, 0);
     assert_eq!(failed.event.id, EventId(1));
     let survey = whole(&schedule, None, 10, 0);
-    assert_eq!(survey.sources[&SourceId(0)].events(Standing::UnderWay), 2, "a key with all its events");
+    let called = &survey.sources[&SourceId(0)];
+    assert_eq!((called.events(Standing::UnderWay), called.calls), (2, 1), "a key with all its events, and its call");
     schedule.call_ended(&failed, Verdict::Again(Trouble::Connect), None, Monotonic(0));
     assert_eq!(whole(&schedule, None, 10, 0).sources[&SourceId(0)].events(Standing::Settling), 2);
     let retry = RetryState { attempts: 1, since: Monotonic(0), resends: 0, answered: None };
