@@ -255,6 +255,7 @@ async fn the_token_is_sent_where_it_is_asked_for_with_an_empty_event_and_judged_
         for (reply, code, verdict, words) in [
             (Reply::json(202, &serde_json::from_str(UNMATCHED).unwrap()), 0, "ok", "no filter matched: answered 202"),
             (Reply::Done, 1, "warning", "an incident was opened"),
+            (Reply::status(200), 1, "warning", "does not say what came of the empty event: answered 200"),
             (Reply::status(401), 1, "failed", "answered 401"),
         ] {
             let before = upstream.calls().len();
