@@ -379,7 +379,7 @@ async fn beside_a_running_relay_what_it_holds_is_its_own_and_what_it_says_is_tol
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let found = |ended: &Ended, name: &str| ended.check(name)["found"].as_str().unwrap().to_owned();
         assert_eq!(found(&ended, "relay"), format!("runs at 127.0.0.1:{admin}, and takes events"));
-        assert!(found(&ended, "data_dir").ends_with("data: the running relay uses it"), "{ended:?}");
+        assert!(found(&ended, "data_dir").ends_with("data: a running relay uses it"), "{ended:?}");
         assert_eq!(found(&ended, "listen.address"), format!("127.0.0.1:{listen}: the running relay listens there"));
         assert!(found(&ended, "listen.tls").contains("server.pem, valid until "), "{ended:?}");
 
