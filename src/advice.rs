@@ -78,10 +78,7 @@ fn of_ended(event: &Value, beside: Beside) -> Option<Advice> {
                 look_for_trigger(word("incident_key"))
             ),
         )),
-        ("accepted", _) => Some(Advice::new(
-            "Callgoose's answer does not say what came of it",
-            "look there; if nothing did, check that `upstream.url` is the endpoint that takes events",
-        )),
+        ("accepted", _) => Some(Advice::new("Callgoose's answer does not say what came of it", LOOK_THERE)),
         ("duplicate", _) if is_first_of_occurrence(event) => Some(Advice::new(
             "Callgoose took it for a repeat, although it is the first after a resolve: perhaps nobody was alerted",
             format!("{KEEP_APART}; `gander events replay {id} --wait` sends this one again"),
@@ -92,6 +89,10 @@ fn of_ended(event: &Value, beside: Beside) -> Option<Advice> {
         _ => None,
     }
 }
+
+/// The remedy where an answer of Callgoose does not say what came of a call.
+pub(crate) const LOOK_THERE: &str =
+    "look there; if nothing did, check that `upstream.url` is the endpoint that takes events";
 
 /// Advice on an event of which there is a newer one: what becomes of it is up to that.
 fn after_replay(advice: Advice, event: &Value, newest: &str, replay: Option<&Value>) -> Advice {

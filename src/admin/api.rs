@@ -5,13 +5,13 @@ use axum::extract::{Query, Request, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use super::State;
 use super::guard::may_see_details;
 use super::holds;
-use super::problem::{Reply, bad_request, problem};
+use super::problem::{Reply, bad_request, meant, problem};
 use super::readiness::readiness;
 use super::selection::Selection;
 use super::unseen;
@@ -80,24 +80,42 @@ pub(super) async fn open_incidents(state: &State) -> Result<Vec<Summary>, Respon
 
 /// `GET /api/v1/commands`: what people commanded, newest first; with `event=ID` what was about it.
 pub(super) async fn commands(Extract(state): Extract<State>, uri: Uri) -> Reply {
-    let asked = Query::<CommandsAsked>::try_from_uri(&uri).map_err(|rejection| bad_request(rejection.body_text()))?;
-    let CommandsAsked { event, after, limit } = asked.0;
-    let limit = limit.unwrap_or(COMMANDS_DEFAULT);
-    if !(1..=COMMANDS_MAX).contains(&limit) {
-        return Err(bad_request(format!("`limit` takes a number from 1 to {COMMANDS_MAX}; it is `{limit}`")));
-    }
+    let CommandsAsked { event, after, limit } = CommandsAsked::of_query(&uri).map_err(bad_request)?;
     let page = state.view.journal.read(move |reader| reader.commands(event.map(EventId), after, limit)).await?;
     Ok(Json(page).into_response())
 }
 
 /// The words of a query for commands.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, PartialEq, Eq)]
 struct CommandsAsked {
     event: Option<u64>,
     /// The `next` of the page before.
     after: Option<u64>,
-    limit: Option<usize>,
+    limit: usize,
+}
+
+impl CommandsAsked {
+    fn of_query(uri: &Uri) -> Result<CommandsAsked, String> {
+        let Query(pairs) =
+            Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
+        let mut asked = CommandsAsked { event: None, after: None, limit: COMMANDS_DEFAULT };
+        for (name, value) in pairs {
+            let wrong = |takes: &str| format!("`{name}` takes {takes}; it is `{value}`");
+            match name.as_str() {
+                "event" => asked.event = Some(value.parse().map_err(|_| wrong("the id of an event, a number"))?),
+                "after" => asked.after = Some(value.parse().map_err(|_| wrong("the `next` of the page before"))?),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=COMMANDS_MAX).contains(limit));
+                    asked.limit = limit.ok_or_else(|| wrong(&format!("a number from 1 to {COMMANDS_MAX}")))?;
+                }
+                unknown => {
+                    let meant = meant(unknown, ["event", "after", "limit"]);
+                    return Err(format!("there is no `{unknown}` here{meant}; there are event, after, limit"));
+                }
+            }
+        }
+        Ok(asked)
+    }
 }
 
 /// Refuses a question in a query where none is understood: an answer would pass for one to it.
@@ -128,3 +146,24 @@ const COMMANDS_DEFAULT: usize = 50;
 const COMMANDS_MAX: usize = 1_000;
 /// More open incidents than anyone reads.
 pub(super) const INCIDENTS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_about_commands_is_bounded_and_what_is_misspelt_is_told() {
+        let read = |query: &str| CommandsAsked::of_query(&format!("/api/v1/commands?{query}").parse().unwrap());
+        assert_eq!(read(""), Ok(CommandsAsked { event: None, after: None, limit: 50 }));
+        assert_eq!(read("event=7&after=9&limit=1"), Ok(CommandsAsked { event: Some(7), after: Some(9), limit: 1 }));
+        for (query, said) in [
+            ("evnt=1", "did you mean `event`?"),
+            ("key=k", "there is no `key` here"),
+            ("event=abc", "`event` takes the id of an event, a number; it is `abc`"),
+            ("limit=0", "from 1 to 1000; it is `0`"),
+            ("limit=1001", "it is `1001`"),
+        ] {
+            assert!(read(query).unwrap_err().contains(said), "{query}");
+        }
+    }
+}

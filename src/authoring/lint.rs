@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use against_filters::unsent;
 
-pub use self_check::self_check;
+pub use self_check::{self_check, self_check_beside};
 
 use super::rule_tests::{self, TestFile};
 use crate::callgoose::filters::Filters;

@@ -8,6 +8,7 @@ use clap::Args;
 use super::terminal::{Terminal, plain};
 use super::{ConfigArguments, Exit, Stop};
 use crate::authoring::lint;
+use crate::callgoose::filters::Filters;
 use crate::config::{self, Config, FILTERS_BESIDE, Failure, Loaded, Secrets};
 use crate::yaml::{Findings, Severity, Source};
 
@@ -53,7 +54,10 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let sources = config.as_ref().map_or(&[][..], |config| &config.sources);
     lint::look(&snapshot.rules, sources, complete, filters.as_ref(), &mut findings);
     if let Some(section) = config.as_ref().and_then(|config| config.self_check.as_ref()) {
-        lint::self_check(section, sources, filters.as_ref(), &mut findings);
+        // Mistakes in the filters themselves were told above.
+        let read = filters.as_ref().and_then(|file| Some((Filters::read(file, &mut Findings::new())?, &file.name)));
+        let filters = read.as_ref().map(|(filters, name)| (filters, name.as_str()));
+        lint::self_check(section, sources, filters, &mut findings);
     }
     findings.sort();
     if let Some(config) = config

@@ -86,6 +86,7 @@ struct Show {
     #[command(flatten)]
     config: ConfigArguments,
     /// The event's id
+    #[arg(value_parser = event_id)]
     id: String,
     /// Print the API's answer
     #[arg(long)]
@@ -390,6 +391,14 @@ fn body(value: &Value) -> Vec<String> {
         (None, value) => serde_json::to_string_pretty(value).unwrap_or_default(),
     };
     laid_out.lines().map(|line| format!("  {}", plain(line))).collect()
+}
+
+/// The id of an event as it was typed, refused before it is part of a path.
+fn event_id(text: &str) -> Result<String, String> {
+    let is_id = text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
+    is_id
+        .then(|| text.to_owned())
+        .ok_or_else(|| "an event's id is a number; `gander events list` shows those that are kept".to_owned())
 }
 
 fn text(value: &Value) -> String {

@@ -7,6 +7,7 @@ use rustix::process::set_parent_process_death_signal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigArguments, Exit, Stop};
+use crate::authoring::lint;
 use crate::config::{self, Inputs, Loaded, Secrets, Snapshot};
 use crate::logging;
 use crate::relay;
@@ -45,6 +46,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
     if !loaded.shadow.has_errors() {
         log_warnings(&loaded.shadow);
     }
+    log_warnings(&lint::self_check_beside(&loaded.config));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("can't start: {error}"))?;
     let served = AssertUnwindSafe(|| runtime.block_on(serve(loaded, inputs, snapshot)));

@@ -55,7 +55,10 @@ impl Reader<'_> {
         let name = fields::string(node, &path, &mut self.findings)?;
         let names: Vec<&str> = source_names(tree).collect();
         if !names.contains(&name.as_str()) {
-            let message = format!("expected the name of a source, found {}", shown(node, &path, &names));
+            // A source's name is no secret; what is no name of one may be anything.
+            let is_name = name.len() <= NAME_BYTES_MAX && name.bytes().all(is_of_a_name);
+            let found = if is_name { format!("`{name}`") } else { shown(node, &path, &names) };
+            let message = format!("expected the name of a source, found {found}; there are {}", names.join(", "));
             self.error(node, &path, message).suggest(&name, names);
             return None;
         }
@@ -73,6 +76,12 @@ impl Reader<'_> {
     }
 }
 
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+/// A longer text is no mistyped name.
+const NAME_BYTES_MAX: usize = 64;
 const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// Below it there is a warning.
 const EVERY_USUAL: Duration = Duration::from_secs(60);

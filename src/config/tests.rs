@@ -769,7 +769,11 @@ fn the_self_check_is_off_unless_it_names_a_source() {
     );
     for (line, path, message) in [
         ("self_check: { every: 15m }", "self_check.source", "`source` is required here and missing"),
-        ("self_check: { source: other }", "self_check.source", "expected the name of a source, found "),
+        (
+            "self_check: { source: other }",
+            "self_check.source",
+            "expected the name of a source, found `other`; there are ",
+        ),
         ("self_check: { source: s, every: 10ms }", "self_check.every", "expected a duration such as "),
         ("self_check: { source: s, limit: 2d }", "self_check.limit", "expected a duration such as "),
         (

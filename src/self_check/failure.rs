@@ -91,10 +91,10 @@ impl Failure {
                  these make of the payloads"
             }
             Failure::Journal { .. } => {
-                "alerts of this source may be refused, too: `gander status` tells why, and what to do"
+                "alerts of this source may be refused, too: `/readyz` says what is wrong with the journal, and what to do"
             }
             Failure::Timeout { .. } => {
-                "alerts may wait, too: `gander status` tells why, and `gander doctor` tries the way to Callgoose"
+                "alerts may wait, too: `gander queue` tells for what, and `gander doctor` tries the way to Callgoose"
             }
             Failure::Outcome { outcome: Outcome::Unmatched, .. } => {
                 "give the service that takes self checks at Callgoose its Trigger and its Resolve filter: `gander check` says \
@@ -181,5 +181,7 @@ mod tests {
             Failure::Timeout { action: Action::Trigger, after: Duration::from_secs(300) },
         ];
         assert!(others.iter().all(|failure| RESULTS.contains(&failure.label())));
+        // It shows these remedies itself.
+        assert!(others.iter().all(|failure| !failure.remedy().contains("gander status")));
     }
 }

@@ -53,7 +53,7 @@ struct Round {
     trigger: Option<EventId>,
     /// Its silence is told then.
     overdue_at: Monotonic,
-    /// It clears away a trigger that a round before left open: its own stands for one that ended before it began.
+    /// It clears away a trigger that a round before left: its own is a duplicate of that, and took no way to measure.
     clears: bool,
 }
 
@@ -143,7 +143,7 @@ impl Rounds {
         }
         match round.action {
             Action::Trigger => {
-                let (trigger, clears) = (Some(settlement.id), stands_for_old);
+                let (trigger, clears) = (Some(settlement.id), round.repeats);
                 let round = Round { action: Action::Resolve, submitted: false, trigger, clears, ..round };
                 self.phase = Phase::Running(round);
                 None
@@ -328,6 +328,19 @@ mod tests {
         assert_eq!(rounds.settled(&delivered(Outcome::Resolved, 11), at(11)), None);
         assert_eq!(step(&mut rounds, 11), (wait(12), None));
         assert_eq!(step(&mut rounds, 12), (submit(Action::Trigger, 12), None));
+    }
+
+    #[test]
+    fn a_round_whose_trigger_was_on_its_way_before_it_began_is_not_measured() {
+        let mut rounds = Rounds::new(EVERY, LIMIT, Monotonic(0));
+        step(&mut rounds, 10);
+        rounds.submitted(true);
+        // That of the process before waited, and was delivered within this round.
+        assert_eq!(rounds.settled(&delivered(Outcome::Created, 11), at(11)), None);
+        step(&mut rounds, 11);
+        rounds.submitted(false);
+        assert_eq!(rounds.settled(&delivered(Outcome::Resolved, 12), at(12)), None);
+        assert_eq!(step(&mut rounds, 13), (submit(Action::Trigger, 13), None));
     }
 
     #[test]

@@ -94,10 +94,11 @@ pub fn is_sensitive(name: &str) -> bool {
             .any(|word| nearest(word, WORDS.iter().copied()).is_some())
 }
 
-/// The bytes of a blank and a path behind a key whose value is always one: `data_dir: data`. None are of a value that is
-/// quoted, or anything else.
+/// The bytes of a blank and a path or name behind a key whose value is always one: `data_dir: data`. None are of a value
+/// that is quoted, or anything else.
 fn path_length(name: &str, rest: &str) -> usize {
-    let Some(value) = rest.strip_prefix(' ').map(str::trim_end).filter(|_| PATHS.contains(&name)) else { return 0 };
+    let is_public = PATHS.contains(&name) || name == SOURCE;
+    let Some(value) = rest.strip_prefix(' ').map(str::trim_end).filter(|_| is_public) else { return 0 };
     let word = &value[..value.find([' ', ',', '}']).unwrap_or(value.len())];
     let is_path = word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'));
     if is_path { 1 + word.len() } else { 0 }
@@ -123,6 +124,9 @@ const WORDS: &[&str] =
 
 /// Keys of which the value is a path, with nothing secret at its end.
 const PATHS: &[&str] = &["data_dir", "rules", "rules_shadow", "certificate", "client_ca", "ca", "client_certificate"];
+
+/// The key of which the value is the name of a source.
+const SOURCE: &str = "source";
 
 /// Keys that usually stand within those.
 const BESIDE: &[&str] = &["env", "file", "sha256", "header", "query", "name"];
@@ -150,6 +154,8 @@ mod tests {
             ("listen: { adress: 0.0.0.0:8443, tls: off }", "listen: { adress: 0.0.0.0:8443, tls: off }"),
             ("- rules: servicepilot.yaml # mine", "- rules: servicepilot.yaml "),
             ("data_dir: data", "data_dir: data"),
+            ("self_check: { source: shop.eu, evry: 1m }", "self_check: { source: shop.eu, evry: 1m }"),
+            ("source: 'hunter2'", "source: "),
             (
                 "tls: { certificate: certs/a.pem, private_key: hunter2 }",
                 "tls: { certificate: certs/a.pem, private_key: ",

@@ -84,11 +84,16 @@ impl Excerpt {
             let length = redact::shown_length(values, within);
             if length < values.trim_end().len() {
                 let mut shown = format!("{}{}", &values[..length], redact::MASK);
-                let end = if end > length { shown.len() } else { end };
+                let mut marked = start.min(length)..if end > length { shown.len() } else { end };
+                // A key behind what is hidden is shown alone: the finding names it.
+                if start > length && is_named(&whole[start..end], path, within) {
+                    shown = format!("{shown} … {}", &whole[start..end]);
+                    marked = shown.len() - (end - start)..shown.len();
+                }
                 if !comment.is_empty() {
                     shown = format!("{shown}  {comment}");
                 }
-                return Excerpt { span: start.min(length)..end, text: shown, line, column };
+                return Excerpt { span: marked, text: shown, line, column };
             }
         }
         // Of a very long line, what stands around the start.
@@ -96,6 +101,12 @@ impl Excerpt {
         let to = floor(whole, end.min(start + WINDOW) + WINDOW);
         Excerpt { text: whole[from..to].to_owned(), line, column, span: start - from..end.min(to) - from }
     }
+}
+
+/// Tells a key that stands at the end of the path of the finding, as a message may name it.
+fn is_named(part: &str, path: &str, within_secret: bool) -> bool {
+    let key = path.rsplit('.').next().unwrap_or_default();
+    !part.is_empty() && part == key && redact::key(part, &[], within_secret) == part
 }
 
 /// Bytes shown before and behind the finding on a line that is longer than any terminal.
@@ -154,7 +165,9 @@ mod tests {
         assert!(!text.contains("ter2") && text.contains("gander.yaml:1:40"), "{text}");
         assert!(text.contains("1 | x: { max: 1, bearer: [hidden]  # é\n  |      ^^^"), "{text}");
         let masked = "1 | x: { max: 1, bearer: [hidden]  # é\n  |                      ^^^^^^^^\n";
-        assert_eq!(text.matches(masked).count(), 3, "{text}");
+        assert_eq!(text.matches(masked).count(), 2, "{text}");
+        let behind = "1 | x: { max: 1, bearer: [hidden] … wrong  # é\n  |                                 ^^^^^\n";
+        assert_eq!(text.matches(behind).count(), 1, "{text}");
     }
 
     #[test]

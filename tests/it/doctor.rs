@@ -255,6 +255,7 @@ async fn the_token_is_sent_where_it_is_asked_for_with_an_empty_event_and_judged_
         for (reply, code, verdict, words) in [
             (Reply::json(202, &serde_json::from_str(UNMATCHED).unwrap()), 0, "ok", "no filter matched: answered 202"),
             (Reply::Done, 1, "warning", "an incident was opened"),
+            (Reply::status(200), 1, "warning", "does not say what came of the empty event: answered 200"),
             (Reply::status(401), 1, "failed", "answered 401"),
         ] {
             let before = upstream.calls().len();
@@ -378,7 +379,7 @@ async fn beside_a_running_relay_what_it_holds_is_its_own_and_what_it_says_is_tol
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let found = |ended: &Ended, name: &str| ended.check(name)["found"].as_str().unwrap().to_owned();
         assert_eq!(found(&ended, "relay"), format!("runs at 127.0.0.1:{admin}, and takes events"));
-        assert!(found(&ended, "data_dir").ends_with("data: the running relay uses it"), "{ended:?}");
+        assert!(found(&ended, "data_dir").ends_with("data: a running relay uses it"), "{ended:?}");
         assert_eq!(found(&ended, "listen.address"), format!("127.0.0.1:{listen}: the running relay listens there"));
         assert!(found(&ended, "listen.tls").contains("server.pem, valid until "), "{ended:?}");
 

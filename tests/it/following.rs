@@ -100,10 +100,26 @@ async fn what_it_waits_for_is_told_and_other_ends_are_exit_code_1() {
         assert!(text.contains("  why: deliveries are paused since ") && text.contains("  what to do: "), "{text}");
         assert!(said.contains("is still queued: it is kept"), "{said}");
 
-        for (id, hint) in [("17", "gander events list"), ("x", "an event's id is a number")] {
+        let is_number = "an event's id is a number";
+        for (id, exit, hint) in [("17", 1, "gander events list"), ("x", 2, is_number), ("", 2, is_number)] {
             let (code, text, said) = ended(&configuration, &[id]).await;
-            assert!(code == Some(1) && text.is_empty() && said.contains(hint), "{id}: {code:?} {text} {said}");
+            assert!(code == Some(exit) && text.is_empty() && said.contains(hint), "{id}: {code:?} {text} {said}");
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_wants_another_token_could_not_be_asked() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let folder = tempfile::tempdir().unwrap();
+        let setup =
+            Setup { admin: Some("address: '127.0.0.1:0', token: admin-canary-51c0".to_owned()), ..process::setup() };
+        let relay = Relay::start(&upstream, &setup).await;
+        let (code, text, said) = ended(&beside(&relay, &upstream, folder.path()), &["17"]).await;
+        assert!(code == Some(2) && text.is_empty(), "{code:?} {text} {said}");
+        assert!(said.contains("the relay wants its admin token"), "{said}");
     })
     .await;
 }

@@ -20,6 +20,8 @@ pub struct Process {
     port: u16,
     admin_port: u16,
     client: HttpsClient,
+    /// The lines of its log before it took events.
+    started: Vec<String>,
     /// The lines of its log from then on.
     log: Mutex<Receiver<String>>,
 }
@@ -59,22 +61,22 @@ impl Process {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut seen = Vec::new();
+        let mut started = Vec::new();
         let (port, admin_port) = loop {
             let Some(Ok(line)) = lines.next() else {
                 let _ = child.wait();
-                return Err(seen.join("\n"));
+                return Err(started.join("\n"));
             };
             if let Some(ports) = ports_of(&line) {
                 break ports;
             }
-            seen.push(line);
+            started.push(line);
         };
         // The rest is read whether it is wanted or not, so that the process never waits for a full pipe.
         let (sender, log) = channel();
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let client = HttpsClient::trusting(&configuration.with_file_name("server.pem"));
-        Ok(Process { child, port, admin_port, client, log: Mutex::new(log) })
+        Ok(Process { child, port, admin_port, client, started, log: Mutex::new(log) })
     }
 
     /// Where it listens for senders and for its operator.
@@ -110,18 +112,28 @@ impl Process {
         }
     }
 
+    /// Tells whether a line of the log before it took events holds this.
+    pub fn started_with(&self, part: &str) -> bool {
+        self.started.iter().any(|line| line.contains(part))
+    }
+
     /// The fields of the next line of the log with this message.
     pub fn logged(&self, message: &str) -> Value {
+        self.logged_where(message, |said| said == message)
+    }
+
+    /// The fields of the next line of the log whose message holds this.
+    pub fn logged_with(&self, part: &str) -> Value {
+        self.logged_where(part, |said| said.contains(part))
+    }
+
+    fn logged_where(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Value {
         loop {
-            let line = self
-                .log
-                .lock()
-                .unwrap()
-                .recv_timeout(PATIENCE)
-                .unwrap_or_else(|error| panic!("no `{message}`: {error}"));
+            let line =
+                self.log.lock().unwrap().recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no `{what}`: {error}"));
             let line: Value = serde_json::from_str(&line).unwrap_or_default();
             let fields = line.get("fields").unwrap_or(&line);
-            if fields["message"] == message {
+            if fields["message"].as_str().is_some_and(&wanted) {
                 return fields.clone();
             }
         }

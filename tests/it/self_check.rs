@@ -331,6 +331,23 @@ async fn a_reload_switches_it_on_and_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_and_a_reload_warn_of_a_check_that_would_page_somebody() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let folder = tempfile::tempdir().unwrap();
+        let filters = crate::pages::read("config/callgoose-filters.yaml");
+        std::fs::write(folder.path().join("callgoose-filters.yaml"), filters).unwrap();
+        let process = Process::start(write_configuration(folder.path(), &upstream, &checked(ONCE))).await;
+        let told = "the self check opens incidents of urgency high";
+        assert!(process.started_with(told));
+        process.signal("HUP");
+        process.logged_with(told);
+        process.logged("reloaded: these rules decide from now on");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_between_a_trigger_and_its_resolve_leaves_nothing_open() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::status(503)).await;

@@ -56,8 +56,9 @@ async fn a_senders_trace_goes_on_with_a_span_of_its_own_for_each_attempt() {
         assert_eq!((&shown["trace_id"], &shown["sender_span_id"]), (&json!(TRACE), &json!(SPAN)));
         let story = relay.admin(&format!("/events/{}", answer.json["id"].as_str().unwrap())).await.json.to_string();
         assert!(story.contains(TRACE) && story.contains(SPAN), "{story}");
+        let upper = format!("request={}", TRACE.to_uppercase());
         for (query, found) in
-            [("", 1), (&format!("request={TRACE}")[..], 1), (&format!("request={}", "f".repeat(32)), 0)]
+            [("", 1), (&format!("request={TRACE}")[..], 1), (&upper, 1), (&format!("request={}", "f".repeat(32)), 0)]
         {
             let listed = relay.admin(&format!("/api/v1/events?{query}")).await.json;
             let traces: Vec<&Value> =

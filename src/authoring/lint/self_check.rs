@@ -1,20 +1,32 @@
 //! Warns of a self check that can't come whole: by the rules of its source, and by the filters.
 
-use std::sync::Arc;
-
-use crate::callgoose::filters::Filters;
+use crate::callgoose::filters::{Filters, FiltersBeside};
 use crate::clock::WallTime;
-use crate::config::SelfCheckSection;
+use crate::config::{Config, SelfCheckSection};
 use crate::event::Draft;
 use crate::inbound::SourceConfig;
 use crate::self_check::repeated;
-use crate::yaml::{Findings, Place, Source};
+use crate::yaml::{Findings, Place};
 
-/// Decides both payloads by the rules, and holds what would be sent against the filters if there are any.
+/// The warnings of a start or a reload: the self check of this configuration, by the filters beside it.
+pub fn self_check_beside(config: &Config) -> Findings {
+    let mut findings = Findings::new();
+    if let Some(section) = &config.self_check {
+        let filters = match &config.filters {
+            FiltersBeside::Read { name, filters } => Some((&**filters, name.as_str())),
+            FiltersBeside::None | FiltersBeside::Unusable { .. } => None,
+        };
+        self_check(section, &config.sources, filters, &mut findings);
+    }
+    findings
+}
+
+/// Decides both payloads by the rules, and holds what would be sent against the filters if there are any, with the name of
+/// their file.
 pub fn self_check(
     section: &SelfCheckSection,
     sources: &[SourceConfig],
-    filters: Option<&Arc<Source>>,
+    filters: Option<(&Filters, &str)>,
     findings: &mut Findings,
 ) {
     let SelfCheckSection { settings, place } = section;
@@ -46,11 +58,8 @@ pub fn self_check(
             "let what `occurrence` reads be `$time` in `self_check.{action}`: it stands for the time of the round"
         ));
     }
-    // Mistakes in the file itself are told elsewhere.
-    if let Some(file) = filters
-        && let Some(filters) = Filters::read(file, &mut Findings::new())
-    {
-        against_filters(&drafts, source.from.as_deref(), (&filters, &file.name), place, findings);
+    if let Some(filters) = filters {
+        against_filters(&drafts, source.from.as_deref(), filters, place, findings);
     }
 }
 

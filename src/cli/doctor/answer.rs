@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::report::Found;
+use crate::advice::LOOK_THERE;
 use crate::callgoose::answer::{Trouble, Verdict, judge, judge_failure};
 use crate::clock::WallTime;
 use crate::delivery::client::{Answer, CallError};
@@ -61,6 +62,10 @@ pub(super) fn token(answer: &Result<Answer, CallError>, origin: Option<&Origin>)
             "a filter there matches an empty event: close the incident `Incident from gander doctor`, and fix the filter",
         ),
         Verdict::Done(Outcome::Unmatched) => Found::ok(format!("it is taken, and no filter matched: {said}")),
+        Verdict::Done(Outcome::Accepted) => Found::warning(
+            format!("it is not refused, and the answer does not say what came of the empty event: {said}"),
+            LOOK_THERE,
+        ),
         Verdict::Done(_) => Found::ok(format!("it is taken: {said}")),
         Verdict::Rejected(_) => Found::ok(format!("it is not refused, the empty event is: {said}")),
         Verdict::Again(trouble) => Found::warning(said, trouble.remedy()),
@@ -156,7 +161,7 @@ mod tests {
         use report::Verdict::{Failed, Ok as Fine, Warning};
         for (status, body, verdict, words) in [
             (202, UNMATCHED, Fine, "it is taken, and no filter matched"),
-            (200, "", Fine, "it is taken"),
+            (200, "", Warning, "does not say what came of the empty event: answered 200"),
             (422, "", Fine, "it is not refused, the empty event is"),
             (201, CREATED, Warning, "an incident was opened"),
             (503, "", Warning, "answered 503"),

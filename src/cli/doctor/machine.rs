@@ -106,7 +106,8 @@ fn readiness(address: SocketAddr, status: u16, body: &Value) -> (bool, Found) {
     };
     let entries = degraded(body);
     let what: Vec<String> = entries.iter().map(|entry| degradation(entry)[0].clone()).collect();
-    let remedies: Vec<&str> = entries.iter().filter_map(|entry| entry["remedy"].as_str()).collect();
+    let named = |entry: &Value| Some(format!("{}: {}", entry["reason"].as_str()?, entry["remedy"].as_str()?));
+    let remedies: Vec<String> = entries.iter().filter_map(named).collect();
     let remedy = remedies.join("\n");
     let state = if ready { "takes events" } else { "does not take events" };
     let text = match what.is_empty() {
@@ -156,7 +157,8 @@ fn data_dir(directory: &Path, used: Option<bool>, runs: bool) -> Found {
             format!("{shown}: another process uses it{note}"),
             "if it is another relay, stop it, or give this one a `data_dir` of its own",
         ),
-        Some(true) => Found::ok(format!("{shown}: the running relay uses it{note}")),
+        // Nothing tells that it is the one that answers at `admin.address`.
+        Some(true) => Found::ok(format!("{shown}: a running relay uses it{note}")),
         Some(false) if runs => Found::warning(
             format!("{shown}: the relay that runs does not use it{note}"),
             "it runs by another configuration, or was started in another directory: run this as it was started",
@@ -288,14 +290,14 @@ mod tests {
                 true,
                 Verdict::Warning,
                 "held since 2026-01-02 03:04 UTC; breaker_open since",
-                Some("fix held\nfix breaker_open"),
+                Some("held: fix held\nbreaker_open: fix breaker_open"),
             ),
             (
                 json!({ "ready": false, "degraded": [entry("journal")] }),
                 true,
                 Verdict::Failed,
                 "does not take events; journal since",
-                Some("fix journal"),
+                Some("journal: fix journal"),
             ),
             (
                 json!({ "ready": false, "degraded": [] }),
@@ -365,7 +367,8 @@ mod tests {
         assert!(data_dir(&data, Some(false), false).text.ends_with("data: the start makes it"));
         std::fs::create_dir(&data).unwrap();
         assert!(data_dir(&data, Some(false), false).text.ends_with("data: no relay uses it"));
-        assert_eq!(data_dir(&data, Some(true), true).verdict, Verdict::Ok);
+        let used = data_dir(&data, Some(true), true);
+        assert!(used.verdict == Verdict::Ok && used.text.ends_with("data: a running relay uses it"), "{used:?}");
         for (used, runs) in [(Some(true), false), (Some(false), true)] {
             assert_eq!(data_dir(&data, used, runs).verdict, Verdict::Warning, "{used:?} {runs}");
         }

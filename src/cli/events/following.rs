@@ -9,7 +9,7 @@ use clap::Args;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::paint;
+use super::{event_id, paint};
 use crate::advice::{self, Advice, Beside, of_queued};
 use crate::cli::admin_client::Relay;
 use crate::cli::client::Answer;
@@ -20,10 +20,11 @@ use crate::text::second;
 
 /// Follow one event to its end: each call with its answer, what it waits for and until when
 ///
-/// It begins with what happened so far, and ends with the event, over a restart of the relay too.
+/// It begins with what happened so far, and ends with the event, also over a restart of the relay that takes no longer
+/// than 120 seconds.
 ///
 /// Exit codes: 0 created, resolved, duplicate or accepted; 1 it ended otherwise, is still queued when the time is up, or
-/// there is no such event; 2 the relay could not be asked.
+/// there is no such event; 2 the relay could not be asked, as without its admin token.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander events follow 1796012155412\n  \
                         gander events follow 1796012155412 --timeout 300 --json | jq .state")]
@@ -31,6 +32,7 @@ pub(super) struct Follow {
     #[command(flatten)]
     config: ConfigArguments,
     /// The event's id
+    #[arg(value_parser = event_id)]
     id: String,
     /// How long to follow it, in seconds [default: to its end]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=604_800))]
@@ -119,6 +121,9 @@ impl Follow {
         if answer.status == StatusCode::NOT_FOUND && answer.is_problem() {
             let (id, detail) = (plain(&self.id), answer.detail());
             return Err(Stop::Refused(format!("event {id}: {detail}; `gander events list` shows those that are kept")));
+        }
+        if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return relay.understood(answer).map_err(|stop| Stop::Problem(stop.to_string()));
         }
         relay.understood(answer)
     }

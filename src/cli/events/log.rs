@@ -34,14 +34,15 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Stop> {
-        let body = Relay::open(&self.config)?.ask(&self.path())?;
+        let relay = Relay::open(&self.config)?;
+        let body = relay.ask(&self.path())?;
         if self.json {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
         }
         let commands = page_of(&body, "commands");
         if commands.is_empty() {
-            terminal.say("nobody commanded anything");
+            terminal.say(&self.nothing(&relay)?);
             return Ok(Exit::Fine);
         }
         let mut rows = vec![["AT", "COMMAND", "TO WHAT", "BY WHOM"].map(str::to_owned).to_vec()];
@@ -51,6 +52,17 @@ impl Log {
             terminal.say(&format!("there are more: --after {}", plain(next)));
         }
         Ok(Exit::Fine)
+    }
+
+    /// Why there is nothing: of an event that is not kept nobody knows any more.
+    fn nothing(&self, relay: &Relay) -> Result<String, Stop> {
+        let Some(id) = self.event else { return Ok("nobody commanded anything".to_owned()) };
+        Ok(match relay.event(&id.to_string())? {
+            Some(_) => format!("nobody commanded anything about event {id}"),
+            None => {
+                format!("there is no event {id}, or it is not kept any more; `gander events list` shows those that are")
+            }
+        })
     }
 
     fn path(&self) -> String {

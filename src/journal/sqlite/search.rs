@@ -26,7 +26,7 @@ struct SearchPatterns {
     key: Option<Regex>,
     payload: Option<Regex>,
     request: Option<String>,
-    /// The text for the request, if it may be the id of a trace.
+    /// The text for the request, if it may be the id of a trace, in letters of either case.
     trace: Option<TraceId>,
 }
 
@@ -108,7 +108,7 @@ impl SearchPatterns {
             key: texts.key.clone().map(|text| pattern(vec![text])).transpose()?,
             payload: texts.payload.as_deref().map(|text| pattern(forms(text))).transpose()?,
             request: texts.request.clone(),
-            trace: texts.request.as_deref().and_then(|text| text.parse().ok()),
+            trace: texts.request.as_deref().and_then(|text| text.to_ascii_lowercase().parse().ok()),
         })
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::authoring::lint;
 use crate::authoring::rule_tests::{self, Difference, TestReport};
 use crate::callgoose::filters::FiltersBeside;
 use crate::clock::WallTime;
@@ -75,6 +76,7 @@ pub(super) fn read<'a>(
         }
         Ok(Loaded { config, mut warnings, shadow }) => {
             warnings.extend(shadow);
+            warnings.extend(lint::self_check_beside(&config));
             let (renewed, renewed_out) = match renewed(served).and_then(|renewed| Ok((renewed, renewed_out(clients)?)))
             {
                 Ok(renewed) => renewed,
