@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Query, State as Extract};
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
 use super::problem::{Reply, bad_request, meant, problem};
@@ -30,6 +30,12 @@ pub(super) struct Question {
     limit: usize,
 }
 
+/// A question that is not answered, and why: for a problem document, or for the page.
+pub(super) struct Unanswered {
+    pub(super) status: StatusCode,
+    pub(super) why: String,
+}
+
 /// The journal's knowledge of the events that are shown. Nothing, where it does not answer soon.
 #[derive(Default)]
 struct Known {
@@ -40,19 +46,20 @@ struct Known {
 /// Counts by source, then the keys that fail or wait longest.
 pub(super) async fn queue(Extract(state): Extract<State>, uri: Uri) -> Reply {
     let question = Question::of_query(&uri).map_err(bad_request)?;
-    Ok(Json(current(&state.view, &question).await?).into_response())
+    let queue = current(&state.view, &question).await.map_err(|Unanswered { status, why }| problem(status, &why))?;
+    Ok(Json(queue).into_response())
 }
 
 /// The queue as it is now.
-pub(super) async fn current(view: &View, question: &Question) -> Result<Value, Response> {
+pub(super) async fn current(view: &View, question: &Question) -> Result<Value, Unanswered> {
     let names = view.recorder.sources();
     let wanted = question.source.as_deref().map(|source| names.find(source));
     // Of a source without a number nothing waits.
     let limit = if wanted == Some(None) { 0 } else { question.limit };
     let survey = view.queue.survey(Survey::new(wanted.flatten(), limit));
     let survey = tokio::time::timeout(SURVEY_MAX, survey).await.ok().flatten().ok_or_else(|| {
-        let detail = "what waits can't be counted now: the relay is stopping, or others ask too; ask again";
-        problem(StatusCode::SERVICE_UNAVAILABLE, detail)
+        let why = "what waits can't be counted now: the relay is stopping, or others ask too; ask again".to_owned();
+        Unanswered { status: StatusCode::SERVICE_UNAVAILABLE, why }
     })?;
     let waiting = survey.sources.iter().map(|(id, counts)| (names.name(*id), *id, counts)).collect::<Vec<_>>();
     if let Some(source) = &question.source
@@ -61,8 +68,8 @@ pub(super) async fn current(view: &View, question: &Question) -> Result<Value, R
     {
         let meant = meant(source, view.sources.iter().map(String::as_str));
         let known = view.sources.join(", ");
-        let detail = format!("no source `{source}` is configured{meant}, and nothing of it waits; there are {known}");
-        return Err(bad_request(detail));
+        let why = format!("no source `{source}` is configured{meant}, and nothing of it waits; there are {known}");
+        return Err(Unanswered { status: StatusCode::BAD_REQUEST, why });
     }
     let known = known(view, &survey).await;
     let keys: Vec<Value> = survey.keys().filter_map(|key| of_key(key, &known)).collect();
