@@ -45,6 +45,8 @@ pub struct SourceActivity {
     pub last_not_resolved: Option<WallTime>,
     /// When something was last refused, and the word for it.
     pub last_refused: Option<(WallTime, &'static str)>,
+    /// The same of an authenticated sender: a stranger's request does not hide it.
+    pub last_refused_sender: Option<(WallTime, &'static str)>,
 }
 
 impl Activity {
@@ -66,10 +68,14 @@ impl Activity {
         self.note(source, |activity| activity.ignored += 1);
     }
 
-    pub fn refused(&self, source: &Arc<str>, reason: &'static str, at: WallTime) {
+    /// Counts a request or an element that is refused. `authenticated`: its sender showed a valid credential.
+    pub fn refused(&self, source: &Arc<str>, reason: &'static str, authenticated: bool, at: WallTime) {
         self.note(source, |activity| {
             activity.refused += 1;
             activity.last_refused = Some((at, reason));
+            if authenticated {
+                activity.last_refused_sender = activity.last_refused;
+            }
         });
     }
 
@@ -117,6 +123,7 @@ impl Activity {
             last_delivered: total.last_delivered.max(one.last_delivered),
             last_not_resolved: total.last_not_resolved.max(one.last_not_resolved),
             last_refused: total.last_refused.max(one.last_refused),
+            last_refused_sender: total.last_refused_sender.max(one.last_refused_sender),
         })
     }
 
@@ -155,7 +162,8 @@ mod tests {
         activity.taken(&b, WallTime(3));
         activity.duplicate(&a, WallTime(2));
         activity.ignored(&a);
-        activity.refused(&b, "not_json", WallTime(4));
+        activity.refused(&b, "not_json", true, WallTime(4));
+        activity.refused(&b, "not_authenticated", false, WallTime(5));
         for (state, outcome, at) in [
             (State::Delivered, Some(Outcome::Created), 5),
             (State::Delivered, Some(Outcome::Unmatched), 6),
@@ -180,9 +188,10 @@ mod tests {
         assert_eq!(activity.of("a"), of_a);
         let total = SourceActivity {
             taken: 2,
-            refused: 1,
+            refused: 2,
             last_event: Some(WallTime(3)),
-            last_refused: Some((WallTime(4), "not_json")),
+            last_refused: Some((WallTime(5), "not_authenticated")),
+            last_refused_sender: Some((WallTime(4), "not_json")),
             ..of_a
         };
         assert_eq!(activity.total(), total);

@@ -84,7 +84,7 @@ fn of_ended(event: &Value, beside: Beside) -> Option<Advice> {
             format!("{KEEP_APART}; `gander events replay {id} --wait` sends this one again"),
         )),
         (_, "refused") => Some(refused(event, &id)),
-        (_, "dead") => Some(dead(word("reason"), &id, beside)),
+        (_, "dead") => Some(dead(event, &id, beside)),
         (_, "ended") => ended(word("reason"), &id),
         _ => None,
     }
@@ -185,7 +185,11 @@ fn refused(event: &Value, id: &str) -> Advice {
     }
 }
 
-fn dead(reason: &str, id: &str, beside: Beside) -> Advice {
+fn dead(event: &Value, id: &str, beside: Beside) -> Advice {
+    let reason = event["reason"].as_str().unwrap_or_default();
+    let last = event["deliveries"].as_array().and_then(|calls| calls.last());
+    let status = last.and_then(|call| call["status"].as_u64());
+    let status = status.map_or_else(String::new, |status| format!(", {status}"));
     let trouble = |word: &str| match Trouble::read(word) {
         Some(trouble) => trouble.remedy(),
         None => "see the last answer",
@@ -193,10 +197,10 @@ fn dead(reason: &str, id: &str, beside: Beside) -> Advice {
     match Reason::read(reason) {
         Reason::Rejected(word) => Advice::new(
             match beside {
-                Beside::Details => format!("Callgoose rejected it for good ({})", plain(&word)),
+                Beside::Details => format!("Callgoose rejected it for good ({}{status})", plain(&word)),
                 Beside::Line => {
                     format!(
-                        "Callgoose rejected it for good ({}); `gander events show {id}` has its answer",
+                        "Callgoose rejected it for good ({}{status}); `gander events show {id}` has its answer",
                         plain(&word)
                     )
                 }
@@ -390,6 +394,12 @@ mod tests {
             (json!({"id": "7", "state": "refused", "reason": "body_too_large"}), "its beginning", "`listen.max_body`"),
             (json!({"id": "7", "state": "refused", "reason": "content_type"}), "its headers", "events replay 7`"),
             (json!({"id": "7", "state": "dead", "reason": "rejected: payload"}), "for good (payload)", "compare what"),
+            (
+                json!({"id": "7", "state": "dead", "reason": "rejected: payload",
+                       "deliveries": [{"result": "busy", "status": 503}, {"result": "payload", "status": 418}]}),
+                "for good (payload, 418)",
+                "compare what",
+            ),
             (json!({"id": "7", "state": "dead", "reason": "too_old: dns"}), "the last time by dns", "the host name"),
             (
                 json!({"id": "7", "state": "dead", "reason": "damaged: its body could not be read"}),

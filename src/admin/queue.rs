@@ -29,6 +29,12 @@ pub(super) struct Question {
     limit: usize,
 }
 
+/// A question that is not answered, and why: for a problem document, or for the page.
+pub(super) struct Unanswered {
+    pub(super) status: StatusCode,
+    pub(super) why: String,
+}
+
 /// The journal's knowledge of the events that are shown. Nothing, where it does not answer soon.
 #[derive(Default)]
 struct Known {
@@ -39,20 +45,20 @@ struct Known {
 /// Counts by source, then the keys that fail or wait longest.
 pub(super) async fn queue(Extract(state): Extract<State>, uri: Uri) -> Reply {
     let question = Question::of_query(&uri).map_err(bad_request)?;
-    let answer = current(&state.view, &question).await.map_err(|(status, detail)| problem(status, &detail))?;
-    Ok(Json(answer).into_response())
+    let queue = current(&state.view, &question).await.map_err(|Unanswered { status, why }| problem(status, &why))?;
+    Ok(Json(queue).into_response())
 }
 
-/// The queue as it is now; else the status to answer with, and why.
-pub(super) async fn current(view: &View, question: &Question) -> Result<Value, (StatusCode, String)> {
+/// The queue as it is now.
+pub(super) async fn current(view: &View, question: &Question) -> Result<Value, Unanswered> {
     let names = view.recorder.sources();
     let wanted = question.source.as_deref().map(|source| names.find(source));
     // Of a source without a number nothing waits.
     let limit = if wanted == Some(None) { 0 } else { question.limit };
     let survey = view.queue.survey(Survey::new(wanted.flatten(), limit));
     let survey = tokio::time::timeout(SURVEY_MAX, survey).await.ok().flatten().ok_or_else(|| {
-        let detail = "what waits can't be counted now: the relay is stopping, or others ask too; ask again";
-        (StatusCode::SERVICE_UNAVAILABLE, detail.to_owned())
+        let why = "what waits can't be counted now: the relay is stopping, or others ask too; ask again".to_owned();
+        Unanswered { status: StatusCode::SERVICE_UNAVAILABLE, why }
     })?;
     let waiting = survey.sources.iter().map(|(id, counts)| (names.name(*id), *id, counts)).collect::<Vec<_>>();
     if let Some(source) = &question.source
@@ -61,8 +67,8 @@ pub(super) async fn current(view: &View, question: &Question) -> Result<Value, (
     {
         let meant = meant(source, view.sources.iter().map(String::as_str));
         let known = view.sources.join(", ");
-        let detail = format!("no source `{source}` is configured{meant}, and nothing of it waits; there are {known}");
-        return Err((StatusCode::BAD_REQUEST, detail));
+        let why = format!("no source `{source}` is configured{meant}, and nothing of it waits; there are {known}");
+        return Err(Unanswered { status: StatusCode::BAD_REQUEST, why });
     }
     let known = known(view, &survey).await;
     let keys: Vec<Value> = survey.keys().filter_map(|key| of_key(key, &known)).collect();

@@ -186,9 +186,10 @@ fn of_upstream(status: UpstreamStatus, upstream: &Upstream) -> Option<Degradatio
         Cause::Pause(Trouble::NotJson) => "upstream_not_json",
         Cause::Pause(_) => "upstream_endpoint",
     };
+    let called = format!("{} at {}", trouble.as_str(), upstream.shown_url());
     let detail = Some(match detail {
-        Some(detail) => format!("{}: {detail}", trouble.as_str()),
-        None => trouble.as_str().to_owned(),
+        Some(detail) => format!("{called}: {detail}"),
+        None => called,
     });
     let fault = Some(trouble.attribution().as_str());
     Some(Degradation { reason, since: since.rfc3339(), status, fault, detail, remedy: upstream.remedy(trouble) })

@@ -156,7 +156,9 @@ fn of_source(view: &View, source: &str, tally: Option<&Tally>) -> Value {
 }
 
 fn activity(activity: &SourceActivity) -> Value {
-    let SourceActivity { last_event, last_delivered, last_not_resolved, last_refused, .. } = activity;
+    let SourceActivity { last_event, last_delivered, last_not_resolved, last_refused, last_refused_sender, .. } =
+        activity;
+    let refusal = |(at, reason): &(WallTime, &str)| json!({ "at": at.rfc3339(), "reason": reason });
     json!({
         "taken": activity.taken,
         "duplicate": activity.duplicate,
@@ -168,7 +170,8 @@ fn activity(activity: &SourceActivity) -> Value {
         "last_event_at": last_event.map(WallTime::rfc3339),
         "last_delivered_at": last_delivered.map(WallTime::rfc3339),
         "last_not_resolved_at": last_not_resolved.map(WallTime::rfc3339),
-        "last_refused": last_refused.map(|(at, reason)| json!({ "at": at.rfc3339(), "reason": reason })),
+        "last_refused": last_refused.as_ref().map(refusal),
+        "last_refused_sender": last_refused_sender.as_ref().map(refusal),
     })
 }
 

@@ -67,6 +67,8 @@ pub struct Typed {
     /// The field.
     pub field: &'static str,
     pub value: String,
+    /// The value tells in words which one to choose: it is none to copy.
+    pub in_words: bool,
 }
 
 /// The texts for one sender, and what to mind.
@@ -124,15 +126,12 @@ impl SourceEntry {
             Some(SecretPlace::Header(name)) => (url, Some(format!("{name}: TOKEN"))),
             Some(SecretPlace::Query(name)) => (format!("{url}?{name}=TOKEN"), None),
         };
-        let typed = |field, value: String| Typed { field, value };
-        let content_type = if self.takes_forms {
-            "application/json (or application/x-www-form-urlencoded)"
-        } else {
-            "application/json"
-        };
-        let mut all = vec![typed("URL", url), typed("Method", "POST".to_owned())];
-        all.extend(header.map(|header| typed("Header", header)));
-        all.push(typed("Content-Type", content_type.to_owned()));
+        let mut all = vec![Typed::value("URL", url), Typed::value("Method", "POST")];
+        all.extend(header.map(|header| Typed::value("Header", header)));
+        all.push(match self.takes_forms {
+            true => Typed::in_words("Content-Type", "application/json (or application/x-www-form-urlencoded)"),
+            false => Typed::value("Content-Type", "application/json"),
+        });
         Way { typed: all, secret: proof.map(|proof| proof.kept.clone()) }
     }
 
@@ -152,6 +151,16 @@ impl SourceEntry {
             ));
         }
         doubts
+    }
+}
+
+impl Typed {
+    pub fn value(field: &'static str, value: impl Into<String>) -> Typed {
+        Typed { field, value: value.into(), in_words: false }
+    }
+
+    fn in_words(field: &'static str, words: &str) -> Typed {
+        Typed { field, value: words.to_owned(), in_words: true }
     }
 }
 
@@ -184,7 +193,7 @@ impl Listener {
         if self.address.ip().is_loopback() {
             doubts.push(Advice::new(
                 "`listen.address` is loopback: only senders on this machine reach it",
-                "write `0.0.0.0:8443`, or give senders the URL of the proxy before it",
+                format!("write `0.0.0.0:{}`, or give senders the URL of the proxy before it", self.address.port()),
             ));
         }
         match &self.transport {
@@ -234,19 +243,19 @@ pub(crate) fn of_filters(filters: &Filters) -> Vec<FilterSetup> {
     for service in &filters.services {
         for (index, trigger) in service.triggers.iter().enumerate() {
             let mut typed = of_keys(&trigger.keys);
-            typed.push(Typed { field: "Urgency", value: trigger.urgency.to_string() });
+            typed.push(Typed::value("Urgency", trigger.urgency.to_string()));
             let more = [
                 ("Incident Title From", &trigger.title_from),
                 ("Incident Description From", &trigger.description_from),
                 ("Map Incident With", &trigger.map_incident_with),
             ];
-            typed.extend(more.into_iter().filter_map(|(field, key)| Some(Typed { field, value: key.clone()? })));
+            typed.extend(more.into_iter().filter_map(|(field, key)| Some(Typed::value(field, key.clone()?))));
             let number = index + 1;
             setups.push(FilterSetup { heading: format!("Service {}, trigger filter {number}", service.name), typed });
         }
         setups.extend(service.resolve.iter().map(|resolve| {
             let mut typed = of_keys(&resolve.keys);
-            typed.push(Typed { field: "Incident Mapped With", value: resolve.incident_mapped_with.clone() });
+            typed.push(Typed::value("Incident Mapped With", &*resolve.incident_mapped_with));
             FilterSetup { heading: format!("Service {}, resolve filter", service.name), typed }
         }));
     }
@@ -255,10 +264,7 @@ pub(crate) fn of_filters(filters: &Filters) -> Vec<FilterSetup> {
 
 fn of_keys(keys: &[KeyFilter]) -> Vec<Typed> {
     let one = |key: &KeyFilter| {
-        [
-            Typed { field: "Payload JSON Key", value: key.key.clone() },
-            Typed { field: "Key Value Contains", value: key.contains.join(", ") },
-        ]
+        [Typed::value("Payload JSON Key", &*key.key), Typed::value("Key Value Contains", key.contains.join(", "))]
     };
     keys.iter().flat_map(one).collect()
 }
@@ -277,24 +283,35 @@ pub(crate) fn of_rules(body_shapes: &[BodyShape]) -> Option<Vec<FilterSetup>> {
         let are_apart = problems.iter().all(|problem| !problem.contains(recovery) && !recovery.contains(problem));
         (are_apart && problems.len() <= TRIGGER_FILTERS_MAX).then(|| (key, problems, (*recovery).to_owned()))
     })?;
-    let in_all = |body_shapes: &[&BodyShape], key: &str| body_shapes.iter().all(|shape| shape.keys.contains_key(key));
-    let mapped = in_all(&triggers, MAPPED) && in_all(&resolves, MAPPED);
-    let mapped = if mapped { MAPPED } else { "a key whose value a trigger and its resolve share" };
-    let typed = |field, value: &str| Typed { field, value: value.to_owned() };
-    let one = |text: &str| vec![typed("Payload JSON Key", key), typed("Key Value Contains", text)];
+    let mapped = |field| match mapped_with(&triggers, &resolves) {
+        Some(key) => Typed::value(field, key),
+        None => Typed::in_words(field, "a key whose value a trigger and its resolve share"),
+    };
+    let one = |text: &str| vec![Typed::value("Payload JSON Key", key), Typed::value("Key Value Contains", text)];
     let mut setups: Vec<FilterSetup> = Vec::new();
     for problem in problems {
         let mut entries = one(problem);
         let titles = [("Incident Title From", "title"), ("Incident Description From", "description")];
         let sent = titles.into_iter().filter(|(_, key)| triggers.iter().any(|one| one.keys.contains_key(*key)));
-        entries.extend(sent.map(|(field, key)| typed(field, key)));
-        entries.push(typed("Map Incident With", mapped));
+        entries.extend(sent.map(|(field, key)| Typed::value(field, key)));
+        entries.push(mapped("Map Incident With"));
         setups.push(FilterSetup { heading: "Trigger filter".to_owned(), typed: entries });
     }
     let mut entries = one(&recovery);
-    entries.push(typed("Incident Mapped With", mapped));
+    entries.push(mapped("Incident Mapped With"));
     setups.push(FilterSetup { heading: "Resolve filter".to_owned(), typed: entries });
     Some(setups)
+}
+
+/// The key at the top of all bodies that a trigger and its resolve share: that of the shipped rules, or the payload's member
+/// that is the incident key.
+fn mapped_with<'s>(triggers: &[&'s BodyShape], resolves: &[&'s BodyShape]) -> Option<&'s str> {
+    let mut all = triggers.iter().chain(resolves);
+    if all.clone().all(|shape| shape.keys.contains_key(MAPPED)) {
+        return Some(MAPPED);
+    }
+    let key = all.next()?.incident_key.as_deref()?;
+    all.all(|shape| shape.incident_key.as_deref() == Some(key)).then_some(key)
 }
 
 /// The texts that a key can have in the events of these rules; none where they are not written out, or there is no rule.
@@ -403,6 +420,31 @@ mod tests {
         );
         let as_it_came = "version: 1\nrules: [{ name: a, then: trigger }]\nincident_key: $.id\n";
         assert_eq!(of_rules(&body_shapes(as_it_came)), None);
+        assert!(setups.iter().flat_map(|setup| &setup.typed).all(|typed| !typed.in_words), "{setups:?}");
+    }
+
+    #[test]
+    fn the_key_of_a_payload_that_is_sent_as_it_came_is_named_and_one_that_is_made_of_parts_is_told_in_words() {
+        let mapped = |key: &str| {
+            let rules = format!(
+                "version: 1\nincident_key: {key}\nrules:\n  \
+                 - {{ name: a, when: {{ path: $.state, equals: BAD }}, then: trigger }}\n  \
+                 - {{ name: b, when: {{ path: $.state, equals: GOOD }}, then: resolve }}\n"
+            );
+            let setups = of_rules(&body_shapes(&rules)).unwrap();
+            let last = setups.iter().map(|setup| setup.typed.last().unwrap());
+            last.map(|typed| (typed.field, typed.value.clone(), typed.in_words)).collect::<Vec<_>>()
+        };
+        let fields = ["Map Incident With", "Incident Mapped With"];
+        assert_eq!(mapped("$.id"), fields.map(|field| (field, "id".to_owned(), false)));
+        let words = "a key whose value a trigger and its resolve share";
+        assert_eq!(mapped("[$.host, $.check]"), fields.map(|field| (field, words.to_owned(), true)));
+    }
+
+    #[test]
+    fn a_loopback_listener_is_told_its_own_port() {
+        let doubts = listener("127.0.0.1:47102", Transport::Certified).doubts();
+        assert!(doubts[0].remedy.as_ref().unwrap().starts_with("write `0.0.0.0:47102`, or"), "{doubts:?}");
     }
 
     #[test]

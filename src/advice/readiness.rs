@@ -13,7 +13,7 @@ pub(crate) fn degraded(readiness: &Value) -> &[Value] {
 pub(crate) const NO_DETAILS: &str = "the relay tells the rest to whoever shows its admin token: set the variable or file that \
                                      `admin.token` names to the token in use";
 
-/// An entry in two lines: `upstream_auth since 2026-01-02 03:04 UTC (401): unauthorized`, and its remedy.
+/// An entry in two lines: `held since 2026-01-02 03:04 UTC: a person holds back …`, and its remedy.
 pub(crate) fn degradation(entry: &Value) -> [String; 2] {
     let text = |name: &str| plain(entry[name].as_str().unwrap_or_default());
     let mut line = format!("{} since {}", text("reason"), minute(&text("since")));

@@ -274,12 +274,25 @@ pub(crate) fn trouble(source: &Value, status: &Value, now: WallTime) -> String {
             && entry["detail"].as_str().is_some_and(|detail| detail.starts_with(&format!("source {name}:")))
     });
     parts.extend(share.map(|_| "has its share of the queue, and is told 503".to_owned()));
-    if let Some(at) = source["last_refused"]["at"].as_str() {
-        let reason = plain(source["last_refused"]["reason"].as_str().unwrap_or_default());
-        let refused = source["refused"].as_u64().map(grouped).unwrap_or_default();
-        parts.push(format!("{refused} turned away, last {}: {reason}", since(at, now)));
-    }
+    parts.extend(turned_away(source, now));
     parts.join("; ")
+}
+
+/// `7 turned away, last 16:02 UTC (2 min): not_json`. A stranger's request that came after it is told beside.
+fn turned_away(source: &Value, now: WallTime) -> Option<String> {
+    let told = |refusal: &Value| {
+        let reason = plain(refusal["reason"].as_str().unwrap_or_default());
+        Some(format!("{}: {reason}", since(refusal["at"].as_str()?, now)))
+    };
+    let (last, of_sender) = (&source["last_refused"], &source["last_refused_sender"]);
+    let refused = source["refused"].as_u64().map(grouped).unwrap_or_default();
+    match told(of_sender).filter(|_| of_sender != last) {
+        None => Some(format!("{refused} turned away, last {}", told(last)?)),
+        Some(of_sender) => {
+            let last = told(last)?;
+            Some(format!("{refused} turned away, last with a valid credential {of_sender}; last without one {last}"))
+        }
+    }
 }
 
 /// The screen tells times to the minute.

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use flate2::bufread::GzDecoder;
 use flate2::read::MultiGzDecoder;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue};
@@ -55,11 +56,18 @@ pub(super) enum StaysPacked {
 /// Unpacks a body, or its beginning. What comes out is bounded as a body that comes as it is, however little went in.
 pub(super) fn unpack(packed: &BufferedBody, bytes_max: usize) -> Result<BufferedBody, StaysPacked> {
     let mut unpacked = packed.beside();
-    let mut decoder = MultiGzDecoder::new(&packed.bytes[..]);
+    let mut decoder = GzDecoder::new(&packed.bytes[..]);
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         match decoder.read(&mut piece) {
-            Ok(0) => return Ok(unpacked.end(false)),
+            Ok(0) => match decoder.into_inner() {
+                [] => return Ok(unpacked.end(false)),
+                next if looks_packed(next) => decoder = GzDecoder::new(next),
+                rest => {
+                    let problem = format!("its gzip is whole, and {} bytes that are no gzip follow it", rest.len());
+                    return Err(StaysPacked::Broken(problem));
+                }
+            },
             Ok(read) => match unpacked.push(&piece[..read], bytes_max) {
                 Ok(true) => {}
                 Ok(false) => return Ok(unpacked.end(true)),
@@ -85,6 +93,15 @@ pub(super) fn of_kept(raw: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Violati
         }
         Err(_) => Ok(raw),
     }
+}
+
+/// The reason why a payload that was kept compressed can't be used yet.
+pub(super) fn not_taken(source: &str) -> Violation {
+    let problem = format!(
+        "it is gzip, which this source does not take: write `accept_encoding: [gzip]` under `sources.{source}`, restart the \
+         relay, and replay it again"
+    );
+    Violation { path: "$".to_owned(), problem, found: None }
 }
 
 const PIECE_BYTES: usize = 16 * 1024;
@@ -166,9 +183,16 @@ mod tests {
         altered[checksum] ^= 1;
         let cut = &whole[..whole.len() - 1];
         let longer = [&whole[..], b"more"].concat();
-        for (claim, packed) in
-            [("nothing", &b""[..]), ("JSON", b"{\"id\": 7}"), ("a part", cut), ("altered", &altered), ("more", &longer)]
-        {
+        let problem = unpacked(&longer, 1_000).unwrap_err();
+        assert_eq!(problem, "its gzip is whole, and 4 bytes that are no gzip follow it");
+        let cut_later = [&whole[..], cut].concat();
+        for (claim, packed) in [
+            ("nothing", &b""[..]),
+            ("JSON", b"{\"id\": 7}"),
+            ("a part", cut),
+            ("altered", &altered),
+            ("a second one in part", &cut_later),
+        ] {
             let problem = unpacked(packed, 1_000).expect_err(claim);
             assert!(problem.contains("not the gzip"), "{claim}: {problem}");
         }

@@ -332,6 +332,19 @@ impl Refusal {
         }
     }
 
+    /// The sender showed a valid credential before it was refused.
+    pub(super) fn is_authenticated(&self) -> bool {
+        !matches!(
+            self,
+            Refusal::Head(_)
+                | Refusal::UnknownSource
+                | Refusal::NotPost { .. }
+                | Refusal::AddressNotAllowed
+                | Refusal::CertificateNotAllowed
+                | Refusal::NotAuthenticated(_)
+        )
+    }
+
     /// Present where an authenticated sender is refused for what it sent.
     fn of_sender(&self, event: Option<EventId>) -> Option<SenderRefusal> {
         let (reason, status) = (self.label(), self.status().as_u16());

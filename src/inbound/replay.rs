@@ -112,6 +112,9 @@ impl Shared {
                 None => Replayed::Declined(Declined::Pruned),
             });
         };
+        if !source.accept.gzip && gzip::looks_packed(&raw) {
+            return Err(Replayed::RefusedAgain(vec![gzip::not_taken(&source.name)]));
+        }
         let unpacked = if source.accept.gzip { gzip::of_kept(raw, self.limits.bytes_max) } else { Ok(raw) };
         let raw = unpacked.map_err(|too_large| Replayed::RefusedAgain(vec![too_large]))?;
         let reading = Reading::named(payload.charset.as_deref(), source.accept);

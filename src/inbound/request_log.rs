@@ -75,7 +75,7 @@ impl RequestLog {
                 }
                 Element::Refused { .. } => {
                     self.metrics.request_refused(Some(source), UNPROCESSABLE);
-                    self.activity.refused(source, UNPROCESSABLE, about.received_at);
+                    self.activity.refused(source, UNPROCESSABLE, true, about.received_at);
                 }
             }
         }
@@ -164,7 +164,7 @@ impl RequestLog {
         let Refused { refusal, kept } = refused;
         self.metrics.request_refused(source, refusal.label());
         if let Some(source) = source {
-            self.activity.refused(source, refusal.label(), about.received_at);
+            self.activity.refused(source, refusal.label(), refusal.is_authenticated(), about.received_at);
         }
         // What is kept was told as it was written.
         if kept.is_none() {

@@ -21,6 +21,8 @@ pub struct BodyShape {
     pub action: Action,
     /// The keys at its top.
     pub keys: BTreeMap<String, Known>,
+    /// The key at its top whose value is the incident key, where the payload's own member is that as it came.
+    pub incident_key: Option<String>,
     /// There may be other keys: it is the payload, or holds members of it.
     pub open: bool,
 }
@@ -42,29 +44,42 @@ impl Rule {
 
 /// The body shapes of the rules that make events.
 pub(super) fn body_shapes(rules: &RuleSet) -> Vec<BodyShape> {
-    let rules = rules.rules.iter().enumerate();
-    rules
-        .filter_map(|(index, rule)| {
-            let action = match rule.then {
-                Then::Trigger => Action::Trigger,
-                Then::Resolve => Action::Resolve,
-                Then::Ignore | Then::Reject => return None,
-            };
-            let open = rule.emit.as_ref().is_none_or(|emit| emit.merge.is_some());
-            let compared = rule.when.as_ref().map(compared).unwrap_or_default();
-            let entries = rule.emit.iter().flat_map(|emit| &emit.entries);
-            let keys = entries.filter_map(|(key, emit)| match written(emit, action, &compared, open) {
-                // Where there is no value, a member of the payload may stand.
-                Some(values) if values.is_empty() && !open => None,
-                Some(values) if !values.is_empty() => Some((key.clone(), Known::OneOf(values))),
-                _ => Some((key.clone(), Known::Anything)),
-            });
-            // A payload that is sent as it is keeps the texts by which its rule matched, but where an entry stands.
-            let kept = compared.iter().filter(|_| rule.sends_element());
-            let kept = kept.filter_map(|(path, texts)| Some((path.member()?.to_owned(), Known::OneOf(texts.to_vec()))));
-            Some(BodyShape { rule: index, name: rule.name.to_string(), action, keys: kept.chain(keys).collect(), open })
+    let all = rules.rules.iter().enumerate();
+    all.filter_map(|(index, rule)| {
+        let action = match rule.then {
+            Then::Trigger => Action::Trigger,
+            Then::Resolve => Action::Resolve,
+            Then::Ignore | Then::Reject => return None,
+        };
+        let open = rule.emit.as_ref().is_none_or(|emit| emit.merge.is_some());
+        let compared = rule.when.as_ref().map(compared).unwrap_or_default();
+        let entries = rule.emit.iter().flat_map(|emit| &emit.entries);
+        let keys = entries.filter_map(|(key, emit)| match written(emit, action, &compared, open) {
+            // Where there is no value, a member of the payload may stand.
+            Some(values) if values.is_empty() && !open => None,
+            Some(values) if !values.is_empty() => Some((key.clone(), Known::OneOf(values))),
+            _ => Some((key.clone(), Known::Anything)),
+        });
+        // A payload that is sent as it is keeps the texts by which its rule matched, but where an entry stands.
+        let kept = compared.iter().filter(|_| rule.sends_element());
+        let kept = kept.filter_map(|(path, texts)| Some((path.member()?.to_owned(), Known::OneOf(texts.to_vec()))));
+        Some(BodyShape {
+            rule: index,
+            name: rule.name.to_string(),
+            action,
+            keys: kept.chain(keys).collect(),
+            incident_key: incident_key(rule, rules),
+            open,
         })
-        .collect()
+    })
+    .collect()
+}
+
+fn incident_key(rule: &Rule, rules: &RuleSet) -> Option<String> {
+    let [part] = rule.incident_key.as_ref().unwrap_or(&rules.incident_key).as_slice() else { return None };
+    let member = part.member().filter(|_| rule.sends_element())?;
+    let is_laid_over = rule.emit.iter().flat_map(|emit| &emit.entries).any(|(key, _)| key == member);
+    (!is_laid_over).then(|| member.to_owned())
 }
 
 /// The values that a condition compares with texts, and these; one in any case has too many spellings.

@@ -90,6 +90,11 @@ impl KeyPart {
         }
     }
 
+    /// The member of an element whose value, as it is, is this part.
+    pub(super) fn member(&self) -> Option<&str> {
+        self.needed().filter(|_| self.capture.is_none() && !self.canonical)?.member()
+    }
+
     /// The operators beside the path, in the words of the rule file; none where the value stands for itself.
     fn describe(&self) -> Vec<String> {
         let first = (self.paths.len() > 1).then(|| "$first".to_owned());

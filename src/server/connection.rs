@@ -89,7 +89,7 @@ impl Server {
         let mut http2 = http2::Builder::new(Streams(tasks));
         http2
             .timer(TokioTimer::new())
-            .max_header_list_size(HEAD_BYTES as u32)
+            .max_header_list_size(HTTP2_HEAD_BYTES)
             .max_concurrent_streams(STREAMS)
             .max_pending_accept_reset_streams(RESET_STREAMS)
             .max_local_error_reset_streams(RESET_STREAMS)
@@ -177,6 +177,10 @@ impl Server {
         let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
         async move {
             let response = match framing.or_else(|| framing::doubt(&request)) {
+                // Over HTTP/1 hyper finds it by itself.
+                None if framing::head_bytes(&request) > HEAD_BYTES && request.version() == Version::HTTP_2 => {
+                    service.refuse(BadHead::TooLarge, peer).map(AnswerBody::from)
+                }
                 None => service.answer(request, peer).await,
                 Some(doubt) => {
                     let mut response = service.refuse(BadHead::Framing(doubt), peer);
@@ -318,6 +322,10 @@ const TIMER_MAX: Duration = Duration::from_secs(60);
 
 /// Of a request line and headers; also the piece in which a body is read. No sender of alerts comes near it.
 const HEAD_BYTES: usize = 16 * 1024;
+
+/// Of a head that h2 reads whole: one beyond [`HEAD_BYTES`] is answered as over HTTP/1, and let go at once. A larger one h2
+/// refuses by itself, with nothing in the log.
+const HTTP2_HEAD_BYTES: u32 = 64 * 1024;
 
 /// Requests at once on one HTTP/2 connection: as many as clients open before they know the limit, and the least that
 /// RFC 9113, section 6.5.2, recommends. With fewer the surplus of a burst is refused.

@@ -215,6 +215,15 @@ pub(super) fn doubt<B>(request: &Request<B>) -> Option<&'static str> {
     host_doubt(request.version(), request.headers())
 }
 
+/// The size of a head as HTTP/2 counts it (RFC 9113, 6.5.2), but for the names of its pseudo-headers.
+pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES);
+    target + authority + fields.sum::<usize>()
+}
+
 /// `h2c` is what clients offer that speak HTTP/1.1 as well, and a server may ignore it (RFC 9110, 7.8). Whoever asks for
 /// anything else waits for a protocol that never comes.
 fn asks_for_another_protocol(headers: &HeaderMap) -> bool {
@@ -249,6 +258,9 @@ fn number(digits: &[u8], base: u32) -> Option<u64> {
 }
 
 const BARE_LINE_FEED: &str = "A line of the request ends in a line feed without a carriage return.";
+
+/// Counted for each header beside its name and value.
+const FIELD_OVERHEAD_BYTES: usize = 32;
 
 /// Longer than any line that matters here: `Transfer-Encoding: chunked`, or the longest number.
 const LINE_BYTES: usize = 128;

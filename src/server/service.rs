@@ -19,7 +19,7 @@ pub trait Service: Send + Sync + 'static {
     /// Answers a request whose framing is beyond doubt.
     fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering;
 
-    /// Answers a head that is refused. The connection ends with this answer.
+    /// Answers a head that is refused. A connection of HTTP/1 ends with this answer.
     fn refuse(&self, head: BadHead, peer: Peer) -> Response<Bytes>;
 }
 

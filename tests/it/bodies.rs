@@ -239,6 +239,10 @@ async fn what_was_refused_for_its_headers_is_taken_once_the_source_takes_such_an
         });
         let again = command(&relay, &format!("/{}/replay", kept[0]), &json!({})).await;
         assert_eq!(again.status, 422, "{again:?}");
+        let again = command(&relay, &format!("/{}/replay", kept[2]), &json!({})).await;
+        let problem = again.json["errors"][0]["problem"].as_str().unwrap_or_default();
+        let remedy = "write `accept_encoding: [gzip]` under `sources.servicepilot`";
+        assert!(again.status == 422 && problem.contains(remedy), "what helps is here, not at the sender: {again:?}");
 
         let directory = relay.stop().await;
         setup.source.extend(["accept: [json, form]".to_owned(), "accept_encoding: [gzip]".to_owned()]);

@@ -324,6 +324,9 @@ async fn readiness_names_what_is_wrong_and_what_to_do_and_forgets_it_when_it_is_
         assert_eq!(readiness["ready"], true, "events are taken all the while");
         assert_eq!(readiness["degraded"][0]["reason"], "upstream_auth");
         assert_eq!(readiness["degraded"][0]["status"], 401);
+        let called = relay.admin("/api/v1/status").await.json["upstream"]["url"].as_str().unwrap().to_owned();
+        assert!(called.starts_with("http"), "{called}");
+        assert_eq!(readiness["degraded"][0]["detail"], format!("unauthorized at {called}"));
         assert!(readiness["degraded"][0]["remedy"].as_str().unwrap().contains("upstream.authorization"));
         upstream.follow(|_, _| Reply::Done);
         relay.admin_once("/readyz", |json| json["degraded"] == json!([])).await;

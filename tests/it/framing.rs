@@ -93,6 +93,25 @@ async fn heads_that_are_too_large_are_refused_readably() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_large_is_told_so_over_either_version_of_http() {
+    let edge = Setup::new().start().await;
+    for (count, http2) in [("1", false), ("2", true)] {
+        let answer = edge.send_by(edge.post().header("x-long", "x".repeat(20_000)), alert(), http2).await;
+        assert_eq!(
+            (answer.status, &answer.body["type"]),
+            (431, &json!("urn:problem-type:gander:head_too_large")),
+            "{answer:?}"
+        );
+        assert!(!answer.header("x-request-id").is_empty(), "{answer:?}");
+        let counted = edge.metric("gander_requests_refused_total{source=\"none\",reason=\"head_too_large\"}");
+        assert_eq!(counted, count, "http2: {http2}");
+        // The largest head that is taken is the same, but for some bytes.
+        let answer = edge.send_by(edge.post().header("x-long", "x".repeat(15_000)), alert(), http2).await;
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn chunks_and_pipelines_are_read_as_they_are_meant() {
     let edge = Setup::plain().start().await;
     let chunked = |key: &str| {

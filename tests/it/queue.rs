@@ -148,9 +148,11 @@ async fn the_command_and_the_page_show_what_waits() {
         for part in ["2 events of 2 keys wait", "&lt;b&gt;", "busy (503)", "next attempt at ", "events/", "unknown"] {
             assert!(page.contains(part), "{part}: {page}");
         }
-        let wrong = relay.admin("/queue?source=secnd").await;
-        let text = wrong.json.as_str().unwrap_or_default();
-        assert!(text.contains("did you mean") && text.contains("second"), "as the API tells it: {wrong:?}");
+        for (query, said) in [("source=secnd", "(did you mean <code>second</code>?)"), ("limit=5000", "at most 1000")] {
+            let answer = relay.admin(&format!("/queue?{query}")).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
+            assert!(answer.json.as_str().unwrap().contains(said), "as the API says: {query}: {answer:?}");
+        }
         gate.open();
     })
     .await;

@@ -81,6 +81,7 @@ async fn the_document_counts_what_happened_and_what_waits() {
             [&json!("servicepilot"), &json!(0), &json!(1)]
         );
         assert_eq!(source["last_refused"]["reason"], "unprocessable", "{status}");
+        assert_eq!(source["last_refused_sender"], source["last_refused"], "{status}");
         assert!(source["last_event_at"].is_string() && source["last_delivered_at"].is_string(), "{status}");
         assert_eq!(status["upstream"]["state"], "answering", "{status}");
         // As it was before these members were.
@@ -119,7 +120,7 @@ async fn one_screen_tells_how_things_are_and_the_exit_code_whether_they_are_well
         assert_eq!(code, Some(1), "{text}");
         assert!(
             sentence.starts_with("Deliveries are paused since ")
-                && sentence.contains(": Callgoose refuses the token (401); unauthorized"),
+                && sentence.contains(": Callgoose refuses the token (401); unauthorized at http"),
             "{text}"
         );
         assert!(rest.starts_with("-> check the token in `upstream.authorization`"), "{text}");

@@ -70,12 +70,12 @@ fn source(state: &State, entry: &SourceEntry, listener: &Listener, status: &Valu
                 @if let Some(secret) = secret { p.dim { (prose(secret)) "." } }
             }
             @if let Some(body) = stem.and_then(body_template) {
-                (block(&Typed { field: "Body", value: body.to_owned() }, name))
+                (block(&Typed::value("Body", body), name))
             }
             @if let Some(head) = rules.as_ref().map(|rules| rules.head()).filter(|head| !head.is_empty()) {
                 details {
                     summary { "Step by step, as the head of " (stem.unwrap_or("its rules")) ".yaml says" }
-                    (block(&Typed { field: "Steps", value: shortened(head) }, name))
+                    (block(&Typed::value("Steps", shortened(head)), name))
                 }
             }
         }
@@ -166,13 +166,15 @@ fn blocks(typed: &[Typed], of: &str) -> Markup {
     html! { @for (index, one) in typed.iter().enumerate() { (block(one, &format!("{of}, {index}"))) } }
 }
 
-/// A piece to copy: by the script's button, or by hand. `of` tells pieces apart that have the same field.
-fn block(Typed { field, value }: &Typed, of: &str) -> Markup {
+/// A piece to copy: by the script's button, or by hand; of words that are no value there is nothing to copy. `of` tells pieces apart that have the same field.
+fn block(Typed { field, value, in_words }: &Typed, of: &str) -> Markup {
     html! {
         div.copy {
             span.note { (field) }
             pre tabindex="0" { (value) }
-            button.quiet data-copy={ (of) ": " (field) } aria-label={ "Copy: " (field) } hidden { "Copy" }
+            @if !in_words {
+                button.quiet data-copy={ (of) ": " (field) } aria-label={ "Copy: " (field) } hidden { "Copy" }
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The queue: by source and lane with the time that it will take, then the keys that fail or wait longest.
 
 use axum::extract::State as Extract;
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::fields::{Fields, encoded};
 use super::layout::{Frame, Place};
 use super::parts::{number, prose, time_or};
 use crate::admin::State;
-use crate::admin::queue::{Question, current};
+use crate::admin::queue::{Question, Unanswered, current};
 use crate::advice::queue::{drain, list, retrying, sentence, standing};
 use crate::clock::WallTime;
 use crate::text::grouped;
@@ -18,14 +18,15 @@ use crate::text::grouped;
 pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
     let now = WallTime::now();
     let answer = match Question::of_query(&uri) {
-        Ok(question) => current(&state.view, &question).await.map_err(|(_, detail)| detail),
-        Err(problem) => Err(problem),
+        Ok(question) => current(&state.view, &question).await,
+        Err(why) => Err(Unanswered { status: StatusCode::BAD_REQUEST, why }),
     };
+    let status = answer.as_ref().err().map_or(StatusCode::OK, |unanswered| unanswered.status);
     let source = Fields::of_query(&uri).get("source").map(str::to_owned);
     let main = html! {
         h1 { "Queue" @if let Some(source) = &source { " of " span.key { (source) } } }
         @match &answer {
-            Err(problem) => section.sentence.warning role="alert" { p { (prose(problem)) } },
+            Err(Unanswered { why, .. }) => section.sentence.warning role="alert" { p { (prose(why)) "." } },
             Ok(answer) => {
                 p.big role="status" { (sentence(answer, source.as_deref(), now)) }
                 (sources(answer))
@@ -35,7 +36,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         }
         @if source.is_some() { p { a href="queue" { "All sources" } } }
     };
-    Frame { state: &state, place: Place::Queue, title: "Queue", root: "./", live: true }.show(&main)
+    Frame { state: &state, place: Place::Queue, title: "Queue", root: "./", live: true }.show_with(status, &main)
 }
 
 fn sources(answer: &Value) -> Markup {

@@ -266,7 +266,7 @@ mod tests {
     fn shape(action: Action, sent: &Value, open: bool) -> BodyShape {
         let known = |value: &Value| value.as_array().map_or(Known::Anything, |values| Known::OneOf(values.clone()));
         let keys = sent.as_object().unwrap().iter().map(|(key, value)| (key.clone(), known(value))).collect();
-        BodyShape { rule: 0, name: "rule".to_owned(), action, keys, open }
+        BodyShape { rule: 0, name: "rule".to_owned(), action, keys, incident_key: None, open }
     }
 
     #[test]

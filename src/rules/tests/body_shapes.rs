@@ -108,6 +108,27 @@ fn a_value_is_known_where_it_is_written_out() {
 }
 
 #[test]
+fn a_member_of_the_payload_that_is_the_key_as_it_came_is_known() {
+    let known = |key: &str, emit: &str| {
+        let rule = format!("{{ name: r, when: {{ path: $.s, equals: a }}, then: trigger{emit} }}");
+        let rules = compile(&format!("version: 1\nincident_key: {key}\nrules: [{rule}]\n"));
+        rules.body_shapes().swap_remove(0).incident_key
+    };
+    assert_eq!(known("$.id", "").as_deref(), Some("id"));
+    assert_eq!(known("$.id", ", emit: { $merge: $, x: 1 }").as_deref(), Some("id"));
+    assert_eq!(known("$.a", ", incident_key: $.b").as_deref(), Some("b"), "the rule's own");
+    for (key, emit) in [
+        ("[$.a, $.b]", ""),
+        ("$.a.b", ""),
+        ("{ path: $.a, capture: '([0-9]+)' }", ""),
+        ("$.id", ", emit: { id: $.id }"),
+        ("$.id", ", emit: { $merge: $, id: x }"),
+    ] {
+        assert_eq!(known(key, emit), None, "{key}{emit}");
+    }
+}
+
+#[test]
 fn without_an_emit_the_payload_has_the_texts_that_its_rule_asks_for() {
     let shapes = rules(None, None).body_shapes();
     let state = |rule: usize| shapes[rule].keys.get("state").cloned();
