@@ -15,7 +15,7 @@ use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
 use crate::event::{Action, Outcome, Reason};
 use crate::journal::dedup::AcceptReason;
-use crate::text::{plain, quoted, up_to_second};
+use crate::text::{plain, quoted, second, up_to_second};
 
 /// A reason and what to do about it, each a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,6 +237,10 @@ fn ended(reason: &str, id: &str) -> Option<Advice> {
 
 /// Advice on an event that is still queued. `readiness` is the answer of `/readyz`.
 pub(crate) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advice {
+    if let (Some(since), true) = (call_since(event, now), event["reason"].is_null()) {
+        let remedy = "wait: without an answer the call ends after `upstream.timeout`, and is made again";
+        return Advice::new(format!("its call is under way since {since}; no answer yet"), remedy);
+    }
     if let Some(advice) = of_kept_back(event, readiness) {
         return advice;
     }
@@ -264,12 +268,10 @@ pub(crate) fn of_queued(event: &Value, readiness: &Value, now: WallTime) -> Advi
             Advice::new(format!("its last call failed: {result}; it is tried {again}"), trouble.remedy())
         }
         (_, None) => Advice::new(
-            "no call of it has ended: it waits for its turn, behind an earlier event of its key or behind other keys, or its \
-             call is under way and not answered yet",
+            "it waits for its turn, behind an earlier event of its key or behind other keys",
             format!(
-                "`gander queue` tells whether it waits or is called; `gander events list --state queued --key {}` shows what \
-                 else waits of its key; `upstream.rate_limit` and `concurrency` pace what goes out, and `upstream.timeout` \
-                 ends a call that is not answered",
+                "`gander events list --state queued --key {}` shows what else waits of its key; `upstream.rate_limit` and \
+                 `concurrency` pace what goes out",
                 quoted(&plain(key))
             ),
         ),
@@ -288,11 +290,19 @@ pub(crate) fn of_kept_back(event: &Value, readiness: &Value) -> Option<Advice> {
     Some(Advice::new(format!("a person holds its {by} back"), release))
 }
 
+/// When the call of an event began that is under way, if one is.
+fn call_since(event: &Value, now: WallTime) -> Option<String> {
+    Some(second(WallTime::parse_rfc3339(event["call_since"].as_str()?)?, now))
+}
+
 /// When an event goes out again: `again at 2026-01-02 03:04:05 UTC`.
 fn again(event: &Value, now: WallTime) -> String {
+    if let Some(since) = call_since(event, now) {
+        return format!("again just now, by a call that is under way since {since}");
+    }
     match event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339) {
         Some(at) if at > now => format!("again at {}", up_to_second(at).to_second()),
-        _ => "again as soon as its turn comes, unless that call is under way".to_owned(),
+        _ => "again as soon as its turn comes".to_owned(),
     }
 }
 
@@ -300,13 +310,16 @@ fn again(event: &Value, now: WallTime) -> String {
 pub(crate) fn left_waiting(event: &Value, readiness: &Value, now: WallTime) -> String {
     let id = plain(event["id"].as_str().unwrap_or_default());
     let due = event["next_attempt_at"].as_str().and_then(WallTime::parse_rfc3339).filter(|at| *at > now);
+    if let Some(since) = call_since(event, now) {
+        return format!("event {id} is still queued: its call is under way since {since}, and has no answer yet");
+    }
     let then = match due {
         _ if event["held"].is_string() => "goes out when it is released".to_owned(),
         _ if degraded(readiness).iter().any(|entry| of_deliveries(entry).is_some()) => {
             "goes out when Callgoose takes events again".to_owned()
         }
         Some(at) => format!("its next attempt is due at {}", up_to_second(at).to_second()),
-        None => "goes out as soon as its turn comes, unless its call is under way".to_owned(),
+        None => "goes out as soon as its turn comes".to_owned(),
     };
     format!("event {id} is still queued: it is kept, and {then}")
 }
@@ -544,11 +557,22 @@ mod tests {
             (
                 json!({"reason": "connect", "next_attempt_at": "2026-01-02T03:04:04.000Z"}),
                 &ready,
-                "connect; it is tried again as soon as its turn comes, unless that call is under way",
+                "connect; it is tried again as soon as its turn comes",
                 "firewall",
             ),
             (json!({"reason": null}), &ready, "it waits for its turn", "--state queued"),
-            (json!({"reason": null}), &ready, "or its call is under way and not answered yet", "`gander queue`"),
+            (
+                json!({"reason": null, "held": "key", "call_since": "2026-01-02T03:04:01.000Z"}),
+                &ready,
+                "its call is under way since 03:04:01 UTC; no answer yet",
+                "`upstream.timeout`",
+            ),
+            (
+                json!({"reason": "connect", "call_since": "2026-01-02T03:04:01.000Z"}),
+                &ready,
+                "connect; it is tried again just now, by a call that is under way since 03:04:01 UTC",
+                "firewall",
+            ),
         ] {
             let now = WallTime::parse_rfc3339("2026-01-02T03:04:04.500Z").unwrap();
             let advice = of_queued(&event, readiness, now);
@@ -568,16 +592,21 @@ mod tests {
             (&due, &up, "its next attempt is due at 2026-01-02 03:05:00 UTC"),
             (&due, &down, "goes out when Callgoose takes events again"),
             (&held, &down, "goes out when it is released"),
-            (&json!({"id": "7"}), &up, "goes out as soon as its turn comes, unless its call is under way"),
+            (&json!({"id": "7"}), &up, "goes out as soon as its turn comes"),
             (
                 &json!({"id": "7", "next_attempt_at": "2026-01-02T03:04:00.000Z"}),
                 &up,
-                "goes out as soon as its turn comes, unless its call is under way",
+                "goes out as soon as its turn comes",
             ),
         ] {
             let sentence = left_waiting(event, readiness, now);
             assert_eq!(sentence, format!("event 7 is still queued: it is kept, and {said}"));
         }
+        let called = json!({"id": "7", "call_since": "2026-01-02T03:04:01.000Z"});
+        assert_eq!(
+            left_waiting(&called, &up, now),
+            "event 7 is still queued: its call is under way since 03:04:01 UTC, and has no answer yet"
+        );
     }
 
     #[test]

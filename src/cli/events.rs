@@ -324,6 +324,7 @@ fn details(event: &Value) -> Vec<String> {
         "settled_at",
         "attempts",
         "next_attempt_at",
+        "call_since",
         "duplicates",
         "request_id",
         "sender_request_id",

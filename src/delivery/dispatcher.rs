@@ -85,6 +85,8 @@ pub struct Dispatcher {
     settling: Settling,
     /// Events that a person discards, until that is on disk. One whose call is under way ends with it.
     discarded: HashMap<EventId, Arc<CommandOrigin>>,
+    /// When each call that is under way began: no more than `concurrency`.
+    calls: HashMap<EventId, WallTime>,
     commands: mpsc::Receiver<QueueCommand>,
     stuck: watch::Sender<Stuck>,
     progress: watch::Sender<DeliveryProgress>,
@@ -155,6 +157,15 @@ enum CallReport {
     Damaged(Delivery, Damage),
 }
 
+impl CallReport {
+    fn event(&self) -> EventId {
+        match self {
+            CallReport::Finished(call) => call.delivery.event.id,
+            CallReport::NotCalled(delivery) | CallReport::Damaged(delivery, _) => delivery.event.id,
+        }
+    }
+}
+
 impl Config {
     /// The limits that the schedule keeps. Neither an open breaker nor a pause outlasts `retry.max` without a probe.
     pub fn limits(&self) -> Limits {
@@ -201,6 +212,7 @@ impl Dispatcher {
             stale_episode: StaleEpisode::default(),
             settling: Settling::default(),
             discarded: HashMap::new(),
+            calls: HashMap::new(),
             commands,
             stuck,
             progress,
@@ -301,6 +313,7 @@ impl Dispatcher {
                     }
                     let body = self.bodies.get(delivery.event.id);
                     self.count_first_attempt(&delivery, body.as_ref().map(|body| body.acknowledged), now);
+                    self.calls.insert(delivery.event.id, now.wall);
                     self.spawn(deliver::deliver(Arc::clone(&self.context), delivery, body));
                 }
                 Step::Settle(to_settle) => self.settle_without_call(to_settle, now),
@@ -371,6 +384,9 @@ impl Dispatcher {
                 queue_commands::set_hold(&mut self.schedule, &target, held, sources, now.monotonic);
                 let _ = done.send(());
             }
+            QueueCommand::CallSince { event, reply } => {
+                let _ = reply.send(self.calls.get(&event).copied());
+            }
             QueueCommand::Survey { mut survey, reply } => {
                 let is_whole = self.schedule.survey(&mut survey, now.monotonic);
                 let _ = reply.send((survey, is_whole));
@@ -399,6 +415,7 @@ impl Dispatcher {
 
     fn handle_report(&mut self, report: CallReport) {
         let now = self.context.clock.now();
+        self.calls.remove(&report.event());
         match report {
             CallReport::Finished(call) => self.call_finished(*call, now),
             CallReport::NotCalled(delivery) if self.discarded.contains_key(&delivery.event.id) => {

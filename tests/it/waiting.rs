@@ -191,12 +191,14 @@ async fn an_event_whose_call_is_under_way_ends_after_it_and_is_not_tried_again()
             let relay = Relay::start(&upstream, &impatient()).await;
             let id = queue(&relay, "e1", "CRITICAL").await;
             upstream.calls_once(1).await;
+            let event = relay.admin(&format!("/api/v1/events/{id}")).await.json;
+            assert!(event["call_since"].is_string(), "{event}");
             let answer = command(&relay, &format!("/{id}/discard"), &json!({})).await;
             assert_eq!((answer.status, &answer.json["status"]), (StatusCode::ACCEPTED, &json!("under_way")));
             queue(&relay, "e1", "OK").await;
             gate.open();
             let event = relay.admin_once(&format!("/api/v1/events/{id}"), |event| event["state"] != "queued").await;
-            assert_eq!(event["state"], state, "{event}");
+            assert_eq!((&event["state"], &event["call_since"]), (&json!(state), &Value::Null), "{event}");
             assert_eq!(short(&upstream.calls_once(2).await), ["e1 CRITICAL", "e1 OK"]);
         }
     })

@@ -37,14 +37,15 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
             return frame.show_with(StatusCode::SERVICE_UNAVAILABLE, &main);
         }
     };
-    let KeptEvent { details: event, repaired } = event;
+    let advice = what_to_do(&state, &event).await;
+    let KeptEvent { details: event, repaired, .. } = event;
     let summary = &event.summary;
     let others = of_same_key(&state, summary).await;
     let (action, key) = (summary.action.as_deref().unwrap_or("refused payload"), summary.incident_key.as_deref());
     let main = html! {
         p.dim { "Event " (summary.id) " of " a href={ "../events?source=" (summary.source) } { (summary.source) } }
         h1 { (action) @if let Some(key) = key { " " span.key { (key) } } " " (badge(summary)) }
-        (what_to_do(&state, &event).await)
+        (advice)
         (commands(&state, summary))
         (steps(&event, &commanded))
         (contents(&event, &repaired))
@@ -75,14 +76,14 @@ async fn of_same_key(state: &State, event: &Summary) -> Option<Vec<Summary>> {
     Some(page.events.into_iter().filter(|other| other.id != event.id).take(OTHERS).collect())
 }
 
-async fn what_to_do(state: &State, event: &Details) -> Markup {
+async fn what_to_do(state: &State, event: &KeptEvent) -> Markup {
     // Advice is on what the API tells, here as on the terminal.
     let told = serde_json::to_value(event).unwrap_or_default();
-    let advice = if event.summary.state == event::State::Queued.as_str() {
+    let advice = if event.details.summary.state == event::State::Queued.as_str() {
         let readiness = serde_json::to_value(readiness(&state.view)).unwrap_or_default();
         Some(advice::of_queued(&told, &readiness, WallTime::now()))
     } else {
-        advice::of_event(&told, newest_replay(state, &event.summary).await.as_ref(), Beside::Details)
+        advice::of_event(&told, newest_replay(state, &event.details.summary).await.as_ref(), Beside::Details)
     };
     html! {
         @if let Some(Advice { why, remedy }) = advice {

@@ -1,4 +1,4 @@
-//! Commands for queued events: discard, hold, release, count; and the handle that gives them.
+//! Commands for queued events: discard, hold, release, count, tell; and the handle that gives them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::sleep;
 
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, WallTime};
 use crate::delivery::schedule::{Schedule, Survey};
 use crate::event::{EventId, HoldTarget, KeyId, SourceNames};
 use crate::journal::CommandOrigin;
@@ -30,6 +30,11 @@ pub(super) enum QueueCommand {
         target: HoldTarget,
         held: bool,
         done: oneshot::Sender<()>,
+    },
+    /// Tells since when the call of an event is under way.
+    CallSince {
+        event: EventId,
+        reply: oneshot::Sender<Option<WallTime>>,
     },
     /// Adds the next part; the reply is true with the last one.
     Survey {
@@ -69,6 +74,13 @@ impl QueueHandle {
         if self.commands.send(QueueCommand::Hold { target, held, done }).await.is_ok() {
             let _ = wait.await;
         }
+    }
+
+    /// When the call of this event began; none if none is under way, or the relay is stopping.
+    pub async fn call_since(&self, event: EventId) -> Option<WallTime> {
+        let (reply, since) = oneshot::channel();
+        self.commands.send(QueueCommand::CallSince { event, reply }).await.ok()?;
+        since.await.ok()?
     }
 
     /// Completes a survey, part by part, with pauses in which deliveries go on. None if the relay is stopping.
