@@ -370,6 +370,12 @@ async fn the_command_line_replays_discards_and_exports() {
         }
         let (code, out, _) = run(&["show", &dead[2]]).await;
         assert!(code == 0 && out.contains("replayed_by:  "), "{out}");
+        let (code, out, err) = run(&["log", "--event", "17"]).await;
+        assert!(code == 0 && out.is_empty() && err.contains("there is no event 17"), "{code} {out} {err}");
+        for arguments in [["log", "--event", "abc"].as_slice(), &["follow", "abc"], &["show", ""]] {
+            let (code, out, err) = run(arguments).await;
+            assert!(code == 2 && out.is_empty(), "{arguments:?}: {code} {out} {err}");
+        }
         relay.stop().await;
     })
     .await;
