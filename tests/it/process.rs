@@ -18,7 +18,7 @@ pub struct Process {
     child: Child,
     port: u16,
     admin_port: u16,
-    client: HttpsClient,
+    pub client: HttpsClient,
     /// The lines of its log from then on.
     log: Mutex<Receiver<String>>,
 }
