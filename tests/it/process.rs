@@ -19,7 +19,7 @@ pub struct Process {
     child: Child,
     port: u16,
     admin_port: u16,
-    client: HttpsClient,
+    pub client: HttpsClient,
     /// The lines of its log before it took events.
     started: Vec<String>,
     /// The lines of its log from then on.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::commands::command;
@@ -164,6 +164,11 @@ async fn the_log_names_the_trace_where_a_request_came_and_where_its_event_ended(
         assert_eq!(process.logged("delivered")["trace_id"], TRACE);
         process.post_with(&json!({ "state": "CRITICAL" }), &[SENT]).await;
         assert_eq!(process.logged("refused what the rules can't use; it is kept")["trace_id"], TRACE);
+        let hook = format!("https://localhost:{}/hooks/servicepilot", process.ports().0);
+        let stranger = process.client.send(Method::POST, &hook, &[SENT], "{}".to_owned()).await;
+        assert_eq!(stranger.status, 401, "{stranger:?}");
+        let line = process.logged("refused a request");
+        assert_eq!((&line["reason"], &line["trace_id"]), (&json!("not_authenticated"), &json!(TRACE)));
     })
     .await;
 }

@@ -36,7 +36,9 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         }
         @if source.is_some() { p { a href="queue" { "All sources" } } }
     };
-    Frame { state: &state, place: Place::Queue, title: "Queue", root: "./", live: true }.show_with(status, &main)
+    // What is asked wrongly is answered alike for ever.
+    let live = status != StatusCode::BAD_REQUEST;
+    Frame { state: &state, place: Place::Queue, title: "Queue", root: "./", live }.show_with(status, &main)
 }
 
 fn sources(answer: &Value) -> Markup {
