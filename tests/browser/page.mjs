@@ -2,7 +2,8 @@
 //
 //   node page.mjs ADMIN_URL HOOK_URL < {"token", "sender", "pictures"}
 //
-// `pictures`: a directory for screenshots; none if empty. The upstream answers 400 while a key begins with `dead`.
+// `pictures`: a directory for screenshots, those of the documentation among them; none if empty. The upstream answers
+// 400 while a key begins with `dead`.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import http from "node:http";
@@ -107,6 +108,19 @@ for (const [name, options] of [
     await context.close();
   });
 }
+
+if (pictures) await step("the pictures of the documentation", async () => {
+  const { context, check } = await guarded({ viewport: { width: 960, height: 600 } });
+  const page = await context.newPage();
+  await signIn(page);
+  await page.screenshot({ path: `${pictures}/overview.png` });
+  await page.goto(`${admin}/events?key_contains=dead-2`);
+  await page.locator("tbody a").first().click();
+  await page.getByRole("heading", { name: "What happened" }).waitFor();
+  await page.screenshot({ path: `${pictures}/story.png` });
+  check();
+  await context.close();
+});
 
 await step("from an alert's name to what Callgoose said, in three clicks", async () => {
   const { context, check } = await guarded();

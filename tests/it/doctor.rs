@@ -401,7 +401,7 @@ async fn beside_a_running_relay_what_it_holds_is_its_own_and_what_it_says_is_tol
         assert_eq!((ended.code, &check["verdict"]), (Some(1), &json!("warning")), "{ended:?}");
         assert!(check["found"].as_str().unwrap().contains("upstream_auth since "), "{check}");
         assert!(
-            check["remedy"].as_str().unwrap().starts_with("check the token in `upstream.authorization`"),
+            check["remedy"].as_str().unwrap().starts_with("upstream_auth: check the token in `upstream.authorization`"),
             "{check}"
         );
     })

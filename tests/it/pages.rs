@@ -149,7 +149,8 @@ fn commands_that_do_not_parse(pages: &[Page]) -> Vec<String> {
     for page in pages {
         for arguments in page.code().iter().flat_map(|line| invocations(line)) {
             // What stands before `--help` is parsed, and what is missing is not asked for.
-            let output = Command::new(env!("CARGO_BIN_EXE_gander")).args(&arguments).arg("--help").output().unwrap();
+            let filled = arguments.iter().map(|argument| if argument == "ID" { "4711" } else { argument });
+            let output = Command::new(env!("CARGO_BIN_EXE_gander")).args(filled).arg("--help").output().unwrap();
             if !output.status.success() {
                 wrong.insert(format!("{}: gander {}", page.path, arguments.join(" ")));
             }

@@ -256,8 +256,8 @@ mod tests {
         status["by_source"][0]["last_refused_sender"] = status["by_source"][0]["last_refused"].take();
         status["by_source"][0]["last_refused"] =
             json!({ "at": "2025-11-24T16:03:00.000Z", "reason": "not_authenticated" });
-        let told = "7 turned away, last with a valid credential 16:02 UTC (2 min): not_json; last without one 16:03 UTC (1 \
-                    min): not_authenticated\n";
+        let told = "7 turned away, last with a valid credential 16:02 UTC (2 min): not_json; last without one 16:03 UTC (60 \
+                    s): not_authenticated\n";
         assert!(draw(&status, NOW, false).contains(told), "a stranger hides no sender: {}", draw(&status, NOW, false));
         status["kept"] = Value::Null;
         assert!(draw(&status, NOW, false).contains("\nopen                ?  incidents\n"));
