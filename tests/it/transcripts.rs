@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::pages::{Page, invocations, pages, root};
-use crate::relay::{TOKEN, UPSTREAM_TOKEN};
+use crate::process;
+use crate::relay::{Relay, Setup, TOKEN, UPSTREAM_TOKEN, payload, within, write_configuration};
+use crate::upstream::{Reply, Upstream};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gander");
 /// They read files, and ask nobody.
@@ -110,4 +112,61 @@ fn each_command_of_a_page_that_needs_no_relay_ends_well() {
     {
         assert!(run.contains(command), "{command}: {run:?}");
     }
+}
+
+/// They ask a relay, or all that is on the way to Callgoose.
+const OF_A_RELAY: [&str; 5] = ["doctor", "events", "health", "queue", "status"];
+/// It goes on until it is stopped.
+const ENDLESS: &str = "--watch";
+/// Named in a sentence, without the event that they are about.
+const WITHOUT_EVENT: [&str; 5] =
+    ["events follow", "events release", "events replay", "events replay --wait", "events show"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_of_a_page_that_asks_a_relay_is_answered() {
+    within(async {
+        let upstream =
+            Upstream::start(|call, _| if call.key() == "dead" { Reply::status(422) } else { Reply::Done }).await;
+        let relay = Relay::start(&upstream, &process::setup()).await;
+        let answer = relay.post_with(&payload("dead", "CRITICAL"), &[("prefer", "wait=10")]).await;
+        let id = answer.json["id"].as_str().unwrap().to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let admin = Some(format!("address: '127.0.0.1:{}'", relay.ports().1));
+        let configuration = write_configuration(folder.path(), &upstream, &Setup { admin, ..process::setup() });
+        std::fs::copy(root().join("config/rules/servicepilot.yaml"), folder.path().join("new.yaml")).unwrap();
+        std::fs::write(folder.path().join("FILE"), payload("again", "CRITICAL").to_string()).unwrap();
+        let (mut run, mut wrong) = (BTreeSet::new(), Vec::new());
+        for page in pages() {
+            for arguments in page.code().iter().flat_map(|line| invocations(line)) {
+                let whole = arguments.join(" ");
+                if !OF_A_RELAY.contains(&&*arguments[0])
+                    || whole.contains(ENDLESS)
+                    || WITHOUT_EVENT.contains(&&*whole)
+                    || !run.insert(whole.clone())
+                {
+                    continue;
+                }
+                let is_id = |word: &String| ["ID", "4711"].contains(&&**word);
+                let mut filled: Vec<String> =
+                    arguments.iter().map(|word| if is_id(word) { id.clone() } else { word.clone() }).collect();
+                // Nobody is there to be asked.
+                let asks = filled.get(1).is_some_and(|word| ["replay", "discard"].contains(&&**word));
+                if asks && !filled.iter().any(|word| ["--yes", "--dry-run"].contains(&&**word)) {
+                    filled.push("--yes".to_owned());
+                }
+                let mut command = gander(folder.path(), &filled);
+                command.env("GANDER_CONFIG", &configuration);
+                let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+                // 1: it was asked, and the answer is no.
+                if !matches!(ended.status.code(), Some(0 | 1)) {
+                    wrong.push(format!("{}: gander {whole}: {ended:?}", page.path));
+                }
+            }
+        }
+        assert_eq!(wrong, [""; 0]);
+        for command in ["status --json", "events show ID", "events replay ID --wait", "doctor --token", "events log"] {
+            assert!(run.contains(command), "{command}: {run:?}");
+        }
+    })
+    .await;
 }
