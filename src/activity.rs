@@ -45,7 +45,7 @@ pub struct SourceActivity {
     pub last_not_resolved: Option<WallTime>,
     /// When something was last refused, and the word for it.
     pub last_refused: Option<(WallTime, &'static str)>,
-    /// The same of an authenticated sender: a stranger's request does not hide it.
+    /// The last one of an authenticated sender, which no stranger's request hides.
     pub last_refused_sender: Option<(WallTime, &'static str)>,
 }
 

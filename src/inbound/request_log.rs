@@ -37,7 +37,7 @@ pub(super) struct RequestLog {
 pub(super) struct Guess {
     /// The source whose name is the one that was asked for, or nearly.
     pub(super) nearest: Option<String>,
-    /// How the path differs from that of this source.
+    /// The difference between the path and that of this source.
     pub(super) hint: Option<&'static str>,
 }
 

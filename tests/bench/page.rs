@@ -21,13 +21,13 @@ pub(crate) struct Plan {
     /// Delivered events, each of a key of its own
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
-    /// How often each view is asked for
+    /// Requests for each view
     #[arg(long, default_value_t = 20)]
     times: usize,
     /// Events while a page is open, and as many while none is
     #[arg(long, default_value_t = 10_000)]
     while_open: u64,
-    /// How often both are measured, in turns
+    /// Rounds, each without a page and with one
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     #[arg(long, default_value_t = 0)]

@@ -10,7 +10,7 @@
 //! cargo bench --bench relay -- backlog
 //! ```
 //!
-//! What lists, searches and an open page cost over a million delivered events:
+//! Lists, searches and an open page over a million delivered events:
 //!
 //! ```text
 //! cargo bench --bench relay -- page

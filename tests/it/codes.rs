@@ -9,7 +9,7 @@ use crate::pages::read;
 
 const MONITORING: &str = "config/MONITORING.md";
 
-/// What stands between back quotes.
+/// The words between back quotes.
 fn code(text: &str) -> BTreeSet<String> {
     text.split('`').skip(1).step_by(2).map(|word| word.replace('\n', " ")).collect()
 }

@@ -19,7 +19,7 @@ impl Demo {
         Demo { child, stdout }
     }
 
-    /// What it prints until it has said how to go on.
+    /// The lines that it prints until it has said how to go on.
     fn told(&mut self) -> String {
         let mut text = String::new();
         while !text.contains("\nTo begin in earnest") {

@@ -36,7 +36,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         }
         @if source.is_some() { p { a href="queue" { "All sources" } } }
     };
-    // What is asked wrongly is answered alike for ever.
+    // A wrong question gets the same answer each time: there is nothing to keep up to date.
     let live = status != StatusCode::BAD_REQUEST;
     Frame { state: &state, place: Place::Queue, title: "Queue", root: "./", live }.show_with(status, &main)
 }

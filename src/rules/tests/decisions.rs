@@ -79,7 +79,7 @@ rules:
         (json!({"status": "grace", "old": true}), ["$.status", "$.kind", "$.issue", "$.name", "$.slug"]),
         // `issue` is a kind that a rule knows.
         (json!({"kind": "issue", "issue": "odd"}), ["$.issue", "$.status", "$.name", "$.slug", "$.comment"]),
-        // What is missing and would decide.
+        // A missing value that would decide.
         (json!({"name": "Backup"}), ["$.status", "$.kind", "$.issue", "$.name", "$.slug"]),
     ] {
         let decision = decide(&rules, &payload);
