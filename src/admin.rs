@@ -40,6 +40,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -73,6 +74,8 @@ pub struct Config {
     pub tls: Option<tls::Config>,
     /// Names and addresses that a request may give as its host, besides those that the listener has.
     pub hosts: Vec<String>,
+    /// The proxies whose headers tell who asks, for the log of commands. It opens nothing.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The token and the host names that let a request in; a client certificate is asked for by TLS.
@@ -80,6 +83,7 @@ pub struct Config {
 pub struct Access {
     pub token: Option<Secret>,
     pub hosts: Arc<[String]>,
+    pub addresses: server::Addresses,
 }
 
 /// The parts of the relay that the API reads and commands.
@@ -153,6 +157,7 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
     };
     let sessions = Arc::new(Sessions::new());
     let is_tls = tls.is_some();
+    let addresses = access.addresses.clone();
     let (history, seen, stop) = (Arc::new(History::default()), view.clone(), shutdown.clone());
     let state = State {
         view,
@@ -166,7 +171,7 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
         shutdown: shutdown.clone(),
     };
     let api = Arc::new(Api(router(state)));
-    let served = server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown);
+    let served = server::serve(socket, tls, addresses, LIMITS, api, Observer::of("admin"), shutdown);
     tokio::join!(served, history.follow(&seen, &stop));
 }
 

@@ -14,6 +14,7 @@ mod follow;
 mod health;
 mod init;
 mod input;
+mod local_connector;
 pub mod query;
 mod queue;
 mod recorded;

@@ -14,6 +14,7 @@ mod credential;
 mod file_stamps;
 mod filters_beside;
 mod listen;
+mod networks;
 mod overrides;
 mod partial;
 mod proxy;

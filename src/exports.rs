@@ -93,7 +93,10 @@ pub mod secret {
     pub use crate::secret::Secret;
 }
 pub mod server {
-    pub use crate::server::{AnswerBody, Answering, BadHead, BoxError, Limits, Observer, Peer, Service, serve};
+    pub use crate::server::{
+        Addresses, AnswerBody, Answering, BadHead, BoxError, LOCAL_PROXY_HEADER, Limits, Observer, Origin, Peer,
+        Progress, Service, parse_proxy_header, serve,
+    };
 }
 pub mod shutdown {
     pub use crate::shutdown::Shutdown;

@@ -82,6 +82,8 @@ pub struct Config {
     /// None: plain HTTP.
     pub tls: Option<tls::Config>,
     pub limits: server::Limits,
+    /// The proxies before the listener.
+    pub addresses: server::Addresses,
     pub bodies: BodyLimits,
 }
 

@@ -144,9 +144,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let check =
         SelfCheck { ingest: ingest.clone(), metrics: Arc::clone(&metrics), clock, report, shutdown: shutdown.clone() };
     check.start(in_force.self_check.subscribe());
-    let listener = serve_senders(listen_socket, listen_tls, config.listen.limits, ingest, metrics, shutdown.clone());
+    let listener = serve_senders(
+        listen_socket,
+        listen_tls,
+        (config.listen.addresses, config.listen.limits),
+        ingest,
+        metrics,
+        shutdown.clone(),
+    );
     let listener = tokio::spawn(listener);
-    let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
+    let access = admin::Access {
+        token: config.admin.token,
+        hosts: config.admin.hosts.into(),
+        addresses: server::Addresses { trusted_proxies: config.admin.trusted_proxies, proxy_protocol: false },
+    };
     let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
     watch_secrets(config.secret_files, resume, shutdown.clone());
     if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
@@ -236,13 +247,13 @@ async fn open_journal(config: &Config, lock: Lock, clock: Clock, metrics: &Arc<M
 async fn serve_senders(
     socket: TcpListener,
     tls: Option<Arc<tls::Served>>,
-    limits: server::Limits,
+    (addresses, limits): (server::Addresses, server::Limits),
     ingest: Ingest,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 ) {
     let (service, observer) = (Arc::new(ingest.clone()), server::Observer::of_senders(metrics));
-    server::serve(socket, tls, limits, service, observer, shutdown).await;
+    server::serve(socket, tls, addresses, limits, service, observer, shutdown).await;
     ingest.finished().await;
 }
 

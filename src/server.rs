@@ -4,12 +4,16 @@
 //! It knows nothing of what is asked: each request goes to the listener's [`Service`] with the [`Peer`] that sent it. What
 //! can be read in two ways never gets there ([`BadHead`]).
 
+mod addresses;
 mod connection;
 mod connection_table;
 mod deadlines;
+mod forwarded;
 mod framing;
 mod observer;
 mod plain_http;
+mod proxy_header;
+mod proxy_protocol;
 mod service;
 mod stream;
 
@@ -29,7 +33,9 @@ use crate::tls;
 use connection::{End, Server};
 use connection_table::{ConnectionTable, Slot};
 
+pub use addresses::{Addresses, Doubt, Origin};
 pub use observer::Observer;
+pub use proxy_header::{LOCAL as LOCAL_PROXY_HEADER, Progress, parse as parse_proxy_header};
 pub use service::{AnswerBody, Answering, BadHead, BoxError, ClientCertificate, Peer, Service};
 
 /// The number of connections that a listener serves, and the time that each may take for each step.
@@ -49,10 +55,11 @@ pub struct Limits {
 
 /// Serves `socket`, which the caller bound, until `shutdown` begins; then finishes the requests in flight and returns.
 ///
-/// Without `tls` it speaks plain HTTP/1.1.
+/// Without `tls` it speaks plain HTTP/1.1. `addresses` tells which proxies stand before it.
 pub async fn serve(
     socket: TcpListener,
     tls: Option<Arc<tls::Served>>,
+    addresses: Addresses,
     limits: Limits,
     service: Arc<dyn Service>,
     observer: Observer,
@@ -61,7 +68,7 @@ pub async fn serve(
     let tasks = TaskTracker::new();
     let mut accepting = Accepting {
         table: ConnectionTable::new(affordable(limits.connections_max, &observer)),
-        server: Arc::new(Server::new(tls, limits, service, tasks.clone(), shutdown.clone())),
+        server: Arc::new(Server::new(tls, addresses, limits, service, tasks.clone(), shutdown.clone())),
         full: None,
         observer: Arc::new(observer),
         tasks: tasks.clone(),
@@ -161,16 +168,24 @@ impl Accepting {
         }
     }
 
-    fn serve(&self, slot: Slot, stream: TcpStream, address: SocketAddr) {
+    fn serve(&self, slot: Slot, mut stream: TcpStream, address: SocketAddr) {
         // Answers are one small write: waiting for more to send would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY");
         }
         let (server, observer, open) = (Arc::clone(&self.server), Arc::clone(&self.observer), self.observer.opened());
         self.tasks.spawn(async move {
-            let served = server.serve(stream, address.ip(), &slot.deadlines);
+            let mut peer = address.ip();
+            let served = async {
+                let origin = match server.origin(&mut stream, peer).await {
+                    Ok(origin) => origin,
+                    Err(end) => return end,
+                };
+                peer = origin.address;
+                server.serve(stream, origin, &slot.deadlines).await
+            };
             let end = slot.close.run_until_cancelled(served).await.unwrap_or(End::Closed);
-            observer.ended(&end, address);
+            observer.ended(&end, peer);
             drop((slot, open));
         });
     }

@@ -58,13 +58,15 @@ pub(super) fn shows_token(state: &State, headers: &HeaderMap) -> bool {
         || state.sessions.admits(headers, token, Instant::now())
 }
 
-/// Who asks, as far as that is known: how they were let in, and the address of the connection. Never a secret.
+/// Who asks, as far as that is known: how they were let in, and the address, as a trusted proxy tells it or the
+/// connection has it. Never a secret.
 pub(super) fn who(state: &State, request: &Request) -> Arc<str> {
     let peer = request.extensions().get::<Peer>();
     let shown = match &state.access.token {
         Some(token) if Credential::Bearer(token.clone()).check_head(request.headers(), None) == Match::Right => "token",
         Some(_) => "page session",
-        None if peer.is_some_and(|peer| peer.address.is_loopback()) => "loopback",
+        // Neither a header that says so nor a proxy on this machine makes it a person here.
+        None if peer.is_some_and(is_local) => "loopback",
         None => "no token",
     };
     let certificate = match peer.map(|peer| peer.certificate) {
@@ -73,6 +75,10 @@ pub(super) fn who(state: &State, request: &Request) -> Arc<str> {
     };
     let address = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.address.to_canonical().to_string());
     format!("{shown}{certificate}, {address}").into()
+}
+
+fn is_local(peer: &Peer) -> bool {
+    [peer.connection, peer.address].iter().all(|address| address.to_canonical().is_loopback())
 }
 
 /// Refuses what a browser says another site asked for, and a host that may be a rebound name of another site: one that is

@@ -79,7 +79,8 @@ impl Sandbox {
 
     /// Serves until `shutdown` begins, then finishes the requests in flight.
     pub async fn serve(self, listener: TcpListener, tls: Option<Arc<tls::Served>>, shutdown: Shutdown) {
-        server::serve(listener, tls, LIMITS, self.0, Observer::of("sandbox"), shutdown).await;
+        server::serve(listener, tls, server::Addresses::default(), LIMITS, self.0, Observer::of("sandbox"), shutdown)
+            .await;
     }
 
     /// From now on calls are answered, or else each with 503.

@@ -13,6 +13,7 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use super::local_connector::LocalConnector;
 use crate::admin;
 use crate::credential::{Credential, Unsendable};
 use crate::inbound;
@@ -23,7 +24,7 @@ use crate::tls;
 pub(crate) struct Client {
     /// Scheme, host and port.
     base: String,
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool<HttpsConnector<LocalConnector>, Full<Bytes>>,
     /// For each request, where the address wants one.
     credential: Option<Credential>,
 }
@@ -38,7 +39,7 @@ pub(crate) struct Answer {
 impl Client {
     /// For the relay's public address.
     pub(crate) fn public(listen: &inbound::Config, credential: Option<Credential>) -> Result<Client, String> {
-        Client::new(listen.address, listen.tls.as_ref(), credential)
+        Client::connecting(listen.address, listen.tls.as_ref(), credential, listen.addresses.proxy_protocol)
     }
 
     /// For the relay's admin address, with its token.
@@ -59,22 +60,31 @@ impl Client {
         tls: Option<&tls::Config>,
         credential: Option<Credential>,
     ) -> Result<Client, String> {
+        Client::connecting(address, tls, credential, false)
+    }
+
+    fn connecting(
+        address: SocketAddr,
+        tls: Option<&tls::Config>,
+        credential: Option<Credential>,
+        proxy_protocol: bool,
+    ) -> Result<Client, String> {
         if address.port() == 0 {
             return Err("the configured port is 0, so only the relay's log says where it listens".to_owned());
         }
         let address = SocketAddr::new(reachable(address.ip()), address.port());
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT));
+        let mut connecting = HttpConnector::new();
+        connecting.enforce_http(false);
+        connecting.set_nodelay(true);
+        connecting.set_connect_timeout(Some(CONNECT));
         let tls = match tls {
             Some(tls) => tls::pinned_client(&tls.certificate).map_err(|error| unpinned(tls, &error))?,
             // Never used, but the connector wants one.
             None => tls::untrusting_client().map_err(|error| error.to_string())?,
         };
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let connector = connector.wrap_connector(LocalConnector::new(connecting, proxy_protocol));
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
         Ok(Client { base: format!("{scheme}://{address}"), pool, credential })
     }

@@ -22,6 +22,7 @@ impl Reader<'_> {
         });
         let insecure = section.boolean("insecure", &mut self.findings).unwrap_or(false);
         let hosts = self.hosts(&mut section);
+        let trusted_proxies = self.trusted_proxies(tree, &mut section, "admin");
         section.finish(&mut self.findings);
         let address = address?;
         if !address.ip().is_loopback() {
@@ -45,6 +46,7 @@ impl Reader<'_> {
             token: token.map_or(Some(None), |token| token.map(Some))?,
             tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
             hosts,
+            trusted_proxies,
         })
     }
 

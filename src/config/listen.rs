@@ -35,7 +35,8 @@ impl Reader<'_> {
         let header_timeout = section.duration_within("header_timeout", WAIT, findings);
         let body_timeout = section.duration_within("body_timeout", WAIT, findings);
         let idle_timeout = section.duration_within("idle_timeout", WAIT, findings);
-        section.finish(findings);
+        let addresses = self.sender_addresses(tree, &mut section);
+        section.finish(&mut self.findings);
         Some(inbound::Config {
             address: address?,
             tls: if off { None } else { Some(tls?) },
@@ -47,6 +48,7 @@ impl Reader<'_> {
                 write_timeout: Duration::from_secs(10),
                 drain_timeout: DRAIN,
             },
+            addresses,
             bodies: inbound::BodyLimits {
                 bytes_max: usize::try_from(body_bytes_max).ok()?,
                 timeout: body_timeout.unwrap_or(Duration::from_secs(10)),

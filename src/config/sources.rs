@@ -1,13 +1,10 @@
 //! The `sources` section: who may send what, and by which rules it is decided.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use super::secrets::Direction;
 use super::{Reader, read_source};
@@ -57,7 +54,7 @@ impl Reader<'_> {
         let shadow = self.shadow(&mut section);
         let from = self.sender_name(&mut section);
         let auth = self.auth(&mut section);
-        let allow_from = self.allow_from(&mut section);
+        let allow_from = self.networks(&mut section, "allow_from", "an empty list means anywhere");
         let rate_limit = self.source_rate_limit(&mut section);
         let max_queued = self.max_queued(&mut section);
         let accept = self.accept(&mut section);
@@ -171,33 +168,6 @@ impl Reader<'_> {
                 None
             }
         }
-    }
-
-    fn allow_from(&mut self, section: &mut Fields<'_>) -> Vec<IpNet> {
-        let path = section.path_of("allow_from");
-        let Some(node) = section.take_some("allow_from") else {
-            return Vec::new();
-        };
-        let Value::List(items) = &node.value else {
-            self.error(node, &path, format!("expected a list of networks, found {}", node.kind()))
-                .help("such as [10.0.0.0/8, 2001:db8::/32]; an empty list means anywhere");
-            return Vec::new();
-        };
-        let mut networks = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            let text = item.as_str().unwrap_or_default();
-            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            match network {
-                Ok(network) => networks.push(network.trunc()),
-                Err(_) => {
-                    let message =
-                        format!("expected a network in CIDR notation or an address, found {}", shown(item, &path, &[]));
-                    self.error(item, &path, message).help("such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32");
-                }
-            }
-        }
-        networks
     }
 
     fn max_queued(&mut self, section: &mut Fields<'_>) -> Share {

@@ -1,4 +1,5 @@
 mod canary;
+mod networks;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -104,6 +105,7 @@ fn what_the_file_leaves_out_has_the_documented_default() {
     let tls = config.listen.tls.unwrap();
     assert_eq!((tls.certificate, tls.private_key), ("certs/server.pem".into(), "certs/server.key".into()));
     assert!(tls.self_signed && tls.client_ca.is_none());
+    assert_eq!(config.listen.addresses, crate::server::Addresses::default());
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9180");
     assert!(config.admin.token.is_none() && config.admin.tls.is_none());
     let source = &config.sources[0];
@@ -194,6 +196,8 @@ fn the_shipped_file_tells_the_truth_about_every_default() {
         "format",
         "token",
         "hosts",
+        "trusted_proxies",
+        "proxy_protocol",
     ] {
         assert!(written_out.contains(&format!(" {key}: ")), "{key} is not documented");
     }

@@ -2,7 +2,6 @@
 //! in this order.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,7 +126,7 @@ impl Source {
         if peer.certificate == ClientCertificate::Missing {
             return Err(Refusal::CertificateNotAllowed);
         }
-        if !self.allows(peer.address) {
+        if !self.allows(peer) {
             return Err(Refusal::AddressNotAllowed);
         }
         // Who probes shows no token, and learns nothing but that this source is there, as a 405 would tell, too.
@@ -141,10 +140,12 @@ impl Source {
         Ok(Admission::Admitted(Admitted { source: self, head }))
     }
 
-    fn allows(&self, address: IpAddr) -> bool {
+    fn allows(&self, peer: &Peer) -> bool {
         // On a dual-stack socket an IPv4 sender has an IPv6 address that no IPv4 range contains.
-        let address = address.to_canonical();
-        self.allow_from.is_empty() || self.allow_from.iter().any(|range| range.contains(&address))
+        let address = peer.address.to_canonical();
+        // Of a sender whose proxy does not tell its address only the proxy's is known, which would let everybody in.
+        let is_within = || peer.doubt.is_none() && self.allow_from.iter().any(|range| range.contains(&address));
+        self.allow_from.is_empty() || is_within()
     }
 }
 
@@ -185,6 +186,7 @@ mod tests {
     use crate::journal::Share;
     use crate::rules::RuleSet;
     use crate::secret::Secret;
+    use crate::server::Origin;
     use crate::yaml::{self, Findings};
 
     /// One source `s` that takes one request a second.
@@ -219,7 +221,7 @@ mod tests {
             let request =
                 Request::builder().uri(path).method(method).header("authorization", format!("Bearer {token}"));
             let (head, ()) = request.body(()).unwrap().into_parts();
-            let peer = Peer { address: address.parse().unwrap(), certificate };
+            let peer = Peer::of(Origin::known(address.parse().unwrap()), certificate);
             match sources.admit(&head, &peer, Monotonic(0)) {
                 Ok(Admission::Admitted(admitted)) => (&*admitted.source().name, "admitted"),
                 Ok(Admission::Probe) => ("s", "probe"),
@@ -272,7 +274,7 @@ mod tests {
     fn a_probe_shows_no_token_and_comes_from_where_senders_are() {
         let admit = |probes: bool, method: Method, certificate, address: &str| {
             let (head, ()) = Request::builder().uri("/hooks/s").method(method).body(()).unwrap().into_parts();
-            let peer = Peer { address: address.parse().unwrap(), certificate };
+            let peer = Peer::of(Origin::known(address.parse().unwrap()), certificate);
             match sources(probes).admit(&head, &peer, Monotonic(0)) {
                 Ok(Admission::Probe) => "probe",
                 Ok(Admission::Admitted(_)) => "admitted",

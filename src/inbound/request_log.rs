@@ -16,7 +16,7 @@ use crate::event::State;
 use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::rules::{Decision, Element};
-use crate::server::Peer;
+use crate::server::{Doubt, Peer};
 use crate::tap::{self, Tap, TapLine};
 
 /// Tells of requests.
@@ -183,6 +183,7 @@ impl RequestLog {
         }
         let (request_id, sender_request_id, trace_id) = (&about.id, about.sender_id.as_deref(), about.trace.id());
         let suppressed = permitted.unwrap_or(0);
+        let doubt = peer.doubt.filter(|_| matches!(refusal, Refusal::AddressNotAllowed)).map(Doubt::as_str);
         let (peer, source) = (peer.address, source.map_or("none", |source| source));
         let (status, reason, event) = (refusal.status().as_u16(), refusal.label(), kept.map(display));
         let credential = match refusal {
@@ -196,7 +197,7 @@ impl RequestLog {
                 "refused a request"
             );
         } else {
-            let Guess { nearest, hint } = guess().unwrap_or(Guess { nearest: None, hint: None });
+            let Guess { nearest, hint } = guess().unwrap_or(Guess { nearest: None, hint: doubt });
             info!(
                 %request_id, sender_request_id, %trace_id, %peer, source, nearest, hint, event, credential, status, reason,
                 suppressed,

@@ -27,9 +27,12 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::Limits;
+use super::addresses::{Addresses, Origin};
 use super::deadlines::{Deadlines, InFlight, Overdue};
 use super::framing::{self, Scanner};
 use super::plain_http;
+use super::proxy_header::Problem;
+use super::proxy_protocol;
 use super::service::{AnswerBody, BadHead, ClientCertificate, Peer, Service};
 use super::stream::{Http1, WatchedStream};
 use crate::shutdown::Shutdown;
@@ -38,6 +41,7 @@ use crate::tls;
 /// The state that every connection of a listener shares.
 pub(super) struct Server {
     tls: Option<Arc<tls::Served>>,
+    addresses: Addresses,
     limits: Limits,
     service: Arc<dyn Service>,
     shutdown: Shutdown,
@@ -50,6 +54,8 @@ pub(super) struct Server {
 pub(super) enum End {
     /// As HTTP has it, or by the peer going away.
     Served,
+    /// It did not begin with a header of the PROXY protocol that counts.
+    ProxyHeader(Problem),
     /// The TLS handshake failed, or took too long.
     Handshake(io::Error),
     /// The peer went away after the TLS handshake, without a byte: many a client looks only then whether the certificate is
@@ -73,6 +79,7 @@ trait Conversation: Future<Output = hyper::Result<()>> {
 impl Server {
     pub(super) fn new(
         tls: Option<Arc<tls::Served>>,
+        addresses: Addresses,
         limits: Limits,
         service: Arc<dyn Service>,
         tasks: TaskTracker,
@@ -98,13 +105,26 @@ impl Server {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        Server { tls, limits, service, shutdown, http1, http2 }
+        Server { tls, addresses, limits, service, shutdown, http1, http2 }
+    }
+
+    /// The origin of a connection. Takes its header of the PROXY protocol where the listener asks for one, and nothing
+    /// of what comes after it.
+    pub(super) async fn origin(&self, stream: &mut TcpStream, socket: IpAddr) -> Result<Origin, End> {
+        if !self.addresses.proxy_protocol {
+            return Ok(Origin::known(socket));
+        }
+        let told = tokio::select! {
+            told = timeout(self.limits.header_timeout, proxy_protocol::read(stream)) => told.unwrap_or(Err(Problem::Late)),
+            () = self.told_to_stop(async { tokio::time::sleep(FIRST_REQUEST).await }) => return Err(End::Closed),
+        };
+        told.and_then(|told| self.addresses.of_connection(socket, told)).map_err(End::ProxyHeader)
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve(&self, stream: TcpStream, address: IpAddr, deadlines: &Arc<Deadlines>) -> End {
+    pub(super) async fn serve(&self, stream: TcpStream, origin: Origin, deadlines: &Arc<Deadlines>) -> End {
         let Some(tls) = &self.tls else {
-            return self.http1(stream, Peer { address, certificate: ClientCertificate::NotAsked }, deadlines).await;
+            return self.http1(stream, Peer::of(origin, ClientCertificate::NotAsked), deadlines).await;
         };
         let handshake = timeout(self.limits.header_timeout, async {
             if !plain_http::is_spoken_on(&stream).await? {
@@ -127,7 +147,7 @@ impl Server {
             (true, None) => ClientCertificate::Missing,
             (true, Some(_)) => ClientCertificate::Valid,
         };
-        let peer = Peer { address, certificate };
+        let peer = Peer::of(origin, certificate);
         // By ALPN and nothing else: guessing by the first bytes would need a timeout of its own.
         let end = if session.alpn_protocol() == Some(b"h2") {
             self.http2(stream, peer, deadlines).await
@@ -172,6 +192,7 @@ impl Server {
         deadlines: &Arc<Deadlines>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<> {
         let in_flight = deadlines.request();
+        let peer = peer.asking(|connection| self.addresses.of_request(connection, request.headers()));
         let service = Arc::clone(&self.service);
         // hyper leaves it out by itself in HTTP/1.
         let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;

@@ -1,7 +1,7 @@
 //! Counts and logs the connections of one listener.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -78,9 +78,10 @@ impl Observer {
     }
 
     /// Counts and logs a connection that came to nothing.
-    pub(super) fn ended(&self, end: &End, peer: SocketAddr) {
+    pub(super) fn ended(&self, end: &End, peer: IpAddr) {
         let reason = match end {
             End::Served | End::Closed | End::Overdue(Overdue::Idle | Overdue::End) => return,
+            End::ProxyHeader(_) => "proxy_header",
             End::Handshake(_) => "tls_handshake",
             End::Unasked => "no_request",
             End::Overdue(Overdue::Head) => "header_timeout",
@@ -88,8 +89,12 @@ impl Observer {
         };
         self.refused(reason);
         let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) else { return };
-        let (listener, peer) = (self.listener, peer.ip());
+        let listener = self.listener;
         match end {
+            End::ProxyHeader(problem) => {
+                let hint = problem.hint();
+                info!(listener, %peer, hint, suppressed, "a connection began without a PROXY header that counts");
+            }
             End::Unasked => info!(listener, %peer, hint = UNASKED, suppressed, "a sender left after the TLS handshake"),
             End::Handshake(error) => {
                 let hint = handshake_hint(error);
@@ -115,7 +120,8 @@ impl Drop for Open {
 }
 
 /// The reasons why connections are refused.
-const REASONS: [&str; 6] = ["accept", "evicted", "tls_handshake", "no_request", "header_timeout", "write_timeout"];
+const REASONS: [&str; 7] =
+    ["accept", "evicted", "proxy_header", "tls_handshake", "no_request", "header_timeout", "write_timeout"];
 
 const UNASKED: &str = "a probe does so, and a sender that calls this server by a name that is not in its certificate";
 

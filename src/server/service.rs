@@ -12,6 +12,8 @@ use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
+use super::addresses::{Doubt, Origin};
+
 /// Answers the requests of one listener.
 ///
 /// A 4xx answer has a Content-Type: one without is taken for hyper's own and replaced.
@@ -37,10 +39,16 @@ pub enum AnswerBody {
 /// The reason why a body breaks off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Who is at the other end of a connection.
+/// Who sends a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// The client's address, as the proxies that are trusted tell it; else the connection's.
     pub address: IpAddr,
+    /// Present where a trusted proxy does not tell who its client is: then `address` is the proxy's, and says nothing of
+    /// the client.
+    pub doubt: Option<Doubt>,
+    /// The address of the connection: the socket's, or the one that the PROXY protocol tells.
+    pub connection: IpAddr,
     pub certificate: ClientCertificate,
 }
 
@@ -52,6 +60,20 @@ pub enum ClientCertificate {
     Missing,
     /// A configured CA signed it; TLS checked that.
     Valid,
+}
+
+impl Peer {
+    /// The peer of a connection.
+    pub fn of(connection: Origin, certificate: ClientCertificate) -> Peer {
+        let Origin { address, doubt } = connection;
+        Peer { address, doubt, connection: address, certificate }
+    }
+
+    /// The peer of a request on the connection, whose origin `of_request` tells by the connection's.
+    pub(super) fn asking(self, of_request: impl FnOnce(Origin) -> Origin) -> Peer {
+        let Origin { address, doubt } = of_request(Origin { address: self.connection, doubt: self.doubt });
+        Peer { address, doubt, ..self }
+    }
 }
 
 impl From<Bytes> for AnswerBody {

@@ -1,5 +1,5 @@
 //! Any bytes for every parser: a rule file, a test file, a configuration, filters, a path, a template, a payload, a
-//! body, a trace. Each must be taken or refused within a bounded time; nothing may panic, and what is said of it must hold.
+//! body, a trace, what a proxy says of its client. Each must be taken or refused within a bounded time; nothing may panic, and what is said of it must hold.
 //!
 //! Inputs are made by changing known ones, with the words of each format at hand ([`mutate`]). An input of which
 //! something new is said (another refusal, another outcome) joins those that are changed further, so that the search
@@ -14,6 +14,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod mutate;
+mod origins;
 mod properties;
 mod search;
 mod targets;
@@ -64,6 +65,21 @@ fn bodies() {
 #[test]
 fn traces() {
     search(&targets::TRACES);
+}
+
+#[test]
+fn forwarded() {
+    search(&targets::FORWARDED);
+}
+
+#[test]
+fn x_forwarded_for() {
+    search(&targets::X_FORWARDED_FOR);
+}
+
+#[test]
+fn proxy_headers() {
+    search(&targets::PROXY_HEADERS);
 }
 
 /// Each mistake costs a look at its line, never one at the whole file.

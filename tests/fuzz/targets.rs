@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::words;
+use crate::{origins, words};
 
 /// A parser under search.
 pub struct Target {
@@ -146,6 +146,49 @@ pub const TRACES: Target = Target {
     },
     words: words::TRACE,
     run: trace,
+};
+
+pub const FORWARDED: Target = Target {
+    name: "forwarded",
+    corpus: || {
+        texts(&[
+            "for=203.0.113.7",
+            "for=192.0.2.1;proto=https;by=10.0.0.1;host=a.example, for=\"[2001:db8::7]:4711\"\nFor=\"10.0.0.2:_x\"",
+            "for=\"a\\\"b\", for=unknown,,for=_hidden;",
+        ])
+    },
+    words: words::FORWARDED,
+    run: origins::forwarded,
+};
+
+pub const X_FORWARDED_FOR: Target = Target {
+    name: "x_forwarded_for",
+    corpus: || {
+        texts(&[
+            "203.0.113.7",
+            "192.0.2.1, 203.0.113.7:54321, [2001:db8::7]:443, 10.0.0.1\n10.0.0.2,\"10.0.0.3\"",
+            "unknown, , ::ffff:10.0.0.1",
+        ])
+    },
+    words: words::FORWARDED,
+    run: origins::x_forwarded_for,
+};
+
+pub const PROXY_HEADERS: Target = Target {
+    name: "proxy_headers",
+    corpus: || {
+        let header = |rest: &[u8]| [b"\r\n\r\n\0\r\nQUIT\n", rest].concat();
+        vec![
+            header(b"\x20\0\0\0"),
+            header(b"\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x02\xd4\x31\x20\xfb\x16\x03\x01"),
+            header(b"\x21\x11\0\x10\xcb\0\x71\x07\x0a\0\0\x02\xd4\x31\x20\xfb\x04\0\x01\x09"),
+            header(&[&b"\x21\x21\0\x24"[..], &[7; 36]].concat()),
+            header(&[&b"\x21\x31\0\xd8"[..], &[b'/'; 216]].concat()),
+            b"PROXY TCP4 203.0.113.7 10.0.0.2 54321 8443\r\n".to_vec(),
+        ]
+    },
+    words: words::PROXY_HEADER,
+    run: origins::proxy_header,
 };
 
 fn path(input: &[u8]) -> String {

@@ -10,6 +10,7 @@ mod browser;
 mod cases;
 mod certificates;
 mod cli;
+mod client_address;
 mod codes;
 mod commands;
 mod connections;

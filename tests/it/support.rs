@@ -91,6 +91,7 @@ impl Setup {
                     write_timeout: Duration::from_secs(10),
                     drain_timeout: Duration::from_secs(5),
                 },
+                addresses: server::Addresses::default(),
                 bodies: BodyLimits { bytes_max: 64 * 1024, timeout: Duration::from_secs(10) },
             },
             sources: vec![source("servicepilot")],
@@ -148,8 +149,9 @@ impl Setup {
         let address = socket.local_addr().unwrap();
         let encrypted = config.is_some();
         let observer = server::Observer::of_senders(Arc::clone(&metrics));
+        let addresses = self.listen.addresses;
         let (limits, service, stop) = (self.listen.limits, Arc::new(ingest.clone()), shutdown.clone());
-        let served = tokio::spawn(server::serve(socket, config, limits, service, observer, stop));
+        let served = tokio::spawn(server::serve(socket, config, addresses, limits, service, observer, stop));
         Edge {
             address,
             metrics,

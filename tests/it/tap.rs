@@ -297,7 +297,9 @@ async fn a_connection_whose_answer_goes_on_is_not_idle() {
         write_timeout: PAUSE,
         drain_timeout: PAUSE,
     };
-    tokio::spawn(server::serve(listener, None, limits, Arc::new(Streaming), Observer::of("test"), Shutdown::new()));
+    let (addresses, service) = (server::Addresses::default(), Arc::new(Streaming));
+    let observer = Observer::of("test");
+    tokio::spawn(server::serve(listener, None, addresses, limits, service, observer, Shutdown::new()));
     let mut socket = TcpStream::connect(address).await.unwrap();
     write(&mut socket, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n").await;
     let text = read_to_end(&mut socket).await;

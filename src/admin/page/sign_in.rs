@@ -44,7 +44,7 @@ fn ask_again(root: &str) -> Response {
 /// `POST /sign-in`: opens a session for whoever gives the token, and leads to where the form was shown.
 pub(super) async fn sign_in(Extract(state): Extract<State>, request: Request) -> Response {
     let Some(token) = &state.access.token else { return found("./", None) };
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string());
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_canonical().to_string());
     let fields = match body(request, FORM_BYTES_MAX).await {
         Ok(body) => Fields::of_form(&body),
         Err(problem) => return problem,

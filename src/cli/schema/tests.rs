@@ -235,8 +235,9 @@ fn what_a_schema_refuses_is_refused() {
 fn samples() -> Vec<(Kind, Value)> {
     let config = json!({
         "listen": {"address": "127.0.0.1:8443", "tls": "off", "insecure": true, "max_body": "256KiB",
-            "max_connections": 10000, "header_timeout": "10s", "body_timeout": "1.5m", "idle_timeout": "75s"},
-        "admin": {"address": "[::1]:9180", "token": {"env": "ADMIN"}, "tls": "off", "insecure": true},
+            "max_connections": 10000, "trusted_proxies": ["10.0.0.0/8", "::1"], "proxy_protocol": "required", "header_timeout": "10s", "body_timeout": "1.5m", "idle_timeout": "75s"},
+        "admin": {"address": "[::1]:9180", "token": {"env": "ADMIN"}, "tls": "off", "insecure": true,
+            "trusted_proxies": ["::1"]},
         "data_dir": "data",
         "sources": {"one": {"rules": "rules.yaml", "rules_shadow": "rules.yaml", "from": "One",
             "auth": [{"bearer": {"env": "ONE"}}, {"header": {"name": "X-Token", "secret": {"file": "token"}}},
