@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::cli::{fed, gander_beside};
@@ -318,8 +318,18 @@ impl RealProxy {
         proxy
     }
 
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap()
+    /// A connection that comes from this address.
+    async fn connect(&self, from: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect((Ipv4Addr::LOCALHOST, self.port).into()).await.unwrap()
+    }
+
+    /// Sends an alert from this address in plain HTTP, with whatever further headers.
+    async fn status(&self, from: &str, headers: &str) -> u16 {
+        let mut stream = self.connect(from).await;
+        stream.write_all(sized_request(headers, &alert()).as_bytes()).await.unwrap();
+        statuses(&read_answer(&mut stream).await)[0]
     }
 }
 
@@ -344,19 +354,14 @@ async fn haproxy_tells_who_sends_by_send_proxy_v2() {
         )
     })
     .await;
-    assert_eq!(status_over(&edge, proxy.connect().await).await, 403, "from 127.0.0.1");
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.9:0".parse().unwrap()).unwrap();
-    let from_9 = socket.connect((Ipv4Addr::LOCALHOST, proxy.port).into()).await.unwrap();
-    assert_eq!(status_over(&edge, from_9).await, 200, "from 127.0.0.9");
+    for (from, expected) in [("127.0.0.1", 403), ("127.0.0.9", 200)] {
+        assert_eq!(status_over(&edge, proxy.connect(from).await).await, expected, "from {from}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_tells_who_sends_by_x_forwarded_for_whatever_the_sender_writes_there() {
-    let mut setup = setup(&["127.0.0.1/32"], false);
-    setup.listen.tls = None;
-    setup.source().allow_from = vec!["127.0.0.9/32".parse().unwrap()];
-    let edge = setup.start().await;
+    let edge = plain_behind_a_proxy().start().await;
     let (relay, directory) = (edge.address.port(), edge.directory.path().display().to_string());
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {directory}/{name};"))
@@ -371,20 +376,41 @@ async fn nginx_tells_who_sends_by_x_forwarded_for_whatever_the_sender_writes_the
         )
     })
     .await;
-    let status = async |from: &str, headers: &str| {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
-        let mut stream = socket.connect((Ipv4Addr::LOCALHOST, proxy.port).into()).await.unwrap();
-        stream.write_all(sized_request(headers, &alert()).as_bytes()).await.unwrap();
-        statuses(&read_answer(&mut stream).await)[0]
-    };
-    for (from, headers, expected) in [
-        ("127.0.0.9", "", 200),
-        ("127.0.0.8", "", 403),
-        ("127.0.0.8", "X-Forwarded-For: 127.0.0.9\r\n", 403),
-        ("127.0.0.8", "Forwarded: for=127.0.0.9\r\n", 403),
-        ("127.0.0.9", "X-Forwarded-For: \"\r\nForwarded: for=\"\r\n", 200),
-    ] {
-        assert_eq!(status(from, headers).await, expected, "from {from} with {headers:?}");
+    for (from, headers, expected) in SENT_THROUGH_A_PROXY {
+        assert_eq!(proxy.status(from, headers).await, expected, "from {from} with {headers:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn haproxy_tells_who_sends_by_forwardfor_whatever_the_sender_writes_there() {
+    let edge = plain_behind_a_proxy().start().await;
+    let relay = edge.address.port();
+    let proxy = RealProxy::start(&edge, &["haproxy", "-db", "-f"], |port| {
+        format!(
+            "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
+             listen webhooks\n  bind 127.0.0.1:{port}\n  option forwardfor\n  http-request del-header Forwarded\n  \
+             server gander 127.0.0.1:{relay}\n"
+        )
+    })
+    .await;
+    for (from, headers, expected) in SENT_THROUGH_A_PROXY {
+        assert_eq!(proxy.status(from, headers).await, expected, "from {from} with {headers:?}");
+    }
+}
+
+/// A relay that speaks plain HTTP with the proxies on 127.0.0.1, and lets in 127.0.0.9.
+fn plain_behind_a_proxy() -> Setup {
+    let mut setup = setup(&["127.0.0.1/32"], false);
+    setup.listen.tls = None;
+    setup.source().allow_from = vec!["127.0.0.9/32".parse().unwrap()];
+    setup
+}
+
+/// From where a sender connects, the headers that it writes, and the status of its answer.
+const SENT_THROUGH_A_PROXY: [(&str, &str, u16); 5] = [
+    ("127.0.0.9", "", 200),
+    ("127.0.0.8", "", 403),
+    ("127.0.0.8", "X-Forwarded-For: 127.0.0.9\r\n", 403),
+    ("127.0.0.8", "Forwarded: for=127.0.0.9\r\n", 403),
+    ("127.0.0.9", "X-Forwarded-For: \"\r\nForwarded: for=\"\r\n", 200),
+];
