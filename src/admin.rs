@@ -110,6 +110,8 @@ pub struct View {
     pub filters: watch::Receiver<FiltersBeside>,
     /// Where senders are listened to.
     pub listen: SocketAddr,
+    /// They come through a load balancer, and not otherwise.
+    pub proxy_protocol: bool,
     /// None while the self check is off.
     pub self_check: watch::Receiver<Option<self_check::Report>>,
     pub sources: Vec<String>,

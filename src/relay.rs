@@ -134,6 +134,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         reload: in_force.state.subscribe(),
         filters: in_force.filters.subscribe(),
         listen,
+        proxy_protocol: config.listen.addresses.proxy_protocol,
         self_check: report.subscribe(),
         sources,
         entries,

@@ -21,6 +21,8 @@ pub struct Listener {
     pub transport: Transport,
     /// Senders must show a client certificate, too.
     pub asks_certificate: bool,
+    /// A connection without a PROXY header is refused.
+    pub proxy_protocol: bool,
 }
 
 /// The transport under a listener's HTTP.
@@ -213,6 +215,12 @@ impl Listener {
                 "give the sender its certificate and key",
             ));
         }
+        if self.proxy_protocol {
+            doubts.push(Advice::new(
+                "`listen.proxy_protocol` is required: who connects without the load balancer is refused",
+                "give senders the URL of the load balancer, not the one here",
+            ));
+        }
         doubts
     }
 }
@@ -340,7 +348,7 @@ mod tests {
     use crate::yaml::{Findings, Source};
 
     fn listener(address: &str, transport: Transport) -> Listener {
-        Listener { address: address.parse().unwrap(), transport, asks_certificate: false }
+        Listener { address: address.parse().unwrap(), transport, asks_certificate: false, proxy_protocol: false }
     }
 
     fn source(auth: &Policy) -> SourceEntry {
@@ -445,6 +453,13 @@ mod tests {
     fn a_loopback_listener_is_told_its_own_port() {
         let doubts = listener("127.0.0.1:47102", Transport::Certified).doubts();
         assert!(doubts[0].remedy.as_ref().unwrap().starts_with("write `0.0.0.0:47102`, or"), "{doubts:?}");
+    }
+
+    #[test]
+    fn a_listener_behind_the_proxy_protocol_is_no_address_for_senders() {
+        let behind = Listener { proxy_protocol: true, ..listener("192.0.2.7:443", Transport::Certified) };
+        let doubts = behind.doubts();
+        assert!(doubts.len() == 1 && doubts[0].remedy.as_ref().unwrap().contains("load balancer"), "{doubts:?}");
     }
 
     #[test]

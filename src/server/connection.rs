@@ -41,7 +41,7 @@ use crate::tls;
 /// The state that every connection of a listener shares.
 pub(super) struct Server {
     tls: Option<Arc<tls::Served>>,
-    addresses: Addresses,
+    pub(super) addresses: Addresses,
     limits: Limits,
     service: Arc<dyn Service>,
     shutdown: Shutdown,

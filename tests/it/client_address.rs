@@ -2,6 +2,7 @@
 //! anybody else.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::cli::{fed, gander_beside};
+use crate::process::Process;
 use crate::relay::{self, Relay, payload, within};
 use crate::support::{Edge, PATIENCE, Setup, client, read_answer, read_to_end, sized_request, statuses, write};
 use crate::upstream::{Reply, Upstream};
@@ -42,9 +44,9 @@ fn header(source: [u8; 4], extensions: &[u8]) -> Vec<u8> {
     [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length[..], &addresses, extensions].concat()
 }
 
-fn tls(edge: &Edge) -> TlsConnector {
+fn tls(certificate: &Path) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(edge.ca()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -56,7 +58,7 @@ fn tls(edge: &Edge) -> TlsConnector {
 /// Sends an alert over TLS on a connection that began with something; returns the status of its answer.
 async fn status_over(edge: &Edge, stream: TcpStream) -> u16 {
     let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = tls(edge).connect(name, stream).await.unwrap();
+    let mut stream = tls(&edge.ca()).connect(name, stream).await.unwrap();
     stream.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
     statuses(&read_answer(&mut stream).await)[0]
 }
@@ -100,7 +102,7 @@ async fn a_proxy_header_before_tls_tells_who_sends_and_is_taken_byte_for_byte() 
     };
     let name = ServerName::try_from("localhost").unwrap();
     let asked = async {
-        let mut stream = tls(&edge).connect(name, far).await.unwrap();
+        let mut stream = tls(&edge.ca()).connect(name, far).await.unwrap();
         stream.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
         statuses(&read_answer(&mut stream).await)
     };
@@ -286,6 +288,53 @@ async fn a_command_is_told_with_the_address_that_a_trusted_proxy_forwards_and_ne
             assert!(answer.status.is_success(), "{answer:?}");
             let commands = relay.admin("/api/v1/commands").await.json;
             assert_eq!(commands["commands"][0]["by"], who, "{commands}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_what_is_wrong_with_a_header_and_who_sends_behind_a_right_one() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let directory = tempfile::tempdir().unwrap();
+        let setup = relay::Setup { source: vec!["allow_from: [127.0.0.1]".into()], ..relay::Setup::default() };
+        let path = relay::write_configuration(directory.path(), &upstream, &setup);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replacen("listen:\n", "listen:\n  proxy_protocol: required\n", 1)).unwrap();
+        let process = Process::start(path).await;
+        let begin = async |bytes: &[u8]| {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, process.ports().0)).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            stream
+        };
+        for (sent, hint) in [
+            (&b"PROXY TCP4 203.0.113.7 10.0.0.2 54321 8443\r\n"[..], "is of version 1: let the proxy send version 2"),
+            (b"\x16\x03\x01", "begins without a PROXY header: let the proxy send version 2 (HAProxy: send-proxy-v2)"),
+        ] {
+            read_to_end(&mut begin(sent).await).await;
+            let line = process.logged("a connection began without a PROXY header that counts");
+            assert!(line["peer"] == "127.0.0.1" && line["hint"].as_str().unwrap().contains(hint), "{line}");
+        }
+        drop(begin(&header(SENDER, &[])).await);
+        assert_eq!(process.logged("a TLS handshake failed")["peer"], "203.0.113.7");
+
+        for (header, hint) in [
+            (header(SENDER, &[]), None),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x00\0\0".to_vec(), Some("the proxy told no address of this connection")),
+        ] {
+            let (name, tls) = (ServerName::try_from("localhost").unwrap(), tls(&directory.path().join("server.pem")));
+            let mut stream = tls.connect(name, begin(&header).await).await.unwrap();
+            stream.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
+            assert_eq!(statuses(&read_answer(&mut stream).await), [403]);
+            let line = process.logged("refused a request");
+            assert_eq!(
+                (line["reason"].as_str(), line["peer"] == "203.0.113.7"),
+                (Some("address"), hint.is_none()),
+                "{line}"
+            );
+            let said = line["hint"].as_str();
+            assert!(hint.map_or(said.is_none(), |hint| said.is_some_and(|said| said.contains(hint))), "{line}");
         }
     })
     .await;

@@ -51,7 +51,8 @@ fn listener(state: &State) -> Listener {
         Some(Some(file)) => Transport::SelfSigned(file.display().to_string()),
     };
     let asks_certificate = served.is_some_and(|served| served.asks_certificate());
-    Listener { address: state.view.listen, transport, asks_certificate }
+    let proxy_protocol = state.view.proxy_protocol;
+    Listener { address: state.view.listen, transport, asks_certificate, proxy_protocol }
 }
 
 fn source(state: &State, entry: &SourceEntry, listener: &Listener, status: &Value) -> Markup {
