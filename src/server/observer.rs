@@ -82,6 +82,7 @@ impl Observer {
         let reason = match end {
             End::Served | End::Closed | End::Overdue(Overdue::Idle | Overdue::End) => return,
             End::Handshake(_) => "tls_handshake",
+            End::NotAdmitted => "client_ca",
             End::Unasked => "no_request",
             End::Overdue(Overdue::Head) => "header_timeout",
             End::Overdue(Overdue::Write) => "write_timeout",
@@ -90,6 +91,9 @@ impl Observer {
         let Some(suppressed) = self.throttle.permit(self.clock.now().monotonic) else { return };
         let (listener, peer) = (self.listener, peer.ip());
         match end {
+            End::NotAdmitted => {
+                info!(listener, %peer, suppressed, "the new client CA does not admit an open connection");
+            }
             End::Unasked => info!(listener, %peer, hint = UNASKED, suppressed, "a sender left after the TLS handshake"),
             End::Handshake(error) => {
                 let hint = handshake_hint(error);
@@ -115,7 +119,8 @@ impl Drop for Open {
 }
 
 /// The reasons why connections are refused.
-const REASONS: [&str; 6] = ["accept", "evicted", "tls_handshake", "no_request", "header_timeout", "write_timeout"];
+const REASONS: [&str; 7] =
+    ["accept", "evicted", "tls_handshake", "client_ca", "no_request", "header_timeout", "write_timeout"];
 
 const UNASKED: &str = "a probe does so, and a sender that calls this server by a name that is not in its certificate";
 

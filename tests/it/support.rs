@@ -53,6 +53,8 @@ pub struct Edge {
     pub recorder: Recorder,
     pub ingest: Ingest,
     pub directory: tempfile::TempDir,
+    /// The certificates of its listener.
+    pub tls: Option<Arc<tls::Served>>,
     /// Ends when the listener has drained.
     pub served: JoinHandle<()>,
     committed: Mutex<mpsc::Receiver<Committed>>,
@@ -81,8 +83,7 @@ impl Setup {
                 tls: Some(tls::Config {
                     certificate: PathBuf::from("server.pem"),
                     private_key: PathBuf::from("server.key"),
-                    client_ca: None,
-                    self_signed: true,
+                    ..tls::Config::default()
                 }),
                 limits: server::Limits {
                     connections_max: 1_000,
@@ -90,6 +91,7 @@ impl Setup {
                     idle_timeout: Duration::from_secs(75),
                     write_timeout: Duration::from_secs(10),
                     drain_timeout: Duration::from_secs(5),
+                    connection_age_max: Duration::from_secs(3_600),
                 },
                 bodies: BodyLimits { bytes_max: 64 * 1024, timeout: Duration::from_secs(10) },
             },
@@ -149,7 +151,7 @@ impl Setup {
         let encrypted = config.is_some();
         let observer = server::Observer::of_senders(Arc::clone(&metrics));
         let (limits, service, stop) = (self.listen.limits, Arc::new(ingest.clone()), shutdown.clone());
-        let served = tokio::spawn(server::serve(socket, config, limits, service, observer, stop));
+        let served = tokio::spawn(server::serve(socket, config.clone(), limits, service, observer, stop));
         Edge {
             address,
             metrics,
@@ -157,6 +159,7 @@ impl Setup {
             recorder,
             ingest,
             directory,
+            tls: config,
             served,
             committed: Mutex::new(committed),
             encrypted,

@@ -296,6 +296,7 @@ async fn a_connection_whose_answer_goes_on_is_not_idle() {
         idle_timeout: PAUSE / 10,
         write_timeout: PAUSE,
         drain_timeout: PAUSE,
+        connection_age_max: 100 * PAUSE,
     };
     tokio::spawn(server::serve(listener, None, limits, Arc::new(Streaming), Observer::of("test"), Shutdown::new()));
     let mut socket = TcpStream::connect(address).await.unwrap();
