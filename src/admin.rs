@@ -5,6 +5,7 @@
 
 mod api;
 mod body;
+mod certificate_status;
 mod commands;
 pub mod dedup;
 mod discard;
@@ -62,6 +63,7 @@ use crate::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer
 use crate::shutdown::Shutdown;
 use crate::tls;
 
+pub use certificate_status::{MissingFile, certificate_files, certificates_in_use};
 pub use journal_view::JournalView;
 pub use reload_status::{Reload, ReloadFailure};
 pub(crate) use selection::{OPTIONS, SELECTION};
@@ -96,6 +98,8 @@ pub struct View {
     pub metrics: Arc<Metrics>,
     /// The certificates of listeners, by the section that configures them.
     pub certificates: Vec<(&'static str, Arc<tls::Served>)>,
+    /// The files of certificates in use that are gone.
+    pub missing_files: watch::Receiver<Vec<MissingFile>>,
     pub upstream_status: watch::Receiver<UpstreamStatus>,
     /// Events that fail for long while others are taken.
     pub stuck: watch::Receiver<Stuck>,
@@ -240,4 +244,5 @@ const LIMITS: Limits = Limits {
     write_timeout: Duration::from_secs(300),
     // For a command under way; whoever only looks need not be waited for.
     drain_timeout: Duration::from_secs(5),
+    connection_age_max: Duration::from_secs(3_600),
 };

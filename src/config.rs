@@ -24,6 +24,7 @@ mod self_check;
 mod snapshot;
 mod sources;
 mod text_file;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -236,12 +237,16 @@ impl<'a> Reader<'a> {
 
     fn config(&mut self, tree: &Node) -> Option<Config> {
         let mut top = Fields::of(tree, "", &mut self.findings)?;
-        let listen = self.listen(tree, &mut top);
-        let admin = self.admin(tree, &mut top);
+        let mut listen = self.listen(tree, &mut top);
+        let mut admin = self.admin(tree, &mut top);
         if let (Some(listen), Some(admin)) = (&listen, &admin) {
             self.one_address_each(tree, listen.address, admin.address);
         }
         let data_dir = self.data_dir(tree, &mut top);
+        if let (Some(listen), Some(admin)) = (&mut listen, &mut admin) {
+            Reader::share_names(&mut listen.tls, &mut admin.tls);
+            self.gone_pairs(tree, [("listen", listen.tls.as_ref()), ("admin", admin.tls.as_ref())], &data_dir);
+        }
         let sources = self.sources(&mut top);
         let (stale, superseded) = self.delivery(&mut top);
         let upstream = self.upstream(&mut top, stale, superseded);

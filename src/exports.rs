@@ -102,7 +102,7 @@ pub mod shutdown {
     pub use crate::shutdown::Shutdown;
 }
 pub mod tls {
-    pub use crate::tls::{Config, Served, client_config, make_missing_pair};
+    pub use crate::tls::{Config, Pair, Profile, Served, client_config, make_missing_pair};
 }
 pub mod trace_context {
     pub use crate::trace_context::{STORED_BYTES_MAX, SpanId, TraceContext};

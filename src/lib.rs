@@ -65,6 +65,7 @@
 //!   names the JSONPath crate (`rules/path.rs`). One room spells metric names (`metrics`).
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.
+//! - A certificate that a person put there is never replaced: only what was made here, by its fingerprint, is made anew.
 //! - A payload never chooses a host, a URL or a header name. Of a sender's headers only its trace goes on, written anew.
 //! - Administration never holds a lock of the pipeline.
 //! - No line of the log, no full pipe and no reader that is gone delays, ends or loses an event.

@@ -1,5 +1,6 @@
 //! The composition of the relay: starts and stops all parts in order.
 
+mod certificates;
 mod reload;
 mod self_check;
 
@@ -33,6 +34,7 @@ use crate::supervision::panicked;
 use crate::tls;
 use crate::version::{COMMIT, VERSION};
 
+use certificates::Certificates;
 pub use reload::Reloads;
 use self_check::SelfCheck;
 
@@ -71,8 +73,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (admin_socket, admin) = bind("admin.address", config.admin.address).await?;
     let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
     let readers = lock.readers();
-    let listen_tls = config.listen.tls.as_ref().map(server_tls).transpose()?;
-    let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?;
+    let record = tls::Record::in_directory(&config.journal.data_dir);
+    let listen_tls = config.listen.tls.as_ref().map(|config| server_tls(config, &record)).transpose()?;
+    let admin_tls = config.admin.tls.as_ref().map(|config| server_tls(config, &record)).transpose()?;
     let certificates: Vec<_> = [("listen", &listen_tls), ("admin", &admin_tls)]
         .into_iter()
         .filter_map(|(section, tls)| Some((section, Arc::clone(tls.as_ref()?))))
@@ -82,6 +85,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let upstream_proxy = shown_proxy(&config.upstream.way.route);
     let upstream = Arc::new(Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?);
     let upstream_url = upstream.shown_url();
+    let watch = Certificates::new(certificates.clone(), Arc::clone(&upstream), clock.now().wall);
 
     let data_dir = config.journal.data_dir.clone();
     let Opened { recorder, recorder_end, schedule, committed } = open_journal(&config, lock, clock, &metrics).await?;
@@ -111,6 +115,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let in_force = reload::InForce {
         ingest: ingest.clone(),
         served,
+        record,
         upstream: Arc::clone(&upstream),
         resume: Arc::clone(&resume),
         metrics: Arc::clone(&metrics),
@@ -126,6 +131,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         journal: admin::JournalView::new(open_reader(&readers, &data_dir)?),
         metrics: Arc::clone(&metrics),
         certificates,
+        missing_files: watch.missing(),
         upstream_status: watched.upstream_status,
         stuck: watched.stuck,
         progress: watched.progress,
@@ -161,6 +167,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
     watch_secrets(config.secret_files, resume, shutdown.clone());
+    watch.start(shutdown.clone());
     if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
         tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
     }
@@ -280,18 +287,27 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, So
     Ok((socket, bound))
 }
 
-/// Loads the configured certificate, and makes it first if it is missing and that is allowed.
-fn server_tls(config: &tls::Config) -> Result<Arc<tls::Served>, StartError> {
+/// Loads the configured certificates, and makes the first before if it is missing and that is allowed.
+fn server_tls(config: &tls::Config, record: &tls::Record) -> Result<Arc<tls::Served>, StartError> {
     let now = WallTime::now();
-    if let Some(made) = tls::make_missing_pair(config, now).map_err(StartError::Tls)? {
+    let made = tls::make_pair(config, record, now).map_err(StartError::Tls)?;
+    if let Some(made) = &made {
         tracing::warn!(
-            certificate = %config.certificate.display(), sha256 = made.fingerprint,
+            certificate = %config.certificate.display(), sha256 = made.fingerprint, names = made.names.join(", "),
             "made a self-signed certificate; senders must be told to trust it, or given a better one"
         );
     }
     let (served, warnings) = tls::Served::load(config.clone(), now).map_err(StartError::Tls)?;
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    served.remember(record);
+    let lacking = served.lacks_names();
+    if !lacking.is_empty() {
+        tracing::warn!(
+            certificate = %config.certificate.display(), names = lacking.join(", "),
+            "the certificate is not for all of `names`, and is left as it is: it was not made by this relay"
+        );
     }
     Ok(Arc::new(served))
 }

@@ -14,6 +14,7 @@ mod observer;
 mod plain_http;
 mod proxy_header;
 mod proxy_protocol;
+mod retirement;
 mod service;
 mod stream;
 
@@ -51,6 +52,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// For the requests in flight when the stop is told.
     pub drain_timeout: Duration,
+    /// The age at which a connection is ended in good order, a tenth more or less.
+    pub connection_age_max: Duration,
 }
 
 /// Serves `socket`, which the caller bound, until `shutdown` begins; then finishes the requests in flight and returns.

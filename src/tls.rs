@@ -5,35 +5,43 @@
 //! no other crate's choice of a provider can change or break it.
 
 mod authority;
+mod by_name;
 mod client;
 mod error;
 mod pem;
 mod pinned;
+mod record;
 mod self_signed;
 mod served;
 mod validity;
+mod whole_file;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 pub use rustls::pki_types::ServerName;
-use rustls::server::WebPkiClientVerifier;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
 use crate::clock::WallTime;
 
+use by_name::ByName;
+pub use by_name::never_chosen;
 pub use client::{ClientFiles, ClientTls, Pair, RenewedClient};
 pub use error::{Error, Warning};
 pub use pinned::pinned_client;
-pub use self_signed::make_missing_pair;
+pub use record::Record;
+pub use self_signed::{is_certificate_name, make_missing_pair, make_pair};
 pub use served::{Renewed, Served};
 use validity::Validity;
-pub use validity::{expires_soon, next_expiry};
+pub use validity::{Expiry, InUse, Standing, expires_soon, next_expiry};
 
-/// The `listen.tls` section, when TLS is on.
+/// The `listen.tls` section, when TLS is on; by default as it is when nothing is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub certificate: PathBuf,
@@ -42,14 +50,52 @@ pub struct Config {
     pub client_ca: Option<PathBuf>,
     /// Make a pair at these paths if both are missing.
     pub self_signed: bool,
+    /// The names of a pair that is made, beside those of the host.
+    pub names: Vec<String>,
+    /// Further pairs, chosen by the name that a client asks for.
+    pub more: Vec<Pair>,
+    pub profile: Profile,
+}
+
+/// The versions and cipher suites of a listener, as Mozilla's guidelines name them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Intermediate,
+    /// TLS 1.3 alone.
+    Modern,
 }
 
 /// A certificate chain with the private key that belongs to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     pub key: Arc<CertifiedKey>,
     /// The SHA-256 of the first certificate, as `openssl x509 -fingerprint -sha256` prints it.
     pub fingerprint: String,
+    /// The DNS names for which the first certificate is valid, in lower case; one may begin with `*.`.
+    pub names: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            certificate: PathBuf::from("certs/server.pem"),
+            private_key: PathBuf::from("certs/server.key"),
+            client_ca: None,
+            self_signed: true,
+            names: Vec::new(),
+            more: Vec::new(),
+            profile: Profile::default(),
+        }
+    }
+}
+
+impl Identity {
+    fn of(key: Arc<CertifiedKey>) -> Identity {
+        let (fingerprint, names) = (fingerprint(&key.cert[0]), by_name::dns_names(&key.cert[0]));
+        Identity { key, fingerprint, names }
+    }
 }
 
 /// Loads the server's pair and checks that both belong together. Doubts are returned as warnings.
@@ -62,14 +108,14 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
     }
     let key = load_key(&config.certificate, &config.private_key)?;
     let warnings = doubts(&key, &config.certificate, &config.private_key, now);
-    let fingerprint = fingerprint(&key.cert[0]);
-    Ok((Identity { key, fingerprint }, warnings))
+    Ok((Identity::of(key), warnings))
 }
 
-/// Loads the pair that a client shows, and returns only what is doubtful.
-pub fn check_pair(pair: &Pair, now: WallTime) -> Result<Vec<Warning>, Error> {
+/// Loads a further pair of the server, or the one that a client shows, which nobody makes.
+pub fn load_pair(pair: &Pair, now: WallTime) -> Result<(Identity, Vec<Warning>), Error> {
     let key = load_key(&pair.certificate, &pair.private_key)?;
-    Ok(doubts(&key, &pair.certificate, &pair.private_key, now))
+    let warnings = doubts(&key, &pair.certificate, &pair.private_key, now);
+    Ok((Identity::of(key), warnings))
 }
 
 /// A certificate chain with its key, which belong together.
@@ -85,32 +131,58 @@ fn doubts(key: &CertifiedKey, certificate: &Path, private_key: &Path, now: WallT
     pem::exposed_key(private_key).into_iter().chain(dates).collect()
 }
 
-/// The TLS for senders: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
+/// The TLS for senders, with HTTP/2 and HTTP/1.1 by ALPN; the certificate is chosen by the name that is asked for.
 ///
 /// With a `client_ca`, a certificate that it did not sign ends the handshake with a TLS alert, sent by rustls's
 /// verifier. A sender without any certificate passes the handshake and gets a 403 from [`crate::inbound`]: in TLS 1.3 a
 /// client finishes the handshake before the server has verified its certificate, so an alert would look like a
 /// connection broken in the middle of a request.
-fn server_config(identity: &Identity, client_ca: Option<&Path>) -> Result<ServerConfig, Error> {
-    let provider = provider();
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+fn server_config(
+    pairs: &[Identity],
+    verifier: Option<&Arc<dyn ClientCertVerifier>>,
+    profile: Profile,
+) -> Result<ServerConfig, Error> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(server_provider()))
+        .with_protocol_versions(&profile.versions())
         .map_err(Error::Provider)?;
-    let builder = match client_ca {
+    let builder = match verifier {
         None => builder.with_no_client_auth(),
-        Some(file) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots_in(file)?), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|problem| Error::ca(file, problem))?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.key))));
+    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(pairs)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // With tickets, a sender with a connection per request skips the signature, and the server keeps no state.
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Provider)?;
+    if verifier.is_some() {
+        // A resumed session is not verified again: an expired certificate, or one of a CA that is trusted no longer,
+        // would be good for as long as its ticket is.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        // With tickets, a sender with a connection per request skips the signature, and the server keeps no state.
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Provider)?;
+    }
     Ok(config)
+}
+
+/// Verifies the certificates of clients by the CAs of a file.
+fn client_verifier(file: &Path, ca: &[CertificateDer<'static>]) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots_of(file, ca)?), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|problem| Error::ca(file, problem))
+}
+
+impl Profile {
+    fn versions(self) -> Vec<&'static SupportedProtocolVersion> {
+        match self {
+            Profile::Intermediate => vec![&rustls::version::TLS13, &rustls::version::TLS12],
+            Profile::Modern => vec![&rustls::version::TLS13],
+        }
+    }
+}
+
+/// The cryptography of listeners: suites by name, so that no default of a later library adds one.
+fn server_provider() -> CryptoProvider {
+    CryptoProvider { cipher_suites: SUITES.to_vec(), ..aws_lc_rs::default_provider() }
 }
 
 /// A client that trusts the CAs of `ca` if given, else the system's roots.
@@ -166,6 +238,20 @@ fn fingerprint(certificate: &[u8]) -> String {
     pairs.join(":")
 }
 
+/// Mozilla's "intermediate" of version 5.7, without its two suites of finite-field Diffie-Hellman: every exchange of keys
+/// is by elliptic curves, every cipher authenticates. Those of TLS 1.3 are "modern".
+const SUITES: [SupportedCipherSuite; 9] = [
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,8 +262,7 @@ mod tests {
         let config = Config {
             certificate: directory.path().join("certs/server.pem"),
             private_key: directory.path().join("certs/server.key"),
-            client_ca: None,
-            self_signed: true,
+            ..Config::default()
         };
         make_missing_pair(&config, WallTime::now()).unwrap().unwrap();
         (directory, config)
@@ -193,7 +278,7 @@ mod tests {
         let (identity, warnings) = load(&config).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!(identity.fingerprint.len(), 32 * 3 - 1);
-        let server = server_config(&identity, None).unwrap();
+        let server = server_config(&[identity], None, Profile::Intermediate).unwrap();
         assert_eq!(server.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
     }
 

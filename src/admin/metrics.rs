@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::State;
+use super::certificate_status::certificates_in_use;
 use super::problem::problem;
 use crate::clock::WallTime;
 use crate::logging;
@@ -20,10 +21,8 @@ pub(super) async fn scrape(Extract(state): Extract<State>, headers: HeaderMap) -
     let age = oldest.map_or(0.0, |oldest| WallTime::now().since(oldest).as_secs_f64());
     metrics.delivery.queue_oldest_age.set(age);
     metrics.process_counted(logging::lines_dropped(), logging::panics());
-    for (section, served) in &state.view.certificates {
-        if let Some(at) = served.expires_at() {
-            metrics.certificate_expires(section, at);
-        }
+    for (section, one) in certificates_in_use(&state.view.certificates, &state.view.upstream, WallTime::now()) {
+        metrics.certificate_expires(section, &one.file, one.expiry.at);
     }
     let form = preferred(&headers);
     // Thousands of open files take milliseconds to count: no request waits for that.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::View;
 use crate::activity::{RefusedSender, SenderRefusal};
 use crate::callgoose::answer::Trouble;
+use crate::clock::WallTime;
 use crate::delivery::breaker::Cause;
 use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{Failing, Stuck, UpstreamStatus};
@@ -45,7 +46,7 @@ pub(super) fn readiness(view: &View) -> Readiness {
     let degraded =
         [of_health(&health), of_upstream(upstream, &view.upstream), stuck, holds].into_iter().flatten().chain(reload);
     let self_check = view.self_check.borrow().as_ref().and_then(of_self_check);
-    let degraded = degraded.chain(self_check);
+    let degraded = degraded.chain(self_check).chain(view.certificate_degradations(WallTime::now()));
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
     let senders = of_senders(view.recorder.activity().senders_refused());
     let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).chain(senders).collect();
@@ -200,7 +201,6 @@ const SENDERS_MAX: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::WallTime;
     use crate::event::EventId;
 
     #[test]

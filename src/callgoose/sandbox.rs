@@ -133,6 +133,7 @@ const LIMITS: Limits = Limits {
     write_timeout: Duration::from_secs(10),
     // A stand-in may drop slow requests.
     drain_timeout: Duration::from_secs(5),
+    connection_age_max: Duration::from_secs(3_600),
 };
 
 #[cfg(test)]
@@ -396,8 +397,7 @@ services:
         let config = tls::Config {
             certificate: directory.path().join("a.pem"),
             private_key: directory.path().join("a.key"),
-            client_ca: None,
-            self_signed: true,
+            ..tls::Config::default()
         };
         tls::make_missing_pair(&config, WallTime::now()).unwrap();
         let mut client = tls::client_config(Some(&config.certificate)).unwrap();

@@ -1,15 +1,13 @@
-//! The `listen` section: where senders reach the relay, by which certificate, within which limits. Addresses and
-//! certificates of `admin` are read alike.
+//! The `listen` section: where senders reach the relay, by which certificate, within which limits. Addresses of `admin`
+//! are read alike.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Reader;
 use crate::inbound;
 use crate::server;
 use crate::shutdown::DRAIN;
-use crate::tls;
 use crate::yaml::{Fields, Node, Value, fields, shown};
 
 impl Reader<'_> {
@@ -35,6 +33,7 @@ impl Reader<'_> {
         let header_timeout = section.duration_within("header_timeout", WAIT, findings);
         let body_timeout = section.duration_within("body_timeout", WAIT, findings);
         let idle_timeout = section.duration_within("idle_timeout", WAIT, findings);
+        let connection_age_max = section.duration_within("max_connection_age", AGE, findings);
         let addresses = self.sender_addresses(tree, &mut section);
         section.finish(&mut self.findings);
         Some(inbound::Config {
@@ -47,6 +46,7 @@ impl Reader<'_> {
                 // Answers are small: a sender that takes none of one for so long is gone, or holds the connection on purpose.
                 write_timeout: Duration::from_secs(10),
                 drain_timeout: DRAIN,
+                connection_age_max: connection_age_max.unwrap_or(Duration::from_secs(3_600)),
             },
             addresses,
             bodies: inbound::BodyLimits {
@@ -86,39 +86,6 @@ impl Reader<'_> {
         }
         parsed.ok()
     }
-
-    /// A `tls` section within `around`, and the certificates that it names.
-    pub(super) fn tls(&mut self, node: Option<&Node>, around: &Node, path: &str) -> Option<tls::Config> {
-        let mut config = tls::Config {
-            certificate: PathBuf::from("certs/server.pem"),
-            private_key: PathBuf::from("certs/server.key"),
-            client_ca: None,
-            self_signed: true,
-        };
-        let Some(node) = node else {
-            self.certificates(&config, around, path);
-            return Some(config);
-        };
-        if !matches!(node.value, Value::Map(_)) {
-            let expected = "a mapping with `certificate` and `private_key`, or `off`";
-            let finding = fields::not_a_mapping(node, path, expected, &mut self.findings);
-            if finding.help.is_none() {
-                finding.help("`tls: off` is plain HTTP");
-            }
-            return None;
-        }
-        let mut section = Fields::of(node, path, &mut self.findings)?;
-        let findings = &mut self.findings;
-        let certificate = section.file("certificate", findings);
-        let private_key = section.file("private_key", findings);
-        config.client_ca = section.file("client_ca", findings);
-        config.self_signed = section.boolean("self_signed", findings).unwrap_or(config.self_signed);
-        section.finish(findings);
-        config.certificate = certificate.unwrap_or(config.certificate);
-        config.private_key = private_key.unwrap_or(config.private_key);
-        self.certificates(&config, node, path);
-        Some(config)
-    }
 }
 
 /// `tls: off`, which YAML 1.2 reads as text.
@@ -128,3 +95,6 @@ pub(super) fn is_off(node: &Node) -> bool {
 
 /// The time that a sender may make the relay wait: none is no wait, an hour is a leak.
 const WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+
+/// The age of a connection: younger ones are mostly handshakes, older ones outlive certificates.
+const AGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3_600);

@@ -80,8 +80,10 @@ pub(super) struct PhaseLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ListenerLabel {
-    pub(super) listener: &'static str,
+pub(super) struct CertificateLabels {
+    /// The section or key that names it.
+    pub(super) section: &'static str,
+    pub(super) file: String,
 }
 
 impl SourceLabel {

@@ -1,5 +1,6 @@
 //! Metrics of the relay itself: its version, configuration, certificates, and faults.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
@@ -7,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 
-use super::labels::{ListenerLabel, ResultLabel};
+use super::labels::{CertificateLabels, ResultLabel};
 use super::registration::Registration;
 use super::{Metrics, epoch_seconds};
 use crate::clock::WallTime;
@@ -18,7 +19,7 @@ use crate::version::{COMMIT, VERSION};
 pub(super) struct RelayMetrics {
     log_lines_dropped: Counter,
     panics: Counter,
-    certificate_expiry: Family<ListenerLabel, Gauge<f64, AtomicU64>>,
+    certificate_expiry: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
     reloads: Family<ResultLabel, Counter>,
     reload_successful: Gauge,
     reload_succeeded_at: Gauge<f64, AtomicU64>,
@@ -39,7 +40,7 @@ impl RelayMetrics {
             panics: all.count("panics", "Panics of a task or thread: faults of this program"),
             certificate_expiry: all.seconds(
                 "certificate_expiry_timestamp",
-                "Time at which the first certificate of a listener's chain expires, since 1970",
+                "Time at which the first certificate of a file in use expires, since 1970",
             ),
             reloads: all.count("config_reloads", "Reloads of the configuration, by result"),
             reload_successful: all.count(
@@ -60,9 +61,10 @@ impl RelayMetrics {
 }
 
 impl Metrics {
-    /// Sets the time at which the certificate of a listener expires.
-    pub fn certificate_expires(&self, listener: &'static str, at: WallTime) {
-        self.relay.certificate_expiry.get_or_create(&ListenerLabel { listener }).set(epoch_seconds(at));
+    /// Sets the time at which the certificate in a file expires, which this section or key names.
+    pub fn certificate_expires(&self, section: &'static str, file: &Path, at: WallTime) {
+        let labels = CertificateLabels { section, file: file.display().to_string() };
+        self.relay.certificate_expiry.get_or_create(&labels).set(epoch_seconds(at));
     }
 
     /// Takes over the counts of the whole process: dropped log lines and panics.

@@ -33,6 +33,7 @@ use super::framing::{self, Scanner};
 use super::plain_http;
 use super::proxy_header::Problem;
 use super::proxy_protocol;
+use super::retirement::{Due, Retirement, Shown};
 use super::service::{AnswerBody, BadHead, ClientCertificate, Peer, Service};
 use super::stream::{Http1, WatchedStream};
 use crate::shutdown::Shutdown;
@@ -62,6 +63,8 @@ pub(super) enum End {
     /// for the name that it called.
     Unasked,
     Overdue(Overdue),
+    /// The client CA that is in force by now does not admit its certificate.
+    NotAdmitted,
     /// It gave way to another one, or to the stop.
     Closed,
 }
@@ -72,6 +75,10 @@ struct Streams(TaskTracker);
 
 /// A connection of either version of HTTP.
 trait Conversation: Future<Output = hyper::Result<()>> {
+    /// The peer is told that the next answer is the last one, instead of an end at once: it may just be sending a
+    /// request. HTTP/2 needs no such thing, since its end says which requests were taken.
+    const ENDS_WITH_AN_ANSWER: bool;
+
     /// Asks for no more requests, and ends after those in flight.
     fn finish(self: Pin<&mut Self>);
 }
@@ -124,8 +131,12 @@ impl Server {
     /// Serves one connection to its end.
     pub(super) async fn serve(&self, stream: TcpStream, origin: Origin, deadlines: &Arc<Deadlines>) -> End {
         let Some(tls) = &self.tls else {
-            return self.http1(stream, Peer::of(origin, ClientCertificate::NotAsked), deadlines).await;
+            let retirement = Retirement::new(self.limits.connection_age_max, None);
+            let peer = Peer::of(origin, ClientCertificate::NotAsked);
+            return self.http1(stream, peer, deadlines, retirement).await;
         };
+        // Before the handshake, so that no exchange of the CA is missed.
+        let exchanges = tls.exchanges();
         let handshake = timeout(self.limits.header_timeout, async {
             if !plain_http::is_spoken_on(&stream).await? {
                 return TlsAcceptor::from(tls.current()).accept(stream).await;
@@ -148,11 +159,14 @@ impl Server {
             (true, Some(_)) => ClientCertificate::Valid,
         };
         let peer = Peer::of(origin, certificate);
+        let shown = session.peer_certificates().map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
+        let shown = shown.map(|chain| Shown { tls: Arc::clone(tls), chain, exchanges });
+        let retirement = Retirement::new(self.limits.connection_age_max, shown);
         // By ALPN and nothing else: guessing by the first bytes would need a timeout of its own.
         let end = if session.alpn_protocol() == Some(b"h2") {
-            self.http2(stream, peer, deadlines).await
+            self.http2(stream, peer, deadlines, retirement).await
         } else {
-            self.http1(stream, peer, deadlines).await
+            self.http1(stream, peer, deadlines, retirement).await
         };
         match end {
             End::Served if !deadlines.was_heard() && !self.shutdown.has_begun() => End::Unasked,
@@ -160,7 +174,7 @@ impl Server {
         }
     }
 
-    async fn http1<IO>(&self, io: IO, peer: Peer, deadlines: &Arc<Deadlines>) -> End
+    async fn http1<IO>(&self, io: IO, peer: Peer, deadlines: &Arc<Deadlines>, retirement: Retirement) -> End
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -171,16 +185,16 @@ impl Server {
             let framing = scanner.lock().unwrap_or_else(PoisonError::into_inner).request();
             self.answer(request, peer, framing, deadlines)
         });
-        self.converse(self.http1.serve_connection(TokioIo::new(stream), service), deadlines).await
+        self.converse(self.http1.serve_connection(TokioIo::new(stream), service), deadlines, retirement).await
     }
 
-    async fn http2<IO>(&self, io: IO, peer: Peer, deadlines: &Arc<Deadlines>) -> End
+    async fn http2<IO>(&self, io: IO, peer: Peer, deadlines: &Arc<Deadlines>, retirement: Retirement) -> End
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = WatchedStream::new(io, Arc::clone(deadlines), None);
         let service = service_fn(|request| self.answer(request, peer, None, deadlines));
-        self.converse(self.http2.serve_connection(TokioIo::new(stream), service), deadlines).await
+        self.converse(self.http2.serve_connection(TokioIo::new(stream), service), deadlines, retirement).await
     }
 
     /// Begins to answer a request, or refuses it for its head.
@@ -196,6 +210,7 @@ impl Server {
         let service = Arc::clone(&self.service);
         // hyper leaves it out by itself in HTTP/1.
         let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
+        let (is_http1, deadlines) = (request.version() != Version::HTTP_2, Arc::clone(deadlines));
         async move {
             let response = match framing.or_else(|| framing::doubt(&request)) {
                 // Over HTTP/1 hyper finds it by itself.
@@ -210,13 +225,21 @@ impl Server {
                     response.map(AnswerBody::from)
                 }
             };
-            let response = if without_body { head_of(response) } else { response };
+            let mut response = if without_body { head_of(response) } else { response };
+            if is_http1 && deadlines.is_retired() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(response.map(|body| in_flight_while_streamed(body, in_flight)))
         }
     }
 
-    /// Runs a connection, and ends it when something takes too long or the stop is told.
-    async fn converse(&self, conversation: impl Conversation, deadlines: &Deadlines) -> End {
+    /// Runs a connection, and ends it when something takes too long, when it is to retire, or the stop is told.
+    async fn converse<C: Conversation>(
+        &self,
+        conversation: C,
+        deadlines: &Deadlines,
+        mut retirement: Retirement,
+    ) -> End {
         let mut conversation = pin!(conversation);
         let mut timer = pin!(tokio::time::sleep(TIMER_MAX));
         // A first request may be on its way: a connection that is closed now would be cut.
@@ -224,14 +247,26 @@ impl Server {
             deadlines.ending();
             let _ = timeout(FIRST_REQUEST, deadlines.first_request()).await;
         }));
-        let mut finishing = false;
+        let (mut finishing, mut admitted) = (false, true);
         loop {
             tokio::select! {
                 biased;
                 end = run(conversation.as_mut(), timer.as_mut(), deadlines, self.limits) => match end {
                     // A peer that may just be sending its next request is told that there will be no answer to it.
                     End::Overdue(Overdue::Idle) => deadlines.ending(),
+                    End::Served | End::Overdue(_) if !admitted => return End::NotAdmitted,
                     end => return end,
+                },
+                due = retirement.due(), if !finishing => match due {
+                    Due::Age if C::ENDS_WITH_AN_ANSWER => {
+                        deadlines.retire();
+                        continue;
+                    }
+                    Due::Age => deadlines.ending(),
+                    Due::NotAdmitted => {
+                        admitted = false;
+                        deadlines.ending();
+                    }
                 },
                 () = told_to_stop.as_mut(), if !finishing => {}
             }
@@ -315,6 +350,8 @@ where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: hyper::service::Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible>,
 {
+    const ENDS_WITH_AN_ANSWER: bool = true;
+
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -330,6 +367,8 @@ where
             Future: Send + 'static,
         >,
 {
+    const ENDS_WITH_AN_ANSWER: bool = false;
+
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }

@@ -31,6 +31,8 @@ struct State {
     stalled: Option<Instant>,
     /// Since when the connection is to end.
     ending: Option<Instant>,
+    /// The next answer is the last.
+    retired: bool,
 }
 
 /// The next deadline of a connection.
@@ -80,6 +82,15 @@ impl Deadlines {
     /// The connection is to end as soon as nothing is in flight.
     pub(super) fn ending(&self) {
         mark(&mut self.state().ending, true);
+    }
+
+    /// The next answer of a connection of HTTP/1 is to be the last.
+    pub(super) fn retire(&self) {
+        self.state().retired = true;
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.state().retired
     }
 
     /// A request was read, and is in flight from now on.
@@ -138,6 +149,7 @@ impl Default for State {
             head: None,
             stalled: None,
             ending: None,
+            retired: false,
         }
     }
 }
@@ -163,6 +175,7 @@ mod tests {
         idle_timeout: Duration::from_secs(75),
         write_timeout: Duration::from_secs(10),
         drain_timeout: Duration::ZERO,
+        connection_age_max: Duration::MAX,
     };
 
     #[test]

@@ -83,6 +83,7 @@ impl Observer {
             End::Served | End::Closed | End::Overdue(Overdue::Idle | Overdue::End) => return,
             End::ProxyHeader(_) => "proxy_header",
             End::Handshake(_) => "tls_handshake",
+            End::NotAdmitted => "client_ca",
             End::Unasked => "no_request",
             End::Overdue(Overdue::Head) => "header_timeout",
             End::Overdue(Overdue::Write) => "write_timeout",
@@ -94,6 +95,9 @@ impl Observer {
             End::ProxyHeader(problem) => {
                 let hint = problem.hint();
                 info!(listener, %peer, hint, suppressed, "a connection began without a PROXY header that counts");
+            }
+            End::NotAdmitted => {
+                info!(listener, %peer, suppressed, "the new client CA does not admit an open connection");
             }
             End::Unasked => info!(listener, %peer, hint = UNASKED, suppressed, "a sender left after the TLS handshake"),
             End::Handshake(error) => {
@@ -120,8 +124,16 @@ impl Drop for Open {
 }
 
 /// The reasons why connections are refused.
-const REASONS: [&str; 7] =
-    ["accept", "evicted", "proxy_header", "tls_handshake", "no_request", "header_timeout", "write_timeout"];
+const REASONS: [&str; 8] = [
+    "accept",
+    "evicted",
+    "proxy_header",
+    "tls_handshake",
+    "client_ca",
+    "no_request",
+    "header_timeout",
+    "write_timeout",
+];
 
 const UNASKED: &str = "a probe does so, and a sender that calls this server by a name that is not in its certificate";
 

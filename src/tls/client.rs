@@ -1,6 +1,6 @@
 //! The TLS of a client: whom it trusts and what it shows, replaceable while it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,7 +10,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::pem;
-use super::{Error, provider, roots_of, system_roots};
+use super::{Error, Expiry, InUse, provider, roots_of, system_roots};
 
 /// The files and settings of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,13 @@ pub struct ClientFiles {
 pub struct Pair {
     pub certificate: PathBuf,
     pub private_key: PathBuf,
+}
+
+impl Pair {
+    /// Both files.
+    pub fn files(&self) -> [&PathBuf; 2] {
+        [&self.certificate, &self.private_key]
+    }
 }
 
 /// The TLS of one client. Each connection uses the files' contents that are current when it begins.
@@ -61,6 +68,19 @@ impl ClientTls {
 
     pub fn current(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.current.load().config)
+    }
+
+    /// The certificate that is shown, with its end; none if none is.
+    pub fn in_use(&self) -> Option<InUse> {
+        let (pair, current) = (self.files.pair.as_ref()?, self.current.load());
+        let expiry = Expiry::of_chain(current.held.chain.as_ref()?)?;
+        Some(InUse { file: pair.certificate.clone(), is_client_ca: false, expiry })
+    }
+
+    /// The files that were named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let ClientFiles { ca, pair, .. } = &self.files;
+        ca.iter().chain(pair.iter().flat_map(Pair::files)).map(|path| path.as_path())
     }
 
     /// Reads the files again and changes nothing; none if they did not change.

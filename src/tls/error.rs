@@ -16,6 +16,12 @@ pub enum Error {
     PairMissing {
         config: Box<Config>,
     },
+    /// Neither file exists, and one that a person put there was served before.
+    PairGone {
+        config: Box<Config>,
+        /// The file that says so.
+        record: PathBuf,
+    },
     /// The key exists, its certificate does not.
     CertificateMissing {
         config: Box<Config>,
@@ -120,17 +126,26 @@ impl fmt::Display for Error {
                 config.certificate.display(),
                 config.private_key.display()
             ),
+            Error::PairGone { config, record } => write!(
+                f,
+                "the certificate {} and its private key {} are gone, and were not made by Gander, which served them: \
+                 put them back; only to have a self-signed pair made in their place, which senders do not trust, remove \
+                 {}, which remembers them",
+                config.certificate.display(),
+                config.private_key.display(),
+                record.display()
+            ),
             Error::CertificateMissing { config } => write!(
                 f,
-                "the certificate {} does not exist, its private key {} does: put the certificate there, or remove the \
-                 key to have a self-signed pair made",
+                "the certificate {} does not exist, its private key {} does: put the certificate there, or, where \
+                 Gander made the pair, remove the key to have a new one made",
                 config.certificate.display(),
                 config.private_key.display()
             ),
             Error::KeyMissing { config } => write!(
                 f,
-                "the private key {} does not exist, its certificate {} does: put the key there, or remove the \
-                 certificate to have a self-signed pair made",
+                "the private key {} does not exist, its certificate {} does: put the key there, or, where \
+                 Gander made the pair, remove the certificate to have a new one made",
                 config.private_key.display(),
                 config.certificate.display()
             ),

@@ -1,15 +1,14 @@
 //! Makes a self-signed certificate on the first start, for trials and for senders that pin it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use zeroize::Zeroizing;
 
-use super::{Config, Error, fingerprint};
+use super::whole_file::write_new;
+use super::{Config, Error, Record, fingerprint, pem};
 use crate::clock::WallTime;
 
 /// A pair that was just written.
@@ -30,29 +29,71 @@ pub fn make_missing_pair(config: &Config, now: WallTime) -> Result<Option<Made>,
     if !config.self_signed || exists(&config.certificate)? || exists(&config.private_key)? {
         return Ok(None);
     }
-    let names = names(hostname());
     let key = KeyPair::generate().map_err(Error::Generate)?;
-    let certificate = parameters(&names, now)?.self_signed(&key).map_err(Error::Generate)?;
     write_new(&config.private_key, Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
+    certify(config, &key, now).map(Some)
+}
+
+/// Makes the pair that a start needs; returns its description, or none if there is nothing to make.
+///
+/// That is a pair where neither file exists and none that a person put there was served before ([`Record`]), or another
+/// certificate, for the same key, in place of one that was made here with other names.
+pub fn make_pair(config: &Config, record: &Record, now: WallTime) -> Result<Option<Made>, Error> {
+    record.refuse_where_another_was_served(config)?;
+    let made = match make_missing_pair(config, now)? {
+        Some(made) => made,
+        None if has_other_names(config, record) => {
+            let key = pem::private_key(&config.private_key)?;
+            certify(config, &KeyPair::try_from(&key).map_err(Error::Generate)?, now)?
+        }
+        None => return Ok(None),
+    };
+    record.made(config, &made.fingerprint);
+    Ok(Some(made))
+}
+
+/// Tells a certificate that was made here, as its fingerprint proves, with other names than those that are configured.
+fn has_other_names(config: &Config, record: &Record) -> bool {
+    let made_with = || {
+        let chain = pem::certificates(&config.certificate).ok()?;
+        record.names_of_made(config, &fingerprint(chain.first()?))
+    };
+    config.self_signed && made_with().is_some_and(|names| names != config.names)
+}
+
+/// Signs a certificate by its own key, and writes it.
+fn certify(config: &Config, key: &KeyPair, now: WallTime) -> Result<Made, Error> {
+    let names = names(hostname(), &config.names);
+    let certificate = parameters(&names, now)?.self_signed(key).map_err(Error::Generate)?;
     write_new(&config.certificate, certificate.pem().as_bytes(), 0o644)?;
-    Ok(Some(Made {
+    Ok(Made {
         certificate: config.certificate.clone(),
         private_key: config.private_key.clone(),
         fingerprint: fingerprint(certificate.der()),
         names,
-    }))
+    })
 }
 
 fn exists(file: &Path) -> Result<bool, Error> {
     file.try_exists().map_err(|problem| Error::Unreadable { file: file.to_owned(), problem })
 }
 
-fn names(hostname: Option<String>) -> Vec<String> {
+fn names(hostname: Option<String>, more: &[String]) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     if let Some(hostname) = hostname.filter(|name| is_dns_name(name) && name != "localhost") {
         names.insert(1, hostname);
     }
+    for name in more {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
     names
+}
+
+/// Tells what a certificate can be for: an IP address, or a DNS name, which may begin with `*.`.
+pub fn is_certificate_name(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok() || is_dns_name(name.strip_prefix("*.").unwrap_or(name))
 }
 
 /// The kernel's name for this machine or container; none if it has none.
@@ -83,30 +124,6 @@ fn parameters(names: &[String], now: WallTime) -> Result<CertificateParams, Erro
     Ok(parameters)
 }
 
-/// Writes `content` beside `file` and moves it there once it is on disk; creates the directory if needed.
-fn write_new(file: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
-    let written = || -> io::Result<()> {
-        let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let mut beside = file.as_os_str().to_owned();
-        beside.push(format!(".{}.new", std::process::id()));
-        let beside = PathBuf::from(beside);
-        let moved = write_whole(&beside, content, mode).and_then(|()| std::fs::rename(&beside, file));
-        if moved.is_err() {
-            let _ = std::fs::remove_file(&beside);
-        }
-        moved?;
-        File::open(directory)?.sync_all()
-    };
-    written().map_err(|problem| Error::Unwritable { file: file.to_owned(), problem })
-}
-
-fn write_whole(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut open = OpenOptions::new().write(true).create_new(true).mode(mode).open(file)?;
-    open.write_all(content)?;
-    open.sync_all()
-}
-
 /// A sender's clock may be behind ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3_600);
 
@@ -125,8 +142,7 @@ mod tests {
         let config = Config {
             certificate: directory.path().join("deep/certs/server.pem"),
             private_key: directory.path().join("deep/keys/server.key"),
-            client_ca: None,
-            self_signed: true,
+            ..Config::default()
         };
         make_missing_pair(&config, WallTime::now()).unwrap().unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -145,8 +161,8 @@ mod tests {
         let config = |self_signed| Config {
             certificate: directory.path().join("server.pem"),
             private_key: directory.path().join("server.key"),
-            client_ca: None,
             self_signed,
+            ..Config::default()
         };
         assert_eq!(make_missing_pair(&config(false), WallTime::now()).unwrap(), None);
         std::fs::write(directory.path().join("server.key"), "a key").unwrap();
@@ -161,16 +177,27 @@ mod tests {
         let config = Config {
             certificate: directory.path().join("certs/server.pem"),
             private_key: directory.path().join("certs/server.key"),
-            client_ca: None,
-            self_signed: true,
+            ..Config::default()
         };
         let text = make_missing_pair(&config, WallTime::now()).unwrap_err().to_string();
         assert!(text.contains("certs/server"), "{text}");
     }
 
     #[test]
+    fn names_stand_beside_the_hosts_and_each_once() {
+        let more = ["gander.example", "*.hooks.example", "192.0.2.7", "::1"].map(str::to_owned);
+        let names = names(None, &more);
+        assert_eq!(names, ["localhost", "127.0.0.1", "::1", "gander.example", "*.hooks.example", "192.0.2.7"]);
+        for (name, valid) in
+            [("gander.example", true), ("*.a.example", true), ("::1", true), ("a.*.example", false), ("a b", false)]
+        {
+            assert_eq!(is_certificate_name(name), valid, "{name}");
+        }
+    }
+
+    #[test]
     fn only_a_host_name_that_a_certificate_can_hold_is_taken() {
-        let with = |name: &str| names(Some(name.to_owned()));
+        let with = |name: &str| names(Some(name.to_owned()), &[]);
         assert_eq!(with("gander-7f9.prod.example"), ["localhost", "gander-7f9.prod.example", "127.0.0.1", "::1"]);
         for odd in ["", "under_score", "-dash", "a..b", "localhost", &"x".repeat(64)] {
             assert_eq!(with(odd), ["localhost", "127.0.0.1", "::1"], "{odd:?}");

@@ -1,6 +1,6 @@
 //! The dates of a certificate: the TLS library checks those of the peer, but not the server's own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -17,9 +17,55 @@ pub struct Validity {
     pub not_after: WallTime,
 }
 
-/// The time at which the first of these certificates expires; none if none has dates that can be read.
-pub fn expires_at(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
-    chain.iter().filter_map(|certificate| Validity::of(certificate)).map(|dates| dates.not_after).min()
+/// The end of a certificate in use, and the time from which it should be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    pub at: WallTime,
+    pub notice_at: WallTime,
+}
+
+/// The state of a certificate in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Valid,
+    ExpiresSoon,
+    Expired,
+}
+
+/// A file of certificates in use. Of several the one that expires first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    pub file: PathBuf,
+    /// Clients are verified by it; else it is shown.
+    pub is_client_ca: bool,
+    pub expiry: Expiry,
+}
+
+impl Expiry {
+    /// The first certificate of a chain to expire; none if none has dates that can be read.
+    pub(super) fn of_chain(chain: &[CertificateDer<'_>]) -> Option<Expiry> {
+        dates(chain).map(Validity::expiry).min_by_key(|expiry| expiry.at)
+    }
+
+    /// The first of some authorities to expire, but for those that did: others are trusted beside them. If all did, the
+    /// last one.
+    pub(super) fn of_authorities(authorities: &[CertificateDer<'_>], now: WallTime) -> Option<Expiry> {
+        let all = || dates(authorities).map(Validity::expiry);
+        let next = all().filter(|expiry| expiry.at > now).min_by_key(|expiry| expiry.at);
+        next.or_else(|| all().max_by_key(|expiry| expiry.at))
+    }
+
+    pub fn standing(self, now: WallTime) -> Standing {
+        match self {
+            Expiry { at, .. } if now >= at => Standing::Expired,
+            Expiry { notice_at, .. } if now >= notice_at => Standing::ExpiresSoon,
+            _ => Standing::Valid,
+        }
+    }
+}
+
+fn dates(chain: &[CertificateDer<'_>]) -> impl Iterator<Item = Validity> {
+    chain.iter().filter_map(|certificate| Validity::of(certificate))
 }
 
 /// The expiry of a chain that was found to be right at `now`: one in it that has expired was not needed.
@@ -69,7 +115,13 @@ impl Validity {
         if now > self.not_after {
             return Some(Warning::Expired { file, at: self.not_after });
         }
-        expires_soon(self.not_after, now).then_some(Warning::ExpiresSoon { file, at: self.not_after })
+        (now >= self.expiry().notice_at).then_some(Warning::ExpiresSoon { file, at: self.not_after })
+    }
+
+    /// A certificate for a day or a week is renewed by a program, which has not done so in time when a quarter is left.
+    fn expiry(self) -> Expiry {
+        let quarter = self.not_after.since(self.not_before) / 4;
+        Expiry { at: self.not_after, notice_at: self.not_after.before(NOTICE.min(quarter)) }
     }
 }
 
@@ -81,9 +133,8 @@ fn date(reader: BERReader<'_, '_>) -> ASN1Result<WallTime> {
     Ok(WallTime(date.unix_timestamp().saturating_mul(1_000)))
 }
 
-/// Long enough to act before senders are refused, short enough not to warn of short-lived certificates that renew
-/// themselves.
-const NOTICE: Duration = Duration::from_secs(10 * 24 * 3_600);
+/// Long enough to act before senders are refused, and less than what is left when programs renew: a third of 90 days.
+const NOTICE: Duration = Duration::from_secs(14 * 24 * 3_600);
 
 #[cfg(test)]
 mod tests {
@@ -109,8 +160,30 @@ mod tests {
         let now = WallTime::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
         let year = |at: Option<WallTime>| at.map(|at| at.rfc3339()[..4].to_owned());
         assert_eq!(year(next_expiry(&chain, now)).as_deref(), Some("2049"));
-        assert_eq!(year(expires_at(&chain)).as_deref(), Some("2001"));
+        let end = |expiry: Option<Expiry>| year(expiry.map(|expiry| expiry.at));
+        assert_eq!(end(Expiry::of_chain(&chain)).as_deref(), Some("2001"));
+        assert_eq!(end(Expiry::of_authorities(&chain, now)).as_deref(), Some("2049"));
+        assert_eq!(end(Expiry::of_authorities(&chain[2..], now)).as_deref(), Some("2001"));
         assert_eq!(next_expiry(&chain[2..], now), None);
+    }
+
+    #[test]
+    fn notice_is_given_two_weeks_before_the_end_or_in_the_last_quarter() {
+        const HOUR: i64 = 3_600_000;
+        const DAY: i64 = 24 * HOUR;
+        for (claim, lasts, before_end, standing) in [
+            ("a year, in time", 365 * DAY, 14 * DAY + 1, Standing::Valid),
+            ("a year, two weeks before", 365 * DAY, 14 * DAY, Standing::ExpiresSoon),
+            ("a year, at the end", 365 * DAY, 0, Standing::Expired),
+            ("a day, renewed when a third is left", DAY, 8 * HOUR, Standing::Valid),
+            ("a day, not renewed", DAY, 6 * HOUR, Standing::ExpiresSoon),
+            ("a day, an hour ago", DAY, -HOUR, Standing::Expired),
+            ("its dates are swapped", -DAY, 1, Standing::Valid),
+        ] {
+            let not_after = WallTime(1_000 * DAY);
+            let validity = Validity { not_before: WallTime(not_after.0 - lasts), not_after };
+            assert_eq!(validity.expiry().standing(WallTime(not_after.0 - before_end)), standing, "{claim}");
+        }
     }
 
     #[test]

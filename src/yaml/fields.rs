@@ -97,13 +97,7 @@ impl<'a> Fields<'a> {
     /// The path of a file or folder.
     pub fn file(&mut self, name: &'static str, findings: &mut Findings) -> Option<PathBuf> {
         let path = self.path_of(name);
-        let node = self.take_some(name)?;
-        let text = string(node, &path, findings)?;
-        if text.trim().is_empty() || text.contains('\0') {
-            findings.error(node.place.clone(), path, "expected a path, found an empty text");
-            return None;
-        }
-        Some(PathBuf::from(text))
+        file(self.take_some(name)?, &path, findings)
     }
 
     /// A boolean.
@@ -248,6 +242,16 @@ pub fn string(node: &Node, path: &str, findings: &mut Findings) -> Option<String
         Value::String(text) => Some(text.clone()),
         _ => mismatch(node, path, "a string", findings),
     }
+}
+
+/// The path of a file or folder, from a node at `path`.
+pub fn file(node: &Node, path: &str, findings: &mut Findings) -> Option<PathBuf> {
+    let text = string(node, path, findings)?;
+    if text.trim().is_empty() || text.contains('\0') {
+        findings.error(node.place.clone(), path, "expected a path, found an empty text");
+        return None;
+    }
+    Some(PathBuf::from(text))
 }
 
 /// A boolean, from a node at `path`.

@@ -8,6 +8,7 @@ mod answers;
 mod bodies;
 mod browser;
 mod cases;
+mod certificate_files;
 mod certificates;
 mod cli;
 mod client_address;

@@ -49,7 +49,7 @@ impl Process {
     }
 
     /// The process, or the lines of one that ended.
-    fn try_start(configuration: &Path) -> Result<Process, String> {
+    pub fn try_start(configuration: &Path) -> Result<Process, String> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gander"))
             .args(["run", "--config"])
             .arg(configuration)

@@ -166,12 +166,17 @@ async fn what_the_process_and_its_files_take_is_shown_as_it_is() {
         assert!(value("process_open_fds") > 5.0 && value("process_open_fds") < value("process_max_fds"));
         assert!(value("process_resident_memory_bytes") > 4_000_000.0);
         assert!(value("process_virtual_memory_bytes") > value("process_resident_memory_bytes"));
-        let expiry = value(r#"gander_certificate_expiry_timestamp_seconds{listener="listen"}"#);
+        let certificate = relay.directory.path().join("server.pem");
+        let expiry = format!(
+            r#"gander_certificate_expiry_timestamp_seconds{{section="listen.tls",file="{}"}}"#,
+            certificate.display()
+        );
+        let expiry = value(&expiry);
         assert!(
             text.contains(concat!("gander_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",commit=\"")),
             "{text}"
         );
-        assert!(expiry > now + 86_400.0 && !text.contains(r#"listener="admin""#), "admin has no certificate here");
+        assert!(expiry > now + 86_400.0 && !text.contains(r#"section="admin.tls""#), "admin has no certificate here");
     })
     .await;
 }

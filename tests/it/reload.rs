@@ -538,7 +538,10 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
         let pair = rcgen::KeyPair::generate().unwrap();
         fs::write(&new, params.self_signed(&pair).unwrap().pem()).unwrap();
         fs::write(&key, pair.serialize_pem()).unwrap();
-        let expiry = r#"gander_certificate_expiry_timestamp_seconds{listener="listen"}"#;
+        let expiry = format!(
+            r#"gander_certificate_expiry_timestamp_seconds{{section="listen.tls",file="{}"}}"#,
+            world.path("server.pem").display()
+        );
         assert_eq!(world.rule_for("e1").await, "first");
 
         // One without the other belongs to nothing: the pair before it stays.
@@ -548,13 +551,13 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
         let problem = failed["problems"][0].as_str().unwrap();
         assert!(problem.contains("server.key") && problem.contains("do not belong together"), "{problem}");
         assert_eq!(answers_to(&old).await, 405);
-        assert_ne!(world.metric(expiry).await, "2209075200.0");
+        assert_ne!(world.metric(&expiry).await, "2209075200.0");
 
         world.put("server.key", &fs::read_to_string(&key).unwrap());
         let reload = world.reload_succeeded_after(&failed).await;
         assert_eq!((&reload["restart_needed"], answers_to(&new).await), (&before["restart_needed"], 405));
         assert_eq!(world.rule_for("e2").await, "first", "a connection that was open goes on");
-        assert_eq!(world.metric(expiry).await, "2209075200.0", "of the pair that is shown now");
+        assert_eq!(world.metric(&expiry).await, "2209075200.0", "of the pair that is shown now");
     })
     .await;
 }

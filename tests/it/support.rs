@@ -53,6 +53,8 @@ pub struct Edge {
     pub recorder: Recorder,
     pub ingest: Ingest,
     pub directory: tempfile::TempDir,
+    /// The certificates of its listener.
+    pub tls: Option<Arc<tls::Served>>,
     /// Ends when the listener has drained.
     pub served: JoinHandle<()>,
     committed: Mutex<mpsc::Receiver<Committed>>,
@@ -81,8 +83,7 @@ impl Setup {
                 tls: Some(tls::Config {
                     certificate: PathBuf::from("server.pem"),
                     private_key: PathBuf::from("server.key"),
-                    client_ca: None,
-                    self_signed: true,
+                    ..tls::Config::default()
                 }),
                 limits: server::Limits {
                     connections_max: 1_000,
@@ -90,6 +91,7 @@ impl Setup {
                     idle_timeout: Duration::from_secs(75),
                     write_timeout: Duration::from_secs(10),
                     drain_timeout: Duration::from_secs(5),
+                    connection_age_max: Duration::from_secs(3_600),
                 },
                 addresses: server::Addresses::default(),
                 bodies: BodyLimits { bytes_max: 64 * 1024, timeout: Duration::from_secs(10) },
@@ -151,7 +153,7 @@ impl Setup {
         let observer = server::Observer::of_senders(Arc::clone(&metrics));
         let addresses = self.listen.addresses;
         let (limits, service, stop) = (self.listen.limits, Arc::new(ingest.clone()), shutdown.clone());
-        let served = tokio::spawn(server::serve(socket, config, addresses, limits, service, observer, stop));
+        let served = tokio::spawn(server::serve(socket, config.clone(), addresses, limits, service, observer, stop));
         Edge {
             address,
             metrics,
@@ -159,6 +161,7 @@ impl Setup {
             recorder,
             ingest,
             directory,
+            tls: config,
             served,
             committed: Mutex::new(committed),
             encrypted,

@@ -296,6 +296,7 @@ async fn a_connection_whose_answer_goes_on_is_not_idle() {
         idle_timeout: PAUSE / 10,
         write_timeout: PAUSE,
         drain_timeout: PAUSE,
+        connection_age_max: 100 * PAUSE,
     };
     let (addresses, service) = (server::Addresses::default(), Arc::new(Streaming));
     let observer = Observer::of("test");

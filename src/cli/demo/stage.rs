@@ -303,8 +303,7 @@ fn pair(directory: &Path, name: &str) -> tls::Config {
     tls::Config {
         certificate: directory.join(format!("{name}.pem")),
         private_key: directory.join(format!("{name}.key")),
-        client_ca: None,
-        self_signed: true,
+        ..tls::Config::default()
     }
 }
 

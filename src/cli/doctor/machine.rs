@@ -39,6 +39,7 @@ pub(super) async fn look(
     let started = Instant::now();
     let (runs, found) = relay(admin, &managing.0, used, url).await;
     let mut checks = vec![Check::new("relay", started.elapsed(), found)];
+    let record = journal.as_ref().map(|config| tls::Record::in_directory(&config.data_dir));
     match journal {
         Some(config) => {
             let of_disk = config.clone();
@@ -52,12 +53,13 @@ pub(super) async fn look(
     {
         checks.push(Check::new(name, took, listener(address, &bound, runs)));
     }
+    let record = record.as_ref();
     match listen.tls.clone() {
-        Some(tls) => checks.push(within("listen.tls", move || certificate(&tls, WallTime::now())).await),
+        Some(tls) => checks.push(within("listen.tls", look_at(tls, record)).await),
         None => checks.push(Check::new("listen.tls", Duration::ZERO, Found::ok("off: senders speak plain HTTP"))),
     }
     if let Some(tls) = admin.tls.clone() {
-        checks.push(within("admin.tls", move || certificate(&tls, WallTime::now())).await);
+        checks.push(within("admin.tls", look_at(tls, record)).await);
     }
     checks
 }
@@ -217,9 +219,17 @@ fn listener(address: SocketAddr, bound: &io::Result<()>, runs: bool) -> Found {
     }
 }
 
-/// The pair of a listener.
-fn certificate(config: &tls::Config, now: WallTime) -> Found {
+fn look_at(config: tls::Config, record: Option<&tls::Record>) -> impl FnOnce() -> Found + Send + 'static {
+    let record = record.cloned();
+    move || certificate(&config, record.as_ref(), WallTime::now())
+}
+
+/// The pairs of a listener.
+fn certificate(config: &tls::Config, record: Option<&tls::Record>, now: WallTime) -> Found {
     let file = config.certificate.display();
+    if let Some(Err(error)) = record.map(|record| record.refuse_where_another_was_served(config)) {
+        return Found::failed(error.to_string(), "put the pair back from a backup, or have it issued again");
+    }
     let (served, warnings) = match tls::Served::load(config.clone(), now) {
         Ok(loaded) => loaded,
         Err(tls::Error::PairMissing { .. }) if config.self_signed => {
@@ -228,7 +238,8 @@ fn certificate(config: &tls::Config, now: WallTime) -> Found {
         Err(error) => return Found::failed(error.to_string(), "put a pair there that the relay's user can read"),
     };
     if warnings.is_empty() {
-        let until = served.expires_at().map(|at| format!(", {}", expiry(at, now)));
+        let ends = served.in_use(now).into_iter().filter(|one| !one.is_client_ca).map(|one| one.expiry.at);
+        let until = ends.min().map(|at| format!(", {}", expiry(at, now)));
         return Found::ok(format!("{file}{}", until.unwrap_or_default()));
     }
     let text = warnings.iter().map(Warning::problem).collect::<Vec<_>>().join("; ");
@@ -383,20 +394,20 @@ mod tests {
         let config = |self_signed| tls::Config {
             certificate: folder.path().join("server.pem"),
             private_key: folder.path().join("server.key"),
-            client_ca: None,
             self_signed,
+            ..tls::Config::default()
         };
         let now = WallTime::now();
-        assert!(certificate(&config(true), now).text.ends_with("the start makes a self-signed pair"));
-        assert_eq!(certificate(&config(false), now).verdict, Verdict::Failed);
+        assert!(certificate(&config(true), None, now).text.ends_with("the start makes a self-signed pair"));
+        assert_eq!(certificate(&config(false), None, now).verdict, Verdict::Failed);
         tls::make_missing_pair(&config(true), now).unwrap().unwrap();
-        let end = tls::Served::load(config(true), now).unwrap().0.expires_at().unwrap();
+        let end = tls::Served::load(config(true), now).unwrap().0.in_use(now)[0].expiry.at;
         for (at, verdict, words) in [
             (now.0, Verdict::Ok, "server.pem, valid until "),
             (end.0 - 86_400_000, Verdict::Warning, "expires at"),
             (end.0 + 86_400_000, Verdict::Failed, "expired at"),
         ] {
-            let found = certificate(&config(true), WallTime(at));
+            let found = certificate(&config(true), None, WallTime(at));
             assert!(found.verdict == verdict && found.text.contains(words), "{found:?}");
         }
     }
