@@ -35,8 +35,8 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::Request;
-use http_body::Body as _;
+use http::{Request, StatusCode};
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
@@ -44,7 +44,7 @@ use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
 use self::event_changes::WAITERS_MAX;
 use self::history::History;
@@ -59,7 +59,7 @@ use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::self_check;
-use crate::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, BadHead, BoxError, Limits, Observer, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -154,7 +154,11 @@ struct State {
 }
 
 /// The API as a service of the server.
-struct Api(Router);
+struct Api {
+    router: Router,
+    /// Places of requests beside probes. A request has its place until its answer has been handed over.
+    places: Arc<Semaphore>,
+}
 
 /// Serves `socket`, which the caller bound, until `shutdown` begins.
 pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: Access, view: View, shutdown: Shutdown) {
@@ -176,22 +180,28 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
         event_waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         shutdown: shutdown.clone(),
     };
-    let api = Arc::new(Api(router(state)));
+    let api = Arc::new(Api { router: router(state), places: Arc::new(Semaphore::new(REQUESTS_MAX)) });
     let served = server::serve(socket, tls, addresses, LIMITS, api, Observer::of("admin"), shutdown);
     tokio::join!(served, history.follow(&seen, &stop));
 }
 
 impl Service for Api {
     fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Answering {
+        let is_probe = guard::PROBES.contains(&request.uri().path());
+        let place = if is_probe { None } else { Arc::clone(&self.places).try_acquire_owned().ok() };
+        if place.is_none() && !is_probe {
+            let full = problem::document(StatusCode::SERVICE_UNAVAILABLE, NO_PLACE, &[]);
+            return Box::pin(async move { full.map(AnswerBody::from) });
+        }
         request.extensions_mut().insert(peer);
-        let answer = TowerToHyperService::new(self.0.clone()).call(request);
+        let answer = TowerToHyperService::new(self.router.clone()).call(request);
         Box::pin(async move {
             let Ok(response) = answer.await;
             let (head, body) = response.into_parts();
             let body = match body.size_hint().exact() {
                 // It is whole already: this neither waits nor fails.
                 Some(_) => axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default().into(),
-                None => AnswerBody::Streamed(body.map_err(Into::into).boxed_unsync()),
+                None => AnswerBody::Streamed(with_place(body, place).boxed_unsync()),
             };
             http::Response::from_parts(head, body)
         })
@@ -200,6 +210,18 @@ impl Service for Api {
     fn refuse(&self, head: BadHead, _: Peer) -> http::Response<Bytes> {
         problem::document(head.status(), head.detail(), &[])
     }
+}
+
+/// Keeps the place of a request until its streamed answer has ended.
+fn with_place(
+    body: axum::body::Body,
+    place: Option<OwnedSemaphorePermit>,
+) -> impl Body<Data = Bytes, Error = BoxError> {
+    body.map_frame(move |frame| {
+        let _ = &place;
+        frame
+    })
+    .map_err(Into::into)
 }
 
 fn router(state: State) -> Router {
@@ -232,6 +254,13 @@ fn router(state: State) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), guard::same_site))
         .with_state(state)
 }
+
+/// Requests beside probes that are answered at once. The other connections have none in flight, and the one of them that
+/// achieved nothing for longest gives way to a new one: a probe always gets through.
+const REQUESTS_MAX: usize = LIMITS.connections_max - PROBES_RESERVED;
+/// More than probe at once, with such as have only just connected.
+const PROBES_RESERVED: usize = 32;
+const NO_PLACE: &str = "too many requests are being answered here, and the rest is for probes: ask again in a while";
 
 const LIMITS: Limits = Limits {
     // Scrapers, probes and a few people.

@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use serde_json::Value;
 
+use crate::bounded_json::{self, Room};
+
 /// The reading of a source's payloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JsonReading {
@@ -193,33 +195,34 @@ fn next_pair(text: &[u8]) -> Option<(&[u8], char, &[u8])> {
     })
 }
 
-/// Makes JSON of a text that is nearly that. Where it is not, and why, is for the parser of the result to say.
-pub fn repair(text: &str, repairs: &mut Repairs) -> Vec<u8> {
-    let mut pass = Pass::over(text);
-    while pass.at < pass.text.len() {
+/// Makes JSON of a text that is nearly that, of at most so many bytes; none where it would be longer. Where it is not JSON,
+/// and why, is for the parser of the result to say.
+pub fn repair(text: &str, bytes_max: usize, repairs: &mut Repairs) -> Option<Vec<u8>> {
+    let mut pass = Pass { bytes_max, ..Pass::over(text) };
+    while pass.at < pass.text.len() && !pass.full {
         pass.step();
     }
     *repairs = repairs.and(pass.repairs);
-    pass.made
+    (!pass.full).then_some(pass.made)
 }
 
 /// Reads a text that strict JSON refuses, with what was repaired for that; none where no repair helps.
-pub fn read(text: &str) -> Option<(Value, Repairs)> {
+pub fn read(text: &str, room: Room) -> Option<(Value, Repairs)> {
     let mut repairs = Repairs::NONE;
-    let made = repair(text, &mut repairs);
+    let made = repair(text, room.text_bytes_max(), &mut repairs)?;
     if repairs.is_empty() {
         return None;
     }
-    Some((serde_json::from_slice(&made).ok()?, repairs))
+    Some((bounded_json::read(&made, room.beside(made.capacity())).ok()?, repairs))
 }
 
 /// The place in `text` of what became the byte `made` of its repair.
 pub fn place(text: &str, made: usize) -> usize {
-    let mut pass = Pass::over(text);
+    let mut pass = Pass { bytes_max: made, ..Pass::over(text) };
     while pass.at < pass.text.len() {
         let (at, before) = (pass.at, pass.made.len());
         pass.step();
-        if pass.made.len() > made {
+        if pass.full {
             return (at + (made - before)).min(pass.at - 1);
         }
     }
@@ -231,6 +234,9 @@ struct Pass<'t> {
     text: &'t [u8],
     at: usize,
     made: Vec<u8>,
+    bytes_max: usize,
+    /// It would be longer than that.
+    full: bool,
     repairs: Repairs,
     in_string: bool,
     /// The last token ends a value.
@@ -245,6 +251,8 @@ impl Pass<'_> {
             text: text.as_bytes(),
             at: 0,
             made: Vec::with_capacity(text.len() + text.len() / 8),
+            bytes_max: usize::MAX,
+            full: false,
             repairs: Repairs::NONE,
             in_string: false,
             after_value: false,
@@ -350,12 +358,26 @@ impl Pass<'_> {
 
     /// Takes so many bytes as they are.
     fn keep(&mut self, length: usize) {
-        self.made.extend_from_slice(&self.text[self.at..self.at + length]);
+        self.make(&self.text[self.at..self.at + length]);
         self.at += length;
     }
 
+    /// Adds to what is made, which grows by doubling up to its limit.
+    fn make(&mut self, bytes: &[u8]) {
+        let length = self.made.len() + bytes.len();
+        if length > self.bytes_max {
+            self.full = true;
+            return;
+        }
+        if length > self.made.capacity() {
+            let wished = self.made.capacity().saturating_mul(2).min(self.bytes_max).max(length);
+            self.made.reserve_exact(wished - self.made.len());
+        }
+        self.made.extend_from_slice(bytes);
+    }
+
     fn replace(&mut self, length: usize, by: &[u8], repair: Repair) {
-        self.made.extend_from_slice(by);
+        self.make(by);
         self.at += length;
         self.repairs.add(repair);
     }
@@ -417,7 +439,7 @@ mod tests {
 
     fn repaired(text: &str) -> (String, Vec<Repair>) {
         let mut repairs = Repairs::NONE;
-        let made = repair(text, &mut repairs);
+        let made = repair(text, usize::MAX, &mut repairs).unwrap();
         (String::from_utf8(made).unwrap(), repairs.iter().collect())
     }
 
@@ -601,7 +623,7 @@ mod tests {
             let mut text = String::new();
             Careless(ways.into_iter().cycle()).value(&value, &mut text);
             let mut repairs = Repairs::NONE;
-            prop_assert_eq!(read(&repair(&text, &mut repairs)), Some(value.clone()), "{:?}", text);
+            prop_assert_eq!(read(&repair(&text, usize::MAX, &mut repairs).unwrap()), Some(value.clone()), "{:?}", text);
             prop_assert_eq!(repairs.is_empty(), read(text.as_bytes()).is_some(), "{:?}", text);
         }
 

@@ -33,6 +33,7 @@
 //! | [`tls`] | certificates and roots, for both directions |
 //! | [`relay`] [`cli`] | start, stop, reload; one file a command |
 //! | [`advice`] | why things stand as they do, what to do, what to type where: sentences for people, on the terminal and on the page |
+//! | [`bounded_json`] | reads JSON within ten times the memory of its text |
 //! | [`lenient_json`] | reads what strict JSON refuses, where it can be read in only one way |
 //! | [`event`] [`trace_context`] [`clock`] [`text`] [`version`] | the vocabulary: what an event is and what becomes of it; the trace that it belongs to; time; words and times as people read them; what this was built from |
 //! | [`self_check`] | a synthetic trigger and resolve, round after round: when, and what it means that one does not come back |
@@ -53,7 +54,7 @@
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` | |
-//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `server/addresses` `server/forwarded` `server/proxy_header` `inbound/auth` `inbound/limits` `lenient_json` `token_bucket` `secret` `credential` `advice` `self_check` | pure: no tokio, no hyper, no files, no clock |
+//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `server/addresses` `server/forwarded` `server/proxy_header` `inbound/auth` `inbound/limits` `bounded_json` `lenient_json` `token_bucket` `secret` `credential` `advice` `self_check` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `trace_context` `clock` `text` `version` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent
@@ -76,6 +77,7 @@ mod activity;
 mod admin;
 mod advice;
 mod authoring;
+mod bounded_json;
 mod callgoose;
 mod cli;
 mod clock;

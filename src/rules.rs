@@ -35,6 +35,7 @@ mod value;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 pub use self::body_shape::{BodyShape, Known};
@@ -138,8 +139,8 @@ pub enum Element {
     Refused {
         /// Never empty.
         violations: Vec<Violation>,
-        /// The element itself where `split` made it, so that it can be kept; none where it is the whole payload.
-        element: Option<Box<Value>>,
+        /// The element itself, as JSON, where `split` made it, so that it can be kept; none where it is the whole payload.
+        element: Option<Bytes>,
     },
 }
 

@@ -1,5 +1,6 @@
 //! Reads what a POST brings.
 
+use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
-use serde::de::{Error as _, MapAccess, Visitor};
+use http_body_util::LengthLimitError;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -33,7 +35,7 @@ impl<'de> Deserialize<'de> for Members {
                 let mut members = Map::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if members.insert(name.clone(), value).is_some() {
-                        return Err(A::Error::custom(format!("`{name}` is there twice")));
+                        return Err(serde::de::Error::custom(format!("`{name}` is there twice")));
                     }
                 }
                 Ok(Members(members))
@@ -60,6 +62,9 @@ pub(super) async fn json_body(state: &State, request: Request, bytes_max: usize)
 pub(super) async fn body(request: Request, bytes_max: usize) -> Result<Bytes, Response> {
     match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(request.into_body(), bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if !error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => {
+            Err(problem(StatusCode::BAD_REQUEST, "the body of the request ended early, or its chunks are malformed"))
+        }
         Ok(Err(_)) => {
             let detail = format!("the body of this request is at most {} KiB", bytes_max / 1024);
             Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail))

@@ -158,7 +158,8 @@ fn is_ours(host: &Authority, bound: IpAddr, configured: &[String]) -> bool {
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 const NO_CERTIFICATE: &str = "show a client certificate that `admin.tls.client_ca` signed";
-const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+/// The paths that tell whether the relay lives and is ready.
+pub(super) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 const ANOTHER_HOST: &str = "the Host header names another host than this listener's: list that name in `admin.hosts`, or \
                             send the admin token as `Authorization: Bearer TOKEN`, with which any name will do";
 

@@ -82,7 +82,7 @@ impl SecretFile {
 impl Reader<'_> {
     /// A secret, from its node at `path`.
     pub(super) fn secret(&mut self, node: &Node, path: &str, used: Use, direction: Direction) -> Option<Secret> {
-        match &node.value {
+        let secret = match &node.value {
             Value::String(text) => self.literal(node, text, path, used),
             Value::Map(_) => self.referenced(node, path, used, direction),
             _ => {
@@ -90,7 +90,13 @@ impl Reader<'_> {
                 self.error(node, path, message).help(HELP);
                 None
             }
+        };
+        // The upstream chooses its own.
+        if direction == Direction::Checked && secret.as_ref().and_then(|secret| secret.expose(is_short)) == Some(true) {
+            let message = format!("this secret is shorter than {SECRET_CHARS_MIN} characters, and can be guessed");
+            self.findings.warning(node.place.clone(), path, message).code("secret-weak").help(WEAK_HELP);
         }
+        secret
     }
 
     /// A secret that is written out at `node`, as a whole or within something else.
@@ -245,6 +251,10 @@ pub(super) fn one_of<const N: usize>(alternatives: [Option<&Node>; N]) -> Option
     }
 }
 
+fn is_short(secret: &str) -> bool {
+    secret.chars().count() < SECRET_CHARS_MIN
+}
+
 /// The secret in a file, without the line break that editors and `echo` put behind it.
 fn read_secret(path: &Path, used: Use) -> Result<String, String> {
     let mut text = read_text(path, SECRET_BYTES_MAX).map_err(|unreadable| unreadable.problem)?;
@@ -306,6 +316,9 @@ fn decode_sha256(text: &str) -> Option<[u8; 32]> {
 }
 
 const HELP: &str = "write { env: NAME } or { file: PATH }";
+const WEAK_HELP: &str = "take a long random one, such as `openssl rand -hex 32` makes";
+/// With fewer characters, also random ones, a secret is within reach of those who try for long.
+const SECRET_CHARS_MIN: usize = 16;
 const NAME_HELP: &str = "`env` takes the variable's name, not its value: where this is the secret itself, put it into a \
                          variable and name that";
 const FILE_HELP: &str = "the file holds the secret alone, readable by the relay's user";

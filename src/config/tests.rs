@@ -22,7 +22,7 @@ impl Desk {
         std::fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
         let path = folder.path().join("gander.yaml");
         std::fs::write(&path, text).unwrap();
-        let environment = [("IN", "inbound-secret"), ("UP", "upstream-secret"), ("PAIR", "user:pass")];
+        let environment = [("IN", "inbound-secret-of-letters"), ("UP", "upstream-secret"), ("PAIR", "user:pass")];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment = BTreeMap::from(environment);
         Desk { folder, inputs: Inputs { path, environment, flags: Vec::new(), secrets: Secrets::Required } }
@@ -141,7 +141,7 @@ fn the_shipped_file_tells_the_truth_about_every_default() {
     let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/config/rules/servicepilot.yaml");
     let shipped = shipped.replace("rules/servicepilot.yaml", rules);
     let load = |text: &str| {
-        let desk = Desk::new(text).env("SERVICEPILOT_TOKEN", "a").env("CALLGOOSE_TOKEN", "b");
+        let desk = Desk::new(text).env("SERVICEPILOT_TOKEN", "a-secret-of-many-letters").env("CALLGOOSE_TOKEN", "b");
         let Loaded { config, warnings, .. } = desk.load();
         assert!(warnings.is_empty(), "{}", warnings.render(false));
         format!("{config:#?}")
@@ -923,6 +923,53 @@ fn credentials_in_a_proxys_url_are_taken_and_warned_of() {
 }
 
 #[test]
+fn a_secret_that_can_be_guessed_is_warned_of_once_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (short, long) = (folder.path().join("short"), folder.path().join("long"));
+    std::fs::write(&short, "swordfish-15-ch\n").unwrap();
+    std::fs::write(&long, "swordfish-16-chr\n").unwrap();
+    let [short, long] = [short, long].map(|path| format!("{{ file: '{}' }}", path.display()));
+    let hash = format!("{{ sha256: {} }}", "0".repeat(64));
+    for (secret, weak) in [
+        ("swordfish", 1),
+        ("swordfish-16-chr", 0),
+        ("schwertfisch-äöü", 0),
+        ("{ env: SHORT }", 1),
+        ("{ env: LONG }", 0),
+        (&*short, 1),
+        (&*long, 0),
+        (&*hash, 0),
+    ] {
+        for (entry, path) in [
+            (format!("- bearer: {secret}"), "sources.s.auth[0].bearer"),
+            (format!("- header: {{ name: X-Token, secret: {secret} }}"), "sources.s.auth[0].header.secret"),
+            (format!("- query: {{ name: token, secret: {secret} }}"), "sources.s.auth[0].query.secret"),
+            (format!("admin.token {secret}"), "admin.token"),
+        ] {
+            // Neither a bearer token nor a header holds other letters.
+            if !secret.is_ascii() && !path.contains("query") {
+                continue;
+            }
+            let text = match entry.strip_prefix("admin.token ") {
+                Some(token) => format!("admin: {{ token: {token} }}\n{BASE}"),
+                None => BASE.replace("- bearer: { env: IN }", &entry),
+            };
+            let desk = Desk::new(&text).env("SHORT", "swordfish").env("LONG", "swordfish-of-many-letters");
+            let warnings = desk.load().warnings;
+            let found: Vec<_> = warnings.iter().filter(|warning| warning.code == "secret-weak").collect();
+            assert_eq!(found.len(), weak, "{text}: {}", warnings.render(false));
+            assert!(found.iter().all(|warning| warning.path == path), "{found:?}");
+            let shown = format!("{} {} {:?}", warnings.render(false), warnings.to_json(), warnings.lines());
+            assert!(!shown.contains("fish") && !shown.contains(" 15 "), "{shown}");
+            assert_eq!(shown.contains("openssl rand -hex 32"), weak == 1, "the remedy: {shown}");
+        }
+    }
+    // What the upstream chose is not ours to judge.
+    let sent = Desk::new(&BASE.replace("{ env: UP }", "swordfish")).load().warnings;
+    assert!(sent.iter().all(|warning| warning.code != "secret-weak"), "{}", sent.render(false));
+}
+
+#[test]
 fn what_has_no_effect_or_may_be_secret_on_the_way_to_the_upstream_is_told() {
     let found = |text: &str, line: &str| {
         let warnings = Desk::new(&text.replace("  url:", &format!("  {line}\n  url:"))).load().warnings;
@@ -1044,7 +1091,7 @@ fn later_layers_win() {
         .env("GANDER_DEDUP__REMIND", "false")
         .env("GANDER_LISTEN__ADDRESS", "127.0.0.1:1111")
         .env("GANDER_SOURCES__S__ALLOW_FROM", "[10.0.0.0/8, 192.0.2.1]")
-        .env("GANDER_ADMIN__TOKEN", "123456")
+        .env("GANDER_ADMIN__TOKEN", "1234567890123456")
         .flag("--listen", "listen.address", "127.0.0.1:2222");
     let Loaded { config, warnings, .. } = desk.load();
     assert!(warnings.is_empty(), "{}", warnings.render(false));
@@ -1053,7 +1100,7 @@ fn later_layers_win() {
     assert!(!config.dedup.remind);
     assert_eq!(config.listen.address.port(), 2222);
     assert_eq!(config.sources[0].allow_from.len(), 2);
-    assert!(config.admin.token.unwrap().matches(b"123456"));
+    assert!(config.admin.token.unwrap().matches(b"1234567890123456"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::refusal::{UNPROCESSABLE, to_json};
+use super::refusal::UNPROCESSABLE;
 use super::response::{EventReply, Reply};
 use crate::event::{Draft, KeyId};
 use crate::journal::recorder::{Entry, PendingSettlement, Recorded};
@@ -39,7 +39,6 @@ impl Elements {
                 }
                 Element::Ignored { rule } => ignored.push(Ignored { index, rule }),
                 Element::Refused { violations, element } => {
-                    let element = element.map(|element| to_json(&element));
                     entries.push(Entry::Refused { element, reason: UNPROCESSABLE, violations });
                 }
             }
@@ -96,7 +95,7 @@ mod tests {
 
     fn refused(element: Option<serde_json::Value>) -> Element {
         let violation = Violation { path: "$.id".into(), problem: "is required".into(), found: None };
-        Element::Refused { violations: vec![violation], element: element.map(Box::new) }
+        Element::Refused { violations: vec![violation], element: element.map(|element| element.to_string().into()) }
     }
 
     fn elements(batch: bool, elements: Vec<Element>) -> Elements {

@@ -13,6 +13,7 @@ use super::charset::{Charset, looks_wide};
 use super::gzip::{self, StaysPacked, looks_packed, unpack};
 use super::refusal::{NotJson, PACKED, Refusal, TakenBy};
 use super::{Accept, form};
+use crate::bounded_json::{self, Room, SEND_LESS, TOO_DENSE, Unread};
 use crate::event::Violation;
 use crate::lenient_json::{self, JsonReading, Repairs};
 
@@ -133,7 +134,7 @@ impl Reading {
 /// shape of a form is read as one where the source takes forms, whatever its content type: many scripts send none, and
 /// what is kept is read again without it. What strict JSON takes is never looked at by the lenient reading.
 ///
-/// Nesting is limited by serde_json's own 128 levels, so that no body overflows the stack.
+/// Nesting is limited by serde_json's own 128 levels, so that no body overflows the stack, and memory by a [`Room`].
 pub(super) fn decode(body: &[u8], reading: Reading) -> Result<Decoded, NotJson> {
     let body = EncodedBody::new(body, reading.charset);
     let not_json = match body.strictly(reading.form) {
@@ -163,32 +164,39 @@ struct EncodedBody<'b> {
     encoding: &'static Encoding,
     /// A byte order mark says the encoding.
     marked: bool,
+    /// The memory for all that is made of it.
+    room: Room,
 }
 
 impl EncodedBody<'_> {
     fn new(body: &[u8], charset: Charset) -> EncodedBody<'_> {
+        let room = Room::of(body.len());
         match Encoding::for_bom(body) {
-            Some((encoding, mark_length)) => EncodedBody { text: &body[mark_length..], encoding, marked: true },
-            None => EncodedBody { text: body, encoding: charset.encoding(), marked: false },
+            Some((encoding, mark_length)) => EncodedBody { text: &body[mark_length..], encoding, marked: true, room },
+            None => EncodedBody { text: body, encoding: charset.encoding(), marked: false, room },
         }
     }
 
     /// The reading of strict JSON, or of a form where the source takes forms.
     fn strictly(&self, forms: bool) -> Result<Value, NotJson> {
+        let mut copied = 0;
         // serde_json checks UTF-8 itself.
         let text: Cow<'_, [u8]> = if self.encoding == UTF_8 {
             Cow::Borrowed(self.text)
         } else {
             match self.encoding.decode_without_bom_handling_and_without_replacement(self.text) {
                 Some(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
-                Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+                Some(Cow::Owned(text)) => {
+                    copied = text.capacity();
+                    Cow::Owned(text.into_bytes())
+                }
                 None => {
                     let problem = format!("it holds bytes that are not {}", self.encoding.name());
                     return Err(NotJson::at(problem, 1, 1));
                 }
             }
         };
-        match serde_json::from_slice(&text) {
+        match bounded_json::read(&text, self.room.beside(copied)) {
             Ok(value) => Ok(value),
             Err(_) if forms && form::is_form(&text) => {
                 // Percent-encoded are bytes of the charset, which has to be one in which the signs between fields are bytes.
@@ -198,7 +206,8 @@ impl EncodedBody<'_> {
                 };
                 read.map_err(|(problem, at)| NotJson::at(problem, 1, at + 1))
             }
-            Err(problem) => {
+            Err(Unread::TooDense { at }) => Err(too_dense(&text, at)),
+            Err(Unread::Syntax(problem)) => {
                 let found = not_json(&text, offset(&text, &problem), &problem);
                 Err(if form::is_form(&text) { found.taken_by(TakenBy::Forms, TAKES_FORMS) } else { found })
             }
@@ -230,18 +239,36 @@ impl EncodedBody<'_> {
     fn leniently(&self, forms: bool) -> Option<Result<Decoded, NotJson>> {
         let mut repairs = Repairs::NONE;
         let text = lenient_json::decode(self.text, self.encoding, self.marked, &mut repairs);
-        let repaired = lenient_json::repair(&text, &mut repairs);
+        let copied = if let Cow::Owned(text) = &text { text.capacity() } else { 0 };
+        let room = self.room.beside(copied);
+        let Some(repaired) = lenient_json::repair(&text, room.text_bytes_max(), &mut repairs) else {
+            return Some(Err(NotJson::at(TOO_MANY_REPAIRS, 1, 1)));
+        };
         if repairs.is_empty() || forms && form::is_form(text.as_bytes()) {
             return None;
         }
-        Some(match serde_json::from_slice(&repaired) {
-            Ok(value) => Ok(Decoded { value, repairs }),
-            Err(problem) => {
-                let place = lenient_json::place(&text, offset(&repaired, &problem));
-                Err(not_json(text.as_bytes(), place, &problem))
-            }
-        })
+        let unread = match bounded_json::read(&repaired, room.beside(repaired.capacity())) {
+            Ok(value) => return Some(Ok(Decoded { value, repairs })),
+            Err(unread) => unread,
+        };
+        let at = match &unread {
+            Unread::TooDense { at } => *at,
+            Unread::Syntax(problem) => offset(&repaired, problem),
+        };
+        // Finding the place makes it once more.
+        drop(repaired);
+        let place = lenient_json::place(&text, at);
+        Some(Err(match unread {
+            Unread::TooDense { .. } => too_dense(text.as_bytes(), place),
+            Unread::Syntax(problem) => not_json(text.as_bytes(), place, &problem),
+        }))
     }
+}
+
+/// The words for a text that holds more values than there is memory for.
+fn too_dense(text: &[u8], at: usize) -> NotJson {
+    let (line, column) = line_and_column(text, at);
+    NotJson::at(TOO_DENSE, line, column).with_remedy(SEND_LESS)
 }
 
 /// The words for a problem at this byte of the text.
@@ -293,6 +320,7 @@ fn line_and_column(text: &[u8], at: usize) -> (usize, usize) {
 
 /// The size of a beginning, some dozens of alerts.
 const BEGINNING_BYTES: usize = 64 * 1024;
+const TOO_MANY_REPAIRS: &str = "repairing all that is no JSON in it takes more than ten times its size in memory";
 const TAKES_FORMS: &str = "It looks like a form, which a source with `accept: [json, form]` takes.";
 /// serde_json's words for a high surrogate without its low one, and for a low one alone.
 const SURROGATE: [&str; 2] = ["unexpected end of hex escape", "lone leading surrogate in hex escape"];
@@ -306,6 +334,9 @@ const NO_VALUE: [&str; 4] = ["expected value", "expected ident", "invalid number
 const NAME_CHARSET: &str =
     "Send UTF-8, or name the charset, as in `Content-Type: application/json; charset=windows-1252`.";
 const SINGLE_QUOTES: &str = "strings stand between double quotes, and this one between single quotes";
+
+#[cfg(test)]
+mod memory;
 
 #[cfg(test)]
 mod tests {

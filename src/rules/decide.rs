@@ -3,6 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::budget::Budget;
@@ -16,6 +17,7 @@ use super::value::{kind_of, shortened, shown};
 use super::{
     Context, Decision, Element, Otherwise, Rule, RuleSet, TemplateFailures, Then, key, placeholder, unmatched,
 };
+use crate::bounded_json::{self, Room};
 use crate::event::{Action, Body, Draft, Priority, UpdateHash, Violation};
 use crate::lenient_json::{self, JsonReading, Repairs};
 
@@ -123,7 +125,7 @@ fn each(
         }
         decided.push(outcome.unwrap_or_else(|violations| Element::Refused {
             violations,
-            element: batch.then(|| Box::new(element.clone())),
+            element: batch.then(|| Bytes::from(element.to_string())),
         }));
     }
     decided
@@ -161,11 +163,12 @@ fn unwrap(path: &JsonPath, payload: &Value, json: JsonReading, budget: &Budget) 
         let problem = format!("`unwrap` needs a string that holds JSON, this is {}", kind_of(node));
         return Err(violation(path, problem, Some(node)));
     };
-    let error = match serde_json::from_str(text) {
+    let room = Room::within(payload);
+    let error = match bounded_json::read(text.as_bytes(), room) {
         Ok(value) => return Ok((value, Repairs::NONE)),
         Err(error) => error,
     };
-    let remedy = match (json, lenient_json::read(text)) {
+    let remedy = match (json, lenient_json::read(text, room)) {
         (JsonReading::Lenient, Some(read)) => return Ok(read),
         (JsonReading::Strict, Some(_)) => "; with `json: lenient` the source would take it",
         (_, None) => "",

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -209,24 +210,28 @@ impl Server {
         let peer = peer.asking(|connection| self.addresses.of_request(connection, request.headers()));
         let service = Arc::clone(&self.service);
         // hyper leaves it out by itself in HTTP/1.
-        let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
-        let (is_http1, deadlines) = (request.version() != Version::HTTP_2, Arc::clone(deadlines));
+        let is_http2 = request.version() == Version::HTTP_2;
+        let without_body = request.method() == Method::HEAD && is_http2;
+        let scheme = if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let deadlines = Arc::clone(deadlines);
         async move {
-            let response = match framing.or_else(|| framing::doubt(&request)) {
+            let response = match framing.or_else(|| framing::doubt(&request, &scheme)) {
                 // Over HTTP/1 hyper finds it by itself.
-                None if framing::head_bytes(&request) > HEAD_BYTES && request.version() == Version::HTTP_2 => {
+                None if is_http2 && framing::head_bytes(&request) > HEAD_BYTES => {
                     service.refuse(BadHead::TooLarge, peer).map(AnswerBody::from)
                 }
                 None => service.answer(request, peer).await,
                 Some(doubt) => {
                     let mut response = service.refuse(BadHead::Framing(doubt), peer);
-                    // Nobody can tell where the next request begins.
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    if !is_http2 {
+                        // Nobody can tell where the next request begins.
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
                     response.map(AnswerBody::from)
                 }
             };
             let mut response = if without_body { head_of(response) } else { response };
-            if is_http1 && deadlines.is_retired() {
+            if !is_http2 && deadlines.is_retired() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response.map(|body| in_flight_while_streamed(body, in_flight)))

@@ -6,8 +6,8 @@
 //! body.
 
 use http::header::{HOST, UPGRADE};
-use http::uri::Authority;
-use http::{HeaderMap, Method, Request, Version};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
 /// Follows the heads and bodies of one connection.
 #[derive(Debug, Default)]
@@ -48,20 +48,38 @@ enum State {
 #[derive(Debug, Default)]
 struct Head {
     began: bool,
+    /// The request line holds a `#`, which the parser of targets cuts off in silence.
+    fragment: bool,
     length: Option<u64>,
     chunked: bool,
 }
 
 impl Scanner {
-    /// Takes the next bytes of the connection.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            bytes = match self.state {
-                State::Lost => return,
-                State::Body(left) | State::Chunk(left) => self.skip(left, bytes),
-                State::Head | State::ChunkSize | State::Trailers => self.line(bytes),
+    /// Takes the next bytes of the connection; returns the place of one at which hyper has to stumble.
+    ///
+    /// That is a control character in the line of a chunk's size, which hyper takes.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.state == State::ChunkSize
+                && let Some(at) = self.control_in_size(rest)
+            {
+                self.lose_from(self.heads + 1, MALFORMED_CHUNKS);
+                return Some(bytes.len() - rest.len() + at);
+            }
+            rest = match self.state {
+                State::Lost => return None,
+                State::Body(left) | State::Chunk(left) => self.skip(left, rest),
+                State::Head | State::ChunkSize | State::Trailers => self.line(rest),
             };
         }
+        None
+    }
+
+    /// The place of a control character before the end of this line. From a carriage return on hyper looks by itself.
+    fn control_in_size(&self, bytes: &[u8]) -> Option<usize> {
+        let at = bytes.iter().position(|byte| byte.is_ascii_control() && *byte != b'\t')?;
+        (!matches!(bytes[at], b'\r' | b'\n') && self.partial.last() != Some(&b'\r')).then_some(at)
     }
 
     /// Counts a request that hyper made of these bytes; returns why it can't be believed.
@@ -94,7 +112,11 @@ impl Scanner {
 
     /// Takes one line, or what there is of it.
     fn line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        if self.state == State::Head && !self.head.began {
+            self.head.fragment |= bytes[..end.unwrap_or(bytes.len())].contains(&b'#');
+        }
+        let Some(end) = end else {
             self.keep(bytes);
             return &[];
         };
@@ -126,6 +148,8 @@ impl Scanner {
             self.heads += 1;
             if !line.ends_with(b"\r") {
                 self.lose(BARE_LINE_FEED);
+            } else if self.head.fragment {
+                self.lose(FRAGMENT);
             }
             return;
         }
@@ -182,7 +206,7 @@ impl Scanner {
             // With the line end behind the data.
             Some(size) if size < u64::MAX - 2 => self.state = State::Chunk(size + 2),
             // hyper refuses this body; whatever follows it is no request.
-            _ => self.lose_from(self.heads + 1, "The chunks of the request before are malformed."),
+            _ => self.lose_from(self.heads + 1, MALFORMED_CHUNKS),
         }
     }
 
@@ -197,14 +221,14 @@ impl Scanner {
     }
 }
 
-/// Why a head that hyper parsed can be read in two ways, or asks for what is not spoken here.
-pub(super) fn doubt<B>(request: &Request<B>) -> Option<&'static str> {
-    // HTTP/2 has none of these: h2 refuses malformed requests by itself.
-    if request.version() > Version::HTTP_11 {
-        return None;
-    }
+/// Why a head that hyper parsed can be read in two ways, or asks for what is not spoken here. `scheme` is that of the
+/// connection.
+pub(super) fn doubt<B>(request: &Request<B>, scheme: &Scheme) -> Option<&'static str> {
     if request.method() == Method::CONNECT {
         return Some("This is no proxy: CONNECT is not spoken here.");
+    }
+    if request.version() > Version::HTTP_11 {
+        return http2_doubt(request, scheme);
     }
     if request.uri().authority().is_some() || request.uri().scheme().is_some() {
         return Some("This is no proxy: send the path alone, not a whole URL.");
@@ -213,6 +237,24 @@ pub(super) fn doubt<B>(request: &Request<B>) -> Option<&'static str> {
         return Some("Only HTTP is spoken on this connection: send no Upgrade header.");
     }
     host_doubt(request.version(), request.headers())
+}
+
+/// RFC 9113, 8.3.1: the scheme is that of the connection, and there is one authority, by `:authority`, by Host or by both
+/// alike. h2 refuses by itself what is malformed. Of a request without `:authority` it does not tell the scheme.
+fn http2_doubt<B>(request: &Request<B>, scheme: &Scheme) -> Option<&'static str> {
+    if request.uri().scheme().is_some_and(|asked| asked != scheme) {
+        return Some("The request's `:scheme` is not that of this connection, which is `https` over TLS.");
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (request.uri().authority(), hosts.next(), hosts.next()) {
+        (_, _, Some(_)) => Some(TWO_HOSTS),
+        (Some(authority), None, _) => authority_doubt(authority),
+        (None, Some(host), None) if !host.is_empty() => host_header_doubt(host),
+        (None, _, _) => Some("The request names no host: send `:authority`."),
+        (Some(authority), Some(host), _) => authority_doubt(authority)
+            .or_else(|| host_header_doubt(host))
+            .or_else(|| (!names(host, authority, scheme)).then_some("The request's Host is not its `:authority`.")),
+    }
 }
 
 /// The size of a head as HTTP/2 counts it (RFC 9113, 6.5.2), but for the names of its pseudo-headers.
@@ -237,10 +279,43 @@ fn host_doubt(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     match (hosts.next(), hosts.next()) {
         (None, _) if version == Version::HTTP_11 => Some("The request carries no Host header."),
         (None, _) => None,
-        (Some(_), Some(_)) => Some("The request carries Host twice."),
-        (Some(host), None) if host.is_empty() || Authority::try_from(host.as_bytes()).is_ok() => None,
-        (Some(_), None) => Some("The request's Host header is malformed."),
+        (Some(_), Some(_)) => Some(TWO_HOSTS),
+        (Some(host), None) if host.is_empty() => None,
+        (Some(host), None) => host_header_doubt(host),
     }
+}
+
+fn host_header_doubt(host: &HeaderValue) -> Option<&'static str> {
+    match Authority::try_from(host.as_bytes()) {
+        Ok(authority) => authority_doubt(&authority),
+        Err(_) => Some("The request's Host header is malformed."),
+    }
+}
+
+/// A host is a name or an address, and perhaps a port. Whoever reads more in it may see another host.
+fn authority_doubt(authority: &Authority) -> Option<&'static str> {
+    if authority.as_str().contains('@') {
+        return Some("The request's host carries a user name: send the name or address alone, and perhaps a port.");
+    }
+    let host = authority.host();
+    match authority.as_str().strip_prefix(host) {
+        _ if host.is_empty() => Some("The request's host is only a port."),
+        Some("") => None,
+        Some(port) if port.strip_prefix(':').is_some_and(is_port) => None,
+        _ => Some("The request's host carries a port that is none: send a number from 1 to 65535, or no colon."),
+    }
+}
+
+fn is_port(port: &str) -> bool {
+    number(port.as_bytes(), 10).is_some_and(|port| (1..=65_535).contains(&port))
+}
+
+/// The Host header and the authority name one host, and one port where only one of the two names the scheme's own.
+fn names(host: &HeaderValue, authority: &Authority, scheme: &Scheme) -> bool {
+    let own = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let port = |authority: &Authority| authority.port_u16().unwrap_or(own);
+    Authority::try_from(host.as_bytes())
+        .is_ok_and(|host| host.host().eq_ignore_ascii_case(authority.host()) && port(&host) == port(authority))
 }
 
 /// This may be only the beginning of a longer line.
@@ -257,6 +332,9 @@ fn number(digits: &[u8], base: u32) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, base).ok()
 }
 
+const FRAGMENT: &str = "The request's target holds a `#`: what follows it is for the client alone.";
+const MALFORMED_CHUNKS: &str = "The chunks of the request before are malformed.";
+const TWO_HOSTS: &str = "The request carries Host twice.";
 const BARE_LINE_FEED: &str = "A line of the request ends in a line feed without a carriage return.";
 
 /// Counted for each header beside its name and value.
@@ -280,7 +358,9 @@ mod tests {
         };
         for cut in [1, 2, 3, 7] {
             let mut scanner = Scanner::default();
-            bytes.as_bytes().chunks(cut).for_each(|piece| scanner.feed(piece));
+            for piece in bytes.as_bytes().chunks(cut) {
+                scanner.feed(piece);
+            }
             assert_eq!((scanner.heads, scanner.doubt, scanner.in_head()), whole, "cut by {cut}: {bytes:?}");
         }
         whole
@@ -392,7 +472,8 @@ mod tests {
     }
 
     fn doubted(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> bool {
-        doubt(&build(Request::builder().method("POST").uri("/hooks/a")).body(()).unwrap()).is_some()
+        let request = build(Request::builder().method("POST").uri("/hooks/a")).body(()).unwrap();
+        doubt(&request, &Scheme::HTTPS).is_some()
     }
 
     #[test]
@@ -414,5 +495,85 @@ mod tests {
         assert!(doubted(|request| request.header("host", "a").header("upgrade", "h2c").header("upgrade", "TLS/1.0")));
         assert!(!doubted(|request| request.header("host", "a").header("upgrade", "h2c")));
         assert!(!doubted(|request| request.header("host", "a").header("upgrade", "H2C ")));
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for host in ["a", "a.example.", "A_b:1", "a:65535", "a:080", "192.0.2.7:80", "[2001:db8::7]", "[::1]:8443"] {
+            assert!(!doubted(|request| request.header("host", host)), "{host}");
+        }
+        for host in
+            ["user@a", "user:pass@a", "@a", "a:", "a:0", "a:65536", "a:99999", "a:abc", "a:+80", "a:-1", ":80", "a:1:2"]
+        {
+            assert!(doubted(|request| request.header("host", host)), "{host}");
+        }
+        for host in ["[::1].evil.example", "[::1]:1.evil.example", "[::1", "::1", "a/b", "a?b", "a#b", "a,b:x"] {
+            assert!(doubted(|request| request.header("host", host)), "{host}");
+        }
+    }
+
+    #[test]
+    fn over_http_2_there_is_one_authority_and_the_scheme_of_the_connection() {
+        let http2 = |uri: &str, hosts: &[&str]| {
+            doubted(|request| {
+                let request = request.version(Version::HTTP_2).uri(uri);
+                hosts.iter().fold(request, |request, host| request.header("host", *host))
+            })
+        };
+        assert!(!http2("https://a/hooks/a", &[]));
+        assert!(!http2("https://a:8443/hooks/a", &["A:8443"]));
+        assert!(!http2("https://a:443/hooks/a", &["a"]));
+        assert!(!http2("/hooks/a", &["a:8443"]), "a proxy may have no authority to pass on, but a Host");
+        assert!(http2("http://a/hooks/a", &[]));
+        assert!(http2("ftp://a/hooks/a", &[]));
+        assert!(http2("/hooks/a", &[]));
+        assert!(http2("/hooks/a", &[""]));
+        assert!(http2("/hooks/a", &["a:99999"]));
+        assert!(http2("https://a/hooks/a", &["b"]));
+        assert!(http2("https://a:8443/hooks/a", &["a:8444"]));
+        assert!(http2("https://a:8443/hooks/a", &["a"]));
+        assert!(http2("https://a/hooks/a", &["user@a"]));
+        assert!(http2("https://a/hooks/a", &["a", "a"]));
+        assert!(http2("https://user@a/hooks/a", &[]));
+        assert!(http2("https://a:99999/hooks/a", &[]));
+    }
+
+    #[test]
+    fn a_fragment_in_the_target_is_a_doubt_of_that_head_however_long_the_target_is() {
+        for target in ["/a#b", "/#", "#", &format!("/{}#b", "a".repeat(5_000)), "/a?b=c#d"] {
+            let (heads, doubt, _) = scanned(&format!("{POST}\r\nGET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!((heads, doubt.map(|doubt| doubt.head)), (2, Some(2)), "{target}");
+        }
+        let (_, doubt, _) = scanned("GET /a%23b HTTP/1.1\r\nHost: a\r\nX: #\r\n\r\n#".trim_end_matches('#'));
+        assert_eq!(doubt, None);
+    }
+
+    #[test]
+    fn hyper_stumbles_over_a_control_character_in_the_line_of_a_chunk() {
+        let places = |chunks: &str, cut: usize| {
+            let bytes = format!("{POST}Transfer-Encoding: chunked\r\n\r\n{chunks}{POST}\r\n");
+            let (mut scanner, head) = (Scanner::default(), bytes.len() - chunks.len() - POST.len() - 2);
+            let pieces = bytes.as_bytes().chunks(cut).enumerate();
+            let places = pieces.filter_map(|(count, piece)| Some(count * cut + scanner.feed(piece)? - head));
+            (places.collect::<Vec<_>>(), scanner.doubt.is_some())
+        };
+        let long = format!("1;{}\0\r\na\r\n0\r\n\r\n", "x".repeat(500));
+        for (chunks, place) in [
+            ("1;a=\0\r\n", 4),
+            ("1;a\x1fb\r\n", 3),
+            ("1;\x7f\r\n", 2),
+            ("1\0;a\r\n", 1),
+            ("1\r\na\r\n0;\0\r\n\r\n", 8),
+            (&*long, 502),
+        ] {
+            for cut in [1, 2, 3, 7, 10_000] {
+                assert_eq!(places(chunks, cut), (vec![place], true), "{chunks:?} cut by {cut}");
+            }
+        }
+        for chunks in ["1;a=\tb\r\n\0\r\n0\r\nX: \0\r\n\r\n", "1 ;a\r\n\0\r\n0\r\n\r\n"] {
+            assert_eq!(places(chunks, 3), (vec![], false), "{chunks:?}");
+        }
+        // Overwritten by a line feed this would be the end of the line.
+        assert_eq!(places("1\r\0\n", 1).0, Vec::<usize>::new());
     }
 }

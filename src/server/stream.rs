@@ -87,7 +87,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedStream<IO> {
         }
         if let Some(Http1 { scanner, .. }) = &self.http1 {
             let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
-            scanner.feed(&buffer.filled()[before..]);
+            if let Some(at) = scanner.feed(&buffer.filled()[before..]) {
+                // hyper takes no line feed there, in no part of the line, and the body breaks off.
+                buffer.filled_mut()[before + at] = b'\n';
+            }
             self.deadlines.head(scanner.in_head());
         }
         Poll::Ready(read)

@@ -75,7 +75,8 @@ async fn another_sites_page_in_a_browser_is_turned_away() {
             (("sec-fetch-site", "cross-site"), 403),
             (("host", "localhost"), 200),
             (("host", "evil.example"), 403),
-            (("host", "localhost:abc"), 403),
+            (("host", "localhost:abc"), 400),
+            (("host", "user@localhost"), 400),
         ] {
             for path in ["/healthz", "/readyz", "/metrics", "/api/v1/events"] {
                 assert_eq!(ask(&relay, path, &[header]).await.status, status, "{path} with {header:?}");
@@ -114,6 +115,8 @@ async fn another_name_of_this_host_is_accepted_where_it_is_configured_or_comes_w
         for (headers, status) in [
             (&[service][..], 200),
             (&[("host", "Gander.Monitoring.SVC")], 200),
+            (&[("host", "gander.monitoring.svc.:9180")], 200),
+            (&[("host", "gander.monitoring.svc.evil.example")], 403),
             (&[service, ("sec-fetch-site", "cross-site")], 403),
             (&[("host", "evil.example")], 403),
             // Nothing asks for a token here: one that is shown proves nothing.
@@ -127,6 +130,8 @@ async fn another_name_of_this_host_is_accepted_where_it_is_configured_or_comes_w
         let right = format!("Bearer {ADMIN_TOKEN}");
         for (headers, status) in [
             (&[service, ("authorization", &*right)][..], 200),
+            (&[("host", "gander.monitoring.svc.cluster.local."), ("authorization", &*right)], 200),
+            (&[("host", "[2001:db8::7]:9180"), ("authorization", &*right)], 200),
             (&[service, ("authorization", &*right), ("origin", "http://evil.example")], 403),
             (&[service, ("authorization", "Bearer wrong")], 403),
             (&[service], 403),
@@ -139,6 +144,9 @@ async fn another_name_of_this_host_is_accepted_where_it_is_configured_or_comes_w
                 assert!(status == 200 || remedy || headers.len() == 3, "{answer:?}");
             }
         }
+        // Bound to every address, any literal one is the listener's: here only the token is missing.
+        let literal = ("host", "[2001:db8::7]:9180");
+        assert_eq!(ask(&relay, "/api/v1/status", &[literal, ("authorization", "Bearer wrong")]).await.status, 401);
     })
     .await;
 }
@@ -175,47 +183,122 @@ async fn a_query_that_is_not_understood_is_refused_instead_of_half_followed() {
     .await;
 }
 
+/// Probes as orchestrators send them, each on a connection of its own; all are answered long before anything that others
+/// do here is overdue.
+async fn probes_get_through(relay: &Relay, claim: &str) {
+    let address = ("127.0.0.1", relay.ports().1);
+    let mut probes = tokio::task::JoinSet::new();
+    for count in 0..8 {
+        let path = ["/healthz", "/readyz"][count % 2];
+        probes.spawn(async move {
+            let asked = Instant::now();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            write(&mut stream, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
+            (path, read_to_end(&mut stream).await, asked.elapsed())
+        });
+    }
+    for (path, answer, took) in probes.join_all().await {
+        assert_eq!(statuses(&answer), [200], "{claim}, {path}: {answer}");
+        assert!(took < PROBE_TIMEOUT, "{claim}, {path}: {took:?}");
+    }
+}
+
+/// Less than the listener lets any head take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Connections to the admin listener that have sent these bytes.
+async fn connections(relay: &Relay, count: usize, sent: &str) -> Vec<TcpStream> {
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(("127.0.0.1", relay.ports().1)).await.unwrap();
+        write(&mut stream, sent).await;
+        connections.push(stream);
+    }
+    connections
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_doubtful_frame_is_refused_as_a_senders_is() {
+async fn what_others_half_send_or_do_not_read_keeps_no_probe_from_its_answer() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::Done).await;
         let relay = Relay::start(&upstream, &Setup::default()).await;
-        let second = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        for (claim, request) in [
-            ("two lengths", "POST /api/v1/dedup HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}"),
-            ("a length and chunks", "POST /api/v1/dedup HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-            ("a bare line feed", "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n"),
-            ("two Hosts", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"),
-            ("no HTTP", "hello\r\n\r\n"),
+        let metrics = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let answered_then_half = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /readyz HT";
+        for (claim, count, sent) in [
+            ("nothing sent", 400, ""),
+            ("half a head", 400, "GET /readyz HT"),
+            ("half a head, more often than there are places for all", 1_000, "GET /readyz HT"),
+            ("a second head that is half", 400, answered_then_half),
+            ("answers that nobody reads", 300, &*metrics.repeat(200)),
         ] {
-            let mut stream = TcpStream::connect(("127.0.0.1", relay.ports().1)).await.unwrap();
-            write(&mut stream, format!("{request}{second}")).await;
-            let answer = read_to_end(&mut stream).await;
-            assert_eq!(statuses(&answer), [400], "{claim}: {answer}");
-            assert!(answer.contains("application/problem+json"), "{claim}: {answer}");
-            assert!(answer.contains("\r\nconnection: close\r\n"), "{claim}: {answer}");
+            let mut slow = connections(&relay, count, sent).await;
+            probes_get_through(&relay, claim).await;
+            if sent.len() < 20 {
+                let gone = read_to_end(&mut slow[0]).await;
+                assert_eq!(gone, "", "{claim}: those that achieved nothing for longest gave way");
+            }
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_sent_heads_do_not_keep_probes_from_their_answer() {
+async fn half_heads_that_come_back_whenever_they_are_closed_keep_no_probe_from_its_answer() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::Done).await;
         let relay = Relay::start(&upstream, &Setup::default()).await;
         let address = ("127.0.0.1", relay.ports().1);
-        let mut slow = Vec::new();
-        for _ in 0..200 {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            write(&mut stream, "GET /readyz HT").await;
-            slow.push(stream);
+        let mut slow = tokio::task::JoinSet::new();
+        for _ in 0..400 {
+            slow.spawn(async move {
+                loop {
+                    if let Ok(mut stream) = TcpStream::connect(address).await {
+                        write(&mut stream, "GET /readyz HT").await;
+                        let _ = stream.read(&mut [0]).await;
+                    }
+                }
+            });
         }
-        // Long before the first half of a head is overdue.
-        let asked = Instant::now();
-        assert_eq!(relay.admin("/readyz").await.status, 200);
-        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
-        assert_eq!(read_to_end(&mut slow[0]).await, "", "those that achieved nothing for longest gave way");
+        for _ in 0..4 {
+            probes_get_through(&relay, "half heads that come back").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_take_long_leave_places_for_probes() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let relay = Relay::start(&upstream, &Setup::default()).await;
+        let receipt = relay.post(&payload("e1", "CRITICAL")).await;
+        let id = receipt.json["id"].as_str().unwrap();
+        relay.admin_once(&format!("/api/v1/events/{id}"), |event| event["state"] == "delivered").await;
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut streams = connections(&relay, 8, &get("/api/v1/stream")).await;
+        for stream in &mut streams {
+            assert_eq!(statuses(&read_answer(stream).await), [200]);
+        }
+        let waiting = connections(&relay, 32, &get(&format!("/api/v1/events/{id}?wait=60"))).await;
+        let head = "POST /api/v1/dedup HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                    Expect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        let mut bodies = connections(&relay, 120, head).await;
+        let mut answers = [0, 0];
+        for body in &mut bodies {
+            match statuses(&read_answer(body).await)[..] {
+                // Asked for its body, so it is being answered.
+                [100] => answers[0] += 1,
+                [503] => answers[1] += 1,
+                _ => panic!("neither asked nor refused"),
+            }
+        }
+        assert!((40..=96).contains(&answers[0]) && answers[0] + answers[1] == 120, "{answers:?}");
+        probes_get_through(&relay, "as many requests in flight as may be").await;
+        let refused = relay.admin("/api/v1/status").await;
+        assert_eq!(refused.status, 503);
+        assert!(refused.json["detail"].as_str().unwrap().contains("ask again"), "{refused:?}");
+        drop((streams, waiting, bodies));
+        relay.admin_once("/api/v1/status", |status| status["version"].is_string()).await;
     })
     .await;
 }

@@ -336,7 +336,7 @@ pub fn checked(rules: &str, filters: &str, mode: u32) -> (Option<i32>, Vec<(Stri
     let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     put("rules.yaml", rules);
     put("callgoose-filters.yaml", filters);
-    put("token", "secret");
+    put("token", "a-secret-of-many-letters");
     std::fs::set_permissions(folder.path().join("token"), PermissionsExt::from_mode(mode)).unwrap();
     put(
         "gander.yaml",

@@ -506,7 +506,7 @@ fn the_configuration_and_the_rules_of_the_front_page_are_fine() {
     put("config/callgoose-filters.yaml", &read("config/callgoose-filters.yaml"));
     let mut gander = Command::new(env!("CARGO_BIN_EXE_gander"));
     gander.current_dir(folder.path()).env_clear().arg("check");
-    gander.env("CALLGOOSE_TOKEN", "a-token-of-theirs").env("SERVICEPILOT_TOKEN", "a-token-of-ours");
+    gander.env("CALLGOOSE_TOKEN", "a-token-of-theirs").env("SERVICEPILOT_TOKEN", "a-long-token-of-ours");
     let ended = gander.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success() && out.contains("is fine") && !out.contains("note:"), "{out}{err}");

@@ -460,7 +460,7 @@ async fn by_what_the_page_says_a_round_opens_and_closes_one_incident_that_pages_
             std::fs::write(folder.path().join("callgoose-filters.yaml"), filters).unwrap();
             let mut check = Command::new(env!("CARGO_BIN_EXE_gander"));
             check.args(["check", "--json", "--config"]).arg(path);
-            check.env("SERVICEPILOT_TOKEN", "a").env("CALLGOOSE_TOKEN", "b");
+            check.env("SERVICEPILOT_TOKEN", TOKEN).env("CALLGOOSE_TOKEN", "b");
             let found: Value = serde_json::from_slice(&check.output().unwrap().stdout).unwrap();
             let codes = found.as_array().unwrap().iter().filter_map(|one| one["code"].as_str());
             codes.filter(|code| code.starts_with("self-check")).map(str::to_owned).collect::<Vec<_>>()
