@@ -44,6 +44,8 @@ pub struct SourceEntry {
     pub takes_forms: bool,
     /// Networks; empty means anywhere.
     pub allow_from: Vec<String>,
+    /// Callgoose's outgoing webhooks are its sender.
+    pub confirms: bool,
 }
 
 /// A secret that a sender shows.
@@ -106,7 +108,13 @@ impl SourceEntry {
             Policy::Open => Vec::new(),
             Policy::AnyOf(credentials) => credentials.iter().map(Proof::of).collect(),
         };
-        SourceEntry { name: Arc::clone(name), from: from.map(str::to_owned), proofs, takes_forms, allow_from }
+        let (name, from) = (Arc::clone(name), from.map(str::to_owned));
+        SourceEntry { name, from, proofs, takes_forms, allow_from, confirms: false }
+    }
+
+    /// The same as a source of `kind: confirmation`.
+    pub fn of_confirmations(self) -> SourceEntry {
+        SourceEntry { confirms: true, ..self }
     }
 
     /// The texts to type into the sender of this source.
