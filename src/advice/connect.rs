@@ -146,9 +146,16 @@ impl SourceEntry {
     /// The settings that are not as they should be, or need something more of the sender.
     fn doubts(&self) -> Vec<Advice> {
         let mut doubts = Vec::new();
-        if self.proofs.is_empty() {
+        if self.confirms && !self.proofs.is_empty() && !self.proofs.iter().any(Proof::is_in_url) {
             doubts.push(Advice::new(
-                "`auth: none`: whoever reaches this address can open and close incidents",
+                "Callgoose does not document whether its webhooks can carry a header of yours",
+                format!("where they can't, add `query: {{ name: token, secret: … }}` to `sources.{}.auth`", self.name),
+            ));
+        }
+        if self.proofs.is_empty() {
+            let can = if self.confirms { "say that incidents were opened" } else { "open and close incidents" };
+            doubts.push(Advice::new(
+                format!("`auth: none`: whoever reaches this address can {can}"),
                 format!("write `auth: [ {{ bearer: {{ env: NAME }} }} ]` under `sources.{}`", self.name),
             ));
         }
@@ -173,6 +180,10 @@ impl Typed {
 }
 
 impl Proof {
+    fn is_in_url(&self) -> bool {
+        matches!(self.place, SecretPlace::Query(_))
+    }
+
     fn of(credential: &Credential) -> Proof {
         let (place, secret) = match credential {
             Credential::Bearer(secret) => (SecretPlace::Bearer, secret),
@@ -224,6 +235,11 @@ impl Listener {
         doubts
     }
 }
+
+/// The steps in Callgoose to the form for an outgoing webhook, of which its documentation says no more.
+pub(crate) const CONFIRMATION_STEPS: &str = "Callgoose: Webhook → Add Webhook. `Webhook related with`: Global for every \
+    team, else the team or service whose incidents Gander opens. Choose its events about incidents that are created and \
+    resolved, and type these";
 
 /// Where the value of a secret is found.
 fn kept(secret: &Secret) -> String {

@@ -7,7 +7,7 @@ use super::partial::source_names;
 use crate::callgoose::confirmation::{ActionAt, Shape};
 use crate::inbound::ConfirmationSource;
 use crate::rules::{KeyElsewhere, read_path};
-use crate::yaml::{Fields, Node, Value, fields};
+use crate::yaml::{Fields, Node, Value, fields, shown};
 
 /// The kinds of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,18 @@ impl Reader<'_> {
         Some(ConfirmationSource { name: Arc::from(name), auth: auth?, allow_from, rate_limit, accept, probes, shape })
     }
 
+    /// Refuses the paths of confirmations in a source that takes alerts.
+    pub(super) fn refuse_confirmation(&mut self, tree: &Node, section: &mut Fields<'_>) {
+        let at = section.path_of("confirmation");
+        let Some(node) = section.take_some("confirmation") else { return };
+        self.error(node, &at, "this source takes alerts, and confirms no incident")
+            .help("write `kind: confirmation` beside it, in a source of its own");
+        // What is misspelt in it is told as well.
+        if let Some(fields) = Fields::of(node, at, &mut self.findings) {
+            self.shape(tree, fields);
+        }
+    }
+
     /// Refuses what would have no effect, or would seem to make events.
     fn refuse_keys_of_alerts(&mut self, section: &mut Fields<'_>) {
         for (key, why) in OF_ALERTS {
@@ -63,10 +75,9 @@ impl Reader<'_> {
         let node = section.require("path", &mut self.findings);
         let path = node.and_then(|node| read_path(node, &at, &mut self.findings));
         let (opened, closed) = (self.words(&mut section, "opened"), self.words(&mut section, "closed"));
-        let both =
-            opened.iter().flatten().find(|word| closed.iter().flatten().any(|other| other.eq_ignore_ascii_case(word)));
-        if let Some(word) = both {
-            let message = format!("`{word}` stands for both opened and closed");
+        let mut all = opened.iter().flatten();
+        if all.any(|word| closed.iter().flatten().any(|other| other.eq_ignore_ascii_case(word))) {
+            let message = "a word stands for both opened and closed";
             self.findings.error(section.place(), section.path(), message).help("leave it in one of the two lists");
         }
         section.finish(&mut self.findings);
@@ -92,7 +103,8 @@ impl Reader<'_> {
         let name = fields::string(node, &at, &mut self.findings)?;
         let names: Vec<&str> = source_names(tree).collect();
         if !names.contains(&name.as_str()) {
-            let message = format!("there is no source `{name}` that takes alerts");
+            let message =
+                format!("expected the name of a source that takes alerts, found {}", shown(node, &at, &names));
             self.error(node, &at, message).suggest(&name, names);
             return None;
         }

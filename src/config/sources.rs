@@ -80,18 +80,15 @@ impl Reader<'_> {
         let mut section = Fields::of(node, path, &mut self.findings)?;
         let kind = section.choice("kind", &KIND, &mut self.findings).unwrap_or(Kind::Alerts);
         let source = match kind {
-            Kind::Alerts => self.alert_source(&key.name, &mut section).map(Entry::Alerts),
+            Kind::Alerts => self.alert_source(tree, &key.name, &mut section).map(Entry::Alerts),
             Kind::Confirmation => self.confirmation_source(tree, &key.name, &mut section).map(Entry::Confirmation),
         };
         section.finish(&mut self.findings);
         source.filter(|_| named)
     }
 
-    fn alert_source(&mut self, name: &str, section: &mut Fields<'_>) -> Option<SourceConfig> {
-        if let Some(node) = section.take_some("confirmation") {
-            self.error(node, &section.path_of("confirmation"), "this source takes alerts, and confirms no incident")
-                .help("write `kind: confirmation` beside it, in a source of its own");
-        }
+    fn alert_source(&mut self, tree: &Node, name: &str, section: &mut Fields<'_>) -> Option<SourceConfig> {
+        self.refuse_confirmation(tree, section);
         let live = self.rules(section);
         let shadow = self.shadow(section);
         let from = self.sender_name(section);

@@ -1,4 +1,5 @@
 mod canary;
+mod confirmation;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

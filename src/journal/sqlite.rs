@@ -80,8 +80,7 @@ use volume::Volume;
 pub use batch::Batch;
 pub use command_log::{CommandOrigin, CommandRecord, CommandTarget, NewCommand};
 pub use confirmations::{
-    ConfirmationFilter, ConfirmationPage, ConfirmationRecord, Confirmed, LastConfirmation, NewConfirmation,
-    RAW_BYTES_KEPT,
+    ConfirmationFilter, ConfirmationRecord, Confirmed, LastConfirmation, NewConfirmation, RAW_BYTES_KEPT,
 };
 pub use data_dir::{Lock, inspect, is_used};
 pub use errors::{Error, OpenError};
