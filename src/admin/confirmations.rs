@@ -11,7 +11,7 @@ use super::api::open_incidents;
 use super::problem::{Reply, bad_request, meant};
 use crate::callgoose::confirmation::Relation;
 use crate::event::EventId;
-use crate::journal::{ConfirmationFilter, ConfirmationRecord, Confirmed, LastConfirmation, Summary};
+use crate::journal::{ConfirmationFilter, ConfirmationRecord, IncidentConfirmation, LastConfirmation, Summary};
 
 /// An open incident with what Callgoose said of it last.
 #[derive(Debug, Serialize)]
@@ -44,11 +44,11 @@ pub(super) async fn confirmed_incidents(state: &State) -> Result<Vec<Incident>, 
 }
 
 impl Incident {
-    fn of(trigger: Summary, confirmed: Confirmed, expected: bool) -> Incident {
+    fn of(trigger: Summary, confirmed: IncidentConfirmation, expected: bool) -> Incident {
         let (confirmation, not_confirmed) = match confirmed {
-            Confirmed::By(last) => (Some(last), false),
-            Confirmed::Missing => (None, expected),
-            Confirmed::Unknown => (None, false),
+            IncidentConfirmation::By(last) => (Some(last), false),
+            IncidentConfirmation::Missing => (None, expected),
+            IncidentConfirmation::Unknown => (None, false),
         };
         Incident { trigger, confirmation, not_confirmed }
     }

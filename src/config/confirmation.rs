@@ -28,7 +28,7 @@ impl Reader<'_> {
         self.refuse_keys_of_alerts(section);
         let auth = self.auth(section);
         let allow_from = self.allow_from(section);
-        let rate_limit = self.source_rate_limit(section);
+        let rate_limit = self.source_rate_limit(section, RATE);
         let accept = self.accept(section);
         let probes = self.probes(section);
         let shape = match section.section("confirmation", &mut self.findings) {
@@ -122,6 +122,8 @@ fn word(node: &Node) -> Option<String> {
     }
 }
 
+/// A second, and at once: many times as many as incidents are opened. For each, the recorder looks for its event.
+const RATE: (u32, u32) = (50, 200);
 /// The keys that only sources of alerts take, each with the reason.
 const OF_ALERTS: [(&str, &str); 7] = [
     ("rules", NO_EVENT),

@@ -94,7 +94,7 @@ impl Reader<'_> {
         let from = self.sender_name(section);
         let auth = self.auth(section);
         let allow_from = self.allow_from(section);
-        let rate_limit = self.source_rate_limit(section);
+        let rate_limit = self.source_rate_limit(section, (2_000, 20_000));
         let max_queued = self.max_queued(section);
         let accept = self.accept(section);
         let handshake = self.handshake(section);
@@ -306,8 +306,9 @@ impl Reader<'_> {
         Some(Handshake { path: path?.1, member })
     }
 
-    pub(super) fn source_rate_limit(&mut self, section: &mut Fields<'_>) -> RateLimit {
-        let (per_second, burst, mut section) = self.rate_limit(section, 2_000, 20_000);
+    /// `default`: how many a second, and at once.
+    pub(super) fn source_rate_limit(&mut self, section: &mut Fields<'_>, default: (u32, u32)) -> RateLimit {
+        let (per_second, burst, mut section) = self.rate_limit(section, default.0, default.1);
         let answer = section.take_some("answer").and_then(|node| {
             // A status is a number, however it is quoted.
             let text = match &node.value {

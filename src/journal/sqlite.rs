@@ -80,7 +80,7 @@ use volume::Volume;
 pub use batch::Batch;
 pub use command_log::{CommandOrigin, CommandRecord, CommandTarget, NewCommand};
 pub use confirmations::{
-    ConfirmationFilter, ConfirmationRecord, Confirmed, LastConfirmation, NewConfirmation, RAW_BYTES_KEPT,
+    ConfirmationFilter, ConfirmationRecord, IncidentConfirmation, LastConfirmation, NewConfirmation, RAW_BYTES_KEPT,
 };
 pub use data_dir::{Lock, inspect, is_used};
 pub use errors::{Error, OpenError};

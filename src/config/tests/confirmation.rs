@@ -16,7 +16,7 @@ fn it_needs_no_rules_and_is_none_of_the_sources_that_take_alerts() {
     let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
     assert_eq!(names, ["s"]);
     let [source] = config.confirmations.as_slice() else { panic!("{:?}", config.confirmations) };
-    assert_eq!((&*source.name, source.rate_limit.per_second.get(), &source.shape.source), ("c", 2_000, &None));
+    assert_eq!((&*source.name, source.rate_limit.per_second.get(), &source.shape.source), ("c", 50, &None));
 
     let shape = r"confirmation: { incident_key: { path: $.a, capture: '#(\S+)' }, source: s, action: { path: $.b, opened: 1, closed: [2, x] } }";
     let lines = ["allow_from: [10.0.0.0/8]", "rate_limit: { per_second: 5, burst: 10 }", shape];

@@ -74,7 +74,7 @@ pub struct LastConfirmation {
 
 /// The confirmation of an open incident.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Confirmed {
+pub enum IncidentConfirmation {
     By(LastConfirmation),
     /// None came, although openings before it were confirmed.
     Missing,
@@ -84,6 +84,18 @@ pub enum Confirmed {
 }
 
 impl Batch<'_> {
+    /// The newest event of a key that ended without an effect: deduplication does not know it any more.
+    pub fn last_without_effect(&self, source: &str, incident_key: &str) -> Result<Option<EventId>, Error> {
+        let last: Option<i64> = self
+            .prepare(
+                "SELECT id FROM event INDEXED BY event_without_effect WHERE incident_key = ?1 AND source = ?2 \
+                 AND (state IN ('dead', 'ended') OR outcome IN ('unmatched', 'not_resolved')) ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row([incident_key, source], |row| row.get(0))
+            .optional()?;
+        Ok(last.map(event))
+    }
+
     /// The event that a confirmation is about, among those of a key up to `last`. It looks at the newest rows before that
     /// only: an event that is farther from its confirmation is an old one.
     pub fn confirmed_event(
@@ -195,10 +207,10 @@ impl Reader {
     ///
     /// Where the trigger is a reminder or an update, the incident was opened before it. One that was created without a
     /// confirmation lacks it only if such ones came before.
-    pub fn confirmed(&self, open: &[Summary]) -> Result<Vec<Confirmed>, Error> {
+    pub fn confirmed(&self, open: &[Summary]) -> Result<Vec<IncidentConfirmation>, Error> {
         self.with(|connection| {
             if open.is_empty() || !connection.table_exists(None, "confirmation")? {
-                return Ok(vec![Confirmed::default(); open.len()]);
+                return Ok(vec![IncidentConfirmation::default(); open.len()]);
             }
             let first: Option<i64> = connection
                 .prepare_cached(
@@ -206,7 +218,7 @@ impl Reader {
                 )?
                 .query_row([], |row| row.get(0))
                 .optional()?;
-            let Some(first) = first else { return Ok(vec![Confirmed::default(); open.len()]) };
+            let Some(first) = first else { return Ok(vec![IncidentConfirmation::default(); open.len()]) };
             let mut statement = connection.prepare_cached(
                 "SELECT confirmation.id, confirmation.action, confirmation.received_at FROM confirmation \
                  JOIN event ON event.id = ?3 \
@@ -228,9 +240,9 @@ impl Reader {
                     .optional()?;
                 let came_after = WallTime::parse_rfc3339(&incident.received_at).is_some_and(|came| came.0 > first);
                 Ok(match last {
-                    Some(last) => Confirmed::By(last),
-                    None if came_after && incident.outcome.as_deref() == Some("created") => Confirmed::Missing,
-                    None => Confirmed::Unknown,
+                    Some(last) => IncidentConfirmation::By(last),
+                    None if came_after && incident.outcome.as_deref() == Some("created") => IncidentConfirmation::Missing,
+                    None => IncidentConfirmation::Unknown,
                 })
             };
             open.iter().map(confirmed).collect()

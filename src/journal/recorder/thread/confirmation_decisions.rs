@@ -39,7 +39,9 @@ impl BatchDecisions<'_> {
         let Some(key) = &told.incident_key else { return Ok(None) };
         let mut about: Option<(EventId, &str)> = None;
         for source in of.iter() {
-            let Some(last) = self.dedup.last(KeyId::new(source, key)) else { continue };
+            // A call that was given up may have opened an incident all the same.
+            let last = self.dedup.last(KeyId::new(source, key)).max(self.batch.last_without_effect(source, key)?);
+            let Some(last) = last else { continue };
             if let Some(event) = self.batch.confirmed_event(told.action, (source, key), last)? {
                 about = about.max(Some((event, &**source)));
             }

@@ -99,6 +99,10 @@ fn the_event_is_the_one_that_led_to_it() {
     assert_eq!(about(&mut journal, IncidentAction::Closed), Some(EventId(2)));
     keep(&mut journal, 4, &told(Some(IncidentAction::Opened)), Some(3), b"{}");
     assert_eq!(about(&mut journal, IncidentAction::Closed), Some(EventId(3)), "a person closed it");
+    let last = |journal: &mut Journal| journal.begin().unwrap().last_without_effect("s", "k").unwrap();
+    assert_eq!(last(&mut journal), None, "each had one");
+    journal.execute("UPDATE event SET state = 'dead' WHERE id = 2");
+    assert_eq!(last(&mut journal), Some(EventId(2)));
     let batch = journal.begin().unwrap();
     assert_eq!(batch.confirmed_event(None, ("other", "k"), EventId(3)).unwrap(), None);
 }
@@ -112,9 +116,9 @@ fn an_incident_lacks_a_confirmation_only_where_others_were_confirmed_before() {
     let confirmed = |id| {
         let open = reader.summaries(&[EventId(id)]).unwrap();
         match reader.confirmed(&open).unwrap().remove(0) {
-            Confirmed::By(last) => last.action,
-            Confirmed::Missing => "missing".to_owned(),
-            Confirmed::Unknown => "unknown".to_owned(),
+            IncidentConfirmation::By(last) => last.action,
+            IncidentConfirmation::Missing => "missing".to_owned(),
+            IncidentConfirmation::Unknown => "unknown".to_owned(),
         }
     };
     assert_eq!(confirmed(1), "unknown", "nobody points webhooks here");
@@ -136,6 +140,7 @@ fn a_confirmation_goes_with_the_history_of_its_event_and_by_its_age() {
     let mut journal = journal(directory.path());
     put_event(&mut journal, 1, "trigger", "opening", 10);
     put_event(&mut journal, 2, "trigger", "opening", 90);
+    journal.next_id = EventId(3);
     keep(&mut journal, 10, &told(None), Some(1), b"{}");
     keep(&mut journal, 90, &told(None), Some(2), b"{}");
     keep(&mut journal, 10, &Told::default(), None, b"{}");
