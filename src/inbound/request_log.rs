@@ -127,9 +127,9 @@ impl RequestLog {
         if let Some(suppressed) = self.permit(&self.taken) {
             let (request_id, trace_id, source, id) = (&about.id, about.trace.id(), &**source, confirmed.id);
             let (event, incident_key) = (confirmed.event.map(display), told.incident_key.as_deref());
-            let (action, relation) = (told.action.map(IncidentAction::as_str), relation.as_str());
+            let (confirmed, relation) = (told.action.map(IncidentAction::as_str), relation.as_str());
             info!(
-                %request_id, %trace_id, source, confirmation = id, event, incident_key, action, relation, suppressed,
+                %request_id, %trace_id, source, confirmation = id, event, incident_key, confirmed, relation, suppressed,
                 "kept a confirmation"
             );
         }
