@@ -9,6 +9,7 @@ pub mod auth;
 mod body;
 mod charset;
 mod confirmation;
+mod confirmation_source;
 mod elements;
 mod explained;
 mod form;
@@ -66,7 +67,7 @@ use response::Reply;
 use shadow::Shadow;
 
 pub use body::BodyLimits;
-pub use confirmation::ConfirmationSource;
+pub use confirmation_source::ConfirmationSource;
 pub use explained::Explained;
 pub use handshake::Handshake;
 pub use kept::repairs_of_kept;

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::auth::{HeadChecked, Policy};
 use super::body::{BodyMemory, BufferedBody, SourceMemory};
-use super::confirmation::{ConfirmationSource, Confirms};
+use super::confirmation_source::{ConfirmationSource, Confirms};
 use super::handshake::Handshake;
 use super::limits::Limiter;
 use super::payload::{Payload, Reading};

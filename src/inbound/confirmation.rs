@@ -6,52 +6,18 @@ use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use http_body::Body;
-use ipnet::IpNet;
 
 use super::admission::Admitted;
-use super::auth::Policy;
 use super::body::Upload;
 use super::charset::Charset;
+use super::confirmation_source::Confirms;
 use super::gzip::{Coding, looks_packed};
-use super::limits::RateLimit;
 use super::payload::Reading;
 use super::refusal::{Refusal, Refused};
 use super::request_id::RequestMetadata;
-use super::{Accept, Shared, response};
-use crate::callgoose::confirmation::{Relation, Shape, Told};
+use super::{Shared, response};
+use crate::callgoose::confirmation::{Relation, Told};
 use crate::journal::recorder::Confirmation;
-
-/// An entry of the `sources` section of `kind: confirmation`.
-#[derive(Debug)]
-pub struct ConfirmationSource {
-    pub name: Arc<str>,
-    pub auth: Policy,
-    /// Empty: anywhere.
-    pub allow_from: Vec<IpNet>,
-    pub rate_limit: RateLimit,
-    pub accept: Accept,
-    /// GET and HEAD are answered 200.
-    pub probes: bool,
-    pub shape: Shape,
-}
-
-/// The reading of the confirmations of a source.
-#[derive(Debug)]
-pub(super) struct Confirms {
-    shape: Shape,
-    /// The sources whose incidents they may be about.
-    of: Arc<[Arc<str>]>,
-}
-
-impl Confirms {
-    pub(super) fn new(shape: Shape, alerts: &Arc<[Arc<str>]>) -> Confirms {
-        let of = match &shape.source {
-            Some(source) => Arc::from([Arc::clone(source)]),
-            None => Arc::clone(alerts),
-        };
-        Confirms { shape, of }
-    }
-}
 
 impl Shared {
     /// The way of an admitted confirmation. Whatever its content type, and whether or not it is JSON, it is kept: it is
@@ -74,14 +40,14 @@ impl Shared {
         }
         payload.check_whole(self.limits.bytes_max)?;
         coding.map_err(|refusal| refusal.of_body(looks_packed(payload.raw())))?;
-        let told = payload.decode().map_or_else(|_| Told::default(), |decoded| confirms.shape.read(&decoded.value));
+        let told = payload.decode().map_or_else(|_| Told::default(), |decoded| confirms.shape().read(&decoded.value));
         let confirmation = Confirmation {
             source: Arc::clone(&source.name),
             request_id: Arc::clone(&about.id),
             received_at: about.received_at,
             raw: payload.into_raw(),
             told: told.clone(),
-            of: Arc::clone(&confirms.of),
+            of: Arc::clone(confirms.of()),
         };
         let confirmed = self.recorder.confirm(confirmation).await.map_err(Refusal::Unavailable)?;
         self.metrics.acknowledged(about.started.elapsed());
