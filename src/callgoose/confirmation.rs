@@ -282,6 +282,7 @@ mod tests {
                 vec![trigger(3, true), resolve(2, false), trigger(1, true)],
                 Some(3),
             ),
+            ("another resolve has one", CLOSED, vec![resolve(3, true), resolve(2, false), trigger(1, true)], Some(2)),
             ("each resolve has one", CLOSED, vec![resolve(4, true), trigger(3, true), resolve(2, false)], Some(4)),
             ("something else", None, vec![trigger(3, true), resolve(2, false)], Some(3)),
             ("no event of the key", OPENED, vec![], None),

@@ -126,6 +126,9 @@ fn an_incident_lacks_a_confirmation_only_where_others_were_confirmed_before() {
     assert_eq!(confirmed(1), "unknown", "nothing was confirmed");
     keep(&mut journal, 20, &told(Some(IncidentAction::Opened)), Some(1), b"{}");
     assert_eq!(confirmed(1), "opened");
+    put_event(&mut journal, 4, "trigger", "opening", 15);
+    journal.execute("UPDATE event SET incident_key = 'other' WHERE id = 4");
+    assert_eq!(confirmed(4), "unknown", "it came before the first that was confirmed");
     put_event(&mut journal, 2, "trigger", "reminder", 30);
     assert_eq!(confirmed(2), "opened", "a reminder of what was opened before");
     put_event(&mut journal, 3, "trigger", "reopening", 40);
